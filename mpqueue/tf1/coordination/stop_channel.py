@@ -183,12 +183,14 @@ class StopClient:
             self._sock = connect(address)
             self._take(self._sock.recv(WORD.size))
         except (OSError, ProtocolError) as error:  # also if the owner was closing when this client connected
+            if self._sock is not None:
+                descriptors.close_object(self._sock)
+            if interrupts.is_of_handler(error):  # such as a TimeoutError of the user: the next use connects again
+                raise
             if isinstance(error, ForeignPeer):
                 warn(
                     f"The owner of a coordinator has exited, and another process listens at its address ({error}): stop"
                 )
-            if self._sock is not None:
-                descriptors.close_object(self._sock)
             self._end()
         else:
             threading.Thread(

@@ -24,6 +24,7 @@ from mpqueue.errors import (
     UnimplementedError,
     UnknownError,
 )
+from mpqueue.system.interrupts import is_of_handler
 
 _BY_CLASS: tuple[tuple[type[BaseException], type[OpError]], ...] = (
     (FileNotFoundError, NotFoundError),
@@ -57,7 +58,13 @@ def shown(name: bytes) -> str:
 
 
 def file_error(problem: BaseException, name: bytes) -> OpError:
-    """Return the `OpError` for an exception about a file."""
+    """Return the `OpError` for an exception about a file.
+
+    Raises:
+        BaseException: ``problem`` itself, if a signal handler raised it, such as a TimeoutError of the user's alarm.
+    """
+    if is_of_handler(problem):
+        raise problem
     return _class_of(problem)(None, None, f"{shown(name)}; {_words(problem)}")
 
 

@@ -162,3 +162,19 @@ def test_interrupted_run_duplicates_no_elements_and_later_runs_continue(session)
     assert len(received) == len(set(received))
     assert set(received) <= set(range(sent))
     assert active_scopes() == ()
+
+
+class OutOfTime(Exception):
+    """The exception of the user's time limit."""
+
+
+def test_exception_of_a_signal_handler_is_not_an_error_of_a_python_function(session):
+    def stop(_number, _frame):
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(OutOfTime):
+            session.run(tf.py_func(lambda: signal.raise_signal(signal.SIGUSR1), [], tf.int64))
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import select
+import signal
 import socket
 import threading
 import weakref
@@ -17,6 +18,7 @@ from tf1.helpers.switches import are_never_scheduled, thread_ids
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError, WorkerRaised
+from mpqueue.tf1.coordination import stop_channel
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
 from mpqueue.transport import credentials
 
@@ -359,3 +361,32 @@ def test_report_without_token_is_not_unpickled(tmp_path):
             assert connection.recv(100) == b""
     assert not coordinator.should_stop()
     assert not list(tmp_path.iterdir())
+
+
+class OutOfTime(TimeoutError):
+    """The exception of the user's time limit."""
+
+
+def stop_late(coord):
+    connect = stop_channel.connect
+
+    def stop(_number, _frame):
+        raise OutOfTime
+
+    def interrupted(_address):
+        signal.raise_signal(signal.SIGUSR1)
+
+    signal.signal(signal.SIGUSR1, stop)
+    stop_channel.connect = interrupted
+    with pytest.raises(OutOfTime):
+        coord.should_stop()
+    stop_channel.connect = connect
+    return coord.should_stop()
+
+
+def test_exception_of_a_signal_handler_does_not_stop_a_process_that_connects():
+    coord = Coordinator()
+    with Other(coord) as other:
+        assert not other.ask(stop_late)
+        coord.request_stop()
+        assert other.ask(wait_for_stop, DEADLOCK_S)

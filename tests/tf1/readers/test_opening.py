@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pickle
+import signal
 import socket
 import tempfile
 
@@ -212,3 +213,27 @@ def test_forked_child_continues_without_affecting_its_parent(tmp_path):
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [int(line) for line in reader.read_up_to(queue, 10**9)[1]] == [*range(1, 200000)]
+
+
+class OutOfTime(TimeoutError):
+    """The exception of the user's time limit."""
+
+
+def test_exception_of_a_signal_handler_is_not_an_error_of_the_file(tmp_path, monkeypatch):
+    path, pread = tmp_path / "lines", os.pread
+    path.write_bytes(b"one\ntwo\n")
+
+    def stop(_number, _frame):
+        raise OutOfTime
+
+    def read_late(*args):
+        signal.raise_signal(signal.SIGUSR1)
+        return pread(*args)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        monkeypatch.setattr(os, "pread", read_late)
+        with pytest.raises(OutOfTime):
+            mpqueue.train.read_file(path)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
