@@ -187,10 +187,16 @@ class Timeline:
             )
 
     def _write(self, text: str) -> None:
+        data = memoryview(text.encode())
         try:
-            self._size += os.write(self._fd, text.encode())
+            written = 0
+            while written < len(data):  # a disk that is nearly full takes a part
+                written += os.write(self._fd, data[written:])
+            self._size += written
         except OSError as error:
             fd, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):  # otherwise the file would end within an event, which readers reject
+                os.ftruncate(fd, self._size)
             descriptors.close(fd)
             warn(f"writing the trace {self.path} failed and stops here: {error}", "Monitor data loading", "Traces")
 

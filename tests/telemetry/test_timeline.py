@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -288,6 +289,22 @@ def test_full_disk_ends_trace_but_not_run(caplog):
     with Loader(Slow(), workers=1, trace="/dev/full") as loader:
         assert len(list(loader)) == 6
     assert "writing the trace /dev/full failed" in caplog.text
+
+
+def test_disk_that_takes_a_part_of_an_event_leaves_whole_events(tmp_path, caplog):
+    drawn = Timeline(str(tmp_path / "run.json"), "a test")
+    drawn.begin(1)
+    drawn.mark("before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "run.json").stat().st_size + 10, limits[1]))
+    try:
+        drawn.mark("cut")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    drawn.mark("after")
+    drawn.end()
+    assert named(json.loads((tmp_path / "run.json").read_text() + "]"), "i") == ["before"]
+    assert "File too large" in caplog.text
 
 
 @pytest.mark.parametrize(
