@@ -43,6 +43,8 @@ def source_of(name: str) -> Any:
 
 
 def _module(name: str) -> ModuleType:
+    if name.startswith("."):
+        raise NotFound(f"{name!r} is a relative name: expected an absolute module name, or FILE.py")
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

@@ -106,6 +106,7 @@ def test_name_without_factory_is_rejected_with_the_expected_form(name):
     ("name", "message"),
     [
         ("no_such:make", "module 'no_such' was not found in "),
+        (".photos_data:make", r"'\.photos_data' is a relative name"),
         ("no_such.inner:make", "module 'no_such' was not found in "),
         ("package.no_such:make", "module 'package.no_such' was not found in "),
         ("no_such.py:make", "file .*/no_such.py does not exist"),
