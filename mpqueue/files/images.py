@@ -15,7 +15,7 @@ import numpy as np
 
 from mpqueue.dataset.ids import as_index
 from mpqueue.errors import FileError
-from mpqueue.files.index import Texts, open_or_make, packed
+from mpqueue.files.index import Texts, files_key, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.kept import cache_folder
 from mpqueue.files.location import Location
@@ -110,6 +110,12 @@ class Images:
         """
         path = self._path(as_index(index, self._length, repr(self)))
         return Location(path, 0, 0, IndexedFile.of(path).size)
+
+    def fingerprint(self) -> str:
+        """Return a key for caches, which changes if an image changes; it reads the state of each file."""
+        # The folder decides which part of a path is the class.
+        form = f"images in {self._folder}, decode={self._decode}"
+        return files_key(form, 1, IndexedFile.of_all([self._path(number) for number in range(self._length)]))
 
     def _path(self, number: int) -> str:
         arrays = self._mapped()

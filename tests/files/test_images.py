@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mpqueue
 from mpqueue.errors import FileError
 from mpqueue.files import Images
 
@@ -113,6 +114,13 @@ def test_link_to_a_parent_folder_raises(folder):
     (folder / "dog" / "again").symlink_to(folder / "dog")
     with pytest.raises(FileError, match="again: this link leads back"):
         Images(folder)
+
+
+def test_cached_samples_of_a_changed_image_are_computed_again(folder, tmp_path):
+    for data in (b"first", b"second"):
+        put(folder, {"cat/1.png": data})
+        dataset = mpqueue.Dataset(Images(folder)).cache(tmp_path / "cache")
+        assert [sample["image"] for sample in dataset][1] == data
 
 
 def test_links_to_other_folders_are_followed(folder, tmp_path):
