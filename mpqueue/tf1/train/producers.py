@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.kinds import FIFOQueue
+from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.arrays import as_constant, constant_source
 from mpqueue.tf1.train.collections import add_queue_runner
@@ -334,7 +335,8 @@ class _Epochs:
 
     def __init__(self, rows: Source, dtype: DType, count: EpochCount | None, shuffle: bool, seed: int | None) -> None:
         self._rows, self._dtype, self._count, self._shuffle = rows, dtype, count, shuffle
-        self._random = np.random.default_rng(seed)
+        # NumPy accepts no negative seeds, which are valid in TensorFlow.
+        self._random = np.random.default_rng(None if seed is None else as_integer(seed, "seed") % 2**64)
         # This queue is always empty. Without rows and without a limit, the op would be called in a busy loop. Instead,
         # it blocks in this queue until the stop.
         self._nothing = FIFOQueue(1, ["bool"], [()], name="nothing")

@@ -202,3 +202,19 @@ def test_producers_with_the_same_shared_name_share_the_queue(runners):
     one, other = (train.range_input_producer(3, 1, shuffle=False, shared_name="shared") for _ in range(2))
     assert one.queue_ref is other.queue_ref
     assert one.name == "input_producer" and train.range_input_producer(1, name="mine").name == "mine"
+
+
+def test_negative_seed_is_reproducible():
+    """TensorFlow accepts it, NumPy does not."""
+    orders = []
+    for seed in (-1, -1, 1):
+        mpqueue.reset_default_graph()
+        indices = mpqueue.train.range_input_producer(20, num_epochs=1, seed=seed)
+        coordinator = mpqueue.Coordinator()
+        threads = mpqueue.train.start_queue_runners(coord=coordinator)
+        orders.append(indices.dequeue_many(20).tolist())
+        coordinator.request_stop()
+        coordinator.join(threads)
+    assert orders[0] == orders[1] != orders[2]
+    with pytest.raises(TypeError, match="seed must be an integer"):
+        mpqueue.train.range_input_producer(20, seed=1.5)
