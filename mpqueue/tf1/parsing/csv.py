@@ -6,6 +6,7 @@
 # ruff: noqa: ARG001 - `name` is part of TensorFlow's signature
 
 import itertools
+import operator
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ def decode_csv(
         ``bytes`` in an object array. For a single record, NumPy scalars and ``bytes``.
 
     Raises:
-        TypeError: A default has an unsupported dtype, or ``records`` contains a value that is not a string.
+        TypeError: A default has an unsupported dtype, ``records`` contains a value that is not a string, or
+            ``select_cols`` contains a value that is not an integer.
         ValueError: ``record_defaults`` is empty, a default has two values, or ``select_cols`` is not increasing or does
             not match ``record_defaults``.
         InvalidArgumentError: ``field_delim`` is not one byte; a record has too many or too few fields, or invalid
@@ -103,7 +105,7 @@ def checked_format(
 
 
 def _checked_cols(select_cols: Any, num_defaults: int) -> list[int]:
-    numbers = [int(number) for number in select_cols]
+    numbers = [operator.index(number) for number in select_cols]  # 1.5 would select another column
     if len(numbers) != num_defaults:
         raise ValueError(
             f"select_cols and record_defaults must have the same length, got {len(numbers)} and {num_defaults}."

@@ -47,7 +47,7 @@ class FIFOQueue(QueueBase):
         name: Name of this object, also in error messages.
 
     Raises:
-        TypeError: A dtype does not exist, or ``capacity`` is not an integer.
+        TypeError: A dtype does not exist, ``capacity`` is not an integer, or ``shared_name`` is not a string.
         ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
         InvalidArgumentError: The queue with this shared name has other dtypes, shapes, capacity or class.
         FailedPreconditionError: With ``shared_name`` in a worker: the trainer had no queue to share when it started.
@@ -102,7 +102,7 @@ class PaddingFIFOQueue(QueueBase):
         name: Name of this object, also in error messages.
 
     Raises:
-        TypeError: A dtype does not exist, or ``capacity`` is not an integer.
+        TypeError: A dtype does not exist, ``capacity`` is not an integer, or ``shared_name`` is not a string.
         ValueError: The numbers of dtypes, shapes and names differ, or a rank is unknown.
         InvalidArgumentError: The queue with this shared name has other dtypes, shapes, capacity or class.
         FailedPreconditionError: With ``shared_name`` in a worker: the trainer had no queue to share when it started.
@@ -170,7 +170,8 @@ class RandomShuffleQueue(QueueBase):
         name: Name of this object, also in error messages.
 
     Raises:
-        TypeError: A dtype does not exist, or ``capacity``, ``min_after_dequeue`` or ``seed`` is not an integer.
+        TypeError: A dtype does not exist, ``capacity``, ``min_after_dequeue`` or ``seed`` is not an integer, or
+            ``shared_name`` is not a string.
         ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
         InvalidArgumentError: ``min_after_dequeue`` is negative or not less than ``capacity``, or the queue with this
             shared name has other dtypes, shapes, capacity, minimum, seed or class.

@@ -39,7 +39,7 @@ def make_queue(
     Error messages of a shared queue use its shared name, as in TensorFlow.
 
     Raises:
-        TypeError: ``capacity`` is not an integer.
+        TypeError: ``capacity`` is not an integer, or ``shared_name`` is not a string.
         InvalidArgumentError: The queue with this shared name has other properties, or the name starts with ``_`` and
             is looked up at a server.
         FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started the worker.
@@ -48,6 +48,8 @@ def make_queue(
     bound = max(as_integer(capacity, "capacity"), -1)  # all negative capacities mean unbounded, and must compare equal
     shapes = tuple(spec.shapes) if spec.has_shapes else None
     signature = Signature(class_name, tuple(spec.dtypes), shapes, bound, min_after_dequeue, seed)
+    if shared_name is not None and not isinstance(shared_name, str):
+        raise TypeError(f"shared_name must be a string or None, got {shared_name!r}.")
     if not shared_name:
         return _new(name, signature, spec)
     place = lookup.current()

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import DeadlineExceededError, InvalidArgumentError, UnimplementedError
+from mpqueue.tf1.coordination.members import checked_timeout
 from mpqueue.tf1.queues.barging_lock import BargingLock
 from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.queues.source import Source
@@ -120,7 +121,8 @@ class ReaderBase:
 
         Raises:
             OutOfRangeError: The queue is closed and empty.
-            TypeError: ``queue`` is not a queue.
+            TypeError: ``queue`` is not a queue, or ``timeout`` is not a number.
+            ValueError: ``timeout`` is negative or NaN.
             InvalidArgumentError: The queue's elements are not single strings.
             DeadlineExceededError: ``timeout`` seconds have passed. No work unit was lost.
             OpError: The unit cannot be read; see the reader.
@@ -232,6 +234,7 @@ class ReaderBase:
 
         Raises:
             UnimplementedError: `supports_serialize` is False.
+            TypeError: ``state`` is not bytes.
             InvalidArgumentError: ``state`` is not a saved state.
         """
         with self._lock.waking, self._lock:
@@ -314,6 +317,8 @@ class Turn:
 
     def __init__(self, lock: BargingLock, timeout: float | None) -> None:
         self._lock, self.__exit__ = lock, lock.__exit__
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
         self.has_deadline = timeout is not None
         self._deadline = 0.0 if timeout is None else time.monotonic() + timeout
 

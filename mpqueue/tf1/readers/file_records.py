@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from mpqueue.errors import DeadlineExceededError, OutOfRangeError
 from mpqueue.system.locks import Lock
+from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.readers.base import ReaderBase, Record, Turn, WorkQueue
 
 DEFAULT_MAX_RECORD_BYTES = 1 << 30
@@ -176,8 +177,9 @@ def positive_bytes(value: int, what: str) -> int:
     """Return ``value`` if it is at least 1.
 
     Raises:
+        TypeError: ``value`` is not an integer.
         ValueError: ``value`` is less than 1.
     """
-    if value < 1:
+    if as_integer(value, what) < 1:
         raise ValueError(f"{what} must be at least 1, got {value}.")
     return value

@@ -38,8 +38,11 @@ def decode(data: bytes) -> ReaderState:
     """Parse a serialized state.
 
     Raises:
+        TypeError: The data is not bytes.
         InvalidArgumentError: The data is not a state, a count is negative, or a work unit was unfinished.
     """
+    if not isinstance(data, bytes):
+        raise TypeError(f"state must be the bytes of serialize_state, got {data!r}.")
     values: dict[int, int | bytes] = {}
     try:
         _read_fields(data, values)

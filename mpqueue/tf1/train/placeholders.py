@@ -216,7 +216,8 @@ def run(fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> Any:
         The results in the structure of ``fetches``.
 
     Raises:
-        TypeError: An entry of ``fetches`` is not callable, or a key of ``feed_dict`` is not a placeholder.
+        TypeError: An entry of ``fetches`` is not callable, ``feed_dict`` is not a dict, or one of its keys is not a
+            placeholder.
         ValueError: A value is incompatible with its placeholder.
         InvalidArgumentError: A placeholder without a value is called.
         Exception: Errors of the called functions.
@@ -229,6 +230,8 @@ def run(fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> Any:
 
 @contextmanager
 def _feeding(feed_dict: Mapping[Any, Any]) -> Iterator[None]:
+    if not isinstance(feed_dict, Mapping):
+        raise TypeError(f"feed_dict must be a dict of placeholders and values, got {feed_dict!r}")
     values = dict(_fed.get())
     for key, value in feed_dict.items():
         if not isinstance(key, Placeholder | SparsePlaceholder):

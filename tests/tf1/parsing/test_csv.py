@@ -251,3 +251,9 @@ def test_regular_batches_are_not_read_by_rows(records, monkeypatch):
     monkeypatch.setattr(csv_rows, "decode", None)
     defaults = [np.array([5], np.int64), [0.5], ["d"]]
     assert len(mpqueue.decode_csv(records * BATCH, defaults, na_value="NA")[0]) == len(records) * BATCH
+
+
+def test_column_index_that_is_not_an_integer_raises_type_error():
+    """1.5 must not select column 1."""
+    with pytest.raises(TypeError):
+        mpqueue.train.decode_csv("1,2", [[0]], select_cols=[1.5])

@@ -233,3 +233,8 @@ def test_number_as_name_is_rejected_instead_of_blocking_forever(call):
     ):
         call(queue)
     assert queue.size() == 0
+
+
+def test_shared_name_that_is_not_a_string_raises_type_error():
+    with pytest.raises(TypeError, match="shared_name must be a string"):
+        FIFOQueue(5, "int32", [[]], shared_name=5)

@@ -232,3 +232,24 @@ def test_interrupt_at_any_step_leaves_reader_unlocked():
             is_struck = True
         reader.read(queue, timeout=0)  # otherwise it raises DeadlineExceededError
     assert after > 10
+
+
+@pytest.mark.parametrize(("timeout", "error"), [("1", TypeError), (-1, ValueError), (float("nan"), ValueError)])
+def test_invalid_timeout_of_a_read_is_rejected_without_using_the_queue(timeout, error):
+    queue = FakeQueue("a")
+    with pytest.raises(error, match="timeout must be"):
+        mpqueue.IdentityReader().read(queue, timeout=timeout)
+    assert queue.units == ["a"]
+
+
+@pytest.mark.parametrize("state", [None, "abc"])
+def test_state_that_is_not_bytes_raises_type_error(state):
+    with pytest.raises(TypeError, match="state must be"):
+        mpqueue.IdentityReader().restore_state(state)
+
+
+@pytest.mark.parametrize("make", [mpqueue.TextLineReader, mpqueue.WholeFileReader, mpqueue.TFRecordReader])
+def test_non_integer_max_record_bytes_raises_type_error(make):
+    for value in ("10", 2.5):
+        with pytest.raises(TypeError, match="max_record_bytes must be an integer"):
+            make(max_record_bytes=value)

@@ -176,3 +176,8 @@ def test_sparse_value_of_another_rank_raises(shape, value, error):
     x = mpqueue.sparse_placeholder("float32", shape, "s")
     with pytest.raises(error):
         mpqueue.run(x, {x: value})
+
+
+def test_feed_dict_that_is_not_a_dict_raises_type_error():
+    with pytest.raises(TypeError, match="feed_dict must be a dict"):
+        mpqueue.train.run(mpqueue.train.placeholder("int32"), [1])
