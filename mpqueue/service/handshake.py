@@ -283,8 +283,6 @@ def decode_answer(data: bytes) -> Welcome | Refusal:
         ServiceError: It is a welcome with a different protocol version.
     """
     message = _parse(data)
-    # Before the check of the version: a refusal must be readable whatever version it is from, because the version may
-    # be its reason.
     # Check this before the version: a refusal must be readable whatever version it is from, because the version may be
     # its reason.
     if "refused" in message:

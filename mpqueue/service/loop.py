@@ -129,7 +129,6 @@ class Deliveries:
     def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
         error = failure.error
         assert error is not None
-        # note
         if peer.credentials.uid == self._uid:
             note = f"raised in the server in place of batch {failure.position} of epoch {failure.epoch}"
             return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))

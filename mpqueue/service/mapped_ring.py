@@ -183,7 +183,7 @@ def _parsed(read: ReadSpec, header: bytes) -> Recipe:
     Raises:
         ProtocolError: The header does not match the spec.
     """
-    # try:
+    # A signal handler may raise one of these exceptions, which must not be mistaken for invalid data.
     with defer_signals():
         try:
             return read.recipes[header]
