@@ -288,7 +288,8 @@ class Journal:
             OSError: The file cannot be written.
         """
         recovered = read_journal(self._path)
-        assert recovered is not None
+        if recovered is None:
+            raise FileNotFoundError(errno.ENOENT, "the journal was removed while the server was running", self._path)
         before = self.history, self.changes
         self.history = history
         if place is not None:

@@ -332,6 +332,7 @@ class Server:
                 function, or a `zip` of streams, or takes elements from a queue.
             ServiceStateError: The server is not running; or it was just restarted, and computes the last batches of an
                 epoch again.
+            OSError: The journal cannot be written, or was removed; nothing has changed.
         """
         samples, plan = SampleSet.of(ids), self._stream.latest_plan
         plan.check_ids(samples)
@@ -365,6 +366,7 @@ class Server:
                 takes elements from a queue.
             ServiceStateError: The server is not running; or it was just restarted, and computes the last batches of an
                 epoch again.
+            OSError: The journal cannot be written, or was removed; nothing has changed.
         """
         weights = self._stream.plan.plan.source.checked_weights(weights)
         at = None if at is None else checked_integer("at", at)

@@ -564,6 +564,17 @@ def test_sampler_that_raises_when_samples_are_asked_for_does_not_end_the_server(
         assert next(batches).tolist() == [4, 5, 6, 7]
 
 
+def test_exclusion_without_the_journal_is_an_error_and_changes_nothing(tmp_path):
+    journal = tmp_path / "journal"
+    with served(journal=journal) as server, attached() as consumer:
+        batches = iter(consumer)
+        next(batches)
+        os.unlink(journal)
+        with pytest.raises(FileNotFoundError, match="the journal was removed"):
+            server.exclude([5])
+        assert rows([*batches]) == rows(np.arange(4, 48).reshape(-1, 4))
+
+
 def test_zip_of_streams_excludes_nothing():
     pairs = Dataset.zip(Dataset.range(40).filter(is_no_third), Dataset.range(40).filter(is_no_third)).batch(4)
     with served(pairs, batch_size=None) as server, attached() as consumer:
