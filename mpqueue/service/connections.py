@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.errors import ServiceError
+from mpqueue.service import specs
 from mpqueue.service.handshake import Hello, Refusal
 from mpqueue.service.records import (
     MAX_HANDSHAKE,
@@ -147,6 +148,8 @@ class Peer:
     def teach(self, number: int, body: bytes, *, is_pickled: bool) -> None:
         """Queue a spec that the consumer has not received yet."""
         # The parts are queued together and the socket keeps their order, so no offer can get between them.
+        if len(self.specs) >= specs.MAX_SPECS:
+            self.specs.clear()  # those that are still used are sent again
         self.specs.add(number)
         self.tell_parts(ToConsumer.SPEC, PICKLED if is_pickled else 0, number, body)
 

@@ -20,6 +20,7 @@ from mpqueue.memory.layout import ReadSpec, Recipe, base_over
 from mpqueue.memory.ring import SPARE_SLOTS, HeldCopies, Leases
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.memory.slots import Slot
+from mpqueue.service import specs
 from mpqueue.service.records import MAX_RELEASED, Offer
 from mpqueue.service.specs import MissingClass, decode_spec
 from mpqueue.system.interrupts import defer_signals
@@ -80,6 +81,10 @@ class MappedRing:
         except MissingClass:
             # The class may be imported later, before a batch of it arrives. Raise only when such a batch is opened.
             self._specs[number] = LateSpec(load)
+        # A source with a constantly changing structure would grow the dict without bound. The server has at most this
+        # many specs, and the numbers ascend.
+        if len(self._specs) > specs.MAX_SPECS:
+            del self._specs[min(self._specs)]
 
     def open(self, offer: Offer) -> Any:
         """Return the batch of an offer; `enter` follows when it is delivered.

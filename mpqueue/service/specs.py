@@ -29,7 +29,7 @@ from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import unreadable
 
 MAX_SPEC_BYTES = 1 << 22
-_MAX_SPECS = 4096
+MAX_SPECS = 4096  # that a server uses at the same time
 _MAX_DEPTH = 64
 _MAX_RANK = 64  # NumPy's own bound
 _ORDINARY = re.compile(r"[<>|][biufcmMSUV]\d{1,10}(\[\w{1,24}\])?", re.ASCII)
@@ -231,7 +231,7 @@ class Specs:
         """
         number = self.numbers.get(spec)
         if number is None:
-            if len(self.numbers) >= _MAX_SPECS:
+            if len(self.numbers) >= MAX_SPECS:
                 # A source with a constantly changing structure would otherwise grow these dicts without bound. Numbers
                 # are not reused, so a consumer cannot confuse two specs.
                 self.numbers.clear()

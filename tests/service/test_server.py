@@ -21,7 +21,7 @@ from helpers.waits import until
 
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
-from mpqueue.service import server_directory
+from mpqueue.service import server_directory, specs
 from mpqueue.service.journal import read_journal
 from mpqueue.service.loop import Deliveries
 
@@ -728,6 +728,25 @@ def test_journal_of_another_stream_is_refused(tmp_path):
         pass
     with pytest.raises(ServiceError, match="belongs to another stream"):
         mpqueue.Server("s", Indices(21), **options).start()
+
+
+class Restructuring(Indices):
+    """A source whose batches all have another structure."""
+
+    def __getitem__(self, index):
+        return {f"sample {index}": np.full(2, index)}
+
+
+def test_changing_structure_of_batches_uses_bounded_memory(monkeypatch):
+    monkeypatch.setattr(specs, "MAX_SPECS", 4)
+    with mpqueue.Server("s", Restructuring(30), mode="broadcast", workers=1) as server, mpqueue.attach("s") as consumer:
+        for _ in range(2):
+            assert [{key: int(rows[0])} for batch in consumer for key, rows in batch.items()] == [
+                {f"sample {index}": index} for index in range(30)
+            ]
+        (peer,) = server._run.peers.values()
+        assert len(peer.specs) <= 4
+        assert len(consumer._attachment.ring._specs) <= 4
 
 
 @pytest.mark.parametrize("mode", ["split", "broadcast"])
