@@ -28,10 +28,12 @@ from mpqueue.tf1.queues.making import make_described
 from mpqueue.tf1.queues.remote import RemoteQueue
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.wire import QueuePlace
+from mpqueue.transport.credentials import Address
 
 if TYPE_CHECKING:
     from mpqueue.tf1.queues.hub import Hub, HubDriver
 
+_NOWHERE = Address("", 0, b"")
 _lock = RLock()
 _hub: "Hub | None" = None
 
@@ -117,8 +119,14 @@ queue_address.provider = _directory_for_workers
 
 
 def _before_fork() -> None:
+    failure: OSError | None = None
     for core in living:
-        place_of(core, serve=False)  # without a thread, because Python warns if a process with threads forks
+        try:
+            place_of(core, serve=False)  # without a thread, because Python warns if a process with threads forks
+        except OSError as error:
+            failure = error  # the other queues must still get their places
+    if failure is not None:
+        raise failure  # Python shows it, and forks
 
 
 def _after_fork() -> None:
@@ -129,20 +137,21 @@ def _after_fork() -> None:
 def _in_child() -> None:
     global _hub, _lock
     hub, _hub, _lock = _hub, None, RLock()
-    if hub is None:
+    if not living:
         return
     from mpqueue.tf1.queues.hub import HubDriver
 
-    if queue_address.directory is None and living:
+    if queue_address.directory is None and hub is not None:
         queue_address.directory = QueueDirectory(hub.address, os.getppid())
     # Convert the copied queues in place, so that all references to them in the child find the remote queue.
     for core in living:
         driver = core.driver
-        if isinstance(driver, HubDriver):
-            place = QueuePlace(driver.hub.address, driver.number, os.getppid())
-            remote = RemoteQueue(place, core.spec, core.name)
-            core.__class__ = RemoteQueue  # type: ignore[assignment]
-            core.__dict__ = remote.__dict__
+        # A queue that could not be shared gets a place that no process can reach. As a separate copy it would lose all
+        # elements without an error.
+        address, number = (driver.hub.address, driver.number) if isinstance(driver, HubDriver) else (_NOWHERE, 0)
+        remote = RemoteQueue(QueuePlace(address, number, os.getppid()), core.spec, core.name)
+        core.__class__ = RemoteQueue  # type: ignore[assignment]
+        core.__dict__ = remote.__dict__
     living.clear()
 
 

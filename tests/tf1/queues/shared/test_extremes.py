@@ -13,7 +13,7 @@ from helpers.outside import ran
 from tf1.helpers.stray_writes import be_disconnected, write_to_the_pipe
 
 from mpqueue import Coordinator, FIFOQueue
-from mpqueue.errors import CancelledError, DataLossError
+from mpqueue.errors import CancelledError, DataLossError, FailedPreconditionError
 from mpqueue.tf1.queues.arena import offset_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -172,6 +172,25 @@ def test_sharing_without_descriptors_leaves_none_open(make):
                 num_failures += 1
         assert num_descriptors() == before
     assert num_failures == 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_queue_that_could_not_be_shared_before_a_fork_raises_in_the_child():
+    """Its copy would take elements that the parent never gets."""
+    queue = FIFOQueue(5, "int32", [[]])
+    with free_descriptors(2):
+        child = os.fork()
+        if child == 0:
+            try:
+                queue.enqueue(1, timeout=DEADLOCK_S)
+                os._exit(1)
+            except FailedPreconditionError:
+                os._exit(0)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    queue.enqueue(2)
+    assert queue.dequeue() == 2
 
 
 def use_with_little_address_space(queue):
