@@ -288,7 +288,9 @@ def locked(path: str) -> Iterator[None]:
                 try:
                     yield
                 finally:
-                    os.unlink(path)
+                    # The user may have deleted the folder, and another process may have created the file again.
+                    if _is_same(fd, path):
+                        os.unlink(path)
                 return
         finally:
             descriptors.close(fd)

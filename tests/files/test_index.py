@@ -4,6 +4,7 @@ import errno
 import functools
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,6 +199,27 @@ def test_failed_scan_leaves_no_files(paths, cache):
     with pytest.raises(FileError, match=r"b, byte 0: it is bad"):
         Index("bytes", 1, paths, scan, cache)
     assert os.listdir(cache) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), FileError("a", 0, "it is bad")])
+def test_error_of_a_scan_is_raised_if_the_folder_is_deleted_in_between(cache, error):
+    def make(_writer):
+        shutil.rmtree(cache)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        index_module.open_or_make(f"{cache}/a.index", make)
+    assert caught.value is error
+
+
+def test_lock_of_another_process_is_kept_if_the_folder_was_deleted_in_between(cache):
+    os.mkdir(cache)
+    with index_module.locked(f"{cache}/a.lock"):
+        shutil.rmtree(cache)
+        os.mkdir(cache)
+        with open(f"{cache}/a.lock", "w"):  # of another process
+            pass
+    assert os.listdir(cache) == ["a.lock"]
 
 
 def test_file_that_changes_while_being_indexed_raises(paths, cache):
