@@ -26,7 +26,7 @@ def chosen(columns: Iterable[str] | None, names: Sequence[str]) -> list[str]:
 
 
 def _listed(columns: Iterable[str]) -> list[str]:
-    if isinstance(columns, str | bytes):
+    if isinstance(columns, str | bytes) or not isinstance(columns, Iterable):
         raise TypeError(f"columns must be a list of names, got {columns!r}")
     names = list(columns)
     if bad := [name for name in names if not isinstance(name, str)]:

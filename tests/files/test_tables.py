@@ -63,6 +63,7 @@ def test_selected_columns_are_returned_in_order(path, source_of):
     [
         (["nope"], ValueError, "got 'nope'; the columns are int, small"),
         ("text", TypeError, "list of names, got 'text'"),
+        (5, TypeError, "list of names, got 5"),
         ([1], TypeError, "list of names, got one that contains 1"),
         (["int", "int"], ValueError, "'int' is repeated"),
         ([], ValueError, "at least one column"),
