@@ -9,6 +9,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
 
+from mpqueue.plan.refused import misfit_of
+
 
 class NotFound(Exception):
     """The name does not lead to a factory; the message lists the available names, or the expected form."""
@@ -39,6 +41,12 @@ def source_of(name: str) -> Any:
         factory = getattr(factory, part)
     if inspect.isgeneratorfunction(factory) or not callable(factory):
         return factory
+    misfit = misfit_of(factory)
+    if misfit is not None:
+        raise NotFound(
+            f"{path} of {place} is called without arguments, but {misfit.name}{misfit.signature} needs some "
+            f"({misfit.reason}): name a function without arguments that returns {path}(...)"
+        )
     return factory()
 
 

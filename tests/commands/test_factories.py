@@ -30,6 +30,9 @@ def stream():
 photos = Photos()
 _hidden = None
 
+def needs(path):
+    return Photos()
+
 def fails():
     raise ZeroDivisionError("of the factory")
 """
@@ -110,7 +113,8 @@ def test_name_without_factory_is_rejected_with_the_expected_form(name):
         ("no_such.inner:make", "module 'no_such' was not found in "),
         ("package.no_such:make", "module 'package.no_such' was not found in "),
         ("no_such.py:make", "file .*/no_such.py does not exist"),
-        ("photos_data:nothing", "has no 'nothing', only Photos, fails, make, photos, stream$"),
+        ("photos_data:nothing", "has no 'nothing', only Photos, fails, make, needs, photos, stream$"),
+        ("photos_data:needs", r"is called without arguments, but needs\(path\) needs some .*: name a function"),
         ("photos_data:Photos.Large", "has no 'Photos.Large', only Small, size"),
     ],
 )
