@@ -449,6 +449,8 @@ def _checked_journal(journal: Any) -> str | None:
     path = os.path.abspath(journal)
     if os.path.isdir(path):
         raise ValueError(f"journal must be the path of a file, got the folder {journal!r}: use a file in it")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise ValueError(f"journal must be the path of a file in an existing folder, got {journal!r}")
     return path
 
 

@@ -508,6 +508,7 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"batchsize": 2}, TypeError, r"Server\(\) got an unexpected keyword argument 'batchsize'"),
         ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
         ({"journal": "/"}, ValueError, "journal must be the path of a file, got the folder '/': use a file in it"),
+        ({"journal": "/no/j"}, ValueError, "journal must be the path of a file in an existing folder, got '/no/j'"),
         ({"journal": ""}, ValueError, "journal must be the path of a file, got the folder ''"),
         ({"journal": "x", "ordered": False}, ValueError, "journal requires ordered=True, got ordered=False"),
         ({"allow_uids": 3}, TypeError, "allow_uids must be a list of integer user ids, got 3"),
