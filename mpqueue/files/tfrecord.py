@@ -184,8 +184,8 @@ def _records(crc32c: Callable[[bytes], int] | None, window: ScanWindow, path: st
             raise FileError(
                 path,
                 start - _HEADER.size,
-                f"a record has {length:,} bytes, but only {window.size - start:,} bytes follow: the file is truncated, "
-                "or not a TFRecord file",
+                f"a record and its checksum have {length + _CHECK.size:,} bytes, but only {window.size - start:,} "
+                "bytes follow: the file is truncated, or not a TFRecord file",
             )
         offsets.append(start)
         lengths.append(length)

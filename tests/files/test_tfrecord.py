@@ -56,6 +56,13 @@ def test_file_that_is_not_tfrecord_raises(tmp_path, data, check_crc):
         TFRecord(tmp_path / "a", check_crc=check_crc)
 
 
+def test_file_truncated_in_a_checksum_reports_more_bytes_than_follow(tmp_path):
+    path = written(tmp_path / "cut.tfrecord", [b"x" * 1000])
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(FileError, match=r"a record and its checksum have 1,004 bytes, but only 1,001 bytes follow"):
+        TFRecord(path)
+
+
 KINDS = {
     "GZIP": lambda path: write_records(path, RECORDS, "GZIP"),
     "ZLIB": lambda path: write_records(path, RECORDS, "ZLIB"),
