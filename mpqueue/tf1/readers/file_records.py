@@ -118,10 +118,13 @@ class FileRecordReader(ReaderBase):
     def _start_work(self, queue: WorkQueue, turn: Turn) -> None:
         self._take_back()
         while not self._next:
+            if not self._is_working:
+                self._work = b""
             try:
                 super()._start_work(queue, turn)
             except OutOfRangeError:
-                if not self._awaits_run(turn):
+                # With a unit, it is an error of its file, such as a missing header. Otherwise the queue has ended.
+                if self._work or not self._awaits_run(turn):
                     raise
                 self._take_back()
             else:

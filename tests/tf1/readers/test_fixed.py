@@ -1,6 +1,7 @@
 """Records of equal length."""
 
 import gzip
+import threading
 import zlib
 
 import pytest
@@ -80,3 +81,28 @@ def test_gzip_members_are_concatenated_and_bytes_after_zlib_are_ignored(tmp_path
     assert records_of(tmp_path / "g", 2, encoding="GZIP") == [b"ab", b"cd", b"ef"]
     (tmp_path / "z").write_bytes(zlib.compress(b"abcd") + b"anything")
     assert records_of(tmp_path / "z", 2, encoding="ZLIB") == [b"ab", b"cd"]
+
+
+def test_missing_header_is_reported_although_another_thread_has_an_open_run(tmp_path):
+    """It must not count as the end of the queue, which waits for the other thread."""
+    (tmp_path / "whole").write_bytes(b"headAAAA")
+    (tmp_path / "short").write_bytes(b"he")
+    queue = FakeQueue(str(tmp_path / "whole"), str(tmp_path / "short"))
+    reader = mpqueue.FixedLengthRecordReader(4, header_bytes=4)
+    is_open, is_reported = threading.Event(), threading.Event()
+
+    def run():
+        reader.read_run(queue, 1)
+        is_open.set()
+        is_reported.wait()
+        reader.end_run([])
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert is_open.wait(60)
+    try:
+        with pytest.raises(errors.OutOfRangeError, match="header"):
+            reader.read(queue, timeout=20)
+    finally:
+        is_reported.set()
+        thread.join()
