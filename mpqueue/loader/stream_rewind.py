@@ -322,7 +322,14 @@ class StreamRewind:
         pipeline = opened(replace(self._job, plan=identified), cursor, begin)
         try:
             for _ in range(left):
-                pipeline.next()
+                try:
+                    pipeline.next()
+                except EndOfStream:
+                    raise
+                except Exception as error:
+                    # An element that raises has a place, too, but it is not the requested one.
+                    if not pipeline.is_failure(error):
+                        raise
             before = pipeline.place()
             pipeline.next()
             last = pipeline.last()

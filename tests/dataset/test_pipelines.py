@@ -86,6 +86,20 @@ def test_loader_alternates_between_lanes_and_resumes(dataset, cut, kind):
     assert found == wanted
 
 
+@hypothesis.given(dataset=DATASETS)
+@hypothesis.settings(max_examples=15)
+def test_samples_of_each_element_are_known_and_it_is_computed_again(dataset):
+    hypothesis.assume(dataset.root.is_indexed is False or len(dataset) > 0)
+    with mpqueue.Loader(dataset, seed=0, workers=0) as loader:
+        elements, known = iter(loader), []
+        for outcome in outcomes_of(lambda: (next(elements), loader.last), MOST // 2):
+            if not isinstance(outcome, Failed):
+                known.append((outcome[1], plain(outcome[:1])))
+        for info, element in known:
+            assert loader.explain(info.epoch, info.batch, run=True).samples == info.samples
+            assert plain([loader.compute(info.epoch, info.batch)]) == element
+
+
 def killed_now_and_then(loader, count, kills):
     """Return the outcomes of a loader while some of its workers are killed, and the number of killed workers."""
     elements, found = iter(loader), []

@@ -244,6 +244,22 @@ def test_ranks_that_resume_an_epoch_know_its_batches(ordered):
                 loader.explain(0, 5, rank=1 - rank)
 
 
+def failing_in_the_second():
+    """Return an iterator that raises once in the second virtual shard, and continues."""
+    return iter(map(int, ["0"] if mpqueue.worker_info().shard_id == 0 else ["no number", "1", "2"]))
+
+
+def test_batch_behind_an_error_of_the_source_is_computed_again():
+    with mpqueue.Loader(Dataset(failing_in_the_second), lanes=2, workers=0) as loader:
+        batches = iter(loader)
+        assert next(batches) == 0
+        with pytest.raises(ValueError, match="no number"):
+            next(batches)
+        assert [(batch, loader.last.samples) for batch in batches] == [(1, ((1, 1),)), (2, ((1, 2),))]
+        assert loader.explain(0, 3, run=True).samples == ((1, 2),)
+        assert loader.compute(0, 3) == 2
+
+
 @pytest.mark.filterwarnings("ignore:3 ranks share a stream")
 @pytest.mark.parametrize("taken", [4, 5, 7])
 def test_last_knows_exclusions_on_a_number_of_ranks_that_does_not_divide_the_batches(taken):
