@@ -8,6 +8,7 @@ an exception in an ``__exit__`` of a test.
 import contextlib
 import dis
 import inspect
+import itertools
 import os
 import random
 import signal
@@ -204,6 +205,23 @@ class StrikeBeforeLine:
                 sys.settrace(None)
                 raise Struck
         return self._step
+
+
+def each_strike(step=1, *, first=1, least=50, make=Strike):
+    """Yield the numbers of places in the package, each with its interrupt, until no place is left.
+
+    Args:
+        step: Distance between two places.
+        first: Number of the first place.
+        least: Lower limit of the number of places.
+        make: Creates the interrupt from the number of its place.
+    """
+    for after in itertools.count(first, step):
+        strike = make(after)
+        yield after, strike
+        if strike.left > 0:
+            break
+    assert after > least
 
 
 class StruckByAlarm:

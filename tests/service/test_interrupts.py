@@ -1,19 +1,19 @@
 """Signal handlers that raise inside a consumer: no batch is lost or duplicated, and no request is sent twice."""
 
 import contextlib
-import itertools
 import json
 import os
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from helpers import strikes
 from helpers.alarms import Alarm, nudged
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
-from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckError
+from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckError, each_strike
 
 import mpqueue
 from mpqueue.service import server as server_module
@@ -39,23 +39,18 @@ def taken_with(strike, path, num_epochs=3):
     return yielded
 
 
-def strike_with_error(after):
-    """An exception that a consumer could mistake for invalid data from the server."""
-    return Strike(after, error=StruckError)
+# Code of the consumer could mistake its exception for invalid data from the server.
+StrikeWithError = partial(Strike, error=StruckError)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 5), (strike_with_error, 17), (StrikeBeforeLine, 9)])
+@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 5), (StrikeWithError, 17), (StrikeBeforeLine, 9)])
 def test_interrupt_anywhere_loses_and_repeats_nothing(tmp_path, make_strike, step):
     """The server has few slots and records invalid requests, such as a turn released twice."""
-    for after in itertools.count(1, step):
+    for after, strike in each_strike(step, least=200, make=make_strike):
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
-            strike = make_strike(after)
             yielded = taken_with(strike, server.path)
         assert (yielded, server.faults) == ([0, 1, 2, 3] * 3, []), after
-        if strike.left > 0:
-            break
-    assert after > 200
 
 
 def test_real_signals_at_random_moments_lose_no_batch(tmp_path):
@@ -84,11 +79,11 @@ def test_real_signals_at_random_moments_lose_no_batch(tmp_path):
 
 def test_traceback_of_interrupt_may_be_kept(tmp_path):
     """It references the batch that was being opened."""
-    for after in itertools.count(1, 19):
+    for after, strike in each_strike(19, least=100):
         kept = []
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=8, window=3).start() as server:
             yielded = []
-            with mpqueue.attach(server.path, timeout=60) as consumer, Strike(after) as strike:
+            with mpqueue.attach(server.path, timeout=60) as consumer, strike:
                 while len(yielded) < 16:
                     try:
                         for array, _ in consumer:
@@ -99,22 +94,15 @@ def test_traceback_of_interrupt_may_be_kept(tmp_path):
                         kept.append(error)
             del array, _
         assert (yielded, server.faults) == ([0, 1, 2, 3] * 4, []), after
-        if strike.left > 0:
-            break
-    assert after > 100
 
 
 def test_consumer_closed_after_interrupt_repeats_no_request(tmp_path):
-    for after in itertools.count(1, 7):
+    for after, strike in each_strike(7, least=100):
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
-            strike = Strike(after)
             with mpqueue.attach(server.path, timeout=60) as consumer, contextlib.suppress(Struck), strike:
                 for array, _ in consumer:
                     del array, _
         assert server.faults == [], after
-        if strike.left > 0:
-            break
-    assert after > 100
 
 
 @contextlib.contextmanager
@@ -153,20 +141,17 @@ def test_handler_that_closes_ends_waiting_loop(tmp_path):
 
 
 def test_handler_may_close_anywhere_in_next(tmp_path):
-    for after in itertools.count(1, 7):
+    for after, strike in each_strike(7, least=100):
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             consumer = mpqueue.attach(server.path, timeout=60)
             yielded, batches = [], iter(consumer)
-            with Strike(after) as strike:
+            with strike:
                 signal.signal(signal.SIGUSR1, lambda *_, consumer=consumer: consumer.close())
                 yielded += [int(array[0, 0]) for array, _ in batches]  # no view exists after this line
             assert yielded == [0, 1, 2, 3][: len(yielded)]
             consumer.close()
             assert "closed" in repr(consumer)
             assert server.faults == []
-        if strike.left > 0:
-            break
-    assert after > 100
 
 
 def test_timeout_error_of_handler_is_not_a_server_crash(tmp_path):
@@ -183,23 +168,20 @@ def test_timeout_error_of_handler_is_not_a_server_crash(tmp_path):
 
 def test_interrupt_anywhere_in_attach_leaks_nothing(tmp_path):
     """Checked by the fixture for leaks."""
-    for after in itertools.count(1, 5):
+    for after, strike in each_strike(5, least=100):
         with AutoServer(tmp_path / f"directory{after}", 2).start() as server:
-            with Strike(after) as strike, contextlib.suppress(Struck):
+            with strike, contextlib.suppress(Struck):
                 mpqueue.attach(server.path, timeout=60).close()
             with mpqueue.attach(server.path, timeout=60) as consumer:
                 assert len(list(consumer)) == 2
-        if strike.left > 0:
-            break
-    assert after > 100
 
 
 def test_interrupt_anywhere_during_reconnect_loses_nothing(tmp_path):
-    for after in itertools.count(1, 19):
+    for after, strike in each_strike(19, least=200):
         with AutoServer(tmp_path / f"directory{after}", 6, num_slots=8, window=3, dies_after=2).start() as server:
             with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
                 yielded = []
-                with Strike(after) as strike:
+                with strike:
                     while len(yielded) < 6:
                         with contextlib.suppress(Struck):
                             for array, _ in consumer:
@@ -207,9 +189,6 @@ def test_interrupt_anywhere_during_reconnect_loses_nothing(tmp_path):
                                 del array, _
             assert (yielded, consumer.statistics().reconnects) == (list(range(6)), 1), after
         assert server.faults == [], after
-        if strike.left > 0:
-            break
-    assert after > 200
 
 
 @pytest.mark.parametrize("method", ["start", "stop"])
@@ -217,35 +196,30 @@ def test_server_interrupted_anywhere_in_start_or_stop_can_be_stopped(servers_dir
     """A second stop leaves neither the name in use nor workers."""
     monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename == server_module.__file__)
     monkeypatch.setattr(strikes, "_tables", {})
-    for after in itertools.count(1):
+    for after, strike in each_strike(least=5):
         server = mpqueue.Server("s", [1, 2], workers=1)
         if method == "stop":
             server.start()
-        with Strike(after) as strike, contextlib.suppress(Struck):
+        with strike, contextlib.suppress(Struck):
             getattr(server, method)()
         server.stop()
         assert not os.path.exists(server.folder), after
         assert not server._stream.is_running, after
         assert not any(thread.name == "mpqueue-server" for thread in threading.enumerate()), after
-        if strike.left > 0:
-            break
-    assert after > 5
 
 
 def test_last_batch_is_the_one_that_is_returned_after_an_interrupt(tmp_path):
-    for after in itertools.count(1):
+    for after, strike in each_strike(least=30):
         with ScriptedServer(tmp_path / f"directory{after}") as server, attached(server) as consumer:
             for position in range(2):
                 server.offer(batch_of(position), position=position)
             batches = iter(consumer)
             next(batches)
-            with Strike(after) as strike, contextlib.suppress(Struck):
+            with strike, contextlib.suppress(Struck):
                 next(batches)
-            if strike.left > 0:
-                break
-            array, _ = next(batches)
-            assert array[0, 0] == consumer._returned.offer.position == 1, after
-    assert after > 30
+            if strike.left <= 0:
+                array, _ = next(batches)
+                assert array[0, 0] == consumer._returned.offer.position == 1, after
 
 
 def answering(server, answer):

@@ -4,10 +4,11 @@ import contextlib
 import errno
 import os
 import weakref
+from functools import partial
 
 import pytest
 from helpers import strikes
-from helpers.strikes import Strike, Struck
+from helpers.strikes import Strike, Struck, each_strike
 
 from mpqueue.system import descriptors
 
@@ -18,14 +19,12 @@ class Owner:
 
 def test_socket_is_closed_with_owner_despite_interrupts():
     """An exception in a finalizer is lost, wherever it is raised."""
-    strike, after = None, 0
-    while strike is None or strike.left <= 0:
-        after += 1
+    for _, strike in each_strike(least=0, make=partial(Strike, finalizers=True)):
         owner, (ours, theirs) = Owner(), descriptors.socketpair()
         fd = ours.fileno()
         descriptors.close_with(owner, ours)
         del ours
-        with theirs, Strike(after, finalizers=True) as strike:
+        with theirs, strike:
             del owner
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.fstat(fd)
@@ -59,17 +58,14 @@ def test_socket_can_be_closed_before_owner():
 def test_interrupt_does_not_leak_reserved_standard_streams(monkeypatch):
     """Neither in the package nor in `contextlib`, for example before the block is entered."""
     strikes.strike_in_contextlib_too(monkeypatch)
-    strike, after = None, 0
     before = os.listdir("/proc/self/fd")
-    while strike is None or strike.left <= 0:
-        after += 1
+    for _, strike in each_strike(least=10):
         try:
-            with Strike(after) as strike, descriptors.apart_from_standard():
+            with strike, descriptors.apart_from_standard():
                 pass
         except Struck:
             pass
         assert os.listdir("/proc/self/fd") == before
-    assert after > 10
 
 
 @pytest.mark.parametrize("num_moved", [0, 1])

@@ -10,11 +10,12 @@ import random
 import signal
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 from helpers.faults import Numbers
-from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException
+from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException, each_strike
 
 import mpqueue
 from mpqueue.seeding.permutation import SampleOrder
@@ -37,16 +38,6 @@ def handle():
     before = signal.getsignal(signal.SIGUSR1)
     yield lambda handler: signal.signal(signal.SIGUSR1, handler)
     signal.signal(signal.SIGUSR1, before)
-
-
-def each_strike(step=1, *, first=1, error=Struck, least=50):
-    """Yield the numbers of places in the package, each with its interrupt, until no place is left."""
-    for after in itertools.count(first, step):
-        strike = Strike(after, error=error)
-        yield after, strike
-        if strike.left > 0:
-            break
-    assert after > least
 
 
 class Hooked:
@@ -436,7 +427,7 @@ def test_interrupts_without_workers_keep_order_and_samples(source, error):
     with mpqueue.Loader(make(), workers=0, seed=3, **options) as loader:
         wanted = epochs_of(loader, plainly, 2)
     step, first = 241 if source in {"mix", "stages"} else 97, 1 + list(COMPUTED).index(source)
-    for after, strike in each_strike(step, first=first, error=error, least=100):
+    for after, strike in each_strike(step, first=first, least=100, make=partial(Strike, error=error)):
         with mpqueue.Loader(make(), workers=0, seed=3, **options) as loader, strike:
             assert epochs_of(loader, unless_struck, 2) == wanted, after
 
@@ -458,7 +449,7 @@ def test_interrupt_in_sample_order_keeps_order(length):
 def test_interrupt_in_indexed_dataset_keeps_elements(make, error):
     """The caller computes the elements, without a loader."""
     wanted = [make()[place] for place in range(7)]
-    for after, strike in each_strike(error=error):
+    for after, strike in each_strike(make=partial(Strike, error=error)):
         dataset = make()
         with strike:
             unless_struck(dataset.__getitem__, 3)
@@ -599,7 +590,7 @@ def test_timeout_by_signal_reaches_caller():
 
     with mpqueue.Loader(Numbers(3), workers=1) as loader:
         assert len(list(loader)) == 3
-        for after, strike in each_strike(3, error=StruckLimit, least=100):
+        for after, strike in each_strike(3, least=100, make=partial(Strike, error=StruckLimit)):
             batches, found, num_struck = until_done(unless_struck, iter, loader), [], 0
             with strike, contextlib.suppress(StopIteration):
                 while True:

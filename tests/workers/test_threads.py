@@ -1,7 +1,6 @@
 """Worker threads: which thread a work item wakes."""
 
 import importlib
-import itertools
 import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -114,14 +113,12 @@ def test_interrupt_in_the_standard_library_releases_the_lock(monkeypatch):
     with Loader(range(3), workers=1, backend="thread") as loader:
         next(iter(loader))
         pipeline = pipeline_of(loader)
-        for after in itertools.count(1):
-            with strikes.Strike(after) as strike:
+        for after, strike in strikes.each_strike(least=3):
+            with strike:
                 try:
                     pipeline.timeout_s()
                 except strikes.Struck as error:
                     kept.append(error)
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(take, pipeline.lock).result(), after
-            if strike.left > 0:
-                break
     assert len(kept) > 3

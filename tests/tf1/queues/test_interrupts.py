@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from helpers import strikes as strikes_helper
-from helpers.strikes import Alarms, Strike, Struck
+from helpers import strikes
+from helpers.strikes import Alarms, Struck, each_strike
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.tf1.queues.shortage import Shortage
@@ -51,20 +51,10 @@ def everything(queue):
     return queue.dequeue_many(count, timeout=20).tolist() if count else []
 
 
-def strikes(step=1):
-    """Interrupt at the first place, then the second, and so on, until a call is not interrupted."""
-    for after in itertools.count(1, step):
-        strike = Strike(after)
-        yield strike
-        if strike.left > 0:
-            assert after > 3
-            return
-
-
 @pytest.mark.parametrize("dequeue", [lambda queue: queue.dequeue(), lambda queue: queue.dequeue_many(3)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_dequeue_takes_no_element(kind, dequeue):
-    for strike in strikes():
+    for _, strike in each_strike(least=3):
         queue = KINDS[kind]()
         queue.enqueue_many([range(5)])
         with strike:
@@ -76,7 +66,7 @@ def test_interrupted_dequeue_takes_no_element(kind, dequeue):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_enqueue_enqueues_once_or_not_at_all(kind):
-    for strike in strikes():
+    for _, strike in each_strike(least=3):
         queue = KINDS[kind]()
         queue.enqueue(1)
         with strike:
@@ -87,7 +77,7 @@ def test_interrupted_enqueue_enqueues_once_or_not_at_all(kind):
 
 
 def test_interrupted_enqueue_many_enqueues_a_prefix():
-    for strike in strikes():
+    for _, strike in each_strike(least=3):
         queue = fifo()
         with strike:
             done = unless_struck(queue.enqueue_many, [range(5)])
@@ -97,7 +87,7 @@ def test_interrupted_enqueue_many_enqueues_a_prefix():
 
 @pytest.mark.parametrize("cancel", [False, True])
 def test_interrupted_close_has_closed_or_not(cancel):
-    for strike in strikes():
+    for _, strike in each_strike(least=3):
         queue = fifo()
         queue.enqueue(1)
         with strike:
@@ -123,7 +113,7 @@ def until_waiting(queue, count):
 
 @pytest.mark.parametrize("kind", ["local", "hub"])
 def test_waiting_call_is_served_although_serving_call_is_interrupted(kind):
-    for strike in strikes(5):
+    for _, strike in each_strike(5, least=3):
         queue = KINDS[kind](1)
         queue.enqueue(1)
         thread, _ = in_thread(queue.enqueue, 2)
@@ -138,7 +128,7 @@ def test_waiting_call_is_served_although_serving_call_is_interrupted(kind):
 
 
 def test_waiting_dequeue_gets_element_although_enqueue_is_interrupted():
-    for strike in strikes(3):
+    for _, strike in each_strike(3, least=3):
         queue = fifo()
         thread, results = in_thread(queue.dequeue)
         until_waiting(queue, 1)
@@ -241,7 +231,7 @@ def test_interrupted_remote_call_is_undone():
     queue.enqueue_many([range(5)])
 
     def strike_each():
-        for strike in strikes(7):
+        for _, strike in each_strike(7, least=3):
             with strike:
                 got = unless_struck(queue.dequeue)
             if not got:
@@ -272,7 +262,7 @@ def test_signal_handlers_see_dequeued_array_unmodified():
     process = fork.Process(target=put)
     process.start()
     process.join(20)
-    for strike in strikes(3):
+    for _, strike in each_strike(3, least=3):
         with strike:
             got = unless_struck(queue.dequeue)
         got = got or [queue.dequeue(timeout=20)]
@@ -298,9 +288,7 @@ def test_interrupts_lose_no_element_while_another_process_waits_for_memory(monke
         self.demands = NeverEmpty([None])
 
     monkeypatch.setattr(Shortage, "__init__", begin)
-    monkeypatch.setattr(
-        strikes_helper, "_OF_COLLECTOR", ()
-    )  # defers handlers for a finalizer, and must be interrupted, too
+    monkeypatch.setattr(strikes, "_OF_COLLECTOR", ())  # defers handlers for a finalizer, and must be interrupted, too
     queue, came, end = FIFOQueue(-1, "int64", [()]), [], time.monotonic() + RANDOM_S
     number = 0
 
@@ -316,7 +304,7 @@ def test_interrupts_lose_no_element_while_another_process_waits_for_memory(monke
             while int(queue.size()):
                 came += map(int, alarms.call(queue.dequeue))
     assert came == list(range(number))
-    for strike in strikes():
+    for _, strike in each_strike(least=3):
         queue.enqueue_many([range(2)])
         with strike:
             got = unless_struck(queue.dequeue)
