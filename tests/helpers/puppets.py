@@ -26,6 +26,8 @@ def loop():
 
 
 def take():
+    if state["batches"] is None:
+        loop()
     state["batch"] = batch = next(state["batches"], None)
     return None if batch is None else batch.tolist()
 
@@ -133,6 +135,10 @@ class Puppet:
         self.tell(command)
         return self.answer()
 
+    def take(self, count):
+        """Return its next batches. The first one begins its loop."""
+        return [self.do("take") for _ in range(count)]
+
     def kill(self, number=signal.SIGKILL):
         """Send a signal, and wait for the process to end."""
         self.process.send_signal(number)
@@ -166,6 +172,16 @@ class Indices:
 
     def __getitem__(self, index):
         return np.full(self.width, index)
+
+
+def all_do(consumers, command):
+    """Return the results of a command that consumers execute at the same time.
+
+    A restarted server waits until all consumers have attached.
+    """
+    for consumer in consumers:
+        consumer.tell(command)
+    return [consumer.answer() for consumer in consumers]
 
 
 def firsts(batches):

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.laned import Counted
+from helpers.puppets import all_do
 
 import mpqueue
 
@@ -118,20 +119,13 @@ def test_abandoned_epoch_ends_and_next_one_continues():
     assert results == whole[begin : begin + 60]
 
 
-def both_do(both, command):
-    """Make two consumers act at the same time: a restarted server waits until both have attached."""
-    for one in both:
-        one.tell(command)
-    return [one.answer() for one in both]
-
-
 def take(both, count, taken):
     """Make two consumers take this many batches each; return a list of pairs per epoch."""
     while count:
-        batches = both_do(both, "take")
+        batches = all_do(both, "take")
         if None in batches:
             assert batches == [None, None]
-            both_do(both, "loop")
+            all_do(both, "loop")
             taken.append([])
         else:
             taken[-1].append(batches)
@@ -144,7 +138,7 @@ def test_server_may_crash_in_any_epoch(puppets, start_server, tmp_path, mode):
     options = {"lanes": LANES, "mode": mode, "world": 2, "epoch_batches": 15, "seed": 3, "length": 6}
     server = start_server(**options)
     both = [puppets("s", reconnect=True, rank=None if mode == "broadcast" else rank).attached() for rank in range(2)]
-    both_do(both, "loop")
+    all_do(both, "loop")
     taken = [[]]
     for count in (20, 10):
         take(both, count, taken)

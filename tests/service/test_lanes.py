@@ -4,7 +4,7 @@ import signal
 
 import pytest
 from helpers.laned import computed
-from helpers.puppets import await_back
+from helpers.puppets import all_do, await_back
 
 import mpqueue
 from mpqueue.errors import ServiceError
@@ -30,7 +30,7 @@ def test_replacement_of_killed_rank_continues_in_lane(puppets):
     with mpqueue.Server("s", STREAM.map(list_of_first), workers=1, seed=3, world=2):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
         first.do("loop"), second.do("loop")
-        taken = [[first.do("take") for _ in range(2)], [second.do("take") for _ in range(2)]]
+        taken = [first.take(2), second.take(2)]
         first.kill()  # the last batch was not taken, and is delivered again
         third = puppets("s", rank=0).attached()
         second.tell("take_all"), third.tell("take_all")
@@ -51,14 +51,11 @@ def test_server_may_crash_repeatedly(puppets, start_server, tmp_path):
     options = {"lanes": 4, "max_queue_size": 4}
     server = start_server(**options)
     both = [puppets("s", reconnect=True).attached() for _ in range(2)]
-    for one in both:
-        one.do("loop")
+    all_do(both, "loop")
     taken = []
     for _ in range(2):
         for _ in range(10):
-            for one in both:
-                one.tell("take")
-            taken += [one.answer() for one in both]
+            taken += all_do(both, "take")
         server.kill()
         server.wait()
         server = start_server(**options)
@@ -77,14 +74,11 @@ def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server,
     options = {"lanes": 4, "mode": "broadcast", "world": 2}
     server = start_server(**options)
     both = [puppets("s", reconnect=True).attached() for _ in range(2)]
-    for one in both:
-        one.do("loop")
+    all_do(both, "loop")
     taken = [[], []]
     for _ in range(9):
-        for one in both:
-            one.tell("take")
-        for own, one in zip(taken, both, strict=True):
-            own.append(one.answer())
+        for own, batch in zip(taken, all_do(both, "take"), strict=True):
+            own.append(batch)
     taken[0].append(both[0].do("take"))
     both[1].process.send_signal(signal.SIGSTOP)
     server.kill()

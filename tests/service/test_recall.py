@@ -46,10 +46,8 @@ def test_idle_consumer_keeps_only_its_latest_batch(puppets, tmp_path, journal):
     options = {"journal": str(tmp_path / "journal")} if journal else {}
     with mpqueue.Server("s", Indices(4), workers=1, **options) as server:
         idle, busy = (puppets("s").attached() for _ in range(2))
-        idle.do("loop")
         (first,) = idle.do("take")[:1]
-        busy.do("loop")
-        others = [busy.do("take")[0] for _ in range(3)]
+        others = firsts(busy.take(3))
         assert sorted([first, *others]) == [0, 1, 2, 3]
         busy.tell("take_all")  # waits: the idle consumer has not requested another batch, and may crash with this one
         counters = next(one for one in server.statistics().consumers if one.pid == idle.process.pid)
@@ -63,10 +61,8 @@ def test_idle_consumer_keeps_only_its_latest_batch(puppets, tmp_path, journal):
 def test_consumer_killed_after_recall_returns_its_latest_batch(puppets):
     with mpqueue.Server("s", Indices(4), workers=1):
         idle, busy = (puppets("s").attached() for _ in range(2))
-        idle.do("loop")
         first = idle.do("take")[0]
-        busy.do("loop")
-        others = [busy.do("take")[0] for _ in range(3)]
+        others = firsts(busy.take(3))
         busy.tell("take_all")
         idle.kill()
         assert firsts(busy.answer()) == [first]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from helpers.faults import burns
 from helpers.laned import Counted, computed
-from helpers.puppets import await_back
+from helpers.puppets import all_do, await_back
 
 import mpqueue
 from mpqueue.errors import ServiceError
@@ -147,7 +147,7 @@ def test_crash_of_late_consumer_leaves_nothing_behind(puppets):
         had = some(begun, 40)
         before = num_workers()
         second = puppets("s", join="replay").attached()
-        second.do("loop"), second.do("take"), second.do("take")
+        second.take(2)
         second.kill()
         third = puppets("s", join="replay").attached()
         third.tell("take_all")
@@ -254,11 +254,9 @@ def test_replay_continues_after_server_restart(puppets, start_server, tmp_path):
     server = start_server(**options)
     first = puppets("s", reconnect=True).attached()
     assert first.do("take_all") == whole[0]
-    first.do("loop")
-    had = [first.do("take") for _ in range(20)]
+    had = first.take(20)
     second = puppets("s", reconnect=True, join="replay").attached()
-    second.do("loop")
-    yielded = [second.do("take") for _ in range(5)]
+    yielded = second.take(5)
     server.kill()
     server.wait()
     start_server(**options)
@@ -275,26 +273,20 @@ def test_consumer_that_reconnects_late_gets_missed_batches(puppets, start_server
     (whole,) = loaded(Counted(tmp_path / "other log", 30), lanes=4)
     server = start_server(**options)
     both = [puppets("s", reconnect=True).attached() for _ in range(2)]
-    for one in both:
-        one.tell("loop")
-    assert [one.answer() for one in both] == ["looping"] * 2
+    all_do(both, "loop")
     taken = [[], []]
     for _ in range(10):
-        for one in both:
-            one.tell("take")
-        for yielded, one in zip(taken, both, strict=True):
-            yielded.append(one.answer())
+        for yielded, batch in zip(taken, all_do(both, "take"), strict=True):
+            yielded.append(batch)
     both[1].process.send_signal(signal.SIGSTOP)
     server.kill()
     server.wait()
     start_server(**options)
-    taken[0] += [both[0].do("take") for _ in range(30)]  # as soon as no consumer waits for the other one anymore
+    taken[0] += both[0].take(30)  # as soon as no consumer waits for the other one anymore
     both[1].process.send_signal(signal.SIGCONT)
     both[1].tell("take")
     taken[1].append(both[1].answer())
     await_back(both[1], tmp_path / "journal")
-    for one in both:
-        one.tell("take_all")
-    for yielded, one in zip(taken, both, strict=True):
-        yielded += one.answer()
+    for yielded, batches in zip(taken, all_do(both, "take_all"), strict=True):
+        yielded += batches
     assert taken == [whole, whole]

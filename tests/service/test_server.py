@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.puppets import Indices, Raised, await_back, firsts
+from helpers.puppets import Indices, Raised, all_do, await_back, firsts
 from helpers.serving import num_descriptors
 from helpers.waits import until
 
@@ -56,8 +56,7 @@ def test_broadcast_yields_all_to_all_and_computes_each_batch_once(puppets):
 def test_replacement_of_killed_rank_continues_where_it_was(puppets):
     with mpqueue.Server("s", Indices(12), world=2, workers=2):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
-        first.do("loop")
-        assert [first.do("take")[0] for _ in range(3)] == [0, 2, 4]
+        assert firsts(first.take(3)) == [0, 2, 4]
         second.tell("take_all")
         first.kill()
         again = puppets("s", rank=0)
@@ -79,8 +78,7 @@ def test_group_is_notified_of_rank_that_is_not_replaced(puppets):
 def test_untaken_batches_of_killed_consumer_go_to_others(puppets):
     with mpqueue.Server("s", Indices(30), workers=2):
         first, second = puppets("s").attached(), puppets("s").attached()
-        first.do("loop")
-        taken = [first.do("take")[0] for _ in range(4)][:3]
+        taken = firsts(first.take(4))[:3]
         second.tell("take_all")
         first.kill()
         assert sorted(taken + firsts(second.answer())) == list(range(30))
@@ -89,8 +87,7 @@ def test_untaken_batches_of_killed_consumer_go_to_others(puppets):
 def test_next_consumer_continues_after_all_were_killed(puppets):
     with mpqueue.Server("s", Indices(10), workers=1):
         first = puppets("s").attached()
-        first.do("loop")
-        first.do("take"), first.do("take")
+        first.take(2)
         first.kill()
         assert sorted(firsts(puppets("s").do("take_all"))) == list(range(1, 10))
 
@@ -98,7 +95,6 @@ def test_next_consumer_continues_after_all_were_killed(puppets):
 def test_slots_of_killed_consumer_are_freed(puppets):
     with mpqueue.Server("s", Indices(400, 1000), workers=1) as server:
         first = puppets("s").attached()
-        first.do("loop")
         for _ in range(5):
             first.do("take"), first.do("keep")
         first.kill()
@@ -112,7 +108,6 @@ def test_slots_of_killed_consumer_are_freed(puppets):
 def test_suspended_consumer_is_detached_and_its_views_stay(puppets):
     with mpqueue.Server("s", Indices(3000, 100), workers=1, max_queue_size=4, lease_timeout=2.0):
         first, second = puppets("s").attached(), puppets("s").attached()
-        first.do("loop")
         first.do("take")
         kept = first.do("keep")
         first.process.send_signal(signal.SIGSTOP)
@@ -171,8 +166,7 @@ def test_ranks_finish_epoch_while_seat_of_suspended_rank_is_vacant(puppets, kind
         "s", source, world=2, workers=1, max_queue_size=4, lease_timeout=2.0, grace_s=600.0, **options
     ) as server:
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
-        first.do("loop")
-        taken = [first.do("take")[0] for _ in range(3)][:2]
+        taken = firsts(first.take(3))[:2]
         first.process.send_signal(signal.SIGSTOP)
         others = firsts(second.do("take_all"))
         assert len(others) == 30
@@ -194,7 +188,6 @@ def test_request_sent_during_detachment_counts(puppets, monkeypatch):
     monkeypatch.setattr(Deliveries, "cut", cut_late)
     with mpqueue.Server("s", Indices(20), workers=1, lease_timeout=2.0):
         first = puppets("s").attached()
-        first.do("loop")
         assert first.do("take")[:1] == [0]
         assert sorted(firsts(puppets("s").do("take_all"))) == list(range(1, 20))
         with pytest.raises(Raised, match="ConsumerDied"):
@@ -204,7 +197,6 @@ def test_request_sent_during_detachment_counts(puppets, monkeypatch):
 def test_views_outlive_close_and_their_slots_are_not_overwritten(puppets):
     with mpqueue.Server("s", Indices(500, 50), workers=1, max_queue_size=3) as server:
         first = puppets("s").attached()
-        first.do("loop")
         first.do("take")
         kept = first.do("keep")
         first.do("close")
@@ -219,8 +211,7 @@ def test_views_outlive_close_and_their_slots_are_not_overwritten(puppets):
 def test_forked_child_with_connection_does_not_hide_crash_of_consumer(puppets):
     with mpqueue.Server("s", Indices(10), world=1, workers=1):
         first = puppets("s", rank=0).attached()
-        first.do("loop")
-        first.do("take"), first.do("take")
+        first.take(2)
         child = first.do("fork")
         try:
             first.kill()
@@ -233,7 +224,6 @@ def test_consumer_that_keeps_batches_gets_copies_and_starves_no_other(puppets):
     with mpqueue.Server("s", Indices(60), mode="broadcast", world=2, workers=1, max_queue_size=4):
         first, second = puppets("s").attached(), puppets("s").attached()
         second.tell("take_all")
-        first.do("loop")
         for _ in range(60):
             first.do("take"), first.do("keep")
         assert firsts(first.do("keep")[:60]) == list(range(60))
@@ -272,7 +262,6 @@ def test_slow_skip_skips_batches_of_slow_consumer(puppets):
         "s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=3, slow="skip"
     ) as server:
         first, second = puppets("s").attached(), puppets("s").attached()
-        second.do("loop")
         assert second.do("take")[0] == 0
         assert firsts(first.do("take_all")) == list(range(40))
         skipped = {one.pid: one.skipped for one in server.statistics().consumers}[second.process.pid]
@@ -286,13 +275,12 @@ def test_slow_skip_skips_batches_of_slow_consumer(puppets):
 def test_source_exception_is_raised_in_place_and_stream_continues(puppets):
     with mpqueue.Server("s", Failing(6), mode="broadcast", world=2, workers=1):
         both = [puppets("s").attached() for _ in range(2)]
+        all_do(both, "loop")
         for one in both:
-            one.do("loop")
-        for one in both:
-            assert [one.do("take")[0] for _ in range(3)] == [0, 1, 2]
+            assert firsts(one.take(3)) == [0, 1, 2]
             with pytest.raises(Raised, match="KeyError"):
                 one.do("take")
-            assert [one.do("take")[0] for _ in range(2)] == [4, 5]
+            assert firsts(one.take(2)) == [4, 5]
 
 
 def test_on_epoch_end_runs_once_after_all_batches_are_taken(puppets, tmp_path):
@@ -307,7 +295,6 @@ def test_on_epoch_end_runs_once_after_all_batches_are_taken(puppets, tmp_path):
         assert len(first.do("take_all")) == 2
         assert not (tmp_path / "ends").exists()
         assert len(second.do("take_all")) == 2
-        first.do("loop")
         first.do("take")
         assert (tmp_path / "ends").read_text() == "end, without 0\n"
 
@@ -316,9 +303,7 @@ def test_on_epoch_end_runs_once_after_all_batches_are_taken(puppets, tmp_path):
 def test_late_consumer_joins_running_epoch(puppets, join, expected):
     with mpqueue.Server("s", Indices(30), mode="broadcast", workers=1, max_queue_size=4):
         first = puppets("s").attached()
-        first.do("loop")
-        for _ in range(10):
-            first.do("take")
+        first.take(10)
         late = puppets("s", join=join).attached()
         late.tell("take_all")
         first.tell("take_all")
@@ -331,9 +316,7 @@ def test_late_consumer_joins_running_epoch(puppets, join, expected):
 def test_skipped_samples_are_also_skipped_in_replay(puppets):
     with mpqueue.Server("s", Failing(12), mode="broadcast", workers=1, max_queue_size=2, on_error="skip"):
         first = puppets("s").attached()
-        first.do("loop")
-        for _ in range(6):
-            first.do("take")
+        first.take(6)
         late = puppets("s", join="replay").attached()
         late.tell("take_all")
         first.tell("take_all")
@@ -347,22 +330,18 @@ def test_replay_that_is_impossible_is_an_error_for_late_consumer_only(puppets, m
     options = {"batch_size": 1, "sampler": order, "mode": "broadcast", "workers": 1, "max_queue_size": 2}
     with mpqueue.Server("s", Indices(8), **options):
         first = puppets("s").attached()
-        first.do("loop")
-        for _ in range(5):
-            first.do("take")
+        first.take(5)
         late = puppets("s", join="replay").attached()
-        late.do("loop")
-        assert [late.do("take")[0][0] for _ in range(2)] == order[:2]
+        assert [batch[0][0] for batch in late.take(2)] == order[:2]
         with pytest.raises(Raised, match=r"LookupError.*cannot be computed again"):
             late.do("take")
-        assert [first.do("take")[0][0] for _ in range(2)] == order[5:7]
+        assert [batch[0][0] for batch in first.take(2)] == order[5:7]
 
 
 def test_late_consumer_gets_next_epoch_by_default(puppets):
     with mpqueue.Server("s", Indices(6), mode="broadcast", workers=1, max_queue_size=2):
         first = puppets("s").attached()
-        first.do("loop")
-        first.do("take"), first.do("take")
+        first.take(2)
         late = puppets("s").attached()
         assert late.epoch == 1
         assert len(first.do("take_all")) == 4
@@ -374,13 +353,11 @@ def test_late_consumer_gets_next_epoch_by_default(puppets):
 def test_stop_is_raised_in_consumers_and_views_stay(puppets):
     server = mpqueue.Server("s", Indices(100), workers=1).start()
     first = puppets("s").attached()
-    first.do("loop")
     first.do("take")
     kept = first.do("keep")
     server.stop()
     with pytest.raises(Raised) as caught:
-        for _ in range(100):
-            first.do("take")
+        first.take(100)
     assert caught.value.args[0] == "ServiceDied"
     assert "was stopped" in caught.value.args[1]
     assert first.do("keep")[0] == kept[0]
@@ -587,11 +564,10 @@ def suspended(server):
 def test_suspended_server_reads_requests_before_lease_timeout(puppets, start_server):
     server = start_server(40, world=1, journal=None, lease_timeout=2.0)
     first = puppets("s", rank=0).attached()
-    first.do("loop")
-    taken = firsts([first.do("take")])
+    taken = firsts(first.take(1))
     until(lambda: behind(server) >= 9, "the window was not filled")
     with suspended(server):
-        taken += firsts(first.do("take") for _ in range(5))
+        taken += firsts(first.take(5))
         time.sleep(2.2)  # longer than `lease_timeout`, with unread requests
     assert sorted(taken + firsts(first.do("take_all"))) == list(range(40))
 
@@ -599,11 +575,10 @@ def test_suspended_server_reads_requests_before_lease_timeout(puppets, start_ser
 def test_all_requests_of_killed_consumer_count(puppets, start_server):
     server = start_server(300, world=None, journal=None, max_queue_size=100, at_once=2)
     first = puppets("s").attached()
-    first.do("loop")
-    taken = firsts([first.do("take")])
+    taken = firsts(first.take(1))
     until(lambda: behind(server) == 100, "the window was not filled")
     with suspended(server):
-        taken += firsts(first.do("take") for _ in range(50))
+        taken += firsts(first.take(50))
         first.kill()
     again = firsts(puppets("s").do("take_all"))
     assert sorted(taken[:-1] + again) == list(range(300))
@@ -612,7 +587,6 @@ def test_all_requests_of_killed_consumer_count(puppets, start_server):
 def test_consumers_of_killed_server_raise_immediately_and_keep_views(puppets, start_server):
     server = start_server(1000)
     first = puppets("s", rank=0).attached()
-    first.do("loop")
     first.do("take")
     kept = first.do("keep")
     server.kill()
@@ -631,23 +605,17 @@ def test_restarted_server_continues_where_killed_one_was(puppets, start_server, 
     has_ranks = options == {"world": 2}
     server = start_server(30, **options)
     both = [puppets("s", rank=rank if has_ranks else None, reconnect=True).attached() for rank in range(2)]
-    for one in both:
-        one.tell("loop")
-    assert [one.answer() for one in both] == ["looping"] * 2
+    all_do(both, "loop")
     taken = [[], []]
     for _ in range(2):
         for _ in range(3):
-            for one in both:
-                one.tell("take")
-            for own, one in zip(taken, both, strict=True):
-                own += firsts([one.answer()])
+            for own, batches in zip(taken, all_do(both, "take"), strict=True):
+                own += firsts([batches])
         server.kill()
         server.wait()
         server = start_server(30, **options)
-    for one in both:
-        one.tell("take_all")
-    for own, one in zip(taken, both, strict=True):
-        own += firsts(one.answer())
+    for own, batches in zip(taken, all_do(both, "take_all"), strict=True):
+        own += firsts(batches)
     if "mode" in options:
         assert taken[0] == taken[1]
         assert sorted(taken[0]) == list(range(30))
@@ -696,10 +664,10 @@ def test_server_with_unwritable_journal_stops_with_reason(puppets, tmp_path, mon
 
     with mpqueue.Server("s", Indices(8), world=1, workers=1, journal=tmp_path / "journal") as server:
         first = puppets("s", rank=0).attached()
-        first.do("loop"), first.do("take")
+        first.do("take")
         monkeypatch.setattr("mpqueue.service.journal._write", full)
         with pytest.raises(Raised) as caught:
-            first.do("take"), first.do("take")
+            first.take(2)
         assert caught.value.args[0] == "ServiceDied"
         assert "the journal cannot be written (No space left on device)" in caught.value.args[1]
         with pytest.raises(OSError, match="No space left on device"):
@@ -714,7 +682,7 @@ def test_server_with_removed_journal_folder_stops_with_reason(puppets, tmp_path)
     folder.mkdir()
     with mpqueue.Server("s", Indices(3), world=1, workers=1, journal=folder / "journal") as server:
         first = puppets("s", rank=0).attached()
-        first.do("loop"), first.do("take")
+        first.do("take")
         shutil.rmtree(folder)
         assert firsts(first.do("take_all")) == [1, 2]
         with pytest.raises(Raised, match="the journal cannot be written"):
