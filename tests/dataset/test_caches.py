@@ -15,6 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 from helpers import pipelines
+from helpers.in_threads import in_threads
 from helpers.pipelines import Failed, outcomes_of
 from hypothesis import strategies as st
 
@@ -341,13 +342,7 @@ def test_concurrent_writes_of_processes_leave_complete_elements(tmp_path):
 
 def test_concurrent_writes_of_threads_leave_complete_elements():
     cache = MemoryCache(None)
-    threads = [
-        threading.Thread(target=lambda: [cache.values([number], texts) for number in range(200)]) for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[lambda: [cache.values([number], texts) for number in range(200)]] * 3)
     asked = Asked()
     assert is_right(cache.values(range(200), asked), range(200))
     assert asked.numbers == []

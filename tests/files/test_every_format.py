@@ -2,11 +2,13 @@
 
 import os
 import pickle
+import random
+from functools import partial
 
 import pytest
 from helpers.file_formats import SOURCES, comparable, several, write_all
+from helpers.in_threads import in_threads
 from helpers.tabular import answer_of_child
-from helpers.threads_reading import read_by_threads
 
 import mpqueue
 from mpqueue import files
@@ -56,8 +58,14 @@ def test_child_forked_after_use_reads(make):
 def test_threads_read_concurrently(make):
     source = make()
     wanted = read(source, range(len(source)))
-    found = read_by_threads(lambda indices: read(source, indices), len(source), rounds=10)
-    assert [i for i, sample in found if sample != wanted[i]] == []
+
+    def read_blocks(seed):
+        dice = random.Random(seed)
+        for _ in range(10):
+            chosen = [dice.randrange(len(wanted)) for _ in range(8)]
+            assert read(source, chosen) == [wanted[index] for index in chosen]
+
+    in_threads(*(partial(read_blocks, seed) for seed in range(4)))
 
 
 def test_reads_that_return_fewer_bytes_are_continued(make, tmp_path, monkeypatch):

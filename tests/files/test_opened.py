@@ -1,9 +1,10 @@
 """Files read by position: bounds, changes, forks, threads, and the cost of a batch of requests."""
 
 import os
-import threading
+from functools import partial
 
 import pytest
+from helpers.in_threads import in_threads
 
 from mpqueue.errors import FileError
 from mpqueue.files.opened import IndexedFile, OpenFiles
@@ -159,17 +160,10 @@ def test_forked_child_opens_its_files_even_if_a_lock_was_held(three):
 def test_threads_that_evict_each_others_files_read_the_right_bytes(three):
     opened = OpenFiles(files_of(three), limit=1)
     contents = [path.read_bytes() for path in three]
-    wrong = []
 
     def read(seed):
         for i in range(300):
             file, offset = (i * seed) % 3, (i * 37 * seed) % 90_000
-            if opened.read(file, offset, 50) != contents[file][offset : offset + 50]:
-                wrong.append((file, offset))
+            assert opened.read(file, offset, 50) == contents[file][offset : offset + 50]
 
-    threads = [threading.Thread(target=read, args=(seed,)) for seed in (1, 2, 4, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    in_threads(*(partial(read, seed) for seed in (1, 2, 4, 5)))

@@ -1,6 +1,7 @@
 """`mpqueue.jax.device_iterator` with the real JAX: the batches, their order, and the owner of their memory."""
 
 import pytest
+from helpers.in_threads import in_threads
 
 pytest.importorskip("jax")
 
@@ -11,7 +12,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import weakref
 
 import jax
@@ -104,12 +104,8 @@ def test_error_of_jax_is_raised_instead_of_its_batch():
 
 def test_threads_share_one_iterator_without_repeated_batches():
     with Loader(Numbered(200), workers=2) as loader:
-        batches, taken = device_iterator(loader), [[] for _ in range(4)]
-        threads = [threading.Thread(target=lambda mine=mine: mine.extend(numbers_of(batches))) for mine in taken]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        batches = device_iterator(loader)
+        taken = in_threads(*[lambda: numbers_of(batches)] * 4)
     assert sorted(number for mine in taken for number in mine) == list(range(200))
 
 

@@ -6,10 +6,12 @@ import pickle
 import signal
 import threading
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
 from helpers.faults import Numbers
+from helpers.in_threads import in_threads
 
 import mpqueue
 from mpqueue import Dataset, Loader
@@ -161,13 +163,8 @@ def test_on_epoch_end_does_not_open_unrequested_epoch():
 def test_threads_share_iterator_and_all_see_its_end(backend, workers):
     with Loader(Numbers(200), workers=workers, backend=backend) as loader:
         for _ in range(2):
-            batches, found = iter(loader), []
-            threads = [threading.Thread(target=lambda: found.extend(numbers_of(batches))) for _ in range(4)]  # noqa: B023
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(60)
-            assert sorted(found) == list(range(200))
+            found = in_threads(*[partial(numbers_of, iter(loader))] * 4)
+            assert sorted(itertools.chain(*found)) == list(range(200))
 
 
 def test_statistics_remain_after_stop():

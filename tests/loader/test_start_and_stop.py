@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from helpers.faults import Numbers, numbers
+from helpers.in_threads import in_threads
 
 import mpqueue.loader.engine
 from mpqueue import Loader, OrderedEnqueuer
@@ -38,34 +39,20 @@ def test_start_and_stop_in_a_loop(processes):
 
 @pytest.mark.slow
 def test_start_and_stop_in_several_threads():
-    failures = []
-
     def run():
-        try:
-            for _ in range(4):
-                with OrderedEnqueuer(Numbers(), True) as enqueuer:
-                    enqueuer.start(2, 4)
-                    assert numbers(enqueuer.get(), 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
-        except BaseException as error:
-            failures.append(error)
+        for _ in range(4):
+            with OrderedEnqueuer(Numbers(), True) as enqueuer:
+                enqueuer.start(2, 4)
+                assert numbers(enqueuer.get(), 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    in_threads(*[run] * 4)
 
 
 def test_enqueuer_can_be_stopped_by_several_threads():
     for _ in range(5):
         enqueuer = OrderedEnqueuer(Numbers(), True)
         enqueuer.start(2, 4)
-        threads = [threading.Thread(target=enqueuer.stop) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(*[enqueuer.stop] * 4)
         assert not enqueuer.is_running()
 
 

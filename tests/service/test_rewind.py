@@ -3,11 +3,11 @@
 import asyncio
 import os
 import signal
-import threading
 from functools import partial
 
 import numpy as np
 import pytest
+from helpers.in_threads import in_threads
 from helpers.server_directories import servers_directory  # noqa: F401
 
 import mpqueue
@@ -43,21 +43,6 @@ def loaded(exclude=(), after=0, *, first=(), **options):
             if len(found) == after:
                 loader.exclude(exclude)
         return found
-
-
-def in_threads(*calls):
-    """Call functions at the same time, and return their results."""
-    found = [None] * len(calls)
-
-    def run(number, call):
-        found[number] = call()
-
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
 
 
 def rows(batches):

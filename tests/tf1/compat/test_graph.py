@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from helpers.in_threads import in_threads
 
 import mpqueue.compat.v1 as tf
 
@@ -113,11 +114,7 @@ def test_threads_can_create_nodes_concurrently(graph):
             for _ in range(200):
                 tf.constant(0, name="c")
 
-    threads = [threading.Thread(target=make) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[make] * 4)
     assert len({op.name for op in graph.get_operations()}) == 800
 
 

@@ -1,9 +1,8 @@
 """Variables: values that a session keeps between runs."""
 
-import threading
-
 import numpy as np
 import pytest
+from helpers.in_threads import in_threads
 
 import mpqueue.compat.v1 as tf
 
@@ -33,11 +32,7 @@ def test_concurrent_additions_are_not_lost(session):
     variable = tf.Variable(0)
     session.run(variable.initializer)
     add = session.make_callable(variable.assign_add(1))
-    threads = [threading.Thread(target=lambda: [add() for _ in range(200)]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[lambda: [add() for _ in range(200)]] * 4)
     assert session.run(variable) == 800
 
 

@@ -5,9 +5,11 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers.in_threads import in_threads
 from helpers.strikes import Struck
 from tf1.helpers.calls import DEADLOCK_S
 
@@ -64,14 +66,10 @@ def test_threads_exclude_each_other_and_all_finish():
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(DEADLOCK_S)
+        in_threads(*(partial(work, number) for number in range(6)))
     finally:
         sys.setswitchinterval(interval)
-    assert (len(seen), all(seen), any(thread.is_alive() for thread in threads)) == (1800, True, False)
+    assert (len(seen), all(seen)) == (1800, True)
 
 
 @pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "contended"])

@@ -2,9 +2,11 @@
 
 import pickle
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers.in_threads import in_threads
 from helpers.strikes import Strike, Struck
 from tf1.helpers.fakes import FakeQueue
 
@@ -135,11 +137,7 @@ def test_threads_sharing_a_reader_get_each_record_once():
         except errors.OutOfRangeError:
             pass
 
-    threads = [threading.Thread(target=read_all, args=(into,)) for into in got]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLOCK_S)
+    in_threads(*(partial(read_all, into) for into in got))
     numbers = sorted(int(key) for into in got for key, _ in into)
     assert numbers == sorted([*range(50)] * 20)
     assert counts(reader) == (1000, 20)

@@ -7,6 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
+from helpers.in_threads import in_threads
 from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue
@@ -217,12 +218,7 @@ def test_loop_does_not_stop_runners_started_by_the_program(numbered_files):
 
 def test_two_threads_share_one_input():
     batches = train.batch([mpqueue.Source(iter(range(1000)).__next__, "int64", [()])], 10)
-    got = [[], []]
-    threads = [threading.Thread(target=lambda into=into: into.extend(batches)) for into in got]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLOCK_S)
+    got = in_threads(*[lambda: list(batches)] * 2)
     assert sorted(number for into in got for batch in into for number in batch) == list(range(1000))
 
 

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.in_threads import in_threads
 from helpers.others import Other
 
 import mpqueue
@@ -157,11 +158,7 @@ def test_threads_hold_different_elements():
 
     with Other(queue) as other:
         other.begin(put, *range(60))
-        threads = [threading.Thread(target=take) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(DEADLOCK_S)
+        in_threads(take, take, take)
         other.end()
     assert sorted(map(tuple, found)) == [(value,) for value in range(60)]
 
