@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from parts.benchmark.measure import Measurement
 from parts.benchmark.records import TENSORFLOW
-from parts.benchmark.seen import NUM_STARTS, SEEN, TURNS
+from parts.benchmark.seen import NUM_FIGURES, NUM_STARTS, SLICES, TURNS
 from parts.benchmark.tf1 import QUEUES
 
 # Seconds in addition to the count of batches: interpreter, imports, start, warm-up, stop.
@@ -38,8 +38,7 @@ def expected_s(one: Measurement) -> float:
     if one.what == "records" and one.name == TENSORFLOW:
         counted = 4.0  # counts four times
     elif one.what == "seen":
-        seen = SEEN[one.workload]
-        counted = NUM_STARTS * seen.num_figures * len(TURNS) / seen.slices
+        counted = NUM_STARTS * NUM_FIGURES * len(TURNS) / SLICES
     beside = EXPECTED_OF_WORKLOAD_S.get(one.workload, 0.0)
     return beside + EXPECTED_S[one.what] + EXPECTED_OF_PEER_S.get(one.name, 0.0) + counted * one.seconds
 

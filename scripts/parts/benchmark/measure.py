@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -32,6 +33,11 @@ from parts.machine import SCRIPTS
 
 COMMAND = SCRIPTS / "benchmark.py"
 DEADLOCK_S = 120.0
+# Functions of a workload, a name, the number of workers, and seconds.
+_WITH_WORKERS: dict[str, Callable[[str, str, int, float], Any]] = {
+    "samples": sample_rate, "service": service_figures, "seen": costs, "ray": ray_figures, "records": record_rate,
+    "tf1": tf1_rate,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,36 +85,24 @@ class Measurement:
         """Measure in this process; return batches per second, or several figures by name."""
         if self.name in PEERS and self.what != "files":
             PEERS[self.name].load()
-        if self.what == "latency":
-            return first_batches(self.num_workers)
-        if self.what == "starts":
-            return start_times()
-        if self.what == "memory":
-            return beyond_the_ring(self.workload, self.num_workers)
-        if self.what == "queue":
-            return queue_rate(self.workload, self.name, self.seconds)
-        if self.what == "samples":
-            return sample_rate(self.workload, self.name, self.num_workers, self.seconds)
-        if self.what == "streams":
-            return stream_rate(self.name, self.num_workers, self.seconds)
-        if self.what == "files":
-            return file_figures(self.workload, self.name, self.megabytes, self.num_workers, self.seconds)
-        if self.what == "service":
-            return service_figures(self.workload, self.name, self.num_workers, self.seconds)
-        if self.what == "seen":
-            return costs(self.workload, self.name, self.num_workers, self.seconds)
-        if self.what == "ray":
-            return ray_figures(self.workload, self.name, self.num_workers, self.seconds)
-        if self.what == "records":
-            return record_rate(self.workload, self.name, self.num_workers, self.seconds)
-        if self.what == "tf1":
-            return tf1_rate(self.workload, self.name, self.num_workers, self.seconds)
+        workers, seconds = self.num_workers, self.seconds
+        measures: dict[str, Callable[[], Any]] = {
+            "latency": lambda: first_batches(workers),
+            "starts": start_times,
+            "memory": lambda: beyond_the_ring(self.workload, workers),
+            "queue": lambda: queue_rate(self.workload, self.name, seconds),
+            "streams": lambda: stream_rate(self.name, workers, seconds),
+            "files": lambda: file_figures(self.workload, self.name, self.megabytes, workers, seconds),
+        }
+        if self.what in measures:
+            return measures[self.what]()
+        if self.what in _WITH_WORKERS:
+            return _WITH_WORKERS[self.what](self.workload, self.name, workers, seconds)
         workload = WORKLOADS[self.workload]
         source = workload.make()
         if self.what == "floor":
-            return FLOORS[self.name](source, self.num_workers, self.seconds)
-        ahead = max(workload.ahead, 2 * self.num_workers)
-        found = consume(FEEDS[self.name], source, self.num_workers, ahead, self.seconds)
+            return FLOORS[self.name](source, workers, seconds)
+        found = consume(FEEDS[self.name], source, workers, max(workload.ahead, 2 * workers), seconds)
         return found | {"batch_mb": mean_bytes(source) / 1e6}
 
 

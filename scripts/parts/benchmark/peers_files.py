@@ -137,28 +137,8 @@ def torch_arrow(paths: list[str]) -> Batches:
     return _endless(DataLoader(rows, batch_sampler=BatchSampler(sampler, BATCH, drop_last=False), collate_fn=list))
 
 
-def torch_folder(paths: list[str]) -> Batches:
-    """Use a `torch.utils.data.Dataset` that opens a file for each sample."""
-    from torch.utils.data import DataLoader, Dataset
-
-    class Files(Dataset[bytes]):
-        """The files of all classes."""
-
-        def __init__(self) -> None:
-            self.names = sorted(str(path) for path in Path(paths[0]).glob("*/*.jpg"))
-
-        def __len__(self) -> int:
-            return len(self.names)
-
-        def __getitem__(self, number: int) -> bytes:
-            with open(self.names[number], "rb") as file:
-                return file.read()
-
-    return _endless(DataLoader(Files(), BATCH, shuffle=True, collate_fn=list))
-
-
-class DecodedFiles:
-    """A typical torch dataset that opens files and decodes them with Pillow.
+class JpegFiles:
+    """The files of a folder, as a typical dataset for torch.
 
     Args:
         folder: Folder with a subfolder for each class.
@@ -170,9 +150,23 @@ class DecodedFiles:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, number: int) -> np.ndarray:
+    def __getitem__(self, number: int) -> Any:
         with open(self.names[number], "rb") as file:
-            return decoded(file.read())
+            return file.read()
+
+
+def torch_folder(paths: list[str]) -> Batches:
+    """Use a typical map-style dataset that opens a file for each sample."""
+    from torch.utils.data import DataLoader
+
+    return _endless(DataLoader(JpegFiles(paths[0]), BATCH, shuffle=True, collate_fn=list))  # type: ignore[arg-type]
+
+
+class DecodedFiles(JpegFiles):
+    """The same files, decoded with Pillow."""
+
+    def __getitem__(self, number: int) -> Any:
+        return decoded(super().__getitem__(number))
 
 
 def torch_decoded(folder: str, num_workers: int) -> contextlib.AbstractContextManager[Iterator[Any]]:
@@ -224,18 +218,11 @@ def mosaicml(paths: list[str]) -> Batches:
     return ([found[number]["jpg"] for number in numbers] for numbers in permutations(len(found)))
 
 
-@contextlib.contextmanager
-def _parsed_flags() -> Iterator[None]:
-    from absl import flags
-
-    flags.FLAGS.mark_as_parsed()  # Grain reads flags, which programs without absl's app must mark as parsed
-    yield
-
-
 def grain_array_record(paths: list[str]) -> Batches:
     """Use Grain's source of ArrayRecord files, with many records at once."""
     import grain
+    from absl import flags
 
-    with _parsed_flags():
-        found = grain.sources.ArrayRecordDataSource(paths)
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags, which programs without absl's app must mark as parsed
+    found = grain.sources.ArrayRecordDataSource(paths)
     return (found.__getitems__(numbers) for numbers in permutations(len(found)))

@@ -40,47 +40,13 @@ def is_kept(sample: dict[str, Any]) -> bool:
     return sample["index"] % 3 > 0
 
 
-def by_index() -> Dataset:
-    """Return shuffled batches by index."""
-    return Dataset.range(LENGTH).shuffle().map(augmented).batch(BATCH)
-
-
-def sampled() -> Dataset:
-    """Return samples for a sampler."""
-    return Dataset.range(LENGTH).map(augmented)
-
-
-def buffered() -> Dataset:
-    """Return batches of a stream with a buffer."""
-    return Dataset.range(LENGTH).shuffle(buffer=30).map(augmented).batch(BATCH)
-
-
-def filtered() -> Dataset:
-    """Return batches of a stream with a filter and a buffer."""
-    return Dataset.range(LENGTH).map(augmented).filter(is_kept).shuffle(buffer=12).batch(BATCH)
-
-
 def document(index: int) -> list[int]:
     """Return the tokens of a sample, of different lengths."""
     return [index] * (index % 7 + 1)
 
 
-def packed() -> Dataset:
-    """Return batches of packed rows in a stream with a buffer."""
-    return Dataset.range(4 * LENGTH).map(document).pack(8).shuffle(buffer=5).batch(BATCH)
-
-
-def mixed() -> Dataset:
-    """Return batches of a mixture by index."""
-    parts = {name: Dataset.range(LENGTH) for name in PARTS}
-    return Dataset.mix(parts, weights=dict(zip(PARTS, (5, 3, 2), strict=True)), stop="never").batch(BATCH)
-
-
-def mixed_stream() -> Dataset:
-    """Return batches of a mixture in a stream with a buffer."""
-    parts = {name: Dataset.range(LENGTH) for name in PARTS}
-    weights = dict(zip(PARTS, (5, 3, 2), strict=True))
-    return Dataset.mix(parts, weights=weights, stop="never").shuffle(buffer=9).batch(BATCH)
+NUMBERS = Dataset.range(LENGTH)
+MIXTURE = Dataset.mix(dict.fromkeys(PARTS, NUMBERS), weights=dict(zip(PARTS, (5, 3, 2), strict=True)), stop="never")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,26 +54,32 @@ class Kind:
     """A kind of pipeline.
 
     Attributes:
-        make: Returns its source.
+        source: Its source.
         options: The options of its loader.
         has_weights: It is a mixture.
         is_stream: It is a stream.
     """
 
-    make: Callable[[], Any]
+    source: Dataset
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     has_weights: bool = False
     is_stream: bool = False
 
 
 KINDS = {
-    "index": Kind(by_index),
-    "sampler": Kind(sampled, {"sampler": range(LENGTH - 1, 0, -2), "batch_size": BATCH}),
-    "buffer": Kind(buffered, {"lanes": LANES}, is_stream=True),
-    "filter": Kind(filtered, {"lanes": LANES}, is_stream=True),
-    "pack": Kind(packed, {"lanes": LANES}, is_stream=True),
-    "mixture": Kind(mixed, has_weights=True),
-    "mixture in a stream": Kind(mixed_stream, {"lanes": LANES}, has_weights=True, is_stream=True),
+    "index": Kind(NUMBERS.shuffle().map(augmented).batch(BATCH)),
+    "sampler": Kind(NUMBERS.map(augmented), {"sampler": range(LENGTH - 1, 0, -2), "batch_size": BATCH}),
+    "buffer": Kind(NUMBERS.shuffle(buffer=30).map(augmented).batch(BATCH), {"lanes": LANES}, is_stream=True),
+    "filter": Kind(
+        NUMBERS.map(augmented).filter(is_kept).shuffle(buffer=12).batch(BATCH), {"lanes": LANES}, is_stream=True
+    ),
+    "pack": Kind(
+        Dataset.range(4 * LENGTH).map(document).pack(8).shuffle(buffer=5).batch(BATCH), {"lanes": LANES}, is_stream=True
+    ),
+    "mixture": Kind(MIXTURE.batch(BATCH), has_weights=True),
+    "mixture in a stream": Kind(
+        MIXTURE.shuffle(buffer=9).batch(BATCH), {"lanes": LANES}, has_weights=True, is_stream=True
+    ),
 }  # fmt: skip
 
 
@@ -140,7 +112,7 @@ class Run:
     def __init__(self, kind: Kind, seed: int, workers: int, world: int, states: Any = None) -> None:
         self.kind, self.world = kind, world
         self.loaders = [
-            mpqueue.Loader(kind.make(), seed=seed, workers=workers, shard=(rank, world), **kind.options)
+            mpqueue.Loader(kind.source, seed=seed, workers=workers, shard=(rank, world), **kind.options)
             for rank in range(world)
         ]
         if states is not None:
@@ -173,13 +145,12 @@ class Run:
     def check(self, number: int, found: tuple[Any, Any]) -> str | None:
         """Return a complaint about the answers for a batch of all ranks, or None."""
         loader, batch = self.loaders[number % self.world], number // self.world
-        try:
+        # It was returned with other ranks, or before an exclusion in an earlier process.
+        with contextlib.suppress(LookupError):
             if loader.explain(0, batch, run=True).samples != found[0]:
                 return f"explain of batch {number} differs"
             if contents(loader.compute(0, batch)) != found[1]:
                 return f"compute of batch {number} differs"
-        except LookupError:  # returned with other ranks, or before an exclusion in an earlier process
-            return None
         return None
 
     def stop(self) -> None:

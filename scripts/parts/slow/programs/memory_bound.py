@@ -1,9 +1,7 @@
 """A training that is limited by memory bandwidth: images that grow by a factor of four, and are copied."""
 
-import argparse
-import time
-
 import numpy as np
+from training import make_parser, train
 
 import mpqueue
 
@@ -42,19 +40,8 @@ class Bytes(Floats):
         return images
 
 
-def train(source: str, workers: int, seconds: float) -> None:
-    with mpqueue.Loader(globals()[source](), workers=workers) as loader:
-        end = time.monotonic() + seconds
-        for _images in loader:
-            time.sleep(STEP_S)
-            if time.monotonic() > end:
-                break
-        print(loader.statistics())
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = make_parser(workers=2)
     parser.add_argument("source", choices=("Floats", "InPlace", "Bytes"), nargs="?", default="Floats")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    train(**vars(parser.parse_args()))
+    options = vars(parser.parse_args())
+    train(globals()[options.pop("source")](), STEP_S, **options)

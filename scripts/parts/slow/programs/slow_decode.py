@@ -1,10 +1,9 @@
 """A training that waits for its data: decoding a batch on one CPU takes longer than the step."""
 
-import argparse
-import time
 import zlib
 
 import numpy as np
+from training import make_parser, train
 
 import mpqueue
 
@@ -30,19 +29,7 @@ class Photos(mpqueue.Sequence):
         return images
 
 
-def train(workers: int, seconds: float, trace: str | None) -> None:
-    with mpqueue.Loader(Photos(), workers=workers, trace=trace) as loader:
-        end = time.monotonic() + seconds
-        for _images in loader:
-            time.sleep(STEP_S)
-            if time.monotonic() > end:
-                break
-        print(loader.statistics())
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser = make_parser(workers=1)
     parser.add_argument("--trace")
-    train(**vars(parser.parse_args()))
+    train(Photos(), STEP_S, **vars(parser.parse_args()))

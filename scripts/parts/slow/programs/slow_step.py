@@ -1,9 +1,7 @@
 """A training with a slow step: batches wait for the trainer."""
 
-import argparse
-import time
-
 import numpy as np
+from training import make_parser, train
 
 import mpqueue
 
@@ -22,18 +20,5 @@ class Rows(mpqueue.Sequence):
         return rows
 
 
-def train(workers: int, seconds: float) -> None:
-    with mpqueue.Loader(Rows(), workers=workers) as loader:
-        end = time.monotonic() + seconds
-        for _rows in loader:
-            time.sleep(STEP_S)
-            if time.monotonic() > end:
-                break
-        print(loader.statistics())
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    train(**vars(parser.parse_args()))
+    train(Rows(), STEP_S, **vars(make_parser(workers=2).parse_args()))
