@@ -15,6 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 from helpers import pipelines
+from helpers.forking import status_of_fork
 from helpers.in_threads import in_threads
 from helpers.pipelines import Failed, outcomes_of
 from hypothesis import strategies as st
@@ -256,17 +257,6 @@ def test_changed_bytes_are_never_served(tmp_path):
         path.write_bytes(content)
 
 
-def in_child(run):
-    """Run a function in a child process, and return its exit status."""
-    pid = os.fork()
-    if not pid:
-        try:
-            run()
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -300,7 +290,7 @@ def test_writer_killed_at_any_step_keeps_complete_elements(tmp_path, step, when)
         for number in range(5):
             cache.values([number], texts)
 
-    assert in_child(run) == -signal.SIGKILL
+    assert status_of_fork(run) == -signal.SIGKILL
     asked = Asked()
     numbers = list(range(5))
     assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, asked), numbers)

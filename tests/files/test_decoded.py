@@ -1,9 +1,9 @@
 """A bounded cache of decoded parts: decoded once by concurrent threads, and not shared with a child process."""
 
-import os
 import threading
 
 import pytest
+from helpers.forking import status_of_fork
 
 from mpqueue.files.decoded import DecodedParts
 
@@ -34,10 +34,7 @@ def test_child_starts_with_an_empty_cache_even_if_the_part_is_being_decoded():
     parts = DecodedParts(100)
 
     def decode_and_fork():
-        child = os.fork()
-        if not child:
-            os._exit(0 if parts.get("a", lambda: ("child", 1)) == "child" else 1)
-        assert os.waitpid(child, 0)[1] == 0
+        assert status_of_fork(lambda: parts.get("a", lambda: ("child", 1)) == "child") == 1
         return "parent", 1
 
     assert parts.get("a", decode_and_fork) == "parent"

@@ -6,6 +6,7 @@ import threading
 import fsspec
 import fsspec.asyn
 import pytest
+from helpers.forking import status_of_fork
 from helpers.range_server import range_server
 
 from mpqueue.errors import FileError
@@ -171,11 +172,7 @@ def test_forked_child_has_separate_connections(web):
     assert files.read(0, 0, 3) == DATA[:3]
     ports = {port for _, _, port in web.requests}
     web.requests.clear()
-    child = os.fork()
-    if child == 0:
-        right = all(files.read(0, i, 2) == DATA[i : i + 2] for i in range(100))
-        os._exit(0 if right else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert status_of_fork(lambda: all(files.read(0, i, 2) == DATA[i : i + 2] for i in range(100))) == 1
     assert not ports & {port for _, _, port in web.requests}
     web.requests.clear()
     assert files.read(0, 0, 3) == DATA[:3]

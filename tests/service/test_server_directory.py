@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from helpers.forking import status_of_fork
 from helpers.others import Other
 from helpers.server_directories import STRANGER, become, needs_root
 
@@ -246,11 +247,7 @@ def test_forked_child_does_not_hold_name_of_crashed_server(claim):
 
 def test_close_in_forked_child_does_nothing(claim, connect):
     held = claim()
-    pid = os.fork()
-    if pid == 0:
-        held.close()
-        os._exit(0)
-    os.waitpid(pid, 0)
+    assert status_of_fork(held.close) == 0
     connect(held.directory)
     with pytest.raises(ServiceError, match="is in use by the server"):
         claim()

@@ -6,6 +6,7 @@ from multiprocessing.connection import Client, Listener
 
 import numpy as np
 import pytest
+from helpers.forking import status_of_fork
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
@@ -146,17 +147,15 @@ def test_files_opened_after_a_forked_pool_remain_open_in_children():
     with Loader(Numbers(), workers=1, start_method="fork") as loader:
         assert len(list(loader)) == 8
     opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
-    child = os.fork()
-    if not child:
-        try:
-            for fd in opened:
-                os.fstat(fd)
-            os._exit(0)
-        finally:
-            os._exit(1)
+
+    def use_all():
+        for fd in opened:
+            os.fstat(fd)
+
+    status = status_of_fork(use_all)
     for fd in opened:
         os.close(fd)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert status == 0
 
 
 def test_running_workers_see_the_stop(coord):

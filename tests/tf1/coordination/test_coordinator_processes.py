@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from helpers.forking import status_of_fork
 from helpers.others import Other
 from tf1.helpers.switches import are_never_scheduled, thread_ids
 
@@ -82,14 +83,7 @@ def idle_threads(coord):
 
 def in_grandchild(coord):
     """Pass it on to a child of this process."""
-    child = os.fork()
-    if not child:
-        code = 2
-        try:
-            code = int(coord.should_stop())
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    return status_of_fork(coord.should_stop) == 1
 
 
 @pytest.fixture(params=METHODS)

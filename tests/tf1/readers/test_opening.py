@@ -8,6 +8,7 @@ import socket
 import tempfile
 
 import pytest
+from helpers.forking import status_of_fork
 from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
@@ -204,14 +205,7 @@ def test_forked_child_continues_without_affecting_its_parent(tmp_path):
     path.write_bytes(b"".join(b"%d\n" % number for number in range(200000)))
     reader, queue = mpqueue.TextLineReader(), FakeQueue(bytes(path))
     reader.read(queue)
-    child = os.fork()
-    if child == 0:
-        try:
-            lines = reader.read_up_to(queue, 10**9)[1]
-            os._exit(0 if lines[-1] == b"199999" else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert status_of_fork(lambda: reader.read_up_to(queue, 10**9)[1][-1] == b"199999") == 1
     assert [int(line) for line in reader.read_up_to(queue, 10**9)[1]] == [*range(1, 200000)]
 
 

@@ -2,10 +2,10 @@
 
 import itertools
 import multiprocessing
-import os
 
 import numpy as np
 import pytest
+from helpers.forking import status_of_fork
 from helpers.gates import Gate, stop_at
 from helpers.others import Other, in_line
 from helpers.strikes import Strike, Struck
@@ -220,10 +220,7 @@ def test_channel_of_fork_does_not_share_the_lease():
     queue = FIFOQueue(50, "int64", [()])
 
     def in_fork(q):
-        pid = os.fork()
-        if not pid:
-            os._exit(int(q.dequeue()))
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return status_of_fork(q.dequeue)
 
     with holder_of(queue) as other:
         assert other.ask(in_fork) == 2

@@ -1,11 +1,11 @@
 """Records read by copies of a reader in other processes are counted in the original reader."""
 
-import os
 import signal
 import sys
 import threading
 
 import pytest
+from helpers.forking import status_of_fork
 from helpers.others import Other
 from tf1.helpers.stray_writes import be_disconnected
 
@@ -199,13 +199,7 @@ def test_fork_of_copy_is_counted(files):
 
     def read_in_a_fork(reader, queue):
         reader.read_up_to(queue, 10)
-        child = os.fork()
-        if child == 0:
-            try:
-                reader.read_up_to(queue, 10)
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+        status_of_fork(lambda: len(reader.read_up_to(queue, 10)[1]))
 
     with Other(reader, queue) as other:
         other.ask(read_in_a_fork)
