@@ -19,9 +19,7 @@ def test_lane_of_killed_worker_on_node_continues_from_snapshot(cluster, tmp_path
         options = on(cluster.others[0].node_id)
         with running(source, workers=2, lanes=4, backend="ray", ray_options=options) as pipeline:
             results = pool.submit(rest, pipeline)
-            arrival = gate.arrival()
-            os.kill(arrival.pid, signal.SIGKILL)
-            arrival.let_go()
+            gate.arrival().kill()
             whole = all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
             assert results.result() == whole
             assert pipeline.backend.statistics().restarts == 1

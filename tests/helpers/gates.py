@@ -7,6 +7,7 @@ arrival, and then continues the process or kills it there.
 import contextlib
 import os
 import select
+import signal
 import socket
 import struct
 import tempfile
@@ -24,6 +25,11 @@ class Arrival:
         """Continue the process."""
         with contextlib.suppress(OSError):  # the process was killed in the meantime
             self._connection.sendall(b"!")
+        self._connection.close()
+
+    def kill(self):
+        """Kill the process."""
+        os.kill(self.pid, signal.SIGKILL)
         self._connection.close()
 
 

@@ -57,9 +57,7 @@ def test_lanes_of_a_killed_worker_continue_from_their_snapshots(tmp_path, undist
 
 
 def kill_next(gate):
-    arrival = gate.arrival()
-    os.kill(arrival.pid, signal.SIGKILL)
-    arrival.let_go()
+    gate.arrival().kill()
 
 
 @always_saved

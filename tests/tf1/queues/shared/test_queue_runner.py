@@ -90,8 +90,7 @@ def test_op_with_resumable_source_continues_after_process_crash(many):
         with started(queue, op):
             got = [int(queue.dequeue()[0]) for _ in range(18)]
             arrival = gate.arrival()
-            os.kill(arrival.pid, signal.SIGKILL)
-            arrival.let_go()
+            arrival.kill()
             second = gate.arrival()  # its replacement passes the gate, too
             assert second.pid != arrival.pid
             second.let_go()
@@ -117,8 +116,9 @@ def test_enqueued_elements_count_as_progress_after_repeated_crashes():
             number = arrival.tag
             if last_killed < number < 7:  # each process except the last one is killed after one new element
                 last_killed = number
-                os.kill(arrival.pid, signal.SIGKILL)
-            arrival.let_go()
+                arrival.kill()
+            else:
+                arrival.let_go()
         got = [int(number) for number, _ in drain(queue)]
     assert got == list(range(8))
 
@@ -131,9 +131,7 @@ def test_process_that_crashes_repeatedly_without_enqueueing_is_given_up():
         started(queue, queue.enqueue_op(Source(Watched(8, gate.address)))) as coord,
     ):
         for _ in range(4):
-            arrival = gate.arrival()
-            os.kill(arrival.pid, signal.SIGKILL)
-            arrival.let_go()
+            gate.arrival().kill()
         assert coord.wait_for_stop(60)
 
 
@@ -145,9 +143,7 @@ def test_crashed_process_is_not_replaced_if_no_process_counts_its_elements():
         Gate() as gate,
         started(selected, selected.enqueue_op(Source(Watched(8, gate.address)))) as coord,
     ):
-        arrival = gate.arrival()
-        os.kill(arrival.pid, signal.SIGKILL)
-        arrival.let_go()
+        gate.arrival().kill()
         assert coord.wait_for_stop(60)
 
 
