@@ -38,10 +38,8 @@ class Gathered:
 
     def add(self, one: Measurement, found: Any) -> None:
         """Store the result of a measurement."""
-        if one.what == "latency":
-            self._add_lists(self._first_batches, found)
-        elif one.what == "starts":
-            self._add_lists(self._starts, found)
+        if one.what in ("latency", "starts"):
+            self._add_lists(self._first_batches if one.what == "latency" else self._starts, found)
         elif one.what == "memory":
             self._add_lists(self._memory, {name: [value] for name, value in found.items()})
         elif one.what in ("service", "ray", "seen"):

@@ -178,18 +178,28 @@ def _tensorflow_rates(name: str, num_workers: int, seconds: float) -> dict[str, 
     assert python is not None
     wanted = {key: getattr(workload, key) for key in ("kind", "batch", "record_bytes")}
     wanted |= {"features": dict(workload.features), "files": files_of(name), "seconds": seconds, "threads": num_workers}
-    command = [python, str(Path(__file__).with_name("tensorflow_records.py")), json.dumps(wanted)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer(python, "tensorflow_records.py", wanted, f"TensorFlow failed on {name}")  # type: ignore[no-any-return]
+
+
+def answer(python: str, program: str, options: Any, failure: str, environ: Mapping[str, str] = os.environ) -> Any:
+    """Return the JSON that a program of this folder prints, run by some interpreter.
+
+    Raises:
+        RuntimeError: The program failed; with the text ``failure`` and the end of its output on stderr.
+    """
+    command = [python, str(Path(__file__).with_name(program)), json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     if done.returncode:
-        raise RuntimeError(f"TensorFlow failed on {name}:\n{done.stderr[-2000:]}")
-    rates: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return rates
+        raise RuntimeError(f"{failure}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 # The files
 
 
-def _write_examples(count: int, features: Callable[[random.Random], dict[str, Any]]) -> Callable[..., None]:
+def write_examples(count: int, features: Callable[[random.Random], dict[str, Any]]) -> Callable[..., None]:
+    """Return a function that writes a file of examples with random features."""
+
     def write(path: Path, rng: random.Random) -> None:
         with python_io.TFRecordWriter(path) as writer:
             for _ in range(count):
@@ -248,21 +258,21 @@ RECORDS = {
         "examples with 100 KB of JPEG, 4 of 6 features parsed",
         "example",
         32,
-        _write_examples(300, _image_features),
+        write_examples(300, _image_features),
         _IMAGE,
     ),
     "tabular records": RecordWorkload(
         "examples of 20 features, all of one layout",
         "example",
         1000,
-        _write_examples(20_000, lambda rng: _table_features(rng, alike=True)),
+        write_examples(20_000, lambda rng: _table_features(rng, alike=True)),
         _TABLE_FEATURES,
     ),
     "mixed records": RecordWorkload(
         "examples of 20 features of any lengths",
         "example",
         1000,
-        _write_examples(20_000, lambda rng: _table_features(rng, alike=False)),
+        write_examples(20_000, lambda rng: _table_features(rng, alike=False)),
         _TABLE_FEATURES,
     ),
     "csv": RecordWorkload("lines of 20 columns, decoded", "csv", 1000, _write_lines, _TABLE_FEATURES),
@@ -272,7 +282,7 @@ RECORDS = {
         "records of 100 KB, checksums verified, only read",
         "records",
         32,
-        _write_examples(300, _image_features),
+        write_examples(300, _image_features),
         unit="MB/s",
         per_batch=_LARGE_MB,
     ),

@@ -4,13 +4,13 @@ It has two slots in turn, like a worker with a consumer: one is written while th
 """
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import mpqueue
-from parts.benchmark.sizes import array_bytes
+from parts.benchmark.sizes import array_bytes, parts
 
 NUM_SLOTS, ALIGNMENT = 2, 64
 
@@ -47,7 +47,7 @@ def into_slots(source: Any) -> Callable[[int], Any]:
 
     def produce(index: int) -> None:
         room.begin()
-        for array in _arrays(source[index]):
+        for array in parts(source[index]):
             np.copyto(room.empty(array.shape, array.dtype), array)
 
     return produce
@@ -63,11 +63,3 @@ def written_in_slots(source: Any) -> Callable[[int], Any]:
         source[index]
 
     return produce
-
-
-def _arrays(batch: Any) -> Iterator[np.ndarray]:
-    if isinstance(batch, np.ndarray):
-        yield batch
-    else:
-        for value in batch.values() if isinstance(batch, dict) else batch:
-            yield from _arrays(value)

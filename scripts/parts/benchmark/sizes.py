@@ -10,24 +10,27 @@ FEW, SAMPLE = 8, 64  # batches
 ROOM = 1.25  # in addition to the largest of the sample, for batches that are not in it
 
 
+def parts(batch: Any) -> Iterator[Any]:
+    """Yield the arrays and strings in the dicts, tuples and lists of a batch."""
+    if isinstance(batch, np.ndarray | bytes):
+        yield batch
+    elif isinstance(batch, dict | tuple | list):
+        for value in batch.values() if isinstance(batch, dict) else batch:
+            yield from parts(value)
+
+
+def _sizes(batch: Any) -> Iterator[int]:
+    return (len(part) if isinstance(part, bytes) else part.nbytes for part in parts(batch))
+
+
 def array_bytes(batch: Any) -> int:
-    """Return the bytes of the arrays and strings in the dicts, tuples and lists of a batch."""
-    return sum(_parts(batch))
+    """Return the bytes of the arrays and strings of a batch."""
+    return sum(_sizes(batch))
 
 
 def largest_part(batch: Any) -> int:
     """Return the bytes of the largest array or string."""
-    return max(_parts(batch), default=0)
-
-
-def _parts(batch: Any) -> Iterator[int]:
-    if isinstance(batch, np.ndarray):
-        yield batch.nbytes
-    elif isinstance(batch, bytes):
-        yield len(batch)
-    elif isinstance(batch, dict | tuple | list):
-        for value in batch.values() if isinstance(batch, dict) else batch:
-            yield from _parts(value)
+    return max(_sizes(batch), default=0)
 
 
 def mean_bytes(source: Any) -> float:

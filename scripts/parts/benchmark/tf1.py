@@ -1,16 +1,13 @@
 """TensorFlow 1 scripts, run by mpqueue in worker processes and in threads, and by TensorFlow with its queues."""
 
-import json
 import os
 import random
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpqueue import python_io, train
-from parts.benchmark.records import OURS, python_with_tensorflow, written
+from parts.benchmark.records import OURS, answer, python_with_tensorflow, write_examples, written
 from parts.benchmark.tf1_scripts import NUM_COLUMNS, RECORD_BYTES, SCRIPTS, SIDE
 from parts.photographs.dataset import photo_files
 
@@ -46,12 +43,7 @@ def tf1_rate(name: str, peer: str, num_workers: int, seconds: float) -> float:
     options = {"module": module, "script": TF1[name].script, "files": _files_of(name)}
     options |= {"workers": num_workers, "seconds": seconds}
     variables = os.environ | {"MPQUEUE_WORKERS": "process" if peer == OURS else "thread"}
-    command = [python, str(Path(__file__).with_name("tf1_scripts.py")), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
-    if done.returncode:
-        raise RuntimeError(f"{peer} failed on {name}:\n{done.stderr[-2000:]}")
-    rate: float = json.loads(done.stdout.splitlines()[-1])
-    return rate
+    return answer(python, "tf1_scripts.py", options, f"{peer} failed on {name}", variables)  # type: ignore[no-any-return]
 
 
 def tf1_peers() -> list[str]:
@@ -73,20 +65,6 @@ def _write_lines(path: Path, rng: random.Random) -> None:
             file.write(f"{numbers},{rng.randrange(10)}\n")
 
 
-def _write_records(features: Callable[[random.Random], dict[str, Any]], count: int) -> Callable[..., None]:
-    def write(path: Path, rng: random.Random) -> None:
-        with python_io.TFRecordWriter(path) as writer:
-            for _ in range(count):
-                example = train.Example()
-                for key, value in features(rng).items():
-                    feature = example.features.feature[key]
-                    lists = (feature.bytes_list, feature.float_list, feature.int64_list)
-                    lists[(bytes, float, int).index(type(value))].value.append(value)
-                writer.write(example.SerializeToString(deterministic=True))
-
-    return write
-
-
 def _table(rng: random.Random) -> dict[str, Any]:
     numbers: dict[str, Any] = {f"x{n}": rng.random() for n in range(12)}
     return numbers | {"index": rng.randrange(8), "label": rng.randrange(2)}
@@ -102,8 +80,8 @@ def _write_bytes(path: Path, rng: random.Random) -> None:
 
 TF1 = {
     "tf1 csv": Tf1Workload("lines of 11 columns, decoded and shuffled", "csv", _write_lines),
-    "tf1 tabular": Tf1Workload("records of 14 features, parsed", "tabular", _write_records(_table, 20_000)),
-    "tf1 image": Tf1Workload("records of an image of 3 KB, cast", "image", _write_records(_picture, 5_000)),
+    "tf1 tabular": Tf1Workload("records of 14 features, parsed", "tabular", write_examples(20_000, _table)),
+    "tf1 image": Tf1Workload("records of an image of 3 KB, cast", "image", write_examples(5_000, _picture)),
     "tf1 jpeg": Tf1Workload("files of one JPEG each, decoded and resized", "jpeg", None),
     "tf1 fixed": Tf1Workload("records of 3,073 bytes, cut, turned and cast", "fixed", _write_bytes),
 }
