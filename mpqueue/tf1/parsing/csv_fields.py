@@ -63,7 +63,6 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[b
         BadField: A quote or a line break is not allowed at its position.
     """
     # Most records can be split by C code. An empty record has no field, but `split` would return one.
-    # The records of most files, cut in C. An empty record has no field; `split` would find one in it.
     if record and _is_plain(record, use_quote_delim):
         return record.split(delim, most)[:most]
     fields: list[bytes] = []

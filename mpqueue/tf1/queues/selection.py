@@ -13,7 +13,7 @@ class QueueRef(Protocol):
     """The queue itself (`core.QueueCore`), a remote queue (`remote.RemoteQueue`), or a `Selection`.
 
     `QueueBase` may call it in any thread. Components are arrays of the queue's dtypes. The implementation validates
-    ``timeout`` with `mpqueue.engine.members.checked_timeout`.
+    ``timeout`` with `mpqueue.tf1.coordination.members.checked_timeout`.
     """
 
     @property
