@@ -64,7 +64,7 @@ class WorkerDied(MPQueueError):
         who = "the fork server, which starts the workers," if self.worker_id < 0 else f"worker {self.worker_id}"
         text = f"{who} died {how}"
         if self.index is not None:
-            text += f" while it computed index {self.index} of epoch {self.epoch}{_named(self.samples)}"
+            text += f" while it computed index {self.index} of epoch {self.epoch}{samples_text(self.samples)}"
         if self.peak_memory_bytes:
             text += f"; its peak memory was {self.peak_memory_bytes / 2**20:.0f} MiB"
         if self.oom_killed:
@@ -75,8 +75,8 @@ class WorkerDied(MPQueueError):
 _MOST_NAMED = 16  # samples in a message
 
 
-def _named(samples: tuple[Any, ...]) -> str:
-    """Return the first samples of a batch, in parentheses; empty without samples."""
+def samples_text(samples: tuple[Any, ...]) -> str:
+    """Return the first samples of a batch for a message, in parentheses; empty without samples."""
     num_more = len(samples) - _MOST_NAMED
     names = ", ".join(map(repr, samples[:_MOST_NAMED]))
     more = f", and {num_more} more" if num_more > 0 else ""
@@ -147,18 +147,27 @@ class BatchTimeout(MPQueueError, TimeoutError):
         epoch: Its epoch, from 0.
         timeout_s: The limit in seconds.
         stack: The Python stacks of the worker's threads at that moment.
+        samples: The ids of the samples in that batch, as in `WorkerDied`.
     """
 
-    def __init__(self, index: int | None, epoch: int | None, timeout_s: float, stack: str = "") -> None:
-        super().__init__(index, epoch, timeout_s, stack)
-        self.index, self.epoch, self.timeout_s, self.stack = index, epoch, timeout_s, stack
+    def __init__(
+        self,
+        index: int | None,
+        epoch: int | None,
+        timeout_s: float,
+        stack: str = "",
+        samples: tuple[Any, ...] = (),
+    ) -> None:
+        super().__init__(index, epoch, timeout_s, stack, samples)
+        self.index, self.epoch, self.timeout_s, self.stack, self.samples = index, epoch, timeout_s, stack, samples
 
     def __reduce__(self) -> tuple[Any, ...]:
         # TimeoutError is an OSError, which stores only two arguments in `args`.
-        return type(self), (self.index, self.epoch, self.timeout_s, self.stack), {}
+        return type(self), (self.index, self.epoch, self.timeout_s, self.stack, self.samples), {}
 
     def __str__(self) -> str:
-        text = f"index {self.index} of epoch {self.epoch} was not ready after {self.timeout_s:g} s"
+        batch = f"index {self.index} of epoch {self.epoch}{samples_text(self.samples)}"
+        text = f"{batch} was not ready after {self.timeout_s:g} s"
         return f"{text}; the worker was here:\n{self.stack}" if self.stack else text
 
 

@@ -95,7 +95,8 @@ class CrashAttribution:
             return None
         del self._by_work_item[work_item.number]
         if worker.life.cause is Cause.HUNG and tolerance.batch_timeout is not None:
-            error: Exception = BatchTimeout(work_item.unit, work_item.epoch, tolerance.batch_timeout, worker.stacks)
+            timeout_s = tolerance.batch_timeout
+            error: Exception = BatchTimeout(work_item.unit, work_item.epoch, timeout_s, worker.stacks, leaving.samples)
         else:
             error = worker_died(leaving, work_item, self._remedy(deaths))
         # Only the marked sample is given up. If it was given up before and still crashes workers, the whole item is.

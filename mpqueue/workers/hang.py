@@ -16,10 +16,12 @@ workers the caller computes the batch itself, and any tool shows its stack.
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mpqueue.engine.ledger import Ledger
+from mpqueue.errors import samples_text
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.log import warn
 from mpqueue.transport.poller import wait_readable
@@ -36,10 +38,11 @@ class SlowBatch:
 
     Args:
         ledger: The ledger of the batches.
+        samples_of: Returns the samples of a batch, see `mpqueue.workers.job.Job.samples_of`.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, samples_of: Callable[[WorkItem], SampleIds]) -> None:
+        self._ledger, self._samples_of = ledger, samples_of
         self._of = -1, -1  # the next work item, and the number of batches delivered so far
         self._waited_s, self._due_s = 0.0, SLOW_S
         self._seen_at = self._left_s = 0.0  # time of the last call of `time_left_s`, and its result
@@ -75,8 +78,8 @@ class SlowBatch:
             who: Description of the worker that computes it.
             stack: The worker's stack; empty if unknown.
         """
-        waited = f"{self._waited_s:.0f} s of waiting"
-        message = f"index {work_item.unit} of epoch {work_item.epoch} is not ready after {waited}; {who}"
+        batch = f"index {work_item.unit} of epoch {work_item.epoch}{samples_text(self._samples_of(work_item))}"
+        message = f"{batch} is not ready after {self._waited_s:.0f} s of waiting; {who}"
         warn(
             f"{message}:\n{stack.rstrip()}\n" if stack else message, "Worker processes", "Find slow or hanging batches"
         )
@@ -155,10 +158,11 @@ class SlowWatch:
     Args:
         ledger: The ledger of the batches.
         roster: The workers.
+        samples_of: Returns the samples of a batch, see `mpqueue.workers.job.Job.samples_of`.
     """
 
-    def __init__(self, ledger: Ledger, roster: Roster) -> None:
-        self._batch, self._ledger, self._roster = SlowBatch(ledger), ledger, roster
+    def __init__(self, ledger: Ledger, roster: Roster, samples_of: Callable[[WorkItem], SampleIds]) -> None:
+        self._batch, self._ledger, self._roster = SlowBatch(ledger, samples_of), ledger, roster
         self._request: _StackRequest | None = None
         self._answer = b""
 

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.batching import FIND_THREADS, Batching, Form
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import Plan
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker.config import Payload
 from mpqueue.worker.context import WorkerInfo
@@ -96,6 +99,15 @@ class Job:
     def payload(self) -> Payload:
         """The part that is sent to worker processes."""
         return Payload(self.source, self.options.worker_init, self.samples, self.form)
+
+    def samples_of(self, work_item: WorkItem) -> SampleIds:
+        """Return the ids of the samples of a batch for a message; empty if they are its index, or unknown."""
+        try:
+            return self.plan.samples_of(work_item)
+        except Exception as error:  # of the source: the message is more important
+            if is_of_handler(error):
+                raise
+            return ()
 
     def info(self, worker: int) -> WorkerInfo:
         """Return the value of `mpqueue.worker_info` in a worker."""

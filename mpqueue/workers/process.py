@@ -135,9 +135,7 @@ class ProcessBackend:
             begins_ahead=self.may_begin_ahead and job.has_threads and options.restarts > 0,
         )  # fmt: skip
         self.pump = self.dispatcher.pump
-        self.supervision = Supervision(
-            self.pool, self.sync, self.dispatcher, self.pressure, tolerance, job.plan.samples_of
-        )
+        self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance, job.samples_of)
         if job.is_auto or job.finds_threads:
             from mpqueue.workers.autosize import MOST_THREADS, Autosize, Size
 
@@ -148,7 +146,7 @@ class ProcessBackend:
             # Workers are added when their use is known, because each costs memory and a start.
             self.supervision.wanted = first.workers
             self.dispatcher.resize(first.workers)
-        self._slow = SlowWatch(self.ledger, roster)
+        self._slow = SlowWatch(self.ledger, roster, job.samples_of)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
     def _configure(self, ring: Ring) -> Callable[[int], WorkerConfig]:

@@ -27,7 +27,6 @@ from collections.abc import Callable, Sequence
 
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.records import GrantKind, ReportKind
 from mpqueue.workers import incidents
 from mpqueue.workers.crash_attribution import CrashAttribution, Tolerance
@@ -49,7 +48,7 @@ class Supervision:
         dispatcher: Processes the last reports of exited workers.
         pressure: Forgets exited workers.
         tolerance: Limits on crashes.
-        samples_of: Returns the samples of a batch, see `mpqueue.plan.plans.Plan.samples_of`.
+        samples_of: Returns the samples of a batch, see `mpqueue.workers.job.Job.samples_of`.
 
     Attributes:
         num_deaths: Number of crashed workers.
@@ -262,11 +261,7 @@ class Supervision:
         process = leaving.worker.process
         self.deaths_on["" if process is None else process.machine] += 1
         if culprit is not None:
-            try:
-                leaving = leaving._replace(samples=self._samples_of(culprit))
-            except Exception as error:  # of the source: the crash is more important
-                if is_of_handler(error):
-                    raise
+            leaving = leaving._replace(samples=self._samples_of(culprit))
         incidents.report_death(leaving, culprit)
         self._stop_ahead()
         return self._attribution.count(leaving, culprit, self._dispatcher.num_drained)

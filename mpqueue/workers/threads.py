@@ -87,7 +87,7 @@ class ThreadBackend(InProcessBackend):
         # Until the first batch is computed.
         self._draw_check = SharedGeneratorCheck() if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
-        self._slow = SlowBatch(ledger)
+        self._slow = SlowBatch(ledger, job.samples_of)
         self._requested: tuple[int, float] = (-1, 0.0)  # the requested work item, and the time of the request
 
     def start(self) -> None:
@@ -252,7 +252,8 @@ class ThreadBackend(InProcessBackend):
             if time.monotonic() < since + timeout_s:
                 continue
             # The thread itself cannot be ended: Python has no safe way to stop a thread in user code.
-            outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, timeout_s, self._stack_of(worker)))
+            stack, samples = self._stack_of(worker), self._job.samples_of(work_item)
+            outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, timeout_s, stack, samples))
             if not self._ledger.is_stream:
                 # first: if no thread can be started, the state is unchanged
                 self._begin(self._make_runner(worker), worker)

@@ -1,6 +1,7 @@
 """Hanging workers with a `batch_timeout`: the error contains the stacks, and the worker is replaced."""
 
 import os
+import pickle
 import signal
 import threading
 from pathlib import Path
@@ -141,6 +142,16 @@ def test_worker_with_a_starting_interpreter_survives_the_signal(tmp_path, monkey
     striking.join()
 
 
+def test_error_names_the_samples_of_its_batch(pid_file):
+    options = {"restarts": 0, "batch_size": 2, "sampler": [1, 0, 3, 2]}
+    with Loader(Hanging(pid_file), workers=1, batch_timeout=TIMEOUT_S, **options) as loader:
+        batches = iter(loader)
+        next(batches)
+        with pytest.raises(BatchTimeout, match=r"^index 1 of epoch 0 \(samples 3, 2\) was not ready after") as caught:
+            next(batches)
+    assert pickle.loads(pickle.dumps(caught.value)).samples == (3, 2)
+
+
 def test_loader_continues_after_the_error_with_the_next_batch(pid_file):
     with Loader(Hanging(pid_file), workers=1, batch_timeout=TIMEOUT_S, restarts=1) as loader:
         batches = iter(loader)
@@ -198,6 +209,20 @@ class HangsOnce:
             self.begun.set()
             self.go_on.wait()
         return index
+
+
+def test_error_of_a_hanging_thread_names_the_samples_of_its_batch():
+    source = HangsOnce()
+    options = {"backend": "thread", "batch_timeout": 0.5, "batch_size": 2, "sampler": [2, 1]}
+    with Loader(source, workers=1, **options) as loader:
+        try:
+            with pytest.raises(
+                BatchTimeout, match=r"^index 0 of epoch 0 \(samples 2, 1\) was not ready after"
+            ) as caught:
+                next(iter(loader))
+        finally:
+            source.go_on.set()
+    assert caught.value.samples == (2, 1)
 
 
 def test_thread_that_hangs_after_a_broken_loop_is_given_up_in_the_next_loop():

@@ -84,6 +84,13 @@ def test_warning_has_index_worker_and_stack_and_the_batch_arrives(options, batch
         assert "in __getitem__" in text
 
 
+@pytest.mark.parametrize("options", [BACKENDS[0], BACKENDS[3]])
+def test_warning_names_the_samples_of_the_batch(options, opening):
+    opening.of = "index 1 of epoch 0 (samples 3, 2) is not ready after"
+    with Loader(Slow(opening.gate), workers=1, batch_size=2, sampler=[0, 1, 3, AT], **options) as loader:
+        assert len(list(loader)) == 2
+
+
 @pytest.mark.usefixtures("servers_directory")
 def test_server_warns_about_slow_workers(opening):
     with Server("s", Slow(opening.gate), workers=1), mpqueue.attach("s", timeout=60) as consumer:
@@ -108,6 +115,10 @@ def test_worker_init_and_first_batch_are_reported(options, opening):
         assert [int(batch[0]) for batch in loader] == [0, 1]
 
 
+def no_samples(_):
+    return ()
+
+
 def test_warnings_follow_after_30_60_and_120_seconds_of_each_batch(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
@@ -115,7 +126,7 @@ def test_warnings_follow_after_30_60_and_120_seconds_of_each_batch(monkeypatch):
     ledger = SimpleNamespace(
         head=0, num_batches=0, ready={}, work_items=work_items, is_outstanding=work_items.__contains__
     )
-    batch = SlowBatch(ledger)
+    batch = SlowBatch(ledger, no_samples)
     told = []
     for second in range(300):
         now = 1000.0 + second
@@ -154,7 +165,7 @@ def test_watch_does_not_block_until_a_stopped_worker_answers(monkeypatch):
     )
     roster = SimpleNamespace(living=[worker], signal=lambda *asks: asked.append(asks))
     ledger = SimpleNamespace(head=0, num_batches=0, ready={}, work_items={0: work_item}, is_outstanding=lambda _: True)
-    watch = SlowWatch(ledger, roster)
+    watch = SlowWatch(ledger, roster, no_samples)
     watch.look()
     watch.look()
     assert (len(asked), told) == (1, [])
