@@ -221,7 +221,7 @@ class FileError(MPQueueError, ValueError):
 
     Args:
         path: The file.
-        offset: Offset in bytes, or None for the whole file.
+        offset: Offset in bytes, or None for the whole file and for a position in its decompressed content.
         what: The problem, the expected content and the remedy.
     """
 
