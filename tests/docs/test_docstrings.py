@@ -1,14 +1,11 @@
 """Docstrings of public names are complete and consistent, and their examples run."""
 
-import ast
 import importlib.util
 import inspect
-import re
-from pathlib import Path
 
 import pytest
 from helpers.docstrings import arguments, documented, examples, sections, undescribed
-from helpers.pages import ROOT, run_example
+from helpers.pages import run_example
 
 import mpqueue
 import mpqueue.keras
@@ -74,27 +71,6 @@ def test_a_user_subclass_shows_its_own_arguments():
 
 def test_every_argument_has_its_own_description():
     assert undescribed() == ([], [])
-
-
-def docstrings(file):
-    """Yield the line number and the text of each docstring of a module."""
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield getattr(node, "lineno", 1), text
-
-
-def test_docstrings_do_not_begin_with_a_question_word():
-    questions = re.compile(r"(?:What|Whether|Where|How|When|Who|Which|As (?:there|above|in `|for `))\b")
-    files = [*Path(mpqueue.__file__).parent.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
-    found = [
-        f"{file.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
-        for file in sorted(files)
-        for line, text in docstrings(file)
-        if questions.match(text)
-    ]
-    assert found == []
 
 
 def framework_of(example):
