@@ -304,13 +304,15 @@ class ThreadBackend(InProcessBackend):
                     active_iterators.leave(thread, self._job.source)
             self._condition.notify_all()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        for thread in self._threads.values():
-            if thread is threading.current_thread() or (thread in busy and deadline is None):
-                continue
-            allow_signals(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
+        try:
+            for thread in self._threads.values():
+                if thread is threading.current_thread() or (thread in busy and deadline is None):
+                    continue
+                allow_signals(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
+        finally:  # also after an interrupt of a wait: a second stop has no effect
+            if self._wakeup is not None:
+                self._wakeup.close()
         stragglers = tuple(thread.name for thread in self._threads.values() if thread in busy and thread.is_alive())
-        if self._wakeup is not None:
-            self._wakeup.close()
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
 

@@ -1,6 +1,7 @@
 """Worker threads: which thread a work item wakes."""
 
 import importlib
+import os
 import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -122,3 +123,19 @@ def test_interrupt_in_the_standard_library_releases_the_lock(monkeypatch):
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(take, pipeline.lock).result(), after
     assert len(kept) > 3
+
+
+def test_interrupted_stop_closes_the_pipe_of_the_waiting_caller(monkeypatch):
+    def interrupted(thread, timeout=None):
+        raise KeyboardInterrupt
+
+    loader = Loader(range(3), workers=1, backend="thread")
+    next(iter(loader))
+    pipeline = pipeline_of(loader)
+    fd = pipeline.fileno()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loader.stop()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
