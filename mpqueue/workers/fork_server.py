@@ -254,14 +254,20 @@ class _ForkServer:
                 pass_fds=fds,
                 env=hash_seed.with_hash_seed(os.environ, self._hash_seed),
             )
-            for read_end in lifelines:
-                parent_death.arm(read_end, process.pid)
-            process.returncode = 0  # `_reap` reaps it; prevents `Popen` from doing so, and from warning
             theirs.close()
             source = self._data, list(self._snapshots), self._places
             body = config, source, os.environ.get(hash_seed.VARIABLE)
-            with contextlib.suppress(ConnectionError):  # killed while it started: its exit is reported like any other
+            try:
+                for read_end in lifelines:
+                    parent_death.arm(read_end, process.pid)
                 messages.send(ours, messages.ToForkServer.FORK, body, [*self._snapshots.values(), *ends.sent])
+            except ConnectionError:
+                pass  # killed while it started: its exit is reported like any other
+            except OSError:  # such as too many descriptors in flight: no pid is reported, so `_reap` never sees it
+                process.kill()
+                process.wait()
+                raise
+            process.returncode = 0  # `_reap` reaps it; prevents `Popen` from doing so, and from warning
         return process.pid
 
     def _reap(self, sentinel: int) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -18,6 +19,7 @@ from helpers.outside import Trainer, ran
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
+from mpqueue.system.processes import Birth
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.workers import fork_server_messages, launcher
 from mpqueue.workers.fork_server import _Child, _ForkServer
@@ -336,6 +338,28 @@ def test_exit_of_a_worker_is_reported_after_its_start_if_the_trainer_reads_late(
     assert exited.body[:2] == (7, 3)
     for fd in (*started.fds, lifeline, lifeline_write, server._lifeline, server._lifeline_write):
         os.close(fd)
+
+
+def test_worker_that_cannot_get_its_source_leaves_no_zombie(monkeypatch):
+    def fails(*_):
+        raise OSError(errno.ETOOMANYREFS, "too many descriptors in flight")
+
+    begun = []
+    begin = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: begun.append(begin(*args, **options)) or begun[0])
+    monkeypatch.setattr(fork_server_messages, "send", fails)
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c"])
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    lifeline, lifeline_write = os.pipe()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Birth() as birth:
+        server = _ForkServer(theirs, lifeline)
+        with pytest.raises(OSError, match="too many descriptors in flight"):
+            server._spawn(None, WorkerEnds(0, 1, 2, 3), birth)
+    for fd in (lifeline, lifeline_write, server._lifeline, server._lifeline_write):
+        os.close(fd)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(begun[0].pid, os.WNOHANG)
 
 
 def test_warning_that_raises_loses_no_event(monkeypatch):
