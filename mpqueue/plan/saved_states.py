@@ -48,9 +48,19 @@ def place_of(state: Any) -> Place:
             "state_dict() of a Loader of the same source returned"
         )
     _integer("seed", state["seed"], None)
+    place = place_read_from(state)
+    _check_checksum(state)
+    return place
+
+
+def place_read_from(state: Mapping[str, Any]) -> Place:
+    """Return the place in a state, without the snapshots and ends of lanes.
+
+    Raises:
+        StateDamaged: A number is not one that a loader saves.
+    """
     epoch, position = (_integer(name, state[name], 0) for name in ("epoch", "position"))
     ahead, counts = (_integers(name, state[name], 0) for name in ("ahead", "counts"))
-    _check_checksum(state)
     return Place(epoch, position, ahead, counts)
 
 

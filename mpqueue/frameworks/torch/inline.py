@@ -16,6 +16,7 @@ import copy
 import inspect
 import itertools
 import pickle
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -105,8 +106,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     def _drop(self, place: Place) -> None:
         """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
         drawn = iter(self._index_sampler)
-        for _ in range(place.position):
-            next(drawn, None)
+        deque(itertools.islice(drawn, place.position), 0)
         self._sampler_iter = itertools.chain(list(itertools.islice(drawn, 1)), drawn)
 
     def _place(self) -> Place:

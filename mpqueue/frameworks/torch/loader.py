@@ -174,6 +174,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             ValueError: It is not such a state; or it was saved for another kind of dataset, other stages, ``lanes`` or
                 ``epoch_batches``, or within a pass of another order or batch size; or the states of some ranks are
                 missing or repeated.
+            StateDamaged: The state has changed since it was saved, and can no longer be read.
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """

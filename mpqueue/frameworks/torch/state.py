@@ -11,6 +11,7 @@ keeps that number of streams, also in later epochs, so that the order is the sam
 workers, some are idle; with fewer, some run several streams.
 """
 
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,17 +22,21 @@ import torch
 from torch.utils.data import BatchSampler, SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
+from mpqueue.errors import StateDamaged
 from mpqueue.frameworks.torch.skipping import sampler_facts
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts
 from mpqueue.loader.engine import Engine
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Edit, Listed, Place
+from mpqueue.plan.history import History
 from mpqueue.plan.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.sampler_state import Randomness
+from mpqueue.plan.saved_states import place_read_from
 from mpqueue.plan.sources import DEFAULT_LANES
 from mpqueue.seeding.global_rng import GlobalState
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
@@ -225,6 +230,7 @@ def state_of(saved: dict[str, Any]) -> State | None:
 
     Raises:
         ValueError: It is not such a state.
+        StateDamaged: It has changed since it was saved.
     """
     if isinstance(saved, dict) and not _TORCHDATA_KEYS.isdisjoint(saved):
         raise ValueError(
@@ -233,17 +239,33 @@ def state_of(saved: dict[str, Any]) -> State | None:
         )
     if not isinstance(saved, dict) or saved.get("version") != _VERSION or "place" not in saved:
         raise ValueError(f"expected a state of a mpqueue.torch.DataLoader, got {str(saved)[:100]}")
+    try:
+        return _read(saved)
+    except Exception as error:
+        if is_of_handler(error) or isinstance(error, StateDamaged):
+            raise
+        # The state has no checksum, so a damaged one must not fail only when the next pass begins.
+        raise StateDamaged(
+            f"the state of the mpqueue.torch.DataLoader is damaged ({type(error).__name__}: {error}): load an earlier "
+            "checkpoint"
+        ) from error
+
+
+def _read(saved: dict[str, Any]) -> State | None:
+    generator = saved.get("generator") if saved["place"] is None else saved["generator"]
+    if generator is not None:
+        set_generator(torch.Generator(), generator)  # raises an error if it is not the state of a generator
     if saved["place"] is None:
-        generator = saved.get("generator")
         if generator is None:
             return None
         beginning = Beginning(0, generator, saved.get("sampler"), saved.get("kept"))
         return State(beginning, Place(), is_new=True)
-    epoch, position, ahead, counts = (saved["place"][name] for name in Place._fields[:4])
-    place = Place(epoch, position, tuple(ahead), tuple(counts))
+    History(saved.get("history", ()))  # read later, by `rewind.loaded`
+    operator.index(saved.get("number", 0))
+    place = place_read_from(saved["place"])
     place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
     beginning = Beginning(
-        saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"), saved.get("sampler_epoch"),
+        operator.index(saved["base_seed"]), generator, saved["sampler"], saved.get("kept"), saved.get("sampler_epoch"),
         saved.get("shape"),
         saved.get("lanes", DEFAULT_LANES), saved.get("shard", (0, 1)), saved.get("epoch_batches"),
         saved.get("batch_size"), saved.get("order"),

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from mpqueue.errors import StateDamaged
 from mpqueue.torch import DataLoader
 from mpqueue.worker import lane_runner
 
@@ -565,6 +566,34 @@ def test_object_that_is_not_a_state_is_rejected():
     loader = DataLoader(Numbers(), num_workers=1)
     with pytest.raises(ValueError, match=r"expected a state of a mpqueue\.torch\.DataLoader"):
         loader.load_state_dict({"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("generator"),
+        lambda state: state.update(generator="12"),
+        lambda state: state.update(base_seed=None),
+        lambda state: state.update(place=3),
+        lambda state: state.update(history=[{"kind": "exclude"}]),
+        lambda state: state["place"].pop("epoch"),
+        lambda state: state["place"].update(position=-1),
+        lambda state: state["place"].update(ahead="x"),
+        lambda state: state["place"].update(counts=None),
+    ],
+)
+def test_damaged_state_is_rejected_when_it_is_loaded(damage):
+    """The loader does not change: its next pass continues where it was."""
+    loader = DataLoader(Numbers(6), batch_size=2, shuffle=True)
+    batches = iter(loader)
+    next(batches)
+    before = loader.state_dict()
+    state = json.loads(json.dumps(before))
+    damage(state)
+    with pytest.raises(StateDamaged, match=r"[lL]oad an earlier checkpoint"):
+        loader.load_state_dict(state)
+    assert loader.state_dict() == before
+    assert len(list(batches)) == 2
 
 
 # -- Together with torch's own workers
