@@ -294,7 +294,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         resumed, facts, evaluated = state.due(loader), sampler_facts(loader), evaluation(loader)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known, so the draw of a new one is undone
-                undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
+                # The generator only. The program may have set the sampler's epoch for the pass after the state's.
+                start = resumed.beginning._replace(sampler=None, kept=None, sampler_epoch=None)
+                undo.enter_context(state.at_beginning(loader, start))
             elif evaluated is not None or (facts is not None and facts.is_drawn(loader)):
                 generator = state.generator_of(loader)
                 undo.callback(generator.set_state, generator.get_state())

@@ -568,6 +568,32 @@ def test_object_that_is_not_a_state_is_rejected():
         loader.load_state_dict({"epoch": 3})
 
 
+class Rotated:
+    """The numbers below 4, from the number of the epoch on."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        return iter([(number + self.epoch) % 4 for number in range(4)])
+
+    def __len__(self):
+        return 4
+
+
+@pytest.mark.parametrize("is_persistent", [False, True])
+def test_state_of_a_finished_pass_keeps_the_epoch_that_the_program_sets(is_persistent):
+    options = {"batch_size": 2, "num_workers": 1, "persistent_workers": is_persistent}
+    loader = DataLoader(Numbers(4), sampler=Rotated(), **options)
+    assert _numbers(loader) == [[0, 1], [2, 3]]
+    other = DataLoader(Numbers(4), sampler=Rotated(), **options)
+    other.load_state_dict(loader.state_dict())
+    other.sampler.set_epoch(1)
+    assert _numbers(other) == [[1, 2], [3, 0]]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
