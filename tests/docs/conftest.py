@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from helpers.compiled import keep_compiled
@@ -11,6 +12,14 @@ from helpers.new_fork_servers import interpreter
 from helpers.pages import DOCS
 
 keep_compiled()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_directory():
+    """Set a folder for the servers of the examples: another run of these tests may use the same names."""
+    with tempfile.TemporaryDirectory(prefix="mpq", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPQUEUE_HOME", folder)
+        yield
 
 
 @pytest.fixture(scope="session")
