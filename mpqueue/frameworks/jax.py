@@ -122,7 +122,8 @@ class DeviceIterator(Iterator[Any]):
         self._begin()
 
     def _begin(self) -> None:
-        self._batches, self._num_left = iter(self._loader), _length_of(self._loader)
+        self._batches = iter(self._loader)
+        self._num_left = _num_left(self._loader)  # after `iter`, which moves the loader to its next epoch
         self._before: Bookmark | None = None  # position of the loader before the last batch was requested
         self._is_over = False
 
@@ -255,12 +256,16 @@ class DeviceIterator(Iterator[Any]):
         return f"<device batches of {self._batches!r}, {len(self._ahead)} in transfer>"
 
 
-def _length_of(loader: Iterable[Any]) -> int | None:
-    """Return the number of batches of the epoch; None: unknown."""
+def _num_left(loader: Iterable[Any]) -> int | None:
+    """Return the number of batches that are left in the epoch, which may be resumed; None: unknown."""
+    if not isinstance(loader, Loader):
+        return None
     try:
-        return len(loader) if isinstance(loader, Loader) else None
+        length = len(loader)
     except TypeError:
         return None
+    place = loader._position.where()
+    return max(0, length - loader._plan.number_of(place.position, place.base) - len(place.ahead))
 
 
 class _Putter:

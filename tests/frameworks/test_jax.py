@@ -125,6 +125,23 @@ def test_epoch_ends_after_the_last_batch_was_returned(workers):
         assert (loader.epoch, loader.source.ends) == (1, 1)
 
 
+def test_resumed_epoch_ends_after_the_last_batch_was_returned():
+    class Ending(Numbered):
+        ends = 0
+
+        def on_epoch_end(self):
+            self.ends += 1
+
+    with Loader(Ending(4), workers=0) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+    with Loader(Ending(4), workers=0) as loader:
+        loader.load_state_dict(state)
+        batches = device_iterator(loader, prefetch=9)
+        assert [(int(batch[0, 0]), loader.source.ends) for batch in batches] == [(1, 0), (2, 0), (3, 0)]
+        assert loader.source.ends == 1
+
+
 def test_unfinished_epoch_is_left_as_in_a_loader():
     with Loader(Numbered(9), workers=2) as loader:
         batches = device_iterator(loader)
