@@ -64,6 +64,15 @@ def test_queue_of_enqueuer_raises_error_and_continues():
         assert enqueuer.queue.get() == 2
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_queue_of_enqueuer_raises_a_named_error_after_the_end(workers):
+    with mpqueue.GeneratorEnqueuer(iter([1])) as enqueuer:
+        enqueuer.start(workers)
+        assert enqueuer.queue.get() == 1
+        with pytest.raises(RuntimeError, match="no batches are left: the generator has ended"):
+            enqueuer.queue.get()
+
+
 @pytest.mark.parametrize(("workers", "options"), WAYS)
 def test_ordered_enqueuer_raises_error_of_hook(workers, options):
     with mpqueue.OrderedEnqueuer(EndsInItsHook(), workers=workers, **options) as enqueuer:

@@ -34,7 +34,7 @@ class EnqueuerQueue:
         """Return the next batch, which may be ``None``; block until it is ready.
 
         Raises:
-            RuntimeError: The enqueuer is not running.
+            RuntimeError: The enqueuer is not running, or its generator has ended.
             Exception: The error of the source.
         """
         pipeline = self._pipeline()
@@ -42,6 +42,8 @@ class EnqueuerQueue:
             raise RuntimeError("the enqueuer is not running: call start() first")
         try:
             return pipeline.next()
+        except (EndOfStream, Stopped):
+            raise RuntimeError("no batches are left: the generator has ended, or the enqueuer was stopped") from None
         except StopIteration as error:  # it would end `iter(queue.get, None)`
             raise never_an_end(error) from error
 
