@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.frameworks.keras import resets as keras_resets
-from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs
+from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs, NoBatch
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system.interrupts import is_of_handler
@@ -69,7 +69,7 @@ def dataset(loader: Loader) -> Any:
     feed = _Feed(LoaderEpochs(loader))
     try:
         first = feed.epochs.peek(0)
-    except IndexError:
+    except NoBatch:
         raise ValueError(f"{loader!r} has no batches, so the shapes of batches are unknown") from None
     feed.spec = _spec_of(tf, first, "batch")
     made = tf.data.Dataset.from_generator(feed.begin, output_signature=feed.spec)

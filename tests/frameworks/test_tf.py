@@ -210,12 +210,13 @@ def test_error_is_raised_after_earlier_batches_and_loader_continues(workers):
         assert numbers_of(batches) == [4]
 
 
-def test_an_error_of_the_first_batch_is_raised_when_the_dataset_is_made():
+@pytest.mark.parametrize("error", [OSError, IndexError])
+def test_an_error_of_the_first_batch_is_raised_when_the_dataset_is_made(error):
     class Bad(Numbered):
         def __getitem__(self, index):
-            raise LookupError("gone bad")
+            raise error("gone bad")
 
-    with Loader(Bad(), workers=1) as loader, pytest.raises(LookupError, match="gone bad"):
+    with Loader(Bad(), workers=1) as loader, pytest.raises(error, match="gone bad"):
         dataset(loader)
 
 

@@ -43,6 +43,10 @@ MOST_KEPT = 4
 Looked = tuple[Bookmark, Any]
 
 
+class NoBatch(IndexError):
+    """A batch does not exist. Not a plain `IndexError`, which may be an error of the source."""
+
+
 class LoaderEpoch(Iterator[Any]):
     """The batches of one epoch, which can be taken back while `kept` is a list.
 
@@ -134,7 +138,8 @@ class LoaderEpochs:
         """Return a copy of batch ``index`` of the next epoch, without using it up.
 
         Raises:
-            IndexError: The batch does not exist, or is not one of the first.
+            NoBatch: The batch does not exist.
+            IndexError: It is not one of the first.
             Exception: The error that the source raised instead; the next call returns the batch after it.
         """
         if not 0 <= index < MOST_KEPT:
@@ -148,7 +153,7 @@ class LoaderEpochs:
                 try:
                     self._peek_next()
                 except StopIteration:
-                    raise IndexError(f"batch {index} does not exist: the epoch has {len(self._seen)}") from None
+                    raise NoBatch(f"batch {index} does not exist: the epoch has {len(self._seen)}") from None
             return copy.deepcopy(self._seen[index][1])
 
     def _peek_next(self) -> None:
