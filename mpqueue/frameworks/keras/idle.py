@@ -118,10 +118,11 @@ class _Watch:
                 self.add(pool)
 
     def _arm(self, delay_s: float) -> None:
-        self._timer = threading.Timer(delay_s, self._look)
-        self._timer.name = "mpqueue-idle"
-        self._timer.daemon = True
-        self._timer.start()
+        timer = threading.Timer(delay_s, self._look)
+        timer.name = "mpqueue-idle"
+        timer.daemon = True
+        timer.start()
+        self._timer = timer  # only now: a timer that could not be started would prevent all later ones
 
     def _look(self) -> None:
         self._park([pool for pool in self._all() if pool.patience_ends <= time.monotonic()])

@@ -3,7 +3,9 @@
 import threading
 
 import numpy as np
+import pytest
 
+from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 
 
@@ -55,3 +57,17 @@ def test_change_after_a_concurrent_stop_is_detected():
         enqueuer.stop()
         enqueuer.park()
     assert found == [[0, 0], [0, 1], [0, 2], [7, 3], [7, 4]]
+
+
+def test_timer_that_cannot_be_started_is_started_by_the_next_use(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    watch, enqueuer = idle._Watch(), PassEnqueuer(Changing())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            watch.add(enqueuer)
+    watch.add(enqueuer)
+    assert watch._timer.is_alive()
+    watch.end()
