@@ -8,6 +8,7 @@ If the hook raises, the following `next` raises the exception. The `next` after 
 calling the hook again.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +51,8 @@ class EpochEnd:
                     finish()
 
             # A signal handler that raises inside `Thread.start` could leave a running thread that is not recorded.
-            with defer_signals():
+            # Without a thread ("can't start new thread"), the following `next` runs the hook.
+            with defer_signals(), contextlib.suppress(RuntimeError):
                 threading.Thread(target=run, name="mpqueue-epoch-end", daemon=True).start()
         return True
 
