@@ -295,6 +295,8 @@ class ThreadBackend(InProcessBackend):
         """End the idle threads. Busy ones exit after their item; wait for them at most for the timeout."""
         if self._tensorflow is not None:
             self._tensorflow.end()
+        # An epoch end hook that stops its own stream holds the lock, which each thread needs to exit.
+        is_inside = self._condition._is_owned()  # type: ignore[attr-defined]
         with self._condition:
             # Under the lock: a thread tests it and then waits, and would miss a notification between the two.
             self._is_stopped = True
@@ -306,7 +308,7 @@ class ThreadBackend(InProcessBackend):
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             for thread in self._threads.values():
-                if thread is threading.current_thread() or (thread in busy and deadline is None):
+                if is_inside or thread is threading.current_thread() or (thread in busy and deadline is None):
                     continue
                 allow_signals(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
         finally:  # also after an interrupt of a wait: a second stop has no effect

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import strikes
+from helpers.deadlock import DEADLOCK_S
 from helpers.inside import pipeline_of
 from helpers.waits import until
 
-from mpqueue import Loader
+from mpqueue import Loader, OrderedEnqueuer
 
 LENGTH = 300
 
@@ -139,3 +140,49 @@ def test_interrupted_stop_closes_the_pipe_of_the_waiting_caller(monkeypatch):
             loader.stop()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_hook_that_stops_its_own_loader_does_not_wait_for_threads():
+    class Stopping:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return index
+
+        def on_epoch_end(self):
+            loader.stop()
+
+    loader, found = Loader(Stopping(), workers=2, backend="thread"), []
+    reading = threading.Thread(target=lambda: found.extend(loader), daemon=True)
+    reading.start()
+    reading.join(DEADLOCK_S)
+    assert not reading.is_alive(), "the threads need the lock that the hook holds"
+    assert found == [0, 1]
+
+
+def test_interrupted_start_raises_the_interrupt_though_a_thread_is_busy(monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            begun.set()
+            go_on.wait()
+            return index
+
+    def interrupted(_text):
+        begun.wait()
+        raise KeyboardInterrupt
+
+    enqueuer = OrderedEnqueuer(Slow())
+    with monkeypatch.context() as patch:
+        patch.setattr("mpqueue.loader.engine.debug", interrupted)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                enqueuer.start()
+        finally:
+            go_on.set()
+    assert not enqueuer.is_alive()

@@ -148,7 +148,8 @@ class SequenceEnqueuer(Stoppable):
             try:
                 self._open(backend, workers, max_queue_size)
             except BaseException:
-                self.stop(0)
+                with contextlib.suppress(MPQueueError):  # a `StopTimeout` would replace the interrupt
+                    self.stop(0)
                 self._ended.set()
                 raise
             self.workers = workers
