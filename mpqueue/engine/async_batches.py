@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 from mpqueue.system.event_loops import TaskWaiter, checkpoint, make_waiter
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.living import Living
 
 _TURN_NS = 1_000_000
@@ -94,7 +95,9 @@ class AsyncBatches(AsyncIterator[Any]):
                 return
             try:
                 fd, timeout_s = pollable.fileno(), pollable.timeout_s()
-            except (OSError, ValueError):  # another thread has just closed the stream, or epoll is unavailable
+            except (OSError, ValueError) as error:  # another thread has just closed the stream, or epoll is unavailable
+                if is_of_handler(error):
+                    raise
                 fd, timeout_s = -1, _NAP_S
             await waiter.wait(fd, timeout_s)
         finally:

@@ -26,6 +26,7 @@ from helpers.waits import until
 import mpqueue
 from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.system.event_loops import make_waiter
+from mpqueue.system.living import Living
 
 LENGTH = 12
 DEADLOCK_S = 60
@@ -477,3 +478,31 @@ def test_interrupted_wait_leaks_no_descriptor(run):
         os.close(reading)
         os.close(writing)
     assert after > 10
+
+
+def test_timeout_of_a_signal_handler_is_raised_by_the_loop(run):
+    """An `OSError` of the descriptor means that the stream was closed; one of a handler belongs to the caller."""
+
+    def handler(_number, _frame):
+        raise TimeoutError("of the handler")
+
+    class Signalled:
+        watchers = Living()
+
+        def fileno(self):
+            signal.raise_signal(signal.SIGUSR1)
+            return -1
+
+        def timeout_s(self):
+            return None
+
+    async def read():
+        steps = iter([None, None, (0, "after the wait")])
+        return await anext(AsyncBatches(lambda: next(steps), Signalled()))
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(TimeoutError, match="of the handler"):
+            run(read)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
