@@ -118,7 +118,8 @@ def room_on(node: Node, options: RayOptions) -> float:
     room = float("inf")
     for name, amount in required.items():
         if amount:
-            room = min(room, node.resources.get(name, 0) // amount)
+            # Not `//`: 1.0 // 0.1 is 9. Ray counts resources in units of 0.0001.
+            room = min(room, (node.resources.get(name, 0) / amount + 1e-6) // 1)
     return room
 
 

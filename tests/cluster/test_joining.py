@@ -10,6 +10,7 @@ from helpers.on_cluster import RandomBatches, agents, on, until
 from mpqueue import Loader
 from mpqueue.cluster import joining
 from mpqueue.errors import ClusterError
+from mpqueue.plan.ray_options import RayOptions
 
 
 def outside(code, **environ):
@@ -115,3 +116,9 @@ class Placed(RandomBatches):
         import os
 
         return super().__getitem__(index)[0], os.environ.get("MPQUEUE_TEST_PLACE"), 0
+
+
+@pytest.mark.parametrize(("cpus", "per_worker", "room"), [(1.0, 0.1, 10), (8.0, 0.1, 80), (0.3, 0.1, 3), (7.0, 2, 3)])
+def test_room_on_a_node_counts_fractions_exactly(cpus, per_worker, room):
+    node = joining.Node("id", "127.0.0.1", {"CPU": cpus})
+    assert joining.room_on(node, RayOptions(num_cpus=per_worker)) == room
