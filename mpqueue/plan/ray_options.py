@@ -1,6 +1,5 @@
 """The option `ray_options` of all frontends. It is checked before anything starts, and without importing Ray."""
 
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -80,9 +79,10 @@ def _is_installed() -> bool:
 
 
 def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
         raise TypeError(f"ray_options: {name} must be a number, got {value!r}")
-    if not math.isfinite(float(value)) or float(value) < 0:
+    if not 0 <= value <= sys.float_info.max:  # also refuses NaN, and an integer that no float can hold
         raise ValueError(f"ray_options: {name} must be a finite number, 0 or more, got {value!r}")
 
 
@@ -98,7 +98,7 @@ def _check_resources(resources: Any) -> None:
 
 
 def _check_strategy(strategy: Any) -> None:
-    if strategy is None or strategy in ("DEFAULT", "SPREAD"):
+    if strategy is None or (isinstance(strategy, str) and strategy in ("DEFAULT", "SPREAD")):
         return
     known = f'"DEFAULT", "SPREAD", a {" or a ".join(_STRATEGIES)}'
     if isinstance(strategy, str):

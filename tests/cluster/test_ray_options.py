@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
@@ -33,6 +34,13 @@ from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
         ({"scheduling_strategy": 3}, TypeError, 'ray_options: scheduling_strategy must be "DEFAULT", "SPREAD", a '),
         ({"runtime_env": "env"}, TypeError, "ray_options: runtime_env must be a dict or None, got 'env'"),
         ({"deadline_s": 0}, ValueError, "ray_options: deadline_s must be a number of seconds above 0, got 0"),
+        pytest.param(
+            {"deadline_s": 10**400},
+            ValueError,
+            "ray_options: deadline_s must be a finite number, 0 or more, got 1000",
+            id="larger than any float",
+        ),
+        ({"scheduling_strategy": np.zeros(2)}, TypeError, "ray_options: scheduling_strategy must be "),
         ({"deadline_s": None}, TypeError, "ray_options: deadline_s must be a number, got None"),
         ({"deadline_s": -1}, ValueError, "ray_options: deadline_s must be a finite number, 0 or more, got -1"),
     ],
