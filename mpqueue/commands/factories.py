@@ -9,8 +9,6 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
 
-from mpqueue.plan.refused import misfit_of
-
 
 class NotFound(Exception):
     """The name does not lead to a factory; the message lists the available names, or the expected form."""
@@ -41,6 +39,8 @@ def source_of(name: str) -> Any:
         factory = getattr(factory, part)
     if inspect.isgeneratorfunction(factory) or not callable(factory):
         return factory
+    from mpqueue.plan.refused import misfit_of  # imported here: it imports NumPy, and a help text needs none
+
     misfit = misfit_of(factory)
     if misfit is not None:
         raise NotFound(
