@@ -194,6 +194,9 @@ def test_source_is_released_with_its_loader(backend, workers):
     with Loader(source, workers=workers, backend=backend) as loader:
         batches = iter(loader)
         next(batches)
+    for thread in threading.enumerate():  # `stop` does not wait for a thread that computes a batch
+        if thread.name.startswith("mpqueue-worker"):
+            thread.join()
     gc.disable()
     try:
         del source, loader, batches
