@@ -43,6 +43,10 @@ class Other:
             raise error
         return outcome
 
+    def has_ended(self):
+        """Return whether the call has ended."""
+        return self._pipe.poll()
+
     def ask(self, call, *args):
         """Call a function in the process, and return the result."""
         self.begin(call, *args)
