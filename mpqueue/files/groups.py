@@ -158,8 +158,7 @@ class GroupedFiles(FileSource):
 
     def _raise_named(self, group: int, error: Exception) -> NoReturn:
         """Raise an error that names the damaged group; a specific error is raised unchanged."""
-        is_specific = isinstance(error, FileError) or (isinstance(error, OSError) and error.errno is not None)
-        if is_specific or is_of_handler(error):
+        if isinstance(error, FileError) or not is_about_content(error):
             raise error
         file = self._file_of(group)
         number = group - int(self._index.starts("rows")[file])
@@ -209,6 +208,11 @@ class GroupedFiles(FileSource):
     def _decode(self, group: int) -> tuple[Sequence[Any], int]:
         """Return a whole group, and its size in bytes."""
         raise NotImplementedError
+
+
+def is_about_content(error: Exception) -> bool:
+    """Return False for an error of the operating system, and for the exception of a signal handler."""
+    return not (is_of_handler(error) or (isinstance(error, OSError) and error.errno is not None))
 
 
 class _GroupRows(Sequence[Any]):

@@ -27,7 +27,7 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files.columns import chosen
 from mpqueue.files.decoded import DEFAULT_BYTES
-from mpqueue.files.groups import GroupedFiles, Groups
+from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.mds_values import Decode, decoder, size_of
@@ -68,8 +68,8 @@ def scan(path: str) -> Arrays:
             number = int.from_bytes(head, "little")
             data = plain.read(4 * (number + 1))
         except Exception as error:  # each library raises other errors
-            if is_of_handler(error) or (isinstance(error, OSError) and error.errno is not None):
-                raise  # unrelated to the content
+            if not is_about_content(error):
+                raise
             raise FileError(path, 0, f"it cannot be decompressed: {error}") from error
         if len(head) < 4 or len(data) < 4 * (number + 1):
             raise FileError(path, 0, f"it ends before the offsets of its {number:,} samples and may be truncated")

@@ -17,7 +17,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.arrow import schemas
 from mpqueue.files.columns import chosen, difference
 from mpqueue.files.decoded import DEFAULT_BYTES, DecodedParts
-from mpqueue.files.groups import GroupedFiles, Groups
+from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
@@ -25,7 +25,6 @@ from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
-from mpqueue.system.interrupts import is_of_handler
 
 _VERSION = 1
 # The memory usage of a parsed footer, as a multiple of its size in the file.
@@ -53,7 +52,7 @@ def scan(path: str) -> Arrays:
         except FileError:
             raise
         except (ValueError, NotImplementedError, OSError) as error:
-            if is_of_handler(error) or (isinstance(error, OSError) and error.errno is not None):
+            if not is_about_content(error):
                 raise
             raise FileError(path, None, f"it is not a Parquet file, or is damaged or truncated: {error}") from error
     return {

@@ -285,13 +285,11 @@ def check_fit(loader: Any, saved: Any) -> None:
             f"the state was saved for {of} dataset, and the dataset of this loader ({name}) is {here}: load a state of "
             "a loader of the same dataset"
         )
-    if not is_stream:
-        _check_batches(loader, saved)
-        return
-    check_shape(saved.get("shape"), shape_of(loader))
-    plan: StreamPlan | None = getattr(loader, "stream_plan", None)
-    if plan is not None:
-        check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
+    if is_stream:
+        check_shape(saved.get("shape"), shape_of(loader))
+        plan: StreamPlan | None = getattr(loader, "stream_plan", None)
+        if plan is not None:
+            check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
     _check_batches(loader, saved)
 
 
