@@ -6,6 +6,7 @@ machine), and the commands need nothing more. Tables are aligned here, because t
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -63,16 +64,19 @@ def count(text: str) -> int:
 
 def print_json(value: Any, *, is_line: bool = False) -> None:
     """Print a value as JSON; ``is_line``: as one line, if more values follow."""
-    print(json.dumps(_named(value), default=plain, indent=None if is_line else 2, allow_nan=False), flush=True)
+    text = json.dumps(_valid(value), default=lambda other: _valid(plain(other)), indent=None if is_line else 2)
+    print(text, flush=True)
 
 
-def _named(value: Any) -> Any:
-    """Return a value with its named tuples as dicts: JSON would make lists of them, without names."""
+def _valid(value: Any) -> Any:
+    """Return a value with named tuples as dicts (JSON has no names for them), and null for NaN and infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, dict):
-        return {key: _named(item) for key, item in value.items()}
+        return {key: _valid(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return _named(value._asdict())
-    return [_named(item) for item in value] if isinstance(value, list | tuple) else value
+        return _valid(value._asdict())
+    return [_valid(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def plain(value: Any) -> Any:

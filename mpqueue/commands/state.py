@@ -69,7 +69,8 @@ def _lines(key: str, facts: dict[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=frame.plain)
+    text = value if isinstance(value, str) else json.dumps(value, default=frame.plain)
+    return text.encode("utf-8", "backslashreplace").decode()  # JSON may have lone surrogates, which cannot be printed
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -38,6 +38,14 @@ def test_state_of_a_json_file_is_printed(tmp_path, capsys):
     assert capsys.readouterr().out == ".\n  seed   3\n  epoch  0\n  batch  3\n  step   3\n"
 
 
+def test_numbers_and_strings_that_json_or_a_terminal_cannot_represent_are_printed(tmp_path, capsys):
+    path = write(tmp_path / "a.json", saved() | {"seed": "\ud800", "step": [float("nan"), float("inf")]})
+    assert main(["state", path]) == 0
+    assert "  seed   \\ud800\n" in capsys.readouterr().out
+    assert main(["state", path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["step"] == [None, None]
+
+
 def test_states_are_found_in_nested_dicts_and_lists_in_order(tmp_path, capsys):
     contents = {
         "model": {"weights": [1.0, 2.0]},
