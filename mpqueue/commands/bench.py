@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     except Exception:
         traceback.print_exc()
+        frame.tell("bench", f"{options.factory} has failed")
         return 1
     return _run(parser, source, options)
 

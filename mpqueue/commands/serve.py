@@ -77,9 +77,9 @@ def main(arguments: Sequence[str]) -> int:
 def _serve(arguments: Sequence[str], made: list[Server]) -> int:
     parser = make_parser()
     options = vars(parser.parse_args(arguments))
-    is_json = options.pop("json")
+    is_json, name, factory = options.pop("json"), options.pop("name"), options.pop("factory")
     try:
-        server = _make(parser, options.pop("name"), options.pop("factory"), options)
+        server = _make(parser, name, factory, options)
         made.append(server)
         server.start()
         if is_json:
@@ -91,6 +91,7 @@ def _serve(arguments: Sequence[str], made: list[Server]) -> int:
         frame.tell("serve", str(error))
     except Exception:
         traceback.print_exc()
+        frame.tell("serve", "the server has failed" if made else f"{factory} has failed")
     else:
         return _stop(made, 1)
     return _stop(made, 1) or 1

@@ -268,13 +268,15 @@ def test_invalid_arguments_exit_with_2_and_a_message(capsys, arguments, words):
 
 
 @pytest.mark.parametrize(
-    ("factory", "words"),
+    ("factory", "words", "last_line"),
     [
-        ("Fails", "ZeroDivisionError: of the source"),
-        ("fails", "LookupError: of the factory"),
-        ("Empty", "at least 1 batch"),
+        ("Fails", "ZeroDivisionError: of the source", "the source has failed"),
+        ("fails", "LookupError: of the factory", "data_of_bench:fails has failed"),
+        ("Empty", "at least 1 batch", "the source has failed"),
     ],
 )
-def test_failing_source_exits_with_1_and_its_traceback(capsys, factory, words):
+def test_failing_source_exits_with_1_and_its_traceback(capsys, factory, words, last_line):
     assert main(["bench", f"data_of_bench:{factory}"]) == 1
-    assert words in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.endswith(f"mpqueue bench: {last_line}\n")

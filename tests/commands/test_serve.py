@@ -162,7 +162,9 @@ def test_failing_server_is_stopped_and_exits_with_1_and_traceback(noted, capsys,
     noted.fails_at = call
     assert serve() == 1
     assert noted.made.calls[-1] == "stop"
-    assert f"RuntimeError: {call} has failed" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"RuntimeError: {call} has failed" in error
+    assert error.endswith("mpqueue serve: the server has failed\n")
 
 
 def test_simultaneous_second_signal_is_ignored(noted):
@@ -210,6 +212,7 @@ def test_failing_factory_exits_with_1_and_its_traceback(capsys):
     error = capsys.readouterr().err
     assert "ZeroDivisionError: of the factory" in error
     assert "data_of_test.py" in error
+    assert error.endswith("mpqueue serve: data_of_test:fails has failed\n")
 
 
 # With processes
