@@ -320,6 +320,9 @@ class Journal:
             os.rename(new, self._path)
         except BaseException:
             os.close(fd)
+            # On a full disk, half a file would use the space that the next attempt needs.
+            with contextlib.suppress(OSError):
+                os.unlink(new)
             raise
         return fd
 

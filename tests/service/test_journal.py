@@ -300,6 +300,24 @@ def test_unfinished_next_file_does_not_prevent_restart(path: str):
     assert not os.path.exists(f"{path}.new")
 
 
+def test_failed_rewrite_keeps_the_old_file_and_leaves_no_new_one(path: str, monkeypatch: pytest.MonkeyPatch):
+    journal = Journal(path, "job", 7)
+    journal.begin(0, None)
+    journal.note_taken(4, 0)
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the journal cannot be written"):
+        patch.setattr(os, "write", full)
+        journal.begin(1, None)
+    assert os.listdir(os.path.dirname(path)) == ["journal"]
+    assert read_journal(path) == Recovered("job", 7, 0, {0: {4}})
+    journal.begin(1, None)
+    journal.close()
+    assert read_journal(path) == Recovered("job", 7, 1)
+
+
 @needs_root
 @pytest.mark.parametrize("name", ["journal", "journal.new"])
 def test_other_user_in_shared_folder_can_only_prevent_start(tmp_path: Path, mark: Path, name: str):
