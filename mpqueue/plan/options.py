@@ -376,7 +376,7 @@ class _Serving(TypedDict, total=False):
         float | None,
         Option(
             None,
-            checks.seconds(or_none=True),
+            checks.positive("a number of seconds"),
             "Time in seconds after which a consumer that has batches and sends no message is disconnected. If None, "
             "consumers are never disconnected.",
         ),

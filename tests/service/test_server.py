@@ -475,6 +475,7 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"grace_s": -1}, ValueError, "grace_s must be"),
         ({"grace_s": "3"}, TypeError, "grace_s must be a number of seconds, got '3'"),
         ({"lease_timeout": "3"}, TypeError, "lease_timeout must be a number of seconds or None, got '3'"),
+        ({"lease_timeout": 0}, ValueError, "lease_timeout must be a number of seconds above 0, or None, got 0"),
         ({"workers": 0}, ValueError, "workers=0"),
         ({"shard": "auto"}, ValueError, "shard is not an option of a server"),
         ({"copy": True}, ValueError, "writable"),
