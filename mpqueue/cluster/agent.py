@@ -39,7 +39,7 @@ from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poll
 from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
-from mpqueue.worker.records import GRANT
+from mpqueue.worker.records import GRANT, GrantKind
 from mpqueue.workers.launcher import ForkServer, LauncherGone, ProcessEvent
 from mpqueue.workers.source_send import Patch
 
@@ -208,10 +208,7 @@ class Agent:
             if kind == ToAgent.GRANTS:
                 self._grant(key, (yield nbytes))
             elif kind == ToAgent.FILLED:
-                # Receive the bytes before forwarding the grant: the worker may read them as soon as it has the grant.
-                grant = yield GRANT.size
-                yield self._room_in_slot(grant, nbytes - GRANT.size)
-                self._grant(key, grant)
+                yield from self._take_filled(key, nbytes - GRANT.size)
             elif kind == ToAgent.SOURCE:
                 yield from self._take_source(nbytes)
             elif kind == ToAgent.START:
@@ -229,14 +226,23 @@ class Agent:
         if hosted is not None:  # otherwise it has exited, and the trainer has not been notified yet
             hosted.grant(grants)
 
-    def _room_in_slot(self, grant: bytes, nbytes: int) -> memoryview:
-        assert self._mirror is not None
-        slot = GRANT.unpack(grant)[2]
-        if not self._mirror.reserve(slot, nbytes):
+    def _take_filled(self, key: int, nbytes: int) -> Messages:
+        """Receive a grant and the bytes of its slot, and forward the grant."""
+        grant = yield GRANT.size
+        mirror, (_magic, kind, slot, *_) = self._mirror, GRANT.unpack(grant)
+        assert mirror is not None
+        # In use from here on: otherwise a worker that lacks memory, or this grant itself, would free the bytes.
+        mirror.begin(slot)
+        if not mirror.reserve(slot, nbytes):
             raise MemoryError(
                 f"{nbytes:,} bytes of shared memory for a list of samples or a new source are not available"
             )
-        return self._mirror.view(slot, nbytes)
+        # Receive the bytes before forwarding the grant: the worker may read them as soon as it has the grant.
+        yield mirror.view(slot, nbytes)
+        if kind == GrantKind.STATE:
+            mirror.source_slot = slot
+        self._grant(key, grant)
+        mirror.end(slot)
 
     def _take_source(self, nbytes: int) -> Messages:
         """Receive a patch of the source and pass it to the fork server; this process keeps no copy."""

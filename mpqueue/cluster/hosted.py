@@ -62,6 +62,8 @@ class Hosted:
             if kind in _WITHOUT_SLOT:
                 self._outbox.append(GRANT.pack(*grant))
                 continue
+            if kind != GrantKind.STATE and slot == self._mirror.source_slot:
+                self._mirror.source_slot = -1  # all workers have loaded it
             # Before the grant is written: the worker may report it at once.
             self._granted[turn] = slot
             self._outbox.append(GRANT.pack(MAGIC, kind, slot, turn, unit, epoch, self._mirror.begin(slot)))

@@ -24,6 +24,8 @@ class Mirror:
         segment: The memory.
         stride: The argument.
         held: Slots with an array that worker code still references, each with the worker's key.
+        source_slot: The slot with the latest new source; -1 for none. Its bytes are sent once, and remain until the
+            trainer grants the slot for something else: grants of other workers refer to them, too.
 
     Raises:
         OSError: There is not enough address space.
@@ -33,6 +35,7 @@ class Mirror:
         self.segment = Segment.create(nbytes)
         self.stride = stride
         self.held: dict[int, int] = {}
+        self.source_slot = -1
         self._reserved = [0] * (nbytes // stride)
         self._uses: Counter[int] = Counter()  # per slot: unanswered grants, and answers being sent
         self._recent_bytes = 0
@@ -40,7 +43,7 @@ class Mirror:
     def begin(self, slot: int) -> int:
         """Record the grant of a slot to a worker; return the number of its bytes backed by memory."""
         # Do not trim while the previous answer is being sent: its bytes are sent from here.
-        if not self._uses[slot]:
+        if not self._uses[slot] and slot != self.source_slot:
             self._trim(slot)
         # A count and not a flag: a slot may be granted again while its previous answer is still being sent.
         self._uses[slot] += 1
@@ -77,7 +80,7 @@ class Mirror:
         """Free the memory of unused slots under memory pressure; return the number of bytes freed."""
         freed = 0
         for slot, reserved in enumerate(self._reserved):
-            if reserved and not self._uses[slot] and slot not in self.held:
+            if reserved and not self._uses[slot] and slot not in self.held and slot != self.source_slot:
                 freed += self._cut(slot, 0)
         return freed
 

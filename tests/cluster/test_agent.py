@@ -25,6 +25,7 @@ from mpqueue.transport.framing import receive_exactly
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
 from mpqueue.workers.launcher import LauncherGone
 
 TERMS = AgentTerms(("127.0.0.1", 0), b"", 0, [], "/", "1", spawn=False, deadline_s=60.0)
@@ -65,6 +66,51 @@ def test_crash_of_fork_server_during_a_request_is_reported_once(connection, monk
     finally:
         agent.close()
     assert [kind for kind, _ in messages_from(ours)] == [FromAgent.ENDED]
+
+
+@pytest.fixture
+def agent_and_workers(connection, monkeypatch):
+    """A running agent, and a function that starts a worker: it returns the ends of its grants and reports."""
+    agent, started, opened = Agent(connection[1], TERMS), queue.SimpleQueue(), []
+    monkeypatch.setattr(
+        agent._fork_server, "start_worker", lambda *parts: started.put([os.dup(fd) for fd in parts[2][:2]])
+    )
+    config = pickle.dumps(WorkerConfig(WorkerInfo(0, 1, 0), 0, 2 * SLOT_BYTES, "memfd", SLOT_BYTES, None))
+
+    def start(key):
+        connection[0].sendall(TO_AGENT.pack(ToAgent.START, key, len(config)) + config)
+        opened.append(started.get(timeout=DEADLOCK_S))
+        return opened[-1]
+
+    thread = JoinedThread(agent.run, "agent")
+    thread.start()
+    yield agent, start
+    connection[0].shutdown(socket.SHUT_WR)
+    thread.join(DEADLOCK_S)
+    agent.close()
+    for fd in sum(opened, []):
+        os.close(fd)
+
+
+SLOT_BYTES = 8 << 20
+
+
+def test_new_source_remains_in_its_slot_until_all_workers_of_the_node_have_it(connection, agent_and_workers):
+    """Also if batches are small, and one worker loads it before another has its grant."""
+    trainer, (agent, start) = connection[0], agent_and_workers
+    data = os.urandom(SLOT_BYTES // 2)
+    grant = GRANT.pack(MAGIC, GrantKind.STATE, 1, 5, len(data), 0, len(data))
+    filled = TO_AGENT.pack(ToAgent.FILLED, 0, len(grant) + len(data)) + grant + data
+    (first, reports), (second, _) = start(0), start(1)
+    trainer.sendall(filled)
+    assert GRANT.unpack(os.read(first, GRANT.size))[6] >= len(data)
+    assert agent._mirror.view(1, len(data)) == data
+    os.write(reports, REPORT.pack(MAGIC, ReportKind.LOADED, 0, 1, 5, 0, 0, 0, 0, 0, 0, 0))
+    receive_exactly(trainer, FROM_AGENT.size + REPORT.size)
+    assert not agent._mirror.relieve()
+    trainer.sendall(TO_AGENT.pack(ToAgent.GRANTS, 1, len(grant)) + grant)
+    os.read(second, GRANT.size)
+    assert agent._mirror.view(1, len(data)) == data
 
 
 def test_agent_without_pidfds_runs(connection, monkeypatch):
