@@ -248,11 +248,11 @@ class OpenFiles:
             ranges.at_once(remote_reads)
         return parts
 
-    def file(self, number: int) -> tuple[str, int] | None:
-        """Return path and inode of a local file that this process has open; None if it is not open."""
+    def file(self, number: int) -> IndexedFile | None:
+        """Return a local file that this process has open; None if it is not open."""
         table = self._table
         opened = None if table is None or table.pid != os.getpid() else table.files.get(number)
-        return (opened.file.path, opened.inode()) if isinstance(opened, _OpenFile) else None
+        return opened.file._replace(inode=opened.inode()) if isinstance(opened, _OpenFile) else None
 
     def close(self) -> None:
         """Release all files, which are closed after their last reads; the next read opens its file again."""
@@ -276,7 +276,13 @@ class OpenFiles:
             file = RangedFile(indexed.path, indexed.size, indexed.version)
         else:
             file = _OpenFile(indexed)
-            file.check()
+            try:
+                file.check()
+            except FileError:
+                if self._files[number] == indexed:
+                    raise
+                # Decompressed content, which another thread or process has replaced since its state was read.
+                return self._open(number)
         with table.lock:
             table.files[number] = file
             while len(table.files) > self._limit:

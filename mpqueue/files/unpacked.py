@@ -65,7 +65,7 @@ def unpack(file: IndexedFile, folder: str, compression: str | None = None) -> st
 
 
 def unpack_again(file: IndexedFile, folder: str, compression: str | None, damaged_inode: int) -> None:
-    """Replace damaged content of a cache file, unless another process has already replaced it.
+    """Replace damaged content of a cache file, unless another thread or process has already replaced it.
 
     Args:
         file: The compressed file.

@@ -71,20 +71,22 @@ class UnpackedSource(FileSource):
     def _read(self, places: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:
         if not self._has_compressed:
             return super()._read(places, found)
+        # Kept for this read: another thread may replace damaged content, and open it, at any time.
+        opened, pieces = self._opened, [part for ranges in found for part in ranges]
         try:
-            parts = super()._read(places, found)
+            parts = opened.read_all(pieces)
             damaged = self._damaged(places, parts)
         except FileError as error:
-            damaged = self._cut_in(places, error)
+            damaged = self._cut_in(places, opened, error)
             if not damaged:
                 raise
         if not damaged:
             return parts
         contents = self._contents()
         for file in damaged:
-            contents.replace(file, self._opened.file(file))
-        self._opened.close()
-        parts = super()._read(places, found)
+            contents.replace(file, opened.file(file) or contents.require(file))
+        self._opened = OpenFiles(contents)
+        parts = self._opened.read_all(pieces)
         for file in self._damaged(places, parts):
             path = self._index.files[file].path
             raise FileError(path, None, f"its decompressed content in {self._folder} is damaged again: check the disk")
@@ -99,11 +101,11 @@ class UnpackedSource(FileSource):
             return super()._error(where, problem)
         return content_error(self._index.files[where.file].path, where.offset, problem)
 
-    def _cut_in(self, places: list[tuple[int, int]], error: FileError) -> list[int]:
+    def _cut_in(self, places: list[tuple[int, int]], opened: OpenFiles, error: FileError) -> list[int]:
         """Return the number of the compressed file with the content that caused an error, in a list."""
         for file in {file for _, file in places if self._index[_BYTES][file] != _NOT_COMPRESSED}:
-            content = self._opened.file(file)
-            if content is not None and content[0] == error.path:
+            content = opened.file(file)
+            if content is not None and content.path == error.path:
                 return [file]
         return []
 
@@ -135,7 +137,7 @@ class _Contents(Sequence[IndexedFile]):
         """Return the decompressed content of a compressed file, created again if it is missing or truncated."""
         content = self.current(number)
         if content is None or content.size != self._sizes[number]:
-            self.replace(number, None)
+            self.replace(number, content)
             content = self.current(number)
             assert content is not None
         note_use(content.path)
@@ -148,24 +150,22 @@ class _Contents(Sequence[IndexedFile]):
         except FileNotFoundError:
             return None
 
-    def replace(self, number: int, opened: tuple[str, int] | None) -> None:
-        """Decompress a file again, unless another process has already replaced the damaged content.
+    def replace(self, number: int, content: IndexedFile | None) -> None:
+        """Decompress a file again, unless another thread or process has already replaced the damaged content.
 
         Args:
             number: The number of the file.
-            opened: Path and inode of the damaged content; None for the current one, if any.
+            content: The damaged content; None if it is missing.
         """
         file = self._files[number]
         if not IndexedFile.of(file.path).is_same(file):
             raise FileError(file.path, None, "it has changed since it was indexed; make the source again")
         with open_window(file.path) as window:
             compression = self._compression_of(window)
-        try:
-            inode = os.stat(path_of(file, self._folder)).st_ino if opened is None else opened[1]
-        except FileNotFoundError:
+        if content is None:
             unpack(file, self._folder, compression)
         else:
-            unpack_again(file, self._folder, compression, inode)
+            unpack_again(file, self._folder, compression, content.inode)
 
 
 def scan_unpacked(

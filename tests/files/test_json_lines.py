@@ -7,6 +7,7 @@ import lzma
 import os
 import pickle
 import sys
+import threading
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpqueue.errors import FileError
-from mpqueue.files import JSONLines, json_lines, unpacked
+from mpqueue.files import JSONLines, json_lines, unpacked, unpacked_source
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,39 @@ def test_truncated_decompressed_content_is_repaired_with_one_warning(tmp_path, o
     assert len(caplog.records) == 1
     assert list(JSONLines(path, index=plain.parent)) == VALUES
     assert len(caplog.records) == 1
+
+
+def after_first_call(monkeypatch, owner, name, function):
+    """Call a function in another thread after the first call of a method, before the method returns."""
+    method, is_first = getattr(owner, name), iter([True])
+
+    def call(*arguments):
+        result = method(*arguments)
+        if next(is_first, False):
+            thread = threading.Thread(target=function)
+            thread.start()
+            thread.join()
+        return result
+
+    monkeypatch.setattr(owner, name, call)
+
+
+def test_two_threads_that_find_the_same_damage_repair_it_once(tmp_path, monkeypatch):
+    _, lines, plain = unpacked_lines(tmp_path)
+    flipped(plain, LINES.index(b'"n": 123') + 6)
+    blocks, made, found = unpacked._blocks, [], []
+    monkeypatch.setattr(unpacked, "_blocks", lambda *path: made.append(path) or blocks(*path))
+    after_first_call(monkeypatch, JSONLines, "_damaged", lambda: found.append(lines[123]))
+    assert [lines[123], *found] == [VALUES[123]] * 2
+    assert len(made) == 1
+
+
+def test_content_that_another_thread_repairs_during_the_opening_is_read(tmp_path, monkeypatch):
+    _, lines, plain = unpacked_lines(tmp_path)
+    flipped(plain, LINES.index(b'"n": 123') + 6)
+    other, found = pickle.loads(pickle.dumps(lines)), []
+    after_first_call(monkeypatch, unpacked_source._Contents, "require", lambda: found.append(other[123]))
+    assert [lines[123], *found] == [VALUES[123]] * 2
 
 
 def test_content_damaged_again_raises_an_error_with_file_and_folder(tmp_path, monkeypatch):
