@@ -63,9 +63,8 @@ def serve(terms: AgentTerms) -> None:
         raise
     try:
         agent.run()
-    except OSError:
-        return  # the trainer has exited or closed the connection
     except Exception as error:
+        # Also an OSError: shared memory may be exhausted. If the connection was closed, this has no effect.
         agent.complain(error)
     finally:
         agent.close()
@@ -137,7 +136,7 @@ class Agent:
         """Forward messages until the end.
 
         Raises:
-            OSError: The connection was closed.
+            OSError: The connection was closed, or shared memory, processes or descriptors are exhausted.
         """
         self._listen(self._sock.fileno(), self._take_messages)
         self._listen(self._fork_server.fileno(), self._take_events)

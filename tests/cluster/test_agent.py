@@ -147,6 +147,24 @@ def test_agent_that_cannot_be_created_reports_the_reason(connection, monkeypatch
     assert "too many open files" in str(failures.unpack(body))
 
 
+def test_system_error_in_an_agent_is_reported_to_the_trainer(connection, monkeypatch):
+    """It is not mistaken for the end of the connection, which would hide the reason."""
+    ours, theirs = connection
+
+    def exhausted(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(agents, "_connect", lambda _: theirs)
+    monkeypatch.setattr(agents, "_settle", lambda _: None)
+    monkeypatch.setattr(agents.ForkServer, "send_patch", exhausted)
+    head = pickle.dumps((0, [], {}, {}))
+    ours.sendall(TO_AGENT.pack(ToAgent.SOURCE, 0, len(head)) + head)
+    agents.serve(TERMS)
+    ((kind, body),) = messages_from(ours)
+    assert kind == FromAgent.FAULT
+    assert "no space left" in str(failures.unpack(body))
+
+
 @pytest.fixture
 def links_and_events():
     """The links of a pool, and a queue of its events."""
