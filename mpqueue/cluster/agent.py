@@ -298,11 +298,7 @@ class Agent:
 
     def _forward(self, hosted: Hosted) -> bool:
         """Send a worker's reports to the trainer; return False if there were none."""
-        try:
-            result = hosted.read()
-        except ProtocolError as error:
-            self._put(FromAgent.RAW, hosted.key, error.args[0])
-            result = None
+        result = hosted.read()
         if not hosted.hears:
             self._deafen(hosted.pipes.reports)
         if result is None:
@@ -314,6 +310,9 @@ class Agent:
             # The bytes are sent directly from the slots, so their memory must be kept until then.
             for slot, _ in payloads:
                 self._outgoing.when_sent(partial(self._mirror.end, slot))
+        if hosted.has_written_other_data:
+            # Without the data: it may contain reports of batches whose bytes are not sent.
+            self._put(FromAgent.RAW, hosted.key)
         return True
 
     def _forward_stacks(self, hosted: Hosted) -> None:

@@ -38,6 +38,7 @@ class Hosted:
         key: The number.
         pipes: Its pipes.
         hears: True while more reports may arrive.
+        has_written_other_data: It has written data that is not a valid report.
 
     Raises:
         OSError: The process has no free descriptors.
@@ -46,7 +47,7 @@ class Hosted:
     def __init__(self, key: int, mirror: Mirror) -> None:
         self.key, self._mirror = key, mirror
         self.pipes = Pipes()
-        self.hears = True
+        self.hears, self.has_written_other_data = True, False
         self._granted: dict[int, int] = {}  # slots by turn
         self._outbox: deque[bytes] = deque()  # grants that did not fit into the pipe yet
         self._is_closing = False
@@ -86,9 +87,6 @@ class Hosted:
         """Return the reports to forward, and the slot and bytes of each outcome among them.
 
         Returns: None if there are no reports now.
-
-        Raises:
-            ProtocolError: The worker has written invalid data, which is the argument.
         """
         if self.pipes.reports < 0:
             return None
@@ -99,18 +97,19 @@ class Hosted:
         if not data:
             self.hears = False
             return None
-        try:
-            return self._enter(data)
-        except (ProtocolError, KeyError):
-            self.hears = False
-            # With the data: the trainer decides what to do with a worker that sends this, as for its own workers.
-            raise ProtocolError(data) from None
-
-    def _enter(self, data: bytes) -> tuple[bytes, list[tuple[int, memoryview]]]:
-        if len(data) % REPORT.size:
-            raise ProtocolError
         forwarded = bytearray()
         payloads: list[tuple[int, memoryview]] = []
+        try:
+            self._enter(data, forwarded, payloads)
+        except (ProtocolError, KeyError):
+            # The valid reports before the data are forwarded, together with the bytes of their batches.
+            self.hears, self.has_written_other_data = False, True
+        self.flush()
+        return bytes(forwarded), payloads
+
+    def _enter(self, data: bytes, forwarded: bytearray, payloads: list[tuple[int, memoryview]]) -> None:
+        if len(data) % REPORT.size:
+            raise ProtocolError
         for number, report in enumerate(REPORT.iter_unpack(data)):
             magic, kind, flags, slot, turn, _spec, header, nbytes, high_water, *_ = report
             if magic != MAGIC:
@@ -133,8 +132,6 @@ class Hosted:
             elif kind == ReportKind.LET_GO:
                 self._mirror.held.pop(slot, None)
             forwarded += data[number * REPORT.size : (number + 1) * REPORT.size]
-        self.flush()
-        return bytes(forwarded), payloads
 
     def _enter_outcome(self, slot: int, flags: int, nbytes: int, high_water: int) -> None:
         if flags & HELD:

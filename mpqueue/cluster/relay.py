@@ -391,7 +391,7 @@ class Relay:
         elif kind == FromAgent.STARTED:
             link.emit(ProcessEvent(key, Process(int(*wire.PID.parse(body)), -1, link.name)))
         elif kind == FromAgent.RAW:
-            worker.send_raw(body)
+            worker.send_other_data()
             self._touched.add(worker)
         elif kind == FromAgent.STACKS:
             worker.send_stacks(body)

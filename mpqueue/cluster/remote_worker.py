@@ -179,12 +179,12 @@ class RemoteWorker:
     def _send(self, report: tuple[Any, ...]) -> None:
         self._outbox.append(REPORT.pack(*report))
 
-    def send_raw(self, data: bytes) -> None:
-        """Forward invalid data of a worker: the pool handles it."""
-        self._outbox.append(data)
+    def send_other_data(self) -> None:
+        """Send the pool data that is not a report, as the worker did: the pool handles it as for its own workers."""
+        self._outbox.append(b"?")
 
     def send_stacks(self, data: bytes) -> None:
-        """Forward a worker's stack traces."""
+        """Forward a worker's stack traces; those that do not fit into the pipe are dropped."""
         if self._stacks >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._stacks, data)

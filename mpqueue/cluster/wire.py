@@ -9,7 +9,7 @@ SOURCE   a patch of the source: its head, its pickle,   STARTED  the worker is r
 START    a worker's configuration                       FAILED   why it could not be started
 GRANTS   grants, verbatim                               REPORTS  reports, verbatim, followed by the bytes of their
 FILLED   a grant, and the bytes of its slot                      batches and exceptions, in order
-CLOSE    no more grants for this worker                 RAW      invalid data that a worker has written
+CLOSE    no more grants for this worker                 RAW      a worker has written invalid data
 KILL     a signal for a worker                          STACKS   its stack traces
 STOP     exit now                                       NOTE     a warning for the user
                                                         ENDED    the fork server has crashed: its exit code

@@ -113,6 +113,27 @@ def test_new_source_remains_in_its_slot_until_all_workers_of_the_node_have_it(co
     assert agent._mirror.view(1, len(data)) == data
 
 
+def test_batch_before_invalid_data_of_a_worker_arrives_with_its_bytes(connection, agent_and_workers):
+    """Its report must not reach the pool without them, and its slot becomes free again."""
+    trainer, (agent, start) = connection[0], agent_and_workers
+    grants, reports = start(0)
+
+    def grant(slot):
+        data = GRANT.pack(MAGIC, GrantKind.WORK, slot, 5, 0, 0, 0)
+        trainer.sendall(TO_AGENT.pack(ToAgent.GRANTS, 0, len(data)) + data)
+        os.read(grants, GRANT.size)
+
+    grant(slot=1)
+    agent._mirror.view(1, 3)[:] = b"abc"
+    batch = REPORT.pack(MAGIC, ReportKind.BATCH, 0, 1, 5, 0, 0, 3, 1 << 16, 0, 0, 0)
+    os.write(reports, batch + b"?" * REPORT.size)
+    assert FROM_AGENT.parse(receive_exactly(trainer, FROM_AGENT.size)) == (FromAgent.REPORTS, 0, REPORT.size)
+    assert receive_exactly(trainer, REPORT.size + 3) == batch + b"abc"
+    assert FROM_AGENT.parse(receive_exactly(trainer, FROM_AGENT.size)) == (FromAgent.RAW, 0, 0)
+    grant(slot=0)  # the agent has recorded by now that it has sent the batch
+    assert agent._mirror.relieve()
+
+
 def test_agent_without_pidfds_runs(connection, monkeypatch):
     """Old kernels lack them, and sandboxes deny them."""
 
