@@ -55,8 +55,9 @@ class RemoteWorker:
         self.key, self._segment, self._stride = key, segment, stride
         self.grants, self.reports, self._stacks = _duplicate((ends.grants, ends.reports, ends.stacks))
         # One thread serves all workers of a node, so no pipe of one of them may block it.
-        for fd in (self.grants, self.reports):
-            os.set_blocking(fd, False)
+        for fd in (self.grants, self.reports, self._stacks):
+            if fd >= 0:
+                os.set_blocking(fd, False)
         self._granted: dict[int, tuple[int, int]] = {}  # by turn: slot, and its bytes backed by memory
         self._outbox: deque[bytes] = deque()  # reports that did not fit into the pipe yet
         self._kept: deque[tuple[tuple[Any, ...], memoryview | None]] = deque()  # reports; the first one lacks memory

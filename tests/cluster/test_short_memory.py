@@ -27,8 +27,8 @@ class Relayed:
     def __init__(self, monkeypatch):
         self.segment = Segment.create(4 * STRIDE)
         self.pipes = Pipes()
-        grants, reports, _ = self.pipes.worker_ends
-        self.worker = RemoteWorker(0, WorkerEnds(grants, reports, self.segment.fd, -1), self.segment, STRIDE)
+        grants, reports, stacks = self.pipes.worker_ends
+        self.worker = RemoteWorker(0, WorkerEnds(grants, reports, self.segment.fd, stacks), self.segment, STRIDE)
         self.has_memory = True
         reserve = self.segment.reserve
         monkeypatch.setattr(
@@ -109,6 +109,13 @@ def test_report_that_was_not_granted_is_refused_before_any_write(relayed, bent):
     relayed.grant(GrantKind.WORK)
     with pytest.raises(ProtocolError):
         relayed.report(ReportKind.BATCH, **({"data": b"x"} | bent))
+
+
+def test_stacks_that_no_one_reads_do_not_block_the_thread_of_a_node(relayed):
+    """Those of a hundred threads do not fit into a pipe."""
+    for _ in range(3):
+        relayed.worker.send_stacks(b"x" * 50_000)
+    assert len(os.read(relayed.pipes.stacks, 1 << 20)) >= 50_000
 
 
 # -- On the node
