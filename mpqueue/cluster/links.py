@@ -89,7 +89,11 @@ class Links:
             undo.pop_all()
 
     def open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> NodeLink:
-        """Start an agent on a node."""
+        """Start an agent on a node.
+
+        Raises:
+            Exception: Ray could not create the agent.
+        """
         link = NodeLink(node.id, node.name, self._emit, is_late=is_late)
         link.image = image
         # Its index in `past`: the agent sends it after the handshake, and so names its link.
@@ -100,7 +104,13 @@ class Links:
             hash_seed.chosen_hash_seed(os.environ), self._spawn, self._options.deadline_s,
         )  # fmt: skip
         self.by_node[node.id] = link
-        actor, ended = start_agent(node, num_workers, self._options, terms)
+        try:
+            actor, ended = start_agent(node, num_workers, self._options, terms)
+        except BaseException as error:
+            # No agent will connect: the node must get another one, and workers must not wait for this one.
+            del self.by_node[node.id]
+            link.lose(f"node {node.name} was lost: its agent could not be created ({type(error).__name__}: {error})")
+            raise
         self._agents[link] = actor, ended, time.monotonic() + START_S
         # The thread then checks every `_CHECK_S` whether the agent could be started.
         self._wakeup.wake()
@@ -192,7 +202,11 @@ class Links:
         """Start agents on nodes that have joined, or that are due for another attempt."""
         now = time.monotonic()
         nodes = [node for node in self._nodes() if self._delays.get(node.id, (0.0, 0.0))[0] <= now]
-        for node, num_workers in self._choose(nodes):
+        try:
+            chosen = self._choose(nodes)
+        except Exception:  # Ray does not answer. This thread must continue: it also accepts the connections of agents
+            return
+        for node, num_workers in chosen:
             if node.id not in self.by_node and not self._is_closed:
                 try:
                     self.open(node, num_workers, self._image(), is_late=True)

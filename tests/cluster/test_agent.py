@@ -13,6 +13,7 @@ from helpers.deadlock import DEADLOCK_S
 from mpqueue.cluster import agent as agents
 from mpqueue.cluster import wire
 from mpqueue.cluster.agent import Agent
+from mpqueue.cluster.joining import Node
 from mpqueue.cluster.launcher import ClusterLauncher
 from mpqueue.cluster.links import Links
 from mpqueue.cluster.relay import LinkState, NodeLink
@@ -229,6 +230,40 @@ def test_connection_without_a_thread_is_closed_and_the_next_one_is_served(links_
     for expected in (0, 16):  # bytes of the challenge
         with socket.create_connection(made._listener.getsockname(), DEADLOCK_S) as sock:
             assert len(sock.recv(16)) == expected
+
+
+def test_node_whose_agent_could_not_be_created_is_free_for_another_one(links_and_events, monkeypatch):
+    """Otherwise workers would be placed there, and wait for the agent forever."""
+
+    def fails(*_):
+        raise RuntimeError("no placement group")
+
+    made, _ = links_and_events
+    monkeypatch.setattr("mpqueue.cluster.links.start_agent", fails)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(RuntimeError, match="no placement group"):
+        made.open(Node("a node", "192.0.2.1", {}), 1, None, is_late=True)
+    assert not made.by_node
+    assert made.past[0].state is LinkState.LOST
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_links_survive_a_failing_choice_of_nodes(monkeypatch):
+    """Ray may fail to answer a request about nodes or placement groups for a while."""
+    calls = queue.SimpleQueue()
+
+    def choose(nodes):
+        calls.put(nodes)
+        raise RuntimeError("Ray does not answer")
+
+    monkeypatch.setattr("mpqueue.cluster.links.LOOK_S", 0.01)
+    monkeypatch.setattr(Links, "_nodes", staticmethod(list))
+    made = Links(RayOptions.of({}), spawn=False, address="127.0.0.1", emit=print, choose=choose)
+    try:
+        for _ in range(2):
+            assert calls.get(timeout=DEADLOCK_S) == []
+    finally:
+        made.close()
 
 
 def test_launcher_forgets_a_worker_that_could_not_be_started(monkeypatch):
