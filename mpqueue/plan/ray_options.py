@@ -8,6 +8,8 @@ from typing import Any, Self
 
 _STRATEGIES = ("NodeAffinitySchedulingStrategy", "PlacementGroupSchedulingStrategy")
 DEADLINE_S = 30.0
+# Probes of the connection are sent at a third of the deadline, and the kernel accepts at most 32,767 s for that.
+_MOST_DEADLINE_S = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,10 @@ class RayOptions:
         _check_number("deadline_s", self.deadline_s)
         if not self.deadline_s:
             raise ValueError("ray_options: deadline_s must be a number of seconds above 0, got 0")
+        if self.deadline_s > _MOST_DEADLINE_S:
+            raise ValueError(
+                f"ray_options: deadline_s must be at most {_MOST_DEADLINE_S} seconds (a day), got {self.deadline_s!r}"
+            )
         _check_resources(self.resources)
         _check_strategy(self.scheduling_strategy)
         if self.runtime_env is not None and not isinstance(self.runtime_env, Mapping):

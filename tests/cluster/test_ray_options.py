@@ -40,6 +40,11 @@ from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
             "ray_options: deadline_s must be a finite number, 0 or more, got 1000",
             id="larger than any float",
         ),
+        (
+            {"deadline_s": 1e5},
+            ValueError,
+            "ray_options: deadline_s must be at most 86400 seconds (a day), got 100000.0",
+        ),
         ({"scheduling_strategy": np.zeros(2)}, TypeError, "ray_options: scheduling_strategy must be "),
         ({"deadline_s": None}, TypeError, "ray_options: deadline_s must be a number, got None"),
         ({"deadline_s": -1}, ValueError, "ray_options: deadline_s must be a finite number, 0 or more, got -1"),
