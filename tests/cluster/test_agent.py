@@ -80,8 +80,8 @@ def agent_and_workers(connection, monkeypatch):
 
     def start(key):
         connection[0].sendall(TO_AGENT.pack(ToAgent.START, key, len(config)) + config)
-        opened.append(started.get(timeout=DEADLOCK_S))
-        return opened[-1]
+        opened.extend(started.get(timeout=DEADLOCK_S))
+        return opened[-2:]
 
     thread = JoinedThread(agent.run, "agent")
     thread.start()
@@ -89,7 +89,7 @@ def agent_and_workers(connection, monkeypatch):
     connection[0].shutdown(socket.SHUT_WR)
     thread.join(DEADLOCK_S)
     agent.close()
-    for fd in sum(opened, []):
+    for fd in opened:
         os.close(fd)
 
 
