@@ -54,7 +54,9 @@ class Watch:  # not a subclass of `importlib.abc.MetaPathFinder`: the import tak
         # With 28 of them, the import of a module that is not installed would never end.
         watches = [finder for finder in finders if isinstance(finder, Watch) and finder._name == fullname]
         for finder in finders:
-            spec: ModuleSpec | None = None if isinstance(finder, Watch) else finder.find_spec(fullname, path, target)
+            # Python skips finders without this method, too.
+            find = None if isinstance(finder, Watch) else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None if find is None else find(fullname, path, target)
             if spec is not None:
                 for watch in reversed(watches):  # the oldest is called first
                     watch._follow(spec.loader)
@@ -62,7 +64,9 @@ class Watch:  # not a subclass of `importlib.abc.MetaPathFinder`: the import tak
         return None
 
     def _follow(self, loader: Any) -> None:
-        execute = loader.exec_module
+        execute = getattr(loader, "exec_module", None)
+        if execute is None:  # a folder without code (a namespace package), or a loader of the old protocol
+            return
         is_followed = "exec_module" in getattr(loader, "__dict__", ())  # another watch has replaced it already
 
         def execute_and_call(module: ModuleType) -> None:

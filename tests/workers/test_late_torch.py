@@ -123,6 +123,29 @@ def test_hook_is_called_once_after_the_code_of_the_module(module):
     assert calls[1:] == [mpqueue_watched]
 
 
+def test_folder_with_the_name_of_a_watched_module_is_imported_as_without_a_watch(module, tmp_path):
+    """A folder `torch` in the working directory, for example, is a package without code."""
+    module("")
+    (tmp_path / "mpqueue_watched.py").unlink()
+    (tmp_path / "mpqueue_watched").mkdir()
+    watch = Watch("mpqueue_watched", print)
+    import mpqueue_watched
+
+    assert list(mpqueue_watched.__path__) == [str(tmp_path / "mpqueue_watched")]
+    watch.end()
+
+
+def test_finder_without_find_spec_is_skipped_as_by_python(module):
+    """Finders of the old protocol, such as those of old versions of `six`, lack the method."""
+    module("value = 1")
+    sys.meta_path.insert(0, object())
+    watch = Watch("mpqueue_watched", print)
+    import mpqueue_watched
+
+    assert mpqueue_watched.value == 1
+    watch.end()
+
+
 class Counts:
     """A finder that finds nothing, and counts the questions."""
 
