@@ -99,6 +99,15 @@ assert Coordinator is tf.train.Coordinator and constant is tf.constant and flags
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_sparse_tensors_can_be_multiplied_in_a_program_that_uses_no_sparse_function():
+    code = """
+import mpqueue.compat.v1 as tf
+with tf.Session() as session:
+    assert session.run((tf.SparseTensor([[1]], [3.0], [2]) * [5.0, 7.0]).values).tolist() == [21.0]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_import_does_not_import_pillow_or_tensorflow():
     code = "import sys, mpqueue.compat.v1; print({'PIL', 'tensorflow', 'google'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
