@@ -45,6 +45,12 @@ def test_fetches_keep_their_structure(session):
     assert session.run({}) == {}
 
 
+def test_a_defaultdict_is_fetched_as_a_defaultdict(session):
+    fetches = collections.defaultdict(list, number=tf.constant(3))
+    fetched = session.run(fetches)
+    assert (fetched, fetched["missing"]) == ({"number": 3, "missing": []}, [])
+
+
 def test_nodes_are_fetched_and_fed_by_name(session):
     tf.add(tf.constant(2, name="two"), 3, name="sum")
     assert session.run("sum:0") == 5

@@ -3,7 +3,9 @@
 Fetches are flattened before a run and rebuilt with values after it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,8 @@ class Fetches:
         if isinstance(structure, Mapping):
             entries = [(key, self._builder(item)) for key, item in structure.items()]
             kind: Any = type(structure)
+            if isinstance(structure, defaultdict):
+                kind = partial(kind, structure.default_factory)
             return lambda values: kind({key: part(values) for key, part in entries})
         if isinstance(structure, SparseTensor):
             three = [self._node(each) for each in structure.parts]
