@@ -77,6 +77,27 @@ def test_fetched_arrays_belong_to_the_caller(session):
         assert 9 not in session.run(fetched)
 
 
+def test_python_function_that_modifies_its_argument_changes_no_other_node(session):
+    def clear(array):
+        array[:] = 0
+        return array
+
+    node = tf.placeholder(tf.float32, [2]) + 1.0
+    cleared, kept = session.run([tf.py_func(clear, [node], tf.float32), node], {node.op.inputs[0]: [1, 2]})
+    assert (cleared.tolist(), kept.tolist()) == ([0, 0], [2, 3])
+
+
+def test_python_function_may_reuse_the_memory_of_its_result(session):
+    memory = bytearray(2)
+
+    def counted():
+        memory[0] += 1
+        return memory
+
+    node = tf.py_func(counted, [], tf.uint8)
+    assert [array.tolist() for array in (session.run(node), session.run(node))] == [[1, 0], [2, 0]]
+
+
 def test_a_fed_array_is_read_and_not_written(session):
     fed = np.array([3, 1, 2], np.int32)
     node = tf.placeholder(tf.int32, [3])

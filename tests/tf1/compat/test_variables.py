@@ -45,6 +45,13 @@ def test_fetched_value_does_not_change_later(session):
     assert session.run(variable.assign([7, 8])).tolist() == [7, 8]
 
 
+def test_assigned_value_does_not_change_with_the_fetched_array(session):
+    variable, value = tf.Variable([0, 0]), tf.placeholder(tf.int32, [2]) + 1
+    _, fetched = session.run([variable.assign(value), value], {value.op.inputs[0]: [1, 2]})
+    fetched[:] = 9
+    assert session.run(variable).tolist() == [2, 3]
+
+
 def test_assigning_another_shape_raises(session):
     variable = tf.Variable([1, 2])
     with pytest.raises(ValueError, match="not compatible"):

@@ -18,7 +18,6 @@ from mpqueue.system.interrupts import is_of_handler
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.kernels import of_values
 from mpqueue.tf1.compat.graph import convert_to_tensor, custom
-from mpqueue.tf1.compat.graph.run import owned
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype, string
 from mpqueue.tf1.compat.ops.infer import invalid
 from mpqueue.tf1.compat.ops.literals import to_array
@@ -69,8 +68,8 @@ def py_func(
 
 def _called(func: Callable[..., Any], values: Sequence[np.ndarray]) -> Any:
     try:
-        # The function may modify its arguments, so constants and fed arrays are copied.
-        return func(*(owned(each)[()] for each in values))
+        # Copies: the function may modify its arguments, and other nodes of the run read the same arrays.
+        return func(*(np.array(each)[()] for each in values))
     except Exception as error:
         if is_of_handler(error):  # such as a timeout of the user, which is not an error of the function
             raise
@@ -92,7 +91,8 @@ def _results(func: Callable[..., Any], result: Any, kinds: list[DType]) -> list[
 
 def _checked(func: Callable[..., Any], value: Any, kind: DType) -> np.ndarray:
     try:
-        array = np.asarray(value, dtype=object if isinstance(value, bytes | str) else None)
+        # A copy: the function may modify its result later. An array over a memoryview or tensor shares its memory, too.
+        array = np.array(value, dtype=object if isinstance(value, bytes | str) else None)
         own = as_dtype(array.dtype)
     except (ValueError, TypeError) as error:
         raise InvalidArgumentError(None, None, f"{_name(func)} returned {value!r}: {error}") from error
@@ -100,7 +100,7 @@ def _checked(func: Callable[..., Any], value: Any, kind: DType) -> np.ndarray:
         array = _text(func, array)
     if own is not kind:
         invalid(f"{_name(func)} must return {kind.name}, got {own.name}")
-    return array if array is not value else array.copy()  # the function may modify its array later
+    return array
 
 
 def _text(func: Callable[..., Any], array: np.ndarray) -> np.ndarray:

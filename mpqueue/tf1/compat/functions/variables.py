@@ -17,7 +17,7 @@ from mpqueue.tf1.compat.functions.declare import public, public_class
 from mpqueue.tf1.compat.functions.keys import GraphKeys, add_to_collections, get_collection
 from mpqueue.tf1.compat.graph import Operation, Running, Tensor, apply, convert_to_tensor, custom, get_default_graph
 from mpqueue.tf1.compat.graph.nodes import TensorProxy
-from mpqueue.tf1.compat.graph.run import lent, owned
+from mpqueue.tf1.compat.graph.run import lent
 from mpqueue.tf1.compat.graph.symbolic import Operators
 from mpqueue.tf1.compat.ops.dims import merged
 from mpqueue.tf1.compat.ops.dtypes import bool_, string
@@ -184,7 +184,7 @@ class Variable(TensorProxy, Operators):
             merged(self._represented.known_dims if checks else None, value.shape)
         except ValueError:
             invalid(f"Assign requires shapes to match: {self.name} has {self.shape}, the value has {value.shape}")
-        return owned(value)
+        return value.copy()  # the caller of a run that also fetches the value may modify it
 
     def assign_add(self: "Variable", delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
         """Return a tensor that adds to the value and has the sum; concurrent updates are not lost."""
