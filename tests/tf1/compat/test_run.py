@@ -146,6 +146,22 @@ def test_branch_that_is_not_taken_dequeues_no_elements(session):
     assert session.run(queue.size()) == 1
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_operations_from_outside_of_a_branch_run_once_whichever_branch_is_chosen(session, chosen):
+    numbers, log = tf.FIFOQueue(9, tf.int32, [()]), tf.FIFOQueue(9, tf.int32, [()])
+    session.run(numbers.enqueue_many([[1, 2, 3]]))
+    number, noted = numbers.dequeue(), log.enqueue(7)
+    inner = tf.placeholder_with_default(True, [])
+    node = tf.cond(
+        tf.constant(chosen),
+        lambda: tf.cond(inner, lambda: tf.group(number, noted), tf.no_op),  # depends on both without reading a value
+        tf.no_op,
+    )
+    assert session.run([node, number, noted])[1] == 1
+    assert session.run(node)
+    assert session.run([numbers.size(), log.size()]) == [1, 2]
+
+
 def test_interrupted_run_duplicates_no_elements_and_later_runs_continue(session):
     """Elements that the run has dequeued are lost, as in a run that fails."""
     queue, numbers, received, sent = tf.FIFOQueue(-1, tf.int64, [()]), tf.placeholder(tf.int64, [None]), [], 0

@@ -41,21 +41,21 @@ class Branch:
             branch = branch.outer
         return branch is self
 
-    def taken_from_outside(self, outputs: Iterable[Tensor]) -> list[Tensor]:
-        """Return the tensors from outside the branch that ``outputs`` depend on."""
-        outside: dict[Tensor, None] = {}
+    def taken_from_outside(self, outputs: Iterable[Tensor]) -> tuple[list[Tensor], list[Operation]]:
+        """Return the tensors from outside the branch that ``outputs`` depend on, and the operations to run before."""
+        outside: dict[Tensor | Operation, None] = {}
         seen: set[Operation] = set()
-        stack = list(outputs)
+        stack: list[Tensor | Operation] = list(outputs)
         while stack:
-            tensor = stack.pop()
-            if not self.has(tensor.op):
-                outside[tensor] = None
-            elif tensor.op not in seen:
-                seen.add(tensor.op)
-                stack += tensor.op.inputs
-                # An operation without outputs cannot be fed to the branch's plan: it runs inside, on outer inputs.
-                stack += [each for op in tensor.op.control_inputs for each in op.outputs or op.inputs]
-        return list(outside)
+            one = stack.pop()
+            op = one.op if isinstance(one, Tensor) else one
+            if not self.has(op):
+                outside[one] = None
+            elif op not in seen:
+                seen.add(op)
+                stack += [*op.inputs, *op.control_inputs]
+        tensors = [each for each in outside if isinstance(each, Tensor)]
+        return tensors, [each for each in outside if isinstance(each, Operation)]
 
 
 def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Sequence[Tensor]]) -> Operation:
@@ -68,8 +68,8 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
     """
     outside = [branch.taken_from_outside(made) for branch, made in zip(branches, outputs, strict=True)]
     # Plan once, while the graph is built, so that a run only has to choose a plan.
-    plans = [Plan(made, needed) for made, needed in zip(outputs, outside, strict=True)]
-    inputs = list(dict.fromkeys([chosen, *outside[0], *outside[1]]))
+    plans = [Plan(made, *needed) for made, needed in zip(outputs, outside, strict=True)]
+    inputs = list(dict.fromkeys([chosen, *outside[0][0], *outside[1][0]]))
 
     def kernel(run: Any, values: list[np.ndarray]) -> list[np.ndarray]:
         which = 0 if values[0] else 1
@@ -81,4 +81,6 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
     blocking = any(plan.is_blocking for plan in plans)
     # State made in a branch, including queues and readers, is session state that nodes outside cannot see.
     bound = any(plan.is_bound or any(is_handle(step.op) for step in plan.steps) for plan in plans)
-    return custom("Merge", inputs, kinds, kernel, name="Merge", blocking=blocking, bound=bound)
+    # Before the node, and so once in a run, whichever branch is chosen.
+    with chosen.graph.control_dependencies([*outside[0][1], *outside[1][1]]):
+        return custom("Merge", inputs, kinds, kernel, name="Merge", blocking=blocking, bound=bound)

@@ -27,12 +27,15 @@ class Plan:
     Args:
         targets: Tensors to compute and operations to run.
         fed: Tensors with values from the caller.
+        done: Operations that have run before, as in a plan that is nested in another one.
     """
 
-    def __init__(self, targets: Sequence[Tensor | Operation], fed: Iterable[Tensor]) -> None:
+    def __init__(
+        self, targets: Sequence[Tensor | Operation], fed: Iterable[Tensor], done: Iterable[Operation] = ()
+    ) -> None:
         self.slot_of: dict[Tensor, int] = {}
         self.fed = tuple(dict.fromkeys(fed))
-        self._given = frozenset(self.fed)
+        self._given: frozenset[Tensor | Operation] = frozenset([*self.fed, *done])
         # Every fed tensor gets a slot, even if no step reads it: a run stores all feeds before the first step.
         for tensor in self.fed:
             self._slot(tensor)
@@ -49,7 +52,7 @@ class Plan:
         given = self._given
         # An operation is not run if all its outputs are fed. One without outputs cannot be fed and does run.
         before = [each for each in op.control_inputs if not (each.outputs and given.issuperset(each.outputs))]
-        return [each.op for each in op.inputs if each not in given] + before
+        return [each.op for each in op.inputs if each not in given] + [each for each in before if each not in given]
 
     def _ordered(self, targets: Sequence[Tensor | Operation]) -> list[Operation]:
         """Order the operations depth first, with an explicit stack: pipelines can exceed Python's recursion limit."""
