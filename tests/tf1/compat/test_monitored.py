@@ -58,6 +58,22 @@ def test_graph_is_finalized_while_the_session_is_open():
         session.close()
 
 
+def test_an_error_of_a_hook_at_the_start_ends_the_threads(graph):
+    class Failing(Hook):
+        def after_create_session(self, session, coord):
+            self.session = session
+            raise ZeroDivisionError
+
+    numbers(100)
+    hook = Failing()
+    with pytest.raises(ZeroDivisionError):
+        tf.train.MonitoredSession(hooks=[hook])
+    assert runner_threads() == []
+    assert (hook.log, graph.finalized) == (["begin"], False)
+    with pytest.raises(RuntimeError, match="closed"):
+        hook.session.run(tf.constant(1))
+
+
 def test_an_error_in_the_block_is_raised_and_ends_the_threads():
     numbers(100)
     hook = Hook()

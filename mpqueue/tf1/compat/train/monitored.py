@@ -61,10 +61,14 @@ class MonitoredSession:
         self._session: Session | None = creator.create_session()
         # A queue runner closes its queue at the end of its input without an error: any error is a failure.
         self._coord = Coordinator(clean_stop_exception_types=[])
-        if self._graph.get_collection(GraphKeys.QUEUE_RUNNERS):
-            start_queue_runners(self._session, self._coord)
-        for hook in self._hooks:
-            hook.after_create_session(self._session, self._coord)
+        try:
+            if self._graph.get_collection(GraphKeys.QUEUE_RUNNERS):
+                start_queue_runners(self._session, self._coord)
+            for hook in self._hooks:
+                hook.after_create_session(self._session, self._coord)
+        except BaseException:  # the caller gets no session to close
+            self._close(with_end=False)
+            raise
 
     @property
     def graph(self) -> Graph | None:
