@@ -202,3 +202,19 @@ def test_numpy_error_without_shape_inference_error_is_kept(session):
     values = tf.placeholder(tf.float32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="attempt to get argmax of an empty sequence"):
         session.run(tf.argmax(values), {values: []})
+
+
+INDEX = np.array([[0], [-1]])
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("DynamicStitch", [[INDEX.astype(np.int32)], [np.zeros((2, 1))]]),
+        ("SparseDenseCwiseMul", [INDEX, np.zeros(2), np.array([3]), np.zeros(3)]),
+        ("SparseDenseCwiseDiv", [-INDEX * 3, np.zeros(2), np.array([3]), np.zeros(3)]),
+    ],
+)
+def test_index_outside_of_an_array_raises(name, inputs):
+    with pytest.raises(InvalidArgumentError, match=r"is not in \[0, 1\)|is out of bounds"):
+        TABLE[name].compute(*inputs)

@@ -1,5 +1,6 @@
 """Producers, batches and runners in graphs, beyond the golden cases."""
 
+import numpy as np
 import pytest
 from tf1.compat.conftest import waiting_in
 
@@ -134,6 +135,16 @@ def test_sparse_examples_are_batched_as_sparse_tensors(session, many):
         assert results[0].indices.tolist() == [[1, 0], [2, 0], [2, 1]]
         assert results[0].values.tolist() == [b"v"] * 3
         assert results[0].dense_shape.tolist() == [3, 2]
+
+
+def test_invalid_sparse_example_is_an_error_of_its_enqueue(session):
+    example = tf.sparse_placeholder(tf.float32, [3])
+    batch = tf.train.batch([example], 1)
+    (enqueue,) = tf.get_collection(tf.GraphKeys.QUEUE_RUNNERS)[0].enqueue_ops
+    with pytest.raises(tf.errors.InvalidArgumentError, match="values must have shape"):
+        session.run(enqueue, {example: (np.zeros((2, 1)), np.zeros(3), [3])})
+    session.run(enqueue, {example: ([[1]], [5.0], [3])})
+    assert session.run(batch).values.tolist() == [5.0]
 
 
 @pytest.mark.parametrize(

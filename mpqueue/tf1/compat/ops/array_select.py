@@ -204,6 +204,7 @@ def dynamic_stitch(indices: Sequence[Array], data: Sequence[Array]) -> Array:
             invalid(
                 f"data must have the shape of indices plus {list(rest)}, got {list(values.shape)} for {places.shape}"
             )
+        _check_subscripts(places, rows)  # NumPy would count negative ones from the end
         out[places.reshape(-1)] = values.reshape((-1, *rest))
     return out
 
@@ -238,7 +239,7 @@ def list_diff(x: Array, y: Array, *, out_idx: DType = int32) -> tuple[Array, Arr
     return x[keep], np.flatnonzero(keep).astype(out_idx.as_numpy_dtype)
 
 
-@op("ScatterNd", "indices: I, updates: T, shape: I -> T[*shape]", "scatter_nd", I=SUBSCRIPT)
+@op("ScatterNd", "indices: I[... _], updates: T, shape: I -> T[*shape]", "scatter_nd", I=SUBSCRIPT)
 def scatter_nd(indices: Array, updates: Array, shape: Array) -> Array:
     """Add updates at their positions to zeros of the given shape."""
     sizes, depth = [int(size) for size in shape], indices.shape[-1]

@@ -153,6 +153,7 @@ def sparse_reorder(input_indices: Array, input_values: Array, input_shape: Array
 
 def _combining(function: np.ufunc) -> Callable[..., Array]:
     def combine(sp_indices: Array, sp_values: Array, sp_shape: Array, dense: Array) -> Array:
+        _check_places(sp_indices, sp_shape, ordered=False)
         whole = np.broadcast_to(dense, tuple(sp_shape))
         return function(sp_values, whole[tuple(sp_indices.T)])  # type: ignore[no-any-return]
 
@@ -165,7 +166,7 @@ for _name, _ufunc in (("SparseDenseCwiseMul", np.multiply), ("SparseDenseCwiseDi
     )
 
 
-@op("PackSparse", "indices: int64, values: T, dense_shape: int64 -> string[]")
+@op("PackSparse", "indices: int64[n rank], values: T[n], dense_shape: int64[rank] -> string[]")
 def pack_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
     """Pack one sparse tensor into a string."""
     dtype, rank, count = values.dtype.str.encode(), len(dense_shape), len(values)
@@ -211,7 +212,7 @@ def _rows(indices: Known, values: Known, dense_shape: Known) -> Dims:
     return (sizes[0],) if sizes else (None,)
 
 
-@op("PackManySparse", "indices: int64, values: T, dense_shape: int64[_] -> string", infer=_rows)
+@op("PackManySparse", "indices: int64[n rank], values: T[n], dense_shape: int64[rank] -> string", infer=_rows)
 def pack_many_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
     """Pack each row of one sparse tensor into a string."""
     if len(dense_shape) < 2:
