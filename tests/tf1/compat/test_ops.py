@@ -204,6 +204,39 @@ def test_numpy_error_without_shape_inference_error_is_kept(session):
         session.run(tf.argmax(values), {values: []})
 
 
+EMPTY = np.empty(0, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "attributes", "outputs"),
+    [
+        ("Cumsum", [EMPTY, np.array(0)], {"exclusive": True}, EMPTY),
+        ("ReduceJoin", [np.empty((0, 3), object), np.array([1], np.int32)], {}, np.empty(0, object)),
+        ("ReduceJoin", [np.empty((2, 0), object), np.array([1], np.int32)], {}, np.array([b"", b""], object)),
+    ],
+)
+def test_arrays_can_be_empty(name, inputs, attributes, outputs):
+    computed = TABLE[name].compute(*inputs, **attributes)
+    assert (computed.dtype, computed.tolist()) == (outputs.dtype, outputs.tolist())
+
+
+def test_lgamma_is_infinite_at_poles_and_for_huge_numbers(session):
+    numbers = tf.constant([0.0, -1.0, 1e308, 1.0], tf.float64)
+    assert session.run(tf.lgamma(numbers)).tolist() == [np.inf, np.inf, np.inf, 0.0]
+
+
+def test_difference_of_long_vectors_converts_the_second_vector_once():
+    class Counted(np.ndarray):
+        num_lists = 0
+
+        def tolist(self):
+            Counted.num_lists += 1
+            return super().tolist()
+
+    out, places = TABLE["ListDiff"].compute(np.arange(5), np.array([1, 3]).view(Counted))
+    assert (out.tolist(), places.tolist(), Counted.num_lists) == ([0, 2, 4], [0, 2, 4], 1)
+
+
 INDEX = np.array([[0], [-1]])
 
 

@@ -235,7 +235,8 @@ def unique_with_counts(x: Array, *, out_idx: DType = int32) -> tuple[Array, Arra
 @op("ListDiff", "x: T, y: T -> out: T[_], idx: out_idx[_]", "setdiff1d(x, y, out_idx as index_dtype, name)")
 def list_diff(x: Array, y: Array, *, out_idx: DType = int32) -> tuple[Array, Array]:
     """Return the elements of ``x`` that are not in ``y``, and their positions."""
-    keep = np.array([item not in set(y.tolist()) for item in x.tolist()], bool)
+    removed = set(y.tolist())
+    keep = np.array([item not in removed for item in x.tolist()], bool)
     return x[keep], np.flatnonzero(keep).astype(out_idx.as_numpy_dtype)
 
 

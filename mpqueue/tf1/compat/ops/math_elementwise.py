@@ -5,7 +5,7 @@ without warnings (callers set `numpy.errstate`). Integer division by zero is an 
 """
 
 from collections.abc import Callable, Sequence
-from math import erf, erfc, lgamma
+from math import erf, erfc, inf, lgamma
 from typing import Any, Final
 
 import numpy as np
@@ -109,6 +109,13 @@ def _each(function: Callable[[float], float]) -> Unary:
     return lambda x: np.asarray(apply(x)).astype(x.dtype)
 
 
+def _lgamma(x: float) -> float:
+    try:
+        return lgamma(x)
+    except (ValueError, OverflowError):  # a pole (0, -1, -2, ...), or a result beyond the range of floats
+        return inf
+
+
 def _sigmoid(x: Array) -> Any:
     return (1 / (1 + np.exp(-x))).astype(x.dtype)
 
@@ -177,7 +184,7 @@ _unary("Rint", FLOATS, np.rint, "rint", "Round floats to the nearest integer, ha
 _unary("Round", _SIGNED_NUMBERS, _without("c", np.rint))
 _unary("Erf", FLOATS, _each(erf), "erf", "Compute the error function.")
 _unary("Erfc", FLOATS, _each(erfc), "erfc", "Compute 1 minus the error function.")
-_unary("Lgamma", FLOATS, _each(lgamma), "lgamma", "Compute the logarithm of the absolute value of the gamma function.")
+_unary("Lgamma", FLOATS, _each(_lgamma), "lgamma", "Compute the logarithm of the absolute value of the gamma function.")
 _unary("Conj", COMPLEX, np.conj)
 _unary("Invert", INTS, np.invert, "bitwise.invert", "Invert all bits of integers.")
 _unary("IsNan", FLOATS, np.isnan, "is_nan", "Return whether elements are NaN.", to="bool")

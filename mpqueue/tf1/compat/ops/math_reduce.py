@@ -154,8 +154,8 @@ def _running(function: np.ufunc) -> Callable[..., Any]:
         place = axis_in(int(axis), x.ndim)
         x = np.flip(x, place) if reverse else x
         if exclusive:
-            first = np.full_like(x.take([0], place), function.identity)
-            x = np.concatenate([first, x.swapaxes(0, place)[:-1].swapaxes(0, place)], place)
+            rows = x.swapaxes(0, place)
+            x = np.concatenate([np.full_like(rows[:1], function.identity), rows[:-1]]).swapaxes(0, place)
         out = function.accumulate(x, place, x.dtype)
         return np.flip(out, place) if reverse else out
 

@@ -138,11 +138,11 @@ def reduce_join(inputs: Array, reduction_indices: Array, *, keep_dims: bool = Fa
         return inputs
     axes = checked_axes(inputs.ndim, reduction_indices)
     rest = [axis for axis in range(inputs.ndim) if axis not in axes]
-    rows = inputs.transpose([*rest, *axes[::-1]]).reshape([*(inputs.shape[axis] for axis in rest), -1])
-    out = np.empty(rows.shape[:-1], object)
+    rows = inputs.transpose([*rest, *axes[::-1]])
+    out = np.empty(rows.shape[: len(rest)], object)
     between = separator.encode()
     for place in np.ndindex(*out.shape):
-        out[place] = between.join(rows[place].tolist())
+        out[place] = between.join(rows[(*place, ...)].reshape(-1).tolist())
     return out.reshape([1 if axis in axes else size for axis, size in enumerate(inputs.shape)]) if keep_dims else out
 
 
