@@ -7,6 +7,7 @@
 
 import itertools
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,9 +94,7 @@ def checked_format(
     delim = as_bytes(field_delim, "field_delim")
     if len(delim) != 1:
         invalid(f"field_delim must be one byte, got {field_delim!r}.")
-    if not len(record_defaults):
-        raise ValueError("record_defaults must not be empty: decode_csv needs one default per column.")
-    numbers = range(len(record_defaults)) if select_cols is None else _checked_cols(select_cols, len(record_defaults))
+    numbers = checked_cols(select_cols, len(record_defaults))
     columns = tuple(
         CSVColumn(number, *_dtype_and_default(default, place))
         for place, (number, default) in enumerate(zip(numbers, record_defaults, strict=True))
@@ -104,7 +103,12 @@ def checked_format(
     return CsvFormat(columns, delim, bool(use_quote_delim), as_bytes(na_value, "na_value"), stop)
 
 
-def _checked_cols(select_cols: Any, num_defaults: int) -> list[int]:
+def checked_cols(select_cols: Any, num_defaults: int) -> Sequence[int]:
+    """Return the indices of the columns to read. Raises the errors of `decode_csv`."""
+    if not num_defaults:
+        raise ValueError("record_defaults must not be empty: decode_csv needs one default per column.")
+    if select_cols is None:
+        return range(num_defaults)
     numbers = [operator.index(number) for number in select_cols]  # 1.5 would select another column
     if len(numbers) != num_defaults:
         raise ValueError(

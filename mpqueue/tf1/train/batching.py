@@ -4,10 +4,10 @@ Each function creates a queue with the dtypes and static shapes of its sources, 
 runner for these ops, which is added to the collection that `start_queue_runners` starts.
 """
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
+from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.train.batch_op import BatchOp
 from mpqueue.tf1.train.examples import as_example_source
 from mpqueue.tf1.train.inputs import Arguments, SourceInputs, input_sources
@@ -74,9 +74,9 @@ def batch(
             ``shapes`` has another length or is incompatible; ``batch_size`` is negative, or ``num_threads`` below 1.
     Follows: ``tf.compat.v1.train.batch``.
     """
-    sources = [as_example_source(tensors)] * _positive(num_threads, "num_threads")
+    sources = [as_example_source(tensors)] * at_least(1, num_threads, "num_threads")
     inputs = SourceInputs(sources, enqueue_many, workers)
-    size = _not_negative(batch_size, "batch_size")
+    size = at_least(0, batch_size, "batch_size")
     arguments = Arguments(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "batch")
     return inputs.in_order(arguments, pads=dynamic_pad)
 
@@ -142,7 +142,7 @@ def batch_join(
     Follows: ``tf.compat.v1.train.batch_join``.
     """
     inputs = SourceInputs(input_sources(tensors_list), enqueue_many, workers)
-    size = _not_negative(batch_size, "batch_size")
+    size = at_least(0, batch_size, "batch_size")
     arguments = Arguments(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "batch")
     return inputs.in_order(arguments, pads=dynamic_pad)
 
@@ -210,9 +210,9 @@ def shuffle_batch(
 
     Follows: ``tf.compat.v1.train.shuffle_batch``; the order for a given seed differs from TensorFlow's.
     """
-    sources = [as_example_source(tensors)] * _positive(num_threads, "num_threads")
+    sources = [as_example_source(tensors)] * at_least(1, num_threads, "num_threads")
     inputs = SourceInputs(sources, enqueue_many, workers)
-    size = _not_negative(batch_size, "batch_size")
+    size = at_least(0, batch_size, "batch_size")
     arguments = Arguments(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "shuffle_batch")
     return inputs.shuffled(arguments, min_after_dequeue, seed)
 
@@ -280,18 +280,19 @@ def shuffle_batch_join(
     Follows: ``tf.compat.v1.train.shuffle_batch_join``; the order for a given seed differs from TensorFlow's.
     """
     inputs = SourceInputs(input_sources(tensors_list), enqueue_many, workers)
-    size = _not_negative(batch_size, "batch_size")
+    size = at_least(0, batch_size, "batch_size")
     arguments = Arguments(size, capacity, shapes, allow_smaller_final_batch, shared_name, name or "shuffle_batch")
     return inputs.shuffled(arguments, min_after_dequeue, seed)
 
 
-def _positive(value: int, what: str) -> int:
-    if operator.index(value) < 1:
-        raise ValueError(f"{what} must be 1 or more, got {value}")
-    return operator.index(value)
+def at_least(least: int, value: int, what: str) -> int:
+    """Return ``value`` as an ``int``.
 
-
-def _not_negative(value: int, what: str) -> int:
-    if operator.index(value) < 0:
-        raise ValueError(f"{what} must be 0 or more, got {value}")
-    return operator.index(value)
+    Raises:
+        TypeError: The value is not an integer.
+        ValueError: The value is below ``least``.
+    """
+    number = as_integer(value, what)
+    if number < least:
+        raise ValueError(f"{what} must be {least} or more, got {value}")
+    return number

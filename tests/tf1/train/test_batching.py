@@ -109,7 +109,7 @@ def test_batch_timeout_loses_no_examples():
         ([counter()], {"shapes": [(3,)]}, ValueError, "shape"),
         ([counter()], {"enqueue_many": True}, ValueError, "first dimension counts examples"),
         ([counter()], {"batch_size": -1}, ValueError, "batch_size must be 0 or more, got -1"),
-        ([counter()], {"batch_size": 1.5}, TypeError, "float"),
+        ([counter()], {"batch_size": 1.5}, TypeError, "batch_size must be an integer, got 1.5"),
         ([counter()], {"num_threads": 0}, ValueError, "num_threads must be 1 or more, got 0"),
     ],
 )

@@ -1,7 +1,6 @@
 """CSV records, Examples and SequenceExamples, parsed by the eager parsers in nodes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -84,9 +83,11 @@ class _Outputs:
         return SparseTensor(next(tensors), next(tensors), next(tensors))
 
 
-def _static(features: Features | None) -> dict[Any, Any]:
-    """Return the features with constants in place of default values that are tensors."""
-    return {key: _with_static_default(key, feature) for key, feature in (features or {}).items()}
+def _static(features: Any) -> Any:
+    """Return the features with constants in place of default values that are tensors; other values unchanged."""
+    if not isinstance(features, Mapping):
+        return features
+    return {key: _with_static_default(key, feature) for key, feature in features.items()}
 
 
 def _with_static_default(key: Any, feature: Any) -> Any:
@@ -242,9 +243,7 @@ def decode_csv(
 
     When run, raises the `InvalidArgumentError` of `mpqueue.train.decode_csv`.
     """
-    _check_columns(record_defaults, select_cols)
-    if not len(record_defaults):
-        raise ValueError("record_defaults is empty: decode_csv needs one default per column")
+    csv.checked_cols(select_cols, len(record_defaults))
     with get_default_graph().name_scope(name or "DecodeCSV") as scope:
         strings = convert_to_tensor(records, dtypes.string, "records")
         options = (field_delim, use_quote_delim, na_value, select_cols)
@@ -253,17 +252,6 @@ def decode_csv(
         kernel = of_values(lambda strings, *rest: csv.decode(strings, described(*rest)))
         kinds = [(each.dtype.base_dtype, strings.known_dims) for each in defaults]
         return custom("DecodeCSV", [strings, *defaults], kinds, kernel, name=scope, rule=leading()).outputs
-
-
-def _check_columns(record_defaults: Any, select_cols: Any) -> None:
-    if select_cols is None:
-        return
-    if any(left >= right for left, right in pairwise(select_cols)):
-        raise ValueError("select_cols is not strictly increasing.")
-    if select_cols and select_cols[0] < 0:
-        raise ValueError("select_cols contains negative values.")
-    if len(select_cols) != len(record_defaults):
-        raise ValueError("Length of select_cols and record_defaults do not match.")
 
 
 def _default(value: Any, place: int) -> Tensor:

@@ -24,6 +24,7 @@ from mpqueue.tf1.compat.ops.dtypes import DType
 from mpqueue.tf1.compat.ops.infer import invalid
 from mpqueue.tf1.compat.ops.infer import shape_of as known_shape_of
 from mpqueue.tf1.compat.ops.registry import FLOATS, INDEX
+from mpqueue.tf1.queues.making import as_integer
 
 _INTS: Final = INDEX.allowed
 _GRAPH_SEED: Final = 87654321  # replaces the graph's seed if only the node has one
@@ -32,7 +33,7 @@ _GRAPH_SEED: Final = 87654321  # replaces the graph's seed if only the node has 
 @public("set_random_seed(...)")
 def set_random_seed(seed: int) -> None:
     """Set the seed for all random nodes created in the default graph from this call on."""
-    get_default_graph().seed = seed
+    get_default_graph().seed = None if seed is None else as_integer(seed, "seed")
 
 
 def seeds_of(seed: int | None) -> tuple[int, int] | None:
@@ -40,7 +41,8 @@ def seeds_of(seed: int | None) -> tuple[int, int] | None:
     graph = get_default_graph()
     if graph.seed is None and seed is None:
         return None
-    return (_GRAPH_SEED if graph.seed is None else graph.seed, graph.version if seed is None else seed)
+    number = graph.version if seed is None else as_integer(seed, "seed")
+    return (_GRAPH_SEED if graph.seed is None else graph.seed), number
 
 
 class Generator:

@@ -87,7 +87,8 @@ def _batches(
     **others: Any,
 ) -> Any:
     """Create the queue, its runner, and the dequeued tensors; ``min_after_dequeue`` is None to keep the order."""
-    examples = [Example(each, many=enqueue_many) for each in tensors_list] * num_threads
+    each_once = [Example(each, many=enqueue_many) for each in tensors_list]
+    examples = each_once * batching.at_least(1, num_threads, "num_threads")
     inputs = NodeInputs(examples, many=enqueue_many)
     arguments = Arguments(batch_size, takes_fewer=allow_smaller_final_batch, **others)
     if min_after_dequeue is None:

@@ -11,6 +11,7 @@ from mpqueue.tf1.compat.functions.queues import FIFOQueue, PaddingFIFOQueue, Ran
 from mpqueue.tf1.compat.graph import SparseTensor, Tensor, apply, apply_many, convert_to_tensor
 from mpqueue.tf1.compat.ops.dtypes import DType
 from mpqueue.tf1.compat.train.runners import QueueRunner, add_queue_runner
+from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.train.inputs import Arguments, Inputs, Queues
 
 
@@ -65,7 +66,7 @@ def _packed(component: Tensor | SparseTensor, *, many: bool) -> Tensor:
 
 
 def _shuffling(capacity: int, min_after_dequeue: int, *others: Any) -> RandomShuffleQueue:
-    if capacity <= min_after_dequeue:
+    if as_integer(capacity, "capacity") <= as_integer(min_after_dequeue, "min_after_dequeue"):
         raise ValueError(f"capacity must be greater than min_after_dequeue, {min_after_dequeue}, got {capacity}")
     return RandomShuffleQueue(capacity, min_after_dequeue, *others)
 
@@ -84,7 +85,7 @@ class NodeInputs(Inputs[Any]):
 
     def __init__(self, examples: Sequence[Example], *, many: bool) -> None:
         if not examples:
-            raise ValueError("Expected at least one input and at least one thread")
+            raise ValueError("Expected at least one input")
         super().__init__(examples, many, Queues(FIFOQueue, PaddingFIFOQueue, _shuffling))
         self._examples, self._sparse = examples, examples[0].sparse
         if any(each.sparse != self._sparse for each in examples):

@@ -102,10 +102,10 @@ def string_input_producer(string_tensor: Any, name: str | None, cancel_op: Any, 
         ValueError: ``string_tensor`` is empty. If only the run shows this, it raises `InvalidArgumentError`.
     """
     empty = "string_input_producer requires a non-null input tensor"
-    if not isinstance(string_tensor, Tensor) and not hasattr(string_tensor, "_as_tensor") and not len(string_tensor):
-        raise ValueError(empty)
     with name_scope(name, "input_producer", [string_tensor]) as scope:
         strings = convert_to_tensor(string_tensor, dtypes.string)
+        if strings.op.type == "Const" and strings is not string_tensor and strings.known_dims == (0,):
+            raise ValueError(empty)
         with control_dependencies([Assert(direct.greater(size(strings), 0), [empty])]):
             strings = identity(strings)
         return input_producer(strings, [], name=scope, cancel_op=cancel_op, **given)
