@@ -71,7 +71,7 @@ class ElementSpec:
 
     def _in_order(self, vals: Any) -> Sequence[Any]:
         if isinstance(vals, dict):
-            return self._by_name(vals)
+            return self.by_name(vals)
         if self.names is not None:
             raise ValueError(f"The components have names: enqueue a dict with the keys {self.names}.")
         values = vals if isinstance(vals, list | tuple) else (vals,)
@@ -80,7 +80,8 @@ class ElementSpec:
             values = values[: len(self.dtypes)]
         return values
 
-    def _by_name(self, vals: dict[Any, Any]) -> list[Any]:
+    def by_name(self, vals: dict[Any, Any]) -> list[Any]:
+        """Return the values of a dict in the order of the components; raise `ValueError` for other keys."""
         if self.names is None:
             raise ValueError("The components have no names: enqueue a list, or create the queue with names.")
         if set(vals) != set(self.names):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpqueue.tf1.runs.rows import Array, Rows, Value, common, spread
-from mpqueue.tf1.runs.rules import Call, CannotJoin, Rule, checked, has_rows, leading, per_row
+from mpqueue.tf1.runs.rules import Call, CannotJoin, Rule, array_of, checked, has_rows, leading, per_row
 
 
 def along(axis: int, *, adds: int = 0, only_first: bool = False) -> Rule:
@@ -31,7 +31,7 @@ def along(axis: int, *, adds: int = 0, only_first: bool = False) -> Rule:
         if rank is None:
             return per_row(call)
         shifted = _shifted(axes, rank + adds)
-        inputs = [shifted if n == place else _array(rows.get(n, each)) for n, each in enumerate(call.inputs)]
+        inputs = [shifted if n == place else array_of(rows.get(n, each)) for n, each in enumerate(call.inputs)]
         return checked(call, call.apply(inputs))
 
     return rule
@@ -51,7 +51,7 @@ def along_attribute(name: str, *, adds: int = 0) -> Rule:
         if rank is None or {each.rank for each in rows} != {rank}:
             return per_row(call)
         axis = int(_shifted(np.array(call.attributes[name]), rank + adds))
-        return checked(call, call.apply([_array(each) for each in rows], **{name: axis}))
+        return checked(call, call.apply([array_of(each) for each in rows], **{name: axis}))
 
     return rule
 
@@ -88,7 +88,7 @@ def select(call: Call) -> Sequence[Value]:
     rank = condition.rank if isinstance(condition, Rows) else condition.ndim
     if rank not in ranks or (rank and not isinstance(condition, Rows)):
         return per_row(call)
-    return checked(call, call.apply([_array(condition), *branches]))
+    return checked(call, call.apply([array_of(condition), *branches]))
 
 
 def reshape(call: Call) -> Sequence[Value]:
@@ -214,8 +214,3 @@ def _shifted(axes: Array, rank: int) -> Array:
     if (axes < -rank).any() or (axes >= rank).any():
         raise CannotJoin(f"axes {axes.tolist()} are out of range for rank {rank}")
     return (np.where(axes < 0, axes + rank, axes) + 1).astype(axes.dtype)
-
-
-def _array(value: Value) -> Array:
-    """Return the array of a value that is not a list."""
-    return value.values if isinstance(value, Rows) else value  # type: ignore[return-value]

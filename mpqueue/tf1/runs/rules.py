@@ -89,16 +89,17 @@ def align(values: Sequence[Value]) -> list[Array] | None:
     rows = [each.stacked for each in values if isinstance(each, Rows)]
     if any(each is None for each in rows):
         return None
-    rank = max(each.ndim - isinstance(one, Rows) for one, each in ((one, _array(one)) for one in values))
+    rank = max(each.ndim - isinstance(one, Rows) for one, each in ((one, array_of(one)) for one in values))
     return [_aligned(one, rank) for one in values]
 
 
-def _array(value: Value) -> Array:
+def array_of(value: Value) -> Array:
+    """Return the array of a value that is not a list."""
     return value.values if isinstance(value, Rows) else value  # type: ignore[return-value]  # lists are excluded before
 
 
 def _aligned(value: Value, rank: int) -> Array:
-    array = contiguous(_array(value)) if isinstance(value, Rows) else value
+    array = contiguous(array_of(value)) if isinstance(value, Rows) else value
     if not isinstance(value, Rows) or array.ndim == rank + 1:
         return array
     return array.reshape(len(array), *[1] * (rank + 1 - array.ndim), *array.shape[1:])

@@ -44,6 +44,20 @@ Workers = Literal["thread", "process"]
 _log = logging.getLogger(__name__)
 
 
+def checked_session(sess: Session | None) -> Session:
+    """Return the session to run in: the given session, or the default session if it is None.
+
+    Raises:
+        TypeError: ``sess`` is neither a session nor None.
+    """
+    if sess is None:
+        return get_default_session()
+    if not all(hasattr(sess, method) for method in ("run", "make_callable", "as_default")):
+        hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
+        raise TypeError(f"sess must be a Session or None, got {sess!r}{hint}")
+    return sess
+
+
 class QueueRunner:
     """A list of enqueue ops for a queue, each to be run in a thread.
 
@@ -144,9 +158,7 @@ class QueueRunner:
             raise TypeError(f"QueueRunner requires a queue of mpqueue, got {queue!r}")
         return CloseOp(queue, cancel=cancel)
 
-    @staticmethod
-    def _checked_session(sess: Any) -> Any:
-        return checked_session(sess)
+    _checked_session: Any = staticmethod(checked_session)
 
     def _placed(self, op: Any, session: Any, should_stop: Callable[[], bool]) -> tuple[Op, bool]:
         """Return the callable to call repeatedly, and whether a worker process should call it."""
@@ -346,20 +358,6 @@ def _run_in_worker(op: Op, coord: Coordinator | None) -> None:
 
     if coord is None or not coord.should_stop():
         run_in_worker(op, coord)
-
-
-def checked_session(sess: Session | None) -> Session:
-    """Return the session to run in: the given session, or the default session if it is None.
-
-    Raises:
-        TypeError: ``sess`` is neither a session nor None.
-    """
-    if sess is None:
-        return get_default_session()
-    if not all(hasattr(sess, method) for method in ("run", "make_callable", "as_default")):
-        hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
-        raise TypeError(f"sess must be a Session or None, got {sess!r}{hint}")
-    return sess
 
 
 def _checked_types(types: tuple[type[OpError], ...] | None) -> tuple[type[OpError], ...]:

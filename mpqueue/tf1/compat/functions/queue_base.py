@@ -136,15 +136,10 @@ class QueueBase:
             return custom(kind, [self.queue_ref, *tensors], (), of_values(put), name=scope, blocking=True)
 
     def _in_order(self, vals: Any) -> Sequence[Any]:
-        names = self._spec.names
         if isinstance(vals, dict):
-            if names is None:
-                raise ValueError("The components of this queue have no names: enqueue a list or name the components")
-            if set(vals) != set(names):
-                raise ValueError(f"Expected the keys {sorted(names)}, got {sorted(vals, key=str)}")
-            return [vals[each] for each in names]
-        if names is not None:
-            raise ValueError(f"The components of this queue are named: enqueue a dict with the keys {names}")
+            return self._spec.by_name(vals)
+        if self.names is not None:
+            raise ValueError(f"The components of this queue are named: enqueue a dict with the keys {self.names}")
         return vals if isinstance(vals, list | tuple) else [vals]
 
     def _check_shapes(self, tensors: Sequence[Tensor], *, many: bool) -> None:

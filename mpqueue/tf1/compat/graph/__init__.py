@@ -7,10 +7,10 @@ Modules, from the lowest layer to the highest::
     targets.py    the servers that sessions connect to
     state.py      state that the kernels of a session share, and handles to it
     nodes.py      Operation, Tensor, Graph, and the default graph
+    make.py       nodes with a kernel: constants, operations of the table, custom kernels
     plan.py       the order of operations for given fetches and feeds
     run.py        execution of a plan
     records.py    a plan that can be executed for many records at once
-    make.py       nodes with a kernel: constants, operations of the table, custom kernels
     convert.py    conversion of values to tensors
     static.py     values that are known while the graph is built
     sparse.py     SparseTensor

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from mpqueue.tf1.compat.graph.make import array_of
 from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
 from mpqueue.tf1.compat.graph.plan import Plan, Step
 from mpqueue.tf1.compat.graph.run import Run, Slots, lent, store
@@ -73,7 +74,7 @@ class RecordPlan:
     def carry_out(self, run: Run, shared: Slots, record: tuple[bytes, bytes]) -> None:
         """Compute the example of one record and enqueue it."""
         slots = list(shared)
-        store(self.read, [_text(part) for part in record], slots)
+        store(self.read, [array_of(part) for part in record], slots)
         for step in (*self._after, self.put):
             store(step, run.compute(step, slots), slots)
 
@@ -124,9 +125,3 @@ def _is_function(op: Operation) -> bool:
 def is_handle(op: Operation) -> bool:
     """Return whether an operation returns the handle of a queue or reader, which the session creates."""
     return not op.inputs and any(each.dtype is dtypes.resource for each in op.outputs)
-
-
-def _text(item: bytes) -> np.ndarray:
-    array = np.empty((), object)
-    array[()] = item
-    return array
