@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 
 from mpqueue.system.interrupts import allow_signals, defer_signals
-from mpqueue.system.locks import RLock
+from mpqueue.system.locks import RLock, acquire
 
 
 class Life(enum.Enum):
@@ -88,7 +88,7 @@ class Lifetime:
         """
         # A deadlock otherwise: this thread may hold the pipeline's lock, and the thread that stops waits for that lock.
         is_inside = self.is_inside
-        if not self._stopping.acquire(blocking=not is_inside):
+        if not acquire(self._stopping, blocking=not is_inside):
             return  # another thread is stopping the pipeline, and waits for our lock
         try:
             # Checked under the lock: another stop may have done all the work.

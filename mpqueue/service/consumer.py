@@ -25,7 +25,7 @@ from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.living import Living
-from mpqueue.system.locks import RLock
+from mpqueue.system.locks import RLock, acquire
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.stats import ConsumerStatistics
@@ -98,7 +98,7 @@ class Consumer:
         """
         length = self._attachment.length
         # Another thread that waits for a batch holds the lock, and notes a change.
-        if self._life is _Life.ATTACHED and self._lock.acquire(blocking=False):
+        if self._life is _Life.ATTACHED and acquire(self._lock, blocking=False):
             try:
                 self._attend()
                 length = self._attachment.latest_length()

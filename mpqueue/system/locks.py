@@ -10,6 +10,21 @@ function returns. The exit is the interpreter's, which releases the lock before 
 
 import sys
 import threading
+from typing import Protocol
+
+
+class _Acquirable(Protocol):
+    def acquire(self, blocking: bool = True) -> bool: ...
+
+
+def acquire(lock: _Acquirable, *, blocking: bool) -> bool:
+    """Acquire a lock without ``with``, and return whether it was acquired; enter a ``try`` statement right after that.
+
+    A signal handler that raised between the method ``acquire`` and that statement would leave the lock locked.
+    """
+    [is_acquired] = map(lock.acquire, (blocking,))
+    return is_acquired
+
 
 if sys.version_info >= (3, 14):
     import _thread

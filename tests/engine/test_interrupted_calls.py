@@ -1,9 +1,13 @@
 """Calls of a pipeline that an error, an interrupt or another thread disturbs, without workers."""
 
+import contextlib
 import signal
+import threading
 
 import pytest
+from helpers.deadlock import DEADLOCK_S
 from helpers.meanwhile import meanwhile
+from helpers.strikes import Struck, each_strike
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
@@ -194,3 +198,14 @@ def test_stop_wakes_all_watchers_during_concurrent_registration():
     meanwhile(begin_to_wait, pipeline.stop)
     assert pipeline.has_ended
     assert [watcher.num_wakes for watcher in watchers[:2]] == [1, 1]
+
+
+def test_interrupted_stop_does_not_block_the_stop_of_another_thread():
+    for after, strike in each_strike(least=20):
+        pipeline = pipeline_of()
+        with contextlib.suppress(Struck), strike:
+            pipeline.stop()
+        other = threading.Thread(target=pipeline.stop, daemon=True)
+        other.start()
+        other.join(DEADLOCK_S)
+        assert pipeline.has_ended, after
