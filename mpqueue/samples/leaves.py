@@ -128,7 +128,7 @@ def merge_arrays(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
         other = next(number for number, array in enumerate(arrays) if array.shape != shape)
         raise place.refuse(0, other, lambda number: f"has shape {arrays[number].shape}")
     dtypes = {array.dtype for array in arrays}
-    out = empty((len(arrays), *shape), dtypes.pop() if len(dtypes) == 1 else _common(arrays, place))
+    out = empty((len(arrays), *shape), dtypes.pop() if len(dtypes) == 1 else common_dtype(arrays, place))
     if shape and arrays[0].size:
         np.concatenate(arrays, out=out.reshape(len(arrays) * shape[0], *shape[1:]))
     else:
@@ -148,12 +148,25 @@ def _as_array(value: Any, number: int, place: LeafPlace) -> Array:
         ) from error
 
 
-def _common(arrays: Sequence[Array], place: LeafPlace) -> np.dtype[Any]:
+def common_dtype(arrays: Sequence[Array], place: LeafPlace) -> np.dtype[Any]:
+    """Return the common dtype of arrays.
+
+    Raises:
+        ValueError: They have none.
+    """
+    found = _common(arrays)
+    if found is None:
+        # Not the first with another dtype, which may have a common one with those before it.
+        other = next(number for number in range(1, len(arrays)) if _common(arrays[: number + 1]) is None)
+        raise place.refuse(0, other, lambda number: f"has dtype {arrays[number].dtype}")
+    return found
+
+
+def _common(arrays: Sequence[Array]) -> np.dtype[Any] | None:
     try:
         return np.result_type(*{array.dtype for array in arrays})
     except TypeError:
-        other = next(number for number, array in enumerate(arrays) if array.dtype.kind != arrays[0].dtype.kind)
-        raise place.refuse(0, other, lambda number: f"has dtype {arrays[number].dtype}") from None
+        return None
 
 
 def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpqueue.memory.layout import Array
 from mpqueue.samples.collate import Collation
-from mpqueue.samples.leaves import Empty, LeafPlace, is_masked, is_stackable
+from mpqueue.samples.leaves import Empty, LeafPlace, common_dtype, is_masked, is_stackable
 
 _NUMBERS = {bool, int, float, complex}
 
@@ -54,7 +54,7 @@ def _pad(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> Array:
     """Stack arrays with the same number of axes, padded.
 
     Raises:
-        ValueError: Two arrays have different numbers of axes.
+        ValueError: Two arrays have different numbers of axes, or no common dtype.
     """
     num_axes = arrays[0].ndim
     other = next((number for number, array in enumerate(arrays) if array.ndim != num_axes), 0)
@@ -62,7 +62,8 @@ def _pad(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> Array:
         raise place.refuse(0, other, lambda number: f"has {arrays[number].ndim} axes")
     shape = tuple(map(max, zip(*[array.shape for array in arrays], strict=True)))
     # An empty list has the dtype float64, and would make the batch float64 as well.
-    dtype = np.result_type(*({array.dtype for array in arrays if array.size} or {arrays[0].dtype}))
+    filled = next((array for array in arrays if array.size), arrays[0])
+    dtype = common_dtype([array if array.size else filled for array in arrays], place)
     out = empty((len(arrays), *shape), dtype)
     out[...] = np.zeros((), dtype)
     for row, array in zip(out, arrays, strict=True):

@@ -130,6 +130,8 @@ UNLIKE = {
     "containers": ([(1, 2), [1, 2]], "index 100 is of type tuple, but index 101 is of type list"),
     "text and numbers": ([[1], ["a"]], r"sample\[0\] of index 100 is of type int, but index 101 is of type str"),
     "dtypes": ([np.ones(1, "i4,f8"), np.ones(1)], "has dtype .*but index 101 has dtype float64"),
+    "third dtype": ([np.ones(1, "i4"), np.ones(1), np.ones(1, "M8[D]")], r"int32, but index 102 has dtype datetime64"),
+    "dtypes of one kind": ([np.ones(1, "m8[Y]"), np.ones(1, "m8[D]")], r"index 101 has dtype timedelta64\[D\]"),
     "fields": ([Pair(1, np.ones(2)), Pair(1, np.ones(3))], r"sample\.y of index 100"),
 }  # fmt: skip
 

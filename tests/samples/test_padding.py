@@ -68,3 +68,8 @@ def test_lists_of_arrays_are_containers():
 def test_different_numbers_of_axes_raise_and_name_both():
     with pytest.raises(ValueError, match=r"sample\['a'\] of index 0 has 1 axes, but index 1 has 2 axes"):
         pad({"a": np.zeros(2)}, {"a": np.zeros((2, 2))})
+
+
+def test_arrays_without_a_common_dtype_raise_and_name_both():
+    with pytest.raises(ValueError, match=r"index 0 has dtype int64, but index 2 has dtype datetime64\[D\]"):
+        pad(np.ones(1, int), np.ones(0, "m8[D]"), np.ones(2, "M8[D]"))
