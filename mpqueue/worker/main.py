@@ -354,14 +354,12 @@ class _Worker:
             if kind == work:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, None)
             elif kind == GrantKind.LISTED:
-                listed = self._listed.pop(turn, None)
-                if listed is None:  # otherwise it was read ahead
-                    listed = unpack_listed(self._segment.memory, slot * self._config.stride)
-                self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
+                read_listed = partial(self._read_listed, slot, turn)
+                self._work(slot, turn, unit, epoch, high_water, started - ended, read_listed)
             elif kind == GrantKind.LANE:
-                lane_start = unpack_start(self._segment.memory, slot * self._config.stride)
                 self._opening = slot, turn
-                self._work(slot, turn, unit, epoch, high_water, started - ended, lane_start)
+                read_start = partial(unpack_start, self._segment.memory, slot * self._config.stride)
+                self._work(slot, turn, unit, epoch, high_water, started - ended, read_start)
             elif kind == GrantKind.STATE:
                 self._load_state(slot, turn, unit)
             elif kind == GrantKind.THREADS:
@@ -385,6 +383,11 @@ class _Worker:
                 return None
         return epoch, unit, self._listed.get(turn)
 
+    def _read_listed(self, slot: int, turn: int) -> Listed:
+        """Return the samples in a slot, which may have been read ahead."""
+        listed = self._listed.pop(turn, None)
+        return unpack_listed(self._segment.memory, slot * self._config.stride) if listed is None else listed
+
     def _plan_timing(self) -> None:
         """Make the next batch a timed one; `_put_timed` restores the normal functions."""
         self._compute, self._put = self._compute_timed, self._put_timed
@@ -404,8 +407,9 @@ class _Worker:
         return self._timing.report(record)
 
     def _work(
-        self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, argument: _Argument
-    ) -> None:
+        self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int,
+        read: Callable[[], _Argument] | None,
+    ) -> None:  # fmt: skip
         writer = self._writer
         # Before the source runs, because `mpqueue.empty` returns memory of this slot.
         writer.begin(slot, high_water)
@@ -414,6 +418,8 @@ class _Worker:
         try:
             if self._broken is not None:
                 raise self._broken
+            # Here, because unpickling the keys of samples runs user code, which may raise.
+            argument = None if read is None else read()
             # In a list and not in a variable, so that the writer can drop the last reference: a reference in this frame
             # would look like an array that user code holds in the slot.
             holder = [self._compute(epoch, unit, argument)]
