@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 from mpqueue.system.event_loops import TaskWaiter, checkpoint, make_waiter
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.living import Living
 
 _TURN_NS = 1_000_000
@@ -95,9 +95,8 @@ class AsyncBatches(AsyncIterator[Any]):
                 return
             try:
                 fd, timeout_s = pollable.fileno(), pollable.timeout_s()
-            except (OSError, ValueError) as error:  # another thread has just closed the stream, or epoll is unavailable
-                if is_of_handler(error):
-                    raise
+            except not_of_handler(OSError, ValueError):
+                # Another thread has just closed the stream, or epoll is unavailable.
                 fd, timeout_s = -1, _NAP_S
             await waiter.wait(fd, timeout_s)
         finally:

@@ -22,7 +22,7 @@ from typing import Any
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.plan.cursors import Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import LaneTable, starts
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 
 # Below 0: where memory is short, the work items with the higher numbers make room for the others, and extra work items
 # go first.
@@ -273,10 +273,8 @@ class Ledger:
         try:
             limit = min(limit, room)
             dealt = cursor.deal(limit) if self.owner_of is None else self._deal_fairly(limit, self.owner_of)
-        except Exception as error:
+        except not_of_handler(Exception) as error:
             # A length or a sampler is user code. A signal handler that raises in it is not an error of the source.
-            if is_of_handler(error):
-                raise
             self._record_deal_error(error)
             return []
         for work_item in dealt:

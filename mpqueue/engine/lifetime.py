@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 
 from mpqueue.system.interrupts import allow_signals, defer_signals
-from mpqueue.system.locks import RLock, acquire
+from mpqueue.system.locks import RLock, acquire, is_owned
 
 
 class Life(enum.Enum):
@@ -46,7 +46,7 @@ class Lifetime:
     @property
     def is_inside(self) -> bool:
         """True if the calling thread holds the pipeline's lock."""
-        return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # as threading.Condition does
+        return is_owned(self._lock)
 
     def disown(self, lock: threading.RLock) -> None:
         """Mark this object as a copy in a forked child: the parent owns the workers, and a lock may be held forever."""

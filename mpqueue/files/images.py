@@ -23,7 +23,7 @@ from mpqueue.files.names import folder_name
 from mpqueue.files.opened import IndexedFile, read_whole
 from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 
 _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")
 
@@ -239,7 +239,5 @@ def _decoded(path: str, data: bytes) -> Array:
     try:
         with _pillow().open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
-    except Exception as error:  # Pillow's plugins raise various errors for damaged files
-        if is_of_handler(error):
-            raise
+    except not_of_handler(Exception) as error:  # Pillow's plugins raise various errors for damaged files
         raise FileError(path, None, f"it cannot be decoded: {type(error).__name__}: {error}") from error

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 
 _REMEDY = "Indexes are stored there: pass another folder as index=, or set XDG_CACHE_HOME"
 _DAY_S = 24 * 60 * 60
@@ -37,9 +37,7 @@ def cache_errors(path: str) -> Iterator[None]:
     """Add the path of the cache file and the remedy to each `OSError` of the operating system."""
     try:
         yield
-    except OSError as error:
-        if is_of_handler(error):
-            raise
+    except not_of_handler(OSError) as error:
         raise OSError(error.errno, f"{error.strerror}. {_REMEDY}", path) from error
 
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mpqueue.errors import FileError
 from mpqueue.files.urls import file_system, is_http
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import is_of_handler, not_of_handler
 
 MAX_READ_BYTES = 8 * 1024 * 1024
 # Pieces with smaller gaps are read in one request, because the latency of an answer exceeds the time for these bytes.
@@ -217,9 +217,7 @@ def _tried(url: str, call: Callable[[], Result]) -> Result:
             if isinstance(error, OSError) and error.filename is None and not is_of_handler(error):
                 raise type(error)(error.errno or errno.EIO, str(error), url) from error
             raise
-        except Exception as error:
-            if is_of_handler(error):  # a time limit, for example, unrelated to the server
-                raise
+        except not_of_handler(Exception) as error:  # such as a reset connection, not a time limit of the user
             if delay is None:
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 raise OSError(

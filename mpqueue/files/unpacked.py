@@ -21,7 +21,7 @@ from mpqueue.files.kept import cache_errors, note_use
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.window import ScanWindow, open_window
 from mpqueue.system import log
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 
 _MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 # A block must be small: a block of zeros, which zstd compresses by a factor of 30,000, must fit into memory
@@ -150,9 +150,7 @@ def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Itera
                 frame = begin()
             try:
                 yield frame.decompress(data)
-            except Exception as error:  # each library raises other errors
-                if is_of_handler(error):
-                    raise
+            except not_of_handler(Exception) as error:  # each library raises other errors
                 raise FileError(path, at, f"it cannot be decompressed ({compression}): {error}") from error
             data = b""
             if frame.eof:

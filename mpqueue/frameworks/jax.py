@@ -29,7 +29,7 @@ import numpy as np
 from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 
 __all__ = ["device_iterator"]
@@ -181,9 +181,7 @@ class DeviceIterator(Iterator[Any]):
             before = len(self._ahead)
             try:
                 self._ahead.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
-            except Exception as error:
-                if is_of_handler(error):
-                    raise
+            except not_of_handler(Exception) as error:
                 self._ahead.append(_Ahead(error, self._before))
             # Neither a batch nor an error was added: `islice` has met the end of the epoch.
             self._is_over = len(self._ahead) == before
@@ -196,9 +194,7 @@ class DeviceIterator(Iterator[Any]):
         outcome: _Transfer | Exception
         try:
             outcome = self._put(self._ahead[-1])
-        except Exception as error:
-            if is_of_handler(error):  # the batch remains in `_ahead`, and the next call starts its transfer
-                raise
+        except not_of_handler(Exception) as error:  # after an interrupt, the batch stays in `_ahead` for the next call
             outcome = error
         self._ahead[-1] = _Ahead(outcome, self._before)
 

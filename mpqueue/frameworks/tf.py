@@ -22,7 +22,7 @@ from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs, NoBatch
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.backend_kinds import kind_of
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 
 __all__ = ["dataset"]
@@ -174,9 +174,7 @@ class _Feed:
     def _finish(self, epoch: LoaderEpoch) -> None:
         try:
             epoch.finish()
-        except Exception as error:
-            if is_of_handler(error):
-                raise
+        except not_of_handler(Exception) as error:
             self.error = error
 
     def raise_error(self) -> None:

@@ -24,7 +24,7 @@ from mpqueue.plan.lane_order import Element, counts_before, element_at
 from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.workers.job import Job
 
 
@@ -289,9 +289,7 @@ class StreamRewind:
             pipeline.next()
         except EndOfStream:
             return False
-        except Exception as error:
-            if is_of_handler(error):
-                raise
+        except not_of_handler(Exception):
             return True  # the error takes the place of an element, and is raised if that element is requested
         finally:
             pipeline.stop()

@@ -31,7 +31,7 @@ import numpy as np
 from mpqueue.memory.layout import Array, base_over
 from mpqueue.memory.segment import FIRST_BYTES, ForeignSegment, Segment, largest_segment_bytes
 from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Recorder
@@ -285,9 +285,7 @@ class Ring:
                 return False
             try:
                 self.segment.reserve(slot.offset + slot.high_water, slot.offset + nbytes)
-            except OSError as error:
-                if is_of_handler(error):  # a signal handler's timeout, not a lack of memory
-                    raise
+            except not_of_handler(OSError):  # a lack of memory, not the timeout of a signal handler
                 return False
             slot.high_water = nbytes
         return True

@@ -21,7 +21,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 
 _END: Any = object()
 
@@ -67,9 +67,7 @@ class SamplerDraw:
         self._following = _END
         try:
             self._following = next(self._batches, _END)
-        except Exception as error:
-            if is_of_handler(error):
-                raise
+        except not_of_handler(Exception) as error:
             self._error = error
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from mpqueue.seeding.global_rng import NUM_WORDS, number_of, seed_numpy, seed_torch, words_of
 from mpqueue.system.imports import Watch
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.own_process import make_mark
 
 Of = tuple[int, int, int]  # seed, epoch, and place of a batch or sample
@@ -205,9 +205,7 @@ class LazySeeding:
         raised: Exception | None = None
         try:
             result = compute(*arguments)
-        except Exception as error:
-            if is_of_handler(error):
-                raise
+        except not_of_handler(Exception) as error:
             raised = error
         for rng in self._idle:
             if rng.has_drawn():

@@ -25,7 +25,7 @@ from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.living import Living
-from mpqueue.system.locks import RLock, acquire
+from mpqueue.system.locks import RLock, acquire, is_owned
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.stats import ConsumerStatistics
@@ -411,7 +411,7 @@ class Consumer:
         """Leave the server; idempotent, from any thread. Views remain valid; iterators end, including blocked ones."""
         if self._life is not _Life.ATTACHED:
             return
-        is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
+        is_inside = is_owned(self._lock)
         with defer_signals():
             # Defer signals: a handler that raised here would leave the consumer closed, but its descriptors open.
             registry.hide(self)

@@ -20,6 +20,7 @@ import contextlib
 import functools
 import gc
 import signal
+import sys
 import threading
 import traceback
 
@@ -33,6 +34,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=BaseException)
 
 _SIGNALS = tuple(map(int, signal.valid_signals()))
 # Signals that a thread causes itself.
@@ -228,6 +230,28 @@ def is_of_handler(error: BaseException) -> bool:
                 if reason.__traceback__.tb_frame in frames:
                     pending.append(reason)
     return False
+
+
+def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:
+    """Return the kinds for an ``except`` clause that lets the exceptions of signal handlers pass.
+
+    Example:
+        A time limit of the caller, raised by its alarm, is not an error of the file::
+
+            try:
+                size = os.stat(path).st_size
+            except not_of_handler(OSError):
+                size = 0
+
+    Args:
+        kinds: The kinds of exceptions to catch.
+
+    Returns:
+        The kinds, or nothing if `is_of_handler` is True of the exception that is being matched.
+    """
+    # Python evaluates the expression of an `except` clause only while it handles an exception.
+    error = sys.exception()
+    return () if error is not None and is_of_handler(error) else kinds
 
 
 def _codes_of_handlers() -> set[Any]:

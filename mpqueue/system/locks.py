@@ -10,7 +10,7 @@ function returns. The exit is the interpreter's, which releases the lock before 
 
 import sys
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class _Acquirable(Protocol):
@@ -55,3 +55,9 @@ if sys.version_info >= (3, 14):
 
 else:
     RLock, Lock = threading.RLock, threading.Lock
+
+
+def is_owned(lock: Any) -> bool:
+    """Return whether the calling thread holds a reentrant lock."""
+    owned: bool = lock._is_owned()  # a private method, which `threading.Condition` also uses
+    return owned

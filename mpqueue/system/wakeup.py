@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import repeat
 
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 
 
 class Wakeup:
@@ -38,9 +38,7 @@ class Wakeup:
             # added, so that `finally` does not remove another thread's entry.
             self._waking.append(None)
             os.write(self._target[0], b"!")
-        except OSError as error:
-            if is_of_handler(error):  # a signal handler's timeout, not an error of the pipe
-                raise
+        except not_of_handler(OSError):  # of the pipe, not the timeout of a signal handler
             return  # the pipe is full, so it is readable; or it is closed, and no thread waits
         finally:
             self._waking.pop()

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 
 StageRow: TypeAlias = tuple[str, int, int, int, int]
 StageRows: TypeAlias = Sequence[StageRow]
@@ -127,9 +127,7 @@ def unpacked(data: bytes) -> list[StageRow]:
         return []
     try:
         rows: Any = pickle.loads(data)
-    except Exception as error:
-        if is_of_handler(error):
-            raise
+    except not_of_handler(Exception) as error:
         raise ValueError("the rows of stages cannot be unpickled") from error
     if type(rows) is not list or not all(
         type(row) is tuple and tuple(map(type, row)) == (str, int, int, int, int) for row in rows

@@ -41,7 +41,7 @@ from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
@@ -469,9 +469,7 @@ class Dispatcher:
             if worker.life.is_starved and not _only_use_of_queues(data):
                 raise ProtocolError("expected no reports from a worker that waits for an answer")
             return self._enter(worker, data)
-        except (ProtocolError, SlotError, LifeError, KeyError) as error:
-            if is_of_handler(error):
-                raise
+        except not_of_handler(ProtocolError, SlotError, LifeError, KeyError):
             # The worker cannot be trusted after that; the launcher will report its exit.
             self._pool.roster.silence(worker, Cause.UNTRUSTED)
             return None

@@ -15,7 +15,7 @@ from mpqueue.plan.batching import Form
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.seeding.lazy_seeding import LazySeeding
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, tensorflow_rng, torch_info
@@ -132,9 +132,7 @@ class InlineBackend(InProcessBackend):
         if self._init is not None:
             try:
                 self._init()
-            except (Exception, SystemExit) as error:
-                if is_of_handler(error):
-                    raise
+            except not_of_handler(Exception, SystemExit) as error:
                 return Result.failed(never_an_exit(error) if isinstance(error, SystemExit) else error)
             self._init = None
         return None
@@ -165,9 +163,7 @@ class InlineBackend(InProcessBackend):
         # Here it interrupts the caller itself. In a worker it is raised by user code, as an error of the batch.
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
-            if is_of_handler(error):
-                raise
+        except not_of_handler(BaseException) as error:
             return self._failed(work_item, unit, self._runner, error)
         finally:
             try:

@@ -10,7 +10,7 @@ from mpqueue.plan.batching import FIND_THREADS, Batching, Form
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import Plan
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker.config import Payload
 from mpqueue.worker.context import WorkerInfo
@@ -104,9 +104,7 @@ class Job:
         """Return the ids of the samples of a batch for a message; empty if they are its index, or unknown."""
         try:
             return self.plan.samples_of(work_item)
-        except Exception as error:  # of the source: the message is more important
-            if is_of_handler(error):
-                raise
+        except not_of_handler(Exception):  # of the source: the message is more important
             return ()
 
     def info(self, worker: int) -> WorkerInfo:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mpqueue.engine import queue_address
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
-from mpqueue.system.interrupts import defer_signals, is_of_handler
+from mpqueue.system.interrupts import defer_signals, not_of_handler
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.transport.poller import READABLE
@@ -309,9 +309,7 @@ class ProcessBackend:
         try:
             with defer_signals():
                 supervise()
-        except Exception as error:
-            if is_of_handler(error):
-                raise
+        except not_of_handler(Exception) as error:
             self.ledger.fail(error)
             return False
         self.pump()  # the work items of crashed workers are pending

@@ -19,7 +19,7 @@ import numpy as np
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import ByValue, collector, itself
 from mpqueue.system.contents import is_a
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers import shared_tensors
 from mpqueue.workers.mapped_files import MapFinder, by_value, is_arrow_buffer
@@ -76,9 +76,7 @@ def take_image(source: Any, *, is_local: bool = True, without: Sequence[Any] = (
     keep_inside = collector(buffers, _LARGE_BYTES)
     try:
         data = _dumps(source, keep_inside, is_local=is_local, without=without)
-    except Exception as error:
-        if is_of_handler(error):  # a time limit, for example, unrelated to the source
-            raise
+    except not_of_handler(Exception) as error:  # of the source, not a time limit of the user
         path, why = find_culprit(source)
         raise UnpicklableSource(
             f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
@@ -252,9 +250,7 @@ def _why_not(value: Any) -> str | None:
     try:
         # Without copying large arrays: this runs for every attribute of a source of any size.
         _dumps(value, collector([], _LARGE_BYTES), is_local=True)
-    except Exception as error:
-        if is_of_handler(error):
-            raise
+    except not_of_handler(Exception) as error:
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -27,6 +27,7 @@ from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.leaving import leave_as_child
+from mpqueue.system.locks import is_owned
 from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -65,6 +66,7 @@ class ThreadBackend(InProcessBackend):
 
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         super().__init__(ledger, job)
+        self._lock: Any = lock
         self._condition = threading.Condition(lock)  # threads wait on it for work
         # Threads in `wait`: the lock that wakes each, and its work item.
         self._consumers: dict[threading.Lock, int] = {}
@@ -214,10 +216,9 @@ class ThreadBackend(InProcessBackend):
         """
         # Release all levels of the re-entrant lock, as `threading.Condition` does. In C, so that the state is stored
         # without a gap for a signal.
-        lock: Any = self._condition._lock  # type: ignore[attr-defined]
         states: list[Any] = []
         # Takes the states as they are then, so only a released lock is acquired again.
-        take_back = map(lock._acquire_restore, states)
+        take_back = map(self._lock._acquire_restore, states)
         struck: list[BaseException] = []
         # A lock per consumer: releasing it wakes exactly that consumer.
         waker = threading.Lock()
@@ -225,7 +226,7 @@ class ThreadBackend(InProcessBackend):
         self._consumers[waker] = head
         try:
             if not self._ledger.is_closed:
-                states.extend(starmap(lock._release_save, ((),)))
+                states.extend(starmap(self._lock._release_save, ((),)))
                 waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
         except BaseException as error:
             struck = [error]
@@ -296,7 +297,7 @@ class ThreadBackend(InProcessBackend):
         if self._tensorflow is not None:
             self._tensorflow.end()
         # An epoch end hook that stops its own stream holds the lock, which each thread needs to exit.
-        is_inside = self._condition._is_owned()  # type: ignore[attr-defined]
+        is_inside = is_owned(self._lock)
         with self._condition:
             # Under the lock: a thread tests it and then waits, and would miss a notification between the two.
             self._is_stopped = True

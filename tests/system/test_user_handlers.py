@@ -5,11 +5,12 @@ import sys
 import threading
 import time
 
+import pytest
 from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
 
 from mpqueue import OrderedEnqueuer
-from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.interrupts import defer_signals, not_of_handler
 
 
 class Gated(Numbers):
@@ -71,3 +72,26 @@ def test_handlers_are_deferred_without_main_thread_object(monkeypatch):
         assert came == []
     assert came == [True]
     signal.signal(signal.SIGUSR1, before)
+
+
+def expire(*_):
+    """A handler that ends a time limit of the user. TimeoutError is an OSError, as an error of a file is."""
+    raise TimeoutError("time limit")
+
+
+def size_of(path, *, during=lambda: None):
+    try:
+        during()
+        return path.stat().st_size
+    except not_of_handler(OSError, ValueError):
+        return 0
+
+
+def test_expected_error_is_caught_but_not_that_of_a_signal_handler(tmp_path):
+    assert size_of(tmp_path / "absent") == 0
+    previous = signal.signal(signal.SIGUSR1, expire)
+    try:
+        with pytest.raises(TimeoutError, match="time limit"):
+            size_of(tmp_path, during=lambda: signal.raise_signal(signal.SIGUSR1))
+    finally:
+        signal.signal(signal.SIGUSR1, previous)

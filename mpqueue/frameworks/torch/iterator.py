@@ -51,7 +51,7 @@ from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import is_of_handler, not_of_handler
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class _SamplerDraw:
         if self._error is None:
             try:
                 self._draw(limit)
-            except Exception as error:
-                if is_of_handler(error):
-                    raise
+            except not_of_handler(Exception) as error:
                 # Keep the error: a generator that has raised would only report its end at the next call.
                 self._error = error
         if self._error is not None and not self._ahead:

@@ -14,7 +14,7 @@ from mpqueue.errors import (
     UnimplementedError,
     UnknownError,
 )
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.kernels import of_values
 from mpqueue.tf1.compat.graph import convert_to_tensor, custom
@@ -70,9 +70,7 @@ def _called(func: Callable[..., Any], values: Sequence[np.ndarray]) -> Any:
     try:
         # Copies: the function may modify its arguments, and other nodes of the run read the same arrays.
         return func(*(np.array(each)[()] for each in values))
-    except Exception as error:
-        if is_of_handler(error):  # such as a timeout of the user, which is not an error of the function
-            raise
+    except not_of_handler(Exception) as error:  # of the function, not a timeout of the user
         table = () if isinstance(error, OpError) else _ERRORS
         kind = next((ours for theirs, ours in table if isinstance(error, theirs)), UnknownError)
         raise kind(None, None, f"{type(error).__name__}: {error}, raised by {_name(func)}") from error
