@@ -231,12 +231,15 @@ class Dispatcher:
         """Grant as many work items as credit and slots allow, beginning with returned ones."""
         self.reuse()
         touched: set[WorkerHandle] = set()
-        pressure = self._pressure
+        pressure, ledger, pending = self._pressure, self._pool.ledger, self._pool.pending
         while not (pressure.is_known and pressure.is_high) and (work_items := self._next_work_items()):
             count = self._grant_all(work_items, touched)
             if count < len(work_items):
                 # At the front, in order: the next free slot belongs to the item that is due first.
-                self._pool.pending.extendleft(reversed(work_items[count:]))
+                pending.extendleft(reversed(work_items[count:]))
+                break
+            # Most passes use up the credit at once. Another one would only find that nothing is left, in two calls.
+            if len(ledger.work_items) >= ledger.credit and not (pending or ledger.wanted):
                 break
         workers = self._pool.roster.workers
         for worker in touched:
