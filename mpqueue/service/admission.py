@@ -104,7 +104,8 @@ class Admission:
     def await_survivors(self, survivors: Iterable[Survivor], handlers: Handlers, grace_s: float) -> None:
         """Keep epochs closed until these processes have attached again or exited, for at most `grace_s` seconds."""
         # Only the survivors know the batches they took last. Another consumer could be offered one of those, and the
-        # batch would be taken twice.
+        # batch would be taken twice. In a broadcast, the others could finish the epoch, whose rest a survivor that is
+        # back later could not get.
         self._awaited_until = time.monotonic() + grace_s
         for pid, started in set(survivors):  # several consumers can belong to one process
             try:

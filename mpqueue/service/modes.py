@@ -151,6 +151,7 @@ class Mode(ABC):
         epochs_behind: How many epochs a consumer that resumes may be behind the group.
         replays_missed: Batches that a consumer missed are computed again for it.
         can_join_late: A consumer may arrive late and get all batches of the running epoch (``join="replay"``).
+        awaits_survivors: A restarted server waits for the consumers of the previous one before it opens an epoch.
     """
 
     name: ModeName
@@ -160,6 +161,8 @@ class Mode(ABC):
     epochs_behind: ClassVar[int] = 0
     replays_missed: ClassVar[bool] = False
     can_join_late: ClassVar[bool] = False
+    # Other consumers could be offered the batches that a survivor has taken, or finish the epoch before it is back.
+    awaits_survivors: ClassVar[bool] = True
 
     # -- The stream
 
@@ -236,14 +239,6 @@ class Mode(ABC):
         """Return a new frontier: a journal resumes there, and a checkpoint must not be after it."""
         return FirstUntaken(start)
 
-    @abstractmethod
-    def awaits_survivors(self, *, recomputes: bool) -> bool:
-        """Return whether a restarted server waits for the consumers of the previous one.
-
-        Args:
-            recomputes: The workers of the stream can compute any batch again.
-        """
-
 
 _SLOW_ONLY_FOR_BROADCAST = {
     "skip": 'slow="skip" requires mode="broadcast", got mode="split": a skipped batch would be lost',
@@ -262,6 +257,7 @@ class Ranked(Mode):
     # An epoch that is over was taken completely, though some consumers may not have been notified.
     epochs_behind: ClassVar[int] = 1
     replays_missed: ClassVar[bool] = True
+    awaits_survivors: ClassVar[bool] = False  # no other consumer can get the batches of a rank, or end its epoch
 
     @property
     def num_ranks(self) -> int:
@@ -307,10 +303,6 @@ class Ranked(Mode):
             seat.replay_at = max(seat.replay_at, resume.count * self.world + seat.rank)
         return ()
 
-    def awaits_survivors(self, *, recomputes: bool) -> bool:  # noqa: ARG002 - holds for any source
-        """Return False: each rank has its own batches, so no other consumer can get them."""
-        return False
-
 
 class FirstCome(Mode):
     """Each batch goes to one consumer: the first one that requests it."""
@@ -353,10 +345,6 @@ class FirstCome(Mode):
         """Return the positions that the consumer has taken."""
         # A batch belongs to no seat before it is offered, so compare the next batches of the stream with these.
         return resume.taken
-
-    def awaits_survivors(self, *, recomputes: bool) -> bool:  # noqa: ARG002 - holds for any source
-        """Return True: other consumers could be offered the batches that a survivor has taken."""
-        return True
 
 
 class Broadcast(Mode):
@@ -423,14 +411,6 @@ class Broadcast(Mode):
     def make_frontier(self, start: int) -> Frontier:
         """Return the frontier of the slowest consumer."""
         return SlowestConsumer(start)
-
-    def awaits_survivors(self, *, recomputes: bool) -> bool:
-        """Return whether a late survivor could not get the batches that the others have taken, or only at a cost.
-
-        Batches with an index are simply computed again for a late consumer. A replay of a stream needs a process, which
-        survivors that arrive in time do not.
-        """
-        return not recomputes
 
 
 # For each name of the option `mode`: the class with `world`, and the class without.

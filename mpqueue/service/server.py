@@ -187,7 +187,7 @@ class Server:
         journal = Journal(self._journal_path, self._job, self._stream.seed)
         undo.callback(journal.close)
         journal.history, journal.changes = recovered.history, recovered.changes
-        if self._awaits_survivors:
+        if self._rules.mode.awaits_survivors:
             journal.await_back(recovered.survivors.values())
         state = recovered.state if recovered.job else self._stream.source_state()
         # Written before any consumer can attach, with the recovered batches: a second crash must not lose them.
@@ -226,7 +226,7 @@ class Server:
         )
         # The server's own user may always attach.
         loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk, replays)
-        if self._awaits_survivors:
+        if self._rules.mode.awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
         run = _Run(loop, core, peers, replays)
         try:
@@ -236,11 +236,6 @@ class Server:
             loop.close()
             raise
         return run
-
-    @property
-    def _awaits_survivors(self) -> bool:
-        """True if the server waits for the consumers of the previous one."""
-        return self._rules.mode.awaits_survivors(recomputes=self._stream.recomputes)
 
     def stop(self, timeout: float | None = None) -> None:
         """Notify all consumers, stop the workers and release the name; idempotent, from any thread.

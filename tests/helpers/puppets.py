@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 
 import numpy as np
@@ -129,6 +130,10 @@ class Puppet:
         if "error" in found:
             raise Raised(found["error"], found["text"])
         return found["is"]
+
+    def has_answered(self, *, within):
+        """Return whether the earliest command without an answer gets one in this number of seconds."""
+        return bool(select.select([self._answers], [], [], within)[0])
 
     def do(self, command):
         """Send a command, and return its result."""

@@ -644,6 +644,25 @@ def test_server_killed_before_all_are_back_leaves_survivors_to_next_one(puppets,
     assert sorted(taken) == list(range(12))
 
 
+def test_restarted_broadcast_does_not_end_its_epoch_before_all_survivors_are_back(puppets, start_server, tmp_path):
+    server = start_server(12, mode="broadcast")
+    first, second = (puppets("s", reconnect=True).attached() for _ in range(2))
+    taken = [firsts(batches) for batches in zip(*(all_do([first, second], "take") for _ in range(3)), strict=True)]
+    second.process.send_signal(signal.SIGSTOP)
+    server.kill()
+    server.wait()
+    first.tell("take_all")
+    start_server(12, mode="broadcast")
+    await_back(first, tmp_path / "journal")
+    # The first consumer gets no batch yet. If it did, it would need far less time than this for the whole epoch.
+    assert not first.has_answered(within=1)
+    second.process.send_signal(signal.SIGCONT)
+    second.tell("take_all")
+    taken[0] += firsts(first.answer())
+    assert taken[0] == taken[1] + firsts(second.answer())
+    assert sorted(taken[0]) == list(range(12))
+
+
 def test_crashed_rank_of_crashed_server_is_replaced(puppets, start_server):
     server = start_server(20)
     first, second = (puppets("s", rank=rank, reconnect=rank == 1).attached() for rank in range(2))
