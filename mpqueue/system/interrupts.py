@@ -236,10 +236,13 @@ def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:
     """Return the kinds for an ``except`` clause that lets the exceptions of signal handlers pass.
 
     Example:
-        A time limit of the caller, raised by its alarm, is not an error of the file::
+        The alarm of a caller, which raises a TimeoutError, is not an error of the file::
+
+            import os
+            from mpqueue.system.interrupts import not_of_handler
 
             try:
-                size = os.stat(path).st_size
+                size = os.stat("absent").st_size
             except not_of_handler(OSError):
                 size = 0
 
