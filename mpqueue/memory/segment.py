@@ -145,10 +145,14 @@ class Segment:
         if self._unchecked < _LOOK_AFTER_BYTES:
             return
         group = _group_memory()
-        left = 0 if group is None else reserve_of(group) // 2 if spare is None else reserve_of(group) + spare
-        if group is not None and nbytes + left > group.room:
+        if group is not None and nbytes + _left_in(group, spare) > group.room:
             raise GroupFull(errno.ENOMEM, f"the control group allows {group.limit:,} bytes, {group.room:,} are left")
         self._unchecked = 0
+
+    def has_room(self, nbytes: int, *, spare: int | None = 0) -> bool:
+        """Return False if `reserve` would fail for that many bytes; it reserves a part of them before it fails."""
+        group = _group_memory()
+        return nbytes <= self.free_bytes() and (group is None or nbytes + _left_in(group, spare) <= group.room)
 
     def populate(self, offset: int, end: int) -> None:
         """Map reserved bytes into this process at once, if the system can; otherwise each page faults when written."""
@@ -193,6 +197,11 @@ def _group_memory() -> "GroupMemory | None":
     from mpqueue.system import limits  # imported with the first large batch: programs with small batches do not need it
 
     return limits.group_memory()
+
+
+def _left_in(group: "GroupMemory", spare: int | None) -> int:
+    """Return the number of bytes that a control group must have left; for ``spare`` see `Segment.reserve`."""
+    return reserve_of(group) // 2 if spare is None else reserve_of(group) + spare
 
 
 def reserve_of(group: "GroupMemory") -> int:

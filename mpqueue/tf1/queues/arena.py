@@ -100,8 +100,8 @@ class Arena:
         # Other memory of the control group may have grown: return large free blocks to it before they are used again.
         if self.was_short and free and class_bytes(size_class) >= _LARGE_BYTES and self.segment.is_group_short():
             self.trim(-1)
-        while len(free) < count:
-            self._cut(size_class, is_last_resort=is_last_resort)
+        if len(free) < count:
+            self._grow(size_class, count, is_last_resort=is_last_resort)
         # The blocks that were freed last are at the end, and their pages are probably still in the CPU's caches.
         taken = free[len(free) - count :]
         del free[len(free) - count :]
@@ -182,8 +182,22 @@ class Arena:
             return {offset_of(token) for token in self._free[size_class]}
         return set()
 
-    def _cut(self, size_class: int, *, is_last_resort: bool) -> None:
-        """Allocate a slab for this class."""
+    def _grow(self, size_class: int, count: int, *, is_last_resort: bool) -> None:
+        """Allocate slabs until ``count`` blocks of this class are free."""
+        free, size = self._free[size_class], class_bytes(size_class)
+        # Leave memory for the copies of an element in the process that writes it and in those that read it.
+        others = (self.num_users + 1) * size if self.num_used and not is_last_resort else None
+        nbytes = (count - len(free)) * size
+        # Checked before the first slab: otherwise, a call that is too large would take all memory before it fails.
+        if nbytes >= _LARGE_BYTES and not self.segment.has_room(nbytes, spare=others):
+            self.was_short = True
+            if not (self.trim(size_class) and self.segment.has_room(nbytes, spare=others)):
+                raise SharedMemoryFull(nbytes, self.segment.available_bytes(), _REMEDY)
+        while len(free) < count:
+            self._cut(size_class, others)
+
+    def _cut(self, size_class: int, others: int | None) -> None:
+        """Allocate a slab for this class, and leave ``others`` bytes; see `Segment.reserve`."""
         nbytes, size = _slab_bytes(size_class), class_bytes(size_class)
         spare = self._spare.get(size_class)
         # A slab starts at a multiple of its block size. So blocks of one class are rows of one array over the segment,
@@ -192,8 +206,6 @@ class Arena:
         offset = spare[-1] if spare else -(-self._end // step) * step
         # Reserve before changing any table, so that a failure has no effect. The reservation happens here because a
         # write to unreserved shared memory would kill the writing process with SIGBUS.
-        # Leave memory for the copies of an element in the process that writes it and in those that read it.
-        others = (self.num_users + 1) * size if self.num_used and not is_last_resort else None
         self._reserve(size_class, offset, nbytes, others)
         if spare:
             spare.pop()

@@ -40,6 +40,9 @@ class FakeSegment:
     def available_bytes(self):
         return (self.max_pages - len(self.pages)) * PAGE
 
+    def has_room(self, nbytes, *, spare):
+        return nbytes <= self.available_bytes()
+
     def close(self):
         self.closed = True
 
@@ -95,7 +98,7 @@ class ArenaAgainstAnOracle(AimingMachine):
             tokens = self.arena.take(size_class, count)
         except SharedMemoryFull as error:
             assert self.arena.num_used == used
-            self.check_refusal(size_class, error)
+            self.check_refusal(size_class, error, len(self.arena.segment.pages) - len(pages))
             return
         assert len(tokens) == count
         assert {token >> 44 for token in tokens} == {size_class}
@@ -108,10 +111,11 @@ class ArenaAgainstAnOracle(AimingMachine):
         self.taken[size_class] += tokens
         self.reached["take many" if count > 1 else "take"] += 1
 
-    def check_refusal(self, size_class, error):
+    def check_refusal(self, size_class, error, num_pages):
         self.reached["refused"] += 1
         self.freed = {one: [] for one in CLASSES}
-        assert error.bytes_asked == slab_bytes(size_class)
+        # A large call is refused as a whole, before any of its memory is reserved.
+        assert error.bytes_asked == slab_bytes(size_class) or (error.bytes_asked >= 1 << 20 and num_pages <= 0)
         assert error.bytes_available == self.arena.segment.available_bytes()
         assert error.remedy.startswith("Dequeue more often, use smaller elements")
         assert not self.arena.trim(size_class)  # the memory of idle slabs has been used

@@ -315,6 +315,17 @@ def test_rows_without_memory_are_not_enqueued_by_a_later_call(memory_of_4_mb, sh
         assert [int(queue.dequeue()[0]) for _ in range(2)] == [7, 8]
 
 
+def test_rows_that_exceed_the_memory_reserve_none_of_it(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[MB - 64]])
+    with Other(queue) as other:
+        assert other.ask(lambda q: q.size()) == 0
+        arena = hub_of(queue).pool.arena
+        before = arena.num_reserved_bytes
+        with pytest.raises(SharedMemoryFull, match="needs 10,485,760 bytes of shared memory"):
+            other.ask(lambda q: q.enqueue_many([np.zeros((10, MB - 64), np.uint8)]))
+        assert arena.num_reserved_bytes == before
+
+
 def test_deleted_queue_releases_memory_of_its_elements(memory_of_4_mb):
     kept = FIFOQueue(100, "uint8")
     for value in range(5):
