@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.tf1.images import png16
 from mpqueue.tf1.values.conversion import invalid
 
@@ -45,6 +46,8 @@ def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
     try:
         return read(*args)
     except Exception as error:
+        if is_of_handler(error) or isinstance(error, MemoryError):
+            raise
         invalid(f"Invalid {kind} data: {error}")
 
 
@@ -149,11 +152,14 @@ def _decode_png(contents: bytes, channels: int, dtype: np.dtype[Any]) -> Pixels:
 
 def _decode_gif(contents: bytes, channels: int) -> Pixels:
     _check_channels("GIF", channels)
-    image = _opened(contents, "GIF")
+    return _valid("GIF", _frames, _opened(contents, "GIF"))  # type: ignore[no-any-return]
+
+
+def _frames(image: Any) -> Pixels:
     frames = []
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
-        frames.append(np.asarray(_loaded(image, "GIF").convert("RGB")))
+        frames.append(np.asarray(image.convert("RGB")))
     return np.stack(frames)
 
 
@@ -311,7 +317,8 @@ def _check_jpeg(image: Pixels, format: str, quality: int) -> None:
 def _written(image: Pixels, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     options = {key: value for key, value in options.items() if value != b""}
-    _pillow().fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, kind, **options)
+    picture = _pillow().fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    _valid(kind, partial(picture.save, buffer, kind, **options))
     return buffer.getvalue()
 
 

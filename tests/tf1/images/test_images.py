@@ -1,5 +1,8 @@
 """The functions of `mpqueue.tf1.images` over arrays; the tests of compat compare them with TensorFlow."""
 
+import io
+import signal
+
 import numpy as np
 import pytest
 
@@ -38,6 +41,45 @@ def test_a_png_file_is_read_as_floats_from_0_to_1():
 def test_data_that_is_not_an_image_raises(decode):
     with pytest.raises(InvalidArgumentError, match="Unknown image file format"):
         decode(b"no image")
+
+
+def test_gif_file_cut_at_any_byte_is_an_error_of_its_data_or_has_whole_frames():
+    Image = pytest.importorskip("PIL.Image")
+    frames = [Image.fromarray(np.roll(IMAGE, number)) for number in range(3)]
+    written = io.BytesIO()
+    frames[0].save(written, "GIF", save_all=True, append_images=frames[1:])
+    problems = []
+    for size in range(6, len(written.getvalue())):
+        try:
+            assert files.decode_gif(written.getvalue()[:size]).shape[1:] == IMAGE.shape
+        except InvalidArgumentError as error:
+            problems.append(error.message)
+    assert problems
+    assert {text.partition(":")[0] for text in problems} == {"Invalid GIF data"}
+
+
+def test_image_that_is_too_wide_for_jpeg_raises():
+    with pytest.raises(InvalidArgumentError, match="JPEG"):
+        files.encode_jpeg(np.zeros((1, 70_000, 1), np.uint8))
+
+
+class OutOfTime(Exception):
+    """The exception of the user's time limit."""
+
+
+@pytest.mark.parametrize("error", [OutOfTime, MemoryError])
+def test_exception_of_a_signal_handler_is_not_an_error_of_the_file(monkeypatch, error):
+    def stop(_number, _frame):
+        raise error
+
+    ImageFile = pytest.importorskip("PIL.ImageFile").ImageFile
+    monkeypatch.setattr(ImageFile, "load", lambda _image: signal.raise_signal(signal.SIGUSR1))
+    written, before = files.encode_jpeg(IMAGE), signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(error):
+            files.decode_jpeg(written)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def between_all(images, size):
