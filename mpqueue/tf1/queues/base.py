@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.graph import default_graph
 from mpqueue.tf1.queues.selection import QueueRef, Selection
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.queues.spec import ElementSpec
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.tf1.values.shapes import common_shape
 from mpqueue.values.dtypes import DType
 from mpqueue.values.shapes import Shape, as_shape
@@ -71,9 +71,7 @@ class QueueBase:
     def __init__(self, dtypes: Any, shapes: Any, names: Any, queue_ref: QueueRef) -> None:
         self._spec = ElementSpec(dtypes, None if shapes is None else [as_shape(shape) for shape in shapes], names)
         if self._spec.dtypes != queue_ref.dtypes:
-            raise InvalidArgumentError(
-                None,
-                None,
+            invalid(
                 f"Expected the dtypes {queue_ref.dtypes} of queue {queue_ref.name!r}, got {self._spec.dtypes}.",
             )
         self._ref = queue_ref

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.base import QueueBase
 from mpqueue.tf1.queues.making import as_integer, make_queue
 from mpqueue.tf1.queues.spec import ElementSpec, as_list
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.tf1.values.shapes import as_known_shapes, as_shapes
 
 
@@ -196,9 +196,7 @@ class RandomShuffleQueue(QueueBase):
         spec = ElementSpec(dtypes, known, names)
         capacity, minimum = as_integer(capacity, "capacity"), as_integer(min_after_dequeue, "min_after_dequeue")
         if minimum < 0 or 0 <= capacity <= minimum:
-            raise InvalidArgumentError(
-                None, None, f"min_after_dequeue must be at least 0 and less than capacity={capacity}, got {minimum}."
-            )
+            invalid(f"min_after_dequeue must be at least 0 and less than capacity={capacity}, got {minimum}.")
         seed = None if seed is None else as_integer(seed, "seed")
         name = name or "random_shuffle_queue"
         queue_ref = make_queue("RandomShuffleQueue", name, capacity, spec, shared_name, minimum, seed)

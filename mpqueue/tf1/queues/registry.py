@@ -6,10 +6,10 @@ So a program can fill the queue in one function and read it in another.
 
 from collections.abc import Callable, Collection
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.description import Description, Signature
+from mpqueue.tf1.values.conversion import invalid
 
 
 class Registry:
@@ -35,9 +35,7 @@ class Registry:
         for field, expected, got in zip(Signature._fields, known[0], description.signature, strict=True):
             # A request without a seed accepts any seed, as in TensorFlow.
             if got != expected and not (field == "seed" and got is None):
-                raise InvalidArgumentError(
-                    None,
-                    None,
+                invalid(
                     f"Shared queue {description.shared_name!r} exists with {field} {expected!r}, got {got!r}. "
                     "Use the same value or another shared_name.",
                 )

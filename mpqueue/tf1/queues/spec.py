@@ -7,11 +7,11 @@ of a source), `check` and `check_many` for arrays.
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.tf1.values.shapes import is_compatible, is_fully_known
 from mpqueue.values.conversion import Array, to_array
 from mpqueue.values.dtypes import DType, as_dtype
@@ -91,9 +91,7 @@ class ElementSpec:
     def _check_count(self, got: int) -> None:
         expected = len(self.dtypes)
         if got < expected:
-            raise InvalidArgumentError(
-                None, None, f"Expected {expected} components, one for each dtype, got {got} components."
-            )
+            invalid(f"Expected {expected} components, one for each dtype, got {got} components.")
         if got > expected:
             warnings.warn(
                 f"Expected {expected} components, got {got}. The last {got - expected} are dropped, as in TensorFlow. "
@@ -112,7 +110,7 @@ class ElementSpec:
         """Raise `InvalidArgumentError` unless these are the components of one element."""
         for place, (array, shape) in enumerate(zip(components, self.shapes, strict=True)):
             if array.shape != shape and not is_compatible(array.shape, shape):
-                raise self._misfit(place, array.shape, shape)
+                self._refuse_shape(place, array.shape, shape)
 
     def check_many(self, components: Sequence[Array]) -> int:
         """Return the number of elements in these components, which is the size of their first dimension.
@@ -122,17 +120,13 @@ class ElementSpec:
         """
         for place, array in enumerate(components):
             if array.ndim == 0:
-                raise InvalidArgumentError(
-                    None, None, f"{self._labels[place]} is a scalar: its first dimension must count the elements"
-                )
+                invalid(f"{self._labels[place]} is a scalar: its first dimension must count the elements")
         count = len(components[0])
         for place, (array, shape) in enumerate(zip(components, self.shapes, strict=True)):
             if len(array) != count:
-                raise InvalidArgumentError(
-                    None, None, f"{self._labels[place]} has {len(array)} rows, {self._labels[0]} has {count}"
-                )
+                invalid(f"{self._labels[place]} has {len(array)} rows, {self._labels[0]} has {count}")
             if not is_compatible(array.shape[1:], shape):
-                raise self._misfit(place, array.shape[1:], shape)
+                self._refuse_shape(place, array.shape[1:], shape)
         return count
 
     def num_rows(self, example: Any) -> int:
@@ -151,21 +145,15 @@ class ElementSpec:
     def check_count(self, count: int, queue_name: str) -> None:
         """Raise `InvalidArgumentError` unless ``count`` elements may be dequeued in one call."""
         if count < 0:
-            raise InvalidArgumentError(
-                None, None, f"Number of elements to dequeue from {queue_name!r} must be at least 0, got {count}."
-            )
+            invalid(f"Number of elements to dequeue from {queue_name!r} must be at least 0, got {count}.")
         if not self.has_shapes:
-            raise InvalidArgumentError(
-                None,
-                None,
+            invalid(
                 f"Queue {queue_name!r} has no shapes, so its elements cannot be stacked. Create it with shapes, or "
                 "dequeue elements one by one.",
             )
 
-    def _misfit(self, place: int, got: tuple[int, ...], expected: Shape) -> InvalidArgumentError:
-        return InvalidArgumentError(
-            None, None, f"{self._labels[place]} of an element has the shape {list(got)}, expected {expected}"
-        )
+    def _refuse_shape(self, place: int, got: tuple[int, ...], expected: Shape) -> NoReturn:
+        invalid(f"{self._labels[place]} of an element has the shape {list(got)}, expected {expected}")
 
     def check_types(self, dtypes: Any, shapes: Sequence[Shape] | None = None, *, many: bool = False) -> None:
         """Raise an error unless values of these dtypes and shapes can be enqueued; no value is needed yet.

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.errors import DeadlineExceededError, InvalidArgumentError, UnimplementedError
+from mpqueue.errors import DeadlineExceededError, UnimplementedError
 from mpqueue.tf1.coordination.members import checked_timeout
 from mpqueue.tf1.queues.barging_lock import BargingLock
 from mpqueue.tf1.queues.making import as_integer
@@ -31,6 +31,7 @@ from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.queues.tally import Tally
 from mpqueue.tf1.readers.opening import file_name
 from mpqueue.tf1.readers.state import ReaderState, decode, encode
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.values.conversion import text_array
 
 Record = tuple[bytes, bytes]
@@ -157,7 +158,7 @@ class ReaderBase:
             InvalidArgumentError: ``num_records`` is negative. In addition, the errors of `read`.
         """
         if as_integer(num_records, "num_records") < 0:
-            raise InvalidArgumentError(None, None, f"num_records must be at least 0, got {num_records}.")
+            invalid(f"num_records must be at least 0, got {num_records}.")
         records: list[Record] = []
         with self._lock.waking, Turn(self._lock, timeout) as turn:
             is_end = False
@@ -304,9 +305,7 @@ def _work_unit(element: Any) -> bytes:
         (element,) = element.values()
     item = element.item() if isinstance(element, np.ndarray) and element.size == 1 else element
     if not isinstance(item, bytes | str):
-        raise InvalidArgumentError(
-            None, None, f"A reader requires a queue with one string component, but dequeued {element!r}."
-        )
+        invalid(f"A reader requires a queue with one string component, but dequeued {element!r}.")
     return file_name(item)
 
 

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.arrays import as_constant
-from mpqueue.tf1.values.conversion import feed_array
+from mpqueue.tf1.values.conversion import feed_array, invalid
 from mpqueue.tf1.values.shapes import is_compatible
 from mpqueue.values.dtypes import DType, as_dtype
 from mpqueue.values.shapes import Shape, as_shape
@@ -60,9 +59,7 @@ class Placeholder(Source):
         if id(self) in fed:
             return fed[id(self)]
         if self._default is None:
-            raise InvalidArgumentError(
-                None, None, f"{self.name!r} must be fed: run(..., feed_dict={{placeholder: value of {self.dtype}}})"
-            )
+            invalid(f"{self.name!r} must be fed: run(..., feed_dict={{placeholder: value of {self.dtype}}})")
         return self._default()
 
     def __repr__(self) -> str:
@@ -118,7 +115,7 @@ class SparsePlaceholder:
         fed = _fed.get()
         if id(self) not in fed:
             problem = f"{self.name!r} must be fed: run(..., feed_dict={{placeholder: (indices, values, shape)}})"
-            raise InvalidArgumentError(None, None, problem)
+            invalid(problem)
         value: SparseTensorValue = fed[id(self)]
         return value
 
