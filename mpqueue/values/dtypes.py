@@ -48,6 +48,6 @@ def _numpy_dtype(value: Any) -> np.dtype[Any]:
         if value is not None:
             dtype: np.dtype[Any] = np.dtype(value)
             return dtype
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, SyntaxError):  # the last one for an open bracket in a string
         pass
     raise TypeError(f"{value!r} is not a dtype: expected a NumPy dtype, its name, or 'string'")

@@ -266,7 +266,9 @@ def test_dtype_of_other_library_is_accepted_by_its_numpy_dtype():
     assert as_dtype(DType(np.object_)) == "string"
 
 
-@pytest.mark.parametrize("dtype", ["int31", None, 5, "datetime64[s]", np.dtype([("a", "i4")]), np.void, [1], "V8"])
+@pytest.mark.parametrize(
+    "dtype", ["int31", "(2,", None, 5, "datetime64[s]", np.dtype([("a", "i4")]), np.void, [1], "V8"]
+)
 def test_unknown_dtype_raises_type_error_with_its_name(dtype):
     with pytest.raises(TypeError, match=r"dtype|queued"):
         FIFOQueue(1, [dtype])
