@@ -56,8 +56,12 @@ class Stoppable:
 
         Args:
             timeout: Maximum time in seconds, or None for no limit. Call `is_alive` afterwards to see whether it ended.
+
+        Raises:
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``timeout`` is NaN.
         """
-        self._ended.wait(timeout)
+        self._ended.wait(checked_wait(timeout))
 
     def request_stop(self) -> None:
         """Request a stop and return at once: blocked threads are released, and the workers end in the background."""

@@ -43,6 +43,12 @@ def stop_loader(given):
             assert next(batches) is not None  # the loader was not stopped
 
 
+def join_loader(given):
+    with mpqueue.Loader(Numbers(), workers=0) as loader:
+        iter(loader)
+        loader.join(given)
+
+
 def stop_enqueuer(given):
     with mpqueue.OrderedEnqueuer(Numbers(), use_multiprocessing=False) as enqueuer:
         enqueuer.start(workers=1)
@@ -70,6 +76,8 @@ def wait_for_server(given):
     [
         (stop_loader, "3", TypeError),
         (stop_loader, math.nan, ValueError),
+        (join_loader, "3", TypeError),
+        (join_loader, math.nan, ValueError),
         (stop_enqueuer, math.nan, ValueError),
         (stop_server, "3", TypeError),
         (wait_for_server, math.nan, ValueError),
