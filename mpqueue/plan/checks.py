@@ -67,10 +67,18 @@ def positive(what: str) -> Check:
             return
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} must be {what} or None, got {value!r}")
+        _fits_into_float(name, value)
         if not float(value) > 0:
             raise ValueError(f"{name} must be {what} above 0, or None, got {value!r}")
 
     return check
+
+
+def _fits_into_float(name: str, value: Any) -> None:
+    try:
+        float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be a number that fits into a float, got an integer that does not") from None
 
 
 def seconds(*, or_none: bool = False) -> Check:
@@ -82,6 +90,7 @@ def seconds(*, or_none: bool = False) -> Check:
             return
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} must be {expected}, got {value!r}")
+        _fits_into_float(name, value)
         # Written as a negation, so that NaN is refused, too.
         if not float(value) >= 0:
             raise ValueError(f"{name} must be {expected}, 0 or more, got {value!r}")
@@ -95,7 +104,7 @@ def one_of(*choices: str) -> Check:
     shown = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
     def check(name: str, value: Any) -> None:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise ValueError(f"{name} must be {shown}, got {value!r}")
 
     return check

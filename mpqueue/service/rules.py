@@ -39,7 +39,7 @@ def check_rules(
     Raises:
         ValueError: The mode does not exist, or conflicts with another option.
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         known = " or ".join(f'"{name}"' for name in MODES)
         raise ValueError(f"mode must be {known}, got {mode!r}")
     resolved = mode_of(mode, None if world is None else int(world))

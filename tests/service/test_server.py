@@ -466,6 +466,8 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
     ("options", "kind", "words"),
     [
         ({"mode": "scatter"}, ValueError, 'mode must be "split" or "broadcast"'),
+        ({"mode": []}, ValueError, r'mode must be "split" or "broadcast", got \[\]'),
+        ({"slow": np.zeros(2)}, ValueError, 'slow must be "wait", "skip" or "detach"'),
         ({"slow": "kill"}, ValueError, 'slow must be "wait", "skip" or "detach"'),
         ({"world": 0}, ValueError, "world must be 1 or more"),
         ({"world": "4"}, TypeError, "world must be an integer"),
@@ -473,6 +475,8 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"slow": "detach", "world": 2}, ValueError, 'slow="detach" requires mode="broadcast"'),
         ({"slow": "detach"}, ValueError, "lease_timeout=SECONDS"),
         ({"grace_s": -1}, ValueError, "grace_s must be"),
+        ({"grace_s": 10**400}, ValueError, "grace_s must be a number that fits into a float"),
+        ({"batch_timeout": 10**400}, ValueError, "batch_timeout must be a number that fits into a float"),
         ({"grace_s": "3"}, TypeError, "grace_s must be a number of seconds, got '3'"),
         ({"lease_timeout": "3"}, TypeError, "lease_timeout must be a number of seconds or None, got '3'"),
         ({"lease_timeout": 0}, ValueError, "lease_timeout must be a number of seconds above 0, or None, got 0"),
