@@ -45,6 +45,8 @@ from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poll
 from mpqueue.transport.records import ProtocolError
 
 _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+# epoll accepts at most 24 days, but a lease or a reserved rank may last longer, or forever.
+_MOST_WAIT_S = 86_400.0
 
 
 class Handlers:
@@ -74,8 +76,9 @@ class Handlers:
         self._poller.unregister(fd)
 
     def wait(self, timeout_s: float | None) -> None:
-        """Wait for at most `timeout_s` seconds, and call the handlers of ready descriptors."""
-        for fd, handler in [(fd, self._by_fd.get(fd)) for fd, _ in self._poller.poll(timeout_s)]:
+        """Wait for at most `timeout_s` seconds, or a day, and call the handlers of ready descriptors."""
+        events = self._poller.poll(None if timeout_s is None else min(timeout_s, _MOST_WAIT_S))
+        for fd, handler in [(fd, self._by_fd.get(fd)) for fd, _ in events]:
             # An earlier handler may have closed this descriptor, and its number may already belong to a new descriptor
             # that is not ready.
             if handler is not None and self._by_fd.get(fd) is handler:

@@ -1,5 +1,6 @@
 """Handlers of ready descriptors."""
 
+import math
 import os
 
 import pytest
@@ -34,3 +35,16 @@ def test_reused_descriptor_number_is_not_taken_for_ready(handlers):
     assert called in (["one"], ["other"])
     for fd in (quiet, unused, *pipes["one"], *pipes["other"]):
         os.close(fd)
+
+
+@pytest.mark.parametrize("timeout_s", [1e9, math.inf])
+def test_wait_of_any_length_ends_with_a_ready_descriptor(handlers, timeout_s):
+    """A lease, or the time for which a rank is reserved, may be unlimited."""
+    called, (read_end, write_end) = [], os.pipe()
+    handlers.watch(read_end, lambda: called.append(True))
+    os.write(write_end, b"x")
+    handlers.wait(timeout_s)
+    assert called
+    handlers.unwatch(read_end)
+    os.close(read_end)
+    os.close(write_end)
