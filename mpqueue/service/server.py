@@ -453,9 +453,8 @@ def _checked_uids(uids: Any) -> frozenset[int]:
     values: list[Any] = [*uids] if isinstance(uids, Iterable) else [None]
     if not all(isinstance(uid, Integral) and not isinstance(uid, bool) for uid in values):
         raise TypeError(f"allow_uids must be a list of integer user ids, got {uids!r}")
-    # The largest 32-bit number, -1 for the kernel, means "no user".
-    if not all(0 <= uid < 2**32 - 1 for uid in values):
-        raise ValueError(f"allow_uids must be user ids from 0 to {2**32 - 2}, got {uids!r}")
+    if not all(0 <= uid < 1 << 32 for uid in values):
+        raise ValueError(f"allow_uids must be user ids from 0 to 2**32 - 1, got {uids!r}")
     return frozenset(map(int, values))
 
 

@@ -496,8 +496,8 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"allow_uids": 3}, TypeError, "allow_uids must be a list of integer user ids, got 3"),
         ({"allow_uids": "root"}, TypeError, "allow_uids must be a list of integer user ids, got 'root'"),
         ({"allow_uids": ["root"]}, TypeError, r"allow_uids must be a list of integer user ids, got \['root'\]"),
-        ({"allow_uids": [-1]}, ValueError, r"allow_uids must be user ids from 0 to 4294967294, got \[-1\]"),
-        ({"allow_uids": [2**32 - 1]}, ValueError, r"allow_uids must be user ids from 0 to 4294967294, got \[42949"),
+        ({"allow_uids": [-1]}, ValueError, r"allow_uids must be user ids from 0 to 2\*\*32 - 1, got \[-1\]"),
+        ({"allow_uids": [1 << 32]}, ValueError, r"allow_uids must be user ids from 0 to 2\*\*32 - 1, got \[42949"),
     ],
 )
 def test_invalid_option_is_refused_at_construction(options, kind, words):
