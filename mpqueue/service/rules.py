@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mpqueue.plan import checks
 from mpqueue.service.modes import MODES, Mode, mode_of
 
 Slow = Literal["wait", "skip", "detach"]
@@ -39,9 +40,7 @@ def check_rules(
     Raises:
         ValueError: The mode does not exist, or conflicts with another option.
     """
-    if not isinstance(mode, str) or mode not in MODES:
-        known = " or ".join(f'"{name}"' for name in MODES)
-        raise ValueError(f"mode must be {known}, got {mode!r}")
+    checks.one_of(*MODES)("mode", mode)
     resolved = mode_of(mode, None if world is None else int(world))
     if slow in resolved.refused_slow:
         raise ValueError(resolved.refused_slow[slow])
