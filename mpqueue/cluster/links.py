@@ -25,6 +25,7 @@ from mpqueue.errors import ClusterError
 from mpqueue.plan.ray_options import RayOptions
 from mpqueue.system import descriptors, hash_seed
 from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.transport.credentials import new_token
@@ -74,7 +75,7 @@ class Links:
         self._token = new_token()
         self._agents: dict[NodeLink, tuple[Any, Any, float]] = {}  # actor, reference to its result, and deadline
         self._delays: dict[str, tuple[float, float]] = {}  # by node: earliest next attempt, and the delay
-        self._is_closed = False
+        self._is_closed, self._opening = False, Lock()
         self._relays: list[JoinedThread] = []
         with contextlib.ExitStack() as undo:
             self._wakeup = Wakeup()
@@ -89,11 +90,20 @@ class Links:
             undo.pop_all()
 
     def open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> NodeLink:
-        """Start an agent on a node.
+        """Start an agent on a node, unless another thread has just done so.
 
         Raises:
             Exception: Ray could not create the agent.
         """
+        # Both the consumer's thread and this object's open links. A second one would replace the first in `by_node`,
+        # and the workers of the first could no longer be killed.
+        with self._opening:
+            link = self.by_node.get(node.id)
+            if link is None or link.state is LinkState.LOST:
+                link = self._open(node, num_workers, image, is_late=is_late)
+            return link
+
+    def _open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> NodeLink:
         link = NodeLink(node.id, node.name, self._emit, is_late=is_late)
         link.image = image
         # Its index in `past`: the agent sends it after the handshake, and so names its link.

@@ -248,6 +248,29 @@ def test_node_whose_agent_could_not_be_created_is_free_for_another_one(links_and
     assert os.listdir("/proc/self/fd") == before
 
 
+def test_node_that_two_threads_open_at_once_gets_one_agent(links_and_events, monkeypatch):
+    """The consumer's thread restarts a worker there while the other one finds that the node has returned."""
+    made, _ = links_and_events
+    node, found, threads = Node("a node", "192.0.2.1", {}), [], []
+
+    def open_it():
+        found.append(made.open(node, 1, None, is_late=True))
+
+    def start_agent(*_):
+        if not threads:
+            threads.append(JoinedThread(open_it, "other"))
+            threads[0].start()
+        return None, None
+
+    monkeypatch.setattr("mpqueue.cluster.links.start_agent", start_agent)
+    monkeypatch.setattr("mpqueue.cluster.links.reason_of", lambda _: None)
+    monkeypatch.setattr("mpqueue.cluster.links.end_agent", lambda _: None)
+    open_it()
+    threads[0].join(DEADLOCK_S)
+    assert found == [made.by_node["a node"]] * 2
+    assert made.past == found[:1]
+
+
 def test_links_survive_a_failing_choice_of_nodes(monkeypatch):
     """Ray may fail to answer a request about nodes or placement groups for a while."""
     calls = queue.SimpleQueue()
