@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.locks import RLock
 
 _MISSING: Any = object()
@@ -63,7 +64,7 @@ class Replacement:
         Raises:
             ImportError: The library is not installed, or is not supported.
         """
-        owner = self._find()
+        owner = allow_signals(self._find)  # it may import the library, which takes seconds
         with self._lock:
             if not self._num_holders:
                 self._check(owner)
@@ -150,10 +151,11 @@ class Installation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_done:
-            self._is_done = False
-            for replacement in reversed(self._replacements):
-                replacement.uninstall()
+        with defer_signals():
+            if self._is_done:
+                self._is_done = False
+                for replacement in reversed(self._replacements):
+                    replacement.uninstall()
 
     def __repr__(self) -> str:
         return f"<{self._name}.install(), {'done' if self._is_done else 'undone'}>"
@@ -166,15 +168,19 @@ def install_all(*replacements: Replacement) -> Installation:
         ImportError: One of the libraries is not installed or not supported; then all are restored.
     """
     done: list[Replacement] = []
+    # Created first: a signal handler that raised in a call after the replacements would leave them to no one.
+    installation = Installation(replacements[0].name, *replacements)
     try:
-        for replacement in replacements:
-            replacement.count()
-            done.append(replacement)
-    except ImportError:
-        for replacement in reversed(done):
-            replacement.uninstall()
+        with defer_signals():
+            for replacement in replacements:
+                replacement.count()
+                done.append(replacement)
+    except BaseException:
+        with defer_signals():
+            for replacement in reversed(done):
+                replacement.uninstall()
         raise
-    return Installation(replacements[0].name, *replacements)
+    return installation
 
 
 def nothing_installed(name: str) -> Installation:

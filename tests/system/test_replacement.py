@@ -3,6 +3,7 @@
 import types
 
 import pytest
+from helpers.strikes import Struck, each_strike
 
 from mpqueue.system.replacement import Replacement
 
@@ -81,3 +82,32 @@ def test_other_attributes_changed_by_another_program_are_kept(library):
     library.here = "another's"
     replacement.let_go()
     assert library.here == "another's"
+
+
+def test_interrupted_installation_replaces_nothing(library):
+    """It has no owner that could undo it."""
+    theirs = library.make
+    for after, strike in each_strike(least=10):
+        replacement, installed = _replace(library), None
+        try:
+            with strike:
+                installed = replacement.install()
+        except Struck:
+            assert library.make is theirs, after
+        else:
+            installed.__exit__()
+        assert not replacement.num_installations, after
+
+
+def test_end_of_an_installation_that_a_signal_interrupts_is_complete(library):
+    theirs = library.make
+    for after, strike in each_strike(least=10):
+        replacement = _replace(library)
+        installed = replacement.install()
+        try:
+            with strike:
+                installed.__exit__()
+        except Struck:
+            installed.__exit__()
+        assert library.make is theirs, after
+        assert not replacement.num_installations, after
