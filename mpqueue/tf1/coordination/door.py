@@ -12,11 +12,13 @@ can take over the name. So each side checks the user of the other side, and that
 import contextlib
 import errno
 import os
+import select
 import socket
 import time
 
+from mpqueue.errors import DeadlineExceededError
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, new_token, prove
 from mpqueue.transport.listener import accept, connect_at, unix_socket
@@ -123,22 +125,35 @@ class Door:
         self._strangers.clear()
 
 
-def connect(address: Address) -> socket.socket:
+def connect(address: Address, timeout: float | None = None) -> socket.socket:
     """Connect to the owner of an address; return a blocking socket.
+
+    Args:
+        address: The address.
+        timeout: Maximum time in seconds to wait for the owner's first answer, or None.
 
     Raises:
         ForeignPeer: The owner has exited, and another process listens at the address.
         ConnectionError: The owner has exited or no longer listens.
+        DeadlineExceededError: The owner has not answered within ``timeout``.
     """
     try:
         # Also accept this process's user: the owner's user may have a different number in another container.
         connection = connect_at(address.path, {address.uid, os.geteuid()}, waits=True)
         try:
+            # The owner writes first. If it is stopped, only the timeout or a signal handler can end this wait.
+            first = select.poll()
+            first.register(connection, select.POLLIN)
+            if not allow_signals(first.poll, None if timeout is None else timeout * 1000):
+                text = (
+                    f"The process at {address} did not answer within {timeout} s: it is busy, or stopped by a signal."
+                )
+                raise DeadlineExceededError(None, None, text)
             prove(connection, address.token)
         except BaseException:
             descriptors.close_object(connection)
             raise
-    except ForeignPeer:
+    except (ForeignPeer, DeadlineExceededError):
         raise
     except OSError as error:
         raise ConnectionError(f"No process listens at {address}.") from error

@@ -151,14 +151,16 @@ class Connection:
 
     Args:
         place: Place of any of the owner's queues.
+        timeout: Maximum time in seconds to wait for the owner, or None.
 
     Raises:
         CancelledError: The owner has exited.
+        DeadlineExceededError: The owner has not answered within ``timeout``.
         FailedPreconditionError: The owner is running but cannot be reached from this process.
         UnavailableError: The owner is a server that has exited or cannot be reached.
     """
 
-    def __init__(self, place: QueuePlace) -> None:
+    def __init__(self, place: QueuePlace, timeout: float | None = None) -> None:
         self._place = place
         # Held while a tally counts in this connection's cells. Reentrant, because a signal handler may reconnect there.
         self.counting = RLock()
@@ -169,11 +171,11 @@ class Connection:
         self._num_wanted: dict[int, int] = {}
         if place.server:
             queue_address.note_server_used()
-        self._open()
+        self._open(timeout)
 
-    def _open(self) -> None:
+    def _open(self, timeout: float | None = None) -> None:
         try:
-            self._sock = connect(self._place.address)
+            self._sock = connect(self._place.address, timeout)
         except ConnectionError as error:
             raise owner_unreachable(self._place, error) from error
         self._close = descriptors.close_with(self, self._sock)
@@ -536,11 +538,11 @@ class _Own(threading.local):
 _own = _Own()
 
 
-def connection(place: QueuePlace) -> Connection:
+def connection(place: QueuePlace, timeout: float | None = None) -> Connection:
     """Return this thread's connection to the owner of a queue, which is opened at the first call."""
     existing = _own.connections.get(place.address)
     if existing is None:
-        existing = _own.connections[place.address] = Connection(place)
+        existing = _own.connections[place.address] = Connection(place, timeout)
     return existing
 
 
@@ -606,7 +608,7 @@ class RemoteQueue:
         self.spec.check(components)
         if timeout is not None:
             timeout = checked_timeout(timeout)
-        channel = self._channel()
+        channel = self._channel(timeout)
         # From here on, an interrupt may occur between filling a block and writing its record. `undo` undoes all calls
         # after `before`.
         codec, before = self._codec, channel.connection.last_call
@@ -631,7 +633,7 @@ class RemoteQueue:
         """Enqueue the rows of the components."""
         count = self.spec.check_many(components)
         timeout = checked_timeout(timeout)
-        channel = self._channel()
+        channel = self._channel(timeout)
         if not count:
             return
         before = channel.connection.last_call
@@ -745,7 +747,7 @@ class RemoteQueue:
     ) -> Any:
         if timeout is not None:
             timeout = checked_timeout(timeout)
-        channel = self._channel()
+        channel = self._channel(timeout)
         connection = channel.connection
         before = connection.last_call
         try:
@@ -780,7 +782,7 @@ class RemoteQueue:
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
         """Close the queue, after pending enqueues or by cancelling them."""
         timeout = checked_timeout(timeout)
-        channel = self._channel()
+        channel = self._channel(timeout)
         before = channel.connection.last_call
         try:
             number = channel.connection.call(Up.CLOSE, channel.queue, flag=int(cancel_pending_enqueues))
@@ -802,8 +804,8 @@ class RemoteQueue:
 
     # -- Calls
 
-    def _channel(self) -> QueueChannel:
-        """Return this thread's channel to the queue."""
+    def _channel(self, timeout: float | None = None) -> QueueChannel:
+        """Return this thread's channel to the queue; the first call waits for the owner, for at most ``timeout``."""
         try:
             channel: QueueChannel = self._own.channel
             if channel.generation == generation[0]:
@@ -811,7 +813,7 @@ class RemoteQueue:
         except AttributeError:
             pass  # the first call of this thread
         with defer_signals():
-            channel = connection(self.place).attach(self.place.number)
+            channel = connection(self.place, timeout).attach(self.place.number)
             memory = channel.connection.memory
             # All threads share the owner's memory. After a fork, the child has mapped it again.
             if memory is not self._memory:

@@ -126,7 +126,8 @@ def find_queues(directory: ServerDirectory, timeout: float | None) -> QueueDirec
     address = Address(_path_in(directory, welcome), directory.uid, bytes.fromhex(welcome.queues_token or ""))
     queues = QueueDirectory(address, welcome.pid, welcome.name)
     try:
-        connection(QueuePlace(address, 0, queues.process_id, queues.server))
+        place = QueuePlace(address, 0, queues.process_id, queues.server)
+        connection(place, None if timeout is None else max(timeout, _ANSWER_S))
     except OpError as error:
         raise ServiceError(
             f"Cannot connect to the queues of server {welcome.name!r} at {address}: {error} Both processes must run as "

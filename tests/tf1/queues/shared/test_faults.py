@@ -348,3 +348,58 @@ def test_queue_deleted_while_last_one_closes_the_hub_does_not_poke():
     finally:
         for end in reused:
             os.close(end)
+
+
+class OutOfTime(Exception):
+    """The exception of the user's time limit."""
+
+
+CALLS = [
+    lambda queue: queue.enqueue(1, timeout=0.01),
+    lambda queue: queue.enqueue_many([[1]], timeout=0.01),
+    lambda queue: queue.dequeue(timeout=0.01),
+    lambda queue: queue.dequeue_many(2, timeout=0.01),
+    lambda queue: queue.close(timeout=0.01),
+]
+
+
+def make_queue_with_3():
+    others.kept = queue = FIFOQueue(10, "int32", [()])
+    queue.enqueue(3)
+    return queue
+
+
+def stop_process(pid):
+    os.kill(pid, signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])  # its threads run on for a moment
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_first_call_to_a_stopped_owner_ends_at_its_timeout(call):
+    with Other() as owner:
+        queue = owner.ask(make_queue_with_3)
+        stop_process(owner.pid)
+        try:
+            with pytest.raises(DeadlineExceededError, match=r"did not answer within 0\.01 s: it is busy, or stopped"):
+                call(queue)
+        finally:
+            os.kill(owner.pid, signal.SIGCONT)
+        assert queue.dequeue() == 3
+        assert queue.size() == 0
+
+
+def test_signal_handler_ends_the_first_call_to_a_stopped_owner():
+    def stop(_number, _frame):
+        raise OutOfTime
+
+    with Other() as owner:
+        queue, before = owner.ask(make_queue_with_3), signal.signal(signal.SIGALRM, stop)
+        stop_process(owner.pid)
+        try:
+            with pytest.raises(OutOfTime):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                queue.dequeue()
+        finally:
+            os.kill(owner.pid, signal.SIGCONT)
+            signal.signal(signal.SIGALRM, before)
+        assert queue.dequeue() == 3
