@@ -4,13 +4,13 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     platform_support.py abilities of this system
     locks.py            locks that a signal handler cannot leave locked
-    replacement.py      replaces attributes of other libraries while they are needed
     callers.py          the line of user code that led to the current call
     imports.py          calls a function when a module is imported
     contents.py         searches the contents of an object within bounds
     cpus.py             the CPUs of this process
     limits.py           limits of control groups for CPUs and memory
     interrupts.py       defers signal handlers, or allows them
+    replacement.py      replaces attributes of other libraries while they are needed
     descriptors.py      descriptors that forked children must not keep
     open_files.py       open files across a fork
     condition.py        a condition variable that a signal handler cannot leave locked
