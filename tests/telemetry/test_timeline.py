@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import Loader
@@ -111,7 +113,34 @@ def test_trace_has_row_for_each_worker_and_consumer(epoch):
     slices = named(epoch, "X")
     assert {f"compute {index}" for index in range(6)} <= set(slices)
     assert {f"take {index}" for index in range(6)} <= set(slices)
-    assert "wait" in slices
+
+
+class Gated(Slow):
+    """A source that waits at a gate for its first batch."""
+
+    def __init__(self, gate):
+        super().__init__(2)
+        self.gate = gate
+
+    def __getitem__(self, index):
+        if index == 0:
+            pass_gate(self.gate)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("backend", "sleeps_in"), [("process", "_poll"), ("thread", "_sleep")])
+def test_trace_shows_when_the_consumer_waits(tmp_path, backend, sleeps_in):
+    def open_while_the_consumer_sleeps():
+        arrival = gate.arrival()
+        while sys._current_frames()[threading.main_thread().ident].f_code.co_name != sleeps_in:
+            time.sleep(0.001)
+        arrival.let_go()
+
+    with Gate() as gate:
+        thread = threading.Thread(target=open_while_the_consumer_sleeps)
+        thread.start()
+        assert "wait" in named(traced(tmp_path, Gated(gate.address), workers=1, backend=backend), "X")
+        thread.join()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

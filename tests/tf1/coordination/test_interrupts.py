@@ -31,10 +31,9 @@ def test_raising_handler_never_leaves_coordinator_locked():
             coord.clear_stop()
 
     with Alarms(7) as alarms:
-        while time.monotonic() < end:
+        while time.monotonic() < end or alarms.count < 10:
             alarms.call(calls)
             assert is_free(coord)
-        assert alarms.count > 10
 
 
 def test_interrupted_stop_has_called_all_callbacks_or_can_be_requested_again():
