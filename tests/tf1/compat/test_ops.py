@@ -251,3 +251,8 @@ INDEX = np.array([[0], [-1]])
 def test_index_outside_of_an_array_raises(name, inputs):
     with pytest.raises(InvalidArgumentError, match=r"is not in \[0, 1\)|is out of bounds"):
         TABLE[name].compute(*inputs)
+
+
+def test_rewrite_with_a_missing_group_raises(session):
+    with pytest.raises(InvalidArgumentError, match="invalid group reference 7"):
+        session.run(tf.regex_replace("abc", "b", r"\7"))

@@ -231,21 +231,22 @@ def string_strip(input: Array) -> Array:
 @op("RegexReplace", "input: string[...], pattern: string, rewrite: string -> string[...]", "regex_replace")
 def regex_replace(input: Array, pattern: Array, rewrite: Array, *, replace_global: bool = True) -> Array:
     r"""Replace matches of a regular expression; ``\1`` refers to a group. The syntax is Python's, not RE2's."""
-    expression = _compiled(pattern.item())
+    expression = _valid(re.compile, pattern.item())
     into, count = rewrite.item(), 0 if replace_global else 1
-    return each(lambda text: expression.sub(into, text, count), input)
+    return each(lambda text: _valid(expression.sub, into, text, count), input)
 
 
 @op("RegexFullMatch", "input: string[...], pattern: string -> bool[...]", "strings.regex_full_match")
 def regex_full_match(input: Array, pattern: Array) -> Array:
     """Return whether a regular expression matches the whole string. The syntax is Python's, not RE2's."""
-    expression = _compiled(pattern.item())
+    expression = _valid(re.compile, pattern.item())
     return each(lambda text: expression.fullmatch(text) is not None, input, dtype=bool)
 
 
-def _compiled(pattern: bytes) -> re.Pattern[bytes]:
+def _valid(function: Callable[..., Any], pattern: bytes, *args: Any) -> Any:
+    """Call a function of `re` with a pattern, or with a rewrite, whose groups are checked when the pattern matches."""
     try:
-        return re.compile(pattern)
+        return function(pattern, *args)
     except re.error as error:
         invalid(f"Invalid pattern: {pattern!r}, error: {error}")
 
