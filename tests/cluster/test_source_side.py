@@ -65,7 +65,7 @@ class Growing(RandomBatches):
             self.table[:] = self.epoch
 
 
-@pytest.mark.parametrize("big", [0, 20 << 20], ids=["by a patch", "from a new image"])
+@pytest.mark.parametrize("big", [0, 4 << 20, 20 << 20], ids=["by a patch", "by a large patch", "from a new image"])
 def test_change_in_on_epoch_end_reaches_all_nodes_before_next_epoch(cluster, big):
     with Loader(Growing(big), workers=2, backend="ray") as loader:
         for epoch in range(3):
