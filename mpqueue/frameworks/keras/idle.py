@@ -111,6 +111,7 @@ class _Watch:
             try:
                 is_parked = pool.park()
             except BaseException:
+                pool.touch()  # otherwise the timer would try again at once, and endlessly
                 self.add(pool)  # it may still have its workers
                 raise
             if not is_parked:
@@ -125,13 +126,15 @@ class _Watch:
         self._timer = timer  # only now: a timer that could not be started would prevent all later ones
 
     def _look(self) -> None:
-        self._park([pool for pool in self._all() if pool.patience_ends <= time.monotonic()])
-        with self._lock:
-            self._timer = None
-            # Read the pools once: a second call may return none, because pools are weakly referenced.
-            ends = [pool.patience_ends for pool in self._all()]
-            if ends:
-                self._arm(max(0.0, min(ends) - time.monotonic()))
+        try:
+            self._park([pool for pool in self._all() if pool.patience_ends <= time.monotonic()])
+        finally:  # a pool that cannot be parked must not keep the others from being parked
+            with self._lock:
+                self._timer = None
+                # Read the pools once: a second call may return none, because pools are weakly referenced.
+                ends = [pool.patience_ends for pool in self._all()]
+                if ends:
+                    self._arm(max(0.0, min(ends) - time.monotonic()))
 
 
 _watch = _Watch()

@@ -71,3 +71,27 @@ def test_timer_that_cannot_be_started_is_started_by_the_next_use(monkeypatch):
     watch.add(enqueuer)
     assert watch._timer.is_alive()
     watch.end()
+
+
+class Stuck(idle.Pool):
+    """Cannot be parked."""
+
+    def is_running(self):
+        return False
+
+    def park(self):
+        raise OSError("stuck")
+
+
+def test_pool_that_cannot_be_parked_does_not_end_the_parking_of_others():
+    watch, pool = idle._Watch(), Stuck(None)
+    watch.add(pool)
+    timer = watch._timer
+    timer.cancel()
+    pool.last_use -= 2 * idle.IDLE_S
+    with pytest.raises(OSError, match="stuck"):
+        watch._look()
+    assert watch._timer is not timer
+    assert watch._timer.is_alive()
+    assert watch._timer.interval > idle.IDLE_S  # not at once, which would repeat the error endlessly
+    watch._timer.cancel()
