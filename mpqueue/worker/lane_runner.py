@@ -201,7 +201,13 @@ class LaneRunner(SourceRunner):
             value = Partial(value, [tuple(entry) for entry in skipped], False)
         current.worked_ns += clock_ns() - began
         if current.worked_ns >= self._due_ns:
-            state = self._save(current, lane)
+            try:
+                state = self._save(current, lane)
+            except Exception as error:
+                # Otherwise the lane would be opened again, and fail to save each time.
+                if not self._is_interrupt(error):
+                    self._open[lane] = current
+                raise
             if state is not None:
                 value = WithTail(value, state, current.take_rows())
                 current.saved = LaneStart(current.number, state)
@@ -294,6 +300,8 @@ class LaneRunner(SourceRunner):
             try:
                 data = pickle.dumps(state, 5)
             except Exception as error:
+                if self._is_interrupt(error):
+                    raise
                 raise TypeError(
                     f"the state of lane {lane} cannot be pickled ({error}): it must be plain data, such as numbers, "
                     "strings, lists and dicts"

@@ -173,11 +173,11 @@ def test_snapshot_without_memory_is_omitted(tmp_path, undisturbed, monkeypatch):
 def test_state_that_cannot_be_saved_is_an_error(tmp_path, monkeypatch, backend, workers, saves, error, text):
     monkeypatch.setattr(CountedLane, "save", saves)
     source = Counted(tmp_path / "log")
-    with (
-        running(source, backend=backend, workers=workers, start_method="fork") as pipeline,
-        pytest.raises(error, match=text),
-    ):
-        pipeline.next()
+    with running(source, backend=backend, workers=workers, lanes=1, start_method="fork") as pipeline:
+        with pytest.raises(error, match=text):
+            pipeline.next()
+        # The lane itself continues, without another error.
+        assert [number for _, number, *_ in rest(pipeline)] == [number for _, number in expected(num_lanes=1)][1:]
 
 
 class Kills:
