@@ -1,10 +1,11 @@
 """Warn, once, if Keras restores a backup of the model while the loader begins at its first batch.
 
 ``BackupAndRestore`` saves no state of the data. After a crash, `fit` continues with the interrupted epoch, and a loader
-without a state returns the batches of its first epoch again. The loss does not show that. So Keras's ``on_train_begin``
-is replaced (by `mpqueue.system.replacement`) while there is an accelerated loader. The replacement detects by the
-optimizer's step count that steps were restored. The first epoch that a loader begins afterwards is the one with which
-`fit` continues. A callback that loads a state into the loader, as in the guide, runs between the two, or before `fit`.
+without a state returns the batches of its first epoch again. The loss does not show that. So two methods of the
+callback are replaced (by `mpqueue.system.replacement`) while there is an accelerated loader. ``on_train_begin`` detects
+by the optimizer's step count that steps were restored. If a loader begins an epoch before the next step, `fit`
+continues with that epoch. After ``on_train_batch_end``, the epoch belongs to a validation or a later `fit`. A callback
+that loads a state into the loader, as in the guide, runs before the first step, or before `fit`.
 """
 
 from importlib import import_module
@@ -14,7 +15,7 @@ from mpqueue.loader.loader import Loader
 from mpqueue.system.log import warn
 from mpqueue.system.replacement import Replacement
 
-_num_steps = 0  # of the restored backup, until an epoch begins
+_num_steps = 0  # of the restored backup, until an epoch begins or a step ends
 _has_warned = False
 
 
@@ -25,6 +26,7 @@ def watch(listener: Any) -> None:
         ImportError: Keras is not installed, or has no ``BackupAndRestore``.
     """
     _replacement.hold_for(listener)
+    _replaced_step.hold_for(listener)
 
 
 def note_epoch(loader: Loader) -> None:
@@ -50,6 +52,12 @@ def _on_train_begin(self: Any, logs: Any = None) -> None:
     _num_steps = after if after != before else 0
 
 
+def _on_train_batch_end(self: Any, batch: int, logs: Any = None) -> None:
+    global _num_steps
+    _num_steps = 0
+    _replaced_step.replaced(self, batch, logs)
+
+
 def _num_steps_of(model: Any) -> int:
     optimizer = getattr(model, "optimizer", None)
     return 0 if optimizer is None else int(optimizer.iterations)
@@ -60,3 +68,4 @@ def _callback() -> Any:
 
 
 _replacement = Replacement(__name__, _callback, "on_train_begin", _on_train_begin)
+_replaced_step = Replacement(__name__, _callback, "on_train_batch_end", _on_train_batch_end)

@@ -56,10 +56,14 @@ def backup(tmp_path, messages):
     return tmp_path / "backup"
 
 
-def fit(loader, *callbacks):
+def make_model():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile("adam", "mse")
-    model.fit(accelerate(loader), epochs=3, verbose=0, callbacks=list(callbacks))
+    return model
+
+
+def fit(loader, *callbacks):
+    make_model().fit(accelerate(loader), epochs=3, verbose=0, callbacks=list(callbacks))
 
 
 def test_loader_restarted_after_a_backup_warns_once(backup, messages):
@@ -91,4 +95,14 @@ def test_later_fit_does_not_count_as_a_resume(backup, messages):
         fit(loader, keras.callbacks.BackupAndRestore(backup))
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         fit(loader)
+    assert messages == []
+
+
+def test_validation_by_a_loader_does_not_count_as_a_resume(backup, messages):
+    inputs, outputs = map(np.array, zip(*PAIRS, strict=True))
+    restored = keras.callbacks.BackupAndRestore(backup)
+    with Loader(PAIRS, batch_size=4, workers=0) as loader:
+        make_model().fit(
+            inputs, outputs, batch_size=4, epochs=3, verbose=0, callbacks=[restored], validation_data=accelerate(loader)
+        )
     assert messages == []
