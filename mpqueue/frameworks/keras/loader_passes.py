@@ -287,18 +287,25 @@ class LoaderEnqueuer:
             Batches of the loader.
 
         Raises:
-            ValueError: At ``next``: no epoch is active.
+            ValueError: At ``next``: no epoch is active; or the first one has no batches.
             Exception: At ``next``: the error of the loader.
         """
-        epoch = None
+        epoch, is_first = None, self._epoch is None
         while self._is_running:
             try:
                 if epoch is None:
                     backups.note_epoch(self._epochs.loader)
-                    epoch = self._epoch = self._epochs.begin(on_trial=self._epoch is None)
+                    epoch = self._epoch = self._epochs.begin(on_trial=is_first)
                 batch = epoch.__next__()
             except StopIteration:
-                return
+                if not is_first or epoch is None or epoch.num_taken:
+                    return
+                self._is_running = False
+                # Keras builds models from the first batch, and would raise a StopIteration without a message.
+                raise ValueError(
+                    f"Keras needs at least one batch, and the first epoch of {self._epochs.loader!r} for this call has "
+                    "none: check its source, and the place of a loaded state"
+                ) from None
             except Exception:
                 self._is_running = False
                 raise
