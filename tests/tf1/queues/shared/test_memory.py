@@ -377,7 +377,7 @@ def test_interrupted_enqueue_without_a_new_connection_does_not_corrupt_the_next_
         def interrupt(_self, _token, _array):
             raise KeyboardInterrupt
 
-        def fail(_address):
+        def fail(*_):
             raise ConnectionError("too many open files")
 
         blocks.BlockCodec.write_one, remote.connect = interrupt, fail
