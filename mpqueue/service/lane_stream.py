@@ -64,7 +64,7 @@ class LaneStream(Stream):
         super().__init__(plan, StreamStart(place, history=followed))
         self.history, self.is_endless = start.history, plan.plan.ends_by_count
         # The positions are assigned when the batches are taken. Lanes have snapshots, to start in the middle.
-        self.is_ordered, self.recomputes = True, False
+        self.is_ordered = True
         self.can_replay = self.can_replay and plan.plan.lanes is not None
 
     def check_restartable(self) -> None:

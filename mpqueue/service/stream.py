@@ -285,15 +285,15 @@ class Stream:
         rerun: Held while the source is run in this process, because all runs share its random generators.
         unknown: Failures for positions that cannot be computed again; `take` yields them after the recomputed batches.
         is_ordered: The positions of an epoch are yielded in order.
-        can_replay: Batches can be computed again for a consumer that missed them.
-        recomputes: The workers of this stream can do so; otherwise a replay does, see `mpqueue.service.replaying`.
+        can_replay: Batches can be computed again for a consumer that missed them: by the workers of this stream, or for
+            a stream with lanes by a replay, see `mpqueue.service.replaying`.
     """
 
     _pipeline: Pipeline  # both are set by `start`
     _backend: ProcessBackend
 
     def __init__(self, plan: ServedPlan, start: StreamStart) -> None:
-        self.is_ordered = self.can_replay = self.recomputes = bool(plan.job.options.ordered)
+        self.is_ordered = self.can_replay = bool(plan.job.options.ordered)
         self.plan, self.history, self._place = plan, start.history, start.settled()
         self._follow(self.history)
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
@@ -580,10 +580,10 @@ class Stream:
         """Compute batches of the open epoch again: `take` returns them as extra ones, in this order.
 
         Raises:
-            ValueError: Another epoch is open, or the batches of this stream need a replay.
+            ValueError: Another epoch is open, or batches of this stream cannot be computed again.
             LookupError: There is no such position; or a sampler yielded it, and its indices were not kept.
         """
-        if not self.recomputes or epoch != self.epoch or not self._is_wanted:
+        if not self.can_replay or epoch != self.epoch or not self._is_wanted:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         self._pipeline.want(epoch, positions)
 

@@ -1,13 +1,12 @@
 """Signal handlers of the user remain installed while batches are awaited and computed."""
 
 import signal
-import sys
 import threading
-import time
 
 import pytest
 from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
+from helpers.waits import until_main_thread_is_in
 
 from mpqueue import OrderedEnqueuer
 from mpqueue.system.interrupts import defer_signals, not_of_handler
@@ -33,12 +32,6 @@ def mine(*_):
     """A signal handler of the user."""
 
 
-def is_asleep():
-    """Return whether the main thread sleeps in a backend."""
-    frame = sys._current_frames()[threading.main_thread().ident]
-    return frame.f_code.co_name == "_poll"
-
-
 def test_user_handlers_remain_installed_while_batches_are_computed():
     previous = signal.signal(signal.SIGTERM, mine)
     with Gate() as gate, OrderedEnqueuer(Gated(gate), True) as enqueuer:
@@ -48,8 +41,7 @@ def test_user_handlers_remain_installed_while_batches_are_computed():
         def look_while_the_consumer_waits():
             for _ in range(2):
                 arrival = gate.arrival()
-                while not is_asleep():
-                    time.sleep(0.001)
+                until_main_thread_is_in("_poll")
                 source.seen.append(signal.getsignal(signal.SIGTERM))
                 arrival.let_go()
 

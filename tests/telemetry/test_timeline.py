@@ -14,6 +14,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from helpers.gates import Gate, pass_gate
+from helpers.waits import until_main_thread_is_in
 
 import mpqueue
 from mpqueue import Loader
@@ -132,8 +133,7 @@ class Gated(Slow):
 def test_trace_shows_when_the_consumer_waits(tmp_path, backend, sleeps_in):
     def open_while_the_consumer_sleeps():
         arrival = gate.arrival()
-        while sys._current_frames()[threading.main_thread().ident].f_code.co_name != sleeps_in:
-            time.sleep(0.001)
+        until_main_thread_is_in(sleeps_in)
         arrival.let_go()
 
     with Gate() as gate:
