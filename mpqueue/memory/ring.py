@@ -175,6 +175,10 @@ class Guard(Protocol):
         """Return whether an ended slot may be written again; if so, the guard forgets it."""
         ...
 
+    def wait(self, slot: Slot) -> None:
+        """Block until an ended slot may be written again."""
+        ...
+
     def discard(self, slot: Slot) -> None:
         """Prepare for the release of this slot's memory, which is not read, to the system."""
         ...
@@ -298,6 +302,11 @@ class Ring:
             self.recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
         if slots.num_leased >= self._max_leased:
             self.collect()
+            if self._guard is not None and self._guarded and slots.num_leased >= self._max_leased:
+                # The program runs ahead of its GPU. The wait costs no time, since the GPU has the copies of several
+                # batches to do; a private copy takes 2 ms for 10 MB, and more to pin it.
+                self._guard.wait(self._guarded[0])
+                self.collect()
             # The other slots cover the workers' credit. One more view could leave the next batch without a slot: the
             # consumer would wait for it, and never drop its views.
             if slots.num_leased >= self._max_leased:

@@ -7,7 +7,7 @@ import torch
 from helpers.scripts import script
 
 checks, command = script("parts.pinned.checks"), script("parts.pinned.command")
-CHECKS = ("is_pinned", "transfer_rate", "overlapped_copies", "real_loop")
+CHECKS = ("is_pinned", "transfer_rate", "overlapped_copies", "prefetched", "running_ahead", "real_loop")
 
 
 @pytest.mark.parametrize("failing", [None, CHECKS[2]])

@@ -4,6 +4,7 @@
     .to(device, non_blocking=True)    one copy by the GPU, out of the slot
     the last view is deleted          an event is recorded on the streams that may still copy
     the events have completed         (queried without blocking) the slot may be written again
+    too many events are pending       the next batch waits for the oldest one: the program runs ahead of the GPU
 
 So no thread pins memory, and no data is copied into pinned memory. Data outside a slot (private copies, tensors inside
 pickled objects) is pinned by torch's own function.
@@ -109,6 +110,12 @@ class PinnedSlots:
         piece = self._pieces.get(slot.number)
         return piece is None or _has_passed(piece)
 
+    def wait(self, slot: Slot) -> None:
+        """Block until no copy out of the slot is pending."""
+        piece = self._pieces.get(slot.number)
+        for event in (piece and piece.events) or ():
+            event.synchronize()
+
     def discard(self, slot: Slot) -> None:
         """Unregister a slot without readers."""
         piece = self._pieces.pop(slot.number, None)
@@ -181,7 +188,7 @@ class TorchCuda:
         """Record an event on each known stream, and return the events."""
         events: list[Any] = []
         for key, stream in list(self._streams.items()):
-            event = torch.cuda.Event()
+            event = torch.cuda.Event(blocking=True)  # `wait` must not take a CPU from the workers
             try:
                 event.record(stream)
             except RuntimeError:  # another library has created and destroyed this stream

@@ -7,11 +7,13 @@ from typing import NamedTuple
 import torch
 
 import mpqueue.torch
+from mpqueue.frameworks.torch.prefetching import DevicePrefetcher
 from parts.pinned.datasets import Numbered
 
 DEVICE = "cuda"
 BATCH = 64
 _NUM_TIMED = 50
+_NUM_PREFETCHED = 1000
 _LEAST_RATE = 0.95  # of the rate of a tensor that torch has pinned
 
 
@@ -69,10 +71,53 @@ def overlapped_copies(num_copies: int) -> Finding:
             on_gpu, expected = images.to(DEVICE, non_blocking=True), labels.to(DEVICE, non_blocking=True)
             del images, labels
             done += 1
-            wrong += (on_gpu != (expected % 251).to(torch.uint8)[:, None, None, None]).sum()
+            wrong += _num_wrong(on_gpu, expected)
     torch.cuda.synchronize()
     passes = int(wrong) == 0 and done == num_copies
     return Finding(passes, f"{int(wrong)} wrong bytes in {done:,} overlapped copies")
+
+
+def prefetched() -> Finding:
+    """Check that `prefetch` returns all batches in order and unchanged, also after a resume within an epoch."""
+    wrong = torch.zeros((), dtype=torch.int64, device=DEVICE)
+    busy = torch.randn(2048, 2048, device=DEVICE)
+    first_labels = []
+    for depth in (1, 2, 5):
+        begun, resumed = _prefetching(depth), _prefetching(depth)
+        batches = iter(begun)
+        for number in range(_NUM_PREFETCHED):
+            if number % 8 == 0:
+                busy = busy @ busy * 1e-3  # so that the training's stream is behind, and batches are deleted before use
+            if number == _NUM_PREFETCHED // 2:
+                resumed.load_state_dict(begun.state_dict())
+                batches = iter(resumed)
+            images, labels = next(batches)
+            wrong += _num_wrong(images, labels)
+            first_labels.append(labels[0])
+    in_order = torch.stack(first_labels).tolist() == 3 * list(range(0, 8 * _NUM_PREFETCHED, 8))
+    text = f"{int(wrong)} wrong bytes, {'in' if in_order else 'NOT in'} order, also after a resume"
+    return Finding(in_order and int(wrong) == 0, text)
+
+
+def _num_wrong(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (images != (labels % 251).to(torch.uint8)[:, None, None, None]).sum()
+
+
+def _prefetching(depth: int) -> DevicePrefetcher:
+    items = Numbered(8 * _NUM_PREFETCHED, 64)
+    loader = mpqueue.torch.DataLoader(items, batch_size=8, num_workers=4, pin_memory=True)
+    return mpqueue.torch.prefetch(loader, DEVICE, depth)
+
+
+def running_ahead() -> Finding:
+    """Check that a program which is far ahead of its GPU waits for it, and gets no private copies of batches."""
+    loader = mpqueue.torch.DataLoader(Numbered(BATCH * 100), batch_size=BATCH, num_workers=4, pin_memory=True)
+    weight = torch.randn(3 * 224 * 224, 8192, device=DEVICE)
+    for images, _ in loader:
+        images.to(DEVICE, non_blocking=True).flatten(1).float() @ weight
+    torch.cuda.synchronize()
+    copies = loader.statistics().copies
+    return Finding(copies == 0, f"{copies} of 100 batches are private copies")
 
 
 def real_loop() -> Finding:

@@ -22,6 +22,8 @@ def main(about: str) -> int:
         "tensor.is_pinned()": checks.is_pinned(),
         "host to device": checks.transfer_rate(),
         "overlapped copies": checks.overlapped_copies(chosen.copies),
+        "prefetched batches": checks.prefetched(),
+        "program ahead of the GPU": checks.running_ahead(),
         "a real loop": checks.real_loop(),
     }
     for name, finding in findings.items():

@@ -13,10 +13,13 @@ from mpqueue.memory.ring import Ring
 
 
 class FakeEvent:
-    """A CUDA event that completes when the test sets it."""
+    """A CUDA event that completes when the test sets it, or when it is waited for."""
 
     def __init__(self):
-        self.has_passed = False
+        self.has_passed = self.is_waited_for = False
+
+    def synchronize(self):
+        self.has_passed = self.is_waited_for = True
 
     def query(self):
         return self.has_passed
@@ -123,16 +126,18 @@ def test_slot_is_not_free_before_its_copies_are_done(ring, cuda):
     assert slot.turn == 0
 
 
-def test_slots_with_pending_copies_count_as_held():
-    """A consumer far ahead of the GPU then gets private copies, and the workers get their slots back."""
-    cuda = FakeCuda()
-    ring = make_ring(cuda)
+def test_program_ahead_of_its_gpu_waits_for_the_oldest_copy(ring, cuda):
     for _ in range(20):
         _hand_out(ring)
-    assert ring.num_copies == 12
-    cuda.let_all_pass()
-    ring.close()
-    assert not cuda.registered
+    assert ring.num_copies == 0
+    assert [event.is_waited_for for event in cuda.events] == [True] * 12 + [False] * 8
+
+
+def test_views_that_are_held_cause_private_copies_without_a_wait(ring, cuda):
+    held = [_hand_out(ring) for _ in range(10)]
+    assert ring.num_copies == 2
+    assert not cuda.events
+    del held
 
 
 def test_slot_is_unregistered_before_its_memory_is_returned(ring, cuda):
