@@ -2,16 +2,28 @@
 
 import pytest
 
+import mpqueue
 from golden.outcomes import error_class
 from golden.values import assert_same, decode
 
+_KINDS = {
+    "FixedLen": lambda spec: mpqueue.FixedLenFeature(spec["shape"], spec["dtype"], decode(spec["default"])),
+    "VarLen": lambda spec: mpqueue.VarLenFeature(spec["dtype"]),
+    "FixedLenSequence": lambda spec: mpqueue.FixedLenSequenceFeature(
+        spec["shape"], spec["dtype"], spec["allow_missing"], decode(spec["default"])
+    ),
+}
+
 
 def arguments(case):
-    """The arguments of a case as Python values; arrays in lists too."""
-    return {
+    """Return the arguments of a case as Python values, including arrays in lists."""
+    args = {
         name: [decode(item) for item in value] if name == "record_defaults" else decode(value)
         for name, value in case["args"].items()
     }
+    if "features" in args:
+        args["features"] = {key: _KINDS[spec["kind"]](spec) for key, spec in case["args"]["features"].items()}
+    return args
 
 
 def check(case, call, check_result, error_name=None):

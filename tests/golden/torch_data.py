@@ -1,5 +1,6 @@
 """The datasets, samplers and functions that the cases of the topic torch name; each is sent to worker processes."""
 
+import builtins
 import collections
 import os
 import random
@@ -21,13 +22,6 @@ from torch.utils.data import (
 Point = collections.namedtuple("Point", ["x", "y"])  # noqa: PYI024 - what programs have
 
 
-class Bag:
-    """An object with a value in it."""
-
-    def __init__(self, value):
-        self.value = value
-
-
 class Odd(Exception):
     """An exception that cannot be made again out of its text."""
 
@@ -35,14 +29,10 @@ class Odd(Exception):
         super().__init__(f"{text}: {number}")
 
 
-ERRORS = {"Odd": Odd}
-
-
 def _error(name, item):
     if name == "Odd":
         return Odd(item, "no such item")
-    kind = getattr(__builtins__, name, None) or __builtins__[name]
-    return kind(f"item {item}")
+    return getattr(builtins, name)(f"item {item}")
 
 
 class Items:
@@ -90,9 +80,6 @@ class Items:
     def _give_pair(self, item):
         return np.array([item, item + 1, item + 2], np.float32), item % 3
 
-    def _give_threads(self, _item):
-        return torch.get_num_threads()
-
     def _give_in_trainer(self, _item):
         return int(os.getpid() == self.trainer)
 
@@ -122,16 +109,6 @@ class NoLength(Items, Dataset):
 
     def __getitem__(self, item):
         return self.give(item)
-
-
-class Duck(Items):
-    """Map style, and no `Dataset`."""
-
-    def __getitem__(self, item):
-        return self.give(item)
-
-    def __len__(self):
-        return self.n
 
 
 class Batched(Numbers):
@@ -164,9 +141,6 @@ class Stream(Items, IterableDataset):
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         if self.shard == "stride":
             return range(worker, self.n, workers)
-        if self.shard == "block":
-            size = -(-self.n // workers)
-            return range(worker * size, min(self.n, (worker + 1) * size))
         if self.shard == "first":
             return range(self.n) if worker == 0 else range(0)
         if self.shard == "more":
@@ -201,7 +175,6 @@ class Listed(Dataset):
 CLASSES = {
     "Numbers": Numbers,
     "NoLength": NoLength,
-    "Duck": Duck,
     "Batched": Batched,
     "Stream": Stream,
     "SizedStream": SizedStream,
@@ -211,15 +184,11 @@ CLASSES = {
 def make_dataset(case, log, decode):
     """The dataset that a case describes; ``decode`` makes Python values of its items."""
     kind = case["kind"]
-    if kind == "nothing":
-        return None
     if kind in CLASSES:
         return CLASSES[kind](case, log)
     if kind in {"Listed", "list"}:
         items = [decode(item) for item in case["items"]]
         return items if kind == "list" else Listed(items)
-    if kind == "dict":
-        return {decode(key): decode(value) for key, value in case["items"]}
     if kind == "range":
         return range(case["n"])
     if kind == "TensorDataset":
@@ -260,18 +229,16 @@ class SizedCounted(Counted):
         return len(self.values)
 
 
-def make_sampler(case, dataset, generator):
+def make_sampler(case, dataset):
     """A list as it is, `Counted`, or one of torch's samplers."""
     if not isinstance(case, dict):
         return case
     if case["kind"] == "Counted":
         return (Counted if case.get("unsized") or case.get("endless") else SizedCounted)(case)
     kind = getattr(torch.utils.data, case["kind"], None) or getattr(torch.utils.data.distributed, case["kind"])
-    args = dict(case.get("args", {}))
-    if case.get("own_generator"):
-        args["generator"] = generator
+    args = case.get("args", {})
     if "of" in case:
-        return kind(make_sampler(case["of"], dataset, generator), **args)
+        return kind(make_sampler(case["of"], dataset), **args)
     if case["kind"] in {"WeightedRandomSampler", "SubsetRandomSampler"}:
         return kind(**args)
     return kind(dataset, **args)
@@ -281,20 +248,12 @@ def as_list(items):
     return list(items)
 
 
-def as_tuple(items):
-    return tuple(items)
-
-
 def as_array(items):
     return np.array([[item, item] for item in items], np.int16)
 
 
 def as_sum(items):
     return sum(items)
-
-
-def as_bag(items):
-    return Bag(torch.tensor(items))
 
 
 def as_mixed(items):
@@ -311,11 +270,6 @@ def as_padded(items):
     return torch.nn.utils.rnn.pad_sequence([torch.arange(item + 1) for item in items], batch_first=True)
 
 
-def as_views(items):
-    w = torch.tensor(items).repeat(2, 1)
-    return w.t(), w[0], w[1, ::2]
-
-
 def twice(item):
     return 2 * item
 
@@ -330,10 +284,6 @@ def set_value(_worker):
     get_worker_info().dataset.value = 7
 
 
-def set_value_to_number(worker):
-    get_worker_info().dataset.value = worker
-
-
 def fail(worker):
     raise LookupError(f"cannot begin {type(worker).__name__}")
 
@@ -341,7 +291,6 @@ def fail(worker):
 FUNCTIONS = {
     function.__name__: function
     for function in (
-        as_list, as_tuple, as_array, as_sum, as_bag, as_mixed, as_padded, as_views, twice, no_fives,
-        set_value, set_value_to_number, fail,
+        as_list, as_array, as_sum, as_mixed, as_padded, twice, no_fives, set_value, fail,
     )
 }  # fmt: skip

@@ -79,7 +79,7 @@ class Play:
             options["generator"] = self.generator = torch.Generator().manual_seed(options["generator"])
         for name in ("sampler", "batch_sampler"):
             if name in options:
-                self.sampler = torch_data.make_sampler(options[name], self.dataset, self.generator)
+                self.sampler = torch_data.make_sampler(options[name], self.dataset)
                 options[name] = self.sampler
         for name in ("collate_fn", "worker_init_fn"):
             if name in options:
@@ -166,14 +166,6 @@ class Play:
 
     def _do_next(self, step):
         return self._take(self.iterators[step.get("of", "a")], step.get("n", 1))
-
-    def _do_drop(self, step):
-        return self._do_drop_iterator(step)
-
-    def _do_drop_iterator(self, step):
-        del self.iterators[step.get("of", step.get("as", "a"))]
-        gc.collect()
-        return "ok"
 
     def _do_drop_loader(self, _step):
         self.loader = None

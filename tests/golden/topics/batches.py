@@ -8,30 +8,35 @@ from golden.outcomes import DEADLOCK_S, assert_outcome, is_error, run_by_queue_r
 from golden.values import decode, decode_array, encode
 from mpqueue import errors, train
 
-DIFFERENCES = {}
-
 
 def run(case, folder):
     mpqueue.reset_default_graph()
     expected = case["expect"]
     if is_error(expected):
-        assert_outcome(lambda: make(case), expected, case["op"])
+        assert_outcome(lambda: make(case, train, make_source), expected, case["op"])
         return
-    batches = make(case)
+    batches = make(case, train, make_source)
     assert [list(shape) for shape in batches.shapes] == expected["static_shapes"]
     with run_by_queue_runners(expected):
-        got = [encode(batches(timeout=DEADLOCK_S)) for _ in expected["batches"]]
-        compare(got, expected["batches"], given(case) if case.get("random") else None)
-        if expected["end"] is not None:
-            assert_outcome(batches, expected["end"], "end")
+        check(case, lambda: batches(timeout=DEADLOCK_S))
 
 
-def make(case):
+def make(case, functions, make_source):
+    """Call the function of a case, of a module like `mpqueue.train`."""
     sources = [make_source(document) for document in case["sources"]]
     args = {name: decode(value) for name, value in case["args"].items()}
     if case["op"].endswith("_join"):
-        return getattr(train, case["op"])(sources, **args)
-    return getattr(train, case["op"])(sources[0] if sources else [], **args)
+        return getattr(functions, case["op"])(sources, **args)
+    return getattr(functions, case["op"])(sources[0] if sources else [], **args)
+
+
+def check(case, next_batch):
+    """Compare the batches, and the error at the end."""
+    expected = case["expect"]
+    got = [encode(next_batch()) for _ in expected["batches"]]
+    compare(got, expected["batches"], given(case) if case.get("random") else None)
+    if expected["end"] is not None:
+        assert_outcome(next_batch, expected["end"], "end")
 
 
 def make_source(document):

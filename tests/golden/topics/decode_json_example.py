@@ -7,8 +7,6 @@ import mpqueue.train
 from golden.decoding import arguments, check
 from golden.values import assert_same, encode
 
-DIFFERENCES = {}
-
 
 def run(case, folder):
     args = arguments(case)

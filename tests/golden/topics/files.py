@@ -14,23 +14,24 @@ DIFFERENCES = {
 
 
 def run(case, folder):
+    with tree_of(case) as root:
+        if case["op"] == "match_filenames_once":
+            match_filenames_once(case, root)
+        else:
+            expected = case["expect"].get("output", case["expect"])
+            assert_outcome(lambda: getattr(mpqueue, case["op"])(**case["args"]), expected, case["op"])
+
+
+@contextlib.contextmanager
+def tree_of(case):
+    """Make the files of a case in an empty current folder, and return their root."""
     with tempfile.TemporaryDirectory() as elsewhere, contextlib.chdir(elsewhere):
         root = Path(case["tree_root"])
         for name, content in case["tree"].items():
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode("latin-1"))
-        globals()[case["op"]](case, root)
-
-
-def matching_files(case, root):
-    expected = case["expect"].get("output", case["expect"])
-    assert_outcome(lambda: mpqueue.matching_files(**case["args"]), expected, "matching_files")
-
-
-def read_file(case, root):
-    expected = case["expect"].get("output", case["expect"])
-    assert_outcome(lambda: mpqueue.read_file(**case["args"]), expected, "read_file")
+        yield root
 
 
 def match_filenames_once(case, root):

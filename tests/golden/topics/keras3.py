@@ -5,56 +5,35 @@ The constructor's ``workers`` and ``max_queue_size`` go to `start`, where the ol
 Follows: ``keras.utils.PyDataset`` and the private ``OrderedEnqueuer`` of ``py_dataset_adapter``.
 """
 
-import mpqueue
-from golden import enqueuer_play, enqueuer_sources
-from golden.enqueuer_play import Instead
+from golden.enqueuer_play import Play
+from golden.enqueuer_sources import Dataset
+from golden.topics.keras_old import BEFORE_START
 
-DIFFERENCES = enqueuer_play.DIFFERENCES | {
-    "endless run": "one run goes through all epochs and calls on_epoch_end after each; Keras 3 waits for a stop",
-    "next after stop": "StopIteration: a stream that was stopped has ended, which Keras 3 calls a ValueError",
-    "unread batches": "stop drops them, an exception among them too; Keras 3 gives them to the next run",
+ENDLESS = "one run goes through all epochs and calls on_epoch_end after each; Keras 3 waits for a stop"
+_NEXT_EPOCH = {5: [{"values": [100]}], 7: [{"values": [100]}]}
+# Whether on_epoch_end was called depends on how soon the stop comes after the last batch of the epoch.
+_AFTER_AN_EPOCH = {6: [{"values": [0, 1, 2]}, {"values": [100, 101, 102]}], 8: [0, 1, 2]}
+DIFFERENCES = {  # the reason, and the outcomes of steps
+    "s001": (ENDLESS, _NEXT_EPOCH),
+    "s002": (ENDLESS, _AFTER_AN_EPOCH),
+    "s004": (ENDLESS, _NEXT_EPOCH),
+    "s005": (ENDLESS, _AFTER_AN_EPOCH),
+    "s007": (
+        "RuntimeError, and the run goes on unharmed: a second run would share the first one's workers",
+        {1: [{"error": "RuntimeError"}]},
+    ),
+    "s009": (BEFORE_START, {1: [{"values": [], "error": "RuntimeError"}]}),
+    "s010": (
+        "StopIteration: a stream that was stopped has ended, which Keras 3 calls a ValueError",
+        {4: [{"values": [], "end": "StopIteration"}]},
+    ),
+    "s011": (
+        "stop drops unread batches, an exception among them too; Keras 3 gives them to the next run",
+        {7: [{"values": [0, 1, 2, 100, 101]}]},
+    ),
 }
 
 
-class Keras3Play(enqueuer_play.Play):
-    """A case of Keras 3."""
-
-    source_class = enqueuer_sources.Dataset
-    start_arguments = ("workers", "max_queue_size")
-
-    def __init__(self, case, classes):
-        super().__init__(case, classes)
-        self._left_unread = False  # by an earlier run
-
-    def contradiction(self, step, predicted):
-        return super().contradiction(step, predicted) or self._after_stop(step) or self._in_stream(step, predicted)
-
-    def _after_stop(self, step):
-        """What Keras 3 does at a stop, and says after it."""
-        do, expect = step["do"], step.get("expect")
-        if do == "stop" and expect != "ok":
-            return Instead("unread batches", "ok")
-        if do == "finish" and self._reads[step["id"]].is_over:
-            return Instead("endless run", self._reads[step["id"]].outcome(0))  # judged when it was read
-        if do in {"next", "finish"} and self.phase == "stopped" and expect.get("error") == "ValueError":
-            return Instead("next after stop", {"values": expect["values"], "end": "StopIteration"})
-        return None
-
-    def _in_stream(self, step, predicted):
-        """What a run shows that goes on where one of Keras 3 is over, or begins anew where Keras 3 has batches left."""
-        expect = step.get("expect")
-        open_order = self.is_random and step["do"] == "next"  # only how many come is told beforehand
-        if predicted is None or (predicted == expect if not open_order else "values" in expect):
-            return None
-        if self.model.epochs_taken or self._first_epoch or self.epochs_at_stop:
-            return Instead("endless run", predicted)
-        return Instead("unread batches", predicted) if self._left_unread else None
-
-    def _run_ended(self):
-        self._left_unread |= self.model.length is not None and not self.model.is_at_epoch_end
-        super()._run_ended()
-
-
-def run(case, folder, classes=mpqueue):
-    """Play the case, on the enqueuers of `classes`."""
-    Keras3Play(case, classes).run()
+def run(case, folder):
+    _, differences = DIFFERENCES.get(case["id"].partition("/")[2], ("", {}))
+    Play(case, Dataset, differences).run()

@@ -3,23 +3,16 @@
 Follows: ``tf.keras.utils.Sequence``, ``SequenceEnqueuer``, ``OrderedEnqueuer``, ``GeneratorEnqueuer``.
 """
 
-import mpqueue
-from golden import enqueuer_play
+from golden.enqueuer_play import Play
+from golden.enqueuer_sources import Items
 
-DIFFERENCES = enqueuer_play.DIFFERENCES | {
-    "stop before start": "does nothing: clean-up code calls it whether or not the start was reached",
+BEFORE_START = "RuntimeError: it is a mistake of the program, and the end of the stream would hide it"
+DIFFERENCES = {  # the reason, and the outcomes of steps
+    "s014": (BEFORE_START, {1: [{"values": [], "error": "RuntimeError"}]}),
+    "s017": ("does nothing: clean-up code calls `stop` whether or not the start was reached", {0: ["ok"]}),
 }
 
 
-class OldPlay(enqueuer_play.Play):
-    """A case of the old classes."""
-
-    def contradiction(self, step, predicted):
-        if step["do"] == "stop" and self.phase == "new":
-            return enqueuer_play.Instead("stop before start", "ok")
-        return super().contradiction(step, predicted)
-
-
-def run(case, folder, classes=mpqueue):
-    """Play the case, on the enqueuers of `classes`."""
-    OldPlay(case, classes).run()
+def run(case, folder):
+    _, differences = DIFFERENCES.get(case["id"].partition("/")[2], ("", {}))
+    Play(case, Items, differences).run()

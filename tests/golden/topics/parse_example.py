@@ -2,22 +2,11 @@
 
 import mpqueue
 from golden.decoding import arguments, check
-from golden.values import assert_same, decode
-
-DIFFERENCES = {}
-
-KINDS = {
-    "FixedLen": lambda spec: mpqueue.FixedLenFeature(spec["shape"], spec["dtype"], decode(spec["default"])),
-    "VarLen": lambda spec: mpqueue.VarLenFeature(spec["dtype"]),
-    "FixedLenSequence": lambda spec: mpqueue.FixedLenSequenceFeature(
-        spec["shape"], spec["dtype"], spec["allow_missing"], decode(spec["default"])
-    ),
-}
+from golden.values import assert_same
 
 
 def run(case, folder):
     args = arguments(case)
-    args["features"] = {key: KINDS[spec["kind"]](spec) for key, spec in case["args"]["features"].items()}
     function = getattr(mpqueue, case["op"])
     check(case, lambda: function(**args), check_result)
     if "outputs" in case["expect"]:

@@ -13,22 +13,25 @@ from mpqueue.examples.features import FixedLenFeature, VarLenFeature
 from mpqueue.tf1.parsing.csv import decode_csv
 from mpqueue.tf1.parsing.parse import parse_example
 
-DIFFERENCES = {}
-
 
 def run(case, folder):
     mpqueue.reset_default_graph()
-    expected = case["expect"]
     next_item = globals()[case["op"]](**case["args"])
-    with run_by_queue_runners(expected) as coord:
-        got = [encode(next_item()) for _ in expected["items"]]
-        if case.get("random"):
-            assert [shapes_of(batch) for batch in got] == [shapes_of(batch) for batch in expected["items"]]
-        if not case.get("random") or case["args"]["allow_smaller_final_batch"]:
-            compare(got, expected["items"], examples_in(expected["items"]) if case.get("random") else None)
-        for what in ("end", "again"):
-            assert_outcome(next_item, expected[what], what)
-        assert coord.should_stop() == expected["should_stop_before_request"]
+    with run_by_queue_runners(case["expect"]) as coord:
+        check(case, next_item, coord)
+
+
+def check(case, next_item, coord):
+    """Compare the items, and the state at the end."""
+    expected = case["expect"]
+    got = [encode(next_item()) for _ in expected["items"]]
+    if case.get("random"):
+        assert [shapes_of(batch) for batch in got] == [shapes_of(batch) for batch in expected["items"]]
+    if not case.get("random") or case["args"]["allow_smaller_final_batch"]:
+        compare(got, expected["items"], examples_in(expected["items"]) if case.get("random") else None)
+    for what in ("end", "again"):
+        assert_outcome(next_item, expected[what], what)
+    assert coord.should_stop() == expected["should_stop_before_request"]
 
 
 def csv_pipeline(files, num_epochs, skip_header_lines, read_up_to, batch_size, allow_smaller_final_batch, shuffle):

@@ -5,8 +5,6 @@ from golden.outcomes import assert_outcome
 from golden.values import decode
 from mpqueue.values.sparse import SparseTensorValue
 
-DIFFERENCES = {}
-
 
 def run(case, folder):
     expected = case["expect"]

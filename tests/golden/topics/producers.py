@@ -8,7 +8,6 @@ from golden.outcomes import DEADLOCK_S, Background, assert_outcome, is_error, ru
 from golden.values import decode, encode
 from mpqueue import train
 
-DIFFERENCES = {}
 SETTLED_S = 0.1  # for a row too many to show up
 
 
@@ -44,16 +43,16 @@ def check_queue(queue, expected):
         return
     assert str(queue.dtypes[0]) == expected["queue_dtype"]
     assert list(queue.shapes[0]) == expected["queue_shape"]
-    settle(queue, expected["filled_to"])
+    settle(queue.size, expected["filled_to"])
 
 
-def settle(queue, size):
+def settle(current_size, size):
     """The prefetch comes to so many rows, and stays there."""
     deadline = time.monotonic() + DEADLOCK_S
-    while queue.size() < size and time.monotonic() < deadline:
+    while current_size() < size and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(SETTLED_S)
-    assert queue.size() == size
+    assert current_size() == size
 
 
 def check_items(case, next_one, expected):

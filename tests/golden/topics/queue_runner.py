@@ -8,7 +8,7 @@ import numpy as np
 
 import mpqueue
 from golden.outcomes import DEADLOCK_S, error_class
-from mpqueue import errors
+from mpqueue import errors, train
 from mpqueue.train import QueueRunner
 
 
@@ -16,15 +16,21 @@ def run(case, folder):
     mpqueue.reset_default_graph()
     if "runner" not in case:
         run_without_steps(case)
-    elif "create" in case:
-        assert outcome(lambda: Script(case["runner"])) == case["create"]
     else:
-        hook = threading.excepthook
-        threading.excepthook = lambda args: None  # a runner without a coordinator raises in its threads on purpose
-        try:
-            run_steps(Script(case["runner"]), case["steps"])
-        finally:
-            threading.excepthook = hook
+        run_script(case, Script)
+
+
+def run_script(case, make_script):
+    """Play the steps of a case, or compare the error of the constructor."""
+    if "create" in case:
+        assert outcome(lambda: make_script(case["runner"])) == case["create"]
+        return
+    hook = threading.excepthook
+    threading.excepthook = lambda args: None  # a runner without a coordinator raises in its threads on purpose
+    try:
+        run_steps(make_script(case["runner"]), case["steps"])
+    finally:
+        threading.excepthook = hook
 
 
 def run_steps(script, steps):
@@ -71,40 +77,48 @@ class Values:
         raise error_class(self._then)(None, None, "the end")
 
 
-class GatedSession(mpqueue.Session):
+class Gated:
     """Holds every thread of a runner until it was looked at: one that is done soon would else be gone by then."""
 
     def __init__(self):
         super().__init__()
         self.gate = threading.Event()
+        self.gate.set()
 
-    def run(self, op):
+    def run(self, *args):
         assert self.gate.wait(DEADLOCK_S)
-        return super().run(op)
+        return super().run(*args)
 
-    def make_callable(self, op):
+    def make_callable(self, *args):
         assert self.gate.wait(DEADLOCK_S)
-        return super().make_callable(op)
+        return super().make_callable(*args)
+
+
+class GatedSession(Gated, mpqueue.Session):
+    """A session of the toolbox."""
 
 
 class Script:
     """One queue, its runner, and what the steps made of them."""
 
+    session_class, functions = GatedSession, train
+
     def __init__(self, spec):
+        self.own_op_runs, self.groups = {"close": 0, "cancel": 0}, {}
+        self.session = self.session_class()
+        queue, ops, own_ops = self.make(spec)
+        self.options = own_ops if spec.get("own_ops") else {}
+        if "closed_types" in spec:
+            self.options["queue_closed_exception_types"] = tuple(error_class(name) for name in spec["closed_types"])
+        self.runner = self.functions.QueueRunner(queue, ops * spec.get("same_op_times", 1), **self.options)
+        self.coord = self.functions.Coordinator() if spec.get("coord", True) else None
+
+    def make(self, spec):
+        """Return the queue, its ops, and own ops that close it."""
         self.queue = mpqueue.FIFOQueue(spec["capacity"], np.int32, shapes=[()], name="runq")
         sources = [mpqueue.Source(Values(source), np.int32, ()) for source in spec["sources"]]
-        ops = [self.queue.enqueue_op(source) for source in sources] * spec.get("same_op_times", 1)
-        options = {}
-        if "closed_types" in spec:
-            options["queue_closed_exception_types"] = tuple(error_class(name) for name in spec["closed_types"])
-        self.own_op_runs = {"close": 0, "cancel": 0}
-        if spec.get("own_ops"):
-            options |= {"close_op": self.own_close, "cancel_op": self.own_cancel}
-        self.options = options
-        self.runner = QueueRunner(self.queue, ops, **options)
-        self.coord = mpqueue.Coordinator() if spec.get("coord", True) else None
-        self.session = GatedSession()
-        self.groups = {}
+        ops = [self.queue.enqueue_op(source) for source in sources]
+        return self.queue, ops, {"close_op": self.own_close, "cancel_op": self.own_cancel}
 
     def own_close(self):
         self.own_op_runs["close"] += 1
@@ -125,8 +139,6 @@ class Script:
             self.coord.clear_stop()
             self.coord.request_stop()
         self.session.close()
-        if not self.queue.is_closed():
-            self.queue.close(cancel_pending_enqueues=True)
         for thread in (thread for group in self.groups.values() for thread in group):
             if thread.ident is not None:
                 thread.join(DEADLOCK_S)

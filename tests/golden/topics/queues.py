@@ -20,12 +20,7 @@ def run(case, folder):
     script = Script(case.get("random", False))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            if script.make_queues(case["queues"], case.get("create")):
-                for number, step in enumerate(case["steps"]):
-                    script.play(step, f"step {number} {step}")
-        finally:
-            script.end()
+        script.run(case)
     # Components too many are dropped as in TensorFlow, but not without a word.
     assert [warning.category for warning in caught] == [RuntimeWarning] * script.num_too_long
 
@@ -53,11 +48,20 @@ class Script:
         self.num_too_long = 0
         self.waiting_examples = Counter()  # enqueued and not dequeued, where the order is random
 
+    def run(self, case):
+        try:
+            if self.make_queues(case["queues"], case.get("create")):
+                for number, step in enumerate(case["steps"]):
+                    self.play(step, f"step {number} {step}")
+        finally:
+            self.end()
+
     def make_queues(self, documents, expected_error):
         """False if the case ends here, because making a queue was to fail and did."""
         for name, document in documents.items():
             try:
-                self.queues[name] = make_queue(document)
+                args = dict(document["args"])
+                self.queues[name] = self.made_queue(document["class"], args.pop("capacity"), **args)
             except Exception as error:
                 if expected_error is not None:
                     assert_error(error, expected_error, document)
@@ -65,6 +69,9 @@ class Script:
                 self.queues[name] = Unusable(error)
         assert expected_error is None, f"expected {expected_error}"
         return True
+
+    def made_queue(self, name, *args, **options):
+        return getattr(mpqueue, name)(*args, **options)
 
     def end(self):
         self.session.close()
@@ -116,7 +123,7 @@ class Script:
                 if self.is_random and not is_error(step.get("expect")):
                     self.waiting_examples.update(examples(arrays(vals), do == "enqueue_many", queue.names))
                 self.num_too_long += isinstance(vals, list) and len(vals) > len(queue.dtypes)
-                return enqueue_typed(queue, do, vals)
+                return self.enqueue(queue, do, vals)
             case "enqueue_raw" | "enqueue_many_raw" as do:
                 vals = raw(step["raw"])
                 self.num_too_long += isinstance(vals, list) and len(vals) > len(queue.dtypes)
@@ -124,16 +131,31 @@ class Script:
             case "dequeue" | "size" | "is_closed" as do:
                 return getattr(queue, do)()
             case "dequeue_many" | "dequeue_up_to" as do:
-                return getattr(queue, do)(step["n"])
+                return self.dequeue(queue, do, step["n"])
             case "close":
                 return queue.close(cancel_pending_enqueues=step.get("cancel", False))
             case "attrs":
                 return queue
             case "from_list":
                 chosen = [self.queues.get(name, name) for name in step["queues"]]
-                self.queues[step["as"]] = mpqueue.QueueBase.from_list(decode(step["index"]), chosen)
+                self.queues[step["as"]] = self.selected(decode(step["index"]), chosen)
                 return None
         raise AssertionError(f"unknown step {step}")
+
+    def enqueue(self, queue, do, vals):
+        """Enqueue typed arrays, as a source does that knows its dtypes: they are never cast."""
+        if isinstance(vals, dict):
+            names, typed = list(vals), list(vals.values())
+        else:
+            names, typed = None, vals if isinstance(vals, list) else [vals]
+        source = mpqueue.Source(lambda: vals, dtypes=[array.dtype for array in typed], names=names)
+        return getattr(queue, f"{do}_op")(source)()
+
+    def dequeue(self, queue, do, count):
+        return getattr(queue, do)(count)
+
+    def selected(self, index, queues):
+        return mpqueue.QueueBase.from_list(index, queues)
 
     def check(self, call, expected, step, where):
         if expected == {"blocked": True}:
@@ -176,21 +198,6 @@ class Unusable:
 
     def __getattr__(self, name):
         raise self.error
-
-
-def make_queue(document):
-    args = dict(document["args"])
-    return getattr(mpqueue, document["class"])(args.pop("capacity"), **args)
-
-
-def enqueue_typed(queue, do, vals):
-    """Enqueue typed arrays, as a source does that knows its dtypes: they are never cast."""
-    if isinstance(vals, dict):
-        names, typed = list(vals), list(vals.values())
-    else:
-        names, typed = None, vals if isinstance(vals, list) else [vals]
-    source = mpqueue.Source(lambda: vals, dtypes=[array.dtype for array in typed], names=names)
-    return getattr(queue, f"{do}_op")(source)()
 
 
 def raw(document):

@@ -28,6 +28,8 @@ INTERPRETERS = {
 
 
 WITH_PROCESSES = {topic: INTERPRETERS[topic] for topic in ("batches", "pipelines")}
+# Workers enqueue in the same way whatever the order in which the queue returns the examples.
+OF_THE_QUEUE = ("shuffle_batch", "shuffle_batch_join")
 RECORD_BY_RECORD = {"pipelines": INTERPRETERS["pipelines"]}  # other topics do not process records
 
 
@@ -44,7 +46,9 @@ def test_a_case_holds_in_a_graph(interpreter, case, monkeypatch):
     importlib.import_module(f"tf1.compat.deferred.{interpreter}").run(case, GOLDEN)
 
 
-@pytest.mark.parametrize(("interpreter", "case"), list(cases(WITH_PROCESSES)))
+@pytest.mark.parametrize(
+    ("interpreter", "case"), [one for one in cases(WITH_PROCESSES) if one.values[1]["op"] not in OF_THE_QUEUE]
+)
 def test_a_case_holds_with_worker_processes(interpreter, case, monkeypatch):
     monkeypatch.setattr(processes, "_choice", [True])
     monkeypatch.chdir(GOLDEN)

@@ -1,17 +1,10 @@
 """decode_csv, decode_raw, decode_json_example, parse_example, parse_single_example: results and static shapes."""
 
 from golden.decoding import arguments, check
-from golden.values import assert_same, decode
+from golden.values import assert_same
 
 import mpqueue.compat.v1 as tf
 
-KINDS = {
-    "FixedLen": lambda spec: tf.FixedLenFeature(spec["shape"], spec["dtype"], decode(spec["default"])),
-    "VarLen": lambda spec: tf.VarLenFeature(spec["dtype"]),
-    "FixedLenSequence": lambda spec: tf.FixedLenSequenceFeature(
-        spec["shape"], spec["dtype"], spec["allow_missing"], decode(spec["default"])
-    ),
-}
 DIFFERENCES = {
     "decode_csv/s069": "ValueError",  # TensorFlow's error class is accidental
     "decode_raw/s020": "TypeError",  # NumPy has no bfloat16
@@ -22,8 +15,6 @@ def run(case, folder):
     if case["id"] in DIFFERENCES:
         case = {**case, "expect": {"error": DIFFERENCES[case["id"]]}}
     args = arguments(case)
-    if "features" in args:
-        args["features"] = {key: KINDS[spec["kind"]](spec) for key, spec in case["args"]["features"].items()}
     with tf.Graph().as_default(), tf.Session() as session:
 
         def call():

@@ -1,27 +1,18 @@
 """matching_files, read_file and match_filenames_once, on files that are created for each case."""
 
-import contextlib
-import tempfile
-from pathlib import Path
-
 from golden.outcomes import assert_outcome
+from golden.topics.files import tree_of
 
 import mpqueue.compat.v1 as tf
 
 
 def run(case, folder):
-    with tempfile.TemporaryDirectory() as elsewhere, contextlib.chdir(elsewhere):
-        root = Path(case["tree_root"])
-        for name, content in case["tree"].items():
-            path = root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.encode("latin-1"))
-        with tf.Graph().as_default(), tf.Session() as session:
-            if case["op"] == "match_filenames_once":
-                match_filenames_once(case, root, session)
-            else:
-                expected = case["expect"].get("output", case["expect"])
-                assert_outcome(lambda: session.run(getattr(tf, case["op"])(**case["args"])), expected, case["op"])
+    with tree_of(case) as root, tf.Graph().as_default(), tf.Session() as session:
+        if case["op"] == "match_filenames_once":
+            match_filenames_once(case, root, session)
+        else:
+            expected = case["expect"].get("output", case["expect"])
+            assert_outcome(lambda: session.run(getattr(tf, case["op"])(**case["args"])), expected, case["op"])
 
 
 def match_filenames_once(case, root, session):

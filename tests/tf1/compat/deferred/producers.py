@@ -1,8 +1,9 @@
 """The producers, and limit_epochs."""
 
-from golden.outcomes import DEADLOCK_S, assert_outcome, is_error
+from golden.outcomes import assert_outcome, is_error
 from golden.topics import producers
 from golden.values import decode
+from tf1.compat.deferred.running import run_by_queue_runners
 
 import mpqueue.compat.v1 as tf
 
@@ -14,22 +15,13 @@ def run(case, folder):
             assert_outcome(lambda: make(case), expected, case["op"])
             return
         made = make(case)
-        runners = tf.get_collection(tf.GraphKeys.QUEUE_RUNNERS)
-        assert len(runners) == expected["queue_runners"]
-        assert [len(runner.enqueue_ops) for runner in runners] == expected["enqueue_ops"]
         item = made.dequeue() if isinstance(made, tf.QueueBase) else made
-        session.run(tf.local_variables_initializer())
-        coord = tf.train.Coordinator()
-        tf.train.start_queue_runners(session, coord)
-        try:
+        with run_by_queue_runners(session, expected) as coord:
             check_queue(made, session, expected)
             producers.check_items(case, lambda: session.run(item), expected)
             assert coord.should_stop() == expected["should_stop_before_request"]
             if "closed" in expected:
                 assert session.run(made.is_closed()) == expected["closed"]
-        finally:
-            coord.request_stop()
-        assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")
 
 
 def make(case):
@@ -39,17 +31,10 @@ def make(case):
     return getattr(tf.train, case["op"])(**args)
 
 
-class _Queue:
-    def __init__(self, size, session):
-        self._size, self._session = size, session
-
-    def size(self):
-        return self._session.run(self._size)
-
-
 def check_queue(queue, session, expected):
     if "queue_dtype" not in expected:
         return
     assert queue.dtypes[0].name == expected["queue_dtype"]
     assert queue.shapes[0].as_list() == expected["queue_shape"]
-    producers.settle(_Queue(queue.size(), session), expected["filled_to"])
+    size = queue.size()
+    producers.settle(lambda: session.run(size), expected["filled_to"])
