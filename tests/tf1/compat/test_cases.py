@@ -1,4 +1,4 @@
-"""A thousand code samples with TensorFlow's results, recorded by `record_cases.py`."""
+"""A thousand code samples with the results that TensorFlow 2.21 had."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """NumPy, Python values and nodes: supported and unsupported combinations."""
 
-import operator
-
 import numpy as np
 import pytest
 
@@ -78,62 +76,3 @@ def test_static_shape_of_a_numpy_result(node, function, dims):
 def test_a_node_cannot_become_an_array(node, convert):
     with pytest.raises(NotImplementedError, match="no value yet"):
         convert(node)
-
-
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "le", "gt", "ge"])
-@pytest.mark.parametrize("other", [3.0, np.float64(2.0), np.array([2.0, 4.0]), [1.0, 2.0]])
-def test_operators_match_numpy(session, node, name, other):
-    apply = getattr(operator, name)
-    table = np.abs(TABLE) + 1
-    for left, right in ((node, other), (other, node)):
-        expected = apply(*(table if each is node else np.asarray(each) for each in (left, right)))
-        np.testing.assert_allclose(session.run(apply(left, right), {node: table}), expected)
-
-
-def test_plus_concatenates_strings(session):
-    name = tf.constant("file.txt")
-    assert session.run("folder/" + name) == b"folder/file.txt"
-    assert session.run(tf.constant(["a", "b"]) + np.array(["x", "y"], object)).tolist() == [b"ax", b"by"]
-
-
-def test_list_of_nodes_converts_to_a_node(session):
-    size = tf.placeholder(tf.int32, [])
-    assert session.run(tf.zeros([size, 2]), {size: 3}).shape == (3, 2)
-    assert session.run(tf.convert_to_tensor([[size, 1], (2, size)]), {size: 5}).tolist() == [[5, 1], [2, 5]]
-
-
-def test_python_operands_must_fit_the_type_of_the_node():
-    whole = tf.constant(1)
-    with pytest.raises(TypeError, match="int32"):
-        whole + 1.5
-    with pytest.raises(TypeError):
-        tf.constant(1.0) + tf.constant(1)
-    with pytest.raises(TypeError):
-        tf.constant(True) + 1
-
-
-@pytest.mark.parametrize(
-    "index",
-    [
-        0,
-        -1,
-        slice(None, None, -1),
-        (slice(1, None), 0),
-        (..., 1),
-        (None, 1),
-        (slice(None), None, slice(None, 1)),
-        (0, slice(5, None)),
-        (slice(-9, 9), -2),
-    ],
-)
-def test_indexing_matches_numpy(session, node, index):
-    np.testing.assert_array_equal(session.run(node[index], {node: TABLE}), TABLE[index])
-    known = tf.constant(TABLE)[index]
-    assert known.get_shape().as_list() == list(TABLE[index].shape)
-
-
-def test_equality_is_identity():
-    one, two = tf.constant(1), tf.constant(1)
-    assert one == one
-    assert one != two
-    assert len({one, two, one}) == 2

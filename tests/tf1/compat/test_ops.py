@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 import mpqueue.compat.v1 as tf
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.compat.ops.dims import merged
-from mpqueue.tf1.compat.ops.dtypes import as_dtype, float32, string
+from mpqueue.tf1.compat.ops.dtypes import as_dtype, float32
 from mpqueue.tf1.compat.ops.infer import Constant
 from mpqueue.tf1.compat.ops.sparse import pack_many_sparse, pack_sparse, unpack_many_sparse
 from mpqueue.tf1.compat.ops.strided_slice import strided_slice
@@ -144,20 +144,6 @@ def test_invalid_packed_sparse_tensor_raises_without_executing_code(tmp_path, va
 def test_a_type_has_many_spellings(spelled):
     assert as_dtype(spelled) is float32
     assert float32 == spelled
-
-
-@pytest.mark.parametrize("spelled", ["string", str, bytes, object, np.str_, np.dtype("S3"), np.dtype("U2"), 7])
-def test_string_type_has_many_spellings(spelled):
-    try:
-        assert as_dtype(spelled) is string
-    except TypeError:
-        assert spelled in (str, bytes)  # as in TensorFlow
-
-
-@pytest.mark.parametrize("invalid", [None, "float31", dict, "datetime64", 999, 1.5])
-def test_invalid_type_raises(invalid):
-    with pytest.raises(TypeError, match="Cannot convert"):
-        as_dtype(invalid)
 
 
 def test_shapes_are_checked_at_graph_construction_if_known_and_otherwise_at_run_time(session):

@@ -34,22 +34,6 @@ def names(made):
     return [step.op.name for step in made.steps]
 
 
-def test_operation_with_one_fed_output_runs_for_the_other_output():
-    a = FakeOperation("a", num_outputs=2)
-    b = FakeOperation("b", a.outputs)
-    made = Plan([b], [a.outputs[0]])
-    assert names(made) == ["a", "b"]
-    assert made.steps[0].outputs == (None, made.slot_of[a.outputs[1]])
-
-
-def test_control_inputs_precede_unless_all_their_outputs_are_fed():
-    a, b, c = FakeOperation("a"), FakeOperation("b", num_outputs=0), FakeOperation("c", num_outputs=2)
-    d = FakeOperation("d", control=[a, b, c])
-    assert names(Plan([d], [])) == ["a", "b", "c", "d"]
-    assert names(Plan([d], [a.outputs[0], c.outputs[0]])) == ["b", "c", "d"]
-    assert names(Plan([d], [a.outputs[0], *c.outputs])) == ["b", "d"]
-
-
 def test_a_long_pipeline_is_planned_without_recursion():
     op = FakeOperation("0")
     for number in range(1, 5000):

@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+from helpers.others import Other
 from helpers.pages import DOCS
 from helpers.server_directories import servers_directory
 
@@ -50,6 +51,15 @@ class TestServer:
                 queue = jobs(name="other")
                 with tf.Session(server.target) as session:
                     assert session.run([queue.size(), queue.dequeue()])[1] == 1.5
+
+    def test_sessions_of_two_processes_share_queues(self, servers_directory):
+        def produce(target):
+            with tf.Graph().as_default(), tf.Session(target) as session:
+                session.run(jobs().enqueue(1.5))
+
+        with running() as server, Other() as other:
+            other.ask(produce, server.target)
+            assert tf.Session(server.target).run(jobs().dequeue()) == 1.5
 
     def test_sessions_without_the_target_do_not_share_queues(self, servers_directory):
         with running() as server:

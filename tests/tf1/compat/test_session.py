@@ -23,13 +23,6 @@ def counted(log, value=1):
     return node
 
 
-def test_each_node_runs_once_per_run(session):
-    log = []
-    node = counted(log)
-    assert session.run([node, node, node + node, (node * 3, {"a": node})]) == [1, 1, 2, (3, {"a": 1})]
-    assert log == [1]
-
-
 def test_fetches_keep_their_structure(session):
     class Pair(NamedTuple):
         left: object
@@ -49,13 +42,6 @@ def test_a_defaultdict_is_fetched_as_a_defaultdict(session):
     fetches = collections.defaultdict(list, number=tf.constant(3))
     fetched = session.run(fetches)
     assert (fetched, fetched["missing"]) == ({"number": 3, "missing": []}, [])
-
-
-def test_nodes_are_fetched_and_fed_by_name(session):
-    tf.add(tf.constant(2, name="two"), 3, name="sum")
-    assert session.run("sum:0") == 5
-    assert session.run("sum") is None
-    assert session.run("sum:0", {"two:0": 10}) == 13
 
 
 def test_dependencies_of_a_fed_tensor_are_not_run(session):
@@ -106,39 +92,6 @@ def test_a_fed_array_is_read_and_not_written(session):
     assert fed.tolist() == [3, 1, 2]
 
 
-def test_scalars_are_numpy_scalars_and_strings_are_bytes(session):
-    number, text, truth = session.run([tf.constant(1.5), tf.constant("\u00e9"), tf.constant(True)])
-    assert type(number) is np.float32
-    assert type(text) is bytes
-    assert type(truth) is np.bool_
-
-
-def test_a_sparse_tensor_is_fetched_as_one_value_and_can_be_fed(session):
-    sparse = tf.sparse_placeholder(tf.float32)
-    value = tf.SparseTensorValue(np.array([[0, 1]]), np.array([2.0], np.float32), np.array([2, 3]))
-    results = session.run(sparse, {sparse: value})
-    assert isinstance(results, tf.SparseTensorValue)
-    assert results.values.tolist() == [2.0]
-    assert session.run(tf.sparse_tensor_to_dense(sparse), {sparse: tuple(value)}).tolist() == [[0, 2, 0], [0, 0, 0]]
-
-
-@pytest.mark.parametrize("fetch", [None, 5, [None], {"a": 1.5}, object()])
-def test_fetching_other_objects_than_nodes_raises(session, fetch):
-    tf.constant(1)
-    with pytest.raises(TypeError, match="fetch"):
-        session.run(fetch)
-
-
-def test_node_of_another_graph_cannot_be_fetched_or_fed(session):
-    with tf.Graph().as_default():
-        foreign = tf.constant(1)
-    tf.constant(2)
-    with pytest.raises(ValueError, match="not an element of this graph"):
-        session.run(foreign)
-    with pytest.raises(TypeError, match="feed_dict"):
-        session.run(tf.constant(1), {foreign: 1})
-
-
 def test_incompatible_feed_raises_with_both_shapes(session):
     node = tf.placeholder(tf.int32, [None, 2], name="table")
     with pytest.raises(ValueError, match=r"\(3,\).*table.*\(\?, 2\)"):
@@ -155,15 +108,6 @@ def test_an_error_of_a_run_names_the_operation(session):
         session.run(node + 1)
     assert caught.value.op is node.op
     assert "parsed" in "".join(caught.value.__notes__)
-
-
-def test_closed_session_cannot_run():
-    node = tf.constant(1)
-    session = tf.Session()
-    session.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        session.run(node)
-    session.close()
 
 
 def test_an_empty_graph_cannot_be_run():
