@@ -39,15 +39,6 @@ def test_written_messages_can_be_parsed():
     assert result["f"].values.tolist() == [0.5]
 
 
-def test_messages_have_protobuf_methods():
-    example = train.Example()
-    example.features.feature["x"].bytes_list.value.extend([b"a", b"b"])
-    assert example.features.feature["x"].WhichOneof("kind") == "bytes_list"
-    assert train.Example.FromString(example.SerializeToString()) == example
-    assert example.HasField("features")
-    assert "bytes_list" in str(example)
-
-
 def test_sequence_examples_have_contexts_and_lists():
     sequence = train.SequenceExample(
         context=an_example().features,
@@ -67,10 +58,6 @@ def test_sequence_examples_have_contexts_and_lists():
 def test_messages_can_be_pickled():
     example = an_example()
     assert pickle.loads(pickle.dumps(example)) == example
-
-
-def test_numbers_are_written_packed():
-    assert train.Int64List(value=[1, 2]).SerializeToString() == b"\x0a\x02\x01\x02"
 
 
 def test_unknown_name_raises_attribute_error():

@@ -1,4 +1,4 @@
-"""The wire format: numbers at their limits, fast paths against slow paths, and error messages."""
+"""The wire format: fast paths against slow paths, and error messages."""
 
 import random
 
@@ -14,21 +14,7 @@ from mpqueue.examples.protobuf_wire import (
     read_floats,
     read_ints,
     to_varint,
-    varint,
 )
-
-NUMBERS = [
-    (0, b"\x00"),
-    (127, b"\x7f"),
-    (128, b"\x80\x01"),
-    (300, b"\xac\x02"),
-    ((1 << 14) - 1, b"\xff\x7f"),
-    (1 << 14, b"\x80\x80\x01"),
-    ((1 << 21) - 1, b"\xff\xff\x7f"),
-    (1 << 21, b"\x80\x80\x80\x01"),
-    (1 << 63, b"\x80" * 9 + b"\x01"),
-    ((1 << 64) - 1, b"\xff" * 9 + b"\x01"),
-]
 
 
 def field(tag, content):
@@ -52,27 +38,6 @@ def outcome(function, *arguments):
         return function(*arguments)
     except Malformed as error:
         return str(error)
-
-
-@pytest.mark.parametrize(("value", "written"), NUMBERS)
-@pytest.mark.parametrize("around", [(b"", b""), (b"\xff\xff", b"\xff\xff\xff"), (b"\x01", b"\x01")])
-def test_number_is_read_at_any_position(value, written, around):
-    before, after = around
-    data = before + written + after
-    assert varint(data, len(before), len(data)) == (value, len(before) + len(written))
-    assert varint(data, len(before), len(before) + len(written)) == (value, len(before) + len(written))
-    assert to_varint(value) == written
-
-
-@pytest.mark.parametrize("written", [written for _, written in NUMBERS])
-def test_truncated_number_is_rejected_within_more_bytes(written):
-    for end in range(1, len(written) + 1):
-        assert outcome(varint, b"\x01" + written + b"\x01" * 3, 1, end) == "ends within a number at byte 1"
-
-
-def test_number_has_at_most_ten_bytes():
-    assert varint(b"\xff" * 9 + b"\x7f", 0, 10) == ((1 << 70) - 1, 10)
-    assert outcome(varint, b"\x00" + b"\x80" * 10 + b"\x01", 1, 12) == "has a number of more than 10 bytes at byte 1"
 
 
 @pytest.mark.parametrize(

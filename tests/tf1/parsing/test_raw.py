@@ -1,16 +1,9 @@
 """`decode_raw` beyond the golden cases."""
 
-import numpy as np
 import pytest
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
-
-
-def test_bfloat16_by_name_is_float32_with_equal_values():
-    decoded = mpqueue.decode_raw(b"\x80\x3f\x00\xc0", "bfloat16")
-    assert decoded.dtype == np.float32
-    assert decoded.tolist() == [1.0, -2.0]
 
 
 def test_bfloat16_dtype_of_other_package_is_returned():

@@ -92,18 +92,6 @@ def test_random_bytes_in_compressed_files(kind, content):
     outcome(READERS[kind], zlib.compress(content) if "ZLIB" in kind else gzip.compress(content))
 
 
-@fuzz
-@given(payloads.filter(bool), st.data())
-def test_flipped_bit_is_detected_after_the_records_before_it(records, data):
-    whole = bytearray(framed(records))
-    place = data.draw(st.integers(0, len(whole) - 1))
-    whole[place] ^= 1 << data.draw(st.integers(0, 7))
-    values, error = outcome(READERS["records"], bytes(whole))
-    assert isinstance(error, errors.DataLossError)
-    assert values == records[: len(values)]
-    assert sum(16 + len(record) for record in values) <= place
-
-
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
 @fuzz
 @given(payloads, st.data())

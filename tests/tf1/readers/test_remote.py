@@ -66,9 +66,9 @@ def test_matching_urls_can_be_read(memory):
 
 
 def test_two_readers_of_one_url_are_independent(memory):
-    memory.pipe("/t", b"".join(b"%06d\n" % number for number in range(100_000)))
+    memory.pipe("/t", b"".join(b"%06d\n" % number for number in range(20_000)))
     readers = [(mpqueue.TextLineReader(), FakeQueue("memory://t")) for _ in range(2)]
-    got = [[reader.read(queue)[1] for reader, queue in readers] for _ in range(50_000)]
+    got = [[reader.read(queue)[1] for reader, queue in readers] for _ in range(10_000)]
     assert all(int(one) == int(other) == number for number, (one, other) in enumerate(got))
 
 

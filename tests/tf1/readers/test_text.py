@@ -55,11 +55,6 @@ def test_header_lines_are_skipped_and_counted(tmp_path):
     assert lines_of(tmp_path / "t", skip_header_lines=6000) == []
 
 
-def test_negative_skip_header_lines_is_rejected_at_once():
-    with pytest.raises(errors.InvalidArgumentError, match="skip_header_lines must be at least 0, got -1"):
-        mpqueue.TextLineReader(skip_header_lines=-1)
-
-
 @pytest.mark.parametrize("bound", [0, -5])
 def test_limit_below_one_is_rejected(bound):
     with pytest.raises(ValueError, match=f"max_record_bytes must be at least 1, got {bound}"):
