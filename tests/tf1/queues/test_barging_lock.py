@@ -5,11 +5,9 @@ import signal
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers.in_threads import in_threads
 from helpers.strikes import Struck
 from tf1.helpers.calls import DEADLOCK_S
 
@@ -50,26 +48,6 @@ def test_woken_thread_does_not_hold_lock_before_it_runs(no_switch):
     lock.release()
     thread.join(DEADLOCK_S)
     assert done == [thread]
-
-
-def test_threads_exclude_each_other_and_all_finish():
-    lock, inside, seen = BargingLock(), [], []
-
-    def work(number):
-        for _ in range(300):
-            with lock.waking, lock:
-                inside.append(number)
-                sum(range(200))
-                seen.append(inside == [number])
-                inside.clear()
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        in_threads(*(partial(work, number) for number in range(6)))
-    finally:
-        sys.setswitchinterval(interval)
-    assert (len(seen), all(seen)) == (1800, True)
 
 
 @pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "contended"])

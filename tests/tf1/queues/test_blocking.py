@@ -23,22 +23,6 @@ def numbers(capacity=5, elements=()):
     return queue
 
 
-def test_waiting_dequeues_are_served_in_order_of_arrival():
-    queue = numbers()
-    calls = [blocked(queue.dequeue) for _ in range(4)]
-    for number in range(4):
-        queue.enqueue(number)
-    assert [call.result() for call in calls] == [0, 1, 2, 3]
-
-
-def test_waiting_enqueues_are_served_in_order_of_arrival():
-    queue = numbers(1, [0])
-    calls = [blocked(queue.enqueue, number) for number in range(1, 4)]
-    assert [queue.dequeue() for _ in range(4)] == [0, 1, 2, 3]
-    for call in calls:
-        call.result()
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -170,17 +154,6 @@ def test_batch_without_memory_returns_to_queue():
         queue.dequeue_many(2)
     assert queue.size() == 2
     assert queue.dequeue().shape == (2**40, 0)
-
-
-def test_close_with_cancel_ends_waiting_close():
-    queue = numbers(1, [1])
-    enqueue, close = blocked(queue.enqueue, 2), blocked(queue.close)
-    queue.close(cancel_pending_enqueues=True)
-    for call in (enqueue, close):
-        with pytest.raises(CancelledError):
-            call.result()
-    assert queue.is_closed()
-    queue.close(cancel_pending_enqueues=True)
 
 
 def test_queue_referenced_only_by_blocked_threads_is_freed_with_them():

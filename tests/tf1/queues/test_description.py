@@ -1,31 +1,15 @@
-"""Queues as plain data: valid descriptions round trip, and invalid ones are rejected."""
+"""Queues as plain data: invalid descriptions are rejected."""
 
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.description import MAX_BYTES, Description, Signature
 
 FLOAT, TEXT = np.dtype("float32"), "string"
 GOOD = Description("jobs", "", Signature("FIFOQueue", (FLOAT, TEXT), ((2, 3), ()), 10))
-
-
-@pytest.mark.parametrize(
-    "description",
-    [
-        GOOD,
-        GOOD._replace(container="experiment", shared_name="jobs/é"),
-        GOOD._replace(signature=Signature("FIFOQueue", (TEXT,), None, -1)),
-        GOOD._replace(signature=Signature("PaddingFIFOQueue", (np.dtype("complex128"),), ((None, 2),), 5)),
-        GOOD._replace(signature=Signature("RandomShuffleQueue", (np.dtype("bool"),), None, 50, 10, 2**100)),
-    ],
-)
-def test_description_round_trips(description):
-    assert Description.decode(description.encode()) == description
 
 
 def encoded(**changes):
@@ -71,17 +55,6 @@ def encoded(**changes):
 )
 def test_invalid_description_is_rejected(data):
     with pytest.raises(InvalidArgumentError, match="Invalid description of a queue"):
-        Description.decode(data)
-
-
-@given(
-    st.binary(max_size=200)
-    | st.recursive(st.none() | st.integers() | st.sampled_from(["", "a", "\0", "é"]), st.lists)
-    .map(json.dumps)
-    .map(str.encode)
-)
-def test_arbitrary_bytes_only_raise_invalid_argument(data):
-    with pytest.raises(InvalidArgumentError):
         Description.decode(data)
 
 

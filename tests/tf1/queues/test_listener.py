@@ -93,17 +93,6 @@ def test_connection_of_another_user_is_closed_at_once(listener, poller, pool, mo
         assert other.recv(1) == b""
 
 
-def test_unverified_connections_end_with_the_listener(poller, pool):
-    listener = Listener(poller)
-    with socket.socket(socket.AF_UNIX) as silent:
-        silent.connect(listener.address.path)
-        attend(listener, poller, pool)
-        listener.close()
-        silent.settimeout(DEADLOCK_S)
-        assert len(silent.recv(16)) == 16
-        assert silent.recv(1) == b""
-
-
 def test_client_that_disconnects_before_accept_does_not_block(listener, poller, pool):
     """It would block under the hub's lock, where all others would wait."""
     with socket.socket(socket.AF_UNIX) as accepted:

@@ -16,15 +16,6 @@ def fresh():
     registry.own.reset()
 
 
-def test_shared_name_is_one_queue_with_separate_object_names():
-    one = FIFOQueue(5, "int32", [[]], shared_name="jobs", name="a")
-    other = FIFOQueue(5, "int32", [[]], shared_name="jobs", name="b")
-    one.enqueue(1)
-    assert other.dequeue() == 1
-    assert one.queue_ref is other.queue_ref
-    assert (one.name, other.name) == ("a", "b")
-
-
 def test_shared_queue_exists_without_references():
     FIFOQueue(5, "int32", [[]], shared_name="jobs").enqueue(1)
     gc.collect()

@@ -185,7 +185,7 @@ class TestOtherProcesses:
             other.ask(lambda data: pickle.loads(data).enqueue([np.array(7)], None))
         assert queue.dequeue() == 7
 
-    @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
+    @pytest.mark.parametrize("method", ["forkserver", "fork"])
     def test_workers_started_in_block_are_connected(self, server, method):
         class Finder:
             def __len__(self):

@@ -23,20 +23,7 @@ from mpqueue.tf1.queues.machine import EnqueueRequest
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
-@pytest.fixture(params=["fork", "spawn"])
-def method(request):
-    return request.param
-
-
-def test_elements_enqueued_in_other_process_are_dequeued_here(method):
-    queue = FIFOQueue(10, "int32", [[]])
-    with Other(queue, method=method) as other:
-        for value in range(5):
-            other.ask(lambda q, v: q.enqueue(v), value)
-        assert queue.dequeue_many(5).tolist() == [0, 1, 2, 3, 4]
-        assert queue.size() == 0
-
-
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_elements_enqueued_here_are_dequeued_in_other_process(method):
     queue = FIFOQueue(10, ["float32", "string"], [[2], []], names=["x", "label"])
     queue.enqueue({"x": [1.0, 2.0], "label": "one"})

@@ -31,7 +31,7 @@ class Feeder:
         """Without this method, workers would continue into the next epoch."""
 
 
-@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_workers_enqueue_into_queue_captured_by_source(method):
     queue = FIFOQueue(100, "int64", [[]])
     with Loader(Feeder(queue), workers=2, start_method=method) as loader:

@@ -249,8 +249,7 @@ def consume(queue, address, seed):
             return
 
 
-@pytest.mark.parametrize("kind", ["fifo", "shuffle"])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("kind", "seed"), [("fifo", 1), ("shuffle", 2)])
 def test_each_element_is_delivered_once_whichever_process_is_killed(tmp_path, kind, seed):
     """4 producers, 4 consumers. Two of each are killed at a random point."""
     import socket

@@ -337,9 +337,9 @@ def test_deleted_queue_releases_memory_of_its_elements(memory_of_4_mb):
     assert [int(kept.dequeue()[0]) for _ in range(5)] == list(range(5))
 
 
-@pytest.mark.parametrize("is_written", [False, True])
 @pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), MemoryError(), DeadlineExceededError(None, None, "of a handler")]
+    ("error", "is_written"),
+    [(KeyboardInterrupt(), False), (MemoryError(), True), (DeadlineExceededError(None, None, "of a handler"), True)],
 )
 def test_interrupted_enqueue_does_not_corrupt_the_next_one(error, is_written):
     """Also if the error looks as if the owner had sent it."""
