@@ -52,11 +52,6 @@ def ended(thread):
     return not thread.is_alive()
 
 
-@pytest.fixture
-def coord():
-    return Coordinator()
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_blocked_join_does_not_poll(coord):
     """The threads that wait in a join are not scheduled."""
@@ -232,13 +227,6 @@ def test_signal_handler_may_request_stop_during_join(coord):
         gate.open()
 
 
-def test_join_raises_keyboard_interrupt_of_a_body(coord):
-    with coord.stop_on_exception():
-        raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt):
-        coord.join()
-
-
 def test_subclass_of_clean_type_is_clean():
     class Exhausted(OutOfRangeError):
         pass
@@ -248,25 +236,10 @@ def test_subclass_of_clean_type_is_clean():
     coord.join()
 
 
-def test_custom_clean_types_replace_the_default():
-    coord = Coordinator([StopIteration])
-    coord.request_stop(OutOfRangeError(None, None, "over"))
-    with pytest.raises(OutOfRangeError):
-        coord.join()
-
-
 def test_empty_exc_info_is_a_stop_without_exception(coord):
     coord.request_stop(sys.exc_info())
     assert coord.should_stop()
     coord.join()
-
-
-def test_remote_report_after_join_raises_in_the_reporting_process(coord):
-    coord.join()
-    with pytest.raises(ValueError, match="late"):
-        coord.request_stop(ValueError("late"))
-    coord.request_stop(OutOfRangeError(None, None, "clean"))
-    assert coord.should_stop()
 
 
 def test_repeated_raise_does_not_extend_traceback(coord):

@@ -132,7 +132,7 @@ def test_enqueuer_can_be_restarted_after_a_stop(coord):
         assert next(enqueuer.get()) == 0
 
 
-@pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
+@pytest.mark.parametrize("start_method", ["forkserver", "fork"])
 def test_source_carries_coordinator_to_worker_processes(coord, start_method):
     with Loader(Watched(coord), workers=1, start_method=start_method) as loader:
         flags = [bool(batch[0]) for batch in loader]

@@ -98,10 +98,9 @@ def test_stop_ends_op_blocked_in_its_input_queue(workers):
     assert filled.is_closed()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_stop_ends_process_blocked_in_queue(method):
+def test_stop_ends_process_blocked_in_queue():
     queue, coord = make_queue(), mpqueue.Coordinator()
-    process = multiprocessing.get_context(method).Process(target=take_all, args=(coord, queue))
+    process = multiprocessing.get_context("fork").Process(target=take_all, args=(coord, queue))
     process.start()
     coord.register_thread(process)
     in_line(queue)

@@ -50,50 +50,6 @@ def drain(queue):
     return values
 
 
-def test_chained_queue_closes_after_the_queue_that_feeds_it(queue):
-    """The end of input propagates through a chain of queues, each closed by its own runner."""
-    second = FIFOQueue(3, np.int32, ())
-    coord = Coordinator()
-    for runner in (
-        QueueRunner(queue, [queue.enqueue_op(numbers(50))]),
-        QueueRunner(second, [second.enqueue_op(queue.dequeue)] * 4),
-    ):
-        mpqueue.add_queue_runner(runner)
-    mpqueue.start_queue_runners(coord=coord)
-    assert sorted(drain(second)) == list(range(50))
-    coord.request_stop()
-    coord.join()
-
-
-def test_stop_wakes_a_consumer_that_is_blocked_in_the_queue(queue):
-    coord = Coordinator()
-    started = threading.Event()
-    release = threading.Event()
-
-    def never():
-        started.set()
-        release.wait(DEADLOCK_S)
-        return np.int32(0)
-
-    QueueRunner(queue, [queue.enqueue_op(never)]).create_threads(coord=coord, daemon=True, start=True)
-    assert started.wait(DEADLOCK_S)
-    caught = []
-
-    def consume():
-        try:
-            queue.dequeue(timeout=DEADLOCK_S)
-        except OpError as error:
-            caught.append(type(error))
-
-    consumer = threading.Thread(target=consume)
-    consumer.start()
-    coord.request_stop()
-    assert ended([consumer])
-    assert caught == [OutOfRangeError]
-    release.set()
-    coord.join()
-
-
 def test_closing_the_session_ends_the_threads_of_a_full_queue(quiet):
     queue = FIFOQueue(1, np.int32, ())
     runner = QueueRunner(queue, [queue.enqueue_op(lambda: np.int32(1))])
@@ -136,37 +92,19 @@ def test_any_op_error_is_reported_to_the_coordinator(queue, kind):
     assert queue.is_closed()
 
 
-def test_queue_remains_open_if_the_last_op_fails(queue, quiet):
-    first_has_ended = threading.Event()
-
-    def first():
-        first_has_ended.set()
-        raise OutOfRangeError(None, None, "the end")
+@pytest.mark.parametrize("last_fails", [True, False])
+def test_queue_closes_unless_the_last_op_fails(queue, quiet, last_fails):
+    end, failure = OutOfRangeError(None, None, "the end"), ValueError("boom")
 
     def last():
-        assert first_has_ended.wait(DEADLOCK_S)
         assert ended(threads[:1])
-        raise ValueError("boom")
+        raise failure if last_fails else end
 
-    runner = QueueRunner(queue, [first, last])
-    threads = runner.create_threads()
+    threads = QueueRunner(queue, [fail(end if last_fails else failure), last]).create_threads()
     for thread in threads:
         thread.start()
     assert ended(threads)
-    assert not queue.is_closed()
-
-
-def test_queue_closes_if_the_last_op_does_not_fail(queue, quiet):
-    def last():
-        assert ended(threads[:1])
-        raise OutOfRangeError(None, None, "the end")
-
-    runner = QueueRunner(queue, [fail(ValueError("boom")), last])
-    threads = runner.create_threads()
-    for thread in threads:
-        thread.start()
-    assert ended(threads)
-    assert queue.is_closed()
+    assert queue.is_closed() is not last_fails
 
 
 def test_an_error_of_the_close_op_is_logged_and_not_reported(queue, caplog):

@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 import pytest
+from golden.outcomes import DEADLOCK_S, Background
+from helpers.in_threads import in_threads
 
 from mpqueue import FIFOQueue, Session, get_default_session
 from mpqueue.errors import CancelledError
-
-DEADLOCK_S = 60
 
 
 def until_blocked(queue):
@@ -18,28 +18,20 @@ def until_blocked(queue):
         time.sleep(0.001)
 
 
-class Blocked:
-    """A call in a new thread, which is blocked once the constructor returns."""
+def blocked(call, queue):
+    """Start a call in a thread, and wait until it blocks in the queue."""
+    background = Background(call)
+    until_blocked(queue)
+    return background
 
-    def __init__(self, call, waiting_in):
-        self.error = None
-        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
-        before = waiting_in.queue_ref.num_waiting
-        self._thread.start()
-        while waiting_in.queue_ref.num_waiting == before:
-            self._thread.join(0.001)
-            assert self._thread.is_alive(), self.error
 
-    def _run(self, call):
-        try:
-            call()
-        except BaseException as error:
-            self.error = error
-
-    def outcome(self):
-        self._thread.join(DEADLOCK_S)
-        assert not self._thread.is_alive()
-        return type(self.error)
+def is_cancelled(call):
+    """Return whether a call ended because its session was closed."""
+    try:
+        call.finish()
+    except CancelledError:
+        return True
+    return False
 
 
 @pytest.fixture
@@ -49,42 +41,42 @@ def queue():
 
 def test_leaving_the_block_cancels_calls_of_threads_started_in_it(queue):
     with Session():
-        blocked = Blocked(queue.dequeue, queue)
-    assert blocked.outcome() is CancelledError
+        call = blocked(queue.dequeue, queue)
+    assert is_cancelled(call)
 
 
 def test_call_outside_of_the_session_is_not_cancelled(queue):
     session = Session()
-    blocked = Blocked(queue.dequeue, queue)
+    call = blocked(queue.dequeue, queue)
     session.close()
     queue.enqueue(1)
-    assert blocked.outcome() is type(None)
+    assert call.finish() == 1
 
 
 def test_a_thread_belongs_to_the_session_it_entered_and_not_to_the_open_one(queue):
     mine = Session()
 
-    def call():
+    def dequeue():
         with mine.as_default():
             queue.dequeue()
 
     with Session():
-        blocked = Blocked(call, queue)
+        call = blocked(dequeue, queue)
     mine.close()
-    assert blocked.outcome() is CancelledError
+    assert is_cancelled(call)
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_closing_any_of_two_nested_sessions_cancels_a_call(queue, which):
     sessions = Session(), Session()
 
-    def call():
+    def dequeue():
         with sessions[0].as_default(), sessions[1].as_default():
             queue.dequeue()
 
-    blocked = Blocked(call, queue)
+    call = blocked(dequeue, queue)
     sessions[which].close()
-    assert blocked.outcome() is CancelledError
+    assert is_cancelled(call)
 
 
 def test_session_follows_into_threads_of_asyncio(queue):
@@ -150,19 +142,9 @@ def test_session_can_be_entered_twice():
 
 
 def test_other_threads_see_the_session_that_the_program_has_open():
-    seen = []
-
-    def look():
-        seen.append(get_default_session())
-
     with Session() as session:
-        thread = threading.Thread(target=look)
-        thread.start()
-        thread.join(DEADLOCK_S)
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join(DEADLOCK_S)
-    assert seen == [session, get_default_session()]
+        assert in_threads(get_default_session) == [session]
+    assert in_threads(get_default_session) == [get_default_session()]
 
 
 def test_sessions_of_two_threads_can_close_in_any_order():
