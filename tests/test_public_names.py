@@ -62,7 +62,7 @@ import sys, mpqueue
 print("numpy" in sys.modules, [name for name in {names} if "mpqueue." + name in sys.modules])
 assert [getattr(mpqueue, name).__name__ for name in {names}] == ["mpqueue." + name for name in {names}]
 mpqueue.compat.v1.FIFOQueue, mpqueue.keras.accelerate, mpqueue.jax.device_iterator, mpqueue.tf.dataset
-print({{"PIL", "jax", "keras", "tensorflow", "torch"}} & {{*sys.modules}})
+print({{"PIL", "google", "jax", "keras", "tensorflow", "torch"}} & {{*sys.modules}})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("False []\nset()\n", "")

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-from typing import NamedTuple
 
 import numpy as np
 
@@ -65,40 +64,22 @@ def _loop():
         pass
 
 
-class Kind(NamedTuple):
-    """A kind of fault.
-
-    Attributes:
-        strike: Function that causes the fault in the calling process.
-        raises: Type of the exception that the consumer gets instead of the batch, or None.
-        dies: Exit status of the crashed worker, or None if the worker survives.
-        hangs: Whether only `batch_timeout` ends the fault.
-    """
-
-    strike: object
-    raises: type | None = None
-    dies: int | None = None
-    hangs: bool = False
-
-
-KINDS = {
-    "raise": Kind(lambda: _raise(ValueError("a bad record")), raises=ValueError),
-    "index-error": Kind(lambda: _raise(IndexError("no such row")), raises=IndexError),
-    "stop-iteration": Kind(lambda: _raise(StopIteration()), raises=RuntimeError),
-    "memory-error": Kind(lambda: _raise(MemoryError("too big")), raises=MemoryError),
-    "unpicklable": Kind(lambda: _raise(Unpicklable()), raises=Exception),
-    "ununpicklable": Kind(lambda: _raise(Ununpicklable(1, 2)), raises=Exception),
-    "unspeakable": Kind(lambda: _raise(Unspeakable()), raises=Exception),
-    "sys-exit": Kind(lambda: sys.exit(3), dies=3),
-    "exit-0": Kind(lambda: os._exit(0), dies=0),
-    "exit-1": Kind(lambda: os._exit(1), dies=1),
-    "sigkill": Kind(lambda: _signal(signal.SIGKILL), dies=-signal.SIGKILL),
-    "sigsegv": Kind(lambda: ctypes.string_at(0), dies=-signal.SIGSEGV),
-    "sigabrt": Kind(os.abort, dies=-signal.SIGABRT),
-    "sigterm": Kind(lambda: _signal(signal.SIGTERM), dies=-signal.SIGTERM),
-    "sigstop-sigcont": Kind(_stop_and_continue),
-    "sigstop": Kind(lambda: _signal(signal.SIGSTOP), hangs=True),
-    "endless-loop": Kind(_loop, hangs=True),
+KINDS = {  # functions that cause the fault in the calling process
+    "raise": lambda: _raise(ValueError("a bad record")),
+    "memory-error": lambda: _raise(MemoryError("too big")),
+    "unpicklable": lambda: _raise(Unpicklable()),
+    "ununpicklable": lambda: _raise(Ununpicklable(1, 2)),
+    "unspeakable": lambda: _raise(Unspeakable()),
+    "sys-exit": lambda: sys.exit(3),
+    "exit-0": lambda: os._exit(0),
+    "exit-1": lambda: os._exit(1),
+    "sigkill": lambda: _signal(signal.SIGKILL),
+    "sigsegv": lambda: ctypes.string_at(0),
+    "sigabrt": os.abort,
+    "sigterm": lambda: _signal(signal.SIGTERM),
+    "sigstop-sigcont": _stop_and_continue,
+    "sigstop": lambda: _signal(signal.SIGSTOP),
+    "endless-loop": _loop,
 }
 
 
@@ -118,7 +99,7 @@ class Fault:
         if self.fuse is None or burns(self.fuse):
             if self.hanging is not None:
                 self.hanging.declare()
-            KINDS[self.kind].strike()
+            KINDS[self.kind]()
 
 
 def burns(path):

@@ -5,6 +5,7 @@ No module is imported. All imports count: at module level, inside functions, and
 
 import ast
 import functools
+import graphlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -60,30 +61,13 @@ def graph(modules):
     return {name: imported(module, modules) for name, module in modules.items()}
 
 
-def circles(edges):
-    """Return the groups of modules with cyclic imports: strongly connected components of two or more (Tarjan)."""
-    index, low, stack, found = {}, {}, [], []
-
-    def visit(name):
-        index[name] = low[name] = len(index)
-        stack.append(name)
-        for target in edges[name]:
-            if target not in index:
-                visit(target)
-                low[name] = min(low[name], low[target])
-            elif target in stack:
-                low[name] = min(low[name], index[target])
-        if low[name] == index[name]:
-            group = []
-            while not group or group[-1] != name:
-                group.append(stack.pop())
-            if len(group) > 1:
-                found.append(sorted(group))
-
-    for name in edges:
-        if name not in index:
-            visit(name)
-    return found
+def cycle(edges):
+    """Return the names of modules with cyclic imports, in the order of the imports, or an empty list."""
+    try:
+        graphlib.TopologicalSorter(edges).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
 
 
 _LINE = re.compile(r"^ {4}((?:\w+(?:\.py|/)(?:\s+|$))+)")

@@ -5,26 +5,21 @@ the fewest calls is used. A busy machine adds calls (waits for a batch that woul
 so the minimum is the cost of the path itself.
 """
 
-import contextlib
 import json
 import os
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from helpers.deadlock import DEADLOCK_S
 
 import mpqueue
-from mpqueue.service.connections import Handlers
 
 # The cost of the first batch was measured with the real clock. Its weight shrinks by a sixteenth with each later batch.
 WARM_UP, WINDOW = 250, 100
 NUM_WINDOWS = 12  # two sides run concurrently; even on a busy machine, one of the windows is mostly undisturbed
-AT_ONCE = 10  # batches that a server serves in one pass
 SHAPE = (16,)  # of a batch
 # Several grants and reports travel in one message, so a file counts if one element in `_ONE_IN` passes it. Timed
 # batches are rarer, because only a fixed number per second is timed.
@@ -149,45 +144,6 @@ class _Numbers:
         return Leg(*json.loads(self._path.read_text()))
 
 
-class _HeldRecorder(Recorder):
-    """The recorder of a server's thread, which can pause the thread between two passes, before it waits for messages.
-
-    Otherwise one pass serves all batches that have arrived, and the calls of the pass are divided among them.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self._is_holding, self._held, self._may_pass = False, threading.Event(), threading.Event()
-
-    def __call__(self, frame, event, argument):
-        if self._is_holding and event == "call" and frame.f_code is Handlers.wait.__code__:
-            self._held.set()
-            self._may_pass.wait(DEADLOCK_S)
-            self._may_pass.clear()
-        super().__call__(frame, event, argument)
-
-    @contextlib.contextmanager
-    def holding(self, wake):
-        """Pause the thread after ``wake`` has woken it."""
-        self._is_holding = True
-        try:
-            wake()
-            self._wait_until_held()
-            yield
-        finally:
-            self._is_holding = False
-            self._may_pass.set()
-
-    def let_pass(self):
-        """Make the paused thread process the messages that have arrived."""
-        self._held.clear()
-        self._may_pass.set()
-        self._wait_until_held()
-
-    def _wait_until_held(self):
-        assert self._held.wait(DEADLOCK_S), "the server did not process its messages"
-
-
 def of_an_index(folder):
     """An index of an ordered loader with a worker process: in the trainer, and in the worker."""
     source = _Numbers(folder)
@@ -196,61 +152,3 @@ def of_an_index(folder):
         # Both sides alternate, so that all windows are equal, except on a busy machine.
         trainer = watched(lambda: next(batches), source.wait_until_idle)
         return {"trainer": trainer, "worker": source.leg(batches)}
-
-
-@contextlib.contextmanager
-def _threads_watched(make_recorder):
-    """Yield the recorders of threads that start within the context, by name."""
-    recorders = {}
-
-    def begin(*_):
-        sys.setprofile(recorders.setdefault(threading.current_thread().name, make_recorder()))
-
-    threading.setprofile(begin)
-    try:
-        yield recorders
-    finally:
-        threading.setprofile(None)
-
-
-def of_a_service(folder):
-    """A batch of a server to a consumer: in the consumer, in the server's thread, and in the worker."""
-    source = _Numbers(folder)
-    with (
-        _threads_watched(_HeldRecorder) as recorders,
-        mpqueue.Server(f"{folder}/server", source, workers=1, max_queue_size=3 * AT_ONCE) as server,
-        mpqueue.attach(server.folder, timeout=DEADLOCK_S) as consumer,
-    ):
-        batches, of_server = iter(consumer), recorders["mpqueue-server"]
-        num_unannounced = 0
-
-        def step():
-            nonlocal num_unannounced
-            next(batches)
-            of_server.mark()
-            num_unannounced += 1
-
-        def wait():
-            """After `AT_ONCE` batches, make the server process all their requests and the worker's reports."""
-            nonlocal num_unannounced
-            if num_unannounced == AT_ONCE:
-                source.wait_until_idle()
-                of_server.let_pass()
-                num_unannounced = 0
-
-        for _ in range(WARM_UP):
-            next(batches)
-        wake = server._run.loop._wakeup.wake
-        with of_server.holding(wake):
-            for _ in range(10):  # until the server has offered the maximum number of batches
-                source.wait_until_idle()
-                wake()
-                of_server.let_pass()
-            legs = {"consumer": watched(step, wait), "server": of_server.leg()}
-        return legs | {"worker": source.leg(batches)}
-
-
-TRIPS = {
-    "index": of_an_index,
-    "service": of_a_service,
-}
