@@ -1,7 +1,7 @@
 """Both ends of a connection, and the messages that one end received from the other."""
 
 from mpqueue.transport.framing import Incoming, Outgoing
-from mpqueue.transport.records import RecordType
+from mpqueue.transport.records import ProtocolError, RecordType
 
 HEAD = RecordType("kind:B key:I nbytes:Q", kinds=(1, 2))
 
@@ -22,6 +22,8 @@ class Both:
             if kind == 1:
                 self.received.append((kind, key, (yield nbytes)))
             else:
+                if nbytes > 1 << 24:  # damaged: the view would never be filled
+                    raise ProtocolError("too much")
                 view = memoryview(bytearray(nbytes))
                 yield view
                 self.received.append((kind, key, bytes(view)))

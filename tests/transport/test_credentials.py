@@ -2,20 +2,14 @@
 
 import os
 import socket
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from helpers.deadlock import DEADLOCK_S
 
 from mpqueue.transport import credentials
-from mpqueue.transport.credentials import (
-    Address,
-    ForeignPeer,
-    Vetting,
-    check_peer,
-    new_token,
-    prove,
-)
+from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, check_peer, new_token, prove
 
 
 @pytest.fixture
@@ -28,45 +22,19 @@ def ends():
     theirs.close()
 
 
-class Proving:
-    """A thread that connects."""
+@pytest.fixture
+def proving():
+    """Return a call that proves the token in a thread, as a process that connects, and returns a future."""
 
-    def __init__(self, sock, token):
-        self._sock, self._token, self.error = sock, token, None
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self):
+    def proved(sock, token):
         try:
-            prove(self._sock, self._token)
-        except OSError as error:
-            self.error = error
-            self._sock.close()
+            prove(sock, token)
+        except OSError:
+            sock.close()
+            raise
 
-    def end(self):
-        self.thread.join(DEADLOCK_S)
-        return self.error
-
-
-class Tapped:
-    """A socket that records all of its data."""
-
-    def __init__(self, sock):
-        self._sock, self.family, self.heard, self.sent = sock, sock.family, b"", b""
-
-    def recv(self, size):
-        data = self._sock.recv(size)
-        self.heard += data
-        return data
-
-    def recv_into(self, view):
-        data = self.recv(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def sendall(self, data, flags=0):
-        self.sent += data
-        self._sock.sendall(data, flags)
+    with ThreadPoolExecutor(1) as pool:
+        yield partial(pool.submit, proved)
 
 
 def heard(vetting):
@@ -77,58 +45,58 @@ def heard(vetting):
 # The token
 
 
-def test_two_ends_with_one_token_accept_each_other(ends):
+def test_two_ends_with_one_token_accept_each_other(ends, proving):
     ours, theirs = ends
     token = new_token()
-    proving = Proving(theirs, token)
+    proof = proving(theirs, token)
     heard(Vetting(ours, token))
-    assert proving.end() is None
+    assert proof.exception(DEADLOCK_S) is None
     ours.sendall(b"what follows")  # the handshake is read completely, and no later data
     assert theirs.recv(100) == b"what follows"
 
 
-def test_caller_without_token_is_refused_and_learns_nothing(ends):
+def test_caller_without_token_is_refused_and_learns_nothing(ends, proving):
     ours, theirs = ends
-    proving = Proving(theirs, new_token())
+    proof = proving(theirs, new_token())
     with pytest.raises(ForeignPeer, match="does not know the"):
         heard(Vetting(ours, new_token()))
     ours.close()
-    assert isinstance(proving.end(), ConnectionResetError)
+    assert isinstance(proof.exception(DEADLOCK_S), ConnectionResetError)
 
 
-def test_listener_without_token_is_detected(ends):
+def test_listener_without_token_is_detected(ends, proving):
     ours, theirs = ends
-    proving = Proving(theirs, new_token())
+    proof = proving(theirs, new_token())
     ours.sendall(os.urandom(16))
     assert len(ours.recv(100)) == 48
     ours.sendall(os.urandom(32))
-    assert isinstance(proving.end(), ForeignPeer)
+    assert isinstance(proof.exception(DEADLOCK_S), ForeignPeer)
     assert ours.recv(100) == b""  # it received no more data
 
 
-def test_listener_cannot_replay_proof_of_caller(ends):
+def test_listener_cannot_replay_proof_of_caller(ends, proving):
     """A proof is valid for one role only, even with equal challenges."""
     ours, theirs = ends
-    proving = Proving(theirs, new_token())
+    proof = proving(theirs, new_token())
     ours.sendall(bytes(16))
     sent = ours.recv(100)
     ours.sendall(sent[16:])
-    assert isinstance(proving.end(), ForeignPeer)
+    assert isinstance(proof.exception(DEADLOCK_S), ForeignPeer)
 
 
-def test_data_of_another_connection_is_useless(ends):
+def test_data_of_another_connection_is_useless(ends, proving):
     ours, theirs = ends
     token = new_token()
-    tapped = Tapped(theirs)
-    proving = Proving(tapped, token)
-    heard(Vetting(ours, token))
-    assert proving.end() is None
+    vetting, proof = Vetting(ours, token), proving(theirs, token)
+    sent = ours.recv(48, socket.MSG_PEEK | socket.MSG_WAITALL)
+    heard(vetting)
+    assert proof.exception(DEADLOCK_S) is None
     again, replaying = socket.socketpair()
     with again, replaying:
-        replaying.sendall(tapped.sent)
+        replaying.sendall(sent)
         with pytest.raises(ForeignPeer):
             heard(Vetting(again, token))
-    assert token not in tapped.sent + tapped.heard
+    assert token not in sent
 
 
 def test_proof_may_arrive_in_pieces_and_later_data_is_kept(ends):

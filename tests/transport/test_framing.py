@@ -1,10 +1,15 @@
 """Messages over a stream: of all sizes, in pieces, and with descriptors."""
 
+import contextlib
+import itertools
 import os
 import socket
 
 import pytest
+from helpers.bending import bent, edits
 from helpers.both_ends import HEAD, Both
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors, send_with_descriptors
 from mpqueue.transport.records import ProtocolError
@@ -22,6 +27,25 @@ def test_messages_arrive_in_order_with_their_bodies(both):
         both.put(1, key, bytes([key % 251]) * key)
     both.carry()
     assert both.received == [(1, key, bytes([key % 251]) * key) for key in range(300)]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(0, 9), st.binary(max_size=99)), max_size=4), edits)
+def test_messages_before_damage_are_delivered(messages, edits):
+    """The damaged stream ends in an error, or waits for more."""
+    packed = [HEAD.pack(kind, key, len(body)) + body for kind, key, body in messages]
+    good = b"".join(packed)
+    damaged = bent(good, edits)
+    first = next((at for at, pair in enumerate(zip(good, damaged, strict=False)) if pair[0] != pair[1]), len(damaged))
+    both = Both(*socket.socketpair())
+    both.ours.sendall(damaged)
+    both.ours.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(ProtocolError):
+        while both.incoming.take():
+            pass
+    both.close()
+    num_whole = sum(end <= first for end in itertools.accumulate(map(len, packed)))
+    assert both.received[:num_whole] == messages[:num_whole]
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 65_535, 65_536, 70_000, 9_000_001])
