@@ -39,21 +39,14 @@ def fails():
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """The working directory, with some modules. Modules that a test imports are removed from sys.modules after it."""
-    (tmp_path / "sibling.py").write_text("SIZE = 7\n")
-    for name in ("photos_data", "random", "with-hyphens"):
-        (tmp_path / f"{name}.py").write_text(DATA)
-    (tmp_path / "broken.py").write_text("import no_such_module_at_all\n")
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "__init__.py").write_text("")
-    (tmp_path / "package" / "inner.py").write_text(DATA)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+def folder(working_folder):
+    (working_folder / "sibling.py").write_text("SIZE = 7\n")
+    (working_folder / "broken.py").write_text("import no_such_module_at_all\n")
+    (working_folder / "package").mkdir()
+    (working_folder / "package" / "__init__.py").write_text("")
+    for name in ("photos_data", "random", "with-hyphens", "package/inner"):
+        (working_folder / f"{name}.py").write_text(DATA)
+    return working_folder
 
 
 @pytest.mark.parametrize(

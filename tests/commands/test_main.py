@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.commands import status_at_exit
 from helpers.structure import ROOT
 
 from mpqueue import __main__ as command
@@ -13,29 +14,14 @@ from mpqueue.__main__ import COMMANDS, main
 from mpqueue.commands import frame
 
 
-def run(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "mpqueue", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
-
-
 @pytest.mark.parametrize("arguments", [[], ["no-such"], ["--no-such"]])
 def test_commands_are_listed_without_a_command(capsys, arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
+    assert status_at_exit(*arguments) == 2
     assert "COMMAND" in capsys.readouterr().err
 
 
 def test_help_names_each_command(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
+    assert status_at_exit("--help") == 0
     output = capsys.readouterr().out
     assert [what for _, what in COMMANDS.values() if what not in output] == []
 
@@ -47,9 +33,7 @@ def test_docs_page_has_a_row_for_each_command():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help_with_an_example_and_json(capsys, name):
-    with pytest.raises(SystemExit) as ended:
-        main([name, "--help"])
-    assert ended.value.code == 0
+    assert status_at_exit(name, "--help") == 0
     output = capsys.readouterr().out
     assert output.startswith(f"usage: mpqueue {name}")
     assert f"examples:\n  mpqueue {name}" in output
@@ -58,16 +42,13 @@ def test_each_command_has_help_with_an_example_and_json(capsys, name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_unknown_option_exits_with_2(capsys, name):
-    with pytest.raises(SystemExit) as ended:
-        main([name, "--no-such-option"])
-    assert ended.value.code == 2
+    assert status_at_exit(name, "--no-such-option") == 2
     assert f"usage: mpqueue {name}" in capsys.readouterr().err
 
 
-def test_python_runs_the_command_as_a_module():
-    done = run("--version")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("mpqueue ")
+def test_version_is_printed(capsys):
+    assert status_at_exit("--version") == 0
+    assert capsys.readouterr().out.startswith("mpqueue ")
 
 
 def test_help_imports_no_large_package():
@@ -115,15 +96,7 @@ def test_ctrl_c_exits_with_130_without_a_traceback(failing, capsys):
 def test_closed_pipe_ends_a_command_silently():
     read_end, write_end = os.pipe()
     os.close(read_end)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "mpqueue", "top", "--json"],
-            stdout=write_end,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    finally:
-        os.close(write_end)
+    command = [sys.executable, "-m", "mpqueue", "top", "--json"]
+    with open(write_end, "w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (141, "")

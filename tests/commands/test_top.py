@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from helpers.commands import status_at_exit
 from helpers.terminals import terminal
 from helpers.watched import loading
 
@@ -14,8 +13,6 @@ import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands.top_rows import TopRow, rows_of
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
-
-DEADLOCK_S = 60
 
 
 @pytest.fixture(autouse=True)
@@ -116,13 +113,30 @@ def printed(capsys):
     return run
 
 
+class Numbers:
+    def __len__(self):
+        return 1 << 40
+
+    def __getitem__(self, index):
+        return mpqueue.stack([index] * 4)
+
+
+@pytest.fixture
+def batches():
+    """The batches of a loader that is shown, without the first one."""
+    with mpqueue.Loader(Numbers(), workers=1, monitor=True) as loader:
+        found = iter(loader)
+        next(found)
+        yield found
+
+
+@pytest.mark.usefixtures("batches")
 def test_table_is_printed_once_without_colours_in_a_pipe(printed):
-    with loading() as program:
-        status, output = printed()
+    status, output = printed()
     assert status == 0
     heading, row = output.splitlines()
     assert heading.split()[:3] == ["pid", "what", "name"]
-    assert row.split()[:5] == [str(program.pid), "Loader", "Numbers", "1", "process"]
+    assert row.split()[:5] == [str(os.getpid()), "Loader", "Numbers", "1", "process"]
     assert "\033" not in output
 
 
@@ -132,73 +146,67 @@ def test_no_monitored_process_is_not_an_error(printed):
     assert "no process of this user is monitored" in output
 
 
-def test_json_has_a_line_with_rates_and_reports_per_update(printed):
-    with loading() as program:
-        program.take(50)
-        status, output = printed("--json", "--count", "2")
+def test_json_has_a_line_with_rates_and_reports_per_update(printed, batches):
+    for _ in range(50):
+        next(batches)
+    status, output = printed("--json", "--count", "2")
     assert status == 0
     first, second = map(json.loads, output.splitlines())
     (row,) = second["rows"]
-    assert (row["pid"], row["batches"], row["batches_per_s"]) == (program.pid, 51, 0.0)
+    assert (row["pid"], row["batches"], row["batches_per_s"]) == (os.getpid(), 51, 0.0)
     assert first["processes"][0]["report"]["shown"][0]["statistics"]["batches"] == 51
 
 
+@pytest.mark.usefixtures("batches")
 def test_stopped_process_does_not_block_and_exits_with_1(printed):
-    with loading() as program, loading() as other:
-        program.process.send_signal(signal.SIGSTOP)
+    with loading() as program:
+        program.send_signal(signal.SIGSTOP)
         status, output = printed()
     assert status == 1
     output = {line.split()[0]: line for line in output.splitlines()}
     assert output[str(program.pid)].split(maxsplit=1)[1].startswith("does not answer")
     assert output[str(program.pid)].endswith("it is stopped")
-    assert "Loader" in output[str(other.pid)]
+    assert "Loader" in output[str(os.getpid())]
 
 
-def test_server_and_consumers_are_shown_without_monitor():
+def test_server_and_consumers_are_shown_without_monitor(printed):
     with mpqueue.Server("photos", [1, 2, 3], mode="broadcast", workers=1), mpqueue.attach("photos") as attached:
         next(iter(attached))
-        command = [sys.executable, "-m", "mpqueue", "top", "--interval", "0.2"]
-        output = subprocess.run(command, capture_output=True, text=True, timeout=DEADLOCK_S).stdout.splitlines()
-    assert [line.split()[1:3] for line in output[1:]] == [["Server", "photos"], ["Consumer", "photos"]]
-    assert output[2].split()[0] == str(os.getpid())
+        _, *rows = printed()[1].splitlines()
+    assert [line.split()[1:3] for line in rows] == [["Server", "photos"], ["Consumer", "photos"]]
+    assert rows[1].split()[0] == str(os.getpid())
 
 
-def test_table_is_live_on_a_terminal_until_q():
-    with loading() as program, terminal("top", "--interval", "0.1") as screen:
-        screen.wait_for(lambda lines: any(f"{program.pid}  Loader" in line for line in lines))
-        program.take(1000)
+def test_table_is_live_on_a_terminal_until_q(batches):
+    with terminal("top", "--interval", "0.1") as screen:
+        screen.wait_for(lambda lines: any(f"{os.getpid()}  Loader" in line for line in lines))
+        for _ in range(1000):
+            next(batches)
         screen.wait_for(lambda lines: any(" 1,001 " in line for line in lines))
         screen.press(b"q")
         assert screen.end() == 0
         assert b"\033[?25h" in screen.written  # the cursor is visible again
 
 
-def test_ctrl_c_ends_the_table_without_a_traceback():
-    with loading(), terminal("top", "--interval", "30") as screen:
-        screen.wait_for(lambda lines: any("Loader" in line for line in lines))
+@pytest.mark.usefixtures("batches")
+def test_no_line_is_wrapped_on_a_narrow_terminal_and_ctrl_c_prints_no_traceback():
+    with terminal("top", "--interval", "30", columns=40) as screen:
+        found = screen.wait_for(lambda lines: any(str(os.getpid()) in line for line in lines))
+        assert len(found) == 2
+        assert "batches/s" in found[0]
         screen.press(b"\x03")
         assert screen.end() == 0
         assert "Traceback" not in "".join(screen.lines())
 
 
-def test_no_line_is_wrapped_on_a_narrow_terminal():
-    with loading() as program, terminal("top", "--interval", "30", columns=40) as screen:
-        found = screen.wait_for(lambda lines: any(str(program.pid) in line for line in lines))
-        assert len(found) == 2
-        assert "batches/s" in found[0]
-        screen.press(b"q")
-        screen.end()
-
-
+@pytest.mark.usefixtures("batches")
 def test_count_prints_plain_tables_on_a_terminal():
-    with loading() as program, terminal("top", "--interval", "0.1", "--count", "1") as screen:
+    with terminal("top", "--interval", "0.1", "--count", "1") as screen:
         assert screen.end() == 0
-        assert any(str(program.pid) in line for line in screen.lines())
+        assert any(str(os.getpid()) in line for line in screen.lines())
         assert b"\033[?25l" not in screen.written
 
 
 @pytest.mark.parametrize("arguments", [["--interval", "0"], ["--count", "-1"], ["--timeout", "nan"], ["more"]])
 def test_invalid_arguments_exit_with_2(arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(["top", *arguments])
-    assert ended.value.code == 2
+    assert status_at_exit("top", *arguments) == 2

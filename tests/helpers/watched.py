@@ -16,45 +16,20 @@ LOADING = """
             return mpqueue.stack([index] * 4)
 
     loader = mpqueue.Loader(Numbers(), workers=1, monitor=True)
-    batches = iter(loader)
-    next(batches)
+    next(iter(loader))
     print("ready", flush=True)
-    for line in sys.stdin:  # the number of batches to take
-        for _ in range(int(line)):
-            next(batches)
-        print("taken", flush=True)
-    loader.close()
+    sys.stdin.read()
 """
 
 
-class Program:
-    """A process that takes batches on command."""
-
-    def __init__(self, process):
-        self.process, self.pid = process, process.pid
-
-    def expect(self, word):
-        line = self.process.stdout.readline()
-        assert line == f"{word}\n", line
-
-    def take(self, number):
-        print(number, file=self.process.stdin, flush=True)
-        self.expect("taken")
-
-
 @contextlib.contextmanager
-def loading(**options):
-    """Run a program within the context, and kill it at the end if it is still running."""
+def loading():
+    """Run a program within the context, and kill it at the end if it is still running; yield its process."""
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(LOADING)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        **options,
+        [sys.executable, "-c", textwrap.dedent(LOADING)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            program = Program(process)
-            program.expect("ready")
-            yield program
+            assert process.stdout.readline() == "ready\n"
+            yield process
         finally:
             process.kill()
