@@ -153,15 +153,14 @@ def test_crash_neither_repeats_nor_loses_counts(tmp_path):
     assert [count[1:] for count in counts_of(found)] == [(0, 400), (400, 400), (400, 200)]
 
 
-@KINDS
-def test_resumed_stream_counts_from_snapshot(backend, workers):
+def test_resumed_stream_counts_from_snapshot():
     stream = Dataset.range(400).map(slow).filter(is_even).take(400).shuffle(buffer=3)
     with mpqueue.Loader(stream, workers=0) as loader:
         batches = iter(loader)
         for _ in range(150):
             next(batches)
         state = loader.state_dict()
-    with mpqueue.Loader(stream, workers=workers, backend=backend) as loader:
+    with mpqueue.Loader(stream, workers=2) as loader:
         loader.load_state_dict(state)
         list(loader)
         rows = counts_of(loader.statistics())
@@ -184,12 +183,10 @@ def test_other_sources_have_no_rows():
     def numbers():
         yield from range(8)
 
-    with mpqueue.Loader(numbers, workers=1) as loader:
-        list(loader)
-        assert loader.statistics().stages == ()
-    with mpqueue.Loader(list(range(8)), workers=1, batch_size=2) as loader:
-        list(loader)
-        assert loader.statistics().stages == ()
+    for source in (numbers, list(range(8))):
+        with mpqueue.Loader(source, workers=1, batch_size=2) as loader:
+            list(loader)
+            assert loader.statistics().stages == ()
 
 
 @pytest.mark.parametrize(("dataset", "whole"), [(STREAM, WHOLE), (INDEXED, by_four(8)[:3])])
@@ -217,7 +214,7 @@ def test_trace_has_counters_of_stages(tmp_path, dataset, stage):
 def statistics_with(*stages, **fields):
     worker = WorkerStatistics(0, batches=100, compute_s=9.0)
     found = Statistics(batches=100, wait_s=8.0, compute_s=9.0, elapsed_s=10.0, ring_kind="memfd", workers=(worker,))
-    return replace(found, stages=stages, **fields)
+    return replace(found, **{"stages": stages} | fields)
 
 
 def test_verdict_names_slowest_stage_and_its_waiting():
@@ -236,33 +233,29 @@ def test_notebook_escapes_names_of_stages():
     assert "1: map(&lt;lambda&gt;)" in page
 
 
-def test_top_has_row_for_each_stage():
-    def answer(clock_s, *stages):
-        shown = {"id": 1, "kind": "Loader", "name": "photos", "statistics": statistics_with(*stages).to_dict()}
-        return MonitorAnswer("socket", 7, {"clock_s": clock_s, "shown": [shown]})
+def answer(clock_s, **fields):
+    """Return the answer of a process that shows a loader."""
+    shown = {"id": 1, "kind": "Loader", "name": "photos", "statistics": statistics_with(**fields).to_dict()}
+    return MonitorAnswer("socket", 7, json.loads(json.dumps({"clock_s": clock_s, "shown": [shown]})))
 
-    before = answer(0.0, StageStatistics("1: map(read)", 10, 10, 1.0, 0.0), StageStatistics("2: filter(is_even)"))
-    now = answer(
-        2.0, StageStatistics("1: map(read)", 30, 30, 2.5, 0.0), StageStatistics("2: filter(is_even)", 30, 8, 0.5, 0.0)
-    )
-    _, read, even = rows_of([now], [before])
+
+def test_top_has_row_for_each_stage():
+    before = StageStatistics("1: map(read)", 10, 10, 1.0, 0.0), StageStatistics("2: filter(is_even)")
+    now = StageStatistics("1: map(read)", 30, 30, 2.5, 0.0), StageStatistics("2: filter(is_even)", 30, 8, 0.5, 0.0)
+    _, read, even = rows_of([answer(2.0, stages=now)], [answer(0.0, stages=before)])
     assert (read.kind, read.name, read.batches, read.batches_per_s) == ("stage", "1: map(read)", 30, 10.0)
     assert (read.note, even.note) == ("of 30, 75% of the time", "of 30, 25% of the time")
-    assert rows_of([now])[1].note == "of 30"
+    assert rows_of([answer(2.0, stages=now)])[1].note == "of 30"
 
 
 def test_top_shows_the_share_of_each_part():
-    def answer(clock_s, parts):
-        shown = {"id": 1, "kind": "Loader", "statistics": replace(Statistics(batches=9), parts=parts).to_dict()}
-        return MonitorAnswer("a", 7, json.loads(json.dumps({"clock_s": clock_s, "shown": [shown]})))
-
-    before, now = answer(1.0, {"web": 10}), answer(3.0, {"web": 75, "code": 25})
-    _, web, code = rows_of([now], [before])
+    now = answer(3.0, parts={"web": 75, "code": 25})
+    _, web, code = rows_of([now], [answer(1.0, parts={"web": 10})])
     assert (web.kind, web.name, web.batches, web.batches_per_s, web.note) == (
         "part", "web", 75, 32.5, "75.0% of the samples"
     )  # fmt: skip
     assert (code.name, code.batches, code.batches_per_s, code.note) == ("code", 25, None, "25.0% of the samples")
-    assert rows_of([answer(1.0, {0: 0})])[1].note == ""
+    assert rows_of([answer(1.0, parts={0: 0})])[1].note == ""
 
 
 def test_parts_after_many_are_counted_together():

@@ -1,16 +1,15 @@
 """`statistics()` of loaders, enqueuers and their workers, during a run and afterwards."""
 
-import gc
 import json
 import os
 import random
-import signal
 import time
 from dataclasses import MISSING, fields
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.faults import Fault, StrikesAt
 from helpers.inside import pipeline_of
 
 import mpqueue
@@ -44,20 +43,6 @@ class Drawing(Timed):
     def __getitem__(self, index):
         super().__getitem__(index)
         return np.full(1000, random.random())
-
-
-class Dying(Timed):
-    """A source with a first item that kills the first process."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def __getitem__(self, index):
-        if index == 0 and not os.path.exists(self.path):
-            with open(self.path, "w"):
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(index)
 
 
 def statistics_of(source, **options):
@@ -186,15 +171,6 @@ def test_kept_view_is_timed_until_deleted():
     assert found.times.lease.p50_s >= 0.018
 
 
-def test_lease_of_kept_batch_is_recorded_at_its_end():
-    with Loader(Timed(2), workers=1) as loader:
-        batches = list(loader)
-        assert loader.statistics().times.lease.count == 0
-        del batches
-        gc.collect()
-        assert loader.statistics().times.lease.count == 2
-
-
 class Computing(Timed):
     """A source with items that compute on a CPU for a given time."""
 
@@ -264,7 +240,7 @@ def test_statistics_before_start_are_zero():
 
 
 def test_crash_is_counted_for_its_worker(tmp_path):
-    found = statistics_of(Dying(str(tmp_path / "died")), workers=2)
+    found = statistics_of(StrikesAt(Fault("sigkill", tmp_path / "fuse"), at=0), workers=2)
     assert found.deaths == sum(worker.deaths for worker in found.workers) == 1
 
 

@@ -6,13 +6,13 @@ import resource
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.faults import Fault, StrikesAt
 from helpers.gates import Gate, pass_gate
 from helpers.waits import until_main_thread_is_in
 
@@ -22,15 +22,12 @@ from mpqueue.telemetry import timeline
 from mpqueue.telemetry.timeline import Timeline
 
 # The fields that each phase must have, according to "Trace Event Format" (Google, 2016).
+_SPAN = {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)}
 PHASES = {
     "X": {"name": str, "ts": (int, float), "dur": (int, float), "pid": int, "tid": int},
     "i": {"name": str, "ts": (int, float), "pid": int, "tid": int, "s": str},
-    "s": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)},
-    "f": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)},
-    "b": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)},
-    "e": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)},
     "M": {"name": str, "pid": int, "args": dict},
-}
+} | dict.fromkeys("sfbe", _SPAN)
 
 
 class Slow:
@@ -43,18 +40,6 @@ class Slow:
     def __getitem__(self, index):
         time.sleep(0.006)
         return np.full(100, index)
-
-
-class Dying(Slow):
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def __getitem__(self, index):
-        if index == 2 and not os.path.exists(self.path):
-            with open(self.path, "w"):
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(index)
 
 
 def check(events):
@@ -143,9 +128,8 @@ def test_trace_shows_when_the_consumer_waits(tmp_path, backend, sleeps_in):
         thread.join()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_trace_without_workers_has_one_worker_row(tmp_path, workers):
-    events = traced(tmp_path, Slow(), workers=workers, backend="thread")
+def test_trace_without_workers_has_one_worker_row(tmp_path):
+    events = traced(tmp_path, Slow(), workers=0)
     assert {event["args"]["name"] for event in events if event["name"] == "thread_name"} == {"consumer", "worker 0"}
     assert "compute 5" in named(events, "X")
 
@@ -178,7 +162,7 @@ def test_trace_has_lease_times(tmp_path):
 
 
 def test_epochs_and_crashes_are_marked(tmp_path):
-    marks = named(traced(tmp_path, Dying(str(tmp_path / "died")), epochs=2, workers=2), "i")
+    marks = named(traced(tmp_path, StrikesAt(Fault("sigkill", tmp_path / "fuse"), at=2), epochs=2, workers=2), "i")
     assert {"epoch 0 begins", "epoch 0 ends", "epoch 1 begins", "epoch 1 ends"} <= set(marks)
     assert [mark for mark in marks if "died" in mark] in (["worker 0 died"], ["worker 1 died"])
 
@@ -192,7 +176,8 @@ def test_seeding_and_collation_are_within_computing(tmp_path):
     assert {"seed", "collate"} <= set(named(events, "X"))
 
 
-def test_second_start_continues_file(tmp_path):
+def test_second_start_continues_file_which_a_new_loader_overwrites(tmp_path):
+    (tmp_path / "run.json").write_text("of another loader")
     loader = Loader(Slow(), workers=1, trace=tmp_path / "run.json")
     for _ in range(2):
         for _ in loader:
@@ -201,12 +186,6 @@ def test_second_start_continues_file(tmp_path):
         read(tmp_path / "run.json")  # complete after each stop
     # Not the computed batches: these may include the next epoch's first batches, which a stop drops.
     assert named(read(tmp_path / "run.json"), "X").count("take 0") == 2
-
-
-def test_new_loader_overwrites_file(tmp_path):
-    for _ in range(2):
-        events = traced(tmp_path, Slow(1), workers=1)
-    assert named(events, "X").count("take 0") == 1
 
 
 PROGRAM = """
@@ -221,22 +200,22 @@ class Source:
         return np.full(10, index)
 
 if __name__ == "__main__":
-    loader = mpqueue.Loader(Source(), workers=1, trace=None if len(sys.argv) < 2 else sys.argv[1])
+    loader = mpqueue.Loader(Source(), workers=1, trace="run.json")
     for number, _ in enumerate(loader):
         if number == 150:
             {end}
 """
 
 
-def run(tmp_path, end, *arguments, **environment):
+def run(tmp_path, end):
+    """Return the exit status of a program that ends while its loader runs."""
     path = tmp_path / "program.py"
-    path.write_text(textwrap.dedent(PROGRAM.format(end=end)))
-    command = [sys.executable, path, *arguments]
-    return subprocess.run(command, env=os.environ | environment, cwd=tmp_path, timeout=60, check=False).returncode
+    path.write_text(PROGRAM.format(end=end))
+    return subprocess.run([sys.executable, path], cwd=tmp_path, timeout=60, check=False).returncode
 
 
 def test_trace_of_killed_trainer_is_readable(tmp_path):
-    assert run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)", "run.json") == -signal.SIGKILL
+    assert run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)") == -signal.SIGKILL
     text = (tmp_path / "run.json").read_text()
     assert not text.rstrip().endswith("]")
     events = json.loads(text + "]")  # the format permits a missing closing bracket
@@ -245,23 +224,19 @@ def test_trace_of_killed_trainer_is_readable(tmp_path):
 
 
 def test_program_without_stop_leaves_complete_file(tmp_path):
-    assert run(tmp_path, "sys.exit(0)", "run.json") == 0
+    assert run(tmp_path, "sys.exit(0)") == 0
     assert len(read(tmp_path / "run.json")) > 150
 
 
-def test_environment_variable_traces_all_loaders(tmp_path):
-    assert run(tmp_path, "break", MPQUEUE_TRACE=str(tmp_path / "all-%p.json")) == 0
-    (path,) = tmp_path.glob("all-*.json")
-    assert "compute 0" in named(read(path), "X")
-
-
-def test_two_loaders_write_two_files(tmp_path, monkeypatch):
-    monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
+def test_environment_variable_traces_each_loader_into_its_own_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run-%p.json"))
     monkeypatch.setattr(timeline, "_names_taken", set())
     for _ in range(2):
         with Loader(Slow(1), workers=1) as loader:
             list(loader)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.2.json", "run.json"]
+    paths = [tmp_path / f"run-{os.getpid()}{suffix}.json" for suffix in (".2", "")]
+    assert sorted(tmp_path.iterdir()) == paths
+    assert all("compute 0" in named(read(path), "X") for path in paths)
 
 
 def test_events_are_written_before_queue_is_long(tmp_path):
@@ -336,22 +311,15 @@ def test_disk_that_takes_a_part_of_an_event_leaves_whole_events(tmp_path, caplog
     assert "File too large" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("trace", "error", "text"),
-    [
+def test_invalid_path_raises_at_construction(tmp_path):
+    for trace, error, text in (
         (3, TypeError, "trace must be the path"),
         ("/", ValueError, "trace must be the path of a file, got '/', which is empty or a folder"),
         ("", ValueError, "which is empty or a folder"),
-    ],
-)
-def test_invalid_path_raises_at_construction(trace, error, text):
-    with pytest.raises(error, match=text):
-        Loader(Slow(), trace=trace)
-
-
-def test_path_in_missing_folder_raises_at_construction(tmp_path):
-    with pytest.raises(ValueError, match="an existing folder"):
-        Loader(Slow(), trace=tmp_path / "missing/run.json")
+        (tmp_path / "missing/run.json", ValueError, "an existing folder"),
+    ):
+        with pytest.raises(error, match=text):
+            Loader(Slow(), trace=trace)
 
 
 def test_enqueuer_has_trace(tmp_path):
@@ -362,11 +330,3 @@ def test_enqueuer_has_trace(tmp_path):
         next(batches)
     enqueuer.stop()
     assert "compute 5" in named(read(tmp_path / "enqueuer.json"), "X")
-
-
-def test_server_has_trace_of_workers(tmp_path):
-    with mpqueue.Server(f"{tmp_path}/home", Slow(), workers=1, trace=tmp_path / "run.json") as server:
-        with mpqueue.attach(f"{tmp_path}/home", timeout=30) as consumer:
-            assert len(list(consumer)) == 6
-        assert server.statistics().times.compute.count >= 6
-    assert "compute 5" in named(read(tmp_path / "run.json"), "X")
