@@ -24,11 +24,6 @@ WITH_DICTIONARY = TABLE.append_column("kind", pa.array([f"c{i % 4}" for i in ran
 
 
 @pytest.fixture
-def index(tmp_path):
-    return str(tmp_path / "index")
-
-
-@pytest.fixture
 def path(tmp_path):
     return write(tmp_path / "a.arrow", TABLE)
 
@@ -37,10 +32,10 @@ SLICED = TABLE.drop(["map"])  # rows of these columns are built from their own b
 
 
 @pytest.mark.parametrize("rows", [1, 170, ROWS])
-def test_rows_read_separately_equal_those_of_pyarrow(tmp_path, index, rows, monkeypatch):
+def test_rows_read_separately_equal_those_of_pyarrow(tmp_path, rows, monkeypatch):
     """All types of columns, with null values, in batches of any size."""
     monkeypatch.setattr(Arrow, "_decode", None)
-    source = Arrow(write(tmp_path / "a.arrow", SLICED.slice(0, 200 if rows == 1 else ROWS), rows=rows), index=index)
+    source = Arrow(write(tmp_path / "a.arrow", SLICED.slice(0, 200 if rows == 1 else ROWS), rows=rows))
     wanted = SLICED.to_pylist()
     chosen = [*random.Random(0).sample(range(len(source)), 60), 3, 3, *range(150, 175)]
     assert [plain(row) for row in source.__getitems__(chosen)] == [wanted[i] for i in chosen]
@@ -48,9 +43,9 @@ def test_rows_read_separately_equal_those_of_pyarrow(tmp_path, index, rows, monk
     assert source.__getitems__([]) == []
 
 
-def test_rows_that_all_fit_into_the_cache_are_read_once(tmp_path, index, monkeypatch):
+def test_rows_that_all_fit_into_the_cache_are_read_once(tmp_path, monkeypatch):
     """Samples belong to the caller: modifying one does not affect the next."""
-    source = Arrow(write(tmp_path / "a.arrow", SLICED), index=index)
+    source = Arrow(write(tmp_path / "a.arrow", SLICED))
     wanted = SLICED.to_pylist()
     chosen = [*random.Random(0).sample(range(ROWS), 60), 3, 3, *range(150, 175)]
     for sample in source.__getitems__(chosen):
@@ -64,26 +59,26 @@ def test_rows_that_all_fit_into_the_cache_are_read_once(tmp_path, index, monkeyp
     assert plain(source[chosen[0]]) == wanted[chosen[0]]
 
 
-def test_rows_that_do_not_all_fit_are_not_cached(tmp_path, index, monkeypatch):
+def test_rows_that_do_not_all_fit_are_not_cached(tmp_path, monkeypatch):
     """The memory of the objects counts in addition to the bytes."""
     texts = pa.table({"t": ["a" * 2000] * 100})
     path = write(tmp_path / "a.arrow", texts, rows=50)
     reads, real = [], os.pread
     monkeypatch.setattr(os, "pread", lambda *args: reads.append(args) or real(*args))
     for cache_bytes, expected in ((os.path.getsize(path), 1), (os.path.getsize(path) + 100_000, 0)):
-        source = Arrow(path, index=index, cache_bytes=cache_bytes)
+        source = Arrow(path, cache_bytes=cache_bytes)
         source.__getitems__([5, 70])
         reads.clear()
         assert source[70] == {"t": "a" * 2000}
         assert len(reads) == expected
 
 
-def test_damaged_row_of_many_is_named(tmp_path, index):
+def test_damaged_row_of_many_is_named(tmp_path):
     """Its string is invalid; adjacent rows are read separately."""
     path = tmp_path / "a.arrow"
     write(path, pa.table({"t": [f"text {i}" for i in range(40)]}), rows=10)
     path.write_bytes(path.read_bytes().replace(b"text 25", b"text \xff\xff"))
-    source = Arrow(path, index=index)
+    source = Arrow(path)
     with pytest.raises(FileError, match=r"a\.arrow, byte .*record batch 2 of this file"):
         source.__getitems__(range(40))
     with mpqueue.Loader(source, batch_size=8, workers=1, on_error="skip") as loader:
@@ -94,8 +89,8 @@ def test_damaged_row_of_many_is_named(tmp_path, index):
 @pytest.mark.parametrize("form", ["file", "stream"])
 @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
 @pytest.mark.parametrize("content", [TABLE, WITH_DICTIONARY], ids=["plain", "dictionary"])
-def test_row_equals_that_of_pyarrow(tmp_path, index, form, compression, content):
-    source = Arrow(write(tmp_path / "a.arrow", content, form=form, compression=compression), index=index)
+def test_row_equals_that_of_pyarrow(tmp_path, form, compression, content):
+    source = Arrow(write(tmp_path / "a.arrow", content, form=form, compression=compression))
     wanted = content.to_pylist()
     assert len(source) == ROWS
     chosen = random.Random(0).sample(range(ROWS), 100)
@@ -104,39 +99,39 @@ def test_row_equals_that_of_pyarrow(tmp_path, index, form, compression, content)
     assert [plain(row) for row in source.__getitems__(several)] == [wanted[i] for i in several]
 
 
-def test_sliced_table_is_read(tmp_path, index):
+def test_sliced_table_is_read(tmp_path):
     """Its validity and offsets begin in the middle of bytes and buffers."""
-    source = Arrow(write(tmp_path / "a.arrow", TABLE.slice(13, 500), rows=499), index=index)
+    source = Arrow(write(tmp_path / "a.arrow", TABLE.slice(13, 500), rows=499))
     assert [plain(row) for row in source.__getitems__(range(500))] == WANTED[13:513]
 
 
-def test_feather_file_is_read(tmp_path, index):
+def test_feather_file_is_read(tmp_path):
     feather = pytest.importorskip("pyarrow.feather")
     feather.write_feather(TABLE, str(tmp_path / "a.feather"))
-    assert plain(Arrow(tmp_path / "a.feather", index=index)[5]) == WANTED[5]
+    assert plain(Arrow(tmp_path / "a.feather")[5]) == WANTED[5]
 
 
-def test_empty_batch_is_skipped(tmp_path, index):
+def test_empty_batch_is_skipped(tmp_path):
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), TABLE.schema) as writer:
         for part in (TABLE.slice(0, 0), TABLE.slice(0, 2), TABLE.slice(0, 0), TABLE.slice(2, 1)):
             for batch in part.to_batches() or [pa.RecordBatch.from_pylist([], schema=TABLE.schema)]:
                 writer.write_batch(batch)
-    source = Arrow(tmp_path / "a.arrow", index=index)
+    source = Arrow(tmp_path / "a.arrow")
     assert [plain(source[i]) for i in range(len(source))] == WANTED[:3]
 
 
-def test_lists_of_numbers_are_writable_arrays(path, index):
-    sample = Arrow(path, index=index)[8]
+def test_lists_of_numbers_are_writable_arrays(path):
+    sample = Arrow(path)[8]
     assert (sample["tokens"].dtype, sample["tokens"].tolist()) == (np.int32, list(range(8)))
     assert (sample["matrix"].dtype, sample["matrix"].shape) == (np.float32, (2, 2))
     sample["tokens"][0] = 7
     assert isinstance(sample["holes"], list)  # None is not a number
 
 
-def test_row_of_a_large_batch_reads_only_its_own_bytes(tmp_path, index, monkeypatch):
+def test_row_of_a_large_batch_reads_only_its_own_bytes(tmp_path, monkeypatch):
     """Reading one of a thousand photographs must not read the whole batch."""
     large = pa.table({"image": [os.urandom(10_000)] * 500})
-    source = Arrow(write(tmp_path / "a.arrow", large, rows=500), index=index)
+    source = Arrow(write(tmp_path / "a.arrow", large, rows=500))
     source[0]
     read, real = [], os.pread
     monkeypatch.setattr(os, "pread", lambda fd, length, offset: read.append(length) or real(fd, length, offset))
@@ -148,15 +143,15 @@ def test_row_of_a_large_batch_reads_only_its_own_bytes(tmp_path, index, monkeypa
     ("data", "words"),
     [(b"FEA1" + b"x" * 100, "version 1"), (b"PAR1" + b"x" * 100, "Parquet"), (b"hello" * 10, "not an Arrow file")],
 )
-def test_file_of_another_format_raises(tmp_path, index, data, words):
+def test_file_of_another_format_raises(tmp_path, data, words):
     (tmp_path / "a.arrow").write_bytes(data)
     with pytest.raises(FileError, match=words):
-        Arrow(tmp_path / "a.arrow", index=index)
+        Arrow(tmp_path / "a.arrow")
 
 
-def test_copy_imports_pyarrow_on_first_read(path, index, tmp_path):
+def test_copy_imports_pyarrow_on_first_read(path, tmp_path):
     """A worker is forked from a process that has unpickled the source; threads of libraries would not survive that."""
-    (tmp_path / "source").write_bytes(pickle.dumps(Arrow(path, index=index)))
+    (tmp_path / "source").write_bytes(pickle.dumps(Arrow(path)))
     code = (
         "import pickle, sys; source = pickle.load(open(sys.argv[1], 'rb')); n = len(source); before = 'pyarrow' in sys.modules; "
         "source[0]; print(n, before, 'pyarrow' in sys.modules)"
@@ -167,9 +162,9 @@ def test_copy_imports_pyarrow_on_first_read(path, index, tmp_path):
     assert done.stdout.split() == ["1000", "False", "True"], done.stderr
 
 
-def test_record_batches_are_a_source_of_their_rows(tmp_path, path, index):
+def test_record_batches_are_a_source_of_their_rows(tmp_path, path):
     for file in (path, write(tmp_path / "b.arrow", TABLE, compression="zstd")):
-        batches = Arrow(file, ["int"], index=index).record_batches()
+        batches = Arrow(file, ["int"]).record_batches()
         assert [len(batch) for batch in batches] == [170] * 5 + [150]
         assert [row["int"] for batch in batches for row in batch] == list(range(ROWS))
         with pytest.raises(IndexError):
@@ -177,14 +172,14 @@ def test_record_batches_are_a_source_of_their_rows(tmp_path, path, index):
 
 
 @pytest.mark.parametrize("form", ["file", "stream"])
-def test_zeros_in_place_of_a_message_do_not_hide_the_later_ones(tmp_path, index, form):
+def test_zeros_in_place_of_a_message_do_not_hide_the_later_ones(tmp_path, form):
     path = write(tmp_path / "a.arrow", TABLE, form=form)
-    offset = int(Arrow(path, index=index)._index["offsets"][1])
+    offset = int(Arrow(path)._index["offsets"][1])
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(bytes(64))
     with pytest.raises(FileError, match=rf"a\.arrow, byte {offset:,}: .* bytes follow an end mark; it may be damaged"):
-        Arrow(path, index=index)
+        Arrow(path)
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["column", "field"])

@@ -1,6 +1,5 @@
 """Files truncated at any byte, before they are indexed and while they are read: an error, or complete samples."""
 
-import io
 import os
 import shutil
 import tarfile
@@ -8,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tabular import plain
+from helpers.file_formats import write_array_record, write_tar
+from helpers.tabular import plain, write_arrow, write_parquet
 from helpers.tfrecords import write_records
 
 from mpqueue import files
@@ -21,14 +21,9 @@ TEXTS = [f"t{i}" * (i % 3) for i in NUMBERS]
 
 def a_tar(form):
     def write(path):
-        with tarfile.open(path, "w", format=form) as archive:
-            for number in NUMBERS[:2]:
-                for suffix in ("txt", "cls"):
-                    member = tarfile.TarInfo(f"{number}{'x' * 120}.{suffix}")
-                    member.size = 600
-                    archive.addfile(member, io.BytesIO(b"%d" % number * 600))
-        end = len(path.read_bytes().rstrip(b"\0")) + 1024
-        os.truncate(path, end)  # the following zeros are tape padding
+        names = [f"{number}{'x' * 120}.{suffix}" for number in NUMBERS[:2] for suffix in ("txt", "cls")]
+        write_tar(path, [(name, name[:1].encode() * 600) for name in names], format=form)
+        os.truncate(path, len(path.read_bytes().rstrip(b"\0")) + 1024)  # the following zeros are tape padding
 
     return write
 
@@ -48,17 +43,11 @@ def a_table():
 
 
 def an_arrow(form, compression=None):
-    def write(path):
-        pa = pytest.importorskip("pyarrow")
-        new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
-        with new(str(path), a_table().schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
-            writer.write_table(a_table(), max_chunksize=5)
-
-    return write
+    return lambda path: write_arrow(path, a_table(), form=form, compression=compression, rows=5)
 
 
 def a_parquet(path):
-    pytest.importorskip("pyarrow.parquet").write_table(a_table(), str(path), row_group_size=5)
+    write_parquet(path, a_table(), rows=5)
 
 
 def a_shard(path):
@@ -66,11 +55,7 @@ def a_shard(path):
 
 
 def an_array_record(path):
-    module = pytest.importorskip("array_record.python.array_record_module")
-    writer = module.ArrayRecordWriter(str(path), "group_size:1")
-    for text in TEXTS:
-        writer.write(text.encode())
-    writer.close()
+    write_array_record(path, [text.encode() for text in TEXTS])
 
 
 # By format: a function that writes a file; its name; a scan; a function that creates a source.

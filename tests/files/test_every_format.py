@@ -3,26 +3,23 @@
 import os
 import pickle
 import random
+import sys
 from functools import partial
 
 import pytest
-from helpers.file_formats import SOURCES, comparable, several, write_all
+from helpers.file_formats import SOURCES, comparable, several, write_all, write_array_record
 from helpers.in_threads import in_threads
 from helpers.tabular import answer_of_child
 
 import mpqueue
 from mpqueue import files
+from mpqueue.files import tfrecord
 
 pytest.importorskip("pyarrow.parquet")
 
 
 def array_records(root):
-    module = pytest.importorskip("array_record.python.array_record_module")
-    writer = module.ArrayRecordWriter(f"{root}/a.array_record", "group_size:1")
-    for number in range(100):
-        writer.write(b"%d" % number)
-    writer.close()
-    return files.ArrayRecord(f"{root}/a.array_record")
+    return files.ArrayRecord(write_array_record(f"{root}/a.array_record", [b"%d" % number for number in range(100)]))
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +92,22 @@ def test_loader_with_a_worker_returns_each_sample_once_in_the_same_order(make):
     found, wanted = samples(1), read(source, range(len(source)))
     assert found == samples(0) != wanted
     assert sorted(map(repr, found)) == sorted(map(repr, wanted))
+
+
+@pytest.mark.parametrize(
+    ("library", "make", "extra"),
+    [
+        ("array_record", lambda root: files.ArrayRecord(f"{root}/0.tar"), "arrayrecord"),
+        ("pyarrow", lambda root: files.Parquet(f"{root}/0.parquet"), "files"),
+        ("pyarrow", lambda root: files.Arrow(f"{root}/0-plain.arrow"), "files"),
+        ("google_crc32c", lambda root: files.TFRecord(f"{root}/0.tfrecord"), "files"),
+        ("zstandard", lambda _: files.MDS(f"{os.path.dirname(__file__)}/mosaicml/zstd"), "files"),
+        ("PIL", lambda root: files.Images(f"{root}/photos", decode=True), "files"),
+    ],
+)
+def test_error_without_a_library_names_the_extra(folder, library, make, extra, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_crc32c", tfrecord._crc32c.__wrapped__)  # which stores the library's function
+    for module in [library, *(name for name in sys.modules if name.startswith(f"{library}."))]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'pip install "mpqueue\[{extra}\]"'):
+        make(folder)

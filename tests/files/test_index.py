@@ -1,18 +1,20 @@
 """The index: created once, atomically, by one process of a host, and separate for other files."""
 
 import errno
+import fcntl
 import functools
+import multiprocessing
 import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.structure import ROOT
+from helpers.footprint import DEADLOCK_S
+from helpers.forking import status_of_fork
 
 from mpqueue.errors import FileError
 from mpqueue.files import index as index_module
@@ -40,7 +42,7 @@ def scan_noting(log, path):
     return scan(path)
 
 
-def scan_dying(path):
+def scan_dying(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -297,64 +299,40 @@ def test_index_of_another_version_is_created_again_without_a_warning(paths, cach
     assert caplog.records == []
 
 
-PROGRAM = """
-import functools, importlib.util, sys
-spec = importlib.util.spec_from_file_location("scans", {module!r})
-scans = importlib.util.module_from_spec(spec)
-sys.modules["scans"] = scans
-sys.path.append({tests!r})
-spec.loader.exec_module(scans)
-from mpqueue.files.index import Index
-"""
-
-
-def program(rest):
-    head = PROGRAM.format(module=__file__, tests=str(ROOT / "tests"))
-    return [sys.executable, "-c", head + rest]
-
-
-def test_two_concurrent_processes_scan_once(paths, cache, tmp_path):
+def test_two_concurrent_processes_scan_once(paths, cache, tmp_path, monkeypatch):
     """The second process starts during the scan of the first, which waits until the second one waits for it."""
-    log, gate = str(tmp_path / "log"), str(tmp_path / "gate")
-    os.mkfifo(gate)
-    first = program(f"""
-def scan(path):
-    found = scans.scan_noting({log!r}, path)
-    if path == {os.path.realpath(paths[0])!r}:
-        print("scans", flush=True)
-        open({gate!r}).read()
-    return found
-print(Index("bytes", 1, {paths!r}, scan, {cache!r})["bytes"].tobytes())
-""")
-    second = program(f"""
-import fcntl
-real = fcntl.flock
-fcntl.flock = lambda *given: (print("waits", flush=True), real(*given))
-print(Index("bytes", 1, {paths!r}, functools.partial(scans.scan_noting, {log!r}), {cache!r})["bytes"].tobytes())
-""")
-    with (
-        subprocess.Popen(first, stdout=subprocess.PIPE, text=True) as one,
-        subprocess.Popen(second, stdout=subprocess.PIPE, text=True) if one.stdout.readline() else None as two,
-    ):
-        assert two.stdout.readline() == "waits\n"
-        with open(gate, "w"):
-            pass
-        assert one.communicate()[0].splitlines()[-1] == "b'12345'"
-        assert two.communicate()[0].splitlines()[-1] == "b'12345'"
+    log, context = str(tmp_path / "log"), multiprocessing.get_context("fork")
+    is_scanning, is_waiting = context.Event(), context.Event()
+
+    def second():
+        assert is_scanning.wait(DEADLOCK_S)
+        flock = fcntl.flock
+        monkeypatch.setattr(fcntl, "flock", lambda *given: (is_waiting.set(), flock(*given)))
+        assert Index("bytes", 1, paths, functools.partial(scan_noting, log), cache)["bytes"].tobytes() == b"12345"
+
+    def scan_while_another_waits(path):
+        is_scanning.set()
+        assert is_waiting.wait(DEADLOCK_S)
+        return scan_noting(log, path)
+
+    process = context.Process(target=second)
+    process.start()
+    assert Index("bytes", 1, paths, scan_while_another_waits, cache)["bytes"].tobytes() == b"12345"
+    process.join()
+    assert process.exitcode == 0
+    process.close()
     assert [line.split()[1] for line in Path(log).read_text().splitlines()] == ["a", "b", "c"]
     assert len(os.listdir(cache)) == 1
 
 
 @pytest.mark.parametrize("call", ["scan", "os.fsync", "os.replace", "shutil.copyfileobj"])
-def test_sigkill_leaves_no_partial_index_under_the_final_name(paths, cache, tmp_path, call):
-    killed = program(f"""
-import os, shutil, signal
-def die(*_): os.kill(os.getpid(), signal.SIGKILL)
-scan = scans.scan
-{call} = die
-Index("bytes", 1, {paths!r}, scan, {cache!r})
-""")
-    assert subprocess.run(killed, timeout=60).returncode == -signal.SIGKILL
+def test_sigkill_leaves_no_partial_index_under_the_final_name(paths, cache, tmp_path, monkeypatch, call):
+    def make():
+        if call != "scan":
+            monkeypatch.setattr(call, scan_dying)
+        Index("bytes", 1, paths, scan_dying if call == "scan" else scan, cache)
+
+    assert status_of_fork(make) == -signal.SIGKILL
     noting = functools.partial(scan_noting, str(tmp_path / "log"))
     index = Index("bytes", 1, paths, noting, cache)
     assert index["bytes"].tobytes() == b"12345"

@@ -2,10 +2,10 @@
 
 import gzip
 import signal
-import tarfile
 import zlib
 
 import pytest
+from helpers.file_formats import write_tar
 from helpers.tabular import table, write_parquet
 from PIL import Image
 
@@ -94,8 +94,7 @@ class Decompressor:
 def test_interrupted_archive_is_read_from_the_same_position(tmp_path, interrupt_in, place, monkeypatch):
     """It is not damaged, so none of its samples are skipped, also with ``on_error="skip"``."""
     for name in "ab":
-        with tarfile.open(tmp_path / f"{name}.tar", "w") as file:
-            file.addfile(tarfile.TarInfo(f"{name}.cls"))
+        write_tar(tmp_path / f"{name}.tar", [(f"{name}.cls", b"")])
         (tmp_path / f"{name}.tar.gz").write_bytes(gzip.compress((tmp_path / f"{name}.tar").read_bytes()))
     make = zlib.decompressobj
     monkeypatch.setattr(zlib, "decompressobj", lambda **options: Decompressor(make(**options)))

@@ -2,10 +2,11 @@
 
 import gzip
 import pickle
-import tarfile
 from pathlib import Path
 
 import pytest
+from helpers.file_formats import write_array_record, write_tar
+from helpers.tabular import write_arrow, write_parquet
 from helpers.tfrecords import write_records
 
 import mpqueue
@@ -53,12 +54,8 @@ def test_compressed_lines_have_a_row_and_no_bytes(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"1\n2\n"))
     (tmp_path / "b.jsonl").write_bytes(b"3\n4\n")
     source = JSONLines([tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl"])
-    assert [source.locate(number)[1:] for number in range(4)] == [
-        (0, None, None),
-        (1, None, None),
-        (0, 0, 1),
-        (1, 2, 3),
-    ]
+    found = [source.locate(number)[1:] for number in range(4)]
+    assert found == [(0, None, None), (1, None, None), (0, 0, 1), (1, 2, 3)]
 
 
 @pytest.mark.parametrize("check_crc", [False, True])
@@ -73,12 +70,8 @@ def test_bytes_of_a_tfrecord_are_the_record(tmp_path, check_crc):
 
 def test_bytes_of_a_tar_sample_contain_all_members(tmp_path):
     for archive, stems in (("a", ["cat", "dog"]), ("b", ["owl"])):
-        with tarfile.open(tmp_path / f"{archive}.tar", "w") as file:
-            for stem in stems:
-                for suffix in ("txt", "cls"):
-                    path = tmp_path / f"{stem}.{suffix}"
-                    path.write_text(f"{suffix} of {stem}")
-                    file.add(path, path.name)
+        members = [(f"{stem}.{end}", f"{end} of {stem}".encode()) for stem in stems for end in ("txt", "cls")]
+        write_tar(tmp_path / f"{archive}.tar", members)
     source = Tar(tmp_path / "*.tar")
     assert rows_by_file(source) == [("a.tar", 0), ("a.tar", 1), ("b.tar", 0)]
     for number, stem in enumerate(["cat", "dog", "owl"]):
@@ -102,13 +95,10 @@ def test_location_of_an_image_is_its_file(tmp_path):
 def tables(tmp_path):
     """Return Parquet and Arrow files with ten rows in groups of three, and five rows."""
     pa = pytest.importorskip("pyarrow")
-    import pyarrow.parquet as pq
-
     for name, length in (("a", 10), ("b", 0), ("c", 5)):
         table = pa.table({"x": pa.array(range(length), pa.int64())})
-        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=3)
-        with pa.OSFile(str(tmp_path / f"{name}.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=3)
+        write_parquet(tmp_path / f"{name}.parquet", table, rows=3)
+        write_arrow(tmp_path / f"{name}.arrow", table, rows=3)
     return tmp_path
 
 
@@ -141,12 +131,8 @@ def test_samples_of_plain_mds_shards_have_bytes_and_compressed_ones_have_none():
 
 
 def test_records_of_array_record_have_a_row(tmp_path):
-    module = pytest.importorskip("array_record.python.array_record_module")
     for name in ("a", "b"):
-        writer = module.ArrayRecordWriter(str(tmp_path / f"{name}.array_record"), "group_size:1")
-        for number in range(3):
-            writer.write(b"%d" % number)
-        writer.close()
+        write_array_record(tmp_path / f"{name}.array_record", [b"0", b"1", b"2"])
     source = ArrayRecord(tmp_path / "*.array_record")
     assert rows_by_file(source) == [(f"{name}.array_record", row) for name in "ab" for row in range(3)]
     assert source.locate(4)[2:] == (None, None)
@@ -158,9 +144,6 @@ def test_records_of_array_record_have_a_row(tmp_path):
         (4, LookupError, r"JSONLines\(3 files, .* has no sample 4: the ids of its samples are 0 to 3"),
         (-1, LookupError, "has no sample -1"),
         (True, TypeError, "must be an integer, got True"),
-        (1.0, TypeError, "must be an integer, got 1.0"),
-        ("1", TypeError, "must be an integer, got '1'"),
-        (None, TypeError, "must be an integer, got None"),
     ],
 )
 def test_wrong_index_raises_an_error_that_names_the_expected_value(tmp_path, index, kind, message):
@@ -173,9 +156,7 @@ def test_dataset_locates_samples_by_their_ids(tmp_path):
     lines = lines_in(tmp_path)
     assert mpqueue.Dataset(lines).shuffle().map(str).locate(3) == lines.locate(3)
     assert mpqueue.Dataset.mix([mpqueue.Dataset.range(3), mpqueue.Dataset(lines)]).locate([1, 0]) == lines.locate(0)
-    with tarfile.open(tmp_path / "a.tar", "w"):
-        pass
-    stream = mpqueue.Dataset(TarStream(tmp_path / "a.tar"))
+    stream = mpqueue.Dataset(TarStream(write_tar(tmp_path / "a.tar", [])))
     with pytest.raises(LookupError, match="is a stream"):
         stream.locate((0, 0))
 

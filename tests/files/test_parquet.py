@@ -24,18 +24,13 @@ WANTED = TABLE.to_pylist()
 
 
 @pytest.fixture
-def index(tmp_path):
-    return str(tmp_path / "index")
-
-
-@pytest.fixture
 def path(tmp_path):
     return write(tmp_path / "a.parquet", TABLE)
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
-def test_row_equals_that_of_pyarrow(tmp_path, index, compression):
-    source = Parquet(write(tmp_path / "a.parquet", TABLE, compression=compression), index=index)
+def test_row_equals_that_of_pyarrow(tmp_path, compression):
+    source = Parquet(write(tmp_path / "a.parquet", TABLE, compression=compression))
     assert len(source) == ROWS
     chosen = [*random.Random(0).sample(range(ROWS), 100), *range(160, 180), -1, 3, 3]
     assert [plain(row) for row in source.__getitems__(chosen)] == [WANTED[i] for i in chosen]
@@ -55,21 +50,21 @@ def decoded(monkeypatch):
     return found
 
 
-def test_row_group_is_decoded_once_for_all_rows_of_a_batch(path, index, decoded):
-    source = Parquet(path, ["int"], index=index, cache_bytes=0)
+def test_row_group_is_decoded_once_for_all_rows_of_a_batch(path, decoded):
+    source = Parquet(path, ["int"], cache_bytes=0)
     source.__getitems__([0, 500, 1, 501, 2])
     assert decoded == [0, 2]
 
 
-def test_groups_that_fit_are_decoded_once(path, index, decoded):
-    source = Parquet(path, ["int"], index=index)
+def test_groups_that_fit_are_decoded_once(path, decoded):
+    source = Parquet(path, ["int"])
     for i in random.Random(0).sample(range(ROWS), 200):
         source[i]
     assert sorted(decoded) == list(range(6))
 
 
-def test_decoding_a_group_per_row_warns_once(path, index, caplog):
-    source = Parquet(path, ["int"], index=index, cache_bytes=0)
+def test_decoding_a_group_per_row_warns_once(path, caplog):
+    source = Parquet(path, ["int"], cache_bytes=0)
     with caplog.at_level(logging.WARNING, "mpqueue"):
         for i in range(200):
             source[i * 370 % ROWS]
@@ -78,9 +73,9 @@ def test_decoding_a_group_per_row_warns_once(path, index, caplog):
     assert "Shuffled Parquet" in record.getMessage()
 
 
-def test_groups_that_all_fit_do_not_warn(tmp_path, index, caplog, decoded):
+def test_groups_that_all_fit_do_not_warn(tmp_path, caplog, decoded):
     """Each group is decoded once, although only one of its thirty rows was requested so far."""
-    source = Parquet(write(tmp_path / "a.parquet", pa.table({"int": range(1200)}), rows=30), index=index)
+    source = Parquet(write(tmp_path / "a.parquet", pa.table({"int": range(1200)}), rows=30))
     with caplog.at_level(logging.WARNING, "mpqueue"):
         for number in range(0, 1200, 30):
             source[number]
@@ -88,8 +83,8 @@ def test_groups_that_all_fit_do_not_warn(tmp_path, index, caplog, decoded):
     assert caplog.records == []
 
 
-def test_rows_in_order_do_not_warn(path, index, caplog):
-    source = Parquet(path, ["int"], index=index, cache_bytes=0)
+def test_rows_in_order_do_not_warn(path, caplog):
+    source = Parquet(path, ["int"], cache_bytes=0)
     with caplog.at_level(logging.WARNING, "mpqueue"):
         for _ in range(10):
             for row in range(0, ROWS, 10):
@@ -97,9 +92,9 @@ def test_rows_in_order_do_not_warn(path, index, caplog):
     assert caplog.records == []
 
 
-def test_shuffled_row_groups_are_decoded_once_per_epoch(path, index):
+def test_shuffled_row_groups_are_decoded_once_per_epoch(path):
     """As shown in the documentation for files that do not fit into memory."""
-    source = Parquet(path, ["int"], index=index, cache_bytes=0)
+    source = Parquet(path, ["int"], cache_bytes=0)
     rows = mpqueue.Dataset(source.row_groups()).shuffle().flat_map(list).shuffle(buffer=100)
     seen = [row["int"] for row in rows]
     assert sorted(seen) == list(range(ROWS))
@@ -108,7 +103,7 @@ def test_shuffled_row_groups_are_decoded_once_per_epoch(path, index):
         assert sorted(int(i) for batch in loader for i in batch["int"]) == list(range(ROWS))
 
 
-def test_threads_that_decode_row_groups_do_not_share_a_reader(path, index, monkeypatch):
+def test_threads_that_decode_row_groups_do_not_share_a_reader(path, monkeypatch):
     """Both threads are in the middle of a row group at the same time. Their two readers are used again."""
     both, held, made, num_made = threading.Barrier(2), threading.local(), [], set()
 
@@ -123,7 +118,7 @@ def test_threads_that_decode_row_groups_do_not_share_a_reader(path, index, monke
         real(reader, *source, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "__init__", make)
-    rows = Parquet(path, index=index, cache_bytes=0)
+    rows = Parquet(path, cache_bytes=0)
     with ThreadPoolExecutor(2) as pool:
         for _ in range(2):
             held.met = True
@@ -135,14 +130,14 @@ def test_threads_that_decode_row_groups_do_not_share_a_reader(path, index, monke
     assert len(num_made) == 1
 
 
-def test_reading_starts_no_threads(path, index):
+def test_reading_starts_no_threads(path):
     code = f"""
 import os
 from mpqueue.files import Parquet
 from mpqueue.system.safe_threads import unsafe_threads
 import numpy
 before = unsafe_threads()
-source = Parquet({path!r}, index={index!r})
+source = Parquet({path!r})
 source.__getitems__(range(1000))
 print(len(unsafe_threads()) - len(before))
 """

@@ -5,7 +5,7 @@ import pickle
 import fsspec
 import fsspec.asyn
 import pytest
-from helpers.file_formats import SOURCES, comparable, several, write_all
+from helpers.file_formats import SOURCES, comparable, several, write_all, write_array_record
 from helpers.range_server import forget_file_systems, range_server
 
 import mpqueue
@@ -92,15 +92,10 @@ def test_workers_use_separate_connections(folder, threads):
 
 def test_file_for_a_library_that_needs_a_path_is_downloaded_once(tmp_path, monkeypatch):
     """In several requests, with retries; again if its copy was deleted, or if the file has changed."""
-    module = pytest.importorskip("array_record.python.array_record_module")
     monkeypatch.setattr(fetched, "_REQUEST_BYTES", 5000)
 
     def data_of(numbers):
-        writer = module.ArrayRecordWriter(str(tmp_path / "a.array_record"), "group_size:1")
-        for number in numbers:
-            writer.write(b"%d" % number)
-        writer.close()
-        return (tmp_path / "a.array_record").read_bytes()
+        return write_array_record(tmp_path / "a.array_record", [b"%d" % number for number in numbers]).read_bytes()
 
     with range_server() as web:
         web.files["a.array_record"], web.faults = data_of(range(500)), [None, "busy", None, "cut"]

@@ -2,11 +2,11 @@
 
 import io
 import pickle
-import tarfile
 import time
 
 import fsspec.asyn
 import pytest
+from helpers.file_formats import write_tar
 from helpers.range_server import forget_file_systems
 
 import mpqueue
@@ -50,11 +50,7 @@ def bucket(server, monkeypatch):
 def put_tars(client):
     for number in range(2):
         data = io.BytesIO()
-        with tarfile.open(fileobj=data, mode="w") as archive:
-            for i in range(50):
-                member = tarfile.TarInfo(f"{number}-{i:03d}.txt")
-                member.size = 3000
-                archive.addfile(member, io.BytesIO(b"%3d" % i * 1000))
+        write_tar(None, [(f"{number}-{i:03d}.txt", b"%3d" % i * 1000) for i in range(50)], fileobj=data)
         client.put_object(Bucket="photos", Key=f"d/{number}.tar", Body=data.getvalue())
 
 

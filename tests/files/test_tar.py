@@ -1,6 +1,5 @@
 """Tar archives: samples as in WebDataset, and archives that are broken or malicious."""
 
-import io
 import os
 import random
 import subprocess
@@ -8,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from helpers.file_formats import write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,17 +19,9 @@ from mpqueue.files.tar_headers import members
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
-def archive(path, contents, form="gnu", **fields):
-    """Write an archive of (name or TarInfo, data) pairs."""
-    with tarfile.open(path, "w", format=FORMATS[form], encoding="utf-8", errors="surrogateescape") as file:
-        for name, data in contents:
-            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
-            if info.isreg():
-                info.size = len(data)
-            for field, value in fields.items():
-                setattr(info, field, value)
-            file.addfile(info, io.BytesIO(data))
-    return path
+def archive(path, contents, form="gnu", mtime=0):
+    options = {"format": FORMATS[form], "encoding": "utf-8", "errors": "surrogateescape"}
+    return write_tar(path, contents, mtime=mtime, **options)
 
 
 def of_kind(name, kind, target=""):
@@ -53,9 +45,6 @@ def test_members_with_one_stem_form_a_sample(tmp_path):
     assert tar[np.int64(2)]["cls"] == b"2"
     assert list(tar) == tar.__getitems__(range(20)) == [tar[i] for i in range(20)]
     assert tar.__getitems__([7, 7, 0]) == [tar[7], tar[7], tar[0]]
-    for index in (20, -21):
-        with pytest.raises(IndexError, match=rf"index {index} is out of range"):
-            tar[index]
     with pytest.raises(TypeError):
         tar["a"]
 
@@ -191,10 +180,7 @@ def with_size(field, kind=b"0"):
         (b"\xfd7zXZ\0" + b"x" * 2000, "xz"),
         (header()[:300] + b"x" + header()[301:], "byte 0: the header's checksum is wrong"),
         (header(size=10**9) + bytes(2048), r"byte 0: 'a\.txt' has 1,000,000,000 bytes, but only 2,048 bytes follow"),
-        (
-            with_size(b"\x80" + b"\xff" * 11) + bytes(2048),
-            "byte 0: 'a.txt' has 309,485,009,821,345,068,724,781,055 bytes",
-        ),
+        (with_size(b"\x80" + b"\xff" * 11) + bytes(2048), "'a.txt' has 309,485,009,821,345,068,724,781,055 bytes"),
         (with_size(b"\xff" * 12) + bytes(2048), "expected a number"),
         (with_size(b"-1") + bytes(2048), "byte 512: .*b'-1'"),
         (with_size(b"1_0") + bytes(2048), "b'1_0'"),
@@ -241,9 +227,7 @@ def test_sparse_member_raises_by_name_and_other_samples_are_read(tmp_path, form)
             pytest.skip("the file system has no sparse files")
     tar = Tar(tmp_path / "s.tar")
     assert [tar[0], tar[2]] == [{"__key__": "a", "bin": b"a.bin"}, {"__key__": "c", "bin": b"c.bin"}]
-    with pytest.raises(
-        FileError, match=r"s\.tar, byte [\d,]+: member 'b\.bin' is a sparse file.*without `tar --sparse`"
-    ):
+    with pytest.raises(FileError, match=r"s\.tar, byte [\d,]+: member 'b\.bin' is a sparse .*without `tar --sparse`"):
         tar[1]
     assert tar.locate(1) == (str(tmp_path / "s.tar"), 1, None, None)
     with mpqueue.Loader(tar, batch_size=3, workers=0, on_error="skip", max_errors=1) as loader:
@@ -269,9 +253,7 @@ def test_on_error_skip_reads_the_samples_before_a_truncation(tmp_path, caplog):
     """Not the last sample before it, which may lack a member. Other archives are unaffected."""
     whole = archive(tmp_path / "a-0.tar", PAIRS)
     (tmp_path / "a-1.tar").write_bytes(whole.read_bytes()[:30_000])
-    with pytest.raises(
-        FileError, match=r"a-1\.tar, byte [\d,]+: .* truncated.*; write the file again, or .*on_error='skip'"
-    ):
+    with pytest.raises(FileError, match=r"a-1\.tar, byte [\d,]+: .* truncated.* again, or .*on_error='skip'"):
         Tar(tmp_path / "a-*.tar")
     samples = Tar(tmp_path / "a-*.tar", on_error="skip")
     num_whole = len(samples) - 20

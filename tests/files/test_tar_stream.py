@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 
 import pytest
+from helpers.file_formats import write_tar
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -21,16 +22,12 @@ ENDINGS = {".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz", ".
 def archive(path, number=6, first=0, size=1500):
     """Write an archive of samples with two members each; the suffix determines the compression."""
     kind = next(kind for ending, kind in ENDINGS.items() if path.name.endswith(ending))
-    with tarfile.open(path, f"w:{'' if kind == 'zst' else kind}") as file:
-        for at in range(first, first + number):
-            for suffix, data in (("BIN", os.urandom(size)), ("cls", b"%d" % at)):
-                info = tarfile.TarInfo(f"s/{at:03d}.{suffix}")
-                info.size = len(data)
-                file.addfile(info, io.BytesIO(data))
-        file.addfile(tarfile.TarInfo("README"))
+    members = []
+    for at in range(first, first + number):
+        members += [(f"s/{at:03d}.BIN", os.urandom(size)), (f"s/{at:03d}.cls", b"%d" % at)]
+    write_tar(path, [*members, ("README", b"")], f"w:{'' if kind == 'zst' else kind}")
     if kind == "zst":
-        zstandard = pytest.importorskip("zstandard")
-        path.write_bytes(zstandard.ZstdCompressor().compress(path.read_bytes()))
+        path.write_bytes(pytest.importorskip("zstandard").ZstdCompressor().compress(path.read_bytes()))
     return path
 
 
@@ -171,9 +168,7 @@ def test_changed_remote_archive_raises(tmp_path):
 
 
 def test_duplicate_member_of_a_sample_raises(tmp_path):
-    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as file:
-        for name in ("a.x", "a.X"):
-            file.addfile(tarfile.TarInfo(name))
+    write_tar(tmp_path / "a.tar.gz", [("a.x", b""), ("a.X", b"")], "w:gz")
     with pytest.raises(FileError, match=r"a sample has two members 'a\.X' .*byte 1,024 of the decompressed content"):
         list(TarStream(tmp_path / "a.tar.gz"))
 

@@ -4,17 +4,15 @@ import gzip
 import lzma
 import pickle
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from helpers.tfrecords import FEATURES, example, write_records
+from helpers.tfrecords import FEATURES, described, example, write_records
 
 import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files import TFRecord
+from mpqueue.files import TFRecord, tfrecord
 
 RECORDS = [b"one", b"", b"three" * 50, bytes(range(256)) * 300, b"last"]
 
@@ -24,7 +22,9 @@ def written(path, records=RECORDS):
 
 
 @pytest.mark.parametrize("check_crc", [True, False])
-def test_records_equal_the_written_ones(tmp_path, check_crc):
+def test_records_equal_the_written_ones(tmp_path, check_crc, monkeypatch):
+    if not check_crc:
+        monkeypatch.setattr(tfrecord, "_crc32c", None)  # google-crc32c is not needed
     written(tmp_path / "a-0.tfrecord")
     written(tmp_path / "a-1.tfrecord", [])
     written(tmp_path / "a-2.tfrecord", RECORDS[::-1])
@@ -96,10 +96,7 @@ def test_error_in_the_content_of_a_compressed_file_has_no_offset_in_the_file(tmp
     place = 16 + len(RECORDS[0]) + 16 + len(RECORDS[1]) + at  # in the third record
     data[place] ^= 1
     (tmp_path / "a.tfrecord.gz").write_bytes(gzip.compress(data))
-    with pytest.raises(
-        FileError,
-        match=rf"a\.tfrecord\.gz: the checksum .* \(at byte {place:,} of the decompressed content\)",
-    ) as caught:
+    with pytest.raises(FileError, match=rf"a\.tfrecord\.gz: the .* \(at byte {place:,} of the decompressed") as caught:
         list(TFRecord(tmp_path / "a.tfrecord.gz", index=tmp_path / "kept"))
     assert caught.value.offset is None
 
@@ -129,25 +126,6 @@ def test_length_that_looks_like_a_compression_magic_is_a_length(tmp_path, length
         assert [len(record) for record in records] == [length, 4]
 
 
-def test_check_crc_false_does_not_need_google_crc32c(tmp_path):
-    path = written(tmp_path / "a.tfrecord")
-    code = f"""
-import sys; sys.modules["google_crc32c"] = None
-from mpqueue.files import TFRecord
-print(len(TFRecord({str(path)!r}, check_crc=False)))
-TFRecord({str(path)!r})
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["5"]
-    assert 'pip install "mpqueue[files]"' in done.stderr.splitlines()[-1]
-
-
-def plain(sample):
-    return {
-        key: (getattr(value, "dtype", None), np.shape(value), np.array(value).tolist()) for key, value in sample.items()
-    }
-
-
 @pytest.fixture
 def examples(tmp_path):
     return written(tmp_path / "a.tfrecord", [example(number) for number in range(50)])
@@ -159,18 +137,18 @@ def test_records_are_parsed_as_examples(examples):
     assert len(records) == 50
     seventh = records[7]
     assert set(seventh) == set(FEATURES)
-    assert plain(seventh)["label"] == (np.dtype("int64"), (), 7)
-    assert plain(seventh)["weight"] == (np.dtype("float32"), (), 7.0)
+    assert described(seventh)["label"] == (np.dtype("int64"), (), 7)
+    assert described(seventh)["weight"] == (np.dtype("float32"), (), 7.0)
     assert records[6]["weight"] == 0.5
-    assert plain(seventh)["image"] == (np.dtype("float32"), (2, 2), [[7, 1], [2, 3]])
+    assert described(seventh)["image"] == (np.dtype("float32"), (2, 2), [[7, 1], [2, 3]])
     assert seventh["name"] == b"n7\0"
     assert seventh["words"].tolist() == [b"w"]
-    assert plain(seventh)["boxes"] == (np.dtype("int64"), (3, 2), [[7, 7]] * 3)
-    singly = [plain(records[number]) for number in range(50)]
-    assert [plain(sample) for sample in records.__getitems__(range(50))] == singly
-    assert [plain(sample) for sample in records.__getitems__([3, -1, 3])] == [singly[3], singly[49], singly[3]]
+    assert described(seventh)["boxes"] == (np.dtype("int64"), (3, 2), [[7, 7]] * 3)
+    singly = [described(records[number]) for number in range(50)]
+    assert [described(sample) for sample in records.__getitems__(range(50))] == singly
+    assert [described(sample) for sample in records.__getitems__([3, -1, 3])] == [singly[3], singly[49], singly[3]]
     assert records.__getitems__([]) == []
-    assert plain(pickle.loads(pickle.dumps(records))[7]) == singly[7]
+    assert described(pickle.loads(pickle.dumps(records))[7]) == singly[7]
 
 
 def test_sample_has_separate_memory(examples):
@@ -194,9 +172,8 @@ def test_record_that_does_not_match_the_features_raises_with_its_position(tmp_pa
         with pytest.raises(FileError, match=rf"a\.tfrecord, byte [\d,]+: .*{message}") as caught:
             records.__getitems__(indices)
         assert caught.value.offset == offset
-    with mpqueue.Loader(
-        mpqueue.Dataset(records).map(lambda sample: sample["label"]).batch(8), workers=0, on_error="skip", max_errors=2
-    ) as loader:
+    labels = mpqueue.Dataset(records).map(lambda sample: sample["label"]).batch(8)
+    with mpqueue.Loader(labels, workers=0, on_error="skip", max_errors=2) as loader:
         assert [label for batch in loader for label in batch.tolist()] == list(range(30))
 
 
@@ -206,11 +183,7 @@ def test_record_that_does_not_match_the_features_raises_with_its_position(tmp_pa
         ({}, ValueError, "must not be empty"),
         (["a"], TypeError, r"features must be a mapping of keys to features, got \['a'\]"),
         ({"a": "int64"}, ValueError, "feature 'a' must be a VarLenFeature"),
-        (
-            {"a": files.FixedLenFeature([], "int32")},
-            TypeError,
-            "the dtype of feature 'a' must be float32, int64 or string, got int32",
-        ),
+        ({"a": files.FixedLenFeature([], "int32")}, TypeError, "dtype of feature 'a' must be float32.*, got int32"),
     ],
 )
 def test_wrong_features_raise_when_the_source_is_created(examples, features, kind, message):

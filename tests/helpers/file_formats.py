@@ -6,7 +6,8 @@ import json
 import struct
 import tarfile
 
-from helpers.tabular import plain, table
+import pytest
+from helpers.tabular import plain, table, write_arrow, write_parquet
 from helpers.tfrecords import write_records
 
 from mpqueue import files
@@ -25,29 +26,42 @@ SOURCES = {
 }
 
 
+def write_tar(path, contents, mode="w", *, mtime=0, **options):
+    """Write an archive of pairs of a name, or a `TarInfo`, and data; return its path."""
+    with tarfile.open(path, mode, **options) as archive:
+        for name, data in contents:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size, info.mtime = len(data) if info.isreg() else info.size, mtime
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_array_record(path, records):
+    """Write an ArrayRecord file; return its path. Skips the test if the library is missing."""
+    writer = pytest.importorskip("array_record.python.array_record_module").ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
+    return path
+
+
 def write_all(folder):
     """Write two files, or a folder, of each format."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     content = table(300)
     for number in range(2):
         part = content.slice(number * 150, 150)
-        with tarfile.open(folder / f"{number}.tar", "w") as archive:
-            for i in range(100):
-                for suffix, data in (("txt", b"%d %d" % (number, i) * 300), ("cls", b"%d" % i)):
-                    member = tarfile.TarInfo(f"{number}-{i:03d}.{suffix}")
-                    member.size = len(data)
-                    archive.addfile(member, io.BytesIO(data))
+        pairs = [(f"{number}-{i:03d}", (b"%d %d" % (number, i) * 300, b"%d" % i)) for i in range(100)]
+        members = [
+            (f"{stem}.{end}", data) for stem, both in pairs for end, data in zip(("txt", "cls"), both, strict=True)
+        ]
+        write_tar(folder / f"{number}.tar", members)
         write_records(folder / f"{number}.tfrecord", [b"%d" % i * 100 for i in range(100)])
         lines = "".join(f'{{"n": {i}, "x": "{"é" * i}"}}\r\n\r\n' for i in range(100))
         (folder / f"{number}.jsonl").write_text(lines)
         (folder / f"{number}.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-        pq.write_table(part, str(folder / f"{number}.parquet"), row_group_size=40)
+        write_parquet(folder / f"{number}.parquet", part, rows=40)
         for name, compression in (("plain", None), ("zstd", "zstd")):
-            options = pa.ipc.IpcWriteOptions(compression=compression)
-            with pa.ipc.new_file(str(folder / f"{number}-{name}.arrow"), part.schema, options=options) as file:
-                file.write_table(part, max_chunksize=40)
+            write_arrow(folder / f"{number}-{name}.arrow", part, compression=compression, rows=40)
         for i in range(3):
             image = folder / "photos" / f"class{number}" / "deep" / f"{i}.jpg"
             image.parent.mkdir(parents=True, exist_ok=True)

@@ -50,3 +50,10 @@ def example(number):
         words=bytes_list(*[b"w"] * (number % 3)),
         boxes=int64_list(*[number] * (2 * (number % 4))),
     )
+
+
+def described(sample):
+    """Return the dtype, the shape and the content of each feature of a parsed Example."""
+    return {
+        key: (getattr(value, "dtype", None), np.shape(value), np.array(value).tolist()) for key, value in sample.items()
+    }
