@@ -71,10 +71,8 @@ def test_large_elements_are_read_one_by_one():
 
 
 def test_small_and_large_elements_can_alternate_between_batches():
-    dataset = (
-        Dataset.range(64).filter(lambda _: True).map(lambda number: np.full(2000 if number // 4 % 2 else 3, number))
-    )
-    lane = DatasetLanes(dataset.batch(4).root).open_lane(LaneRun(0, 1, 1, 0, begin_batch))
+    rows = Dataset.range(64).map(lambda number: np.full(2000 if number // 4 % 2 else 3, number))
+    lane = DatasetLanes(rows.filter(lambda _: True).batch(4).root).open_lane(LaneRun(0, 1, 1, 0, begin_batch))
     found = [lane.next() for _ in range(16)]
     assert [batch.shape for batch in found] == [(4, 3), (4, 2000)] * 8
     assert [number for batch in found for number in batch[:, 0].tolist()] == list(range(64))

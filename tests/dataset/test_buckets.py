@@ -37,9 +37,8 @@ def test_snapshot_after_any_batch_or_error_resumes_with_the_rest():
             raise ArithmeticError("of the collation")
         return np.concatenate(some)
 
-    assert_resumes_everywhere(
-        lambda: bucket(numbered([5, 1, 4, 1, 3, 4]), [4], [2, 2], collate=collate), np.array_equal
-    )
+    samples = numbered([5, 1, 4, 1, 3, 4])
+    assert_resumes_everywhere(lambda: bucket(samples, [4], [2, 2], collate=collate), np.array_equal)
 
 
 def test_batches_are_padded_to_their_longest_sample():
@@ -86,11 +85,8 @@ def test_padding_and_dropped_samples_are_counted():
     drain(stage)
     name = stage.row_name
     assert name == "1: bucket(len, [4], batch_sizes=[2, 2], drop_last=True)"
-    assert [row[:3] for row in stage.counts()[1:]] == [
-        (name, 3, 1),
-        (f"{name}: places padded", 6, 2),
-        (f"{name}: samples left out", 3, 1),
-    ]
+    padded, left_out = (f"{name}: places padded", 6, 2), (f"{name}: samples left out", 3, 1)
+    assert [row[:3] for row in stage.counts()[1:]] == [(name, 3, 1), padded, left_out]
 
 
 @pytest.mark.parametrize("got", [2.0, "3", None, np.zeros(2)])
@@ -123,14 +119,7 @@ def test_failing_samples_are_skipped_with_on_error_skip():
             raise ArithmeticError("no")
         return some
 
-    batches = batches_of(
-        ["a", 7, "b", "c"],
-        [4],
-        [2, 2],
-        collate=collate,
-        run=lane_run(skipped.append),
-        length=lambda sample: len(sample),
-    )
+    batches = batches_of(["a", 7, "b", "c"], [4], [2, 2], collate=collate, run=lane_run(skipped.append))
     assert batches == [["c"]]
     assert [entry.indices for entry in skipped] == [(1,), (0, 2)]
 

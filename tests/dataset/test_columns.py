@@ -7,6 +7,7 @@ from mpqueue import Dataset
 
 SAMPLES = [{"text": f"text {number}", "label": number, "extra": None} for number in range(6)]
 DATASET = Dataset(SAMPLES)
+SWAPPED = {"text": "label", "label": "text"}
 
 
 def keep(_):
@@ -23,10 +24,7 @@ def keep(_):
         (lambda dataset: dataset.remove_columns(("text", "extra")), {"label": 0}),
         (lambda dataset: dataset.remove_columns(["text", "extra", "label"]), {}),
         (lambda dataset: dataset.rename_columns({"text": "x"}), {"x": "text 0", "label": 0, "extra": None}),
-        (
-            lambda dataset: dataset.rename_columns({"text": "label", "label": "text"}),
-            {"label": "text 0", "text": 0, "extra": None},
-        ),
+        (lambda dataset: dataset.rename_columns(SWAPPED), {"label": "text 0", "text": 0, "extra": None}),
     ],
 )
 def test_columns_of_samples_change_in_order_and_the_source_does_not(change, first, is_stream):
@@ -44,14 +42,6 @@ def test_columns_of_batches_change_and_they_remain_batches():
     assert batches[1]["y"].tolist() == [3, 4, 5]
     with pytest.raises(ValueError, match="already makes batches"):
         batches.batch(2)
-
-
-def test_workers_return_the_changed_columns_in_an_indexed_dataset_and_in_a_stream():
-    for dataset in (DATASET, DATASET.shuffle().filter(keep)):
-        changed = dataset.remove_columns("extra").rename_columns({"label": "y"}).batch(2)
-        with mpqueue.Loader(changed, workers=2) as loader:
-            found = sorted((y, text) for batch in loader for y, text in zip(batch["y"], batch["text"], strict=True))
-        assert found == [(number, f"text {number}") for number in range(6)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

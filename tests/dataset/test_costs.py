@@ -9,7 +9,7 @@ import mpqueue
 from mpqueue import Dataset
 
 PACKAGE = str(Path(mpqueue.__file__).parent)
-SAMPLES, WARM_UP, WATCHED = 30_000, 10_000, 10_000
+SAMPLES, WARM_UP, WATCHED = 12_000, 4_000, 4_000
 
 
 class Counting:

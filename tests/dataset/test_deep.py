@@ -85,13 +85,8 @@ def test_indexed_dataset_of_thousands_of_stages_works(name):
         assert found == [STAGES, STAGES + 1, STAGES + 2]
 
 
-# Kinds that indexed datasets do not have. The others are tested by index above, and here if there is time.
-OF_STREAMS_ONLY = STREAMS.keys() - INDEXED.keys()
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in OF_STREAMS_ONLY else pytest.param(name, marks=pytest.mark.slow) for name in STREAMS]
-)
+# Kinds that indexed datasets do not have, and those with other states in streams.
+@pytest.mark.parametrize("name", [*sorted(STREAMS.keys() - INDEXED.keys()), "map", "concatenate", "mix"])
 def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     dataset = chain(Dataset.range(9).filter(keep), STREAMS[name])
     assert_works(dataset)

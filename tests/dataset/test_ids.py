@@ -171,10 +171,9 @@ def test_batches_of_bucket_have_the_ids_of_their_samples():
 
 def test_tuples_of_zip_have_the_ids_of_all_parts():
     pairs = Dataset.range(3).shuffle().zip(Dataset(["a", "b", "c"]))
-    assert [ids for _, ids in rest_of(opened(pairs.filter(is_kept), num_lanes=1), 3)] == IndexedSource(
-        pairs.root
-    ).sample_ids(range(3), 0, 0)
-    assert IndexedSource(pairs.root).sample_ids([1], 0, 0)[0][1] == (1, 1)
+    found = [ids for _, ids in rest_of(opened(pairs.filter(is_kept), num_lanes=1), 3)]
+    assert found == IndexedSource(pairs.root).sample_ids(range(3), 0, 0)
+    assert found[1][1] == (1, 1)
 
 
 def test_batches_of_an_indexed_dataset_have_the_ids_of_their_samples():
@@ -197,11 +196,8 @@ def test_workers_pass_the_same_ids_as_the_calling_process(options, threads):
 
 
 def test_map_with_id_adds_no_state_and_no_row_of_statistics():
-    plain, with_id = (
-        Dataset.range(9).filter(is_kept).map(str),
-        Dataset.range(9).filter(is_kept).map(pair_of, with_id=True),
-    )
-    lanes = [opened(dataset) for dataset in (plain, with_id)]
+    numbers = Dataset.range(9).filter(is_kept)
+    lanes = [opened(dataset) for dataset in (numbers.map(str), numbers.map(pair_of, with_id=True))]
     for lane in lanes:
         lane.next()
     assert lanes[0].save() == lanes[1].save()

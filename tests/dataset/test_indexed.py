@@ -51,14 +51,12 @@ def test_a_billion_samples_cost_nothing_before_they_are_read():
 
 def test_epoch_of_a_repeated_dataset_equals_its_single_epochs():
     drawn = Dataset.range(10).shuffle().map(lambda x: (x, mpqueue.rng().integers(1000)))
-    with mpqueue.Loader(drawn, batch_size=5, workers=0, seed=3) as loader:
-        epochs = [
-            pair for _ in range(3) for batch in loader for pair in zip(*map(np.ndarray.tolist, batch), strict=True)
-        ]
+    options = {"batch_size": 5, "workers": 0, "seed": 3, "collate": list}
+    with mpqueue.Loader(drawn, **options) as loader:
+        epochs = [batch for _ in range(3) for batch in loader]
     for times in (3, None):
-        repeated = drawn.repeat(times).take(30)
-        with mpqueue.Loader(repeated, batch_size=5, workers=0, seed=3) as loader:
-            assert [p for batch in loader for p in zip(*map(np.ndarray.tolist, batch), strict=True)] == epochs
+        with mpqueue.Loader(drawn.repeat(times).take(30), **options) as loader:
+            assert list(loader) == epochs
 
 
 STAGES = {
@@ -69,11 +67,11 @@ STAGES = {
     "twice": (lambda d: Dataset.concatenate(d, d), lambda xs: xs + xs),
     "pairs": (lambda d: Dataset.zip(d, d).map(sum), lambda xs: [2 * x for x in xs]),
     "places": (lambda d: d.enumerate().map(lambda p: p[0] + p[1]), lambda xs: [n + x for n, x in enumerate(xs)]),
+    "sums": (lambda d: d.batch(2, collate=sum), lambda xs: [sum(xs[n : n + 2]) for n in range(0, len(xs), 2)]),
     "full sums": (
         lambda d: d.batch(3, drop_last=True, collate=sum),
         lambda xs: [sum(xs[n : n + 3]) for n in range(0, len(xs) - 2, 3)],
     ),
-    "sums": (lambda d: d.batch(2, collate=sum), lambda xs: [sum(xs[n : n + 2]) for n in range(0, len(xs), 2)]),
 }
 
 
@@ -158,17 +156,18 @@ def test_on_epoch_end_of_a_source_is_called(workers):
     assert epochs == [2 * [10 * age + index for index in range(4)] for age in range(3)]
 
 
-@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}])
-def test_map_with_threads_returns_the_same_as_without(options):
+def test_map_with_threads_returns_the_same_as_without():
     def draw(x):
         return x, mpqueue.rng().random()
 
-    samples = Dataset.range(40).shuffle()
-    with (
-        mpqueue.Loader(samples.map(draw, threads=3).batch(8, collate=list), seed=1, **options) as in_threads,
-        mpqueue.Loader(samples.map(draw).batch(8, collate=list), seed=1, workers=0) as plain,
-    ):
-        assert list(in_threads) == list(plain)
+    def batches(threads, **options):
+        samples = Dataset.range(40).shuffle().map(draw, threads=threads)
+        with mpqueue.Loader(samples.batch(8, collate=list), seed=1, **options) as loader:
+            return list(loader)
+
+    expected = batches(1, workers=0)
+    for options in ({"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}):
+        assert batches(3, **options) == expected
 
 
 def test_functions_in_threads_run_concurrently():

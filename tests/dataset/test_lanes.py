@@ -34,9 +34,7 @@ def test_notes_of_an_error_name_stage_sample_and_lane():
     dataset = mpqueue.Dataset.range(20).filter(always).map(failing_at(9)).batch(4)
     with pytest.raises(ValueError, match="no 9") as caught:
         opened(dataset, 1, 4, epoch=2).next()
-    assert caught.value.__notes__ == [
-        "raised by stage 2, map(function), for sample 9 of epoch 2 in lane 1 of 4"
-    ]  # fmt: skip
+    assert caught.value.__notes__ == ["raised by stage 2, map(function), for sample 9 of epoch 2 in lane 1 of 4"]
 
 
 def test_error_of_the_source_names_sample_and_lane():
@@ -49,13 +47,12 @@ def test_error_of_the_source_names_sample_and_lane():
                 raise OSError("cannot read")
             return index
 
-    found = rest_of(opened(mpqueue.Dataset(Broken()).filter(always), 1, 2))
-    assert found == [1, Failed("OSError", "cannot read"), 5]
+    lane = opened(mpqueue.Dataset(Broken()).filter(always), 1, 2)
+    assert lane.next() == 1
     with pytest.raises(OSError, match="cannot read") as caught:
-        lane = opened(mpqueue.Dataset(Broken()).filter(always), 1, 2)
-        lane.next(), lane.next()
-    assert "place 3" in " ".join(caught.value.__notes__)
-    assert "lane 1 of 2" in " ".join(caught.value.__notes__)
+        lane.next()
+    assert lane.next() == 5
+    assert re.search("place 3 .*lane 1 of 2", " ".join(caught.value.__notes__))
 
 
 def test_large_samples_of_an_open_batch_are_copied_out_of_the_slot(monkeypatch):
@@ -346,7 +343,6 @@ WITHOUT_RESULTS = {
     "flat_map": lambda endless: endless.flat_map(no_items).batch(2),
     "flat_map(<lambda>)": lambda endless: endless.flat_map(lambda number: []),
     "pack": lambda endless: endless.map(lambda number: [number] * 9).pack(4, long="drop"),
-    "filter": lambda endless: endless.flat_map(ten).filter(lambda number: False),
 }
 
 

@@ -32,10 +32,6 @@ def concatenated(parts, length=8):
 
 
 def mixed(parts, length=8):
-    return Dataset.mix(sources(parts, length))
-
-
-def mixed_by_weights(parts, length=8):
     return Dataset.mix(sources(parts, length), [1 + part % 7 for part in range(parts)], stop="all")
 
 
@@ -74,7 +70,7 @@ def in_few_and_in_many_parts(make):
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
+@pytest.mark.parametrize("make", [concatenated, mixed])
 def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
     costs = []
     for dataset in in_few_and_in_many_parts(make):
@@ -88,22 +84,12 @@ def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
     assert many_bytes <= few_bytes + 50_000
 
 
-@pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
+@pytest.mark.parametrize("make", [concatenated, mixed])
 def test_elements_of_many_parts_are_the_same_singly_and_in_blocks(make):
     dataset = make(200)
     places = np.random.default_rng(0).permutation(len(dataset))[:500].tolist()
     blocks = [dataset.__getitems__(places[first : first + 64]) for first in range(0, len(places), 64)]
     assert [value for block in blocks for value in block] == [dataset[place] for place in places]
-
-
-@pytest.mark.parametrize("make", [concatenated, mixed])
-def test_loader_yields_all_elements_of_many_parts(make):
-    dataset = make(300)
-    with mpqueue.Loader(dataset, batch_size=1000, workers=1, seed=1) as loader:
-        found = np.concatenate(list(loader)).tolist()
-    # A mix ends with the first exhausted part.
-    assert len(set(found)) == len(found) == len(dataset)
-    assert make is mixed or sorted(found) == list(range(8 * 300))
 
 
 def test_growth_of_a_part_is_seen_on_read_and_by_len():

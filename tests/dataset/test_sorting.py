@@ -89,9 +89,7 @@ def test_keys_of_random_elements_are_those_of_the_first_epoch():
         return number, mpqueue.rng().random()
 
     drawn = Dataset.range(50).map(draw)
-    assert [number for number, _ in drawn.sort(lambda pair: pair[1])] == [
-        number for number, _ in sorted(drawn, key=lambda pair: pair[1])
-    ]
+    assert list(drawn.sort(lambda pair: pair[1])) == sorted(drawn, key=lambda pair: pair[1])
 
 
 def test_sort_after_a_cache_of_a_shuffle_keeps_the_cached_order(caplog):
@@ -106,10 +104,7 @@ def test_sort_after_a_cache_of_a_shuffle_keeps_the_cached_order(caplog):
         (Dataset.range(9).filter(bool), r"sort\(\) needs an indexed dataset, and stage 1, filter\(bool\), makes this"),
         (Dataset.range(9).repeat(), r"sort\(\) needs a finite dataset"),
         (Dataset.range(9).shuffle().map(str), r"sort: stage 1, shuffle\(\), returns another order in each epoch"),
-        (
-            Dataset.range(2).concatenate(Dataset.mix([Dataset.range(9), Dataset.range(3)])),
-            r"sort: stage 3, mix\(.*\), returns another order in each epoch",
-        ),
+        (Dataset.range(2).concatenate(Dataset.range(9).mix([Dataset.range(3)])), r"sort: stage 3, mix\(.*\), returns"),
     ],
 )
 def test_dataset_that_cannot_be_sorted_raises(dataset, message):

@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from mpqueue import Dataset
 from mpqueue.dataset.indexed import IndexedRun
 from mpqueue.dataset.mixing import Shares, apportioned, shares_of, shuffled
-from mpqueue.dataset.mixtures import (
-    counts_of,
-    lane_counts,
-    lane_place,
-    length_in,
-    with_weights,
-)
+from mpqueue.dataset.mixtures import counts_of, lane_counts, lane_place, length_in, with_weights
 from mpqueue.dataset.nodes import salted
 from mpqueue.dataset.opening import DatasetLanes, open_stages
 from mpqueue.dataset.source import Readers
@@ -161,6 +155,11 @@ def test_indexed_mix_equals_the_slow_implementation(mix, epoch, seed, data):
 # -- Lanes
 
 
+def counted(elements, count=2):
+    """Return the number of elements of each part."""
+    return {at: sum(element is not None and element // 100_000 == at for element in elements) for at in range(count)}
+
+
 def keep(_):
     return True
 
@@ -243,9 +242,7 @@ def test_lane_of_streams_equals_the_slow_implementation_and_resumes_anywhere(mix
     assert elements_in(again, 900 - stop_at) == expected[stop_at:]
     assert elements_in(opened, 900 - stop_at) == expected[stop_at:]
     for of, taken in ((state, expected[:stop_at]), (again.save(), expected)):
-        assert lane_counts(root, of) == {
-            at: sum(element // 100_000 == at for element in taken) for at in range(len(lengths))
-        }
+        assert lane_counts(root, of) == counted(taken, len(lengths))
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -303,8 +300,8 @@ def test_lanes_of_an_indexed_mix_follow_the_schedule_and_count_its_samples(chang
         assert elements_in(lane, 50 + number) == elements[number::num_lanes][: 50 + number]
     states = [lane.save() for lane in lanes]
     taken = [element for number in range(num_lanes) for element in elements[number::num_lanes][: 50 + number]]
-    sums = [sum(lane_counts(after, state)[at] for state in states) for at in range(2)]
-    assert sums == [sum(element // 100_000 == at for element in taken) for at in range(2)]
+    sums = {at: sum(lane_counts(after, state)[at] for state in states) for at in range(2)}
+    assert sums == counted(taken)
     for number, state in enumerate(states):
         assert lane_place(after, state, number, num_lanes) == (0, 50 + number)
         again = open_lane(after, number, num_lanes, state=json.loads(json.dumps(state)))
@@ -325,7 +322,7 @@ def test_endless_lane_counts_the_samples_of_all_its_epochs(make):
         lane = DatasetLanes(root).open_lane(LaneRun(1, 2, 3, 0, lambda *_: None, state=state, endless=True))
         taken += elements_in(lane, place)
         state = json.loads(json.dumps(lane.save()))
-        assert lane_counts(root, state) == {at: sum(element // 100_000 == at for element in taken) for at in (0, 1)}
+        assert lane_counts(root, state) == counted(taken)
     assert lane_place(root, state, 1, 2).epoch >= 2
 
 
@@ -343,8 +340,7 @@ def test_samples_that_raise_are_counted_once():
             found.append(lane.next())
         except ValueError:
             found.append(None)
-    counts = lane_counts(root, lane.save())
-    assert counts == {at: sum(element is not None and element // 100_000 == at for element in found) for at in (0, 1)}
+    assert lane_counts(root, lane.save()) == counted(found)
     assert None in found
 
 
