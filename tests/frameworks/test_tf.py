@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from helpers.lean import lean_environ
 from helpers.numbered import Broken, Mixed, Numbered, Point, numbers_of
-from helpers.tfrecords import FEATURES, example, write_records
+from helpers.tfrecords import FEATURES, described, example, write_records
 
 import mpqueue
 from mpqueue import Loader
@@ -146,21 +146,10 @@ def test_examples_of_tfrecord_files_equal_those_that_tensorflow_parses(tmp_path)
         assert described(sample) == described({key: value.numpy() for key, value in expected.items()})
 
 
-def described(sample):
-    return {
-        key: (getattr(value, "dtype", None), np.shape(value), np.array(value).tolist()) for key, value in sample.items()
-    }
-
-
 def test_strings_and_numbers_are_returned():
-    class Worded(Mixed):
-        def __getitem__(self, index):
-            batch = super().__getitem__(index)
-            del batch["day"]
-            return batch
-
-    with Loader(Worded(2), workers=1) as loader:
-        _, batch = dataset(loader)
+    sample = {name: value for name, value in Mixed()[1].items() if name != "day"}
+    with Loader([sample], workers=1) as loader:
+        (batch,) = dataset(loader)
     assert batch["names"].numpy().tolist() == [b"1a", b"1b"]
     assert batch["words"].numpy().tolist() == [b"x", b"y"]
     assert batch["none"] is None
@@ -178,11 +167,8 @@ def test_first_and_last_batch_may_be_shorter():
 
 
 def test_leaf_that_cannot_become_a_tensor_is_named():
-    with Loader(Mixed(), workers=1) as loader:
-        with pytest.raises(
-            TypeError, match=r"batch\['day'\] is an array of datetime64\[D\], which TensorFlow cannot convert"
-        ):
-            dataset(loader)
+    with Loader(Mixed(), workers=1) as loader, pytest.raises(TypeError, match=r"batch\['day'\] is .* datetime64\[D\]"):
+        dataset(loader)
 
 
 def test_later_batch_of_another_shape_is_rejected_by_tensorflow():
@@ -336,60 +322,9 @@ def spy(feed, epoch):
 mpqueue.frameworks.tf._Feed.next = spy
 """
 
-# A fit takes one epoch of the loader for each of its epochs.
-FIT = """
-def fit(data, kind):
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)])
-    if kind == "built":
-        model.build((None, 4))
-    model.compile(keras.optimizers.Adam(0.05), "mse", weighted_metrics=[])
-    history = model.fit(data, epochs=3, verbose=0, shuffle=False).history["loss"]
-    return history, model.get_weights(), model
-
-class Stateful(Marked):
-    def state_dict(self):
-        return self.state
-
-class Pairs(keras.utils.PyDataset):
-    "The batches of a loop over the loader."
-
-    def __init__(self, batches):
-        super().__init__()
-        self.batches, self.epoch = batches, 0
-
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        return self.batches[index]
-
-options = dict(shuffle=True, seed=1)
-for kind in ("plain", "built"):
-    with mpqueue.Loader(Marked(), workers=2, **options) as loader:
-        # Epoch by epoch, so that the hook of the source has been called.
-        epochs = [[(x.copy(), y.copy()) for x, y in loader] for _ in range(3)]
-    with mpqueue.Loader(Stateful(), workers=2, **options) as loader:
-        data = mpqueue.tf.dataset(loader)
-        history, weights, model = fit(data, kind)
-        assert (loader.epoch, loader.state_dict()["epoch"], loader.source.state) == (3, 3, 3)
-        model.evaluate(data, verbose=0)
-        assert (loader.state_dict()["epoch"], loader.source.state) == (4, 4)
-        assert model.predict(data, verbose=0).shape == (20, 1)
-    assert len(history) == 3
-    keras.utils.set_random_seed(1)
-    other = keras.Sequential([keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)])
-    if kind == "built":
-        other.build((None, 4))
-    other.compile(keras.optimizers.Adam(0.05), "mse", weighted_metrics=[])
-    for batches in epochs:
-        other.fit(Pairs(batches), epochs=1, verbose=0, shuffle=False)
-    for mine, theirs in zip(weights, other.get_weights()):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
-"""
-
-# Each epoch of a short loader is returned once. A peek and an epoch may have the same length, so Keras reports peeks.
-SHORT = """
+# A fit takes one epoch of the loader for each of its epochs. A peek and a short epoch may have the same length, so Keras
+# reports peeks.
+FITS = """
 def model_of(kind):
     model = keras.Sequential([keras.layers.Dense(1)])
     if kind == "built":
@@ -401,7 +336,7 @@ class Given(Marked):
     def state_dict(self):
         return self.state
 
-for length in (1, 2, 3):
+for length in lengths:
     epochs = [[(number, epoch) for number in range(length)] for epoch in range(4)]
     for kind in ("built", "plain"):
         received.clear()
@@ -437,9 +372,13 @@ def test_fit_takes_one_epoch_of_the_loader_per_epoch(backend, with_tensorflow, t
     for module in ("keras", backend):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
-    programs = {"tensorflow": [FIT, SHORT], "jax": [FIT, SHORT, READS_AHEAD, SHORT], "torch": [FIT]}[backend]
+    rounds = {
+        "tensorflow": ["lengths = 1, 2, 3, 5", FITS],
+        "jax": ["lengths = 1, 2, 3, 5", FITS, "lengths = 1, 2, 3", READS_AHEAD, FITS],
+        "torch": ["lengths = (5,)", FITS],
+    }
     head = HEAD.format(tests=str(Path(__file__).parents[1]), backend=backend)
-    (tmp_path / "program.py").write_text("".join([head, *programs]), "utf-8")
+    (tmp_path / "program.py").write_text("\n".join([head, *rounds[backend]]), "utf-8")
     with lean_environ() as environ:
         status, _, errors = with_tensorflow.run([tmp_path / "program.py"], tmp_path, environ, timeout=280)
     assert status == 0, errors[-3000:]

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.slow
 
 RANDOM_S = 0.4  # each
 NUM_BATCHES = 3
-OPTIONS = [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}]
 
 
 def place_of(loader):
@@ -46,9 +45,12 @@ def check_epoch(loader, feed, epoch, call, *, is_counted):
     assert is_counted or place_of(loader) == whole
 
 
-@pytest.mark.parametrize("error", [Struck, TimeoutError])
 @pytest.mark.parametrize("is_counted", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"workers": 2}, Struck), ({"workers": 1, "backend": "thread"}, TimeoutError), ({"workers": 0}, TimeoutError)],
+    ids=str,
+)
 def test_states_and_batches_agree_after_signals_at_any_moment(options, is_counted, error):
     end = time.monotonic() + RANDOM_S
     with Loader(Numbers(NUM_BATCHES), **options) as loader, Alarms(4, error) as alarms:

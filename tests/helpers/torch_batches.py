@@ -1,6 +1,22 @@
-"""Values that pass through a worker of torch's loader."""
+"""Datasets of torch, and values that pass through a worker of its loader."""
+
+import torch
+from torch.utils import data
 
 import mpqueue.torch
+
+
+class Noisy(data.Dataset):
+    """Pairs of an index and a random number of torch."""
+
+    def __init__(self, length=12):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return index, torch.rand(()).item()
 
 
 class Made:

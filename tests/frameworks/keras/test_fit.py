@@ -31,7 +31,7 @@ if BACKEND == "torch":
     del CASES["many steps at once"]  # Keras rejects steps_per_execution there
 # Keras handles the content of batches and the number of steps by the same code on all backends.
 ON_ANY_BACKEND = {
-    "not shuffled", "weighted", "classes", "named", "more steps than batches", "parts that do not fit", "endless",
+    "not shuffled", "weighted", "classes", "named", "more steps than batches", "parts that do not fit", "endless", "built",
 }  # fmt: skip
 ANY_BACKEND = pytest.mark.any_backend
 VALIDATIONS = [

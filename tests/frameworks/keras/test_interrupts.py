@@ -31,8 +31,7 @@ def one_epoch(enqueuer, alarms):
     return found
 
 
-@pytest.mark.parametrize("error", [Struck, TimeoutError])
-@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize(("processes", "error"), [(True, Struck), (False, TimeoutError)])
 def test_fit_after_an_interrupted_one_is_complete(processes, error):
     end = time.monotonic() + RANDOM_S
     with Alarms(4, error) as alarms:
@@ -45,8 +44,11 @@ def test_fit_after_an_interrupted_one_is_complete(processes, error):
             enqueuer.park()
 
 
-@pytest.mark.parametrize("error", [Struck, TimeoutError])
-@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}], ids=str)
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"workers": 2}, Struck), ({"workers": 1, "backend": "thread"}, TimeoutError), ({"workers": 0}, TimeoutError)],
+    ids=str,
+)
 def test_epochs_and_states_of_a_loader_count_returned_batches(options, error):
     end, epoch, left = time.monotonic() + RANDOM_S, 0, (0, 0)
     with Loader(Numbers(3), **options) as loader, Alarms(4, error) as alarms:

@@ -34,41 +34,37 @@ def flat(epochs):
     return [mark for epoch in epochs for mark in epoch]
 
 
-@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}], ids=str)
-@pytest.mark.parametrize("kind", ["plain", "built"])
-def test_epochs_of_a_fit_equal_a_loop_over_the_loader(delivered, kind, options):
-    expected = epochs_of(marked.Marked(), 3, shuffle=True, seed=3, **options)
-    source = marked.Marked()
+def read_ahead_as_on(device, monkeypatch):
+    """Let Keras read batches as on this device. Only with JAX does that depend on the device."""
+    if device != "cpu":
+        if BACKEND != "jax":
+            pytest.skip("only JAX reads ahead")
+        monkeypatch.setattr("jax.default_backend", lambda: device)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "length", "device"),
+    [
+        *(
+            ("plain", {"workers": 2}, 5, "cpu"),
+            ("built", {"workers": 2}, 5, "cpu"),
+            ("plain", {"workers": 0}, 5, "cpu"),
+        ),
+        ("built", {"workers": 1, "backend": "thread"}, 5, "cpu"),
+        *((kind, {"workers": 1}, length, "cpu") for kind in ("plain", "built") for length in (1, 2)),
+        *(("plain", {"workers": 1}, length, "gpu") for length in (1, 2, 3)),
+    ],
+    ids=str,
+)
+def test_epochs_of_a_fit_equal_a_loop_over_the_loader(delivered, monkeypatch, kind, options, length, device):
+    """With an accelerator, Keras on JAX reads one batch more, or the end. A peek uses up no epoch."""
+    read_ahead_as_on(device, monkeypatch)
+    expected = epochs_of(marked.Marked(length), 3, shuffle=True, seed=3, **options)
+    source = marked.Marked(length)
     with Loader(source, shuffle=True, seed=3, **options) as loader:
         fit(accelerate(loader), kind=kind)
-        assert delivered.take()[-15:] == flat(expected)
+        assert delivered.take()[-3 * length :] == flat(expected)
         assert (loader.epoch, source.state) == (3, 3)
-
-
-@pytest.mark.parametrize("length", [1, 2, 5])
-@pytest.mark.parametrize("kind", ["plain", "built"])
-def test_peek_uses_up_no_epoch_of_any_length(delivered, kind, length):
-    expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)
-    source = marked.Marked(length)
-    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
-        fit(accelerate(loader), kind=kind)
-        assert delivered.take()[-3 * length :] == flat(expected)
-        assert source.state == 3
-
-
-@pytest.mark.parametrize("length", [1, 2, 3])
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX reads ahead")
-def test_peek_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length):
-    """With an accelerator, Keras on JAX reads one batch more, or the end."""
-    import jax
-
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)
-    source = marked.Marked(length)
-    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
-        fit(accelerate(loader))
-        assert delivered.take()[-3 * length :] == flat(expected)
-        assert source.state == 3
 
 
 @pytest.mark.parametrize("kind", ["plain", "built"])
@@ -128,13 +124,6 @@ def test_keras_with_another_way_to_reset_data_is_rejected(monkeypatch):
     assert EpochIterator.reset is stock
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_the_shuffle_of_fit_changes_nothing(delivered, shuffle):
-    with Loader(marked.Still(), workers=1) as loader:
-        fit(accelerate(loader), shuffle=shuffle, epochs=2)
-    assert [mark[0] for mark in delivered.take()[-10:]] == [0, 1, 2, 3, 4] * 2
-
-
 def test_consecutive_fits_continue_with_the_loaders_epochs(delivered):
     expected = epochs_of(marked.Marked(), 4, workers=1, shuffle=True, seed=1)
     with Loader(marked.Marked(), workers=1, shuffle=True, seed=1) as loader:
@@ -177,34 +166,21 @@ def test_predict_with_a_model_that_was_never_built_uses_up_no_epoch():
 
 
 @pytest.mark.filterwarnings("ignore:.*ran out of data")
-def test_resumed_loader_continues_in_mid_epoch(delivered):
-    expected = flat(epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1))
-    with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
-        batches = iter(loader)
-        for _ in range(4):
-            next(batches)
-        state = loader.state_dict()
-    with Loader(marked.Still(6), workers=2, shuffle=True) as loader:
-        loader.load_state_dict(state)
-        fit(accelerate(loader), epochs=2)
-    assert delivered.take()[-8:] == expected[4:]
-
-
-@pytest.mark.filterwarnings("ignore:.*ran out of data")
 @pytest.mark.parametrize("kind", ["plain", "built"])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_callback_resumes_a_loader_when_the_training_begins(delivered, workers, kind):
-    """A callback may restore the model at this time, after Keras has peeked at a batch."""
+@pytest.mark.parametrize(("workers", "in_callback"), [(0, True), (1, True), (1, False)])
+def test_resumed_loader_continues_in_mid_epoch(delivered, workers, in_callback, kind):
+    """A callback may restore the model when the training begins, after Keras has peeked at a batch."""
     expected = flat(epochs_of(marked.Still(6), 2, workers=workers, shuffle=True, seed=1))
     with Loader(marked.Still(6), workers=workers, shuffle=True, seed=1) as loader:
         batches = iter(loader)
         for _ in range(4):
             next(batches)
         state = loader.state_dict()
-
-    with Loader(marked.Still(6), workers=workers, shuffle=True) as loader:
+    with Loader(marked.Still(6), workers=2 * workers, shuffle=True) as loader:
         resume = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: loader.load_state_dict(state))
-        fit(accelerate(loader), kind=kind, epochs=2, callbacks=[resume])
+        if not in_callback:
+            loader.load_state_dict(state)
+        fit(accelerate(loader), kind=kind, epochs=2, callbacks=[resume] if in_callback else [])
     assert delivered.take()[-8:] == expected[4:]
 
 
@@ -219,13 +195,10 @@ def steps_by(state, length):
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
-@pytest.mark.parametrize("kind", ["plain", "built"])
-@pytest.mark.parametrize("length", [1, 2, 6])
+@pytest.mark.parametrize(("kind", "length"), [("plain", 1), ("built", 1), ("plain", 2), ("built", 6)])
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX reads ahead")
 def test_state_in_a_fit_counts_finished_steps_if_keras_reads_ahead(monkeypatch, device, kind, length):
-    import jax
-
-    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    read_ahead_as_on(device, monkeypatch)
     with Loader(pairs(length), workers=1, shuffle=True, seed=1) as loader:
         counts = []
 
@@ -261,11 +234,8 @@ def test_last_in_a_fit_is_the_batch_of_the_latest_step(workers, kind):
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX reads ahead")
 def test_state_of_a_stopped_fit_is_after_its_last_step(monkeypatch, steps):
-    import jax
-
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    read_ahead_as_on("gpu", monkeypatch)
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -389,7 +359,9 @@ def test_arguments_of_a_sequence_are_defaults(own, arguments, found):
 
 
 def test_sequence_may_also_be_a_py_dataset():
-    class Both(mpqueue.Sequence, keras.utils.PyDataset):
+    class Both(
+        mpqueue.Sequence, keras.utils.PyDataset
+    ):  # without `Own`: the workers would import this module and Keras
         def __len__(self):
             return 2
 

@@ -52,23 +52,16 @@ def test_epoch_that_has_begun_keeps_its_number():
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_processes_divide_the_batches_of_an_order(shuffle):
     order = order_of(5, 10) if shuffle else list(range(10))
-    found = [
-        taken(
-            PassEnqueuer(marked.Indices(10), 2, shuffle=shuffle, num_data_shards=3, data_shard_id=shard),
-            5,
-            len(order[shard::3]),
-        )
-        for shard in range(3)
-    ]
-    assert found == [order[shard::3] for shard in range(3)]
+    for shard in range(3):
+        enqueuer = PassEnqueuer(marked.Indices(10), 2, shuffle=shuffle, num_data_shards=3, data_shard_id=shard)
+        assert taken(enqueuer, 5, len(order[shard::3])) == order[shard::3]
 
 
 @pytest.mark.any_backend
 def test_processes_divide_the_batches_of_an_endless_dataset():
-    found = [
-        taken(PassEnqueuer(marked.Indices(None), 2, num_data_shards=3, data_shard_id=shard), 0, 4) for shard in range(3)
-    ]
-    assert found == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    for shard in range(3):
+        enqueuer = PassEnqueuer(marked.Indices(None), 2, num_data_shards=3, data_shard_id=shard)
+        assert taken(enqueuer, 0, 4) == list(range(shard, 12, 3))
 
 
 class ShardedEnqueuer(adapter.OrderedEnqueuer):
@@ -143,8 +136,7 @@ def keras_316(monkeypatch, fresh_replacement):
 
 
 @pytest.mark.usefixtures("keras_316")
-@pytest.mark.parametrize("kind", ["plain", "built"])
-@pytest.mark.parametrize("shards", [(1, 0), (2, 1)])
+@pytest.mark.parametrize(("kind", "shards"), [("plain", (1, 0)), ("built", (2, 1))])
 def test_fits_equal_those_without_workers(monkeypatch, kind, shards):
     monkeypatch.setattr(ShardedAdapter, "shards", shards)
     stock = fit(as_py_dataset(marked.Marked()), kind=kind)

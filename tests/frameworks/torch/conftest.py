@@ -1,10 +1,12 @@
-"""Ignore deprecation warnings of torch, and start programs that import it as forks of one interpreter."""
+"""Fixtures of the tests of torch. Its deprecation warnings are ignored."""
 
 import importlib.util
 import os
 
 import pytest
 from helpers.forked import Interpreter
+
+from mpqueue.worker import lane_runner
 
 _IMPORTS = ("torch", "torch._dynamo", "accelerate", "torchdata.stateful_dataloader")
 
@@ -17,6 +19,13 @@ def interpreter():
     environ = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false", "PYTHONWARNINGS": "ignore"}
     with Interpreter(*found, "mpqueue.workers.launcher", environ=os.environ | environ) as made:
         yield made
+
+
+@pytest.fixture
+def many_snapshots(monkeypatch):
+    """Take a snapshot after each element, here and in workers that are forked from here."""
+    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
+    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
 
 
 def pytest_itemcollected(item):

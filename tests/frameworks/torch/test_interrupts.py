@@ -211,10 +211,9 @@ def state_of_globals():
 )
 def test_seeded_loop_without_workers_keeps_its_numbers_after_an_interrupt(make):
     changed = []
-    for after in itertools.count(1, 5):
-        with mpqueue.Loader(
-            make(), workers=0, seed=5
-        ) as loader:  # a new loader, because positions differ after an interrupt
+    for after in itertools.count(1, 11):
+        # A new loader, because positions differ after an interrupt.
+        with mpqueue.Loader(make(), workers=0, seed=5) as loader:
             batches, before = iter(loader), state_of_globals()
             with contextlib.suppress(Struck), Strike(after) as strike:
                 next(batches)

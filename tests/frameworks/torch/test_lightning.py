@@ -8,6 +8,7 @@ import types
 
 import pytest
 import torch
+from helpers.torch_batches import Noisy
 from torch.utils import data
 
 import mpqueue.torch
@@ -36,14 +37,6 @@ class _FitLoop:
 """
 
 
-class Noisy(data.Dataset):
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return torch.stack([torch.tensor(float(index)), torch.rand(())])
-
-
 @pytest.fixture(name="fit_loop", params=["lightning.pytorch"])
 def _fit_loop(request, monkeypatch):
     module = types.ModuleType(f"{request.param}.loops.fit_loop")
@@ -56,6 +49,10 @@ def _fit_loop(request, monkeypatch):
 def _loader(**options):
     generator = torch.Generator().manual_seed(5)
     return mpqueue.torch.DataLoader(range(12), batch_size=2, shuffle=True, generator=generator, **options)
+
+
+def lists(batches):
+    return [[part.tolist() for part in batch] for batch in batches]
 
 
 OPTIONS = [{}, {"num_workers": 1}, {"num_workers": 1, "persistent_workers": True}]
@@ -123,7 +120,7 @@ def test_epoch_set_after_iter_is_used(fit_loop, options):
         sampler.set_epoch(epoch if is_set_before else 0)
         loop.setup_data()
         sampler.set_epoch(epoch)
-        return [batch.tolist() for batches in (loop.iterator, loop.loader) for batch in batches]
+        return [lists(batches) for batches in (loop.iterator, loop.loader)]
 
     assert run(2, is_set_before=False) == run(2, is_set_before=True) != run(0, is_set_before=True)
 
@@ -143,4 +140,4 @@ def test_epoch_of_a_state_in_mid_epoch_takes_precedence(fit_loop):
     loop.loader.load_state_dict(first.state_dict())
     loop.setup_data()
     loop.loader.sampler.set_epoch(3)
-    assert [batch.tolist() for batch in loop.iterator] == [batch.tolist() for batch in batches]
+    assert lists(loop.iterator) == lists(batches)

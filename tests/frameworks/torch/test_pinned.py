@@ -1,10 +1,10 @@
 """Pinned slots, with a stand-in for CUDA: when slots are registered, and when they are written again."""
 
 import gc
-import os
 
 import pytest
 import torch
+from helpers.forking import status_of_fork
 
 import mpqueue.torch
 from mpqueue.frameworks.torch import pinned
@@ -183,17 +183,16 @@ def test_slots_read_when_the_ring_closes_are_unregistered_later(cuda):
 
 
 def test_a_forked_child_unregisters_nothing(ring, cuda):
-    _, view = _hand_out(ring)
-    pid = os.fork()
-    if pid == 0:
+    views = [_hand_out(ring)[1]]
+
+    def release():
         before = list(cuda.log)
-        try:
-            del view
-            ring.close()
-        finally:
-            os._exit(cuda.log != before or bool(cuda.events))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert cuda.covers(view.__array_interface__["data"][0], 100_000)
+        views.clear()
+        ring.close()
+        return cuda.log != before or bool(cuda.events)
+
+    assert status_of_fork(release) == 0
+    assert cuda.covers(views[0].__array_interface__["data"][0], 100_000)
 
 
 def test_memory_that_cuda_cannot_pin_remains_plain(caplog):

@@ -114,14 +114,6 @@ def test_last_is_the_returned_batch_and_not_the_one_copied_last(depth, workers):
         assert batches.last == info
 
 
-def test_last_of_a_loader_of_mpqueue_counts_returned_batches():
-    with mpqueue.Loader(mpqueue.Dataset.range(12).map(_tensor), workers=1, start_method="fork") as loader:
-        batches, _ = _on_device(loader)
-        for number, _ in enumerate(batches):
-            assert batches.last.batch == number
-            assert batches.last.samples == (number,)
-
-
 def test_samples_that_are_not_read_are_not_computed(monkeypatch):
     asked = []
     of_each = mpqueue.plan.sources.Source.sample_ids

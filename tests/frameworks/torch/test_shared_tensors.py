@@ -26,6 +26,7 @@ class Follows:
         return 4
 
     def __getitem__(self, index):
+        self.table[4] = 100 + index
         return torch.tensor([index, int(self.epoch), self.table[2], self.view[0]])
 
     def write(self, epoch):
@@ -46,18 +47,7 @@ def test_persistent_workers_see_what_the_trainer_writes(method):
     for epoch in range(3):
         source.write(epoch)
         assert seen(loader, epoch)
-
-
-def test_workers_of_a_loader_share_the_memory_in_both_directions():
-    class Counts(Follows):
-        def __getitem__(self, index):
-            self.table[index] = 100 + index
-            return index
-
-    source = Counts()
-    with mpqueue.Loader(source, workers=1) as loader:
-        assert list(loader) == [0, 1, 2, 3]
-    assert source.table.tolist() == [100, 101, 102, 103, 4, 5]
+        assert source.table[4] == 103  # the trainer sees what the workers write
 
 
 def test_images_keep_no_descriptor_and_differ_by_no_write():

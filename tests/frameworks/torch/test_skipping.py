@@ -5,6 +5,7 @@ import types
 
 import pytest
 import torch
+from helpers.torch_batches import Noisy
 from torch.utils import data
 
 import mpqueue.torch
@@ -13,28 +14,20 @@ from mpqueue.frameworks.torch import skipping
 accelerate = pytest.importorskip("accelerate.data_loader")
 
 
-class Noisy(data.Dataset):
-    def __len__(self):
-        return 16
-
-    def __getitem__(self, index):
-        return index, torch.rand(()).item()
-
-
 class Stream(data.IterableDataset):
     def __iter__(self):
         return iter(range(6))
 
 
 def _random_order():
-    return accelerate.SeedableRandomSampler(Noisy(), data_seed=3)
+    return accelerate.SeedableRandomSampler(Noisy(16), data_seed=3)
 
 
 def _epochs(sampler, numbers, workers=1):
     """Return the batches of epochs of a restarted program's loader: the default generator has another state then."""
     random = getattr(sampler, "batch_sampler", sampler)
     random = getattr(random, "batch_sampler", random).sampler
-    loader = mpqueue.torch.DataLoader(Noisy(), batch_sampler=sampler, num_workers=workers)
+    loader = mpqueue.torch.DataLoader(Noisy(16), batch_sampler=sampler, num_workers=workers)
     found = []
     for number in numbers:
         torch.rand(3)
@@ -56,7 +49,7 @@ def test_rest_of_an_epoch_equals_the_uninterrupted_run(workers):
 def test_random_numbers_of_the_trainer_continue_in_mid_epoch():
     batches = data.BatchSampler(_random_order(), 3, drop_last=False)
     before = torch.get_rng_state()
-    list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=accelerate.SkipBatchSampler(batches, 2), num_workers=1))
+    list(mpqueue.torch.DataLoader(Noisy(16), batch_sampler=accelerate.SkipBatchSampler(batches, 2), num_workers=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -74,15 +67,15 @@ def test_ranks_have_different_random_numbers():
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_skipping_without_a_seed_warns_once(workers, monkeypatch, caplog):
-    batches = data.BatchSampler(data.SequentialSampler(Noisy()), 4, drop_last=False)
+    batches = data.BatchSampler(data.SequentialSampler(Noisy(16)), 4, drop_last=False)
     sampler = accelerate.SkipBatchSampler(batches, 1)
     stream = accelerate.DataLoaderShard(Stream(), skip_batches=2, num_workers=workers)
     monkeypatch.setattr(skipping, "_has_warned", False)
     with mpqueue.torch.install(), caplog.at_level(logging.WARNING, "mpqueue"):
-        assert len(list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=batches, num_workers=workers))) == 4
+        assert len(list(mpqueue.torch.DataLoader(Noisy(16), batch_sampler=batches, num_workers=workers))) == 4
         assert not caplog.records
         assert [batch.tolist() for batch in stream] == [[2], [3], [4], [5]]
-        assert len(list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=sampler, num_workers=workers))) == 3
+        assert len(list(mpqueue.torch.DataLoader(Noisy(16), batch_sampler=sampler, num_workers=workers))) == 3
     (record,) = caplog.records
     assert "skipping its first 2 batches" in record.getMessage()
     assert "ignore_data_skip=True" in record.getMessage()

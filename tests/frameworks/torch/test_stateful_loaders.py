@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 from helpers.footprint import children_of
+from helpers.torch_batches import Noisy
 from torch.utils import data
 
 import mpqueue.torch
@@ -16,14 +17,6 @@ pytest.importorskip("torchdata.stateful_dataloader")
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
-
-
-class Noisy(data.Dataset):
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return index, torch.rand(()).item()
 
 
 def _loader(workers, **options):

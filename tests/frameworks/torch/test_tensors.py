@@ -179,24 +179,15 @@ def _stock_collation(samples):
         return type(error)
 
 
-COLLATED = [
-    [np.zeros((2, 3)), np.ones((2, 3))],
+COLLATED = [  # in addition to the golden cases of torch
     [np.zeros((2, 3)), np.zeros((2, 3), np.float32)],
-    [np.zeros(2), np.zeros(3)],
     [np.arange(6)[::2], np.arange(6)[::2]],
     [np.arange(3)[::-1], np.arange(3)[::-1]],
     [np.array(["a"]), np.array(["b"])],
-    [np.float32(1), np.float32(2)],
     [1, True],
-    [True, False],
-    [1, 2.5],
-    [2.5, 1],
-    [1, 2**63],
     [1.5, None],
-    [np.array(1.5), np.array(2.5)],
     [np.array([1], ">i4"), np.array([2], ">i4")],
     [np.zeros((0, 2)), np.zeros((0, 2))],
-    [torch.zeros(2), torch.zeros(3)],
 ]
 
 
