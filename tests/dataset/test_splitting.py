@@ -1,5 +1,6 @@
 """The stage `split`: disjoint parts that do not change when samples are appended."""
 
+import itertools
 import pickle
 
 import hypothesis
@@ -59,7 +60,7 @@ def test_sizes_follow_the_fractions_and_the_rest_is_left_out():
 
 def test_fractions_with_rounding_errors_lose_no_sample():
     fractions = [0.1] * 10
-    assert sum(fractions) < 1
+    assert max(itertools.accumulate(fractions)) < 1  # `sum` corrects rounding errors since Python 3.12
     assert sum(len(part) for part in Dataset.range(50_000).split(fractions)) == 50_000
     assert len(Dataset.range(5000).split([1])[0]) == 5000
 
