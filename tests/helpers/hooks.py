@@ -44,7 +44,7 @@ class Faulty(Numbers):
     """A source that fills batch i with i, and causes a fault at index `AT`.
 
     Args:
-        place: One of `helpers.table.PLACES`.
+        place: One of the places in `helpers/table.py`.
         fault: The fault.
         gate: Address of a gate that is passed before the fault, for places that the test synchronizes with.
     """
