@@ -69,7 +69,7 @@ _NOT_ABOUT_STARTS = {  # exceptions
     *("test_any_tree.py", "test_autosize.py", "test_ctrl_c_in_errors.py", "test_dispatcher.py", "test_exits.py"),
     *("test_forked_children.py", "test_held_slots.py", "test_interrupted_streams.py", "test_lanes.py"),
     *("test_mapped_files.py", "test_open_handles.py", "test_randomness.py", "test_slow.py", "test_source_watch.py"),
-    *("test_sources.py", "test_table.py", "test_thread_choice.py", "test_unreadable.py", "test_user_generators.py"),
+    *("test_sources.py", "test_table.py", "test_unreadable.py", "test_user_generators.py"),
     "test_wrong_descriptors.py",
 }
 _READING = {"capfd", "capfdbinary"}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
 import mpqueue
 from mpqueue.system.cpus import busy_ns
@@ -111,29 +112,24 @@ def test_noise_does_not_change_the_size():
     assert len(auto.steps) < 12
 
 
-class Numbers:
-    def __init__(self, draws=False):
-        self.draws = draws
+def numbers():
+    return Computed(lambda index: np.full(300, index), 200)
 
-    def __len__(self):
-        return 200
 
-    def __getitem__(self, index):
-        return np.full(300, random.random() if self.draws else index)
+def drawing():
+    return Computed(lambda _: np.full(300, random.random()), 200)
 
 
 @pytest.fixture
 def restless(monkeypatch):
     """Change the size at every fifth look, and look whenever the trainer waits."""
-    numbers, wanted = random.Random(1), []
+    chance, wanted = random.Random(1), []
 
     def look(self, *_):
         is_other = len(wanted) % 5 == 0
         most = self._most
         wanted.append(
-            Size(numbers.randint(1, most.workers), numbers.randint(1, min(3, most.threads)))
-            if is_other
-            else self.wanted
+            Size(chance.randint(1, most.workers), chance.randint(1, min(3, most.threads))) if is_other else self.wanted
         )
         before, self.wanted = self.wanted, wanted[-1]
         return before != self.wanted
@@ -159,7 +155,7 @@ def taken(loader, kills=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [Numbers, stream])
+@pytest.mark.parametrize("make", [numbers, stream])
 def test_any_size_at_any_time_yields_the_same_batches(make, restless):
     with mpqueue.Loader(make(), workers=0, seed=5) as alone:
         wanted = [taken(alone), taken(alone)]
@@ -171,38 +167,31 @@ def test_any_size_at_any_time_yields_the_same_batches(make, restless):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": "auto"}], ids=str)
 def test_any_number_of_threads_at_any_time_yields_the_same_batches(options, restless):
-    with mpqueue.Loader(Numbers(draws=True), batch_size=4, workers=1, seed=5) as alone:
+    with mpqueue.Loader(drawing(), batch_size=4, workers=1, seed=5) as alone:
         wanted = taken(alone)
-    with mpqueue.Loader(Numbers(draws=True), batch_size=4, threads="auto", seed=5, **options) as loader:
+    with mpqueue.Loader(drawing(), batch_size=4, threads="auto", seed=5, **options) as loader:
         assert taken(loader, kills=1) == wanted
     assert len({size.threads for size in restless}) > 1
 
 
 @pytest.mark.usefixtures("restless")
 def test_failing_samples_are_skipped_with_any_number_of_threads():
-    class Broken(Numbers):
-        def __getitem__(self, index):
-            if index % 10 == 3:
-                raise ValueError("broken")
-            return super().__getitem__(index)
-
+    broken = Computed(lambda index: index // (index % 10 != 3), 200)
     options = {"batch_size": 4, "on_error": "skip"}
-    with mpqueue.Loader(Broken(), workers=1, **options) as alone:
+    with mpqueue.Loader(broken, workers=1, **options) as alone:
         wanted = taken(alone)
-    with mpqueue.Loader(Broken(), workers=2, threads="auto", **options) as loader:
+    with mpqueue.Loader(broken, workers=2, threads="auto", **options) as loader:
         assert taken(loader) == wanted
         assert loader.statistics().skipped == 20
 
 
 @pytest.mark.parametrize(("thread_safe", "getitems"), [(False, False), (None, True)])
 def test_source_that_is_not_thread_safe_gets_one_thread(thread_safe, getitems):
-    class Unsafe(Numbers):
-        pass
-
-    Unsafe.thread_safe = thread_safe
+    unsafe = numbers()
+    unsafe.thread_safe = thread_safe
     if getitems:
-        Unsafe.__getitems__ = lambda self, indices: [self[index] for index in indices]
-    with mpqueue.Loader(Unsafe(), batch_size=4, threads="auto", workers=1) as loader:
+        unsafe.__getitems__ = lambda indices: [unsafe[index] for index in indices]
+    with mpqueue.Loader(unsafe, batch_size=4, threads="auto", workers=1) as loader:
         assert len(taken(loader)) == 50
         assert not loader.statistics().resizes
 
@@ -223,7 +212,7 @@ def test_state_resumes_with_any_number_of_workers():
 @pytest.mark.usefixtures("restless")
 def test_statistics_and_trace_report_resizes(tmp_path):
     trace = tmp_path / "trace.json"
-    with mpqueue.Loader(Numbers(), workers="auto", trace=trace) as loader:
+    with mpqueue.Loader(numbers(), workers="auto", trace=trace) as loader:
         assert len(taken(loader)) == 200
         resizes = loader.statistics().resizes
     assert resizes[0].workers == 1 and resizes[0].reason == "the start"
@@ -234,7 +223,7 @@ def test_starts_with_one_worker(monkeypatch):
     """A new worker costs time and memory, which a fast source does not need."""
     monkeypatch.setattr(Autosize, "look", lambda *_: False)
     monkeypatch.setattr("mpqueue.system.limits.useful_workers", lambda: 4)
-    with mpqueue.Loader(Numbers(), workers="auto") as loader:
+    with mpqueue.Loader(numbers(), workers="auto") as loader:
         assert next(iter(loader))[0] == 0
         assert len([worker for worker in loader.statistics().workers if worker.pid]) == 1
 
@@ -242,14 +231,11 @@ def test_starts_with_one_worker(monkeypatch):
 @pytest.mark.parametrize("name", ["workers", "threads"])
 @pytest.mark.parametrize(
     ("number", "backend", "said"),
-    [
-        ("many", "process", r'must be an integer or "auto", got'),
-        ("auto", "thread", "worker processes"),
-    ],
+    [("many", "process", r'must be an integer or "auto", got'), ("auto", "thread", "worker processes")],
 )
 def test_invalid_number_of_workers_is_rejected(name, number, backend, said):
     with pytest.raises(ValueError, match=f"{name}.*{said}"):
-        mpqueue.Loader(Numbers(), batch_size=4, backend=backend, **{name: number})
+        mpqueue.Loader(numbers(), batch_size=4, backend=backend, **{name: number})
 
 
 def test_generator_function_with_worker_shards_is_rejected():
@@ -274,16 +260,12 @@ def test_thread_gain(monkeypatch, waits, blocked, gain):
     assert gain_of(SizeWindow(rate=10, waits=waits, at_work=2, blocked=blocked)) == pytest.approx(gain)
 
 
-class Sleeping:
-    def __len__(self):
-        return 64
-
-    def __getitem__(self, index):
-        time.sleep(0.01)
-        return index
+def sleep(index):
+    time.sleep(0.01)
+    return index
 
 
-class SleepingInOneThread(Sleeping):
+class InOneThread(Computed):
     thread_safe = False
 
 
@@ -293,7 +275,7 @@ def _hints(caplog):
 
 @pytest.mark.skipif(busy_ns() is None, reason="the waiting time of a process is unknown on this system")
 def test_waiting_source_gets_one_hint_about_threads(caplog):
-    with mpqueue.Loader(Sleeping(), batch_size=4, workers="auto") as loader:
+    with mpqueue.Loader(Computed(sleep, 64), batch_size=4, workers="auto") as loader:
         while not _hints(caplog):  # the timeout of the test detects a missing hint
             list(loader)
         for _ in range(4):
@@ -303,7 +285,7 @@ def test_waiting_source_gets_one_hint_about_threads(caplog):
 
 @pytest.mark.parametrize(
     ("source", "options"),
-    [(SleepingInOneThread(), {}), (Sleeping(), {"threads": 2}), (Sleeping(), {"threads": "auto"})],
+    [(InOneThread(sleep, 64), {}), (Computed(sleep, 64), {"threads": 2}), (Computed(sleep, 64), {"threads": "auto"})],
 )
 def test_no_hint_if_threads_are_rejected_or_in_use(caplog, source, options):
     with mpqueue.Loader(source, batch_size=4, workers="auto", **options) as loader:

@@ -10,8 +10,10 @@ import traceback
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
+from helpers.handling import handling
 
 from mpqueue import Loader
 from mpqueue.errors import WorkerDied, WorkerRaised
@@ -30,21 +32,12 @@ own_backends = pytest.mark.parametrize("options", [BACKENDS[name] for name in OW
 AT, LENGTH = 2, 5
 
 
-class Leaving(Numbers):
-    """A source that calls `sys.exit` for one item."""
-
-    def __init__(self, code=3):
-        super().__init__(LENGTH)
-        self.code = code
-
-    def __getitem__(self, index):
-        if index == AT:
-            leave(self.code)
-        return super().__getitem__(index)
-
-
 def leave(code):
     sys.exit(code)
+
+
+# A source that calls `sys.exit` for one item.
+LEAVING = Computed(lambda index: np.full(64, index) if index != AT else leave(3), LENGTH)
 
 
 def elements():
@@ -64,7 +57,7 @@ def look_at(error, text, note):
 
 @backends
 def test_exit_is_an_error_of_its_batch_and_the_stream_continues(options, caplog):
-    with Loader(Leaving(), **options) as loader:
+    with Loader(LEAVING, **options) as loader:
         for epoch in range(2):
             batches = iter(loader)
             assert numbers(batches, AT) == list(range(AT))
@@ -91,7 +84,7 @@ def test_exit_in_a_generator_is_an_error(options):
 @own_backends
 @pytest.mark.parametrize("batch_size", [None, 2])
 def test_exit_in_a_sample_is_an_error_that_can_be_skipped(options, batch_size):
-    with Loader(Leaving(), batch_size=batch_size, on_error="skip", **options) as loader:
+    with Loader(LEAVING, batch_size=batch_size, on_error="skip", **options) as loader:
         assert [batch.ravel()[0] for batch in loader] == ([0, 4] if batch_size else [0, 1, 3, 4])
         assert loader.statistics().skipped == 1
 
@@ -119,25 +112,19 @@ def test_exit_while_unpickling_the_source_is_an_error(start_method):
         assert "in leave" in str(caught.value.__cause__)
 
 
-class Asked(Numbers):
-    """A source that waits forever from index 1 on. Its handler of SIGTERM raises SystemExit."""
-
-    def __init__(self, gate):
-        super().__init__()
-        self.gate = gate.address
-
-    def __getitem__(self, index):
-        if index:
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            pass_gate(self.gate)
-        return super().__getitem__(index)
-
-
 def test_sigterm_handler_that_raises_system_exit_ends_the_worker_at_once(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.roster._GRACE_S", 0.05)
     monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 20.0)
+
+    def wait_from_1_on(index):
+        if index:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            pass_gate(address)
+        return index
+
     with Gate() as gate:
-        loader = Loader(Asked(gate), workers=1)
+        address = gate.address
+        loader = Loader(Computed(wait_from_1_on), workers=1)
         batches = iter(loader)
         next(batches)
         waiting = gate.arrival()
@@ -159,23 +146,18 @@ def reset_and_leave():
 def test_exit_of_a_signal_handler_without_workers_leaves_the_loop_and_loses_nothing(handler):
     struck = []
 
-    class Signalled(Numbers):
-        def __getitem__(self, index):
-            if index == AT and not struck:
-                struck.append(index)
-                signal.raise_signal(signal.SIGUSR1)
-            return super().__getitem__(index)
+    def signalled(index):
+        if index == AT and not struck:
+            struck.append(index)
+            signal.raise_signal(signal.SIGUSR1)
+        return index
 
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        with Loader(Signalled(LENGTH), workers=0) as loader:
-            batches = iter(loader)
-            assert numbers(batches, AT) == list(range(AT))
-            with pytest.raises(SystemExit):
-                next(batches)
-            assert [int(batch[0]) for batch in batches] == list(range(AT, LENGTH))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with handling(handler, signal.SIGUSR1), Loader(Computed(signalled, LENGTH), workers=0) as loader:
+        batches = iter(loader)
+        assert [next(batches) for _ in range(AT)] == list(range(AT))
+        with pytest.raises(SystemExit):
+            next(batches)
+        assert list(batches) == list(range(AT, LENGTH))
 
 
 def test_forked_worker_that_cannot_start_does_not_run_the_trainers_code(monkeypatch):

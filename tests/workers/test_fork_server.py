@@ -11,6 +11,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+from helpers.computed import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Fault, Growing, Numbers, StrikesWhenUnpickled, numbers
 from helpers.gates import Gate, pass_gate
@@ -110,12 +111,8 @@ def test_killed_parked_fork_server_does_not_remain_a_zombie(num_starts):
         time.sleep(0.01)
 
 
-class AllowedCpus:
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return np.array(sorted(os.sched_getaffinity(0)))
+def allowed_cpus(_):
+    return np.array(sorted(os.sched_getaffinity(0)))
 
 
 @pytest.mark.fresh_fork_server
@@ -127,7 +124,7 @@ def test_workers_get_the_trainers_cpus_also_from_a_parked_fork_server(method):
     try:
         for cpus in (allowed, {min(allowed)}, allowed):
             os.sched_setaffinity(0, cpus)
-            with OrderedEnqueuer(AllowedCpus(), True, start_method=method) as enqueuer:
+            with OrderedEnqueuer(Computed(allowed_cpus, 1), True, start_method=method) as enqueuer:
                 enqueuer.start(1)
                 assert next(enqueuer.get()).tolist() == sorted(cpus)
                 pids |= {fork_server.pid for fork_server in fork_servers() if fork_server.children()}
@@ -136,12 +133,8 @@ def test_workers_get_the_trainers_cpus_also_from_a_parked_fork_server(method):
     assert len(pids) == 1
 
 
-class Hours:
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return np.int64(time.localtime(0).tm_gmtoff // 3600)
+def hours_from_utc(_):
+    return np.int64(time.localtime(0).tm_gmtoff // 3600)
 
 
 @pytest.mark.fresh_fork_server
@@ -150,7 +143,7 @@ def test_workers_get_the_trainers_time_zone_also_from_a_parked_fork_server(monke
         for zone, hours in (("UTC0", 0), ("JST-9", 9), ("UTC0", 0)):
             monkeypatch.setenv("TZ", zone)
             time.tzset()
-            with Loader(Hours(), workers=1) as loader:
+            with Loader(Computed(hours_from_utc, 1), workers=1) as loader:
                 assert list(loader) == [hours]
     finally:
         monkeypatch.undo()
@@ -174,10 +167,9 @@ def test_fork_server_that_the_trainer_may_not_kill_exits_by_its_lifeline(monkeyp
     assert not is_alive(parked)
 
 
-@pytest.mark.parametrize(("kind", "how"), [("exit-0", "exit code 0"), ("sigsegv", "SIGSEGV")])
-def test_source_that_crashes_the_fork_server_repeatedly_raises_the_reason_at_start(kind, how):
-    enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault(kind)), True, restarts=1)
-    with pytest.raises(WorkerDied, match=f"fork server.*died by {how}.*unpickl"):
+def test_source_that_crashes_the_fork_server_repeatedly_raises_the_reason_at_start():
+    enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault("exit-0")), True, restarts=1)
+    with pytest.raises(WorkerDied, match=r"fork server.*died by exit code 0.*unpickl"):
         enqueuer.start(2)
     assert not enqueuer.is_running()
 
@@ -269,20 +261,25 @@ def test_fork_server_is_not_reused_after_an_interrupt_within_a_message(where, mo
     assert not fork_servers()
 
 
-def test_messages_sent_before_the_exit_are_processed_first(monkeypatch):
+@pytest.fixture
+def impersonated(monkeypatch):
+    """A fork server, and the end of its socket, by which the test sends its messages."""
     fork_server = ForkServer(spawn=False)
     ours, theirs = socket.socketpair()
-    try:
-        with ours, monkeypatch.context() as patch:
-            patch.setattr(fork_server, "_socket", ours)
-            with theirs:
-                for key in range(2):
-                    fork_server_messages.send(theirs, fork_server_messages.FromForkServer.EXITED, (key, -9, 0))
-            assert [(event.key, event.exitcode) for event in fork_server.events()] == [(0, -9), (1, -9)]
-            with pytest.raises(LauncherGone):
-                fork_server.events()
-    finally:
-        fork_server.release(reusable=False)
+    with ours, theirs, monkeypatch.context() as patch:
+        patch.setattr(fork_server, "_socket", ours)
+        yield fork_server, theirs
+    fork_server.release(reusable=False)
+
+
+def test_messages_sent_before_the_exit_are_processed_first(impersonated):
+    fork_server, theirs = impersonated
+    for key in range(2):
+        fork_server_messages.send(theirs, fork_server_messages.FromForkServer.EXITED, (key, -9, 0))
+    theirs.close()
+    assert [(event.key, event.exitcode) for event in fork_server.events()] == [(0, -9), (1, -9)]
+    with pytest.raises(LauncherGone):
+        fork_server.events()
 
 
 def test_any_number_of_workers_can_be_requested_before_an_answer_is_read():
@@ -306,41 +303,48 @@ def test_any_number_of_workers_can_be_requested_before_an_answer_is_read():
         fork_server.end()
 
 
-def test_exit_of_a_worker_is_reported_after_its_start_if_the_trainer_reads_late(monkeypatch):
-    """Until the start is sent, its sentinel must remain open, though the worker has exited."""
+@pytest.fixture
+def inside(monkeypatch):
+    """The trainer's end of the socket of a fork server, and the object that serves it, in this process."""
     monkeypatch.setenv("PYTHONHASHSEED", "1")
-    child = os.fork()
-    if child == 0:
-        os._exit(3)
     ours, theirs = socket.socketpair()
     lifeline, lifeline_write = os.pipe()
     with ours, theirs:
-        sentinel = os.pidfd_open(child)
-        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         server = _ForkServer(theirs, lifeline)
-        server._children[sentinel] = _Child(7, child)
-        num_notes = 0
-        while not server._outbox:
-            server._tell(fork_server_messages.FromForkServer.NOTE, num_notes)
-            server._flush()
-            num_notes += 1
-        server._tell(fork_server_messages.FromForkServer.FORKED, (7, child), [sentinel])
-        serving = threading.Thread(target=server.serve)
-        serving.start()
-        found = [
-            fork_server_messages.receive(ours, fork_server_messages.FROM_FORK_SERVER) for _ in range(num_notes + 2)
-        ]
-        ours.shutdown(socket.SHUT_WR)
-        serving.join(DEADLOCK_S)
+        yield ours, server
+    for fd in (lifeline, lifeline_write, server._lifeline, server._lifeline_write):
+        os.close(fd)
+
+
+def test_exit_of_a_worker_is_reported_after_its_start_if_the_trainer_reads_late(inside):
+    """Until the start is sent, its sentinel must remain open, though the worker has exited."""
+    ours, server = inside
+    child = os.fork()
+    if child == 0:
+        os._exit(3)
+    sentinel = os.pidfd_open(child)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    server._children[sentinel] = _Child(7, child)
+    num_notes = 0
+    while not server._outbox:
+        server._tell(fork_server_messages.FromForkServer.NOTE, num_notes)
+        server._flush()
+        num_notes += 1
+    server._tell(fork_server_messages.FromForkServer.FORKED, (7, child), [sentinel])
+    serving = threading.Thread(target=server.serve)
+    serving.start()
+    found = [fork_server_messages.receive(ours, fork_server_messages.FROM_FORK_SERVER) for _ in range(num_notes + 2)]
+    ours.shutdown(socket.SHUT_WR)
+    serving.join(DEADLOCK_S)
     assert [message.body for message in found[:-2]] == list(range(num_notes))
     started, exited = found[-2:]
     assert started.body == (7, child)
     assert exited.body[:2] == (7, 3)
-    for fd in (*started.fds, lifeline, lifeline_write, server._lifeline, server._lifeline_write):
+    for fd in started.fds:
         os.close(fd)
 
 
-def test_worker_that_cannot_get_its_source_leaves_no_zombie(monkeypatch):
+def test_worker_that_cannot_get_its_source_leaves_no_zombie(inside, monkeypatch):
     def fails(*_):
         raise OSError(errno.ETOOMANYREFS, "too many descriptors in flight")
 
@@ -349,37 +353,23 @@ def test_worker_that_cannot_get_its_source_leaves_no_zombie(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: begun.append(begin(*args, **options)) or begun[0])
     monkeypatch.setattr(fork_server_messages, "send", fails)
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c"])
-    monkeypatch.setenv("PYTHONHASHSEED", "1")
-    lifeline, lifeline_write = os.pipe()
-    ours, theirs = socket.socketpair()
-    with ours, theirs, Birth() as birth:
-        server = _ForkServer(theirs, lifeline)
-        with pytest.raises(OSError, match="too many descriptors in flight"):
-            server._spawn(None, WorkerEnds(0, 1, 2, 3), birth)
-    for fd in (lifeline, lifeline_write, server._lifeline, server._lifeline_write):
-        os.close(fd)
+    _, server = inside
+    with Birth() as birth, pytest.raises(OSError, match="too many descriptors in flight"):
+        server._spawn(None, WorkerEnds(0, 1, 2, 3), birth)
     with pytest.raises(ChildProcessError):
         os.waitpid(begun[0].pid, os.WNOHANG)
 
 
-def test_warning_that_raises_loses_no_event(monkeypatch):
+def test_warning_that_raises_loses_no_event(impersonated):
     """An exit is reported only once, and a program may turn warnings into errors."""
-    kinds = fork_server_messages.FromForkServer
-    fork_server = ForkServer(spawn=False)
-    ours, theirs = socket.socketpair()
-    try:
-        with ours, theirs, monkeypatch.context() as patch:
-            patch.setattr(fork_server, "_socket", ours)
-            for kind, body in (
-                (kinds.EXITED, (0, -9, 0)), (kinds.NOTE, "the threads of a source"), (kinds.EXITED, (1, -9, 0)),
-            ):  # fmt: skip
-                fork_server_messages.send(theirs, kind, body)
-            assert [event.key for event in fork_server.events()] == [0]
-            with pytest.raises(RuntimeWarning, match="the threads of a source"):
-                fork_server.events()
-            assert [event.key for event in fork_server.events()] == [1]
-    finally:
-        fork_server.release(reusable=False)
+    kinds, (fork_server, theirs) = fork_server_messages.FromForkServer, impersonated
+    fork_server_messages.send(theirs, kinds.EXITED, (0, -9, 0))
+    fork_server_messages.send(theirs, kinds.NOTE, "the threads of a source")
+    fork_server_messages.send(theirs, kinds.EXITED, (1, -9, 0))
+    assert [event.key for event in fork_server.events()] == [0]
+    with pytest.raises(RuntimeWarning, match="the threads of a source"):
+        fork_server.events()
+    assert [event.key for event in fork_server.events()] == [1]
 
 
 @pytest.mark.fresh_fork_server

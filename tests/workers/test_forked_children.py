@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 from helpers.outside import ran
 
 import mpqueue
@@ -102,7 +103,7 @@ SOURCES = {
     ("options", "name"),
     [
         *((BACKENDS["forkserver"], name) for name in SOURCES),
-        *((BACKENDS["thread"], name) for name in SOURCES),
+        *((BACKENDS["thread"], name) for name in SOURCES if name.endswith(("item", "sample", "threads", "element"))),
         *((BACKENDS["fork"], name) for name in ("item", "element that raises")),
     ],
 )
@@ -153,35 +154,23 @@ class Reduced:
         return (int, (-1 if fork() else 5,))
 
 
+def test_child_of_pickling_a_batch_exits():
+    with mpqueue.Loader(Computed(lambda _: Reduced(), 1), workers=1) as loader:
+        assert list(loader) == [5]
+
+
 class Failing(Exception):
     def __reduce__(self):
         fork()
         return (ValueError, ())
 
 
-class Reducing(Forking):
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return Reduced()
-
-
-def test_child_of_pickling_a_batch_exits():
-    with mpqueue.Loader(Reducing(), workers=1) as loader:
-        assert list(loader) == [5]
-
-
-class Raising:
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        raise Failing
+def fail(_):
+    raise Failing
 
 
 def test_child_of_pickling_an_error_exits():
-    with mpqueue.Loader(Raising(), workers=1) as loader:
+    with mpqueue.Loader(Computed(fail, 1), workers=1) as loader:
         with pytest.raises(mpqueue.errors.WorkerRaised):
             list(loader)
         assert loader.statistics().deaths == 0

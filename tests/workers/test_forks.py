@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.computed import Computed
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.outside import Trainer, ran
@@ -34,7 +35,7 @@ batches = enqueuer.get()
 say(*(int(next(batches)[0]) for _ in range(3)))
 """
 
-METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
+METHODS = pytest.mark.parametrize("method", ["forkserver", "fork"])  # spawned workers have their fork server's pipes
 
 
 @METHODS
@@ -183,40 +184,33 @@ def test_subprocesses_inherit_no_descriptors():
         assert numbers(batches, 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
 
 
-class Forking(Numbers):
-    """A worker that forks a child, which keeps running, and crashes once."""
-
-    def __init__(self, gate, fuse):
-        super().__init__()
-        self.gate, self.fuse = gate.address, str(fuse)
-
-    def __getitem__(self, index):
-        if index == 3 and burns(self.fuse):
-            if os.fork() == 0:
-                os.setsid()
-                pass_gate(self.gate)
-                os._exit(0)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(index)
-
-
 @METHODS
 def test_crash_of_a_worker_with_a_running_child_is_detected_at_once(method, tmp_path):
     """The child has the worker's pipes open, so they do not end."""
+
+    def fork_and_crash_once(index):
+        if index == 3 and burns(str(tmp_path / "fuse")):
+            if os.fork() == 0:
+                os.setsid()
+                pass_gate(address)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
     with Gate() as gate:
-        with OrderedEnqueuer(Forking(gate, tmp_path / "fuse"), True, start_method=method) as enqueuer:
+        address = gate.address
+        with OrderedEnqueuer(Computed(fork_and_crash_once), True, start_method=method) as enqueuer:
             enqueuer.start(1, 4)
             batches = enqueuer.get()
-            assert numbers(batches, 16) == 2 * list(range(8))
+            assert [next(batches) for _ in range(16)] == 2 * list(range(8))
             assert enqueuer.statistics().deaths == 1
             child = gate.arrival()
         os.kill(child.pid, 0)  # it outlives the pool, too
         child.let_go()
 
 
-@pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_default_sigpipe_handler_kills_neither_trainer_nor_worker(method):
-    said, output = ran(f"""
+def test_default_sigpipe_handler_kills_neither_trainer_nor_worker():
+    said, output = ran("""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
         class Dying(Numbers):
@@ -228,7 +222,7 @@ def test_default_sigpipe_handler_kills_neither_trainer_nor_worker(method):
 
         FUSE = os.path.dirname(OUT) + "/fuse"
         for _ in range(3):
-            enqueuer = OrderedEnqueuer(Dying(), True, start_method={method!r})
+            enqueuer = OrderedEnqueuer(Dying(), True)
             enqueuer.start(2)
             batches = enqueuer.get()
             say(*(int(next(batches)[0]) for _ in range(8)))
@@ -243,24 +237,16 @@ def test_default_sigpipe_handler_kills_neither_trainer_nor_worker(method):
 def test_torch_loader_and_loader_do_not_disturb_each_other():
     torch = pytest.importorskip("torch")
 
-    class Tensors(torch.utils.data.Dataset):
-        def __len__(self):
-            return 12
-
-        def __getitem__(self, index):
-            return torch.full((4,), index)
-
     with Loader(Numbers(12), workers=2) as loader:
-        theirs = torch.utils.data.DataLoader(Tensors(), num_workers=2, multiprocessing_context="fork")
+        theirs = torch.utils.data.DataLoader(Numbers(12), num_workers=2, multiprocessing_context="fork")
         pairs = [(int(ours[0]), int(other[0][0])) for ours, other in zip(loader, theirs, strict=True)]
     assert pairs == [(number, number) for number in range(12)]
 
 
 COLLECTED = """
-import gc, os, sys
+import gc, os
 gc.disable()
 os.register_at_fork(after_in_child=gc.collect)  # before the package's own hook: a collection may start at any moment
-import numpy as np
 import mpqueue
 from mpqueue.workers.roster import Roster
 
@@ -268,14 +254,8 @@ def end_workers(roster, *arguments, **options):
     print("workers are ended by", "the trainer" if os.getpid() == trainer else "a child", flush=True)
     return end(roster, *arguments, **options)
 
-class Source:
-    def __len__(self):
-        return 8
-    def __getitem__(self, index):
-        return np.full(8, index)
-
 trainer, end, Roster.end_workers = os.getpid(), Roster.end_workers, end_workers
-loader = mpqueue.Loader(Source(), workers=2, start_method=sys.argv[1])
+loader = mpqueue.Loader(range(8), workers=2)
 batches = iter(loader)
 next(batches)
 cycle = [batches, loader]
@@ -289,8 +269,7 @@ gc.collect()
 """
 
 
-@pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_child_that_collects_a_loader_during_its_fork_ends_no_worker(method):
-    command = [sys.executable, "-W", "ignore", "-c", COLLECTED, method]
+def test_child_that_collects_a_loader_during_its_fork_ends_no_worker():
+    command = [sys.executable, "-W", "ignore", "-c", COLLECTED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (0, "workers are ended by the trainer\n", "")

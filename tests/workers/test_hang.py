@@ -2,13 +2,12 @@
 
 import os
 import pickle
-import signal
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers.faults import Numbers, numbers
+from helpers.faults import Fault, Numbers, StrikesAt, numbers
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
@@ -74,13 +73,8 @@ def test_stopped_worker_cannot_answer_and_the_error_reports_that(monkeypatch):
     judge_by(Stopped(), monkeypatch)
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.05)
 
-    class Stopping(Numbers):
-        def __getitem__(self, index):
-            if index == 2:
-                os.kill(os.getpid(), signal.SIGSTOP)
-            return super().__getitem__(index)
-
-    with OrderedEnqueuer(Stopping(), True, batch_timeout=TIMEOUT_S, restarts=0) as enqueuer:
+    source = StrikesAt(Fault("sigstop"), 2)
+    with OrderedEnqueuer(source, True, batch_timeout=TIMEOUT_S, restarts=0) as enqueuer:
         enqueuer.start(1, 4)
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
@@ -195,14 +189,12 @@ def test_hanging_generator_in_a_thread_is_the_outcome_of_all_later_elements():
             go_on.set()
 
 
-class HangsOnce:
+class HangsOnce(Numbers):
     """A batch that does not end the first time that it is computed."""
 
     def __init__(self):
+        super().__init__(3)
         self.begun, self.go_on = threading.Event(), threading.Event()
-
-    def __len__(self):
-        return 3
 
     def __getitem__(self, index):
         if index == 1 and not self.begun.is_set():

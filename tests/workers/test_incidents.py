@@ -5,27 +5,14 @@ import os
 import pickle
 import signal
 
-import numpy as np
 import psutil
 import pytest
-from helpers.faults import Numbers, burns, numbers
+from helpers.computed import Computed
+from helpers.faults import Fault, Numbers, StrikesAt, numbers
 from workers.test_fork_server import kill_fork_server
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
-
-
-class Dying(Numbers):
-    """A worker crashes over index 3, once."""
-
-    def __init__(self, fuse):
-        super().__init__()
-        self.fuse = str(fuse)
-
-    def __getitem__(self, index):
-        if index == 3 and burns(self.fuse):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(index)
 
 
 @pytest.fixture
@@ -37,7 +24,7 @@ def warnings(caplog):
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_crash_and_restart_are_one_warning_each(method, tmp_path, warnings):
-    with OrderedEnqueuer(Dying(tmp_path / "fuse"), True, start_method=method) as enqueuer:
+    with OrderedEnqueuer(StrikesAt(Fault("sigkill", tmp_path / "fuse")), True, start_method=method) as enqueuer:
         enqueuer.start(1, 4)
         assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
     death, restart = warnings()
@@ -46,25 +33,18 @@ def test_crash_and_restart_are_one_warning_each(method, tmp_path, warnings):
     assert restart == "worker 0 was restarted"
 
 
-class AlwaysDying:
-    """Samples, of which number 3 crashes its worker each time."""
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        if index == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return index
+def crash_at_3(index):
+    if index == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return index
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"batch_size": 4, "shuffle": True}, {"batch_size": 2, "sampler": [7, 1, 5, 3]}, {"batch_sampler": [[4, 1], [3]]}],
-    ids=str,
-)
+ALWAYS_DYING = Computed(crash_at_3, 12)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 4, "shuffle": True}, {"batch_sampler": [[4, 1], [3]]}], ids=str)
 def test_crash_names_the_samples_of_its_batch(options, warnings):
-    with Loader(AlwaysDying(), workers=1, restarts=0, seed=5, **options) as loader:
+    with Loader(ALWAYS_DYING, workers=1, restarts=0, seed=5, **options) as loader:
         with pytest.raises(WorkerDied) as caught:
             for _ in loader:
                 pass
@@ -77,7 +57,7 @@ def test_crash_names_the_samples_of_its_batch(options, warnings):
 
 
 def test_crash_over_a_single_item_names_only_its_index():
-    with Loader(AlwaysDying(), workers=1, restarts=0) as loader, pytest.raises(WorkerDied) as caught:
+    with Loader(ALWAYS_DYING, workers=1, restarts=0) as loader, pytest.raises(WorkerDied) as caught:
         for _ in loader:
             pass
     assert caught.value.samples == ()
@@ -89,7 +69,7 @@ def test_crash_is_reported_without_samples_if_the_source_raises_for_them(monkeyp
         raise OSError("no samples")
 
     monkeypatch.setattr("mpqueue.plan.sources.Source.sample_ids", raises)
-    with Loader(AlwaysDying(), workers=1, restarts=0, batch_size=4) as loader:
+    with Loader(ALWAYS_DYING, workers=1, restarts=0, batch_size=4) as loader:
         with pytest.raises(WorkerDied, match="index 0 of epoch 0;"):
             next(iter(loader))
 
@@ -102,13 +82,8 @@ def test_message_of_a_crash_names_only_the_first_samples_of_a_large_batch():
 
 
 def test_kill_of_a_hanging_worker_is_a_warning_with_the_reason(tmp_path, warnings):
-    class Hanging(Dying):
-        def __getitem__(self, index):
-            if index == 3 and burns(self.fuse):
-                os.kill(os.getpid(), signal.SIGSTOP)
-            return Numbers.__getitem__(self, index)
-
-    with OrderedEnqueuer(Hanging(tmp_path / "fuse"), True, batch_timeout=1.0) as enqueuer:
+    source = StrikesAt(Fault("sigstop", tmp_path / "fuse"))
+    with OrderedEnqueuer(source, True, batch_timeout=1.0) as enqueuer:
         enqueuer.start(1, 4)
         assert numbers(enqueuer.get(), 8) == list(range(8))
     assert "it was killed, because a batch exceeded `batch_timeout`" in warnings()[0]
@@ -126,18 +101,15 @@ def test_crash_of_a_fork_server_is_one_warning_plus_one_per_restarted_worker(war
     assert restarts == ["worker 0 was restarted", "worker 1 was restarted"]
 
 
-class Named(Numbers):
-    """Each batch is the name of its process, and of the parent process."""
-
-    def __getitem__(self, index):
-        names = psutil.Process().name(), psutil.Process(os.getppid()).name()
-        return np.array([f"{name:15}" for name in names])
+def names(_):
+    """Return the name of this process, and of its parent process."""
+    return psutil.Process().name(), psutil.Process(os.getppid()).name()
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_processes_have_names_in_ps(method):
-    with Loader(Named(), workers=2, start_method=method) as loader:
-        names = [(worker.strip(), parent.strip()) for worker, parent in map(list, loader)]
-    assert {worker for worker, _ in names} <= {"mpqueue-worker0", "mpqueue-worker1"}
+    with Loader(Computed(names), workers=2, start_method=method) as loader:
+        found = list(loader)
+    assert {worker for worker, _ in found} <= {"mpqueue-worker0", "mpqueue-worker1"}
     if method != "fork":
-        assert {parent for _, parent in names} == {"mpqueue-forksrv"}
+        assert {parent for _, parent in found} == {"mpqueue-forksrv"}

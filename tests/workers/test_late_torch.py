@@ -9,30 +9,26 @@ from importlib.machinery import PathFinder
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
 import mpqueue
 from mpqueue import Loader
 from mpqueue.system.imports import Watch
 
 
-class ImportsLate:
-    """A source that uses torch only in its items."""
+def imports_late(index):
+    was_imported = "torch" in sys.modules
+    import torch
 
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, index):
-        was_imported = "torch" in sys.modules
-        import torch
-
-        worker = torch.utils.data.get_worker_info()
-        return np.array([index, was_imported, float(torch.rand(())), -1 if worker is None else worker.num_workers])
+    worker = torch.utils.data.get_worker_info()
+    return np.array([index, was_imported, float(torch.rand(())), -1 if worker is None else worker.num_workers])
 
 
 @pytest.mark.fresh_fork_server
 def test_item_that_imports_torch_draws_the_same_numbers_as_in_any_worker():
     pytest.importorskip("torch")  # not by this module, which the workers import
-    with Loader(ImportsLate(), workers=1, seed=5) as loader, Loader(ImportsLate(), workers=0, seed=5) as alone:
+    source = Computed(imports_late, 6)
+    with Loader(source, workers=1, seed=5) as loader, Loader(source, workers=0, seed=5) as alone:
         late, expected = np.stack(list(loader)), np.stack(list(alone))
     assert late[:, 1].tolist() == [0, 1, 1, 1, 1, 1]
     assert (late[:, 3] == 1).all() and (expected[:, 3] == -1).all()

@@ -5,6 +5,7 @@ import tempfile
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
 from mpqueue import Loader
 from mpqueue.worker.source_receive import load
@@ -82,22 +83,20 @@ def test_many_views_of_one_map_are_restored_as_one_map(path):
 
 
 class Rows:
-    def __init__(self, rows):
-        self.rows = rows
+    """The sums of the first rows, after an addition to each value."""
+
+    def __init__(self, rows, added=0):
+        self.rows, self.added = rows, added
 
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
+        if self.added:
+            self.rows[index] += self.added
         with open("/proc/self/maps") as maps:
             is_mapped = "rows with a name" in maps.read()
         return float(self.rows[index].sum()), is_mapped
-
-
-class Adding(Rows):
-    def __getitem__(self, index):
-        self.rows[index] += 1
-        return float(self.rows[index].sum()), True
 
 
 SUMS = [(6.0, True), (22.0, True), (38.0, True), (54.0, True)]
@@ -120,10 +119,10 @@ def test_running_workers_see_the_trainers_writes_to_the_file(path):
 
 
 def test_workers_writes_reach_the_file_only_if_the_map_is_shared(path):
-    with Loader(Adding(mapped(path, "c")), workers=2) as loader:
+    with Loader(Rows(mapped(path, "c"), 1), workers=2) as loader:
         assert [total for total, _ in loader] == [10.0, 26.0, 42.0, 58.0]
     assert mapped(path)[0].sum() == 6
-    with Loader(Adding(mapped(path, "r+")), workers=2) as loader:
+    with Loader(Rows(mapped(path, "r+"), 1), workers=2) as loader:
         assert len(list(loader)) == 4
     assert mapped(path)[0].sum() == 10
 
@@ -259,18 +258,8 @@ def test_tables_are_sent_to_other_machines_by_value(path):
     assert again[0].equals(table)
 
 
-class Texts:
-    def __init__(self, table):
-        self.table = table
-
-    def __len__(self):
-        return 20
-
-    def __getitem__(self, index):
-        return self.table["text"][index * 2500].as_py() or "none"
-
-
 def test_loader_reads_a_mapped_table(path):
-    source = Texts(arrow_table(path))
+    table = arrow_table(path)
+    source = Computed(lambda index: table["text"][index * 2500].as_py() or "none", 20)
     with Loader(source, workers=2) as loader:
         assert list(loader) == [source[index] for index in range(20)]

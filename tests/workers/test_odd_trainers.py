@@ -18,20 +18,17 @@ def test_daemonic_process(method, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("""
 import multiprocessing, sys
-import numpy as np
-from mpqueue import OrderedEnqueuer
+from mpqueue import Loader
 
 class Numbers:
     def __len__(self):
         return 8
     def __getitem__(self, index):
-        return np.full(64, index)
+        return index
 
 def train():
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(2)
-        batches = enqueuer.get()
-        print(*(int(next(batches)[0]) for _ in range(8)), flush=True)
+    with Loader(Numbers(), workers=2) as loader:
+        print(*loader, flush=True)
 
 if __name__ == "__main__":
     process = multiprocessing.get_context(sys.argv[1]).Process(target=train, daemon=True)
@@ -206,7 +203,7 @@ def test_read_only_working_directory(tmp_path):
 
 
 @pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="Python 3.13.0 cannot import from a deleted folder")
-@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_deleted_working_directory(method, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -17,6 +17,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 from helpers.gates import Gate, pass_gate
 
 import mpqueue
@@ -159,45 +160,27 @@ def test_each_worker_reads_its_members_of_an_archive(tmp_path):
             assert list(loader) == [True] * len(ROWS)
 
 
-class Saved:
-    """Rows of an open ``.npz``. Access to the class of its attribute ``f`` raises."""
-
-    def __init__(self, path):
-        self.arrays = np.load(path)
-
-    def __len__(self):
-        return 60
-
-    def __getitem__(self, index):
-        return bool((self.arrays["rows"][index] == index).all()) and len(self.arrays["other"]) == 1000
-
-
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_each_worker_reads_its_arrays_of_an_open_npz(backend, tmp_path):
     np.savez_compressed(tmp_path / "a.npz", rows=np.arange(60)[:, None].repeat(100, 1), other=np.arange(1000))
-    source = Saved(tmp_path / "a.npz")
-    with source.arrays, Loader(source, workers=2, backend=backend) as loader:
-        assert list(loader) == [True] * 60
+    with np.load(tmp_path / "a.npz") as arrays:  # access to the class of its attribute ``f`` raises
+        rows = Computed(lambda index: (arrays["rows"][index] == index).all() and len(arrays["other"]) == 1000, 60)
+        rows.arrays = arrays
+        with Loader(rows, workers=2, backend=backend) as loader:
+            assert list(loader) == [True] * 60
 
 
 def test_file_that_is_invisible_in_the_source_is_reopened(tmp_path):
     """The file of an iterator in C, or of a library."""
     (tmp_path / "table").write_text("".join(f"{number},\n" for number in range(4000)))
 
-    class Lines:
-        def __init__(self):
-            self.lines = csv.reader(file)
-            next(self.lines)
-
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            return [int(line[0]) for line in self.lines] == list(range(1, 4000))
-
-    with open(tmp_path / "table") as file, Loader(Lines(), workers=2, start_method="fork") as loader:
-        assert list(loader) == [True, True]
+    with open(tmp_path / "table") as file:
+        lines = csv.reader(file)
+        next(lines)
+        rest = Computed(lambda _: [int(line[0]) for line in lines] == list(range(1, 4000)), 2)
+        with Loader(rest, workers=2, start_method="fork") as loader:
+            assert list(loader) == [True, True]
 
 
 def test_position_is_that_at_the_fork(tmp_path):
@@ -238,20 +221,18 @@ def bare_connection():
 
 
 @pytest.mark.parametrize(
-    ("make", "what"),
+    ("make", "what", "options"),
     [
-        (piped, "a pipe"),
-        (connected, "a socket"),
-        (bare_socket, "a socket"),
-        (bare_connection, "a pipe"),
+        (piped, "a pipe", {}),
+        (connected, "a socket", {"start_method": "fork"}),
+        (bare_socket, "a socket", {}),
+        (bare_connection, "a pipe", {"start_method": "fork"}),
     ],
 )
-@pytest.mark.parametrize("start_method", [None, "fork"])
-def test_pipes_and_sockets_for_several_workers_are_rejected_before_a_start(make, what, start_method):
-    given = {} if start_method is None else {"start_method": start_method}
+def test_pipes_and_sockets_for_several_workers_are_rejected_before_a_start(make, what, options):
     with make() as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        loader = Loader(Archived({"input": stream}, bytes.join), workers=2, **given)
+        loader = Loader(Archived({"input": stream}, bytes.join), workers=2, **options)
         with pytest.raises(TypeError, match=rf"source\.archive\['input'\] is {what}.*2 worker.*__getstate__"):
             next(iter(loader))
         loader.close()
@@ -312,11 +293,7 @@ def test_one_worker_may_read_a_pipe():
     with open(read_end, "rb") as stream, open(write_end, "wb", buffering=0) as pipe:
         pipe.write(ROWS[0])
 
-        class Reads(Archived):
-            def __getitem__(self, index):
-                return self.archive.read(4 if index < 2 else 0)
-
-        with Loader(Reads(stream, None), workers=1) as loader:
+        with Loader(Computed(lambda index: stream.read(4 if index < 2 else 0)), workers=1) as loader:
             assert [next(iter(loader))] == [b"0000"]
 
 

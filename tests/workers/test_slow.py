@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import resource
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -70,8 +71,7 @@ def opening(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "batch_timeout"),
-    [*((options, None) for options in BACKENDS), (BACKENDS[0], 600), (BACKENDS[3], 600)],
+    ("options", "batch_timeout"), [*((options, None) for options in BACKENDS), (BACKENDS[0], 600), (BACKENDS[3], 600)]
 )
 def test_warning_has_index_worker_and_stack_and_the_batch_arrives(options, batch_timeout, opening):
     with Loader(Slow(opening.gate), workers=1, batch_timeout=batch_timeout, **options) as loader:
@@ -98,20 +98,12 @@ def test_server_warns_about_slow_workers(opening):
     assert "in reads_a_slow_disk" in opening.told[0]
 
 
-class Init:
-    def __init__(self, gate):
-        self.address = gate.address
-
-    def __call__(self):
-        pass_gate(self.address)
-
-
 @pytest.mark.parametrize(
     "options", [{"start_method": "forkserver"}, {"backend": "thread"}], ids=["forkserver", "thread"]
 )
 def test_worker_init_and_first_batch_are_reported(options, opening):
     opening.of = "index 0 of epoch 0 is not ready after"
-    with Loader(Numbers(2), workers=1, worker_init=Init(opening.gate), **options) as loader:
+    with Loader(Numbers(2), workers=1, worker_init=partial(pass_gate, opening.gate.address), **options) as loader:
         assert [int(batch[0]) for batch in loader] == [0, 1]
 
 

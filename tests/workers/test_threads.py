@@ -1,20 +1,20 @@
 """Worker threads: which thread a work item wakes."""
 
-import importlib
 import os
+import random
 import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from helpers import strikes
+from helpers.computed import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.inside import pipeline_of
 from helpers.waits import until
 
 from mpqueue import Loader, OrderedEnqueuer
-
-LENGTH = 300
 
 
 def test_too_few_threads_are_an_error_at_start_with_a_remedy(monkeypatch):
@@ -36,15 +36,11 @@ def test_too_few_threads_are_an_error_at_start_with_a_remedy(monkeypatch):
 def test_all_threads_compute_slow_batches():
     all_here = threading.Barrier(4, timeout=60)
 
-    class Slow:
-        def __len__(self):
-            return 8
+    def wait_for_all(index):
+        all_here.wait()
+        return index
 
-        def __getitem__(self, index):
-            all_here.wait()
-            return index
-
-    with Loader(Slow(), workers=4, backend="thread") as loader:
+    with Loader(Computed(wait_for_all), workers=4, backend="thread") as loader:
         assert list(loader) == list(range(8))
 
 
@@ -52,15 +48,11 @@ def test_all_threads_compute_slow_batches():
 def test_queue_is_filled_without_requests(workers):
     computed = threading.Semaphore(0)
 
-    class Counting:
-        def __len__(self):
-            return 100
+    def count(index):
+        computed.release()
+        return index
 
-        def __getitem__(self, index):
-            computed.release()
-            return index
-
-    with Loader(Counting(), workers=workers, backend="thread", max_queue_size=8) as loader:
+    with Loader(Computed(count, 100), workers=workers, backend="thread", max_queue_size=8) as loader:
         batches = iter(loader)
         for _ in range(8):
             assert computed.acquire(timeout=60)
@@ -75,26 +67,13 @@ def test_batches_that_are_ready_before_the_first_poll_make_it_return():
         assert select.select([pipeline.fileno()], [], [], 0)[0], "no later batch would end this wait"
 
 
-class DrawsFrom:
-    """Items that draw by one function, given by its name."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        module, _, name = self.function.rpartition(".")
-        return float(getattr(importlib.import_module(module), name)()) if self.function else index
-
-
 @pytest.mark.parametrize(
-    ("function", "told"), [("random.random", "Python's random"), ("numpy.random.random", "numpy.random"), ("", "")]
+    ("function", "told"),
+    [(random.random, "Python's random"), (lambda: float(np.random.random()), "numpy.random"), (int, "")],
 )
 @pytest.mark.parametrize("seed", [3, None])
 def test_one_warning_reports_draws_from_a_shared_generator(caplog, function, told, seed):
-    with Loader(DrawsFrom(function), workers=2, backend="thread", seed=seed) as loader:
+    with Loader(Computed(lambda _: function(), 4), workers=2, backend="thread", seed=seed) as loader:
         list(loader)
         list(loader)
     texts = [record.getMessage() for record in caplog.records if "share them" in record.getMessage()]
@@ -143,17 +122,9 @@ def test_interrupted_stop_closes_the_pipe_of_the_waiting_caller(monkeypatch):
 
 
 def test_hook_that_stops_its_own_loader_does_not_wait_for_threads():
-    class Stopping:
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            return index
-
-        def on_epoch_end(self):
-            loader.stop()
-
-    loader, found = Loader(Stopping(), workers=2, backend="thread"), []
+    source = Computed(int, 2)
+    source.on_epoch_end = lambda: loader.stop()
+    loader, found = Loader(source, workers=2, backend="thread"), []
     reading = threading.Thread(target=lambda: found.extend(loader), daemon=True)
     reading.start()
     reading.join(DEADLOCK_S)
@@ -164,20 +135,16 @@ def test_hook_that_stops_its_own_loader_does_not_wait_for_threads():
 def test_interrupted_start_raises_the_interrupt_though_a_thread_is_busy(monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
 
-    class Slow:
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            begun.set()
-            go_on.wait()
-            return index
+    def wait(index):
+        begun.set()
+        go_on.wait()
+        return index
 
     def interrupted(_text):
         begun.wait()
         raise KeyboardInterrupt
 
-    enqueuer = OrderedEnqueuer(Slow())
+    enqueuer = OrderedEnqueuer(Computed(wait, 2))
     with monkeypatch.context() as patch:
         patch.setattr("mpqueue.loader.engine.debug", interrupted)
         try:

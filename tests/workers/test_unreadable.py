@@ -13,6 +13,8 @@ import types
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
+from helpers.handling import handling, raising
 from helpers.inside import pipeline_of
 from helpers.numbered import taken
 
@@ -37,17 +39,9 @@ class Fragile:
         self.__dict__.update(state)
 
 
-class Source:
-    """Batches; some of them create an object."""
-
-    def __init__(self, make, *, at=(AT,)):
-        self.make, self.at = make, at
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return np.full(3, index), self.make() if index in self.at else index
+def source_of(make, *, at=(AT,)):
+    """Return a source of batches; some of them create an object."""
+    return Computed(lambda index: (np.full(3, index), make() if index in at else index), LENGTH)
 
 
 def _only_there(body):
@@ -78,16 +72,15 @@ FORMS = {
     "a class of its spec is missing": (key_of_another_module, ModuleNotFoundError),
     "it looks like an end": (lambda: Fragile(StopIteration()), RuntimeError),
 }
-forms = pytest.mark.parametrize(("make", "kind"), FORMS.values(), ids=FORMS)
 
 
 def expected(found):
     return [AT if isinstance(each, Exception) else each for each in found] == list(range(LENGTH))
 
 
-@forms
+@pytest.mark.parametrize(("make", "kind"), FORMS.values(), ids=FORMS)
 def test_error_is_raised_at_its_position_and_the_stream_continues(make, kind, caplog):
-    with mpqueue.Loader(Source(make), workers=2) as loader:
+    with mpqueue.Loader(source_of(make), workers=2) as loader:
         for epoch in range(2):
             found = taken(iter(loader))
             assert expected(found)
@@ -98,35 +91,30 @@ def test_error_is_raised_at_its_position_and_the_stream_continues(make, kind, ca
     assert not caplog.records
 
 
-@forms
-def test_unreadable_batch_is_skipped_like_errors(make, kind, caplog):
-    with mpqueue.Loader(Source(make), workers=2, **SKIPPING) as loader, caplog.at_level(logging.WARNING, "mpqueue"):
+def test_unreadable_batch_is_skipped_like_errors(caplog):
+    make, kind = FORMS["its class is missing"]
+    with mpqueue.Loader(source_of(make), workers=2, **SKIPPING) as loader, caplog.at_level(logging.WARNING, "mpqueue"):
         assert taken(iter(loader)) == [0, 1, 3, 4, 5]
         assert loader.statistics().skipped == 1
     assert f"skipped index {AT} of epoch 0" in caplog.text
     assert kind.__name__ in caplog.text
 
 
-class SomeBroken:
-    """Samples: one raises in the worker, and one in the trainer."""
-
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, index):
-        if index == 1:
-            raise ValueError("broken")
-        return np.full(3, index), fragile() if index == 0 else index
+def broken_or_fragile(index):
+    """Return a sample; one raises in the worker, and one in the trainer."""
+    if index == 1:
+        raise ValueError("broken")
+    return np.full(3, index), fragile() if index == 0 else index
 
 
 def test_unreadable_partial_batch_is_skipped():
-    with mpqueue.Loader(SomeBroken(), batch_size=2, collate=list, workers=1, **SKIPPING) as loader:
+    with mpqueue.Loader(Computed(broken_or_fragile, 6), batch_size=2, collate=list, workers=1, **SKIPPING) as loader:
         assert [int(samples[0][0][0]) for samples in loader] == [2, 4]
         assert loader.statistics().skipped == 1  # the record of the sample is part of the batch
 
 
 def test_kept_errors_keep_no_slots():
-    source = Source(fragile, at=range(LENGTH))
+    source = source_of(fragile, at=range(LENGTH))
     with mpqueue.Loader(source, workers=2, max_queue_size=2) as loader:
         kept = [error for _ in range(8) for error in taken(iter(loader))]
         assert [str(error) for error in kept] == ["cannot be loaded here"] * 8 * LENGTH
@@ -148,18 +136,6 @@ class Signalling:
             signal.raise_signal(self.strikes.pop())
 
 
-@pytest.fixture
-def handler():
-    """A handler that raises an error like those of user code."""
-
-    def strike(*_):
-        raise Interrupted
-
-    before = signal.signal(signal.SIGUSR1, strike)
-    yield
-    signal.signal(signal.SIGUSR1, before)
-
-
 def signalling():
     thing = Signalling()
     thing.text = "x"  # it has a state
@@ -168,10 +144,12 @@ def signalling():
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGUSR1, Interrupted), (signal.SIGINT, KeyboardInterrupt)])
 @pytest.mark.parametrize("options", [{}, SKIPPING])
-@pytest.mark.usefixtures("handler")
 def test_exception_of_a_signal_handler_is_an_interrupt_and_the_batch_arrives(options, number, kind, monkeypatch):
     monkeypatch.setattr(Signalling, "strikes", [number])
-    with mpqueue.Loader(Source(signalling), workers=1, **options) as loader:
+    with (
+        handling(raising(Interrupted), signal.SIGUSR1),
+        mpqueue.Loader(source_of(signalling), workers=1, **options) as loader,
+    ):
         batches = iter(loader)
         assert [int(next(batches)[0][0]) for _ in range(AT)] == list(range(AT))
         with pytest.raises(kind):

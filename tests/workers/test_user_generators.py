@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
 from mpqueue import Loader
 from mpqueue.worker.user_generators import UserGenerators
@@ -28,15 +29,8 @@ class Keeping:
 
     def __getitem__(self, index):
         deep = self.inner[1]["deep"].generator
-        return np.array(
-            [
-                self.new.random(),
-                self.old.random(),
-                self.python.random(),
-                self.inner[0].generator.random(),
-                deep.random(),
-            ]
-        )
+        kept = self.new, self.old, self.python, self.inner[0].generator, deep
+        return np.array([generator.random() for generator in kept])
 
 
 def drawn(workers, source=None, **options):
@@ -74,18 +68,15 @@ def test_generator_in_a_closure_is_found():
 
 
 def test_generator_created_by_the_first_item_is_found():
-    class Lazy:
+    class Lazy(Computed):
         generator = None
-
-        def __len__(self):
-            return 8
 
         def __getitem__(self, index):
             if self.generator is None:
                 self.generator = np.random.default_rng(0)
             return index, self.generator.random()
 
-    with Loader(Lazy(), workers=2, seed=1) as loader:
+    with Loader(Lazy(None), workers=2, seed=1) as loader:
         list(loader)  # each worker has created its own, at different batches
         following = dict(loader)
     assert len(set(following.values())) == 8

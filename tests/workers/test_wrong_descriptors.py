@@ -7,10 +7,10 @@ import os
 import random
 import stat
 
-import numpy as np
 import pytest
 from helpers.faults import Numbers, burns, numbers
-from helpers.simulated import Source, World
+from helpers.simulated import Source, World, endless_epoch, word_of
+from helpers.trees import same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -36,12 +36,12 @@ def reports():
 class WritesAstray(Numbers):
     """Writes to its own reports before it computes index 3, once."""
 
-    def __init__(self, data, fuse, length=8):
-        super().__init__(length)
-        self.data, self.fuse = data, str(fuse)
+    def __init__(self, fuse):
+        super().__init__()
+        self.fuse = str(fuse)
 
     def astray(self):
-        os.write(reports(), self.data)
+        os.write(reports(), b"hello")
 
     def __getitem__(self, index):
         if index == 3 and burns(self.fuse):
@@ -68,28 +68,10 @@ class CutsTheRecord(WritesAstray):
         os._exit(0)
 
 
-def record(kind=ReportKind.BATCH, turn=1):
-    return REPORT.pack(MAGIC, kind, 0, 0, turn, 0, 0, 0, 1 << 16, 0, 0, 0)
-
-
-ASTRAY = {  # `test_untrusted.py` has the invalid reports
-    "a word": b"hello",
-    "zeros of a record's length": bytes(REPORT.size),
-    "a lack of memory for an unknown turn": record(kind=ReportKind.FULL, turn=1 << 50),
-    "a good beginning and a cut end": record(turn=1 << 60) + b"12345",
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "data"),
-    [
-        *((WritesAstray, data) for data in ASTRAY.values()),
-        *((kind, b"") for kind in (FillsThePipe, ClosesThePipe, CutsTheRecord)),
-    ],
-    ids=[*ASTRAY, "a filled pipe", "a closed pipe", "a cut record"],
-)
-def test_wrong_write_to_the_pipe_ends_its_worker_and_loses_nothing(kind, data, tmp_path):
-    with OrderedEnqueuer(kind(data, tmp_path / "fuse"), True) as enqueuer:
+# `test_untrusted.py` has the invalid reports.
+@pytest.mark.parametrize("kind", [WritesAstray, FillsThePipe, ClosesThePipe, CutsTheRecord])
+def test_wrong_write_to_the_pipe_ends_its_worker_and_loses_nothing(kind, tmp_path):
+    with OrderedEnqueuer(kind(tmp_path / "fuse"), True) as enqueuer:
         enqueuer.start(2)
         assert numbers(enqueuer.get(), 24) == 3 * list(range(8))
         assert enqueuer.statistics().deaths == 1
@@ -102,7 +84,7 @@ def test_code_that_always_writes_to_the_pipe_is_named_with_its_index(tmp_path):
                 self.astray()
             return Numbers.__getitem__(self, index)
 
-    with Loader(Always(b"hello", tmp_path / "fuse"), workers=2, restarts=2) as loader:
+    with Loader(Always(tmp_path / "fuse"), workers=2, restarts=2) as loader:
         batches = iter(loader)
         assert numbers(batches, 3) == [0, 1, 2]
         with pytest.raises(WorkerDied, match="while it computed index 3 of epoch 0") as caught:
@@ -132,16 +114,14 @@ def test_noise_at_any_moment_loses_nothing(spoils, seed, num_workers, credit):
             for at, data in spoils:
                 if at == number and world.workers:
                     astray(world, chance, data)
-            found = world.pipeline.next()
-            array = found["a"] if isinstance(found, dict) else found
-            expected = source.content(number // 10, number % 10)
-            assert np.array_equal(array, expected["a"] if isinstance(expected, dict) else expected)
+            assert same(world.pipeline.next(), source.content(number // 10, number % 10))
 
 
 def astray(world, chance, data):
     worker = chance.choice(list(world.workers.values()))
     if data == "cut":
-        os.write(worker.reports, record()[: chance.randrange(1, REPORT.size)])
+        record = REPORT.pack(MAGIC, ReportKind.BATCH, 0, 0, 1, 0, 0, 0, 1 << 16, 0, 0, 0)
+        os.write(worker.reports, record[: chance.randrange(1, REPORT.size)])
         world.dies(worker, 0)
     else:
         os.write(worker.reports, data)
@@ -150,9 +130,7 @@ def astray(world, chance, data):
 @pytest.fixture
 def world():
     """One worker that has started its first grant."""
-    cursor = EpochCursor(lambda: 10, 0)
-    cursor.start_at(0)
-    world = World(Source([1]), cursor, 1, 1, lambda things: things[0])
+    world = World(Source([1]), endless_epoch(), 1, 1, lambda things: things[0])
     while world.workers[0].grant is None:
         world.step()
     yield world
@@ -169,11 +147,7 @@ def test_report_of_a_worker_that_must_wait_for_memory_is_rejected(world, in_one_
     worker.report()
     assert dispatcher.drain(handle) is None
     assert handle.life.cause is Cause.UNTRUSTED
-    assert opened_number(world.pipeline.next()) == 0
-
-
-def opened_number(batch):
-    return int(batch[0])
+    assert word_of(world.pipeline.next()) == 0
 
 
 def test_worker_with_a_reported_exit_is_not_awaited_at_its_pipe(world):
@@ -181,4 +155,4 @@ def test_worker_with_a_reported_exit_is_not_awaited_at_its_pipe(world):
     world.backend.supervision.take_exits(0)
     assert not world.backend.pool.roster.dying
     assert world.backend.statistics().deaths == 1
-    assert opened_number(world.pipeline.next()) == 0
+    assert word_of(world.pipeline.next()) == 0

@@ -1,0 +1,14 @@
+"""A source whose items a function computes."""
+
+
+class Computed:
+    """A source with item i that a function returns for i."""
+
+    def __init__(self, function, length=8):
+        self.function, self.length = function, length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return self.function(index)
