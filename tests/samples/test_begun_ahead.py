@@ -24,7 +24,10 @@ SIZE = 4
 
 
 class Samples:
-    """A source with samples equal to their index; subclasses override what happens."""
+    """A source with samples equal to their index, which are computed after a call of a function."""
+
+    def __init__(self, at_work=lambda index: None):
+        self.at_work = at_work
 
     def __len__(self):
         return 24
@@ -32,9 +35,6 @@ class Samples:
     def __getitem__(self, index):
         self.at_work(index)
         return index
-
-    def at_work(self, index):
-        pass
 
 
 def batch(number):
@@ -64,14 +64,6 @@ def test_samples_of_next_batch_begin_while_one_waits():
         assert taken(loader) == [batch(number) for number in range(6)]
 
 
-class Deadly(Samples):
-    """A source with a sample of batch 3 that always kills its worker."""
-
-    def at_work(self, index):
-        if index == 3 * SIZE + 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 def outcomes(loader):
     """Return the batches, and the index of each batch lost by a worker crash."""
     found, batches = [], iter(loader)
@@ -86,17 +78,12 @@ def outcomes(loader):
 
 @pytest.mark.parametrize(("workers", "restarts"), [(1, 0), (1, 3), (2, 1)])
 def test_sample_that_kills_early_fails_only_its_batch(workers, restarts):
-    with Loader(Deadly(), batch_size=SIZE, workers=workers, threads=4, restarts=restarts) as loader:
-        assert outcomes(loader) == [batch(0), batch(1), batch(2), 3, batch(4), batch(5)]
-
-
-class KilledOnce(Samples):
-    def __init__(self, fuse):
-        self.fuse = str(fuse)
-
-    def at_work(self, index):
-        if index == SIZE and burns(self.fuse):
+    def kill(index):
+        if index == 3 * SIZE + 1:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    with Loader(Samples(kill), batch_size=SIZE, workers=workers, threads=4, restarts=restarts) as loader:
+        assert outcomes(loader) == [batch(0), batch(1), batch(2), 3, batch(4), batch(5)]
 
 
 @pytest.mark.parametrize(
@@ -113,24 +100,24 @@ def test_workers_stop_beginning_early_after_first_crash(tmp_path, monkeypatch, o
         assert worker.key < 2, "its replacement has no markers"
         tell(worker, kind, unit)
 
+    def kill_once(index):
+        if index == SIZE and burns(str(tmp_path / "fuse")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
     monkeypatch.setattr(WorkerHandle, "tell", note)
-    with Loader(KilledOnce(tmp_path / "fuse"), batch_size=SIZE, workers=2, **options) as loader:
+    with Loader(Samples(kill_once), batch_size=SIZE, workers=2, **options) as loader:
         assert len(outcomes(loader)) == 6
         assert loader.statistics().deaths == 1
     assert reported == [(GrantKind.AHEAD, unit) for unit in expected]
 
 
-class Fails(Samples):
-    """A source with a batch 1 of samples that all raise."""
-
-    def at_work(self, index):
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_failed_batch_keeps_begun_batches(on_error):
+    def fail(index):
         if index // SIZE == 1:
             raise LookupError(index)
 
-
-@pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_failed_batch_keeps_begun_batches(on_error):
-    with Loader(Fails(), batch_size=SIZE, workers=1, threads=2, on_error=on_error) as loader:
+    with Loader(Samples(fail), batch_size=SIZE, workers=1, threads=2, on_error=on_error) as loader:
         batches = iter(loader)
         assert next(batches).tolist() == batch(0)
         if on_error == "raise":

@@ -32,19 +32,6 @@ class Colour(enum.IntEnum):
     RED = 3
 
 
-class Listed:
-    """A source of given samples."""
-
-    def __init__(self, *samples):
-        self.samples = samples
-
-    def __len__(self):
-        return len(self.samples)
-
-    def __getitem__(self, index):
-        return self.samples[index]
-
-
 def collate(*samples):
     collation = Collation(len(samples), np.empty)
     for sample in samples:
@@ -105,7 +92,7 @@ def test_batch_through_slot_is_equal():
     cases = [samples for samples, _ in CASES.values()]
     ends = itertools.accumulate(map(len, cases), initial=0)
     batches = itertools.starmap(range, itertools.pairwise(ends))
-    with mpqueue.Loader(Listed(*itertools.chain(*cases)), batch_sampler=batches, workers=1) as loader:
+    with mpqueue.Loader(list(itertools.chain(*cases)), batch_sampler=batches, workers=1) as loader:
         for samples, batch in zip(cases, loader, strict=True):
             expected = collate(*samples)
             assert type(batch) is type(expected)
@@ -144,7 +131,7 @@ def test_different_samples_raise_and_are_named(name):
 
 
 def test_error_names_indices_of_source():
-    source = Listed(np.ones(2), np.ones(2), np.ones(3), np.ones(2))
+    source = [np.ones(2), np.ones(2), np.ones(3), np.ones(2)]
     with mpqueue.Loader(source, sampler=[3, 2], batch_size=2, workers=0) as loader:
         with pytest.raises(ValueError, match=r"index 3 has shape \(2,\), but index 2 has shape \(3,\)"):
             next(iter(loader))
@@ -152,7 +139,7 @@ def test_error_names_indices_of_source():
 
 @pytest.mark.parametrize(("collate", "expected"), [(lambda samples: sum(samples), [3, 3]), (list, [[1, 2], [3]])])
 def test_custom_collate_receives_samples_and_may_be_a_class(collate, expected):
-    with mpqueue.Loader(Listed(1, 2, 3), batch_size=2, collate=collate, workers=1) as loader:
+    with mpqueue.Loader([1, 2, 3], batch_size=2, collate=collate, workers=1) as loader:
         assert list(loader) == expected
 
 

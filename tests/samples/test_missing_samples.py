@@ -12,15 +12,10 @@ BACKENDS = {
     "caller": {"workers": 0},
     "helper threads": {"workers": 0, "threads": 2},
 }
-SAMPLES = {
-    "integers": lambda index: index,
-    "floats": float,
-    "arrays": lambda index: np.full(3, index),
-    "large arrays": lambda index: np.full(3000, index),
-    "dicts": lambda index: {"x": index},
-    "tuples": lambda index: (index, np.full(3, index)),
-    "texts": str,
-}
+SAMPLES = [
+    int, float, str, lambda index: np.full(3, index), lambda index: np.full(3000, index), lambda index: {"x": index},
+    lambda index: (index, np.full(3, index)),
+]  # fmt: skip
 
 
 class Photos:
@@ -57,13 +52,11 @@ def test_none_sample_is_type_error_with_source_and_index(missing, kind, options)
         batches(kind(missing), batch_size=3, **options)
 
 
-@pytest.mark.parametrize("missing", [{0}, {2}], ids=["first", "last"])
-@pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
+@pytest.mark.parametrize("missing", [0, 2])
+@pytest.mark.parametrize("make", SAMPLES)
 def test_none_sample_raises_among_samples_of_any_type(make, missing):
-    with pytest.raises(
-        TypeError, match=rf"index {min(missing)} of Photos is None: did `__getitem__` forget to return\?"
-    ):
-        batches(Photos(missing, make), batch_size=3, workers=0)
+    with pytest.raises(TypeError, match=rf"index {missing} of Photos is None: did `__getitem__` forget to return\?"):
+        batches(Photos({missing}, make), batch_size=3, workers=0)
 
 
 @pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
@@ -88,10 +81,8 @@ def test_none_in_field_is_kept(value):
 
 
 def test_collate_function_receives_none_samples():
-    found = batches(
-        Photos({1}), batch_size=3, workers=0, collate=lambda samples: [sample is None for sample in samples]
-    )
-    assert found[0] == [False, True, False]
+    found = batches(Photos({1}), batch_size=3, workers=0, collate=list)
+    assert found[0] == [0, None, 2]
 
 
 @pytest.mark.parametrize(
@@ -101,10 +92,7 @@ def test_collate_function_receives_none_samples():
         (Dataset.range(2).concatenate(Dataset(Photos({4}))), "sample 4 of Photos is None"),
         (Dataset(Photos({4})).take(5).shuffle(), "sample 4 of Photos is None"),
         (Dataset(Photos({4})).shuffle(buffer=1), r"stage 1, shuffle\(buffer=1\), is None: did its function forget"),
-        (
-            Dataset.range(6).flat_map(lambda number: [None]),
-            r"of stage 1, flat_map\(.*, is None: did its function forget",
-        ),
+        (Dataset.range(6).flat_map(lambda _: [None]), r"of stage 1, flat_map\(.*, is None: did its function forget"),
     ],
 )
 def test_none_element_of_dataset_names_source_or_stage(dataset, text):
@@ -124,7 +112,5 @@ def test_none_element_of_generator_names_function():
     def numbers():
         yield from [0, None, 2]
 
-    with pytest.raises(
-        TypeError, match=r"element 1 of .*numbers is None: did the code that creates it forget to return\?"
-    ):
+    with pytest.raises(TypeError, match=r"element 1 of .*numbers is None: did the code that creates it forget to "):
         batches(numbers, batch_size=3, workers=0)

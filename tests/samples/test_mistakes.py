@@ -2,16 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
 import mpqueue
-
-
-class Samples:
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, index):
-        return index
 
 
 class Batches(mpqueue.Sequence):
@@ -22,8 +15,8 @@ class Batches(mpqueue.Sequence):
         return np.ones(32)
 
 
-class Numbered(Samples):
-    num_batches = 10
+SAMPLES, NUMBERED = range(10), Computed(int, 10)
+NUMBERED.num_batches = 10
 
 
 def generator():
@@ -43,56 +36,56 @@ MISTAKES = {
         of_folder, {"batch_size": 2}, TypeError, r"called without arguments, but of_folder\(folder\) .* functools.partial",
     ),
     "a function of the language": (len, {"batch_size": 2}, TypeError, "called without arguments, but len"),
-    "a rank alone": (Samples(), {"batch_size": 2, "rank": 0}, TypeError, "'rank': .* shard, the pair"),
-    "a world": (Samples(), {"batch_size": 2, "world_size": 2}, TypeError, "'world_size': .* shard, the pair"),
+    "a rank alone": (SAMPLES, {"batch_size": 2, "rank": 0}, TypeError, "'rank': .* shard, the pair"),
+    "a world": (SAMPLES, {"batch_size": 2, "world_size": 2}, TypeError, "'world_size': .* shard, the pair"),
     "arrays": ((X, X), {"batch_size": 2}, TypeError, "tuple of 2 arrays, which would be 2 samples: .* that row of each array"),
     "columns with a sampler": ((X, X), {"batch_size": 2, "sampler": [0]}, TypeError, "tuple of 2 arrays"),
     "no length": (object(), {"batch_size": 2}, TypeError, "has no __getitem__ and no __len__"),
     "a source of batches": (Batches(), {"batch_size": 2}, ValueError, "items of Batches, .* are batches already"),
-    "a source that counts batches": (Numbered(), {"batch_size": 2}, ValueError, "an object with num_batches, are batches already: leave out"),
+    "a source that counts batches": (NUMBERED, {"batch_size": 2}, ValueError, "an object with num_batches, are batches already: leave out"),
     "a generator object": (generator(), {"batch_size": 2, "workers": 2}, ValueError, "each of 2 worker processes.*workers=1"),
     "a sampler and a generator": (generator, {"sampler": [1]}, ValueError, "a sampler needs a source with __getitem__"),
     "shuffle and a generator": (generator, {"batch_size": 1, "shuffle": True}, ValueError, "a generator determines its own order"),
     "drop_last and a generator": (generator, {"drop_last": True, "shard": (0, 2)}, ValueError, "pass batch_size"),
     "an empty source": ([], {"batch_size": 2, "drop_last": True}, ValueError, r"len\(list\) must be at least 1 sample .*, got 0"),
-    "a size of text": (Samples(), {"batch_size": "2"}, TypeError, "batch_size must be an integer or None, got '2'"),
-    "a size of True": (Samples(), {"batch_size": True}, TypeError, "batch_size must be an integer"),
-    "a size of 0": (Samples(), {"batch_size": 0}, ValueError, "batch_size must be 1 or more, or None, got 0"),
-    "a float as size": (Samples(), {"batch_size": 2.0}, TypeError, "batch_size must be an integer"),
-    "a collate that is none": (Samples(), {"batch_size": 2, "collate": 3}, TypeError, "collate must be a function"),
-    "collate alone": (Samples(), {"collate": list.copy}, ValueError, "pass batch_size"),
-    "drop_last alone": (Samples(), {"drop_last": True}, ValueError, "pass batch_size"),
-    "drop_last of a number": (Samples(), {"batch_size": 2, "drop_last": 3}, TypeError, "drop_last must be True or False"),
-    "drop_last leaves no batch": (Samples(), {"batch_size": 11, "drop_last": True}, ValueError, "10 samples, .* needs 11"),
+    "a size of text": (SAMPLES, {"batch_size": "2"}, TypeError, "batch_size must be an integer or None, got '2'"),
+    "a size of True": (SAMPLES, {"batch_size": True}, TypeError, "batch_size must be an integer"),
+    "a size of 0": (SAMPLES, {"batch_size": 0}, ValueError, "batch_size must be 1 or more, or None, got 0"),
+    "a float as size": (SAMPLES, {"batch_size": 2.0}, TypeError, "batch_size must be an integer"),
+    "a collate that is none": (SAMPLES, {"batch_size": 2, "collate": 3}, TypeError, "collate must be a function"),
+    "collate alone": (SAMPLES, {"collate": list.copy}, ValueError, "pass batch_size"),
+    "drop_last alone": (SAMPLES, {"drop_last": True}, ValueError, "pass batch_size"),
+    "drop_last of a number": (SAMPLES, {"batch_size": 2, "drop_last": 3}, TypeError, "drop_last must be True or False"),
+    "drop_last leaves no batch": (SAMPLES, {"batch_size": 11, "drop_last": True}, ValueError, "10 samples, .* needs 11"),
     "drop_last over ranks": (
-        Samples(), {"batch_size": 4, "drop_last": True, "shard": (0, 3)}, ValueError, "10 samples, .* needs 12",
+        SAMPLES, {"batch_size": 4, "drop_last": True, "shard": (0, 3)}, ValueError, "10 samples, .* needs 12",
     ),
-    "drop_last of batches": (Samples(), {"drop_last": True, "shard": (0, 11)}, ValueError, "10 batches, .* needs 11"),
-    "a sampler that is none": (Samples(), {"sampler": 3}, TypeError, "sampler must be an iterable of indices"),
-    "a sampler of text": (Samples(), {"sampler": "abc"}, TypeError, "sampler must be an iterable of indices"),
-    "a sampler's class": (Samples(), {"batch_sampler": list}, TypeError, "batch_sampler is the class list"),
-    "a sampler and shuffle": (Samples(), {"sampler": [1], "shuffle": True}, ValueError, "a sampler .* excludes shuffle"),
-    "two samplers": (Samples(), {"sampler": [1], "batch_sampler": [[1]]}, ValueError, "excludes sampler"),
+    "drop_last of batches": (SAMPLES, {"drop_last": True, "shard": (0, 11)}, ValueError, "10 batches, .* needs 11"),
+    "a sampler that is none": (SAMPLES, {"sampler": 3}, TypeError, "sampler must be an iterable of indices"),
+    "a sampler of text": (SAMPLES, {"sampler": "abc"}, TypeError, "sampler must be an iterable of indices"),
+    "a sampler's class": (SAMPLES, {"batch_sampler": list}, TypeError, "batch_sampler is the class list"),
+    "a sampler and shuffle": (SAMPLES, {"sampler": [1], "shuffle": True}, ValueError, "a sampler .* excludes shuffle"),
+    "two samplers": (SAMPLES, {"sampler": [1], "batch_sampler": [[1]]}, ValueError, "excludes sampler"),
     "a sampler of batches and a size": (
-        Samples(), {"batch_sampler": [[1]], "batch_size": 1, "drop_last": True}, ValueError, "excludes batch_size, drop_last",
+        SAMPLES, {"batch_sampler": [[1]], "batch_size": 1, "drop_last": True}, ValueError, "excludes batch_size, drop_last",
     ),
     "a sampler of batches and shuffle": (
-        Samples(), {"batch_sampler": [[1]], "shuffle": True}, ValueError, "batch_sampler .* excludes shuffle",
+        SAMPLES, {"batch_sampler": [[1]], "shuffle": True}, ValueError, "batch_sampler .* excludes shuffle",
     ),
-    "a shard of one number": (Samples(), {"shard": 3}, TypeError, r"shard must be \(rank, number of ranks\)"),
-    "a shard of text": (Samples(), {"shard": "all"}, ValueError, 'shard must be .* "auto"'),
-    "a shard of three": (Samples(), {"shard": (0, 1, 2)}, ValueError, r"shard must be \(rank, number of ranks\)"),
-    "a shard of fractions": (Samples(), {"shard": (0, 1.0)}, TypeError, r"shard must be \(rank, number of ranks\)"),
-    "a rank too large": (Samples(), {"shard": (2, 2)}, ValueError, r"0 <= rank < number of ranks, got \(2, 2\)"),
-    "a negative rank": (Samples(), {"shard": (-1, 2)}, ValueError, "0 <= rank"),
-    "another way with errors": (Samples(), {"on_error": "ignore"}, ValueError, 'on_error must be "raise" or "skip"'),
-    "a bound of text": (Samples(), {"on_error": "skip", "max_errors": "3"}, TypeError, "max_errors must be an integer"),
-    "a negative bound": (Samples(), {"on_error": "skip", "max_errors": -1}, ValueError, "max_errors must be 0 or more"),
-    "a bound alone": (Samples(), {"max_errors": 3}, ValueError, 'on_error="skip"'),
-    "num_workers": (Samples(), {"num_workers": 2}, TypeError, "'num_workers': torch's argument num_workers is called workers"),
-    "collate_fn": (Samples(), {"batch_size": 2, "collate_fn": list}, TypeError, "torch's argument collate_fn is called collate"),
-    "pin_memory": (Samples(), {"pin_memory": True}, TypeError, "batches are in shared memory"),
-    "another name": (Samples(), {"bath_size": 3}, TypeError, r"unexpected keyword argument 'bath_size'$"),
+    "a shard of one number": (SAMPLES, {"shard": 3}, TypeError, r"shard must be \(rank, number of ranks\)"),
+    "a shard of text": (SAMPLES, {"shard": "all"}, ValueError, 'shard must be .* "auto"'),
+    "a shard of three": (SAMPLES, {"shard": (0, 1, 2)}, ValueError, r"shard must be \(rank, number of ranks\)"),
+    "a shard of fractions": (SAMPLES, {"shard": (0, 1.0)}, TypeError, r"shard must be \(rank, number of ranks\)"),
+    "a rank too large": (SAMPLES, {"shard": (2, 2)}, ValueError, r"0 <= rank < number of ranks, got \(2, 2\)"),
+    "a negative rank": (SAMPLES, {"shard": (-1, 2)}, ValueError, "0 <= rank"),
+    "another way with errors": (SAMPLES, {"on_error": "ignore"}, ValueError, 'on_error must be "raise" or "skip"'),
+    "a bound of text": (SAMPLES, {"on_error": "skip", "max_errors": "3"}, TypeError, "max_errors must be an integer"),
+    "a negative bound": (SAMPLES, {"on_error": "skip", "max_errors": -1}, ValueError, "max_errors must be 0 or more"),
+    "a bound alone": (SAMPLES, {"max_errors": 3}, ValueError, 'on_error="skip"'),
+    "num_workers": (SAMPLES, {"num_workers": 2}, TypeError, "'num_workers': torch's argument num_workers is called workers"),
+    "collate_fn": (SAMPLES, {"batch_size": 2, "collate_fn": list}, TypeError, "torch's argument collate_fn is called collate"),
+    "pin_memory": (SAMPLES, {"pin_memory": True}, TypeError, "batches are in shared memory"),
+    "another name": (SAMPLES, {"bath_size": 3}, TypeError, r"unexpected keyword argument 'bath_size'$"),
 }  # fmt: skip
 
 

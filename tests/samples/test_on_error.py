@@ -1,9 +1,11 @@
 """on_error="skip" skips samples and batches that raise: counted, logged, bounded."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
 import mpqueue
 from mpqueue.errors import TooManyErrors
@@ -74,24 +76,20 @@ def test_undelivered_errors_are_not_counted():
 
 
 def test_batch_that_cannot_be_collated_is_skipped():
-    class Unlike(Broken):
-        def __getitem__(self, index):
-            return np.ones(3 if index == 5 else 2)
-
-    with mpqueue.Loader(Unlike(), batch_size=2, on_error="skip", workers=1) as loader:
+    unlike = Computed(lambda index: np.ones(3 if index == 5 else 2), 10)
+    with mpqueue.Loader(unlike, batch_size=2, on_error="skip", workers=1) as loader:
         assert len(list(loader)) == 4
         assert loader.statistics().skipped == 2
 
 
 @pytest.mark.parametrize("kind", [MemoryError, StopIteration])
 def test_all_exceptions_of_source_are_skipped(kind):
-    class Raises(Broken):
-        def __getitem__(self, index):
-            if index == 3:
-                raise kind("no")
-            return index
+    def raises(index):
+        if index == 3:
+            raise kind("no")
+        return index
 
-    with mpqueue.Loader(Raises(), batch_size=5, on_error="skip", workers=1) as loader:
+    with mpqueue.Loader(Computed(raises, 10), batch_size=5, on_error="skip", workers=1) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 1, 2, 4], [5, 6, 7, 8, 9]]
 
 
@@ -107,16 +105,9 @@ def test_error_of_sample_replaces_its_batch(workers, backend):
         assert list(stream) == []
 
 
-def test_worker_crash_is_not_skipped(tmp_path):
-    import os
-
-    class Dies(Broken):
-        def __getitem__(self, index):
-            if index == 3:
-                os._exit(7)
-            return index
-
-    with mpqueue.Loader(Dies(), batch_size=2, on_error="skip", workers=1, restarts=0) as loader:
+def test_worker_crash_is_not_skipped():
+    dies = Computed(lambda index: index if index != 3 else os._exit(7), 10)
+    with mpqueue.Loader(dies, batch_size=2, on_error="skip", workers=1, restarts=0) as loader:
         stream = iter(loader)
         next(stream)
         with pytest.raises(mpqueue.errors.WorkerDied, match="exit code 7"):

@@ -5,20 +5,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
 import mpqueue
 from mpqueue.seeding.permutation import SampleOrder, permuted
-
-
-class Indices:
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        return index
 
 
 @pytest.mark.parametrize("length", [2, 3, 4, 5, 100, 1023, 1024, 1025, 70_000])
@@ -56,12 +46,10 @@ def test_a_billion_samples_start_as_fast_as_a_thousand():
 def test_source_of_batches_keeps_order_over_ranks():
     """The end is padded from the beginning, or dropped; a batch has the same random numbers both times."""
 
-    class Draws(Indices):
-        def __getitem__(self, index):
-            return np.array([index, mpqueue.rng().random()])
+    draws = Computed(lambda index: np.array([index, mpqueue.rng().random()]), 5)
 
     def stream(**options):
-        with mpqueue.Loader(Draws(5), workers=0, seed=3, shuffle=True, **options) as loader:
+        with mpqueue.Loader(draws, workers=0, seed=3, shuffle=True, **options) as loader:
             return [batch.tolist() for batch in loader]
 
     alone = stream()
@@ -71,7 +59,7 @@ def test_source_of_batches_keeps_order_over_ranks():
 
 
 def test_length_counts_batches_of_rank():
-    source = Indices(10)
+    source = range(10)
     assert len(mpqueue.Loader(source, batch_size=4)) == 3
     assert len(mpqueue.Loader(source, batch_size=4, drop_last=True)) == 2
     assert len(mpqueue.Loader(source, batch_size=2, shard=(1, 3))) == 2
@@ -84,7 +72,7 @@ def test_length_counts_batches_of_rank():
 
 
 def test_epochs_are_counted_and_close_stops_workers():
-    loader = mpqueue.Loader(Indices(4), batch_size=2, workers=1)
+    loader = mpqueue.Loader(range(4), batch_size=2, workers=1)
     assert loader.epoch == 0
     for number in range(2):
         for _ in loader:
@@ -98,25 +86,20 @@ def test_epochs_are_counted_and_close_stops_workers():
 
 
 def test_getitems_is_called_for_whole_batch():
-    class AtOnce(Indices):
-        def __getitem__(self, index):
-            raise AssertionError("asked singly")
-
+    class AtOnce(Computed):
         def __getitems__(self, indices):
             assert type(indices) is list
             return [(index, mpqueue.rng().random()) for index in indices]
 
-    with mpqueue.Loader(AtOnce(5), batch_size=2, workers=1, seed=1) as loader:
+    with mpqueue.Loader(AtOnce(None, 5), batch_size=2, workers=1, seed=1) as loader:
         batches = list(loader)
     assert [batch[0].tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
     assert len({draw for batch in batches for draw in batch[1].tolist()}) == 5
 
 
 def test_getitems_with_too_few_samples_raises():
-    class Short(Indices):
-        def __getitems__(self, indices):
-            return [0]
-
-    with mpqueue.Loader(Short(5), batch_size=2, workers=0) as loader:
+    short = Computed(int, 5)
+    short.__getitems__ = lambda indices: [0]
+    with mpqueue.Loader(short, batch_size=2, workers=0) as loader:
         with pytest.raises(ValueError, match=r"__getitems__ must return one sample per index \(2\), got 1"):
             next(iter(loader))

@@ -156,22 +156,13 @@ def test_workers_and_crashes_change_nothing(tmp_path_factory, length, batch_size
     of_places = places(Drawing(length), 2, shuffle=True)
     deadly = deadly if backend == "process" else set()
     source = Drawing(length, frozenset(deadly), tmp_path_factory.mktemp("deaths"))
-    options = {
-        "batch_size": batch_size,
-        "workers": workers,
-        "backend": backend,
-        "shuffle": True,
-        "seed": SEED,
-        "copy": True,
-    }
-    with mpqueue.Loader(source, **options) as loader:
+    options = {"batch_size": batch_size, "shuffle": True, "seed": SEED, "copy": True}
+    with mpqueue.Loader(source, workers=workers, backend=backend, **options) as loader:
         epochs = [list(loader) for _ in range(2)]
         assert loader.statistics().deaths == len(deadly)
         loader.stop(60)  # a running thread would draw from the generators of the next example
     for epoch, batches in enumerate(epochs):
         assert [taken(batch) for batch in batches] == expected(of_places, epoch, batch_size, 1, drop_last=False)
         if backend == "process":  # threads share the global generators
-            drawn = [
-                list(sample) for batch in batches for sample in zip(*[leaf.tolist() for leaf in batch], strict=True)
-            ]
-            assert drawn == of_places[epoch]
+            columns = (zip(*map(np.ndarray.tolist, batch), strict=True) for batch in batches)
+            assert [list(sample) for batch in columns for sample in batch] == of_places[epoch]

@@ -92,43 +92,27 @@ def test_threads_change_neither_order_nor_random_numbers_nor_memory(workers, bac
     assert taken(1) == taken(3) == taken(8)
 
 
-@backends
-def test_threads_do_not_change_samples_of_dataset(workers, backend):
+def test_threads_do_not_change_samples_of_dataset():
     def taken(threads):
         dataset = mpqueue.Dataset(Draws(22)).shuffle().map(lambda sample: (*sample, mpqueue.rng().random())).batch(5)
-        with Loader(dataset, workers=workers, backend=backend, seed=5, threads=threads) as loader:
+        with Loader(dataset, workers=2, seed=5, threads=threads) as loader:
             return plain(loader)
 
     assert taken(1) == taken(3)
 
 
-@backends
-def test_threads_work_with_samplers_and_ranks(workers, backend):
-    options = {"workers": workers, "backend": backend, "threads": 3}
-    with Loader(Samples(), batch_sampler=[[3, 1], [5, 4, 2]], **options) as loader:
+def test_threads_work_with_samplers_and_ranks():
+    with Loader(Samples(), batch_sampler=[[3, 1], [5, 4, 2]], workers=2, threads=3) as loader:
         assert indices(loader) == [[3, 1], [5, 4, 2]]
-    with Loader(Samples(10), batch_size=4, shard=(1, 2), **options) as loader:
+    with Loader(Samples(10), batch_size=4, shard=(1, 2), workers=2, threads=3) as loader:
         assert indices(loader) == [[4, 5, 6, 7], [2, 3, 4, 5]]
 
 
-class FailsTogether(Samples):
-    """A source with a sample 3 that raises when its whole batch is running; the next batch checks that it is done."""
-
-    def __init__(self, error):
-        super().__init__()
-        self.error, self.barriers, self.done = error, {}, []
-
-    def at_work(self, index):
-        if index >= 8:
-            assert sorted(self.done) == [0, 1, 2, 4, 5, 6, 7], "a sample of the previous batch is still running"
-            return
-        self.barriers.setdefault(0, threading.Barrier(8)).wait(DEADLOCK_S)
-        if index == 3:
-            raise self.error
-        self.done.append(index)
-
-
 class Failing(Samples):
+    """A source with samples that raise when the whole first batch is running."""
+
+    bad = (3, 5)
+
     def __init__(self, error):
         super().__init__()
         self.error, self.barriers = error, {}
@@ -136,8 +120,23 @@ class Failing(Samples):
     def at_work(self, index):
         if index < 8:
             self.barriers.setdefault(0, threading.Barrier(8)).wait(DEADLOCK_S)
-        if index in (3, 5):
+        if index in self.bad:
             raise self.error
+
+
+class FailsTogether(Failing):
+    """A source whose second batch checks that the first one is done."""
+
+    bad = (3,)
+
+    def __init__(self, error):
+        super().__init__(error)
+        self.done = []
+
+    def at_work(self, index):
+        super().at_work(index)
+        assert index < 8 or len(self.done) >= 7, "a sample of the previous batch is still running"
+        self.done.append(index)
 
 
 @pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (1, "process"), (1, "thread")])
@@ -175,10 +174,9 @@ def test_error_in_thread_is_the_same_as_with_one_thread(workers, backend, error,
 def test_samples_that_raise_are_skipped(workers, backend, at_once):
     class AtOnce(Failing):
         thread_safe = True
-        barriers = None
 
         def at_work(self, index):
-            if index in (3, 5):
+            if index in self.bad:
                 raise self.error
 
         def __getitems__(self, asked):
@@ -230,18 +228,13 @@ def numbers():
         (Samples(), {"threads": True}, TypeError, "threads must be an integer, got True"),
         (Samples(), {"threads": 2, "batch_size": None}, ValueError, "threads=2 .* pass batch_size"),
         (Unsafe(), {"threads": 2}, ValueError, "threads=2 needs .*Unsafe.thread_safe is False: use more workers"),
-        (
-            mpqueue.Dataset(Unsafe()).shuffle(),
-            {"threads": 2},
-            ValueError,
-            "threads=2 needs .*Unsafe.thread_safe is False",
-        ),
+        (mpqueue.Dataset(Unsafe()).shuffle(), {"threads": 2}, ValueError, "threads=2 needs .*Unsafe.thread_safe is False"),
         (Unsaid(), {"threads": 2}, ValueError, "Unsaid has __getitems__.*thread_safe = True"),
         (mpqueue.Dataset(Unsaid()), {"threads": 2}, ValueError, "Unsaid has __getitems__.*thread_safe = True"),
         (numbers, {"threads": 2}, ValueError, "threads=2 .* is a stream.*map"),
         (mpqueue.Dataset.range(9).filter(bool), {"threads": 2}, ValueError, r"a stream.*map\(function, threads=n\)"),
     ],
-)
+)  # fmt: skip
 def test_invalid_threads_raise_before_workers_start(source, options, kind, text):
     with pytest.raises(kind, match=text):
         Loader(source, **{"batch_size": 2, **options})
