@@ -7,8 +7,10 @@ import threading
 import weakref
 
 import pytest
+from helpers.computed import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Numbers
+from helpers.handling import handling, raising
 from helpers.strikes import Struck
 
 import mpqueue
@@ -26,12 +28,8 @@ class Circle:
 
 @pytest.fixture
 def struck():
-    def strike(*_):
-        raise Struck
-
-    before = signal.signal(signal.SIGUSR1, strike)
-    yield
-    signal.signal(signal.SIGUSR1, before)
+    with handling(raising(Struck), signal.SIGUSR1):
+        yield
 
 
 @pytest.fixture
@@ -51,12 +49,8 @@ def callback():
 def handled():
     """The signals that were handled, by handlers that do not raise."""
     numbers = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
-    for number in before:
-        signal.signal(number, lambda number, _frame: numbers.append(number))
-    yield numbers
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with handling(lambda number, _frame: numbers.append(number), signal.SIGUSR1, signal.SIGUSR2):
+        yield numbers
 
 
 @pytest.mark.usefixtures("struck")
@@ -129,19 +123,15 @@ def test_loader_collected_in_its_own_thread_leaves_no_thread(name, monkeypatch):
             gc.collect()
         return call(*given)
 
-    class Waits:
-        def __len__(self):
-            return 100
-
-        def __getitem__(self, index):
-            if index == 8:
-                may_go_on.wait()
-            return index
+    def wait_at_8(index):
+        if index == 8:
+            may_go_on.wait()
+        return index
 
     monkeypatch.setattr(ThreadBackend, name, collect_first)
     gc.disable()
     try:
-        loader = mpqueue.Loader(Waits(), workers=2, backend="thread", max_queue_size=20)
+        loader = mpqueue.Loader(Computed(wait_at_8, 100), workers=2, backend="thread", max_queue_size=20)
         circle = [loader]
         circle.append(circle)
         assert next(iter(loader)) == 0

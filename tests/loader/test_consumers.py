@@ -1,14 +1,16 @@
 """Consumers that keep batches: views remain valid and unchanged until they are deleted, and no call hangs."""
 
 import gc
+import itertools
 import os
-import random
+import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
 import pytest
-from helpers.faults import Numbers, numbers
+from helpers.faults import Numbers, burns, numbers
 from helpers.outside import ran
 
 from mpqueue import Loader, OrderedEnqueuer
@@ -77,43 +79,26 @@ def test_one_old_view_blocks_no_batch_and_keeps_what_was_written_to_it():
 
 def test_views_deleted_by_several_threads_are_unchanged_until_then():
     """The threads delete views; the consumer continues in the meantime."""
-    kept, changed, is_over = [], threading.Condition(), threading.Event()
-    wrong, num_dropped = [], [0]
+    kept, wrong, num_dropped = queue.SimpleQueue(), [], itertools.count()
 
-    def drop(seed):
-        chance = random.Random(seed)
-        while True:
-            with changed:
-                changed.wait_for(lambda: kept or is_over.is_set())
-                if not kept:
-                    return
-                found = kept.pop(chance.randrange(len(kept)))
-            number, batch = found
-            if not whole(batch, number % 50):
-                wrong.append(number)
-            num_dropped[0] += 1
-            del found, batch
+    def drop():
+        while (found := kept.get()) is not None:
+            if not whole(found[1], found[0] % 50):
+                wrong.append(found[0])
+            next(num_dropped)
 
-    with Loader(Wide(50), workers=2, max_queue_size=6) as loader:
-        threads = [threading.Thread(target=drop, args=(seed,)) for seed in range(3)]
-        for thread in threads:
-            thread.start()
-        total = 0
+    with Loader(Wide(50), workers=2, max_queue_size=6) as loader, ThreadPoolExecutor(3) as pool:
+        dropping = [pool.submit(drop) for _ in range(3)]
         for _ in range(20):
             for number, batch in enumerate(loader):
-                with changed:
-                    kept.append((number, batch))
-                    changed.notify()
-                total += 1
+                kept.put((number, batch))
                 del batch
-        is_over.set()
-        with changed:
-            changed.notify_all()
-        for thread in threads:
-            thread.join(60)
-            assert not thread.is_alive()
-        assert not wrong
-        assert total == 1000
+        for _ in dropping:
+            kept.put(None)
+        for each in dropping:
+            each.result(60)
+    assert not wrong
+    assert next(num_dropped) == 1000
 
 
 def test_cycles_of_views_are_collected_and_slots_reused():
@@ -194,9 +179,7 @@ def test_crashes_do_not_change_kept_batches(copy, tmp_path):
 
     class Dying(Wide):
         def __getitem__(self, index):
-            path = f"{tmp_path}/{index}"
-            if index % 5 == 3 and not os.path.exists(path):
-                open(path, "w").close()
+            if index % 5 == 3 and burns(f"{tmp_path}/{index}"):
                 os._exit(1)
             return super().__getitem__(index)
 

@@ -38,10 +38,7 @@ say(time.monotonic())
 NO_WAIT_S = 4.0  # an exit takes about 0.05 s longer than with NumPy alone; waiting for a parked fork server takes 5 s
 
 
-CASES = [
-    *((state, True) for state in STATES),
-    *((state, False) for state in ("running", "a thread waits")),
-]
+CASES = [*((state, True) for state in STATES), *((state, False) for state in ("running", "a thread waits"))]
 
 
 def exit_s(script):

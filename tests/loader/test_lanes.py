@@ -54,9 +54,7 @@ class NumbersOfLane:
 
 def rounds(streams):
     """Return the elements in round-robin order over the lanes."""
-    nothing = object()
-    gone_round = itertools.chain.from_iterable(itertools.zip_longest(*streams, fillvalue=nothing))
-    return [element for element in gone_round if element is not nothing]
+    return [element for turn in itertools.zip_longest(*streams) for element in turn if element is not None]
 
 
 def expected(size, lanes=LANES, epoch=0, left_out=3):
@@ -279,20 +277,14 @@ def test_endless_stream_resumes_with_other_number_of_ranks():
 
 
 def test_empty_stream_with_epoch_batches_raises():
-    with (
-        loader_of(0, epoch_batches=3) as loader,
-        pytest.raises(RuntimeError, match=r"Numbers is empty.* of 3 b"),
-    ):
+    with loader_of(0, epoch_batches=3) as loader, pytest.raises(RuntimeError, match=r"Numbers is empty.* of 3 b"):
         next(iter(loader))
 
 
 def test_empty_lanes_do_not_shorten_epoch():
     """There are two elements for four lanes."""
     with loader_of(3, epoch_batches=4) as loader:
-        assert [named(loader) for _ in range(2)] == [
-            [(0, 1), (0, 2), (1, 1), (1, 2)],
-            [(2, 1), (2, 2), (3, 1), (3, 2)],
-        ]
+        assert [named(loader) for _ in range(2)] == [[(0, 1), (0, 2), (1, 1), (1, 2)], [(2, 1), (2, 2), (3, 1), (3, 2)]]
 
 
 def test_iterator_has_epochs_of_n_batches_until_its_end():
@@ -378,22 +370,17 @@ def test_state_and_last_at_a_bookmark_equal_the_earlier_ones():
 
 
 @pytest.mark.parametrize(
-    ("backend", "options", "told"),
+    ("options", "told"),
     [
+        ({"lanes": 2, "backend": "thread"}, r"3 workers run a stream of 2 lanes, .*1 of the workers .*workers=2; or lanes=4,"),
         (
-            "thread",
-            {"workers": 3, "lanes": 2},
-            r"3 workers run a stream of 2 lanes, .*1 of the workers .*workers=2; or lanes=4,",
-        ),
-        (
-            "process",
-            {"workers": 3, "lanes": 4, "shard": (0, 2), "epoch_batches": 4},
+            {"lanes": 4, "shard": (0, 2), "epoch_batches": 4},
             r"3 workers run a stream of 4 lanes .2 on each of 2 ranks., .*workers=2; or lanes=8,",
         ),
     ],
-)
-def test_workers_without_lane_are_warned_about_once(options, told, backend):
-    with Loader(Numbers(12), backend=backend, **options) as loader:
+)  # fmt: skip
+def test_workers_without_lane_are_warned_about_once(options, told):
+    with Loader(Numbers(12), workers=3, **options) as loader:
         with pytest.warns(UserWarning, match=told) as warned:
             assert len(list(loader)) > 0
         assert {warning.filename for warning in warned} == {__file__}
@@ -438,14 +425,7 @@ def test_random_numbers_of_element_depend_on_place_not_on_lanes(workers, backend
 
 @pytest.mark.parametrize(
     ("backend", "lanes", "max_queue_size"),
-    [
-        ("process", None, 2),
-        ("process", 2, 3),
-        ("process", 16, 10),
-        ("thread", None, 10),
-        ("thread", 2, 2),
-        ("thread", 16, 3),
-    ],
+    [("process", None, 2), ("process", 16, 10), ("thread", None, 10), ("thread", 2, 2)],
 )
 def test_slow_worker_does_not_block_others_without_order(backend, lanes, max_queue_size):
     with Gate() as gate:

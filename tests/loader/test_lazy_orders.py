@@ -24,9 +24,7 @@ class Lazy:
         return np.full(2, self.order[index])
 
     def _prepare(self):
-        order = np.arange(self.length)
-        np.random.shuffle(order)
-        self.order = order
+        self.order = np.random.permutation(self.length)
 
 
 class Dunder(Lazy):
@@ -66,17 +64,10 @@ class Opening(Lazy):
 
     def __init__(self):
         super().__init__()
-        self.file = self.cache = None
+        self.file = None
 
-    def __getitem__(self, index):
-        if self.file is None:
-            self._open()
-        if self.cache is None:
-            self.cache = {}
-        return np.full(2, index) + 0 * np.random.random()
-
-    def _open(self):
-        self.file = __file__
+    def _prepare(self):
+        self.file, self.order = __file__, {index: index + 0 * np.random.random() for index in range(self.length)}
 
 
 @pytest.mark.parametrize(("make", "workers"), [(Opening, 2), (Inside, 1)])
@@ -120,15 +111,7 @@ def read_until_told(loader, caught):
     list(loader)  # once more: the warning is logged once
 
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [
-        (Lazy, "order"),
-        (Inside, "order"),
-        (OfClass, "drawn"),
-        (Within, r"part\['order'\]"),
-    ],
-)
+@pytest.mark.parametrize(("make", "name"), [(Lazy, "order"), (OfClass, "drawn"), (Within, r"part\['order'\]")])
 def test_order_drawn_in_first_item_warns(make, name):
     pattern = rf"{make.__name__}\.{name} was created by the first item.*{make.__name__}\.__init__ and in on_epoch_end"
     with Loader(make(), workers=2, max_queue_size=4) as loader:
@@ -163,24 +146,8 @@ def test_first_epoch_warns_even_if_short(length, batch_size):
         assert len(caught) == 1
 
 
-class Table(Lazy):
-    """The first item reads the same table in all workers; what each item keeps is not an order."""
-
-    def __getitem__(self, index):
-        if self.order is None:
-            self.order = [3, 1, 2, 0, *range(100, 200)]
-        self.last = [index + 2, index, index + 1]
-        return np.full(2, np.random.random())
-
-
-def test_shared_table_and_data_of_items_do_not_warn():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with Loader(Table(), workers=2, max_queue_size=4) as loader:
-            list(loader)
-
-
 BOUND = {
+    "shared table": lambda index: [3, 1, 2, 0, *range(100, 200)],
     "shape": lambda index: (480 + 16 * index, 320, 3),
     "strides": lambda index: [1, 2] if index else [2, 1],
     "turned shape": lambda index: (480, 320, 3) if index else (320, 480, 3),
@@ -193,7 +160,7 @@ BOUND = {
 
 
 class OfFirstItem(Lazy):
-    """A source that keeps data of its first item, and draws for each item, as sources do."""
+    """A source that keeps data of its first item and of each item, and draws for each item, as sources do."""
 
     def __init__(self, kind):
         super().__init__()
@@ -202,6 +169,7 @@ class OfFirstItem(Lazy):
     def __getitem__(self, index):
         if self.kept is None:
             self.kept = BOUND[self.kind](index)
+        self.last = [index + 2, index, index + 1]
         return np.full(2, np.random.random())
 
 

@@ -9,11 +9,7 @@ from mpqueue import Loader
 from mpqueue.engine.backend import Stopped
 
 LENGTH = 6
-KINDS = {
-    "process": {"workers": 2},
-    "thread": {"workers": 2, "backend": "thread"},
-    "inline": {"workers": 0},
-}
+KINDS = {"process": {"workers": 2}, "thread": {"workers": 2, "backend": "thread"}, "inline": {"workers": 0}}
 
 
 class Held:

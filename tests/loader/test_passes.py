@@ -17,12 +17,18 @@ KINDS = [pytest.param(True, id="processes"), pytest.param(False, id="threads")]
 
 
 class Marked:
-    """A dataset with items (i, state, process, a random number); hooks change the state."""
+    """A dataset with items (i, state, process, a random number); hooks change the state.
 
-    def __init__(self, length=4):
-        self.num_batches, self.state = length, 0
+    Args:
+        length: Number of batches.
+        at: Called with the dataset and an index before the item is computed.
+    """
+
+    def __init__(self, length=4, at=lambda *_: None):
+        self.num_batches, self.at, self.state = length, at, 0
 
     def __getitem__(self, index):
+        self.at(self, index)
         return np.array([index, self.state, os.getpid(), mpqueue.rng().random()])
 
     def on_epoch_begin(self):
@@ -49,51 +55,30 @@ def processes(request):
     return request.param
 
 
-class Noting(Unhooked):
-    """A dataset that records computed items in a file that all processes share."""
-
-    def __init__(self, length, path):
-        super().__init__(length)
-        self.path = path
-
-    def __getitem__(self, index):
-        with open(self.path, "a") as notes:
-            notes.write(f"{index}\n")
-        return super().__getitem__(index)
-
-    def noted(self):
-        with open(self.path) as notes:
-            return [int(line) for line in notes]
-
-
 def test_batches_computed_ahead_are_kept_if_dataset_is_unchanged(tmp_path, processes):
-    source = Noting(8, tmp_path / "items")
-    enqueuer = PassEnqueuer(source, 1, processes)
+    def note(_, index):
+        with open(tmp_path / "items", "a") as notes:
+            notes.write(f"{index} ")
+
+    enqueuer = PassEnqueuer(Unhooked(8, note), 1, processes)
     generator = enqueuer.get()
     for _ in range(4):
         enqueuer.start()
         take(generator, 2)
         enqueuer.stop()
-    assert source.noted() == list(range(8))
-
-
-class Held(Marked):
-    """A dataset with an item 2 that waits at the gate while the state is 0."""
-
-    def __init__(self, gate, length=4):
-        super().__init__(length)
-        self.gate, self.ballast = gate, np.zeros(1 << 16)
-
-    def __getitem__(self, index):
-        if index == 2 and self.state == 0:
-            pass_gate(self.gate)
-        return super().__getitem__(index)
+    assert (tmp_path / "items").read_text() == "0 1 2 3 4 5 6 7 "
 
 
 @pytest.mark.parametrize("ballast_bytes", [8, 1 << 20, 32 << 20], ids=["small", "pushed", "forked anew"])
 def test_busy_worker_receives_all_later_states(ballast_bytes):
+    def wait(source, index):
+        if index == 2 and source.state == 0:
+            pass_gate(address)
+
     with Gate() as gate:
-        source = Held(gate.address)
+        address = gate.address
+        source = Marked(at=wait)
+        source.ballast = np.zeros(1 << 16)
         enqueuer = PassEnqueuer(source, 1, True)
         enqueuer.start()
         assert indices(enqueuer.get(), 2) == [0, 1]
@@ -109,15 +94,13 @@ def test_busy_worker_receives_all_later_states(ballast_bytes):
 def test_stop_waits_for_threads_that_compute():
     inside, go_on, left = threading.Event(), threading.Event(), []
 
-    class Slow(Marked):
-        def __getitem__(self, index):
-            if index == 2:
-                inside.set()
-                assert go_on.wait(60)
-                left.append(index)
-            return super().__getitem__(index)
+    def wait(_, index):
+        if index == 2:
+            inside.set()
+            assert go_on.wait(60)
+            left.append(index)
 
-    enqueuer = PassEnqueuer(Slow(), 1, False)
+    enqueuer = PassEnqueuer(Marked(at=wait), 1, False)
     enqueuer.start()
     assert indices(enqueuer.get(), 2) == [0, 1]
     assert inside.wait(60)
@@ -134,13 +117,8 @@ def test_stop_waits_for_threads_that_compute():
 def test_stop_waits_at_most_batch_timeout_for_thread():
     go_on = threading.Event()
 
-    class Hanging(Marked):
-        def __getitem__(self, index):
-            if index == 2:
-                go_on.wait(60)
-            return super().__getitem__(index)
-
-    enqueuer = PassEnqueuer(Hanging(), 1, False, options=Options(batch_timeout=1.0))
+    source = Marked(at=lambda _, index: index == 2 and go_on.wait(60))
+    enqueuer = PassEnqueuer(source, 1, False, options=Options(batch_timeout=1.0))
     enqueuer.start()
     generator = enqueuer.get()
     assert indices(generator, 2) == [0, 1]

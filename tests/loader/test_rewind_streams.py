@@ -33,16 +33,9 @@ STREAMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "a buffer": (lambda: Dataset.range(90).shuffle(buffer=20).map(drawing).batch(5), {}),
     "a filter": (lambda: Dataset.range(90).map(drawing).filter(has_even_index).shuffle(buffer=7).batch(5), {}),
     "items": (lambda: Dataset.range(40).map(drawing).flat_map(repeated).batch(3), {}),
-    "a mix": (
-        lambda: Dataset.mix([Dataset.range(50), Dataset.range(50)], [2, 1]).shuffle(buffer=5).map(drawing).batch(4),
-        {},
-    ),
-    "a cache": (
-        lambda: Dataset.range(90).filter(without_threes).cache().shuffle(buffer=9).map(drawing).batch(5), {}
-    ),
-    "an endless stream": (
-        lambda: Dataset.range(50).map(drawing).shuffle(buffer=7).batch(4), {"epoch_batches": 9}
-    ),
+    "a mix": (lambda: Dataset.mix([Dataset.range(50)] * 2, [2, 1]).shuffle(buffer=5).map(drawing).batch(4), {}),
+    "a cache": (lambda: Dataset.range(90).filter(without_threes).cache().shuffle(buffer=9).map(drawing).batch(5), {}),
+    "an endless stream": (lambda: Dataset.range(50).map(drawing).shuffle(buffer=7).batch(4), {"epoch_batches": 9}),
     "a generator": (lambda: Dataset(generated).batch(4), {}),
 }  # fmt: skip
 BY_INDEX = ["a buffer", "a filter", "an endless stream", "a cache"]  # an id is the index in the only source

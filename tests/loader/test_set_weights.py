@@ -82,9 +82,7 @@ def test_each_part_continues_with_the_new_weights(kind):
         assert len(set(numbers)) == len(numbers)
         if kind == "by index":
             assert numbers == list(range(len(numbers)))
-    assert [entry["weights"] for entry in state["history"]] == [
-        {"web": 1.0, "code": 3.0}, {"web": 1.0, "code": 1.0}
-    ]  # fmt: skip
+    assert [entry["weights"] for entry in state["history"]] == [AFTER, THEN]
     if kind == "by index":
         assert state["parts"] == {part: sum(name == part for name, _ in samples) for part in ("web", "code")}
 
@@ -231,19 +229,8 @@ def test_later_epochs_have_the_new_weights():
         assert {part for _ in loader for part, _ in loader.last.samples} == {"code"}
 
 
-@pytest.mark.parametrize(
-    ("weights", "error"),
-    [
-        ({"web": 1}, ValueError),
-        ({"web": 1, "code": 1, "books": 1}, ValueError),
-        ({"web": -1, "code": 1}, ValueError),
-        ({"web": float("nan"), "code": 1}, ValueError),
-        ({"web": float("inf"), "code": 1}, ValueError),
-        ({"web": 0, "code": 0}, ValueError),
-        (None, TypeError),
-        ({"web": "1", "code": 1}, TypeError),
-    ],
-)
+# `dataset/test_mixtures.py` has all invalid weights and all datasets without one mixture.
+@pytest.mark.parametrize(("weights", "error"), [({"web": 1}, ValueError), ({"web": "1", "code": 1}, TypeError)])
 def test_weights_must_be_possible(weights, error):
     loader = loader_of("by index")
     with pytest.raises(error):
@@ -251,23 +238,10 @@ def test_weights_must_be_possible(weights, error):
     assert "history" not in loader.state_dict()
 
 
-@pytest.mark.parametrize("at", [1.0, True, "8"])
-def test_at_must_be_an_integer(at):
-    with pytest.raises(TypeError, match="at must be an integer"):
-        loader_of("by index").set_weights(AFTER, at)
-
-
 @pytest.mark.parametrize(
-    ("dataset", "message"),
-    [
-        (range(10), "has no mixture"),
-        (Dataset.range(10).batch(2), "no mixture"),
-        (mixed().take(100).shuffle().batch(2), "in their order"),
-        (mixed().take(100).repeat(2).batch(2), "in their order"),
-        (Dataset.mix([mixed(), mixed()]).batch(2), "3 mixtures"),
-    ],
+    ("dataset", "message"), [(range(10), "has no mixture"), (mixed().take(100).shuffle().batch(2), "in their order")]
 )
-def test_mixture_must_be_the_only_one_and_in_order(dataset, message):
+def test_mixture_must_exist_and_be_in_order(dataset, message):
     with pytest.raises(ValueError, match=message):
         mpqueue.Loader(dataset).set_weights([1, 1])
 

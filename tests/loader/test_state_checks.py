@@ -1,8 +1,10 @@
 """States that do not match their loader, and damaged states, raise an error with the reason."""
 
 import copy
+import functools
 import io
 import json
+import operator
 
 import numpy as np
 import pytest
@@ -31,37 +33,32 @@ def begun(loader, count=3):
     return state
 
 
+MIX, PARTS = Dataset.mix([RANGE, RANGE], [0.5, 0.5]), Dataset.concatenate(Dataset.range(30), Dataset.range(20))
+OTHER_MIX = Dataset.mix([RANGE, RANGE], [0.6, 0.4])
+OTHER_PARTS = Dataset.concatenate(Dataset.range(20), Dataset.range(30))
+# Two loaders, and words of the message about the first and about the second.
 OTHERS = {
     "another length and order": (
-        lambda: loader_of(RANGE.shuffle().batch(4)),
-        lambda: loader_of(Dataset.range(200).batch(4)),
+        lambda: loader_of(RANGE.shuffle().batch(4)), lambda: loader_of(Dataset.range(200).batch(4)),
         ["length 300", "0: 300 samples, 1: shuffle()", "length 200", "in order"],
     ),
     "another order": (
-        lambda: list_of(40, shuffle=True),
-        lambda: list_of(40),
+        lambda: list_of(40, shuffle=True), lambda: list_of(40),
         ['length 40, order "shuffled"', 'length 40, order "in order"'],
     ),
     "another length of an order that is shuffled": (
-        lambda: list_of(40, shuffle=True),
-        lambda: list_of(50, shuffle=True),
-        ["length 40", "length 50"],
+        lambda: list_of(40, shuffle=True), lambda: list_of(50, shuffle=True), ["length 40", "length 50"],
     ),
     "a shorter source": (lambda: list_of(40), lambda: list_of(39), ["length 40", "length 39"]),
     "another batch size": (
-        lambda: list_of(40),
-        lambda: list_of(40, batch_size=5),
-        ["batch_size=4, length 40", "batch_size=5, length 40"],
+        lambda: list_of(40), lambda: list_of(40, batch_size=5), ["batch_size=4, length 40", "batch_size=5, length 40"],
     ),
     "batches in place of samples": (
-        lambda: list_of(40),
-        lambda: list_of(10, batch_size=None),
+        lambda: list_of(40), lambda: list_of(10, batch_size=None),
         ["batch_size=4, length 40", "batch_size=None, length 10"],
     ),
     "a sampler": (
-        lambda: list_of(40),
-        lambda: list_of(40, sampler=list(range(40))),
-        ['order "in order"', 'order "sampler"'],
+        lambda: list_of(40), lambda: list_of(40, sampler=list(range(40))), ['order "in order"', 'order "sampler"'],
     ),
     "a sampler of batches": (
         lambda: list_of(40, batch_size=None, sampler=list(range(40))),
@@ -69,36 +66,29 @@ OTHERS = {
         ['order "sampler"', 'order "batch_sampler"'],
     ),
     "a sampler of a shorter source": (
-        lambda: list_of(40, sampler=list(range(20))),
-        lambda: list_of(30, sampler=list(range(20))),
+        lambda: list_of(40, sampler=list(range(20))), lambda: list_of(30, sampler=list(range(20))),
         ["length 40", "length 30"],
     ),
     "an endless source": (
-        lambda: loader_of(RANGE.repeat().batch(4)),
-        lambda: loader_of(RANGE.batch(4)),
-        ["no length", "length 300"],
+        lambda: loader_of(RANGE.repeat().batch(4)), lambda: loader_of(RANGE.batch(4)), ["no length", "length 300"],
     ),
     "samples that are skipped": (
-        lambda: loader_of(RANGE.skip(10).batch(4)),
-        lambda: loader_of(RANGE.skip(20).batch(4)),
+        lambda: loader_of(RANGE.skip(10).batch(4)), lambda: loader_of(RANGE.skip(20).batch(4)),
         ["in order: skip(10)", "in order: skip(20)"],
     ),
     "a shuffle at another place": (
-        lambda: loader_of(RANGE.shuffle().map(abs).batch(4)),
-        lambda: loader_of(RANGE.map(abs).shuffle().batch(4)),
+        lambda: loader_of(RANGE.shuffle().map(abs).batch(4)), lambda: loader_of(RANGE.map(abs).shuffle().batch(4)),
         ["1: shuffle()", "2: shuffle()"],
     ),
     "other weights": (
-        lambda: loader_of(Dataset.mix([RANGE, RANGE], [0.5, 0.5]).take(80).batch(4)),
-        lambda: loader_of(Dataset.mix([RANGE, RANGE], [0.6, 0.4]).take(80).batch(4)),
+        lambda: loader_of(MIX.take(80).batch(4)), lambda: loader_of(OTHER_MIX.take(80).batch(4)),
         ["weights=(0.5, 0.5)", "weights=(0.6, 0.4)"],
     ),
     "parts of other lengths": (
-        lambda: loader_of(Dataset.concatenate(Dataset.range(30), Dataset.range(20)).batch(4)),
-        lambda: loader_of(Dataset.concatenate(Dataset.range(20), Dataset.range(30)).batch(4)),
+        lambda: loader_of(PARTS.batch(4)), lambda: loader_of(OTHER_PARTS.batch(4)),
         ["30 samples, 1: 20 samples", "20 samples, 1: 30 samples"],
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("num_batches", [0, 3])
@@ -231,23 +221,21 @@ def test_state_survives_any_file_format(way, options):
         assert take(loader, 1)[0] == [[12, 13, 14, 15]]
 
 
+MISSING = object()
+
+
 def edits(state):
     """Yield copies of nested data that differ in one place, with the name of the place."""
     for path, value in places(state, ()):
-        for other in others(value):
+        *folder, last = path
+        missing = [] if isinstance(last, int) else [MISSING]
+        for other in [*others(value), *missing]:
             changed = copy.deepcopy(state)
-            *folder, last = path
-            parent = changed
-            for key in folder:
-                parent = parent[key]
-            parent[last] = other
-            yield path, changed
-        if not isinstance(path[-1], int):
-            changed = copy.deepcopy(state)
-            parent = changed
-            for key in path[:-1]:
-                parent = parent[key]
-            del parent[path[-1]]
+            parent = functools.reduce(operator.getitem, folder, changed)
+            if other is MISSING:
+                del parent[last]
+            else:
+                parent[last] = other
             yield path, changed
 
 

@@ -40,20 +40,12 @@ def same(one, other):
 @pytest.mark.parametrize(
     "state",
     [
-        [1, 2, 3] * 10,
-        list(range(0, 1000, 7)),
-        [-5, 1 << 61, -(1 << 61), 0] * 8,
-        [1 << 63, 1] * 10,
-        [(1 << 62) + 1, -(1 << 62) - 1] * 10,
-        [1 << 100] * 20,
-        [True, False] * 10,
-        [True, 1] * 10,
-        (1, (2, [3, (4,)])),
-        {"a": {"b": [None, True, 1.5, "é"]}, "": -1},
-        [[number] * 20 for number in range(20)],
+        [1, 2, 3] * 10, list(range(0, 1000, 7)), [-5, 1 << 61, -(1 << 61), 0] * 8, [1 << 63, 1] * 10,
+        [(1 << 62) + 1, -(1 << 62) - 1] * 10, [1 << 100] * 20, [True, False] * 10, [True, 1] * 10, (1, (2, [3, (4,)])),
+        {"a": {"b": [None, True, 1.5, "é"]}, "": -1}, [[number] * 20 for number in range(20)],
         {"held": list(range(20)), "pick": 3},
     ],
-)
+)  # fmt: skip
 def test_snapshots_are_restored_exactly(state):
     snapshots = [[3, {"state": state, "more": LONG}], None]
     packed = compacted(snapshots)
