@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 from anyio.lowlevel import checkpoint
 from helpers.alarms import nudged
+from helpers.computed import Computed
+from helpers.faults import Fault, StrikesAt
 from helpers.gates import Gate, pass_gate
+from helpers.handling import handling, raising
 from helpers.inside import pipeline_of
 from helpers.numbered import Broken, Numbered
 from helpers.strikes import Strike, Struck
@@ -51,8 +54,23 @@ def made(frontend, source, folder):
     return mpqueue.Loader(source, workers=workers, backend=backend)
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def run(request, monkeypatch):
+LOOPS = ["asyncio", "trio"]
+# A loop waits for a descriptor in the same way, whichever frontend it belongs to: not each pair is tested.
+PAIRS = [("asyncio", "process"), ("trio", "thread"), ("trio", "consumer"), ("asyncio", "inline")]
+
+
+def pytest_generate_tests(metafunc):
+    """Run each test with both event loops, and with all frontends that it needs."""
+    if "batches_of" in metafunc.fixturenames:
+        metafunc.parametrize(("event_loop_name", "frontend_name"), PAIRS)
+    elif "awaited_of" in metafunc.fixturenames:  # without loaders that compute in the calling task
+        metafunc.parametrize(("event_loop_name", "frontend_name"), PAIRS[:3])
+    elif "run" in metafunc.fixturenames:
+        metafunc.parametrize("event_loop_name", LOOPS)
+
+
+@pytest.fixture
+def run(event_loop_name, monkeypatch):
     """Run a coroutine function in an event loop, and fail if it hangs."""
     # trio keeps idle threads for 10 s, but each test waits until all of its threads have exited.
     monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.01)
@@ -62,21 +80,18 @@ def run(request, monkeypatch):
             with anyio.fail_after(DEADLOCK_S):
                 return await function(*args)
 
-        return anyio.run(bounded, backend=request.param)
+        return anyio.run(bounded, backend=event_loop_name)
 
     return call
 
 
-@pytest.fixture(params=["process", "thread", "inline", "consumer"])
-def batches_of(request, tmp_path):
+@pytest.fixture
+def batches_of(frontend_name, tmp_path):
     """Return a function that creates a loader or consumer of a source."""
-    return lambda source: made(request.param, source, tmp_path)
+    return lambda source: made(frontend_name, source, tmp_path)
 
 
-@pytest.fixture(params=["process", "thread", "consumer"])
-def awaited_of(request, tmp_path):
-    """Return the same function, without loaders that compute in the calling task."""
-    return lambda source: made(request.param, source, tmp_path)
+awaited_of = batches_of  # in tests that wait for another process or thread
 
 
 def number(batch):
@@ -345,44 +360,24 @@ def test_exception_of_source_replaces_its_batch(run, batches_of):
         assert run(through, batches) == [0, 1, 2, "batch 3 is damaged", 4]
 
 
-class EndsTooSoon(Numbered):
-    """A source with a batch 1 that raises StopAsyncIteration."""
-
-    def __getitem__(self, index):
-        if index == 1:
-            raise StopAsyncIteration
-        return super().__getitem__(index)
+def end_too_soon(index):
+    raise StopAsyncIteration
 
 
 def test_stop_async_iteration_of_source_is_runtime_error(run):
     with (
-        mpqueue.Loader(EndsTooSoon(), workers=1) as loader,
+        mpqueue.Loader(Computed(end_too_soon), workers=1) as loader,
         pytest.raises(RuntimeError, match="the source raised StopAsyncIteration"),
     ):
         run(numbers, loader)
 
 
-class Killed(Numbered):
-    """A source that kills its worker once, in batch 3."""
-
-    def __init__(self, fuse):
-        super().__init__(LENGTH)
-        self.fuse = fuse
-
-    def __getitem__(self, index):
-        if index == 3 and self.fuse.exists():
-            self.fuse.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(index)
-
-
 @pytest.mark.parametrize("frontend", ["process", "consumer"])
 def test_killed_worker_is_replaced_while_task_waits(run, frontend, tmp_path):
     fuse = tmp_path / "fuse"
-    fuse.touch()
-    with made(frontend, Killed(fuse), tmp_path) as batches:
+    with made(frontend, StrikesAt(Fault("sigkill", fuse), length=LENGTH), tmp_path) as batches:
         assert run(numbers, batches) == list(range(LENGTH))
-    assert not fuse.exists()
+    assert fuse.exists()
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
@@ -483,9 +478,6 @@ def test_interrupted_wait_leaks_no_descriptor(run):
 def test_timeout_of_a_signal_handler_is_raised_by_the_loop(run):
     """An `OSError` of the descriptor means that the stream was closed; one of a handler belongs to the caller."""
 
-    def handler(_number, _frame):
-        raise TimeoutError("of the handler")
-
     class Signalled:
         watchers = Living()
 
@@ -500,9 +492,6 @@ def test_timeout_of_a_signal_handler_is_raised_by_the_loop(run):
         steps = iter([None, None, (0, "after the wait")])
         return await anext(AsyncBatches(lambda: next(steps), Signalled()))
 
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
+    with handling(raising(TimeoutError("of the handler")), signal.SIGUSR1):
         with pytest.raises(TimeoutError, match="of the handler"):
             run(read)
-    finally:
-        signal.signal(signal.SIGUSR1, before)

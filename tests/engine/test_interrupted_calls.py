@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from helpers.deadlock import DEADLOCK_S
+from helpers.handling import handling, raising
 from helpers.meanwhile import meanwhile
 from helpers.strikes import Struck, each_strike
 
@@ -127,18 +128,12 @@ def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
     def fails():
         raise OSError("the disk was removed")
 
-    def strike(*_):
-        raise OSError("the handler")
-
     pipeline = pipeline_of(cursor=EpochCursor(length_of, 1))
     requested.append((lambda: signal.raise_signal(signal.SIGUSR1)) if is_interrupt else fails)
-    before = signal.signal(signal.SIGUSR1, strike)
-    try:
+    with handling(raising(OSError("the handler")), signal.SIGUSR1):
         with pytest.raises(OSError, match="the handler" if is_interrupt else "the disk") as caught:
             pipeline.is_outdated()
         assert pipeline.is_failure(caught.value) is not is_interrupt
-    finally:
-        signal.signal(signal.SIGUSR1, before)
     assert pipeline.is_inconsistent is is_interrupt
     assert pipeline.step() is None
     assert positions(pipeline, 3) == [0, 1, 2]

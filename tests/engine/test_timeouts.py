@@ -15,19 +15,10 @@ from mpqueue.engine.members import checked_wait
 @pytest.mark.parametrize(
     ("given", "seconds"),
     [
-        (None, None),
-        (math.inf, None),
-        (0, 0.0),
-        (0.5, 0.5),
-        (Fraction(1, 4), 0.25),
-        (1e300, threading.TIMEOUT_MAX),
-        (10**400, threading.TIMEOUT_MAX),
-        (-1, 0.0),
-        (-math.inf, 0.0),
-        (np.float32(0.5), 0.5),
-        (np.int8(3), 3.0),
+        (None, None), (math.inf, None), (1e300, threading.TIMEOUT_MAX), (10**400, threading.TIMEOUT_MAX),
+        (0, 0.0), (-1, 0.0), (-math.inf, 0.0), (Fraction(1, 4), 0.25), (np.float32(0.5), 0.5), (np.int8(3), 3.0),
     ],
-)
+)  # fmt: skip
 def test_timeout_is_number_of_seconds_from_zero_or_unlimited(given, seconds):
     assert checked_wait(given) == seconds
 

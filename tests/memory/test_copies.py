@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
 from mpqueue import OrderedEnqueuer
 from mpqueue.memory.glibc import LARGE_COPY_BYTES, with_large_copies_uncached
@@ -25,21 +26,16 @@ def test_users_setting_is_kept(chosen, expected):
     assert with_large_copies_uncached({"HOME": "/"}) == {"HOME": "/", "GLIBC_TUNABLES": OURS}
 
 
-class Settings:
-    """A source that returns the settings of its worker, and the environment of its code."""
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        with open("/proc/self/environ") as started_with:
-            return [np.array(OURS in started_with.read()), os.environ.get("GLIBC_TUNABLES", "none")]
+def settings(_):
+    """Return the settings of the worker, and the environment of its code."""
+    with open("/proc/self/environ") as started_with:
+        return [np.array(OURS in started_with.read()), os.environ.get("GLIBC_TUNABLES", "none")]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="another system")
 def test_workers_start_with_setting_and_restore_environment(monkeypatch):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    with OrderedEnqueuer(Settings(), use_multiprocessing=True) as enqueuer:
+    with OrderedEnqueuer(Computed(settings), use_multiprocessing=True) as enqueuer:
         enqueuer.start()
         is_set, seen = next(enqueuer.get())
     assert is_set

@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 
-from mpqueue import OrderedEnqueuer, Sequence
+from mpqueue import OrderedEnqueuer
 
 
 def page_faults():
@@ -16,17 +17,12 @@ def page_faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-class Scratch(Sequence):
-    """A source that needs 4 MB per item, and returns the page faults before and after that."""
-
-    def __getitem__(self, index):
-        before = page_faults()
-        blocks = [bytearray(b"\1") * 200_000 for _ in range(20)]
-        del blocks
-        return np.array([before, page_faults()])
-
-    def __len__(self):
-        return 30
+def need_scratch(_):
+    """Use 4 MB, and return the page faults before and after that."""
+    before = page_faults()
+    blocks = [bytearray(b"\1") * 200_000 for _ in range(20)]
+    del blocks
+    return np.array([before, page_faults()])
 
 
 @pytest.mark.measures
@@ -34,7 +30,7 @@ class Scratch(Sequence):
 @pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
 def test_memory_freed_by_item_is_kept_for_next_item(start_method):
     """20 items that each need 1,000 pages cause fewer page faults together than the first of them."""
-    with OrderedEnqueuer(Scratch(), use_multiprocessing=True, start_method=start_method) as enqueuer:
+    with OrderedEnqueuer(Computed(need_scratch, 30), use_multiprocessing=True, start_method=start_method) as enqueuer:
         enqueuer.start()
         faults = [counts.tolist() for counts, _ in zip(enqueuer.get(), range(30), strict=False)]
     first = faults[0][1] - faults[0][0]

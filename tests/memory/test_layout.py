@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 
 from mpqueue.memory import layout
-from mpqueue.memory.layout import (
-    UNNUMBERED,
-    NodeKind,
-    SpecNumbers,
-    load_spec,
-    pickle_objects,
-)
+from mpqueue.memory.layout import UNNUMBERED, NodeKind, SpecNumbers, load_spec, pickle_objects
 
 A = (NodeKind.ARRAY, np.dtype("f4"), 1, False)
 
@@ -49,16 +43,6 @@ def test_forgotten_spec_is_sent_again_with_its_number():
     number, encoded = numbers.number(A)
     assert number == 0
     assert encoded is not None
-
-
-def test_specs_beyond_limit_are_sent_with_each_batch():
-    numbers = SpecNumbers()
-    specs = [(NodeKind.DICT, ((key,), (int,)), A) for key in range(513)]
-    assert [numbers.number(spec)[0] for spec in specs] == [*range(512), UNNUMBERED]
-    for _ in range(2):
-        number, encoded = numbers.number(specs[512])
-        assert (number, load_spec(encoded)) == (UNNUMBERED, specs[512])
-    assert numbers.number(specs[511]) == (511, None)
 
 
 @pytest.mark.parametrize("num_before", [0, 512])

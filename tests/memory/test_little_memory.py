@@ -7,10 +7,11 @@ import errno
 import os
 import shutil
 import subprocess
+from functools import partial
 
 import numpy as np
 import pytest
-from helpers.faults import Numbers, numbers
+from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.outside import ran
 
@@ -199,21 +200,20 @@ say(*(p.name() for p in psutil.Process().children() if "resource_tracker" not in
     assert said == ["SharedMemoryFull", ""]
 
 
-class Short:
-    """A `worker_init` that limits the memory of slots to a number of bytes while a file exists."""
+def short(fails):
+    """Return a `worker_init` that fails to reserve more than 64 KiB for a slot while a function returns True."""
 
-    def __init__(self, path, most, stride=1):
-        self.path, self.most = str(path), most
-
-    def __call__(self):
+    def patch():
         real = os.posix_fallocate
 
         def fallocate(fd, offset, length):
-            if os.path.exists(self.path) and length > self.most:
+            if length > 1 << 16 and fails():
                 raise OSError(errno.ENOSPC, "no space left on device")
             real(fd, offset, length)
 
         os.posix_fallocate = fallocate
+
+    return patch
 
 
 class Wide(Numbers):
@@ -223,7 +223,7 @@ class Wide(Numbers):
 
 def test_failing_reservation_raises_in_place_of_batch(tmp_path):
     (tmp_path / "full").touch()
-    with Loader(Wide(4), workers=2, worker_init=Short(tmp_path / "full", 1 << 16)) as loader:
+    with Loader(Wide(4), workers=2, worker_init=short((tmp_path / "full").exists)) as loader:
         with pytest.raises(SharedMemoryFull, match=r"needs 2,0\d\d,\d\d\d bytes.*remount"):
             list(loader)
         (tmp_path / "full").unlink()
@@ -242,7 +242,7 @@ def test_temporarily_failing_reservation_loses_no_batch(tmp_path):
             return super().__getitem__(index)
 
     source = Opening(8)
-    with Gate() as gate, Loader(source, workers=1, max_queue_size=3, worker_init=Short(full, 1 << 16)) as loader:
+    with Gate() as gate, Loader(source, workers=1, max_queue_size=3, worker_init=short(full.exists)) as loader:
         source.address = gate.address
         found = []
         for batch in loader:
@@ -255,25 +255,7 @@ def test_temporarily_failing_reservation_loses_no_batch(tmp_path):
         assert found == list(range(8))
 
 
-class ShortOnce:
-    """A `worker_init` that makes the first large reservation fail: memory is free again before the trainer answers."""
-
-    def __init__(self, most):
-        self.most = most
-
-    def __call__(self):
-        real = os.posix_fallocate
-
-        def fallocate(fd, offset, length):
-            if length > self.most:
-                os.posix_fallocate = real
-                raise OSError(errno.ENOSPC, "no space left on device")
-            real(fd, offset, length)
-
-        os.posix_fallocate = fallocate
-
-
-def test_memory_freed_before_trainer_gives_up_is_used():
+def test_memory_freed_before_trainer_gives_up_is_used(tmp_path):
     """The trainer finds no memory to free and refuses; the worker tries once more and loses no batch."""
-    with Loader(Wide(1), workers=1, worker_init=ShortOnce(1 << 16)) as loader:
+    with Loader(Wide(1), workers=1, worker_init=short(partial(burns, str(tmp_path / "fuse")))) as loader:
         assert [int(batch[0]) for batch in loader] == [0]

@@ -11,12 +11,7 @@ from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState, SlotTable, s
 
 STRIDE = 2 * LARGE_BYTES
 FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
-ALLOWED = {
-    "publish": {GRANTED},
-    "take": {READY},
-    "release": {GRANTED, READY, LEASED, SHARED},
-    "share": {READY},
-}
+ALLOWED = {"publish": {GRANTED}, "take": {READY}, "release": {GRANTED, READY, LEASED, SHARED}, "share": {READY}}
 ARROWS = [
     "grant warm", "grant unowned", "grant from another", "grant none", "grant large warm", "grant large from another",
     "grant before a warm one", "grant large at last", "memory is short", "shrink large", "shrink large to large", "shrink", "publish", "publish held", "take", "reset",

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import get_args
 
 import pytest
+from helpers.computed import Computed
 
 import mpqueue
 from mpqueue.frameworks.keras.passes import PassEnqueuer
@@ -70,18 +71,8 @@ def test_option_without_effect_on_a_kind_is_rejected_with_its_name(monkeypatch):
         mpqueue.OrderedEnqueuer([1], use_multiprocessing=True, backend="new")
 
 
-class ProcessIds:
-    """A source of batches with the process id of their worker."""
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return os.getpid()
-
-
 def test_use_multiprocessing_set_after_construction_selects_the_backend():
-    enqueuer = mpqueue.OrderedEnqueuer(ProcessIds(), backend="thread")
+    enqueuer = mpqueue.OrderedEnqueuer(Computed(lambda _: os.getpid()), backend="thread")
     for in_processes in (True, False):
         enqueuer.use_multiprocessing = in_processes
         enqueuer.start(1)

@@ -145,25 +145,6 @@ def test_fingerprint_of_the_reached_place_is_kept():
     assert order.state_at(1, 3, None) == {}
 
 
-def test_reached_place_starts_at_the_first_epoch_or_at_a_state():
-    first, both = fingerprint_of([0], 0), fingerprint_of([1], fingerprint_of([0], 0))
-    order, other = order_of(range(2)), order_of(range(2))
-    drawn(order)
-    assert order.state_at(0, 2, None) == {"drawn": both}
-    other.load(1, 1, {"drawn": first})
-    drawn(other, 1)
-    assert other.state_at(1, 2, None) == {"drawn": both}
-
-
-def test_fingerprint_of_a_loaded_state_is_in_the_next_state_of_that_place():
-    order = order_of(range(3))
-    order.load(1, 2, {"drawn": 77})
-    assert order.state_at(1, 2, None) == {"drawn": 77}
-    assert order.state_at(1, 1, None) == order.state_at(0, 2, None) == {}
-    order.load(1, 2, {})
-    assert order.state_at(1, 2, None) == {}
-
-
 def test_keys_of_any_type_have_the_same_fingerprint_in_all_processes():
     assert fingerprint_of([1, 2], 0) == zlib.crc32(struct.pack("=2q", 1, 2))
     assert fingerprint_of([2], fingerprint_of([1], 0)) == fingerprint_of([1, 2], 0)

@@ -78,29 +78,24 @@ def test_a_generator_function_has_a_lane_for_each_worker(workers, backend, sourc
     assert (share.num_lanes, share.total, list(share.lanes())) == (count, 2 * count, list(range(count, 2 * count)))
 
 
-def test_lanes_that_ranks_cannot_share_are_rejected_with_valid_numbers():
-    with pytest.raises(ValueError, match=r"got 10 for 4 ranks.* such as 8, 12, 16"):
-        Loader(elements, lanes=10, shard=(1, 4), workers=0)
-    with pytest.raises(ValueError, match=r"got 3 for 4 ranks.* such as 4, 8, 12"):
-        Loader(Lanes(), lanes=3, shard=(1, 4), workers=0)
-
-
-def test_an_iterator_cannot_have_lanes():
-    with pytest.raises(ValueError, match=r"lanes=2 needs a source that can be run once for each lane.*list_iterator"):
-        Loader(iter([1]), lanes=2, workers=0)
-
-
-@pytest.mark.parametrize("name", ["lanes", "epoch_batches"])
-def test_source_with_an_index_rejects_options_of_streams(name):
-    with pytest.raises(ValueError, match=rf"{name}=4 applies to streams.* and list has __getitem__"):
-        Loader([1, 2, 3], workers=0, **{name: 4})
-
-
-@pytest.mark.parametrize("name", ["lanes", "epoch_batches"])
-@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
-def test_invalid_number_is_rejected_with_its_name(name, value, error):
-    with pytest.raises(error, match=rf"{name} must be .* got {value}"):
-        Loader(elements, workers=0, **{name: value})
+@pytest.mark.parametrize(
+    ("source", "options", "error", "text"),
+    [
+        (elements, {"lanes": 10, "shard": (1, 4)}, ValueError, r"got 10 for 4 ranks.* such as 8, 12, 16"),
+        (Lanes(), {"lanes": 3, "shard": (1, 4)}, ValueError, r"got 3 for 4 ranks.* such as 4, 8, 12"),
+        (iter([1]), {"lanes": 2}, ValueError, "lanes=2 needs a source that can be run once for each lane.*list_iterator"),
+        ([1], {"lanes": 4}, ValueError, r"lanes=4 applies to streams.* and list has __getitem__"),
+        ([1], {"epoch_batches": 4}, ValueError, r"epoch_batches=4 applies to streams.* and list has __getitem__"),
+        *(
+            (elements, {name: value}, error, rf"{name} must be .* got {value}")
+            for name in ("lanes", "epoch_batches")
+            for value, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError))
+        ),
+    ],
+)  # fmt: skip
+def test_invalid_options_of_lanes_are_rejected_with_the_valid_ones(source, options, error, text):
+    with pytest.raises(error, match=text):
+        Loader(source, workers=0, **options)
 
 
 def test_rank_0_warns_that_ranks_may_have_unequal_numbers_of_batches(recwarn):
@@ -199,10 +194,7 @@ def test_state_with_another_number_of_lanes_is_rejected():
     [
         (["range(10)", "filter(odd)"], r"line 2:\n  in the state: map\(f\)\n  here:         filter\(odd\)"),
         (["range(10)"], r"line 2:\n  in the state: map\(f\)\n  here:         \(missing\)"),
-        (
-            ["range(10)", "map(f)", "batch(2)"],
-            r"line 3:\n  in the state: \(missing\)\n  here:         batch\(2\)",
-        ),
+        (["range(10)", "map(f)", "batch(2)"], r"line 3:\n  in the state: \(missing\)\n  here:         batch\(2\)"),
     ],
 )
 def test_state_of_another_dataset_is_rejected_with_first_difference(lines, message):

@@ -274,21 +274,6 @@ def test_custom_order_determines_the_number_of_batches():
     assert cursor.lengths == {0: 2, 1: 3, 2: 1}
 
 
-def test_the_order_of_an_epoch_is_known_until_it_is_forgotten():
-    cursor = schedule_of(3, shuffle=True)
-    cursor.deal(9)
-    cursor.deal(9)
-    assert {epoch: order.tolist() for epoch, order in cursor.orders.items()} == {
-        epoch: permutation(SEED, epoch, 3).tolist() for epoch in (0, 1)
-    }
-    cursor.forget(0)
-    assert list(cursor.orders) == [1]
-    cursor.start_at(5)
-    assert list(cursor.orders) == [5]
-    cursor.stand_before(6)
-    assert cursor.orders == {}
-
-
 def test_epoch_with_skipped_last_positions_ends_before_them():
     """Otherwise its barrier would be lifted too early, and never again."""
     cursor = schedule_of(4, barrier=True)
@@ -309,27 +294,3 @@ def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
         assert {element % 6 % 3 for element in elements} == {rank}
         found |= set(elements)
     assert found == set(range(24))
-
-
-def counted_schedule(length=2, **options):
-    """Return a cursor, and the epochs when the length was read."""
-    calls = []
-
-    def length_of():
-        calls.append(cursor.epoch)
-        return length
-
-    cursor = EpochCursor(length_of, SEED, **options)
-    return cursor, calls
-
-
-def test_length_of_an_epoch_is_read_once_when_its_barrier_is_lifted():
-    cursor, calls = counted_schedule(barrier=True)
-    cursor.start_at(0)
-    cursor.deal(9)
-    assert calls == [0]
-    cursor.open_epoch()
-    assert calls == [0, 1]
-    cursor.open_epoch()
-    cursor.deal(9)
-    assert calls == [0, 1]

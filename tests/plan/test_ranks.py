@@ -2,6 +2,7 @@
 
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -40,14 +41,7 @@ def test_rank_is_read_from_environment_variables(launched):
 
 @pytest.mark.parametrize(
     "variables",
-    [
-        {"RANK": "0"},
-        {"WORLD_SIZE": "2"},
-        {"RANK": "2", "WORLD_SIZE": "2"},
-        {"RANK": "-1", "WORLD_SIZE": "2"},
-        {"RANK": "one", "WORLD_SIZE": "2"},
-    ],
-    ids=str,
+    [{"RANK": "0"}, {"WORLD_SIZE": "2"}, *({"RANK": rank, "WORLD_SIZE": "2"} for rank in ("2", "-1", "one"))],
 )
 def test_invalid_environment_variables_are_shown(launched, variables):
     launched(**variables)
@@ -58,14 +52,8 @@ def test_invalid_environment_variables_are_shown(launched, variables):
 
 def torch_of(*, is_available=True, is_initialized=True):
     """Return a fake torch in the second of three processes."""
-    return SimpleNamespace(
-        distributed=SimpleNamespace(
-            is_available=lambda: is_available,
-            is_initialized=lambda: is_initialized,
-            get_rank=lambda: 1,
-            get_world_size=lambda: 3,
-        )
-    )
+    says = {"is_available": is_available, "is_initialized": is_initialized, "get_rank": 1, "get_world_size": 3}
+    return SimpleNamespace(distributed=Mock(**{f"{name}.return_value": value for name, value in says.items()}))
 
 
 def refuses():

@@ -5,16 +5,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from helpers.computed import Computed
+from helpers.handling import handling, raising
 
 from mpqueue import Loader
 
 
 class Interrupted(Exception):
     """The error of a handler of user code."""
-
-
-def strike(*_):
-    raise Interrupted
 
 
 def _again(path):
@@ -33,35 +31,25 @@ class Errs(Exception):
         return _again, self.args
 
 
-class Raising:
-    def __init__(self, error):
-        self.error = error
-
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, index):
+def source_of(error):
+    def item(index):
         if index == 1:
-            raise self.error
+            raise error
         return index
 
-
-@pytest.fixture
-def _handlers():
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGUSR1: strike}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return Computed(item, 3)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR1, Interrupted)])
-@pytest.mark.usefixtures("_handlers")
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_error_is_raised_after_interrupt(tmp_path, on_error, number, kind):
     path = tmp_path / "fuse"
     path.write_text(f"{os.getpid()} {int(number)}")
-    with Loader(Raising(Errs(str(path))), batch_size=None, workers=1, start_method="fork", on_error=on_error) as loader:
+    source = source_of(Errs(str(path)))
+    with (
+        handling(raising(Interrupted), signal.SIGUSR1),
+        Loader(source, batch_size=None, workers=1, start_method="fork", on_error=on_error) as loader,
+    ):
         batches = iter(loader)
         assert next(batches) == 0
         with pytest.raises(kind):
@@ -77,7 +65,7 @@ def test_error_is_raised_after_interrupt(tmp_path, on_error, number, kind):
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_keyboard_interrupt_of_worker_is_raised_once(backend, on_error):
-    source = Raising(KeyboardInterrupt())
+    source = source_of(KeyboardInterrupt())
     with Loader(source, batch_size=None, workers=1, backend=backend, on_error=on_error) as loader:
         batches = iter(loader)
         assert next(batches) == 0

@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+from helpers.handling import handling
 
 from mpqueue.system import interrupts
 from mpqueue.system.interrupts import allow_signals, defer_signals
@@ -14,10 +15,8 @@ STRUCK = (signal.SIGUSR1, signal.SIGUSR2)
 def handled():
     """The numbers of signals that the handlers received."""
     seen = []
-    before = {number: signal.signal(number, lambda got, _: seen.append(got)) for number in STRUCK}
-    yield seen
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with handling(lambda got, _: seen.append(got), *STRUCK):
+        yield seen
 
 
 @pytest.fixture(params=["before", "behind"])

@@ -14,7 +14,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.faults import Numbers
+from helpers.computed import Computed
+from helpers.faults import Fault, Numbers, StrikesAt
 from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException, each_strike
 
 import mpqueue
@@ -232,13 +233,8 @@ class Signalling(Numbers):
             signal.raise_signal(signal.SIGUSR1)
 
 
-class Damaged(Numbers):
-    """A source with an error at index 1."""
-
-    def __getitem__(self, index):
-        if index == 1:
-            raise LookupError("the source's own")
-        return super().__getitem__(index)
+# A source with an error at index 1.
+DAMAGED = StrikesAt(Fault("raise"), 1, 3)
 
 
 def too_late(*_):
@@ -280,13 +276,13 @@ def test_exception_of_handler_while_source_is_sent_is_not_its_error(handle):
 
 def test_error_of_batch_is_raised_after_interrupt():
     for after, strike in each_strike(3):
-        with mpqueue.Loader(Damaged(3), workers=0) as loader:
+        with mpqueue.Loader(DAMAGED, workers=0) as loader:
             with strike:
                 batches, found = until_done(unless_struck, iter, loader), []
                 while True:
                     try:
                         found += [int(batch[0]) for batch in unless_struck(next, batches)]
-                    except LookupError:
+                    except ValueError:
                         found.append("error")
                     except StopIteration:
                         break
@@ -351,16 +347,6 @@ def test_interrupted_loop_without_workers_leaves_worker_context(make):
     assert found == [None] * len(found)
 
 
-class Sums:
-    """Samples of numbers."""
-
-    def __len__(self):
-        return 7
-
-    def __getitem__(self, index):
-        return np.full(2, index)
-
-
 def doubled(number):
     return 2 * number
 
@@ -369,13 +355,14 @@ def mixed():
     return mpqueue.Dataset.mix([mpqueue.Dataset.range(6).repeat(), mpqueue.Dataset.range(100, 106)], [1, 3])
 
 
-class Broken(Sums):
-    """A source with one sample that raises."""
+def samples():
+    """Return samples of numbers."""
+    return Computed(lambda index: np.full(2, index), 7)
 
-    def __getitem__(self, index):
-        if index == 4:
-            raise ValueError(index)
-        return super().__getitem__(index)
+
+def broken():
+    """Return the same, with one sample that raises."""
+    return Computed(lambda index: np.full(2, index // (index != 4)), 7)
 
 
 class Reversed:
@@ -386,16 +373,16 @@ class Reversed:
 
 
 COMPUTED = {
-    "broken samples": (Broken, {"batch_size": 3, "on_error": "skip"}),
-    "broken samples in threads": (Broken, {"batch_size": 3, "on_error": "skip", "threads": 2}),
-    "broken batches": (Broken, {"on_error": "skip"}),
-    "sampler": (Sums, {"batch_size": 3, "sampler": Reversed()}),
-    "samples": (Sums, {"batch_size": 3, "shuffle": True}),
-    "samples in threads": (Sums, {"batch_size": 3, "threads": 2}),
+    "broken samples": (broken, {"batch_size": 3, "on_error": "skip"}),
+    "broken samples in threads": (broken, {"batch_size": 3, "on_error": "skip", "threads": 2}),
+    "broken batches": (broken, {"on_error": "skip"}),
+    "sampler": (samples, {"batch_size": 3, "sampler": Reversed()}),
+    "samples": (samples, {"batch_size": 3, "shuffle": True}),
+    "samples in threads": (samples, {"batch_size": 3, "threads": 2}),
     "stages": (lambda: mpqueue.Dataset.range(7).shuffle().map(doubled).batch(2), {}),
     "stages in threads": (lambda: mpqueue.Dataset.range(7).map(doubled, threads=2).batch(4), {}),
     "mix": (lambda: mixed().batch(4), {}),
-    "sequence": (lambda: mpqueue.Dataset(Sums()).map(doubled), {}),
+    "sequence": (lambda: mpqueue.Dataset(samples()).map(doubled), {}),
 }
 
 
@@ -480,13 +467,13 @@ def test_error_caused_by_interrupt_is_not_error_of_source(handle):
 def test_error_of_source_during_interrupt_replaces_its_batch(handle):
     """The interrupt is its ``__context__``, but not its cause."""
     handle(too_late)
-    with mpqueue.Loader(Damaged(3), workers=0) as loader:
+    with mpqueue.Loader(DAMAGED, workers=0) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0
         try:
             signal.raise_signal(signal.SIGUSR1)
         except TimeoutError:
-            with pytest.raises(LookupError, match="own") as raised:
+            with pytest.raises(ValueError, match="a bad record") as raised:
                 next(batches)
         assert isinstance(raised.value.__context__, TimeoutError)
         assert [int(batch[0]) for batch in batches] == [2]

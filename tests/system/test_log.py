@@ -4,6 +4,7 @@ import logging
 import signal
 
 import pytest
+from helpers.handling import handling, raising
 from helpers.strikes import Struck
 
 from mpqueue.system import log
@@ -13,9 +14,6 @@ from mpqueue.system import log
 def test_handler_that_raises_is_deferred_during_logging(call, monkeypatch, caplog):
     get_logger, ended = logging.getLogger, []
 
-    def raise_struck(*_):
-        raise Struck
-
     def struck_inside(name):
         signal.raise_signal(signal.SIGUSR1)
         found = get_logger(name)
@@ -23,11 +21,7 @@ def test_handler_that_raises_is_deferred_during_logging(call, monkeypatch, caplo
         return found
 
     caplog.set_level(logging.DEBUG, "mpqueue")
-    before = signal.signal(signal.SIGUSR1, raise_struck)
-    try:
-        with monkeypatch.context() as patched, pytest.raises(Struck):
-            patched.setattr(logging, "getLogger", struck_inside)
-            call()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with handling(raising(Struck), signal.SIGUSR1), monkeypatch.context() as patched, pytest.raises(Struck):
+        patched.setattr(logging, "getLogger", struck_inside)
+        call()
     assert ended == ["mpqueue"]

@@ -4,28 +4,13 @@ import signal
 import threading
 
 import pytest
-from helpers.faults import Numbers, numbers
+from helpers.computed import Computed
 from helpers.gates import Gate, pass_gate
+from helpers.handling import handling, raising
 from helpers.waits import until_main_thread_is_in
 
 from mpqueue import OrderedEnqueuer
 from mpqueue.system.interrupts import defer_signals, not_of_handler
-
-
-class Gated(Numbers):
-    """A source that waits at a gate at index 3, and reads the handler of SIGTERM at each end of an epoch."""
-
-    def __init__(self, gate):
-        super().__init__(4)
-        self.gate, self.seen = gate.address, []
-
-    def __getitem__(self, index):
-        if index == 3:
-            pass_gate(self.gate)
-        return super().__getitem__(index)
-
-    def on_epoch_end(self):
-        self.seen.append(signal.getsignal(signal.SIGTERM))
 
 
 def mine(*_):
@@ -33,42 +18,42 @@ def mine(*_):
 
 
 def test_user_handlers_remain_installed_while_batches_are_computed():
-    previous = signal.signal(signal.SIGTERM, mine)
-    with Gate() as gate, OrderedEnqueuer(Gated(gate), True) as enqueuer:
-        source = enqueuer.sequence
-        enqueuer.start(1, 4)
+    seen = []
 
-        def look_while_the_consumer_waits():
-            for _ in range(2):
-                arrival = gate.arrival()
-                until_main_thread_is_in("_poll")
-                source.seen.append(signal.getsignal(signal.SIGTERM))
-                arrival.let_go()
+    def look():
+        seen.append(signal.getsignal(signal.SIGTERM))
 
-        thread = threading.Thread(target=look_while_the_consumer_waits)
-        thread.start()
-        assert numbers(enqueuer.get(), 8) == [0, 1, 2, 3, 0, 1, 2, 3]
-        thread.join()
-        enqueuer.stop()
-        assert source.seen == [mine] * 3
-        assert signal.signal(signal.SIGTERM, previous) is mine
+    def look_while_the_consumer_waits():
+        for _ in range(2):
+            arrival = gate.arrival()
+            until_main_thread_is_in("_poll")
+            look()
+            arrival.let_go()
+
+    with handling(mine, signal.SIGTERM), Gate() as gate:
+        address = gate.address
+        source = Computed(lambda index: index if index != 3 else pass_gate(address) or index, 4)
+        source.on_epoch_end = look
+        with OrderedEnqueuer(source, True) as enqueuer:
+            enqueuer.start(1, 4)
+            thread = threading.Thread(target=look_while_the_consumer_waits)
+            thread.start()
+            batches = enqueuer.get()
+            assert [next(batches) for _ in range(8)] == [0, 1, 2, 3, 0, 1, 2, 3]
+            thread.join()
+        assert seen == [mine] * 3
+        assert signal.getsignal(signal.SIGTERM) is mine
 
 
 def test_handlers_are_deferred_without_main_thread_object(monkeypatch):
     """It replaces the main thread's object if a handler raises a KeyError in `threading.current_thread`."""
     came = []
     monkeypatch.setattr(threading, "current_thread", object)
-    before = signal.signal(signal.SIGUSR1, lambda *_: came.append(True))
-    with defer_signals():
-        signal.raise_signal(signal.SIGUSR1)
-        assert came == []
-    assert came == [True]
-    signal.signal(signal.SIGUSR1, before)
-
-
-def expire(*_):
-    """A handler that ends a time limit of the user. TimeoutError is an OSError, as an error of a file is."""
-    raise TimeoutError("time limit")
+    with handling(lambda *_: came.append(True), signal.SIGUSR1):
+        with defer_signals():
+            signal.raise_signal(signal.SIGUSR1)
+            assert came == []
+        assert came == [True]
 
 
 def size_of(path, *, during=lambda: None):
@@ -81,9 +66,7 @@ def size_of(path, *, during=lambda: None):
 
 def test_expected_error_is_caught_but_not_that_of_a_signal_handler(tmp_path):
     assert size_of(tmp_path / "absent") == 0
-    previous = signal.signal(signal.SIGUSR1, expire)
-    try:
+    # A time limit of the user: TimeoutError is an OSError, as an error of a file is.
+    with handling(raising(TimeoutError("time limit")), signal.SIGUSR1):
         with pytest.raises(TimeoutError, match="time limit"):
             size_of(tmp_path, during=lambda: signal.raise_signal(signal.SIGUSR1))
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
