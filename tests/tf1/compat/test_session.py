@@ -54,6 +54,18 @@ def test_dependencies_of_a_fed_tensor_are_not_run(session):
     assert session.run(default) == 1
 
 
+def test_operation_runs_unless_all_its_outputs_are_fed(session):
+    log = []
+    one, two = tf.py_func(lambda: log.append("run") or (1, 2), [], [tf.int64, tf.int64])
+    with tf.control_dependencies([one.op]):
+        after = tf.identity(tf.constant(3))
+    assert session.run([two, one + 0, after], {one: 7}) == [2, 7, 3]
+    assert session.run(after, {two: 7}) == 3
+    assert log == ["run", "run"]
+    assert session.run(after, {one: 7, two: 7}) == 3
+    assert log == ["run", "run"]
+
+
 def test_fetched_arrays_belong_to_the_caller(session):
     node = tf.constant([1, 2])
     variable = tf.Variable([1, 2])

@@ -146,6 +146,18 @@ def test_value_that_cannot_become_the_dtype_raises(dtype, value, error, message)
         through(dtype, value)
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(2**31 - 1, "int32"), (2**31, "int64"), (-(2**31), "int32"), (-(2**31) - 1, "int64")]
+)
+def test_integer_without_dtype_is_int32_if_it_fits(value, dtype):
+    assert infer_array(value, "x").dtype == dtype
+
+
+def test_strings_without_dtype_become_bytes():
+    """NumPy would decode bytes that are in a list with strings."""
+    assert infer_array(["a", b"\xff"], "x").tolist() == [b"a", b"\xff"]
+
+
 def test_literals_keep_numpy_width_on_request():
     assert infer_array([1, 2], "x", narrow=False).dtype == np.int64
     assert infer_array(1.5, "x", narrow=False).dtype == np.float64

@@ -87,6 +87,8 @@ def test_all_kinds_of_queues_and_elements_are_shared(server):
     assert named.dequeue() == {"text": "é".encode(), "number": np.float32(0.5)}
     assert padded.dequeue_many(2).tolist() == [[b"x", b""], [b"y", b"z" * 9000]]
     assert shuffled.dequeue().tolist() == [1j, 2]
+    with pytest.raises(DeadlineExceededError):  # the last element is the minimum
+        shuffled.dequeue(timeout=0.01)
 
 
 class TestConnecting:
