@@ -3,6 +3,7 @@
 import os
 import shutil
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,24 +63,14 @@ def an_array_record(path):
 FORMS = {
     "tar gnu": (a_tar(tarfile.GNU_FORMAT), "a.tar", tar.scan, files.Tar),
     "tar pax": (a_tar(tarfile.PAX_FORMAT), "a.tar", tar.scan, files.Tar),
-    "tfrecord": (
-        a_tfrecord,
-        "a.tfrecord",
-        lambda path: tfrecord.scan(path, check_crc=True, folder=os.path.dirname(path)),
-        files.TFRecord,
-    ),
-    "json lines": (lines, "a.jsonl", lambda path: json_lines.scan(path, folder=os.path.dirname(path)), files.JSONLines),
+    "tfrecord": (a_tfrecord, "a.tfrecord", partial(tfrecord.scan, check_crc=True, folder=""), files.TFRecord),
+    "json lines": (lines, "a.jsonl", partial(json_lines.scan, folder=""), files.JSONLines),
     "arrow file": (an_arrow("file"), "a.arrow", arrow.scan, files.Arrow),
     "arrow stream": (an_arrow("stream"), "a.arrow", arrow.scan, files.Arrow),
     "arrow compressed": (an_arrow("stream", "zstd"), "a.arrow", arrow.scan, files.Arrow),
     "parquet": (a_parquet, "a.parquet", parquet.scan, files.Parquet),
     "mds": (a_shard, "shard.00000.mds", mds.scan, lambda path, index: files.MDS(path.parent, index=index)),
-    "array record": (
-        an_array_record,
-        "a.array_record",
-        lambda path: array_record.scan(path, folder=""),
-        files.ArrayRecord,
-    ),
+    "array record": (an_array_record, "a.array_record", partial(array_record.scan, folder=""), files.ArrayRecord),
 }
 
 
@@ -94,9 +85,7 @@ def as_text(samples):
 
 def lengths_of(form, size):
     """Return every length; for a file that is padded to 128 kB, every length near the end, and some others."""
-    return (
-        range(size - 1, -1, -1) if form != "array record" else [*range(size - 1, size - 3000, -1), *range(0, size, 97)]
-    )
+    return [*range(size - 1, size - 3000, -1), *range(0, size, 97)] if form == "array record" else range(size)[::-1]
 
 
 def names(error, path, size):

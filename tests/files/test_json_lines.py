@@ -146,34 +146,25 @@ def unpacked_lines(tmp_path):
     return path, lines, plain
 
 
-@pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
-def test_changed_bit_of_the_decompressed_content_is_repaired_with_one_warning(tmp_path, opened, caplog):
-    _, lines, plain = unpacked_lines(tmp_path)
-    if opened:
-        assert lines[0] == VALUES[0]
-    place = LINES.index(b'"n": 123') + 6
-    flipped(plain, place)
-    if opened:
-        assert lines.__getitems__([122, 123]) == [VALUES[122], VALUES[123]]
-    else:
-        assert pickle.loads(pickle.dumps(lines))[123] == VALUES[123]
-    assert [record.getMessage().count("the decompressed content of") for record in caplog.records] == [1]
-    assert plain.read_bytes() == LINES
-    assert list(lines) == VALUES
-    assert len(caplog.records) == 1
+DAMAGES = {
+    "changed bit": lambda plain: flipped(plain, LINES.index(b'"n": 123') + 6),
+    "empty": lambda plain: os.truncate(plain, 0),
+    "truncated": lambda plain: os.truncate(plain, 1000),
+}
 
 
-@pytest.mark.parametrize("length", [0, 1000])
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
-def test_truncated_decompressed_content_is_repaired_with_one_warning(tmp_path, opened, length, caplog):
+def test_damaged_decompressed_content_is_repaired_with_one_warning(tmp_path, opened, damage, caplog):
     path, lines, plain = unpacked_lines(tmp_path)
     if opened:
         assert lines[0] == VALUES[0]
-    os.truncate(plain, length)
-    assert list(lines if opened else pickle.loads(pickle.dumps(lines))) == VALUES
-    assert len(caplog.records) == 1
-    assert list(JSONLines(path, index=plain.parent)) == VALUES
-    assert len(caplog.records) == 1
+    DAMAGES[damage](plain)
+    lines = lines if opened else pickle.loads(pickle.dumps(lines))
+    assert lines.__getitems__([122, 123]) == [VALUES[122], VALUES[123]]
+    assert plain.read_bytes() == LINES
+    assert list(lines) == list(JSONLines(path, index=plain.parent)) == VALUES
+    assert [record.getMessage().count("the decompressed content of") for record in caplog.records] == [1]
 
 
 def after_first_call(monkeypatch, owner, name, function):

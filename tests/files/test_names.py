@@ -100,16 +100,17 @@ def test_open_file_is_not_accepted_as_a_list_of_names(folder):
 
 
 @pytest.mark.parametrize("make", [MDS, Images])
-@pytest.mark.parametrize("given", [3, None, ["a", "b"]])
-def test_argument_that_is_not_a_folder_raises(make, given):
-    with pytest.raises(TypeError, match=r"the folder must be a str or an os\.PathLike, got "):
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (None, TypeError, r"the folder must be a str or an os\.PathLike, got "),
+        (["a", "b"], TypeError, r"the folder must be a str or an os\.PathLike, got "),
+        ("", ValueError, "'' is not a valid file name"),
+    ],
+)
+def test_argument_that_is_not_a_folder_raises(make, given, error, message):
+    with pytest.raises(error, match=message):
         make(given)
-
-
-@pytest.mark.parametrize("make", [MDS, Images])
-def test_empty_name_is_not_the_working_folder(make):
-    with pytest.raises(ValueError, match="'' is not a valid file name"):
-        make("")
 
 
 def test_index_that_is_not_a_path_raises():

@@ -76,46 +76,33 @@ def test_fit_on_a_stream_uses_epoch_batches():
         assert (state["epoch"], state["position"]) == (2, 0)
 
 
-def behind_the_last_batch(batches, state_dict, count):
-    """Take all batches; return the (epoch, position) before and after the end is requested."""
-
-    def place():
-        state = state_dict()
-        return state["epoch"], state["position"]
-
-    for _ in range(count):
-        next(batches)
-    before = place()
-    assert next(batches, None) is None
-    return before, place()
-
-
 @pytest.mark.parametrize(
     ("options", "before"), [({}, (0, 36)), ({"epoch_batches": 20}, (1, 0))], ids=["to its end", "epochs of 20"]
 )
-@pytest.mark.parametrize("backend", ["process", "thread", "no workers", "jax"])
-def test_end_of_stream_is_known_on_request_and_end_of_counted_epoch_immediately(backend, options, before):
-    count = options.get("epoch_batches", 36)
-    if backend == "jax":  # JAX takes batches ahead, and so has requested the end
-        before = (1, 0)
-    of_loader = {"process": {"workers": 1}, "thread": {"workers": 1, "backend": "thread"}}.get(backend, {"workers": 0})
-    with mpqueue.Loader(STREAM, seed=0, **of_loader, **options) as loader:
-        batches = iter(loader)
-        if backend == "jax":
-            pytest.importorskip("jax")
-            from mpqueue.jax import device_iterator
+@pytest.mark.parametrize("workers", [0, 1])
+def test_end_of_stream_is_known_on_request_and_end_of_counted_epoch_immediately(workers, options, before):
+    with mpqueue.Loader(STREAM, seed=0, workers=workers, **options) as loader:
+        batches, states = iter(loader), []
+        for _ in range(options.get("epoch_batches", 36)):
+            next(batches)
+        for _ in range(2):
+            states.append(loader.state_dict())
+            assert next(batches, None) is None
+    assert [(state["epoch"], state["position"]) for state in states] == [before, (1, 0)]
+    with mpqueue.Loader(STREAM, workers=workers, **options) as loader:
+        loader.load_state_dict(states[0])
+        assert options or plain(loader) == [], "the rest of the epoch"
+        assert plain(loader) == expected(2, **options)[1]
 
-            batches = device_iterator(loader)
-        found = behind_the_last_batch(batches, getattr(batches, "state_dict", loader.state_dict), count)
-    assert found == (before, (1, 0))
 
+@pytest.mark.parametrize("options", [{}, {"epoch_batches": 20}])
+def test_end_of_stream_is_known_with_its_last_device_batch(options):
+    """JAX takes batches ahead, and so has requested the end."""
+    pytest.importorskip("jax")
+    from mpqueue.jax import device_iterator
 
-def test_state_after_the_last_batch_of_a_stream_has_no_rest():
-    first, second = expected(2)
-    with mpqueue.Loader(STREAM, workers=1, seed=0) as loader:
-        batches = iter(loader)
-        assert plain(next(batches) for _ in range(len(first))) == first
-        state = loader.state_dict()
-    with mpqueue.Loader(STREAM, workers=1) as loader:
-        loader.load_state_dict(state)
-        assert [plain(loader), plain(loader)] == [[], second]
+    with mpqueue.Loader(STREAM, seed=0, workers=0, **options) as loader:
+        batches = device_iterator(loader)
+        for _ in range(options.get("epoch_batches", 36)):
+            next(batches)
+        assert (batches.state_dict()["epoch"], batches.state_dict()["position"]) == (1, 0)

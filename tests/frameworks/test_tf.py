@@ -20,10 +20,15 @@ from mpqueue import Loader
 from mpqueue.tf import dataset
 
 
+def epochs_of(length, count=2):
+    """Return the numbers in the epochs of a loop over a loader."""
+    with Loader(Numbered(length), workers=0, shuffle=True, seed=2) as loader:
+        return [numbers_of(loader) for _ in range(count)]
+
+
 def test_order_equals_the_loaders_in_every_epoch():
-    with Loader(Numbered(20), workers=1, shuffle=True, seed=5) as loader:
-        expected = [numbers_of(loader) for _ in range(3)]
-    with Loader(Numbered(20), workers=2, shuffle=True, seed=5) as loader:
+    expected = epochs_of(20, 3)
+    with Loader(Numbered(20), workers=2, shuffle=True, seed=2) as loader:
         made = dataset(loader)
         assert isinstance(made, tf.data.Dataset)
         assert [numbers_of(made) for _ in range(3)] == expected
@@ -34,8 +39,7 @@ def test_order_equals_the_loaders_in_every_epoch():
 @pytest.mark.parametrize("num_peeked", [0, 1, 2])
 def test_peek_loses_no_batch_or_epoch(length, num_peeked):
     """Making a dataset peeks at the first batch; a first iteration that takes one or two batches is a peek, too."""
-    with Loader(Numbered(length), workers=1, shuffle=True, seed=2) as loader:
-        expected = [numbers_of(loader) for _ in range(2)]
+    expected = epochs_of(length)
     with Loader(Numbered(length), workers=1, shuffle=True, seed=2) as loader:
         made = dataset(loader)
         if num_peeked:
@@ -44,8 +48,7 @@ def test_peek_loses_no_batch_or_epoch(length, num_peeked):
 
 
 def test_unfinished_iteration_of_many_batches_is_followed_by_the_next_epoch():
-    with Loader(Numbered(9), workers=1, shuffle=True, seed=2) as loader:
-        expected = [numbers_of(loader) for _ in range(2)]
+    expected = epochs_of(9)
     with Loader(Numbered(9), workers=1, shuffle=True, seed=2) as loader:
         made = dataset(loader)
         assert numbers_of(made.take(6)) == expected[0][:6]

@@ -191,6 +191,25 @@ def test_second_interrupt_during_the_check_does_not_end_the_pass(raises, kind, m
     assert next(iter(loader)).tolist() == [0, 1]
 
 
+def test_exception_of_a_handler_is_raised_while_a_stream_returns_to_its_place(raises):
+    class Stream(data.IterableDataset):
+        strikes_at = None
+
+        def __iter__(self):
+            for number in range(8):
+                if number == self.strikes_at:
+                    raises()
+                yield number
+
+    first, second = DataLoader(Stream(), batch_size=2), DataLoader(Stream(), batch_size=2)
+    batches = iter(first)
+    next(batches), next(batches)
+    second.load_state_dict(first.state_dict())
+    second.dataset.strikes_at = 1
+    with pytest.raises(TimeoutError):
+        iter(second)
+
+
 class Drawing:
     """A dataset that draws from all global generators."""
 

@@ -61,14 +61,6 @@ def collate(samples):
     return Pair(tensor, number) if number == 3 else [Record(Color.RED, tensor), Pair]
 
 
-class Map(data.Dataset):
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        return index
-
-
 class Stream(data.IterableDataset):
     def __iter__(self):
         return iter(range(5))
@@ -95,9 +87,11 @@ def check(loader):
         assert len(list(batches)) == 1
 
 
-class Raises(Map):
-    def __init__(self):
-        self.own = LOCK  # so that the workers are forked
+class Raises:
+    own = LOCK  # so that the workers are forked
+
+    def __len__(self):
+        return 5
 
     def __getitem__(self, index):
         raise MyError(index)
@@ -114,24 +108,20 @@ def check_loader():
 
 def check_all(contexts):
     for context in contexts:
+        options = {"batch_size": 1, "num_workers": 1, "collate_fn": collate}
+        options |= {} if context == "default" else {"multiprocessing_context": context}
         if context == "fork":
             check_loader()
-        check(make(mpqueue.torch.DataLoader, Map(), context, is_persistent=context in FRESH))
+        check(mpqueue.torch.DataLoader(range(5), persistent_workers=context in FRESH, **options))
         if context in FRESH:
             continue  # each worker imports torch
-        check(make(mpqueue.torch.DataLoader, Stream(), context, is_persistent=True))
+        check(mpqueue.torch.DataLoader(Stream(), persistent_workers=True, **options))
         with mpqueue.torch.install():
-            check(make(data.DataLoader, Map(), context, is_persistent=True))
-
-
-def make(kind, dataset, context, is_persistent):
-    options = {} if context is None else {"multiprocessing_context": context}
-    options |= {"num_workers": 1, "persistent_workers": is_persistent, "collate_fn": collate}
-    return kind(dataset, batch_size=1, **options)
+            check(data.DataLoader(range(5), persistent_workers=True, **options))
 
 
 if __name__ == "__main__":
-    check_all([name if name != "default" else None for name in sys.argv[1:]])
+    check_all(sys.argv[1:])
 """
 # Workers of "spawn" and "forkserver" receive the source as a pickle, which cannot hold a lock.
 PICKLABLE = SCRIPT.replace("threading.Lock()", "contextlib.nullcontext()")

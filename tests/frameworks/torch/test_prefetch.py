@@ -57,18 +57,6 @@ def test_batches_on_the_cpu_are_unchanged(workers):
         assert [batch.tolist() for batch in batches] == [[2 * n, 2 * n + 1] for n in range(6)]
 
 
-def test_state_on_the_cpu_is_the_loaders():
-    loader = _loader(1)
-    batches = mpqueue.torch.prefetch(loader, "cpu", depth=4)
-    iterator = iter(batches)
-    assert next(iterator).tolist() == [0, 1]
-    state = batches.state_dict()
-    assert state == loader.state_dict()
-    other = mpqueue.torch.prefetch(_loader(), torch.device("cpu"))
-    other.load_state_dict(state)
-    assert [batch[0].item() for batch in other] == [2, 4, 6, 8, 10]
-
-
 @pytest.mark.parametrize("depth", [1, 3])
 def test_depth_is_the_number_of_batches_copied_ahead(depth):
     batches, mover = _on_device(_loader(), depth)
@@ -126,12 +114,6 @@ def test_samples_that_are_not_read_are_not_computed(monkeypatch):
                 assert batches.last.samples == (6, 7)
 
 
-def test_last_of_a_stream_has_its_samples():
-    batches, _ = _on_device(mpqueue.torch.DataLoader(mpqueue.Dataset.range(12).filter(_is_any), batch_size=2))
-    for batch in batches:
-        assert batches.last.samples == tuple(value - 100 for value in batch.tolist())
-
-
 def test_last_of_a_loader_without_it_is_missing():
     with pytest.raises(AttributeError, match="last"):
         _ = _on_device([torch.ones(1)])[0].last
@@ -154,10 +136,6 @@ def test_error_is_raised_after_earlier_batches_and_next_continues():
     with pytest.raises((LookupError, RuntimeError), match="a broken sample"):
         next(batches)
     assert [*found, *(batch.item() for batch in batches)] == [100, 101, 103]
-
-
-def _is_any(_value):
-    return True
 
 
 def _tensor(value):

@@ -469,12 +469,6 @@ class TestExclude:
         assert indices(next(iter(loader))) == (5, 6, 7)
         assert loader.explain(loader.last.epoch, 0).samples == (0, 1, 2, 3)
 
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_exclusion_before_the_first_pass_applies_to_it(self, workers):
-        loader = loader_of(workers, "in order")
-        loader.exclude(np.arange(22))
-        assert [indices(batch) for batch in loader] == [(22,)]
-
     def test_copy_has_its_own_exclusions(self):
         loader = loader_of(0, "in order")
         loader.exclude([0])

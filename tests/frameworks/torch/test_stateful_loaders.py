@@ -1,13 +1,11 @@
 """torchdata's `StatefulDataLoader` under `mpqueue.torch.install`: our workers, and our state instead of its own."""
 
 import pickle
-import signal
 
 import pytest
 import torch
 from helpers.footprint import children_of
 from helpers.torch_batches import Noisy
-from torch.utils import data
 
 import mpqueue.torch
 from mpqueue.frameworks.torch.inline import InlineIterator
@@ -110,37 +108,3 @@ def test_state_before_the_first_pass_restores_its_order(workers, own):
         assert [indices.tolist() for indices, _ in other] == wanted
         other.load_state_dict(state)
         assert [indices.tolist() for indices, _ in other] == wanted
-
-
-class TimeIsOver(Exception):
-    """Raised by a signal handler."""
-
-
-class Stream(data.IterableDataset):
-    """A stream that raises a signal before an element."""
-
-    strikes_at = None
-
-    def __iter__(self):
-        for number in range(8):
-            if number == self.strikes_at:
-                signal.raise_signal(signal.SIGALRM)
-            yield number
-
-
-def test_exception_of_a_handler_is_raised_while_a_stream_returns_to_its_place():
-    def time_is_over(*_):
-        raise TimeIsOver
-
-    first = mpqueue.torch.DataLoader(Stream(), batch_size=2)
-    batches = iter(first)
-    next(batches), next(batches)
-    second = mpqueue.torch.DataLoader(Stream(), batch_size=2)
-    second.load_state_dict(first.state_dict())
-    second.dataset.strikes_at = 1
-    before = signal.signal(signal.SIGALRM, time_is_over)
-    try:
-        with pytest.raises(TimeIsOver):
-            iter(second)
-    finally:
-        signal.signal(signal.SIGALRM, before)

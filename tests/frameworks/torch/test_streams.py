@@ -92,24 +92,17 @@ def made_by_a_library(seed=3, **options):
     return data.DataLoader(made().dataset, batch_size=8, generator=torch.Generator().manual_seed(seed), **options)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_stream_in_torchs_loader_has_one_lane_per_worker_under_install(workers):
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (1, 0), (2, 1)])
+def test_stream_in_torchs_loader_has_one_lane_per_worker_and_resumes_under_install(before, after):
     """Each pass yields the batches of mpqueue's loader with the same number of lanes, also without workers."""
-    ours = made(batch_size=8, lanes=max(1, workers))
-    with mpqueue.torch.install():
-        loader = made_by_a_library(num_workers=workers)
-        iterator = iter(loader)
-        assert type(iterator) is PassIterator
-        passes = [plain(iterator), plain(loader)]
-    assert passes == [plain(ours), plain(ours)]
-    assert passes[0] != passes[1]
-
-
-@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 1)])
-def test_stream_in_torchs_loader_resumes_with_any_workers_under_install(before, after):
+    ours = made(batch_size=8, lanes=max(1, before))
+    expected = [plain(ours), plain(ours)]
+    assert expected[0] != expected[1]
     with mpqueue.torch.install():
         loader = made_by_a_library(num_workers=before)
-        expected = [plain(loader), plain(loader)]
+        iterator = iter(loader)
+        assert type(iterator) is PassIterator
+        assert [plain(iterator), plain(loader)] == expected
         loader = made_by_a_library(num_workers=before)
         batches = iter(loader)
         taken = plain(itertools.islice(batches, 3))

@@ -51,6 +51,8 @@ def test_samples_are_computed_concurrently_and_equal_those_of_one_thread():
     batches = taken(Meeting(), 4)
     assert [batch[0] for batch in batches] == [list(range(8)), list(range(8, 16))] * 2
     assert batches == taken(Plain(), 1)
+    drawn = mpqueue.Dataset(Plain()).map(lambda sample: (sample[0], mpqueue.rng().random()))
+    assert taken(drawn, 3) == taken(drawn, 1)
 
 
 class WaitsForTheNext(Plain):
@@ -74,16 +76,6 @@ def test_samples_of_the_next_batch_start_while_one_waits(in_order):
     loader = DataLoader(WaitsForTheNext(), batch_size=4, **options)
     for _ in range(2):
         assert [batch.tolist() for batch in loader] == [list(range(first, first + 4)) for first in range(0, 16, 4)]
-
-
-def test_samples_of_a_mpqueue_dataset_equal_those_of_one_thread():
-    def taken(threads):
-        torch.manual_seed(3)
-        dataset = mpqueue.Dataset(Plain()).map(lambda sample: (sample[0], mpqueue.rng().random()))
-        loader = DataLoader(dataset, batch_size=8, num_workers=1, threads=threads)
-        return [[leaf.tolist() for leaf in batch] for batch in loader]
-
-    assert taken(3) == taken(1)
 
 
 def test_parts_of_a_batch_are_requested_concurrently():

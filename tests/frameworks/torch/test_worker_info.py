@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader
 from mpqueue.torch import DataLoader
 
@@ -93,14 +92,6 @@ def test_generators_of_an_enqueuer_can_use_worker_info(use_multiprocessing):
     with GeneratorEnqueuer(numbers, use_multiprocessing, **options) as enqueuer:
         enqueuer.start(2)
         assert sorted(enqueuer.get()) == list(range(10))
-
-
-def test_server_returns_each_element_once():
-    with (
-        mpqueue.Server("shared", Numbers(), workers=2, **FORK) as server,
-        mpqueue.attach(server.name) as consumer,
-    ):
-        assert sorted(int(element) for element in consumer) == list(range(20))
 
 
 @by_backend
