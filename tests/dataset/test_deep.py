@@ -51,18 +51,14 @@ STREAMS = {name: stage for name, stage in INDEXED.items() if name != "shuffle"} 
     "enumerate and map": lambda dataset: dataset.enumerate().map(lambda pair: pair[1]),
     "flat_map": lambda dataset: dataset.flat_map(in_list),
 }
-MIXED = list(STREAMS.values())
+KINDS, MIXED = INDEXED | STREAMS, list(STREAMS.values())
 
 
-def chain(dataset, stage, count=STAGES):
-    """Return a dataset with ``count`` more stages, not counting joined inputs."""
-    for _ in range(count // (1 + (" and " in stage_name(stage)))):
-        dataset = stage(dataset)
+def chain(dataset, name, count=STAGES):
+    """Return a dataset with ``count`` more stages of a kind, not counting joined inputs."""
+    for _ in range(count // (1 + (" and " in name))):
+        dataset = KINDS[name](dataset)
     return dataset
-
-
-def stage_name(stage):
-    return next(name for name, known in {**INDEXED, **STREAMS}.items() if known is stage)
 
 
 def assert_works(dataset):
@@ -78,7 +74,7 @@ def assert_works(dataset):
 
 @pytest.mark.parametrize("name", INDEXED)
 def test_indexed_dataset_of_thousands_of_stages_works(name):
-    dataset = chain(Dataset.range(9), INDEXED[name])
+    dataset = chain(Dataset.range(9), name)
     found = assert_works(dataset)
     assert [dataset[place] for place in range(3)] == found
     if name == "map":
@@ -88,7 +84,7 @@ def test_indexed_dataset_of_thousands_of_stages_works(name):
 # Kinds that indexed datasets do not have, and those with other states in streams.
 @pytest.mark.parametrize("name", [*sorted(STREAMS.keys() - INDEXED.keys()), "map", "concatenate", "mix"])
 def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
-    dataset = chain(Dataset.range(9).filter(keep), STREAMS[name])
+    dataset = chain(Dataset.range(9).filter(keep), name)
     assert_works(dataset)
     source = DatasetLanes(dataset.root)
     run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, place: None)
@@ -112,7 +108,7 @@ def test_stages_of_all_kinds_in_sequence_work():
 
 def test_loader_of_thousands_of_flat_maps_reaches_its_end_and_resumes():
     """Each stage must pull only once from the one before it at the end: otherwise 100 stages would take forever."""
-    dataset = chain(Dataset.range(9), STREAMS["flat_map"])
+    dataset = chain(Dataset.range(9), "flat_map")
     with mpqueue.Loader(dataset, workers=1) as loader:
         samples = iter(loader)
         head = [next(samples) for _ in range(4)]
@@ -131,7 +127,7 @@ def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
     if stream:
         dataset = dataset.filter(keep)
     options = {"batch_size": 4, "workers": 2, "seed": 1} | ({"lanes": 2} if stream else {})
-    dataset = chain(dataset, INDEXED["map"])
+    dataset = chain(dataset, "map")
     with mpqueue.Loader(dataset, **options) as loader:
         batches = iter(loader)
         head = [next(batches) for _ in range(5)]
@@ -147,7 +143,7 @@ def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
 def test_calls_between_stages_do_not_use_the_c_stack(name):
     """The stack is as small as for threads on some systems."""
     for dataset in (Dataset.range(9), Dataset.range(9).filter(keep)):
-        deep = chain(dataset, STREAMS[name])
+        deep = chain(dataset, name)
         found = []
         size = threading.stack_size(256 << 10)
         try:
@@ -159,11 +155,10 @@ def test_calls_between_stages_do_not_use_the_c_stack(name):
         assert len(found) == 3
 
 
-@pytest.mark.parametrize("name", {**STREAMS, **INDEXED})
+@pytest.mark.parametrize("name", KINDS)
 def test_cost_of_adding_a_stage_is_independent_of_their_number(name):
-    stage = STREAMS.get(name) or INDEXED[name]
-    few = calls_of(lambda: chain(Dataset.range(9), stage, 50))
-    many = calls_of(lambda: chain(Dataset.range(9), stage, 500))
+    few = calls_of(lambda: chain(Dataset.range(9), name, 50))
+    many = calls_of(lambda: chain(Dataset.range(9), name, 500))
     assert many < 10.5 * few
 
 

@@ -174,10 +174,6 @@ def with_size(field, kind=b"0"):
     [
         (b"", "byte 0: it is empty"),
         (b"x" * 2000, "byte 0: it is not a tar archive"),
-        (b"\x1f\x8b\x08" + b"x" * 2000, "gzip"),
-        (b"\x28\xb5\x2f\xfd" + b"x" * 2000, "zstd"),
-        (b"BZh9" + b"x" * 2000, "bzip2"),
-        (b"\xfd7zXZ\0" + b"x" * 2000, "xz"),
         (header()[:300] + b"x" + header()[301:], "byte 0: the header's checksum is wrong"),
         (header(size=10**9) + bytes(2048), r"byte 0: 'a\.txt' has 1,000,000,000 bytes, but only 2,048 bytes follow"),
         (with_size(b"\x80" + b"\xff" * 11) + bytes(2048), "'a.txt' has 309,485,009,821,345,068,724,781,055 bytes"),
@@ -271,9 +267,10 @@ def test_on_error_skip_rejects_a_file_that_is_not_an_archive(tmp_path, data):
         Tar(tmp_path / "a.tar", on_error="skip")
 
 
-def test_unknown_on_error_raises(tmp_path):
+@pytest.mark.parametrize("source", [Tar, TarStream])
+def test_unknown_on_error_raises(tmp_path, source):
     with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
-        Tar(archive(tmp_path / "a.tar", PAIRS), on_error="ignore")
+        source(archive(tmp_path / "a.tar", PAIRS), on_error="ignore")
 
 
 def test_random_changes_raise_or_return_samples_of_the_file(tmp_path):

@@ -193,8 +193,3 @@ def test_reads_that_return_fewer_bytes_are_continued(tmp_path, monkeypatch):
     path, pread = archive(tmp_path / "a.tar"), os.pread
     monkeypatch.setattr(os, "pread", lambda fd, length, offset: pread(fd, min(length, 1000), offset))
     assert labels(TarStream(path)) == list(range(6))
-
-
-def test_unknown_on_error_raises(tmp_path):
-    with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
-        TarStream(archive(tmp_path / "a.tar.gz"), on_error="ignore")

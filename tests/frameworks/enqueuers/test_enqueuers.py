@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from helpers.in_threads import in_threads
 
-import mpqueue
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
 WAYS = [
@@ -267,10 +266,6 @@ def test_sequence_has_only_the_names_of_keras():
         (lambda: GeneratorEnqueuer(Counting()), TypeError, "OrderedEnqueuer"),
         (lambda: OrderedEnqueuer(Counting(), seed="x"), TypeError, "seed"),
         (lambda: OrderedEnqueuer(Counting(), start_method="forked"), ValueError, "forkserver.*spawn.*forked"),
-        (lambda: OrderedEnqueuer(Counting(), restarts=-1), ValueError, "restarts"),
-        (lambda: OrderedEnqueuer(Counting(), batch_timeout=0), ValueError, "batch_timeout"),
-        (lambda: OrderedEnqueuer(Counting(), worker_init=3), TypeError, "worker_init"),
-        (lambda: OrderedEnqueuer(Counting(), max_batch_bytes=0), ValueError, "max_batch_bytes"),
         (lambda: OrderedEnqueuer(Counting()).start(-1), ValueError, "workers.*-1"),
         (lambda: OrderedEnqueuer(Counting()).start(1.5), TypeError, "workers.*1.5"),
         (lambda: OrderedEnqueuer(Counting()).start(1, -1), ValueError, "max_queue_size"),
@@ -278,7 +273,6 @@ def test_sequence_has_only_the_names_of_keras():
         (lambda: OrderedEnqueuer(Counting(0), True).start(), ValueError, r"len\(Counting\) must be at least 1 .*got 0"),
         (lambda: OrderedEnqueuer(Counting(-1), True).start(), ValueError, r"len\(Counting\)"),
         (lambda: OrderedEnqueuer(Counting("x"), True).start(), TypeError, "integer"),
-        (lambda: mpqueue.Loader(lambda: iter(()), shuffle=True), ValueError, "shuffle"),
         (lambda: GeneratorEnqueuer(iter(()), random_seed=1, seed=2), ValueError, "random_seed"),
     ],
 )
