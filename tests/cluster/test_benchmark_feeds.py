@@ -32,7 +32,7 @@ def made(monkeypatch):
         cloudpickle.unregister_pickle_by_value(module)
 
 
-@pytest.mark.parametrize("name", ["mpqueue", "local workers", "plain actors"])
+@pytest.mark.parametrize("name", ["mpqueue", "plain actors"])
 def test_each_feed_yields_batches_of_source_in_order(cluster, made, name):
     source = Numbered()
     with made._batches(name, source, 1, 4, cluster.others[0].node_id) as batches:

@@ -6,7 +6,6 @@ import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import psutil
 import pytest
 from helpers.alarms import Alarm
@@ -93,7 +92,7 @@ def test_hanging_call_raises_timeout_with_its_stack(other):
     assert "_loop" in caught.value.stack
 
 
-def test_crash_of_fork_server_of_node_costs_no_batch(other, expected):
+def test_crash_of_fork_server_of_node_costs_no_batch(other, expected, taken):
     with (
         Gate() as gate,
         Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other), **OPTIONS) as loader,
@@ -104,7 +103,7 @@ def test_crash_of_fork_server_of_node_costs_no_batch(other, expected):
         again = gate.arrival()
         arrival.let_go()
         again.let_go()
-        assert got() == expected
+        assert got.result(WAIT_S) == expected
         assert loader.statistics().deaths == 1
 
 
@@ -124,30 +123,14 @@ class Waiting(RandomBatches):
         return super().__getitem__(index)
 
 
-def taken(loader):
-    """Take an epoch in a thread; return a call that returns its hash or raises its exception."""
-    result = []
-
-    def take():
-        try:
-            result.append(hash_of(loader))
-        except BaseException as error:
-            result.append(error)
-
-    thread = threading.Thread(target=take)
-    thread.start()
-
-    def got():
-        thread.join(60)
-        assert result, "the consumer hangs"
-        if isinstance(result[0], BaseException):
-            raise result[0]
-        return result[0]
-
-    return got
+@pytest.fixture
+def taken():
+    """A call that takes an epoch in a thread, and returns a future of its hash."""
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda loader: pool.submit(hash_of, loader)
 
 
-def test_crashed_agent_costs_no_batch_and_is_restarted(cluster):
+def test_crashed_agent_costs_no_batch_and_is_restarted(cluster, taken):
     """Its worker is started on the other node in the meantime, and moves back when the agent is running again."""
     reference = Loader(RandomBatches(), workers=0, **OPTIONS)
     with Gate() as gate, Loader(Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
@@ -157,7 +140,7 @@ def test_crashed_agent_costs_no_batch_and_is_restarted(cluster):
         psutil.Process(agent).kill()
         arrival.let_go()  # if the agent is restarted already, it starts a second worker, which arrives, too
         with answering(gate):
-            assert got() == hash_of(reference)
+            assert got.result(WAIT_S) == hash_of(reference)
             until(
                 lambda: spread(loader, reference) == [1, 1] and agents() not in ([], [agent]), "the return of the node"
             )
@@ -192,7 +175,7 @@ def spread(loader, reference):
 EXTRA = {"resources": {"extra": 1}, "num_cpus": 0}
 
 
-def test_lost_node_costs_no_batch_and_last_lost_node_is_an_error(cluster, expected, extra_node):
+def test_lost_node_costs_no_batch_and_last_lost_node_is_an_error(cluster, expected, extra_node, taken):
     for _ in range(2):
         extra_node(resources={"extra": 4})
     with Gate() as gate, Loader(
@@ -207,12 +190,12 @@ def test_lost_node_costs_no_batch_and_last_lost_node_is_an_error(cluster, expect
         assert last.pid != raylet.pid
         first.let_go()
         again.let_go()
-        assert got() == expected
+        assert got.result(WAIT_S) == expected
         assert loader.statistics().deaths == 1
         last.kill()
         with pytest.raises(WorkerDied, match="No node of the Ray cluster can run the worker"), answering(gate):
             while True:  # the agent serves until Ray kills it, and short epochs may end before
-                taken(loader)()
+                hash_of(loader)
 
 
 def test_joining_node_gets_workers_and_stream_is_the_same(cluster, extra_node):
@@ -295,7 +278,7 @@ def relays(monkeypatch):
     return running
 
 
-def test_silent_agent_is_given_up(cluster, expected, stopped, relays):
+def test_silent_agent_is_given_up(cluster, expected, stopped, relays, taken):
     with Gate() as gate, Loader(
         Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS
     ) as loader:  # fmt: skip
@@ -309,7 +292,7 @@ def test_silent_agent_is_given_up(cluster, expected, stopped, relays):
         of_agent._link.wakeup.wake()
         with answering(gate):
             arrival.let_go()
-            assert got() == expected
+            assert got.result(WAIT_S) == expected
             until(lambda: hash_of(loader) and loader.statistics().deaths == 1, "the loss of the silent agent")
 
 
@@ -360,15 +343,6 @@ def test_busy_trainer_does_not_give_up_agents(other, relays, monkeypatch):
             assert select.select([relays[0]._sock], [], [], WAIT_S)[0]
         assert len(list(batches)) == 23
         assert loader.statistics().deaths == 0
-
-
-def test_full_and_spilling_object_store_changes_nothing(cluster, expected, other):
-    import ray
-
-    kept = [ray.put(np.ones(8 << 20, "u1")) for _ in range(14)]
-    with Loader(RandomBatches(), workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
-        assert hash_of(loader) == expected
-    assert len(kept) == 14
 
 
 # -- The end

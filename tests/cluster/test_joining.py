@@ -42,9 +42,10 @@ print([without, error_of()])
     assert issubclass(ClusterError, RuntimeError)
 
 
-def test_error_without_ray_names_the_extra():
-    last = outside("import sys\nsys.modules['ray'] = None\nLoader([1], workers=1, backend='ray')")
-    assert last == 'ImportError: mpqueue.cluster needs Ray: pip install "mpqueue[ray]"'
+def test_error_without_ray_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'^mpqueue.cluster needs Ray: pip install "mpqueue\[ray\]"$'):
+        Loader([1], workers=1, backend="ray")
 
 
 def test_cluster_of_variable_is_joined(cluster):
@@ -52,23 +53,20 @@ def test_cluster_of_variable_is_joined(cluster):
     assert outside(code, RAY_ADDRESS=cluster.address) == "[b'a', b'b', b'c']"
 
 
-def test_error_for_other_version_names_the_node(cluster, monkeypatch):
-    monkeypatch.setattr("mpqueue.version.__version__", "9.9")
+@pytest.mark.parametrize(
+    ("place", "found", "words"),
+    [
+        ("mpqueue.version.__version__", "9.9", r"expected mpqueue 9\.9, got .* on the node"),
+        ("mpqueue.cluster.agents._python", lambda: "3.9", r"expected Python 3\.9, got 3\.\d+ on the node"),
+    ],
+    ids=["mpqueue", "Python"],
+)
+def test_error_for_other_version_names_the_node(cluster, monkeypatch, place, found, words):
+    monkeypatch.setattr(place, found)
     loader = Loader(RandomBatches(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
-    with pytest.raises(
-        ClusterError, match=rf"node .*{cluster.others[0].node_id[:8]}.*: expected mpqueue 9\.9, got .* on the node"
-    ):
+    with pytest.raises(ClusterError, match=rf"node .*{cluster.others[0].node_id[:8]}.*: {words}"):
         next(iter(loader))
     until(lambda: not agents(), "the end of the agent")
-
-
-def test_error_for_other_python_names_the_node(cluster, monkeypatch):
-    from mpqueue.cluster import agents as of_ray
-
-    monkeypatch.setattr(of_ray, "_python", lambda: "3.9")
-    loader = Loader(RandomBatches(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
-    with pytest.raises(ClusterError, match=r"node .*: expected Python 3\.9, got 3\.\d+ on the node"):
-        next(iter(loader))
 
 
 def test_joining_node_with_other_version_is_logged_and_ignored(cluster, extra_node, monkeypatch, caplog):
@@ -118,7 +116,7 @@ class Placed(RandomBatches):
         return super().__getitem__(index)[0], os.environ.get("MPQUEUE_TEST_PLACE"), 0
 
 
-@pytest.mark.parametrize(("cpus", "per_worker", "room"), [(1.0, 0.1, 10), (8.0, 0.1, 80), (0.3, 0.1, 3), (7.0, 2, 3)])
-def test_room_on_a_node_counts_fractions_exactly(cpus, per_worker, room):
-    node = joining.Node("id", "127.0.0.1", {"CPU": cpus})
-    assert joining.room_on(node, RayOptions(num_cpus=per_worker)) == room
+def test_room_on_a_node_counts_fractions_exactly():
+    for cpus, per_worker, room in ((1.0, 0.1, 10), (8.0, 0.1, 80), (0.3, 0.1, 3), (7.0, 2, 3)):
+        node = joining.Node("id", "127.0.0.1", {"CPU": cpus})
+        assert joining.room_on(node, RayOptions(num_cpus=per_worker)) == room

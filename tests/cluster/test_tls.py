@@ -22,10 +22,8 @@ from helpers.on_cluster import RandomBatches, hash_of, on, started
 from mpqueue import Loader
 from mpqueue.system import descriptors
 
-
 def connections(kind):
     return [item for item in descriptors._objects.values() if isinstance(item, kind)]
-
 
 def is_dropped(client):
     client.settimeout(30)
@@ -34,7 +32,6 @@ def is_dropped(client):
         return client.recv(1) == b""
     except (ConnectionError, ssl.SSLError):
         return True
-
 
 def is_rejected(address, *certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -47,7 +44,6 @@ def is_rejected(address, *certificate):
                 return is_dropped(client)
         except (ConnectionError, ssl.SSLError):
             return True
-
 
 with started(num_nodes=2) as cluster:
     source = RandomBatches(length=60, size=100_000)

@@ -9,50 +9,8 @@ import pytest
 
 from mpqueue.cluster import wire
 from mpqueue.cluster.agent import _connect
-from mpqueue.cluster.wire import TO_AGENT, AgentTerms, greet, read_handshake
+from mpqueue.cluster.wire import TO_AGENT, AgentTerms, read_handshake
 from mpqueue.transport.credentials import ForeignPeer, new_token
-
-
-def both_greet(token, other_token):
-    """The number that the trainer has read from an agent's handshake, and the agent's error."""
-    ours, theirs = socket.socketpair()
-    errors = []
-
-    def agent():
-        try:
-            greet(theirs, other_token, 7)
-        except OSError as error:
-            errors.append(error)
-        finally:
-            theirs.close()
-
-    thread = threading.Thread(target=agent)
-    thread.start()
-    with ours:
-        try:
-            number = read_handshake(ours, token)
-        except ForeignPeer:
-            number = None
-    thread.join(60)
-    return number, errors
-
-
-def test_only_agent_with_token_is_accepted():
-    token = new_token()
-    assert both_greet(token, token) == (7, [])
-    number, (error,) = both_greet(token, new_token())
-    assert number is None
-    assert isinstance(error, ConnectionError)
-
-
-@pytest.mark.parametrize("sent", [b"", b"too little", bytes(48)])
-def test_peer_that_sends_other_data_is_refused(sent):
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(sent)
-        theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(ForeignPeer if len(sent) == 48 else ConnectionResetError):
-            read_handshake(ours, new_token())
 
 
 @pytest.mark.parametrize("as_trainer", ["the token of another", "no token"])
