@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import pytest
 from helpers.scripts import SCRIPTS
 
 
@@ -37,14 +36,7 @@ def test_help_needs_no_installed_package(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["scripts"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--only", "imapp"], "'imapp' is not a feed"),
-        (["--json", "/nowhere/run.json"], "--json must be a file in an existing folder"),
-    ],
-)
-def test_a_wrong_option_ends_the_run_before_the_first_measurement(options, message):
-    done = run(*options)
+def test_a_wrong_option_ends_the_run_before_the_first_measurement():
+    done = run("--only", "imapp")
     assert done.returncode != 0
-    assert message in done.stderr
+    assert "'imapp' is not a feed" in done.stderr
