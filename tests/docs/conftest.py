@@ -1,10 +1,12 @@
 """The interpreters that fork the examples, and the site of the documentation."""
 
+import functools
 import importlib.util
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 
 import pytest
 from helpers.compiled import keep_compiled
@@ -22,47 +24,37 @@ def _servers_directory():
         yield
 
 
-@pytest.fixture(scope="session")
-def launcher():
-    with interpreter(*_LAUNCHER) as made:
-        yield made
-
-
 _LAUNCHER = ("mpqueue.workers.launcher", "helpers.new_fork_servers")
 
 
-def _launcher_with(framework, *modules):
-    """Start an interpreter with a framework and modules that it imports late. Imports take most of an example's time.
+@pytest.fixture(scope="session")
+def launchers():
+    """Return a function that starts an interpreter with a framework and modules that it imports late, once.
 
-    The fork servers of the examples are forks, too, because those that unpickle the source would import it again.
+    Imports take most of an example's time. The fork servers of the examples are forks, too, because those that unpickle
+    the source would import the framework again.
     """
-    if importlib.util.find_spec(framework) is None:
-        pytest.skip(f"{framework} is not installed")
-    # Without this option, pyarrow, which pandas imports, starts a thread. A process with threads must not be forked.
-    backend = "tensorflow" if framework == "tensorflow" else "jax"  # TensorFlow imports Keras
-    environ = {"KERAS_BACKEND": backend, "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-    return interpreter(*_LAUNCHER, framework, *modules, environ=environ)
+
+    @functools.cache
+    def launcher_with(framework):
+        modules = [framework] if framework else []
+        if framework == "torch":  # the module that its optimizers import, and Lightning
+            modules += ["torch._dynamo", *(["lightning"] if importlib.util.find_spec("lightning") else [])]
+        # Without this option, pyarrow, which pandas imports, starts a thread. A process with threads must not be forked.
+        environ = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+        environ["KERAS_BACKEND"] = "tensorflow" if framework == "tensorflow" else "jax"  # TensorFlow imports Keras
+        return stack.enter_context(interpreter(*_LAUNCHER, *modules, environ=environ if framework else None))
+
+    with ExitStack() as stack:
+        yield launcher_with
 
 
 @pytest.fixture(scope="session")
-def launcher_with_torch():
-    """Start an interpreter with torch, the module that its optimizers import, and Lightning if it is installed."""
-    lightning = ["lightning"] if importlib.util.find_spec("lightning") else []
-    with _launcher_with("torch", "torch._dynamo", *lightning) as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def launcher_with_keras():
-    """Start an interpreter with Keras and its backend JAX."""
-    with _launcher_with("keras") as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def launcher_with_tensorflow():
-    with _launcher_with("tensorflow") as made:
-        yield made
+def launcher(request, launchers):
+    """Return the interpreter with the framework that is the parameter; an empty string is none."""
+    if request.param and importlib.util.find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return launchers(request.param)
 
 
 # The garbage collector would take a fifth of the time.

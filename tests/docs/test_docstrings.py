@@ -18,18 +18,20 @@ FRONTENDS = {
     "mpqueue.Server": options.ServerOptions,
     "mpqueue.keras.accelerate": options.AccelerateOptions,
 }
-EXAMPLES = examples()
-# They start threads and hooks that must not be inherited by forks of other tests.
-FRAMEWORKS = ("torch", "keras", "jax", "tf")
 
 
-def frontend_of(name):
-    return documented()[name]
+def framework_of(example):
+    return example.module.partition("mpqueue.frameworks.")[2].partition(".")[0]
+
+
+# The interpreters of examples with frameworks, which start threads and hooks that forks of other tests must not inherit.
+INTERPRETERS = {"torch": "torch", "keras": "keras", "jax": "keras", "tf": "tensorflow"}
+EXAMPLES = [(INTERPRETERS.get(framework_of(example)), example) for example in examples()]
 
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
 def test_help_shows_each_option_with_its_type_default_and_description(frontend):
-    value, kind = frontend_of(frontend), FRONTENDS[frontend]
+    value, kind = documented()[frontend], FRONTENDS[frontend]
     taken = inspect.signature(value).parameters
     described = arguments(sections(value)["Args"])
     for name, row in options.rows_of(kind).items():
@@ -37,18 +39,9 @@ def test_help_shows_each_option_with_its_type_default_and_description(frontend):
         assert taken[name].annotation == kind.__annotations__[name].__origin__
         assert taken[name].kind == inspect.Parameter.KEYWORD_ONLY
         assert described[name] == row.text
-    assert "options" not in taken.keys() | described.keys()
-
-
-@pytest.mark.parametrize("frontend", FRONTENDS)
-def test_the_default_of_an_option_passes_its_check(frontend):
-    for name, row in options.rows_of(FRONTENDS[frontend]).items():
         row.check(name, row.default)
-
-
-def test_docstring_of_a_frontend_has_short_lines():
-    for frontend in FRONTENDS:
-        assert max(map(len, inspect.getdoc(frontend_of(frontend)).splitlines())) <= 120
+    assert "options" not in taken.keys() | described.keys()
+    assert max(map(len, inspect.getdoc(value).splitlines())) <= 120
 
 
 @pytest.mark.parametrize("frontend", [mpqueue.Loader, mpqueue.Server])
@@ -73,33 +66,16 @@ def test_every_argument_has_its_own_description():
     assert undescribed() == ([], [])
 
 
-def framework_of(example):
-    return example.module.partition("mpqueue.frameworks.")[2].partition(".")[0]
-
-
-def examples_of(*names):
-    chosen = [example for example in EXAMPLES if framework_of(example) in names]
-    return pytest.mark.parametrize("example", chosen, ids=str)
-
-
-@pytest.mark.parametrize("example", [each for each in EXAMPLES if framework_of(each) not in FRAMEWORKS], ids=str)
+@pytest.mark.parametrize("example", [example for name, example in EXAMPLES if name is None], ids=str)
 def test_a_docstring_example_runs_unchanged(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(example.text, str(example), "exec"), {"__name__": "example"})
 
 
-@examples_of("torch")
-def test_a_docstring_example_with_torch_runs_unchanged(example, tmp_path, launcher_with_torch):
-    run_example(example.text, tmp_path, launcher_with_torch)
-
-
-@examples_of("keras", "jax")
-def test_a_docstring_example_with_keras_or_jax_runs_unchanged(example, tmp_path, launcher_with_keras):
-    if importlib.util.find_spec("jax") is None:
+@pytest.mark.parametrize(
+    ("launcher", "example"), [pair for pair in EXAMPLES if pair[0]], indirect=["launcher"], ids=str
+)
+def test_a_docstring_example_with_a_framework_runs_unchanged(launcher, example, tmp_path):
+    if framework_of(example) in {"keras", "jax"} and importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not installed")
-    run_example(example.text, tmp_path, launcher_with_keras)
-
-
-@examples_of("tf")
-def test_a_docstring_example_with_tensorflow_runs_unchanged(example, tmp_path, launcher_with_tensorflow):
-    run_example(example.text, tmp_path, launcher_with_tensorflow)
+    run_example(example.text, tmp_path, launcher)

@@ -8,10 +8,10 @@ import tomllib
 
 import pytest
 from helpers import optional
+from helpers.commands import status_at_exit
 from helpers.pages import ROOT, blocks, run_example
 
 import mpqueue
-from mpqueue.__main__ import main
 
 ALL = blocks()
 PYTHON = [block for block in ALL if block.language == "python"]
@@ -64,7 +64,7 @@ def frameworks_of(block):
 
 
 def interpreter_of(block):
-    """Return the framework to import before the fork of a block: the one with the slowest import.
+    """Return the framework to import before the fork of a block: the one with the slowest import, or an empty string.
 
     A block that chooses Keras's backend must import Keras itself.
     """
@@ -73,67 +73,49 @@ def interpreter_of(block):
         frameworks.add("torch")
     if "KERAS_BACKEND" in block.text:
         frameworks -= {"keras"}
-    return next((name for name in ("tensorflow", "keras", "torch") if name in frameworks), None)
+    return next((name for name in ("tensorflow", "keras", "torch") if name in frameworks), "")
 
 
-def blocks_of(interpreter):
-    return pytest.mark.parametrize(
-        "block",
-        [
-            pytest.param(block, id=str(block), marks=[] if block.page.startswith(FIRST_READ) else [pytest.mark.slow])
-            for block in PYTHON
-            if interpreter_of(block) == interpreter
-        ],
-    )
-
-
-def check_runs(block, folder, launcher):
-    """Run a block in a separate process; assert that it prints nothing to stderr, except with frameworks, which do."""
+@pytest.mark.parametrize(
+    ("launcher", "block"),
+    [
+        pytest.param(
+            interpreter_of(block),
+            block,
+            id=str(block),
+            marks=[] if block.page.startswith(FIRST_READ) else pytest.mark.slow,
+        )
+        for block in PYTHON
+    ],
+    indirect=["launcher"],
+)
+def test_a_python_block_runs_unchanged(launcher, block, tmp_path):
+    """It runs in a separate process, and prints nothing to stderr, except with frameworks, which do."""
     frameworks = frameworks_of(block)
     for name in frameworks:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     try:
-        errors = run_example(block.text, folder, launcher)
+        errors = run_example(block.text, tmp_path, launcher)
     except AssertionError as error:
         optional.skip_if_missing(str(error))
         raise
     assert frameworks or errors == ""
 
 
-@blocks_of(None)
-def test_a_python_block_runs_unchanged(block, tmp_path, launcher):
-    check_runs(block, tmp_path, launcher)
-
-
-@blocks_of("torch")
-def test_a_python_block_with_torch_runs_unchanged(block, tmp_path, launcher_with_torch):
-    check_runs(block, tmp_path, launcher_with_torch)
-
-
-@blocks_of("keras")
-def test_a_python_block_with_keras_or_jax_runs_unchanged(block, tmp_path, launcher_with_keras):
-    check_runs(block, tmp_path, launcher_with_keras)
-
-
-@blocks_of("tensorflow")
-def test_a_python_block_with_tensorflow_runs_unchanged(block, tmp_path, launcher_with_tensorflow):
-    check_runs(block, tmp_path, launcher_with_tensorflow)
-
-
 def test_every_block_is_python_shell_output_or_a_diff_of_programs():
     assert [str(block) for block in ALL if block.language not in ("python", "sh", "text", "diff")] == []
 
 
-@pytest.mark.parametrize("block", [block for block in ALL if block.language == "sh"], ids=str)
-def test_a_shell_block_is_well_formed(block):
-    done = subprocess.run(["sh", "-n"], input=block.text, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_each_shell_block_is_well_formed():
+    for block in ALL:
+        if block.language == "sh":
+            done = subprocess.run(["sh", "-n"], input=block.text, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, ""), str(block)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_shell_command_is_run_or_listed_as_not_run(command):
-    assert [start for start in NOT_RUN if command.startswith(start)] != []
+def test_each_shell_command_is_run_or_listed_as_not_run():
+    assert [command for command in COMMANDS if not command.startswith(tuple(NOT_RUN))] == []
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "scripts/" in command])
@@ -147,19 +129,10 @@ def test_a_shell_command_names_a_script_and_options_that_exist(command):
         assert option in text, f"{script} knows no {option}"
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("mpqueue serve")])
-def test_a_serve_command_has_options_that_exist(command):
-    from mpqueue.commands.serve import make_parser
-
-    assert vars(make_parser().parse_args(shlex.split(command)[2:]))["name"]
-
-
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("mpqueue ")])
 def test_an_mpqueue_command_has_options_that_its_help_lists(command, capsys):
     _, name, *words = shlex.split(command)
-    with pytest.raises(SystemExit) as ended:
-        main([name, "--help"])
-    assert ended.value.code == 0
+    assert status_at_exit(name, "--help") == 0
     known = capsys.readouterr().out
     assert [word for word in words if word.startswith("--") and word not in known] == []
 

@@ -4,7 +4,6 @@ import functools
 import re
 import tomllib
 
-import pytest
 from helpers.pages import DOCS, PAGES, README, ROOT, anchors, name_of, prose
 
 TESTS = ROOT / "tests"
@@ -22,36 +21,37 @@ def text_of(path):
     return path.read_text("utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_point_to_existing_files_and_headings(page):
-    broken = []
-    for target in links(page):
-        path, _, anchor = target.partition("#")
-        if path.startswith(("http://", "https://")):
-            continue
-        file = (page.parent / path).resolve() if path else page
-        if not file.exists() or (anchor and anchor not in anchors(file)):
-            broken.append(target)
-    assert broken == []
+def is_broken(page, target):
+    """Return whether a link of a page leads to no file, or to no heading of it."""
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    return not file.exists() or (anchor and anchor not in anchors(file))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_tests_named_on_a_page_exist(page):
-    missing = []
-    for path, name in REFERENCE.findall(prose(page)):
-        file = TESTS / path.removeprefix("tests/")
-        if not file.is_file() or (
-            name and not re.search(rf"^\s*(?:def|class) {name}\b|^{name} = ", text_of(file), re.M)
-        ):
-            missing.append(f"{path}::{name}")
-    assert missing == []
+def test_links_point_to_existing_files_and_headings():
+    inner = [(page, target) for page in PAGES for target in links(page) if not target.startswith(("http:", "https:"))]
+    assert [(name_of(page), target) for page, target in inner if is_broken(page, target)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_pages_name_tests_with_their_file(page):
+def is_missing(path, name):
+    """Return whether a test file, or the test or class in it, does not exist."""
+    file = TESTS / path.removeprefix("tests/")
+    return not file.is_file() or (
+        name and not re.search(rf"^\s*(?:def|class) {name}\b|^{name} = ", text_of(file), re.M)
+    )
+
+
+def test_tests_named_on_pages_exist():
+    named = {(name_of(page), *found) for page in PAGES for found in REFERENCE.findall(prose(page))}
+    assert [one for one in named if is_missing(*one[1:])] == []
+
+
+def test_pages_name_tests_with_their_file():
     """Require the file, because the previous test only finds names with a file."""
-    alone = re.sub(REFERENCE, "", prose(page))
-    assert re.findall(r"\btest_\w{12,}|\w+\.\.\.`", alone) == []
+    alone = {name_of(page): re.sub(REFERENCE, "", prose(page)) for page in PAGES}
+    assert {
+        page: found for page, text in alone.items() if (found := re.findall(r"\btest_\w{12,}|\w+\.\.\.`", text))
+    } == {}
 
 
 def contents(page):
@@ -69,20 +69,20 @@ def test_every_page_of_the_site_is_one_click_below_at_most_seven_sections():
     assert {page for page in pages if contents(page)} == set()
 
 
-@pytest.mark.parametrize("section", contents(DOCS / "index.md"), ids=name_of)
-def test_a_section_links_to_its_pages(section):
-    linked = {(section.parent / target.partition("#")[0]).resolve() for target in links(section)}
-    assert {*contents(section)} <= linked
+def test_each_section_links_to_its_pages():
+    for section in contents(DOCS / "index.md"):
+        linked = {(section.parent / target.partition("#")[0]).resolve() for target in links(section)}
+        assert {*contents(section)} <= linked
 
 
 def test_the_front_page_has_at_most_150_lines():
     assert len(README.read_text("utf-8").splitlines()) <= 150
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != DOCS / "index.md"], ids=name_of)  # the README's
-def test_a_page_has_one_title_and_it_comes_first(page):
-    lines = prose(page).splitlines()
-    assert [line for line in lines if line.startswith("# ")] == lines[:1]
+def test_each_page_has_one_title_and_it_comes_first():
+    for page in PAGES:
+        lines = prose(page).splitlines()
+        assert page == DOCS / "index.md" or [line for line in lines if line.startswith("# ")] == lines[:1], page
 
 
 def test_the_tables_of_extras_and_groups_list_each_of_them():

@@ -19,22 +19,13 @@ def test_pictures_of_data_in_the_tree_are_up_to_date():
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_is_shown_on_a_page(name):
+def test_a_picture_is_shown_described_and_within_its_bounds(name):
+    """Estimate the width of words from an average letter."""
     assert any(f"pictures/{name})" in page.read_text("utf-8") for page in PAGES)
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_is_well_formed_and_has_a_description_and_dark_colours(name):
     root = ET.fromstring(PICTURES[name])
     assert root.findtext(f"{SVG}title")
     assert len(root.findtext(f"{SVG}desc")) > 100
     assert "@media (prefers-color-scheme: dark)" in root.findtext(f"{SVG}style")
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_stays_within_its_bounds(name):
-    """Estimate the width of words from an average letter."""
-    root = ET.fromstring(PICTURES[name])
     width, height = int(root.get("width")), int(root.get("height"))
     outside = []
     for word in root.iter(f"{SVG}text"):
