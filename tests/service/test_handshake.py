@@ -4,7 +4,6 @@ import contextlib
 import json
 import time
 import tracemalloc
-from dataclasses import fields
 
 import pytest
 from helpers.bending import bent, edits
@@ -27,6 +26,7 @@ hellos = st.builds(
     join=st.sampled_from(["next", "now", "replay"]),
     resume=st.none() | resumes,
 )
+NUMBERS = "epoch", "window", "segment_bytes", "stride", "uid", "pid"
 welcomes = st.builds(
     Welcome,
     name=texts,
@@ -34,32 +34,14 @@ welcomes = st.builds(
     world=st.none() | st.integers(1, 1 << 40),
     job=texts,
     length=st.none() | numbers,
-    epoch=numbers,
-    window=numbers,
-    segment_bytes=numbers,
-    stride=numbers,
-    uid=numbers,
-    pid=numbers,
     queues=st.none() | texts,
     queues_token=st.none() | st.binary(max_size=32).map(bytes.hex),
+    **dict.fromkeys(NUMBERS, numbers),
 )
 refusals = st.builds(Refusal, refused=st.text(st.characters(exclude_categories=["Cs"]), max_size=4000))
 handshakes = hellos | welcomes | refusals
-WELCOME = Welcome(
-    name="photos",
-    mode="split",
-    world=4,
-    job="abc",
-    length=250,
-    epoch=0,
-    window=8,
-    segment_bytes=1 << 34,
-    stride=1 << 30,
-    uid=1000,
-    pid=1,
-    queues="\0mpqueue-1",
-    queues_token="00ff",
-)
+QUEUES = {"queues": "\0mpqueue-1", "queues_token": "00ff"}
+WELCOME = Welcome(name="photos", mode="split", world=4, job="abc", length=250, **QUEUES, **dict.fromkeys(NUMBERS, 1))
 
 
 def changed(handshake, **changes):
@@ -68,15 +50,11 @@ def changed(handshake, **changes):
     return json.dumps({key: value for key, value in message.items() if value is not ...}).encode()
 
 
-@given(hellos)
-def test_hello_is_decoded_unchanged(hello):
-    assert Hello.decode(hello.encode()) == hello
-
-
-@given(welcomes | refusals)
-def test_answers_are_decoded_unchanged(answer):
-    assert decode_answer(answer.encode()) == answer
-    assert type(answer).decode(answer.encode()) == answer
+@given(handshakes)
+def test_handshakes_are_decoded_unchanged(handshake):
+    assert type(handshake).decode(handshake.encode()) == handshake
+    if not isinstance(handshake, Hello):
+        assert decode_answer(handshake.encode()) == handshake
 
 
 def test_largest_messages_fit():
@@ -121,55 +99,36 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
-def test_value_of_wrong_type_or_range_is_refused(key, value):
-    with pytest.raises(ProtocolError, match=f"expected a handshake with '{key}'" if value is ... else None):
-        Hello.decode(changed(Hello(), **{key: value}))
+@pytest.mark.parametrize("key", WRONG)
+def test_value_of_wrong_type_or_range_is_refused_in_few_words(key):
+    for value in WRONG[key]:
+        with pytest.raises(
+            ProtocolError, match=f"expected a handshake with '{key}'" if value is ... else None
+        ) as caught:
+            Hello.decode(changed(Hello(), **{key: value}))
+        assert len(str(caught.value)) < 500, "a peer must not fill the logs"
 
 
-@pytest.mark.parametrize("key", json.loads(WELCOME.encode()))
-@pytest.mark.parametrize("value", [-1, True, 0.5, [], {}, "x" * 300, ...])
-def test_all_values_of_welcome_are_checked(key, value):
-    with pytest.raises(ProtocolError):
-        decode_answer(changed(WELCOME, **{key: value}))
+def test_all_values_of_welcome_are_checked():
+    for key in json.loads(WELCOME.encode()):
+        for value in (-1, True, 0.5, [], {}, "x" * 300, ...):
+            with pytest.raises(ProtocolError):
+                decode_answer(changed(WELCOME, **{key: value}))
 
 
-@pytest.mark.parametrize(
-    "taken", [[0] * (MAX_TAKEN + 1), [-1], [None], ["0"], [True], [[0]], {"0": 0}, "0", [1 << 63]], ids=repr
-)
-def test_taken_positions_are_a_list_of_bounded_length(taken):
-    resume = {"job": "a", "epoch": 0, "taken": taken, "count": 0}
-    with pytest.raises(ProtocolError, match=r"Resume\.taken"):
-        Hello.decode(changed(Hello(), resume=resume))
+def test_taken_positions_are_a_list_of_bounded_length():
+    for taken in ([0] * (MAX_TAKEN + 1), [-1], [None], {"0": 0}, [1 << 63]):
+        resume = {"job": "a", "epoch": 0, "taken": taken, "count": 0}
+        with pytest.raises(ProtocolError, match=r"Resume\.taken"):
+            Hello.decode(changed(Hello(), resume=resume))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\0",
-        b"\xff" * 100,
-        b"[]",
-        b"1",
-        b"null",
-        b'"protocol"',
-        b"{",
-        b"{}",
-        b"NaN",
-        b'{"protocol": NaN}',
-        b"[" * MAX_HANDSHAKE,
-        b'{"a":' * (MAX_HANDSHAKE // 5),
-        b"1" * MAX_HANDSHAKE,
-        b'{"protocol": ' + b"1" * 100_000 + b"}",
-        b" " * (MAX_HANDSHAKE + 1),
-        "{}".encode("utf-16"),
-    ],
-    ids=lambda data: repr(data[:16]),
-)
-def test_non_objects_are_refused(data):
-    for decode in (Hello.decode, decode_answer, Welcome.decode, Refusal.decode):
-        with pytest.raises(ProtocolError):
-            decode(data)
+def test_non_objects_are_refused():
+    big = (b"[" * MAX_HANDSHAKE, b"1" * MAX_HANDSHAKE, b" " * (MAX_HANDSHAKE + 1))
+    for data in (b"", b"\xff", b"[]", b'"protocol"', b"{}", *big):
+        for decode in (Hello.decode, decode_answer, Welcome.decode, Refusal.decode):
+            with pytest.raises(ProtocolError):
+                decode(data)
 
 
 def test_deeply_nested_object_is_refused():
@@ -193,34 +152,10 @@ def test_random_truncated_and_mutated_bytes_are_decoded_or_refused(data, length,
             assert decode(message.encode()) == message  # accepted data could have been sent
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
-)
+WIDE = b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]"
 
 
-@settings(max_examples=50)
-@given(
-    st.dictionaries(
-        st.sampled_from([*WRONG, *(field.name for kind in (Welcome, Resume) for field in fields(kind)), "refused"]),
-        json_values,
-    )
-)
-def test_any_json_object_is_decoded_or_refused(message):
-    for decode in (Hello.decode, decode_answer):
-        try:
-            decode(json.dumps({"protocol": PROTOCOL, "version": "1"} | message).encode())
-        except (ProtocolError, ServiceError) as error:
-            text = str(error)
-            assert len(text) < 500  # a peer must not fill the logs
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"[" * MAX_HANDSHAKE, b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]", b'{"rank":[' + b"1," * 60_000 + b"1]}"],
-    ids=["nested", "wide", "numbers"],
-)
+@pytest.mark.parametrize("data", [b"[" * MAX_HANDSHAKE, WIDE], ids=["nested", "wide"])
 def test_worst_handshake_needs_little_memory(data):
     tracemalloc.start()
     try:
@@ -235,11 +170,10 @@ def test_worst_handshake_needs_little_memory(data):
 @pytest.mark.measures
 def test_worst_handshake_takes_little_longer_than_its_json():
     """A peer that sends many handshakes does not block the others."""
-    data = b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]"
 
     def decode():
         with contextlib.suppress(ProtocolError):
-            Hello.decode(data)
+            Hello.decode(WIDE)
 
     def spent_s(call):
         before = time.process_time()
@@ -247,4 +181,4 @@ def test_worst_handshake_takes_little_longer_than_its_json():
             call()
         return time.process_time() - before
 
-    assert spent_s(decode) < 10 * spent_s(lambda: json.loads(data))
+    assert spent_s(decode) < 10 * spent_s(lambda: json.loads(WIDE))

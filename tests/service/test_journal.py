@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import pickle
-import random
 import threading
 from pathlib import Path
 
@@ -13,8 +12,6 @@ import numpy as np
 import pytest
 from helpers.others import Other
 from helpers.server_directories import STRANGER, become, needs_root
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.journal import Journal, Recovered, Survivor, read_journal, started_at
@@ -42,6 +39,7 @@ def test_journal_contains_taken_batches_and_consumers(path: str):
     assert recovered == Recovered("job", 7, 3, {0: {0, 2}, 1: {1}}, {11: Survivor(100, 5)}, {"order": [2, 1]})
     assert [recovered.count_of(rank, 2) for rank in (0, 1, 2)] == [2, 1, 0]
     assert recovered.pairs() == [(0, 0), (0, 2), (1, 1)]
+    assert os.stat(path).st_mode & 0o777 == 0o600
 
 
 def test_new_journal_has_no_file_before_first_epoch(path: str):
@@ -61,33 +59,26 @@ def test_new_epoch_drops_taken_batches_and_keeps_consumers(path: str):
     assert not os.path.exists(f"{path}.new")
 
 
-@given(cut=st.integers(0, 200))
-def test_complete_records_survive_a_kill_at_any_byte(tmp_path_factory: pytest.TempPathFactory, cut: int):
-    path = str(tmp_path_factory.mktemp("torn") / "journal")
+def test_complete_records_survive_a_kill_at_any_byte(path: str):
     written(path, (0, 0), (0, 1), (0, 2))
     data = Path(path).read_bytes()
     head = data.index(b"\n") + 1
-    length = max(head, len(data) - cut)
-    Path(path).write_bytes(data[:length])
-    recovered = read_journal(path)
-    assert recovered is not None
-    num_records = (length - head) // 32
-    assert recovered.taken.get(0, set()) == set(range(max(0, min(3, num_records - 2))))
+    for length in range(head, len(data) + 1):
+        Path(path).write_bytes(data[:length])
+        num_taken = (length - head) // 32 - 2  # after two arrivals
+        assert read_journal(path).taken.get(0, set()) == set(range(max(0, min(3, num_taken))))
 
 
-@given(at=st.integers(0, 95), flip=st.integers(1, 255))
-def test_overwritten_record_ends_the_journal(tmp_path_factory: pytest.TempPathFactory, at: int, flip: int):
-    path = str(tmp_path_factory.mktemp("flipped") / "journal")
+def test_overwritten_record_ends_the_journal(path: str):
     written(path, (0, 0))
-    data = bytearray(Path(path).read_bytes())
-    head = data.index(b"\n") + 1
-    data[head + at] ^= flip
-    Path(path).write_bytes(data)
-    recovered = read_journal(path)
-    assert recovered is not None
-    survivors = {11: Survivor(100, 5), 12: Survivor(101, 6)}
-    assert recovered.taken == {}
-    assert recovered.survivors == dict(list(survivors.items())[: at // 32])
+    data = Path(path).read_bytes()
+    survivors = [(11, Survivor(100, 5)), (12, Survivor(101, 6))]
+    for at in range(96):
+        damaged = bytearray(data)
+        damaged[data.index(b"\n") + 1 + at] ^= 1 << at % 8
+        Path(path).write_bytes(damaged)
+        recovered = read_journal(path)
+        assert (recovered.taken, recovered.survivors) == ({}, dict(survivors[: at // 32]))
 
 
 @pytest.mark.parametrize(
@@ -99,9 +90,7 @@ def test_file_of_another_kind_is_refused(path: str, text: str):
         read_journal(path)
 
 
-def test_failed_sync_is_logged_and_does_not_end_the_server(
-    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_failed_sync_is_logged_and_does_not_end_the_server(path, monkeypatch, caplog):
     tried = threading.Event()
 
     def fails(fd: int) -> None:
@@ -117,14 +106,7 @@ def test_failed_sync_is_logged_and_does_not_end_the_server(
     assert tried.wait(60), "its thread continues"
     journal.close()
     assert "Input/output error" in caplog.text
-    recovered = read_journal(path)
-    assert recovered is not None
-    assert recovered.taken == {0: {1}}
-
-
-def test_only_its_user_can_read_it(path: str):
-    written(path)
-    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert read_journal(path).taken == {0: {1}}
 
 
 def test_next_server_also_waits_for_survivors_not_yet_back(path: str):
@@ -134,9 +116,7 @@ def test_next_server_also_waits_for_survivors_not_yet_back(path: str):
     journal.note_arrival(1, Survivor(100, 5))
     journal.note_given_up(102)
     journal.close()
-    recovered = read_journal(path)
-    assert recovered is not None
-    assert sorted(recovered.survivors.values()) == [Survivor(100, 5), Survivor(101, 6)]
+    assert sorted(read_journal(path).survivors.values()) == [Survivor(100, 5), Survivor(101, 6)]
 
 
 def test_process_is_identified_by_its_start_time():
@@ -145,70 +125,16 @@ def test_process_is_identified_by_its_start_time():
     assert started_at(2**22 + 1) == 0
 
 
-# The state of a source is restored exactly
-
-
-def same(one, other):
-    """Return whether two values are equal, with the same types at all levels and the same shared references."""
-    return pickle.dumps(one) == pickle.dumps(other)
-
-
-def state_in(path: str, state: object) -> object:
+def test_state_of_a_source_is_restored_exactly(path: str):
+    """With its types, which JSON would change, and its shared references."""
+    order = [1, (True, 1.0, float("inf"), b"x", "\ud83d"), {None: 1 << 5000}]
+    state = {"old": order, "new": order, "numpy": [np.float32(1.5), np.random.default_rng(3).bit_generator.state]}
     journal = Journal(path, "job", 7)
     journal.begin(0, state)
     journal.close()
-    recovered = read_journal(path)
-    assert recovered is not None
-    return recovered.state
-
-
-LEAVES = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(st.characters())
-    | st.binary(max_size=8)
-    | st.sampled_from([float("inf"), 1 << 5000, "\ud83d" + "\ude00", np.float32(1.5), np.int64(2)])
-)
-STATES = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.dictionaries(st.text(max_size=3) | st.integers() | st.none(), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@given(state=STATES)
-def test_state_is_restored_exactly(tmp_path_factory: pytest.TempPathFactory, state: object):
-    back = state_in(str(tmp_path_factory.mktemp("state") / "journal"), state)
-    assert back == state
-    assert repr(back) == repr(state)  # equal values of different types: True and 1, 1 and 1.0
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        random.Random(3).getstate(),
-        np.random.default_rng(3).bit_generator.state,
-        np.random.RandomState(3).get_state(),
-    ],
-    ids=["random", "Generator", "RandomState"],
-)
-def test_state_of_random_generator_is_restored_exactly(path: str, state: object):
-    assert same(state_in(path, state), state)
-
-
-def test_shared_and_recursive_references_are_preserved(path: str):
-    order = [1]
-    back = state_in(path, {"old": order, "new": order})
+    back = read_journal(path).state
+    assert repr(back) == repr(state)
     assert back["old"] is back["new"]
-    order.append(order)
-    back = state_in(path, order)
-    assert back[1] is back
 
 
 def test_journal_of_previous_version_is_read(path: str):
@@ -263,7 +189,7 @@ def test_file_of_another_user_is_not_read(path: str, mark: Path, monkeypatch: py
         read_journal(path)
 
 
-@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+@pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_file_writable_by_others_is_not_read(path: str, mark: Path, mode: int):
     plant(path, mark)
     os.chmod(path, mode)
@@ -292,12 +218,6 @@ def test_link_in_place_of_next_file_is_not_followed(path: str, tmp_path: Path):
     assert precious.read_text() == "precious"
     assert not os.path.islink(path)
     assert read_journal(path).taken == {0: {0}}
-
-
-def test_unfinished_next_file_does_not_prevent_restart(path: str):
-    Path(f"{path}.new").write_text("half")
-    written(path)
-    assert not os.path.exists(f"{path}.new")
 
 
 def test_failed_rewrite_keeps_the_old_file_and_leaves_no_new_one(path: str, monkeypatch: pytest.MonkeyPatch):

@@ -66,23 +66,10 @@ def mode_of(path):
 # Location
 
 
-def test_name_is_a_folder_in_mpqueue_home(servers_directory):
-    directory = ServerDirectory.of("photos")
-    assert (directory.name, directory.folder) == ("photos", f"{servers_directory}/photos")
-    assert directory.socket_path == f"{servers_directory}/photos/socket"
-
-
-def test_default_folder_is_in_runtime_directory(monkeypatch, servers_directory):
+@pytest.mark.parametrize("runtime", ["relative", "/no/folder", "/dev/null"])
+def test_fallback_folder_is_in_temporary_directory(monkeypatch, servers_directory, runtime):
     monkeypatch.delenv("MPQUEUE_HOME")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_directory)
-    assert ServerDirectory.of("photos").folder == f"{servers_directory}/mpqueue/photos"
-
-
-@pytest.mark.parametrize("runtime", ["", "relative", "{tmp_path}/missing", "/dev/null"])
-def test_fallback_folder_is_in_temporary_directory(monkeypatch, servers_directory, tmp_path, runtime):
-    monkeypatch.delenv("MPQUEUE_HOME")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime.format(tmp_path=tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     monkeypatch.setattr("tempfile.tempdir", servers_directory)
     assert ServerDirectory.of("photos").folder == f"{servers_directory}/mpqueue-{os.geteuid()}/photos"
 
@@ -104,17 +91,13 @@ def test_path_is_the_folder_itself(monkeypatch, servers_directory):
         assert directory.folder == os.path.abspath(path)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "/", "//", "a\0b", "a/b\0", "a\nb", "\ud800", "\x1b[31m"])
-def test_name_that_cannot_be_a_folder_is_refused(name):
-    with pytest.raises(ValueError, match="must be the name or the path of a folder") as caught:
-        ServerDirectory.of(name)
-    assert repr(name) in str(caught.value)
-
-
-@pytest.mark.parametrize("name", [None, 5, b"photos"])
-def test_name_that_is_not_a_string_is_refused(name):
+def test_name_that_cannot_be_a_folder_is_refused():
+    for name in ("", ".", "..", "//", "a\0b", "a/b\0", "a\nb", "\ud800", "\x1b[31m"):
+        with pytest.raises(ValueError, match="must be the name or the path of a folder") as caught:
+            ServerDirectory.of(name)
+        assert repr(name) in str(caught.value)
     with pytest.raises(TypeError, match="must be a string, got"):
-        ServerDirectory.of(name)
+        ServerDirectory.of(b"photos")
 
 
 def test_path_too_long_for_socket_is_refused_and_longest_is_accepted(servers_directory, claim, connect):
@@ -133,7 +116,7 @@ def test_path_too_long_for_socket_is_refused_and_longest_is_accepted(servers_dir
 @pytest.mark.parametrize(
     ("is_open", "folder_mode", "socket_mode"), [(False, 0o700, 0o600), (True, 0o711, 0o666)], ids=["own", "others"]
 )
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [0o000, 0o077])
 def test_modes_do_not_depend_on_umask(claim, is_open, folder_mode, socket_mode, umask):
     before = os.umask(umask)
     try:
@@ -162,7 +145,7 @@ def test_name_has_one_owner_while_servers_start_and_stop():
     """While one server removes its lock and folder, others create and lock them."""
     with Other() as one, Other() as other, Other() as third:
         for process in (one, other, third):
-            process.begin(come_and_go, 150)
+            process.begin(come_and_go, 50)
         held = [process.end() for process in (one, other, third)]
     assert sum(held) > 0
     assert not os.path.exists(ServerDirectory.of("photos").folder)
@@ -182,14 +165,6 @@ def test_last_of_simultaneously_stopping_servers_removes_folder(claim, servers_d
     monkeypatch.setattr(server_directory, "_is_removed", _next_comes_and_leaves)
     held.close()
     assert os.listdir(servers_directory) == []
-
-
-def test_released_name_is_free_and_leaves_nothing(claim, servers_directory):
-    for _ in range(2):
-        held = claim()
-        held.close()
-        held.close()
-        assert os.listdir(servers_directory) == []
 
 
 def test_existing_folder_is_kept(claim, servers_directory):
@@ -275,7 +250,7 @@ def test_parent_folder_created_by_another_user_is_refused(claim, monkeypatch, se
         claim()
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
+@pytest.mark.parametrize("mode", [0o770, 0o702])
 def test_writable_folder_is_refused(claim, servers_directory, mode):
     os.mkdir(f"{servers_directory}/photos")
     os.chmod(f"{servers_directory}/photos", mode)
@@ -284,7 +259,7 @@ def test_writable_folder_is_refused(claim, servers_directory, mode):
     assert mode_of(f"{servers_directory}/photos") == mode
 
 
-@pytest.mark.parametrize("mode", [0o700, 0o711, 0o755, 0o500])
+@pytest.mark.parametrize("mode", [0o755, 0o500])
 def test_folder_readable_by_others_is_used_and_opened_if_needed(claim, servers_directory, mode):
     os.mkdir(f"{servers_directory}/photos")
     os.chmod(f"{servers_directory}/photos", mode)
@@ -296,13 +271,8 @@ def test_folder_readable_by_others_is_used_and_opened_if_needed(claim, servers_d
 
 @pytest.mark.parametrize(
     ("make", "what"),
-    [
-        (lambda path: os.symlink("/tmp", path), "is a symbolic link"),
-        (lambda path: os.symlink(f"{path}-missing", path), "is a symbolic link"),
-        (lambda path: open(path, "w").close(), "is a file"),
-        (os.mkfifo, "is a file"),
-    ],
-    ids=["symlink", "broken symlink", "file", "fifo"],
+    [(lambda path: os.symlink("/tmp", path), "is a symbolic link"), (os.mkfifo, "is a file")],
+    ids=["symlink", "fifo"],
 )
 def test_file_in_place_of_folder_is_refused(claim, servers_directory, make, what):
     make(f"{servers_directory}/photos")
@@ -356,25 +326,23 @@ def test_suspended_server_has_its_own_error(claim, connect, monkeypatch):
         connect(held.directory, 0.05)
 
 
-@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-def test_socket_of_another_kind_is_refused_immediately(servers_directory, kind):
+def test_socket_of_another_kind_is_refused_immediately(servers_directory):
     os.mkdir(f"{servers_directory}/photos")
-    with socket.socket(socket.AF_UNIX, kind) as stranger:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
         stranger.bind(f"{servers_directory}/photos/socket")
         with pytest.raises(ServiceError, match=f"cannot connect to {servers_directory}/photos/socket: .*wrong type"):
             ServerDirectory.of("photos").connect(None)
 
 
 @needs_root
-@pytest.mark.parametrize("deadline", [None, DEADLOCK_S])
-def test_other_user_is_soon_refused_with_allow_uids(claim, deadline):
+def test_other_user_is_soon_refused_with_allow_uids(claim):
     claim()
     with (
         Other() as stranger,
         pytest.raises(ServiceError, match=rf"uid {STRANGER} may not connect.*allow_uids=\({STRANGER},"),
     ):
         stranger.ask(become, STRANGER)
-        stranger.ask(connect_and_close, "photos", deadline, 0)
+        stranger.ask(connect_to_root, "photos")
 
 
 # The peer
@@ -390,24 +358,16 @@ def way(request, monkeypatch):
 def test_sentinel_of_peer_reports_its_exit(claim, way):
     held = claim()
     with Other() as consumer:
-        consumer.ask(keep_connected, "photos")
+        consumer.ask(keep_connected, "photos", b"hello")
         with accepted(held) as peer:
             theirs = credentials_of(peer)
             assert theirs == (consumer.pid, os.geteuid(), os.getegid())
             sentinel = sentinel_of(peer, theirs)
             assert not select.select([sentinel], [], [], 0)[0]
+            assert peer.recv(10) == b"hello"
             consumer.kill()
             assert select.select([sentinel], [], [], DEADLOCK_S)[0]
             descriptors.close(sentinel)
-
-
-def test_peer_with_sent_data_has_a_sentinel(claim, way):
-    held = claim()
-    with Other() as consumer:
-        consumer.ask(keep_connected, "photos", b"hello")
-        with accepted(held) as peer:
-            descriptors.close(sentinel_of(peer, credentials_of(peer)))
-            assert peer.recv(10) == b"hello"
 
 
 def test_peer_that_exits_before_open_of_sentinel_is_detected(claim, way):
@@ -492,11 +452,8 @@ def keep_connected(name, words=b""):
     _held.append(connection)
 
 
-def connect_and_close(name, within_s, uid=None):
-    connection = ServerDirectory.of(name, uid).connect(None if within_s is None else time.monotonic() + within_s)
-    server = credentials_of(connection)
-    descriptors.close_object(connection)
-    return server
+def connect_to_root(name):
+    ServerDirectory.of(name, 0).connect(time.monotonic() + DEADLOCK_S)
 
 
 @pytest.mark.parametrize("is_early", [True, False], ids=["before the handshake", "before it has read the handshake"])

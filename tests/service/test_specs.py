@@ -7,7 +7,6 @@ import os
 import pickle
 import time
 import tracemalloc
-from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
@@ -53,30 +52,7 @@ def test_spec_of_any_tree_is_decoded_unchanged(tree, layout):
         assert decoded(body) == spec
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        "?",
-        "i1",
-        "u8",
-        ">i2",
-        "f2",
-        "f4",
-        ">f8",
-        "g",
-        "F",
-        "D",
-        "M8[ns]",
-        "m8[25s]",
-        "M8",
-        "S0",
-        "S7",
-        "U5",
-        ">U5",
-        "V8",
-        "V0",
-    ],
-)
+@pytest.mark.parametrize("dtype", ["?", "u8", ">i2", "g", "D", "M8[ns]", "m8[25s]", "M8", "S0", ">U5", "V8"])
 def test_ordinary_arrays_need_no_pickle(dtype):
     tree = {"x": np.zeros((2, 3), dtype), None: [None, (np.zeros(4, dtype, order="F"),)], -0.5: {"a": "text"}}
     for key in (1, True):
@@ -128,12 +104,6 @@ def test_forbidden_pickle_is_not_run(tmp_path):
     assert not (tmp_path / "it ran").exists()
 
 
-def test_missing_class_raises_error_with_remedy():
-    body = pickle.dumps((NodeKind.RECORD, (OrderedDict, None))).replace(b"collections", b"collectionz")
-    with pytest.raises(ServiceError, match=r"cannot be imported .*collectionz.*install its module"):
-        decode_spec(body, True, allow_pickle=True)
-
-
 def test_classes_of_main_script_are_pickled_by_value():
     namespace = {"__name__": "__main__", "NamedTuple": NamedTuple}
     exec("class Local(NamedTuple):\n    x: object", namespace)
@@ -143,9 +113,7 @@ def test_classes_of_main_script_are_pickled_by_value():
     assert decode_spec(body, True, allow_pickle=True)[1][0].__name__ == "Local"
 
 
-@pytest.mark.parametrize(
-    "spec", [b"", b"nonsense", pickle.dumps(5), pickle.dumps(()), pickle.dumps((99,)), pickle.dumps([1])]
-)
+@pytest.mark.parametrize("spec", [b"nonsense", pickle.dumps(()), pickle.dumps((99,)), pickle.dumps([1])])
 def test_pickle_of_another_object_is_refused(spec):
     with pytest.raises(ProtocolError):
         decode_spec(spec, True, allow_pickle=True)
@@ -173,76 +141,33 @@ def test_too_large_structure_raises_error_with_size():
 
 
 WRONG = [
-    b"",
-    b"\xff",
-    b"{}",
-    b"[]",
-    b"null",
-    b"NaN",
-    b"[6]",
-    b"[-1]",
-    b"[true]",
-    b"[1.0]",
-    b'["1"]',
-    b"[[0]]",
-    b"[0,0]",
-    b"[5,[0]]",
-    b"[1]",
-    b'[1,"<f4",1]',
-    b'[1,"<f4",1,0,0]',
-    b'[1,"<f4",-1,0]',
-    b'[1,"<f4",65,0]',
-    b'[1,"<f4",1.0,0]',
-    b'[1,"<f4",true,0]',
-    b'[1,"<f4",1,2]',
-    b'[1,"<f4",1,true]',
-    b'[1,"|O",1,0]',
-    b'[1,"|O8",1,0]',
-    b'[1,"O",1,0]',
-    b'[1,"object",1,0]',
-    b'[1,"f4,O",1,0]',
-    b'[1,"(9,9)f4",1,0]',
-    b'[1,"<f3",1,0]',
-    b'[1,"<U999999999",1,0]',
-    b'[1,"<V99999999999",1,0]',
-    b'[1,"<M8[foo]",1,0]',
+    b"", b"\xff", b"{}", b"[]", b"[6]", b"[true]", b"[0,0]", b"[1]", b'[1,"<f4",-1,0]', b'[1,"<f4",65,0]',
+    b'[1,"<f4",1.0,0]', b'[1,"<f4",1,2]', b'[1,"<f4",1,true]', b'[1,"|O",1,0]', b'[1,"f4,O",1,0]', b'[1,"(9,9)f4",1,0]',
+    b'[1,"<f3",1,0]', b'[1,"<U999999999",1,0]', b'[1,"<M8[foo]",1,0]',
     b'[1,"<f\xd9\xa4",1,0]',  # a digit, but not in ASCII
-    b'[1,["<f4"],1,0]',
-    b'[1,[["a","<f4"]],1,0]',
-    b"[4]",
-    b'[4,"a",[0]]',
-    b'[4,["a"]]',
-    b'[4,["a","a"],[0],[0]]',
-    b"[4,[1,true],[0],[0]]",
-    b"[4,[NaN],[0]]",
-    b"[4,[[1]],[0]]",
-    b"[4,[{}],[0]]",
-    b"[4,[18446744073709551616],[0]]",
-    b"[2,0]",
-    b"[2,[0],[7]]",
-    b"[2," * 66 + b"[0]" + b"]" * 66,
-    b"[2," * 100_000,
-    b" " * (MAX_SPEC_BYTES + 1),
-]
+    b'[1,["<f4"],1,0]', b"[4]", b'[4,"a",[0]]', b'[4,["a"]]', b"[4,[1,true],[0],[0]]", b"[4,[NaN],[0]]", b"[4,[[1]],[0]]",
+    b"[4,[18446744073709551616],[0]]", b"[2,[0],[7]]", b"[2," * 66 + b"[0]" + b"]" * 66, b"[2," * 100_000,
+    b" " * (MAX_SPEC_BYTES + 1), b'[1,"' + b"x" * 1_000_000 + b'",1,0]',
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("body", WRONG, ids=lambda body: repr(body[:30]))
-def test_invalid_spec_raises_protocol_error(body):
-    with pytest.raises(ProtocolError):
-        decoded(body)
-
-
-def test_error_for_refused_dtype_is_short():
+def test_invalid_spec_raises_short_protocol_error(body):
     with pytest.raises(ProtocolError) as caught:
-        decoded(json.dumps([1, "x" * 1_000_000, 1, 0]).encode())
+        decoded(body)
     assert len(str(caught.value)) < 300
 
 
+json_nodes = st.recursive(
+    st.integers(-1, 7) | st.booleans() | st.none() | st.sampled_from(["<f4", "|O", "a"]),
+    lambda inner: st.lists(inner, max_size=5),
+    max_leaves=15,
+).map(lambda node: json.dumps(node).encode())
 plain = [b'[2,[1,"<f4",2,0],[4,["a",1],[3,[0],[5]],[1,"|S5",0,1]]]', b'[1,"<M8[ns]",1,0]']
 
 
 @settings(max_examples=400, **quick)
-@given(st.binary(max_size=100) | st.sampled_from(plain), st.integers(0, 100), edits)
+@given(st.binary(max_size=100) | st.sampled_from(plain) | json_nodes, st.integers(0, 100), edits)
 def test_random_truncated_and_mutated_bytes_are_decoded_or_invalid(body, length, edits):
     for damaged in (body, body[:length], bent(body, edits), bent(body, edits)[:length]):
         try:
@@ -254,35 +179,10 @@ def test_random_truncated_and_mutated_bytes_are_decoded_or_invalid(body, length,
         assert decode_spec(again, is_pickled, allow_pickle=True) == spec
 
 
-json_nodes = st.recursive(
-    st.integers(-1, 7) | st.booleans() | st.none() | st.sampled_from(["<f4", "|O", "a"]),
-    lambda inner: st.lists(inner, max_size=5),
-    max_leaves=15,
-)
-
-
-@settings(max_examples=400, **quick)
-@given(json_nodes)
-def test_any_json_lists_are_decoded_or_invalid(result):
-    try:
-        spec = decoded(json.dumps(result).encode())
-    except ProtocolError:
-        return
-    assert encode_spec(spec)[1] is False
-
-
 BYTES = MAX_SPEC_BYTES // 8
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"[" * BYTES,
-        b"[2" + b",[]" * (BYTES // 3 - 2) + b"]",
-        b"[2" + b",[0]" * (BYTES // 4 - 2) + b"]",
-    ],
-    ids=["nested", "wide nonsense", "wide"],
-)
+@pytest.mark.parametrize("body", [b"[" * BYTES, b"[2" + b",[0]" * (BYTES // 4 - 2) + b"]"], ids=["nested", "wide"])
 def test_spec_needs_memory_in_proportion_to_its_size(body):
     tracemalloc.start()
     try:
