@@ -30,17 +30,21 @@ def puppets(puppet_interpreter):
 _SERVER = """
 import json, os, sys
 import mpqueue
-from mpqueue.service import checkpoints
+from mpqueue.service import checkpoints, loop
 sys.path.insert(0, sys.argv[1])
 from helpers.laned import Counted
+from helpers.puppets import Indices
 
 checkpoints.BETWEEN_S = 0
 folder, options = sys.argv[2], json.loads(sys.argv[3])
-source = Counted(os.path.join(folder, "log"), options.pop("length", 40))
+loop._AT_ONCE = options.pop("at_once", loop._AT_ONCE)
+length, is_stream = options.pop("length"), options.pop("is_stream")
+source = Counted(os.path.join(folder, "log"), length) if is_stream else Indices(length)
 source.is_always_saved = True
-with mpqueue.Server("s", source, workers=1, journal=os.path.join(folder, "journal"), **options) as server:
+with mpqueue.Server("s", source, **{"workers": 1, "journal": os.path.join(folder, "journal")} | options) as server:
     print(server.folder, flush=True)
-    sys.stdin.read()
+    for _ in sys.stdin:
+        print(server.statistics().consumers[0].behind, flush=True)
 """
 
 
@@ -80,5 +84,10 @@ def start_server_script(server_interpreter):
 
 @pytest.fixture
 def start_server(start_server_script, tmp_path):
-    """Start servers of streams with lanes that share one journal."""
-    return lambda **options: start_server_script(_SERVER, tmp_path, json.dumps(options))
+    """Start servers that share one journal: of streams with lanes, or of batches that contain their index."""
+
+    def start(length=40, *, is_stream=True, **options):
+        options |= {"length": length, "is_stream": is_stream}
+        return start_server_script(_SERVER, tmp_path, json.dumps(options))
+
+    return start

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers.forking import status_of_fork
 from helpers.requests import ConsumerRequest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of, fill_connection
 
+import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
 from mpqueue.service.records import (
     DETACHED,
@@ -92,19 +94,17 @@ class TestLoops:
 
     def test_several_threads_may_share_one_iterator(self, tmp_path):
         """Each batch goes to one thread, and the end to all."""
-        with auto(tmp_path, 300) as server:
+        with auto(tmp_path, 100) as server:
             with attached_to(server) as consumer, ThreadPoolExecutor(4) as pool:
                 batches = iter(consumer)
                 received = [part.result(60) for part in [pool.submit(numbers, batches) for _ in range(4)]]
-                assert sorted(number for part in received for number in part) == list(range(300))
+                assert sorted(number for part in received for number in part) == list(range(100))
                 assert list(batches) == []
         assert server.faults == []
 
 
 def attached_to(server, **options):
     """A consumer of a server that answers by itself."""
-    import mpqueue
-
     return mpqueue.attach(server.path, timeout=60, **options)
 
 
@@ -268,15 +268,12 @@ class TestFailures:
         "message",
         [
             b"x" * 56,
-            Text(ToConsumer.RAISED, 0, 1, b"text").pack()[:-1],
-            b"\x53\x51\x0b" + bytes(50),
             b"x" * 40_000,
             ConsumerRequest(ToServer.ASK, 1).pack(),
-            b"\0" * OFFER.size,
             OFFER.pack(*AN_OFFER) + OFFER.pack(*AN_OFFER._replace(kind=ToConsumer.SPEC)),
-            OFFER.pack(*AN_OFFER) + ConsumerRequest(ToServer.ASK).pack(),
             OFFER.pack(*AN_OFFER) + Text(ToConsumer.CUT, DETACHED, 0, b"").pack(),
         ],
+        ids=["no record", "too long", "a request", "a spec as an offer", "a text after an offer"],
     )
     def test_invalid_message_ends_connection_without_reconnect(self, server, message, monkeypatch):
         def looks(*_):
@@ -291,16 +288,7 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         "answer",
-        [
-            b"[" * 5000,
-            b"[]",
-            b"{}",
-            b'{"error": 3}',
-            b'{"seed": 1, "samples": 3}',
-            b'{"seed": 1, "indices": [1], "ids": []}',
-            b'{"seed": 1, "indices": [1], "ids": [1]}',
-            b"\xff",
-        ],
+        [b"[" * 5000, b"[]", b'{"error": 3}', b'{"seed": 1, "samples": 3}', b'{"seed": 1, "indices": [1], "ids": [1]}'],
     )
     def test_invalid_answer_about_samples_ends_connection(self, server, answer):
         with attached(server) as consumer:
@@ -317,11 +305,10 @@ class TestFailures:
             with pytest.raises(ServiceError, match="outside of the ring"):
                 next(iter(consumer))
 
-    @pytest.mark.parametrize("nbytes", [7, 8, 400])
-    def test_header_that_does_not_match_spec_ends_connection(self, server, nbytes):
+    def test_header_that_does_not_match_spec_ends_connection(self, server):
         with attached(server) as consumer:
             offer = server.offer_of(batch_of(0))
-            server.send(OFFER.pack(*offer._replace(nbytes=offer.header_offset + nbytes)))
+            server.send(OFFER.pack(*offer._replace(nbytes=offer.header_offset + 400)))
             with pytest.raises(ServiceError, match=r"does not match its spec|same version"):
                 next(iter(consumer))
 
@@ -338,15 +325,13 @@ class TestFailures:
 class TestOthers:
     """Servers of other users, represented by `allow_pickle=False`."""
 
-    def test_arrays_need_no_pickle(self, server):
+    def test_pickled_objects_are_refused(self, server):
+        """Arrays need no pickle."""
         with attached(server, allow_pickle=False) as consumer:
             server.offer(batch_of(3))
-            assert numbers([next(iter(consumer))]) == [3]
-
-    def test_pickled_objects_are_refused(self, server):
-        with attached(server, allow_pickle=False) as consumer:
             server.offer({"text": "hello", "array": np.arange(3)})
             batches = iter(consumer)
+            assert numbers([next(batches)]) == [3]
             for _ in range(2):
                 with pytest.raises(ServiceError, match="allow_pickle=True"):
                     next(batches)
@@ -426,20 +411,18 @@ class TestEnd:
             server.offer(batch_of(0), batch_of(1))
             batches = iter(consumer)
             kept = next(batches)
-            pid = os.fork()
-            if pid == 0:
-                code = 1
-                try:
-                    for use in (lambda: next(batches), lambda: iter(consumer)):
-                        with pytest.raises(RuntimeError, match=r"forked: attach in this process"):
-                            use()
-                    consumer.close()
-                    del batches, consumer
-                    gc.collect()
-                    code = 0 if kept[0][0, 0] == 0 else 2
-                finally:
-                    os._exit(code)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+            def use():
+                nonlocal batches, consumer
+                for call in (lambda: next(batches), lambda: iter(consumer)):
+                    with pytest.raises(RuntimeError, match=r"forked: attach in this process"):
+                        call()
+                consumer.close()
+                batches = consumer = None
+                gc.collect()
+                assert kept[0][0, 0] == 0
+
+            assert status_of_fork(use) == 0
             server.hear_all()
             assert numbers([next(batches)]) == [1]
             assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 1)]
@@ -458,8 +441,6 @@ class TestEnd:
                 os.read(go[0], 1)
             os._exit(0)
         os.read(ready[0], 1)
-        import mpqueue
-
         with mpqueue.attach(str(tmp_path / "directory"), timeout=60) as consumer:
             with pytest.raises(ServiceDied):
                 list(consumer)

@@ -6,111 +6,64 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from helpers.laned import Counted
 from helpers.puppets import all_do
+from helpers.served_streams import loaded, plain, some, stream
 
 import mpqueue
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
 
-STREAM = (
-    mpqueue.Dataset.range(60)
-    .shuffle()
-    .map(lambda x: [x, mpqueue.rng().random()])
-    .filter(lambda pair: pair[0] % 4 != 0)
-    .shuffle(buffer=5)
-    .batch(2)
-)
+STREAM = stream(60)
 LANES = 4
 
 
-def plain(batches):
-    return [[numbers.tolist() for numbers in batch] for batch in batches]
-
-
-def loaded(num_epochs, **options):
-    with mpqueue.Loader(STREAM, workers=0, seed=3, **options) as loader:
-        return [plain(loader) for _ in range(num_epochs)]
-
-
-def counted(tmp_path, epoch_batches, num_epochs, length=6):
-    """The epochs of a server of the fixture: its batches in the order of the stream."""
-    source = Counted(tmp_path / "log of a loader", length)
-    with mpqueue.Loader(source, workers=0, seed=3, lanes=LANES, epoch_batches=epoch_batches) as loader:
-        return [[batch.tolist() for batch in loader] for _ in range(num_epochs)]
-
-
-def by_turns(consumers, num_epochs):
-    """Take from each consumer in turn, for this many loops; return a list of epochs for each consumer."""
-    results = [[] for _ in consumers]
-    for _ in range(num_epochs):
-        loops = [iter(consumer) for consumer in consumers]
-        for epochs in results:
-            epochs.append([])
-        is_any = True
-        while is_any:
-            is_any = False
-            for epochs, loop in zip(results, loops, strict=True):
-                batches = plain(itertools.islice(loop, 1))
-                epochs[-1] += batches
-                is_any = is_any or bool(batches)
-    return results
+def epochs(num_epochs, *consumers):
+    """Take epochs with all consumers at once; return a list of epochs for each consumer."""
+    with ThreadPoolExecutor(len(consumers)) as threads:
+        return list(threads.map(lambda consumer: [plain(consumer) for _ in range(num_epochs)], consumers))
 
 
 def test_each_rank_gets_n_batches_of_its_own_lanes():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, world=2, epoch_batches=30):
         consumers = [mpqueue.attach("s", rank=rank, timeout=30) for rank in range(2)]
         assert [len(consumer) for consumer in consumers] == [30, 30]
-        results = by_turns(consumers, 3)
+        results = epochs(3, *consumers)
         for consumer in consumers:
             consumer.close()
-    assert results == [loaded(3, shard=(rank, 2), epoch_batches=30) for rank in range(2)]
-
-
-def three_epochs(consumer):
-    with consumer:
-        return [plain(consumer) for _ in range(3)]
+    assert results == [loaded(STREAM, 3, shard=(rank, 2), epoch_batches=30) for rank in range(2)]
 
 
 def test_first_come_consumers_share_n_batches():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, epoch_batches=30):
-        with ThreadPoolExecutor(2) as threads:
-            results = list(threads.map(three_epochs, [mpqueue.attach("s", timeout=30) for _ in range(2)]))
+        with mpqueue.attach("s", timeout=30) as first, mpqueue.attach("s", timeout=30) as second:
+            results = epochs(3, first, second)
     together = [sorted(one + other) for one, other in zip(*results, strict=True)]
-    assert together == [sorted(epoch) for epoch in loaded(3, epoch_batches=30)]
-
-
-def test_all_consumers_of_broadcast_have_same_epochs():
-    with mpqueue.Server("s", STREAM, workers=2, seed=3, mode="broadcast", world=2, epoch_batches=30):
-        consumers = [mpqueue.attach("s", timeout=30) for _ in range(2)]
-        assert [len(consumer) for consumer in consumers] == [30, 30]
-        results = by_turns(consumers, 3)
-        for consumer in consumers:
-            consumer.close()
-    assert results[0] == results[1] == loaded(3, epoch_batches=30)
+    assert together == [sorted(epoch) for epoch in loaded(STREAM, 3, epoch_batches=30)]
 
 
 def test_consumers_of_broadcast_may_join_late_and_leave():
-    whole = loaded(3, epoch_batches=30)
+    whole = loaded(STREAM, 3, epoch_batches=30)
     with mpqueue.Server("s", STREAM, workers=1, seed=3, mode="broadcast", epoch_batches=30, max_queue_size=4):
         first = mpqueue.attach("s", timeout=30)
+        assert len(first) == 30
         loop = iter(first)
-        assert plain(itertools.islice(loop, 12)) == whole[0][:12]
+        assert some(loop, 12) == whole[0][:12]
         second, third = (mpqueue.attach("s", timeout=30, join=join) for join in ("now", "next"))
         with second:
             rest = iter(second)
-            assert plain(itertools.islice(loop, 4)) == whole[0][12:16]
-            seen = plain(itertools.islice(rest, 1))
+            assert some(loop, 4) == whole[0][12:16]
+            seen = some(rest, 1)
         assert seen[0] in whole[0][12:30]
         assert plain(loop) == whole[0][16:]
-        assert by_turns([first, third], 2) == [whole[1:], whole[1:]]
+        assert epochs(2, first, third) == [whole[1:], whole[1:]]
         first.close(), third.close()
 
 
 def test_abandoned_epoch_ends_and_next_one_continues():
     window = 4
-    whole = list(itertools.chain.from_iterable(loaded(3, epoch_batches=30)))
+    whole = list(itertools.chain.from_iterable(loaded(STREAM, 3, epoch_batches=30)))
     with mpqueue.Server("s", STREAM, workers=1, seed=3, mode="broadcast", epoch_batches=30, max_queue_size=window):
         with mpqueue.attach("s", timeout=30) as consumer:
-            assert plain(itertools.islice(consumer, 10)) == whole[:10]
+            assert some(consumer, 10) == whole[:10]
         with mpqueue.attach("s", timeout=30) as consumer:
             assert consumer.epoch == 1
             results = plain(consumer) + plain(consumer)
@@ -148,7 +101,8 @@ def test_server_may_crash_in_any_epoch(puppets, start_server, tmp_path, mode):
     take(both, 20, taken)
     assert [len(epoch) for epoch in taken] == [15, 15, 15, 5]
     first, second = zip(*itertools.chain.from_iterable(taken), strict=True)
-    whole = list(itertools.chain.from_iterable(counted(tmp_path, 50, 2)))
+    source = Counted(tmp_path / "log of a loader", 6)
+    whole = list(itertools.chain.from_iterable(loaded(source, 2, lanes=LANES, epoch_batches=50)))
     if mode == "broadcast":
         assert list(first) == list(second) == whole[:50]
     else:

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 from helpers import strikes
-from helpers.alarms import Alarm, nudged
+from helpers.alarms import AGAIN_S, Alarm
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckError, each_strike
 
@@ -39,6 +39,19 @@ def taken_with(strike, path, num_epochs=3):
     return yielded
 
 
+def struck(tmp_path, step, *, least=100, make=Strike, num_batches=4, **options):
+    """Yield an interrupt at each place, its number, and a server.
+
+    The server has few slots and records invalid requests, such as a turn released twice.
+    """
+    for after, strike in each_strike(step, least=least, make=make):
+        with AutoServer(
+            tmp_path / f"directory{after}", num_batches, **{"num_slots": 6, "window": 3} | options
+        ).start() as server:
+            yield after, strike, server
+        assert server.faults == [], after
+
+
 # Code of the consumer could mistake its exception for invalid data from the server.
 StrikeWithError = partial(Strike, error=StruckError)
 
@@ -46,11 +59,8 @@ StrikeWithError = partial(Strike, error=StruckError)
 @pytest.mark.slow
 @pytest.mark.parametrize(("make_strike", "step"), [(Strike, 5), (StrikeWithError, 17), (StrikeBeforeLine, 9)])
 def test_interrupt_anywhere_loses_and_repeats_nothing(tmp_path, make_strike, step):
-    """The server has few slots and records invalid requests, such as a turn released twice."""
-    for after, strike in each_strike(step, least=200, make=make_strike):
-        with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
-            yielded = taken_with(strike, server.path)
-        assert (yielded, server.faults) == ([0, 1, 2, 3] * 3, []), after
+    for after, strike, server in struck(tmp_path, step, least=200, make=make_strike):
+        assert taken_with(strike, server.path) == [0, 1, 2, 3] * 3, after
 
 
 def test_real_signals_at_random_moments_lose_no_batch(tmp_path):
@@ -79,87 +89,60 @@ def test_real_signals_at_random_moments_lose_no_batch(tmp_path):
 
 def test_traceback_of_interrupt_may_be_kept(tmp_path):
     """It references the batch that was being opened."""
-    for after, strike in each_strike(19, least=100):
-        kept = []
-        with AutoServer(tmp_path / f"directory{after}", 4, num_slots=8, window=3).start() as server:
-            yielded = []
-            with mpqueue.attach(server.path, timeout=60) as consumer, strike:
-                while len(yielded) < 16:
-                    try:
-                        for array, _ in consumer:
-                            yielded.append(int(array[0, 0]))
-                            if len(yielded) == 12:
-                                kept.clear()
-                    except Struck as error:
-                        kept.append(error)
-            del array, _
-        assert (yielded, server.faults) == ([0, 1, 2, 3] * 4, []), after
+    for after, strike, server in struck(tmp_path, 19, num_slots=8):
+        kept, yielded = [], []
+        with mpqueue.attach(server.path, timeout=60) as consumer, strike:
+            while len(yielded) < 16:
+                try:
+                    for array, _ in consumer:
+                        yielded.append(int(array[0, 0]))
+                        if len(yielded) == 12:
+                            kept.clear()
+                except Struck as error:
+                    kept.append(error)
+        del array, _
+        assert yielded == [0, 1, 2, 3] * 4, after
 
 
 def test_consumer_closed_after_interrupt_repeats_no_request(tmp_path):
-    for after, strike in each_strike(7, least=100):
-        with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
-            with mpqueue.attach(server.path, timeout=60) as consumer, contextlib.suppress(Struck), strike:
-                for array, _ in consumer:
-                    del array, _
-        assert server.faults == [], after
-
-
-@contextlib.contextmanager
-def struck_while_waiting(server, number):
-    """Send this process a signal when its consumer waits for a batch."""
-    server.hear()  # BEGIN
-
-    def strike():
-        server.hear()
-        os.kill(os.getpid(), number)
-
-    other = threading.Thread(target=strike)
-    other.start()
-    with nudged():
-        yield
-    other.join()
-
-
-def test_ctrl_c_during_wait_is_prompt_and_loop_continues(tmp_path):
-    with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
-        batches = iter(consumer)
-        with struck_while_waiting(server, signal.SIGINT), pytest.raises(KeyboardInterrupt):
-            next(batches)
-        server.offer(batch_of(5))
-        assert next(batches)[0][0, 0] == 5
+    for _, strike, server in struck(tmp_path, 7):
+        with mpqueue.attach(server.path, timeout=60) as consumer, contextlib.suppress(Struck), strike:
+            for array, _ in consumer:
+                del array, _
 
 
 def test_handler_that_closes_ends_waiting_loop(tmp_path):
     with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
-        previous = signal.signal(signal.SIGUSR1, lambda *_: consumer.close())
-        batches = iter(consumer)
-        with struck_while_waiting(server, signal.SIGUSR1):
-            assert list(batches) == []
-        signal.signal(signal.SIGUSR1, previous)
+        before = signal.signal(signal.SIGALRM, lambda *_: consumer.close())
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
+        try:
+            assert list(consumer) == []
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
         assert "closed" in repr(consumer)
 
 
 def test_handler_may_close_anywhere_in_next(tmp_path):
-    for after, strike in each_strike(7, least=100):
-        with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
-            consumer = mpqueue.attach(server.path, timeout=60)
-            yielded, batches = [], iter(consumer)
-            with strike:
-                signal.signal(signal.SIGUSR1, lambda *_, consumer=consumer: consumer.close())
-                yielded += [int(array[0, 0]) for array, _ in batches]  # no view exists after this line
-            assert yielded == [0, 1, 2, 3][: len(yielded)]
-            consumer.close()
-            assert "closed" in repr(consumer)
-            assert server.faults == []
+    for _, strike, server in struck(tmp_path, 7):
+        consumer = mpqueue.attach(server.path, timeout=60)
+        yielded, batches = [], iter(consumer)
+        with strike:
+            signal.signal(signal.SIGUSR1, lambda *_, consumer=consumer: consumer.close())
+            yielded += [int(array[0, 0]) for array, _ in batches]  # no view exists after this line
+        assert yielded == [0, 1, 2, 3][: len(yielded)]
+        consumer.close()
+        assert "closed" in repr(consumer)
 
 
-def test_timeout_error_of_handler_is_not_a_server_crash(tmp_path):
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt("the user's own"), ConnectionResetError("the user's own")], ids=repr
+)
+def test_loop_continues_after_an_interrupt_of_its_wait(tmp_path, error):
     """A handler may raise a TimeoutError or a ConnectionError, which the system raises, too."""
     with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
         batches = iter(consumer)
-        limit = ConnectionResetError("the user's own")
-        with pytest.raises(ConnectionResetError, match="the user's own"), Alarm(limit) as alarm:
+        with pytest.raises(type(error), match="the user's own"), Alarm(error) as alarm:
             alarm.set()
             next(batches)
         server.offer(batch_of(5))
@@ -168,27 +151,24 @@ def test_timeout_error_of_handler_is_not_a_server_crash(tmp_path):
 
 def test_interrupt_anywhere_in_attach_leaks_nothing(tmp_path):
     """Checked by the fixture for leaks."""
-    for after, strike in each_strike(5, least=100):
-        with AutoServer(tmp_path / f"directory{after}", 2).start() as server:
-            with strike, contextlib.suppress(Struck):
-                mpqueue.attach(server.path, timeout=60).close()
-            with mpqueue.attach(server.path, timeout=60) as consumer:
-                assert len(list(consumer)) == 2
+    for _, strike, server in struck(tmp_path, 5, num_batches=2):
+        with strike, contextlib.suppress(Struck):
+            mpqueue.attach(server.path, timeout=60).close()
+        with mpqueue.attach(server.path, timeout=60) as consumer:
+            assert len(list(consumer)) == 2
 
 
 def test_interrupt_anywhere_during_reconnect_loses_nothing(tmp_path):
-    for after, strike in each_strike(19, least=200):
-        with AutoServer(tmp_path / f"directory{after}", 6, num_slots=8, window=3, dies_after=2).start() as server:
-            with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
-                yielded = []
-                with strike:
-                    while len(yielded) < 6:
-                        with contextlib.suppress(Struck):
-                            for array, _ in consumer:
-                                yielded.append(int(array[0, 0]))
-                                del array, _
-            assert (yielded, consumer.statistics().reconnects) == (list(range(6)), 1), after
-        assert server.faults == [], after
+    for after, strike, server in struck(tmp_path, 19, least=200, num_batches=6, num_slots=8, dies_after=2):
+        with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
+            yielded = []
+            with strike:
+                while len(yielded) < 6:
+                    with contextlib.suppress(Struck):
+                        for array, _ in consumer:
+                            yielded.append(int(array[0, 0]))
+                            del array, _
+        assert (yielded, consumer.statistics().reconnects) == (list(range(6)), 1), after
 
 
 @pytest.mark.parametrize("method", ["start", "stop"])

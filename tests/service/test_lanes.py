@@ -5,20 +5,14 @@ import signal
 import pytest
 from helpers.laned import computed
 from helpers.puppets import all_do, await_back
+from helpers.served_streams import loaded, stream
 
 import mpqueue
 from mpqueue.errors import ServiceError
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
 
-STREAM = (
-    mpqueue.Dataset.range(240)
-    .shuffle()
-    .map(lambda x: [x, mpqueue.rng().random()])
-    .filter(lambda pair: pair[0] % 4 != 0)
-    .shuffle(buffer=5)
-    .batch(2)
-)
+STREAM = stream(240)
 
 
 def test_lanes_not_divisible_by_ranks_are_refused():
@@ -27,7 +21,7 @@ def test_lanes_not_divisible_by_ranks_are_refused():
 
 
 def test_replacement_of_killed_rank_continues_in_lane(puppets):
-    with mpqueue.Server("s", STREAM.map(list_of_first), workers=1, seed=3, world=2):
+    with mpqueue.Server("s", STREAM, workers=1, seed=3, world=2):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
         first.do("loop"), second.do("loop")
         taken = [first.take(2), second.take(2)]
@@ -36,15 +30,10 @@ def test_replacement_of_killed_rank_continues_in_lane(puppets):
         second.tell("take_all"), third.tell("take_all")
         taken[0][-1:] = third.answer()
         taken[1] += second.answer()
-    with mpqueue.Loader(STREAM.map(list_of_first), workers=0, seed=3) as loader:
-        whole = [batch.tolist() for batch in loader]
+    (whole,) = loaded(STREAM)
     together = [each for pair in zip(*taken, strict=True) for each in pair]
     assert together == whole[: len(together)]
     assert len(whole) - len(together) < 2
-
-
-def list_of_first(batch):
-    return batch[0]
 
 
 def test_server_may_crash_repeatedly(puppets, start_server, tmp_path):
@@ -103,13 +92,3 @@ def test_journal_of_different_lanes_is_refused(tmp_path):
             mpqueue.Server("s", other, **options).start()
     with pytest.raises(ServiceError, match="belongs to another stream"):
         mpqueue.Server("s", STREAM, lanes=8, **options).start()
-
-
-def test_generator_with_lane_per_worker_cannot_have_journal(tmp_path):
-    def numbers():
-        yield 1
-
-    with pytest.raises(ValueError, match="pass lanes=n"):
-        mpqueue.Server("s", numbers, workers=1, journal=tmp_path / "journal")
-    with mpqueue.Server("s", numbers, workers=1, lanes=2, journal=tmp_path / "journal"):
-        assert (tmp_path / "journal").exists()

@@ -1,6 +1,5 @@
 """Late consumers of a broadcast of a stream with lanes get the whole epoch: missed batches are computed again."""
 
-import itertools
 import os
 import signal
 import threading
@@ -12,34 +11,15 @@ import pytest
 from helpers.faults import burns
 from helpers.laned import Counted, computed
 from helpers.puppets import all_do, await_back
+from helpers.served_streams import loaded, plain, some, stream
 
 import mpqueue
 from mpqueue.errors import ServiceError
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
 
-STREAM = (
-    mpqueue.Dataset.range(240)
-    .shuffle()
-    .map(lambda x: np.array([x, mpqueue.rng().random()]))
-    .filter(lambda pair: pair[0] % 4 != 0)
-    .shuffle(buffer=5)
-    .batch(2)
-)
+STREAM = stream(240)
 BROADCAST = {"mode": "broadcast", "workers": 2, "seed": 3, "max_queue_size": 4}
-
-
-def plain(batches):
-    return [batch.tolist() for batch in batches]
-
-
-def loaded(source=STREAM, num_epochs=1, **options):
-    with mpqueue.Loader(source, workers=0, seed=3, **options) as loader:
-        return [plain(loader) for _ in range(num_epochs)]
-
-
-def some(loop, count):
-    return plain(itertools.islice(loop, count))
 
 
 def at_once(*loops):
@@ -68,13 +48,9 @@ def num_workers():
     return sum(len(fork_server.children()) for fork_server in fork_servers)
 
 
-@pytest.mark.parametrize("source", [STREAM, "function"], ids=["dataset", "function"])
-def test_late_consumer_gets_whole_epoch_and_then_next_one_with_the_others(source, tmp_path):
-    options = {}
-    if source == "function":
-        source, options = Letters(90), {"lanes": 3}
-    whole = loaded(source, 2, **options)
-    with mpqueue.Server("s", source, **BROADCAST, **options), mpqueue.attach("s", timeout=30) as first:
+def test_late_consumer_gets_whole_epoch_and_then_next_one_with_the_others():
+    whole = loaded(STREAM, 2)
+    with mpqueue.Server("s", STREAM, **BROADCAST), mpqueue.attach("s", timeout=30) as first:
         begun = iter(first)
         had = some(begun, 50)
         before = num_workers()
@@ -90,33 +66,23 @@ def test_late_consumer_gets_whole_epoch_and_then_next_one_with_the_others(source
         assert num_workers() == before
 
 
-class Letters:
-    """A generator function that yields the numbers of its lane."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __call__(self):
-        info = mpqueue.worker_info()
-        for number in range(info.shard_id, self.length, info.num_shards):
-            yield np.array([number, mpqueue.rng().random()])
-
-
-def test_late_consumers_proceed_independently():
-    (whole,) = loaded()
-    with mpqueue.Server("s", STREAM, **BROADCAST), mpqueue.attach("s", timeout=30) as first:
+def test_late_consumers_proceed_independently_and_may_be_the_only_ones_left():
+    (whole,) = loaded(STREAM)
+    with mpqueue.Server("s", STREAM, **BROADCAST):
+        first = mpqueue.attach("s", timeout=30)
         begun = iter(first)
-        had = some(begun, 40)
+        some(begun, 40)
         with late() as second, late() as third:
             loops = iter(second), iter(third)
             yielded = some(loops[0], 30), some(loops[1], 3)
-            had += some(begun, 10)  # no consumer waits for late ones
-            rest = at_once(begun, *loops)
-    assert [before + after for before, after in zip((had, *yielded), rest, strict=True)] == [whole] * 3
+            assert some(begun, 10) == whole[40:50]  # no consumer waits for late ones
+            first.close()
+            rest = at_once(*loops)
+    assert [before + after for before, after in zip(yielded, rest, strict=True)] == [whole] * 2
 
 
 def test_epoch_of_n_batches_is_recomputed_from_its_beginning():
-    whole = loaded(num_epochs=3, epoch_batches=30)
+    whole = loaded(STREAM, num_epochs=3, epoch_batches=30)
     with mpqueue.Server("s", STREAM, **BROADCAST, epoch_batches=30), mpqueue.attach("s", timeout=30) as first:
         assert plain(first) == whole[0]
         begun = iter(first)
@@ -128,20 +94,8 @@ def test_epoch_of_n_batches_is_recomputed_from_its_beginning():
             assert at_once(first, second) == [whole[2]] * 2
 
 
-def test_late_consumer_may_be_the_only_one_left():
-    (whole,) = loaded()
-    with mpqueue.Server("s", STREAM, **BROADCAST):
-        first = mpqueue.attach("s", timeout=30)
-        some(iter(first), 40)
-        with late() as second:
-            loop = iter(second)
-            yielded = some(loop, 5)
-            first.close()
-            assert yielded + plain(loop) == whole
-
-
 def test_crash_of_late_consumer_leaves_nothing_behind(puppets):
-    (whole,) = loaded()
+    (whole,) = loaded(STREAM)
     with mpqueue.Server("s", STREAM, **BROADCAST), mpqueue.attach("s", timeout=30) as first:
         begun = iter(first)
         had = some(begun, 40)
@@ -238,8 +192,8 @@ def test_source_that_yields_less_in_replay_is_an_error(tmp_path):
         assert plain(begun) == list(range(12, 20))
 
 
-def test_source_that_cannot_be_replayed_is_an_error():
-    for source, options in ((Letters(9), {}), (STREAM, {"ordered": False})):
+def test_source_that_cannot_be_replayed_is_an_error(tmp_path):
+    for source, options in ((Shrinks(tmp_path), {}), (STREAM, {"ordered": False})):
         with (
             mpqueue.Server("s", source, mode="broadcast", workers=1, **options),
             pytest.raises(ServiceError, match=r"requires a stream .*lanes=n.*without ordered=False"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.forking import status_of_fork
 from helpers.puppets import Indices, Raised, all_do, await_back, firsts
 from helpers.serving import num_descriptors
 from helpers.waits import until
@@ -68,11 +69,9 @@ def test_group_is_notified_of_rank_that_is_not_replaced(puppets):
     with mpqueue.Server("s", Indices(100), world=2, workers=1, grace_s=0.1):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
         second.kill()
-        with pytest.raises(Raised) as caught:
+        with pytest.raises(Raised, match=r"ConsumerDied.*rank 1 left"):
             for _ in range(2):  # it may get the rest of this epoch, and cannot begin the next one
                 first.do("take_all")
-        assert caught.value.args[0] == "ConsumerDied"
-        assert "rank 1 left" in caught.value.args[1]
 
 
 def test_untaken_batches_of_killed_consumer_go_to_others(puppets):
@@ -114,10 +113,8 @@ def test_suspended_consumer_is_detached_and_its_views_stay(puppets):
         others = firsts(second.do("take_all"))
         first.process.send_signal(signal.SIGCONT)
         assert sorted(others) == list(range(3000)), "including the batches that it had not taken"
-        with pytest.raises(Raised) as caught:
+        with pytest.raises(Raised, match=r"ConsumerDied.*this consumer sent no request for 2 s"):
             first.do("take")
-        assert caught.value.args[0] == "ConsumerDied"
-        assert "this consumer sent no request for 2 s" in caught.value.args[1]
         assert first.do("keep")[0] == kept[0], "its slot was not overwritten"
 
 
@@ -220,27 +217,13 @@ def test_forked_child_with_connection_does_not_hide_crash_of_consumer(puppets):
             os.kill(child, signal.SIGKILL)
 
 
-def test_consumer_that_keeps_batches_gets_copies_and_starves_no_other(puppets):
-    with mpqueue.Server("s", Indices(60), mode="broadcast", world=2, workers=1, max_queue_size=4):
-        first, second = puppets("s").attached(), puppets("s").attached()
-        second.tell("take_all")
-        for _ in range(60):
-            first.do("take"), first.do("keep")
-        assert firsts(first.do("keep")[:60]) == list(range(60))
-        assert first.do("statistics")["copies"] >= 40
-        assert first.do("take") is None
-        assert firsts(second.answer()) == list(range(60))
-
-
 def test_slow_consumer_is_detached_with_slow_detach(puppets):
     with mpqueue.Server("s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=2, slow="detach"):
         first, second = puppets("s").attached(), puppets("s").attached()
         second.do("loop")
         assert firsts(first.do("take_all")) == list(range(40))
-        with pytest.raises(Raised) as caught:
+        with pytest.raises(Raised, match=r"ConsumerDied.*this consumer was so slow that the others had to wait"):
             second.do("take")
-        assert caught.value.args[0] == "ConsumerDied"
-        assert "this consumer was so slow that the others had to wait" in caught.value.args[1]
 
 
 class Uneven(Indices):
@@ -299,20 +282,6 @@ def test_on_epoch_end_runs_once_after_all_batches_are_taken(puppets, tmp_path):
         assert (tmp_path / "ends").read_text() == "end, without 0\n"
 
 
-@pytest.mark.parametrize(("join", "expected"), [("now", None), ("replay", list(range(30)))])
-def test_late_consumer_joins_running_epoch(puppets, join, expected):
-    with mpqueue.Server("s", Indices(30), mode="broadcast", workers=1, max_queue_size=4):
-        first = puppets("s").attached()
-        first.take(10)
-        late = puppets("s", join=join).attached()
-        late.tell("take_all")
-        first.tell("take_all")
-        assert len(first.answer()) == 20
-        got = firsts(late.answer())
-        assert got == (expected or list(range(got[0], 30)))
-        assert got[0] >= 9 or expected
-
-
 def test_skipped_samples_are_also_skipped_in_replay(puppets):
     with mpqueue.Server("s", Failing(12), mode="broadcast", workers=1, max_queue_size=2, on_error="skip"):
         first = puppets("s").attached()
@@ -338,38 +307,16 @@ def test_replay_that_is_impossible_is_an_error_for_late_consumer_only(puppets, m
         assert [batch[0][0] for batch in first.take(2)] == order[5:7]
 
 
-def test_late_consumer_gets_next_epoch_by_default(puppets):
-    with mpqueue.Server("s", Indices(6), mode="broadcast", workers=1, max_queue_size=2):
-        first = puppets("s").attached()
-        first.take(2)
-        late = puppets("s").attached()
-        assert late.epoch == 1
-        assert len(first.do("take_all")) == 4
-        late.tell("take_all")
-        first.tell("take_all")
-        assert firsts(late.answer()) == firsts(first.answer()) == list(range(6))
-
-
 def test_stop_is_raised_in_consumers_and_views_stay(puppets):
     server = mpqueue.Server("s", Indices(100), workers=1).start()
     first = puppets("s").attached()
     first.do("take")
     kept = first.do("keep")
     server.stop()
-    with pytest.raises(Raised) as caught:
+    with pytest.raises(Raised, match=r"ServiceDied.*was stopped"):
         first.take(100)
-    assert caught.value.args[0] == "ServiceDied"
-    assert "was stopped" in caught.value.args[1]
     assert first.do("keep")[0] == kept[0]
     assert server.statistics().batches > 0
-
-
-def test_server_may_be_started_again_under_its_name(puppets):
-    server = mpqueue.Server("s", Indices(4), workers=1)
-    for _ in range(2):
-        with server:
-            assert firsts(puppets("s").do("take_all")) == [0, 1, 2, 3]
-    assert "stopped" in repr(server)
 
 
 def test_consumer_that_connects_to_a_stopping_server_waits_for_the_next_one(monkeypatch):
@@ -434,12 +381,13 @@ def test_call_that_would_wait_for_its_own_thread_is_an_error(puppets):
 
 def test_forked_child_can_leave_the_block_of_its_parents_server(puppets):
     with mpqueue.Server("s", Indices(4), workers=1) as server:
-        child = os.fork()
-        if child == 0:
+
+        def leave():
             signal.alarm(60)  # ends a child that hangs
             server.stop()
-            os._exit(0 if "stopped" in repr(server) else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert "stopped" in repr(server)
+
+        assert status_of_fork(leave) == 0
         assert firsts(puppets("s").do("take_all")) == [0, 1, 2, 3]
 
 
@@ -466,9 +414,7 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
     ("options", "kind", "words"),
     [
         ({"mode": "scatter"}, ValueError, 'mode must be "split" or "broadcast"'),
-        ({"mode": []}, ValueError, r'mode must be "split" or "broadcast", got \[\]'),
         ({"slow": np.zeros(2)}, ValueError, 'slow must be "wait", "skip" or "detach"'),
-        ({"slow": "kill"}, ValueError, 'slow must be "wait", "skip" or "detach"'),
         ({"world": 0}, ValueError, "world must be 1 or more"),
         ({"world": "4"}, TypeError, "world must be an integer"),
         ({"slow": "skip"}, ValueError, 'requires mode="broadcast"'),
@@ -476,26 +422,20 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"slow": "detach"}, ValueError, "lease_timeout=SECONDS"),
         ({"grace_s": -1}, ValueError, "grace_s must be"),
         ({"grace_s": 10**400}, ValueError, "grace_s must be a number that fits into a float"),
-        ({"batch_timeout": 10**400}, ValueError, "batch_timeout must be a number that fits into a float"),
         ({"grace_s": "3"}, TypeError, "grace_s must be a number of seconds, got '3'"),
         ({"lease_timeout": "3"}, TypeError, "lease_timeout must be a number of seconds or None, got '3'"),
         ({"lease_timeout": 0}, ValueError, "lease_timeout must be a number of seconds above 0, or None, got 0"),
         ({"workers": 0}, ValueError, "workers=0"),
         ({"shard": "auto"}, ValueError, "shard is not an option of a server"),
         ({"copy": True}, ValueError, "writable"),
-        ({"seed": "x"}, TypeError, "seed must be"),
         ({"backend": "thread"}, ValueError, "backend='thread'"),
         ({"num_workers": 2}, TypeError, "workers"),
-        ({"batch_timeout": "3"}, TypeError, "batch_timeout"),
-        ({"batchsize": 2}, TypeError, r"Server\(\) got an unexpected keyword argument 'batchsize'"),
-        ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
         ({"journal": "/"}, ValueError, "journal must be the path of a file, got the folder '/': use a file in it"),
+        ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
         ({"journal": "/no/j"}, ValueError, "journal must be the path of a file in an existing folder, got '/no/j'"),
-        ({"journal": ""}, ValueError, "journal must be the path of a file, got the folder ''"),
         ({"journal": "x", "ordered": False}, ValueError, "journal requires ordered=True, got ordered=False"),
-        ({"allow_uids": 3}, TypeError, "allow_uids must be a list of integer user ids, got 3"),
-        ({"allow_uids": "root"}, TypeError, "allow_uids must be a list of integer user ids, got 'root'"),
         ({"allow_uids": ["root"]}, TypeError, r"allow_uids must be a list of integer user ids, got \['root'\]"),
+        ({"allow_uids": 3}, TypeError, "allow_uids must be a list of integer user ids, got 3"),
         ({"allow_uids": [-1]}, ValueError, r"allow_uids must be user ids from 0 to 2\*\*32 - 1, got \[-1\]"),
         ({"allow_uids": [1 << 32]}, ValueError, r"allow_uids must be user ids from 0 to 2\*\*32 - 1, got \[42949"),
     ],
@@ -525,22 +465,6 @@ def test_statistics_show_progress_and_slow_consumers(puppets):
         assert served()[first.process.pid].wait_s > 0
 
 
-_SERVER = """
-import json, sys
-import mpqueue
-from mpqueue.service import loop
-sys.path.insert(0, sys.argv[1])
-from helpers.puppets import Indices
-
-options = json.loads(sys.argv[2])
-loop._AT_ONCE = options.pop("at_once", loop._AT_ONCE)
-with mpqueue.Server("s", Indices(options.pop("length")), workers=1, shuffle=True, **options) as server:
-    print(server.folder, flush=True)
-    for _ in sys.stdin:
-        print(server.statistics().consumers[0].behind, flush=True)
-"""
-
-
 def behind(server):
     """Return the number of batches that a server has offered its first consumer, and that are not taken."""
     server.stdin.write("\n")
@@ -549,10 +473,10 @@ def behind(server):
 
 
 @pytest.fixture
-def start_server(start_server_script, tmp_path):
-    """Start servers in separate processes, with one journal."""
-    options = {"world": 2, "journal": str(tmp_path / "journal")}
-    return lambda length, **others: start_server_script(_SERVER, json.dumps({"length": length, **options, **others}))
+def start_server(start_server):
+    """Start servers of shuffled indices for two ranks."""
+    options = {"is_stream": False, "world": 2, "shuffle": True}
+    return lambda length, **others: start_server(length, **options | others)
 
 
 @contextlib.contextmanager
@@ -597,9 +521,8 @@ def test_consumers_of_killed_server_raise_immediately_and_keep_views(puppets, st
     first.do("take")
     kept = first.do("keep")
     server.kill()
-    with pytest.raises(Raised) as caught:
+    with pytest.raises(Raised, match="ServiceDied"):
         first.do("take_all")
-    assert caught.value.args[0] == "ServiceDied"
     assert first.do("keep")[0] == kept[0]
 
 
@@ -692,10 +615,8 @@ def test_server_with_unwritable_journal_stops_with_reason(puppets, tmp_path, mon
         first = puppets("s", rank=0).attached()
         first.do("take")
         monkeypatch.setattr("mpqueue.service.journal._write", full)
-        with pytest.raises(Raised) as caught:
+        with pytest.raises(Raised, match=r"ServiceDied.*the journal cannot be written \(No space left on device\)"):
             first.take(2)
-        assert caught.value.args[0] == "ServiceDied"
-        assert "the journal cannot be written (No space left on device)" in caught.value.args[1]
         with pytest.raises(OSError, match="No space left on device"):
             server.wait(30)
         assert "No space left on device" in caplog.text, "also without a call of wait()"
@@ -715,14 +636,6 @@ def test_server_with_removed_journal_folder_stops_with_reason(puppets, tmp_path)
             first.do("take_all")
         with pytest.raises(FileNotFoundError, match="the journal cannot be written"):
             server.wait(30)
-
-
-def test_journal_of_another_stream_is_refused(tmp_path):
-    options = {"world": 2, "workers": 1, "journal": tmp_path / "journal", "shuffle": True}
-    with mpqueue.Server("s", Indices(20), **options):
-        pass
-    with pytest.raises(ServiceError, match="belongs to another stream"):
-        mpqueue.Server("s", Indices(21), **options).start()
 
 
 class Restructuring(Indices):
@@ -765,7 +678,7 @@ def test_journal_of_source_that_cannot_be_restarted_is_refused(tmp_path):
     def generator():
         yield np.zeros(1)
 
-    for source, words in ((Changing(), "state_dict"), (generator, "got a generator without lanes")):
+    for source, words in ((Changing(), "state_dict"), (generator, "pass lanes=n")):
         with pytest.raises(ValueError, match=words):
             mpqueue.Server("s", source, workers=1, journal=tmp_path / "journal")
 
@@ -778,6 +691,7 @@ def test_trace_of_server_has_a_row_for_each_consumer(puppets, tmp_path):
         for one in both:
             one.answer()
     events = json.loads((tmp_path / "run.json").read_text())
+    assert any(event["name"].startswith("compute") for event in events), "the batches of the worker"
     rows = {event["args"]["name"]: event["tid"] for event in events if event["name"] == "thread_name"}
     for rank, one in enumerate(both):
         row = rows[f"consumer {rank + 1} (process {one.process.pid})"]

@@ -7,13 +7,14 @@ import random
 import resource
 import socket
 import threading
-import time
 
 import pytest
+from helpers.bending import bent
 from helpers.others import Other
 from helpers.requests import ConsumerRequest
 from helpers.server_directories import STRANGER, become, needs_root
 from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, resident_bytes, served
+from helpers.waits import until
 
 from mpqueue.service.connections import MAX_STRANGERS
 from mpqueue.service.handshake import Hello, Refusal, Resume, Welcome, decode_answer
@@ -117,9 +118,6 @@ def server(request, tmp_path, monkeypatch, servers_directory):
         assert "Traceback" not in process.stderr.read()
 
 
-IN_BOTH_MODES = pytest.mark.parametrize("server", ["split", "broadcast"], indirect=True)
-
-
 @pytest.fixture
 def stranger():
     """A process that holds resources until it exits."""
@@ -128,18 +126,9 @@ def stranger():
 
 
 def bent_at_random(rng, data):
-    """Bytes that are truncated, extended or changed at a few places, or unchanged."""
-    data = bytearray(data)
-    for _ in range(rng.randint(0, 3)):
-        how = rng.randrange(3)
-        at = rng.randrange(len(data) + 1)
-        if how == 0 and at < len(data):
-            data[at] = rng.choice([0, 1, 2, 255, rng.randrange(256)])
-        elif how == 1:
-            del data[at : at + rng.randint(1, 8)]
-        else:
-            data[at:at] = rng.randbytes(rng.randint(1, 8))
-    return bytes(data)
+    """Return the bytes with a few changes, or unchanged."""
+    changes = range(rng.randint(0, 3))
+    return bent(data, [(rng.randrange(5000), rng.choice(["set", "cut", "double"]), rng.randrange(10)) for _ in changes])
 
 
 def handshake(rng):
@@ -151,12 +140,9 @@ def handshake(rng):
         join=rng.choice(["next", "now", "replay"]),
         resume=rng.choice([None, None, resume]),
     )
-    size = rng.choice(
-        [0, 1, REQUEST.size, 1000, MAX_HANDSHAKE - 1, MAX_HANDSHAKE, MAX_HANDSHAKE + 1, MAX_HANDSHAKE + 5000]
-    )
-    return rng.choice(
-        [bent_at_random(rng, hello.encode()), hello.encode(), rng.randbytes(size), b"{" * size, b" " * size]
-    )
+    size = rng.choice([0, 1, REQUEST.size, MAX_HANDSHAKE, MAX_HANDSHAKE + 1])
+    data = bent_at_random(rng, hello.encode())
+    return rng.choice([data, hello.encode(), rng.randbytes(size), b"{" * size, b" " * size])
 
 
 def greet(name, seed):
@@ -179,9 +165,8 @@ def greet(name, seed):
         descriptors.close_object(connection)
 
 
-@IN_BOTH_MODES
 def test_handshakes_of_any_size_and_kind_are_answered_or_dropped(server, stranger):
-    answers = [stranger.ask(greet, "numbers", seed) for seed in range(150)]
+    answers = [stranger.ask(greet, "numbers", seed) for seed in range(60)]
     assert {"welcome", ""} < set(answers)
     assert any("expected" in answer for answer in answers), set(answers)
     server.serves_on()
@@ -194,9 +179,7 @@ def records(rng, consumer):
         ConsumerRequest(ToServer.ASK, consumer.taken),
         ConsumerRequest(ToServer.ASK, consumer.taken + 1),
         ConsumerRequest(ToServer.ASK, rng.choice([2, 10**6, (1 << 64) - 1])),
-        ConsumerRequest(
-            ToServer.ASK, consumer.taken, tuple(rng.randrange(50) for _ in range(rng.randint(1, MAX_RELEASED)))
-        ),
+        ConsumerRequest(ToServer.ASK, consumer.taken, tuple(rng.randrange(50) for _ in range(MAX_RELEASED))),
         ConsumerRequest(ToServer.ASK, consumer.taken, ((1 << 64) - 1,)),
         ConsumerRequest(ToServer.BEGIN, rng.choice([0, 1, 1 << 40])),
         ConsumerRequest(ToServer.LEAVE),
@@ -210,9 +193,8 @@ def records(rng, consumer):
 
 def resume_at(rng, welcome):
     """The state of an earlier attachment, with impossible counts."""
-    if (
-        welcome is None or welcome.mode == "split" or rng.random() < 0.7
-    ):  # in a group that shares batches, it would be accepted
+    # In a group that shares batches, it would be accepted.
+    if welcome is None or welcome.mode == "split" or rng.random() < 0.7:
         return None
     return Resume(job=welcome.job, epoch=welcome.epoch, taken=(), count=rng.choice([0, 5, 10**6, (1 << 63) - 1]))
 
@@ -234,9 +216,7 @@ def misbehave(name, seeds, uid=None):
                 consumer.begin()
             for message in records(rng, consumer):
                 consumer.sock.send(message)
-            consumer.sock.settimeout(
-                rng.choice([0.001, 0.01])
-            )  # a consumer that was not disconnected is read for a moment
+            consumer.sock.settimeout(0.005)  # a consumer that was not disconnected is read for a moment
             while True:
                 consumer.next()
         except CutOff as cut:
@@ -248,18 +228,12 @@ def misbehave(name, seeds, uid=None):
     return reasons
 
 
-@IN_BOTH_MODES
+@pytest.mark.parametrize("server", ["split", "broadcast"], indirect=True)
 def test_consumers_that_send_arbitrary_data_are_disconnected(server):
     """Untaken offers go to other consumers, and the slots are freed at the exit of the process."""
-    missing = {
-        "bytes, got",
-        "is not a record",
-        "it reported",
-        "it released turn",
-        "it began epoch",
-    }
+    missing = {"bytes, got", "is not a record", "it reported", "it released turn", "it began epoch"}
     for first in range(0, 3000, 15):
-        if first >= 90 and not missing:  # a consumer that keeps sending may not receive the reason
+        if first >= 45 and not missing:  # a consumer that keeps sending may not receive the reason
             break
         with Other() as stranger:
             reasons = stranger.ask(misbehave, "numbers", range(first, first + 15))
@@ -330,7 +304,7 @@ def send_descriptors(name, hello, times):
 
 @pytest.mark.parametrize("hello", [b"nonsense", Hello().encode()], ids=["of a stranger", "of a consumer"])
 def test_floods_of_descriptors_are_dropped(server, stranger, hello):
-    for _ in range(25):
+    for _ in range(10):
         stranger.ask(send_descriptors, "numbers", hello, 20)
         assert server.extra_descriptors() < 20
     server.serves_on()
@@ -349,21 +323,6 @@ def test_flood_of_valid_records_blocks_no_consumer(server, stranger):
     stranger.begin(flood, "numbers", 30_000)
     server.serves_on()
     stranger.end()
-
-
-def come_and_go(name, count):
-    """Attach, begin, and disconnect without LEAVE, repeatedly."""
-    for _ in range(count):
-        consumer = RawConsumer(name, Hello(join="now"))
-        consumer.begin()
-        consumer.drop()
-
-
-def test_process_that_connects_and_disconnects_takes_no_batches_from_others(server):
-    for _ in range(4):
-        with Other() as stranger:
-            stranger.ask(come_and_go, "numbers", 20)
-    server.serves_on()
 
 
 def test_consumers_are_served_without_free_descriptors(server, stranger):
@@ -398,22 +357,14 @@ def test_queue_server_answers_or_drops_strangers(servers_directory, stranger):
     with served("--name", "queues") as (process, _folder):
         ask_for_queues("queues")
         before = num_descriptors(process.pid)
-        answers = {stranger.ask(greet, "queues", seed) for seed in range(30)}
+        answers = {stranger.ask(greet, "queues", seed) for seed in range(15)}
         assert any("has queues only" in answer for answer in answers), answers
         stranger.ask(say_nothing, "queues", 500)
-        for _ in range(20):
+        for _ in range(5):
             stranger.ask(send_descriptors, "queues", b"nonsense", 20)
         ask_for_queues("queues")
         assert num_descriptors(process.pid) - before <= MAX_STRANGERS
         stranger.kill()
-        poll_until(lambda: num_descriptors(process.pid) <= before)
+        until(lambda: num_descriptors(process.pid) <= before, "the connections of a killed process are still open")
         process.terminate()
         assert (process.wait(DEADLOCK_S), process.stderr.read()) == (0, "")
-
-
-def poll_until(condition):
-    """Wait for another process that sends no notification."""
-    deadline = time.monotonic() + DEADLOCK_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -109,19 +109,6 @@ def test_exception_of_epoch_end_is_first_in_next_epoch():
         assert [server.value(server.take()) for _ in range(3)] == [0, 1, 2]
 
 
-# -- Recomputed positions
-
-
-def test_many_positions_are_recomputed_while_next_batch_is_not_wanted():
-    with Server(Numbers(100), max_queue_size=3) as server:
-        server.stream.open_epoch(0)
-        for _ in range(50):
-            server.value(server.take())
-        server.stream.recompute(0, range(50))
-        assert [server.value(server.take_extra()) for _ in range(50)] == list(range(50))
-        assert server.take().position == 50
-
-
 # -- Holders
 
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ HERE = os.getpid()
 AT, LENGTH = 2, 6
 
 SERVER = """
-import dataclasses
 import sys
 import types
 import numpy as np
@@ -28,7 +25,7 @@ import mpqueue
 module = types.ModuleType("mpqueue_test_of_the_server")
 exec("class Thing:\\n    pass", module.__dict__)
 sys.modules[module.__name__] = module
-MAKE = {"object": module.Thing, "spec": lambda: {module.Thing: np.zeros(3)}}[sys.argv[1]]
+MAKE = {"object": module.Thing, "spec": lambda: {module.Thing: np.zeros(3)}}[sys.argv[2]]
 
 class Things:
     def __len__(self):
@@ -37,10 +34,9 @@ class Things:
     def __getitem__(self, index):
         return np.full(3, index), MAKE() if index == 2 else index
 
-if __name__ == "__main__":
-    with mpqueue.Server("things", Things(), mode="broadcast", workers=1, start_method="fork") as server:
-        print("ready", flush=True)
-        server.wait()
+with mpqueue.Server("things", Things(), mode="broadcast", workers=1, start_method="fork") as server:
+    print("ready", flush=True)
+    server.wait()
 """
 
 
@@ -100,19 +96,14 @@ def test_kept_errors_keep_no_slots():
     ("object", ModuleNotFoundError, "mpqueue_test_of_the_server"),
     ("spec", ServiceError, "cannot be imported .*mpqueue_test_of_the_server.*install its module"),
 ])  # fmt: skip
-def test_class_known_only_to_server_is_an_error(form, kind, text):
-    command = [sys.executable, "-c", SERVER, form]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            with mpqueue.attach("things", timeout=60) as consumer:
-                for _ in range(2):
-                    results = taken(iter(consumer))
-                    with pytest.raises(kind, match=text):
-                        raise results.pop(AT)
-                    assert results == [0, 1, 3, 4, 5]
-        finally:
-            process.kill()
+def test_class_known_only_to_server_is_an_error(start_server_script, form, kind, text):
+    start_server_script(SERVER, form)
+    with mpqueue.attach("things", timeout=60) as consumer:
+        for _ in range(2):
+            results = taken(iter(consumer))
+            with pytest.raises(kind, match=text):
+                raise results.pop(AT)
+            assert results == [0, 1, 3, 4, 5]
 
 
 class Interrupted(Exception):
