@@ -1,6 +1,5 @@
 """QueueRunner scripts: sources with a fixed end, run by a runner, looked at from outside."""
 
-import re
 import threading
 import time
 
@@ -227,41 +226,36 @@ class Script:
 
 def run_without_steps(case):
     """Constructors and protos, which the cases describe in words."""
-    about, expected = case["about"], case["expect"]
-    if named := re.match(r"queue '(\w+)' with enqueue ops ((?:'\w+'(?:, | and )?)+)", about):
-        assert protos(case["title"], named[1], re.findall(r"'(\w+)'", named[2]), types_in(about)) == expected
-    else:
-        assert outcome(lambda: constructed(about)) == expected
+    queue = mpqueue.FIFOQueue(10, np.int32, shapes=[()], name="q0")
+    ops = [queue.enqueue_op(lambda: 1, name=name) for name in ("e0", "e1")]
+    types = errors.OutOfRangeError, errors.CancelledError
 
+    def made(types=None):
+        return QueueRunner(queue, ops, queue_closed_exception_types=types)
 
-def types_in(text):
-    return tuple(error_class(name) for name in re.findall(r"\w+Error", text))
-
-
-def protos(title, queue_name, op_names, types):
-    queue = mpqueue.FIFOQueue(10, np.int32, shapes=[()], name=queue_name)
-    ops = [queue.enqueue_op(lambda: 1, name=name) for name in op_names]
-    runner = QueueRunner(queue, ops, queue_closed_exception_types=types or None)
-    if title.startswith("to_proto"):
-        return vars(runner.to_proto())
-    again = QueueRunner.from_proto(runner.to_proto())
-    assert again.queue is queue
-    return {
-        "name": again.name,
-        "enqueue_ops": [op.name for op in again.enqueue_ops],
-        "close_op": again.close_op.name,
-        "cancel_op": again.cancel_op.name,
-        "types": [kind.__name__ for kind in again.queue_closed_exception_types],
+    calls = {
+        "s019": QueueRunner,
+        "s020": lambda: QueueRunner(queue),
+        "s021": lambda: QueueRunner(enqueue_ops=ops),
+        "s022": lambda: QueueRunner(queue, ops, queue_runner_def=made().to_proto()),
+        "s023": lambda: vars(made().to_proto()),
+        "s024": lambda: vars(made(types).to_proto()),
+        "s025": lambda: described(remade(made(types))),
+        "s028": lambda: made(list(types)),
     }
+    assert outcome(calls[case["id"].partition("/")[2]]) == case["expect"]
 
 
-def constructed(about):
-    queue = mpqueue.FIFOQueue(10, np.int32, shapes=[()], name="q")
-    ops = [queue.enqueue_op(lambda: 1)]
-    if about == "both given":
-        return QueueRunner(queue, ops, queue_runner_def=QueueRunner(queue, ops).to_proto())
-    if about.endswith("instead of a tuple"):
-        return QueueRunner(queue, ops, queue_closed_exception_types=list(types_in(about)))
-    names = {"q": queue, "ops": ops, "def": QueueRunner(queue, ops).to_proto()}
-    args = re.fullmatch(r"QueueRunner\((.*)\)", about)[1]
-    return eval(f"QueueRunner({args})", {"QueueRunner": QueueRunner, **names, **vars(errors)})
+def remade(runner):
+    """The names of the runner's ops exist as long as the runner."""
+    return QueueRunner.from_proto(runner.to_proto())
+
+
+def described(runner):
+    return {
+        "name": runner.name,
+        "enqueue_ops": [op.name for op in runner.enqueue_ops],
+        "close_op": runner.close_op.name,
+        "cancel_op": runner.cancel_op.name,
+        "types": [kind.__name__ for kind in runner.queue_closed_exception_types],
+    }
