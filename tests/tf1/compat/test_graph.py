@@ -44,14 +44,6 @@ def test_threads_can_create_nodes_concurrently(graph):
     assert len({op.name for op in graph.get_operations()}) == 800
 
 
-def test_node_attributes():
-    node = tf.placeholder(tf.float32, [None, 3], name="pixels")
-    assert node.op.type == "Placeholder"
-    assert (node + 1).op.inputs[0] is node
-    assert (node + 1).consumers() == []
-    assert len(node.consumers()) == 2
-
-
 @pytest.mark.parametrize(
     "use", [bool, list, len, int, float, lambda node: 1 in node, lambda node: [0, 1][node], lambda node: range(node)]
 )

@@ -211,18 +211,6 @@ def test_lgamma_is_infinite_at_poles_and_for_huge_numbers(session):
     assert session.run(tf.lgamma(numbers)).tolist() == [np.inf, np.inf, np.inf, 0.0]
 
 
-def test_difference_of_long_vectors_converts_the_second_vector_once():
-    class Counted(np.ndarray):
-        num_lists = 0
-
-        def tolist(self):
-            Counted.num_lists += 1
-            return super().tolist()
-
-    out, places = TABLE["ListDiff"].compute(np.arange(5), np.array([1, 3]).view(Counted))
-    assert (out.tolist(), places.tolist(), Counted.num_lists) == ([0, 2, 4], [0, 2, 4], 1)
-
-
 INDEX = np.array([[0], [-1]])
 
 

@@ -62,13 +62,6 @@ def both_ways(files, example, **options):
     return outputs
 
 
-def test_lines_of_several_files_are_in_order(tmp_path):
-    files = [write(tmp_path / f"{n}", range(100 * n, 100 * n + count)) for n, count in enumerate((3, 0, 70, 1))]
-    one_by_one, together = both_ways(files, as_number)
-    assert one_by_one == together
-    assert together[0] == [*range(3), *range(200, 270), 300]
-
-
 def test_error_of_a_record_follows_preceding_elements(tmp_path):
     files = [write(tmp_path / "lines", [*range(20), "bad", *range(30)])]
     one_by_one, together = both_ways(files, as_number)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,12 @@ from helpers.forked import Interpreter
 HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted((HERE / "scripts").glob("*.py"))
 ROOT = HERE.parents[2]
-OF_RECORDS = [path for path in SCRIPTS if re.search(r"(TextLine|TFRecord|FixedLengthRecord)Reader", path.read_text())]
-ALWAYS = {"queue_by_hand", "records_written_and_read", "table_with_header"}  # not slow
+WAYS = {
+    "thread": {"MPQUEUE_WORKERS": "thread"},
+    "process": {"MPQUEUE_WORKERS": "process"},
+    "record by record": {"MPQUEUE_WORKERS": "thread", "RECORD_BY_RECORD": "1"},
+}
+ALWAYS = {"records_written_and_read", "table_with_header"}  # not slow
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +29,9 @@ def launcher():
 def printed_by(launcher, tmp_path):
     """Run a script with `mpqueue.compat.v1` in place of TensorFlow, and return the JSON that it prints."""
 
-    def run(script, workers="thread", **more):
+    def run(script, settings):
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environ = os.environ | more | {"PYTHONPATH": path, "WORK": str(tmp_path), "MPQUEUE_WORKERS": workers}
+        environ = os.environ | settings | {"PYTHONPATH": path, "WORK": str(tmp_path)}
         command = [HERE / "launch.py", script]
         status, printed, errors = launcher.run(command, tmp_path, environ, timeout=280)
         if status != 0:
@@ -39,20 +42,11 @@ def printed_by(launcher, tmp_path):
     return run
 
 
-def expected_of(script):
-    return json.loads((script.parent / "expected" / f"{script.stem}.json").read_text("utf-8"))
-
-
-@pytest.mark.parametrize("workers", ["thread", "process"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "script",
     [pytest.param(path, marks=[] if path.stem in ALWAYS else pytest.mark.slow, id=path.stem) for path in SCRIPTS],
 )
-def test_script_prints_the_same_as_with_tensorflow(script, workers, printed_by):
-    assert printed_by(script, workers) == expected_of(script)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("script", OF_RECORDS, ids=lambda path: path.stem)
-def test_a_script_prints_the_same_record_by_record(script, printed_by):
-    assert printed_by(script, RECORD_BY_RECORD="1") == expected_of(script)
+def test_script_prints_the_same_as_with_tensorflow(script, way, printed_by):
+    expected = (script.parent / "expected" / f"{script.stem}.json").read_text("utf-8")
+    assert printed_by(script, WAYS[way]) == json.loads(expected)
