@@ -156,35 +156,6 @@ def test_errors_can_be_pickled():
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-@pytest.mark.parametrize("count", [A_FEW, MANY])
-def test_sequences_of_different_lengths_are_padded(count):
-    features = {"x": mpqueue.FixedLenSequenceFeature([2], "string", allow_missing=True, default_value="-")}
-    records = [example_of(x=bytes_list(b"a", b"b", b"c", b"d")), example()] * count
-    result = mpqueue.parse_example(records, features)["x"]
-    assert result.tolist() == [[[b"a", b"b"], [b"c", b"d"]], [[b"-", b"-"], [b"-", b"-"]]] * count
-
-
-@pytest.mark.parametrize("count", [A_FEW, MANY])
-def test_sparse_rows_belong_to_their_records(count):
-    records = [example_of(x=int64_list(*range(number % 3))) for number in range(count)]
-    result = mpqueue.parse_example(records, {"x": mpqueue.VarLenFeature("int64")})["x"]
-    expected = [(number, place, place) for number in range(count) for place in range(number % 3)]
-    assert [
-        (*index, value) for index, value in zip(result.indices.tolist(), result.values.tolist(), strict=True)
-    ] == expected
-    assert result.dense_shape.tolist() == [count, 2]
-
-
-@pytest.mark.parametrize("count", [0, A_FEW, MANY])
-def test_shape_can_have_zero_elements(count):
-    features = {"x": mpqueue.FixedLenFeature([2, 0], "int64"), "y": mpqueue.FixedLenFeature([1], "string")}
-    record = example_of(x=int64_list(), y=bytes_list(b"a"))
-    result = mpqueue.parse_example([record] * count, features)
-    assert result["x"].shape == (count, 2, 0)
-    assert result["y"].tolist() == [[b"a"]] * count
-    assert mpqueue.parse_single_example(record, features)["x"].shape == (2, 0)
-
-
 def test_signaling_nans_keep_their_bits():
     bits = b"\x01\x00\xa0\x7f"
     record = example_of(x=b"\x12\x06\x0a\x04" + bits)

@@ -61,15 +61,10 @@ def is_whole(reader):
     return isinstance(reader, mpqueue.WholeFileReader)
 
 
-def test_missing_file_raises_not_found_with_its_name(tmp_path, reader):
-    with pytest.raises(errors.NotFoundError, match=r"none\.dat; No such file"):
-        reader.read(FakeQueue(bytes(tmp_path / "none.dat")))
-
-
 def test_reader_continues_after_missing_file_unless_it_reads_whole_files(tmp_path, reader):
     make_record_file(tmp_path / "r", b"x")
-    queue = FakeQueue(bytes(tmp_path / "none"), bytes(tmp_path / "r"))
-    with pytest.raises(errors.NotFoundError):
+    queue = FakeQueue(bytes(tmp_path / "none.dat"), bytes(tmp_path / "r"))
+    with pytest.raises(errors.NotFoundError, match=r"none\.dat; No such file"):
         reader.read(queue)
     if is_whole(reader):
         with pytest.raises(errors.NotFoundError):

@@ -127,13 +127,6 @@ def one_bad_record(tmp_path):
     return mpqueue.TextLineReader().read_op(names).map(fail_at_bad, dtypes=["int64"], shapes=[()])
 
 
-def test_error_of_a_bad_record_is_raised_after_preceding_batches(tmp_path):
-    batches, got = train.batch(one_bad_record(tmp_path), 2, workers="process"), []
-    with pytest.raises(errors.InvalidArgumentError, match=r"lines.txt:8 is bad"):
-        got.extend(batch.tolist() for batch in batches)
-    assert got == [[0, 1], [2, 3], [4, 5]]
-
-
 def test_error_of_a_bad_record_is_reported_to_the_coordinator(tmp_path):
     batches, got = train.batch(one_bad_record(tmp_path), 2, workers="process"), []
     coord = train.Coordinator()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.gates import Gate, pass_gate
 from helpers.others import Other, in_line
+from tf1.helpers.calls import Call
 
 import mpqueue
 from mpqueue import FIFOQueue, RandomShuffleQueue
@@ -237,31 +238,17 @@ def test_producer_fails_if_consumer_waits_for_more_than_fits(memory_of_4_mb):
         assert batches[0][:, 0].tolist() == list(range(len(batches[0])))
 
 
-def test_producer_fails_when_remote_consumer_starts_to_wait_for_more_than_fits(memory_of_4_mb):
+@pytest.mark.parametrize("is_remote", [True, False])
+def test_producer_fails_when_a_consumer_starts_to_wait_for_more_than_fits(memory_of_4_mb, is_remote):
     queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
     with Other(queue) as other, Other(queue) as consumer:
         other.begin(put_all, range(10))
         short(queue)
-        consumer.begin(lambda q: q.dequeue()[0])
+        call = consumer.begin(lambda q: q.dequeue()) if is_remote else Call(queue.dequeue)
         with pytest.raises(SharedMemoryFull):
             other.end()
         queue.close()
-        assert consumer.end() in range(10)
-
-
-def test_producer_fails_when_local_thread_starts_to_wait_for_more_than_fits(memory_of_4_mb):
-    queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
-    taken = []
-    taker = threading.Thread(target=lambda: taken.append(queue.dequeue()[0]))
-    with Other(queue) as other:
-        other.begin(put_all, range(10))
-        short(queue)
-        taker.start()
-        with pytest.raises(SharedMemoryFull):
-            other.end()
-        queue.close()
-        taker.join(DEADLOCK_S)
-        assert taken[0] in range(10)
+        assert (consumer.end() if is_remote else call.result())[0] in range(10)
 
 
 def test_producer_waits_for_other_producer_with_granted_memory(memory_of_4_mb):
