@@ -42,7 +42,7 @@ class Reader:
         return spec.rebuild(recipe, base_over(self.memory, start, placed.nbytes, recipe.structure))
 
 
-@settings(max_examples=200, **quick)
+@settings(max_examples=120, **quick)
 @given(batches=st.lists(st.tuples(trees, layouts, st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=3))
 def test_reader_rebuilds_batches_of_writer(batches):
     """The second batch of the same kind uses the known plan."""

@@ -43,8 +43,14 @@ def batches(source, **options):
         return list(loader)
 
 
-@pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
-@pytest.mark.parametrize(("kind", "missing"), [(Photos, {4}), (PhotosAtOnce, {4}), (Photos, range(6))])
+@pytest.mark.parametrize(
+    ("kind", "missing", "options"),
+    [
+        *((Photos, {4}, options) for options in BACKENDS.values()),
+        *((PhotosAtOnce, {4}, BACKENDS[name]) for name in ("caller", "helper threads")),
+        (Photos, range(6), BACKENDS["caller"]),
+    ],
+)
 def test_none_sample_is_type_error_with_source_and_index(missing, kind, options):
     method = "__getitems__" if kind is PhotosAtOnce else "__getitem__"
     text = rf"index {min(missing)} of {kind.__name__} is None: did `{method}` forget to return\?"

@@ -77,7 +77,7 @@ def test_uncaught_signal_leaves_nothing_but_a_traceback_of_ctrl_c(number, codes,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "step"), [(True, 11), (False, 1)])
+@pytest.mark.parametrize(("processes", "step"), [(True, 17), (False, 1)])
 def test_interrupt_in_next_loses_and_repeats_no_batch(processes, step):
     """The consumer catches the exception of the handler and continues, across the end of an epoch."""
     expected = (100 * epoch + index for epoch in itertools.count() for index in range(3))
@@ -93,7 +93,7 @@ def test_interrupt_in_next_loses_and_repeats_no_batch(processes, step):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "step"), [("forkserver", 17), ("fork", 61)])  # both share most of the code
+@pytest.mark.parametrize(("method", "step"), [("forkserver", 29), ("fork", 89)])  # both share most of the code
 def test_interrupt_in_start_leaves_nothing_and_next_start_works(method, step):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
     for _, strike in each_strike(step, least=100):
@@ -106,7 +106,7 @@ def test_interrupt_in_start_leaves_nothing_and_next_start_works(method, step):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "step"), [("forkserver", 5), ("fork", 23)])
+@pytest.mark.parametrize(("method", "step"), [("forkserver", 7), ("fork", 31)])
 def test_interrupted_stop_can_be_repeated(method, step):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
     for _, strike in each_strike(step):
