@@ -170,6 +170,15 @@ def _leaks_nothing(request, _starts_fork_servers):
     assert not left, f"the test leaked: {left}"
 
 
+@pytest.fixture
+def always_saved(monkeypatch):
+    """Take a snapshot of a virtual shard after each element, in workers of this process and in forked ones."""
+    from mpqueue.worker import lane_runner
+
+    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
+    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
+
+
 @pytest.fixture(scope="session")
 def deadlock_s():
     """A limit for waits in tests, exceeded only if a test hangs."""

@@ -1,7 +1,5 @@
 """Errors while the ledger deals work items."""
 
-import pytest
-
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.plan.cursors import EpochCursor
@@ -30,26 +28,6 @@ def ledger_of(length):
 
 def numbers(work_items):
     return [work_item.number for work_item in work_items]
-
-
-def test_error_in_dealing_is_delivered_once():
-    ledger = ledger_of(length=1)
-    ledger.deal()
-    ledger.lengths.error = error = OSError("the index file was removed")
-    assert ledger.deal() == ledger.deal() == []
-    assert ledger.num_outstanding == 2
-    ledger.ready[0] = Result(0)
-    ledger.take()
-    work_item, outcome = ledger.take()
-    assert (work_item.number, work_item.position) == (1, -1)
-    with pytest.raises(OSError) as caught:
-        outcome.open()
-    assert caught.value is error
-    assert ledger.deal() == []  # dealing is retried, and fails again
-    assert ledger.num_outstanding == 1
-    ledger.take()
-    ledger.lengths.error = None
-    assert numbers(ledger.deal()) == [3]
 
 
 def test_forget_deal_error_removes_next_error_in_dealing():

@@ -11,7 +11,6 @@ import mpqueue
 from mpqueue import Loader
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import BatchTimeout
-from mpqueue.worker import lane_runner
 from mpqueue.worker.runner import StreamEnd
 
 LANES = 4
@@ -74,13 +73,6 @@ def values(batches):
 
 def loader_of(size=40, *, workers=0, lanes=LANES, **options):
     return Loader(Numbers(size), workers=workers, lanes=lanes, seed=7, **options)
-
-
-@pytest.fixture
-def always_saved(monkeypatch):
-    """Send a snapshot with every element, in workers of this process and in forked ones."""
-    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
-    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4, 16])

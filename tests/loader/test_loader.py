@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers.computed import Computed
 from helpers.faults import Numbers
 from helpers.handling import handling, raising
 from helpers.in_threads import in_threads
@@ -24,22 +25,20 @@ def numbers_of(batches):
     return [int(batch[0]) for batch in batches]
 
 
-class Bad(Numbers):
-    """A source with some items that raise."""
+def bad(length, bad):
+    """Return a source with some items that raise."""
 
-    def __init__(self, length, bad):
-        super().__init__(length)
-        self.bad = bad
-
-    def __getitem__(self, index):
-        if index in self.bad:
+    def item(index):
+        if index in bad:
             raise LookupError(f"item {index}")
-        return super().__getitem__(index)
+        return np.full(64, index)
+
+    return Computed(item, length)
 
 
 @KINDS
 def test_iterator_continues_after_failed_batch(backend, workers):
-    with Loader(Bad(6, {2, 5}), workers=workers, backend=backend) as loader:
+    with Loader(bad(6, {2, 5}), workers=workers, backend=backend) as loader:
         batches = iter(loader)
         found = []
         for _ in range(6):
@@ -53,7 +52,7 @@ def test_iterator_continues_after_failed_batch(backend, workers):
 
 @KINDS
 def test_new_loop_continues_after_failed_batch(backend, workers):
-    with Loader(Bad(5, {2}), workers=workers, backend=backend) as loader:
+    with Loader(bad(5, {2}), workers=workers, backend=backend) as loader:
         batches = iter(loader)
         assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
         with pytest.raises(LookupError):
@@ -62,7 +61,7 @@ def test_new_loop_continues_after_failed_batch(backend, workers):
 
 
 def test_loop_left_after_handled_error_ends_its_epoch():
-    with Loader(Bad(5, {1}), workers=2) as loader:
+    with Loader(bad(5, {1}), workers=2) as loader:
         batches = iter(loader)
         next(batches)
         with pytest.raises(LookupError):
@@ -72,14 +71,14 @@ def test_loop_left_after_handled_error_ends_its_epoch():
 
 
 def test_state_after_failure_resumes_after_failed_batch():
-    with Loader(Bad(5, {2}), workers=2, seed=1) as loader:
+    with Loader(bad(5, {2}), workers=2, seed=1) as loader:
         batches = iter(loader)
         next(batches)
         next(batches)
         with pytest.raises(LookupError):
             next(batches)
         state = loader.state_dict()
-    with Loader(Bad(5, {2}), workers=1) as resumed:
+    with Loader(bad(5, {2}), workers=1) as resumed:
         resumed.load_state_dict(state)
         assert numbers_of(resumed) == [3, 4]
 
@@ -112,52 +111,40 @@ def test_loop_after_failed_last_batch_is_next_epoch_or_end_of_stream(workers):
     assert first == second == [0, 1, LookupError]
 
 
-class Counting(Numbers):
-    """A source that counts computed items in the trainer, with threads."""
-
-    def __init__(self, length):
-        super().__init__(length)
-        self.computed, self.lock = [], threading.Lock()
-
-    def __getitem__(self, index):
-        with self.lock:
-            self.computed.append(index)
-        return super().__getitem__(index)
-
-
 def test_numbers_of_workers_and_batches_may_be_numpy_integers():
     with Loader(Numbers(), workers=np.int64(1), max_queue_size=np.uint8(2)) as loader:
         assert (type(loader.workers), type(loader.max_queue_size)) == (int, int)
         assert len(list(loader)) == len(Numbers())
 
 
+def counting(length):
+    """Return a source for threads, and the list of its computed items."""
+    computed = []
+    return Computed(lambda index: computed.append(index) or np.full(64, index), length), computed
+
+
 def test_first_epoch_computes_no_batch_of_second():
-    source = Counting(5)
+    source, computed = counting(5)
     with Loader(source, workers=2, backend="thread") as loader:
         batches = iter(loader)
         assert numbers_of(batches) == [0, 1, 2, 3, 4]
         batches.pipeline.pause()  # until no work item is running
-        assert sorted(source.computed) == [0, 1, 2, 3, 4]
+        assert sorted(computed) == [0, 1, 2, 3, 4]
 
 
 def test_on_epoch_end_does_not_open_unrequested_epoch():
-    class Ending(Counting):
-        ends = 0
-
-        def on_epoch_end(self):
-            self.ends += 1
-
-    source = Ending(3)
+    (source, computed), ends = counting(3), []
+    source.on_epoch_end = lambda: ends.append(1)
     with Loader(source, workers=2, backend="thread") as loader:
         batches = iter(loader)
         assert numbers_of(batches) == [0, 1, 2]
         batches.pipeline.finish_epoch()
         batches.pipeline.pause()
-        assert sorted(source.computed) == [0, 1, 2]
-        assert source.ends == 1
+        assert sorted(computed) == [0, 1, 2]
+        assert ends == [1]
         batches.pipeline.resume()
         assert numbers_of(loader) == [0, 1, 2]
-        assert source.ends == 2
+        assert ends == [1, 1]
 
 
 @KINDS

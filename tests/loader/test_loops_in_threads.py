@@ -1,9 +1,10 @@
 """A loop that a later loop has invalidated takes no batch, whichever thread is in its `next`."""
 
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from helpers.waits import until
 
 from mpqueue import Loader
 from mpqueue.engine.backend import Stopped
@@ -33,31 +34,21 @@ def stream_of(held):
     return numbers
 
 
-class Asking(threading.Thread):
-    """A thread that requests one more batch from an iterator."""
+@pytest.fixture
+def asleep():
+    """Return a function that makes a thread wait for one more batch, and returns its future."""
+    with ThreadPoolExecutor(1) as pool:
 
-    def __init__(self, batches):
-        super().__init__(daemon=True)
-        self.batches, self.got = batches, None
+        def ask(batches):
+            asking = pool.submit(next, batches)
+            until(lambda: batches.pipeline.backend._consumers, "no thread waits")
+            return asking
 
-    def run(self):
-        try:
-            self.got = next(self.batches)
-        except Exception as error:
-            self.got = error
-
-
-def asleep(batches):
-    """Return a thread that waits for one more batch."""
-    asking = Asking(batches)
-    asking.start()
-    while not batches.pipeline.backend._consumers:
-        time.sleep(0.001)
-    return asking
+        yield ask
 
 
 @pytest.mark.parametrize(("is_stream", "progress"), [(False, True), (True, False)])
-def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress):
+def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress, asleep):
     held = Held()
     source = stream_of(held) if is_stream else held
     workers = 1 if is_stream else 2
@@ -66,9 +57,8 @@ def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress):
         assert [next(first), next(first)] == [0, 1]
         asking = asleep(first)
         second = iter(loader)
-        asking.join(60)
-        assert isinstance(asking.got, RuntimeError)
-        assert "was invalidated by a later iterator of the same Loader" in str(asking.got)
+        with pytest.raises(RuntimeError, match="was invalidated by a later iterator of the same Loader"):
+            asking.result(60)
         held.go_on.set()
         assert list(second) == list(range(LENGTH))
         assert list(loader) == list(range(LENGTH))
@@ -91,13 +81,12 @@ def test_invalidated_loop_takes_no_batch(kind, num_taken):
         assert list(second) == list(range(LENGTH))
 
 
-def test_stop_ends_waiting_loop_silently():
+def test_stop_ends_waiting_loop_silently(asleep):
     held = Held()
     with Loader(held, batch_size=None, **KINDS["thread"]) as loader:
         first = iter(loader)
         assert [next(first), next(first)] == [0, 1]
         asking = asleep(first)
         loader.stop()
-        asking.join(60)
-        assert isinstance(asking.got, StopIteration)
+        assert isinstance(asking.exception(60), StopIteration)
         held.go_on.set()

@@ -5,24 +5,16 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers.saved_states import snapshots_everywhere, take
+from helpers.saved_states import take
 
 from mpqueue import Dataset, Loader
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.errors import StateDamaged
 from mpqueue.plan.compact import compacted, restored
-from mpqueue.worker import context, lane_runner
+from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 
 LONG = "a text that makes a state long " * 50
-
-
-@pytest.fixture
-def snapshots(monkeypatch):
-    """Take a snapshot of lanes after each element."""
-    for name in ("_BETWEEN_NS", "_WORK_PER_SAVE"):
-        monkeypatch.setattr(lane_runner, name, getattr(lane_runner, name))
-    snapshots_everywhere()
 
 
 def kept(value):
@@ -124,7 +116,7 @@ def test_large_buffer_takes_two_bytes_per_element():
     assert restored(packed) == [snapshot]
 
 
-@pytest.mark.usefixtures("snapshots")
+@pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("keep", [kept, by_chance])
 @pytest.mark.parametrize("stages", [lambda rows: rows, lambda rows: rows.batch(32), lambda rows: rows.batch(500)])
 def test_stream_without_buffer_takes_four_kilobytes(keep, stages):

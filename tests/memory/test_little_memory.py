@@ -94,44 +94,30 @@ def test_ring_uses_memory_file_without_dev_shm(monkeypatch, tmp_path):
         assert enqueuer.statistics().ring_kind == "memfd"
 
 
+STREAM = "mpqueue.Dataset.range(30).filter(lambda x: x % 3 > 0).map(lambda x: np.full(3 << 17, x)).shuffle(buffer=2)"
+
+
 @with_mounts
-def test_full_dev_shm_shrinks_ring_and_all_batches_arrive():
+@pytest.mark.parametrize(("source", "count"), [("Big()", 12), (STREAM, 20)], ids=["index", "stream"])
+def test_full_dev_shm_shrinks_ring_and_all_batches_arrive(source, count):
     """Only three of the six batches that may be in flight fit.
 
     The trainer may end a worker with a later batch, if the batch that is due next needs its memory.
     """
     said, _ = ran(
         BIG
-        + """
+        + f"""
+source = {source}
 fill(but=10 << 20)
-with OrderedEnqueuer(Big(), True) as enqueuer:
-    enqueuer.start(2, 6)
-    batches = enqueuer.get()
-    say(*(whole(next(batches)) for _ in range(36)))
-    statistics = enqueuer.statistics()
-    say(statistics.ring_kind, "SIGBUS" in str(messages), statistics.ring_bytes <= 10 << 20)
-""",
-        command=mounted("1100m"),
-    )
-    assert said == [" ".join(map(str, [*range(12)] * 3)), "shm False True"]
-
-
-@with_mounts
-def test_batches_of_stream_arrive_in_order_in_full_dev_shm():
-    said, _ = ran(
-        BIG
-        + """
-stream = mpqueue.Dataset.range(30).filter(lambda x: x % 3 > 0).map(lambda x: np.full(3 << 17, x)).shuffle(buffer=2)
-fill(but=10 << 20)
-with Loader(stream, workers=2, max_queue_size=6, lanes=4, seed=1) as loader:
-    taken = [whole(batch) for batch in loader]
+with Loader(source, workers=2, max_queue_size=6, seed=1) as loader:
+    taken = [whole(batch) for _ in range(3) for batch in loader]
     say(loader.statistics().ring_kind, "SIGBUS" in str(messages), loader.statistics().ring_bytes <= 10 << 20)
-with Loader(stream, workers=0, lanes=4, seed=1) as loader:
-    say(taken == [whole(batch) for batch in loader], len(taken))
+with Loader(source, workers=0, seed=1) as loader:
+    say(taken == [whole(batch) for _ in range(3) for batch in loader], len(taken))
 """,
         command=mounted("1100m"),
     )
-    assert said == ["shm False True", "True 20"]
+    assert said == ["shm False True", f"True {3 * count}"]
 
 
 @with_mounts

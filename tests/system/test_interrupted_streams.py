@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.computed import Computed
-from helpers.faults import Fault, Numbers, StrikesAt
+from helpers.faults import Fault, Growing, Numbers, StrikesAt
 from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException, each_strike
 
 import mpqueue
@@ -39,28 +39,6 @@ def handle():
     before = signal.getsignal(signal.SIGUSR1)
     yield lambda handler: signal.signal(signal.SIGUSR1, handler)
     signal.signal(signal.SIGUSR1, before)
-
-
-class Hooked:
-    """A source that changes itself at the end of each epoch."""
-
-    def __init__(self):
-        self.epoch = 0
-
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, index):
-        return np.full(2, 100 * self.epoch + index)
-
-    def on_epoch_end(self):
-        self.epoch += 1
-
-    def state_dict(self):
-        return {"epoch": self.epoch}
-
-    def load_state_dict(self, state):
-        self.epoch = state["epoch"]
 
 
 def until_done(call, function, *arguments):
@@ -116,7 +94,7 @@ def test_new_loop_after_interrupt_starts_at_first_batch(kind):
 @pytest.mark.parametrize("kind", ["thread", "inline"])
 def test_interrupted_epoch_ends_after_last_batch(kind):
     for after, strike in each_strike(2):
-        with mpqueue.Loader(Hooked(), **KINDS[kind]) as loader:
+        with mpqueue.Loader(Growing(3), **KINDS[kind]) as loader:
             with strike:
                 batches = until_done(unless_struck, iter, loader)
                 found = [int(until_done(unless_struck, next, batches)[0]) for _ in range(3)]
@@ -173,7 +151,7 @@ def test_interrupted_stream_loses_no_element(monkeypatch, kind, source):
     """A virtual shard that an interrupt left inconsistent is reopened, and continues after the delivered elements."""
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
     options = KINDS[kind] | {"lanes": 1} | ({"workers": 1} if kind != "inline" else {})
-    for after, strike in each_strike(211 if kind == "process" else 5):
+    for after, strike in each_strike(307 if kind == "process" else 5):
         with mpqueue.Loader(source, **options) as loader:
             with strike:
                 batches, found = until_done(unless_struck, iter, loader), []
@@ -579,7 +557,7 @@ def test_timeout_by_signal_reaches_caller():
 
     with mpqueue.Loader(Numbers(3), workers=1) as loader:
         assert len(list(loader)) == 3
-        for after, strike in each_strike(3, least=100, make=partial(Strike, error=StruckLimit)):
+        for after, strike in each_strike(5, least=100, make=partial(Strike, error=StruckLimit)):
             batches, found, num_struck = until_done(unless_struck, iter, loader), [], 0
             with strike, contextlib.suppress(StopIteration):
                 while True:

@@ -22,16 +22,6 @@ def _replace(library, check=lambda _: None):
     return replacement
 
 
-def test_attribute_is_replaced_until_last_holder(library):
-    theirs, replacement = library.make, _replace(library)
-    replacement.hold()
-    replacement.hold()
-    replacement.let_go()
-    assert library.make is not theirs
-    replacement.let_go()
-    assert library.make is theirs
-
-
 def test_unsupported_library_is_unchanged(library):
     def check(_):
         raise ImportError("it does not fit")
@@ -64,15 +54,16 @@ def test_attribute_is_replaced_again_after_another_program_restored_it(library):
     assert library.make is theirs
 
 
-def test_other_attributes_are_set_and_restored(library):
-    library.here = "theirs"
-    replacement = Replacement("a.library", lambda: library, "make", None, beside={"here": "ours", "new": "ours"})
+def test_attributes_are_replaced_until_last_holder(library):
+    theirs, library.here = library.make, "theirs"
+    replacement = Replacement("a.library", lambda: library, "make", print, beside={"here": "ours", "new": "ours"})
     replacement.hold()
     replacement.hold()
     replacement.let_go()
+    assert library.make is not theirs
     assert (library.here, library.new) == ("ours", "ours")
     replacement.let_go()
-    assert library.here == "theirs"
+    assert (library.make, library.here) == (theirs, "theirs")
     assert not hasattr(library, "new")
 
 

@@ -156,7 +156,7 @@ def streams(num_lanes, length, num_workers, credit):
 
 def test_element_without_memory_for_its_start_is_granted_later():
     world, expected = streams(num_lanes=2, length=6, num_workers=2, credit=4)
-    try:
+    with world:
         pool, found, refused = world.backend.pool, [], []
         reserve = pool.ring.reserve
 
@@ -178,8 +178,6 @@ def test_element_without_memory_for_its_start_is_granted_later():
         granted = [slot for slot in pool.ring.slots.slots if slot.state is SlotState.GRANTED]
         in_flight = [work.slot for worker in pool.roster.living for work in worker.in_flight.values()]
         assert sorted(slot.number for slot in granted) == sorted(slot.number for slot in in_flight)
-    finally:
-        world.close()
 
 
 def test_starved_worker_may_report_that_another_thread_uses_a_queue():
@@ -246,7 +244,7 @@ def test_forked_worker_that_cannot_be_watched_is_killed(monkeypatch):
 def test_retiring_worker_finishes_its_elements_and_gets_no_more():
     """Its lanes move after that, so that two processes never run the same lane."""
     world, expected = streams(num_lanes=4, length=5, num_workers=2, credit=8)
-    try:
+    with world:
         backend = world.backend
         supervision, roster = backend.supervision, backend.pool.roster
         going = roster.workers[1]
@@ -265,8 +263,6 @@ def test_retiring_worker_finishes_its_elements_and_gets_no_more():
         assert roster.workers.keys() == {0}
         assert {backend.pool.owners.owner(lane) for lane in range(4)} == {0}
         assert [word_of(world.pipeline.next()) for _ in expected] == expected
-    finally:
-        world.close()
 
 
 class Vanishing(Numbers):

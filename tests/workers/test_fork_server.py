@@ -13,7 +13,7 @@ import psutil
 import pytest
 from helpers.computed import Computed
 from helpers.deadlock import DEADLOCK_S
-from helpers.faults import Fault, Growing, Numbers, StrikesWhenUnpickled, numbers
+from helpers.faults import Fault, Numbers, StrikesWhenUnpickled, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.outside import Trainer, ran
 
@@ -61,18 +61,14 @@ def test_crash_between_batches_kills_the_workers_and_loses_nothing():
 
 
 def test_crash_while_workers_compute_loses_nothing():
-    class Waiting(Numbers):
-        def __len__(self):
-            return 100  # so that only one of the batches computed ahead arrives at the gate
+    def wait_at_2(index):
+        if index == 2:
+            pass_gate(gate_address)
+        return np.full(64, index)
 
-        def __getitem__(self, index):
-            if index == 2:
-                pass_gate(self.gate)
-            return super().__getitem__(index)
-
-    source = Waiting(100)
+    source = Computed(wait_at_2, 100)  # so that only one of the batches computed ahead arrives at the gate
     with Gate() as gate, OrderedEnqueuer(source, True) as enqueuer:
-        source.gate = gate.address
+        gate_address = gate.address
         enqueuer.start(2)
         killed = gate.arrival()
         kill_fork_server()
@@ -82,17 +78,6 @@ def test_crash_while_workers_compute_loses_nothing():
         assert numbers(enqueuer.get(), 8) == list(range(8))
         helper.join()
         killed.let_go()
-
-
-def test_crash_during_a_push_of_a_new_state_loses_nothing():
-    class Killing(Growing):
-        def on_epoch_end(self):
-            super().on_epoch_end()
-            kill_fork_server()
-
-    with OrderedEnqueuer(Killing(4), True) as enqueuer:
-        enqueuer.start(2)
-        assert numbers(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
 
 
 @pytest.mark.fresh_fork_server
@@ -441,13 +426,11 @@ NUMBERS_OF_THREADS = [
 ]
 
 
-class Threads(Numbers):
-    """Each batch is the numbers of threads in the worker, and its fork server's process id and numbers at its start."""
-
-    def __getitem__(self, index):
-        with open(f"/proc/{os.getppid()}/environ", "rb") as file:
-            begun = dict(line.split("=", 1) for line in file.read().decode().split("\0") if line)
-        return [os.environ[name] + begun[name] for name in NUMBERS_OF_THREADS], os.getppid()
+def numbers_of_threads(_):
+    """Return these numbers in the worker and at the start of its fork server, and the process id of that."""
+    with open(f"/proc/{os.getppid()}/environ", "rb") as file:
+        begun = dict(line.split("=", 1) for line in file.read().decode().split("\0") if line)
+    return [os.environ[name] + begun[name] for name in NUMBERS_OF_THREADS], os.getppid()
 
 
 @pytest.mark.fresh_fork_server
@@ -457,7 +440,7 @@ def test_numerical_libraries_get_one_thread_per_worker_whatever_the_trainer_sets
     for number in ("8", "3"):
         for name in NUMBERS_OF_THREADS:
             monkeypatch.setenv(name, number)
-        with Loader(Threads(1), workers=1) as loader:
+        with Loader(Computed(numbers_of_threads, 1), workers=1) as loader:
             ((found, parent),) = loader
         assert found == ["11"] * 5
         parents.add(parent)

@@ -24,21 +24,11 @@ BACKENDS = pytest.mark.parametrize(("backend", "workers"), [("process", 3), ("th
 
 
 @pytest.fixture
-def _always_saved(monkeypatch):
-    """A snapshot after each element, also in workers that are forked from this process."""
-    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
-    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
-
-
-always_saved = pytest.mark.usefixtures("_always_saved")
-
-
-@pytest.fixture
 def undisturbed(tmp_path):
     return all_of(Counted(tmp_path / "undisturbed"), workers=0)
 
 
-@always_saved
+@pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("when", ["at", "saving"])
 def test_lanes_of_a_killed_worker_continue_from_their_snapshots(tmp_path, undisturbed, when):
     with Gate() as gate:
@@ -60,7 +50,7 @@ def kill_next(gate):
     gate.arrival().kill()
 
 
-@always_saved
+@pytest.mark.usefixtures("always_saved")
 @BACKENDS
 def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undisturbed, backend, workers):
     with running(Counted(tmp_path / "log"), backend=backend, workers=workers, start_method="fork") as pipeline:
@@ -78,7 +68,7 @@ def pid_at(gate, run, number):
         pass_gate(gate, run.lane)
 
 
-@always_saved
+@pytest.mark.usefixtures("always_saved")
 def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path):
     with Gate() as gate:
         source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
@@ -97,7 +87,7 @@ def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path):
     assert found == all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
 
 
-@always_saved
+@pytest.mark.usefixtures("always_saved")
 def test_moved_lane_is_released_by_its_old_worker(tmp_path, monkeypatch):
     """Its buffers may be large, and the epoch long."""
     fifo = tmp_path / "dropped"
@@ -128,7 +118,7 @@ def test_lane_per_worker_does_not_move(tmp_path):
         assert pipeline.backend.pool.owners.may_move
 
 
-@always_saved
+@pytest.mark.usefixtures("always_saved")
 def test_element_after_a_timeout_is_computed_again_from_its_snapshot(tmp_path, undisturbed, monkeypatch):
     hanging = DeclaredHangs(tmp_path / "hanging")
     judge_by(hanging, monkeypatch)
@@ -144,7 +134,7 @@ def test_element_after_a_timeout_is_computed_again_from_its_snapshot(tmp_path, u
     assert all(number >= 5 for (_, number), count in computed(tmp_path / "log").items() if count > 1)
 
 
-@always_saved
+@pytest.mark.usefixtures("always_saved")
 def test_snapshot_without_memory_is_omitted(tmp_path, undisturbed, monkeypatch):
     def append(_writer, _start, _data):
         raise OSError(28, "no room")
@@ -156,7 +146,7 @@ def test_snapshot_without_memory_is_omitted(tmp_path, undisturbed, monkeypatch):
     assert found == undisturbed
 
 
-@always_saved
+@pytest.mark.usefixtures("always_saved")
 @BACKENDS
 @pytest.mark.parametrize("raises", [True, False])
 def test_state_that_cannot_be_saved_is_an_error(tmp_path, monkeypatch, backend, workers, raises):
@@ -284,7 +274,7 @@ class Stateful:
         self.begins_at = state["number"]
 
 
-@always_saved
+@pytest.mark.usefixtures("always_saved")
 @BACKENDS
 @pytest.mark.parametrize("made", [lambda log: lambda: Resumable(log), lambda log: Stateful(log).__iter__])
 def test_result_of_a_function_continues_from_its_state(tmp_path, backend, workers, made):

@@ -35,43 +35,36 @@ def test_item_that_imports_torch_draws_the_same_numbers_as_in_any_worker():
     assert late[:, [0, 2]].tolist() == expected[:, [0, 2]].tolist()
 
 
-class NeedsAStub:
-    """A source of a program that has installed its own module of this name."""
+def install_stub():
+    """Install a module of this name, as a program may do."""
+    sys.modules["torch"] = types.ModuleType("torch")
+    del sys.modules["torch"].__spec__
 
-    def __init__(self, is_early):
-        self.is_early = is_early
-        if is_early:
-            self.install()
 
+class WithStub(Computed):
     def __setstate__(self, state):
-        self.is_early = state["is_early"]
-        if self.is_early:
-            self.install()
+        vars(self).update(state)
+        install_stub()
 
-    def install(self):
-        sys.modules["torch"] = types.ModuleType("torch")
-        if self.is_early:
-            del sys.modules["torch"].__spec__
 
-    def __len__(self):
-        return 3
+def import_stub(index):
+    if "torch" not in sys.modules:
+        folder = tempfile.mkdtemp()
+        pathlib.Path(folder, "torch.py").write_text("is_stub = True")
+        sys.path.insert(0, folder)
+        import torch
 
-    def __getitem__(self, index):
-        if "torch" not in sys.modules:
-            folder = tempfile.mkdtemp()
-            pathlib.Path(folder, "torch.py").write_text("is_stub = True")
-            sys.path.insert(0, folder)
-            import torch
-
-            assert torch.is_stub
-        return index
+        assert torch.is_stub
+    return index
 
 
 @pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("is_early", [True, False])
 def test_module_called_torch_that_is_not_pytorch_is_not_changed(is_early, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # restored after the test
-    source = NeedsAStub(is_early)
+    if is_early:
+        install_stub()
+    source = WithStub(int, 3) if is_early else Computed(import_stub, 3)
     with Loader(source, workers=1) as loader:
         assert list(loader) == [0, 1, 2]
     mpqueue.shutdown()  # the fork server has the stub
