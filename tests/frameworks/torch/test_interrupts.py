@@ -99,7 +99,7 @@ def test_interrupt_anywhere_without_workers_loses_no_batch_silently():
         else:
             num_whole += 1
             assert rest == left
-    assert num_whole > num_raised > 0  # raised only in the draw from the sampler
+    assert num_whole > num_raised  # raised at most in the draw from the sampler
 
 
 class StatefulNumbers(data.IterableDataset):
