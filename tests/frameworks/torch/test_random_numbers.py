@@ -77,7 +77,7 @@ def drawn_by(rows):
 
 
 @by_kind
-@pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"batch_size": 2, "collate": joined}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"batch_size": 2, "collate": joined}], ids=" ".join)
 def test_items_draw_the_same_for_any_number_of_workers(source, options):
     alone, others = [rows_of(Loader(source, workers=workers, seed=SEED, shuffle=True, **options)) for workers in (0, 2)]
     assert others == alone
