@@ -58,6 +58,14 @@ def numbers_of(batches):
     return found
 
 
+def iter_after(loader, count):
+    """Return an iterator of a loader after a number of batches."""
+    batches = iter(loader)
+    for _ in range(count):
+        next(batches)
+    return batches
+
+
 def taken(batches, at_most=100):
     """Return the first number of each batch, with errors in their places."""
     found = []

@@ -12,8 +12,9 @@ import psutil
 import pytest
 from helpers.faults import Numbers, burns, numbers
 from helpers.outside import ran
+from helpers.started import started
 
-from mpqueue import Loader, OrderedEnqueuer
+from mpqueue import Loader
 
 
 class Wide(Numbers):
@@ -64,8 +65,7 @@ def test_ten_thousand_kept_batches_need_little_more_memory_than_their_arrays():
 
 
 def test_one_old_view_blocks_no_batch_and_keeps_what_was_written_to_it():
-    with OrderedEnqueuer(Wide(50), True) as enqueuer:
-        enqueuer.start(2, 4)
+    with started(Wide(50), 2, 4) as enqueuer:
         batches = enqueuer.get()
         old = next(batches)
         old[:] = -5
@@ -103,8 +103,7 @@ def test_views_deleted_by_several_threads_are_unchanged_until_then():
 
 def test_cycles_of_views_are_collected_and_slots_reused():
     """The garbage collector deletes a view in a cycle, at any moment."""
-    with OrderedEnqueuer(Wide(50), True) as enqueuer:
-        enqueuer.start(2, 4)
+    with started(Wide(50), 2, 4) as enqueuer:
         batches = enqueuer.get()
         for number in range(1000):
             holder = [next(batches)]

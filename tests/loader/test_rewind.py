@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 from helpers.drawing import Drawing, copied, drawing, indices
+from helpers.numbered import iter_after
 
 import mpqueue
 from mpqueue.plan.saved_states import sealed
@@ -82,9 +83,7 @@ class TestLast:
 
     def test_step_continues_after_a_resume(self):
         first, second = loader_of(), loader_of(seed=9)
-        batches = iter(first)
-        for _ in range(3):
-            next(batches)
+        iter_after(first, 3)
         state = json.loads(json.dumps(first.state_dict()))
         assert state["step"] == 3
         second.load_state_dict(state)
@@ -177,8 +176,7 @@ class TestExplainAndCompute:
                 return iter([(index + turn) % 40 for index in range(40)])
 
         with loader_of(sampler=Rotating()) as loader:
-            for _, _ in zip(range(3), loader, strict=False):
-                pass
+            iter_after(loader, 3)
             for call in (loader.explain, loader.compute, loader.seek):
                 for number in (0, 1, 4):
                     with pytest.raises(LookupError, match="it returned other indices"):
@@ -339,9 +337,7 @@ class TestExclude:
 
     def test_seek_before_an_exclusion_moves_it(self):
         loader = loader_of()
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
+        iter_after(loader, 3)
         loader.exclude([0, 9])
         assert loader.explain(0, 0).samples == tuple(range(8))
         loader.seek(0, 0)
@@ -436,9 +432,7 @@ class TestBadInput:
 
     def test_place_of_another_number_of_ranks_remains_unknown_after_a_seek(self):
         loader, other = loader_of(shard=(0, 2)), loader_of(shard=(0, 3))
-        batches = iter(loader)
-        for _ in range(2):
-            next(batches)
+        iter_after(loader, 2)
         other.load_state_dict(loader.state_dict())
         expected = [indices(batch) for batch in other]
         for place in [(1, 0), (0, 3)]:
@@ -477,8 +471,7 @@ class TestRanksThatResume:
     def resumed(self, order, rank):
         """Return a loader, the batches of its rank by their number, and its state before it was saved."""
         with self.loader(order, 0, 1) as first:
-            for _, _ in zip(range(4), first, strict=False):
-                pass
+            iter_after(first, 4)
             state = first.state_dict()
         infos = {}
         for num_batches in (2, 3):
@@ -525,8 +518,7 @@ class TestRanksThatResume:
 
     def test_seek_before_the_place_of_a_state_counts_batches_of_the_epoch(self):
         with self.loader("samples", 0, 2) as loader:
-            for _, _ in zip(range(3), loader, strict=False):
-                pass
+            iter_after(loader, 3)
             loader.load_state_dict(loader.state_dict())
             loader.seek(0, 1)
             next(iter(loader))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.drawing import copied, drawing, has_even_index, indices
+from helpers.numbered import iter_after
 
 import mpqueue
 from mpqueue import Dataset
@@ -295,9 +296,7 @@ def test_seek_before_an_exclusion_moves_it_into_the_buffers(name):
     with loader_of(name) as loader:
         before = {place: samples for place, (samples, _) in placed(loader, loader)}
     with loader_of(name) as loader:
-        batches = iter(loader)
-        for _ in range(6):
-            next(batches)
+        iter_after(loader, 6)
         loader.exclude(EXCLUDED)
         loader.seek(0, 2)
         after = {place: samples for place, (samples, _) in placed(loader, loader)}
@@ -322,9 +321,7 @@ def check_again(loader, found):
 @pytest.mark.parametrize("name", ["a filter", "a cache"])
 def test_batches_after_an_earlier_place_are_not_those_before_the_seek(name):
     with loader_of(name) as loader:
-        batches = iter(loader)
-        for _ in range(6):
-            next(batches)
+        batches = iter_after(loader, 6)
         loader.exclude(EXCLUDED)
         next(batches)
         loader.seek(0, 2)
@@ -335,9 +332,7 @@ def test_batches_after_an_earlier_place_are_not_those_before_the_seek(name):
 def test_batches_after_a_load_are_not_those_of_the_run_before(name):
     with loader_of(name) as loader:
         state = loader.state_dict()
-        batches = iter(loader)
-        for _ in range(4):
-            next(batches)
+        batches = iter_after(loader, 4)
         loader.exclude(EXCLUDED)
         next(batches)
         loader.load_state_dict(state)

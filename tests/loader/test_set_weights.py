@@ -4,6 +4,7 @@ import functools
 import json
 
 import pytest
+from helpers.numbered import iter_after
 
 import mpqueue
 from mpqueue import Dataset
@@ -107,9 +108,7 @@ def test_ranks_together_get_the_changed_mixture(world):
 
 def test_first_sample_of_an_index_is_the_first_that_no_batch_has():
     with loader_of("by index") as loader:
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
+        batches = iter_after(loader, 3)
         assert loader.set_weights(AFTER) == 24
         with pytest.raises(ValueError, match="at must be at least 24"):
             loader.set_weights(THEN, 23)
@@ -120,9 +119,7 @@ def test_first_sample_of_an_index_is_the_first_that_no_batch_has():
 def test_first_sample_of_a_stream_is_the_first_that_no_lane_has_taken():
     with loader_of("a stream", lanes=1) as loader:
         assert loader.set_weights(AFTER) == 0
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
+        iter_after(loader, 3)
         first = loader.set_weights(THEN)
         assert first >= 12 + 10  # the samples of the batches, and those in the buffer
         with pytest.raises(ValueError, match=f"at must be at least {first}"):
@@ -151,9 +148,7 @@ def test_epoch_that_becomes_longer_is_read_to_its_new_end(options):
 def test_state_of_an_epoch_that_became_longer_is_loaded(num_read):
     """The state has the length of the described dataset; its history has the changes."""
     with finite(workers=0) as loader, finite(workers=0, seed=9) as other:
-        batches = iter(loader)
-        for _ in range(4):
-            next(batches)
+        batches = iter_after(loader, 4)
         loader.set_weights({"web": 0, "code": 1})
         for _ in range(num_read - 4):
             next(batches)

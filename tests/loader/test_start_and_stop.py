@@ -6,6 +6,7 @@ import threading
 import pytest
 from helpers.faults import Numbers, numbers
 from helpers.in_threads import in_threads
+from helpers.started import started
 
 import mpqueue.loader.engine
 from mpqueue import Loader, OrderedEnqueuer
@@ -41,8 +42,7 @@ def test_start_and_stop_in_a_loop(processes):
 def test_start_and_stop_in_several_threads():
     def run():
         for _ in range(4):
-            with OrderedEnqueuer(Numbers(), True) as enqueuer:
-                enqueuer.start(2, 4)
+            with started(Numbers(), 2, 4) as enqueuer:
                 assert numbers(enqueuer.get(), 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
 
     in_threads(*[run] * 4)

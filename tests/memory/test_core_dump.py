@@ -2,8 +2,7 @@
 
 import pytest
 from helpers.computed import Computed
-
-from mpqueue import OrderedEnqueuer
+from helpers.started import started
 
 
 def flags_of_ring(_):
@@ -20,8 +19,7 @@ def flags_of_ring(_):
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_core_dump_of_worker_does_not_contain_ring(method):
-    with OrderedEnqueuer(Computed(flags_of_ring), True, start_method=method) as enqueuer:
-        enqueuer.start(1)
+    with started(Computed(flags_of_ring), 1, start_method=method) as enqueuer:
         mappings = next(enqueuer.get())
     assert mappings
     assert all("dd" in flags for flags in mappings)  # "do not include area into core dump", proc(5)

@@ -14,8 +14,9 @@ import pytest
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.outside import ran
+from helpers.started import started
 
-from mpqueue import Loader, OrderedEnqueuer
+from mpqueue import Loader
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import segment
 
@@ -88,8 +89,7 @@ with OrderedEnqueuer(Big(megabytes=20), True) as enqueuer:
 
 def test_ring_uses_memory_file_without_dev_shm(monkeypatch, tmp_path):
     monkeypatch.setattr(segment, "_SHM_FOLDER", str(tmp_path / "none"))
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Numbers(), 2) as enqueuer:
         assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
         assert enqueuer.statistics().ring_kind == "memfd"
 

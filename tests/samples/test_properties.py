@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+from helpers.numbered import iter_after
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,9 +129,7 @@ def test_sampler_behaves_like_built_in_order(length, batch_size, world, stop, dr
         loader = mpqueue.Loader(Drawing(length), workers=0, seed=SEED, shard=(rank, world), **options)
         with loader:
             whole = [taken(batch) for batch in loader]
-            stream = iter(loader)
-            for _ in range(min(stop, len(whole) - 1)):
-                next(stream)
+            stream = iter_after(loader, min(stop, len(whole) - 1))
             state = loader.state_dict()
             rest = [taken(batch) for batch in stream]
             loader.load_state_dict(state)

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.numbered import iter_after
 from helpers.saved_states import of_version_1
 
 import mpqueue
@@ -111,9 +112,7 @@ def test_state_resumes_order_of_epoch(name, at):
     options = options_of(SAMPLERS[name](1))
     with mpqueue.Loader(range(LENGTH), workers=2, **options) as loader:
         list(loader)
-        stream = iter(loader)
-        for _ in range(at):
-            next(stream)
+        stream = iter_after(loader, at)
         state = json.dumps(loader.state_dict())
         rest, later = ([batch.tolist() for batch in each] for each in (stream, loader))
     with mpqueue.Loader(range(LENGTH), workers=1, **options_of(SAMPLERS[name](2))) as loader:
@@ -225,9 +224,7 @@ def test_interrupt_in_sampler_keeps_order():
 
 def state_of(sampler, at=2):
     with mpqueue.Loader(range(LENGTH), sampler=sampler, batch_size=SIZE, workers=0) as loader:
-        stream = iter(loader)
-        for _ in range(at):
-            next(stream)
+        iter_after(loader, at)
         return loader.state_dict()
 
 

@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from helpers.numbered import iter_after
 
 import mpqueue
 
@@ -45,9 +46,7 @@ def test_sampler_without_batch_size_orders_batches():
 def test_endless_sampler_is_drawn_lazily():
     sampler = Counting()
     with mpqueue.Loader(INDICES, sampler=sampler, batch_size=10, workers=1, max_queue_size=3) as loader:
-        stream = iter(loader)
-        for _ in range(5):
-            next(stream)
+        iter_after(loader, 5)
         assert sampler.drawn <= 10 * (5 + 3 + 1)
         iter(loader)
         assert sampler.epochs == [0, 1]
@@ -144,9 +143,7 @@ class Shuffling:
 def test_sampler_with_state_resumes_its_order(at, workers):
     with mpqueue.Loader(INDICES, sampler=Shuffling(1), batch_size=3, workers=workers) as loader:
         list(loader)
-        stream = iter(loader)
-        for _ in range(at):
-            next(stream)
+        stream = iter_after(loader, at)
         state = loader.state_dict()
         rest = [batch.tolist() for batch in stream]
         following = [batch.tolist() for batch in loader]
@@ -165,9 +162,7 @@ def test_state_with_fewer_batches_than_ranks_resumes_with_next_epoch(kind):
     """The rest of the epoch is dropped, as without a sampler."""
     options = {"batch_size": 3, "drop_last": True, "workers": 0}
     with mpqueue.Loader(INDICES, sampler=kind(1), **options) as loader:
-        stream = iter(loader)
-        for _ in range(2):
-            next(stream)
+        stream = iter_after(loader, 2)
         state = loader.state_dict()
         list(stream)
         following = [batch.tolist() for batch in loader]

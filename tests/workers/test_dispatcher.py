@@ -11,6 +11,7 @@ import pytest
 from helpers import simulated
 from helpers.faults import Numbers, numbers
 from helpers.simulated import endless_epoch, word_of
+from helpers.started import started
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.memory.segment import FIRST_BYTES
@@ -26,8 +27,7 @@ from mpqueue.workers.roster import Roster
 
 def test_deep_queue_of_cheap_batches_does_not_deadlock():
     """Otherwise the trainer would wait to grant, and the worker to report."""
-    with OrderedEnqueuer(Numbers(1 << 40), True) as enqueuer:
-        enqueuer.start(1, 4096)
+    with started(Numbers(1 << 40), 1, 4096) as enqueuer:
         assert numbers(enqueuer.get(), 5000) == list(range(5000))
 
 
@@ -43,8 +43,7 @@ def test_smallest_kernel_pipes_suffice(monkeypatch):
             self.room = 50
 
     monkeypatch.setattr("mpqueue.workers.roster.WorkerHandle", Narrow)
-    with OrderedEnqueuer(Numbers(1 << 40), True) as enqueuer:
-        enqueuer.start(2, 1000)
+    with started(Numbers(1 << 40), 2, 1000) as enqueuer:
         assert numbers(enqueuer.get(), 5000) == list(range(5000))
 
 

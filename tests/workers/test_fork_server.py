@@ -16,6 +16,7 @@ from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Fault, Numbers, StrikesWhenUnpickled, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.outside import Trainer, ran
+from helpers.started import started
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
@@ -50,8 +51,7 @@ def kill_fork_server():
 
 
 def test_crash_between_batches_kills_the_workers_and_loses_nothing():
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Numbers(), 2) as enqueuer:
         batches = enqueuer.get()
         for _ in range(3):
             assert numbers(batches, 16) == 2 * list(range(8))  # more than the ring holds, so the next batch is ready
@@ -109,8 +109,7 @@ def test_workers_get_the_trainers_cpus_also_from_a_parked_fork_server(method):
     try:
         for cpus in (allowed, {min(allowed)}, allowed):
             os.sched_setaffinity(0, cpus)
-            with OrderedEnqueuer(Computed(allowed_cpus, 1), True, start_method=method) as enqueuer:
-                enqueuer.start(1)
+            with started(Computed(allowed_cpus, 1), 1, start_method=method) as enqueuer:
                 assert next(enqueuer.get()).tolist() == sorted(cpus)
                 pids |= {fork_server.pid for fork_server in fork_servers() if fork_server.children()}
     finally:
@@ -138,8 +137,7 @@ def test_workers_get_the_trainers_time_zone_also_from_a_parked_fork_server(monke
 @pytest.mark.fresh_fork_server
 def test_fork_server_that_the_trainer_may_not_kill_exits_by_its_lifeline(monkeypatch):
     """The trainer has changed its user since it started the fork server."""
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(1)
+    with started(Numbers(), 1) as enqueuer:
         numbers(enqueuer.get(), 1)
     (parked,) = fork_servers()
 
@@ -410,8 +408,7 @@ def test_parked_fork_server_of_a_changed_trainer_is_ended_and_not_used():
 
 
 def test_interrupt_while_a_parked_fork_server_is_taken_ends_it(monkeypatch):
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(1)
+    with started(Numbers(), 1) as enqueuer:
         enqueuer.stop()
         (parked,) = fork_servers()
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

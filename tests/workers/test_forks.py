@@ -11,8 +11,9 @@ from helpers.computed import Computed
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.outside import Trainer, ran
+from helpers.started import started
 
-from mpqueue import Loader, OrderedEnqueuer
+from mpqueue import Loader
 
 pytestmark = pytest.mark.usefixtures("forked_trainers")
 
@@ -173,8 +174,7 @@ def opened():
 
 def test_subprocesses_inherit_no_descriptors():
     before = opened()
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Numbers(), 2) as enqueuer:
         batches = enqueuer.get()
         ours = opened() - before
         code = f"import os\n{inspect.getsource(opened)}\nprint(opened())"
@@ -199,8 +199,7 @@ def test_crash_of_a_worker_with_a_running_child_is_detected_at_once(method, tmp_
 
     with Gate() as gate:
         address = gate.address
-        with OrderedEnqueuer(Computed(fork_and_crash_once), True, start_method=method) as enqueuer:
-            enqueuer.start(1, 4)
+        with started(Computed(fork_and_crash_once), 1, 4, start_method=method) as enqueuer:
             batches = enqueuer.get()
             assert [next(batches) for _ in range(16)] == 2 * list(range(8))
             assert enqueuer.statistics().deaths == 1

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from helpers.faults import Fault, Numbers, StrikesAt, numbers
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
+from helpers.started import started
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.errors import BatchTimeout
@@ -55,8 +56,7 @@ class Hanging(Numbers):
 def test_error_contains_the_frames_of_all_threads_of_the_worker(method, pid_file, monkeypatch):
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", TIMEOUT_S)
     monkeypatch.setattr("mpqueue.workers.hang._QUIET_S", 1.0)
-    with OrderedEnqueuer(Hanging(pid_file), True, batch_timeout=TIMEOUT_S, restarts=0, start_method=method) as enqueuer:
-        enqueuer.start(1, 4)
+    with started(Hanging(pid_file), 1, 4, batch_timeout=TIMEOUT_S, restarts=0, start_method=method) as enqueuer:
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
         with pytest.raises(BatchTimeout) as caught:
@@ -74,8 +74,7 @@ def test_stopped_worker_cannot_answer_and_the_error_reports_that(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.05)
 
     source = StrikesAt(Fault("sigstop"), 2)
-    with OrderedEnqueuer(source, True, batch_timeout=TIMEOUT_S, restarts=0) as enqueuer:
-        enqueuer.start(1, 4)
+    with started(source, 1, 4, batch_timeout=TIMEOUT_S, restarts=0) as enqueuer:
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
         with pytest.raises(BatchTimeout, match="the worker is stopped, or stuck in the kernel") as caught:

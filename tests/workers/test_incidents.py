@@ -9,9 +9,10 @@ import psutil
 import pytest
 from helpers.computed import Computed
 from helpers.faults import Fault, Numbers, StrikesAt, numbers
+from helpers.started import started
 from workers.test_fork_server import kill_fork_server
 
-from mpqueue import Loader, OrderedEnqueuer
+from mpqueue import Loader
 from mpqueue.errors import WorkerDied
 
 
@@ -24,8 +25,7 @@ def warnings(caplog):
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_crash_and_restart_are_one_warning_each(method, tmp_path, warnings):
-    with OrderedEnqueuer(StrikesAt(Fault("sigkill", tmp_path / "fuse")), True, start_method=method) as enqueuer:
-        enqueuer.start(1, 4)
+    with started(StrikesAt(Fault("sigkill", tmp_path / "fuse")), 1, 4, start_method=method) as enqueuer:
         assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
     death, restart = warnings()
     assert "worker 0 died by SIGKILL while it computed index 3 of epoch 0" in death
@@ -83,15 +83,13 @@ def test_message_of_a_crash_names_only_the_first_samples_of_a_large_batch():
 
 def test_kill_of_a_hanging_worker_is_a_warning_with_the_reason(tmp_path, warnings):
     source = StrikesAt(Fault("sigstop", tmp_path / "fuse"))
-    with OrderedEnqueuer(source, True, batch_timeout=1.0) as enqueuer:
-        enqueuer.start(1, 4)
+    with started(source, 1, 4, batch_timeout=1.0) as enqueuer:
         assert numbers(enqueuer.get(), 8) == list(range(8))
     assert "it was killed, because a batch exceeded `batch_timeout`" in warnings()[0]
 
 
 def test_crash_of_a_fork_server_is_one_warning_plus_one_per_restarted_worker(warnings):
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Numbers(), 2) as enqueuer:
         batches = enqueuer.get()
         assert numbers(batches, 8) == list(range(8))
         kill_fork_server()

@@ -8,6 +8,7 @@ import pytest
 from helpers.computed import Computed
 from helpers.faults import Numbers, numbers
 from helpers.outside import Trainer
+from helpers.started import started
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
@@ -27,8 +28,7 @@ class Nested(Numbers):
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_worker_may_start_workers(method):
-    with OrderedEnqueuer(Nested(), True, start_method=method) as enqueuer:
-        enqueuer.start(1, 2)
+    with started(Nested(), 1, 2, start_method=method) as enqueuer:
         assert numbers(enqueuer.get(), 3) == [0, 1, 2]
 
 

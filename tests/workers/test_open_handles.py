@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from helpers.computed import Computed
 from helpers.gates import Gate, pass_gate
+from helpers.started import started
 
 import mpqueue
-from mpqueue import Loader, OrderedEnqueuer
+from mpqueue import Loader
 from mpqueue.system import open_files
 from mpqueue.workers import open_handles
 
@@ -123,8 +124,7 @@ class OpenedWhenUnpickled(Rows):
 @pytest.mark.parametrize("mode", ["rb", "rb+"])
 def test_workers_with_a_file_opened_while_unpickling_read_at_their_own_positions(mode, tmp_path):
     with Gate() as gate, in_file(tmp_path / "rows", mode=mode) as file:
-        with OrderedEnqueuer(OpenedWhenUnpickled(gate.address, file), True) as enqueuer:
-            enqueuer.start(2)
+        with started(OpenedWhenUnpickled(gate.address, file), 2) as enqueuer:
             batches = enqueuer.get()
             assert read_interleaved((next(batches) for _ in range(2)), gate) == [ROWS[3], ROWS[12]]
 

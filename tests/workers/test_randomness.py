@@ -7,6 +7,8 @@ import signal
 import numpy as np
 import pytest
 from helpers.computed import Computed
+from helpers.numbered import iter_after
+from helpers.started import started
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
@@ -21,8 +23,7 @@ DRAWING = Computed(draw, 9)
 
 
 def stream(count, workers, **options):
-    with OrderedEnqueuer(DRAWING, True, shuffle=True, **options) as enqueuer:
-        enqueuer.start(workers)
+    with started(DRAWING, workers, shuffle=True, **options) as enqueuer:
         batches = enqueuer.get()
         return [next(batches).tolist() for _ in range(count)]
 
@@ -116,9 +117,7 @@ def test_resumed_generator_function_continues_its_random_numbers(backend, worker
     with Loader(drawing_elements, **options) as loader:
         whole = [element.tolist() for element in loader]
     with Loader(drawing_elements, **options) as loader:
-        elements = iter(loader)
-        for _ in range(3):
-            next(elements)
+        iter_after(loader, 3)
         state = loader.state_dict()
     with Loader(drawing_elements, **options) as resumed:
         resumed.load_state_dict(state)

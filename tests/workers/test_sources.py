@@ -12,6 +12,7 @@ import types
 import numpy as np
 import psutil
 import pytest
+from helpers.started import started
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
@@ -60,8 +61,7 @@ def test_parked_pool_is_reused_and_files_of_its_workers_are_closed(tmp_path):
                 found += [file for file in process.open_files() if file.path == str(path)]
         return found
 
-    with OrderedEnqueuer(Holding(10), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Holding(10), 2) as enqueuer:
         fork_server = next(enqueuer.get())[0]
         assert holders()
         enqueuer.stop()

@@ -12,6 +12,7 @@ from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.hanging import TIMEOUT_S, judge_by
 from helpers.inside import pipeline_of
+from helpers.started import started
 from workers.test_fork_server import fork_servers
 
 from mpqueue import OrderedEnqueuer
@@ -195,8 +196,7 @@ def test_stop_ends_a_hanging_fork_server():
 
 def test_crash_that_a_hanging_fork_server_does_not_report_loses_nothing(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.1)
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Numbers(), 2) as enqueuer:
         batches = enqueuer.get()
         assert numbers(batches, 4) == [0, 1, 2, 3]
         (fork_server,) = fork_servers()

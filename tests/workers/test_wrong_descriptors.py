@@ -10,11 +10,12 @@ import stat
 import pytest
 from helpers.faults import Numbers, burns, numbers
 from helpers.simulated import Source, World, endless_epoch, word_of
+from helpers.started import started
 from helpers.trees import same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpqueue import Loader, OrderedEnqueuer
+from mpqueue import Loader
 from mpqueue.errors import WorkerDied
 from mpqueue.plan.cursors import EpochCursor
 from mpqueue.worker.records import MAGIC, REPORT, ReportKind
@@ -71,8 +72,7 @@ class CutsTheRecord(WritesAstray):
 # `test_untrusted.py` has the invalid reports.
 @pytest.mark.parametrize("kind", [WritesAstray, FillsThePipe, ClosesThePipe, CutsTheRecord])
 def test_wrong_write_to_the_pipe_ends_its_worker_and_loses_nothing(kind, tmp_path):
-    with OrderedEnqueuer(kind(tmp_path / "fuse"), True) as enqueuer:
-        enqueuer.start(2)
+    with started(kind(tmp_path / "fuse"), 2) as enqueuer:
         assert numbers(enqueuer.get(), 24) == 3 * list(range(8))
         assert enqueuer.statistics().deaths == 1
 
