@@ -13,17 +13,7 @@ from mpqueue import Consumer, GeneratorEnqueuer, Loader, OrderedEnqueuer
 FRONTENDS = pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
 
 
-def test_class_as_generator():
-    with pytest.raises(TypeError, match="pass an instance"):
-        GeneratorEnqueuer(Numbers)
-
-
 COLUMNS = {"x": np.zeros(9), "y": np.zeros(9)}
-
-
-def test_dict_of_columns_with_batch_size():
-    with pytest.raises(TypeError, match=r"and its item 0 is not a sample.*a dict with that row of.*number of samples$"):
-        Loader(COLUMNS, batch_size=3)
 
 
 @FRONTENDS
@@ -56,18 +46,6 @@ def needs_an_argument(worker_id):
 def test_wrong_option_is_named(make, option, kind, text):
     with pytest.raises(kind, match=text):
         make(Numbers(), **option)
-
-
-def test_use_multiprocessing_must_be_true_or_false():
-    with pytest.raises(TypeError, match="use_multiprocessing must be True or False, got 'yes'"):
-        OrderedEnqueuer(Numbers(), "yes")
-
-
-def test_invalid_state_is_named():
-    with pytest.raises(ValueError, match="lacks seed, epoch, position"):
-        Loader(Numbers(), workers=0).load_state_dict({})
-    with pytest.raises(TypeError, match="expects the dict that state_dict"):
-        Loader(Numbers(), workers=0).load_state_dict(None)
 
 
 @pytest.mark.parametrize(
@@ -108,15 +86,6 @@ def _table_of(library, name):
     return type(name, (list,), {"__module__": f"{library}.frame"})([1, 2])
 
 
-@pytest.mark.parametrize(
-    ("library", "name", "remedy"),
-    [("polars", "DataFrame", r"frame\.to_dicts\(\)"), ("pyarrow", "Table", r"table\.to_pylist\(\)")],
-)
-def test_table_of_another_library_is_recognized(library, name, remedy):
-    with pytest.raises(TypeError, match=f"a {name} of {library}.*{remedy}"):
-        Loader(_table_of(library, name), batch_size=2)
-
-
 class Endless:
     def __getitem__(self, index):
         return index
@@ -150,13 +119,41 @@ def test_wrong_sources_raise_with_remedy(make, source, text):
         make(source)
 
 
-def test_sampler_shorter_than_dropped_batch_raises():
-    with pytest.raises(ValueError, match="drop_last leaves no batch: the sampler has 2 indices, and a batch needs 8"):
-        Loader([*range(9)], batch_size=8, sampler=[1, 2], drop_last=True)
-    with pytest.raises(ValueError, match="one batch for each rank needs 8"):
-        Loader([*range(9)], batch_size=4, sampler=[1, 2, 3, 4], drop_last=True, shard=(0, 2))
+NINE = [*range(9)]
+CALLS = [
+    (lambda: GeneratorEnqueuer(Numbers), TypeError, "pass an instance"),
+    (lambda: OrderedEnqueuer(NINE, "yes"), TypeError, "use_multiprocessing must be True or False, got 'yes'"),
+    (
+        lambda: Loader(COLUMNS, batch_size=3), TypeError,
+        r"and its item 0 is not a sample.*a dict with that row of.*number of samples$",
+    ),
+    (lambda: Loader(_table_of("polars", "DataFrame"), batch_size=2), TypeError, r"a DataFrame of polars.*frame\.to_dicts\(\)"),
+    (lambda: Loader(_table_of("pyarrow", "Table"), batch_size=2), TypeError, r"a Table of pyarrow.*table\.to_pylist\(\)"),
+    (lambda: Loader(needs_an_argument), TypeError, r"without arguments, but needs_an_argument\(worker_id\) needs some"),
+    (lambda: GeneratorEnqueuer(needs_an_argument), TypeError, r"but needs_an_argument\(worker_id\) needs some"),
+    (lambda: len(Loader(lambda: iter(()))), TypeError, "the source has no length"),
+    (
+        lambda: Loader(NINE, batch_size=8, sampler=[1, 2], drop_last=True), ValueError,
+        "drop_last leaves no batch: the sampler has 2 indices, and a batch needs 8",
+    ),
+    (
+        lambda: Loader(NINE, batch_size=4, sampler=[1, 2, 3, 4], drop_last=True, shard=(0, 2)), ValueError,
+        "one batch for each rank needs 8",
+    ),
+    (lambda: Loader(NINE, workers=0).load_state_dict({}), ValueError, "lacks seed, epoch, position"),
+    (lambda: Loader(NINE, workers=0).load_state_dict(None), TypeError, "expects the dict that state_dict"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "text"), CALLS)
+def test_wrong_call_raises_with_remedy(call, kind, text):
+    with pytest.raises(kind, match=text):
+        call()
+
+
+def test_sampler_that_returns_less_than_dropped_batch_raises():
     with (
-        Loader([*range(9)], batch_size=8, sampler=iter([1, 2]), drop_last=True, workers=0) as loader,
+        Loader(NINE, batch_size=8, sampler=iter([1, 2]), drop_last=True, workers=0) as loader,
         pytest.raises(ValueError, match="returned no full batch for epoch 0, and drop_last=True drops a short batch"),
     ):
         next(iter(loader))
@@ -177,11 +174,6 @@ def test_tensor_without_numpy_dtype_raises_with_remedy():
         pytest.raises(TypeError, match=r"sample\['x'\] of index 0, a Bfloat16 of dtype torch\.bfloat16.*`\.float\(\)`"),
     ):
         next(iter(loader))
-
-
-def test_len_of_source_without_length_names_source():
-    with Loader(lambda: iter(())) as loader, pytest.raises(TypeError, match="the source has no length"):
-        len(loader)
 
 
 @pytest.mark.parametrize(
@@ -214,12 +206,6 @@ def test_length_too_large_for_shuffle_raises(make):
     ):
         iter(source) if make is Loader else source.start()
     source.stop()
-
-
-@pytest.mark.parametrize("make", [Loader, GeneratorEnqueuer])
-def test_generator_function_with_required_arguments_raises(make):
-    with pytest.raises(TypeError, match=r"called without arguments, but needs_an_argument\(worker_id\) needs some"):
-        make(needs_an_argument)
 
 
 def forgets_to_yield():
