@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import multiprocessing
 import os
 import pickle
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import pipelines
 from helpers.file_formats import write_tar
+from helpers.footprint import DEADLOCK_S
 from helpers.forking import status_of_fork
 from helpers.in_threads import in_threads
 from helpers.pipelines import Failed, outcomes_of
@@ -300,30 +302,25 @@ def test_writer_killed_at_any_step_keeps_complete_elements(tmp_path, step, when)
     assert again.numbers == []
 
 
-def write_all(folder, begin, numbers):
-    os.read(begin, 1)  # returns at its end, for all processes at the same time
-    cache = FolderCache(folder, "k", None)
-    for number in numbers:
-        assert is_right(cache.values([number], texts), [number])
-
-
 def test_concurrent_writes_of_processes_leave_complete_elements(tmp_path):
-    begin, held = os.pipe()
+    context = multiprocessing.get_context("fork")
+    begin = context.Event()
+
+    def write(numbers):
+        assert begin.wait(DEADLOCK_S)
+        cache = FolderCache(str(tmp_path), "k", None)
+        for number in numbers:
+            assert is_right(cache.values([number], texts), [number])
+
     orders = [range(200), range(199, -1, -1), [*range(100, 200), *range(100)]]
-    children = []
-    for order in orders:
-        pid = os.fork()
-        if not pid:
-            try:
-                os.close(held)
-                write_all(str(tmp_path), begin, order)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        children.append(pid)
-    os.close(begin)
-    os.close(held)
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    processes = [context.Process(target=write, args=(order,)) for order in orders]
+    for process in processes:
+        process.start()
+    begin.set()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+        process.close()
     asked = Asked()
     assert is_right(FolderCache(str(tmp_path), "k", None).values(range(200), asked), range(200))
     assert asked.numbers == []

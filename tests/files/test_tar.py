@@ -87,6 +87,11 @@ def test_a_key_ends_at_the_first_dot(tmp_path, name, key, suffix, form):
     assert tar[0] == {"__key__": key, suffix: b"data"}
 
 
+def test_prefix_of_a_ustar_name_may_have_one_character(tmp_path):
+    (sample,) = Tar(archive(tmp_path / "a.tar", [("x/" + "n" * 98 + ".b", b"1")], "ustar"))
+    assert sample == {"__key__": "x/" + "n" * 98, "b": b"1"}
+
+
 def test_members_without_a_stem_and_links_are_skipped(tmp_path):
     contents = [
         (of_kind("folder.d", tarfile.DIRTYPE), b""),

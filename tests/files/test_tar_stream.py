@@ -150,19 +150,18 @@ def test_wrong_checksum_of_the_content_raises(tmp_path):
         list(TarStream(path))
 
 
-def test_changed_archive_raises(tmp_path):
-    path = archive(tmp_path / "a.tar.gz")
-    stream = TarStream(path)
-    archive(path, 7)
-    with pytest.raises(FileError, match="it has changed since the source was created"):
-        next(iter(stream))
-
-
-def test_changed_remote_archive_raises(tmp_path):
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_local_or_remote_archive_is_read_until_it_changes(tmp_path, is_remote):
     memory = pytest.importorskip("fsspec").filesystem("memory")
-    memory.pipe("/changed/a.tar.gz", archive(tmp_path / "a.tar.gz").read_bytes())
-    stream = TarStream("memory://changed/a.tar.gz")
-    memory.pipe("/changed/a.tar.gz", archive(tmp_path / "a.tar.gz", 7).read_bytes())
+
+    def written(number):
+        path = archive(tmp_path / "a.tar.gz", number)
+        memory.pipe("/stream/a.tar.gz", path.read_bytes())
+        return "memory://stream/a.tar.gz" if is_remote else path
+
+    stream = TarStream(written(6))
+    assert labels(stream) == list(range(6))
+    written(7)
     with pytest.raises(FileError, match="it has changed since the source was created"):
         next(iter(stream))
 
@@ -179,13 +178,6 @@ def test_cache_has_a_new_key_when_an_archive_changes(tmp_path):
     assert TarStream(path).fingerprint() == before
     archive(path, 7)
     assert TarStream(path).fingerprint() != before
-
-
-def test_remote_archive_is_read(tmp_path):
-    fsspec = pytest.importorskip("fsspec")
-    path = archive(tmp_path / "a.tar.gz")
-    fsspec.filesystem("memory").pipe("/stream/a.tar.gz", path.read_bytes())
-    assert labels(TarStream("memory://stream/a.tar.gz")) == list(range(6))
 
 
 def test_reads_that_return_fewer_bytes_are_continued(tmp_path, monkeypatch):
