@@ -1,7 +1,6 @@
 """The checks of ``scripts/pinned``. Each returns a measurement, and whether it passes."""
 
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -123,17 +122,12 @@ def running_ahead() -> Finding:
 def real_loop() -> Finding:
     """Check that a loop that copies and computes is faster than with torch's loader and its pin_memory=True."""
     weight = torch.randn(3 * 224 * 224, 64, device=DEVICE)
-    rates: dict[str, float] = {"torch": 0.0, "mpqueue": 0.0}
-    loaders: dict[str, Callable[..., torch.utils.data.DataLoader]] = {
-        "torch": torch.utils.data.DataLoader,
-        "mpqueue": mpqueue.torch.DataLoader,
-    }
-    for _ in range(3):
-        for name, make in loaders.items():
-            loader = make(Numbered(BATCH * 150), batch_size=BATCH, num_workers=4, pin_memory=True)
-            rates[name] = max(rates[name], _loop_rate(loader, weight))
-    text = f"{rates['mpqueue']:,.0f} images/s, with torch's loader {rates['torch']:,.0f}"
-    return Finding(rates["mpqueue"] > rates["torch"], text)
+    options = {"batch_size": BATCH, "num_workers": 4, "pin_memory": True}
+    ours, torchs = (
+        max(_loop_rate(make(Numbered(BATCH * 150), **options), weight) for _ in range(3))
+        for make in (mpqueue.torch.DataLoader, torch.utils.data.DataLoader)
+    )
+    return Finding(ours > torchs, f"{ours:,.0f} images/s, with torch's loader {torchs:,.0f}")
 
 
 def _loop_rate(loader: torch.utils.data.DataLoader, weight: torch.Tensor) -> float:
