@@ -16,7 +16,6 @@ WAYS = {
     "process": {"MPQUEUE_WORKERS": "process"},
     "record by record": {"MPQUEUE_WORKERS": "thread", "RECORD_BY_RECORD": "1"},
 }
-ALWAYS = {"records_written_and_read", "table_with_header"}  # not slow
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +42,7 @@ def printed_by(launcher, tmp_path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    "script",
-    [pytest.param(path, marks=[] if path.stem in ALWAYS else pytest.mark.slow, id=path.stem) for path in SCRIPTS],
-)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_script_prints_the_same_as_with_tensorflow(script, way, printed_by):
     expected = (script.parent / "expected" / f"{script.stem}.json").read_text("utf-8")
     assert printed_by(script, WAYS[way]) == json.loads(expected)

@@ -104,6 +104,26 @@ def test_a_batch_has_the_structure_of_an_example(session):
     assert [each["twice"].tolist() for each in results] == [[[0, 0], [1, 1]], [[2, 2], [3, 3]]]
 
 
+def test_sequences_of_any_length_are_parsed_and_padded(session):
+    def example(*tokens):
+        made = tf.train.SequenceExample()
+        made.context.feature["length"].int64_list.value.append(len(tokens))
+        for token in tokens:
+            made.feature_lists.feature_list["tokens"].feature.add().int64_list.value.append(token)
+        return made.SerializeToString()
+
+    examples = [example(1, 2, 3), example(4)]
+    context, sequences = tf.parse_single_sequence_example(
+        tf.train.input_producer(examples, num_epochs=1, shuffle=False).dequeue(),
+        {"length": tf.FixedLenFeature([], tf.int64)},
+        {"tokens": tf.FixedLenSequenceFeature([], tf.int64)},
+    )
+    batch = tf.train.batch([context["length"], sequences["tokens"]], 2, dynamic_pad=True)
+    assert [each.get_shape().as_list() for each in batch] == [[2], [2, None]]
+    ((lengths, tokens),) = all_of(session, batch)
+    assert (lengths.tolist(), tokens.tolist()) == ([3, 1], [[1, 2, 3], [4, 0, 0]])
+
+
 def test_batch_size_can_be_fed(session):
     number = tf.train.range_input_producer(10, shuffle=False).dequeue()
     size = tf.placeholder(tf.int32, [])
