@@ -16,26 +16,26 @@ class Background:
     """A call in a thread of its own, whose outcome is fetched later."""
 
     def __init__(self, call, *args):
-        self._value = self._error = None
-        self._thread = threading.Thread(target=self._run, args=(call, args), daemon=True)
-        self._thread.start()
+        self.value = self.error = None
+        self.thread = threading.Thread(target=self._run, args=(call, args), daemon=True)
+        self.thread.start()
 
     def _run(self, call, args):
         try:
-            self._value = call(*args)
+            self.value = call(*args)
         except BaseException as error:
-            self._error = error
+            self.error = error
 
     def is_blocked(self, seconds=BLOCKED_S):
-        self._thread.join(seconds)
-        return self._thread.is_alive()
+        self.thread.join(seconds)
+        return self.thread.is_alive()
 
     def finish(self):
-        self._thread.join(DEADLOCK_S)
-        assert not self._thread.is_alive(), "the call never ended"
-        if self._error is not None:
-            raise self._error
-        return self._value
+        self.thread.join(DEADLOCK_S)
+        assert not self.thread.is_alive(), "the call never ended"
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
 def error_class(name):

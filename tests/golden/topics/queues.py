@@ -4,14 +4,13 @@ What blocked is known without a clock: after each step all threads have either e
 queues count who waits in them.
 """
 
-import threading
 import warnings
 from collections import Counter
 
 import numpy as np
 
 import mpqueue
-from golden.outcomes import DEADLOCK_S, error_class, is_error
+from golden.outcomes import DEADLOCK_S, Background, error_class, is_error
 from golden.values import assert_same, decode, encode
 
 
@@ -23,21 +22,6 @@ def run(case, folder):
         script.run(case)
     # Components too many are dropped as in TensorFlow, but not without a word.
     assert [warning.category for warning in caught] == [RuntimeWarning] * script.num_too_long
-
-
-class Call:
-    """One step in its thread."""
-
-    def __init__(self, body, session):
-        self.value, self.error = None, None
-        self.thread = threading.Thread(target=self._run, args=(body, session), daemon=True)
-        self.thread.start()
-
-    def _run(self, body, session):
-        try:
-            self.value = session.run(body)
-        except Exception as error:
-            self.error = error
 
 
 class Script:
@@ -110,7 +94,7 @@ class Script:
                 self.check(self.call(step), step["expect"], step, where)
 
     def call(self, step):
-        call = Call(lambda: self.body(step), self.session)
+        call = Background(self.session.run, lambda: self.body(step))
         self.running.append(call)
         self.settle()
         return call

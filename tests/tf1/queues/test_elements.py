@@ -73,13 +73,6 @@ def test_empty_elements_round_trip():
     assert queue.dequeue_many(3).shape == (3, 0, 2)
 
 
-def test_strings_of_fixed_shape_are_batched():
-    queue = FIFOQueue(9, "string", [[2]])
-    queue.enqueue([["a", "b"]])
-    queue.enqueue_many([[["c", "d"], ["e", "f"]]])
-    assert queue.dequeue_many(3).tolist() == [[b"a", b"b"], [b"c", b"d"], [b"e", b"f"]]
-
-
 def test_single_named_component_is_dequeued_as_dict():
     queue = FIFOQueue(9, "int32", [[]], names="id")
     queue.enqueue({"id": 3})

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 from helpers.strikes import Strike, Struck
+from tf1.helpers.at_the_end import event_at_the_end
 from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
-from mpqueue.tf1.queues.core import QueueCore
 
 
 @pytest.fixture
@@ -68,22 +68,6 @@ def test_returned_records_are_available_while_other_thread_waits_for_a_file(tmp_
     assert reader.num_records_produced() == 6
 
 
-@pytest.fixture
-def at_end(monkeypatch):
-    """Return an event that is set when a thread has reached the end of the files."""
-    event, dequeue = threading.Event(), QueueCore.dequeue
-
-    def dequeue_and_signal(core, *arguments):
-        try:
-            return dequeue(core, *arguments)
-        except mpqueue.errors.OutOfRangeError:
-            event.set()
-            raise
-
-    monkeypatch.setattr(QueueCore, "dequeue", dequeue_and_signal)
-    return event
-
-
 def test_wait_for_open_run_ends_at_timeout(names):
     reader, failed = mpqueue.TextLineReader(), []
     reader.read_run(names, 100)
@@ -111,8 +95,8 @@ def test_run_of_ended_thread_is_not_waited_for(names):
         reader.read(names)
 
 
-def test_read_up_to_returns_records_returned_at_the_end(names, at_end, deadlock_s):
-    reader = mpqueue.TextLineReader()
+def test_read_up_to_returns_records_returned_at_the_end(names, monkeypatch, deadlock_s):
+    reader, at_end = mpqueue.TextLineReader(), event_at_the_end(monkeypatch)
     reader.read_run(names, 100)
     last = reader.read_run(names, 100)
     other = threading.Thread(target=lambda: reader.read_up_to(names, 1))  # finds no unit, and waits for this run

@@ -25,7 +25,6 @@ from mpqueue.errors import (
     UnavailableError,
 )
 from mpqueue.tf1.queues import lookup
-from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.making import reset_containers
 from mpqueue.tf1.queues.remote import Connection
 from mpqueue.tf1.queues.wire import Up
@@ -59,11 +58,6 @@ def test_connected_programs_share_a_queue_by_name(server):
         assert done.stdout.split() == expected, done.stderr
     with mpqueue.connect("photos"):
         assert jobs().dequeue_many(4).tolist() == [3, 1, 2, 3]
-
-
-def test_queue_without_shared_name_is_local(server):
-    with mpqueue.connect("photos"):
-        assert isinstance(FIFOQueue(10, "int64", [[]]).queue_ref, QueueCore)
 
 
 def test_all_kinds_of_queues_and_elements_are_shared(server):
@@ -215,12 +209,6 @@ class TestOtherProcesses:
 
 
 class TestNames:
-    def test_conflicting_queue_is_rejected_in_all_processes(self, server):
-        with mpqueue.connect("photos"):
-            jobs()
-            with Other() as other, pytest.raises(InvalidArgumentError, match="'jobs' exists with capacity"):
-                other.ask(lambda: jobs(11))
-
     def test_request_without_seed_accepts_any_seed(self, server):
         with mpqueue.connect("photos"):
             RandomShuffleQueue(5, 1, "int32", seed=3, shared_name="jobs").enqueue(1)

@@ -43,10 +43,6 @@ def test_a_single_dtype_and_shape_stand_for_one_component():
     assert source.shapes == [(2, None)]
 
 
-def test_all_spellings_of_string_are_one_dtype():
-    assert Source(int, [str, bytes, object, "string"]).dtypes == ["string"] * 4
-
-
 @pytest.mark.parametrize("shapes", [None, [None], [(3,)], [(None, 2)]])
 def test_dtypes_and_shapes_of_a_source_can_be_passed_to_another(shapes):
     one = Source(int, ["int32"], shapes)

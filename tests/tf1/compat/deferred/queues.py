@@ -1,6 +1,7 @@
 """Queue scripts: every step runs in a separate thread of one session, and can block."""
 
 import numpy as np
+from golden.outcomes import Background
 from golden.topics import queues
 
 import mpqueue.compat.v1 as tf
@@ -38,7 +39,7 @@ class Script(queues.Script):
 
     def call(self, step):
         self.feeds = {}  # of this step, whose nodes exist before the next one starts
-        call = queues.Call(lambda: self.made(step), _Caller(self.session, self.feeds))
+        call = Background(_Caller(self.session, self.feeds).run, lambda: self.made(step))
         self.running.append(call)
         self.settle()
         return call
