@@ -50,3 +50,9 @@ def test_threads_can_create_nodes_concurrently(graph):
 def test_using_a_node_as_python_value_raises(use):
     with pytest.raises(TypeError):
         use(tf.placeholder(tf.int32, []))
+
+
+def test_consumers_are_the_operations_that_read_a_node():
+    node = tf.placeholder(tf.float32, [None, 3], name="pixels")
+    assert node.consumers() == []
+    assert [(node + 1).op, (node * 2).op] == node.consumers()
