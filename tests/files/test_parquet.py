@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from helpers.tabular import plain, table
 from helpers.tabular import write_parquet as write
@@ -35,6 +36,7 @@ def test_row_equals_that_of_pyarrow(tmp_path, compression):
     chosen = [*random.Random(0).sample(range(ROWS), 100), *range(160, 180), -1, 3, 3]
     assert [plain(row) for row in source.__getitems__(chosen)] == [WANTED[i] for i in chosen]
     assert plain(source[-1]) == WANTED[-1]
+    assert type(source[1]["tokens"]) is np.ndarray
 
 
 @pytest.fixture
