@@ -209,6 +209,11 @@ def test_an_error_of_the_first_batch_is_raised_when_the_dataset_is_made(error):
         dataset(loader)
 
 
+def test_dataset_of_tensorflow_is_rejected_as_a_source_with_a_remedy():
+    with pytest.raises(TypeError, match=r"pass a generator function that .* `dataset\.as_numpy_iterator\(\)`"):
+        Loader(tf.data.Dataset.range(3))
+
+
 def test_loader_without_batches_is_rejected():
     def nothing():
         mpqueue.worker_info()

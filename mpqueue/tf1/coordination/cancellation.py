@@ -112,10 +112,6 @@ class CancellationScope:
             with self._lock:
                 self._wakes.pop(key, None)
 
-    def __repr__(self) -> str:
-        state = "cancelled" if self.is_cancelled else f"{len(self._wakes)} blocked"
-        return f"<{type(self).__name__} {state}>"
-
 
 _active: ContextVar[tuple[CancellationScope, ...]] = ContextVar("mpqueue_active_scopes", default=())
 _ambient: list[CancellationScope] = []
