@@ -1,6 +1,7 @@
 """Datasets of torch, and values that pass through a worker of its loader."""
 
 import torch
+from helpers.computed import Computed
 from torch.utils import data
 
 import mpqueue.torch
@@ -19,19 +20,6 @@ class Noisy(data.Dataset):
         return index, torch.rand(()).item()
 
 
-class Made:
-    """A dataset with one item, which a function creates in the worker."""
-
-    def __init__(self, make, n=1):
-        self.make, self.n = make, n
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, _index):
-        return self.make()
-
-
 def as_it_is(item):
     return item
 
@@ -39,7 +27,7 @@ def as_it_is(item):
 def loader_of(make, n=1, **options):
     """Return a loader that yields the results of ``make`` in the worker."""
     options = {"num_workers": 1, "batch_size": None, "collate_fn": as_it_is} | options
-    return mpqueue.torch.DataLoader(Made(make, n), **options)
+    return mpqueue.torch.DataLoader(Computed(lambda _: make(), n), **options)
 
 
 def through(make, **options):

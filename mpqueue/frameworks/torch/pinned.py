@@ -112,8 +112,7 @@ class PinnedSlots:
 
     def wait(self, slot: Slot) -> None:
         """Block until no copy out of the slot is pending."""
-        piece = self._pieces.get(slot.number)
-        for event in (piece and piece.events) or ():
+        for event in self._pieces[slot.number].events or ():
             event.synchronize()
 
     def discard(self, slot: Slot) -> None:
