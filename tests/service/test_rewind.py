@@ -109,6 +109,16 @@ class TestExclude:
         with pytest.raises(ServiceStateError, match="not running"):
             server.exclude([1])
 
+    def test_several_exclusions_hold_from_their_own_batch_on(self):
+        with served() as server, attached() as consumer:
+            found = []
+            for batch in consumer:
+                found.append(batch.tolist())
+                for _ in range(2):  # repeating changes nothing
+                    server.exclude([number for number in (4 * len(found) + 5,) if number < 48])
+        assert found[0] == [0, 1, 2, 3]
+        assert found[1:] == [[4, 5, 6, 7]] + [[at, at + 2, at + 3] for at in range(8, 48, 4)]
+
 
 def script_of(call, interval_s=1):
     """Return the script of a server of this module, which excludes the samples in each line of its input."""
@@ -456,6 +466,17 @@ def test_place_after_a_change_becomes_no_checkpoint(monkeypatch):
         stream.count += 1
         checkpoints.note_taken(position, 1)
     assert journal.places == [3, 4, 5]
+
+
+def test_zip_of_streams_excludes_nothing():
+    pairs = Dataset.zip(Dataset.range(40).filter(is_no_third), Dataset.range(40).filter(is_no_third)).batch(4)
+    with served(pairs, batch_size=None) as server, attached() as consumer:
+        batches = iter(consumer)
+        next(batches)
+        with pytest.raises(ValueError, match="zip"):
+            server.exclude([(0, 9)])
+        with mpqueue.Loader(pairs, workers=0, seed=3) as loader:
+            assert str(list(batches)) == str(list(loader)[1:])
 
 
 @pytest.mark.parametrize("options", [{}, {"lanes": 4}, {"lanes": 4, "batch_size": 7}, {"batch_size": 7}], ids=str)
