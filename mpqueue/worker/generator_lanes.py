@@ -20,11 +20,10 @@ from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
-from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.elements import Elements
 from mpqueue.worker.failures import note_of, passes_at_once
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd
+from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd
 
 
 class GeneratorLane:
@@ -141,25 +140,15 @@ def loses_buffer(made: Any) -> bool:
 
 
 class IteratorRunner(SourceRunner):
-    """Runs a plain iterator, which worker threads may share.
+    """Runs a plain iterator, which worker threads may share; see `SourceRunner` for the argument."""
 
-    Args:
-        source: The iterator.
-        info: The worker.
-        begin: Called with (seed, epoch, number) before an element.
-        plan: How elements become batches; None if each element is a batch.
-        num_lanes: Number of iterators over all ranks.
-        in_slot: Batches are written into a slot.
-        seeding: Seeds the global generators when ``begin`` is called. If None, they are not seeded.
-    """
-
-    def __init__(
-        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching | None, *,
-        num_lanes: int, in_slot: bool, seeding: LazySeeding | None,
-    ) -> None:  # fmt: skip
-        self._source, self._info, self._plan, self._num_lanes = source, info, plan, num_lanes
-        run = LaneRun(info.shard_id, num_lanes, info.seed, 0, begin, in_slot=in_slot)
-        self._elements = Elements(run, plan, seeding, source)
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._plan, self._num_lanes = parts.batching, parts.num_lanes
+        run = LaneRun(
+            parts.info.shard_id, parts.num_lanes, parts.info.seed, 0, parts.begin, in_slot=parts.in_slot
+        )  # fmt: skip
+        self._elements = Elements(run, parts.batching, parts.seeding, parts.source)
         self._lock = RLock()  # a batch is a run of elements, which threads must not mix
         self._has_begun = False
         self._epoch = -1

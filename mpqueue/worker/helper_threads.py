@@ -31,6 +31,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Self
 
@@ -285,21 +286,18 @@ class InOrder:
         arguments = self._next_own()
         return self._take().result() if arguments is None else self._call_alone(*arguments)
 
-    def next_error(self) -> tuple[Any, BaseException | None]:
-        """Return the next result, or the error of its call.
+    def __getitem__(self, _index: object) -> Any:
+        """Return the next result, as if this were the source of the samples."""
+        return self.next()
+
+    def take(self) -> Callable[[], Any]:
+        """Wait for the next result; return a function that returns it, or raises the error of its call.
 
         Raises:
             IndexError: All results were taken.
         """
         arguments = self._next_own()
-        if arguments is not None:
-            try:
-                return self._call_alone(*arguments), None
-            except BaseException as error:
-                return None, error
-        call = self._take()
-        error_of = call.exception()
-        return (call.result(), None) if error_of is None else (None, error_of)
+        return self._take().result if arguments is None else partial(self._call_alone, *arguments)
 
     def _next_own(self) -> tuple[Any, ...] | None:
         """Return the arguments of the next call, if this thread must compute it."""

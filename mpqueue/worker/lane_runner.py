@@ -24,9 +24,7 @@ from typing import Any
 
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
-from mpqueue.plan.batching import Batching
 from mpqueue.plan.lanes import BEGINNING, LaneStart, RetryStart
-from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow, since
@@ -36,7 +34,7 @@ from mpqueue.worker.failures import note_of
 from mpqueue.worker.generator_lanes import GeneratorLane
 from mpqueue.worker.lanes import Lane, LaneRun
 from mpqueue.worker.retry_markers import Marker
-from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd
+from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd
 
 _WORK_PER_SAVE = 100  # all snapshots together take at most 1 % of the time
 _FIRST_SAVE_NS = 250_000  # an estimate before the first snapshot
@@ -82,33 +80,14 @@ class OpenLane:
 
 
 class LaneRunner(SourceRunner):
-    """Runs lanes, one at a time.
+    """Runs the lanes of a `mpqueue.worker.lanes.LaneSource`, one at a time; see `SourceRunner` for the argument."""
 
-    Args:
-        source: A `mpqueue.worker.lanes.LaneSource`, or a callable that returns an iterator.
-        info: The worker.
-        begin: Called with (seed, epoch, place) before a sample.
-        plan: How the elements of a callable become batches; None if each element is a batch. A source with lanes needs
-            none.
-        num_lanes: Number of lanes over all ranks.
-        in_slot: Batches are written into a slot.
-        seeding: Seeds the global generators once for a batch of a generator function. If None, they are not seeded.
-        endless: A finished lane restarts.
-        skips: Elements that raise an error are left out.
-        is_callers: The lanes run in the thread that handles signals.
-        opens_lanes: The source opens its lanes; otherwise it is called for each of them.
-    """
+    _is_of_lanes = True  # the source opens its lanes; otherwise it is called for each of them
 
-    def __init__(
-        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching | None, *, num_lanes: int,
-        in_slot: bool, seeding: LazySeeding | None, endless: bool = False, skips: bool = False,
-        is_callers: bool = False, opens_lanes: bool = True,
-    ) -> None:  # fmt: skip
-        self._source, self._info, self._begin, self._plan, self._seeding = source, info, begin, plan, seeding
-        self._num_lanes, self._in_slot, self._is_endless = num_lanes, in_slot, endless
-        self._skips, self._is_callers = skips, is_callers
-        self._is_of_lanes = opens_lanes
-        self._between_ns = _BETWEEN_NS * info.world // num_lanes
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._plan, self._num_lanes = parts.batching, parts.num_lanes
+        self._between_ns = _BETWEEN_NS * parts.info.world // parts.num_lanes
         self._save_ns = _FIRST_SAVE_NS  # duration of a snapshot of any lane
         self._due_ns = self._between_ns  # work of a lane after which its next snapshot is due
         self._open: dict[int, OpenLane] = {}
@@ -231,19 +210,19 @@ class LaneRunner(SourceRunner):
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
         current = OpenLane(info, epoch, number, self._generation)
         context.enter_lane(info)
-        state = None if start.state is None else pickle.loads(start.state)
+        state, parts = None if start.state is None else pickle.loads(start.state), self._parts
         if num_retried and self._is_of_lanes and self.tell_mark is not None:
             # Only after a crash: a report for each sample costs a system call.
             current.marker = Marker(self.tell_mark)
         run = LaneRun(
-            lane, self._num_lanes, info.seed, epoch, self._begin, current.skipped.append if self._skips else None,
-            self._in_slot, state, self._is_endless, current.marker,
+            lane, self._num_lanes, info.seed, epoch, parts.begin, current.skipped.append if parts.skips else None,
+            parts.in_slot, state, parts.endless, current.marker,
         )  # fmt: skip
         if self._is_of_lanes:
             # Only a source with lanes can leave out a single sample. A generator function runs as one piece of code.
             current.lane = self._source.open_lane(run)
         else:
-            current.lane = GeneratorLane(self._source, run, start.number, self._plan, self._seeding)
+            current.lane = GeneratorLane(self._source, run, start.number, self._plan, parts.seeding)
             if current.lane.saves_first:
                 current.worked_ns = self._due_ns  # its first snapshot is due at once
         num_dropped = number - start.number
@@ -316,4 +295,10 @@ class LaneRunner(SourceRunner):
 
     def _is_interrupt(self, error: BaseException) -> bool:
         """Return whether a signal handler has raised this within the lane's code."""
-        return self._is_callers and (isinstance(error, KeyboardInterrupt) or is_of_handler(error))
+        return self._parts.is_callers and (isinstance(error, KeyboardInterrupt) or is_of_handler(error))
+
+
+class FunctionRunner(LaneRunner):
+    """Runs a callable, which is called for each lane and returns an iterator."""
+
+    _is_of_lanes = False

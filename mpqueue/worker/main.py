@@ -64,8 +64,8 @@ from mpqueue.worker.records import (
     unpack_start,
 )
 from mpqueue.worker.retry_markers import Name
-from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd, run_timed
-from mpqueue.worker.runners import Parts, make_runner
+from mpqueue.worker.runner import BeginBatch, Parts, SourceRunner, StreamEnd, run_timed
+from mpqueue.worker.runners import make_runner
 from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.shuffle_detection import NAME_BYTES, ShuffleDetector
 from mpqueue.worker.source_receive import apply_patch

@@ -4,10 +4,12 @@ Before each item the random numbers of its batch are set, so a stream is the sam
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
+from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.worker import context
@@ -37,8 +39,39 @@ class StreamEnd(Exception):
         self.rows = rows
 
 
+class Parts(NamedTuple):
+    """What a runner is made of.
+
+    Attributes:
+        source: The source.
+        info: The worker.
+        begin: Called with (seed, epoch, place) before a batch, sample or element.
+        batching: How samples or elements become batches; None if items or elements are batches.
+        in_slot: Batches are written into a slot.
+        seeding: Seeds the global generators once for samples that share them. If None, they are not seeded.
+        num_lanes: Number of lanes over all ranks; 0 if the source has an index.
+        endless: A finished lane restarts.
+        skips: A lane leaves out elements that raise an error.
+        is_callers: The runner is used by the thread that handles signals.
+    """
+
+    source: Any
+    info: WorkerInfo
+    begin: BeginBatch
+    batching: Batching | None
+    in_slot: bool
+    seeding: LazySeeding | None = None
+    num_lanes: int = 0
+    endless: bool = False
+    skips: bool = False
+    is_callers: bool = False
+
+
 class SourceRunner:
     """Runs a source for one worker: a class for each `Form`.
+
+    Args:
+        parts: The source, the worker, and the settings of both.
 
     Attributes:
         stages: Records the parts of the time; None if it is not timed.
@@ -47,6 +80,10 @@ class SourceRunner:
 
     stages: Stages | None = None
     tell_mark: Callable[[Name | None], object] | None = None
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._source, self._info, self._begin_batch = parts.source, parts.info, parts.begin
 
     def run(self, epoch: int, unit: int, argument: Any = None, /) -> Any:
         """Compute a batch.
@@ -64,10 +101,11 @@ class SourceRunner:
 
     def note(self, unit: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
-        raise NotImplementedError
+        return note_of(unit, epoch, self._info)
 
     def load(self, source: Any) -> None:
         """Continue with another source, or another state of the same one; an iterator is never sent again."""
+        self._source = source
 
     def end(self) -> None:
         """Release the resources after the last batch."""
@@ -95,24 +133,11 @@ class SourceRunner:
 
 
 class Runner(SourceRunner):
-    """Runs a sequence for one worker.
+    """Runs a sequence for one worker; see `SourceRunner` for the argument."""
 
-    Args:
-        source: A sequence.
-        info: The worker.
-        begin_batch: Called with (seed, epoch, unit) before the source computes that batch.
-    """
-
-    def __init__(self, source: Any, info: WorkerInfo, begin_batch: BeginBatch) -> None:
-        self._source, self._info, self._seed, self._begin_batch = source, info, info.seed, begin_batch
-
-    def note(self, unit: int, epoch: int) -> str:
-        """Return the note for an exception of `run`."""
-        return note_of(unit, epoch, self._info)
-
-    def load(self, source: Any) -> None:
-        """Continue with another source, a sequence."""
-        self._source = source
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._seed = parts.info.seed
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
         """Start samples of the next batches while threads of the source are idle."""

@@ -5,21 +5,21 @@ not depend on the batch size, or on the number of workers and ranks. Code that c
 ``__getitems__`` or the user's ``collate``, gets separate numbers, derived from the first sample's position.
 """
 
+import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from mpqueue.engine.outcomes import Partial
 from mpqueue.engine.skips import Skipped
-from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.epoch_samples import EpochSamples
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
-from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
-from mpqueue.worker.runner import EMPTY, BeginBatch, SourceRunner
+from mpqueue.worker.runner import EMPTY, BeginBatch, Parts, SourceRunner
 
 
 class ClockedCollation:
@@ -41,22 +41,20 @@ class ClockedCollation:
 
 
 AnyCollation: TypeAlias = Collation | ClockedCollation
+# The indices of the samples without an error, these samples, and the errors of the others.
+TriedSamples: TypeAlias = tuple[list[Any], list[Any], list[Skipped]]
 
 
 class SampleRunner(SourceRunner):
-    """Runs a source of samples for one worker.
+    """Runs a source of samples for one worker; see `SourceRunner` for the argument.
 
-    Args:
-        source: Has ``__getitem__`` or ``__getitems__``, and a length, unless a sampler provides the indices.
-        info: The worker.
-        begin: Called with (seed, epoch, place) before each sample.
-        plan: How samples become batches.
-        in_slot: Results of the source are written into a slot.
+    The source has ``__getitem__`` or ``__getitems__``, and a length, unless a sampler provides the indices.
     """
 
-    def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *, in_slot: bool) -> None:
-        self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
-        self._in_slot = in_slot
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        assert parts.batching is not None
+        self._plan, self._in_slot = parts.batching, parts.in_slot
         self._samples = self._read_samples()
 
     def _read_samples(self) -> EpochSamples:
@@ -95,7 +93,8 @@ class SampleRunner(SourceRunner):
                 return self._run_skipping(epoch, listed, getitems)
             if getitems is not None:
                 return self._run_at_once(epoch, listed, getitems)
-            return self._run_each(epoch, listed)
+            collation, samples = self._add_each(epoch, listed, self._source, self._begin_batch)
+            return self._join(epoch, listed.first, listed.indices, collation, samples)
         except StopIteration as error:
             raise never_an_end(error) from error
 
@@ -103,9 +102,11 @@ class SampleRunner(SourceRunner):
         """Return the note for an exception of `run`."""
         return note_of(unit, epoch, self._info, "batch")
 
-    def _run_each(self, epoch: int, listed: Listed) -> Any:
-        # Bound to local names: this loop runs once per sample.
-        source, begin, seed = self._source, self._begin_batch, self._info.seed
+    def _add_each(
+        self, epoch: int, listed: Listed, source: Any, begin: BeginBatch
+    ) -> tuple[AnyCollation | None, list[Any]]:
+        """Compute the samples; return the collation that has them, or None and a list of them."""
+        seed = self._info.seed  # bound to a local name: this loop runs once per sample
         samples: list[Any] = []
         collation = self._collation(len(listed.indices))
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
@@ -124,7 +125,7 @@ class SampleRunner(SourceRunner):
         except Exception as error:
             error.add_note(self._note_of_sample(index, place))
             raise
-        return self._join(epoch, listed.first, listed.indices, collation, samples)
+        return collation, samples
 
     def _run_skipping(self, epoch: int, listed: Listed, getitems: Any) -> Any:
         """Compute a batch without the samples that raise an error."""
@@ -134,16 +135,28 @@ class SampleRunner(SourceRunner):
             except Exception as error:  # it is raised again for the sample that causes it
                 if passes_at_once(error):
                     raise
-        return self._run_each_or_skip(epoch, listed, getitems)
+        ask = partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
+        kept, samples, skipped = self._try_each(epoch, listed, ask)
+        return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, listed.first, kept, samples))
 
-    def _run_each_or_skip(self, epoch: int, listed: Listed, getitems: Any) -> Any:
+    def _try_each(self, epoch: int, listed: Listed, ask: Callable[[Any], Any]) -> TriedSamples:
+        """Compute the samples, and continue after errors."""
+
+        def take(place: int, index: Any) -> Callable[[], Any]:
+            self._begin_batch(self._info.seed, epoch, place)
+            return partial(ask, index)
+
+        return self._sorted_out(listed, take)
+
+    def _sorted_out(self, listed: Listed, take: Callable[[int, Any], Callable[[], Any]]) -> TriedSamples:
+        """Call the functions that ``take`` returns for place and index of each sample."""
         skipped: list[Skipped] = []
         kept: list[Any] = []
         samples: list[Any] = []
         for place, index in zip(listed.places, listed.indices, strict=True):
-            self._begin_batch(self._info.seed, epoch, place)
+            ask = take(place, index)  # its errors are not those of a sample
             try:
-                sample = self._source[index] if getitems is None else getitems([index])[0]
+                sample = ask()
             except Exception as error:
                 if passes_at_once(error):
                     raise
@@ -155,7 +168,7 @@ class SampleRunner(SourceRunner):
                 continue
             kept.append(index)
             samples.append(sample)
-        return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, listed.first, kept, samples))
+        return kept, samples, skipped
 
     def _join_all(self, epoch: int, first: int, indices: Sequence[Any], samples: list[Any]) -> Any:
         collation = self._collation(len(samples))

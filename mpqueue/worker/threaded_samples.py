@@ -27,16 +27,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from mpqueue.engine.skips import Skipped
-from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
-from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.worker import context
-from mpqueue.worker.context import WorkerInfo
-from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import Helpers, InOrder
-from mpqueue.worker.runner import BatchAhead, BeginBatch
-from mpqueue.worker.sample_runner import SampleRunner, joined_or_skipped
+from mpqueue.worker.runner import BatchAhead, BeginBatch, Parts
+from mpqueue.worker.sample_runner import AnyCollation, SampleRunner, TriedSamples
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.worker.thread_choice import ThreadChoice
 
@@ -227,16 +222,15 @@ class _Watched:
 
 
 class ThreadedSampleRunner(SampleRunner):
-    """Runs a source of samples in several threads; see `SampleRunner` for the arguments."""
+    """Runs a source of samples in several threads; see `SampleRunner`."""
 
-    def __init__(
-        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *,
-        in_slot: bool, seeding: LazySeeding | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(source, info, begin, plan, in_slot=in_slot)
-        self._seeding = seeding
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._seeding = parts.seeding
         # Worker threads, and a caller without a seed, do not seed shared generators.
-        self._threads = SampleThreads(plan.threads or 1, tells=seeding is not None and info.id == 0)
+        self._threads = SampleThreads(
+            self._plan.threads or 1, tells=parts.seeding is not None and parts.info.id == 0
+        )  # fmt: skip
         self._wanted = self._threads.threads
         self._batch_ahead: BatchAhead | None = None
         self._draws: bool | None = None  # whether samples use generators that threads share; None before the check
@@ -263,6 +257,8 @@ class ThreadedSampleRunner(SampleRunner):
         return BatchIndices(epoch, listed or self._samples.of(epoch, unit))
 
     def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: Listed) -> InOrder:
+        # Seeds the shared generators once for the batch; each sample only gets its own `mpqueue.rng`.
+        self._begin_batch(self._info.seed, epoch, ~listed.first)
         # `__getitems__` gets whole batches, so no single sample can be started.
         at_once = getattr(self._source, "__getitems__", None) is not None
         find_ahead = None if self._batch_ahead is None or at_once else partial(self._find_ahead, epoch)
@@ -302,53 +298,23 @@ class ThreadedSampleRunner(SampleRunner):
         """End the threads."""
         self._threads.end()
 
-    def _run_each(self, epoch: int, listed: Listed) -> Any:
+    def _add_each(
+        self, epoch: int, listed: Listed, source: Any, begin: BeginBatch
+    ) -> tuple[AnyCollation | None, list[Any]]:
         if self._threads.threads == 1:
-            return super()._run_each(epoch, listed)
-        first, indices = listed.first, listed.indices
-        samples: list[Any] = []
-        collation = self._collation(len(indices))
-        add: Callable[[Any], object] = samples.append if collation is None else collation.add
-        number = 0
-        # Seeds the shared generators once for the batch; each sample only gets its own `mpqueue.rng`.
-        self._begin_batch(self._info.seed, epoch, ~first)
-        ask = partial(operator.getitem, self._source)
-        with self._ask_each(ask, epoch, listed) as calls:
-            try:
-                for number in range(len(indices)):
-                    add(calls.next())
-                    if number == 0 and collation is not None:
-                        add = collation.adder()
-            except Exception as error:
-                error.add_note(self._note_of_sample(indices[number], listed.places[number]))
-                raise
-        self._threads.note(len(indices))
-        return self._join(epoch, first, indices, collation, samples)
-
-    def _run_each_or_skip(self, epoch: int, listed: Listed, getitems: Any) -> Any:
-        if self._threads.threads == 1:
-            return super()._run_each_or_skip(epoch, listed, getitems)
-        first = listed.first
-        skipped: list[Skipped] = []
-        kept: list[Any] = []
-        samples: list[Any] = []
-        self._begin_batch(self._info.seed, epoch, ~first)
-        ask = partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
-        with self._ask_each(ask, epoch, listed) as calls:
-            for place, index in zip(listed.places, listed.indices, strict=True):
-                sample, error = calls.next_error()
-                if error is None and self._is_missing(sample):
-                    skipped.append(Skipped.because_of(self._refuse_none(index), index))
-                elif error is None:
-                    kept.append(index)
-                    samples.append(sample)
-                elif isinstance(error, Exception) and not passes_at_once(error):
-                    error.add_note(self._note_of_sample(index, place))
-                    skipped.append(Skipped.because_of(error, index))
-                else:
-                    raise error
+            return super()._add_each(epoch, listed, source, begin)
+        with self._ask_each(partial(operator.getitem, source), epoch, listed) as calls:
+            added = super()._add_each(epoch, listed, calls, _begun)
         self._threads.note(len(listed.indices))
-        return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
+        return added
+
+    def _try_each(self, epoch: int, listed: Listed, ask: Callable[[Any], Any]) -> TriedSamples:
+        if self._threads.threads == 1:
+            return super()._try_each(epoch, listed, ask)
+        with self._ask_each(ask, epoch, listed) as calls:
+            tried = self._sorted_out(listed, lambda _place, _index: calls.take())
+        self._threads.note(len(listed.indices))
+        return tried
 
     def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Any]) -> Any:
         if self._threads.threads == 1:
@@ -359,3 +325,7 @@ class ThreadedSampleRunner(SampleRunner):
         samples = self._threads.in_parts(ask, self._info.seed, epoch, first, indices)
         self._threads.look()
         return self._join_all(epoch, first, indices, samples)
+
+
+def _begun(_seed: int, _epoch: int, _place: int) -> None:
+    """Do nothing: a helper thread begins its sample itself."""

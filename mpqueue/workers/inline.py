@@ -20,8 +20,8 @@ from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, tensorflow_rng, torch_info
 from mpqueue.worker.failures import never_an_exit
-from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd, run_timed
-from mpqueue.worker.runners import Parts, make_runner
+from mpqueue.worker.runner import BeginBatch, Parts, SourceRunner, StreamEnd, run_timed
+from mpqueue.worker.runners import make_runner
 from mpqueue.worker.user_generators import UserGenerators, user_generators
 from mpqueue.workers import active_iterators
 from mpqueue.workers.in_process import InProcessBackend

@@ -32,8 +32,8 @@ from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, failures, tensorflow_rng, torch_info
-from mpqueue.worker.runner import SourceRunner, StreamEnd, run_timed
-from mpqueue.worker.runners import Parts, make_runner
+from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd, run_timed
+from mpqueue.worker.runners import make_runner
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers import active_iterators
 from mpqueue.workers.hang import SlowBatch
