@@ -40,7 +40,7 @@ class StreamEnd(Exception):
 
 
 class Parts(NamedTuple):
-    """What a runner is made of.
+    """The arguments of a runner.
 
     Attributes:
         source: The source.

@@ -12,6 +12,7 @@ from mpqueue.engine.outcomes import WithTail
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.lane_runner import LaneRunner
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import Parts
 
 LANES, ELEMENT_NS = 4, 1_000_000
 EVERY = lane_runner._BETWEEN_NS // LANES // ELEMENT_NS  # elements of a lane between snapshots, if a snapshot is cheap
@@ -35,9 +36,8 @@ class Run:
         monkeypatch.setattr(StreamLane, "save", slow_save)
         dataset = Dataset.range(1 << 40).filter(self._keep)
         info = context.WorkerInfo(0, 1, 0)
-        self._runner = LaneRunner(
-            DatasetLanes(dataset.root), info, context.begin_batch, None, num_lanes=LANES, in_slot=False, seeding=None
-        )
+        parts = Parts(DatasetLanes(dataset.root), info, context.begin_batch, None, in_slot=False, num_lanes=LANES)
+        self._runner = LaneRunner(parts)
 
     def _keep(self, _):
         self.now += ELEMENT_NS

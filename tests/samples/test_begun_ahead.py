@@ -16,6 +16,7 @@ from mpqueue.errors import WorkerDied
 from mpqueue.plan.batching import Batching
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
+from mpqueue.worker.runner import Parts
 from mpqueue.worker.threaded_samples import ThreadedSampleRunner
 from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.pool import WorkerPool
@@ -189,7 +190,8 @@ class Worker:
         self.requested, self.granted, self.source = [], [], source or Samples()
         self.source.at_work = self.requested.append
         plan = Batching(SIZE, threads=2, **options)
-        self.runner = ThreadedSampleRunner(self.source, WorkerInfo(0, 1, 0), lambda *_: None, plan, in_slot=False)
+        parts = Parts(self.source, WorkerInfo(0, 1, 0), lambda *_: None, plan, in_slot=False)
+        self.runner = ThreadedSampleRunner(parts)
         self.runner.begin_ahead(self.ahead)
 
     def ahead(self, place):
