@@ -340,7 +340,7 @@ class _Serving(TypedDict, total=False):
         ModeName,
         Option(
             "split",
-            checks.unchecked,
+            checks.one_of("split", "broadcast"),
             '"split": each batch goes to one consumer; "broadcast": each batch goes to all, computed once.',
         ),
     ]

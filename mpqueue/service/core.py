@@ -31,7 +31,7 @@ from typing import Protocol
 
 from mpqueue.memory.slots import SlotError
 from mpqueue.service.handshake import Hello, Resume
-from mpqueue.service.modes import Arrival, RoutingTerms
+from mpqueue.service.modes import Arrival
 from mpqueue.service.records import LOST
 from mpqueue.service.refusals import Misbehaved, Refused
 from mpqueue.service.routing import GROUP, Seat, SeatBatch
@@ -295,9 +295,10 @@ class Core:
         self.awaited = set(awaited)
         self.group, self.holders = mode.make_group(rules.window, epoch, had), Holders(outside)
         self._replays = Replays(outside, self.holders, rules.window, mode.num_shares)
-        let_go, hold = self.holders.let_go, self.holders.hold
-        terms = RoutingTerms(hold, let_go, rules.slow, rules.is_ordered, lambda: self.epoch, self._can_recompute)
-        self._routing = mode.make_routing(self.group, terms)
+        self._routing = mode.routing(
+            self.group, self.holders.hold, self.holders.let_go, skips=rules.slow == "skip",
+            is_ordered=rules.is_ordered, can_recompute=self._can_recompute,
+        )  # fmt: skip
         # Look these up once, since each batch passes here several times.
         self._turns, self._ranks = self.group.turns, self.group.ranks
         self._replays_missed, self._settles_early = mode.replays_missed, self._routing.settles_early
@@ -614,7 +615,7 @@ class Core:
         if not self._mode.may_open(self.group, has_opened=self._has_opened):
             return
         self.is_running = self._has_opened = True
-        self._routing.begin(self._outside.open_epoch(self.epoch))
+        self._routing.begin(self.epoch, self._outside.open_epoch(self.epoch))
 
     def _offer_all(self, seats: Iterable[Seat]) -> None:
         """Offer the batches in the queues of these seats, and in the pool, within the windows."""

@@ -4,12 +4,12 @@
     "split"              Ranked           FirstCome     one consumer
     "broadcast"          Broadcast        Broadcast     all consumers
 
-`check_rules` looks up the mode of a server once, in `MODES`. A consumer looks it up from the `Welcome`. The other
-modules call methods of the mode and never compare its name. So a new mode is a subclass of `Mode` and a row in `MODES`.
+`mode_of` looks up the mode, once for a server, and for a consumer from the `Welcome`. The other modules call methods of
+the mode and never compare its name. So a new mode is a subclass of `Mode` and a row in `MODES`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -49,28 +49,8 @@ class Arrival(NamedTuple):
     can_replay: bool
 
 
-class RoutingTerms(NamedTuple):
-    """The parts of a server that a `Routing` can use.
-
-    Attributes:
-        hold: Adds a holder of a batch.
-        let_go: Removes a holder of a batch.
-        slow: Treatment of a slow consumer, as in `mpqueue.service.rules.Rules`.
-        is_ordered: The stream yields the positions of an epoch in order.
-        epoch: Returns the epoch of the group.
-        can_recompute: Returns whether batches of the running epoch can be computed again.
-    """
-
-    hold: Hold
-    let_go: Hold
-    slow: str
-    is_ordered: bool
-    epoch: Callable[[], int]
-    can_recompute: Callable[[], bool]
-
-
-class Frontier(ABC):
-    """The taken batches of an epoch, and the first position that is still needed.
+class Frontier:
+    """The taken batches of an epoch, and the first position that is still needed, if one consumer takes each batch.
 
     Args:
         start: All positions before this one were taken.
@@ -78,29 +58,10 @@ class Frontier(ABC):
 
     def __init__(self, start: int) -> None:
         self._start = start
-
-    @abstractmethod
-    def add(self, position: int, who: int) -> None:
-        """Add a batch that a rank or a consumer has taken."""
-
-    @abstractmethod
-    def position(self, present: Iterable[int]) -> int:
-        """Return the first needed position, for the consumers that are attached or may attach again."""
-
-    def ahead(self) -> tuple[int, ...]:
-        """Return the positions after the frontier that are not needed anymore, in ascending order."""
-        return ()
-
-
-class FirstUntaken(Frontier):
-    """The frontier if one consumer takes each batch."""
-
-    def __init__(self, start: int) -> None:
-        super().__init__(start)
         self._ahead: set[int] = set()
 
     def add(self, position: int, who: int) -> None:  # noqa: ARG002 - any consumer may have taken it
-        """Add a taken batch."""
+        """Add a batch that a rank or a consumer has taken."""
         if position < self._start:
             return
         # Consumers differ in speed: some have taken batches after the untaken ones of slower consumers.
@@ -112,11 +73,11 @@ class FirstUntaken(Frontier):
             self._start += 1
 
     def position(self, present: Iterable[int]) -> int:  # noqa: ARG002 - consumers that have left count, too
-        """Return the first position that no consumer has taken."""
+        """Return the first needed position, for the consumers that are attached or may attach again."""
         return self._start
 
     def ahead(self) -> tuple[int, ...]:
-        """Return the positions after the frontier that were taken."""
+        """Return the positions after the frontier that are not needed anymore, in ascending order."""
         return tuple(sorted(self._ahead))
 
 
@@ -147,7 +108,8 @@ class Mode(ABC):
     Attributes:
         name: Name of the mode, as in the options and on the wire.
         world: Number of ranks or consumers, as in the options; None if it was not given.
-        refused_slow: The values of the option ``slow`` that the mode refuses, each with its error message.
+        routing: The class that chooses the seat or seats of each batch.
+        allows_slow: A slow consumer may miss batches or be detached, because the others have its batches.
         epochs_behind: How many epochs a consumer that resumes may be behind the group.
         replays_missed: Batches that a consumer missed are computed again for it.
         can_join_late: A consumer may arrive late and get all batches of the running epoch (``join="replay"``).
@@ -157,9 +119,11 @@ class Mode(ABC):
     name: ModeName
     world: int | None = None
 
-    refused_slow: ClassVar[Mapping[str, str]] = {}
-    epochs_behind: ClassVar[int] = 0
-    replays_missed: ClassVar[bool] = False
+    routing: ClassVar[type[Routing]]
+    allows_slow: ClassVar[bool] = False
+    # An epoch that is over was taken completely, though some consumers may not have been notified.
+    epochs_behind: ClassVar[int] = 1
+    replays_missed: ClassVar[bool] = True
     can_join_late: ClassVar[bool] = False
     # Other consumers could be offered the batches that a survivor has taken, or finish the epoch before it is back.
     awaits_survivors: ClassVar[bool] = True
@@ -176,19 +140,17 @@ class Mode(ABC):
         """Number of equal shares of an epoch, which is the distance between two positions of one share."""
         return self.num_ranks or 1
 
-    @abstractmethod
     def length(self, total: int) -> int | None:
         """Return the number of batches per epoch for each consumer, out of this total; None if it is unknown."""
+        # All ranks must run the same number of steps: in distributed training, a rank with an additional step would
+        # wait for the others forever.
+        return total // self.num_shares
 
     # -- The group
 
     def make_group(self, window: int, epoch: int, had: Iterable[int]) -> Group:
         """Return a new group for this epoch; `had` counts the batches that each rank has taken of it."""
         return Group(window, epoch, num_ranks=self.num_ranks, had=had)
-
-    @abstractmethod
-    def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
-        """Return the object that chooses the seat or seats of each batch."""
 
     @abstractmethod
     def seat_for(self, arrival: Arrival, group: Group) -> Seat:
@@ -214,9 +176,9 @@ class Mode(ABC):
 
     # -- After a restart of the server
 
-    @abstractmethod
     def count_at(self, position: int) -> int:
         """Return how many batches of an epoch a consumer has had if this position was its latest one."""
+        return position // self.num_shares + 1
 
     def batch_info(self, position: int, rank: int | None) -> tuple[int, int, int]:
         """Return the number of a batch, the rank and the number of ranks, as `mpqueue.BatchInfo` has them."""
@@ -237,45 +199,20 @@ class Mode(ABC):
 
     def make_frontier(self, start: int) -> Frontier:
         """Return a new frontier: a journal resumes there, and a checkpoint must not be after it."""
-        return FirstUntaken(start)
-
-
-_SLOW_ONLY_FOR_BROADCAST = {
-    "skip": 'slow="skip" requires mode="broadcast", got mode="split": a skipped batch would be lost',
-    "detach": (
-        'slow="detach" requires mode="broadcast", got mode="split": use lease_timeout=SECONDS to detach consumers that '
-        "send no requests"
-    ),
-}
+        return Frontier(start)
 
 
 class Ranked(Mode):
     """Batch i goes to rank i mod world, and all ranks get the same number of batches."""
 
     world: int
-    refused_slow: ClassVar[Mapping[str, str]] = _SLOW_ONLY_FOR_BROADCAST
-    # An epoch that is over was taken completely, though some consumers may not have been notified.
-    epochs_behind: ClassVar[int] = 1
-    replays_missed: ClassVar[bool] = True
+    routing: ClassVar[type[Routing]] = RankedRouting
     awaits_survivors: ClassVar[bool] = False  # no other consumer can get the batches of a rank, or end its epoch
 
     @property
     def num_ranks(self) -> int:
         """The number of ranks."""
         return self.world
-
-    def length(self, total: int) -> int | None:
-        """Return the equal share of a rank."""
-        # All ranks must run the same number of steps: in distributed training, a rank with an additional step would
-        # wait for the others forever.
-        return total // self.world
-
-    def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
-        """Return a routing with one seat for each rank."""
-        return RankedRouting(
-            group.seats, group.window, terms.hold, terms.let_go,
-            is_ordered=terms.is_ordered, can_recompute=terms.can_recompute,
-        )  # fmt: skip
 
     def seat_for(self, arrival: Arrival, group: Group) -> Seat:
         """Return the seat of the rank."""
@@ -286,10 +223,6 @@ class Ranked(Mode):
         if group.seats[rank].consumer:
             raise Occupied
         return group.seats[rank]
-
-    def count_at(self, position: int) -> int:
-        """Return the number of batches of a rank up to this position."""
-        return position // self.world + 1
 
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - for other modes
         """Drop the batches of the rank that its consumer has taken."""
@@ -307,9 +240,8 @@ class Ranked(Mode):
 class FirstCome(Mode):
     """Each batch goes to one consumer: the first one that requests it."""
 
-    refused_slow: ClassVar[Mapping[str, str]] = _SLOW_ONLY_FOR_BROADCAST
-    # An epoch that is over was taken completely, though some consumers may not have been notified.
-    epochs_behind: ClassVar[int] = 1
+    routing: ClassVar[type[Routing]] = FirstComeRouting
+    replays_missed: ClassVar[bool] = False
 
     def length(self, total: int) -> int | None:  # noqa: ARG002 - the share of a consumer is open
         """Return None: how many batches a consumer gets depends on the others."""
@@ -319,11 +251,6 @@ class FirstCome(Mode):
         """Return a group whose seats take turns."""
         # All batches are shared until a consumer requests one, so the turns decide who gets the next one.
         return Group(window, epoch, turns=Turns(window))
-
-    def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
-        """Return a routing with a pool that all seats share."""
-        assert group.turns is not None
-        return FirstComeRouting(group.seats, group.window, terms.hold, terms.let_go, turns=group.turns)
 
     def seat_for(self, arrival: Arrival, group: Group) -> Seat:
         """Return a new seat, which takes part in the running epoch."""
@@ -337,10 +264,6 @@ class FirstCome(Mode):
         # Earlier batches were taken by other consumers, so the new one has missed none.
         return group.add(arrival.epoch)
 
-    def count_at(self, position: int) -> int:
-        """Return the number of batches up to this position."""
-        return position + 1
-
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - all share them
         """Return the positions that the consumer has taken."""
         # A batch belongs to no seat before it is offered, so compare the next batches of the stream with these.
@@ -350,18 +273,10 @@ class FirstCome(Mode):
 class Broadcast(Mode):
     """Each batch goes to all consumers."""
 
-    replays_missed: ClassVar[bool] = True
+    routing: ClassVar[type[Routing]] = BroadcastRouting
+    allows_slow: ClassVar[bool] = True
+    epochs_behind: ClassVar[int] = 0  # batches of an epoch that is over are not computed again
     can_join_late: ClassVar[bool] = True
-
-    def length(self, total: int) -> int | None:
-        """Return all batches of the epoch."""
-        return total
-
-    def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
-        """Return a routing to all seats of the epoch."""
-        return BroadcastRouting(
-            group.seats, group.window, terms.hold, terms.let_go, skips=terms.slow == "skip", epoch=terms.epoch
-        )
 
     def seat_for(self, arrival: Arrival, group: Group) -> Seat:
         """Return a new seat; `join` decides with which batch it begins in the middle of an epoch."""
@@ -397,10 +312,6 @@ class Broadcast(Mode):
         # Computing the rest of an epoch without consumers would only delay the next one.
         return not any(seat.epoch == epoch for seat in group.seats)
 
-    def count_at(self, position: int) -> int:
-        """Return the number of batches up to this position."""
-        return position + 1
-
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - its seat is new
         """Replay the batches that the other consumers got in the meantime."""
         seat.resume_at(resume.count)
@@ -421,11 +332,7 @@ MODES: dict[str, tuple[type[Mode], type[Mode]]] = {
 
 
 def mode_of(name: ModeName, world: int | None) -> Mode:
-    """Return the mode of these options.
-
-    Raises:
-        KeyError: There is no mode of this name.
-    """
+    """Return the mode of these options."""
     # For a split, `world` means ranks with equal shares. Without it, consumers may come and go.
     with_world, without = MODES[name]
-    return (without if world is None else with_world)(name, world)
+    return without(name) if world is None else with_world(name, int(world))

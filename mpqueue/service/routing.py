@@ -249,10 +249,12 @@ class Routing(ABC):
     """The routing of one mode. The defaults suit modes where each batch belongs to its seats as soon as it is routed.
 
     Args:
-        seats: All seats, including vacant ones.
-        window: Maximum number of batches offered ahead to a seat; one more may wait in its queue.
+        group: The seats. One batch more than its window may wait in the queue of a seat.
         hold: Adds a holder of a batch.
         let_go: Removes a holder of a batch.
+        skips: A consumer with a full window misses a batch of all consumers instead of blocking the others.
+        is_ordered: The batches of a rank arrive in order.
+        can_recompute: Returns whether the stream can compute a batch again now.
 
     Attributes:
         pool: Batches that belong to no seat yet.
@@ -261,12 +263,30 @@ class Routing(ABC):
 
     settles_early: ClassVar[bool] = False
 
-    def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold) -> None:
-        self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
+    def __init__(
+        self,
+        group: "Group",
+        hold: Hold,
+        let_go: Hold,
+        *,
+        skips: bool,
+        is_ordered: bool,
+        can_recompute: Callable[[], bool],
+    ) -> None:
+        self.seats, self._window, self._turns = group.seats, group.window, group.turns
+        self._hold, self._let_go, self._skips = hold, let_go, skips
+        self._is_ordered, self._can_recompute = is_ordered, can_recompute
         self.pool: deque[SeatBatch] = deque()
+        self._epoch = -1
+        # The next attributes are for ranks only. The length of a share is None for a stream of unknown length.
+        self._share: int | None = None
+        self._dealt: dict[int, int] = {}  # by number of the seat: batches of the epoch routed to it
+        # For streams of unknown length: batches are routed once there is one for each rank.
+        self._round: list[SeatBatch] = []
 
-    def begin(self, total: int | None) -> None:  # noqa: B027 - only an equal split depends on it
+    def begin(self, epoch: int, total: int | None) -> None:  # noqa: ARG002 - only an equal split depends on the total
         """Begin an epoch of `total` positions; None if their number is unknown."""
+        self._epoch = epoch
 
     def continue_from(self, position: int, total: int | None) -> None:  # noqa: ARG002 - only an equal split counts
         """Drop the batches from a position on, which the stream yields again; the epoch has ``total`` positions."""
@@ -320,35 +340,13 @@ class RankedRouting(Routing):
 
     The ranks get their batches in turn, so a slow rank blocks the others. A rank that lost its consumer does not: the
     others continue, and the batches that do not fit into its queue are computed again for its next consumer.
-
-    Args:
-        seats: One for each rank.
-        window, hold, let_go: See `Routing`.
-        is_ordered: The batches of a rank arrive in order.
-        can_recompute: Returns whether the stream can compute a batch again now.
     """
 
     settles_early: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        seats: list[Seat],
-        window: int,
-        hold: Hold,
-        let_go: Hold,
-        *,
-        is_ordered: bool = True,
-        can_recompute: Callable[[], bool] = lambda: False,
-    ) -> None:
-        super().__init__(seats, window, hold, let_go)
-        self._is_ordered, self._can_recompute = is_ordered, can_recompute
-        self._share: int | None = None
-        self._dealt: dict[int, int] = {}  # by number of the seat: batches of the epoch routed to it
-        # For streams of unknown length: batches are routed once there is one for each rank.
-        self._round: list[SeatBatch] = []
-
-    def begin(self, total: int | None) -> None:
+    def begin(self, epoch: int, total: int | None) -> None:
         """Begin an epoch."""
+        super().begin(epoch, total)
         # The remainder is not routed: all ranks get the same number of batches.
         self._share = None if total is None else total // len(self.seats)
         self._dealt.clear()
@@ -461,16 +459,9 @@ class RankedRouting(Routing):
 
 
 class FirstComeRouting(Routing):
-    """Each batch goes to one consumer.
+    """Each batch goes to one consumer."""
 
-    Args:
-        seats, window, hold, let_go: See `Routing`.
-        turns: The turns of the same seats.
-    """
-
-    def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, turns: Turns) -> None:
-        super().__init__(seats, window, hold, let_go)
-        self._turns = turns
+    _turns: Turns
 
     def has_room(self) -> bool:
         """Return whether a consumer can be offered more than the pool contains."""
@@ -512,30 +503,16 @@ class FirstComeRouting(Routing):
 
 
 class BroadcastRouting(Routing):
-    """Each batch goes to all consumers that take part in the epoch.
-
-    Args:
-        seats, window, hold, let_go: See `Routing`.
-        skips: A consumer with a full window misses the batch instead of blocking the others.
-        epoch: Returns the running epoch.
-    """
-
-    def __init__(
-        self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, skips: bool, epoch: Callable[[], int]
-    ) -> None:
-        super().__init__(seats, window, hold, let_go)
-        self._skips, self._epoch = skips, epoch
+    """Each batch goes to all consumers that take part in the epoch."""
 
     def members(self) -> Iterable[Seat]:
         """Return the seats that get the batches which the stream yields now."""
-        epoch = self._epoch()
-        return [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
+        return [seat for seat in self.seats if seat.epoch == self._epoch and seat.replay_at is None]
 
     def has_room(self) -> bool:
         """Return whether all seats can have another batch; with `skips`, whether one can."""
-        epoch = self._epoch()
         # All consumers have taken the whole epoch from a previous server. The stream must only run to its end.
-        if all(seat.epoch > epoch for seat in self.seats):
+        if all(seat.epoch > self._epoch for seat in self.seats):
             return True
         members = self.members()
         if self._skips:

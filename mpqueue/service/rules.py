@@ -1,12 +1,9 @@
-"""The rules of a server: checks its mode and its other options. Pure."""
+"""The rules of a server: its mode and its other options. Pure."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
 
-from mpqueue.plan import checks
-from mpqueue.service.modes import MODES, Mode, mode_of
-
-Slow = Literal["wait", "skip", "detach"]
+from mpqueue.plan.options import Slow
+from mpqueue.service.modes import Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +18,9 @@ class Rules:
         lease_timeout: Seconds without a message after which a consumer is detached; None for no limit.
         can_replay: The stream can compute a position again.
         is_ordered: The stream yields the positions of an epoch in order.
+
+    Raises:
+        ValueError: The mode does not support this treatment of a slow consumer.
     """
 
     mode: Mode
@@ -31,23 +31,9 @@ class Rules:
     can_replay: bool = True
     is_ordered: bool = True
 
-
-def check_rules(
-    *, mode: Any, world: int | None, slow: Slow, grace_s: float, lease_timeout: float | None, window: int
-) -> Rules:
-    """Return the rules for options that `mpqueue.plan.options` has checked one by one.
-
-    Raises:
-        ValueError: The mode does not exist, or conflicts with another option.
-    """
-    checks.one_of(*MODES)("mode", mode)
-    resolved = mode_of(mode, None if world is None else int(world))
-    if slow in resolved.refused_slow:
-        raise ValueError(resolved.refused_slow[slow])
-    return Rules(
-        mode=resolved,
-        window=window,
-        slow=slow,
-        grace_s=float(grace_s),
-        lease_timeout=None if lease_timeout is None else float(lease_timeout),
-    )
+    def __post_init__(self) -> None:
+        if self.slow != "wait" and not self.mode.allows_slow:
+            raise ValueError(
+                f'slow="{self.slow}" requires mode="broadcast", got mode="{self.mode.name}": leave it out, or use '
+                "lease_timeout=SECONDS to detach consumers that send no requests"
+            )

@@ -9,7 +9,6 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from numbers import Integral
@@ -32,11 +31,12 @@ from mpqueue.service.journal import Journal, Recovered, job_of, place_in, read_j
 from mpqueue.service.lane_stream import LaneStream
 from mpqueue.service.loop import Deliveries, Loop
 from mpqueue.service.making import make_stream
+from mpqueue.service.modes import mode_of
 from mpqueue.service.plan import refuse_loaders_options
 from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.routing import Seat
-from mpqueue.service.rules import check_rules
+from mpqueue.service.rules import Rules
 from mpqueue.service.server_directory import Claim, ServerDirectory
 from mpqueue.service.stream import Stream, StreamStart
 from mpqueue.system import forked
@@ -107,20 +107,21 @@ class Server:
         # With a journal, offer one batch ahead: after a crash, the journal could not tell for further offers whether
         # they were taken.
         window = chosen.max_queue_size if self._journal_path is None else 1
-        self._rules = check_rules(
-            mode=chosen.mode, world=chosen.world, slow=chosen.slow, grace_s=chosen.grace_s,
-            lease_timeout=chosen.lease_timeout, window=window,
-        )  # fmt: skip
         self._uids = _checked_uids(chosen.allow_uids)
         workers = num_cpus() if chosen.workers is None else chosen.workers
-        own = chosen.replace(workers=workers, world=self._rules.mode.num_shares)
+        mode = mode_of(chosen.mode, chosen.world)
+        own = chosen.replace(workers=workers, world=mode.num_shares)
         # Only ranks get equal shares; in other modes the stream has a single share. `start` and replays create streams
         # again from these options.
         self._make_stream = partial(make_stream, source, **own.values_of(StreamOptions))
         stream = self._stream = self._make_stream()
         if self._journal_path is not None:
             stream.check_restartable()
-        self._rules = replace(self._rules, can_replay=stream.can_replay, is_ordered=stream.is_ordered)
+        self._rules = Rules(
+            mode=mode, window=window, slow=chosen.slow, grace_s=float(chosen.grace_s),
+            lease_timeout=None if chosen.lease_timeout is None else float(chosen.lease_timeout),
+            can_replay=stream.can_replay, is_ordered=stream.is_ordered,
+        )  # fmt: skip
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = RLock()

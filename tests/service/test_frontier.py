@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpqueue.service.modes import FirstUntaken, SlowestConsumer
+from mpqueue.service.modes import Frontier, SlowestConsumer
 
 
 @given(start=st.integers(0, 5), taken=st.lists(st.integers(0, 12)))
 def test_frontier_is_first_untaken_position_if_one_consumer_takes_each_batch(start: int, taken: list[int]):
-    frontier = FirstUntaken(start)
+    frontier = Frontier(start)
     for position in taken:
         frontier.add(position, 1)
     first = next(position for position in range(start, 20) if position not in taken)

@@ -14,8 +14,9 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.service.journal import job_of
 from mpqueue.service.making import make_stream
+from mpqueue.service.modes import mode_of
 from mpqueue.service.records import PARTIAL
-from mpqueue.service.rules import check_rules
+from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Failure
 
 DEADLOCK_S = 60
@@ -215,7 +216,7 @@ def test_two_processes_with_same_collate_function_have_same_job():
 
         return joined
 
-    rules = check_rules(mode="split", world=None, slow="wait", grace_s=1, lease_timeout=None, window=1)
+    rules = Rules(mode=mode_of("split", None))
     one, other = (make_stream([1, 2], workers=1, batch_size=1, collate=made(), seed=3) for _ in range(2))
     assert job_of(one, rules) == job_of(other, rules)
     assert job_of(one, rules) != job_of(make_stream([1, 2], workers=1, batch_size=1, seed=3), rules)
