@@ -7,12 +7,11 @@ imports only from the modules above it::
     handshake.py         the first message of each side
     specs.py             batch structures as plain data
     server_directory.py  the folder, name and socket of a server
-    plan.py              checked options of a stream
+    routing.py           batches, the seats of a group, and one routing class per mode
     stream.py            the engine as a server drives it: batch handles
     lane_stream.py       the same for streams, by virtual shards
     making.py            creates the stream of a source
     refusals.py          exceptions for refused consumers
-    routing.py           the seats of a group, and one routing class per mode
     modes.py             one class per server mode
     rules.py             checked options of a server
     core.py              decides which consumer is offered which batch; pure, simulated in the tests

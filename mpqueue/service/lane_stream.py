@@ -21,8 +21,9 @@ from mpqueue.plan.history import History
 from mpqueue.plan.lane_order import Element
 from mpqueue.plan.plans import Plan, StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.service.plan import ServedPlan
-from mpqueue.service.stream import Ask, BatchHandle, Failure, Stream, StreamStart, Tell
+from mpqueue.service.routing import BatchHandle, Failure
+from mpqueue.service.stream import Ask, Stream, StreamStart, Tell
+from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
     from mpqueue.loader.stream_rewind import StreamRewind
@@ -34,7 +35,7 @@ class LaneStream(Stream):
     """A stream of elements of virtual shards.
 
     Args:
-        plan: The plan of the stream and of its workers.
+        job: The plan of the stream, and the resources to run it.
         start: Where it begins.
 
     Attributes:
@@ -45,9 +46,9 @@ class LaneStream(Stream):
             can be computed only from the place of that change.
     """
 
-    def __init__(self, plan: ServedPlan, start: StreamStart) -> None:
+    def __init__(self, job: Job, start: StreamStart) -> None:
         # A resumed stream: the first position that a consumer still needs, and the taken positions after it.
-        first = start.settled()
+        plan, first = job.plan, start.place
         self._missing_from, self._given = first.position, frozenset(first.ahead)
         place = start.lane_place or Place(first.epoch)
         self.places: tuple[Place, ...] = (start.begun or Place(first.epoch),)
@@ -60,17 +61,17 @@ class LaneStream(Stream):
         # The elements that `take` returned last; their number is that of the positions before `count`.
         self._elements: deque[WorkItem] = deque(maxlen=_MOST_ELEMENTS)
         self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())  # of the previous epoch
-        followed = start.history.before(place.epoch, place.position, plan.plan.shard.world)
-        super().__init__(plan, StreamStart(place, history=followed))
-        self.history, self.is_endless = start.history, plan.plan.ends_by_count
+        followed = start.history.before(place.epoch, place.position, plan.shard.world)
+        super().__init__(job, StreamStart(place, history=followed))
+        self.history, self.is_endless = start.history, plan.ends_by_count
         # The positions are assigned when the batches are taken. Lanes have snapshots, to start in the middle.
         self.is_ordered = True
-        self.can_replay = self.can_replay and plan.plan.lanes is not None
+        self.can_replay = self.can_replay and plan.lanes is not None
 
     def check_restartable(self) -> None:
         """Raise a `ValueError` if a restarted server could not continue with this source."""
         super().check_restartable()
-        if self.plan.plan.lanes is None:
+        if self.plan.lanes is None:
             raise ValueError(
                 "journal requires a source that can resume, got a generator without lanes: pass lanes=n with a "
                 "generator function, use a source with __getitem__, or leave out journal"
@@ -143,7 +144,7 @@ class LaneStream(Stream):
         # An endless stream without elements would restart forever.
         if not self.is_endless or self.count:
             return super()._end()
-        plan = self.plan.plan
+        plan = self.plan
         text = (
             f"the stream of {type(plan.source.runs).__name__} must have elements for an epoch of {plan.epoch_batches} "
             "batches, got none, even after a restart of the stream"
@@ -156,7 +157,7 @@ class LaneStream(Stream):
         """Raise a `ValueError` if the stream cannot be changed while it runs."""
         if self.takes_from_queues:
             raise ValueError(
-                f"{self.plan.plan.source.name} takes elements from a queue, so its virtual shards cannot be run again "
+                f"{self.plan.source.name} takes elements from a queue, so its virtual shards cannot be run again "
                 "for a change: filter the elements before they enter the queue"
             )
 
@@ -200,10 +201,10 @@ class LaneStream(Stream):
         # Imported for the first change or question.
         from mpqueue.loader.stream_rewind import StreamRewind
 
-        plan = cast("StreamPlan", self.plan.plan.with_history(self.history if history is None else history))
+        plan = cast("StreamPlan", self.plan.with_history(self.history if history is None else history))
         # A separate source: that of the plan changes with the stream.
         plan = plan.excluding(plan.history.excluded)
-        return StreamRewind(plan, self.plan.job, KnownPlaces(place, self.places), self.plan.backend)
+        return StreamRewind(plan, self.job, KnownPlaces(place, self.places), self.job.options.backend)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped."""
@@ -241,7 +242,7 @@ class LaneStream(Stream):
 
     def _go_to(self, place: Place) -> None:
         pipeline = self._pipeline
-        self._follow(self.history.before(place.epoch, place.position, self.plan.plan.shard.world))
+        self._follow(self.history.before(place.epoch, place.position, self.plan.shard.world))
         for _ in range(min(self.count - place.position, len(self._elements))):
             self._elements.pop()
         pipeline.restart_at(place, refresh=True)
@@ -251,13 +252,13 @@ class LaneStream(Stream):
 
     def _settle_changes(self) -> None:
         """Apply the changes after the place where the open epoch of a resumed stream is left."""
-        if self.plan.plan.history is self.history:
+        if self.plan.history is self.history:
             return
         self._upcoming = ()
         place = self._pipeline.place()
         if self.is_endless:
             with self.rerun:
-                place = self.rewind_at(place, self.plan.plan.history).shortened(self.history.excluded or SampleSet())
+                place = self.rewind_at(place, self.plan.history).shortened(self.history.excluded or SampleSet())
         self._follow_all(place)
 
     # -- The samples in a batch
@@ -268,11 +269,11 @@ class LaneStream(Stream):
         Raises:
             LookupError: The samples are unknown.
         """
-        plan = self.plan.plan
+        plan = self.plan
         if self.takes_from_queues:
             raise LookupError(f"{plan.source.name} takes elements from a queue, so its batches cannot be found again")
         work_item = self._element_at(epoch, position)
-        if work_item is None and not (self.plan.job.options.ordered and (self.is_endless or not plan.skips)):
+        if work_item is None and not (self.job.options.ordered and (self.is_endless or not plan.skips)):
             raise LookupError(
                 f"the samples of batch {position} of epoch {epoch} are unknown: the server has not kept which virtual "
                 "shard it is from"

@@ -51,10 +51,10 @@ from mpqueue.service.records import (
 )
 from mpqueue.service.refusals import Misbehaved, Refused
 from mpqueue.service.replaying import LaneReplays
-from mpqueue.service.routing import RECALL_AFTER_S, Seat, SeatBatch
+from mpqueue.service.routing import RECALL_AFTER_S, BatchHandle, Failure, Seat, SeatBatch
 from mpqueue.service.server_directory import Claim
 from mpqueue.service.specs import Specs
-from mpqueue.service.stream import BatchHandle, Failure, Stream
+from mpqueue.service.stream import Stream
 from mpqueue.service.tracing import ConsumerRows
 from mpqueue.system import interrupts
 from mpqueue.system.log import warn
@@ -111,7 +111,6 @@ class Deliveries:
         if isinstance(batch, Failure):
             peer.tell(self._raised(peer, number, batch))
             return
-        assert isinstance(batch, BatchHandle)
         # Send the spec first, over the same socket: a consumer that reads an offer then already has its spec.
         spec = self._specs.numbers.get(batch.spec)
         if spec is None or spec not in peer.specs:  # rare

@@ -28,7 +28,8 @@ from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place
 from mpqueue.service.connections import Handlers
 from mpqueue.service.lane_stream import LaneStream
-from mpqueue.service.stream import BatchHandle, Failure, StreamStart
+from mpqueue.service.routing import BatchHandle, Failure
+from mpqueue.service.stream import StreamStart
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import debug
@@ -228,7 +229,7 @@ class LaneReplays:
         # At later places, the replay changes as the stream did.
         changes = [place for place in stream.places if place.position > start.position]
         make = partial(
-            self._make, workers=1, max_queue_size=_AHEAD, num_kept=_NUM_KEPT, lanes=stream.plan.plan.lanes,
+            self._make, workers=1, max_queue_size=_AHEAD, num_kept=_NUM_KEPT, lanes=stream.plan.lanes,
             seed=stream.seed, trace=None,
             start=StreamStart(Place(epoch, position), start, history=stream.history, changes=changes),
         )  # fmt: skip

@@ -20,35 +20,67 @@ from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+from mpqueue.memory.layout import Spec
+from mpqueue.memory.slots import Slot
 
 
-class SeatBatch(Protocol):
-    """A batch in a slot, or an exception in place of a batch, as the core routes it."""
+class BatchHandle(NamedTuple):
+    """A batch in a slot.
 
-    @property
-    def epoch(self) -> int:
-        """Return its epoch, from 0."""
+    Attributes:
+        epoch: Epoch, from 0.
+        position: Position in the epoch, over all consumers.
+        turn: Turn of the slot, a number that is never reused.
+        slot: The slot.
+        spec: How the batch is read, see `mpqueue.memory.layout`.
+        header_offset: Offset of its header in the slot.
+        nbytes: Offset of its end in the slot.
+        flags: `PARTIAL` if samples were left out: then the batch is the first item of the structure in `spec`.
+        is_extra: It was computed again for a late consumer.
+        is_left_out: Always False.
+        seat: Number of the seat that it was computed again for; 0 for the seat that has waited longest for it.
+    """
 
-    @property
-    def position(self) -> int:
-        """Return its position in the epoch, over all consumers; negative for an error that concerns all consumers."""
+    epoch: int
+    position: int
+    turn: int
+    slot: Slot
+    spec: Spec
+    header_offset: int
+    nbytes: int
+    flags: int = 0
+    is_extra: bool = False
+    is_left_out: bool = False
+    seat: int = 0
 
-    @property
-    def turn(self) -> int:
-        """Return the turn of its slot; 0 if it has no slot."""
 
-    @property
-    def is_extra(self) -> bool:
-        """Return True if it was computed again for one late consumer."""
+class Failure(NamedTuple):
+    """An exception in place of a batch.
+
+    Attributes:
+        epoch: Epoch, from 0.
+        position: Position in the epoch; -1 if it belongs to no batch.
+        error: The exception of the source or the engine; None if a recomputed batch must be skipped.
+        is_extra, seat: As in `BatchHandle`.
+        turn: Always 0: it has no slot.
+    """
+
+    epoch: int
+    position: int
+    error: BaseException | None
+    is_extra: bool = False
+    turn: int = 0
+    seat: int = 0
 
     @property
     def is_left_out(self) -> bool:
-        """Return True if it was computed again and must be skipped without an offer."""
+        """True if the batch is skipped without an error."""
+        return self.error is None
 
-    @property
-    def seat(self) -> int:
-        """Return the number of the seat that it was computed again for; 0 for the seat that has waited longest."""
+
+SeatBatch: TypeAlias = BatchHandle | Failure  # as the core routes it
 
 
 @dataclass

@@ -32,7 +32,6 @@ from mpqueue.service.lane_stream import LaneStream
 from mpqueue.service.loop import Deliveries, Loop
 from mpqueue.service.making import make_stream
 from mpqueue.service.modes import mode_of
-from mpqueue.service.plan import refuse_loaders_options
 from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.routing import Seat
@@ -100,7 +99,9 @@ class Server:
         return made
 
     def __init__(self, name: str, source: Any, **options: Unpack[ServerOptions]) -> None:
-        refuse_loaders_options(options)
+        for option, remedy in (("shard", 'mode="split" with world=N'), ("copy", 'writable="copy" to mpqueue.attach')):
+            if options.get(option):
+                raise ValueError(f"{option} is not an option of a server: pass {remedy} instead")
         chosen, self._directory = Options.of(ServerOptions, options, "Server"), ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
         self._journal_path = _checked_journal(chosen.journal)
@@ -179,7 +180,7 @@ class Server:
             )
         # Load the state before the workers start, because they receive a copy of the source then.
         if recovered.state is not None:
-            stream.plan.job.source.load_state_dict(recovered.state)
+            stream.job.source.load_state_dict(recovered.state)
         return stream, recovered
 
     def _open_journal(self, recovered: Recovered, undo: contextlib.ExitStack) -> Journal | None:
@@ -364,7 +365,7 @@ class Server:
                 epoch again.
             OSError: The journal cannot be written, or was removed; nothing has changed.
         """
-        weights = self._stream.plan.plan.source.checked_weights(weights)
+        weights = self._stream.plan.source.checked_weights(weights)
         at = None if at is None else checked_integer("at", at)
         changed_at: int = self._change(lambda plan, rewind: weighed(plan, rewind, weights, at))
         return changed_at
@@ -386,7 +387,7 @@ class Server:
 
     def report(self) -> dict[str, Any]:
         """Return the data that `mpqueue top` shows of the server."""
-        run, job, mode = self._run, self._stream.plan.job, self._rules.mode
+        run, job, mode = self._run, self._stream.job, self._rules.mode
         return {
             "kind": "Server",
             "name": self.name,

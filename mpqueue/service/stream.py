@@ -39,78 +39,25 @@ from mpqueue.engine.skips import is_of_source
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.rewind import Changeable, KnownPlaces, Rewind
-from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
+from mpqueue.memory.layout import Array, ReadSpec, base_over
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.history import NO_HISTORY, History
 from mpqueue.plan.plans import IndexPlan, Plan
-from mpqueue.service.plan import ServedPlan
 from mpqueue.service.records import PARTIAL
+from mpqueue.service.routing import BatchHandle, Failure
 from mpqueue.system import descriptors, interrupts
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
 from mpqueue.workers.handle import Work
+from mpqueue.workers.job import Job
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.process import ProcessBackend
 
 Tell = Callable[[dict[str, Any] | None, BaseException | None], Any]
 Ask = Callable[[Callable[[], dict[str, Any]], Tell], Any]
-
-
-class BatchHandle(NamedTuple):
-    """A batch in a slot.
-
-    Attributes:
-        epoch: Epoch, from 0.
-        position: Position in the epoch, over all consumers.
-        turn: Turn of the slot, a number that is never reused.
-        slot: The slot.
-        spec: How the batch is read, see `mpqueue.memory.layout`.
-        header_offset: Offset of its header in the slot.
-        nbytes: Offset of its end in the slot.
-        flags: `PARTIAL` if samples were left out: then the batch is the first item of the structure in `spec`.
-        is_extra: It was computed again for a late consumer.
-        is_left_out: Always False.
-        seat: Number of the seat that it was computed again for; 0 for the seat that has waited longest for it.
-    """
-
-    epoch: int
-    position: int
-    turn: int
-    slot: Slot
-    spec: Spec
-    header_offset: int
-    nbytes: int
-    flags: int = 0
-    is_extra: bool = False
-    is_left_out: bool = False
-    seat: int = 0
-
-
-class Failure(NamedTuple):
-    """An exception in place of a batch.
-
-    Attributes:
-        epoch: Epoch, from 0.
-        position: Position in the epoch; -1 if it belongs to no batch.
-        error: The exception of the source or the engine; None if a recomputed batch must be skipped.
-        is_extra, seat: As in `BatchHandle`.
-        turn: Always 0: it has no slot.
-    """
-
-    epoch: int
-    position: int
-    error: BaseException | None
-    is_extra: bool = False
-    turn: int = 0
-    seat: int = 0
-
-    @property
-    def is_left_out(self) -> bool:
-        """True if the batch is skipped without an error."""
-        return self.error is None
 
 
 class PendingHandle(Work):
@@ -258,25 +205,17 @@ class StreamStart(NamedTuple):
     history: History = NO_HISTORY
     changes: Sequence[Place] = ()
 
-    def settled(self) -> Place:
-        """Return the first batch that a consumer needs, with the largest possible position."""
-        position, ahead = self.place.position, set(self.place.ahead)
-        # Taken positions that directly follow the frontier extend it.
-        while position in ahead:
-            ahead.discard(position)
-            position += 1
-        return self.place._replace(position=position, ahead=tuple(sorted(ahead)))
-
 
 class Stream:
     """A stream of batch handles from a source with an index: the position of a batch determines its samples.
 
     Args:
-        plan: The plan of the stream and of its workers.
+        job: The plan of the stream, and the resources to run it.
         start: Where it begins.
 
     Attributes:
-        plan: The plan.
+        job: The job, whose plan follows the history.
+        plan: Its plan.
         epoch: The epoch opened last.
         has_ended: All of its batches were taken.
         count: Number of handles and failures yielded in it, including those before the place where it began.
@@ -292,9 +231,9 @@ class Stream:
     _pipeline: Pipeline  # both are set by `start`
     _backend: ProcessBackend
 
-    def __init__(self, plan: ServedPlan, start: StreamStart) -> None:
-        self.is_ordered = self.can_replay = bool(plan.job.options.ordered)
-        self.plan, self.history, self._place = plan, start.history, start.settled()
+    def __init__(self, job: Job, start: StreamStart) -> None:
+        self.is_ordered = self.can_replay = bool(job.options.ordered)
+        self.job, self.history, self._place = job, start.history, start.place
         self._follow(self.history)
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: SharedRing | None = None
@@ -310,19 +249,19 @@ class Stream:
     @property
     def seed(self) -> int:
         """The seed of the order and of random numbers."""
-        return self.plan.plan.seed
+        return self.plan.seed
 
     def length(self) -> int | None:
         """Return the number of batches per epoch over all ranks; None if it is endless or unknown."""
         try:
-            return self.plan.plan.length()
+            return self.plan.length()
         except TypeError:
             return None
 
     def check_restartable(self) -> None:
         """Raise a `ValueError` if a restarted server could not continue with this source."""
-        plan, source = self.plan.plan, self.plan.plan.source
-        if not self.plan.job.options.ordered:
+        plan, source = self.plan, self.plan.source
+        if not self.job.options.ordered:
             raise ValueError(
                 "journal requires ordered=True, got ordered=False: a journal counts the batches of each consumer, and "
                 "without an order a count does not identify them"
@@ -335,7 +274,7 @@ class Stream:
 
     def source_state(self) -> Any:
         """Return the state of the source; None if it has none."""
-        source = self.plan.plan.source
+        source = self.plan.source
         return source.runs.state_dict() if source.has_state else None
 
     # -- Life
@@ -347,16 +286,17 @@ class Stream:
             OSError: There are not enough processes, descriptors or memory. All resources are released then.
             Exception: See `mpqueue.loader.engine.Engine.start`.
         """
-        plan, place = self.plan, self._place
-        plan.plan.warn_of_idle(plan.job.workers, plan.backend)
-        self._draws = plan.plan.draws()
-        cursor = plan.cursor(self._draws)
-        cursor.edit = plan.plan.editor_by_place()
+        plan, job, place = self.plan, self.job, self._place
+        backend = job.options.backend
+        plan.warn_of_idle(job.workers, backend)
+        self._draws = plan.draws()
+        cursor = plan.cursor(job.workers, backend, self._draws)
+        cursor.edit = plan.editor_by_place()
         # A sampler cannot be iterated again for the same order, so its indices are kept for consumers that need a batch
         # again. The bound limits the memory.
         cursor.keep(MAX_KEPT)
         cursor.last_epoch = place.epoch
-        pipeline = self._engine.start(plan.job, cursor, plan.backend, plan.max_queue_size, place)
+        pipeline = self._engine.start(job, cursor, backend, job.options.max_queue_size, place)
         try:
             self._use(pipeline)
         except BaseException:
@@ -557,7 +497,7 @@ class Stream:
             error = raised.error if isinstance(raised, Unreadable) else raised
             # With ``on_error="skip"`` the batch was skipped the first time, too, so the late consumer must not get an
             # error for it.
-            is_left_out = self.plan.plan.skips and is_of_source(error)
+            is_left_out = self.plan.skips and is_of_source(error)
             return Failure(work_item.epoch, work_item.position, None if is_left_out else error, is_extra=True)
         if not outcome.is_partial:
             return cast("BatchHandle", opened._replace(is_extra=True))
@@ -590,14 +530,14 @@ class Stream:
     # -- Changes of the plan
 
     def _follow(self, history: History) -> None:
-        plan = self.plan.plan.with_history(history)
-        plan.prepare()
-        self.plan = self.plan._replace(plan=plan, job=replace(self.plan.job, plan=plan))
+        self.plan = self.job.plan.with_history(history)
+        self.plan.prepare()
+        self.job = replace(self.job, plan=self.plan)
 
     @property
     def latest_plan(self) -> Plan:
         """The plan with all exclusions and changes of weights."""
-        return self.plan.plan.with_history(self.history)
+        return self.plan.with_history(self.history)
 
     def check_change(self) -> None:
         """Raise a `ValueError` if the stream cannot be changed while it runs."""
@@ -625,7 +565,7 @@ class Stream:
 
     def rewind_at(self, place: Place) -> Changeable:
         """Return the object that changes the plan at a place."""
-        return Rewind(cast("IndexPlan", self.latest_plan), self.plan.job, KnownPlaces(place), self._draws)
+        return Rewind(cast("IndexPlan", self.latest_plan), self.job, KnownPlaces(place), self._draws)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped.
@@ -638,7 +578,7 @@ class Stream:
         has_other_weights = plan.history.weights() != self.history.weights()
         pipeline, self.history = self._pipeline, plan.history
         self._follow(plan.history)
-        pipeline.ledger.cursor.edit = self.plan.plan.editor_by_place()
+        pipeline.ledger.cursor.edit = self.plan.editor_by_place()
         if not is_open:
             # The next epoch is opened later. Restarting now would run the end of this one too early.
             self._is_outdated = True
@@ -662,7 +602,7 @@ class Stream:
         Raises:
             LookupError: The samples are unknown.
         """
-        plan = cast("IndexPlan", self.plan.plan)
+        plan = cast("IndexPlan", self.plan)
         if plan.epoch_end is not None and epoch != self.epoch:
             raise LookupError(f"{plan.source.name} changes itself in on_epoch_end, and epoch {epoch} is over")
         indices = plan.listed(plan.work_at(epoch, position, 0, self._draws)).indices
@@ -698,7 +638,7 @@ class Stream:
 
     def __repr__(self) -> str:
         state = f"epoch {self.epoch}, {self.count} given" if self.is_running else "stopped"
-        return f"<Stream of {type(self.plan.job.source).__name__}, {self.plan.job.workers} workers, {state}>"
+        return f"<Stream of {type(self.job.source).__name__}, {self.job.workers} workers, {state}>"
 
 
 def _stale(handle: BatchHandle) -> SlotError:

@@ -16,7 +16,8 @@ from mpqueue.memory.slots import SlotState
 from mpqueue.plan.cursors import EpochCursor
 from mpqueue.service.core import Holders
 from mpqueue.service.making import make_stream
-from mpqueue.service.stream import MAX_KEPT, Failure, PendingHandle, Stashed
+from mpqueue.service.routing import Failure
+from mpqueue.service.stream import MAX_KEPT, PendingHandle, Stashed
 from mpqueue.workers.job import RingPlan
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from one word to more than twice the initial size of a slot

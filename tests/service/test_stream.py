@@ -16,8 +16,8 @@ from mpqueue.service.journal import job_of
 from mpqueue.service.making import make_stream
 from mpqueue.service.modes import mode_of
 from mpqueue.service.records import PARTIAL
+from mpqueue.service.routing import Failure
 from mpqueue.service.rules import Rules
-from mpqueue.service.stream import Failure
 
 DEADLOCK_S = 60
 
@@ -190,7 +190,7 @@ def test_stream_is_idle_without_requests():
     ("address_space", "num_slots"), [(1 << 40, 10 + 10 + 256 + 2), (4 << 30, 64), (1 << 28, 10 + 10 + 8 + 2)]
 )
 def test_low_address_space_reduces_number_of_slots_not_their_size(monkeypatch, address_space, num_slots):
-    monkeypatch.setattr("mpqueue.service.plan.largest_segment_bytes", lambda: address_space)
+    monkeypatch.setattr("mpqueue.service.making.largest_segment_bytes", lambda: address_space)
     with Server(Numbers(3)) as server:
         assert server.stream.statistics().num_slots == num_slots
         assert values(server.epoch(0)) == [0, 1, 2]
