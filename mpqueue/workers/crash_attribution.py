@@ -12,7 +12,6 @@ and has no markers: there the work item is given up, and if the next one crashes
 """
 
 import signal
-from typing import NamedTuple
 
 from mpqueue.engine.outcomes import END
 from mpqueue.errors import BatchTimeout, WorkerDied
@@ -20,6 +19,7 @@ from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.lanes import Lost
 from mpqueue.system.oom import OomCounter, find_counter
 from mpqueue.workers.handle import Cause
+from mpqueue.workers.job import Job
 from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.roster import Exit
 
@@ -28,36 +28,16 @@ _EARLY = "Workers crash before they compute anything: check `worker_init` and th
 _UNPICKLING = "It was restarted as often as `restarts` allows: check the code that runs when the source is unpickled"
 
 
-class Tolerance(NamedTuple):
-    """Limits on the crashes that a pool tolerates.
-
-    Attributes:
-        restarts: Number of workers that may crash over one work item.
-        num_workers: Number of workers.
-        can_replay: A work item can be computed again.
-        batch_timeout: Maximum seconds for one batch.
-        can_mark: The source is a stream that can leave out a single sample, see `mpqueue.worker.retry_markers`.
-        begins_ahead: Threads of a worker may start the next batch before the present one is finished, until a crash.
-    """
-
-    restarts: int
-    num_workers: int
-    can_replay: bool
-    batch_timeout: float | None
-    can_mark: bool = False
-    begins_ahead: bool = False
-
-
 class CrashAttribution:
     """Counts the crashes in one pool.
 
     Args:
         pool: The pool.
-        tolerance: Limits on its crashes.
+        job: The job of its workers.
     """
 
-    def __init__(self, pool: WorkerPool, tolerance: Tolerance) -> None:
-        self._pool, self._tolerance = pool, tolerance
+    def __init__(self, pool: WorkerPool, job: Job) -> None:
+        self._pool, self._job = pool, job
         self._oom = OomCounter(find_counter())
         self._by_work_item: dict[int, int] = {}  # number of crashes, by the number of the work item
         # By lane: epoch and number of the latest element that was given up.
@@ -78,7 +58,7 @@ class CrashAttribution:
             work_item: The work item that it was computing, which is pending again.
             num_reports: Number of reports by all workers until now.
         """
-        worker, tolerance = leaving.worker, self._tolerance
+        worker, job = leaving.worker, self._job
         if worker.life.cause is Cause.SACRIFICED or leaving.lost:
             return None  # killed by us, or lost with its machine: not a fault of the work item
         if work_item is None:
@@ -89,13 +69,13 @@ class CrashAttribution:
         deaths = self._by_work_item[work_item.number] = self._by_work_item.get(work_item.number, 0) + 1
         owners, mark = self._pool.owners, worker.mark
         # With markers there is at least one more try: only a marked try shows which sample to give up.
-        if deaths <= max(tolerance.restarts, tolerance.can_mark) and tolerance.can_replay:
+        if deaths <= max(job.options.restarts, job.plan.source.can_mark) and job.can_replay:
             if owners is not None:
                 owners.mark(work_item)
             return None
         del self._by_work_item[work_item.number]
-        if worker.life.cause is Cause.HUNG and tolerance.batch_timeout is not None:
-            timeout_s = tolerance.batch_timeout
+        timeout_s = job.options.batch_timeout
+        if worker.life.cause is Cause.HUNG and timeout_s is not None:
             error: Exception = BatchTimeout(work_item.unit, work_item.epoch, timeout_s, worker.stacks, leaving.samples)
         else:
             error = worker_died(leaving, work_item, self._remedy(deaths))
@@ -135,17 +115,17 @@ class CrashAttribution:
             pool.ready[later.number] = END
 
     def _remedy(self, deaths: int) -> str:
-        if not self._tolerance.can_replay:
+        if not self._job.can_replay:
             return _NO_REPLAY
         tried = "once" if deaths == 1 else f"{deaths} times"
         return f"It was tried {tried}. Run that index in the main process (`workers=0`) to find the cause"
 
     def _count_unblamed(self, leaving: Exit, num_reports: int) -> WorkerDied | None:
-        tolerance = self._tolerance
+        job = self._job
         # An iterator's elements are lost with its worker, so its first crash is an error.
-        if not tolerance.can_replay and not leaving.worker.has_ended:
+        if not job.can_replay and not leaving.worker.has_ended:
             return worker_died(leaving)
-        if self._one_more(num_reports) <= tolerance.restarts + tolerance.num_workers:
+        if self._one_more(num_reports) <= job.options.restarts + job.workers:
             return None
         self._unblamed = 0
         return worker_died(leaving, None, _EARLY)
@@ -163,7 +143,7 @@ class CrashAttribution:
         Raises:
             WorkerDied: The limit is exceeded.
         """
-        if self._one_more(num_reports) > self._tolerance.restarts:
+        if self._one_more(num_reports) > self._job.options.restarts:
             self._unblamed = 0
             raise WorkerDied(-1, exitcode, oom_killed=self.was_oom_killed(exitcode), remedy=_UNPICKLING)
 

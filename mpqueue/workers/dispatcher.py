@@ -20,8 +20,7 @@ consumer waits, a lane moves from the busiest worker to an idle one, if the wait
 
 *Reports.* Reports are validated, because user code may write to the wrong file descriptor. A report must name a turn
 granted to this worker and its slot, and stay within the bounds of the slot. Otherwise the worker is killed, and its
-work items are granted again. A report that is not the outcome of a work item is returned as a `Notice`, which the
-backend routes.
+work items are granted again.
 
 *Crash.* Everything in `WorkerHandle.in_flight` is granted again when the worker is reaped. An item leaves it as the
 last step of processing its report.
@@ -33,7 +32,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -63,10 +61,11 @@ from mpqueue.worker.records import (
     unpack_tail,
 )
 from mpqueue.worker.shuffle_detection import OrderFingerprint
-from mpqueue.workers.handle import Cause, LifeError, Work, WorkerHandle
+from mpqueue.workers.handle import Cause, Work, WorkerHandle
 from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
+from mpqueue.workers.source_sync import SourceSync
 
 Grant = Callable[[WorkerHandle, list[WorkItem]], int]  # returns the number of work items that got a slot
 
@@ -158,28 +157,13 @@ _FLAGGED = NEW_SPEC | PARTIAL | TAIL
 _clock = time.perf_counter_ns
 
 
-class Notice(NamedTuple):
-    """A report that is not the outcome of a work item.
-
-    Attributes:
-        kind: `ReportKind.FULL` or `ReportKind.LOADED`.
-        turn: Turn of the slot.
-        work: The work that lacks memory; None if a new source was loaded.
-        is_of_group: The limit of the control group is exceeded, not the size of the shared memory.
-    """
-
-    kind: int
-    turn: int
-    work: Work | None
-    is_of_group: bool = False
-
-
 class Dispatcher:
     """Grants work items, and processes reports.
 
     Args:
         pool: The pool.
-        pressure: Reports when to grant no new work items.
+        pressure: Reports when to grant no new work items; gets the workers that lack memory.
+        sync: Gets the workers that have loaded a new source.
         tallies: Counters, one per worker.
         work: The class of a granted work item.
 
@@ -194,20 +178,19 @@ class Dispatcher:
         self,
         pool: WorkerPool,
         pressure: MemoryPressure,
+        sync: SourceSync,
         tallies: Sequence[WorkerTally],
         work: Callable[..., Work] | None = None,
     ) -> None:
         self.chunk = self.lot = 1
         self.num_drained = 0
         self.tallies = tallies
-        self._pool, self._pressure = pool, pressure
+        self._pool, self._pressure, self._sync = pool, pressure, sync
         self._work: Callable[..., Work] = work or Work
         self._reuse = Reuse(pool)
         self._owners = pool.owners
-        if self._owners is not None:
-            if not pool.ledger.is_ordered:
-                pool.ledger.owner_of = self._owners.owner
-            self._grant = self._grant_lanes  # type: ignore[method-assign]  # no checks for lanes without lanes
+        if self._owners is not None and not pool.ledger.is_ordered:
+            pool.ledger.owner_of = self._owners.owner
         self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
         self.resize(len(tallies))
         self._item_ns = _CHEAP_NS  # recent average per batch
@@ -253,7 +236,7 @@ class Dispatcher:
         ring.collect()
         # Under memory pressure, free slots return their memory instead.
         if ring.recent_bytes >= _WORTH_BYTES and not self._pressure.is_known:
-            self._reuse.apply(self._grant)
+            self._reuse.apply(self._grant if self._owners is None else self._grant_lanes)
 
     def _next_work_items(self) -> list[WorkItem]:
         pending = self._pool.pending
@@ -267,11 +250,11 @@ class Dispatcher:
     def _grant_all(self, work_items: list[WorkItem], touched: set[WorkerHandle]) -> int:
         """Grant work items, a chunk to each worker; return the number that got a worker and a slot."""
         # Elements of lanes go one by one, because neighbours belong to different workers.
-        size = 1 if work_items[0].lane >= 0 else self.chunk
+        size, grant = (self.chunk, self._grant) if self._owners is None else (1, self._grant_lanes)
         for start in range(0, len(work_items), size):
             chunk = work_items[start : start + size]
             worker = self._choose(chunk[0])
-            count = self._grant(worker, chunk) if worker is not None else 0
+            count = grant(worker, chunk) if worker is not None else 0
             if worker is not None and count:
                 touched.add(worker)
             if count < len(chunk):
@@ -393,10 +376,7 @@ class Dispatcher:
         num_idle = sum(not worker.in_flight for worker in workers)
         if not num_idle or num_idle == len(workers):
             return None
-        victim = _busiest(workers)
-        if victim is not None and not victim.is_stealable:
-            # It cannot be taken from the busiest, because it loads a source or waits for memory. Try the next.
-            victim = _busiest(worker for worker in workers if worker.is_stealable)
+        victim = _busiest(worker for worker in workers if worker.is_stealable)
         if victim is None:
             return None
         if now - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
@@ -451,37 +431,34 @@ class Dispatcher:
 
     # -- Reports
 
-    def drain(self, worker: WorkerHandle) -> Sequence[Notice] | None:
-        """Process the reports of a worker.
-
-        Returns: The notices to route, usually empty; None if there is no report, or an invalid one.
-        """
+    def drain(self, worker: WorkerHandle) -> bool:
+        """Process the reports of a worker; return False if there is no report, or an invalid one."""
         if worker.pipes.reports < 0:
-            return None
+            return False
         try:
             data = os.read(worker.pipes.reports, _READ_BYTES)
         except BlockingIOError:
-            return None
+            return False
         if not data:  # the worker has exited, or user code closed the pipe: it can serve no longer either way
             self._pool.roster.silence(worker, Cause.CLOSED)
-            return None
+            return False
         try:
             # Records are written in one piece, so a read ends between two of them, unless other code wrote to the pipe.
             if len(data) % REPORT.size:
                 raise ProtocolError(f"expected reports of {REPORT.size} bytes, got {len(data)} bytes")
             if worker.life.is_starved and not _only_use_of_queues(data):
                 raise ProtocolError("expected no reports from a worker that waits for an answer")
-            return self._enter(worker, data)
-        except not_of_handler(ProtocolError, SlotError, LifeError, KeyError):
+            self._enter(worker, data)
+        except not_of_handler(ProtocolError, SlotError, KeyError):
             # The worker cannot be trusted after that; the launcher will report its exit.
             self._pool.roster.silence(worker, Cause.UNTRUSTED)
-            return None
+            return False
+        return True
 
-    def _enter(self, worker: WorkerHandle, data: bytes) -> Sequence[Notice]:
+    def _enter(self, worker: WorkerHandle, data: bytes) -> None:
         # Bound to local names, because the loop below runs for every batch.
         ring, in_flight, ready, specs = self._pool.ring, worker.in_flight, self._pool.ready, worker.specs
         publish = ring.slots.publish
-        notices: Sequence[Notice] = ()
         num_bytes = compute_ns = copy_ns = wait_ns = num_others = 0
         for (
             magic, kind, flags, number, turn, spec, header, nbytes, high_water, compute, copy, wait,
@@ -503,7 +480,7 @@ class Dispatcher:
                         _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait),
                     )
                     continue
-                notices = self._enter_notice(worker, kind, number, turn, high_water, flags, notices)
+                self._enter_notice(worker, kind, number, turn, high_water, flags)
                 continue
             # A turn that was not granted, or was reported already, raises `KeyError`: see `drain`
             work = in_flight[turn]
@@ -541,11 +518,7 @@ class Dispatcher:
             del in_flight[turn]
         # The worker's own thread does not write after FULL until it gets an answer. Another of its threads may report
         # the use of a queue.
-        if (
-            notices
-            and kind not in (ReportKind.FULL, ReportKind.QUEUES)
-            and any(notice.kind == ReportKind.FULL for notice in notices)
-        ):
+        if num_others and worker.life.is_starved and kind not in (ReportKind.FULL, ReportKind.QUEUES):
             raise ProtocolError("expected no reports from a worker that waits for an answer")
         count = len(data) // REPORT.size - num_others
         tally = self.tallies[worker.number]
@@ -558,7 +531,6 @@ class Dispatcher:
         worker.busy_since = _clock()
         if count:
             self._note_cost((compute_ns + copy_ns) // count)
-        return notices
 
     def _enter_times(
         self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int], blocked: int,
@@ -614,30 +586,25 @@ class Dispatcher:
         self.lot = max(self.chunk, min(self._max_lot, _CHEAP_NS * self._num_workers // item_ns))
 
     def _enter_notice(
-        self, worker: WorkerHandle, kind: int, number: int, turn: int, high_water: int, flags: int,
-        notices: Sequence[Notice],
-    ) -> Sequence[Notice]:  # fmt: skip
-        """Process a report that is not an outcome; return the notices, including it if the backend must route it."""
-        ring = self._pool.ring
+        self, worker: WorkerHandle, kind: int, number: int, turn: int, high_water: int, flags: int
+    ) -> None:
+        """Process a report that is not an outcome."""
+        slots = self._pool.ring.slots
         if kind == ReportKind.FULL:
             work = worker.in_flight[turn]
-            work.slot.high_water = max(work.slot.high_water, min(high_water, ring.stride))
-            notice = Notice(kind, turn, work, bool(flags & OF_GROUP))
-            return (*notices, notice) if worker.life.starve() else notices
-        if kind == ReportKind.LOADED:
-            if turn not in worker.loading:
-                raise ProtocolError("expected the turn of a source that was sent")
-            return (*notices, Notice(kind, turn, None))
-        if kind == ReportKind.QUEUES:
+            work.slot.high_water = max(work.slot.high_water, min(high_water, self._pool.ring.stride))
+            if worker.life.starve():
+                self._pressure.note(worker, work, is_of_group=bool(flags & OF_GROUP))
+        elif kind == ReportKind.LOADED and turn in worker.loading:
+            self._sync.note_loaded(self._pool, worker, turn)
+        elif kind == ReportKind.QUEUES:
             worker.has_used_queues = True
-            return notices
-        slots = ring.slots
-        if kind != ReportKind.LET_GO or number >= slots.num_slots or slots.slots[number].owner != worker.number:
+        elif kind == ReportKind.LET_GO and number < slots.num_slots and slots.slots[number].owner == worker.number:
+            slots.let_go(number)
+        else:
             raise ProtocolError(
-                f"a report of kind {kind} is unknown, or worker {worker.number} never had slot {number}"
+                f"worker {worker.number} cannot send a report of kind {kind} for slot {number} and turn {turn}"
             )
-        slots.let_go(number)
-        return notices
 
     def _enter_order(self, fingerprint: OrderFingerprint, name: bytes) -> None:
         """Process an order that the first item of a worker has bound; warn if another worker has a different one."""

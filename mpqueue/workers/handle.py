@@ -38,6 +38,7 @@ from mpqueue.plan.cursors import WorkItem
 from mpqueue.system import descriptors
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns
+from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.failures import unreadable
@@ -68,10 +69,6 @@ class Cause(enum.Enum):
 _SERVING, _STARVED, _KILLED, _ABANDONED, _ENDED = WorkerState
 
 
-class LifeError(Exception):
-    """An invalid transition between states."""
-
-
 class WorkerLife:
     """The state of one worker, and the only code that changes it.
 
@@ -100,11 +97,11 @@ class WorkerLife:
         """Change SERVING to STARVED; return False for a killed or ended worker.
 
         Raises:
-            LifeError: It is starved already.
+            ProtocolError: It is starved already.
         """
         if self.state is _STARVED:
             # It must not report anything before it has an answer, so a second request is a protocol error.
-            raise LifeError("a worker that waits for memory cannot request more")
+            raise ProtocolError("expected no second request of a worker that waits for memory")
         if self.state is not _SERVING:
             return False
         self.state = _STARVED
@@ -112,8 +109,6 @@ class WorkerLife:
 
     def feed(self) -> None:
         """Change STARVED to SERVING: it was asked to try again, or to give up its batch."""
-        if self.state is not _STARVED:
-            raise LifeError(f"a worker that is {self.state.value} does not wait for memory")
         self.state = _SERVING
 
     def kill(self, cause: Cause) -> bool:
@@ -127,8 +122,6 @@ class WorkerLife:
 
     def abandon(self) -> None:
         """Change KILLED to ABANDONED: it did not exit in time."""
-        if self.state is not _KILLED:
-            raise LifeError(f"a worker that is {self.state.value} must be killed before it is abandoned")
         self.state = _ABANDONED
 
     def end(self) -> None:

@@ -1,7 +1,7 @@
 """The backend of worker processes: the calls of the pipeline, and the part of the pool that handles each.
 
     pump ---> dispatcher
-    take_in -> memory_pressure, poll -+--> dispatcher.drain --notices--> supervision.route
+    take_in -> memory_pressure, poll -+--> dispatcher.drain
                                       +--> supervision.take_exits
     refresh, reset ----------------> source_sync, supervision
 
@@ -28,7 +28,7 @@ from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers import incidents
-from mpqueue.workers.crash_attribution import Tolerance, worker_died
+from mpqueue.workers.crash_attribution import worker_died
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch, SlowWatch
 from mpqueue.workers.job import INTERRUPTED, Job
@@ -128,14 +128,12 @@ class ProcessBackend:
         self.pool = WorkerPool(self.ledger, ring, roster, owners)
         self.pressure = MemoryPressure(self.pool, can_replay=job.can_replay)
         tallies = job.recorder.expect(job.workers)
-        self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
-        can_mark = job.plan.source.can_mark
-        tolerance = Tolerance(
-            int(options.restarts), job.workers, job.can_replay, options.batch_timeout, can_mark,
-            begins_ahead=self.may_begin_ahead and job.has_threads and options.restarts > 0,
-        )  # fmt: skip
+        self.dispatcher = Dispatcher(self.pool, self.pressure, self.sync, tallies, plan.work)
         self.pump = self.dispatcher.pump
-        self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance, job.samples_of)
+        begins_ahead = self.may_begin_ahead and job.has_threads and options.restarts > 0
+        self.supervision = Supervision(
+            self.pool, self.sync, self.dispatcher, self.pressure, job, begins_ahead=begins_ahead
+        )
         if job.is_auto or job.finds_threads:
             from mpqueue.workers.autosize import MOST_THREADS, Autosize, Size
 
@@ -222,9 +220,7 @@ class ProcessBackend:
         for fd, _ in events:
             worker = pool.roster.by_reports.get(fd)
             if worker is not None:
-                notices = dispatcher.drain(worker)
-                if notices:
-                    supervision.route(worker, notices)
+                dispatcher.drain(worker)
             elif fd == self._wakeup.fd:
                 self._wakeup.clear()
             else:

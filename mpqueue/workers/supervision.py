@@ -23,15 +23,14 @@ Every crash and every restart is logged as a warning by the logger ``mpqueue``.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 
-from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.worker.records import GrantKind, ReportKind
+from mpqueue.worker.records import GrantKind
 from mpqueue.workers import incidents
-from mpqueue.workers.crash_attribution import CrashAttribution, Tolerance
-from mpqueue.workers.dispatcher import Dispatcher, Notice
+from mpqueue.workers.crash_attribution import CrashAttribution
+from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.handle import Cause, WorkerHandle
+from mpqueue.workers.job import Job
 from mpqueue.workers.launcher import LauncherGone
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
@@ -47,8 +46,8 @@ class Supervision:
         sync: The source, and the launcher of its workers.
         dispatcher: Processes the last reports of exited workers.
         pressure: Forgets exited workers.
-        tolerance: Limits on crashes.
-        samples_of: Returns the samples of a batch, see `mpqueue.workers.job.Job.samples_of`.
+        job: The job of the workers.
+        begins_ahead: Threads of a worker may start the next batch before the present one is finished, until a crash.
 
     Attributes:
         num_deaths: Number of crashed workers.
@@ -62,17 +61,17 @@ class Supervision:
 
     def __init__(
         self, pool: WorkerPool, sync: SourceSync, dispatcher: Dispatcher, pressure: MemoryPressure,
-        tolerance: Tolerance, samples_of: Callable[[WorkItem], SampleIds],
+        job: Job, *, begins_ahead: bool,
     ) -> None:  # fmt: skip
         self.num_deaths = self.num_restarts = 0
         self.vacant: dict[int, bool] = {}
         self.lost: Exit | None = None
         self.deaths_on: Counter[str] = Counter()
         self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
-        self.wanted = self._num_workers = tolerance.num_workers
+        self.wanted = job.workers
         self.threads = 1
-        self._can_replay, self._begins_ahead = tolerance.can_replay, tolerance.begins_ahead
-        self._attribution, self._samples_of = CrashAttribution(pool, tolerance), samples_of
+        self._job, self._begins_ahead = job, begins_ahead
+        self._attribution = CrashAttribution(pool, job)
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots with memory that user code of abandoned workers holds
 
     # -- Starting
@@ -144,7 +143,7 @@ class Supervision:
                 self.num_restarts += is_by_death
                 if is_by_death:
                     incidents.report_restart(number)
-        if self._pool.owners is not None and self.wanted < self._num_workers:
+        if self._pool.owners is not None and self.wanted < self._job.workers:
             self._pool.owners.adopt(self._pool.roster.workers)
 
     # -- Crashes
@@ -187,7 +186,7 @@ class Supervision:
             if len(roster.workers) > wanted and worker.number >= wanted and not self._retire(worker):
                 break
         taken = {*self.vacant, *(worker.number for worker in roster.living)}
-        free = (number for number in range(self._num_workers) if number not in taken)
+        free = (number for number in range(self._job.workers) if number not in taken)
         while self._lacks_one and (number := next(free, None)) is not None:
             self.vacant[number] = False
         if pool.owners is not None and self.vacant:
@@ -261,7 +260,7 @@ class Supervision:
         process = leaving.worker.process
         self.deaths_on["" if process is None else process.machine] += 1
         if culprit is not None:
-            leaving = leaving._replace(samples=self._samples_of(culprit))
+            leaving = leaving._replace(samples=self._job.samples_of(culprit))
         incidents.report_death(leaving, culprit)
         self._stop_ahead()
         return self._attribution.count(leaving, culprit, self._dispatcher.num_drained)
@@ -278,7 +277,7 @@ class Supervision:
                 worker.tell(GrantKind.AHEAD, 0)
 
     def _leave_vacant(self, leaving: Exit) -> None:
-        if not self._can_replay:  # another copy of the iterator would start from the beginning
+        if not self._job.can_replay:  # another copy of the iterator would start from the beginning
             self.lost = leaving
             return
         worker = leaving.worker
@@ -298,8 +297,8 @@ class Supervision:
         pool = self._pool
         # Reports remain valid after the exit: a finished batch is not computed again.
         # In a loop, because one call reads a limited number of reports.
-        while (notices := self._dispatcher.drain(worker)) is not None:
-            self.route(worker, notices)
+        while self._dispatcher.drain(worker):
+            pass
         # Unread grants were not started, so their work items cannot have caused the crash.
         unread = pool.take_unread(worker)
         started = list(worker.in_flight.values())
@@ -318,14 +317,6 @@ class Supervision:
         # A hanging worker may not have read its grant.
         suspects = started or (unread if worker.life.cause is Cause.HUNG else [])
         return suspects[0].work_item if suspects and not suspects[0].cancelled else None
-
-    def route(self, worker: WorkerHandle, notices: Sequence[Notice]) -> None:
-        """Pass notices of a worker to the parts that they concern."""
-        for notice in notices:
-            if notice.kind == ReportKind.LOADED:
-                self._sync.note_loaded(self._pool, worker, notice.turn)
-            elif notice.work is not None:
-                self._pressure.note(worker, notice.work, is_of_group=notice.is_of_group)
 
     def _forget(self, worker: WorkerHandle) -> None:
         slots = self._pool.ring.slots
