@@ -34,3 +34,10 @@ def compare(
                 step(batch)
             rates[name].append(num_batches / (time.perf_counter() - began))
     return {name: statistics.median(found) for name, found in rates.items()}
+
+
+def table(images_per_second: dict[str, float]) -> str:
+    """Return the rates and their ratios, one per line."""
+    slowest = next(iter(images_per_second.values()))
+    lines = (f"{name:12}{rate:8,.0f} images/s{rate / slowest:8.2f} x" for name, rate in images_per_second.items())
+    return "\n".join(lines)

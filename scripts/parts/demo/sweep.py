@@ -10,26 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import mpqueue
 from parts.demo.model import PatchClassifier
-from parts.photographs.cut import Files
-from parts.photographs.dataset import BATCH, photo_files
-from parts.photographs.decode import read_batch
-
-
-class Photos(mpqueue.Sequence):
-    """Batches of photographs: float32 images of shape (32, 224, 224, 3), and their classes."""
-
-    def __init__(self, files: Files, *, augment: bool) -> None:
-        self.paths, self.labels = files.paths, np.array(files.labels)
-        self.augment = augment
-
-    def __len__(self) -> int:
-        return len(self.paths) // BATCH
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(index * BATCH, (index + 1) * BATCH)
-        return read_batch(self.paths[part], augment=self.augment), self.labels[part]
+from parts.photographs.dataset import Photos, photo_files
 
 
 class Trained(NamedTuple):

@@ -10,31 +10,22 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import numpy as np
 
 import mpqueue.keras
+from mpqueue.telemetry.stats import Statistics
+from parts.demo.compare import table
 from parts.demo.options import options
-from parts.demo.report import Meter, table
 from parts.machine import num_cpus
 from parts.photographs.cut import Files
-from parts.photographs.dataset import BATCH, photo_files
-from parts.photographs.decode import read_batch
+from parts.photographs.dataset import BATCH, Photos, photo_files
 
 
-class Photos(keras.utils.PyDataset):
-    """Batches of photographs: float32 images of shape (32, 224, 224, 3), and their classes."""
+class PhotoDataset(Photos, keras.utils.PyDataset):
+    """The batches of photographs, as a dataset of Keras."""
 
     def __init__(self, files: Files, *, augment: bool) -> None:
-        super().__init__()
-        self.paths, self.labels = files.paths, np.array(files.labels)
-        self.augment = augment
-
-    def __len__(self) -> int:
-        return len(self.paths) // BATCH
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(index * BATCH, (index + 1) * BATCH)
-        return read_batch(self.paths[part], augment=self.augment), self.labels[part]
+        keras.utils.PyDataset.__init__(self)
+        super().__init__(files, augment=augment)
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -53,18 +44,19 @@ class Verdict(keras.callbacks.Callback):
 
     def __init__(self, dataset: keras.utils.PyDataset) -> None:
         super().__init__()
-        self.dataset, self.text = dataset, ""
+        self.dataset = dataset
+        self.before = self.latest = Statistics()
 
     def on_train_batch_end(self, batch, logs=None):
         """Called by Keras after every batch."""
         del logs
         if batch == 0:
-            self.meter = Meter(self.dataset)
+            self.before = self.dataset.statistics()
 
     def on_epoch_end(self, epoch, logs=None):
         """Called by Keras after every epoch."""
         del epoch, logs
-        self.text = self.meter.verdict(chosen.workers, num_cpus())
+        self.latest = self.dataset.statistics() - self.before
 
 
 def small_model(num_classes: int) -> keras.Model:
@@ -85,7 +77,7 @@ def small_model(num_classes: int) -> keras.Model:
 chosen = options()
 keras.utils.set_random_seed(chosen.seed)  # seeds the weights, the order of the batches, and their random numbers
 train_files, held_out_files = photo_files()
-train, held_out = Photos(train_files, augment=True), Photos(held_out_files, augment=False)
+train, held_out = PhotoDataset(train_files, augment=True), PhotoDataset(held_out_files, augment=False)
 num_classes = len(train_files.names)
 print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.workers} workers, {num_cpus()} CPUs")
 
@@ -103,4 +95,4 @@ for name, source in {"no workers": train, "mpqueue": fast_train}.items():
     model.fit(source, epochs=1, verbose=0, callbacks=[watch])
     rates[name] = watch.rate
 print(table(rates))
-print(f"\n{verdict.text}")
+print(f"\n{verdict.latest}")

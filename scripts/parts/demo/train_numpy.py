@@ -1,7 +1,4 @@
-"""Train on photographs that worker processes decode. A plain script, as users write it.
-
-Its class is defined at module level, without ``if __name__ == "__main__"``, which mpqueue does not need.
-"""
+"""Train on photographs that worker processes decode. A plain script without a main guard: mpqueue needs none."""
 
 import itertools
 
@@ -9,31 +6,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import mpqueue
-from parts.demo.compare import compare
+from parts.demo.compare import compare, table
 from parts.demo.model import PatchClassifier
 from parts.demo.options import options
-from parts.demo.report import Bar, table
 from parts.machine import num_cpus
-from parts.photographs.cut import Files
-from parts.photographs.dataset import BATCH, photo_files
-from parts.photographs.decode import read_batch
+from parts.photographs.dataset import BATCH, Photos, photo_files
 
 ROUNDS, ROUND_BATCHES = 3, 40  # of the comparison
-
-
-class Photos(mpqueue.Sequence):
-    """Batches of photographs: float32 images of shape (32, 224, 224, 3), and their classes."""
-
-    def __init__(self, files: Files, *, augment: bool) -> None:
-        self.paths, self.labels = files.paths, np.array(files.labels)
-        self.augment = augment
-
-    def __len__(self) -> int:
-        return len(self.paths) // BATCH
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(index * BATCH, (index + 1) * BATCH)
-        return read_batch(self.paths[part], augment=self.augment), self.labels[part]
 
 
 # Workers use the CPUs: if two threads shared a matrix product, one would wait for the time slice of a worker.
@@ -46,18 +25,17 @@ model = PatchClassifier(num_classes)
 print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.workers} workers, {num_cpus()} CPUs")
 
 with (
-    mpqueue.OrderedEnqueuer(train, use_multiprocessing=True, shuffle=True, seed=chosen.seed) as training,
+    mpqueue.OrderedEnqueuer(train, use_multiprocessing=True, shuffle=True, seed=chosen.seed, progress=True) as training,
     mpqueue.OrderedEnqueuer(held_out, use_multiprocessing=True) as validation,
 ):
     training.start(chosen.workers)
     validation.start(workers=1)
     batches, held_out_batches = training.get(), validation.get()
-    for epoch in range(chosen.epochs):
-        with Bar(training, total=len(train), desc=f"epoch {epoch + 1}/{chosen.epochs}") as bar:
-            for images, labels in itertools.islice(batches, len(train)):
-                model.train(images, labels)
-                bar.count()
-            verdict = bar.meter.verdict(chosen.workers, num_cpus())
+    for _ in range(chosen.epochs):
+        before = training.statistics()
+        for images, labels in itertools.islice(batches, len(train)):
+            model.train(images, labels)
+        verdict = training.statistics() - before
         right = [
             model.predict(images) == labels for images, labels in itertools.islice(held_out_batches, len(held_out))
         ]

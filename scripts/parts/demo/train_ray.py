@@ -19,9 +19,8 @@ import mpqueue
 from mpqueue.telemetry.stats import NodeStatistics
 from parts.demo.model import PatchClassifier
 from parts.demo.options import options
-from parts.demo.sweep import Photos
 from parts.machine import num_cpus
-from parts.photographs.dataset import photo_files
+from parts.photographs.dataset import Photos, photo_files
 from parts.ray_cluster import RayCluster, ray_cluster
 
 NUM_OTHERS = 2  # nodes in addition to the trainer's

@@ -10,9 +10,9 @@ from threadpoolctl import threadpool_limits
 
 import mpqueue
 from parts.demo.options import options
-from parts.demo.sweep import Photos, Trained, sweep
+from parts.demo.sweep import Trained, sweep
 from parts.machine import num_cpus
-from parts.photographs.dataset import photo_files
+from parts.photographs.dataset import Photos, photo_files
 
 LEARNING_RATES = (5e-4, 2e-3, 8e-3)
 ATTACH_S = 60.0

@@ -3,6 +3,6 @@
 From the bottom layer up; a module imports only from its own line and the lines above it::
 
     cut.py       crops the files from the photographs inside two wheels, once, into a cache
-    dataset.py   the training files and the held-out files
     decode.py    one batch: open, decode, crop, flip, jitter, normalise
+    dataset.py   the training files and the held-out files, and batches of them
 """
