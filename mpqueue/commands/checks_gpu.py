@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from mpqueue.commands.findings import Check, Finding
+from mpqueue.commands.findings import Finding
 
 _DRIVER = Path("/proc/driver/nvidia")
 _LIMIT_S = 120  # for importing torch and starting CUDA; detects a driver that hangs
@@ -36,7 +36,7 @@ print(json.dumps(result))
 """
 
 
-def gpu() -> Finding | None:
+def gpu() -> Finding:
     """Check whether torch can use the GPUs, and pin shared memory."""
     # Not /dev/nvidiactl or /dev/nvidia-uvm, which belong to the driver and not to a GPU.
     devices = sorted(glob.glob("/dev/nvidia[0-9]*"))
@@ -44,16 +44,16 @@ def gpu() -> Finding | None:
         return _without_device()
     if find_spec("torch") is None:
         known = ", ".join(_models()) or _number(len(devices))
-        return Finding("gpu", "ok", f"{known}; torch is not installed, so pinning was not tried")
+        return Finding("ok", f"{known}; torch is not installed, so pinning was not tried")
     try:
         done = subprocess.run(
             [sys.executable, "-c", _TRIAL], capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return Finding("gpu", "problem", f"CUDA does not respond within {_LIMIT_S} s", "check `nvidia-smi` and `dmesg`")
+        return Finding("problem", f"CUDA does not respond within {_LIMIT_S} s", "check `nvidia-smi` and `dmesg`")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["the process crashed"])[-1]
-        return Finding("gpu", "problem", f"CUDA fails in torch: {last}", "check `nvidia-smi`")
+        return Finding("problem", f"CUDA fails in torch: {last}", "check `nvidia-smi`")
     return judge(json.loads(done.stdout.splitlines()[-1]), len(devices))
 
 
@@ -62,11 +62,11 @@ def _without_device() -> Finding:
     models = _models()
     if models:
         found = f"the driver lists {', '.join(models)}, but /dev has no device: programs here cannot use the GPU"
-        return Finding("gpu", "note", found, "in a container: docker run --gpus all; otherwise `nvidia-modprobe -c 0`")
+        return Finding("note", found, "in a container: docker run --gpus all; otherwise `nvidia-modprobe -c 0`")
     if not _DRIVER.exists() and shutil.which("nvidia-smi"):
         found = "no NVIDIA GPU: nvidia-smi is installed, but no driver is loaded"
-        return Finding("gpu", "note", found, "`modprobe nvidia`; after an update of the driver or the kernel, reboot")
-    return Finding("gpu", "ok", "no NVIDIA GPU: no device in /dev, and no GPU listed by a driver")
+        return Finding("note", found, "`modprobe nvidia`; after an update of the driver or the kernel, reboot")
+    return Finding("ok", "no NVIDIA GPU: no device in /dev, and no GPU listed by a driver")
 
 
 def _models() -> list[str]:
@@ -91,19 +91,15 @@ def judge(result: dict[str, object], num_devices: int) -> Finding:
     if not result["cuda"]:
         why = "torch is built without CUDA" if result["built"] is None else "torch cannot use them"
         remedy = "install torch with CUDA" if result["built"] is None else "check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
-        return Finding("gpu", "note", f"{_number(num_devices)}, but {why}", remedy)
+        return Finding("note", f"{_number(num_devices)}, but {why}", remedy)
     devices = result["devices"]
     assert isinstance(devices, list)
     names = ", ".join(map(str, devices))
     if not result.get("pinned"):
         return Finding(
-            "gpu",
             "note",
             f"{names}: CUDA cannot pin shared memory ({result.get('trouble') or 'torch reports it as not pinned'}), "
             "so pin_memory=True copies each batch once",
             "ulimit -l unlimited; in a container, docker run --ulimit memlock=-1",
         )
-    return Finding("gpu", "ok", f"{names}: the ring can be pinned, so pin_memory=True copies nothing")
-
-
-CHECKS: tuple[Check, ...] = (gpu,)
+    return Finding("ok", f"{names}: the ring can be pinned, so pin_memory=True copies nothing")

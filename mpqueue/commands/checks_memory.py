@@ -2,7 +2,7 @@
 
 import os
 
-from mpqueue.commands.findings import Check, Finding, size
+from mpqueue.commands.findings import Finding, size
 from mpqueue.system import limits
 
 _SHM = "/dev/shm"  # noqa: S108 - the mount point of POSIX shared memory on Linux
@@ -11,17 +11,20 @@ _LITTLE_BYTES = 1 << 30
 _TRIAL_BYTES = 1 << 20
 
 
-def shm() -> Finding | None:
+def shm() -> Finding:
     """Check the size and the free space of /dev/shm."""
     try:
         status = os.statvfs(_SHM)
     except OSError:
-        return Finding(_SHM, "note", "missing: the ring of a loader is a memory file (memfd) instead")
+        return Finding(
+            "note",
+            "missing: the ring of a loader is a memory file (memfd) instead",
+            "mount a tmpfs there, if other libraries need it",
+        )
     total, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
     found = f"{size(free)} of {size(total)} free"
     if total < _SMALL_SHM_BYTES:
         return Finding(
-            _SHM,
             "note",
             f"{found}: too small for batches, so mpqueue's ring is a memory file (memfd) instead; torch's own "
             "DataLoader would fail here",
@@ -29,15 +32,14 @@ def shm() -> Finding | None:
         )
     if free < _LITTLE_BYTES:
         return Finding(
-            _SHM,
             "problem",
             f"{found}: loaders will wait for memory, or raise SharedMemoryFull",
             f"find out with `ls -l {_SHM}` what uses it, and remove files that no process uses (`fuser {_SHM}/*`)",
         )
-    return Finding(_SHM, "ok", found)
+    return Finding("ok", found)
 
 
-def memfd() -> Finding | None:
+def memfd() -> Finding:
     """Create a memory file, write to it, and open it read-only, as servers do."""
     from mpqueue.memory.segment import Segment
 
@@ -51,12 +53,11 @@ def memfd() -> Finding | None:
             segment.close()
     except (OSError, AttributeError) as error:
         return Finding(
-            "memfd",
             "problem",
             f"a memory file cannot be created: {error}",
             "in a container, use a seccomp profile that allows memfd_create; check `ulimit -f`",
         )
-    return Finding("memfd", "ok", "memory files can be created, and shared read-only")
+    return Finding("ok", "memory files can be created, and shared read-only")
 
 
 def memory() -> Finding:
@@ -72,8 +73,5 @@ def memory() -> Finding:
         remedy = "fewer batches ahead (max_queue_size), smaller batches, fewer workers"
         if owner != "of the machine":
             remedy += "; or a higher limit (docker run --memory)"
-        return Finding("memory", "note", found, remedy)
-    return Finding("memory", "ok", found)
-
-
-CHECKS: tuple[Check, ...] = (shm, memfd, memory)
+        return Finding("note", found, remedy)
+    return Finding("ok", found)

@@ -5,7 +5,7 @@ import platform
 import sys
 import time
 
-from mpqueue.commands.findings import Check, Finding
+from mpqueue.commands.findings import Finding
 from mpqueue.system.folders import base_of
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)  # versions of Python that are tested
@@ -19,8 +19,8 @@ def python() -> Finding:
         found += ", without the GIL"
     if sys.version_info[:2] > _NEWEST or platform.python_implementation() != "CPython":
         wanted = f"CPython {_OLDEST[0]}.{_OLDEST[1]} to {_NEWEST[0]}.{_NEWEST[1]}"
-        return Finding("python", "note", f"{found}: mpqueue is tested with {wanted}", f"use {wanted}")
-    return Finding("python", "ok", found)
+        return Finding("note", f"{found}: mpqueue is tested with {wanted}", f"use {wanted}")
+    return Finding("ok", found)
 
 
 class _One:
@@ -45,20 +45,17 @@ def workers() -> Finding:
             took = time.perf_counter() - started
     except Exception as error:
         return Finding(
-            "workers",
             "problem",
             f"a worker process returns no batch: {type(error).__name__}: {error}",
             "see the other checks; backend='thread' needs no processes",
         )
     found = f"the first batch of a worker process arrived after {1000 * took:.0f} ms"
     if took > _SLOW_START_S:
-        return Finding(
-            "workers", "note", found, "check whether the machine is busy, or Python is on a slow (network) disk"
-        )
-    return Finding("workers", "ok", found)
+        return Finding("note", found, "check whether the machine is busy, or Python is on a slow (network) disk")
+    return Finding("ok", found)
 
 
-def folder() -> Finding | None:
+def folder() -> Finding:
     """Create the folder of servers, and a socket in it."""
     from mpqueue.errors import ServiceError
     from mpqueue.service.server_directory import ServerDirectory
@@ -70,12 +67,6 @@ def folder() -> Finding | None:
         ServerDirectory.of(name).claim(is_open_to_others=False).close()  # removes the created files
     except (ServiceError, ValueError, OSError) as error:
         return Finding(
-            "servers' folder",
-            "problem",
-            f"{place}: {error}",
-            "set MPQUEUE_HOME to one of your folders on a local disk, with a short path",
+            "problem", f"{place}: {error}", "set MPQUEUE_HOME to one of your folders on a local disk, with a short path"
         )
-    return Finding("servers' folder", "ok", f"{place}{' (MPQUEUE_HOME)' if chosen else ''}: sockets can be created")
-
-
-CHECKS: tuple[Check, ...] = (python, workers, folder)
+    return Finding("ok", f"{place}{' (MPQUEUE_HOME)' if chosen else ''}: sockets can be created")

@@ -4,7 +4,7 @@ import contextlib
 import os
 import resource
 
-from mpqueue.commands.findings import Check, Finding, size
+from mpqueue.commands.findings import Finding, size
 from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
 
@@ -13,32 +13,30 @@ _FEW_FILES, _FILES = 64, 1024
 _PER_WORKER = 5
 
 
-def pidfd() -> Finding | None:
+def pidfd() -> Finding:
     """Open a pidfd of this process, which is used to detect the end of a process immediately."""
     try:
         os.close(os.pidfd_open(os.getpid()))
     except OSError as error:
         return Finding(
-            "pidfd",
             "problem",
             f"the kernel refuses pidfd_open ({error.strerror}): crashes of consumers cannot be detected",
             "use Linux 5.3 or later; in a container, a seccomp profile that allows pidfd_open (Docker 20.10 or later)",
         )
-    return Finding("pidfd", "ok", "the end of a process is detected immediately")
+    return Finding("ok", "the end of a process is detected immediately")
 
 
-def proc() -> Finding | None:
+def proc() -> Finding:
     """Check that /proc can be read."""
     try:
         os.listdir("/proc/self/fd")
     except OSError as error:
         return Finding(
-            "proc",
             "problem",
             f"/proc/self/fd cannot be read ({error.strerror}): servers cannot share their memory",
             "mount /proc (mount -t proc proc /proc)",
         )
-    return Finding("proc", "ok", "/proc is mounted")
+    return Finding("ok", "/proc is mounted")
 
 
 def cpus() -> Finding:
@@ -48,16 +46,13 @@ def cpus() -> Finding:
     if quota is not None and quota < allowed:
         workers = limits.useful_workers()
         return Finding(
-            "cpus",
             "note",
             f"{found}, but a quota of {quota:g} (control group): more workers than that wait for each other",
             f"pass workers={workers}: a Loader's default would be {allowed}; or raise the quota (docker run --cpus)",
         )
     if allowed < total:
-        return Finding(
-            "cpus", "note", f"{found}: workers share these", "to use all CPUs, start without taskset or --cpuset"
-        )
-    return Finding("cpus", "ok", found)
+        return Finding("note", f"{found}: workers share these", "to use all CPUs, start without taskset or --cpuset")
+    return Finding("ok", found)
 
 
 def load() -> Finding:
@@ -65,10 +60,8 @@ def load() -> Finding:
     now, allowed = os.getloadavg()[0], num_cpus()
     found = f"{now:.1f} runnable processes on {allowed} CPUs"
     if now > 1.2 * allowed:
-        return Finding(
-            "load", "note", found, "find other busy processes with `top`: workers get the remaining CPU time"
-        )
-    return Finding("load", "ok", found)
+        return Finding("note", found, "find other busy processes with `top`: workers get the remaining CPU time")
+    return Finding("ok", found)
 
 
 def files() -> Finding:
@@ -81,24 +74,22 @@ def files() -> Finding:
     else:
         remedy = "a higher limit in /etc/security/limits.conf; in a container, docker run --ulimit nofile=65536"
     if soft != resource.RLIM_INFINITY and soft < max(_FEW_FILES, needed):
-        return Finding("open files", "problem", found, remedy)
+        return Finding("problem", found, remedy)
     if soft != resource.RLIM_INFINITY and soft < _FILES:
-        return Finding("open files", "note", found, remedy)
-    return Finding("open files", "ok", found)
+        return Finding("note", found, remedy)
+    return Finding("ok", found)
 
 
 def processes() -> Finding:
     """Compare the limit of processes and threads with the number that the user has."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if soft == resource.RLIM_INFINITY:
-        return Finding("processes", "ok", "unlimited")
+        return Finding("ok", "unlimited")
     used, needed = _num_threads_of_user(), 2 + num_cpus()
     found = f"{used:,} of {soft:,} processes and threads of this user in use"
     if os.geteuid() and soft - used < needed:
-        return Finding(
-            "processes", "problem", f"{found}: a worker per CPU needs {needed}", "raise `ulimit -u`, or end processes"
-        )
-    return Finding("processes", "ok", found)
+        return Finding("problem", f"{found}: a worker per CPU needs {needed}", "raise `ulimit -u`, or end processes")
+    return Finding("ok", found)
 
 
 def address_space() -> Finding:
@@ -110,8 +101,8 @@ def address_space() -> Finding:
     if file != resource.RLIM_INFINITY:
         bounds.append(f"files of at most {size(file)} (ulimit -f), which limits the ring")
     if bounds:
-        return Finding("address space", "note", "; ".join(bounds), "ulimit -v unlimited; ulimit -f unlimited")
-    return Finding("address space", "ok", "unlimited")
+        return Finding("note", "; ".join(bounds), "ulimit -v unlimited; ulimit -f unlimited")
+    return Finding("ok", "unlimited")
 
 
 def _limit(value: int) -> str:
@@ -128,6 +119,3 @@ def _num_threads_of_user() -> int:
             if process.uids().real == os.getuid():
                 found += process.num_threads()
     return found
-
-
-CHECKS: tuple[Check, ...] = (pidfd, proc, cpus, load, files, processes, address_space)

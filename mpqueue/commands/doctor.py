@@ -2,8 +2,8 @@
 
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from mpqueue.commands import checks_gpu, checks_memory, checks_python, checks_system, frame
 from mpqueue.commands.findings import Check, Finding, run
@@ -15,52 +15,57 @@ examples:
 
 ok: no problem. note: training works, but could be faster or safer. problem: a part of mpqueue does not work.
 exit status: 0; 1: there is a problem"""
-CHECKS: tuple[Check, ...] = (
-    *checks_system.CHECKS,
-    *checks_memory.CHECKS,
-    *checks_python.CHECKS,
-    *checks_gpu.CHECKS,
-)
+CHECKS: dict[str, Check] = {
+    "pidfd": checks_system.pidfd,
+    "proc": checks_system.proc,
+    "cpus": checks_system.cpus,
+    "load": checks_system.load,
+    "open files": checks_system.files,
+    "processes": checks_system.processes,
+    "address space": checks_system.address_space,
+    "/dev/shm": checks_memory.shm,  # noqa: S108 - the mount point of POSIX shared memory on Linux
+    "memfd": checks_memory.memfd,
+    "memory": checks_memory.memory,
+    "python": checks_python.python,
+    "workers": checks_python.workers,
+    "servers' folder": checks_python.folder,
+    "gpu": checks_gpu.gpu,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run all checks, print the findings, and return the exit status."""
     parser = frame.make_parser("doctor", "Check this machine for problems that affect training.", _EXAMPLES)
     options = parser.parse_args(arguments)
-    findings = run(CHECKS)
-    problems = sum(finding.verdict == "problem" for finding in findings)
+    findings = {name: run(check) for name, check in CHECKS.items()}
+    counts = Counter(finding.verdict for finding in findings.values())
     if options.json:
-        frame.print_json(
-            {
-                "machine": platform.platform(),
-                "problems": problems,
-                "notes": sum(finding.verdict == "note" for finding in findings),
-                "findings": [asdict(finding) for finding in findings],
-            }
-        )
+        listed = [{"name": name, **finding._asdict()} for name, finding in findings.items()]
+        totals = {"problems": counts["problem"], "notes": counts["note"]}
+        frame.print_json({"machine": platform.platform(), **totals, "findings": listed})
     else:
         print("\n".join(lines(findings, width=frame.width_of(sys.stdout), is_coloured=frame.is_coloured(sys.stdout))))
-    return 1 if problems else 0
+    return 1 if counts["problem"] else 0
 
 
-def lines(findings: Sequence[Finding], *, width: int | None = None, is_coloured: bool = False) -> list[str]:
+def lines(findings: Mapping[str, Finding], *, width: int | None = None, is_coloured: bool = False) -> list[str]:
     """Return the lines of a report: each finding with its remedy below, and the number of problems and notes.
 
     Args:
-        findings: The findings in order.
+        findings: The findings by name, in order.
         width: Columns of the terminal; None: lines may have any length.
         is_coloured: Use colours.
     """
-    name_width = max(len(finding.name) for finding in findings)
+    name_width = max(map(len, findings))
     indent = " " * (name_width + 11)
     found = []
-    for finding in findings:
+    for name, finding in findings.items():
         first, *rest = frame.folded(finding.found, width, indent)
         verdict = frame.coloured(f"{finding.verdict:<7}", finding.verdict, is_wanted=is_coloured)
-        found += [f"{verdict}  {finding.name:<{name_width}}  {first.strip()}", *rest]
+        found += [f"{verdict}  {name:<{name_width}}  {first.strip()}", *rest]
         if finding.remedy:
             found += frame.folded(f"-> {finding.remedy}", width, indent, hanging="   ")
-    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("problem", "note")}
-    totals = [f"{number} {verdict}{'s' if number > 1 else ''}" for verdict, number in counts.items() if number]
+    counts = Counter(finding.verdict for finding in findings.values())
+    totals = [f"{counts[each]} {each}{'s' if counts[each] > 1 else ''}" for each in ("problem", "note") if counts[each]]
     found.append(f"{' and '.join(totals) or 'no problems'} in {len(findings)} checks")
     return found

@@ -1,48 +1,34 @@
 """Findings of `mpqueue doctor`: each has a verdict, and a remedy if something can be improved."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
 
 Verdict = Literal["ok", "note", "problem"]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of one check.
 
     Attributes:
-        name: Name of the check.
         verdict: "ok"; "note": training works, but could be faster or safer; "problem": a part of mpqueue does not work.
         found: The state of the machine, in words and figures.
         remedy: How to improve it; empty if no action is needed.
     """
 
-    name: str
     verdict: Verdict
     found: str
     remedy: str = ""
 
 
-Check: TypeAlias = Callable[[], Finding | None]
+Check: TypeAlias = Callable[[], Finding]
 
 
-def run(checks: Iterable[Check]) -> list[Finding]:
-    """Return the findings of all checks. A check that fails is a problem; one that does not apply here is left out.
-
-    Args:
-        checks: Functions, named after their finding.
-    """
-    found = []
-    for check in checks:
-        try:
-            finding = check()
-        except Exception as error:  # report it, because such a machine is unusual
-            name = check.__name__.strip("_").replace("_", " ")
-            finding = Finding(name, "problem", f"the check failed: {type(error).__name__}: {error}")
-        if finding is not None:
-            found.append(finding)
-    return found
+def run(check: Check) -> Finding:
+    """Return the finding of a check; a check that fails is a problem."""
+    try:
+        return check()
+    except Exception as error:  # report it, because such a machine is unusual
+        return Finding("problem", f"the check failed: {type(error).__name__}: {error}")
 
 
 def size(num_bytes: float) -> str:

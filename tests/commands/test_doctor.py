@@ -99,7 +99,7 @@ def test_useful_workers_are_bounded_by_affinity_and_by_the_quota(group, monkeypa
 
 
 def finding_of(check):
-    (found,) = findings.run([check])
+    found = findings.run(check)
     assert found.verdict == "ok" or found.found
     return found
 
@@ -262,13 +262,16 @@ def test_gpu_whose_check_fails_is_a_problem(monkeypatch, run, words):
 # All together
 
 
-def test_failing_check_is_a_problem_and_others_still_run():
-    def open_files():
+def test_failing_check_is_a_problem_and_others_still_run(monkeypatch, capsys):
+    def fail():
         raise ZeroDivisionError("of the check")
 
-    found = findings.run([open_files, lambda: None, lambda: Finding("other", "ok", "fine")])
-    assert [finding.name for finding in found] == ["open files", "other"]
-    assert (found[0].verdict, "ZeroDivisionError: of the check" in found[0].found) == ("problem", True)
+    monkeypatch.setattr(doctor, "CHECKS", {"open files": fail, "other": lambda: Finding("ok", "fine")})
+    assert main(["doctor"]) == 1
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith("problem  open files  ")
+    assert "ZeroDivisionError: of the check" in first
+    assert second.startswith("ok       other")
 
 
 def test_descriptors_per_worker_are_those_that_a_worker_has():
@@ -290,8 +293,8 @@ def test_descriptors_per_worker_are_those_that_a_worker_has():
     ],
 )
 def test_exit_status_is_1_if_there_is_a_problem(monkeypatch, capsys, verdicts, status, last):
-    made = [Finding(f"check {n}", verdict, "found", "do this") for n, verdict in enumerate(verdicts)]
-    monkeypatch.setattr(doctor, "CHECKS", [lambda finding=finding: finding for finding in made])
+    made = {f"check {n}": Finding(verdict, "found", "do this") for n, verdict in enumerate(verdicts)}
+    monkeypatch.setattr(doctor, "CHECKS", {name: lambda found=found: found for name, found in made.items()})
     assert main(["doctor"]) == status
     output = capsys.readouterr().out.splitlines()
     assert output[-1] == last
