@@ -8,11 +8,9 @@ From the ground up; a module imports only from its own line and the lines above 
     findings.py        the result of a check of the machine: a verdict and a remedy
     checks_system.py checks_memory.py checks_python.py checks_gpu.py   the checks of ``mpqueue doctor``
     doctor.py          ``mpqueue doctor``: checks this machine for problems that affect training
-    bench_measure.py   measurements of a user's source
-    bench_search.py    the number of workers and threads beyond which the rate does not improve
+    bench_measure.py   measurements of a user's source with increasing numbers of workers and threads
     bench_advice.py    recommends a setting, and names the remaining bottleneck
     bench_report.py    formats the report
-    bench_run.py       runs the measurements one after the other
     bench.py           ``mpqueue bench``: measures how fast a user's source can be loaded
     top_rows.py        the reports of this user's processes as rows
     top_table.py       the rows as a table that fits the terminal

@@ -63,8 +63,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _run(parser: argparse.ArgumentParser, source: Any, options: argparse.Namespace) -> int:
-    from mpqueue.commands.bench_measure import first_batch
-    from mpqueue.commands.bench_run import explore
+    from mpqueue.commands.bench_measure import explore, first_batch
     from mpqueue.loader.loader import Loader
 
     made = {name: getattr(options, name) for name in ("batch_size", "shuffle", "max_queue_size")}

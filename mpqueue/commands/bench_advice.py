@@ -10,11 +10,9 @@ part names the remaining bottleneck, the first of these with a true condition:
     the source             otherwise
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mpqueue.commands.bench_measure import Measured, Setting
-from mpqueue.commands.bench_search import knee
+from mpqueue.commands.bench_measure import Measured, Results, Setting
 from mpqueue.telemetry.units import rate_text
 from mpqueue.workers.autosize import GAIN
 
@@ -43,36 +41,6 @@ _OF_DRAWS = (
 
 
 @dataclass(frozen=True)
-class Results:
-    """All measurements of one source.
-
-    Attributes:
-        measured: The result of each setting, the one without workers first.
-        present: The user's present setting.
-        batch_bytes: Size of a batch in bytes.
-        num_cpus: Number of CPUs that may be used.
-        step_s: Time of the training step for a batch in seconds; None: not specified.
-        drawn: The generators, shared by all threads of a process, that the source has used.
-    """
-
-    measured: Sequence[Measured]
-    present: Setting
-    batch_bytes: int
-    num_cpus: int
-    step_s: float | None = None
-    drawn: tuple[str, ...] = ()
-
-    @property
-    def best(self) -> Measured:
-        """The smallest number of workers with the best rate."""
-        return knee(self.measured)
-
-    def of(self, setting: Setting) -> Measured | None:
-        """Return the result of a setting; None: not measured."""
-        return next((one for one in self.measured if one.setting == setting), None)
-
-
-@dataclass(frozen=True)
 class Advice:
     """A recommended change.
 
@@ -98,7 +66,7 @@ def advise(results: Results) -> Advice:
 
 
 def _advise(results: Results) -> Advice:
-    now = results.of(results.present) or results.measured[0]
+    now = next(one for one in results.measured if one.setting == results.present)
     if results.step_s is not None:
         fast = _fast_enough(results, results.step_s)
         if fast is not None:

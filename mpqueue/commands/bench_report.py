@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from mpqueue.commands.bench_advice import Advice, Results
-from mpqueue.commands.bench_measure import Measured
+from mpqueue.commands.bench_advice import Advice
+from mpqueue.commands.bench_measure import Results
 from mpqueue.commands.frame import aligned, folded
+from mpqueue.telemetry.units import rate_text, size_text
 
 _SHOWN_ARRAYS = 4
 
@@ -19,9 +20,9 @@ def lines(name: str, arrays: Sequence[str], results: Results, advice: Advice, wi
         advice: The recommendation.
         width: Columns of the terminal; None: the output is not a terminal.
     """
-    notes = [*_costs(results), _limit(results), advice.sentence]
+    notes = [_costs(results), _limit(results), advice.sentence]
     return [
-        *folded(f"{name}: batches of {_bytes(results.batch_bytes)}{_arrays(arrays)}", width),
+        *folded(f"{name}: batches of {size_text(results.batch_bytes)}{_arrays(arrays)}", width),
         "",
         *_rates(results),
         "",
@@ -36,30 +37,23 @@ def _arrays(arrays: Sequence[str]) -> str:
     return f": {', '.join(shown)}" if shown else ", without arrays"
 
 
-def _costs(results: Results) -> list[str]:
+def _costs(results: Results) -> str:
     """Return the times of one batch, for the smallest number of workers that was measured."""
-    workers = [one for one in results.measured if one.setting.workers]
-    if not workers:
-        return []
-    one = min(workers, key=lambda one: one.setting.workers)
+    one = min(results.measured[1:], key=lambda one: one.setting.workers)
     times = f"{1000 * one.source_s:,.3g} ms in the source and {1000 * one.copy_s:,.3g} ms for the copy into the ring"
-    return [f"With {one.setting}, a batch takes {times}."]
+    return f"With {one.setting}, a batch takes {times}."
 
 
 def _rates(results: Results) -> list[str]:
-    alone, best = results.measured[0], results.best
     rows = [["", "batches/s", "MB/s", "speed", "first batch", ""]]
     for one in results.measured:
-        marks = ["enough"] if one is best else []
+        rate = one.batches_per_s
+        marks = ["enough"] if one is results.best else []
         marks += ["now"] if one.setting == results.present else []
-        rows.append([*_row(one, results.batch_bytes, alone), ", ".join(marks)])
+        megabytes, speed = rate * results.batch_bytes / 1e6, rate / results.measured[0].batches_per_s
+        figures = [rate_text(rate), f"{megabytes:,.0f}", f"{speed:.2f}", f"{1000 * one.first_s:,.0f} ms"]
+        rows.append([str(one.setting), *figures, ", ".join(marks)])
     return aligned(rows, (False, True, True, True, True, False))
-
-
-def _row(one: Measured, batch_bytes: int, alone: Measured) -> list[str]:
-    speed = one.batches_per_s / alone.batches_per_s
-    first = f"{1000 * one.first_s:,.0f} ms"
-    return [str(one.setting), _rate(one.batches_per_s), _mb(one.batches_per_s, batch_bytes), f"{speed:.2f}", first]
 
 
 def _limit(results: Results) -> str:
@@ -67,15 +61,3 @@ def _limit(results: Results) -> str:
     if best.workers < most:
         return f"More workers than {best} do not improve the rate: up to {most} were tried."
     return f"More workers than {best} were not tried: these are not busy, or --most-workers must be higher."
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def _mb(rate: float, nbytes: int) -> str:
-    return f"{rate * nbytes / 1e6:,.0f}"
-
-
-def _bytes(nbytes: int) -> str:
-    return f"{nbytes / 1e6:,.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:,.1f} kB"

@@ -11,9 +11,9 @@ from helpers.commands import status_at_exit
 
 import mpqueue
 from mpqueue.__main__ import main
-from mpqueue.commands import bench_measure, bench_search
-from mpqueue.commands.bench_advice import Results, advise
-from mpqueue.commands.bench_measure import Measured, Setting, measure
+from mpqueue.commands import bench_measure
+from mpqueue.commands.bench_advice import advise
+from mpqueue.commands.bench_measure import Measured, Results, Setting, measure
 from mpqueue.workers.autosize import Size
 
 DEADLOCK_S = 280
@@ -67,7 +67,7 @@ def searched(computes, waits, most, cpus):
         rate = min(setting.workers / took, cpus / computes if computes else np.inf)
         return replace(one(setting.workers, rate, source_s=took), setting=setting, blocked_s=waits / setting.threads)
 
-    return bench_search.climb(try_one, "process", Size(*most))
+    return bench_measure.climb(try_one, "process", Size(*most))
 
 
 def test_more_workers_are_tried_until_the_rate_does_not_improve():
@@ -79,22 +79,22 @@ def test_more_workers_are_tried_until_the_rate_does_not_improve():
 def test_threads_are_tried_for_a_source_that_waits():
     found = searched(0.0064, 0.064, (1, 32), cpus=1)
     assert [(one.setting.workers, one.setting.threads) for one in found] == [(1, 2**power) for power in range(6)]
-    best = bench_search.knee(found).setting
+    best = results(one(0, 1.0), *found).best.setting
     assert str(best) == "1 process of 32 threads" and best.code() == "workers=1, threads=32"
 
 
 def test_workers_are_tried_for_a_waiting_source_without_threads():
-    assert bench_search.knee(searched(0.0, 0.02, (8, 1), cpus=2)).setting == Setting(8, "process")
+    assert results(one(0, 1.0), *searched(0.0, 0.02, (8, 1), cpus=2)).best.setting == Setting(8, "process")
 
 
 def test_fewest_workers_with_the_best_rate_are_enough():
     found = [one(0, 10.0), one(1, 9.0), one(2, 18.0), one(3, 18.5), one(2, 18.2, backend="thread")]
-    assert bench_search.knee(found).setting == Setting(2, "thread")
+    assert results(*found).best.setting == Setting(2, "thread")
 
 
 def test_no_workers_are_recommended_only_if_far_faster():
-    assert bench_search.knee([one(0, 19.0), one(1, 10.0)]).setting.workers == 1
-    assert bench_search.knee([one(0, 21.0), one(1, 10.0)]).setting.workers == 0
+    assert results(one(0, 19.0), one(1, 10.0)).best.setting.workers == 1
+    assert results(one(0, 21.0), one(1, 10.0)).best.setting.workers == 0
 
 
 # The advice
@@ -111,7 +111,9 @@ def test_advice_for_threads_warns_of_shared_generators(step_s):
     """Processes need no warning: their generators are seeded."""
     for backend, has_warning in (("thread", True), ("process", False)):
         drawn = ("numpy.random", "Python's random")
-        found = replace(results(one(0, 10), one(2, 20, backend=backend), step_s=step_s), drawn=drawn)
+        found = replace(
+            results(one(0, 10), one(2, 20, backend=backend), present=Setting(0, "none"), step_s=step_s), drawn=drawn
+        )
         sentence = advise(found).sentence
         assert ("draws from numpy.random and Python's random, which all threads share" in sentence) is has_warning
         assert ("mpqueue.rng()" in sentence) is has_warning
