@@ -35,17 +35,16 @@ _REDRAW, _HIDE, _SHOW = "\033[H\033[J", "\033[?25l", "\033[?25h"  # terminal cod
 def main(arguments: Sequence[str]) -> int:
     """Show the table, and return the exit status."""
     options = _make_parser().parse_args(arguments)
-    is_live = sys.stdout.isatty() and not options.json and options.count is None
-    updates = _updates(options, is_live=is_live)
-    if is_live:
-        return _show_live(updates)
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()  # the input has the keys
+    is_live = is_terminal and not options.json and options.count is None
     status = 0
-    for answers, rows in updates:
-        status = int(any(row.trouble for row in rows))
-        if options.json:
-            frame.print_json(_plain(answers, rows), is_line=True)
-        else:
-            print("\n".join(lines(rows, frame.width_of(sys.stdout))), flush=True)
+    with _live_terminal() if is_live else contextlib.nullcontext():
+        for answers, rows in _updates(options, is_live=is_live):
+            status = int(any(row.trouble for row in rows))
+            if options.json:
+                frame.print_json(_plain(answers, rows), is_line=True)
+            else:
+                print(_REDRAW * is_live + "\n".join(lines(rows, frame.width_of(sys.stdout))), flush=True)
     return status
 
 
@@ -77,7 +76,7 @@ def _updates(options: argparse.Namespace, *, is_live: bool) -> Iterator[tuple[li
 
 def _wait(seconds: float, *, is_live: bool) -> bool:
     """Wait for the next update; return False if the user has pressed q."""
-    if not is_live or not sys.stdin.isatty():
+    if not is_live:
         time.sleep(seconds)
         return True
     deadline = time.monotonic() + seconds
@@ -88,21 +87,9 @@ def _wait(seconds: float, *, is_live: bool) -> bool:
     return True
 
 
-def _show_live(updates: Iterator[tuple[list[MonitorAnswer], list[TopRow]]]) -> int:
-    status = 0
-    with _key_by_key(), contextlib.suppress(KeyboardInterrupt):
-        for _, rows in updates:
-            status = int(any(row.trouble for row in rows))
-            print(_REDRAW + "\n".join(lines(rows, frame.width_of(sys.stdout))), flush=True)
-    return status
-
-
 @contextlib.contextmanager
-def _key_by_key() -> Iterator[None]:
-    """Have the terminal deliver each key immediately, without echo, and hide its cursor."""
-    if not sys.stdin.isatty():
-        yield
-        return
+def _live_terminal() -> Iterator[None]:
+    """End normally at Ctrl-C. Have the terminal deliver each key immediately, without echo, and hide its cursor."""
     import termios
     import tty
 
@@ -112,7 +99,8 @@ def _key_by_key() -> Iterator[None]:
         tty.setcbreak(sys.stdin)
         # Inside `try`: the cursor is shown again, whatever ends the display.
         print(end=_HIDE)
-        yield
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
     finally:
         print(end=_SHOW, flush=True)
         # TCSADRAIN: the output that shows the cursor again is written before the mode changes.
@@ -125,9 +113,5 @@ def _plain(answers: Sequence[MonitorAnswer], rows: Sequence[TopRow]) -> dict[str
         {"pid": answer.pid, "socket": answer.path, "trouble": answer.trouble or None, "report": answer.report}
         for answer in answers
     ]
-    return {
-        "time": time.time(),
-        "folder": places.folder(),
-        "rows": [asdict(row) for row in rows],
-        "processes": processes,
-    }
+    shown = [asdict(row) for row in rows]
+    return {"time": time.time(), "folder": places.folder(), "rows": shown, "processes": processes}

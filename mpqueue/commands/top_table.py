@@ -49,12 +49,7 @@ COLUMNS = (
         "batches/s", lambda row: "" if row.batches is None else _number(row.batches_per_s), is_number=True, rank=0
     ),
     TableColumn("MB/s", lambda row: "" if row.batches is None else _bytes(row), is_number=True, rank=4),
-    TableColumn(
-        "waits",
-        _share,
-        is_number=True,
-        rank=1,
-    ),
+    TableColumn("waits", _share, is_number=True, rank=1),
     TableColumn("ring", lambda row: "" if row.ring is None else f"{row.ring[0]}/{row.ring[1]}", is_number=True, rank=8),
     TableColumn("crashes", lambda row: str(row.deaths or ""), is_number=True, rank=3),
     TableColumn("", lambda row: row.note, is_number=False, rank=9),
