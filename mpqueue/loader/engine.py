@@ -233,21 +233,10 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
 def _collect(pipeline: Pipeline) -> "Statistics":
     """Return the statistics. Takes no lock, so that a monitoring thread never waits for a consumer."""
-    from mpqueue.telemetry.stats import stages_of
-
-    counted, recorder = pipeline.backend.statistics(), pipeline.recorder
-    batches, skipped = pipeline.num_batches, pipeline.skips.total if pipeline.skips is not None else 0
-    times = replace(counted.times, wait=recorder.waited(batches), lease=recorder.leases.snapshot())
-    return replace(
-        counted,
-        batches=batches,
-        skipped=skipped,
-        wait_s=recorder.waited_ns / 1e9,
-        elapsed_s=recorder.elapsed_s,
-        times=times,
-        stages=stages_of(recorder),
-        parts=recorder.stages.parts(),
-    )
+    counted, batches = pipeline.backend.statistics(), pipeline.num_batches
+    skipped = 0 if pipeline.skips is None else pipeline.skips.total
+    times = replace(counted.times, wait=pipeline.recorder.waited(batches))
+    return replace(counted, batches=batches, skipped=skipped, times=times)
 
 
 def _abandon(pipeline: Pipeline, latest: Latest) -> None:

@@ -55,7 +55,7 @@ class ServerStatistics(Statistics):
     consumers: tuple[ServedConsumer, ...] = ()
 
     def __str__(self) -> str:
-        return verdict.of_server(self)
+        return verdict.sentence(self, verdict.of_server)
 
 
 def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> ServerStatistics:

@@ -34,9 +34,8 @@ class Counted:
             )
         record: Any = self
         changes: dict[str, Any] = {}
-        for name in (each.name for each in fields(record) if each.name not in _PRESENT):
-            later, before = getattr(self, name), getattr(earlier, name)
-            changes[name] = _difference(later, before)
+        for name in {each.name for each in fields(record)} - _PRESENT:
+            changes[name] = _difference(getattr(self, name), getattr(earlier, name))
         return replace(record, **changes)  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
@@ -329,7 +328,7 @@ class Statistics(Rated):
         return min(1.0, _ratio(seconds, self.elapsed_s * len(self.workers)))
 
     def __str__(self) -> str:
-        return verdict.of_engine(self)
+        return verdict.sentence(self, verdict.of_engine)
 
 
 @dataclass(frozen=True)
@@ -364,14 +363,24 @@ class ConsumerStatistics(Rated):
     times: Times = _NO_TIMES
 
     def __str__(self) -> str:
-        return verdict.of_consumer(self)
+        return verdict.sentence(self, verdict.of_consumer)
 
 
-def workers_of(
-    recorder: Recorder, pids: Mapping[int, int] = _NOTHING, rss_bytes: Mapping[int, int] = _NOTHING
-) -> tuple[WorkerStatistics, ...]:
-    """Return the counters of each worker; ``pids`` and ``rss_bytes`` have the values of its process, by number."""
-    return tuple(
+def statistics_of(
+    recorder: Recorder,
+    num_workers: int | None = None,
+    pids: Mapping[int, int] = _NOTHING,
+    rss_bytes: Mapping[int, int] = _NOTHING,
+) -> Statistics:
+    """Return the counters of a stream, except for those of its pipeline and its ring.
+
+    Args:
+        recorder: The counters and times.
+        num_workers: Number of workers to count, the first ones; None: all.
+        pids: The process ids of workers, by number.
+        rss_bytes: The resident memory of these processes.
+    """
+    workers = tuple(
         WorkerStatistics(
             number,
             pids.get(number),
@@ -384,29 +393,24 @@ def workers_of(
             rss_bytes.get(number, 0),
             Times(**{name: getattr(tally, name).snapshot() for name in ("wait", *_IN_WORKER)}),
         )
-        for number, tally in enumerate(recorder.workers)
+        for number, tally in enumerate(recorder.workers[:num_workers])
     )
-
-
-def stages_of(recorder: Recorder) -> tuple[StageStatistics, ...]:
-    """Return the counters of each stage of a dataset."""
-    return tuple(
-        StageStatistics(name, num_in, num_out, ns / 1e9, waiting_ns / 1e9)
-        for name, num_in, num_out, ns, waiting_ns in recorder.stages.rows()
-    )
-
-
-def summed(workers: Sequence[WorkerStatistics]) -> Statistics:
-    """Return statistics with the sums of the counters of these workers."""
-    total = Statistics(
+    times = {name: sum((getattr(worker.times, name) for worker in workers), NO_TIMES) for name in _IN_WORKER}
+    return Statistics(
         bytes=sum(worker.bytes for worker in workers),
         compute_s=sum(worker.compute_s for worker in workers),
         copy_s=sum(worker.copy_s for worker in workers),
         credit_wait_s=sum(worker.credit_wait_s for worker in workers),
-        workers=tuple(workers),
+        wait_s=recorder.waited_ns / 1e9,
+        elapsed_s=recorder.elapsed_s,
+        times=Times(**times, lease=recorder.leases.snapshot()),
+        workers=workers,
+        stages=tuple(
+            StageStatistics(name, num_in, num_out, ns / 1e9, waiting_ns / 1e9)
+            for name, num_in, num_out, ns, waiting_ns in recorder.stages.rows()
+        ),
+        parts=recorder.stages.parts(),
     )
-    times = {name: sum((getattr(worker.times, name) for worker in workers), NO_TIMES) for name in _IN_WORKER}
-    return replace(total, times=Times(**times))
 
 
 def _ratio(amount: float, total: float) -> float:

@@ -8,6 +8,7 @@ Statements about most batches use the median, which the first batches cannot cha
 hundred require a hundred batches.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from mpqueue.system.cpus import num_cpus
@@ -18,78 +19,67 @@ _DOMINATES = 0.5
 _IDLE = 0.3
 _LEAST_BATCHES, _LEAST_S = 10, 0.5  # a shorter run is not judged
 _LEAST_FOR_P99 = 100
-_NOTHING = "no batches yet: the bottleneck is unknown until some batches were taken."
 _TOO_SHORT = f"too early to find the bottleneck; try again after {_LEAST_BATCHES} batches and {_LEAST_S:g} seconds"
 
 
-def of_engine(counted: Any) -> str:
-    """Return the sentence about a `mpqueue.Statistics`."""
+def sentence(counted: Any, judge: Callable[[Any], str]) -> str:
+    """Return the rates, and the bottleneck if there is enough evidence.
+
+    Args:
+        counted: Statistics of a stream of batches.
+        judge: Returns the bottleneck: `of_engine`, `of_server` or `of_consumer`.
+    """
     if not counted.batches or counted.elapsed_s <= 0:
-        return _NOTHING
-    remarks = ""
-    if counted.deaths:
-        remarks = f"; {_count(counted.deaths, 'worker')} crashed, see the log of mpqueue"
-    if not _is_enough(counted):
-        text = _TOO_SHORT
-    elif counted.wait_share >= _WAITS:
-        reason = f"{_of_workers(counted)}{_of_stages(counted)}"
-        text = f"the consumer waited {share_text(counted.wait_share)} of the time: {reason}"
-    else:
-        text = f"the consumer waited only {share_text(counted.wait_share)} of the time: {_of_trainer(counted)}"
-    return f"{_rates(counted)}; {text}{remarks}."
+        return "no batches yet: the bottleneck is unknown until some batches were taken."
+    size = f" ({size_text(counted.bytes_per_s)}/s)" if counted.bytes else ""
+    rates = f"{rate_text(counted.batches_per_s)} batches/s{size} for {time_text(counted.elapsed_s)}"
+    is_short = counted.batches < _LEAST_BATCHES or counted.elapsed_s < _LEAST_S
+    return f"{rates}; {_TOO_SHORT if is_short else judge(counted)}{_crashes(counted)}."
+
+
+def _crashes(counted: Any) -> str:
+    deaths = getattr(counted, "deaths", 0)  # a consumer has no workers
+    return f"; {_count(deaths, 'worker')} crashed, see the log of mpqueue" if deaths else ""
+
+
+def of_engine(counted: Any) -> str:
+    """Return the bottleneck according to a `mpqueue.Statistics`."""
+    share = share_text(counted.wait_share)
+    if counted.wait_share >= _WAITS:
+        return f"the consumer waited {share} of the time: {_of_workers(counted)}{_of_stages(counted)}"
+    return f"the consumer waited only {share} of the time: {_of_trainer(counted)}"
 
 
 def of_server(counted: Any) -> str:
-    """Return the sentence about a `mpqueue.service.reports.ServerStatistics`."""
-    if not counted.batches or counted.elapsed_s <= 0:
-        return _NOTHING
+    """Return the bottleneck according to a `mpqueue.service.reports.ServerStatistics`."""
     consumers = counted.consumers
     if not consumers:
-        return f"{_rates(counted)}; no consumer is attached."
-    if not _is_enough(counted):
-        return f"{_rates(counted)}; {_TOO_SHORT}."
+        return "no consumer is attached"
     share = sum(consumer.wait_share for consumer in consumers) / len(consumers)
     text = f"{_count(len(consumers), 'consumer')} waited {share_text(share)} of the time"
     slow = [consumer for consumer in consumers if consumer.holds_up]
     if slow and len(consumers) > 1:
         names = ", ".join(f"{consumer.number} (process {consumer.pid})" for consumer in slow)
-        return (
-            f'{_rates(counted)}; {text}: the others wait for consumer {names}; make it faster, or choose slow="detach".'
-        )
-    reason = (
-        f"{_of_workers(counted)}{_of_stages(counted)}"
-        if share >= _WAITS
-        else "they are the bottleneck, and more workers would not help"
-    )
-    return f"{_rates(counted)}; {text}: {reason}."
+        return f'{text}: the others wait for consumer {names}; make it faster, or choose slow="detach"'
+    if share >= _WAITS:
+        return f"{text}: {_of_workers(counted)}{_of_stages(counted)}"
+    return f"{text}: they are the bottleneck, and more workers would not help"
 
 
 def of_consumer(counted: Any) -> str:
-    """Return the sentence about a `mpqueue.telemetry.stats.ConsumerStatistics`."""
-    if not counted.batches or counted.elapsed_s <= 0:
-        return _NOTHING
-    if not _is_enough(counted):
-        return f"{_rates(counted)}; {_TOO_SHORT}."
+    """Return the bottleneck according to a `mpqueue.telemetry.stats.ConsumerStatistics`."""
     share = share_text(counted.wait_share)
     if counted.wait_share >= _WAITS:
-        text = (
+        return (
             f"this consumer waited {share} of the time: the server is the bottleneck, or another consumer that it "
             "waits for; see the server's statistics"
         )
-    else:
-        text = (
-            f"this consumer waited only {share} of the time: it is the bottleneck, and a faster server would not help"
-        )
-    return f"{_rates(counted)}; {text}."
-
-
-def _is_enough(counted: Any) -> bool:
-    return bool(counted.batches >= _LEAST_BATCHES and counted.elapsed_s >= _LEAST_S)
+    return f"this consumer waited only {share} of the time: it is the bottleneck, and a faster server would not help"
 
 
 def _of_workers(counted: Any) -> str:
     """Return the bottleneck of the workers, and a remedy."""
-    resizes = getattr(counted, "resizes", ())
+    resizes = counted.resizes
     number, cpus = resizes[-1].workers if resizes else len(counted.workers), num_cpus()
     if not counted.ring_kind and not counted.credit_wait_s:
         return "it computes the batches itself; use workers"
@@ -124,7 +114,7 @@ def _of_workers(counted: Any) -> str:
         return (
             "the threads are the bottleneck, because Python runs one thread at a time; use processes, or more threads"
         )
-    if getattr(counted, "nodes", ()):  # the workers do not use the CPUs of this machine
+    if counted.nodes:  # the workers do not use the CPUs of this machine
         return (
             f"the workers are the bottleneck; use more than {number} workers if {_count(len(counted.nodes), 'node')} "
             "have enough CPUs, or more nodes, or make the source cheaper (a batch takes "
@@ -165,11 +155,6 @@ def _of_trainer(counted: Any) -> str:
             "batches that are no longer needed"
         )
     return "it is the bottleneck, and more or faster workers would not help"
-
-
-def _rates(counted: Any) -> str:
-    size = f" ({size_text(counted.bytes_per_s)}/s)" if counted.bytes else ""
-    return f"{rate_text(counted.batches_per_s)} batches/s{size} for {time_text(counted.elapsed_s)}"
 
 
 def _count(number: int, noun: str) -> str:

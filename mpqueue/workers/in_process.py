@@ -11,7 +11,7 @@ from mpqueue.engine.outcomes import Result
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
-from mpqueue.telemetry.stats import Statistics, summed, workers_of
+from mpqueue.telemetry.stats import Statistics, statistics_of
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.runner import SourceRunner, StreamEnd
 from mpqueue.workers.job import INTERRUPTED, Job
@@ -72,7 +72,7 @@ class InProcessBackend:
 
     def statistics(self) -> Statistics:
         """Return the counters."""
-        return summed(workers_of(self._job.recorder))
+        return statistics_of(self._job.recorder)
 
     def _work_of(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
         """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""

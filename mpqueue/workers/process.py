@@ -24,7 +24,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
 from mpqueue.system.interrupts import defer_signals, not_of_handler
 from mpqueue.system.wakeup import Wakeup
-from mpqueue.telemetry.stats import Statistics, summed, workers_of
+from mpqueue.telemetry.stats import Statistics, statistics_of
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers import incidents
@@ -396,7 +396,7 @@ class ProcessBackend:
         copies, moved = ring.num_copies, ring.num_moved
         requested = copies - moved if self.job.options.copy else 0
         return replace(
-            summed(workers_of(self.job.recorder, pids, sizes)[:most]),  # the maximum number of workers so far
+            statistics_of(self.job.recorder, most, pids, sizes),  # the maximum number of workers so far
             resizes=resizes,
             slots_in_use=slots.num_slots - slots.num_free,
             num_slots=slots.num_slots,
