@@ -51,10 +51,10 @@ flag 1. Without the flag, no sample is being computed.
 ORDER has the name of an attribute in the last six fields, its two checksums as `turn` and `spec`, and the flag 1 if the
 attribute is kept: see `mpqueue.worker.shuffle_detection`.
 
-A list of samples is written into the slot before the grant, and read before anything else is written there: its length
-and kind, then the numbers, or a pickle if they are not 64-bit integers. The start of a lane, a snapshot, is sent in the
-same way. A snapshot of a worker is sent in the *tail* of a batch (flag `TAIL`): the snapshot, rows of the work of
-stages, and the lengths of both in the last 16 bytes. The end of a lane may have only a tail.
+A list of samples is written into the slot before the grant, and read before anything else is written there: its length,
+then a pickle. The start of a lane, a snapshot, is sent in the same way. A snapshot of a worker is sent in the *tail* of
+a batch (flag `TAIL`): the snapshot, rows of the work of stages, and the lengths of both in the last 16 bytes. The end
+of a lane may have only a tail.
 
 *Streams.* Element n of lane l of L lanes has the number n * L + l. WORK for element 0 opens the lane again. Any other
 WORK is for the element after the last one of its lane that was granted to this worker.
@@ -63,8 +63,6 @@ WORK is for the element after the last one of its lane that was granted to this 
 import pickle
 import struct
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.plan.cursors import Listed
@@ -108,8 +106,7 @@ NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL = 1, 2, 4, 8, 16
 OF_GROUP = 1  # for FULL: the control group is at its limit, not the file system
 
 
-# Number of bytes that follow, and whether they are a pickle. For a lane: whether it has a state, plus twice the number
-# of marked elements.
+# Number of bytes that follow. For a lane: whether it has a state, plus twice the number of marked elements.
 _LIST_HEAD = struct.Struct("<2q")
 _NUMBER = struct.Struct("<q")
 _TAIL_END = struct.Struct("<2q")
@@ -117,37 +114,24 @@ _TAIL_END = struct.Struct("<2q")
 
 def pack_listed(listed: Listed) -> bytes:
     """Return a list of samples as bytes."""
-    data = _packed_numbers(listed)
-    if data is not None:
-        return _LIST_HEAD.pack(len(data), 0) + data
-    data = dumps_object(tuple(listed), None)
-    return _LIST_HEAD.pack(len(data), 1) + data
-
-
-def _packed_numbers(listed: Listed) -> bytes | None:
-    if listed.kept is not None or not all(type(index) is int for index in listed.indices):
-        return None
-    try:
-        return np.array((listed.first, *listed.indices), np.int64).tobytes()
-    except OverflowError:
-        return None
+    if all(type(index) is int for index in listed.indices):
+        data = pickle.dumps((listed.first, list(listed.indices), listed.kept), 5)  # at the speed of an array
+    else:  # by value: the class of an index may be defined by the user's script
+        data = dumps_object(tuple(listed), None)
+    return _LIST_HEAD.pack(len(data), 0) + data
 
 
 def listed_bytes(memory: Any, offset: int) -> int:
     """Return the number of bytes of a list of samples, or of a lane's start, at this offset."""
-    length, _is_pickle = _LIST_HEAD.unpack_from(memory, offset)
+    length, _flags = _LIST_HEAD.unpack_from(memory, offset)
     return int(_LIST_HEAD.size + length)
 
 
 def unpack_listed(memory: Any, offset: int) -> Listed:
     """Read the list of samples at this offset."""
-    length, is_pickle = _LIST_HEAD.unpack_from(memory, offset)
+    length, _flags = _LIST_HEAD.unpack_from(memory, offset)
     start = offset + _LIST_HEAD.size
-    data = bytes(memory[start : start + length])
-    if is_pickle:
-        return Listed(*pickle.loads(data))
-    first, *indices = np.frombuffer(data, np.int64).tolist()
-    return Listed(first, indices)
+    return Listed(*pickle.loads(memory[start : start + length]))
 
 
 def pack_start(start: LaneStart | RetryStart) -> bytes:
