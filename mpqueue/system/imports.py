@@ -1,9 +1,9 @@
 """Functions that are called when a module is imported.
 
 A worker must set up torch before user code uses it, and the source may import torch in its first item, or never. So a
-finder is inserted at the head of `sys.meta_path`. It delegates to the other finders, and calls the function
-after the module's code has run, before the import statement returns. Then the finder is removed. Until then, it is
-queried by every first import of a module.
+finder is inserted at the head of `sys.meta_path`. It delegates to the other finders, and calls the functions
+after the module's code has run, before the import statement returns. The finder is removed with the last watch. Until
+then, it is queried by every first import of a module.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _lock = RLock()  # held for each change of `sys.meta_path`: without it, one of two concurrent changes would be lost
 
 
-class Watch:  # not a subclass of `importlib.abc.MetaPathFinder`: the import takes 9 to 17 ms, and is not required
+class Watch:
     """A function to call once a module is imported; called at once if it is imported already.
 
     Args:
@@ -31,64 +31,66 @@ class Watch:  # not a subclass of `importlib.abc.MetaPathFinder`: the import tak
     """
 
     def __init__(self, name: str, call: Callable[[ModuleType], object]) -> None:
-        self._name, self._call = name, call
+        self.name, self.call = name, call
         module = sys.modules.get(name)
         # A module that a program has added itself may have no spec.
         spec = getattr(module, "__spec__", None)
         if module is not None and not getattr(spec, "_initializing", False):
             call(module)
-        else:
-            with _lock:
-                finders: list[Any] = sys.meta_path
-                finders.insert(0, self)
+            return
+        with _lock:
+            _watches.append(self)
+            finders: list[Any] = sys.meta_path
+            if _finder not in finders:
+                finders.insert(0, _finder)
+
+    def end(self) -> None:
+        """Stop watching."""
+        with _lock:
+            with contextlib.suppress(ValueError):  # removed already, after the import
+                _watches.remove(self)
+            if not _watches:
+                # A new list: a thread that iterates over the old one would skip the finder after a removed entry.
+                sys.meta_path = [finder for finder in sys.meta_path if finder is not _finder]
+
+
+class _Finder:  # not a subclass of `importlib.abc.MetaPathFinder`: the import takes 9 to 17 ms, and is not required
+    """The one finder for all watches: another one for each would multiply the searches for a missing module."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> "ModuleSpec | None":
-        """Return the spec that the other finders find, with a loader that makes the call."""
-        finders: list[Any] = sys.meta_path
-        # The second test: a thread may still iterate over the old list after the watch was removed.
-        if fullname != self._name or self not in finders:
+        """Return the spec that the other finders find, with a loader that makes the calls."""
+        if all(watch.name != fullname for watch in _watches):
             return None
-        # Watches do not ask each other: if the module does not exist, each one would double the number of questions.
-        # With 28 of them, the import of a module that is not installed would never end.
-        watches = [finder for finder in finders if isinstance(finder, Watch) and finder._name == fullname]
-        for finder in finders:
+        for finder in sys.meta_path:
             # Python skips finders without this method, too.
-            find = None if isinstance(finder, Watch) else getattr(finder, "find_spec", None)
+            find = None if finder is self else getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = None if find is None else find(fullname, path, target)
             if spec is not None:
-                for watch in reversed(watches):  # the oldest is called first
-                    watch._follow(spec.loader)
+                _follow(fullname, spec.loader)
                 return spec
         return None
 
-    def _follow(self, loader: Any) -> None:
-        execute = getattr(loader, "exec_module", None)
-        if execute is None:  # a folder without code (a namespace package), or a loader of the old protocol
-            return
-        is_followed = "exec_module" in getattr(loader, "__dict__", ())  # another watch has replaced it already
 
-        def execute_and_call(module: ModuleType) -> None:
-            if is_followed:  # restore the loader
-                loader.exec_module = execute
-            else:
-                del loader.exec_module
-            execute(module)
-            self.end()
-            self._call(module)
+def _follow(name: str, loader: Any) -> None:
+    execute = getattr(loader, "exec_module", None)
+    if execute is None:  # a folder without code (a namespace package), or a loader of the old protocol
+        return
 
-        with contextlib.suppress(AttributeError):  # a custom loader without assignable attributes
-            loader.exec_module = execute_and_call
+    def execute_and_call(module: ModuleType) -> None:
+        vars(loader).pop("exec_module", None)  # restore the loader
+        execute(module)
+        for watch in [watch for watch in _watches if watch.name == name]:
+            watch.end()
+            watch.call(module)
 
-    def end(self) -> None:
-        """Stop watching."""
-        # A new list: a thread that iterates over the old one would skip the finder after a removed entry.
-        with _lock:
-            finders: list[Any] = sys.meta_path.copy()
-            with contextlib.suppress(ValueError):  # removed already, after the import
-                finders.remove(self)
-                sys.meta_path = finders
+    with contextlib.suppress(AttributeError):  # a custom loader without assignable attributes
+        loader.exec_module = execute_and_call
+
+
+_watches: list[Watch] = []  # oldest first
+_finder = _Finder()
 
 
 def _renew_lock() -> None:

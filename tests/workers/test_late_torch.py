@@ -13,6 +13,7 @@ from helpers.computed import Computed
 
 import mpqueue
 from mpqueue import Loader
+from mpqueue.system import imports
 from mpqueue.system.imports import Watch
 
 
@@ -151,7 +152,7 @@ def test_many_watches_do_not_multiply_the_search_for_a_missing_module(monkeypatc
     watches = [Watch("mpqueue_missing", print) for _ in range(12)]
     with pytest.raises(ModuleNotFoundError):
         __import__("mpqueue_missing")
-    assert last.asked == len(watches) + 1
+    assert last.asked == 2  # by the import itself, and for all watches
     for watch in watches:
         watch.end()
 
@@ -174,26 +175,32 @@ def test_import_in_progress_survives_the_end_of_a_watch(module):
     import mpqueue_watched
 
     assert mpqueue_watched
-    assert watch not in sys.meta_path
+    assert watch not in imports._watches
 
 
-def test_two_watches_that_end_at_once_are_both_removed(monkeypatch):
-    has_ended = threading.Event()
+def test_watch_that_begins_while_the_last_one_ends_is_kept(monkeypatch):
+    has_begun = threading.Event()
 
     class Finders(list):
-        def copy(self):
-            """Make the second one end while the first one is about to install its copy."""
-            found = list(self)
-            if not threads:
-                threads.append(threading.Thread(target=lambda: (second.end(), has_ended.set())))
+        def __iter__(self):
+            """Make the second one begin while the first one is about to install its list."""
+            found = list(reversed(list(reversed(self))))
+            if is_armed and not threads:
+                threads.append(threading.Thread(target=lambda: (watches.append(begun()), has_begun.set())))
                 threads[0].start()
-                has_ended.wait(0.2)  # at once, or after the first thread
-            return found
+                has_begun.wait(0.2)  # at once, or after the first thread
+            return iter(found)
 
-    threads = []
+    def begun():
+        return Watch("mpqueue_never_imported", print)
+
+    threads, is_armed = [], []
+    monkeypatch.setattr(imports, "_watches", [])
     monkeypatch.setattr(sys, "meta_path", Finders(sys.meta_path))
-    first, second = (Watch("mpqueue_never_imported", print) for _ in range(2))
-    first.end()
+    watches = [begun()]
+    is_armed.append(True)
+    watches[0].end()
     threads[0].join()
-    assert first not in sys.meta_path
-    assert second not in sys.meta_path
+    assert imports._finder in sys.meta_path
+    watches[1].end()
+    assert imports._finder not in sys.meta_path
