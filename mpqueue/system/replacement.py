@@ -58,8 +58,11 @@ class Replacement:
         """True if the attribute is replaced."""
         return self._num_holders > 0
 
-    def hold(self) -> None:
+    def hold(self, *, num_installations: int = 0) -> None:
         """Replace the attribute until `let_go`.
+
+        Args:
+            num_installations: Added to the number of installations.
 
         Raises:
             ImportError: The library is not installed, or is not supported.
@@ -70,6 +73,7 @@ class Replacement:
                 self._check(owner)
                 self._put(owner)
             self._num_holders += 1
+            self.num_installations += num_installations
 
     def hold_for(self, holder: object) -> None:
         """Replace the attribute for the lifetime of an object.
@@ -89,10 +93,11 @@ class Replacement:
             self._put_aside[name] = vars(owner).get(name, _MISSING)
             setattr(owner, name, value)
 
-    def let_go(self) -> None:
-        """Undo one `hold`."""
+    def let_go(self, *, num_installations: int = 0) -> None:
+        """Undo one `hold` with the same argument."""
         owner = self._find()
         with self._lock:
+            self.num_installations -= num_installations
             self._num_holders -= 1
             if self._num_holders:
                 return
@@ -119,46 +124,30 @@ class Replacement:
         """
         return install_all(self)
 
-    def count(self) -> None:
-        """Replace the attribute, and count one more installation.
-
-        Raises:
-            ImportError: The library is not installed, or is not supported.
-        """
-        self.hold()
-        with self._lock:
-            self.num_installations += 1
-
-    def uninstall(self) -> None:
-        """Undo one `install`."""
-        with self._lock:
-            self.num_installations -= 1
-        self.let_go()
-
 
 class Installation:
     """The result of `install`: leaving its ``with`` statement undoes it; without one, it is permanent.
 
     Args:
         name: Name of our module, for the repr.
-        replacements: The replacements that were installed, if any.
+
+    Attributes:
+        done: The replacements that are installed.
     """
 
-    def __init__(self, name: str, *replacements: Replacement) -> None:
-        self._name, self._replacements, self._is_done = name, replacements, bool(replacements)
+    def __init__(self, name: str) -> None:
+        self._name, self.done = name, list[Replacement]()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         with defer_signals():
-            if self._is_done:
-                self._is_done = False
-                for replacement in reversed(self._replacements):
-                    replacement.uninstall()
+            while self.done:
+                self.done.pop().let_go(num_installations=1)
 
     def __repr__(self) -> str:
-        return f"<{self._name}.install(), {'done' if self._is_done else 'undone'}>"
+        return f"<{self._name}.install(), {'done' if self.done else 'undone'}>"
 
 
 def install_all(*replacements: Replacement) -> Installation:
@@ -167,22 +156,14 @@ def install_all(*replacements: Replacement) -> Installation:
     Raises:
         ImportError: One of the libraries is not installed or not supported; then all are restored.
     """
-    done: list[Replacement] = []
     # Created first: a signal handler that raised in a call after the replacements would leave them to no one.
-    installation = Installation(replacements[0].name, *replacements)
+    installation = Installation(replacements[0].name)
     try:
         with defer_signals():
             for replacement in replacements:
-                replacement.count()
-                done.append(replacement)
+                replacement.hold(num_installations=1)
+                installation.done.append(replacement)
     except BaseException:
-        with defer_signals():
-            for replacement in reversed(done):
-                replacement.uninstall()
+        installation.__exit__()
         raise
     return installation
-
-
-def nothing_installed(name: str) -> Installation:
-    """Return the installation of a module that has no replacement for this version of the library."""
-    return Installation(name)

@@ -64,7 +64,7 @@ class WorkerConfig(NamedTuple):
 
 
 class WorkerEnds(NamedTuple):
-    """The descriptors of a worker process: its pipes, the ring, and the pipe for its stacks (-1 without one)."""
+    """The descriptors of a worker process: its pipes, the ring, and the pipe for its stacks."""
 
     grants: int
     reports: int
@@ -73,19 +73,11 @@ class WorkerEnds(NamedTuple):
 
     @classmethod
     def received(cls, fds: list[int]) -> Self:
-        """Return the ends for descriptors that were sent as `sent`.
+        """Return the ends for descriptors that were received.
 
         Raises:
             OSError: Some were lost in transfer, because this process has too many open files.
         """
-        if not 3 <= len(fds) <= 4:
-            raise OSError(
-                errno.EMFILE, f"expected 3 or 4 descriptors of a worker, got {len(fds)}; increase `ulimit -n`"
-            )
-        grants, reports, segment, *stacks = fds
-        return cls(grants, reports, segment, stacks[0] if stacks else -1)
-
-    @property
-    def sent(self) -> list[int]:
-        """The descriptors that exist."""
-        return [fd for fd in self if fd >= 0]
+        if len(fds) != 4:
+            raise OSError(errno.EMFILE, f"expected 4 descriptors of a worker, got {len(fds)}; increase `ulimit -n`")
+        return cls(*fds)

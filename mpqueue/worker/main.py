@@ -189,8 +189,7 @@ def prepare_process() -> None:
 
 def answer_for_stacks(ends: WorkerEnds) -> None:
     """Make `DUMP_SIGNAL` write the stacks of all threads."""
-    if ends.stacks >= 0:
-        faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
+    faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
 
 
 def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:

@@ -260,7 +260,7 @@ class _ForkServer:
             try:
                 for read_end in lifelines:
                     parent_death.arm(read_end, process.pid)
-                messages.send(ours, messages.ToForkServer.FORK, body, [*self._snapshots.values(), *ends.sent])
+                messages.send(ours, messages.ToForkServer.FORK, body, [*self._snapshots.values(), *ends])
             except ConnectionError:
                 pass  # killed while it started: its exit is reported like any other
             except OSError:  # such as too many descriptors in flight: no pid is reported, so `_reap` never sees it

@@ -61,14 +61,14 @@ class Forker:
                 stream.flush()  # otherwise the child would print the buffered output again
         if self._writable_files is None:
             # Before signals are deferred, because the search takes long.
-            self._writable_files = opened_for_writing(self._payload.source, ends.sent)
+            self._writable_files = opened_for_writing(self._payload.source, ends)
         with defer_signals(), Birth() as birth:
             # The file positions of this moment: the trainer may read on before the child runs.
             shared = open_files.shared_files(self._writable_files)
             # A separate open file for each worker: the signal and its owner are properties of the open file.
             read_end = descriptors.own(descriptors.reopen(self._lifeline_read))
             # Otherwise the hook of this package, which runs in every forked child, would close them in the worker.
-            noted = descriptors.adopt((*ends.sent, read_end))
+            noted = descriptors.adopt((*ends, read_end))
             try:
                 pid = _fork_quietly()
                 if pid == 0:

@@ -246,7 +246,7 @@ class ForkServer:
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Request a worker."""
-        self._send(messages.ToForkServer.FORK, (key, config), ends.sent)
+        self._send(messages.ToForkServer.FORK, (key, config), list(ends))
 
     def kill(self, key: int, number: int) -> None:
         """Have the fork server send a signal."""

@@ -92,7 +92,7 @@ def test_interrupted_installation_replaces_nothing(library):
 
 def test_end_of_an_installation_that_a_signal_interrupts_is_complete(library):
     theirs = library.make
-    for after, strike in each_strike(least=10):
+    for after, strike in each_strike(least=4):
         replacement = _replace(library)
         installed = replacement.install()
         try:

@@ -274,7 +274,7 @@ def test_any_number_of_workers_can_be_requested_before_an_answer_is_read():
         fork_server.settle()
         fork_server.send_patch(Patch(b"not a pickle", {}, {}))  # so each answer is an error, and no process is started
         for key in range(1000):
-            fork_server.start_worker(key, None, WorkerEnds(read_end, write_end, read_end, -1))
+            fork_server.start_worker(key, None, WorkerEnds(read_end, write_end, read_end, write_end))
         events = []
         while len(events) < 1000:
             events += fork_server.events(DEADLOCK_S)

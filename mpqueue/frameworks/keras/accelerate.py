@@ -35,7 +35,7 @@ from mpqueue.plan.signatures import shows_arguments
 from mpqueue.plan.sources import Source
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
-from mpqueue.system.replacement import Installation, Replacement, nothing_installed
+from mpqueue.system.replacement import Installation, Replacement
 from mpqueue.telemetry import stats
 
 __all__ = ["accelerate", "install"]
@@ -206,7 +206,7 @@ def install() -> Installation:
     if misfit is None:
         return _replacement.install()
     _warn_of_misfit(misfit)
-    return nothing_installed("mpqueue.keras")
+    return Installation("mpqueue.keras")
 
 
 class Accelerated:
