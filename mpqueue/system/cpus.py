@@ -5,24 +5,21 @@ import os
 import time
 
 
-def allowed_cpus() -> frozenset[int] | None:
-    """Return the CPUs that this thread may use (its affinity), or None if the system has no affinity."""
-    try:
-        return frozenset(os.sched_getaffinity(0))
-    except AttributeError:
-        return None
+def allowed_cpus() -> frozenset[int]:
+    """Return the CPUs that this thread may use (its affinity)."""
+    return frozenset(os.sched_getaffinity(0))
 
 
-def keep_to(cpus: frozenset[int] | None) -> None:
+def keep_to(cpus: frozenset[int]) -> None:
     """Restrict this thread, and its later threads and processes, to these CPUs, as returned by `allowed_cpus`."""
-    if cpus is not None and cpus != allowed_cpus():
+    if cpus != allowed_cpus():
         with contextlib.suppress(OSError):  # the CPUs of the control group have changed, and include none of these
             os.sched_setaffinity(0, cpus)
 
 
 def num_cpus() -> int:
     """Return the number of CPUs that this process may use."""
-    return len(allowed_cpus() or ()) or os.cpu_count() or 1
+    return len(allowed_cpus())
 
 
 def queued_ns() -> int | None:

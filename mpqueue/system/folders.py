@@ -2,7 +2,6 @@
 
 import os
 import stat
-from typing import NoReturn
 
 from mpqueue.errors import ServiceError
 
@@ -62,7 +61,11 @@ def _check_ours(folder: str, status: os.stat_result) -> None:
             f"the folder {folder} belongs to uid {status.st_uid}, but this server runs as uid {os.geteuid()}: choose "
             "another name, or another location by the environment variable MPQUEUE_HOME"
         )
-    if status.st_mode & 0o022:
+    _check_writers(folder, status)
+
+
+def _check_writers(folder: str, status: os.stat_result) -> None:
+    if status.st_mode & 0o022 and stat.S_ISDIR(status.st_mode):
         raise ServiceError(
             f"other users may write to the folder {folder} (mode {stat.S_IMODE(status.st_mode):04o}), and could "
             f"replace its sockets: run chmod go-w {folder}"
@@ -80,22 +83,17 @@ def check_whose(folder: str, uid: int) -> None:
     """
     link, status = os.lstat(folder), os.stat(folder)
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in {uid, os.geteuid(), 0}:
-        _refuse(folder, uid, f"is a link that uid {link.st_uid} has created", link.st_uid)
-    if status.st_uid != uid:
-        _refuse(folder, uid, f"belongs to uid {status.st_uid}", status.st_uid)
-    if status.st_mode & 0o022 and stat.S_ISDIR(status.st_mode):
-        raise ServiceError(
-            f"other users may write to the folder {folder} (mode {stat.S_IMODE(status.st_mode):04o}), and could have "
-            f"replaced its sockets: run chmod go-w {folder}"
-        )
-
-
-def _refuse(folder: str, uid: int, problem: str, other: int) -> NoReturn:
+        problem, other = "is a link that uid {} has created", link.st_uid
+    elif status.st_uid != uid:
+        problem, other = "belongs to uid {}", status.st_uid
+    else:
+        _check_writers(folder, status)
+        return
     user = "this user" if uid == os.geteuid() else "that user"
     raise ServiceError(
-        f"the folder {folder} {problem}, expected a server of uid {uid}. To use the server of uid {other}, pass "
-        f"uid={other}. Otherwise, have {user}'s server use another name, or another location by the environment "
-        "variable MPQUEUE_HOME"
+        f"the folder {folder} {problem.format(other)}, expected a server of uid {uid}. To use the server of uid "
+        f"{other}, pass uid={other}. Otherwise, have {user}'s server use another name, or another location by the "
+        "environment variable MPQUEUE_HOME"
     )
 
 

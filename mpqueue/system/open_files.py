@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 _FOLDER = "/proc/self/fd"
@@ -48,35 +48,28 @@ def shared_files(writable: Collection[OpenFile] = ()) -> list[SharedFile]:
         writable: Files that are open for writing, and must be reopened as well.
     """
     files = []
-    for file in _files():
-        with contextlib.suppress(OSError):  # another thread has closed it in the meantime
-            flags = fcntl.fcntl(file.fd, fcntl.F_GETFL)
-            mode = flags & os.O_ACCMODE
-            if mode == os.O_RDONLY or (mode == os.O_RDWR and file in writable):
+    for file, flags in _files():
+        mode = flags & os.O_ACCMODE
+        if mode == os.O_RDONLY or (mode == os.O_RDWR and file in writable):
+            with contextlib.suppress(OSError):  # another thread has closed it in the meantime
                 files.append(SharedFile(file, flags & _FLAGS, os.lseek(file.fd, 0, os.SEEK_CUR)))
     return files
 
 
 def writable_files() -> dict[int, OpenFile]:
     """Return the files that are open for reading and writing, by descriptor."""
-    files = {}
-    for file in _files():
-        with contextlib.suppress(OSError):
-            if fcntl.fcntl(file.fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
-                files[file.fd] = file
-    return files
+    return {file.fd: file for file, flags in _files() if flags & os.O_ACCMODE == os.O_RDWR}
 
 
-def _files() -> list[OpenFile]:
-    files = []
+def _files() -> Iterator[tuple[OpenFile, int]]:
+    """Yield the open files that have a position, with their flags."""
     for name in os.listdir(_FOLDER):
         fd = int(name)
         if fd <= 2:  # standard streams are shared on purpose, even if they are files
             continue
         with contextlib.suppress(OSError):  # the folder's own descriptor, or closed by another thread
             if _has_place(fd):
-                files.append(_open_file(fd))
-    return files
+                yield _open_file(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
 def can_reopen(fd: int) -> bool:

@@ -425,16 +425,9 @@ def stack(arrays: "Sequence[npt.ArrayLike]", axis: int = 0) -> Array:
     Follows: ``numpy.stack``.
     """
     parts = [np.asanyarray(array) for array in arrays]
-    if not parts:
-        raise ValueError("stack needs at least one array, got none")
-    shapes = {part.shape for part in parts}
-    if len(shapes) > 1:
-        raise ValueError(f"stack needs arrays of one shape, got {sorted(shapes)}")
-    rank = parts[0].ndim + 1
-    if not -rank <= axis < rank:
-        raise ValueError(f"axis {axis} is out of range for a result of rank {rank}")
+    dtype = np.result_type(*parts)
     shape = list(parts[0].shape)
-    shape.insert(axis % rank, len(parts))
-    out = empty(shape, np.result_type(*parts))
-    np.stack(parts, axis=axis, out=out)
+    shape.insert(axis % (len(shape) + 1), len(parts))
+    out = empty(shape, dtype)
+    np.stack(parts, axis=axis, out=out)  # checks the shapes and the axis
     return out

@@ -66,7 +66,11 @@ class GeneratorLane:
         else:
             made = source()
             if not isinstance(made, Iterable) and not hasattr(made, "__getitem__"):
-                raise TypeError(no_iterator_message(source, made))
+                name = getattr(source, "__qualname__", type(source).__name__)
+                got = f"{type(made).__name__}: {reprlib.repr(made)}"
+                if made is None:
+                    got = "None: did you forget `yield`, or `return`?"
+                raise TypeError(f"the generator function {name} must return an iterator, got {got}")
             dataset = made if has_state(made) else None
         # Before `iter`: an iterable reads its state when its iterator is created. An iterator loads it afterwards.
         if dataset is not None and state is not None and not isinstance(made, Iterator):
@@ -110,15 +114,6 @@ class GeneratorLane:
             return None
         state = self._holder.state_dict()
         return None if state is None else {"epoch": self._epoch, "state": state}
-
-
-def no_iterator_message(source: Any, made: Any) -> str:
-    """Return the error message for a generator function with a result that is not iterable."""
-    name = getattr(source, "__qualname__", type(source).__name__)
-    got = (
-        "None: did you forget `yield`, or `return`?" if made is None else f"{type(made).__name__}: {reprlib.repr(made)}"
-    )
-    return f"the generator function {name} must return an iterator, got {got}"
 
 
 def has_state(made: Any) -> bool:

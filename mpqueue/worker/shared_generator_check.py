@@ -29,23 +29,22 @@ class SharedGeneratorCheck:
 
     def tell(self, threads: int = 1) -> None:
         """Warn if shared generators were used for the first batch, by ``threads`` threads."""
-        drawn = self.drawn()
-        if drawn and threads > 1:
-            log.warn(
-                f"{' and '.join(drawn)} drew numbers while threads={threads} computed the samples of the first batch; "
-                "the threads share them, so the samples get these numbers in an unpredictable order. Draw from "
-                "mpqueue.rng(), which is separate for each sample, or remove the option threads",
-                "Reproducibility",
-                "Random numbers",
+        drawn = " and ".join(self.drawn())
+        if not drawn:
+            return
+        if threads > 1:
+            event = (
+                f"{drawn} drew numbers while threads={threads} computed the samples of the first batch; the threads "
+                "share them, so the samples get these numbers in an unpredictable order. Draw from mpqueue.rng(), "
+                "which is separate for each sample, or remove the option threads"
             )
-        elif drawn:
-            log.warn(
-                f"{' and '.join(drawn)} drew numbers while a thread computed the first batch; the threads of this "
-                "process share them, so the given seed does not make these numbers reproducible. Draw from "
-                'mpqueue.rng(), or use worker processes (backend="process", use_multiprocessing=True)',
-                "Reproducibility",
-                "Random numbers",
+        else:
+            event = (
+                f"{drawn} drew numbers while a thread computed the first batch; the threads of this process share "
+                "them, so the given seed does not make these numbers reproducible. Draw from mpqueue.rng(), or use "
+                'worker processes (backend="process", use_multiprocessing=True)'
             )
+        log.warn(event, "Reproducibility", "Random numbers")
 
 
 def _states() -> dict[str, Any]:

@@ -19,17 +19,6 @@ from mpqueue.memory.snapshot import own_copies, reset
 _LENGTH_BYTES = 8
 
 
-def load(data: Any, buffers: list[Any]) -> Any:
-    """Return the unpickled source."""
-    return pickle.loads(data, buffers=buffers)
-
-
-def merge_buffers(patch_new: dict[int, Any], patch_old: dict[int, int], have: list[Any]) -> list[Any]:
-    """Return all buffers of the new image, in order: received ones and old ones."""
-    merged = {number: have[here] for number, here in patch_old.items()} | patch_new
-    return [merged[number] for number in sorted(merged)]
-
-
 def buffers_start(meta_bytes: int) -> int:
     """Return the offset of the buffers of an encoded patch."""
     return align(_LENGTH_BYTES + meta_bytes)
@@ -52,9 +41,10 @@ def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
     new = dict(zip(places, own_copies(sent), strict=True))
     # Before unpickling, which may write to the arrays again.
     reset([have[number] for number in old.values()])
+    merged = {number: have[here] for number, here in old.items()} | new
     # By number: the pickle refers to its buffers by their order.
-    buffers = merge_buffers(new, old, have)
-    return load(data, buffers), buffers
+    buffers = [merged[number] for number in sorted(merged)]
+    return pickle.loads(data, buffers=buffers), buffers
 
 
 class PyDataset:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.seeding.generators import generators_in
+from mpqueue.seeding.generators import generators_in, set_state, state_of
 from mpqueue.worker import torch_info
 from mpqueue.worker.config import Payload
 from mpqueue.worker.failures import passes_at_once
@@ -81,7 +81,8 @@ class UserGenerators:
         """Return functions that restore all generators, each with its argument."""
         if self._looks_left:
             self._look()
-        return [_state_of(generator) for _, generator in self._found.values()]
+        found = [generator for _, generator in self._found.values()]
+        return [(functools.partial(set_state, generator), state_of(generator)) for generator in found]
 
 
 def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
@@ -97,15 +98,6 @@ def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
     else:
         # Torch expects a non-negative signed 64-bit integer.
         generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
-
-
-def _state_of(generator: Any) -> tuple[Callable[[Any], object], Any]:
-    if isinstance(generator, random.Random):
-        return generator.setstate, generator.getstate()
-    if isinstance(generator, np.random.Generator):
-        bits = generator.bit_generator
-        return functools.partial(setattr, bits, "state"), bits.state
-    return generator.set_state, generator.get_state()
 
 
 def user_generators(payload: Payload) -> UserGenerators:

@@ -16,6 +16,7 @@ If loading the source left threads running (pyarrow does), the fork server must 
 import contextlib
 import gc
 import os
+import pickle
 import select
 import socket
 import sys
@@ -35,7 +36,6 @@ from mpqueue.transport.framing import send_with_descriptors
 from mpqueue.worker import failures
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import answer_for_stacks, prepare_process, run_and_exit
-from mpqueue.worker.source_receive import load
 from mpqueue.workers import fork_server_messages as messages
 from mpqueue.workers.entry_code import NUM_SPAWN_FDS, SPAWN_CODE
 from mpqueue.workers.kept_source import BufferPlace, mapped
@@ -144,7 +144,7 @@ class _ForkServer:
         own = make_mark()
         try:
             self._buffers = mapped(self._places, self._snapshots)
-            self._payload = load(self._data, self._buffers)
+            self._payload = pickle.loads(self._data, buffers=self._buffers)
             # Once, here: a walk through a large source takes longer than a fork.
             self._writable_files = opened_for_writing(self._payload.source, self._snapshots.values())
         except BaseException as error:
@@ -339,7 +339,7 @@ def spawned() -> None:
     # User code may fork while the source is unpickled. Such a child must not continue as a worker.
     try:
         buffers += mapped(places, snapshots)
-        payload = load(data, buffers)
+        payload = pickle.loads(data, buffers=buffers)
     except BaseException as error:
         if not own[0]:
             leave_as_child(error)

@@ -59,7 +59,7 @@ class Settings(NamedTuple):
     cwd: str
     path: list[str]
     environ: dict[str, str]
-    cpus: frozenset[int] | None
+    cpus: frozenset[int]
     spawn: bool
 
     def apply(self) -> None:

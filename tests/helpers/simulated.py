@@ -45,7 +45,7 @@ from mpqueue.worker.records import (
     pack_tail,
     unpack_start,
 )
-from mpqueue.worker.source_receive import apply_patch, load
+from mpqueue.worker.source_receive import apply_patch
 from mpqueue.workers import dispatcher
 from mpqueue.workers.job import LOCAL, Job
 from mpqueue.workers.launcher import LauncherGone, ProcessEvent
@@ -332,7 +332,7 @@ class ForkServer:
     def start_worker(self, key, config, ends):
         self.check()
         buffers = [np.frombuffer(buffer, np.uint8).copy() for buffer in self.image.buffers]
-        source = load(self.image.data, buffers).source
+        source = pickle.loads(self.image.data, buffers=buffers).source
         self.world.workers[key] = Worker(self.world, key, config, ends, source, buffers)
         self.tell(ProcessEvent(key, Process(10**9 + key, -1)))
 

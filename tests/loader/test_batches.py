@@ -162,7 +162,7 @@ def test_empty_and_stack_use_numpy_outside_of_workers():
     assert mpqueue.stack([np.zeros(2), np.ones(2)], -1).tolist() == [[0, 1], [0, 1]]
     with pytest.raises(ValueError, match="at least one array"):
         mpqueue.stack([])
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         mpqueue.stack([np.zeros(2), np.zeros(3)])
 
 

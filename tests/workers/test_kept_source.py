@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import pickle
 import resource
 
 import numpy as np
@@ -12,7 +13,6 @@ from workers.test_fork_server import fork_servers
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.memory.snapshot import own_copies, reset
-from mpqueue.worker.source_receive import load
 from mpqueue.workers.kept_source import NOTHING, keep, mapped
 from mpqueue.workers.launcher import ForkServer
 from mpqueue.workers.source_send import make_patch, take_image
@@ -33,7 +33,7 @@ def kept(source, known=NOTHING):
 
 def received(version):
     fds = {number: snapshot.fileno() for number, snapshot in version.snapshots.items()}
-    return load(version.data, mapped(version.places, fds))
+    return pickle.loads(version.data, buffers=mapped(version.places, fds))
 
 
 def test_only_changes_are_copied():

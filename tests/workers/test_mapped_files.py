@@ -1,6 +1,7 @@
 """Memory maps in a source: workers map the same file, without a copy."""
 
 import os
+import pickle
 import tempfile
 
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 from helpers.computed import Computed
 
 from mpqueue import Loader
-from mpqueue.worker.source_receive import load
 from mpqueue.workers.source_send import take_image
 
 ROWS = 40_000
@@ -56,7 +56,7 @@ VIEWS = {
 
 def received(source, **options):
     image = take_image(source, **options)
-    return image, load(image.data, [np.frombuffer(buffer, np.uint8).copy() for buffer in image.buffers])
+    return image, pickle.loads(image.data, buffers=[np.frombuffer(buffer, np.uint8).copy() for buffer in image.buffers])
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -190,7 +190,7 @@ def test_file_that_changes_in_transfer_is_an_error_that_names_it(change, path):
     image = take_image(mapped(path))
     change(path)
     with pytest.raises(OSError, match="rows with a name was replaced or truncated"):
-        load(image.data, [])
+        pickle.loads(image.data, buffers=[])
 
 
 def test_map_split_by_madvise_is_one_map(path):
