@@ -15,7 +15,8 @@ the last view is deleted. Views of views, structured scalars, memoryviews, `torc
 reference to the base; raw addresses (`ctypes.data`, `__array_interface__`) do not.
 
 *Guard.* A ring may have a guard: an object that reads slots in other ways than by the consumer's views, such as a GPU
-that copies from them. It reports when such a slot may be reused after its last view is deleted.
+that copies from them. It reports when such a slot may be reused after its last view is deleted. Its method `end` is
+called in any thread, inside the garbage collector; the others are called by the ring.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from itertools import starmap
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -160,35 +161,8 @@ COSTLY_BYTES = 1 << 28  # copying these takes about 0.1 s: below that, a warning
 _TRIM_ABOVE_BYTES = 1 << 20
 
 
-class Guard(Protocol):
-    """A reader of slots other than the consumer; see the module's docstring. `end` is called without the lock."""
-
-    def admit(self, slot: Slot) -> None:
-        """Prepare for views of this slot, which are about to be delivered."""
-        ...
-
-    def end(self, slot: Slot) -> None:
-        """Record that the last view of this slot was deleted; called in any thread, inside the garbage collector."""
-        ...
-
-    def is_free(self, slot: Slot) -> bool:
-        """Return whether an ended slot may be written again; if so, the guard forgets it."""
-        ...
-
-    def wait(self, slot: Slot) -> None:
-        """Block until an ended slot may be written again."""
-        ...
-
-    def discard(self, slot: Slot) -> None:
-        """Prepare for the release of this slot's memory, which is not read, to the system."""
-        ...
-
-    def close(self, leases: object) -> None:
-        """Prepare for the end of the ring; views may live on, and `end` is called for them while ``leases`` lives."""
-        ...
-
-
-MakeGuard = Callable[[Segment], Guard]
+# Creates the guard of a segment, such as `mpqueue.frameworks.torch.pinned.PinnedSlots`.
+MakeGuard = Callable[[Segment], Any]
 
 
 class HeldCopies:
@@ -370,7 +344,7 @@ class Ring:
             if slot.high_water > trim_above:
                 self._trim(slot, 2 * self.recent_bytes)
 
-    def _collect_guarded(self, guard: Guard) -> None:
+    def _collect_guarded(self, guard: Any) -> None:
         """Free the slots without views that the guard no longer reads."""
         self._guarded += self._leases.take_ended()
         # Polled each time, because a copy to a GPU ends without a notification.

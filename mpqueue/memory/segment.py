@@ -61,12 +61,7 @@ class Segment:
     def __init__(self, fd: int, size: int, kind: str) -> None:
         self.fd, self.size, self.kind = fd, size, kind
         self._unchecked = 0  # bytes that were reserved since the last check of the control group
-        from mpqueue.system import descriptors
-
-        with descriptors.apart_from_standard():
-            self.memory = mmap.mmap(fd, size)
-        with contextlib.suppress(OSError):  # otherwise core dumps contain the whole ring
-            self.memory.madvise(mmap.MADV_DONTDUMP)
+        self.memory = _map(fd, size, mmap.PROT_READ | mmap.PROT_WRITE)
 
     @classmethod
     def create(cls, size: int, kind: str | None = None) -> Self:
@@ -224,20 +219,25 @@ class ForeignSegment:
     """
 
     def __init__(self, fd: int, size: int) -> None:
-        from mpqueue.system import descriptors
-
         try:
             there = os.fstat(fd).st_size
             if there < size:  # reading beyond the end would raise SIGBUS
                 raise OSError(errno.EINVAL, f"expected shared memory of {size:,} bytes, got {there:,}")
-            with descriptors.apart_from_standard():
-                self.memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+            self.memory = _map(fd, size, mmap.PROT_READ)
         except (OSError, ValueError) as error:
             raise _cannot_map(size, error) from error
         finally:
             os.close(fd)
-        with contextlib.suppress(OSError):  # as in `Segment`
-            self.memory.madvise(mmap.MADV_DONTDUMP)
+
+
+def _map(fd: int, size: int, prot: int) -> mmap.mmap:
+    from mpqueue.system import descriptors
+
+    with descriptors.apart_from_standard():
+        memory = mmap.mmap(fd, size, prot=prot)
+    with contextlib.suppress(OSError):  # otherwise core dumps contain the whole ring
+        memory.madvise(mmap.MADV_DONTDUMP)
+    return memory
 
 
 _REMEDIES = {

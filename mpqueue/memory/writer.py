@@ -319,11 +319,7 @@ class SlotWriter(GrantedSlot):
 
     def _make_targets(self, known: _Known) -> list[Array]:
         """Return the arrays in this slot that batches with that signature are copied to. Kept: each takes 0.3 µs."""
-        memory, start = self._segment.memory, self._offset
-        made = [
-            np.ndarray(shape, dtype, memory, start + offset, None, order)
-            for offset, shape, dtype, order, _ in known.copied
-        ]
+        made = self._views(known.copied)
         self._num_targets += 1
         # Sizes that keep varying, in many slots, must not fill the worker's memory.
         if self._num_targets > _MAX_TARGETS:
@@ -408,17 +404,19 @@ class SlotWriter(GrantedSlot):
             header = struct.pack("<2q", start, len(encoded)) + header
         end = align(end)
         self._check(end + len(header))
-        self._copy(copied)
+        for target, array in zip(self._views(copied), self._arrays, strict=True):
+            target[...] = array
         writes.append((end, memoryview(header)))
         memory, offset = self._segment.memory, self._offset
         for start, data in writes:
             memory[offset + start : offset + start + data.nbytes] = data
         return Placed(spec, encoded is not None, end, end + len(header), self._is_held)
 
-    def _copy(self, fields: list[ArrayPlace]) -> None:
+    def _views(self, fields: list[ArrayPlace]) -> list[Array]:
         memory, start = self._segment.memory, self._offset
-        for (offset, shape, dtype, order, _), array in zip(fields, self._arrays, strict=True):
-            np.ndarray(shape, dtype, memory, start + offset, None, order)[...] = array
+        return [
+            np.ndarray(shape, dtype, memory, start + offset, None, order) for offset, shape, dtype, order, _ in fields
+        ]
 
     def _check_bound(self, nbytes: int) -> None:
         if self._max_batch_bytes is not None and nbytes > self._max_batch_bytes:

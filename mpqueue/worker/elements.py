@@ -9,15 +9,13 @@ from typing import Any
 from mpqueue.engine.skips import Skipped
 from mpqueue.errors import OutOfRangeError
 from mpqueue.plan.batching import Batching
-from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.telemetry.recorder import Stages
-from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
-from mpqueue.worker.sample_runner import ClockedCollation, collating, joined_or_skipped
+from mpqueue.worker.sample_runner import collating, default_collation, joined_or_skipped
 
 
 class Elements:
@@ -117,10 +115,7 @@ class Elements:
     def _join(self, first: int, samples: list[Any], plan: Batching, stages: Stages | None) -> Any:
         if plan.collate is not None:
             return collating(plan.collate, stages)(samples)
-        plain = Collation(
-            len(samples), context.empty, keeps_records=self._run.in_slot, refuse_none=self._refuse_none
-        )  # fmt: skip
-        collation = plain if stages is None else ClockedCollation(plain, stages)
+        collation = default_collation(len(samples), self._run.in_slot, self._refuse_none, stages)
         collation.add_all(samples)
         return collation.finish(range(first, first + len(samples)))
 

@@ -57,9 +57,6 @@ class OpenLane:
         marker: Reports samples until the first requested element is computed; None if samples are not marked.
     """
 
-    __slots__ = (
-        "_reported", "epoch", "generation", "info", "lane", "marker", "number", "saved", "skipped", "worked_ns",
-    )  # fmt: skip
     lane: Lane
 
     def __init__(self, info: WorkerInfo, epoch: int, number: int, generation: int) -> None:

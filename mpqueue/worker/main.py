@@ -263,17 +263,14 @@ class _Timing:
         stages = self._stages
         self._is_slow = compute_ns + stages.beside_ns >= _SLOW_NS
         blocked_us = min(1 + stages.blocked_ns // 1000, _MOST_US) if stages.is_looked_at else 0
+        # Negative if the worker's own thread waited longer than helper threads worked.
+        beside_us = min(max(0, stages.beside_ns) // 1000, _MOST_US)
         times = REPORT.pack(
-            MAGIC, ReportKind.TIMES, 0, _beside_us(stages), turn, blocked_us,
+            MAGIC, ReportKind.TIMES, 0, beside_us, turn, blocked_us,
             began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
         )  # fmt: skip
         # In one write and before the outcome: the trainer then has the lease of this batch timed, too.
         return self.put(times + record)
-
-
-def _beside_us(stages: Stages) -> int:
-    """Return the time of helper threads; it is negative if the worker's own thread waited longer, which becomes 0."""
-    return min(max(0, stages.beside_ns) // 1000, _MOST_US)
 
 
 class _Worker:
@@ -347,7 +344,8 @@ class _Worker:
                     return
                 # Checked once per read, not per batch: up to 16 cheap grants arrive at a time.
                 if grants.read_at >= self._timing.due_at:
-                    self._plan_timing()
+                    # The next batch is a timed one; `_put_timed` restores the normal functions.
+                    self._compute, self._put = self._compute_timed, self._put_timed
             _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
             started = _clock()
             if kind == work:
@@ -386,10 +384,6 @@ class _Worker:
         """Return the samples in a slot, which may have been read ahead."""
         listed = self._listed.pop(turn, None)
         return unpack_listed(self._segment.memory, slot * self._config.stride) if listed is None else listed
-
-    def _plan_timing(self) -> None:
-        """Make the next batch a timed one; `_put_timed` restores the normal functions."""
-        self._compute, self._put = self._compute_timed, self._put_timed
 
     def _compute_timed(self, epoch: int, unit: int, argument: _Argument) -> Any:
         with self._timing.of(self._runner, self._seeding, self._kept) as stages:

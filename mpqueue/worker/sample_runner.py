@@ -215,10 +215,7 @@ class SampleRunner(SourceRunner):
         """Return the default collation, or None if the user has one."""
         if self._plan.collate is not None:
             return None
-        collation = Collation(
-            count, context.empty, keeps_records=self._in_slot, refuse_none=self._refuse_none
-        )  # fmt: skip
-        return collation if self.stages is None else ClockedCollation(collation, self.stages)
+        return default_collation(count, self._in_slot, self._refuse_none, self.stages)
 
     def _join(
         self, epoch: int, first: int, indices: Sequence[Any], collation: AnyCollation | None, samples: list[Any]
@@ -229,6 +226,14 @@ class SampleRunner(SourceRunner):
         # After the samples: `collate` must not continue with the numbers of the last sample.
         self._begin_batch(self._info.seed, epoch, ~first)
         return collating(self._plan.collate, self.stages)(samples)
+
+
+def default_collation(
+    count: int, in_slot: bool, refuse_none: Callable[[Any], Exception], stages: Stages | None
+) -> AnyCollation:
+    """Return the collation of this number of samples, timed if ``stages`` is not None."""
+    collation = Collation(count, context.empty, keeps_records=in_slot, refuse_none=refuse_none)
+    return collation if stages is None else ClockedCollation(collation, stages)
 
 
 def collating(collate: Callable[[list[Any]], Any], stages: Stages | None) -> Callable[[list[Any]], Any]:

@@ -12,8 +12,10 @@ from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, statistics_of
+from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_exit
-from mpqueue.worker.runner import SourceRunner, StreamEnd
+from mpqueue.worker.runner import BeginBatch, Parts, SourceRunner, StreamEnd
+from mpqueue.worker.runners import make_runner
 from mpqueue.workers.job import INTERRUPTED, Job
 
 
@@ -65,6 +67,15 @@ class InProcessBackend:
         # follow from the present source.
         for runner in self._runners():
             runner.reopen()
+
+    def _make_runner(self, info: WorkerInfo, begin: BeginBatch, **options: Any) -> SourceRunner:
+        """Return a runner of the caller's own source; ``options`` are further `Parts`."""
+        job, share = self._job, self._ledger.cursor.lane_share
+        parts = Parts(
+            job.source, info, begin, job.samples, in_slot=False, num_lanes=share.total, endless=share.is_endless,
+            skips=job.plan.skips, **options,
+        )  # fmt: skip
+        return make_runner(job.form, parts)
 
     def _runners(self) -> Iterable[SourceRunner]:
         """Return the runners of all workers."""

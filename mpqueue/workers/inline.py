@@ -20,8 +20,7 @@ from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, tensorflow_rng, torch_info
 from mpqueue.worker.failures import never_an_exit
-from mpqueue.worker.runner import BeginBatch, Parts, SourceRunner, StreamEnd, run_timed
-from mpqueue.worker.runners import make_runner
+from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd, run_timed
 from mpqueue.worker.user_generators import UserGenerators, user_generators
 from mpqueue.workers import active_iterators
 from mpqueue.workers.in_process import InProcessBackend
@@ -46,7 +45,7 @@ class InlineBackend(InProcessBackend):
         self._seeding = LazySeeding(can_repeat=can_repeat, is_shared=True) if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._begin = _batch_beginner(self._kept, self._seeding)
-        self._runner = self._make_runner()
+        self._runner = self._own_runner()
         self._is_computing = False
         self._work_items: deque[WorkItem] = deque()
         self._init = job.options.worker_init
@@ -56,15 +55,10 @@ class InlineBackend(InProcessBackend):
         self._stages: Stages | None = Stages()  # of the next batch, if it will be timed
         self._time_at = 0
 
-    def _make_runner(self) -> SourceRunner:
-        job, share = self._job, self._ledger.cursor.lane_share
-        if share.total > 1:
+    def _own_runner(self) -> SourceRunner:
+        if self._ledger.cursor.lane_share.total > 1:
             torch_info.answer()  # reports the running lane: without workers, torch has only one and cannot report it
-        parts = Parts(
-            job.source, self._info, self._begin, job.samples, in_slot=False, seeding=self._seeding,
-            num_lanes=share.total, endless=share.is_endless, skips=job.plan.skips, is_callers=True,
-        )  # fmt: skip
-        return make_runner(job.form, parts)
+        return self._make_runner(self._info, self._begin, seeding=self._seeding, is_callers=True)
 
     def start(self) -> None:
         """Deal the first work item."""
@@ -92,7 +86,7 @@ class InlineBackend(InProcessBackend):
         if self._is_computing and not ledger.is_stream:
             # An interrupt broke off the last call and may have left the runner inconsistent. A stream's runner recovers
             # by itself, see `mpqueue.worker.lane_runner`.
-            self._runner = self._make_runner()
+            self._runner = self._own_runner()
         self._is_computing = True
         outcome = self._initialise() or self._compute(self._work_items[0])
         self._is_computing = ledger.is_waiting = False

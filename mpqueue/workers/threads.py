@@ -32,8 +32,7 @@ from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, failures, tensorflow_rng, torch_info
-from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd, run_timed
-from mpqueue.worker.runners import make_runner
+from mpqueue.worker.runner import SourceRunner, StreamEnd, run_timed
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers import active_iterators
 from mpqueue.workers.hang import SlowBatch
@@ -100,10 +99,10 @@ class ThreadBackend(InProcessBackend):
         """
         # Before the first batch: user code may call torch's `get_worker_info` in any thread.
         torch_info.answer()
-        shared = self._make_runner(0) if self._gives_once else None  # all threads share the iterator
+        shared = self._runner_for(0) if self._gives_once else None  # all threads share the iterator
         try:
             for worker in range(self._job.workers):
-                self._begin(shared or self._make_runner(worker), worker)
+                self._begin(shared or self._runner_for(worker), worker)
         except OSError:
             # No work was dealt yet, so the threads that were started are idle, and end without a wait.
             with contextlib.suppress(StopTimeout):
@@ -112,14 +111,8 @@ class ThreadBackend(InProcessBackend):
         with self._condition:
             self.pump()
 
-    def _make_runner(self, worker: int) -> SourceRunner:
-        job, ledger = self._job, self._ledger
-        share = ledger.cursor.lane_share
-        parts = Parts(
-            job.source, job.info(worker), context.begin_batch, job.samples, in_slot=False, num_lanes=share.total,
-            endless=share.is_endless, skips=job.plan.skips,
-        )  # fmt: skip
-        return make_runner(job.form, parts)
+    def _runner_for(self, worker: int) -> SourceRunner:
+        return self._make_runner(self._job.info(worker), context.begin_batch)
 
     def _runners(self) -> list[SourceRunner]:
         return list(self._runner_of.values())
@@ -257,7 +250,7 @@ class ThreadBackend(InProcessBackend):
             outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, timeout_s, stack, samples))
             if not self._ledger.is_stream:
                 # first: if no thread can be started, the state is unchanged
-                self._begin(self._make_runner(worker), worker)
+                self._begin(self._runner_for(worker), worker)
             del self._working[worker]
             if is_wanted:
                 self._ledger.ready[work_item.number] = outcome
