@@ -7,7 +7,7 @@ of an epoch, and to find the samples of a batch.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +22,7 @@ from mpqueue.plan.lane_order import Element
 from mpqueue.plan.plans import Plan, StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service.routing import BatchHandle, Failure
-from mpqueue.service.stream import Ask, Stream, StreamStart, Tell
+from mpqueue.service.stream import Stream, StreamStart
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
@@ -263,8 +263,8 @@ class LaneStream(Stream):
 
     # -- The samples in a batch
 
-    def explain(self, epoch: int, position: int, ask: Ask, tell: Tell) -> None:
-        """Pass the ids of the samples in a batch to a function. The functions of the stream are called again.
+    def explain(self, epoch: int, position: int) -> Callable[[], dict[str, Any]]:
+        """Return a function that calls the functions of the stream again, and returns the ids of a batch's samples.
 
         Raises:
             LookupError: The samples are unknown.
@@ -285,7 +285,7 @@ class LaneStream(Stream):
             with self.rerun:
                 return {"samples": rewind.samples_of(epoch, position, element)}
 
-        ask(find, tell)
+        return find
 
     def _element_at(self, epoch: int, position: int) -> WorkItem | None:
         """Return the element at a position; None if it is not kept."""

@@ -20,6 +20,8 @@ So there are at most `MAX_CONSUMERS` consumers, and at most `MAX_OF_PROCESS` per
 import contextlib
 import json
 import math
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -57,6 +59,7 @@ from mpqueue.service.specs import Specs
 from mpqueue.service.stream import Stream
 from mpqueue.service.tracing import ConsumerRows
 from mpqueue.system import interrupts
+from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.timeline import Timeline
@@ -70,30 +73,29 @@ class Deliveries:
 
     Args:
         stream: The stream, which owns the handles.
-        peers: The consumers, by number.
         journal: The journal; None if absent.
-        uid: User id of this process. Consumers of other users receive exceptions as strings.
         timeline: The timeline of the server; None if absent.
         checkpoints: Checkpoints of a journaled stream with lanes; None for other streams.
         replays: Replays of a stream with lanes; None if batches can be computed by position, or not at all.
+
+    Attributes:
+        stream, replays: The arguments.
+        peers: All consumers by number, including those with a closed connection and a running process.
+        touched: The consumers with messages to send.
     """
 
     def __init__(
         self,
         stream: Stream,
-        peers: dict[int, Peer],
         journal: Journal | None,
-        uid: int,
         timeline: Timeline | None = None,
         checkpoints: Checkpoints | None = None,
         replays: LaneReplays | None = None,
     ) -> None:
-        self._checkpoints, self._replays = checkpoints, replays
-        self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
+        self.stream, self._journal, self._checkpoints, self.replays = stream, journal, checkpoints, replays
+        self.peers: dict[int, Peer] = {}
         self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
-        # Answers of streams, whose functions are called again in another thread.
-        self.explanations = Explanations()
         # Bound directly to the stream's methods: each batch passes here, and wrapper methods would only add a call.
         self.share: Callable[[Any], None] = stream.share
         self.free: Callable[[Any], None] = stream.release
@@ -101,7 +103,7 @@ class Deliveries:
 
     def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
         """Offer a batch, or the exception in place of a batch, to a consumer."""
-        peer = self._peers[consumer]
+        peer = self.peers[consumer]
         self.touched.add(peer)
         if peer.waits_since is not None:
             peer.wait_s += time.monotonic() - peer.waits_since
@@ -128,7 +130,7 @@ class Deliveries:
     def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
         error = failure.error
         assert error is not None
-        if peer.credentials.uid == self._uid:
+        if peer.credentials.uid == os.geteuid():
             note = f"raised in the server in place of batch {failure.position} of epoch {failure.epoch}"
             return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
         # A consumer of a different user does not load pickles, which can run arbitrary code.
@@ -136,33 +138,11 @@ class Deliveries:
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Undo the counts and the drawing of an offer."""
-        peer = self._peers[consumer]
+        peer = self.peers[consumer]
         if isinstance(batch, BatchHandle):
             peer.num_bytes -= batch.nbytes
         if self._rows is not None and not has_more:
             self._rows.withdraw(peer)
-
-    def explain(self, peer: Peer, epoch: int, *, position: int, number: int) -> None:
-        """Send a consumer the ids of the samples in a batch, of a stream later."""
-        tell = partial(self._explained, peer, number)
-        try:
-            self._stream.explain(epoch, position, self.explanations.ask, tell)
-        except BaseException as error:  # also of a sampler, which is iterated again: a question must not end the server
-            tell(None, error)
-
-    def _explained(self, peer: Peer, number: int, found: dict[str, Any] | None, error: BaseException | None) -> None:
-        """Send a consumer the ids of the samples in a batch, or why they are unknown."""
-        if peer.sock is None or peer.stage is not Stage.ATTACHED:
-            return
-        if found is not None:
-            answer = {"seed": self._stream.seed, **found}
-        elif isinstance(error, LookupError):
-            answer = {"error": str(error)}
-        else:
-            answer = {"error": f"the source has raised {type(error).__name__} when it was run again: {error}"}
-        self.touched.add(peer)
-        # A sampler's keys may be objects of any class. Only their texts are sent.
-        peer.tell_parts(ToConsumer.EXPLAINED, 0, number, json.dumps(answer, default=repr).encode())
 
     def note_history(self, history: History, place: Place) -> None:
         """Journal the exclusions and changes of weights, before any batch that depends on them is offered."""
@@ -172,45 +152,44 @@ class Deliveries:
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue the stream with another history."""
-        self._stream.change(plan, place, is_open=is_open)
-        if is_open and self._replays is not None:
-            self._replays.start_again()
+        self.stream.change(plan, place, is_open=is_open)
+        if is_open and self.replays is not None:
+            self.replays.start_again()
         if is_open and self._checkpoints is not None:
             self._checkpoints.change(place.position)
 
     def tell_length(self, consumers: Iterable[int], length: int) -> None:
         """Notify consumers of another number of batches per epoch."""
         for consumer in consumers:
-            peer = self._peers[consumer]
-            self.touched.add(peer)
-            peer.offer(OFFER.pack(ToConsumer.LENGTH, 0, 0, 0, 0, 0, 0, length, 0, 0))
+            self._tell(consumer, ToConsumer.LENGTH, 0, length)
 
     def miss(self, consumer: int, count: int) -> None:
         """Notify a consumer how many batches it has missed since it attached, because it was slow."""
-        peer = self._peers[consumer]
-        self.touched.add(peer)
-        peer.offer(OFFER.pack(ToConsumer.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
+        self._tell(consumer, ToConsumer.MISSED, 0, count)
 
     def end(self, consumer: int, epoch: int, count: int) -> None:
         """Notify a consumer of the end of an epoch."""
-        peer = self._peers[consumer]
+        self._tell(consumer, ToConsumer.END, epoch, count)
+
+    def _tell(self, consumer: int, kind: int, epoch: int, count: int) -> None:
+        peer = self.peers[consumer]
         self.touched.add(peer)
-        peer.offer(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+        peer.offer(OFFER.pack(kind, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
     def cut(self, consumer: int, flag: int, text: str) -> None:
         """Notify a consumer that it is detached, with the reason."""
-        peer = self._peers[consumer]
+        peer = self.peers[consumer]
         self.touched.add(peer)
         peer.stage = Stage.CUT
         peer.tell(Text(ToConsumer.CUT, flag, 0, text.encode()))
 
     def open_epoch(self, epoch: int) -> int | None:
         """Open an epoch of the stream."""
-        return self._stream.open_epoch(epoch)
+        return self.stream.open_epoch(epoch)
 
     def finish_epoch(self, epoch: int) -> None:
         """Run the end of an epoch."""
-        self._stream.finish_epoch()
+        self.stream.finish_epoch()
         self._note_epoch(epoch + 1)
 
     def abandon(self, epoch: int) -> None:
@@ -221,32 +200,32 @@ class Deliveries:
         if self._journal is not None:
             # An endless stream continues where the previous epoch stopped. Its consumers that join late also need the
             # place where the epoch began.
-            place = self._stream.next_place()
-            begun = None if self._replays is None else place
-            self._journal.begin(epoch, self._stream.source_state(), lanes=place, begun=begun)
+            place = self.stream.next_place()
+            begun = None if self.replays is None else place
+            self._journal.begin(epoch, self.stream.source_state(), lanes=place, begun=begun)
         if self._checkpoints is not None:
             self._checkpoints.begin()
 
     def recompute(self, seat: int, epoch: int, position: int) -> None:
         """Compute a batch again for a seat."""
-        if self._replays is not None:
-            self._replays.ask(seat, epoch, position)
+        if self.replays is not None:
+            self.replays.ask(seat, epoch, position)
             return
         try:
-            self._stream.recompute(epoch, [position])
+            self.stream.recompute(epoch, [position])
         except LookupError as error:
             # The sampler's indices of this batch were not kept, and neither are the indices of later ones. The error is
             # delivered in place of the batch, so that the consumer does not wait for it forever.
-            self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
+            self.stream.unknown.append(Failure(epoch, position, error, is_extra=True))
 
     def can_recompute(self) -> bool:
         """Return whether batches of the open epoch can be computed again."""
-        return self._replays is None or self._replays.can_begin()
+        return self.replays is None or self.replays.can_begin()
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Journal and draw a taken batch."""
         if self._rows is not None:
-            self._rows.take(self._peers[seat.consumer], batch, has_more=bool(seat.untaken))
+            self._rows.take(self.peers[seat.consumer], batch, has_more=bool(seat.untaken))
         if self._journal is not None:
             # A rank outlives its consumer, so its batches are journaled under the rank.
             self.journal_taken(batch.position, seat.consumer if seat.rank is None else seat.rank)
@@ -283,16 +262,16 @@ class Loop:
 
     Args:
         claim: The name and the listening socket.
-        uids: The users who may attach.
-        stream: The running stream.
+        uids: The users who may attach in addition to this user.
         core: The core.
-        deliveries: The core's outside.
+        deliveries: The core's outside, with the running stream.
         admission: Assigns seats.
-        peers: All consumers, including those with a closed connection and a running process.
         desk: Answers clients that request queues.
-        replays: The same as the deliveries'.
 
     Attributes:
+        core: The argument.
+        peers: All consumers, as in `Deliveries`.
+        thread: The thread.
         failure: The exception that ended the loop; None if it was stopped.
         handlers: The handlers of all descriptors.
         has_returned: `run` serves no more.
@@ -302,17 +281,16 @@ class Loop:
         self,
         claim: Claim,
         uids: frozenset[int],
-        stream: Stream,
         core: Core,
         deliveries: Deliveries,
         admission: Admission,
-        peers: dict[int, Peer],
         desk: Any,
-        replays: LaneReplays | None = None,
     ) -> None:
-        self._claim, self._replays = claim, replays
-        self._stream, self._core, self._deliveries = stream, core, deliveries
-        self._admission, self._peers, self._desk = admission, peers, desk
+        self._claim, self.core, self._deliveries = claim, core, deliveries
+        self._admission, self._desk = admission, desk
+        self._stream, self.peers, self._replays = deliveries.stream, deliveries.peers, deliveries.replays
+        self.thread = JoinedThread(self.run, "mpqueue-server")
+        self._explanations = Explanations(self.call_soon)
         self.failure: BaseException | None = None
         self.has_returned = False
         self._is_stopping = False
@@ -329,14 +307,44 @@ class Loop:
         # Whether workers have sent reports, and when the stream needs attention without a report.
         self._has_reports, self._look_at = True, 0.0
         self._recall_at = math.inf
-        self.handlers.watch(stream.fileno(), self._note_reports)
-        deliveries.explanations.deliver = self.call_soon
-        self._reception = Reception(self.handlers, claim.listener, uids, self._admit)
+        self.handlers.watch(self._stream.fileno(), self._note_reports)
+        self._reception = Reception(self.handlers, claim.listener, uids | {os.geteuid()}, self._admit)
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            OSError: The system cannot start another thread.
+        """
+        try:
+            self.thread.start()
+        except BaseException:
+            self.close()  # otherwise `run` closes the loop
+            raise
 
     def stop(self) -> None:
-        """Make `run` return; from any thread."""
+        """Make `run` return, and wait for it; from any other thread."""
         self._is_stopping = True
         self._wakeup.wake()
+        self.thread.join()
+
+    def check_caller(self, method: str) -> None:
+        """Raise a `ServiceStateError` in the server's own thread, which would wait for itself forever."""
+        if threading.get_ident() == self.thread.ident:
+            raise ServiceStateError(
+                "the server runs this code of the source (such as on_epoch_end) in its own thread, and "
+                f"{method}() would wait for it to end: call the method in another thread"
+            )
+
+    def close_runs(self, timeout: float | None) -> None:
+        """Wait after the stop until no function of a stream runs in this process for a consumer. Signals are handled.
+
+        Args:
+            timeout: Maximum number of seconds to wait for the answer to a question.
+        """
+        if self._replays is not None:
+            interrupts.allow_signals(self._replays.close)
+        interrupts.allow_signals(self._explanations.close, timeout)
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Call a function in the thread of the server, and return its result; from any other thread.
@@ -393,7 +401,7 @@ class Loop:
 
     def _feed(self) -> None:
         """Pass new events and the time to the core, and send its decisions."""
-        stream, core, now = self._stream, self._core, _clock()
+        stream, core, now = self._stream, self.core, _clock()
         # Without reports from the workers, skip `advance`: it would cost a system call for each request of a consumer.
         if self._has_reports or now >= self._look_at:
             self._has_reports = False
@@ -409,7 +417,7 @@ class Loop:
             # This process may have been suspended or busy, with requests of the consumers still unread. Read them
             # before deciding that a consumer is silent.
             for number in core.silent(now):
-                self._hear(self._peers[number], _MOST_UNREAD)
+                self._hear(self.peers[number], _MOST_UNREAD)
             self._detach(core.silent(now))
         self._take()
         if self._replays:
@@ -428,7 +436,7 @@ class Loop:
 
     def _take(self) -> None:
         """Pass all ready batches that have a receiver to the core."""
-        stream, core, replays = self._stream, self._core, self._replays
+        stream, core, replays = self._stream, self.core, self._replays
         # Evaluate the conditions for each batch: a routed one may fill the last window or end the last wait.
         while True:
             # Replays first: the consumer that waits for them blocks the other ranks until it has caught up.
@@ -445,7 +453,7 @@ class Loop:
     def _detach(self, consumers: dict[int, str]) -> None:
         """Detach consumers, each with the reason, and offer their untaken batches to others."""
         for number, why in consumers.items():
-            peer = self._peers[number]
+            peer = self.peers[number]
             # Send the `CUT` first, then read, as for a `RECALL` (see `mpqueue.service.records`). An `ASK` that has
             # arrived by then counts; its batches would go to another consumer, too, otherwise. A later `ASK` was sent
             # by a consumer that finds the `CUT` before it opens another batch.
@@ -460,8 +468,8 @@ class Loop:
         """Recall the unrequested offers of idle consumers for waiting ones; return whether there were any."""
         replies: dict[int, list[bytes]] = {}
         self._recall_at = math.inf
-        for due_at, number, last in self._core.group.unasked():
-            messages = self._peers[number].recall(last) if due_at <= now else None
+        for due_at, number, last in self.core.group.unasked():
+            messages = self.peers[number].recall(last) if due_at <= now else None
             # Not due yet, or the `RECALL` could not be sent now and is tried again later.
             if messages is None:
                 self._recall_at = min(self._recall_at, due_at if due_at > now else now + RECALL_AFTER_S)
@@ -470,9 +478,9 @@ class Loop:
         if replies:
             # Recall from all consumers at once: a batch returned by the first one must not be offered to the second.
             # Process their messages afterwards: `Core.recall` counts from the state at the time of the `RECALL`.
-            self._core.recall({number: _last_taken(messages) for number, messages in replies.items()})
+            self.core.recall({number: _last_taken(messages) for number, messages in replies.items()})
             for number, messages in replies.items():
-                peer = self._peers[number]
+                peer = self.peers[number]
                 # `all` stops at the first message after which the connection must not be read anymore.
                 _ = all(self._hear_one(peer, data) for data in messages)
         return bool(replies)
@@ -486,10 +494,10 @@ class Loop:
         Raises:
             Exception: As raised by ``changed``, or by the journal. Nothing has changed then.
         """
-        stream, core = self._stream, self._core
+        stream, core = self._stream, self.core
         stream.check_change()
         # The steps of a `RECALL`, see `mpqueue.service.records`: first all are sent, then the messages are processed.
-        replies = {number: self._peers[number].recall(last) for number, last in core.group.unopened().items()}
+        replies = {number: self.peers[number].recall(last) for number, last in core.group.unopened().items()}
         heard = {number: messages for number, messages in replies.items() if messages is not None}
         position = core.first_new({number: _last_taken(messages) for number, messages in heard.items()})
         try:
@@ -508,12 +516,12 @@ class Loop:
         finally:
             core.continue_from(position, stream.total())
             for number, messages in heard.items():
-                _ = all(self._hear_one(self._peers[number], data) for data in messages)
+                _ = all(self._hear_one(self.peers[number], data) for data in messages)
         return change.result
 
     def _note_length(self, before: int | None) -> None:
         """Notify the consumers if the stream has another length than before a change."""
-        total, core = self._stream.length(), self._core
+        total, core = self._stream.length(), self.core
         length = None if total is None else core.rules.mode.length(total)
         if length is None or total == before:
             return
@@ -524,7 +532,7 @@ class Loop:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
 
     def _timeout_s(self) -> float | None:
-        core, reception, now = self._core, self._reception, _clock()
+        core, reception, now = self.core, self._reception, _clock()
         dues = [core.due_at(now)]
         # Every wait computes this, so avoid calls for absent strangers and survivors.
         if reception.strangers or reception.again_at is not None:
@@ -563,7 +571,7 @@ class Loop:
         except (OSError, NotImplementedError) as error:
             self._reception.refuse(peer, str(error))
             return
-        self._peers[peer.number] = peer
+        self.peers[peer.number] = peer
         fd = peer.sock.fileno()
         self.handlers.unwatch(fd)
         self.handlers.watch(fd, partial(self._hear, peer))
@@ -572,10 +580,10 @@ class Loop:
 
     def _crowd(self, peer: Peer) -> str:
         """Return why one more consumer exceeds a limit; empty if it does not."""
-        if len(self._peers) >= MAX_CONSUMERS:
+        if len(self.peers) >= MAX_CONSUMERS:
             return f"the server has {MAX_CONSUMERS} consumers, the maximum: close some"
         pid = peer.credentials.pid
-        if pid and sum(other.credentials.pid == pid for other in self._peers.values()) >= MAX_OF_PROCESS:
+        if pid and sum(other.credentials.pid == pid for other in self.peers.values()) >= MAX_OF_PROCESS:
             return (
                 f"process {pid} has {MAX_OF_PROCESS} consumers, the maximum: close unused ones. A "
                 "consumer that was disconnected without close() counts until the process exits"
@@ -586,7 +594,7 @@ class Loop:
         try:
             self._admission.seat(peer)
         except Refused as error:
-            del self._peers[peer.number]
+            del self.peers[peer.number]
             self.handlers.unwatch(peer.sentinel)
             self._reception.refuse(peer, str(error))
 
@@ -613,14 +621,14 @@ class Loop:
             kind, value, *turns = REQUEST.parse(data)
             now = _clock()
             if kind == ToServer.ASK:
-                seat = self._core.ask(peer.number, value, filter(None, turns), now)
+                seat = self.core.ask(peer.number, value, filter(None, turns), now)
             elif kind == ToServer.BEGIN:
-                seat = self._core.begin(peer.number, value, now)
+                seat = self.core.begin(peer.number, value, now)
             elif kind == ToServer.EXPLAIN:
-                self._deliveries.explain(peer, value, position=turns[0], number=turns[1])
+                self._explain(peer, value, position=turns[0], number=turns[1])
                 return True
             else:
-                self._core.holders.release(peer.number, filter(None, turns))
+                self.core.holders.release(peer.number, filter(None, turns))
                 self._leave(peer, died=value == DROPPED)
                 # Views may outlive the consumer. The end of the connection indicates that no view exists anymore.
                 peer.stage = Stage.LEFT
@@ -632,6 +640,32 @@ class Loop:
             peer.waits_since = now
         return True
 
+    def _explain(self, peer: Peer, epoch: int, *, position: int, number: int) -> None:
+        """Send a consumer the ids of the samples in a batch, of a stream later."""
+        tell = partial(self._explained, peer, number)
+        try:
+            found = self._stream.explain(epoch, position)
+            if callable(found):
+                self._explanations.ask(found, tell)
+            else:
+                tell(found, None)
+        except BaseException as error:  # also of a sampler, which is iterated again: a question must not end the server
+            tell(None, error)
+
+    def _explained(self, peer: Peer, number: int, found: dict[str, Any] | None, error: BaseException | None) -> None:
+        """Send a consumer the ids of the samples in a batch, or why they are unknown."""
+        if peer.sock is None or peer.stage is not Stage.ATTACHED:
+            return
+        if found is not None:
+            answer = {"seed": self._stream.seed, **found}
+        elif isinstance(error, LookupError):
+            answer = {"error": str(error)}
+        else:
+            answer = {"error": f"the source has raised {type(error).__name__} when it was run again: {error}"}
+        self._deliveries.touched.add(peer)
+        # A sampler's keys may be objects of any class. Only their texts are sent.
+        peer.tell_parts(ToConsumer.EXPLAINED, 0, number, json.dumps(answer, default=repr).encode())
+
     def _cut_off(self, peer: Peer, why: str) -> None:
         """Disconnect a consumer that has sent invalid data."""
         peer.tell(Text(ToConsumer.CUT, DETACHED, 0, f"invalid data: {why}".encode()))
@@ -642,7 +676,7 @@ class Loop:
 
     def _leave(self, peer: Peer, *, died: bool) -> None:
         self._admission.note_departure(peer)
-        self._core.leave(peer.number, _clock(), died=died)
+        self.core.leave(peer.number, _clock(), died=died)
         self._seat_waiting()
 
     def _seat_waiting(self) -> None:
@@ -655,7 +689,7 @@ class Loop:
         if peer.stage is not Stage.LEFT:
             self._leave(peer, died=True)
         # Without `LEAVE`, the process may have closed the socket and still read the slots: only its exit frees them.
-        if peer.stage is Stage.LEFT or not self._core.holders.count(peer.number):
+        if peer.stage is Stage.LEFT or not self.core.holders.count(peer.number):
             self._forget(peer)
 
     def _note_death(self, peer: Peer) -> None:
@@ -666,24 +700,20 @@ class Loop:
             self._hear(peer, _MOST_UNREAD)
         self._close_socket(peer)
         self._leave(peer, died=True)
-        if peer.number in self._peers:
+        if peer.number in self.peers:
             self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
         """Free all slots of a consumer that has no views anymore."""
-        self._core.holders.close(peer.number)
+        self.core.holders.close(peer.number)
         self.handlers.unwatch(peer.sentinel)
         peer.close()
-        del self._peers[peer.number]
+        del self.peers[peer.number]
 
     def _close_socket(self, peer: Peer) -> None:
         if peer.sock is not None:
             self.handlers.unwatch(peer.sock.fileno())
             peer.close_socket()
-
-    def close_explanations(self, timeout: float | None) -> None:
-        """Wait until no function of a stream runs in this process for a question of a consumer, after the stop."""
-        self._deliveries.explanations.close(timeout)
 
     def close(self) -> None:
         """Notify all consumers and close all connections; after a failure also release the name.
@@ -692,7 +722,7 @@ class Loop:
         """
         self._reception.close()
         self._admission.close(self.handlers)
-        for peer in list(self._peers.values()):
+        for peer in list(self.peers.values()):
             if peer.stage is Stage.ATTACHED:
                 # Consumers then raise the reason of the stop instead of a bare disconnection.
                 peer.tell(Text(ToConsumer.CUT, STOPPED, 0, self._stop_text.encode()[:4096]))
@@ -700,7 +730,7 @@ class Loop:
             self._close_socket(peer)
             self.handlers.unwatch(peer.sentinel)
             peer.close()
-        self._peers.clear()
+        self.peers.clear()
         self.handlers.close()
         self._wakeup.close()
         # After a failure no thread answers connections: consumers that attach would wait in the kernel's queue forever.

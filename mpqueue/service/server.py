@@ -7,7 +7,6 @@ server crashes, consumers keep their views, and with a journal the next server c
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -40,8 +39,7 @@ from mpqueue.service.server_directory import Claim, ServerDirectory
 from mpqueue.service.stream import Stream, StreamStart
 from mpqueue.system import forked
 from mpqueue.system.cpus import num_cpus
-from mpqueue.system.interrupts import allow_signals, defer_signals
-from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
@@ -123,7 +121,7 @@ class Server:
             lease_timeout=None if chosen.lease_timeout is None else float(chosen.lease_timeout),
             can_replay=stream.can_replay, is_ordered=stream.is_ordered,
         )  # fmt: skip
-        self._run: _Run | None = None
+        self._loop: Loop | None = None
         self._latest = ServerStatistics()
         self._lock = RLock()
         forked.watch(self)
@@ -138,7 +136,7 @@ class Server:
             OSError: There are not enough processes, threads, descriptors or memory.
         """
         with self._lock:
-            if self._run is not None:
+            if self._loop is not None:
                 raise ServiceStateError(f"the server {self.name!r} is already running: call stop() before start()")
             with contextlib.ExitStack() as undo:
                 # Claim the name first: two servers of one name must not read and write the same journal.
@@ -156,7 +154,7 @@ class Server:
                 # If any step failed, the exit stack has undone the earlier ones. From here on `stop` does it. Without
                 # the deferral, a handler could raise in between, and the parts of a running thread would be closed.
                 with defer_signals():
-                    self._run = self._serve(claim, desk, journal, recovered)
+                    self._loop = self._serve(claim, desk, journal, recovered)
                     self._undo = undo.pop_all()
             # Visible for `mpqueue top` only now, when consumers can attach.
             registry.show(self, is_quiet=True)
@@ -196,11 +194,9 @@ class Server:
         journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes, recovered.begun)
         return journal
 
-    def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered) -> "_Run":
+    def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered) -> Loop:
         """Create the parts of the server and start its thread."""
-        # Shared by the loop, the deliveries and the statistics.
-        peers: dict[int, Peer] = {}
-        stream, rules, mode, uid = self._stream, self._rules, self._rules.mode, os.geteuid()
+        stream, rules, mode = self._stream, self._rules, self._rules.mode
         # With an index, the journaled positions are enough to resume, and the server's own workers compute batches
         # again. A stream with lanes needs snapshots to resume in the middle, and a separate worker for each replay.
         checkpoints = replays = None
@@ -212,7 +208,7 @@ class Server:
             if mode.replays_missed and rules.can_replay:
                 replays = LaneReplays(stream, self._make_stream)
         timeline = stream._pipeline.recorder.timeline
-        deliveries = Deliveries(stream, peers, journal, uid, timeline, checkpoints, replays)
+        deliveries = Deliveries(stream, journal, timeline, checkpoints, replays)
         place = place_in(recovered, mode)
         # The core starts after the journaled batches of each rank. Without ranks, the stream itself skips the taken
         # ones.
@@ -226,18 +222,11 @@ class Server:
         admission = Admission(
             core, journal, self._job, self._welcome, stream.ring.read_only_fd, deliveries.journal_taken
         )
-        # The server's own user may always attach.
-        loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk, replays)
-        if self._rules.mode.awaits_survivors:
+        loop = Loop(claim, self._uids, core, deliveries, admission, desk)
+        if mode.awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
-        run = _Run(loop, core, peers, replays)
-        try:
-            run.thread.start()
-        except BaseException:
-            # `run` closes the loop when it returns, but the thread was not started.
-            loop.close()
-            raise
-        return run
+        loop.start()
+        return loop
 
     def stop(self, timeout: float | None = None) -> None:
         """Notify all consumers, stop the workers and release the name; idempotent, from any thread.
@@ -253,28 +242,25 @@ class Server:
             ValueError: ``timeout`` is NaN; the server keeps running.
         """
         timeout = checked_wait(timeout)
-        run = self._run
-        if run is None:
+        loop = self._loop
+        if loop is None:
             return
-        run.check_caller("stop")
+        loop.check_caller("stop")
         # Stop the loop before the stream: the loop's thread uses the stream. Join without the lock, so that several
         # threads can call this method.
-        run.loop.stop()
-        run.thread.join()
+        loop.stop()
         with self._lock:
-            if self._run is not run:  # another thread has stopped the server
+            if self._loop is not loop:  # another thread has stopped the server
                 return
             # A failing worker must not keep the name in use. The exit stack releases the rest even after an exception:
             # the journal, and the name last. Signals are deferred, because a handler that raised between the first line
             # and the exit stack would leave all of it to no one. The waits for functions of the user allow them.
             with defer_signals():
                 # Keep the final counters for `statistics` after the stop.
-                self._latest, self._run = self.statistics(), None
+                self._latest, self._loop = self.statistics(), None
                 registry.hide(self)
                 with self._undo:
-                    if run.replays is not None:
-                        allow_signals(run.replays.close)
-                    allow_signals(run.loop.close_explanations, timeout)
+                    loop.close_runs(timeout)
                     self._stream.stop(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -290,18 +276,18 @@ class Server:
             Exception: The exception that ended the server, if it was not `stop`.
         """
         timeout = checked_wait(timeout)
-        run = self._run
-        if run is None:
+        loop = self._loop
+        if loop is None:
             raise ServiceStateError(f"the server {self.name!r} is not running: call start() before wait()")
-        run.check_caller("wait")
-        run.thread.join(timeout)
-        if run.loop.failure is not None:
-            raise run.loop.failure
-        return not run.thread.is_alive()
+        loop.check_caller("wait")
+        loop.thread.join(timeout)
+        if loop.failure is not None:
+            raise loop.failure
+        return not loop.thread.is_alive()
 
     def disown(self) -> None:
         """Have nothing to stop in a forked child: the thread is the parent's, and the lock may be held forever."""
-        self._run, self._lock = None, RLock()
+        self._loop, self._lock = None, RLock()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -371,23 +357,23 @@ class Server:
         return changed_at
 
     def _change(self, changed: Callable[[Plan, Changeable], PlanChange]) -> Any:
-        run = self._run
-        if run is None:
+        loop = self._loop
+        if loop is None:
             raise ServiceStateError(f"the server {self.name!r} is not running: call start() first")
-        run.check_caller("exclude() or set_weights")
-        return run.loop.call(partial(run.loop.change, changed))
+        loop.check_caller("exclude() or set_weights")
+        return loop.call(partial(loop.change, changed))
 
     def statistics(self) -> "ServerStatistics":
         """Return the counters of the server and of its consumers; after `stop`, the final ones."""
-        run = self._run
-        if run is None:
+        loop = self._loop
+        if loop is None:
             return self._latest
         # Copy the dict in one step: the server's thread changes it without a lock.
-        return statistics_of(self._stream.statistics(), run.core, dict(run.peers))
+        return statistics_of(self._stream.statistics(), loop.core, dict(loop.peers))
 
     def report(self) -> dict[str, Any]:
         """Return the data that `mpqueue top` shows of the server."""
-        run, job, mode = self._run, self._stream.job, self._rules.mode
+        loop, job, mode = self._loop, self._stream.job, self._rules.mode
         return {
             "kind": "Server",
             "name": self.name,
@@ -397,8 +383,8 @@ class Server:
             "world": mode.world,
             "workers": job.workers,
             "backend": "process",
-            "epoch": None if run is None else run.core.epoch,
-            "is_running": run is not None and run.thread.is_alive(),
+            "epoch": None if loop is None else loop.core.epoch,
+            "is_running": loop is not None and loop.thread.is_alive(),
             "statistics": self.statistics(),
         }
 
@@ -432,8 +418,8 @@ class Server:
         self.stop()
 
     def __repr__(self) -> str:
-        run = self._run
-        state = "stopped" if run is None else f"{len(run.core.group.by_consumer)} consumers"
+        loop = self._loop
+        state = "stopped" if loop is None else f"{len(loop.core.group.by_consumer)} consumers"
         return f"<Server {self.name!r}, {self._rules.mode.name}, {state}>"
 
 
@@ -458,22 +444,6 @@ def _checked_uids(uids: Any) -> frozenset[int]:
     if not all(0 <= uid < 1 << 32 for uid in values):
         raise ValueError(f"allow_uids must be user ids from 0 to 2**32 - 1, got {uids!r}")
     return frozenset(map(int, values))
-
-
-class _Run:
-    """The parts of a server that exist between `start` and `stop`."""
-
-    def __init__(self, loop: Loop, core: Core, peers: dict[int, Peer], replays: LaneReplays | None) -> None:
-        self.loop, self.core, self.peers, self.replays = loop, core, peers, replays
-        self.thread = JoinedThread(loop.run, "mpqueue-server")
-
-    def check_caller(self, method: str) -> None:
-        """Raise a `ServiceStateError` in the server's own thread, which would wait for itself forever."""
-        if threading.get_ident() == self.thread.ident:
-            raise ServiceStateError(
-                "the server runs this code of the source (such as on_epoch_end) in its own thread, and "
-                f"{method}() would wait for it to end: call the method in another thread"
-            )
 
 
 _DESK = "mpqueue.tf1.serving.desk"

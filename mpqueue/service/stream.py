@@ -56,9 +56,6 @@ from mpqueue.workers.job import Job
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.process import ProcessBackend
 
-Tell = Callable[[dict[str, Any] | None, BaseException | None], Any]
-Ask = Callable[[Callable[[], dict[str, Any]], Tell], Any]
-
 
 class PendingHandle(Work):
     """A work item at a worker; after its report, a batch in a slot."""
@@ -590,14 +587,8 @@ class Stream:
 
     # -- The samples in a batch
 
-    def explain(self, epoch: int, position: int, ask: Ask, tell: Tell) -> None:  # noqa: ARG002 - it answers at once
-        """Pass the samples in a batch to a function.
-
-        Args:
-            epoch: The epoch.
-            position: The position of the batch.
-            ask: Calls a function later, in another thread, and passes its result to ``tell``.
-            tell: Called with the answer, or with None and the exception.
+    def explain(self, epoch: int, position: int) -> dict[str, Any] | Callable[[], dict[str, Any]]:
+        """Return the samples in a batch; or a function that finds them, if that may take long.
 
         Raises:
             LookupError: The samples are unknown.
@@ -606,7 +597,7 @@ class Stream:
         if plan.epoch_end is not None and epoch != self.epoch:
             raise LookupError(f"{plan.source.name} changes itself in on_epoch_end, and epoch {epoch} is over")
         indices = plan.listed(plan.work_at(epoch, position, 0, self._draws)).indices
-        tell({"indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch)}, None)
+        return {"indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch)}
 
     # -- Holders
 

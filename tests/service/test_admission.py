@@ -69,7 +69,7 @@ def test_checkpoints_count_batches_that_only_their_consumer_knew(tmp_path, monke
     places = iter([Place(4, 1), Place(4, 4)])
     stream = SimpleNamespace(lane_place=lambda: next(places, Place(4)), begun=None, release=None, share=None)
     kept = checkpoints.Checkpoints(journal, stream, simulation.core.rules.mode)
-    deliveries = Deliveries(stream, {}, journal, os.geteuid(), checkpoints=kept)
+    deliveries = Deliveries(stream, journal, checkpoints=kept)
     seat(simulation, journal, deliveries.journal_taken, Resume(job="job", epoch=4, taken=(2,), count=2))
     for position, rank in ((0, 0), (1, 1), (3, 1), (5, 1)):
         deliveries.journal_taken(position, rank)

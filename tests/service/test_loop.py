@@ -56,7 +56,8 @@ def test_messages_are_kept_while_socket_is_full(pair: Any):
 def test_writable_socket_is_not_watched_anymore(pair: Any):
     peer, theirs = pair
     no_stream: Any = SimpleNamespace(share=None, release=None)  # no batch is routed
-    deliveries = Deliveries(no_stream, {1: peer}, None, 0)
+    deliveries = Deliveries(no_stream, None)
+    deliveries.peers[1] = peer
     while not peer.is_full:
         deliveries.cut(1, LOST, "x" * 4000)
         changed = deliveries.flush()

@@ -196,7 +196,7 @@ class ModelLoop(Loop):
         self._length, self._position = length, 0
         self._turn, self.taken = 0, Counter()
         self.changes, self.is_changing = [], False
-        self._core = Core(rules_of(window=window, **rules), self)
+        self.core = Core(rules_of(window=window, **rules), self)
         self._stream = SimpleNamespace(
             latest_plan=SimpleNamespace(history=None), change_place=self.change_place, rewind_at=lambda place: place,
             total=lambda: length, length=lambda: length, check_change=lambda: None, rerun=threading.Lock(),
@@ -204,16 +204,16 @@ class ModelLoop(Loop):
         self._deliveries = SimpleNamespace(note_history=lambda history, place: None, change=self.change_stream)
         self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
         self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
-        self._peers = {}
+        self.peers = {}
         self.actor = Actor(self.serve)
         for number, sock in enumerate(socks, 1):
             peer = Peer(number, PausingSocket(sock, self.actor.pause), Credentials(1, 0, 0), 0.0)
             peer.stage = Stage.ATTACHED
-            self._peers[number] = peer
-            self._core.attach(number, Hello(rank=number - 1 if self._core.rules.mode.num_ranks else None), now=0.0)
+            self.peers[number] = peer
+            self.core.attach(number, Hello(rank=number - 1 if self.core.rules.mode.num_ranks else None), now=0.0)
 
     def change_place(self, position, next_epoch):
-        return (Place(next_epoch), False) if position is None else (Place(self._core.epoch, position), True)
+        return (Place(next_epoch), False) if position is None else (Place(self.core.epoch, position), True)
 
     def change_stream(self, plan, place, *, is_open):
         self.changes.append(place[:2])
@@ -229,32 +229,32 @@ class ModelLoop(Loop):
             if self.is_changing:
                 self.is_changing = False
                 self.change(PlanChange)
-            for peer in list(self._peers.values()):
+            for peer in list(self.peers.values()):
                 self._hear(peer)
-                if peer.sock is None and peer.number in self._peers:
+                if peer.sock is None and peer.number in self.peers:
                     self._note_death(peer)  # the views of its batches are released
-            while self._core.wants_batch():
+            while self.core.wants_batch():
                 if self._position < self._length:
                     self._position += 1
-                    epoch, position, self._turn = self._core.epoch, self._position - 1, self._turn + 1
-                    self._core.arrived(
+                    epoch, position, self._turn = self.core.epoch, self._position - 1, self._turn + 1
+                    self.core.arrived(
                         SimpleNamespace(
                             epoch=epoch, position=position, turn=self._turn, is_extra=False, is_left_out=False,
                             version=self.version(epoch, position),
                         )
                     )  # fmt: skip
                 else:
-                    self._core.ended()
-            for peer in list(self._peers.values()):
+                    self.core.ended()
+            for peer in list(self.peers.values()):
                 peer.flush()
             while self._recall(math.inf):
-                for peer in list(self._peers.values()):
+                for peer in list(self.peers.values()):
                     peer.flush()
 
     # Actions of the core
 
     def offer(self, consumer, number, batch):
-        self._peers[consumer].offer(
+        self.peers[consumer].offer(
             OFFER.pack(ToConsumer.OFFER, 0, 0, number, batch.turn, batch.version, batch.epoch, batch.position, 0, 0)
         )
 
@@ -262,7 +262,7 @@ class ModelLoop(Loop):
         """Draw nothing."""
 
     def end(self, consumer, epoch, count):
-        self._peers[consumer].offer(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+        self.peers[consumer].offer(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
     def cut(self, consumer, flag, text):
         raise AssertionError(text)
@@ -355,7 +355,7 @@ def test_change_of_the_stream_begins_at_the_first_batch_that_no_consumer_got(rul
         assert model.handed() == model.server.taken == everything
         for trainer in model.trainers:
             assert trainer.versions == [model.server.version(*place) for place in trainer.handed]
-        assert not model.server._core.holders.by_turn
+        assert not model.server.core.holders.by_turn
     finally:
         model.close()
 

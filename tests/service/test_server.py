@@ -179,7 +179,7 @@ def test_request_sent_during_detachment_counts(puppets, monkeypatch):
 
     def cut_late(deliveries, consumer, flag, text):
         first.tell("take")
-        assert select.select([deliveries._peers[consumer].sock], [], [], 60)[0]
+        assert select.select([deliveries.peers[consumer].sock], [], [], 60)[0]
         cut(deliveries, consumer, flag, text)
 
     monkeypatch.setattr(Deliveries, "cut", cut_late)
@@ -333,7 +333,7 @@ def test_consumer_that_connects_to_a_stopping_server_waits_for_the_next_one(monk
     with ThreadPoolExecutor(1) as pool:
         consumer = pool.submit(mpqueue.attach, "s", timeout=60)
         assert connected.wait(60)
-        until(lambda: server._run.loop._reception.strangers, "the connection was not accepted")
+        until(lambda: server._loop._reception.strangers, "the connection was not accepted")
         server.stop()
         with server:
             restarted.set()
@@ -652,7 +652,7 @@ def test_changing_structure_of_batches_uses_bounded_memory(monkeypatch):
             assert [{key: int(rows[0])} for batch in consumer for key, rows in batch.items()] == [
                 {f"sample {index}": index} for index in range(30)
             ]
-        (peer,) = server._run.peers.values()
+        (peer,) = server._loop.peers.values()
         assert len(peer.specs) <= 4
         assert len(consumer._attachment.ring._specs) <= 4
 
