@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Self
 from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.outcomes import Unreadable
 from mpqueue.errors import ServiceDied, ServiceError
+from mpqueue.plan import checks
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.service.attaching import AttachTerms, open_attachment
 from mpqueue.service.attachment import Attachment
@@ -22,6 +23,7 @@ from mpqueue.service.counts import Counts, open_timeline
 from mpqueue.service.handshake import Join
 from mpqueue.service.modes import mode_of
 from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
+from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.living import Living
@@ -87,8 +89,6 @@ class Consumer:
         self._finalizer = weakref.finalize(self, _abandon, attachment, counts)
         forked.watch(self)
         live.add(self, "Consumer")
-        if terms.is_shown:
-            registry.show(self)
 
     def __len__(self) -> int:
         """Return the number of batches per epoch for this consumer, which `Server.set_weights` may change.
@@ -585,15 +585,29 @@ def attach(
         TypeError: An argument has the wrong type.
         OSError: The trace cannot be written; or there are not enough descriptors or not enough address space.
     """
+    checks.integer(0, or_none=True)("rank", rank)
+    checks.seconds(or_none=True)("timeout", timeout)
+    checks.one_of("next", "now", "replay")("join", join)
+    if writable is not False and writable != "copy":
+        raise ValueError(f'writable must be False or "copy" (all consumers share the memory), got {writable!r}')
+    checks.flag("reconnect", reconnect)
+    checks.flag("monitor", monitor)
+    if allow_pickle is not None:
+        checks.flag("allow_pickle", allow_pickle)
+    checks.path("trace", trace)
     terms = AttachTerms(
-        name=name, rank=rank, timeout=timeout, uid=uid, join=join, reconnect=reconnect, writable=writable,
-        allow_pickle=allow_pickle, trace=trace, monitor=monitor,
+        name, ServerDirectory.of(name, uid), None if rank is None else int(rank), timeout, join, reconnect,
+        writable == "copy", allow_pickle,
     )  # fmt: skip
+    is_shown = monitor or registry.is_asked_for()
     with defer_signals():
         attachment = open_attachment(terms)
         try:
-            counts = Counts(open_timeline(terms))
+            counts = Counts(open_timeline(name, trace))
         except BaseException:
             attachment.abandon()
             raise
-        return Consumer(terms, attachment, counts)
+        consumer = Consumer(terms, attachment, counts)
+        if is_shown:
+            registry.show(consumer)
+        return consumer

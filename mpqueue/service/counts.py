@@ -8,9 +8,9 @@ held for longer than 5 ms are all drawn, and shorter ones are sampled. All trace
 same clock, so you can display a server and its consumers together.
 """
 
+import os
 from dataclasses import replace
 
-from mpqueue.service.attaching import AttachTerms
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.link import Death
 from mpqueue.service.records import Offer
@@ -55,16 +55,16 @@ class ConsumerRow:
             self._timeline.mark(text)
 
 
-def open_timeline(terms: AttachTerms) -> Timeline | None:
-    """Return the timeline of a consumer; None if tracing is off.
+def open_timeline(name: str, trace: str | os.PathLike[str] | None) -> Timeline | None:
+    """Return the timeline of a consumer of a server; None if tracing is off.
 
     Raises:
         OSError: The file cannot be written.
     """
-    path = path_for(terms.trace, is_worker=worker_info_unasked() is not None)
+    path = path_for(trace, is_worker=worker_info_unasked() is not None)
     if path is None:
         return None
-    timeline = Timeline(path, f"mpqueue: consumer of {terms.name}")
+    timeline = Timeline(path, f"mpqueue: consumer of {name}")
     timeline.begin(0)
     return timeline
 
@@ -103,7 +103,7 @@ class Counts:
         if now >= self._time_at:
             # Time only a sample of the leases: timing each one would cost more than the delivery of a small batch.
             self._time_at = now + EVERY_NS
-            attachment.ring.time_lease(offer.slot, self._recorder)
+            attachment.ring.leases.watch_end(attachment.ring.slots[offer.slot], self._recorder.lease(offer.slot))
 
     def begin_epoch(self, epoch: int) -> None:
         """Record that a loop over an epoch begins."""
@@ -134,7 +134,7 @@ class Counts:
     def end(self, attachment: Attachment) -> None:
         """Record that the consumer was closed; may be repeated."""
         # Leases that have ended since the last delivery are not recorded yet.
-        attachment.ring.enter_leases()
+        attachment.ring.leases.report_ended()
         if self._row is not None:
             self._row.let_go(clock_ns())
         self._recorder.end()
@@ -142,14 +142,14 @@ class Counts:
     def statistics(self, attachment: Attachment) -> ConsumerStatistics:
         """Return all counters, including the current attachment."""
         link, ring, recorder = attachment.link, attachment.ring, self._recorder
-        ring.enter_leases()
+        ring.leases.report_ended()
         return ConsumerStatistics(
             batches=self.batches,
             bytes=self.bytes,
             wait_s=(self._wait_ns + link.wait_ns) / 1e9,
             skipped=self.skipped + attachment.num_missed,
             copies=self._copies + ring.num_copies,
-            slots_in_use=ring.num_leased,
+            slots_in_use=ring.leases.num_live,
             offered=len(link.arrived),
             reconnects=self._reconnects,
             elapsed_s=recorder.elapsed_s,

@@ -24,7 +24,6 @@ from mpqueue.service import specs
 from mpqueue.service.records import MAX_RELEASED, Offer
 from mpqueue.service.specs import MissingClass, decode_spec
 from mpqueue.system.interrupts import defer_signals
-from mpqueue.telemetry.recorder import Recorder
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
 
@@ -43,6 +42,8 @@ class MappedRing:
         allow_pickle: The argument.
         owed: Turns of batches that were delivered and not released.
         ended: Those without views.
+        slots: The slots of all offers, by number.
+        leases: The slots with views.
         num_copies: Number of batches opened as private copies.
     """
 
@@ -50,9 +51,9 @@ class MappedRing:
         self.memory: mmap.mmap = segment.memory
         self._stride = stride
         # Made at the first offer of each: the server may belong to another user, and has chosen their number.
-        self._slots: dict[int, Slot] = {}
+        self.slots: dict[int, Slot] = {}
         self._num_slots = len(segment.memory) // stride
-        self._leases = Leases(segment)
+        self.leases = Leases(segment)
         # No view of the server's memory may exist with `copy`, so the first batch is copied already.
         self._max_leased = 0 if copy else SPARE_SLOTS
         self.allow_pickle = allow_pickle
@@ -62,11 +63,6 @@ class MappedRing:
         self.owed: dict[int, None] = {}
         self.ended: dict[int, None] = {}
         self.num_copies = 0
-
-    @property
-    def num_leased(self) -> int:
-        """Number of slots with views."""
-        return self._leases.num_live
 
     def learn(self, number: int, body: bytes, *, is_pickled: bool) -> None:
         """Store how batches of this spec are read.
@@ -101,9 +97,9 @@ class MappedRing:
         # this process.
         if read is None or number >= self._num_slots or not header_offset <= nbytes <= self._stride:
             raise ProtocolError(f"an offer outside of the ring or without a spec: {offer}")
-        slot = self._slots.get(number)
+        slot = self.slots.get(number)
         if slot is None:
-            slot = self._slots[number] = Slot(number, number * self._stride)
+            slot = self.slots[number] = Slot(number, number * self._stride)
         start = slot.offset
         # Copy the header, because the server could change it while it is parsed. Most headers equal that of an earlier
         # batch, so parsed ones are cached.
@@ -116,13 +112,13 @@ class MappedRing:
                 "a batch contains objects pickled by another user, and unpickling can run arbitrary code: "
                 "attach with allow_pickle=True if you trust that user, or return only arrays from the source"
             )
-        leases = self._leases
+        leases = self.leases
         if not recipe.has_views:  # unpickled objects keep no memory of the slot
             base = np.frombuffer(memory, np.uint8, nbytes, start)
         elif leases.num_live >= self._max_leased:
             # A consumer that keeps many batches gets copies: its views would leave the server without free slots.
             self.num_copies += 1
-            self._held_copies.note(nbytes, self.num_leased)
+            self._held_copies.note(nbytes, self.leases.num_live)
             # Copy the arrays' bytes at once, and rebuild the batch on the copy: one memcpy, whatever the number of
             # arrays.
             private = base_over(memory, start, header_offset, None).copy()
@@ -135,14 +131,6 @@ class MappedRing:
         except Exception as error:
             raise unreadable(error, partial(read.rebuild, recipe, base)) from error
 
-    def time_lease(self, slot: int, recorder: Recorder) -> None:
-        """Record the duration of a slot's current lease when it ends, if there is one."""
-        self._leases.watch_end(self._slots[slot], recorder.lease(slot))
-
-    def enter_leases(self) -> None:
-        """Record the durations of ended leases; from any thread."""
-        self._leases.report_ended()
-
     def enter(self, offer: Offer) -> None:
         """Record the delivery of the batch opened last; may be repeated."""
         turn = offer.turn
@@ -154,7 +142,7 @@ class MappedRing:
     def collect(self) -> None:
         """Find the batches without views."""
         owed = self.owed
-        for slot in self._leases.take_ended():
+        for slot in self.leases.take_ended():
             # Skip a batch that was opened but not delivered because of an interrupt: it will be opened again.
             if slot.turn in owed:
                 self.ended[slot.turn] = None
@@ -172,14 +160,14 @@ class MappedRing:
     def recover(self) -> None:
         """Recompute after an interrupt which batches have no views."""
         # One assignment: an interrupt in this method leaves the old value, and the next `recover` starts again.
-        looked_at = {slot.turn for slot in self._leases.reset()}
+        looked_at = {slot.turn for slot in self.leases.reset()}
         self.ended = {turn: None for turn in self.owed if turn not in looked_at}
 
     def close(self) -> None:
         """Release the memory, which remains mapped while views of it exist; idempotent."""
         if hasattr(self, "memory"):
             del self.memory
-            self._leases.close()
+            self.leases.close()
 
 
 def _parsed(read: ReadSpec, header: bytes) -> Recipe:
