@@ -210,9 +210,7 @@ class Attachment:
         try:
             answer = _parse_answer(b"".join([part.body for part in parts]))
         except ProtocolError as invalid:
-            link.fail(str(invalid))
-            assert link.death is not None
-            raise link.death.error() from invalid
+            raise link.fail(str(invalid)) from invalid
         if "error" in answer:
             raise LookupError(answer["error"])
         return answer
@@ -266,9 +264,7 @@ class Attachment:
         try:
             return self.ring.open(offer)
         except ProtocolError as error:
-            self.link.fail(str(error))
-            assert self.link.death is not None
-            raise self.link.death.error() from error
+            raise self.link.fail(str(error)) from error
 
     def error_of(self, raised: Text) -> BaseException:
         """Return the exception that the source has raised in place of a batch."""
@@ -324,23 +320,12 @@ def _parse_answer(body: bytes) -> dict[str, Any]:
             answer = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"expected an answer in JSON, got {type(error).__name__}") from error
-    if type(answer) is not dict or not (_is_error(answer) or _has_samples(answer)):
+    if type(answer) is not dict or type(answer.get("error", "")) is not str:
+        raise ProtocolError("expected the samples of a batch, got something else")
+    # An answer without an error has a seed and samples; with an index, the samples of each index.
+    indices, ids, samples = (answer.get(key, []) for key in ("indices", "ids", "samples"))
+    are_lists = all(type(value) is list for value in (indices, ids, samples)) and all(type(one) is list for one in ids)
+    is_complete = are_lists and len(indices) == len(ids) and type(answer.get("seed")) is int
+    if "error" not in answer and not is_complete:
         raise ProtocolError("expected the samples of a batch, got something else")
     return answer
-
-
-def _is_error(answer: dict[str, Any]) -> bool:
-    return type(answer.get("error")) is str
-
-
-def _has_samples(answer: dict[str, Any]) -> bool:
-    """Return whether an answer has a seed and samples; with an index, the samples of each index."""
-    indices, ids, samples = (answer.get(key, []) for key in ("indices", "ids", "samples"))
-    are_lists = all(type(value) is list for value in (indices, ids, samples))
-    return (
-        "error" not in answer
-        and type(answer.get("seed")) is int
-        and are_lists
-        and len(indices) == len(ids)
-        and all(type(of_one) is list for of_one in ids)
-    )

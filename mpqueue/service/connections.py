@@ -27,14 +27,15 @@ from mpqueue.errors import ServiceError
 from mpqueue.service import specs
 from mpqueue.service.handshake import Hello, Refusal
 from mpqueue.service.records import (
+    MAX_BODY,
     MAX_HANDSHAKE,
     MAX_OFFERS,
+    MORE,
     OFFER,
     PICKLED,
     REQUEST,
     Text,
     ToConsumer,
-    parts_of,
 )
 from mpqueue.system import descriptors
 from mpqueue.system.log import warn
@@ -158,8 +159,11 @@ class Peer:
 
     def tell_parts(self, kind: int, flags: int, number: int, body: bytes) -> None:
         """Queue a body of any length, in as many messages as it needs."""
-        for text in parts_of(kind, flags, number, body):
-            self.tell(text)
+        # A SEQPACKET message is sent as a whole or not at all. One of several megabytes would not fit into the socket's
+        # buffer.
+        for start in range(0, max(1, len(body)), MAX_BODY):
+            more = MORE if start + MAX_BODY < len(body) else 0
+            self.tell(Text(kind, flags | more, number, body[start : start + MAX_BODY]))
 
     def _collect(self) -> None:
         if self._offers:
@@ -244,14 +248,11 @@ class Peer:
             sentinel, self.sentinel = self.sentinel, -1
             descriptors.close(sentinel)
 
-    def __repr__(self) -> str:
-        return f"<consumer {self.number}, process {self.credentials.pid}, {self.stage.value}>"
-
 
 HANDSHAKE_S = 5.0
 MAX_STRANGERS = 64
 _PAUSE_S = 0.2
-_REPORT_S, _MOST_REPORT_S = 10.0, 3600.0  # between two warnings of one shortage: at first, and at most
+_REPORT_S = 60.0  # between two warnings
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
@@ -280,8 +281,7 @@ class Reception:
         self.strangers: dict[int, Peer] = {}
         self._num_peers = 0
         self.again_at: float | None = None
-        self._report_at, self._report_s = 0.0, _REPORT_S
-        self._short_since: float | None = None
+        self._report_at = 0.0
         handlers.watch(listener.fileno(), self._accept)
 
     def due_at(self) -> float | None:
@@ -305,7 +305,6 @@ class Reception:
             if error.errno in _SCARCE:
                 self._pause(error)
             return  # with any other error, the peer has disconnected already
-        self._short_since = None
         self._num_peers += 1
         peer = Peer(self._num_peers, sock, credentials_of(sock), time.monotonic())
         self.strangers[peer.number] = peer
@@ -327,24 +326,12 @@ class Reception:
         self._handlers.unwatch(self._listener.fileno())
         now = time.monotonic()
         self.again_at = now + _PAUSE_S
-        self._report(error, now)
-
-    def _report(self, error: OSError, now: float) -> None:
-        """Log that no connection can be accepted: at once, then at doubling intervals while the shortage lasts."""
-        if self._short_since is None:
-            self._short_since = now
-            if now >= self._report_at:  # not earlier: accepting may alternately fail and succeed
-                self._report_s = _REPORT_S
-        if now < self._report_at:
-            return
-        for_s = now - self._short_since
-        lasted = f", for {for_s:.0f} s so far" if for_s >= 1 else ""
-        remedy = "; check `ulimit -n`" if error.errno in {errno.EMFILE, errno.ENFILE} else ""
-        warn(
-            f"the server cannot accept connections{lasted}: {error}{remedy}. New consumers wait until it can; "
-            f"the next warning follows after {self._report_s:g} s at the earliest"
-        )
-        self._report_at, self._report_s = now + self._report_s, min(2 * self._report_s, _MOST_REPORT_S)
+        if now >= self._report_at:
+            self._report_at = now + _REPORT_S
+            warn(
+                f"the server cannot accept connections: {error}; check `ulimit -n` and the free memory. New consumers "
+                "wait until it can"
+            )
 
     def _hear(self, peer: Peer) -> None:
         # Read one byte more than allowed: the rest of a longer message is cut off, which would go unnoticed otherwise.

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from mpqueue.errors import ServiceError
@@ -42,26 +43,11 @@ def _number(value: Any, least: int = 0) -> int:
     return value
 
 
-def _positive(value: Any) -> int:
-    return _number(value, 1)
-
-
-def _text(value: Any) -> str:
-    # Bounded, because the strings are logged and shown to users.
-    if type(value) is not str or len(value) > _MAX_TEXT or not _is_text(value):
-        raise ProtocolError(f"expected a string of at most {_MAX_TEXT} characters, got {_shown(value)}")
+def _text(value: Any, most: int = _MAX_TEXT) -> str:
+    # Bounded, because the strings are logged and shown to users. A log or a terminal cannot show unpaired surrogates.
+    if type(value) is not str or len(value) > most or re.search("[\ud800-\udfff]", value):
+        raise ProtocolError(f"expected a string of at most {most} characters, got {_shown(value)}")
     return value
-
-
-def _reason(value: Any) -> str:
-    if type(value) is not str or len(value) > MAX_HANDSHAKE or not _is_text(value):
-        raise ProtocolError(f"expected a string, got {_shown(value)}")
-    return value
-
-
-def _is_text(value: str) -> bool:
-    """Return False for strings with unpaired surrogates, which cannot be written to a log or a terminal."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _token(value: Any) -> str:
@@ -244,7 +230,7 @@ class Welcome(_Handshake):
 
     name: Annotated[str, _text]
     mode: Annotated[ModeName | None, _or_none(_one_of(ModeName))]
-    world: Annotated[int | None, _or_none(_positive)]
+    world: Annotated[int | None, _or_none(partial(_number, least=1))]
     job: Annotated[str, _text]
     length: Annotated[int | None, _or_none(_number)]
     epoch: Annotated[int, _number]
@@ -265,7 +251,7 @@ class Refusal(_Handshake):
         refused: The reason and a remedy; a long one is truncated.
     """
 
-    refused: Annotated[str, _reason]
+    refused: Annotated[str, partial(_text, most=MAX_HANDSHAKE)]
 
     def encode(self) -> bytes:
         """Return the encoded message."""

@@ -194,10 +194,12 @@ class ServerLink:
 
     # -- The end
 
-    def fail(self, what: str) -> None:
-        """End the connection: the server has sent invalid data."""
+    def fail(self, what: str) -> MPQueueError:
+        """End the connection: the server has sent invalid data. Return the exception for that."""
         text = f"the server {self._name!r} sent invalid data ({what}): use the same version of mpqueue on both ends"
-        self._die(Death(ServiceError, text, is_final=True))
+        death = Death(ServiceError, text, is_final=True)
+        self._die(death)
+        return death.error()
 
     def _make_death(self) -> Death:
         text = f"the server {self._name!r} has exited: it sends no more batches; views of delivered ones remain valid"

@@ -558,17 +558,14 @@ class Loop:
         if peer.hello.purpose == "queues":
             self._desk.answer(peer, self._reception)
             return
-        crowd = self._crowd(peer)
-        if crowd:
-            self._reception.refuse(peer, crowd)
-            return
-        # Without a pidfd it gets no seat: its slots would never be freed after a crash.
         try:
+            self._check_crowd(peer)
+            # Without a pidfd it gets no seat: its slots would never be freed after a crash.
             peer.sentinel = sentinel_of(peer.sock, peer.credentials)
         except ProcessLookupError:
             self._reception.drop(peer)
             return
-        except (OSError, NotImplementedError) as error:
+        except (Refused, OSError, NotImplementedError) as error:
             self._reception.refuse(peer, str(error))
             return
         self.peers[peer.number] = peer
@@ -578,17 +575,16 @@ class Loop:
         self.handlers.watch(peer.sentinel, partial(self._note_death, peer))
         self._seat(peer)
 
-    def _crowd(self, peer: Peer) -> str:
-        """Return why one more consumer exceeds a limit; empty if it does not."""
+    def _check_crowd(self, peer: Peer) -> None:
+        """Refuse a consumer that exceeds a limit."""
         if len(self.peers) >= MAX_CONSUMERS:
-            return f"the server has {MAX_CONSUMERS} consumers, the maximum: close some"
+            raise Refused(f"the server has {MAX_CONSUMERS} consumers, the maximum: close some")
         pid = peer.credentials.pid
         if pid and sum(other.credentials.pid == pid for other in self.peers.values()) >= MAX_OF_PROCESS:
-            return (
+            raise Refused(
                 f"process {pid} has {MAX_OF_PROCESS} consumers, the maximum: close unused ones. A "
                 "consumer that was disconnected without close() counts until the process exits"
             )
-        return ""
 
     def _seat(self, peer: Peer) -> None:
         try:

@@ -51,7 +51,6 @@ Numbers above the recalled one are used again. The server does not recall if it 
 queued: these would arrive after the `RECALL` and not be dropped.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -161,15 +160,6 @@ class Text(NamedTuple):
         """Return the encoded message."""
         assert len(self.body) <= MAX_BODY
         return TEXT.pack(self.kind, self.flags, len(self.body), self.number) + self.body
-
-
-def parts_of(kind: int, flags: int, number: int, body: bytes) -> Iterator[Text]:
-    """Yield the messages for a body of any length."""
-    # A SEQPACKET message is sent as a whole or not at all. One of several megabytes would not fit into the socket's
-    # buffer.
-    for start in range(0, max(1, len(body)), MAX_BODY):
-        more = MORE if start + MAX_BODY < len(body) else 0
-        yield Text(kind, flags | more, number, body[start : start + MAX_BODY])
 
 
 def unpack_down(data: bytes) -> "list[Offer] | list[Text]":

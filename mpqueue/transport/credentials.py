@@ -74,15 +74,7 @@ class Address(NamedTuple):
 
 
 class ForeignPeer(ConnectionError):
-    """The peer of a connection has the wrong user or no valid token.
-
-    Attributes:
-        credentials: The peer; None if its token is invalid.
-    """
-
-    def __init__(self, text: str, credentials: Credentials | None = None) -> None:
-        super().__init__(text)
-        self.credentials = credentials
+    """The peer of a connection has the wrong user or no valid token."""
 
 
 def credentials_of(connection: socket.socket) -> Credentials:
@@ -99,7 +91,7 @@ def check_peer(connection: socket.socket, uids: Collection[int]) -> Credentials:
     peer = credentials_of(connection)
     if peer.uid not in uids:
         expected = " or ".join(map(str, sorted(set(uids))))
-        raise ForeignPeer(f"expected a peer of uid {expected}, got uid {peer.uid}", peer)
+        raise ForeignPeer(f"expected a peer of uid {expected}, got uid {peer.uid}")
     return peer
 
 
