@@ -156,7 +156,7 @@ def shard(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be (rank, number of ranks) with 0 <= rank < number of ranks, got {value!r}")
 
 
-def trace(name: str, value: Any) -> None:
+def path(name: str, value: Any) -> None:
     """Check for the path of a file in an existing folder, or None."""
     if value is None:
         return

@@ -222,7 +222,7 @@ class WorkerOptions(TypedDict, total=False):
         str | os.PathLike[str] | None,
         Option(
             None,
-            checks.trace,
+            checks.path,
             "Path of the file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy, "
             "wait and hold. If None, ``MPQUEUE_TRACE`` applies to the whole process, if it is set.",
         ),
@@ -385,7 +385,7 @@ class _Serving(TypedDict, total=False):
         str | os.PathLike[str] | None,
         Option(
             None,
-            checks.unchecked,
+            checks.path,
             "Path of a file that records which batches were taken, so that a new server can continue after a server "
             "that exited unexpectedly. Each consumer is then offered one batch at a time.",
         ),

@@ -256,8 +256,6 @@ class Core:
         had: Number of batches of this epoch that each rank has taken from a previous server.
         frontier: The first position of the stream.
         latest: The highest position of this epoch that was taken from a previous server; -1: none.
-        awaited: Processes whose consumers were attached to the previous server. No epoch opens before they have
-            attached again or exited.
         has_opened: True if the previous server had opened an epoch. Then the first epoch of a broadcast waits for no
             more consumers, and the ranks had consumers.
 
@@ -265,7 +263,8 @@ class Core:
         epoch: The running epoch, or the next one.
         group: The consumers and their seats.
         holders: The holders of slots.
-        awaited: Process ids of awaited consumers.
+        awaited: Ids of processes whose consumers were attached to the previous server. No epoch opens before they have
+            attached again or exited.
         is_running: True if the epoch was opened and is not finished.
         frontier: The next position that the stream yields.
     """
@@ -279,7 +278,6 @@ class Core:
         had: Iterable[int] = (),
         frontier: int = 0,
         latest: int = -1,
-        awaited: Iterable[int] = (),
         has_opened: bool = False,
     ) -> None:
         self.rules, self._outside, self.epoch = rules, outside, epoch
@@ -292,7 +290,7 @@ class Core:
         # there, because only `advance` knows the time.
         self._fresh: set[int] = set()
         self._known: set[int] = set()  # positions that consumers reported as taken when they attached
-        self.awaited = set(awaited)
+        self.awaited: set[int] = set()
         self.group, self.holders = mode.make_group(rules.window, epoch, had), Holders(outside)
         self._replays = Replays(outside, self.holders, rules.window, mode.num_shares)
         self._routing = mode.routing(

@@ -125,7 +125,7 @@ def read_journal(path: str) -> Recovered | None:
         return None
     try:
         header = json.loads(head)
-        if header["journal"] not in {1, _VERSION}:
+        if header["journal"] != _VERSION:
             raise ValueError(f"version {header['journal']}")
         recovered = Recovered(header["job"], header["seed"], header["epoch"], state=_unpack_state(header["state"]))
         recovered.lanes, recovered.begun = (
@@ -177,12 +177,7 @@ def _pack_state(state: Any) -> dict[str, Any] | None:
 
 
 def _unpack_state(packed: Any) -> Any:
-    if packed is None:
-        return None
-    if isinstance(packed, str):  # version 1
-        packed = {"pickle": packed}
-    # Version 2 first wrote plain data without a pickle.
-    return packed["json"] if "json" in packed else pickle.loads(base64.b64decode(packed["pickle"]))
+    return None if packed is None else pickle.loads(base64.b64decode(packed["pickle"]))
 
 
 def _pack_lanes(place: Place) -> dict[str, Any]:
@@ -221,6 +216,7 @@ class Journal:
         history: The exclusions and changes of weights, for the files that are written from now on.
         changes: The places of changes in the epoch of a stream with lanes, with snapshots. A batch after such a place
             cannot be computed from an earlier snapshot.
+        present: The attached consumers, by number; and those that have not attached again, by negative process id.
 
     Raises:
         OSError: The file cannot be written.
@@ -231,7 +227,7 @@ class Journal:
         self.history = NO_HISTORY
         self.changes: tuple[Place, ...] = ()
         # Written again into each new file, so that a restarted server knows whom to wait for.
-        self._present: dict[int, Survivor] = {}
+        self.present: dict[int, Survivor] = {}
         self._fd = -1
         self._lock = Lock()  # guards the descriptor, which the syncing thread uses, too
         self._is_due, self._is_closed, self._has_warned = threading.Event(), False, False
@@ -264,7 +260,7 @@ class Journal:
         changes = [_pack_lanes(change) for change in self.changes if change.epoch == epoch]
         head |= {"changes": changes} if changes else {}
         # The new file replaces the old one, which contains the arrivals. So write the attached consumers again.
-        records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self._present.items()]
+        records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self.present.items()]
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
             fd = self._replace(json.dumps(head).encode() + b"\n" + b"".join(records))
@@ -300,11 +296,6 @@ class Journal:
         except BaseException:
             self.history, self.changes = before
             raise
-
-    @property
-    def present(self) -> list[int]:
-        """The numbers of the attached consumers."""
-        return list(self._present)
 
     def _replace(self, data: bytes) -> int:
         """Replace the old file by a new one; return the descriptor of the new one."""
@@ -353,7 +344,7 @@ class Journal:
 
     def note_arrival(self, consumer: int, survivor: Survivor) -> None:
         """Record that a consumer has attached."""
-        self._present[consumer] = survivor
+        self.present[consumer] = survivor
         if self._fd >= 0:
             self._append(_pack(_JournalKind.CAME, *survivor, consumer))
         # Only after the arrival: a server that crashed in between would otherwise have forgotten the process.
@@ -362,7 +353,7 @@ class Journal:
     def await_back(self, survivors: Iterable[Survivor]) -> None:
         """Keep survivors that have not attached again in the journal. Call this before `begin`."""
         # Negative keys: this server assigns the numbers of consumers again from 1.
-        self._present.update({-survivor.pid: survivor for survivor in survivors})
+        self.present.update({-survivor.pid: survivor for survivor in survivors})
 
     def note_given_up(self, pid: int) -> None:
         """Record that a process is not awaited anymore: it has attached again, has exited, or is late."""
@@ -370,7 +361,7 @@ class Journal:
 
     def note_departure(self, consumer: int) -> None:
         """Record that a consumer has left."""
-        if self._present.pop(consumer, None) is not None and self._fd >= 0:
+        if self.present.pop(consumer, None) is not None and self._fd >= 0:
             self._append(_pack(_JournalKind.WENT, 0, 0, consumer))
 
     def _sync(self) -> None:

@@ -61,6 +61,7 @@ class LaneReplay:
     Attributes:
         asked: The requested positions, in order.
         given: Computed batches that were not taken yet.
+        thread: The thread, which ends after `end`.
     """
 
     def __init__(self, make: Callable[[], LaneStream], epoch: int, wake: Callable[[], None]) -> None:
@@ -73,9 +74,9 @@ class LaneReplay:
         self._wakeup, self._handlers = Wakeup(), Handlers()
         self._handlers.watch(self._wakeup.fd, self._wakeup.clear)
         self._lock = Lock()  # guards the wakeup, which the loop uses until the thread closes it
-        self._thread = JoinedThread(self._run, "mpqueue-replay")
+        self.thread = JoinedThread(self._run, "mpqueue-replay")
         try:
-            self._thread.start()
+            self.thread.start()
         except BaseException:
             self._close()
             raise
@@ -90,15 +91,6 @@ class LaneReplay:
         """Stop the worker and then the thread, without waiting for them."""
         self._is_over = True
         self._look()
-
-    def join(self) -> None:
-        """Wait until the thread exits."""
-        self._thread.join()
-
-    @property
-    def has_ended(self) -> bool:
-        """True if the thread has exited."""
-        return not self._thread.is_alive()
 
     def _look(self) -> None:
         with self._lock:
@@ -272,11 +264,11 @@ class LaneReplays:
         if not self._by_seat:
             # No replay waits for a slot anymore. Its request would keep the priority over the stream's own batches.
             self._stream.forget_entering()
-        self._ending = [replay for replay in self._ending if not replay.has_ended]
+        self._ending = [replay for replay in self._ending if replay.thread.is_alive()]
 
     def close(self) -> None:
         """End all replays and wait for them."""
         self.keep(())
         for replay in self._ending:
-            replay.join()
+            replay.thread.join()
         self._ending.clear()

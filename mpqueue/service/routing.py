@@ -196,10 +196,6 @@ class Seat:
             if found.start < position:
                 self.missed.append(range(found.start, position))
 
-    def __repr__(self) -> str:
-        who = f"rank {self.rank}" if self.rank is not None else f"seat {-self.number}"
-        return f"<{who}, consumer {self.consumer}, epoch {self.epoch}, {self.had.num} taken, {self.load} waiting>"
-
 
 class Turns:
     """The seats of consumers that share batches, grouped by their number of untaken batches.

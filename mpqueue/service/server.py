@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from numbers import Integral
 from typing import Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.members import checked_wait
@@ -35,7 +34,7 @@ from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.routing import Seat
 from mpqueue.service.rules import Rules
-from mpqueue.service.server_directory import Claim, ServerDirectory
+from mpqueue.service.server_directory import Claim, ServerDirectory, checked_uid
 from mpqueue.service.stream import Stream, StreamStart
 from mpqueue.system import forked
 from mpqueue.system.cpus import num_cpus
@@ -102,7 +101,8 @@ class Server:
                 raise ValueError(f"{option} is not an option of a server: pass {remedy} instead")
         chosen, self._directory = Options.of(ServerOptions, options, "Server"), ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
-        self._journal_path = _checked_journal(chosen.journal)
+        # Each epoch writes the file again, and the program may have changed its working directory by then.
+        self._journal_path = None if chosen.journal is None else os.path.abspath(chosen.journal)
         # With a journal, offer one batch ahead: after a crash, the journal could not tell for further offers whether
         # they were taken.
         window = chosen.max_queue_size if self._journal_path is None else 1
@@ -423,27 +423,10 @@ class Server:
         return f"<Server {self.name!r}, {self._rules.mode.name}, {state}>"
 
 
-def _checked_journal(journal: Any) -> str | None:
-    if journal is None:
-        return None
-    if not isinstance(journal, str | os.PathLike):
-        raise TypeError(f"journal must be the path of a file or None, got {journal!r}")
-    # Each epoch writes the file again, and the program may have changed its working directory by then.
-    path = os.path.abspath(journal)
-    if os.path.isdir(path):
-        raise ValueError(f"journal must be the path of a file, got the folder {journal!r}: use a file in it")
-    if not os.path.isdir(os.path.dirname(path)):
-        raise ValueError(f"journal must be the path of a file in an existing folder, got {journal!r}")
-    return path
-
-
 def _checked_uids(uids: Any) -> frozenset[int]:
-    values: list[Any] = [*uids] if isinstance(uids, Iterable) else [None]
-    if not all(isinstance(uid, Integral) and not isinstance(uid, bool) for uid in values):
+    if not isinstance(uids, Iterable):
         raise TypeError(f"allow_uids must be a list of integer user ids, got {uids!r}")
-    if not all(0 <= uid < 1 << 32 for uid in values):
-        raise ValueError(f"allow_uids must be user ids from 0 to 2**32 - 1, got {uids!r}")
-    return frozenset(map(int, values))
+    return frozenset(checked_uid("each of allow_uids", uid) for uid in uids)
 
 
 _DESK = "mpqueue.tf1.serving.desk"

@@ -20,10 +20,10 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, NoReturn, Self
 
 from mpqueue.errors import ServiceError
+from mpqueue.plan.checks import is_integer
 from mpqueue.service.handshake import Hello, Refusal, Welcome, decode_answer
 from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.system import descriptors
@@ -78,7 +78,7 @@ class ServerDirectory:
                 out of range.
         """
         _check_name(name)
-        uid = os.geteuid() if uid is None else _checked_uid(uid)
+        uid = os.geteuid() if uid is None else checked_uid("uid", uid)
         if "/" in name:
             folder = os.path.abspath(name)
             directory = cls(os.path.basename(folder), folder, uid)
@@ -299,9 +299,6 @@ class Claim:
         descriptors.close_object(self.listener)
         self.directory._leave(lock)
 
-    def __repr__(self) -> str:
-        return f"<Claim of {self.directory.folder}{' (closed)' if self._lock < 0 else ''}>"
-
 
 def greet(connection: socket.socket, hello: bytes) -> None:
     """Send a handshake. A refusing server may have closed the connection already; see `receive_answer`."""
@@ -388,11 +385,17 @@ def _check_name(name: str) -> None:
         raise ValueError(f'the name of a server must be the name or the path of a folder, like "photos", got {name!r}')
 
 
-def _checked_uid(uid: Any) -> int:
-    if isinstance(uid, bool) or not isinstance(uid, Integral):
-        raise TypeError(f"uid must be an integer user id or None, got {uid!r}")
+def checked_uid(name: str, uid: Any) -> int:
+    """Return a user id as an int.
+
+    Raises:
+        TypeError: It is not an integer.
+        ValueError: It is out of range.
+    """
+    if not is_integer(uid):
+        raise TypeError(f"{name} must be an integer user id, got {uid!r}")
     if not 0 <= int(uid) < 1 << 32:
-        raise ValueError(f"uid must be a user id from 0 to 2**32 - 1, got {uid!r}")
+        raise ValueError(f"{name} must be a user id from 0 to 2**32 - 1, got {uid!r}")
     return int(uid)
 
 

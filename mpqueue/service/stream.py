@@ -322,11 +322,6 @@ class Stream:
         self._engine.stop(timeout)
 
     @property
-    def is_running(self) -> bool:
-        """True from `start` to `stop`."""
-        return self._engine.is_running
-
-    @property
     def is_full(self) -> bool:
         """True if the queue is full, or waits for memory: no more batches are computed before some are taken."""
         return self._pipeline.is_full
@@ -626,10 +621,6 @@ class Stream:
             self._backend.pool.ring.release(slot)
             # If code in the worker still references an array in the slot, the slot keeps its turn and is not free yet.
             self._has_freed = self._has_freed or not slot.turn
-
-    def __repr__(self) -> str:
-        state = f"epoch {self.epoch}, {self.count} given" if self.is_running else "stopped"
-        return f"<Stream of {type(self.job.source).__name__}, {self.job.workers} workers, {state}>"
 
 
 def _stale(handle: BatchHandle) -> SlotError:

@@ -430,14 +430,18 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"copy": True}, ValueError, "writable"),
         ({"backend": "thread"}, ValueError, "backend='thread'"),
         ({"num_workers": 2}, TypeError, "workers"),
-        ({"journal": "/"}, ValueError, "journal must be the path of a file, got the folder '/': use a file in it"),
+        ({"journal": "/"}, ValueError, "journal must be the path of a file, got '/', which is empty or a folder"),
         ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
         ({"journal": "/no/j"}, ValueError, "journal must be the path of a file in an existing folder, got '/no/j'"),
         ({"journal": "x", "ordered": False}, ValueError, "journal requires ordered=True, got ordered=False"),
-        ({"allow_uids": ["root"]}, TypeError, r"allow_uids must be a list of integer user ids, got \['root'\]"),
+        ({"allow_uids": ["root"]}, TypeError, "each of allow_uids must be an integer user id, got 'root'"),
         ({"allow_uids": 3}, TypeError, "allow_uids must be a list of integer user ids, got 3"),
-        ({"allow_uids": [-1]}, ValueError, r"allow_uids must be user ids from 0 to 2\*\*32 - 1, got \[-1\]"),
-        ({"allow_uids": [1 << 32]}, ValueError, r"allow_uids must be user ids from 0 to 2\*\*32 - 1, got \[42949"),
+        ({"allow_uids": [-1]}, ValueError, r"each of allow_uids must be a user id from 0 to 2\*\*32 - 1, got -1"),
+        (
+            {"allow_uids": [1 << 32]},
+            ValueError,
+            r"each of allow_uids must be a user id from 0 to 2\*\*32 - 1, got 42949",
+        ),
     ],
 )
 def test_invalid_option_is_refused_at_construction(options, kind, words):
