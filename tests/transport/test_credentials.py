@@ -138,5 +138,4 @@ def test_token_appears_in_no_message():
 def test_another_user_is_refused_as_peer(ends):
     with pytest.raises(ForeignPeer, match=f"of uid {os.geteuid() + 1}, got uid {os.geteuid()}") as caught:
         check_peer(ends[0], {os.geteuid() + 1})
-    assert caught.value.credentials.uid == os.geteuid()
     assert isinstance(caught.value, ConnectionError)
