@@ -8,7 +8,6 @@ The library opens only local files. Remote files are downloaded completely, once
 
 import functools
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.kept import cache_folder
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile
-from mpqueue.system.locks import Lock
+from mpqueue.files.process_cache import ProcessCache
 
 _VERSION = 1
 _MAX_OPEN = 64
@@ -75,12 +74,13 @@ def scan(path: str, *, folder: str) -> Arrays:
         reader.close()
 
 
-class _Readers:
-    """The open files of one process, in the order of last use."""
+class _Readers(ProcessCache):
+    """The open files of each process. Their size in the cache counts files."""
 
-    def __init__(self) -> None:
-        self.pid, self.lock = os.getpid(), Lock()
-        self.of_file: OrderedDict[int, Any] = OrderedDict()
+    def _of_this_process(self) -> Any:
+        if self._kept is not None and self._kept.pid != os.getpid():
+            _of_parents.append(self._kept)
+        return super()._of_this_process()
 
 
 class ArrayRecord(GroupedFiles):
@@ -112,15 +112,12 @@ class ArrayRecord(GroupedFiles):
         find = functools.partial(scan, folder=self._folder)
         super().__init__(Index("array_record", _VERSION, expand(paths), find, self._folder), 0)
         self._has_remote = False  # all are read from local files
-
-    def _forget(self) -> None:
-        super()._forget()
-        self._readers: _Readers | None = None
+        self._readers = _Readers(_MAX_OPEN)
 
     def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:
         file = self._index.files[group]
         try:
-            records: list[Any] = self._reader(group, file).read(rows)
+            records: list[Any] = self._readers.get(group, self._reader).read(rows)
         except RuntimeError as error:
             self._check(file)  # raises a clearer error if the file has changed
             raise FileError(file.path, None, f"records {rows[0]:,} to {rows[-1]:,} cannot be read: {error}") from error
@@ -132,18 +129,7 @@ class ArrayRecord(GroupedFiles):
         if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
             raise FileError(file.path, None, "it has changed since it was indexed; create the source again")
 
-    def _reader(self, group: int, file: IndexedFile) -> Any:
-        readers = self._readers
-        if readers is None or readers.pid != os.getpid():
-            if readers is not None:
-                _of_parents.append(readers)
-            readers = self._readers = _Readers()
-        with readers.lock:
-            reader = readers.of_file.get(group)
-            if reader is None:
-                self._check(file)
-                reader = readers.of_file[group] = _open(_local(file, self._folder), file.path)
-                if len(readers.of_file) > _MAX_OPEN:
-                    readers.of_file.popitem(last=False)  # closed after the last thread has finished reading
-            readers.of_file.move_to_end(group)
-            return reader
+    def _reader(self, group: int) -> tuple[Any, int]:
+        file = self._index.files[group]
+        self._check(file)
+        return _open(_local(file, self._folder), file.path), 1

@@ -1,7 +1,7 @@
 """`Arrow`: files of Arrow's IPC formats, read by row. Hugging Face's `datasets` stores its data in these formats.
 
 An uncompressed record batch is never read as a whole; see `mpqueue.files.arrow_values`. A record batch that is
-compressed or has dictionaries is decoded by pyarrow from its messages, and cached; see `mpqueue.files.decoded`.
+compressed or has dictionaries is decoded by pyarrow from its messages, and cached; see `mpqueue.files.process_cache`.
 
 pyarrow itself is slower in shuffled order. For rows of 10 KB of bytes, an integer, a string and 50 tokens, 32 at a
 time, in rows per CPU second (pyarrow 26, medians of 5 interleaved rounds)::
@@ -29,11 +29,11 @@ from mpqueue.files import arrow_messages
 from mpqueue.files.arrow_slices import Slicer, can_slice, num_parts
 from mpqueue.files.arrow_values import ArrowColumn, RecordBatch, RowRanges, column_of
 from mpqueue.files.columns import chosen, difference
-from mpqueue.files.decoded import DEFAULT_BYTES, DecodedParts
 from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, Run
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
+from mpqueue.files.process_cache import DEFAULT_BYTES, ProcessCache
 from mpqueue.files.ranges import at_once
 from mpqueue.files.rows import TableRows, pyarrow
 
@@ -166,7 +166,7 @@ class Arrow(GroupedFiles):
         index: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(Index("arrow", _VERSION, expand(paths), scan, index), cache_bytes)
-        self._batches = DecodedParts(_MAX_BATCH_BYTES)
+        self._batches = ProcessCache(_MAX_BATCH_BYTES)
         self._columns = chosen(columns, self._check_schemas().names)
 
     def record_batches(self) -> Groups:
@@ -197,7 +197,7 @@ class Arrow(GroupedFiles):
             starts = self._index.starts("schema")
             made = _Reading(self._index["schema"][: starts[1]].tobytes(), self._columns)
             overhead = self._length * made.num_values * _KEPT_VALUE_BYTES
-            made.keeps_rows = int(self._index["lengths"].sum()) + overhead <= self._parts.max_bytes
+            made.keeps_rows = int(self._index["lengths"].sum()) + overhead <= self._parts.max_size
             self._made = made
         state: _Reading = self._made
         return state
@@ -268,7 +268,7 @@ class Arrow(GroupedFiles):
 
     def _batch(self, group: int) -> RecordBatch | Literal[False]:
         """Return a record batch with separately readable rows, or False if it is compressed."""
-        batch: RecordBatch | Literal[False] = self._batches.get(group, lambda: self._new_batch(group))
+        batch: RecordBatch | Literal[False] = self._batches.get(group, self._new_batch)
         return batch
 
     def _new_batch(self, group: int) -> tuple[RecordBatch | Literal[False], int]:

@@ -15,9 +15,9 @@ import numpy as np
 from mpqueue.dataset.ids import as_index
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
-from mpqueue.files.decoded import DecodedParts
 from mpqueue.files.index import Index
 from mpqueue.files.location import Location
+from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.source import FileSource
 from mpqueue.system import log
 from mpqueue.system.interrupts import is_of_handler
@@ -29,7 +29,7 @@ _GROUPS_BEFORE_WARNING = 30
 DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, ArithmeticError, MemoryError)
 # Attributes that are created again in each process.
 _MADE_ANEW = {
-    "_bounds", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_readers", "_is_in_order",
+    "_bounds", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_is_in_order",
 }  # fmt: skip
 
 # A group, some of its rows, sorted, and their positions in the request.
@@ -45,12 +45,20 @@ class GroupedFiles(FileSource):
     Args:
         index: The index of the files.
         cache_bytes: The size of the cache of decoded groups, per process.
+
+    Raises:
+        TypeError: ``cache_bytes`` is not an integer.
+        ValueError: ``cache_bytes`` is negative.
     """
 
     _group_noun = "row group"
 
     def __init__(self, index: Index, cache_bytes: int) -> None:
-        self._index, self._parts = index, DecodedParts(cache_bytes)
+        if not isinstance(cache_bytes, int) or isinstance(cache_bytes, bool):
+            raise TypeError(f"cache_bytes must be an integer, got {cache_bytes!r}")
+        if cache_bytes < 0:
+            raise ValueError(f"cache_bytes must be 0 or more, got {cache_bytes}")
+        self._index, self._parts = index, ProcessCache(cache_bytes)
         self._has_remote = any(file.is_remote for file in index.files)
         self._length = int(index["rows"].sum())
         self._forget()
@@ -180,7 +188,7 @@ class GroupedFiles(FileSource):
         return self._whole(group)
 
     def _whole(self, group: int) -> Sequence[Any]:
-        rows: Sequence[Any] = self._parts.get(group, lambda: self._decode_noted(group))
+        rows: Sequence[Any] = self._parts.get(group, self._decode_noted)
         return rows
 
     def _decode_noted(self, group: int) -> tuple[Sequence[Any], int]:
@@ -199,7 +207,7 @@ class GroupedFiles(FileSource):
         self._is_warned = True
         log.warn(
             f"{self!r}: {self._num_groups_decoded:,} {self._group_noun}s of {self._num_decoded:,} rows were decoded "
-            f"for {self._num_served:,} rows, because cache_bytes={self._parts.max_bytes:,} holds few of them. Shuffle "
+            f"for {self._num_served:,} rows, because cache_bytes={self._parts.max_size:,} holds few of them. Shuffle "
             f"the {self._group_noun}s, and then rows in a buffer",
             "Tables and shards",
             "Shuffled Parquet",

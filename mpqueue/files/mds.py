@@ -11,7 +11,7 @@ and this module 74,600 (mosaicml-streaming 0.13, medians of 7 interleaved rounds
 those of `datasets`.
 
 A sample of a plain shard is read separately. A compressed shard is decompressed as a whole, and cached while it fits;
-see `mpqueue.files.decoded`.
+see `mpqueue.files.process_cache`.
 """
 
 import bz2
@@ -26,13 +26,13 @@ import numpy as np
 
 from mpqueue.errors import FileError
 from mpqueue.files.columns import chosen
-from mpqueue.files.decoded import DEFAULT_BYTES
 from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.mds_values import Decode, decoder, size_of
 from mpqueue.files.names import folder_name
 from mpqueue.files.opened import read_whole
+from mpqueue.files.process_cache import DEFAULT_BYTES
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.urls import is_url
 from mpqueue.files.window import open_window

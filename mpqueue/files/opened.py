@@ -17,7 +17,6 @@ comparison comes *after* the read, so a change before or during the read is dete
 
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -25,9 +24,9 @@ from typing import NamedTuple
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
 from mpqueue.files.positioned import read_at
+from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.ranges import Piece, RangedFile
 from mpqueue.files.urls import is_url
-from mpqueue.system.locks import Lock
 
 # The maximum gap between requests that are joined into one read.
 _MAX_GAP_BYTES = 4 * 1024
@@ -187,14 +186,6 @@ class _OpenFile:
             )
 
 
-class _Table:
-    """The open files of one process, in the order of last use."""
-
-    def __init__(self) -> None:
-        self.pid, self.lock = os.getpid(), Lock()
-        self.files: OrderedDict[int, _OpenFile | RangedFile] = OrderedDict()
-
-
 class OpenFiles:
     """Files by number; any thread may read them. In an unpickled copy or a forked process, no file is open.
 
@@ -204,14 +195,7 @@ class OpenFiles:
     """
 
     def __init__(self, files: Sequence[IndexedFile], limit: int = 64) -> None:
-        self._files, self._limit = files, limit
-        self._table: _Table | None = None
-
-    def __getstate__(self) -> tuple[Sequence[IndexedFile], int]:
-        return self._files, self._limit
-
-    def __setstate__(self, state: tuple[Sequence[IndexedFile], int]) -> None:
-        self.__init__(*state)  # type: ignore[misc]  # everything else is created again
+        self._files, self._opened = files, ProcessCache(limit)
 
     def read(self, file: int, offset: int, length: int) -> bytes:
         """Return bytes of a file.
@@ -250,44 +234,33 @@ class OpenFiles:
 
     def file(self, number: int) -> IndexedFile | None:
         """Return a local file that this process has open; None if it is not open."""
-        table = self._table
-        opened = None if table is None or table.pid != os.getpid() else table.files.get(number)
+        (opened,) = self._opened.get_kept([number])
         return opened.file._replace(inode=opened.inode()) if isinstance(opened, _OpenFile) else None
 
     def close(self) -> None:
         """Release all files, which are closed after their last reads; the next read opens its file again."""
-        self._table = None
+        self._opened = ProcessCache(self._opened.max_size)
 
     def _open(self, number: int) -> _OpenFile | RangedFile:
-        table = self._table
-        if (
-            table is None or table.pid != os.getpid()
-        ):  # a lock held at the time of a fork is never released in the child
-            table = self._table = _Table()
-        with table.lock:
-            file = table.files.get(number)
-            if file is not None:
-                table.files.move_to_end(number)
-                return file
-        # Without the lock, because opening may take long on a slow file system, and other threads read open files. If
-        # two threads open the same file, the descriptor that is not kept is closed after its last read.
-        indexed = self._files[number]
-        if indexed.is_remote:
-            file = RangedFile(indexed.path, indexed.size, indexed.version)
-        else:
+        # A file that the cache drops is closed after its last read, because its readers keep a reference.
+        file: _OpenFile | RangedFile = self._opened.get(number, self._newly_opened)
+        return file
+
+    def _newly_opened(self, number: int) -> tuple[_OpenFile | RangedFile, int]:
+        """Return a file, and its size in the cache, which counts files."""
+        while True:
+            indexed = self._files[number]
+            if indexed.is_remote:
+                return RangedFile(indexed.path, indexed.size, indexed.version), 1
             file = _OpenFile(indexed)
             try:
                 file.check()
             except FileError:
                 if self._files[number] == indexed:
                     raise
-                # Decompressed content, which another thread or process has replaced since its state was read.
-                return self._open(number)
-        with table.lock:
-            table.files[number] = file
-            while len(table.files) > self._limit:
-                table.files.popitem(last=False)  # its readers keep a reference, so it is not closed during a read
-        return file
+                # Decompressed content, which another process has replaced since its state was read.
+                continue
+            return file, 1
 
 
 def read_whole(path: str) -> bytes:

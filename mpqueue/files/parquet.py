@@ -1,8 +1,8 @@
 """`Parquet`: rows of Parquet files by index.
 
 A row group is compressed column by column, so a row cannot be read separately. pyarrow decodes the whole group, which
-is cached while it fits; see `mpqueue.files.decoded`. The requesting thread decodes, without pyarrow's threads, which
-would not exist in a worker that is forked later.
+is cached while it fits; see `mpqueue.files.process_cache`. The requesting thread decodes, without threads of pyarrow,
+which would not exist in a worker that is forked later.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files.arrow import schemas
 from mpqueue.files.columns import chosen, difference
-from mpqueue.files.decoded import DEFAULT_BYTES, DecodedParts
 from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.positioned import PositionedFile
+from mpqueue.files.process_cache import DEFAULT_BYTES, ProcessCache
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
 
@@ -110,7 +110,7 @@ class Parquet(GroupedFiles):
         index: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(Index("parquet", _VERSION, expand(paths), scan, index), cache_bytes)
-        self._footers = DecodedParts(_MAX_FOOTER_BYTES)
+        self._footers = ProcessCache(_MAX_FOOTER_BYTES)
         files = self._index.files
         (_, schema), *others = schemas(self._index)
         self._columns = chosen(columns, schema.names)
@@ -129,7 +129,7 @@ class Parquet(GroupedFiles):
     def _decode(self, group: int) -> tuple[TableRows, int]:
         pq = pyarrow("parquet")
         file = self._file_of(group)
-        metadata, idle = self._footers.get(file, lambda: self._readers_of(file))
+        metadata, idle = self._footers.get(file, self._readers_of)
         number = group - int(self._index.starts("rows")[file])
         indexed = self._index.files[file]
         read: Callable[[int, int], bytes] = partial(self._opened.read, file)
