@@ -8,8 +8,9 @@ cache file is a digest of its content, so files with different content never hav
 import hashlib
 import io
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -68,8 +69,7 @@ class Images:
     ) -> None:
         if decode:
             _pillow()
-        name = folder_name(folder)
-        self._folder, self._decode = name.rstrip("/") if is_url(name) else os.path.realpath(name), decode
+        self._folder, self._decode = folder_name(folder), decode
         self.classes, arrays = _walk(self._folder)
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._length = len(arrays["labels"])
@@ -143,72 +143,60 @@ class Images:
 
 def _walk(folder: str) -> tuple[list[str], Arrays]:
     """Return the classes of a folder, and the arrays of its images: names relative to the folder, and labels."""
-    if is_url(folder):
-        return _walk_far(folder)
-    inner = sorted((entry.name for entry in os.scandir(folder) if entry.is_dir()), key=os.fsencode)
-    if not inner:
-        raise FileNotFoundError(f"{folder} has no folders, expected one for each class of images")
-    names: list[bytes] = []
-    counts = []
-    for name in inner:
-        images = _images(os.fsencode(folder), os.fsencode(name))
-        names += images
-        counts.append(len(images))
-    return inner, _arrays(folder, inner, names, counts)
-
-
-def _walk_far(folder: str) -> tuple[list[str], Arrays]:
-    """Do the same as `_walk` for a URL, where folders are only parts of names."""
-    of_class: dict[str, list[tuple[bytes, bytes]]] = {}
-    for path in found_under(folder):
-        inner, _, inside = path.partition("/")
-        name = os.fsencode(inside)
-        if name.lower().endswith(_SUFFIXES):
-            of_class.setdefault(inner, []).append(os.path.split(name))
-    if not of_class:
+    names_of = _found_at_url(folder) if is_url(folder) else _found(folder)
+    if not names_of:
         raise FileNotFoundError(f"{folder} has no folders with images, expected one for each class")
-    classes = sorted(of_class, key=os.fsencode)
-    names = [os.path.join(os.fsencode(inner), *parts) for inner in classes for parts in sorted(of_class[inner])]
-    return classes, _arrays(folder, classes, names, [len(of_class[inner]) for inner in classes])
+    classes = sorted(names_of, key=os.fsencode)
+    for name in classes:
+        if not names_of[name]:
+            suffixes = b", ".join(_SUFFIXES).decode()
+            raise FileNotFoundError(f"the class {name!r} of {folder} has no images: files that end in {suffixes}")
+    text, ends = packed([image for name in classes for image in names_of[name]])
+    labels = np.repeat(np.arange(len(classes)), [len(names_of[name]) for name in classes])
+    return classes, {"names": text, "name_ends": ends, "labels": labels}
 
 
-def _arrays(folder: str, inner: list[str], names: list[bytes], counts: list[int]) -> Arrays:
-    if 0 in counts:
-        empty = inner[counts.index(0)]
-        suffixes = b", ".join(_SUFFIXES).decode()
-        raise FileNotFoundError(f"the class {empty!r} of {folder} has no images: files that end in {suffixes}")
-    text, ends = packed(names)
-    return {"names": text, "name_ends": ends, "labels": np.repeat(np.arange(len(inner)), counts)}
+def _found_at_url(folder: str) -> dict[str, list[bytes]]:
+    """Return the images of each class at a URL, where folders are only parts of names."""
+    parts_of: dict[str, list[tuple[bytes, bytes]]] = {}
+    for path in found_under(folder):
+        name = os.fsencode(path)
+        if b"/" in name and name.lower().endswith(_SUFFIXES):
+            parts_of.setdefault(path.partition("/")[0], []).append(os.path.split(name))
+    return {name: [os.path.join(*each) for each in sorted(parts)] for name, parts in parts_of.items()}
 
 
-def _images(folder: bytes, inner: bytes) -> list[bytes]:
-    """Return the images of a folder and its subfolders, sorted by folder and then by name."""
-    names_by_folder: list[tuple[bytes, list[bytes]]] = []
-    _find(folder, inner, frozenset(), names_by_folder)
-    return [relative + b"/" + name for relative, names in sorted(names_by_folder) for name in sorted(names)]
-
-
-def _find(
-    folder: bytes, relative: bytes, above: frozenset[tuple[int, int]], names_by_folder: list[tuple[bytes, list[bytes]]]
-) -> None:
-    """Add the images of a folder and its subfolders.
+def _found(folder: str) -> dict[str, list[bytes]]:
+    """Return the images of each class, sorted by folder and then by name.
 
     Raises:
         FileError: A link leads back to a folder that contains it.
     """
-    path = os.path.join(folder, relative)
-    status = os.stat(path)
-    here = status.st_dev, status.st_ino
-    if here in above:
-        raise FileError(os.fsdecode(path), None, "this link leads back to a folder that contains it: remove the link")
-    names = []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir():  # also a folder that is named like an image
-                _find(folder, relative + b"/" + entry.name, above | {here}, names_by_folder)
-            elif entry.name.lower().endswith(_SUFFIXES):
-                names.append(entry.name)
-    names_by_folder.append((relative, names))
+    with os.scandir(folder) as entries:
+        classes = [entry.name for entry in entries if entry.is_dir()]
+    return {name: _images(os.fsencode(folder), os.fsencode(name)) for name in classes}
+
+
+def _images(folder: bytes, inner: bytes) -> list[bytes]:
+    names_by_folder: list[tuple[bytes, list[bytes]]] = []
+    # A folder can be named like an image.
+    for path, folders, files in os.walk(os.path.join(folder, inner), onerror=_raise, followlinks=True):
+        for name in folders:
+            _check_link(os.path.join(path, name))
+        names = sorted(name for name in files if name.lower().endswith(_SUFFIXES))
+        names_by_folder.append((os.path.relpath(path, folder), names))
+    return [relative + b"/" + name for relative, names in sorted(names_by_folder) for name in names]
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _check_link(path: bytes) -> None:
+    """Raise a `FileError` for a link to a folder that contains it, which would be followed forever."""
+    name = os.fsdecode(path)
+    if os.path.islink(name) and any(os.path.samefile(name, above) for above in pathlib.Path(name).parents):
+        raise FileError(name, None, "this link leads back to a folder that contains it: remove the link")
 
 
 def _key(folder: str, classes: Sequence[str], arrays: Arrays) -> str:

@@ -144,8 +144,7 @@ class MDS(GroupedFiles):
         cache_bytes: int = DEFAULT_BYTES,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        name = folder_name(folder)
-        shards = _read_index(name.rstrip("/") if is_url(name) else os.path.realpath(name))
+        shards = _read_index(folder_name(folder))
         stored = shards[0].columns
         for shard in shards:
             if shard.columns != stored:

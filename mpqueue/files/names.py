@@ -49,15 +49,14 @@ def expand(names: Names) -> list[str]:
 
 
 def folder_name(folder: Name) -> str:
-    """Return the name of a folder as a string.
+    """Return the real path of a folder, or its URL without a slash at the end.
 
     Raises:
         TypeError: The argument is not a path.
         ValueError: The path is empty.
     """
-    if not isinstance(folder, str | bytes | os.PathLike):
-        raise TypeError(f"the folder must be a str or an os.PathLike, got {type(folder).__name__}: {folder!r}")
-    return _text(folder)
+    name = _text(folder, "the folder")
+    return name.rstrip("/") if urls.is_url(name) else os.path.realpath(name)
 
 
 def _listed(names: Any) -> Sequence[Name]:
@@ -71,9 +70,9 @@ def _listed(names: Any) -> Sequence[Name]:
         ) from None
 
 
-def _text(name: Name) -> str:
+def _text(name: Name, noun: str = "a file name") -> str:
     if not isinstance(name, str | bytes | os.PathLike):
-        raise TypeError(f"a file name must be a str or an os.PathLike, got {type(name).__name__}: {name!r}")
+        raise TypeError(f"{noun} must be a str or an os.PathLike, got {type(name).__name__}: {name!r}")
     text = os.fsdecode(name).removeprefix("file://")
     if not text or "\0" in text:
         raise ValueError(f"{text!r} is not a valid file name")
