@@ -17,7 +17,8 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.tar_headers import SPARSE, TarSample, members, sparse_text, split_name
+from mpqueue.files.tar_headers import SPARSE, TarSample, samples_in, sparse_text
+from mpqueue.files.window import open_window
 from mpqueue.system import log
 
 
@@ -108,15 +109,17 @@ class Tar(FileSource):
 
     def _members(self, number: int, file: int) -> tuple[int, int]:
         """Return the range of a sample's members, as start and exclusive stop."""
-        ends = self._index["member_ends"]
-        base = int(self._index.starts("offsets")[file])
-        first = base + int(ends[number - 1]) if number > self._starts[file] else base
-        return first, base + int(ends[number])
+        return self._part("member_ends", "offsets", number, file)
 
     def _key(self, number: int, file: int) -> str:
-        base, ends = int(self._index.starts("keys")[file]), self._index["key_ends"]
+        start, stop = self._part("key_ends", "keys", number, file)
+        return os.fsdecode(self._index["keys"][start:stop].tobytes())
+
+    def _part(self, ends_name: str, name: str, number: int, file: int) -> tuple[int, int]:
+        """Return the range of a sample in an array; the ends of the samples are relative to the archive."""
+        base, ends = int(self._index.starts(name)[file]), self._index[ends_name]
         first = base + int(ends[number - 1]) if number > self._starts[file] else base
-        return os.fsdecode(self._index["keys"][first : base + int(ends[number])].tobytes())
+        return first, base + int(ends[number])
 
     @functools.cached_property
     def _suffixes_of(self) -> dict[int, list[str]]:
@@ -158,39 +161,21 @@ def scan_to_error(path: str) -> Arrays:
 
 def _scanned(path: str) -> tuple[Arrays, FileError | None]:
     """Return the arrays of an archive up to the first error, and the error."""
-    offsets, sizes, suffixes = array("q"), array("q"), array("I")
+    offsets, sizes, suffixes, member_ends = array("q"), array("q"), array("I"), array("q")
     keys: list[bytes] = []
-    member_ends = array("q")
     numbers: dict[bytes, int] = {}
-    key, of_key = b"", set[bytes]()
     error: FileError | None = None
     try:
-        for name, offset, size in members(path):
-            parts = split_name(name)
-            if parts is None:
-                continue
-            member_key, suffix = parts
-            # Only adjacent members: members with the same stem that are apart form separate samples, as in WebDataset.
-            if member_key != key or not keys:
-                if keys:
-                    member_ends.append(len(offsets))
-                keys.append(member_key)
-                key, of_key = member_key, {b"__key__"}  # a member of this suffix would replace the sample's key
-            if suffix in of_key:
-                problem = f"a sample has two members {os.fsdecode(name)!r}; remove one"
-                raise FileError(path, offset, problem)
-            of_key.add(suffix)
-            offsets.append(offset)
-            sizes.append(size)
-            suffixes.append(numbers.setdefault(suffix, len(numbers)))
+        with open_window(path) as window:
+            for key, members in samples_in(window, lambda member: member):
+                keys.append(key)
+                for suffix, (_, offset, size) in members.items():
+                    offsets.append(offset)
+                    sizes.append(size)
+                    suffixes.append(numbers.setdefault(suffix, len(numbers)))
+                member_ends.append(len(offsets))
     except FileError as damaged:
         error = damaged
-    if keys and error is None:
-        member_ends.append(len(offsets))
-    elif keys:  # the last sample may lack a member
-        keys.pop()
-        for members_of in (offsets, sizes, suffixes):
-            del members_of[member_ends[-1] if member_ends else 0 :]
     text, key_ends = packed(keys)
     arrays: Arrays = {
         "offsets": np.frombuffer(offsets, np.int64),

@@ -8,12 +8,12 @@ compare the two. Nothing is ever extracted. Links, devices and folders are skipp
 
 import os
 import shlex
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 from mpqueue.errors import FileError
 from mpqueue.files.unpacked import compression_of
-from mpqueue.files.window import ScanWindow, open_window
+from mpqueue.files.window import ScanWindow
 
 _BLOCK = 512
 # Longer names are invalid, even if the header of a long name or of pax records has a larger size.
@@ -26,6 +26,7 @@ _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders,
 
 SPARSE = -1
 TarSample = dict[str, str | bytes]
+Value = TypeVar("Value")
 
 
 class TarMember(NamedTuple):
@@ -47,23 +48,35 @@ def sparse_text(name: str) -> str:
     return f"member {name!r} is a sparse file, which cannot be read: write the archive without `tar --sparse`"
 
 
-def members(path: str) -> Iterator[TarMember]:
-    """Yield the regular files of an archive.
+def samples_in(window: ScanWindow, read: Callable[[TarMember], Value]) -> Iterator[tuple[bytes, dict[bytes, Value]]]:
+    """Yield the key of each sample of an archive, and the values of its members by suffix.
+
+    Bytes before the latest member are not read again, so the window can be a forward-only one. A sample before an error
+    is not returned, because it may lack a member.
+
+    Args:
+        window: The open archive.
+        read: A function that returns the value of a member. It is called before the next header is read.
 
     Raises:
-        FileError: The file is not a tar archive, or is compressed, truncated or damaged; the error contains the
-            position.
+        FileError: The file is not a tar archive, is compressed, truncated or damaged, or has a duplicate member; the
+            error contains the position.
     """
-    with open_window(path) as window:
-        yield from _Headers(window)
-
-
-def members_in(window: ScanWindow) -> Iterator[TarMember]:
-    """Yield the regular files of an open archive; raises as `members`.
-
-    Bytes before the latest member are not read again, so the window can be a forward-only one.
-    """
-    return iter(_Headers(window))
+    key, values = b"", dict[bytes, Value]()
+    for member in Headers(window):
+        parts = split_name(member.name)
+        if parts is None:
+            continue
+        # Only adjacent members: members with the same stem that are apart form separate samples, as in WebDataset.
+        if parts[0] != key:
+            if values:
+                yield key, values
+            key, values = parts[0], {}
+        if parts[1] in values or parts[1] == b"__key__":  # a member of that suffix would replace the sample's key
+            raise window.error(member.offset, f"a sample has two members {os.fsdecode(member.name)!r}; remove one")
+        values[parts[1]] = read(member)
+    if values:
+        yield key, values
 
 
 def split_name(name: bytes) -> tuple[bytes, bytes] | None:
@@ -73,8 +86,8 @@ def split_name(name: bytes) -> tuple[bytes, bytes] | None:
     return (folder + slash + stem, suffix.lower()) if stem and dot else None
 
 
-class _Headers:
-    """An iterator over the headers of an archive."""
+class Headers:
+    """An iterator over the regular files of an archive; raises as `samples_in`."""
 
     def __init__(self, window: ScanWindow) -> None:
         self._window, self._at = window, 0

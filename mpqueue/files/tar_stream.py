@@ -13,7 +13,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import files_key
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile
-from mpqueue.files.tar_headers import SPARSE, TarSample, members_in, sparse_text, split_name
+from mpqueue.files.tar_headers import SPARSE, TarMember, TarSample, samples_in, sparse_text
 from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
 from mpqueue.system import log
@@ -167,26 +167,21 @@ def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
 
 
 def _grouped(window: ScanWindow) -> Iterator[TarSample | FileError]:
-    sample: TarSample | None = None
-    key, refused = b"", None
-    for member in members_in(window):
-        parts = split_name(member.name)
-        if parts is None:
-            continue
-        if sample is None or parts[0] != key:
-            if sample is not None:
-                yield refused or sample
-            key, refused = parts[0], None
-            sample = {"__key__": os.fsdecode(key)}
-        suffix = os.fsdecode(parts[1])
-        if suffix in sample:
-            raise window.error(member.offset, f"a sample has two members {os.fsdecode(member.name)!r}")
+    def read(member: TarMember) -> bytes | FileError:
+        name = os.fsdecode(member.name)
         if member.size == SPARSE:
-            refused, sample[suffix] = window.error(member.offset, sparse_text(os.fsdecode(member.name))), b""
-            continue
+            return window.error(member.offset, sparse_text(name))
         data = window.read(member.offset, member.size)
         if len(data) < member.size:
-            raise window.error(member.offset, f"the archive is truncated in {os.fsdecode(member.name)!r}")
-        sample[suffix] = data
-    if sample is not None:
+            raise window.error(member.offset, f"the archive is truncated in {name!r}")
+        return data
+
+    for key, values in samples_in(window, read):
+        sample: TarSample = {"__key__": os.fsdecode(key)}
+        refused: FileError | None = None
+        for suffix, value in values.items():
+            if isinstance(value, FileError):
+                refused = value
+            else:
+                sample[os.fsdecode(suffix)] = value
         yield refused or sample
