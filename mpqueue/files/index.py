@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ _OF_FILES = "files/"  # prefixes of array names that are reserved
 _STARTS = "starts/"
 _CTIMES, _INODES = _OF_FILES + "ctimes", _OF_FILES + "inodes"
 _OF_THIS_MACHINE = frozenset({_CTIMES, _INODES})
+Found = TypeVar("Found")
 
 
 class IndexedFiles(Sequence[IndexedFile]):
@@ -215,18 +216,11 @@ class Index:
             raise FileError(file.path, None, "it changed while it was being indexed")
 
 
-def _read(path: str, compared: Identity | None = None, *, warns: bool = False) -> IndexArrays | None:
+def _read(path: str, compared: Identity | None = None) -> IndexArrays | None:
     """Return the arrays of an index file, or None if it is missing, of another version, or damaged."""
-    try:
+    with contextlib.suppress(index_file.DamagedIndexError):
         return index_file.read(path, compared, _OF_THIS_MACHINE)
-    except index_file.DamagedIndexError as damage:
-        if warns:
-            log.warn(
-                f"the index is damaged and is created again: {damage}",
-                "Read tar, TFRecord, Parquet and image files",
-                "The index",
-            )
-        return None
+    return None
 
 
 def open_or_make(
@@ -248,21 +242,52 @@ def open_or_make(
         OSError: The folder is not writable, for example; the message contains a remedy.
         Exception: ``make`` raised. No file is left.
     """
-    arrays = _read(path)
-    if arrays is not None and is_current(arrays):
-        return arrays
+    damages: list[Exception] = []
+
+    def find() -> IndexArrays | None:
+        damages.clear()
+        try:
+            arrays = index_file.read(path, None, _OF_THIS_MACHINE)
+        except index_file.DamagedIndexError as damage:
+            damages.append(damage)
+            return None
+        return arrays if arrays is not None and is_current(arrays) else None
+
+    def write() -> None:
+        for damage in damages:
+            log.warn(
+                f"the index is damaged and is created again: {damage}",
+                "Read tar, TFRecord, Parquet and image files",
+                "The index",
+            )
+        with index_file.IndexWriter(path) as writer:
+            make(writer)
+            writer.finish()
+
+    return found_or_made(path, find, write)
+
+
+def found_or_made(path: str, find: Callable[[], Found | None], make: Callable[[], None]) -> Found:
+    """Return the content of a cache file. If it is missing, one process of a host makes it, and the others wait.
+
+    Args:
+        path: The path of the file.
+        find: A function that returns the content; None if it is missing.
+        make: A function that writes the file.
+    """
+    found = find()
+    if found is not None:
+        return found
     with cache_errors(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
     with locked(f"{path}.lock"):
         # Check again: the previous holder of the lock may have created the file.
-        arrays = _read(path, warns=True)
-        if arrays is None or not is_current(arrays):
-            with index_file.IndexWriter(path) as writer:
-                make(writer)
-                writer.finish()
-            arrays = _read(path)
-        assert arrays is not None
-        return arrays
+        found = find()
+        if found is None:
+            make()
+            found = find()
+        assert found is not None
+        return found
 
 
 def files_key(format: str, version: int, files: Sequence[IndexedFile]) -> str:

@@ -28,7 +28,7 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of, has_zlib_mark
-from mpqueue.files.unpacked_source import UnpackedSource, scan_unpacked
+from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow
 
 _HEADER = struct.Struct("<QI")
@@ -89,9 +89,11 @@ class TFRecord(UnpackedSource):
         if features is not None:
             plan(features)  # raises for wrong features now, not in a worker
         self._features = None if features is None else {key: as_feature(value) for key, value in features.items()}
-        self._check_crc = check_crc
-        find = functools.partial(scan, check_crc=check_crc)
-        super().__init__(f"tfrecord, check_crc={check_crc}", 3, paths, find, _compression, "offsets", index)
+        find = functools.partial(_records, check_crc)
+        # The checksum of a record follows it, and is read with it.
+        self._check_bytes = _CHECK.size if check_crc else 0
+        form = f"tfrecord, check_crc={check_crc}"
+        super().__init__(form, 3, paths, find, _compression, index, self._check_bytes)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return samples by index; raises as ``[i]``."""
@@ -115,17 +117,16 @@ class TFRecord(UnpackedSource):
                 raise self._error(self._ranges(*self._place(index))[0], str(error)) from error
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
-        check_bytes = _CHECK.size if self._check_crc else 0
-        return [FileRange(file, int(self._index["offsets"][number]), int(self._index["lengths"][number]) + check_bytes)]
+        offset, length = int(self._index["offsets"][number]), int(self._index["lengths"][number])
+        return [FileRange(file, offset, length + self._check_bytes)]
 
     def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
         start, stop = super()._span(number, file)
-        # Of the record itself, without the checksum that is read with it.
-        return start, None if stop is None else stop - (_CHECK.size if self._check_crc else 0)
+        return start, None if stop is None else stop - self._check_bytes
 
     def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:  # noqa: ARG002
         (record,) = parts
-        if not self._check_crc:
+        if not self._check_bytes:
             return record
         payload = record[: -_CHECK.size]
         if _masked(_crc32c()(payload)) != _CHECK.unpack_from(record, len(payload))[0]:
@@ -136,22 +137,6 @@ class TFRecord(UnpackedSource):
 def _has_own_rows(column: Any) -> bool:
     """Return whether the items of a column are not views: lists of arrays, and arrays of scalars."""
     return isinstance(column, list) or column.ndim == 1
-
-
-def scan(path: str, *, check_crc: bool, folder: str) -> Arrays:
-    """Return the positions of the payloads of a file; for a compressed file, in its decompressed content.
-
-    Args:
-        path: The file.
-        check_crc: Whether to verify the checksums of the lengths.
-        folder: The folder for the decompressed content.
-
-    Raises:
-        FileError: The file is not a TFRecord file, or is truncated or damaged.
-    """
-    crc32c = _crc32c() if check_crc else None
-    more_bytes = _CHECK.size if check_crc else 0
-    return scan_unpacked(path, folder, _compression, functools.partial(_records, crc32c), more_bytes)
 
 
 def _compression(window: ScanWindow) -> str | None:
@@ -165,7 +150,13 @@ def _compression(window: ScanWindow) -> str | None:
     return None if is_record or (compression == "zlib" and header[4:8] == bytes(4)) else compression
 
 
-def _records(crc32c: Callable[[bytes], int] | None, window: ScanWindow, path: str) -> Arrays:
+def _records(check_crc: bool, window: ScanWindow, path: str) -> Arrays:
+    """Return the positions of the payloads.
+
+    Raises:
+        FileError: The file is not a TFRecord file, or is truncated or damaged.
+    """
+    crc32c = _crc32c() if check_crc else None
     offsets, lengths = array("q"), array("q")
     at = 0
     while at < window.size:

@@ -12,10 +12,10 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any
+from typing import Any
 
 from mpqueue.errors import FileError
-from mpqueue.files.index import locked
+from mpqueue.files.index import found_or_made
 from mpqueue.files.index_file import whole_or_absent
 from mpqueue.files.kept import cache_errors, note_use
 from mpqueue.files.opened import IndexedFile
@@ -48,46 +48,33 @@ def path_of(file: IndexedFile, folder: str, made: str = "unpacked") -> str:
     return os.path.join(folder, f"{key}.{made}")
 
 
-def unpack(file: IndexedFile, folder: str, compression: str | None = None) -> str:
-    """Decompress a file into a folder if the result is missing, and return its path.
+def unpack(file: IndexedFile, folder: str, compression: str | None = None, damaged_inode: int | None = None) -> str:
+    """Decompress a file into a folder if the result is missing or damaged, and return its path.
 
     Args:
         file: The file.
         folder: The folder.
         compression: The compression; None for the result of `compression_of`.
+        damaged_inode: The inode of damaged content. It is replaced, unless another thread or process has already done
+            that.
 
     Raises:
         FileError: The file is damaged or truncated.
         OSError: The disk is full, for example.
         ImportError: The package for this compression is not installed.
     """
-    return made_once(path_of(file, folder), lambda: _blocks(file.path, compression))
-
-
-def unpack_again(file: IndexedFile, folder: str, compression: str | None, damaged_inode: int) -> None:
-    """Replace damaged content of a cache file, unless another thread or process has already replaced it.
-
-    Args:
-        file: The compressed file.
-        folder: See `unpack`.
-        compression: See `unpack`.
-        damaged_inode: The inode of the damaged content.
-
-    Raises:
-        FileError, OSError, ImportError: See `unpack`.
-    """
     path = path_of(file, folder)
-    with locked(f"{path}.lock"):
+
+    def blocks() -> Iterable[bytes]:
         if os.path.exists(path):
-            if os.stat(path).st_ino != damaged_inode:
-                return
             log.warn(
                 f"the decompressed content of {file.path} in {path} is damaged and is created again",
                 "Read tar, TFRecord, Parquet and image files",
                 "The index",
             )
-        with whole_or_absent(path) as content:
-            _write(path, content, _blocks(file.path, compression))
+        return _blocks(file.path, compression)
+
+    return made_once(path, blocks, damaged_inode)
 
 
 def _blocks(path: str, compression: str | None) -> Iterator[bytes]:
@@ -95,32 +82,31 @@ def _blocks(path: str, compression: str | None) -> Iterator[bytes]:
         yield from unpacked_blocks(window, compression)
 
 
-def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
+def made_once(path: str, blocks: Callable[[], Iterable[bytes]], damaged_inode: int | None = None) -> str:
     """Write a cache file if it is missing. One process of a host writes it, and the others wait.
 
     Args:
         path: The path, which identifies the content.
-        blocks: A function that returns the content; called only if the file is missing.
+        blocks: A function that returns the content; called only if the file is missing or damaged.
+        damaged_inode: The inode of a damaged file, which counts as missing.
 
     Raises:
         OSError: The disk is full, for example.
         Exception: ``blocks`` or its iterator raised. No file is left.
     """
-    if not os.path.exists(path):
-        with cache_errors(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        with locked(f"{path}.lock"):
-            if not os.path.exists(path):
-                with whole_or_absent(path) as file:
-                    _write(path, file, blocks())
+
+    def write() -> None:
+        with whole_or_absent(path) as file:
+            for block in blocks():
+                with cache_errors(path):  # only errors of writing, not of reading the compressed file
+                    file.write(block)
+
+    def find() -> str | None:
+        return path if os.path.exists(path) and os.stat(path).st_ino != damaged_inode else None
+
+    found_or_made(path, find, write)
     note_use(path)
     return path
-
-
-def _write(path: str, file: IO[bytes], blocks: Iterable[bytes]) -> None:
-    for block in blocks:
-        with cache_errors(path):  # only errors of writing, not of reading the compressed file
-            file.write(block)
 
 
 def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.unpacked import path_of, unpack, unpack_again
+from mpqueue.files.unpacked import path_of, unpack
 from mpqueue.files.window import ScanWindow, content_error, open_window
 
 Compression = Callable[[ScanWindow], str | None]
@@ -36,10 +36,9 @@ class UnpackedSource(FileSource):
     Args:
         format, version: See `Index`.
         paths: The files.
-        scan: A function that returns the arrays of one file, as `scan_unpacked` does, for the path and ``folder``.
-        compression_of: See `scan_unpacked`.
-        counted: See `FileSource`.
+        find, compression_of: See `scan_unpacked`.
         index: The folder for the index and the decompressed files.
+        more_bytes: See `scan_unpacked`.
     """
 
     def __init__(
@@ -47,14 +46,16 @@ class UnpackedSource(FileSource):
         format: str,
         version: int,
         paths: Names,
-        scan: Callable[..., Arrays],
+        find: FindRecords,
         compression_of: Compression,
-        counted: str,
         index: str | os.PathLike[str] | None,
+        more_bytes: int = 0,
     ) -> None:
         self._folder, self._compression_of = cache_folder(index), compression_of
-        find = functools.partial(scan, folder=self._folder)
-        super().__init__(Index(format, version, expand(paths), find, self._folder), counted)
+        scan = functools.partial(
+            scan_unpacked, folder=self._folder, compression_of=compression_of, find=find, more_bytes=more_bytes
+        )
+        super().__init__(Index(format, version, expand(paths), scan, self._folder), "offsets")
         self._has_compressed = bool((self._index[_BYTES] != _NOT_COMPRESSED).any())
         if self._has_compressed:
             contents = self._contents()
@@ -77,7 +78,7 @@ class UnpackedSource(FileSource):
             parts = opened.read_all(pieces)
             damaged = self._damaged(places, parts)
         except FileError as error:
-            damaged = self._cut_in(places, opened, error)
+            damaged = [file for file in {file for _, file in places} if self._is_content(file, error.path)]
             if not damaged:
                 raise
         if not damaged:
@@ -101,13 +102,9 @@ class UnpackedSource(FileSource):
             return super()._error(where, problem)
         return content_error(self._index.files[where.file].path, where.offset, problem)
 
-    def _cut_in(self, places: list[tuple[int, int]], opened: OpenFiles, error: FileError) -> list[int]:
-        """Return the number of the compressed file with the content that caused an error, in a list."""
-        for file in {file for _, file in places if self._index[_BYTES][file] != _NOT_COMPRESSED}:
-            content = opened.file(file)
-            if content is not None and content.path == error.path:
-                return [file]
-        return []
+    def _is_content(self, file: int, path: str) -> bool:
+        """Return whether a path is that of the decompressed content of a file, whose name is a digest."""
+        return os.path.basename(path) == os.path.basename(path_of(self._index.files[file], self._folder))
 
     def _damaged(self, places: list[tuple[int, int]], parts: list[bytes]) -> list[int]:
         """Return the numbers of compressed files with records that do not match the index."""
@@ -162,10 +159,7 @@ class _Contents(Sequence[IndexedFile]):
             raise FileError(file.path, None, "it has changed since it was indexed; make the source again")
         with open_window(file.path) as window:
             compression = self._compression_of(window)
-        if content is None:
-            unpack(file, self._folder, compression)
-        else:
-            unpack_again(file, self._folder, compression, content.inode)
+        unpack(file, self._folder, compression, None if content is None else content.inode)
 
 
 def scan_unpacked(
@@ -177,8 +171,8 @@ def scan_unpacked(
         path: The file.
         folder: The folder for the decompressed content.
         compression_of: A picklable function that returns the compression of an open file; None if it is not compressed.
-        find: A function that returns the arrays of an open file or of its decompressed content, including ``offsets``
-            and ``lengths``. It also receives the path of the file, for its errors.
+        find: A picklable function that returns the arrays of an open file or of its decompressed content, including
+            ``offsets`` and ``lengths``. It also receives the path of the file, for its errors.
         more_bytes: The number of bytes that a sample reads after its length.
 
     Raises:

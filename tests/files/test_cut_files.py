@@ -15,6 +15,8 @@ from helpers.tfrecords import write_records
 from mpqueue import files
 from mpqueue.errors import FileError
 from mpqueue.files import array_record, arrow, json_lines, mds, parquet, tar, tfrecord
+from mpqueue.files.unpacked import compression_of
+from mpqueue.files.unpacked_source import scan_unpacked
 
 NUMBERS = range(12)
 TEXTS = [f"t{i}" * (i % 3) for i in NUMBERS]
@@ -59,12 +61,17 @@ def an_array_record(path):
     write_array_record(path, [text.encode() for text in TEXTS])
 
 
+TFRECORD_SCAN = partial(
+    scan_unpacked, folder="", compression_of=tfrecord._compression, find=partial(tfrecord._records, True), more_bytes=4
+)
+JSON_SCAN = partial(scan_unpacked, folder="", compression_of=compression_of, find=json_lines._lines)
+
 # By format: a function that writes a file; its name; a scan; a function that creates a source.
 FORMS = {
     "tar gnu": (a_tar(tarfile.GNU_FORMAT), "a.tar", tar.scan, files.Tar),
     "tar pax": (a_tar(tarfile.PAX_FORMAT), "a.tar", tar.scan, files.Tar),
-    "tfrecord": (a_tfrecord, "a.tfrecord", partial(tfrecord.scan, check_crc=True, folder=""), files.TFRecord),
-    "json lines": (lines, "a.jsonl", partial(json_lines.scan, folder=""), files.JSONLines),
+    "tfrecord": (a_tfrecord, "a.tfrecord", TFRECORD_SCAN, files.TFRecord),
+    "json lines": (lines, "a.jsonl", JSON_SCAN, files.JSONLines),
     "arrow file": (an_arrow("file"), "a.arrow", arrow.scan, files.Arrow),
     "arrow stream": (an_arrow("stream"), "a.arrow", arrow.scan, files.Arrow),
     "arrow compressed": (an_arrow("stream", "zstd"), "a.arrow", arrow.scan, files.Arrow),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mpqueue.errors import FileError
 from mpqueue.files import JSONLines, json_lines, unpacked, unpacked_source
+from mpqueue.files.window import open_window
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def test_lines_equal_those_of_python_without_blank_ones(tmp_path_factory, lines,
     path.write_bytes(b"\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_lines, "_BLOCK_BYTES", block)
-        found = json_lines.scan(str(path), folder="")
+        with open_window(str(path)) as window:
+            found = json_lines._lines(window, str(path))
     data = path.read_bytes()
     assert [
         data[start : start + length]
