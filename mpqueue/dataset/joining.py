@@ -23,8 +23,8 @@ import numpy as np
 from mpqueue.dataset.held import together
 from mpqueue.dataset.ids import Keep, SampleIds, concatenated, prefixed, within
 from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker, by_part
-from mpqueue.dataset.mixing import Counts, Extent, extent_of, ranks_of, shares_of, shuffled
-from mpqueue.dataset.nodes import JoinNode, LaneOpening, Stop, inner_epoch
+from mpqueue.dataset.mixing import Counts, ranks_of, shares_of, shuffled
+from mpqueue.dataset.nodes import JoinNode, Stop, inner_epoch
 from mpqueue.dataset.passes import RepeatStage, share_of
 from mpqueue.dataset.phases import Change, Course, EpochPlan, Phase, WeightSpan, course_of, key_of, plan_of, spans_in
 from mpqueue.dataset.stages import Block, LaneStage, Token, found_by_part, rebuilt_by_part, tokens_of
@@ -375,8 +375,10 @@ class ConcatenateNode(JoinNode):
         return 0 if before is None else max(0, place - before)
 
 
-class MixPicks:
-    """The inputs that provide the elements of a mix in a lane. Each block of picks has the quotas of the weights.
+class PhasePicks:
+    """The inputs that provide the elements of a mix in a lane in one phase.
+
+    Each block of picks has the quotas of the weights.
 
     Args:
         weights: The weights of the inputs.
@@ -404,44 +406,69 @@ class MixPicks:
         return shuffled(self._shares.datasets(block), *self._words, block)
 
 
-class PhasedPicks:
-    """The inputs that provide the elements of a mix in a lane, with weights that change.
+class MixPicks:
+    """The inputs that provide the elements of a mix in a lane, and the number of elements taken of each.
+
+    The numbers are computed from the number of the next pick, so that an element costs nothing.
 
     Args:
         spans: The weights of the places of the mix.
-        words: See `MixPicks`.
+        words: See `PhasePicks`.
         run: The run that the lane was opened with.
+
+    Attributes:
+        phase: The number of the phase of the latest result of `take`; -1 before that.
+        num_skipped: The number of picks of each input without elements.
     """
 
     def __init__(self, spans: Sequence[WeightSpan], words: tuple[int, ...], run: LaneRun) -> None:
         # Pick n of lane l is place n * lanes + l of the mix.
         self._starts = [share_of(span.start, run) for span in spans]
-        self._phases = [MixPicks(span.weights, *words, *key_of(span.start)) for span in spans]
-        self._start, self._end, self._phase = 0, 0, self._phases[0]
+        self._phases = [PhasePicks(span.weights, *words, *key_of(span.start)) for span in spans]
+        self._start, self._end, self.phase = 0, 0, -1
+        self.num_skipped: dict[int, int] = {}
+        self._latest: tuple[int, Counts] | None = None  # the last result of `counts`, and its pick
+        self._when_opened: Counts | None = None
 
     def take(self, first: int, count: int) -> list[int]:
         """Return the picks from number ``first`` on, all of one phase: at least 1, at most ``count``."""
         if not self._start <= first < self._end:
-            number = self.phase(first)
-            ends = [*self._starts[1:], 1 << 63]
-            self._start, self._end, self._phase = self._starts[number], ends[number], self._phases[number]
-        return self._phase.take(first - self._start, min(count, self._end - first))
+            self.phase = number = self._phase_of(first)
+            self._start, self._end = self._starts[number], [*self._starts[1:], 1 << 63][number]
+        return self._phases[self.phase].take(first - self._start, min(count, self._end - first))
 
-    def phase(self, first: int) -> int:
-        """Return the number of the phase of a pick."""
+    def _phase_of(self, first: int) -> int:
         return bisect_right(self._starts, first) - 1
 
     def is_first(self, first: int) -> bool:
         """Return whether a pick is the first one of a phase."""
-        return self._starts[self.phase(first)] == first
+        return self._starts[self._phase_of(first)] == first
 
-    def counts(self, first: int) -> Counts:
-        """Return the number of picks of each input before a pick."""
-        number = self.phase(first)
-        counts = self._phases[number].counts(first - self._starts[number])
-        for before in range(number):
-            counts = counts + self._phases[before].counts(self._starts[before + 1] - self._starts[before])
-        return counts
+    def skip(self, at: int) -> None:
+        """Count a pick of an input that has no elements."""
+        self.num_skipped[at] = self.num_skipped.get(at, 0) + 1
+
+    def counts(self, next_pick: int) -> Counts:
+        """Return the number of elements of each input before a pick, in this epoch."""
+        if self._latest is None or self._latest[0] != next_pick:
+            number = self._phase_of(next_pick)
+            counts = self._phases[number].counts(next_pick - self._starts[number])
+            for before in range(number):
+                counts = counts + self._phases[before].counts(self._starts[before + 1] - self._starts[before])
+            for at, count in self.num_skipped.items():
+                counts[at] -= count
+            self._latest = next_pick, counts
+        return self._latest[1]
+
+    def since_opened(self, next_pick: int) -> Counts:
+        """Return the same without the elements taken before the lane was opened."""
+        counts = self.counts(next_pick)
+        return counts if self._when_opened is None else counts - self._when_opened
+
+    def load(self, next_pick: int, num_skipped: dict[int, int]) -> None:
+        """Begin at a pick of a saved state."""
+        self.num_skipped, self._latest = num_skipped, None
+        self._when_opened = self.counts(next_pick)
 
 
 _FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
@@ -477,8 +504,9 @@ class MixReader(JoinReader):
 
     def __init__(self, node: "MixNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._phase = Phase(0, node.extent(self.lengths), None, ())
-        self._size = self._phase.extent.shares.size
+        # Without changes of the weights, all epochs have the same phases.
+        self._same = None if node.changes else node.course(self.lengths, 0, 0)
+        self._courses: dict[tuple[int, int], Course] = {}
         self._blocks: dict[tuple[int, int, int, int], _Block] = {}
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
@@ -535,7 +563,12 @@ class MixReader(JoinReader):
 
     def _find_all(self, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
         """Return the inputs that provide these indices, and the numbers of their elements."""
-        return self._find_in(self._phase, places, run)
+        branches, numbers = np.empty_like(places), np.empty_like(places)
+        for phase, rows in self._course(run).grouped(places):
+            mine, within = self._find_in(phase, places[rows] - phase.start, run)
+            branches[rows] = mine
+            numbers[rows] = within if phase.before is None else within + phase.before[mine]
+        return branches, numbers
 
     def _find_in(self, phase: Phase, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
         """Return the same for indices within a phase."""
@@ -552,15 +585,15 @@ class MixReader(JoinReader):
         return branches, numbers
 
     def _find(self, place: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
-        """Return the input and the pass that provide an index, and the number of the element."""
-        block, inside = divmod(place, self._size)
-        order = self._block(self._phase, block, run).order
-        at = order[inside]
-        number = int(self._phase.extent.shares.before_each(block, at)) + int(np.count_nonzero(order[:inside] == at))
-        return self._in_pass(int(at), number)
-
-    def _in_pass(self, at: int, number: int) -> tuple[tuple[int, int], int]:
-        """Return an input, the pass over it that has its element with this number, and the index in the pass."""
+        """Return the input and the pass that provide an index, and the number of the element in the pass."""
+        phase = self._course(run).at(place)
+        shares = phase.extent.shares
+        block, inside = divmod(place - phase.start, shares.size)
+        order = self._block(phase, block, run).order
+        at = int(order[inside])
+        number = int(shares.before_each(block, at)) + int(np.count_nonzero(order[:inside] == at))
+        if phase.before is not None:
+            number += int(phase.before[at])
         length = self.lengths[at]
         if self.node.stop == "first" or not length:
             return (at, 0), number
@@ -582,24 +615,9 @@ class MixReader(JoinReader):
             block = self._blocks[key] = _Block(phase.extent.order(number, seed, run.epoch, *phase.key))
         return block
 
-    def origin(self, place: int, run: IndexedRun) -> str:
-        """Return a description of a sample."""
-        (at, begun), number = self._find(place, run)
-        return self.branch(at).origin(number, self._inner(at, begun, run))
-
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
-        """Return the ids of the samples at these indices."""
-        return self._gathered(places, run, self.ids_within)
-
-
-class PhasedMixReader(MixReader):
-    """Elements of all inputs, in the proportions of weights that change."""
-
-    def __init__(self, node: "MixNode", maker: ReaderMaker) -> None:
-        super().__init__(node, maker)
-        self._courses: dict[tuple[int, int], Course] = {}
-
     def _course(self, run: IndexedRun) -> Course:
+        if self._same is not None:
+            return self._same
         key = self.seed(run), run.epoch
         course = self._courses.get(key)
         if course is None:
@@ -608,66 +626,14 @@ class PhasedMixReader(MixReader):
             course = self._courses[key] = self.node.course(self.lengths, *key)
         return course
 
-    def _find_all(self, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
-        """Return the inputs that provide these indices, and the numbers of their elements."""
-        branches, numbers = np.empty_like(places), np.empty_like(places)
-        for phase, rows in self._course(run).grouped(places):
-            mine, within = self._find_in(phase, places[rows] - phase.start, run)
-            branches[rows] = mine
-            numbers[rows] = within if phase.before is None else within + phase.before[mine]
-        return branches, numbers
+    def origin(self, place: int, run: IndexedRun) -> str:
+        """Return a description of a sample."""
+        (at, begun), number = self._find(place, run)
+        return self.branch(at).origin(number, self._inner(at, begun, run))
 
-    def _find(self, place: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
-        """Return the input and the pass that provide an index, and the number of the element."""
-        branches, numbers = self._find_all(np.array([place]), run)
-        return self._in_pass(int(branches[0]), int(numbers[0]))
-
-
-def mix_reader(node: "MixNode", maker: ReaderMaker) -> MixReader:
-    """Return the reader of a mix: with fixed weights, it does not search for phases."""
-    return (PhasedMixReader if node.changes_weights else MixReader)(node, maker)
-
-
-class _Taken:
-    """The number of elements that a mix has taken of each input in a lane.
-
-    They are computed from the number of the next pick, so that an element costs nothing.
-
-    Args:
-        picks: The picks of the lane.
-
-    Attributes:
-        num_skipped: The number of picks of each input without elements.
-    """
-
-    def __init__(self, picks: "MixPicks | PhasedPicks") -> None:
-        self.num_skipped: dict[int, int] = {}
-        self._picks = picks
-        self._latest: tuple[int, Counts] | None = None  # the last result, and its pick
-        self._when_opened: Counts | None = None
-
-    def skip(self, at: int) -> None:
-        """Count a pick of an input that has no elements."""
-        self.num_skipped[at] = self.num_skipped.get(at, 0) + 1
-
-    def counts(self, next_pick: int) -> Counts:
-        """Return the number of elements of each input before a pick, in this epoch."""
-        if self._latest is None or self._latest[0] != next_pick:
-            counts = self._picks.counts(next_pick)
-            for at, count in self.num_skipped.items():
-                counts[at] -= count
-            self._latest = next_pick, counts
-        return self._latest[1]
-
-    def since_opened(self, next_pick: int) -> Counts:
-        """Return the same without the elements taken before the lane was opened."""
-        counts = self.counts(next_pick)
-        return counts if self._when_opened is None else counts - self._when_opened
-
-    def load(self, next_pick: int, num_skipped: dict[int, int]) -> None:
-        """Begin at a pick of a saved state."""
-        self.num_skipped = num_skipped
-        self._when_opened = self.counts(next_pick)
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids of the samples at these indices."""
+        return self._gathered(places, run, self.ids_within)
 
 
 class MixStage(BranchedStage):
@@ -685,36 +651,40 @@ class MixStage(BranchedStage):
 
     def __init__(self, inputs: JoinedInputs, node: "MixNode", run: LaneRun) -> None:
         super().__init__(inputs, node, run)
-        self._picks: MixPicks | PhasedPicks = self._open_picks()
-        self._stop, self._next_pick = node.stop, 0
-        # Inputs of weight 0 are never read, so the mix does not wait for their ends.
-        self._num_used = self._count_used()
+        self._spans = spans_in(node.plan(run.epoch))
+        # A separate object, also for the counts: CPython 3.11 stores more than 30 attributes of an instance so that
+        # each access takes longer, 0.2 us per element here.
+        self._picks = MixPicks(self._spans, (self.seed, run.epoch, run.lane), run)
+        self._stop, self._next_pick, self._phase = node.stop, 0, -1
         # With ``skip``, a skipped sample is reported with the batch that misses it, so there is no read-ahead.
-        self._most_ahead = 0 if run.skip is not None else _MOST_AHEAD // max(1, self._num_used)
+        self._most_ahead = 0 if run.skip is not None else _MOST_AHEAD // len(node.branches)
         self._ahead = 0  # elements that this call may read from an input
         self._done: set[int] = set()  # "all": inputs that have started again; "never": inputs without elements
-        self._num_done = 0  # of the inputs that the end of the mix depends on
-        # In a separate object: CPython 3.11 stores more than 30 attributes of an instance so that each
-        # access takes longer, 0.2 us per element here.
-        self._taken = _Taken(self._picks)
-
-    def _open_picks(self) -> MixPicks | PhasedPicks:
-        run = self.run
-        return MixPicks(self.node.weights, self.seed, run.epoch, run.lane)
-
-    def _count_used(self) -> int:
-        return sum(weight > 0 for weight in self.node.weights)
+        self._num_left = 0  # of the other inputs that the end of the mix depends on in this phase
 
     def pull(self, count: int) -> Block:
-        """Return the next elements."""
+        """Return the next elements, all of one phase."""
         values: list[Any] = []
         tokens: list[Token] = []
         # Only large elements are requested one by one. They must not pile up here.
         self._ahead = self._most_ahead if count > 1 and self.may_run_ahead else 0
         while not tokens and not self._has_ended:
-            self._give(self._picks.take(self._next_pick, count), values, tokens)
+            picks = self._picks.take(self._next_pick, count)
+            if self._picks.phase != self._phase:
+                self._enter_phase(self._picks.phase)
+            if not self._has_ended:
+                self._give(picks, values, tokens)
         self.num_in = self.num_out = self.num_out + len(tokens)
         return values, tokens
+
+    def _enter_phase(self, number: int) -> None:
+        """Update the inputs that the end of the mix depends on, before the first pick of a phase."""
+        self._phase = number
+        # Inputs of weight 0 are never read, so the mix does not wait for their ends.
+        needed = self._spans[number].needed.tolist()
+        self._num_left = len(needed) - len(self._done.intersection(needed))
+        # The inputs that this phase lacks may have been the only ones that the mix had to read on for.
+        self._has_ended = self._stop != "first" and not self._num_left
 
     def _give(self, picks: list[int], values: list[Any], tokens: list[Token]) -> None:
         """Add elements by these picks, until an input must be read: its error or end would occur too early."""
@@ -728,7 +698,7 @@ class MixStage(BranchedStage):
                     if self._has_ended:
                         return
                     self._next_pick += 1  # skip the pick of an input without elements in this lane
-                    self._taken.skip(at)
+                    self._picks.skip(at)
                     continue
             values.append(branch.values.pop(0))
             tokens.append((at, branch.tokens.pop(0)))
@@ -744,7 +714,7 @@ class MixStage(BranchedStage):
         else:
             # After the read: an input may have started again, and may have been the last one to do so.
             self._note(at, branch)
-            self._has_ended = self._num_done == self._num_used and (self._stop == "all" or not has_elements)
+            self._has_ended = not self._num_left and (self._stop == "all" or not has_elements)
         return has_elements and not self._has_ended
 
     @staticmethod
@@ -759,28 +729,24 @@ class MixStage(BranchedStage):
         is_done = stage.num_passes > 0 if self._stop == "all" else self._lacks_elements(branch)
         if is_done and at not in self._done:
             self._done.add(at)
-            self._num_done += self._is_needed(at)
-
-    def _load_phase(self) -> None:
-        """Prepare for the next pick of a saved state."""
-
-    def _is_needed(self, at: int) -> bool:  # noqa: ARG002 - with fixed weights, only inputs with a weight are read
-        """Return whether the end of the mix depends on an input."""
-        return True
+            self._num_left -= at in self._spans[self._phase].needed
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of the next pick, and the number of elements of each input."""
-        counts = self._taken.counts(self._next_pick)
+        counts = self._picks.counts(self._next_pick)
         self._save_with(states, self._held_by_branch(held), {
             "pick": self._next_pick, "taken": [int(counts[at]) for at in self._branches],
-            "skipped": [list(pair) for pair in self._taken.num_skipped.items()],
+            "skipped": [list(pair) for pair in self._picks.num_skipped.items()],
         })  # fmt: skip
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
         self._next_pick = state["pick"]
-        self._load_phase()
+        # If the state was saved before the weights were changed, the mix may have ended at the pick from which on it
+        # has new weights.
+        if self._picks.is_first(self._next_pick):
+            self._has_ended = False
         if self._stop != "first":
             for at, branch in self._branches.items():
                 self._note(at, branch)
@@ -790,66 +756,13 @@ class MixStage(BranchedStage):
             # An earlier release saved this state. All picks of an input without elements were skipped.
             counts = self._picks.counts(self._next_pick)
             num_skipped = {at: int(counts[at]) for at in self._done if self._lacks_elements(self._branches[at])}
-        self._taken.load(self._next_pick, num_skipped)
+        self._picks.load(self._next_pick, num_skipped)
 
     def count_to(self, rows: list[StageRow]) -> None:
         """Add the rows of the inputs, of this stage, and of the parts."""
         super().count_to(rows)
-        counts = self._taken.since_opened(self._next_pick)
+        counts = self._picks.since_opened(self._next_pick)
         rows += [part_row(self.number, self.node.part_name(at), int(counts[at])) for at in sorted(self._branches)]
-
-
-class PhasedMixStage(MixStage):
-    """Elements of several inputs, in the proportions of weights that change.
-
-    Args:
-        inputs, node, run: See `JoiningStage`.
-    """
-
-    _picks: PhasedPicks
-
-    def _open_picks(self) -> PhasedPicks:
-        run = self.run
-        self._spans = spans_in(self.node.plan(run.epoch))
-        self._number = -1  # of the phase of the next pick
-        return PhasedPicks(self._spans, (self.seed, run.epoch, run.lane), run)
-
-    def _count_used(self) -> int:
-        return len({int(at) for span in self._spans for at in span.needed})
-
-    def pull(self, count: int) -> Block:
-        """Return the next elements, all of one phase."""
-        values: list[Any] = []
-        tokens: list[Token] = []
-        self._ahead = self._most_ahead if count > 1 and self.may_run_ahead else 0
-        while not tokens and not self._has_ended:
-            picks = self._picks.take(self._next_pick, count)
-            self._enter_phase()
-            if not self._has_ended:
-                self._give(picks, values, tokens)
-        self.num_in = self.num_out = self.num_out + len(tokens)
-        return values, tokens
-
-    def _enter_phase(self) -> None:
-        """Update the inputs that the end of the mix depends on, if the next pick is the first one of a phase."""
-        number = self._picks.phase(self._next_pick)
-        if number == self._number:
-            return
-        self._number = number
-        self._needed = set(self._spans[number].needed.tolist())
-        self._num_used, self._num_done = len(self._needed), len(self._needed & self._done)
-        # The inputs that this phase lacks may have been the only ones that the mix had to read on for.
-        self._has_ended = self._stop != "first" and self._num_done == self._num_used
-
-    def _is_needed(self, at: int) -> bool:
-        return at in self._needed
-
-    def _load_phase(self) -> None:
-        # If the state was saved before the weights were changed, the mix may have ended at the pick from which on it
-        # has new weights.
-        if self._picks.is_first(self._next_pick):
-            self._has_ended = False
-        self._needed = set()  # the next call of `pull` enters the phase
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -868,22 +781,13 @@ class MixNode(JoinNode):
     passes_elements: ClassVar[bool] = True
     draws_order: ClassVar[bool] = True
     is_mix: ClassVar[bool] = True
-    reader: ClassVar[Any] = staticmethod(mix_reader)
+    reader: ClassVar[Any] = MixReader
+    lane_stage: ClassVar[Any] = MixStage
     weights: Weights
     stop: Stop = "first"
     names: tuple[str, ...] = ()
     later: Schedule = ()
     changes: tuple[Change, ...] = ()
-
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002
-        """Open this stage in a lane; its inputs are opened when they are read."""
-        stage = PhasedMixStage if self.changes_weights else MixStage
-        return stage(opening.inputs(self, run), self, run)
-
-    @property
-    def changes_weights(self) -> bool:
-        """True if not all samples are mixed with the first weights."""
-        return bool(self.later or self.changes)
 
     @property
     def varies(self) -> bool:
@@ -918,13 +822,9 @@ class MixNode(JoinNode):
         """
         return course_of(self.plan(epoch), tuple(lengths), self.stop, (seed, epoch))
 
-    def extent(self, lengths: Sequence[int | None]) -> Extent:
-        """Return the extent of an indexed mix of inputs with these lengths and the first weights."""
-        return extent_of(self.weights, tuple(lengths), self.stop)
-
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
         """Return the number of elements of the mix, which is the same for all seeds unless the weights are changed."""
-        return self.length_in(lengths, 0, 0) if self.changes_weights else self.extent(lengths).length
+        return self.length_in(lengths, 0, 0)
 
     def length_in(self, lengths: Sequence[int | None], seed: int, epoch: int) -> int | None:
         """Return the number of elements of the mix in an epoch; ``seed`` is the seed of the stage."""

@@ -368,11 +368,3 @@ def ranks_of(order: Counts) -> Counts:
 def shares_of(weights: tuple[float, ...]) -> Shares:
     """Return the quotas of blocks, cached by weights."""
     return Shares(weights)
-
-
-@functools.lru_cache(maxsize=64)
-def extent_of(
-    weights: tuple[float, ...], lengths: tuple[int | None, ...], stop: Literal["first", "all", "never"]
-) -> Extent:
-    """Return the extent of a mix, cached because it takes a millisecond to compute."""
-    return Extent(shares_of(weights), lengths, stop)

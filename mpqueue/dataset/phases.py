@@ -104,8 +104,9 @@ def spans_of(schedule: Schedule) -> list[WeightSpan]:
     return spans[::-1]
 
 
+@functools.lru_cache(maxsize=8)
 def spans_in(plan: EpochPlan) -> list[WeightSpan]:
-    """Return the spans of an epoch."""
+    """Return the spans of an epoch, cached because all lanes have the same."""
     spans = spans_of(plan.schedule)
     for at, weights in plan.cuts:
         spans = [span for span in spans if span.start < at] + spans_of(((at, weights),))
@@ -152,7 +153,6 @@ class Course:
     def __init__(self, phases: list[Phase], length: int | None) -> None:
         self.phases, self.length = phases, length
         self._starts = [phase.start for phase in phases]
-        self._starts_array = np.array(self._starts, np.int64)
 
     def at(self, place: int) -> Phase:
         """Return the phase of a place."""
@@ -160,11 +160,10 @@ class Course:
 
     def grouped(self, places: Counts) -> Iterator[tuple[Phase, Any]]:
         """Yield each phase that has some of these places, with the indices of these places."""
-        numbers = np.searchsorted(self._starts_array, places, "right") - 1
-        first = int(numbers[0])
-        if (numbers == first).all():  # the common case: seams are rare
-            yield self.phases[first], slice(None)
+        if len(self.phases) == 1:
+            yield self.phases[0], slice(None)
             return
+        numbers = np.searchsorted(self._starts, places, "right") - 1
         for number in np.unique(numbers).tolist():
             yield self.phases[number], np.flatnonzero(numbers == number)
 
@@ -192,7 +191,7 @@ class Course:
         return Course([*phases, Phase(at, extent, before, key_of(at))], length)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)
 def planned_course(schedule: Schedule, lengths: Lengths, stop: Stop) -> Course:
     """Return the phases of a schedule, cached because each takes milliseconds to compute."""
     phases: list[Phase] = []
