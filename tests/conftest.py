@@ -49,11 +49,17 @@ def _load_hypothesis_profile():
     hypothesis.settings.load_profile("mpqueue")
 
 
+def pytest_sessionstart():
+    """Disable the garbage collector until the tests are collected: collection and imports create much and no garbage."""
+    gc.disable()
+
+
 def pytest_collection_finish():
     """Freeze the collected tests and their imports, so that the garbage collection before each test skips them."""
     if "hypothesis" in sys.modules:  # imported by a helper
         _load_hypothesis_profile()
     collect()
+    gc.enable()
 
 
 # Folders with thousands of quick tests that rarely fork or map memory. Their mappings are checked together after the
