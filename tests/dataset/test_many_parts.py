@@ -16,7 +16,7 @@ from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.lanes import LaneRun
 
-PARTS = 8_000
+PARTS = 2_000
 
 
 def identity(sample):
