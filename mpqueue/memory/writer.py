@@ -212,9 +212,6 @@ def _address(array: Array | None) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-_MAX_TARGETS = 8192  # cached lists of arrays, one for each pair of a signature and a slot
-
-
 class Placed(NamedTuple):
     """The report of a batch: its spec, the start of its header, its size, and whether user code holds the slot."""
 
@@ -249,7 +246,6 @@ class SlotWriter(GrantedSlot):
         self._specs = SpecNumbers()
         # By signature, end of the arrays in the slot, and their numbers and offsets.
         self._known: dict[tuple[Signature, int, Places], _Known] = {}
-        self._num_targets = 0
         # The current batch: its signature, the arrays to copy, the arrays that are in the slot already, its other
         # leaves, and whether user code holds arrays of the slot.
         self._signature: Signature = ()
@@ -319,17 +315,8 @@ class SlotWriter(GrantedSlot):
 
     def _make_targets(self, known: _Known) -> list[Array]:
         """Return the arrays in this slot that batches with that signature are copied to. Kept: each takes 0.3 µs."""
-        made = self._views(known.copied)
-        self._num_targets += 1
-        # Sizes that keep varying, in many slots, must not fill the worker's memory.
-        if self._num_targets > _MAX_TARGETS:
-            self._forget_known()
-        known.targets[self._number] = made
+        made = known.targets[self._number] = self._views(known.copied)
         return made
-
-    def _forget_known(self) -> None:
-        self._known.clear()
-        self._num_targets = 0
 
     def _place_new(self) -> Placed:
         shapes: list[tuple[int, ...]] = []
@@ -346,8 +333,9 @@ class SlotWriter(GrantedSlot):
             raise
         # Keep no plan that depends on held arrays, or that must be sent with each batch.
         if not self._is_held and spec_number != UNNUMBERED:
+            # Sizes that keep varying must not fill the worker's memory.
             if len(self._known) >= MAX_PLANS:
-                self._forget_known()
+                self._known.clear()
             again = Placed(spec_number, False, plan.end, plan.end + len(plan.header), False)
             self._known[self._signature, self._end, self._in_slot] = _Known(plan, again, copied, {})
         return placed

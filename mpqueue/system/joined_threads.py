@@ -21,6 +21,22 @@ from mpqueue.system import interrupts
 _LOOK_S = 0.5
 
 
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread.
+
+    Raises:
+        OSError: The system cannot start another thread.
+        RuntimeError: The thread was started before, or the interpreter is exiting.
+    """
+    try:
+        threading.Thread.start(thread)
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        # The errno of `pthread_create` for a lack of threads or memory; CPython reports only this text.
+        raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
+
+
 class JoinedThread(threading.Thread):
     """A daemon thread with a `join` that can be interrupted, and called again.
 
@@ -40,13 +56,7 @@ class JoinedThread(threading.Thread):
             OSError: The system cannot start another thread.
             RuntimeError: The thread was started before, or the interpreter is exiting.
         """
-        try:
-            super().start()
-        except RuntimeError as error:
-            if "can't start new thread" not in str(error):
-                raise
-            # The errno of `pthread_create` for a lack of threads or memory; CPython reports only this text.
-            raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
+        start_thread(self)
 
     def run(self) -> None:
         """Run the target."""

@@ -24,7 +24,6 @@ raises, in a helper or in a call of `InOrder` in the worker's own thread. A chil
 elsewhere would wait forever for threads that it lacks: it gets an error instead.
 """
 
-import errno
 import os
 import threading
 import time
@@ -36,6 +35,7 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.joined_threads import start_thread
 from mpqueue.system.leaving import leave_as_child, without_children
 from mpqueue.system.locks import Lock
 from mpqueue.system.own_process import ProcessMark, make_mark
@@ -195,15 +195,8 @@ class Helpers:
         # start.
         with defer_signals():
             for number in range(threads):
-                thread = threading.Thread(
-                    target=_serve, args=(self._calls, self.clock), name=f"{THREAD_NAME}-{number}", daemon=True
-                )
-                try:
-                    thread.start()
-                except RuntimeError as error:  # "can't start new thread"
-                    raise OSError(
-                        errno.EAGAIN, f"{error}, the {number + 1}th of {threads}; check `ulimit -u`, or lower threads"
-                    ) from error
+                name = f"{THREAD_NAME}-{number}"
+                start_thread(threading.Thread(target=_serve, args=(self._calls, self.clock), name=name, daemon=True))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> HelperCall:
         """Queue a call; calls start in this order.

@@ -9,6 +9,7 @@ base class that has no function in a worker. A dataset from an importable module
 """
 
 import itertools
+import operator
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -52,20 +53,10 @@ class PyDataset:
 
     _workers, _use_multiprocessing, _max_queue_size = 1, False, 10
 
-    @property
-    def workers(self) -> Any:
-        """The trainer's number of workers."""
-        return self._workers
-
-    @property
-    def use_multiprocessing(self) -> Any:
-        """The trainer's setting."""
-        return self._use_multiprocessing
-
-    @property
-    def max_queue_size(self) -> Any:
-        """The trainer's size of the queue."""
-        return self._max_queue_size
+    # The trainer's settings.
+    workers = property(operator.attrgetter("_workers"))
+    use_multiprocessing = property(operator.attrgetter("_use_multiprocessing"))
+    max_queue_size = property(operator.attrgetter("_max_queue_size"))
 
     @property
     def num_batches(self) -> Any:
@@ -80,12 +71,6 @@ class PyDataset:
         length = self.num_batches
         for index in itertools.count() if length is None else range(length):
             yield self[index]
-
-    def on_epoch_begin(self) -> None:
-        """Hook that only the trainer calls."""
-
-    def on_epoch_end(self) -> None:
-        """Hook that only the trainer calls."""
 
 
 KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset")

@@ -11,7 +11,6 @@ returns or raises.
 """
 
 import contextlib
-import errno
 import os
 import sys
 import threading
@@ -26,6 +25,7 @@ from mpqueue.engine.outcomes import NotifyingResult, Result
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.interrupts import allow_signals
+from mpqueue.system.joined_threads import start_thread
 from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.locks import is_owned
 from mpqueue.system.own_process import make_mark
@@ -123,10 +123,7 @@ class ThreadBackend(InProcessBackend):
         name = f"mpqueue-worker-{worker}"
         thread = threading.Thread(target=self._run, args=(worker, runner), name=name, daemon=True)
         with self._condition:  # under the lock, because the thread looks itself up in `_threads`
-            try:
-                thread.start()
-            except RuntimeError as error:  # "can't start new thread"
-                raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
+            start_thread(thread)
             self._threads[worker] = thread  # only now: a thread that was not started cannot be joined
 
     def pump(self) -> None:

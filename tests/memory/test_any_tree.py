@@ -98,7 +98,7 @@ def test_layout_of_a_batch_that_lacked_memory_is_sent_again(monkeypatch):
 
 def test_writer_keeps_a_bounded_number_of_arrays_if_sizes_keep_varying(monkeypatch):
     """Each array that it keeps refers to the memory of the slots."""
-    monkeypatch.setattr("mpqueue.memory.writer._MAX_TARGETS", 20)
+    monkeypatch.setattr("mpqueue.memory.writer.MAX_PLANS", 5)
     segment = PlainMemory(4 * STRIDE)
     writer, counts = SlotWriter(segment, STRIDE, None), []
     for size in range(1, 100):
