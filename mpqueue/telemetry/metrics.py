@@ -6,11 +6,12 @@ started. The page "Monitor data loading" has the table of metrics.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from mpqueue.telemetry import live
 from mpqueue.telemetry.live import HasStatistics
-from mpqueue.telemetry.rows import DERIVED, ROWS, TIMES, MonitorRow
+from mpqueue.telemetry.rows import DERIVED, ROWS, TIMES, MonitorRow, Values
 
 __all__ = ["collector", "log_to", "observe"]
 
@@ -135,32 +136,28 @@ def observe(meter_provider: Any = None, **engines: HasStatistics) -> None:
     except ImportError as error:
         raise ImportError('mpqueue.metrics requires opentelemetry-api: pip install "mpqueue[metrics]"') from error
     meter = metrics.get_meter("mpqueue", meter_provider=meter_provider)
+
+    def observer(read: Callable[[Any], Values]) -> Callable[[Any], Iterator[Any]]:
+        def observe(_: Any) -> Iterator[Any]:
+            for engine, statistics in _collected(engines).items():
+                for labels, value in read(statistics):
+                    yield metrics.Observation(value, {"engine": engine, **labels})
+
+        return observe
+
     for row in ROWS:
         make = meter.create_observable_counter if row.is_counter else meter.create_observable_gauge
         unit = {"seconds": "s", "bytes": "By"}.get(row.unit, "1")
-        make(f"mpqueue.{row.name}", [_observer(row, engines, metrics.Observation)], unit=unit, description=row.text)
+        make(f"mpqueue.{row.name}", [observer(row.read)], unit=unit, description=row.text)
     for stage, text in TIMES.items():
-        read = _quantile_observer(stage, engines, metrics.Observation)
-        meter.create_observable_gauge(f"mpqueue.batch.{stage}", [read], unit="s", description=text)
+        read = partial(_quantiles, stage)
+        meter.create_observable_gauge(f"mpqueue.batch.{stage}", [observer(read)], unit="s", description=text)
 
 
-def _observer(row: MonitorRow, engines: Mapping[str, HasStatistics], make: Any) -> Callable[[Any], Iterator[Any]]:
-    def read(_: Any) -> Iterator[Any]:
-        for engine, statistics in _collected(engines).items():
-            for labels, value in row.read(statistics):
-                yield make(value, {"engine": engine, **labels})
-
-    return read
-
-
-def _quantile_observer(stage: str, engines: Mapping[str, HasStatistics], make: Any) -> Callable[[Any], Iterator[Any]]:
-    def read(_: Any) -> Iterator[Any]:
-        for engine, statistics in _collected(engines).items():
-            times = getattr(statistics.times, stage)
-            for quantile in _QUANTILES if times.count else ():
-                yield make(times.quantile_s(quantile), {"engine": engine, "quantile": str(quantile)})
-
-    return read
+def _quantiles(stage: str, statistics: Any) -> Values:
+    times = getattr(statistics.times, stage)
+    for quantile in _QUANTILES if times.count else ():
+        yield {"quantile": str(quantile)}, times.quantile_s(quantile)
 
 
 def _check(engines: Mapping[str, Any]) -> None:

@@ -50,14 +50,12 @@ class MonitorAnswer:
             return True
         try:
             answer = json.loads(self._data)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            self.trouble = "its answer is incomplete" if self._data else "it closed the connection without an answer"
-        elif "shown" not in answer:
-            self.trouble = str(answer.get("error", "its answer has no report"))
-        else:
-            self.report = answer
+            if "shown" in answer:
+                self.report = answer
+            else:
+                self.trouble = answer["error"]
+        except (ValueError, TypeError, KeyError):
+            self.trouble = "its answer is incomplete"
         return False
 
 

@@ -45,13 +45,12 @@ def make() -> str:
         ServiceError: It belongs to another user, or other users may write to it.
         OSError: It cannot be created.
     """
-    base = _base()
-    if os.environ.get("MPQUEUE_HOME"):
-        os.makedirs(base, 0o755, exist_ok=True)
     for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):  # another process has just removed the parent folder
-            if not os.environ.get("MPQUEUE_HOME"):
-                make_or_check(base, 0o700)
+            if os.environ.get("MPQUEUE_HOME"):
+                os.makedirs(_base(), 0o755, exist_ok=True)
+            else:
+                make_or_check(_base(), 0o700)
             make_or_check(folder(), 0o700)
             break
     return folder()
@@ -91,24 +90,14 @@ def sockets() -> list[str]:
 
 def sweep() -> None:
     """Remove the sockets of processes that have exited."""
-    for path in sockets():
-        try:
-            os.kill(pid_of(path) or os.getpid(), 0)
-        except ProcessLookupError:  # or the process is in another container
-            if _is_dead(path):
+    # A process without an entry may be in another container, so try to connect. If another process has the id by now,
+    # the next request will find out.
+    for path in [path for path in sockets() if not os.path.exists(f"/proc/{pid_of(path)}")]:
+        with contextlib.suppress(OSError):
+            try:
+                descriptors.close_object(connect_at(path, {os.geteuid()}))
+            except ConnectionRefusedError:
                 remove(path)
-        except PermissionError:  # another user's process has the id by now; the next request will find out
-            continue
-
-
-def _is_dead(path: str) -> bool:
-    try:
-        descriptors.close_object(connect_at(path, {os.geteuid()}))
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def pid_of(path: str) -> int:

@@ -16,7 +16,6 @@ from mpqueue.version import __version__
 if TYPE_CHECKING:
     from mpqueue.telemetry.monitor.window import Window
 
-PROTOCOL = 1
 _YES, _NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
@@ -93,7 +92,6 @@ def report() -> dict[str, Any]:
     # add an object. Without the lock: a thread that holds it may wait for our thread, in `sweep` during a collection.
     shown = [thing for reference in _shown.valuerefs() if (thing := reference()) is not None]
     return {
-        "protocol": PROTOCOL,
         "version": __version__,
         "pid": os.getpid(),
         "program": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]) if sys.argv else "",

@@ -40,27 +40,19 @@ class Window:
 
     def __init__(self, report: Callable[[], Any]) -> None:
         self._report, self._pid = report, os.getpid()
-        self._wakeup = Wakeup()
         self._is_closing = False
-        try:
+        with contextlib.ExitStack() as undo:
+            self._wakeup = Wakeup()
+            undo.callback(self._wakeup.close)
             places.sweep()
-            until, self._path = places.new_path(places.make())
-            try:
-                self._listener = listen_at(self._path, until=until, mode=0o600, backlog=_BACKLOG)
-            except BaseException:
-                places.remove(until)
-                raise
-        except BaseException:
-            self._wakeup.close()
-            raise
-        self._thread = JoinedThread(self._serve, "mpqueue-monitor")
-        try:
+            until, path = places.new_path(places.make())
+            undo.callback(places.remove, until)
+            self._listener = listen_at(path, until=until, mode=0o600, backlog=_BACKLOG)
+            undo.callback(descriptors.close_object, self._listener)
+            undo.callback(places.remove, path)
+            self._thread = JoinedThread(self._serve, "mpqueue-monitor")
             self._thread.start()
-        except BaseException:
-            places.remove(self._path)
-            descriptors.close_object(self._listener)
-            self._wakeup.close()
-            raise
+            self._undo = undo.pop_all()
         forked.watch(self)
 
     def _serve(self) -> None:
@@ -93,9 +85,7 @@ class Window:
         self._wakeup.wake()
         if self._thread is not threading.current_thread():
             self._thread.join()
-        places.remove(self._path)
-        descriptors.close_object(self._listener)
-        self._wakeup.close()
+        self._undo.close()
 
     def disown(self) -> None:
         """Disable `close` in a forked child, because the parent owns the path and the thread."""
