@@ -12,8 +12,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from importlib import import_module
-from types import ModuleType
 from typing import Any, TextIO
 
 _COLOURS = {"ok": "32", "note": "33", "problem": "31;1"}  # terminal codes by verdict
@@ -82,22 +80,6 @@ def _valid(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """Return a form of a value that JSON can represent."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-def import_extra(module: str, remedy: str) -> ModuleType:
-    """Import a module of an extra.
-
-    Args:
-        module: Name of the module.
-        remedy: The message of the error.
-
-    Raises:
-        Missing: The extra is not installed.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise Missing(remedy) from error
 
 
 def tell(command: str, text: str) -> None:

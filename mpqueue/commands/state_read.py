@@ -60,7 +60,10 @@ def read(path: str) -> Any:
 
 
 def _read_by_torch(path: str, *, is_zip: bool) -> Any:
-    torch: Any = frame.import_extra("torch", f'{path} is a checkpoint of torch: pip install "mpqueue[torch]"')
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise frame.Missing(f'{path} is a checkpoint of torch: pip install "mpqueue[torch]"') from error
     try:
         # Mapped, so that the weights are not read. `weights_only` runs no code of the file.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
