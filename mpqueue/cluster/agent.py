@@ -218,7 +218,7 @@ class Agent:
             elif kind == ToAgent.KILL:
                 self._kill(key, int.from_bytes((yield nbytes), "little"))
             else:  # STOP
-                self._is_over = True
+                self._end()
 
     def _grant(self, key: int, grants: bytes) -> None:
         hosted = self._hosted.get(key)
@@ -361,8 +361,7 @@ class Agent:
         while hosted.hears and self._forward(hosted):
             pass
         self._deafen(hosted.pipes.reports)
-        if hosted.pipes.stacks >= 0:
-            self._deafen(hosted.pipes.stacks)
+        self._deafen(hosted.pipes.stacks)
         unread = hosted.take_unread()
         hosted.close()
         return unread

@@ -11,15 +11,7 @@ from collections import deque
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.cluster.wire import write_ahead
 from mpqueue.transport.records import ProtocolError
-from mpqueue.worker.records import (
-    GRANT,
-    HELD,
-    MAGIC,
-    OUTCOMES,
-    REPORT,
-    GrantKind,
-    ReportKind,
-)
+from mpqueue.worker.records import GRANT, HELD, MAGIC, OUTCOMES, REPORT, GrantKind, ReportKind
 from mpqueue.workers.handle import Pipes
 
 _READ_BYTES = REPORT.size * 512
@@ -120,7 +112,9 @@ class Hosted:
                 if self._granted[turn] != slot or not header <= nbytes <= min(high_water, self._mirror.stride):
                     raise ProtocolError
                 del self._granted[turn]
-                self._enter_outcome(slot, flags, nbytes, high_water)
+                if flags & HELD:
+                    self._mirror.held[slot] = self.key
+                self._mirror.note(slot, high_water, nbytes)
                 payloads.append((slot, self._mirror.view(slot, nbytes)))
             elif kind == ReportKind.FULL and self._mirror.relieve():
                 # Answer here, before the waiting grants: this machine was short of memory. If no memory could be freed,
@@ -132,11 +126,6 @@ class Hosted:
             elif kind == ReportKind.LET_GO:
                 self._mirror.held.pop(slot, None)
             forwarded += data[number * REPORT.size : (number + 1) * REPORT.size]
-
-    def _enter_outcome(self, slot: int, flags: int, nbytes: int, high_water: int) -> None:
-        if flags & HELD:
-            self._mirror.held[slot] = self.key
-        self._mirror.note(slot, high_water, nbytes)
 
     # -- After the worker's exit
 

@@ -71,7 +71,6 @@ class ClusterLauncher:
         self._arrived: deque[ProcessEvent | NodeLink] = deque()
         self._poller: Any = None
         self._segment: Segment | None = None
-        self._image: SourceImage | None = None
         self._is_stream = False
         self._fork_server: ForkServer | None = None
         address = self._nodes[joining.own_node()].address
@@ -88,7 +87,7 @@ class ClusterLauncher:
         try:
             for node, count in Counter(self._places.values()).items():
                 if node != self.own:
-                    self._links.open(self._nodes[node], count, None, is_late=False)
+                    self._links.open(self._nodes[node], count, is_late=False)
             if self.own in self._places.values():
                 self._fork_server = take_fork_server(spawn=self._spawn)
         except BaseException:
@@ -107,14 +106,9 @@ class ClusterLauncher:
         required = f"num_cpus={1 if self._options.num_cpus is None else self._options.num_cpus:g} for each worker"
         if self._options.resources:
             required += f" and resources={dict(self._options.resources)}"
-        if not rooms:
-            raise ClusterError(
-                f"none of the {len(self._nodes)} nodes of the cluster has room for a worker: {required}. Request fewer "
-                "resources"
-            )
         room = sum(room.workers for room in rooms)
         is_requested = self._options.num_cpus is not None or self._options.resources
-        if is_requested and room < num_workers:
+        if not rooms or (is_requested and room < num_workers):
             raise ClusterError(
                 f"the cluster has room for {room:g} workers, got workers={num_workers} ({required}): use fewer "
                 "workers, or request fewer resources for each"
@@ -135,13 +129,9 @@ class ClusterLauncher:
             rooms = self._rooms_of_others(number)
         others = [node for other, node in self._places.items() if other != number]
         self._places[number] = chosen = placement.best(others, rooms)
-        if chosen != self.own and self._is_lost(chosen):
-            self._links.open(self._nodes[chosen], 1, self._image, is_late=True)
+        if chosen != self.own:
+            self._links.open(self._nodes[chosen], 1, is_late=True)  # unless it has an agent
         return chosen
-
-    def _is_lost(self, node: str) -> bool:
-        link = self._links.by_node.get(node)
-        return link is None or link.state is LinkState.LOST
 
     def _rooms_of_others(self, number: int) -> list[Room]:
         """Return the room on nodes without an agent.
@@ -195,9 +185,9 @@ class ClusterLauncher:
 
     def set_image(self, image: SourceImage) -> Patch | None:
         """Send each node the changed parts of the source."""
-        is_same, known = self.has_image(image), [] if self._image is None else self._image.digests
-        self._image = image
-        sent = [link.set_image(image) for link in list(self._links.by_node.values())]
+        before = self._links.image
+        is_same, known = self.has_image(image), [] if before is None else before.digests
+        sent = self._links.set_image(image)
         if self._fork_server is not None:
             self._fork_server.set_image(image)
         for event in sent:
@@ -206,7 +196,7 @@ class ClusterLauncher:
 
     def has_image(self, image: SourceImage) -> bool:
         """Return whether all nodes have this source."""
-        return self._image is not None and self._image.fingerprint == image.fingerprint
+        return self._links.image is not None and self._links.image.fingerprint == image.fingerprint
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Start a worker on its node.
@@ -248,8 +238,8 @@ class ClusterLauncher:
             self._fork_server = take_fork_server(spawn=self._spawn)
             if self._poller is not None:
                 self._fork_server.watch(self._poller)
-            if self._image is not None:
-                self._fork_server.set_image(self._image)
+            if self._links.image is not None:
+                self._fork_server.set_image(self._links.image)
         return self._fork_server
 
     def kill(self, key: int, number: int) -> None:

@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +30,7 @@ from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.transport.credentials import new_token
-from mpqueue.workers.launcher import ProcessEvent
+from mpqueue.workers.launcher import ProcessEvent, working_folder
 from mpqueue.workers.source_send import SourceImage
 
 LOOK_S = 1.0
@@ -55,6 +56,7 @@ class Links:
     Attributes:
         by_node: The current link of each node.
         past: All links so far.
+        image: The source of the workers; None if absent yet.
 
     Raises:
         OSError: The process has no free descriptors or threads, or the address does not belong to this machine.
@@ -71,6 +73,7 @@ class Links:
     ) -> None:
         self.by_node: dict[str, NodeLink] = {}
         self.past: list[NodeLink] = []
+        self.image: SourceImage | None = None
         self._options, self._spawn, self._emit, self._choose = options, spawn, emit, choose
         self._token = new_token()
         self._agents: dict[NodeLink, tuple[Any, Any, float]] = {}  # actor, reference to its result, and deadline
@@ -89,7 +92,7 @@ class Links:
             self._thread.start()
             undo.pop_all()
 
-    def open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> NodeLink:
+    def open(self, node: Node, num_workers: int, *, is_late: bool) -> NodeLink:
         """Start an agent on a node, unless another thread has just done so.
 
         Raises:
@@ -100,17 +103,17 @@ class Links:
         with self._opening:
             link = self.by_node.get(node.id)
             if link is None or link.state is LinkState.LOST:
-                link = self._open(node, num_workers, image, is_late=is_late)
+                link = self._open(node, num_workers, is_late=is_late)
             return link
 
-    def _open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> NodeLink:
+    def _open(self, node: Node, num_workers: int, *, is_late: bool) -> NodeLink:
         link = NodeLink(node.id, node.name, self._emit, is_late=is_late)
-        link.image = image
+        link.image = self.image
         # Its index in `past`: the agent sends it after the handshake, and so names its link.
         number = len(self.past)
         self.past.append(link)
         terms = AgentTerms(
-            self._listener.getsockname(), self._token, number, list(sys.path), _cwd(),
+            self._listener.getsockname(), self._token, number, list(sys.path), working_folder(),
             hash_seed.chosen_hash_seed(os.environ), self._spawn, self._options.deadline_s,
         )  # fmt: skip
         self.by_node[node.id] = link
@@ -119,12 +122,20 @@ class Links:
         except BaseException as error:
             # No agent will connect: the node must get another one, and workers must not wait for this one.
             del self.by_node[node.id]
-            link.lose(f"node {node.name} was lost: its agent could not be created ({type(error).__name__}: {error})")
+            reason = f"its agent could not be created ({type(error).__name__}: {error})"
+            link.lose(lost=f"node {node.name} was lost: {reason}")
             raise
         self._agents[link] = actor, ended, time.monotonic() + START_S
         # The thread then checks every `_CHECK_S` whether the agent could be started.
         self._wakeup.wake()
         return link
+
+    def set_image(self, image: SourceImage) -> list[threading.Event]:
+        """Send each node the changed parts of a source; return events that are set once the buffers may change."""
+        # With the lock: a link that another thread opens now either is in `by_node`, or gets this image.
+        with self._opening:
+            self.image = image
+            return [link.set_image(image) for link in list(self.by_node.values())]
 
     def close(self) -> None:
         """Stop all agents and threads; remaining workers are reported as lost."""
@@ -135,7 +146,7 @@ class Links:
         for link in list(self.by_node.values()):
             link.close()
             if link.state is LinkState.STARTING:
-                link.lose("the pool was stopped")
+                link.lose(lost="the pool was stopped")
         for relay in self._relays:
             relay.join(_JOIN_S)
         descriptors.close_object(self._listener)
@@ -205,7 +216,7 @@ class Links:
         is_gone = _NODE_DIED in reason or all(node.id != link.node for node in self._nodes())
         if link.is_late and not is_gone:
             warn(f"a node of the cluster cannot be used: {text}")
-        link.lose(text, None if is_gone else ClusterError(text))
+        link.lose(**{"lost": text} if is_gone else {"error": ClusterError(text)})
         self._forget(link)
 
     def _look(self) -> None:
@@ -219,14 +230,10 @@ class Links:
         for node, num_workers in chosen:
             if node.id not in self.by_node and not self._is_closed:
                 try:
-                    self.open(node, num_workers, self._image(), is_late=True)
+                    self.open(node, num_workers, is_late=True)
                 except Exception as error:
                     warn(f"a node of the cluster cannot be used: node {node.name}: {error}")
                     self._delay(node.id)
-
-    def _image(self) -> SourceImage | None:
-        images = [link.image for link in self.past if link.image is not None]
-        return images[-1] if images else None
 
     @staticmethod
     def _nodes() -> list[Node]:
@@ -263,7 +270,7 @@ class Links:
         except OSError as error:
             # The link is up, so only its relay would report its workers, and the pool would wait for them forever.
             descriptors.close_object(sock)
-            link.lose("", ClusterError(f"node {link.name}: {error}"))
+            link.lose(error=ClusterError(f"node {link.name}: {error}"))
         else:
             relay.run()
         self._forget(link)
@@ -282,10 +289,3 @@ class Links:
         # Doubled, because each attempt creates a process on the node and may wait there for CPUs.
         delay = min(_MOST_DELAYED_S, 2 * self._delays.get(node, (0.0, LOOK_S / 2))[1])
         self._delays[node] = time.monotonic() + delay, delay
-
-
-def _cwd() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return "/"

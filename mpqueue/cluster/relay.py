@@ -30,7 +30,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 from mpqueue.cluster import wire
 from mpqueue.cluster.remote_worker import RemoteWorker
@@ -116,7 +116,7 @@ class NodeLink:
         with self._lock:
             worker = self.workers.pop(key, None) if self.state is LinkState.STARTING else None
         if worker is None:
-            self._ask(lambda relay: relay.kill(key, number))
+            self._ask(lambda relay: relay._put(ToAgent.KILL, key, number.to_bytes(2, "little")))
         else:
             self.emit(ProcessEvent(key, exitcode=-number))
             worker.close()
@@ -141,8 +141,8 @@ class NodeLink:
             self.state = LinkState.UP
             return True
 
-    def lose(self, reason: str, error: BaseException | None = None, exitcode: int | None = None) -> None:
-        """Change to LOST, and report all workers: as lost, with the error of their start, or with their exit code."""
+    def lose(self, **ending: Any) -> None:
+        """Change to LOST, and report all workers with ``lost``, ``error`` or ``exitcode`` of `ProcessEvent`."""
         with self._lock:
             was_lost, self.state = self.state is LinkState.LOST, LinkState.LOST
             workers, self.workers = list(self.workers.values()), {}
@@ -154,13 +154,12 @@ class NodeLink:
         for worker in workers:
             # Forward the reports that have arrived: the pool reads them before it processes the exit.
             worker.flush()
-            is_known = error is not None or exitcode is not None
-            self.emit(ProcessEvent(worker.key, exitcode=exitcode, error=error, lost="" if is_known else reason))
+            self.emit(ProcessEvent(worker.key, **ending))
             worker.close()
 
     def give_up(self, reason: str) -> None:
         """Mark the node as lost."""
-        self._ask(lambda relay: relay.give_up(reason))
+        self._ask(lambda relay: relay.end(lost=f"node {self.name} was given up: {reason}"))
 
     def close(self) -> None:
         """Stop the agent and the relay; all workers have exited or must exit."""
@@ -185,30 +184,29 @@ class Relay:
         self._writers: dict[int, RemoteWorker] = {}  # workers with a full pipe of reports
         self._digests: list[bytes] = []
         self._states: set[int] = set()  # turns of the new source states that the agent has
-        self._end: Callable[[], None] | None = None
+        self._is_over = False
+        self._ending: dict[str, Any] = {"lost": f"node {link.name} was lost: the connection to its agent has ended"}
         self._heard_at = time.monotonic()
         self._touched: set[RemoteWorker] = set()
 
     def run(self) -> None:
         """Carry messages until the node is lost or the link is closed."""
-        link = self._link
-        ending: Callable[[], None] = partial(
-            link.lose, f"node {link.name} was lost: the connection to its agent has ended"
-        )
         try:
-            self._loop()
-            ending = self._end or ending
+            with contextlib.suppress(OSError):  # the connection has ended
+                self._loop()
         except ProtocolError as error:
-            ending = partial(link.lose, f"node {link.name} was lost: {error}")
-        except OSError:
-            ending = self._end or ending
+            self.end(lost=f"node {self._link.name} was lost: {error}")
         except Exception as error:
-            ending = partial(link.lose, "", ClusterError(f"node {link.name}: {type(error).__name__}: {error}"))
+            self.end(error=ClusterError(f"node {self._link.name}: {type(error).__name__}: {error}"))
         finally:
             descriptors.close_object(self._sock)
             # Before the workers are reported as lost: afterwards, no data may be received into their slots.
             close_poller(self._poller)
-            ending()
+            self._link.lose(**self._ending)
+
+    def end(self, **ending: Any) -> None:
+        """End the loop, and then the link; see `NodeLink.lose` for the argument."""
+        self._is_over, self._ending = True, ending
 
     def _loop(self) -> None:
         sock = self._sock.fileno()
@@ -216,8 +214,8 @@ class Relay:
         self._poller.register(self._link.wakeup.fd, READABLE)
         if self._link.image is not None:
             self.send_image(self._link.image, threading.Event(), is_checked=self._link.is_late)
-        is_alive, wants_room = True, False
-        while is_alive and self._end is None:
+        wants_room = False
+        while not self._is_over:
             for command in self._link.take_commands():
                 command(self)
             self._settle()
@@ -228,18 +226,17 @@ class Relay:
                 self._poller.modify(sock, READABLE | (WRITABLE if wants_room else 0))
             silent_in_s = self._heard_at + self._deadline_s - time.monotonic()
             # Do not wait once the relay must end: the agent may not send anything anymore.
-            events = self._poller.poll(0 if self._end is not None else max(0.0, silent_in_s))
-            is_alive = self._take(events, sock)
+            events = self._poller.poll(0 if self._is_over else max(0.0, silent_in_s))
+            self._take(events, sock)
             # Only if the wait returned no event: this thread may have been suspended, with unread data in the socket.
-            if not events and self._end is None and time.monotonic() - self._heard_at >= self._deadline_s:
+            if not events and not self._is_over and time.monotonic() - self._heard_at >= self._deadline_s:
                 raise ProtocolError(f"it sent no message for {self._deadline_s:g} s")
 
-    def _take(self, events: list[tuple[int, int]], sock: int) -> bool:
-        is_alive = True
+    def _take(self, events: list[tuple[int, int]], sock: int) -> None:
         for fd, event in events:
             if fd == sock:
                 if event & ~WRITABLE:
-                    is_alive = self._incoming.take()
+                    self._is_over |= not self._incoming.take()
                     self._heard_at = time.monotonic()
             elif fd == self._link.wakeup.fd:
                 self._link.wakeup.clear()
@@ -247,7 +244,6 @@ class Relay:
                 self._pass_grants(self._readers[fd])
             elif fd in self._writers:
                 self._touched.add(self._writers[fd])
-        return is_alive
 
     def _put(self, kind: int, key: int, body: Bytes = b"", *payloads: Bytes) -> None:
         self._outgoing.put(TO_AGENT.pack(kind, key, len(body)) + body, *payloads)
@@ -260,10 +256,6 @@ class Relay:
             return  # it was killed before its start
         self._put(ToAgent.START, worker.key, pickle.dumps(config, 5))
         self._touched.add(worker)
-
-    def kill(self, key: int, number: int) -> None:
-        """Send the agent the request to signal a worker."""
-        self._put(ToAgent.KILL, key, number.to_bytes(2, "little"))
 
     def send_image(self, image: SourceImage, sent: threading.Event, *, is_checked: bool = False) -> None:
         """Send the agent the changed parts of a source.
@@ -282,16 +274,12 @@ class Relay:
         # The buffers are sent from the source's own memory. A change before that would send a mixture of both versions.
         self._outgoing.when_sent(sent.set)
 
-    def give_up(self, reason: str) -> None:
-        """Mark the node as lost."""
-        self._end = partial(self._link.lose, f"node {self._link.name} was given up: {reason}")
-
     def stop(self) -> None:
         """Ask the agent to exit, then end."""
         self._put(ToAgent.STOP, 0)
         with contextlib.suppress(OSError):
             self._outgoing.flush()
-        self._end = partial(self._link.lose, f"the link to node {self._link.name} was closed")
+        self.end(lost=f"the link to node {self._link.name} was closed")
 
     # -- Down
 
@@ -382,10 +370,10 @@ class Relay:
         if kind == FromAgent.NOTE:
             warn(f"node {link.name}: {body.decode('utf-8', 'replace')}")
         elif kind == FromAgent.ENDED:
-            self._end = partial(link.lose, "", None, *wire.PID.parse(body))
+            self.end(exitcode=int(*wire.PID.parse(body)))
         elif kind == FromAgent.FAULT:
             reason = failures.unpack(body)
-            self._end = partial(link.lose, f"node {link.name} was lost: {type(reason).__name__}: {reason}")
+            self.end(lost=f"node {link.name} was lost: {type(reason).__name__}: {reason}")
         elif worker is None:
             raise ProtocolError(f"a message of kind {kind} about an unknown worker")
         elif kind == FromAgent.STARTED:

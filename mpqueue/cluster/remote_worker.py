@@ -56,8 +56,7 @@ class RemoteWorker:
         self.grants, self.reports, self._stacks = _duplicate((ends.grants, ends.reports, ends.stacks))
         # One thread serves all workers of a node, so no pipe of one of them may block it.
         for fd in (self.grants, self.reports, self._stacks):
-            if fd >= 0:
-                os.set_blocking(fd, False)
+            os.set_blocking(fd, False)
         self._granted: dict[int, tuple[int, int]] = {}  # by turn: slot, and its bytes backed by memory
         self._outbox: deque[bytes] = deque()  # reports that did not fit into the pipe yet
         self._kept: deque[tuple[tuple[Any, ...], memoryview | None]] = deque()  # reports; the first one lacks memory
@@ -98,7 +97,9 @@ class RemoteWorker:
             # An answer belongs to this module first: while reports are kept here, none was forwarded that could get an
             # answer.
             if self._kept:
-                self._try_again(is_last=kind == GrantKind.FAIL)
+                if kind == GrantKind.FAIL:
+                    self._place_or_fail(*self._kept.popleft())
+                self._place_kept()
                 return None
             self._is_full_there = False
         elif kind != GrantKind.CLOSE:  # CLOSE has no slot
@@ -134,18 +135,15 @@ class RemoteWorker:
         Raises:
             ProtocolError: The outcome was not granted.
         """
+        private = None
         if report[1] in OUTCOMES:
-            self._slot_of(report)
             # A moving average over about eight items, used by `num_wanted` to compute the number of grants per
             # message.
             self._item_ns += (report[9] + report[10] - self._item_ns) >> 3
-            is_private = received is not None and isinstance(received.obj, bytearray)
-            if self._kept or not self._place(report, received if is_private else None):
-                self._keep(report, received if is_private else None)
-        elif self._kept:
-            self._keep(report, None)
-        else:
-            self._send_notice(report)
+            private = received if received is not None and isinstance(received.obj, bytearray) else None
+        self._kept.append((report, private))
+        if len(self._kept) == 1:
+            self._place_kept()
 
     def _send_notice(self, report: tuple[Any, ...]) -> None:
         """Forward a report that is not an outcome."""
@@ -186,9 +184,8 @@ class RemoteWorker:
 
     def send_stacks(self, data: bytes) -> None:
         """Forward a worker's stack traces; those that do not fit into the pipe are dropped."""
-        if self._stacks >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._stacks, data)
+        with contextlib.suppress(OSError):  # the pipe is full
+            os.write(self._stacks, data)
 
     def flush(self) -> bool:
         """Write the reports that fit into the pipe; return True if all were written."""
@@ -200,32 +197,22 @@ class RemoteWorker:
 
     # -- No memory in the ring
 
-    def _keep(self, report: tuple[Any, ...], received: memoryview | None) -> None:
-        self._kept.append((report, received))
-        if len(self._kept) == 1:
-            self._say_full(report)
-
-    def _say_full(self, report: tuple[Any, ...]) -> None:
-        slot, turn, nbytes = report[3], report[4], report[7]
-        self._send((MAGIC, ReportKind.FULL, 0, slot, turn, 0, 0, nbytes, self._granted[turn][1], 0, 0, 0))
-
-    def _try_again(self, *, is_last: bool) -> None:
-        """Place the report that lacked memory; with ``is_last``, replace it by an error if there is still none."""
-        report, received = self._kept.popleft()
-        if not self._place(report, received):
-            if not is_last:
-                self._kept.appendleft((report, received))
-                self._say_full(report)
-                return
-            self._fail(report)
+    def _place_kept(self) -> None:
+        """Forward the kept reports in their order, up to one that lacks memory."""
         while self._kept:
-            report, received = self._kept.popleft()
+            report, received = self._kept[0]
             if report[1] not in OUTCOMES:
                 self._send_notice(report)
             elif not self._place(report, received):
-                self._kept.appendleft((report, received))
-                self._say_full(report)
+                slot, turn, nbytes = report[3], report[4], report[7]
+                self._send((MAGIC, ReportKind.FULL, 0, slot, turn, 0, 0, nbytes, self._granted[turn][1], 0, 0, 0))
                 return
+            self._kept.popleft()
+
+    def _place_or_fail(self, report: tuple[Any, ...], received: memoryview | None) -> None:
+        """Forward an outcome that lacked memory, or an error in its place if there is still none."""
+        if not self._place(report, received):
+            self._fail(report)
 
     def _place(self, report: tuple[Any, ...], received: memoryview | None) -> bool:
         slot, high_water = self._slot_of(report)
@@ -285,10 +272,9 @@ class RemoteWorker:
 def _duplicate(fds: tuple[int, ...]) -> list[int]:
     made: list[int] = []
     try:
-        made.extend(-1 if fd < 0 else descriptors.own(os.dup(fd)) for fd in fds)
+        made.extend(descriptors.own(os.dup(fd)) for fd in fds)
     except OSError:
         for fd in made:
-            if fd >= 0:
-                descriptors.close(fd)
+            descriptors.close(fd)
         raise
     return made

@@ -170,6 +170,14 @@ def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+def working_folder() -> str:
+    """Return the working directory; the root if it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
 class ForkServer:
     """The trainer's end of a fork server process; see `mpqueue.workers.fork_server`.
 
@@ -202,12 +210,8 @@ class ForkServer:
 
     def settle(self) -> None:
         """Send the present working directory, path, environment and CPUs of the trainer."""
-        try:
-            cwd = os.getcwd()
-        except FileNotFoundError:
-            cwd = "/"
         environ = {**os.environ, **_ONE_THREAD}
-        settings = messages.Settings(cwd, list(sys.path), environ, allowed_cpus(), self.kind.spawn)
+        settings = messages.Settings(working_folder(), list(sys.path), environ, allowed_cpus(), self.kind.spawn)
         self._send(messages.ToForkServer.SETTINGS, settings)
 
     def fileno(self) -> int:

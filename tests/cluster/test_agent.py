@@ -237,7 +237,7 @@ def test_node_whose_agent_could_not_be_created_is_free_for_another_one(links_and
     monkeypatch.setattr("mpqueue.cluster.links.start_agent", fails)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(RuntimeError, match="no placement group"):
-        made.open(Node("a node", "192.0.2.1", {}), 1, None, is_late=True)
+        made.open(Node("a node", "192.0.2.1", {}), 1, is_late=True)
     assert not made.by_node
     assert made.past[0].state is LinkState.LOST
     assert os.listdir("/proc/self/fd") == before
@@ -249,7 +249,7 @@ def test_node_that_two_threads_open_at_once_gets_one_agent(links_and_events, mon
     node, found, threads = Node("a node", "192.0.2.1", {}), [], []
 
     def open_it():
-        found.append(made.open(node, 1, None, is_late=True))
+        found.append(made.open(node, 1, is_late=True))
 
     def start_agent(*_):
         if not threads:

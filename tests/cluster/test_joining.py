@@ -84,7 +84,7 @@ def test_joining_node_with_other_version_is_logged_and_ignored(cluster, extra_no
 def test_more_workers_than_room_is_an_error_if_cpus_were_requested(cluster):
     with pytest.raises(ClusterError, match="room for 4 workers, got workers=5"):
         next(iter(Loader(RandomBatches(), workers=5, backend="ray", ray_options={"num_cpus": 1})))
-    with pytest.raises(ClusterError, match="none of the 2 nodes of the cluster has room"):
+    with pytest.raises(ClusterError, match="room for 0 workers, got workers=1"):
         next(iter(Loader(RandomBatches(), workers=1, backend="ray", ray_options={"resources": {"quantum": 1}})))
 
 
