@@ -176,7 +176,7 @@ class Suicide:
 def train(after):
     sys.settrace(Suicide(after))
     enqueuer = OrderedEnqueuer(Epochs(3), True, start_method=METHOD)
-    enqueuer.start(NUM_WORKERS, 4)
+    enqueuer.start(2, 4)
     kept = [next(enqueuer.get()) for _ in range(7)]
     enqueuer.stop()
 
