@@ -15,7 +15,6 @@ import json
 import math
 import pickle
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,6 +33,7 @@ _MAX_DEPTH = 64
 _MAX_RANK = 64  # NumPy's own bound
 _ORDINARY = re.compile(r"[<>|][biufcmMSUV]\d{1,10}(\[\w{1,24}\])?", re.ASCII)
 _CONTAINERS = (NodeKind.TUPLE, NodeKind.LIST)
+_LEAVES = (NodeKind.NONE, NodeKind.OBJECT)
 
 
 class MissingClass(ServiceError):
@@ -157,57 +157,35 @@ def _is_plain(key: Any) -> bool:
 def _from_json(node: Any, depth: int) -> Spec:
     if type(node) is not list or not node or type(node[0]) is not int or depth > _MAX_DEPTH:
         raise ProtocolError("expected a node of a spec as a list with its kind first")
-    read = _READERS.get(node[0])
-    if read is None:
-        raise ProtocolError(f"expected a node of kind 0 to 5, got kind {node[0]}")
-    return read(node, depth)
+    kind, *parts = node
+    if kind in _LEAVES and not parts:
+        return (kind,)
+    if kind in _CONTAINERS:
+        return (kind, *[_from_json(item, depth + 1) for item in parts])
+    if kind == NodeKind.ARRAY and len(parts) == 3:
+        return _read_array(*parts)
+    if kind == NodeKind.DICT and parts and _are_keys(parts[0], len(parts) - 1):
+        keys, *items = parts
+        return (kind, (tuple(keys), tuple(map(type, keys))), *[_from_json(item, depth + 1) for item in items])
+    raise ProtocolError(f"expected a node of kind 0 to 5 with its parts, got kind {kind} with {len(parts)}")
 
 
-def _read_leaf(node: list[Any], _depth: int) -> Spec:
-    if len(node) != 1:
-        raise ProtocolError(f"expected a leaf with 1 part, got {len(node)}")
-    return (node[0],)
-
-
-def _read_array(node: list[Any], _depth: int) -> Spec:
-    if len(node) != 4:
-        raise ProtocolError(f"expected an array with 4 parts, got {len(node)}")
-    kind, name, rank, is_fortran = node
+def _read_array(name: Any, rank: Any, is_fortran: Any) -> Spec:
+    is_shape = type(rank) is int and 0 <= rank <= _MAX_RANK and type(is_fortran) is int and is_fortran in {0, 1}
     # Match before `np.dtype` parses the name: it accepts many other strings, including dtypes with object pointers.
-    if type(name) is not str or not _ORDINARY.fullmatch(name):
-        raise ProtocolError("expected an array with the name of an ordinary dtype")
-    if type(rank) is not int or not 0 <= rank <= _MAX_RANK or type(is_fortran) is not int or is_fortran not in {0, 1}:
-        raise ProtocolError(f"expected an array of rank 0 to {_MAX_RANK} and order 0 or 1")
+    if not is_shape or type(name) is not str or not _ORDINARY.fullmatch(name):
+        raise ProtocolError(f"expected an array of an ordinary dtype, rank 0 to {_MAX_RANK} and order 0 or 1")
     try:
         dtype = np.dtype(name)
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"{name} is not a dtype") from error
-    return (kind, dtype, rank, bool(is_fortran))
+    return (NodeKind.ARRAY, dtype, rank, bool(is_fortran))
 
 
-def _read_items(node: list[Any], depth: int) -> Spec:
-    return (node[0], *[_from_json(item, depth + 1) for item in node[1:]])
-
-
-def _read_dict(node: list[Any], depth: int) -> Spec:
-    keys = node[1] if len(node) > 1 else None
-    if type(keys) is not list or not all(map(_is_plain, keys)):
-        raise ProtocolError("expected a dict with keys that are strings, numbers, booleans or None")
+def _are_keys(keys: Any, count: int) -> bool:
+    """Return whether these are the keys of a dict with this many items."""
     # Equal keys, such as 1 and True, would leave an item without a key.
-    if len(set(keys)) != len(keys) or len(keys) != len(node) - 2:
-        raise ProtocolError(f"expected a dict with {len(node) - 2} distinct keys, got {len(keys)} or a duplicate")
-    items = [_from_json(item, depth + 1) for item in node[2:]]
-    return (node[0], (tuple(keys), tuple(map(type, keys))), *items)
-
-
-_READERS: dict[int, Callable[[list[Any], int], Spec]] = {
-    NodeKind.NONE: _read_leaf,
-    NodeKind.ARRAY: _read_array,
-    NodeKind.TUPLE: _read_items,
-    NodeKind.LIST: _read_items,
-    NodeKind.DICT: _read_dict,
-    NodeKind.OBJECT: _read_leaf,
-}
+    return type(keys) is list and all(map(_is_plain, keys)) and len(set(keys)) == len(keys) == count
 
 
 class Specs:
