@@ -8,6 +8,7 @@ held for longer than 5 ms are all drawn, and shorter ones are sampled. All trace
 same clock, so you can display a server and its consumers together.
 """
 
+import math
 import os
 from dataclasses import replace
 
@@ -19,40 +20,6 @@ from mpqueue.telemetry.recorder import Recorder
 from mpqueue.telemetry.stats import ConsumerStatistics, Times
 from mpqueue.telemetry.timeline import Timeline, path_for
 from mpqueue.worker.context import worker_info_unasked
-
-
-class ConsumerRow:
-    """The activity of a consumer in its own timeline.
-
-    Args:
-        timeline: The timeline, of this consumer alone.
-
-    Attributes:
-        latest: The batch that the consumer holds.
-        since: The time of its delivery.
-        draw_at: The earliest time at which the next batch is drawn.
-    """
-
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        # The caller assigns these directly: most batches are not drawn, and a method call per batch would cost more
-        # than the assignment.
-        self.latest: Offer | None = None
-        self.since = self.draw_at = 0
-        self._said = ""
-
-    def let_go(self, at_ns: int) -> None:
-        """Draw the batch that the consumer held until now, if it held one and none was drawn just before."""
-        offer, self.latest = self.latest, None
-        if offer is not None and at_ns >= self.draw_at:
-            self.draw_at = at_ns + EVERY_NS
-            self._timeline.use(None, (offer.epoch, offer.position), self.since, max(self.since, at_ns))
-
-    def mark(self, text: str) -> None:
-        """Mark an event, unless it was the last one marked."""
-        if text != self._said:
-            self._said = text
-            self._timeline.mark(text)
 
 
 def open_timeline(name: str, trace: str | os.PathLike[str] | None) -> Timeline | None:
@@ -84,43 +51,57 @@ class Counts:
         self._wait_ns = self._copies = self._reconnects = 0
         # One recorder for all attachments: the counters continue after a reconnect.
         self._recorder = Recorder(timeline)
-        self._row = None if timeline is None else ConsumerRow(timeline)
         self._waited_ns = 0  # by the current attachment, at the latest delivery
         self._time_at = 0  # time of the next lease to measure
+        self._timeline = timeline
+        # The batch that the consumer holds, the time of its delivery, and the earliest time to draw another batch.
+        self._latest: Offer | None = None
+        self._since, self._draw_at = 0, math.inf if timeline is None else 0
+        self._marked = ""
 
     def note(self, offer: Offer, attachment: Attachment) -> None:
         """Record the delivery of a batch, which is counted already."""
-        now, waited_ns, row = clock_ns(), attachment.link.wait_ns, self._row
-        # The consumer released the previous batch when it requested this one, which was before the wait.
-        if row is not None and now >= row.draw_at:
-            row.let_go(now - (waited_ns - self._waited_ns))
+        now, waited_ns = clock_ns(), attachment.link.wait_ns
+        # The consumer released the previous batch when it requested this one, which was before the wait. Most batches
+        # are not drawn, so check here: a call per batch would cost more.
+        if now >= self._draw_at:
+            self._let_go(now - (waited_ns - self._waited_ns))
         if waited_ns != self._waited_ns:
             self._recorder.wait(self.batches - 1, waited_ns - self._waited_ns)
             self._waited_ns = waited_ns
             now = clock_ns()  # the drawn wait ends here
-        if row is not None:
-            row.latest, row.since = offer, now
+        self._latest, self._since = offer, now
         if now >= self._time_at:
             # Time only a sample of the leases: timing each one would cost more than the delivery of a small batch.
             self._time_at = now + EVERY_NS
             attachment.ring.leases.watch_end(attachment.ring.slots[offer.slot], self._recorder.lease(offer.slot))
 
+    def _let_go(self, at_ns: int) -> None:
+        """Draw the batch that the consumer held until now, if it held one and none was drawn just before."""
+        offer, self._latest = self._latest, None
+        if self._timeline is not None and offer is not None and at_ns >= self._draw_at:
+            self._draw_at = at_ns + EVERY_NS
+            self._timeline.use(None, (offer.epoch, offer.position), self._since, max(self._since, at_ns))
+
+    def _mark(self, text: str) -> None:
+        """Mark an event, unless it was the last one marked."""
+        if self._timeline is not None and text != self._marked:
+            self._marked = text
+            self._timeline.mark(text)
+
     def begin_epoch(self, epoch: int) -> None:
         """Record that a loop over an epoch begins."""
-        if self._row is not None:
-            self._row.mark(f"epoch {epoch} begins")
+        self._mark(f"epoch {epoch} begins")
 
     def end_epoch(self, epoch: int, attachment: Attachment) -> None:
         """Record that all batches of an epoch were delivered and released; may be repeated."""
-        if self._row is not None:
-            self._row.let_go(clock_ns() - (attachment.link.wait_ns - self._waited_ns))
-            self._row.mark(f"epoch {epoch} ends")
+        self._let_go(clock_ns() - (attachment.link.wait_ns - self._waited_ns))
+        self._mark(f"epoch {epoch} ends")
 
     def lose(self, death: Death) -> None:
         """Record that the current attachment was closed."""
-        if self._row is not None:
-            self._row.let_go(clock_ns())
-            self._row.mark("the connection has ended" if death.is_final else "the server died")
+        self._let_go(clock_ns())
+        self._mark("the connection has ended" if death.is_final else "the server died")
 
     def keep(self, attachment: Attachment) -> None:
         """Add the counters of an attachment that was closed."""
@@ -135,8 +116,7 @@ class Counts:
         """Record that the consumer was closed; may be repeated."""
         # Leases that have ended since the last delivery are not recorded yet.
         attachment.ring.leases.report_ended()
-        if self._row is not None:
-            self._row.let_go(clock_ns())
+        self._let_go(clock_ns())
         self._recorder.end()
 
     def statistics(self, attachment: Attachment) -> ConsumerStatistics:
