@@ -52,6 +52,7 @@ class Attachment:
         link, ring, welcome: The arguments.
         latest: The record delivered last: a batch, an exception, or the end of an epoch.
         number: Number of batches and exceptions delivered.
+        length: Number of batches per epoch for this consumer, as far as `next_record` knows; None if unknown.
         num_missed: Number of batches that the consumer missed because it was slow.
         has_begun: Contains an entry if the server was notified that a loop over its epoch has started.
         positions: Epoch and position of the batches delivered last.
@@ -63,7 +64,7 @@ class Attachment:
         self.link, self.ring, self.welcome = link, ring, welcome
         self.latest: Offer | Text | None = None
         self.number = self.num_missed = 0
-        self._length: int | None = None  # if it has changed
+        self.length = welcome.length
         self.has_begun: list[int] = []
         # The turns in the request that is being sent, and the list that gets an entry once it is sent. Together they
         # show, after an interrupt, whether the server has received the turns.
@@ -132,7 +133,7 @@ class Attachment:
                         if record.kind == ToConsumer.MISSED:
                             self.num_missed = record.position
                         else:
-                            self._length = record.position
+                            self.length = record.position
                         arrived.popleft()
                         continue
                     if self._learn():
@@ -172,17 +173,12 @@ class Attachment:
         link.arrived = deque(islice(link.arrived, len(parts), None))
         return True
 
-    @property
-    def length(self) -> int | None:
-        """Number of batches per epoch for this consumer, as far as `next_record` knows; None if unknown."""
-        return self.welcome.length if self._length is None else self._length
-
     def latest_length(self) -> int | None:
         """Return the number of batches per epoch, after the last change that has arrived; None if it is unknown."""
         self.link.look()
         for record in self.link.arrived:
             if isinstance(record, Offer) and record.kind == ToConsumer.LENGTH:
-                self._length = record.position
+                self.length = record.position
         return self.length
 
     def explain(self, epoch: int, position: int) -> dict[str, Any]:

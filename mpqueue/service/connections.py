@@ -91,13 +91,16 @@ class Handlers:
 
 
 class Stage(enum.Enum):
-    """The stage of a connection."""
+    """The stage of a connection.
 
-    SILENT = "silent"  # before the handshake
-    WAITING = "waiting"  # for its rank, which has another consumer
-    ATTACHED = "attached"
-    CUT = "cut"  # detached by the server; may still release slots
-    LEFT = "left"  # has sent `LEAVE`; may still have views
+    SILENT: Before the handshake.
+    WAITING: For its rank, which has another consumer.
+    ATTACHED: It has a seat.
+    CUT: Detached by the server; may still release slots.
+    LEFT: Has sent `LEAVE`; may still have views.
+    """
+
+    SILENT, WAITING, ATTACHED, CUT, LEFT = range(5)
 
 
 class Peer:

@@ -219,10 +219,8 @@ class Welcome(_Handshake):
         job: Hash of the stream's identity; two servers with the same hash yield the same batches.
         length: Number of batches per epoch for this consumer; None if unknown or endless.
         epoch: The epoch of its next loop.
-        window: Maximum number of batches offered ahead.
         segment_bytes: Size of the ring in bytes.
         stride: Distance between two slots of the ring in bytes.
-        uid: User id of the server.
         pid: Process id of the server.
         queues: Path of the queues' socket; None if the server has no queues.
         queues_token: Access token of the queues, in hexadecimal digits.
@@ -234,12 +232,10 @@ class Welcome(_Handshake):
     job: Annotated[str, _text]
     length: Annotated[int | None, _or_none(_number)]
     epoch: Annotated[int, _number]
-    window: Annotated[int, _number]
     segment_bytes: Annotated[int, _number]
     stride: Annotated[int, _number]
-    uid: Annotated[int, _number]
     pid: Annotated[int, _number]
-    queues: Annotated[str | None, _or_none(_text)]
+    queues: Annotated[str | None, _or_none(_text)] = None
     queues_token: Annotated[str | None, _or_none(_token)] = None
 
 

@@ -398,12 +398,9 @@ class Server:
             job=self._job,
             length=self._length(),
             epoch=seat.epoch,
-            window=rules.window,
             segment_bytes=ring.nbytes,
             stride=ring.stride,
-            uid=os.geteuid(),
             pid=os.getpid(),
-            queues=None,
         )
 
     def _length(self) -> int | None:

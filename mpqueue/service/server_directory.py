@@ -20,7 +20,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from mpqueue.errors import ServiceError
 from mpqueue.plan.checks import is_integer
@@ -152,17 +152,14 @@ class ServerDirectory:
             # Non-blocking: a second server must fail at once instead of waiting for the first one.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._refuse(fd)
+            pid = os.pread(fd, 64, 0).decode("ascii", "replace").strip()
+            raise ServiceError(
+                f"the name {self.name!r} is in use by the server in process {pid or 'of unknown id'} (folder "
+                f"{self.folder}): stop that server, or use another name"
+            ) from None
         # Check after locking: a stopping server may have unlinked this file in the meantime, and another server may
         # have created the next one. Then the lock of the old file is worthless.
         return os.path.samestat(os.fstat(fd), os.stat(self._path(_LOCK), follow_symlinks=False))
-
-    def _refuse(self, fd: int) -> NoReturn:
-        pid = os.pread(fd, 64, 0).decode("ascii", "replace").strip()
-        raise ServiceError(
-            f"the name {self.name!r} is in use by the server in process {pid or 'of unknown id'} (folder "
-            f"{self.folder}): stop that server, or use another name"
-        )
 
     def _make_folder(self, mode: int) -> None:
         """Create the folder with this mode, or check an existing one."""
@@ -220,27 +217,28 @@ class ServerDirectory:
                 another user than `uid`.
         """
         began, wait_s, is_told = time.monotonic(), _SHORTEST_S, deadline is not None
-        reason: OSError
+        final = math.inf if deadline is None else deadline
         while True:
             try:
                 return self._connect()
             except ForeignPeer as error:
-                raise ServiceError(self._foreign(error)) from error
+                raise ServiceError(
+                    f"expected a server of uid {self.uid} at {self.socket_path}: {error}. Use another name, or set "
+                    "MPQUEUE_HOME to another folder; to attach to another user's server, pass uid"
+                ) from error
             # The server is not running yet, has crashed and left its socket, or has a full backlog.
-            except (FileNotFoundError, ConnectionError, BlockingIOError) as error:
-                reason, end = error, deadline
-            except PermissionError as error:
-                denied = began + _DENIED_S
-                reason, end = error, denied if deadline is None else min(denied, deadline)
+            except (FileNotFoundError, ConnectionError, BlockingIOError, PermissionError) as error:
+                reason: OSError = error
             except OSError as error:
                 raise ServiceError(f"cannot connect to {self.socket_path}: {error}") from error
             now = time.monotonic()
-            if (end is not None and now >= end) or not is_wanted():
+            end = min(final, began + _DENIED_S) if isinstance(reason, PermissionError) else final
+            if now >= end or not is_wanted():
                 raise ServiceError(self._missing(reason, now - began)) from reason
             if not is_told and now - began >= _PATIENCE_S:
                 is_told = True
                 warn(f"still waiting, because there is no timeout: {self._missing(reason, now - began)}")
-            allow_signals(time.sleep, wait_s if end is None else min(wait_s, end - now))
+            allow_signals(time.sleep, min(wait_s, end - now))
             # Short waits at first: a server and its consumers often start at the same moment.
             wait_s = min(wait_s * 1.5, _LONGEST_S)
 
@@ -253,12 +251,6 @@ class ServerDirectory:
         connection = connect_at(self.socket_path, {self.uid}, kind=socket.SOCK_SEQPACKET)
         connection.setblocking(True)
         return connection
-
-    def _foreign(self, error: ForeignPeer) -> str:
-        return (
-            f"expected a server of uid {self.uid} at {self.socket_path}: {error}. Use another name, or set "
-            "MPQUEUE_HOME to another folder; to attach to another user's server, pass uid"
-        )
 
     def _missing(self, reason: OSError, waited_s: float) -> str:
         if isinstance(reason, PermissionError):

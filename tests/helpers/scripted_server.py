@@ -56,9 +56,10 @@ class ScriptedServer:
         self._claim = ServerDirectory.of(self.path).claim(is_open_to_others=is_open_to_others)
         self.peer = None
         self.restart()
+        self.window = welcome.pop("window", 8)
         self.fields = {
             "name": "scripted", "mode": "broadcast", "world": None, "job": "job", "length": None, "epoch": 0,
-            "window": 8, "segment_bytes": num_slots * STRIDE, "stride": STRIDE, "uid": os.geteuid(),
+            "segment_bytes": num_slots * STRIDE, "stride": STRIDE,
             "pid": os.getpid(), "queues": None, "queues_token": None,
         } | welcome  # fmt: skip
 
@@ -239,7 +240,7 @@ class AutoServer(ScriptedServer):
     def _serve_one(self, epoch, at):
         untaken, num_taken, has_begun, has_end = deque(), 0, False, False
         while True:
-            while has_begun and not has_end and len(untaken) < self.fields["window"]:
+            while has_begun and not has_end and len(untaken) < self.window:
                 if at == self._num_batches:
                     self.end(epoch, at)
                     has_end = True

@@ -26,7 +26,7 @@ hellos = st.builds(
     join=st.sampled_from(["next", "now", "replay"]),
     resume=st.none() | resumes,
 )
-NUMBERS = "epoch", "window", "segment_bytes", "stride", "uid", "pid"
+NUMBERS = "epoch", "segment_bytes", "stride", "pid"
 welcomes = st.builds(
     Welcome,
     name=texts,

@@ -143,7 +143,7 @@ class Trainer:
     def __init__(self, sock, num_epochs):
         self.sock, self._num_epochs = sock, num_epochs
         self.link = ServerLink(sock, -1, "s")
-        self.attachment = Attachment(self.link, Ring(), None)
+        self.attachment = Attachment(self.link, Ring(), SimpleNamespace(length=None))
         self.handed, self.versions = [], []
         self.has_asked = False
         self.epoch = 0

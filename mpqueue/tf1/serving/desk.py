@@ -38,8 +38,8 @@ class QueueDesk:
             reception.refuse(peer, f"cannot create queues: {error}")
             return
         welcome = Welcome(
-            name=self._directory.name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0,
-            stride=0, uid=os.geteuid(), pid=os.getpid(), queues=self.host.place,
+            name=self._directory.name, mode=None, world=None, job="", length=None, epoch=0, segment_bytes=0,
+            stride=0, pid=os.getpid(), queues=self.host.place,
             queues_token=self.host.address.token.hex(),
         )  # fmt: skip
         peer.send_now(welcome.encode())
