@@ -8,8 +8,8 @@ held for longer than 5 ms are all drawn, and shorter ones are sampled. All trace
 same clock, so you can display a server and its consumers together.
 """
 
-import math
 import os
+import sys
 from dataclasses import replace
 
 from mpqueue.service.attachment import Attachment
@@ -56,7 +56,7 @@ class Counts:
         self._timeline = timeline
         # The batch that the consumer holds, the time of its delivery, and the earliest time to draw another batch.
         self._latest: Offer | None = None
-        self._since, self._draw_at = 0, math.inf if timeline is None else 0
+        self._since, self._draw_at = 0, sys.maxsize if timeline is None else 0
         self._marked = ""
 
     def note(self, offer: Offer, attachment: Attachment) -> None:
@@ -70,7 +70,8 @@ class Counts:
             self._recorder.wait(self.batches - 1, waited_ns - self._waited_ns)
             self._waited_ns = waited_ns
             now = clock_ns()  # the drawn wait ends here
-        self._latest, self._since = offer, now
+        self._latest = offer
+        self._since = now
         if now >= self._time_at:
             # Time only a sample of the leases: timing each one would cost more than the delivery of a small batch.
             self._time_at = now + EVERY_NS
