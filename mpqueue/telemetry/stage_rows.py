@@ -13,12 +13,9 @@ one, so that the sums are up to date at each timed batch.
 """
 
 import ast
-import pickle
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeAlias
-
-from mpqueue.system.interrupts import not_of_handler
+from typing import TypeAlias
 
 StageRow: TypeAlias = tuple[str, int, int, int, int]
 StageRows: TypeAlias = Sequence[StageRow]
@@ -110,27 +107,3 @@ class StageTallies:
             name: str | int = ast.literal_eval(shown) if is_part else mix
             parts[name if len(mixes) < 2 or not is_part else f"{mix}: {name}"] = count
         return parts
-
-
-def packed(rows: StageRows) -> bytes:
-    """Return rows as bytes."""
-    return pickle.dumps(list(rows), 5) if rows else b""
-
-
-def unpacked(data: bytes) -> list[StageRow]:
-    """Return the rows encoded by `packed`.
-
-    Raises:
-        ValueError: The data is not valid.
-    """
-    if not data:
-        return []
-    try:
-        rows: Any = pickle.loads(data)
-    except not_of_handler(Exception) as error:
-        raise ValueError("the rows of stages cannot be unpickled") from error
-    if type(rows) is not list or not all(
-        type(row) is tuple and tuple(map(type, row)) == (str, int, int, int, int) for row in rows
-    ):
-        raise ValueError("expected a list of rows of stages, got other data")
-    return rows

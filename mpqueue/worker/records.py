@@ -53,8 +53,8 @@ attribute is kept: see `mpqueue.worker.shuffle_detection`.
 
 A list of samples is written into the slot before the grant, and read before anything else is written there: its length,
 then a pickle. The start of a lane, a snapshot, is sent in the same way. A snapshot of a worker is sent in the *tail* of
-a batch (flag `TAIL`): the snapshot, rows of the work of stages, and the lengths of both in the last 16 bytes. The end
-of a lane may have only a tail.
+a batch (flag `TAIL`): a pickle of the snapshot and of rows of the work of stages, and its length in the last 8 bytes.
+The end of a lane may have only a tail.
 
 *Streams.* Element n of lane l of L lanes has the number n * L + l. WORK for element 0 opens the lane again. Any other
 WORK is for the element after the last one of its lane that was granted to this worker.
@@ -67,7 +67,8 @@ from typing import Any, NamedTuple
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
-from mpqueue.telemetry.stage_rows import StageRow, StageRows, packed, unpacked
+from mpqueue.system.interrupts import not_of_handler
+from mpqueue.telemetry.stage_rows import StageRow, StageRows
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 
 MAGIC = 0x514D
@@ -106,56 +107,53 @@ NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL = 1, 2, 4, 8, 16
 OF_GROUP = 1  # for FULL: the control group is at its limit, not the file system
 
 
-# Number of bytes that follow. For a lane: whether it has a state, plus twice the number of marked elements.
-_LIST_HEAD = struct.Struct("<2q")
-_NUMBER = struct.Struct("<q")
-_TAIL_END = struct.Struct("<2q")
+_LENGTH = struct.Struct("<q")  # of a pickle, before or after it
+
+
+def _with_length(data: bytes) -> bytes:
+    return _LENGTH.pack(len(data)) + data
+
+
+def _content(memory: Any, offset: int) -> Any:
+    (length,) = _LENGTH.unpack_from(memory, offset)
+    start = offset + _LENGTH.size
+    return pickle.loads(memory[start : start + length])
+
+
+def listed_bytes(memory: Any, offset: int) -> int:
+    """Return the number of bytes of a list of samples, or of a lane's start, at this offset."""
+    (length,) = _LENGTH.unpack_from(memory, offset)
+    return int(_LENGTH.size + length)
 
 
 def pack_listed(listed: Listed) -> bytes:
     """Return a list of samples as bytes."""
     if all(type(index) is int for index in listed.indices):
-        data = pickle.dumps((listed.first, list(listed.indices), listed.kept), 5)  # at the speed of an array
-    else:  # by value: the class of an index may be defined by the user's script
-        data = dumps_object(tuple(listed), None)
-    return _LIST_HEAD.pack(len(data), 0) + data
-
-
-def listed_bytes(memory: Any, offset: int) -> int:
-    """Return the number of bytes of a list of samples, or of a lane's start, at this offset."""
-    length, _flags = _LIST_HEAD.unpack_from(memory, offset)
-    return int(_LIST_HEAD.size + length)
+        return _with_length(pickle.dumps((listed.first, list(listed.indices), listed.kept), 5))
+    # By value: the class of an index may be defined by the user's script.
+    return _with_length(dumps_object(tuple(listed), None))
 
 
 def unpack_listed(memory: Any, offset: int) -> Listed:
     """Read the list of samples at this offset."""
-    length, _flags = _LIST_HEAD.unpack_from(memory, offset)
-    start = offset + _LIST_HEAD.size
-    return Listed(*pickle.loads(memory[start : start + length]))
+    return Listed(*_content(memory, offset))
 
 
 def pack_start(start: LaneStart | RetryStart) -> bytes:
     """Return the start of a lane as bytes."""
-    num_retried = 0
-    if isinstance(start, RetryStart):
-        start, num_retried = start
-    data = _NUMBER.pack(start.number) + (start.state or b"")
-    return _LIST_HEAD.pack(len(data), 2 * num_retried + (start.state is not None)) + data
+    return _with_length(pickle.dumps(start, 5))
 
 
 def unpack_start(memory: Any, offset: int) -> LaneStart | RetryStart:
     """Read the start of a lane."""
-    length, flags = _LIST_HEAD.unpack_from(memory, offset)
-    start = offset + _LIST_HEAD.size
-    (number,) = _NUMBER.unpack_from(memory, start)
-    lane_start = LaneStart(number, bytes(memory[start + _NUMBER.size : start + length]) if flags & 1 else None)
-    return lane_start if flags < 2 else RetryStart(lane_start, flags >> 1)
+    start: LaneStart | RetryStart = _content(memory, offset)
+    return start
 
 
 def pack_tail(state: bytes | None, rows: StageRows) -> bytes:
-    """Return the bytes after a batch: a snapshot, rows, and the lengths of both."""
-    work = packed(rows)
-    return (state or b"") + work + _TAIL_END.pack(len(state or b""), len(work))
+    """Return the bytes after a batch: a snapshot and rows, and their length at the end."""
+    data = pickle.dumps((state, list(rows)), 5)
+    return data + _LENGTH.pack(len(data))
 
 
 class Tail(NamedTuple):
@@ -178,15 +176,13 @@ def unpack_tail(memory: Any, start: int, end: int) -> Tail:
     Raises:
         ProtocolError: The bytes have no valid tail.
     """
-    at = end - _TAIL_END.size
-    if at < start:
-        raise ProtocolError("expected a tail after the batch")
-    num_state, num_work = _TAIL_END.unpack_from(memory, at)
-    if num_state < 0 or num_work < 0 or num_state + num_work > at - start:
-        raise ProtocolError(f"expected a tail within the batch, got lengths {num_state} and {num_work}")
+    at = end - _LENGTH.size
+    (length,) = _LENGTH.unpack_from(memory, at) if at >= start else (-1,)
+    if not 0 <= length <= at - start:
+        raise ProtocolError(f"expected a tail within the {end - start} bytes of a batch, got one of {length} bytes")
+    first = at - length
     try:
-        rows = unpacked(bytes(memory[at - num_work : at]))
-    except ValueError as error:
-        raise ProtocolError(str(error)) from error
-    first = at - num_work - num_state
-    return Tail(bytes(memory[first : first + num_state]) or None, rows, end - first)
+        state, rows = pickle.loads(memory[first:at])
+    except not_of_handler(Exception) as error:
+        raise ProtocolError("expected a valid tail after the batch") from error
+    return Tail(state, rows, end - first)
