@@ -65,7 +65,7 @@ def serve(terms: AgentTerms) -> None:
         agent.run()
     except Exception as error:
         # Also an OSError: shared memory may be exhausted. If the connection was closed, this has no effect.
-        agent.complain(error)
+        _complain(sock, agent._outgoing, error)
     finally:
         agent.close()
 
@@ -175,16 +175,12 @@ class Agent:
     def _end(self) -> None:
         self._is_over = True
 
-    def complain(self, error: Exception) -> None:
-        """Report the failure to the trainer, if the connection still accepts data."""
-        _complain(self._sock, self._outgoing, error)
-
     def close(self) -> None:
         """Stop the workers and release all resources."""
         if not self._has_lost_fork_server:
             self._fork_server.end()
         for hosted in self._hosted.values():
-            hosted.close()
+            hosted.pipes.close()
         self._sock.close()
         if self._raylet >= 0:
             os.close(self._raylet)
@@ -363,7 +359,7 @@ class Agent:
         self._deafen(hosted.pipes.reports)
         self._deafen(hosted.pipes.stacks)
         unread = hosted.take_unread()
-        hosted.close()
+        hosted.pipes.close()
         return unread
 
     def _lose_fork_server(self) -> None:

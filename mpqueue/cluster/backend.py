@@ -28,14 +28,14 @@ class ClusterBackend(ProcessBackend):
         return replace(statistics, nodes=self._nodes(launcher)) if isinstance(launcher, ClusterLauncher) else statistics
 
     def _nodes(self, launcher: ClusterLauncher) -> tuple[NodeStatistics, ...]:
-        counts, deaths = launcher.counts(), self.supervision.deaths_on
+        counts = launcher.counts(self.supervision.deaths_on)
         own = counts.pop(launcher.own, None)
-        nodes = [replace(node, deaths=deaths[launcher.name_of(node.node)]) for node in counts.values()]
+        nodes = list(counts.values())
         if own is not None:  # all batches that did not arrive over a link are its own
             tallies = self.dispatcher.tallies
             batches = sum(tally.batches for tally in tallies) - sum(node.batches for node in nodes)
             nbytes = sum(tally.num_bytes for tally in tallies) - sum(node.bytes for node in nodes)
-            nodes.insert(0, replace(own, batches=max(0, batches), bytes=max(0, nbytes), deaths=deaths[""]))
+            nodes.insert(0, replace(own, batches=max(0, batches), bytes=max(0, nbytes)))
         return tuple(nodes)
 
 

@@ -142,7 +142,3 @@ class Hosted:
         for slot in [slot for slot, key in held.items() if key == self.key]:
             del held[slot]
         return unread
-
-    def close(self) -> None:
-        """Close all descriptors."""
-        self.pipes.close()

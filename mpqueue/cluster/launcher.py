@@ -19,6 +19,7 @@ import os
 import select
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any
 
 from mpqueue.cluster import joining, placement
@@ -314,19 +315,20 @@ class ClusterLauncher:
 
     # -- Statistics
 
-    def counts(self) -> dict[str, NodeStatistics]:
-        """Return the counters of each node that has or had workers; without batches for the own node."""
+    def counts(self, deaths: Mapping[str, int]) -> dict[str, NodeStatistics]:
+        """Return the counters of each node that has or had workers; without batches for the own node.
+
+        Args:
+            deaths: Number of crashed workers by the name of their node; "" is the own one.
+        """
         load = Counter(node for _number, node in list(self._where.values()))
         counters = {}
         for node in [*dict.fromkeys([self.own, *(link.node for link in self._links.past)])]:
-            if node in self._nodes and (node != self.own or load[node] or self._fork_server is not None):
+            known = self._nodes.get(node)
+            if known is not None and (node != self.own or load[node] or self._fork_server is not None):
                 links = [link for link in self._links.past if link.node == node]
                 counters[node] = NodeStatistics(
-                    node, self._nodes[node].address, load[node],
-                    sum(link.num_batches for link in links), sum(link.num_bytes for link in links),
+                    node, known.address, load[node], sum(link.num_batches for link in links),
+                    sum(link.num_bytes for link in links), deaths["" if node == self.own else known.name],
                 )  # fmt: skip
         return counters
-
-    def name_of(self, node: str) -> str:
-        """Return the name of a node in messages."""
-        return self._nodes[node].name

@@ -4,7 +4,7 @@ import inspect
 import os
 import sys
 from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
@@ -74,7 +74,8 @@ def _file(path: str) -> ModuleType:
         raise NotFound(f"the file {path} does not exist")
     sys.path.insert(0, os.path.dirname(path))
     name = os.path.basename(path).removesuffix(".py")
-    if name in sys.modules or not _is_at(PathFinder.find_spec(name), path):
+    found = PathFinder.find_spec(name)
+    if name in sys.modules or found is None or not found.origin or not os.path.samefile(found.origin, path):
         name = f"served_{name}"
     spec = spec_from_file_location(name, path)
     assert spec is not None
@@ -84,7 +85,3 @@ def _file(path: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _is_at(spec: ModuleSpec | None, path: str) -> bool:
-    return spec is not None and spec.origin is not None and os.path.samefile(spec.origin, path)

@@ -11,6 +11,7 @@ Lines are formatted for many batches at once, when the file is written. Formatti
 batches would take three times as long, because the code would not be in the processor's caches.
 """
 
+import json
 from typing import Any
 
 from mpqueue.telemetry.stage_rows import StageRow
@@ -96,19 +97,13 @@ class TraceEvents:
 
     def stage(self, row: StageRow, at_ns: int) -> str:
         """Return the sums of a stage at a moment, as a counter event."""
-        import json
-
         name, num_in, num_out, ns, waiting_ns = row
         args = f'{{"in":{num_in},"out":{num_out},"ms":{ns / 1e6:.3f},"waiting ms":{waiting_ns / 1e6:.3f}}}'
         return f'{self._begin}"C","name":{json.dumps(f"stage {name}")},"ts":{at_ns / 1e3:.3f},"args":{args}}}'
 
     def mark(self, name: str, row: int, scope: str, at_ns: int) -> str:
         """Return an event without a duration."""
-        import json  # not needed by programs that only import this package
-
         return f'{self._begin}"i","name":{json.dumps(name)},"ts":{at_ns / 1e3:.3f},"tid":{row},"s":"{scope}"}}'
 
     def _meta(self, name: str, row: int, args: dict[str, Any]) -> str:
-        import json
-
         return f'{self._begin}"M","tid":{row},"name":"{name}","args":{json.dumps(args)}}}'
