@@ -236,7 +236,8 @@ class Relay:
         for fd, event in events:
             if fd == sock:
                 if event & ~WRITABLE:
-                    self._is_over |= not self._incoming.take()
+                    if not self._incoming.take():
+                        self._is_over = True
                     self._heard_at = time.monotonic()
             elif fd == self._link.wakeup.fd:
                 self._link.wakeup.clear()

@@ -16,11 +16,11 @@ from mpqueue.cluster.agent import Agent
 from mpqueue.cluster.joining import Node
 from mpqueue.cluster.launcher import ClusterLauncher
 from mpqueue.cluster.links import Links
-from mpqueue.cluster.relay import LinkState, NodeLink
+from mpqueue.cluster.relay import LinkState, NodeLink, Relay
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
 from mpqueue.memory.slots import PAGE
 from mpqueue.plan.ray_options import RayOptions
-from mpqueue.system import processes
+from mpqueue.system import descriptors, processes
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.worker import failures
@@ -207,6 +207,22 @@ def test_workers_of_a_link_without_a_relay_are_reported(links_and_events, monkey
         event = events.get(timeout=DEADLOCK_S)
     assert event.key == 7
     assert "too many open files" in str(event.error)
+    assert link.state is LinkState.LOST
+
+
+def test_crash_of_a_fork_server_ends_its_link_at_once(connection):
+    """Also while the connection remains open: the workers exit with the code of the fork server."""
+    ours, theirs = connection
+    events = queue.SimpleQueue()
+    link = NodeLink("a node", "a node", events.put, is_late=False)
+    link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
+    assert link.come_up()
+    thread = JoinedThread(Relay(link, descriptors.own_socket(theirs), DEADLOCK_S).run, "relay")
+    ours.sendall(FROM_AGENT.pack(FromAgent.ENDED, 0, wire.PID.size) + wire.PID.pack(-9))
+    thread.start()
+    event = events.get(timeout=2 * DEADLOCK_S)
+    assert (event.key, event.exitcode, event.lost) == (7, -9, "")
+    thread.join(DEADLOCK_S)
     assert link.state is LinkState.LOST
 
 
