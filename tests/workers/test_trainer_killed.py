@@ -200,7 +200,9 @@ while True:
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "step"), [("forkserver", 101), ("fork", 131)])
 def test_no_process_is_left_at_any_call_of_the_engine(method, step):
-    with Trainer(f"METHOD, STEP = {method!r}, {step}\n{SELF_KILLED}", stdin=subprocess.PIPE) as supervisor:
+    with Trainer(
+        f"METHOD, STEP, NUM_WORKERS = {method!r}, {step}, 2\n{SELF_KILLED}", stdin=subprocess.PIPE
+    ) as supervisor:
         deaths = 0
         while (word := supervisor.heard()) is not None:
             assert supervisor.left_nothing(WITHIN_S, but={supervisor.pid}), word
