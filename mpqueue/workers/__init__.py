@@ -17,9 +17,9 @@ A module imports only from its own line and the lines above it::
     handle.py                the trainer's handle of one worker: its state, pipes and granted work
     lane_owners.py           which worker runs which lane of a stream
     roster.py                all workers of a pool: start, kill, end
-    pool.py                  the state that the parts of a pool share; starts with the list of parts
     source_watch.py          detects changes of the source without pickling all of it
     source_sync.py           which worker has which version of the source
+    pool.py                  the state that the parts of a pool share; starts with the list of parts
     incidents.py             warnings about starts, exits, crashes and the ring
     memory_pressure.py       memory for workers that lack it
     hang.py                  batch timeouts, and workers that hang

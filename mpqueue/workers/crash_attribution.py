@@ -19,7 +19,6 @@ from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.lanes import Lost
 from mpqueue.system.oom import OomCounter, find_counter
 from mpqueue.workers.handle import Cause
-from mpqueue.workers.job import Job
 from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.roster import Exit
 
@@ -33,11 +32,10 @@ class CrashAttribution:
 
     Args:
         pool: The pool.
-        job: The job of its workers.
     """
 
-    def __init__(self, pool: WorkerPool, job: Job) -> None:
-        self._pool, self._job = pool, job
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool, self._job = pool, pool.job
         self._oom = OomCounter(find_counter())
         self._by_work_item: dict[int, int] = {}  # number of crashes, by the number of the work item
         # By lane: epoch and number of the latest element that was given up.
@@ -64,8 +62,8 @@ class CrashAttribution:
         if work_item is None:
             return self._count_unblamed(leaving, num_reports)
         # Forget items that are finished, or the dictionary would grow throughout the run.
-        is_outstanding = self._pool.ledger.is_outstanding
-        self._by_work_item = {number: count for number, count in self._by_work_item.items() if is_outstanding(number)}
+        outstanding = self._pool.ledger.work_items
+        self._by_work_item = {number: count for number, count in self._by_work_item.items() if number in outstanding}
         deaths = self._by_work_item[work_item.number] = self._by_work_item.get(work_item.number, 0) + 1
         owners, mark = self._pool.owners, worker.mark
         # With markers there is at least one more try: only a marked try shows which sample to give up.

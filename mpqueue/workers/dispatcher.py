@@ -30,7 +30,7 @@ import os
 import struct
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -40,7 +40,6 @@ from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import not_of_handler
-from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
 from mpqueue.worker.records import (
@@ -65,7 +64,6 @@ from mpqueue.workers.handle import Cause, Work, WorkerHandle
 from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
-from mpqueue.workers.source_sync import SourceSync
 
 Grant = Callable[[WorkerHandle, list[WorkItem]], int]  # returns the number of work items that got a slot
 
@@ -163,36 +161,26 @@ class Dispatcher:
     Args:
         pool: The pool.
         pressure: Reports when to grant no new work items; gets the workers that lack memory.
-        sync: Gets the workers that have loaded a new source.
-        tallies: Counters, one per worker.
-        work: The class of a granted work item.
 
     Attributes:
         chunk: Number of work items for one worker in a row.
         lot: Number of work items that make a `pump` worthwhile.
         num_drained: Number of times that a worker has reported anything.
-        tallies: The counters.
+        tallies: Counters, one per worker.
     """
 
-    def __init__(
-        self,
-        pool: WorkerPool,
-        pressure: MemoryPressure,
-        sync: SourceSync,
-        tallies: Sequence[WorkerTally],
-        work: Callable[..., Work] | None = None,
-    ) -> None:
+    def __init__(self, pool: WorkerPool, pressure: MemoryPressure) -> None:
         self.chunk = self.lot = 1
         self.num_drained = 0
-        self.tallies = tallies
-        self._pool, self._pressure, self._sync = pool, pressure, sync
-        self._work: Callable[..., Work] = work or Work
+        self.tallies = pool.job.recorder.expect(pool.job.workers)
+        self._pool, self._pressure = pool, pressure
+        self._work: Callable[..., Work] = pool.job.ring.work or Work
         self._reuse = Reuse(pool)
         self._owners = pool.owners
         if self._owners is not None and not pool.ledger.is_ordered:
             pool.ledger.owner_of = self._owners.owner
         self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
-        self.resize(len(tallies))
+        self.resize(pool.job.workers)
         self._item_ns = _CHEAP_NS  # recent average per batch
         self._fill_ns = 0  # maximum for the first element of a lane
         self._rotation = -1  # the first work item is for worker 0, which runs first
@@ -250,7 +238,9 @@ class Dispatcher:
     def _grant_all(self, work_items: list[WorkItem], touched: set[WorkerHandle]) -> int:
         """Grant work items, a chunk to each worker; return the number that got a worker and a slot."""
         # Elements of lanes go one by one, because neighbours belong to different workers.
-        size, grant = (self.chunk, self._grant) if self._owners is None else (1, self._grant_lanes)
+        size, grant = self.chunk, self._grant
+        if self._owners is not None:
+            size, grant = 1, self._grant_lanes
         for start in range(0, len(work_items), size):
             chunk = work_items[start : start + size]
             worker = self._choose(chunk[0])
@@ -376,7 +366,7 @@ class Dispatcher:
         num_idle = sum(not worker.in_flight for worker in workers)
         if not num_idle or num_idle == len(workers):
             return None
-        victim = _busiest(worker for worker in workers if worker.is_stealable)
+        victim = _busiest(workers)
         if victim is None:
             return None
         if now - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
@@ -395,7 +385,7 @@ class Dispatcher:
         idle = [worker for worker in workers if not worker.in_flight]
         if not idle or len(idle) == len(workers):
             return None
-        victim = _busiest(worker for worker in workers if worker.is_stealable)
+        victim = _busiest(workers)
         if victim is None:
             return None
         worth_ns = now - victim.busy_since + (len(victim.in_flight) - 1) * self._item_ns
@@ -596,7 +586,7 @@ class Dispatcher:
             if worker.life.starve():
                 self._pressure.note(worker, work, is_of_group=bool(flags & OF_GROUP))
         elif kind == ReportKind.LOADED and turn in worker.loading:
-            self._sync.note_loaded(self._pool, worker, turn)
+            self._pool.sync.note_loaded(self._pool.ring, worker, turn)
         elif kind == ReportKind.QUEUES:
             worker.has_used_queues = True
         elif kind == ReportKind.LET_GO and number < slots.num_slots and slots.slots[number].owner == worker.number:
@@ -651,4 +641,6 @@ def _only_use_of_queues(data: bytes) -> bool:
 
 
 def _busiest(workers: Iterable[WorkerHandle]) -> WorkerHandle | None:
-    return max(workers, key=lambda worker: len(worker.in_flight), default=None)
+    """Return the worker with the longest queue that can be taken back; None if there is none."""
+    stealable = (worker for worker in workers if worker.is_stealable)
+    return max(stealable, key=lambda worker: len(worker.in_flight), default=None)

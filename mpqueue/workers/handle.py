@@ -425,8 +425,5 @@ def _noted(opened: list[int]) -> tuple[int, int]:
 
 def _room_of(grants: int) -> int:
     """Return the number of grants that certainly fit into the pipe; in the worst case each write wastes half a page."""
-    try:
-        capacity = fcntl.fcntl(grants, fcntl.F_GETPIPE_SZ)
-    except AttributeError:  # not Linux; pipes have at least this size there
-        capacity = 1 << 14
+    capacity = fcntl.fcntl(grants, fcntl.F_GETPIPE_SZ)
     return max(1, (capacity - PAGE) // (2 * GRANT.size))

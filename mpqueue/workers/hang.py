@@ -14,10 +14,8 @@ workers the caller computes the batch itself, and any tool shows its stack.
 """
 
 import os
-import select
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.errors import samples_text
@@ -51,7 +49,7 @@ class SlowBatch:
         """Return the seconds until a warning is due; None if the next batch is ready, or was not requested."""
         ledger = self._ledger
         head, now = ledger.head, time.monotonic()
-        if head in ledger.ready or not ledger.is_outstanding(head):
+        if head in ledger.ready or head not in ledger.work_items:
             return None
         # Without an order other batches may arrive: the wait for this one starts now.
         if self._of != (head, ledger.num_batches):
@@ -127,116 +125,39 @@ class HangWatch:
                 self._roster.kill(worker, Cause.HUNG)
 
 
+def tell_of_slow(batch: SlowBatch, roster: Roster) -> None:
+    """Warn of an overdue batch, with the stacks of its worker."""
+    work_item = batch.overdue()
+    if work_item is None:
+        return
+    at_it = (w for w in roster.living if any(work.work_item is work_item for work in w.in_flight.values()))
+    worker = next(at_it, None)
+    if worker is None or worker.process is None:
+        batch.tell(work_item, "no worker has started it, because all are busy, starting, or waiting for memory", "")
+        return
+    process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
+    where = f" on node {process.machine}" if process.machine else ""
+    who = f"worker {worker.number} (pid {process.pid}{where})"
+    if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
+        batch.tell(work_item, f"{who} computes it", "")
+    else:
+        batch.tell(work_item, f"{who} is here", stacks_of(worker, roster))
+
+
 def stacks_of(worker: WorkerHandle, roster: Roster) -> str:
-    """Return the stacks of a worker, written in C, whatever its interpreter does."""
-    _request_stacks(worker, roster)
-    return read_stacks(worker.pipes.stacks)
-
-
-class _StackRequest(NamedTuple):
-    """A request for a worker's stacks.
-
-    Attributes:
-        work_item: The overdue work item.
-        worker: The worker that computes it.
-        who: Description of the worker.
-        ends_at: Time after which no answer is expected.
-    """
-
-    work_item: WorkItem
-    worker: WorkerHandle
-    who: str
-    ends_at: float
-
-
-class SlowWatch:
-    """Warns of an overdue batch, with the stacks of its worker.
-
-    It never blocks until the worker answers, because a server has other things to do. The answer is read at the next
-    calls of `look`, and logged when it is complete.
-
-    Args:
-        ledger: The ledger of the batches.
-        roster: The workers.
-        samples_of: Returns the samples of a batch, see `mpqueue.workers.job.Job.samples_of`.
-    """
-
-    def __init__(self, ledger: Ledger, roster: Roster, samples_of: Callable[[WorkItem], SampleIds]) -> None:
-        self._batch, self._ledger, self._roster = SlowBatch(ledger, samples_of), ledger, roster
-        self._request: _StackRequest | None = None
-        self._answer = b""
-
-    def time_left_s(self) -> float | None:
-        """Return the seconds after which to call `look`; None if no batch is awaited."""
-        left_s = self._batch.time_left_s()
-        return left_s if self._request is None else _QUIET_S
-
-    def look(self) -> None:
-        """Send a request, or read the answer and log it."""
-        request = self._request
-        if request is None:
-            self._send_request()
-            return
-        work_item, worker, who, ends_at = request
-        fd = worker.pipes.stacks
-        # The batch may have arrived since the request. Then no warning is due.
-        if (
-            fd >= 0
-            and self._ledger.work_items.get(work_item.number) is work_item
-            and work_item.number not in self._ledger.ready
-        ):
-            piece = os.read(fd, _MAX_STACK_BYTES) if wait_readable(fd, 0.0) else b""
-            self._answer += piece
-            if (piece or not self._answer) and time.monotonic() < ends_at:
-                return  # more of the dump may follow
-            self._batch.tell(work_item, f"{who} is here", _text_of(self._answer))
-        self._request = None
-
-    def _send_request(self) -> None:
-        work_item = self._batch.overdue()
-        if work_item is None:
-            return
-        at_it = (w for w in self._roster.living if any(work.work_item is work_item for work in w.in_flight.values()))
-        worker = next(at_it, None)
-        if worker is None or worker.process is None:
-            why = "no worker has started it, because all are busy, starting, or waiting for memory"
-            self._batch.tell(work_item, why, "")
-            return
-        process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
-        where = f" on node {process.machine}" if process.machine else ""
-        who = f"worker {worker.number} (pid {process.pid}{where})"
-        if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
-            self._batch.tell(work_item, f"{who} computes it", "")
-            return
-        _request_stacks(worker, self._roster)
-        # The answer is read in later calls: a stopped worker does not answer, and this call must not wait for it.
-        self._answer, self._request = b"", _StackRequest(work_item, worker, who, time.monotonic() + _DUMP_S)
-
-
-def _request_stacks(worker: WorkerHandle, roster: Roster) -> None:
+    """Return the stacks of a worker, written in C, whatever its interpreter does; or why there are none."""
     fd = worker.pipes.stacks
     # A late answer to an earlier request. The pipe of a worker that has just exited returns end-of-file.
     # Otherwise the text would be shown as the present stack, though the worker is elsewhere by now.
     while wait_readable(fd, 0.0) and os.read(fd, _MAX_STACK_BYTES):
         pass
     roster.signal(worker, DUMP_SIGNAL)
-
-
-def read_stacks(fd: int) -> str:
-    """Return the stacks that a worker writes, or an explanation if it does not write."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    data = b""
-    wait_s = _DUMP_S
+    data, until = b"", time.monotonic() + _DUMP_S
     # A limit for each piece: `faulthandler` reports no end, and the worker keeps the pipe open.
-    while len(data) < _MAX_STACK_BYTES and poll.poll(wait_s * 1000):
+    while len(data) < _MAX_STACK_BYTES and wait_readable(fd, until):
         piece = os.read(fd, _MAX_STACK_BYTES)
         if not piece:
             break
         data += piece
-        wait_s = _QUIET_S
-    return _text_of(data)
-
-
-def _text_of(stacks: bytes) -> str:
-    return stacks.decode("utf-8", "replace") or "(no answer: the worker is stopped, or stuck in the kernel)"
+        until = time.monotonic() + _QUIET_S
+    return data.decode("utf-8", "replace") or "(no answer: the worker is stopped, or stuck in the kernel)"

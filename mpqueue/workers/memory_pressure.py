@@ -35,16 +35,15 @@ class MemoryPressure:
 
     Args:
         pool: The pool.
-        can_replay: A batch can be computed again.
 
     Attributes:
         is_known: Memory is short, or was before, so every grant needs a check. While it is False, so is everything else
             here, and the hot path checks only this attribute.
     """
 
-    def __init__(self, pool: WorkerPool, *, can_replay: bool) -> None:
+    def __init__(self, pool: WorkerPool) -> None:
         self.is_known = False
-        self._pool, self._can_replay = pool, can_replay
+        self._pool = pool
         self._starved: dict[WorkerHandle, Work] = {}  # killed workers remain here until they are reaped
         # Work item of a batch that is due, was moved out and does not fit into the ring.
         self._moved_out: int | None = None
@@ -62,7 +61,7 @@ class MemoryPressure:
             return not (is_first or pool.ledger.has_urgent)
         if not self._starved and (self._limit is None or self._in_use() < self._limit):
             return False
-        if not pool.ledger.num_outstanding:
+        if not pool.ledger.work_items:
             return False  # the work in flight was dropped, or is a new source, and the stream has not ended
         return not ((pool.pending or pool.ledger.has_urgent) and pool.nobody_works)
 
@@ -181,7 +180,7 @@ class MemoryPressure:
         Its work items are granted again. That is expensive, but the only way to free the memory that it cannot use: the
         slot of its batch, and those of grants that it has read.
         """
-        if not self._can_replay:
+        if not self._pool.job.can_replay:
             return False
         victims = [
             worker
@@ -204,7 +203,7 @@ class MemoryPressure:
             return True
         if self._is_of_group:
             # Not while other workers are busy: their batches may be due before the dropped ones.
-            is_free = pool.take_all_unread() or (pool.nobody_works and self._can_replay and pool.drop(beyond=number))
+            is_free = pool.take_all_unread() or (pool.nobody_works and pool.job.can_replay and pool.drop(beyond=number))
             pool.ring.give_back()
             return is_free
         if pool.evict(beyond=number) or pool.take_all_unread():

@@ -27,9 +27,10 @@ from mpqueue.memory.ring import Ring
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.worker.records import GRANT, GrantKind
 from mpqueue.workers.handle import Work, WorkerHandle
-from mpqueue.workers.job import MAX_CREDIT
+from mpqueue.workers.job import MAX_CREDIT, Job
 from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.roster import Roster
+from mpqueue.workers.source_sync import SourceSync
 
 _COMPUTED = (GrantKind.WORK, GrantKind.LISTED, GrantKind.LANE)
 
@@ -41,16 +42,19 @@ class WorkerPool:
         ledger: The ledger of its stream.
         ring: The shared memory of its batches.
         roster: Its workers.
-        owners: The owners of the lanes of its stream; None if it has no lanes.
+        sync: Its source, and the launcher of its workers.
+        job: Its job.
 
     Attributes:
+        owners: The owners of the lanes of its stream; None if it has no lanes.
         ready: The ledger's outcomes, by the number of their work item.
         pending: Work items that were dealt and have no worker at present, in order.
         num_retries: Number of work items that were put back after their work was lost.
     """
 
-    def __init__(self, ledger: Ledger, ring: Ring, roster: Roster, owners: LaneOwners | None = None) -> None:
-        self.ledger, self.ring, self.roster, self.owners = ledger, ring, roster, owners
+    def __init__(self, ledger: Ledger, ring: Ring, roster: Roster, sync: SourceSync, job: Job) -> None:
+        self.ledger, self.ring, self.roster, self.sync, self.job = ledger, ring, roster, sync, job
+        self.owners = LaneOwners(ledger.cursor, job.workers) if ledger.is_stream else None
         self.ready = ledger.ready
         self.pending: deque[WorkItem] = deque()
         self.num_retries = 0

@@ -30,9 +30,8 @@ from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers import incidents
 from mpqueue.workers.crash_attribution import worker_died
 from mpqueue.workers.dispatcher import Dispatcher
-from mpqueue.workers.hang import HangWatch, SlowWatch
+from mpqueue.workers.hang import HangWatch, SlowBatch, tell_of_slow
 from mpqueue.workers.job import INTERRUPTED, Job
-from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.roster import Roster
@@ -68,14 +67,6 @@ class ProcessBackend:
     """
 
     may_begin_ahead = True
-    pool: WorkerPool  # set by `start`, like the next ones
-    pressure: MemoryPressure
-    dispatcher: Dispatcher
-    pump: Callable[[], None]
-    supervision: Supervision
-    _hang: HangWatch | None
-    _slow: SlowWatch
-    _wakeup: Wakeup
     _auto: "Autosize | None" = None
     _may_hint_threads = False
 
@@ -124,16 +115,12 @@ class ProcessBackend:
         self._wakeup = Wakeup()
         undo.callback(self._wakeup.close)
         roster.poller.register(self._wakeup.fd, READABLE)
-        owners = LaneOwners(self.ledger.cursor, job.workers) if self.ledger.is_stream else None
-        self.pool = WorkerPool(self.ledger, ring, roster, owners)
-        self.pressure = MemoryPressure(self.pool, can_replay=job.can_replay)
-        tallies = job.recorder.expect(job.workers)
-        self.dispatcher = Dispatcher(self.pool, self.pressure, self.sync, tallies, plan.work)
+        self.pool = WorkerPool(self.ledger, ring, roster, self.sync, job)
+        self.pressure = MemoryPressure(self.pool)
+        self.dispatcher = Dispatcher(self.pool, self.pressure)
         self.pump = self.dispatcher.pump
         begins_ahead = self.may_begin_ahead and job.has_threads and options.restarts > 0
-        self.supervision = Supervision(
-            self.pool, self.sync, self.dispatcher, self.pressure, job, begins_ahead=begins_ahead
-        )
+        self.supervision = Supervision(self.pool, self.dispatcher, self.pressure, begins_ahead=begins_ahead)
         if job.is_auto or job.finds_threads:
             from mpqueue.workers.autosize import MOST_THREADS, Autosize, Size
 
@@ -144,24 +131,18 @@ class ProcessBackend:
             # Workers are added when their use is known, because each costs memory and a start.
             self.supervision.wanted = first.workers
             self.dispatcher.resize(first.workers)
-        self._slow = SlowWatch(self.ledger, roster, job.samples_of)
+        self._slow = SlowBatch(self.ledger, job.samples_of)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
-    def _configure(self, ring: Ring) -> Callable[[int], WorkerConfig]:
-        """Return a function that returns the configuration of a worker, by its number."""
-        # Not `self`: a cycle would keep the source until the next garbage collection.
+    def _configure(self, ring: Ring) -> WorkerConfig:
+        """Return the configuration of worker 0."""
         job, share = self.job, self.ledger.cursor.lane_share
-        common = WorkerConfig(
+        return WorkerConfig(
             job.info(0), share.total, ring.segment.size,
             ring.segment.kind, ring.stride, job.options.max_batch_bytes,
             queue_directory=queue_address.directory_for_workers(),
             is_endless=share.is_endless, skips=job.plan.skips,
         )  # fmt: skip
-
-        def config_of(number: int) -> WorkerConfig:
-            return common._replace(info=common.info._replace(id=number))
-
-        return config_of
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when reports or exits have arrived."""
@@ -238,7 +219,7 @@ class ProcessBackend:
             self._hang.end_hanging()
         if tells_slow:
             self.ledger.is_waiting = True  # safe to interrupt
-            self._slow.look()
+            tell_of_slow(self._slow, self.pool.roster)
             self.ledger.is_waiting = False
         if self.pool.roster.dying:
             self._run_supervised(self.supervision.give_up_overdue)
@@ -333,11 +314,11 @@ class ProcessBackend:
 
     def refresh(self) -> None:
         """Make the workers use the present state of the source."""
-        incidents.report_ring(self.pool.ring, f"epoch {self.ledger.epoch} begins")
+        incidents.report_ring(self.pool.ring, f"epoch {self.ledger.cursor.epoch} begins")
         with defer_signals():
             if self.pool.owners is not None:
                 self.pool.owners.forget_places()
-            if not self.sync.refresh(self.pool):
+            if not self.sync.refresh(self.pool.roster, self.pool.ring):
                 self.supervision.start_anew()
 
     def reset(self, *, anew: bool = False) -> None:

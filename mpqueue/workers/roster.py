@@ -7,7 +7,7 @@ The launcher reports exits. The receiver of an `Exit` drains and closes the work
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mpqueue.errors import StopTimeout
@@ -80,7 +80,7 @@ class Roster:
 
     Args:
         segment_fd: Descriptor of the ring.
-        config_of: Returns the configuration of a worker, by its number.
+        config: The configuration of worker 0, from which those of the others differ by the number.
 
     Attributes:
         launcher: Starts the workers; owned. None before `set_launcher`, and after its exit.
@@ -93,7 +93,7 @@ class Roster:
         moving: Workers that must exit after their work, because the launcher moves them.
     """
 
-    def __init__(self, segment_fd: int, config_of: Callable[[int], WorkerConfig]) -> None:
+    def __init__(self, segment_fd: int, config: WorkerConfig) -> None:
         self.launcher: Launcher | None = None
         self.workers: dict[int, WorkerHandle] = {}
         self.by_reports: dict[int, WorkerHandle] = {}
@@ -101,7 +101,7 @@ class Roster:
         self.gone: list[WorkerHandle] = []
         self.dying: dict[WorkerHandle, float] = {}
         self.moving: list[WorkerHandle] = []
-        self._segment_fd, self._config_of = segment_fd, config_of
+        self._segment_fd, self._config = segment_fd, config
         self._by_key: dict[int, WorkerHandle] = {}  # without those that have exited
         self._next_key = 0
 
@@ -134,7 +134,7 @@ class Roster:
                 self.poller.register(worker.pipes.reports, READABLE)
                 # Only now: `_deafen` unregisters what is in this table, and would raise for a refused registration.
                 self.by_reports[worker.pipes.reports] = worker
-                config = self._config_of(number)
+                config = self._config._replace(info=self._config.info._replace(id=number))
                 event = self.launcher.start_worker(worker.key, config, worker.ends_for(self._segment_fd))
                 if event is not None:
                     worker.process = event.process
@@ -145,11 +145,6 @@ class Roster:
             finally:
                 # The launcher has sent copies. While ours are open, the pipes do not end with the worker.
                 worker.pipes.close_worker_ends()
-
-    @property
-    def all_run(self) -> bool:
-        """True if every requested worker runs."""
-        return all(worker.process is not None for worker in self.workers.values())
 
     @property
     def pids(self) -> dict[int, int]:

@@ -24,9 +24,10 @@ from mpqueue.workers.launcher import ForkServer, Launcher, LauncherGone, take_fo
 from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch
 from mpqueue.workers.source_watch import SourceWatch
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the fork server starts before these modules are imported
+    from mpqueue.memory.ring import Ring
     from mpqueue.workers.handle import WorkerHandle
-    from mpqueue.workers.pool import WorkerPool
+    from mpqueue.workers.roster import Roster
 
 _MAX_PUSH_BYTES = 16 << 20
 
@@ -105,14 +106,14 @@ class SourceSync:
         """Return whether the source has changed since the workers got it; True if that is unknown, after a fork."""
         return self._image is None or self._launcher is None or not self._launcher.has_image(self._take_image())
 
-    def refresh(self, pool: "WorkerPool") -> bool:
+    def refresh(self, roster: "Roster", ring: "Ring") -> bool:
         """Make the workers use the present state of the source; return False if they must be restarted for it."""
         if self._image is None:
             return False
         # Before the launcher is looked at: if the source cannot be pickled, nothing has changed yet.
         self._image = self._take_image()
         # Unknown until the image is sent: after an interrupt in between, the next comparison must send it again.
-        launcher, self._launcher = pool.roster.launcher, None
+        launcher, self._launcher = roster.launcher, None
         if launcher is None:
             return False
         try:
@@ -122,7 +123,7 @@ class SourceSync:
         self._launcher = launcher
         if patch is None:
             return True
-        return patch.nbytes <= _MAX_PUSH_BYTES and self._push(pool, patch)
+        return patch.nbytes <= _MAX_PUSH_BYTES and self._push(roster, ring, patch)
 
     def _take_image(self) -> SourceImage:
         try:
@@ -141,9 +142,9 @@ class SourceSync:
             launcher.set_image(self._image)
             self._launcher = launcher
 
-    def _push(self, pool: "WorkerPool", patch: Patch) -> bool:
+    def _push(self, roster: "Roster", ring: "Ring", patch: Patch) -> bool:
         """Send a patch to the running workers; return False if a slot or memory for it is lacking."""
-        ring, workers = pool.ring, list(pool.roster.workers.values())
+        workers = list(roster.workers.values())
         # No worker owns this slot: all of them read it.
         slot = ring.grant(-1)
         if slot is None:
@@ -171,19 +172,17 @@ class SourceSync:
         """Forget the versions being loaded, after all workers have exited and their slots are free."""
         self._loading.clear()
 
-    def note_loaded(self, pool: "WorkerPool", worker: "WorkerHandle", turn: int) -> None:
-        """Record that a worker has loaded the source of this turn."""
-        if turn not in worker.loading:
-            return  # reported before
+    def note_loaded(self, ring: "Ring", worker: "WorkerHandle", turn: int) -> None:
+        """Record that a worker has loaded the source of this turn, which is in its `loading`."""
         worker.loading.remove(turn)
         slot, missing = self._loading.pop(turn)
         # The slot is released with the last worker, because each reads the patch in its own time.
         if missing > 1:
             self._loading[turn] = (slot, missing - 1)
         else:
-            pool.ring.release(slot)
+            ring.release(slot)
 
-    def note_gone(self, pool: "WorkerPool", worker: "WorkerHandle") -> None:
+    def note_gone(self, ring: "Ring", worker: "WorkerHandle") -> None:
         """Record that a worker has exited and will load no version."""
         for turn in list(worker.loading):
-            self.note_loaded(pool, worker, turn)
+            self.note_loaded(ring, worker, turn)

@@ -30,12 +30,10 @@ from mpqueue.workers import incidents
 from mpqueue.workers.crash_attribution import CrashAttribution
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.handle import Cause, WorkerHandle
-from mpqueue.workers.job import Job
 from mpqueue.workers.launcher import LauncherGone
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.roster import STUCK_S, Exit, end_orphans
-from mpqueue.workers.source_sync import SourceSync
 
 
 class Supervision:
@@ -43,10 +41,8 @@ class Supervision:
 
     Args:
         pool: The pool.
-        sync: The source, and the launcher of its workers.
         dispatcher: Processes the last reports of exited workers.
         pressure: Forgets exited workers.
-        job: The job of the workers.
         begins_ahead: Threads of a worker may start the next batch before the present one is finished, until a crash.
 
     Attributes:
@@ -60,18 +56,17 @@ class Supervision:
     """
 
     def __init__(
-        self, pool: WorkerPool, sync: SourceSync, dispatcher: Dispatcher, pressure: MemoryPressure,
-        job: Job, *, begins_ahead: bool,
-    ) -> None:  # fmt: skip
+        self, pool: WorkerPool, dispatcher: Dispatcher, pressure: MemoryPressure, *, begins_ahead: bool
+    ) -> None:
         self.num_deaths = self.num_restarts = 0
         self.vacant: dict[int, bool] = {}
         self.lost: Exit | None = None
         self.deaths_on: Counter[str] = Counter()
-        self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
-        self.wanted = job.workers
+        self._pool, self._dispatcher, self._pressure = pool, dispatcher, pressure
+        self.wanted = pool.job.workers
         self.threads = 1
-        self._job, self._begins_ahead = job, begins_ahead
-        self._attribution = CrashAttribution(pool, job)
+        self._begins_ahead = begins_ahead
+        self._attribution = CrashAttribution(pool)
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots with memory that user code of abandoned workers holds
 
     # -- Starting
@@ -90,9 +85,9 @@ class Supervision:
             self.vacant[number] = False
         try:
             if roster.launcher is None:
-                roster.set_launcher(self._sync.launch())
+                roster.set_launcher(self._pool.sync.launch())
             else:
-                self._sync.equip(roster.launcher)
+                self._pool.sync.equip(roster.launcher)
         except LauncherGone as gone:
             self._renew_launcher(gone)
         self._fill()
@@ -103,7 +98,8 @@ class Supervision:
         Raises:
             Exception: See `take_exits`.
         """
-        while not self._pool.roster.all_run:
+        workers = self._pool.roster.workers
+        while any(worker.process is None for worker in workers.values()):
             self.take_exits(None)
 
     def start_anew(self) -> None:
@@ -117,7 +113,7 @@ class Supervision:
         roster.end_workers(None)
         while roster.gone:
             self.reap(roster.gone.pop())
-        if self._sync.is_inherited:
+        if self._pool.sync.is_inherited:
             roster.drop_launcher()
         self.ask_for_workers()
         self.await_workers()
@@ -143,7 +139,7 @@ class Supervision:
                 self.num_restarts += is_by_death
                 if is_by_death:
                     incidents.report_restart(number)
-        if self._pool.owners is not None and self.wanted < self._job.workers:
+        if self._pool.owners is not None and self.wanted < self._pool.job.workers:
             self._pool.owners.adopt(self._pool.roster.workers)
 
     # -- Crashes
@@ -186,7 +182,7 @@ class Supervision:
             if len(roster.workers) > wanted and worker.number >= wanted and not self._retire(worker):
                 break
         taken = {*self.vacant, *(worker.number for worker in roster.living)}
-        free = (number for number in range(self._job.workers) if number not in taken)
+        free = (number for number in range(self._pool.job.workers) if number not in taken)
         while self._lacks_one and (number := next(free, None)) is not None:
             self.vacant[number] = False
         if pool.owners is not None and self.vacant:
@@ -260,7 +256,7 @@ class Supervision:
         process = leaving.worker.process
         self.deaths_on["" if process is None else process.machine] += 1
         if culprit is not None:
-            leaving = leaving._replace(samples=self._job.samples_of(culprit))
+            leaving = leaving._replace(samples=self._pool.job.samples_of(culprit))
         incidents.report_death(leaving, culprit)
         self._stop_ahead()
         return self._attribution.count(leaving, culprit, self._dispatcher.num_drained)
@@ -277,7 +273,7 @@ class Supervision:
                 worker.tell(GrantKind.AHEAD, 0)
 
     def _leave_vacant(self, leaving: Exit) -> None:
-        if not self._job.can_replay:  # another copy of the iterator would start from the beginning
+        if not self._pool.job.can_replay:  # another copy of the iterator would start from the beginning
             self.lost = leaving
             return
         worker = leaving.worker
@@ -309,7 +305,7 @@ class Supervision:
             for work in started:
                 pool.ring.reclaim(work.slot)
             self._forget(worker)
-        self._sync.note_gone(pool, worker)
+        pool.sync.note_gone(pool.ring, worker)
         self._pressure.forget(worker)
         worker.in_flight.clear()
         worker.close()
@@ -399,6 +395,6 @@ class Supervision:
         while roster.launcher is None:
             self._attribution.count_launcher(exitcode, self._dispatcher.num_drained)
             try:
-                roster.set_launcher(self._sync.launch())
+                roster.set_launcher(self._pool.sync.launch())
             except LauncherGone as gone_again:  # while the source was sent to it
                 exitcode = gone_again.exitcode

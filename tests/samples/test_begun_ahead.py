@@ -240,7 +240,9 @@ def test_new_state_of_source_recomputes_begun_samples():
 def test_messages_keep_their_place_when_grants_are_taken_back():
     """Otherwise a batch granted after a crash could start early."""
     released = []
-    pool = WorkerPool(SimpleNamespace(ready={}), SimpleNamespace(release=released.append), None)
+    pool = WorkerPool(
+        SimpleNamespace(ready={}, is_stream=False), SimpleNamespace(release=released.append), None, None, None
+    )
     worker = WorkerHandle(0, 0)
     try:
         for turn in (1, 2):

@@ -214,7 +214,7 @@ class RefusesReports:
 def test_worker_that_cannot_be_polled_leaves_nothing(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.roster.make_poller", RefusesReports)
     before = os.listdir("/proc/self/fd")
-    roster = Roster(-1, lambda number: None)
+    roster = Roster(-1, None)
     roster.launcher = object()  # it is not asked
     with pytest.raises(OSError, match="no watch is left"):
         roster.start(0)
