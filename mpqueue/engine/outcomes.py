@@ -82,11 +82,9 @@ class Outcome(Protocol):
         Raises:
             Unreadable: The outcome is a batch that cannot be rebuilt in this process.
         """
-        ...
 
     def is_own(self, error: BaseException) -> bool:
         """Return whether the error, which `open` raised, is the outcome itself."""
-        ...
 
 
 def is_interrupt(error: BaseException, outcome: Outcome) -> bool:
@@ -106,10 +104,12 @@ class Result:
 
     __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain", "rows", "snapshot")
 
-    def __init__(self, value: Any = None, error: BaseException | None = None, *, is_end: bool = False) -> None:
+    def __init__(
+        self, value: Any = None, error: BaseException | None = None, *,
+        is_end: bool = False, snapshot: bytes | None = None, rows: StageRows = (),
+    ) -> None:  # fmt: skip
         self._value, self._error = value, error
-        self.snapshot: bytes | None = None
-        self.rows: StageRows = ()
+        self.snapshot, self.rows = snapshot, rows
         self.is_end = is_end
         self.is_partial = type(value) is Partial
         # An unreadable batch that was found early counts as a batch until it is opened, like one in its slot.
@@ -121,16 +121,7 @@ class Result:
         """Return the outcome for the return value of a runner."""
         if type(value) is not WithTail:
             return cls(value)
-        result = cls(value.value)
-        result.snapshot, result.rows = value.state, value.rows
-        return result
-
-    @classmethod
-    def ended(cls, rows: StageRows) -> Self:
-        """Return the outcome of an exhausted virtual shard."""
-        result = cls(is_end=True)
-        result.rows = rows
-        return result
+        return cls(value.value, snapshot=value.state, rows=value.rows)
 
     @classmethod
     def failed(cls, error: BaseException) -> Self:
@@ -159,8 +150,7 @@ class NotifyingResult(Result):
     __slots__ = ("_on_take",)
 
     def __init__(self, result: Result, on_take: Callable[[int], object]) -> None:
-        super().__init__(result._value)
-        self.snapshot, self.rows = result.snapshot, result.rows
+        super().__init__(result._value, snapshot=result.snapshot, rows=result.rows)
         self._on_take = on_take
 
     def open(self) -> Any:

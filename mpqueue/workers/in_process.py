@@ -3,7 +3,8 @@
 They compute from the caller's own source, so they send no data and need no shared memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from mpqueue.engine.ledger import Ledger
@@ -11,6 +12,7 @@ from mpqueue.engine.outcomes import Result
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
+from mpqueue.telemetry.recorder import Stages, WorkerTally
 from mpqueue.telemetry.stats import Statistics, statistics_of
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_exit
@@ -30,6 +32,7 @@ class InProcessBackend:
     chunk = low_water = 1
     tells_changes = has_waiting = False
     is_calm = True
+    _tallies: list[WorkerTally]  # by worker
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger, self._job = ledger, job
@@ -85,6 +88,17 @@ class InProcessBackend:
         """Return the counters."""
         return statistics_of(self._job.recorder)
 
+    def _note_times(
+        self, worker: int, work_item: WorkItem, stages: Stages, began_ns: int, compute_ns: int, wait_ns: int = 0
+    ) -> Callable[[int], None] | None:
+        """Record the times of a timed batch; if it is in the timeline, return what to call when it is taken."""
+        times = compute_ns, 0, wait_ns, stages.seed_ns, stages.collate_ns
+        self._tallies[worker].time(*times, beside_ns=stages.beside_ns)
+        timeline, place = self._job.recorder.timeline, (work_item.number, work_item.epoch, work_item.unit)
+        if timeline is None or not timeline.batch(worker, place, began_ns, times):
+            return None
+        return partial(timeline.take, place)
+
     def _work_of(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
         """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""
         if work_item.lane < 0:
@@ -101,7 +115,7 @@ class InProcessBackend:
         """Return the outcome of a work item after the end of its lane."""
         if not runner.is_shared:
             self._ledger.unsharded.add(work_item.lane)
-        return Result.ended(end.rows)
+        return Result(is_end=True, rows=end.rows)
 
     @staticmethod
     def _failed(work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:

@@ -51,7 +51,8 @@ class InlineBackend(InProcessBackend):
         self._init = job.options.worker_init
         self._awaits_others = self._gives_once  # of threads of an earlier start, before the first element
         self._recorder = job.recorder
-        (self._tally,) = job.recorder.expect(1)
+        self._tallies = job.recorder.expect(1)
+        self._tally = self._tallies[0]
         self._stages: Stages | None = Stages()  # of the next batch, if it will be timed
         self._time_at = 0
 
@@ -112,10 +113,7 @@ class InlineBackend(InProcessBackend):
         tally, stages = self._tally, self._stages
         tally.compute_ns += ended - started
         if stages is not None:
-            times = ended - started, 0, 0, stages.seed_ns, stages.collate_ns
-            tally.time(*times, beside_ns=stages.beside_ns)
-            if self._recorder.timeline is not None:
-                self._recorder.timeline.batch(0, (work_item.number, work_item.epoch, work_item.unit), started, times)
+            self._note_times(0, work_item, stages, started, ended - started)
             self._stages = None
         tally.batches += 1
         if ended >= self._time_at:

@@ -69,14 +69,14 @@ class ThreadBackend(InProcessBackend):
         self._condition = threading.Condition(lock)  # threads wait on it for work
         # Threads in `wait`: the lock that wakes each, and its work item.
         self._consumers: dict[threading.Lock, int] = {}
-        self._dealt: deque[WorkItem] = deque()
         self._is_stopped = False
         self._own = make_mark()
-        has_lanes = ledger.is_stream and not self._gives_once
-        self._lanes: list[deque[WorkItem]] = [deque() for _ in range(job.workers)] if has_lanes else []
-        if self._lanes and not ledger.is_ordered:
+        self._has_lanes = ledger.is_stream and not self._gives_once
+        # Work items by worker if each lane has an owner; otherwise all workers share one queue.
+        self._queues = [deque[WorkItem]() for _ in range(job.workers if self._has_lanes else 1)]
+        if self._has_lanes and not ledger.is_ordered:
             workers = job.workers
-            ledger.owner_of = lambda lane: lane % workers  # same as `_worker_of`, without a reference to this backend
+            ledger.owner_of = lambda lane: lane % workers  # same as `_queue_of`, without a reference to this backend
         self._runner_of: dict[int, SourceRunner] = {}
         self._working: dict[int, _Task] = {}  # by worker
         self._busy: set[threading.Thread] = set()  # threads in user code
@@ -129,15 +129,16 @@ class ThreadBackend(InProcessBackend):
     def pump(self) -> None:
         """Deal work items, and wake a thread for them, or the owner of the lane."""
         for work_item in self._ledger.deal():
-            (self._lanes[self._worker_of(work_item.lane)] if self._lanes else self._dealt).append(work_item)
+            self._queue_of(work_item.lane).append(work_item)
         self._wake_worker()
 
-    def _worker_of(self, lane: int) -> int:
-        return lane % len(self._lanes)
+    def _queue_of(self, number: int) -> deque[WorkItem]:
+        """Return the queue of a lane, or of a worker."""
+        return self._queues[number % len(self._queues)]
 
     def _wake_worker(self) -> None:
         """Wake one thread; it wakes the next for the next work item. Otherwise all would contend for the lock."""
-        if self._lanes:
+        if self._has_lanes:
             self._condition.notify_all()
         elif self._num_coming < self._num_idle and (self._pace_ns >= _QUICK_NS or not (self._busy or self._num_coming)):
             self._num_coming += 1
@@ -257,7 +258,7 @@ class ThreadBackend(InProcessBackend):
     def cancel(self) -> None:
         """Discard the dealt work items; items in progress are dropped when they finish or exceed the timeout."""
         super().cancel()
-        for queue in (self._dealt, *self._lanes):
+        for queue in self._queues:
             queue.clear()
         self._working = {worker: task._replace(is_wanted=False) for worker, task in self._working.items()}
         self._wake_consumers()  # their work items will get no outcome
@@ -344,11 +345,11 @@ class ThreadBackend(InProcessBackend):
                 tally.wait_ns += waited_ns
                 if stages is not None:
                     time_at = started + EVERY_NS
-                    times = done - started, 0, waited_ns, stages.seed_ns, stages.collate_ns
-                    tally.time(*times, beside_ns=stages.beside_ns)
-                    outcome = self._draw(outcome, worker, work_item, started, times)
+                    take = self._note_times(worker, work_item, stages, started, done - started, waited_ns)
+                    if take is not None and outcome.is_plain:
+                        outcome = NotifyingResult(outcome, take)
                 if outcome.rows:
-                    self._job.recorder.add_stages(outcome.rows, 1 if self._lanes else tally.weight)
+                    self._job.recorder.add_stages(outcome.rows, 1 if self._has_lanes else tally.weight)
                 tally.batches += 1
                 self._answer(worker, work_item, outcome)
                 del outcome  # otherwise this thread would keep the batch until its next one
@@ -370,23 +371,6 @@ class ThreadBackend(InProcessBackend):
         ledger.ready[work_item.number] = outcome
         self._wake_consumers(work_item.number)
 
-    def _draw(
-        self,
-        outcome: Result,
-        worker: int,
-        work_item: WorkItem,
-        began_ns: int,
-        stages_ns: tuple[int, int, int, int, int],
-    ) -> Result:
-        """Draw a batch in the timeline, if there is one; return its outcome, which reports when it is taken."""
-        timeline = self._job.recorder.timeline
-        if timeline is None or not outcome.is_plain:
-            return outcome
-        of_work_item = work_item.number, work_item.epoch, work_item.unit
-        if not timeline.batch(worker, of_work_item, began_ns, stages_ns):
-            return outcome
-        return NotifyingResult(outcome, lambda began: timeline.take(of_work_item, began))
-
     def _await_work_item(self, worker: int) -> WorkItem | None:
         """Wait for work; return None if there will be none, or another thread has replaced this one."""
         me = threading.current_thread()
@@ -406,7 +390,7 @@ class ThreadBackend(InProcessBackend):
             self._busy.add(me)
             self._working[worker] = _Task(work_item, time.monotonic(), is_wanted=True)
             ledger = self._ledger
-            if not self._lanes and (self._dealt or ledger.num_outstanding < ledger.allowance):
+            if not self._has_lanes and (self._queues[0] or len(ledger.work_items) < ledger.allowance):
                 self._wake_worker()
             return work_item
 
@@ -449,19 +433,17 @@ class ThreadBackend(InProcessBackend):
         if self._is_stopped:
             return None
         try:
-            if not self._lanes:
-                self._dealt.extend(() if self._dealt else self._ledger.deal())
-                return self._dealt.popleft() if self._dealt else None
-            while not self._lanes[worker]:
+            queue = self._queue_of(worker)
+            while not queue:
                 dealt = self._ledger.deal()
                 if not dealt:
                     return None
                 # Items are dealt in the order of the stream, so some belong to the lanes of other threads.
                 for work_item in dealt:
-                    self._lanes[self._worker_of(work_item.lane)].append(work_item)
-                if self._worker_of(dealt[0].lane) != worker:
+                    self._queue_of(work_item.lane).append(work_item)
+                if self._queue_of(dealt[0].lane) is not queue:
                     self._condition.notify_all()
-            return self._lanes[worker].popleft()
+            return queue.popleft()
         except Exception as error:
             # User code: a sampler, or the length of the source. The consumer gets the error, and this thread waits on.
             self._ledger.fail(error)
