@@ -15,12 +15,12 @@ class with this protocol and add a line to `mpqueue.plan.backend_kinds`.
 A backend that has its own threads takes the pipeline's lock for every use of the ledger.
 
 *Use of the ledger.* `deal` returns work items; the backend answers each by an outcome in `ready`. It may read `credit`,
-`num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts` and `is_closed`, and call `fail` with an error that
+`work_items`, `cursor`, `is_stream` and `is_closed`, and call `fail` with an error that
 belongs to no work item. Under the lock, it sets `is_waiting` around steps that an interrupt may end without harm. An
 interrupt of `wait` is always harmless, so `wait` need not set it.
 
 *Blocking.* Only `wait` blocks, and only callers that may block use it. An event loop waits for `fileno` and `timeout_s`
-itself and then calls `take_in`.
+itself and then calls `take_in`. Only the report of a slow or hanging worker delays `take_in`: it reads the stacks.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -59,12 +59,10 @@ class Backend(Protocol):
     @property
     def has_waiting(self) -> bool:
         """True if work items or workers are waiting for slots or memory."""
-        ...
 
     @property
     def is_calm(self) -> bool:
         """True if all work is done until a worker reports."""
-        ...
 
     def start(self) -> None:
         """Start the workers.
@@ -73,11 +71,9 @@ class Backend(Protocol):
             OSError: There are not enough processes, descriptors or memory; everything that was started is released.
             Exception: The exception that unpickling the source raised.
         """
-        ...
 
     def pump(self) -> None:
         """Take all work items that `Ledger.deal` returns and have them run."""
-        ...
 
     def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
         """Process the reports that have arrived, without blocking; return whether anything has changed.
@@ -86,7 +82,6 @@ class Backend(Protocol):
             head: The work item that the consumer waits for; None if no consumer waits.
             may_fail: Fail the work item if there is too little memory, because none will be freed without it.
         """
-        ...
 
     def wait(self, head: int, timeout_s: float | None) -> None:
         """Block until `take_in` has something to do, the timeout expires, or `wake` is called; may return early.
@@ -97,30 +92,24 @@ class Backend(Protocol):
             head: The work item that the consumer waits for.
             timeout_s: Maximum time in seconds, or None for no limit.
         """
-        ...
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `take_in` has something to do, or after a `wake`."""
-        ...
 
     def timeout_s(self) -> float | None:
         """Return the seconds after which `take_in` is due even without a report, or None for no limit.
 
         The call may take grants back from workers and deal them again.
         """
-        ...
 
     def cancel(self) -> None:
         """Discard all work items and outcomes; results of running work items are dropped when they arrive."""
-        ...
 
     def is_stale(self) -> bool:
         """Return whether the workers' source differs, or may differ, from the caller's."""
-        ...
 
     def refresh(self) -> None:
         """Compute all work items that are dealt later from the current state of the source."""
-        ...
 
     def reset(self, *, anew: bool = False) -> None:
         """Discard all work items and outcomes, whatever state an interrupt has left, and accept new ones.
@@ -131,15 +120,12 @@ class Backend(Protocol):
         Raises:
             RuntimeError: The discarded work is needed, but the source cannot compute it again.
         """
-        ...
 
     def wake(self) -> None:
         """Make `wait` return, and make `fileno` readable."""
-        ...
 
     def statistics(self) -> "Statistics":
         """Return the backend's counters; the consumer's counters are 0. Also works after `stop`."""
-        ...
 
     def stop(self, timeout_s: float | None) -> None:
         """Stop all workers and release all resources.
@@ -147,4 +133,3 @@ class Backend(Protocol):
         Raises:
             StopTimeout: Some workers did not exit in time.
         """
-        ...

@@ -213,19 +213,14 @@ class Ledger:
     # -- The backend's side
 
     @property
-    def epoch(self) -> int:
-        """The epoch that is being dealt."""
-        return self.cursor.epoch
-
-    @property
     def is_stream(self) -> bool:
         """True if the work items belong to lanes, so that each worker has its own stream."""
         return self.cursor.num_lanes > 0
 
     @property
-    def counts(self) -> tuple[int, ...]:
-        """Number of delivered elements of each lane; empty without lanes."""
-        return tuple(self.progress.counts)
+    def has_extras(self) -> bool:
+        """True if extra work items are requested or outstanding."""
+        return bool(self.extras or self.wanted)
 
     @property
     def has_urgent(self) -> bool:
@@ -243,18 +238,9 @@ class Ledger:
         return self.num_batches - self.num_empty - len(self.progress.unclaimed)
 
     @property
-    def num_outstanding(self) -> int:
-        """Number of work items that were dealt and not taken."""
-        return len(self.work_items)
-
-    @property
     def num_in_order(self) -> int:
         """Number of work items of the order that were dealt and not taken."""
         return len(self.work_items) - len(self.extras)
-
-    def is_outstanding(self, number: int) -> bool:
-        """Return True if this work item was dealt and not taken."""
-        return number in self.work_items
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` new work items, extra ones first; an empty list without credit or work."""

@@ -118,8 +118,11 @@ class Lifetime:
                 self.state = Life.ENDED
 
     def run_deferred_stop(self, stop: Callable[[float | None], None]) -> None:
-        """Run the `stop` that was deferred while this thread held the lock."""
-        if self.deferred_stop is not None:
+        """Run the `stop` that was deferred while this thread held the lock, if there is one.
+
+        Only the outermost holder of the lock runs it, after the release: inside, `stop` would just set its mark again.
+        """
+        if self.deferred_stop is not None and not self.is_inside:
             # Cleared first, so that a signal handler during this stop can request a new one.
             (timeout_s,), self.deferred_stop = self.deferred_stop, None
             stop(timeout_s)

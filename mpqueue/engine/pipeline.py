@@ -132,9 +132,7 @@ def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Conca
                     ledger.is_waiting = self._is_raising = False
                     raise
         finally:
-            # Outside the lock, and in its outermost holder only: `stop` would just set its mark again inside.
-            if self.lifetime.deferred_stop is not None and not self.lifetime.is_inside:
-                self.lifetime.run_deferred_stop(self.stop)
+            self.lifetime.run_deferred_stop(self.stop)
 
     return call
 
@@ -339,7 +337,7 @@ class Pipeline:
     def _has_work(self) -> bool:
         """Return whether something can be done for the next batch without a new report."""
         ledger = self.ledger
-        return bool(ledger.extras or ledger.wanted) or not (self._has_enough_dealt() and self.backend.is_calm)
+        return ledger.has_extras or not (self._has_enough_dealt() and self.backend.is_calm)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `step` has something to do.
@@ -413,8 +411,7 @@ class Pipeline:
                         self.backend.wait(ledger.head, timeout_s)
                     self.recorder.wait(ledger.num_batches, _clock() - started)
         finally:
-            if self.lifetime.deferred_stop is not None and not self.lifetime.is_inside:
-                self.lifetime.run_deferred_stop(self.stop)
+            self.lifetime.run_deferred_stop(self.stop)
 
     def _backend_timeout_s(self) -> float | None:
         """Return the backend's timeout. For that, the backend may take grants back and deal work items."""
@@ -473,14 +470,14 @@ class Pipeline:
         if ledger.progress.unclaimed:
             return
         # Called twice: an epoch end, which runs below, keeps the exception of its hook.
-        self.raise_failure()
+        self._raise_failure()
         if self.is_inconsistent:
             self._recover()
         if self._end.is_due:
             if not self._ends_epochs:
                 raise self._expected(EndOfStream())
             self.finish_epoch()
-        self.raise_failure()
+        self._raise_failure()
         if self._last_epoch is not None and ledger.progress.epoch > self._last_epoch:
             raise self._expected(EndOfStream())
         ledger.needs_attention = False
@@ -493,7 +490,7 @@ class Pipeline:
         self._is_raising = True
         return error
 
-    def raise_failure(self) -> None:
+    def _raise_failure(self) -> None:
         """Raise an error that belongs to no work item, such as an epoch end's error, unless it was raised already."""
         ledger = self.ledger
         if ledger.failure is not None:
@@ -646,17 +643,14 @@ class Pipeline:
         Args:
             waits: If False, return while work items are running.
         """
-        self._stop_routing()
+        with self.lock:
+            self.ledger.pause()
         while waits and (head := self._oldest_running()) is not None:
             with self.lock:  # not `_locked`: an interrupt of a sleep leaves no change half done
                 if not self.is_stopped:
                     timeout_s = self._backend_timeout_s()
                     if head in self.ledger.at_work():
                         self.backend.wait(head, timeout_s)
-
-    @_locked
-    def _stop_routing(self) -> None:
-        self.ledger.pause()
 
     @_locked
     def _oldest_running(self) -> int | None:
@@ -695,19 +689,10 @@ class Pipeline:
             if not self.is_stopped:
                 self.backend.pump()
 
-    def settle_by(self, settle: Callable[[WorkItem, Outcome], bool]) -> None:
-        """Set the function that is called with an outcome that is not a plain batch; it returns False to postpone."""
-        self.ledger.settle = settle
-
     def forget_wanted(self) -> None:
         """Drop the extra work items, before `restart_at` discards their outcomes."""
         self.ledger.wanted.clear()
         self.ledger.extras.clear()
-
-    @property
-    def has_wanted(self) -> bool:
-        """True if extra work items are requested or outstanding."""
-        return bool(self.ledger.extras or self.ledger.wanted)
 
     @_locked
     def step_extra(self) -> tuple[WorkItem, Outcome] | None:
@@ -726,30 +711,10 @@ class Pipeline:
 
     # -- For all callers
 
-    @property
-    def is_paused(self) -> bool:
-        """True from a `pause` to the `resume`."""
-        return not self.ledger.allowance
-
     def length_of(self, epoch: int, default: int | None = None) -> int | None:
         """Return the number of batches of the open epoch, or ``default`` if it has no end or the number is unknown."""
         length = self.ledger.cursor.length_of(epoch)
         return default if length is None else length
-
-    @property
-    def num_batches(self) -> int:
-        """Number of counted batches."""
-        return self.ledger.num_batches
-
-    @property
-    def num_returned(self) -> int:
-        """Number of batches that the consumer has received, without errors and empty batches."""
-        return self.ledger.num_returned
-
-    @property
-    def num_taken(self) -> int:
-        """Number of batches that the consumer has received."""
-        return self.ledger.num_taken
 
     def last(self) -> Returned | None:
         """Return the batch that `step` returned last; None: none."""
@@ -764,10 +729,6 @@ class Pipeline:
         # An element belongs to no epoch; the consumer's place after it shows its position.
         epoch, position = self.ledger.progress.before(epoch, position)
         return Returned(work_item, epoch, position, skipped, self.ledger.lanes.start(work_item.lane, work_item.unit))
-
-    def is_stale(self) -> bool:
-        """Return whether the workers' source differs, or may differ, from the caller's."""
-        return self.backend.is_stale()
 
     def has_unsharded(self) -> bool:
         """Return whether several lanes returned elements, and none of them requested its number before its end."""
@@ -792,11 +753,6 @@ class Pipeline:
         progress = ledger.progress
         has_ended_it = work_item is ledger.latest and not progress.position
         return progress.epoch - has_ended_it
-
-    @property
-    def is_endless(self) -> bool:
-        """True if the epoch that is being computed never ends."""
-        return self.ledger.cursor.is_endless
 
     @_locked
     def look(self) -> None:

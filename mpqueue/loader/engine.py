@@ -233,7 +233,7 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
 def _collect(pipeline: Pipeline) -> "Statistics":
     """Return the statistics. Takes no lock, so that a monitoring thread never waits for a consumer."""
-    counted, batches = pipeline.backend.statistics(), pipeline.num_batches
+    counted, batches = pipeline.backend.statistics(), pipeline.ledger.num_batches
     skipped = 0 if pipeline.skips is None else pipeline.skips.total
     times = replace(counted.times, wait=pipeline.recorder.waited(batches))
     return replace(counted, batches=batches, skipped=skipped, times=times)

@@ -48,7 +48,7 @@ class LoopPosition:
     @property
     def steps(self) -> int:
         """Number of batches that the loops have returned."""
-        return self._steps if self._pipeline is None else self._steps_before + self._pipeline.num_returned
+        return self._steps if self._pipeline is None else self._steps_before + self._pipeline.ledger.num_returned
 
     @property
     def last(self) -> Returned | None:
@@ -67,7 +67,7 @@ class LoopPosition:
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline."""
         if self._pipeline is not None:
-            self._goes_on = self._goes_on_at == (self._pipeline, self._pipeline.num_taken)
+            self._goes_on = self._goes_on_at == (self._pipeline, self._pipeline.ledger.num_taken)
             self._stop_counting(self.where())
 
     def _stop_counting(self, place: Place) -> None:
@@ -105,14 +105,14 @@ class LoopPosition:
     def use_counts_of(self, pipeline: Pipeline) -> None:
         """Use the counts of this pipeline."""
         if self._goes_on:
-            self._goes_on_at = pipeline, pipeline.num_taken
-        self._steps_before = self._steps - pipeline.num_returned
+            self._goes_on_at = pipeline, pipeline.ledger.num_taken
+        self._steps_before = self._steps - pipeline.ledger.num_returned
         self._pipeline = pipeline
 
     def note_failure(self) -> None:
         """Record that an error was raised in place of a batch."""
         if self._pipeline is not None:
-            self._goes_on_at = self._pipeline, self._pipeline.num_taken
+            self._goes_on_at = self._pipeline, self._pipeline.ledger.num_taken
 
     def give_up(self) -> None:
         """Record that the stream cannot continue at its place: the next loop begins a new epoch."""

@@ -304,7 +304,7 @@ class Stream:
         self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
         # Not a bound method: the pipeline would keep this stream alive, and the workers would not stop when the last
         # reference to the stream is dropped.
-        pipeline.settle_by(_settling(pipeline, self._backend.pressure))
+        pipeline.ledger.settle = _settling(pipeline, self._backend.pressure)
         ring = self._backend.pool.ring
         # Consumers get this read-only descriptor, so none of them can change a batch of the others.
         self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
@@ -477,7 +477,7 @@ class Stream:
     def _take_extra(self) -> BatchHandle | Failure | None:
         """Return the next recomputed batch; None if it is not ready or none was requested."""
         pipeline = self._pipeline
-        if not pipeline.has_wanted:
+        if not pipeline.ledger.has_extras:
             return self.unknown.popleft() if self.unknown else None
         taken = pipeline.step_extra()
         if taken is None:

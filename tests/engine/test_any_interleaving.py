@@ -99,7 +99,7 @@ class Dispatching(MachineOfAWorld):
         self.views_are_unchanged()
         self.a_slot_has_one_owner()
         ledger = self.world.pipeline.ledger
-        assert ledger.num_outstanding <= ledger.credit, "granted without credit"
+        assert len(ledger.work_items) <= ledger.credit, "granted without credit"
         self.each_work_item_is_in_one_place()
 
     def views_are_unchanged(self):

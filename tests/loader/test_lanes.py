@@ -178,7 +178,7 @@ def test_no_batch_is_dealt_beyond_first_epoch(options, queue):
         for _ in range(3 if options.get("backend") == "thread" else 1):
             batches = iter(loader)
             assert len(list(batches)) == 7
-            assert not batches.pipeline.ledger.num_outstanding
+            assert not batches.pipeline.ledger.work_items
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -100,7 +100,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
     def _close(self, pipeline: Pipeline) -> None:
         # The next start begins with item 0 of a new epoch, so that its random numbers differ. An endless sequence
         # cannot return to item 0, so it continues after the last batch.
-        if pipeline.is_endless:
+        if pipeline.ledger.cursor.is_endless:
             self._position = pipeline.place().position
         else:
             self._epoch, self._position = pipeline.epoch + 1, 0

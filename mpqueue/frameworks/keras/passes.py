@@ -252,7 +252,7 @@ class PassEnqueuer(idle.Pool):
                 pipeline = self._launch()
             elif num_stops != self._num_seen:
                 self._continue(pipeline)
-            elif pipeline.is_paused:
+            elif not pipeline.ledger.allowance:  # paused
                 pipeline.resume()
             self._num_seen = num_stops
             return pipeline.next()
@@ -272,7 +272,7 @@ class PassEnqueuer(idle.Pool):
         if not self.use_multiprocessing:  # threads share the dataset, so they see a change unless hooks made it
             return self._resolved.source.may_change()
         # Without the lock of the pipeline: its fields are written only by calls under our own lock.
-        return pipeline.is_stopped or pipeline.is_stale()
+        return pipeline.is_stopped or pipeline.backend.is_stale()
 
     def _launch(self) -> Pipeline:
         plan = self._plan

@@ -165,12 +165,12 @@ class _WorkerBatches:
     def __init__(self, job: Job, cursor: Cursor, pipeline: Pipeline, epoch: int, first: int) -> None:
         self.epoch, self.first = epoch, first
         self._job, self._cursor, self._pipeline = job, cursor, pipeline
-        self._num_before = pipeline.num_returned  # in earlier passes of persistent workers
+        self._num_before = pipeline.ledger.num_returned  # in earlier passes of persistent workers
 
     @property
     def num_returned(self) -> int:
         """The number of batches that the pass has returned."""
-        return self._pipeline.num_returned - self._num_before
+        return self._pipeline.ledger.num_returned - self._num_before
 
     def returned(self) -> state.ReturnedBatch | None:
         """Return the batch that was returned last; None: none."""
