@@ -5,6 +5,7 @@ longer to start than everything else, and the trainer imports the remaining modu
 """
 
 import contextlib
+import glob
 import os
 import threading
 import warnings
@@ -102,15 +103,5 @@ def _announce_fork(error: BaseException) -> None:
 
 def _has_cuda_context() -> bool:
     """Return True if the device file of a GPU driver is open in this process."""
-    try:
-        fds = os.listdir("/proc/self/fd")
     # The driver keeps its device file open as long as the context exists. Asking torch or JAX would import them.
-    except OSError:
-        return False
-    for fd in fds:
-        try:
-            if os.readlink(f"/proc/self/fd/{fd}").startswith("/dev/nvidia"):
-                return True
-        except OSError:  # closed since it was listed
-            continue
-    return False
+    return any(os.path.realpath(fd).startswith("/dev/nvidia") for fd in glob.glob("/proc/self/fd/*"))

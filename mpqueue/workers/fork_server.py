@@ -23,7 +23,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mpqueue.plan.batching import Form
 from mpqueue.system import descriptors, hash_seed, open_files, parent_death
@@ -44,18 +44,13 @@ from mpqueue.workers.open_handles import opened_for_writing
 PARK_S = 5.0
 
 
-class _Child(NamedTuple):
-    key: int
-    pid: int
-
-
 class _ForkServer:
     def __init__(self, sock: socket.socket, trainer_lifeline: int) -> None:
         self._sock, self._trainer_lifeline = sock, trainer_lifeline
         self._lifeline, self._lifeline_write = os.pipe()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
-        self._children: dict[int, _Child] = {}  # by sentinel
+        self._children: dict[int, tuple[int, int]] = {}  # (key, pid), by sentinel
         self._outbox: deque[tuple[bytes, Sequence[int]]] = deque()  # messages that the socket has not accepted yet
         self._timeout_ms: float | None = None
         self._settings: messages.Settings | None = None
@@ -124,9 +119,9 @@ class _ForkServer:
             self._start_worker(message)
         elif message.kind == messages.ToForkServer.KILL:
             key, number = message.body
-            for child in self._children.values():
-                if child.key == key:
-                    os.kill(child.pid, number)  # not reaped yet, so the pid still belongs to it
+            for child, pid in self._children.values():
+                if child == key:
+                    os.kill(pid, number)  # not reaped yet, so the pid still belongs to it
         elif message.kind == messages.ToForkServer.PARK:
             self._timeout_ms = PARK_S * 1000
         return True
@@ -174,7 +169,7 @@ class _ForkServer:
             # The worker has its own copies. As long as these are open, its pipes would not end with it.
             for fd in message.fds:
                 os.close(fd)
-        self._children[sentinel] = _Child(key, pid)
+        self._children[sentinel] = key, pid
         self._tell(messages.FromForkServer.FORKED, (key, pid), [sentinel])
 
     def _must_spawn(self) -> bool:
@@ -271,10 +266,10 @@ class _ForkServer:
         return process.pid
 
     def _reap(self, sentinel: int) -> None:
-        child = self._children.pop(sentinel)
+        key, pid = self._children.pop(sentinel)
         self._poll.unregister(sentinel)
         os.close(sentinel)
-        self._tell(messages.FromForkServer.EXITED, (child.key, *reap(child.pid)))
+        self._tell(messages.FromForkServer.EXITED, (key, *reap(pid)))
 
 
 def main() -> None:

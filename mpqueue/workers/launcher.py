@@ -80,15 +80,12 @@ class Launcher(Protocol):
 
     def watch(self, poller: Any) -> None:
         """Register a descriptor with a poller, until `release`. It is readable when `events` has events."""
-        ...
 
     def set_image(self, image: SourceImage) -> Patch | None:
         """Set the source of all workers started later; return the changes, or None if it is unchanged."""
-        ...
 
     def has_image(self, image: SourceImage) -> bool:
         """Return whether workers that start now run this version of the source."""
-        ...
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> ProcessEvent | None:
         """Start a worker; its `ProcessEvent` is returned, or follows. The caller still owns the ends.
@@ -97,11 +94,9 @@ class Launcher(Protocol):
             LauncherGone: The fork server has exited.
             OSError: Processes or descriptors are exhausted.
         """
-        ...
 
     def kill(self, key: int, number: int) -> None:
         """Send a signal to a worker that no event has reported yet."""
-        ...
 
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
         """Return the events; wait at most for the given time (None: until the first one).
@@ -109,15 +104,12 @@ class Launcher(Protocol):
         Raises:
             LauncherGone: The fork server has exited.
         """
-        ...
 
     def give_up(self, key: int) -> bool:
         """Stop waiting for a killed worker that does not exit; return True if `events` will report its exit anyway."""
-        ...
 
     def release(self, *, reusable: bool) -> int | None:
         """Park or end the launcher, after its last worker; return its exit status, if it had exited by itself."""
-        ...
 
 
 def wait_for(poll: select.poll, timeout_s: float | None) -> list[tuple[int, int]]:
@@ -389,31 +381,24 @@ def take_fork_server(*, spawn: bool) -> ForkServer:
     while True:
         with defer_signals(), _parked_lock:
             # The one that was parked last has the most time left.
-            fork_server = next((fork_server for fork_server in reversed(_parked) if fork_server.kind == kind), None)
-            if fork_server is not None:
-                _parked.remove(fork_server)
+            parked = next((fork_server for fork_server in reversed(_parked) if fork_server.kind == kind), None)
+            if parked is not None:
+                _parked.remove(parked)
             for other in [fork_server for fork_server in _parked if fork_server.kind.inherited != kind.inherited]:
                 _parked.remove(other)  # this process has changed since, and rarely changes back
                 other.end()
-        if fork_server is None:
-            fork_server = ForkServer(spawn=spawn)
-            try:
-                fork_server.settle()
-            except BaseException:  # it has exited at once, or an interrupt: no other reference to it is left
-                fork_server.end()
-                raise
-            return fork_server
+        fork_server = parked or ForkServer(spawn=spawn)
         try:
             fork_server.settle()
-            # It has no workers, so it has nothing to report. A message is the rest of an earlier use.
-            if not fork_server.events():
+            # A parked one has no workers, so it has nothing to report. A message is the rest of an earlier use.
+            if parked is None or not fork_server.events():
                 return fork_server
-        except LauncherGone:
-            pass
-        except BaseException:  # an interrupt: no other reference to it is left
             fork_server.end()
-            raise
-        fork_server.end()  # its parking time was over
+        except BaseException as error:  # also an interrupt: no other reference to it is left
+            fork_server.end()
+            # The parking time may be over, but a new one that exits at once is an error.
+            if parked is None or not isinstance(error, LauncherGone):
+                raise
 
 
 def before_shutdown(end_idle: Callable[[], None]) -> None:

@@ -152,7 +152,7 @@ class _Mapped:
         self.file = file
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return _open_map, tuple(self.file)
+        return MappedFile.map, (self.file,)
 
 
 def _file_of(area: _Area) -> MappedFile | None:
@@ -171,10 +171,6 @@ def _file_of(area: _Area) -> MappedFile | None:
     except OSError:  # replaced by another file, or no longer accessible
         return None
     return file
-
-
-def _open_map(*file: Any) -> Any:
-    return MappedFile(*file).map()
 
 
 def view_of(
@@ -211,11 +207,7 @@ def buffer_of(mapped: Any, offset: int, nbytes: int) -> Any:
 
 def by_value(array: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
     """Return the reduction of a map by value: as a plain array, since only that class is pickled out-of-band."""
-    return (_as_memmap, (np.asarray(array),)) if _is_memmap(array) else None
-
-
-def _as_memmap(array: Any) -> Any:
-    return array.view(np.memmap)
+    return (np.ndarray.view, (np.asarray(array), np.memmap)) if _is_memmap(array) else None
 
 
 def _is_memmap(array: Any) -> bool:

@@ -115,7 +115,10 @@ def _warn_of_database(source: Any, kinds: dict[type, str]) -> None:
 def warn_of_threads(source: Any) -> None:
     """Warn of a file that several threads would read without a lock."""
     for found, fd in files_in(source):
-        if stat.S_ISREG(os.fstat(fd).st_mode) and next(contents(source, _is_lock), None) is None:
+        if (
+            stat.S_ISREG(os.fstat(fd).st_mode)
+            and next(contents(source, lambda value: is_a(value, _LOCKS)), None) is None
+        ):
             warnings.warn(
                 f"source{found.shown} is an open file ({found.value!r}), and all worker threads share its position: "
                 "a thread may seek between another thread's seek and read. Guard it with a lock in the source, "
@@ -138,7 +141,8 @@ def _is_end(value: Any) -> bool:
 
 
 def _is_open(value: Any) -> bool:
-    return is_a(value, io.IOBase) or _is_socket(value) or _is_connection(value)
+    is_connection = type(value).__module__ == _CONNECTIONS and hasattr(value, "fileno")
+    return is_connection or is_a(value, io.IOBase) or _is_socket(value)
 
 
 def _is_socket(value: Any) -> bool:
@@ -146,19 +150,11 @@ def _is_socket(value: Any) -> bool:
     return socket is not None and is_a(value, socket.socket)
 
 
-def _is_connection(value: Any) -> bool:
-    return type(value).__module__ == _CONNECTIONS and hasattr(value, "fileno")
-
-
 def _is_made_for_processes(value: Any) -> bool:
     if any(kind.__module__.startswith(_MADE_FOR_PROCESSES) for kind in type(value).__mro__):
         return True
     attributes = getattr(value, "__dict__", None)
     return isinstance(attributes, dict) and os.getpid() in (attributes.get("pid"), attributes.get("_pid"))
-
-
-def _is_lock(value: Any) -> bool:
-    return is_a(value, _LOCKS)
 
 
 def _descriptor_of(value: Any) -> int | None:

@@ -48,11 +48,6 @@ class SourceImage(NamedTuple):
     constant: frozenset[int] = frozenset()
 
     @property
-    def nbytes(self) -> int:
-        """Number of bytes of the pickle and of all buffers."""
-        return len(self.data) + sum(buffer.nbytes for buffer in self.buffers)
-
-    @property
     def fingerprint(self) -> tuple[bytes, ...]:
         """Equal for two images of an unchanged source; only for images with digests."""
         import hashlib

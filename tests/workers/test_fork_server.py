@@ -24,7 +24,7 @@ from mpqueue.errors import WorkerDied
 from mpqueue.system.processes import Birth
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.workers import fork_server_messages, launcher
-from mpqueue.workers.fork_server import _Child, _ForkServer
+from mpqueue.workers.fork_server import _ForkServer
 from mpqueue.workers.launcher import ForkServer, LauncherGone
 from mpqueue.workers.source_send import Patch
 
@@ -307,7 +307,7 @@ def test_exit_of_a_worker_is_reported_after_its_start_if_the_trainer_reads_late(
         os._exit(3)
     sentinel = os.pidfd_open(child)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    server._children[sentinel] = _Child(7, child)
+    server._children[sentinel] = 7, child
     num_notes = 0
     while not server._outbox:
         server._tell(fork_server_messages.FromForkServer.NOTE, num_notes)
