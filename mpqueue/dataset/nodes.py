@@ -36,11 +36,9 @@ class LaneOpening(Protocol):
 
     def open(self, node: "StageNode", run: LaneRun, *, is_last: bool = False) -> Any:
         """Open a stage and those before it."""
-        ...
 
     def inputs(self, node: "JoinNode", run: LaneRun) -> Any:
         """Return the inputs of a stage with several, which are opened when they are read."""
-        ...
 
 
 class Numbered(NamedTuple):

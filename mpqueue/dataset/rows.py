@@ -60,19 +60,15 @@ class RowFiller(Protocol):
 
     def add(self, piece: Piece) -> tuple[Row | None, Piece | None]:
         """Return the row that is closed now, if any, and the rest of the piece, to be added next."""
-        ...
 
     def finish(self) -> list[Row]:
         """Close all rows at the end, and return them in order."""
-        ...
 
     def save(self) -> tuple[int, list[tuple[int, Row]]]:
         """Return the number of rows opened so far, and the open rows with their numbers, oldest first."""
-        ...
 
     def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:
         """Continue from a saved state."""
-        ...
 
 
 class BestFit:

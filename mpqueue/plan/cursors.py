@@ -453,17 +453,14 @@ class Draw(Protocol):
         Raises:
             Exception: The error that the sampler raised.
         """
-        ...
 
     @property
     def has_ended(self) -> bool:
         """True if the last batch was taken, and the draw knows it without another call of `take`."""
-        ...
 
     @property
     def mark(self) -> int | None:
         """Fingerprint of all indices that were taken; None: unknown."""
-        ...
 
 
 class DrawsEpochs(Protocol):
@@ -475,7 +472,6 @@ class DrawsEpochs(Protocol):
         Raises:
             Exception: The error that the sampler raised.
         """
-        ...
 
 
 class DrawnCursor(EpochCursor):

@@ -38,18 +38,15 @@ class GlobalRng(Protocol):
 
     def seed(self, number: int) -> None:
         """Seed the generator with an integer of 64 bits, which may be negative."""
-        ...
 
     def watch(self) -> None:
         """Remember the state of the generator for `has_drawn`."""
-        ...
 
     def has_drawn(self) -> bool:
         """Return True if the generator was drawn from, seeded or set since `watch` or the last call of this method.
 
         Once the result is True, call `watch` before the next call.
         """
-        ...
 
 
 class PythonRng:

@@ -11,7 +11,6 @@ class Disownable(Protocol):
 
     def disown(self) -> None:
         """Disable this copy in a forked child."""
-        ...
 
 
 # Weak, because an entry must not keep a stream and its workers in existence.

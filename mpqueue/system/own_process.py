@@ -20,7 +20,6 @@ class ProcessMark(Protocol):
 
     def __getitem__(self, place: int, /) -> int:
         """Return the element."""
-        ...
 
 
 class _MarkByProcessId:

@@ -11,7 +11,6 @@ class HasStatistics(Protocol):
 
     def statistics(self) -> Any:
         """Return the counters; may be called from any thread."""
-        ...
 
 
 # Not a WeakKeyDictionary: its callbacks are Python code, which would lose an interrupt; see `mpqueue.system.collected`.

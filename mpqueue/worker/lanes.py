@@ -62,14 +62,12 @@ class Lane(Protocol):
             StreamEnd: The lane is exhausted; raised again by each later call.
             Exception: Replaces an element; the next call returns the element after it.
         """
-        ...
 
     def save(self) -> Any:
         """Return the position, or None if the lane cannot save it.
 
         After pickling and unpickling it is plain data (None, bool, int, float, str, bytes, list, dict).
         """
-        ...
 
 
 @runtime_checkable
@@ -86,8 +84,6 @@ class LaneSource(Protocol):
         Raises:
             ValueError: The state belongs to another source.
         """
-        ...
 
     def shape(self) -> list[str]:
         """Return a line for each stage: its name, arguments, lengths. A state fits only sources of the same shape."""
-        ...

@@ -146,15 +146,12 @@ class PassBatches(Protocol):
     @property
     def num_returned(self) -> int:
         """The number of batches that the pass has returned in this process."""
-        ...
 
     def returned(self) -> ReturnedBatch | None:
         """Return the batch of a map-style dataset that was returned last; None: none."""
-        ...
 
     def returned_element(self) -> ReturnedElement | None:
         """Return the batch of an iterable-style dataset that was returned last; None: none."""
-        ...
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch of a map-style dataset, computed again by this thread.
@@ -162,11 +159,9 @@ class PassBatches(Protocol):
         Raises:
             Exception: The error of the dataset.
         """
-        ...
 
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
-        ...
 
 
 class Pass:

@@ -24,7 +24,6 @@ class Shown(Protocol):
 
     def report(self) -> dict[str, Any]:
         """Return the object's data for JSON; called from any thread, and must not wait for a lock."""
-        ...
 
 
 _lock = RLock()  # reentrant: a signal handler may stop a loader while it starts
