@@ -5,6 +5,7 @@ resuming and worker crashes work as for any indexed source, without special supp
 
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
+    libraries.py    optional packages
     location.py     `Location`: the place of a sample in a file
     urls.py         remote files: the file systems of fsspec
     names.py        file names: patterns, braces, lists
@@ -58,23 +59,22 @@ if TYPE_CHECKING:
     from mpqueue.files.tar_stream import TarStream as TarStream
     from mpqueue.files.tfrecord import TFRecord as TFRecord
 
-# The module of each format. It is imported on first use, so only the packages of the formats in use are needed.
-FORMATS = {
-    "Tar": "tar",
-    "TarStream": "tar_stream",
-    "TFRecord": "tfrecord",
-    "JSONLines": "json_lines",
-    "Parquet": "parquet",
-    "Arrow": "arrow",
-    "ArrayRecord": "array_record",
-    "MDS": "mds",
-    "Images": "images",
+# The module of each name. It is imported on first use, so only the packages of the formats in use are needed.
+_HOMES = {
+    "Tar": "files.tar",
+    "TarStream": "files.tar_stream",
+    "TFRecord": "files.tfrecord",
+    "JSONLines": "files.json_lines",
+    "Parquet": "files.parquet",
+    "Arrow": "files.arrow",
+    "ArrayRecord": "files.array_record",
+    "MDS": "files.mds",
+    "Images": "files.images",
+    "Location": "files.location",
+    "FixedLenFeature": "examples.features",
+    "FixedLenSequenceFeature": "examples.features",
+    "VarLenFeature": "examples.features",
 }
-
-_HOMES = {"Location": "mpqueue.files.location"} | dict.fromkeys(
-    # The types in `TFRecord(features=...)`.
-    ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"), "mpqueue.examples.features"
-)  # fmt: skip
 
 __all__ = [
     "MDS",
@@ -94,13 +94,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in FORMATS:
-        home = f"mpqueue.files.{FORMATS[name]}"
-    elif name in _HOMES:
-        home = _HOMES[name]
-    else:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(f"mpqueue.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

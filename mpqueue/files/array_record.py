@@ -19,6 +19,7 @@ from mpqueue.files.groups import GroupedFiles
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.kept import cache_folder
+from mpqueue.files.libraries import library
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.process_cache import ProcessCache
@@ -33,14 +34,11 @@ _of_parents: list[Any] = []
 
 
 def _module() -> Any:
-    try:
-        from array_record.python import array_record_module
-    except ImportError as error:
-        raise ImportError(
-            'mpqueue.files.ArrayRecord needs array_record: pip install "mpqueue[arrayrecord]" or, where there is no '
-            "wheel of it for this Python and system, another version of Python"
-        ) from error
-    return array_record_module
+    return library(
+        "array_record.python.array_record_module",
+        'mpqueue.files.ArrayRecord needs array_record: pip install "mpqueue[arrayrecord]" or, where there is no wheel '
+        "of it for this Python and system, another version of Python",
+    )
 
 
 def _open(path: str, name: str) -> Any:

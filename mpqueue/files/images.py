@@ -19,6 +19,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import Texts, files_key, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.kept import cache_folder
+from mpqueue.files.libraries import library
 from mpqueue.files.location import Location
 from mpqueue.files.names import folder_name
 from mpqueue.files.opened import IndexedFile, read_whole
@@ -216,11 +217,7 @@ def _write(arrays: Arrays, writer: IndexWriter) -> None:
 
 
 def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as missing:
-        raise ImportError('Images(..., decode=True) needs Pillow: pip install "mpqueue[files]"') from missing
-    return Image
+    return library("PIL.Image", 'Images(..., decode=True) needs Pillow: pip install "mpqueue[files]"')
 
 
 def _decoded(path: str, data: bytes) -> Array:

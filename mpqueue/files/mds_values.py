@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.files.libraries import library
+
 Decode = Callable[[bytes], Any]
 
 SCALARS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
@@ -119,13 +121,8 @@ def _parts(data: bytes, at: int) -> list[bytes]:
 
 
 def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            'MDS needs Pillow: pip install "mpqueue[image]" or pass decode=False for the bytes of images'
-        ) from error
-    return Image
+    message = 'MDS needs Pillow: pip install "mpqueue[image]" or pass decode=False for the bytes of images'
+    return library("PIL.Image", message)
 
 
 def _image(data: bytes) -> Any:

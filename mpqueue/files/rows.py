@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mpqueue.files.libraries import library
+
 Value = Callable[[Any], Any]
 
 
@@ -20,12 +22,8 @@ def pyarrow(module: str = "") -> Any:
     Raises:
         ImportError: pyarrow is not installed; the message contains the install command.
     """
-    import importlib
-
-    try:
-        return importlib.import_module(f"pyarrow.{module}" if module else "pyarrow")
-    except ImportError as error:
-        raise ImportError('mpqueue.files.Parquet and Arrow need pyarrow: pip install "mpqueue[files]"') from error
+    message = 'mpqueue.files.Parquet and Arrow need pyarrow: pip install "mpqueue[files]"'
+    return library(f"pyarrow.{module}" if module else "pyarrow", message)
 
 
 def value_of(kind: Any) -> Value:
@@ -41,10 +39,10 @@ def value_of(kind: Any) -> Value:
             shape.append(number.list_size)
             number = number.value_type
         if _is_number(number):
-            return lambda scalar: _tensor(scalar, shape)
+            return lambda scalar: _numbers(scalar, shape)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         if _is_number(kind.value_type):
-            return _numbers
+            return lambda scalar: _numbers(scalar, ())
         of_item = value_of(kind.value_type)
         return lambda scalar: [of_item(item) for item in scalar.values] if scalar.is_valid else None
     if types.is_struct(kind):
@@ -64,17 +62,8 @@ def _plain(scalar: Any) -> Any:
     return scalar.as_py()
 
 
-def _numbers(scalar: Any) -> Any:
-    values = scalar.values
-    if values is None:
-        return None
-    if values.null_count:
-        return values.to_pylist()
-    # A copy: a view would keep the whole row group in memory as long as the sample exists, and would be read-only.
-    return values.to_numpy(zero_copy_only=False).copy()
-
-
-def _tensor(scalar: Any, shape: Sequence[int]) -> Any:
+def _numbers(scalar: Any, shape: Sequence[int]) -> Any:
+    """Return a list of numbers as an array: of this shape, or of any length without one."""
     values = scalar.values
     if values is None:
         return None
@@ -84,7 +73,9 @@ def _tensor(scalar: Any, shape: Sequence[int]) -> Any:
         values = values.flatten()
     if values.null_count:
         return scalar.as_py()
-    return values.to_numpy(zero_copy_only=False).copy().reshape(shape)
+    # A copy: a view would keep the whole row group in memory as long as the sample exists, and would be read-only.
+    numbers = values.to_numpy(zero_copy_only=False).copy()
+    return numbers.reshape(shape) if shape else numbers
 
 
 # Format characters of `memoryview` for pyarrow types, by name.

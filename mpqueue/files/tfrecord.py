@@ -25,6 +25,7 @@ from mpqueue.examples.example_plan import ExamplePlan, plan
 from mpqueue.examples.features import as_feature
 from mpqueue.examples.reading import parse_apart, parse_one
 from mpqueue.files.index_file import Arrays
+from mpqueue.files.libraries import library
 from mpqueue.files.names import Names
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of, has_zlib_mark
@@ -199,10 +200,6 @@ def _masked(crc: int) -> int:
 
 @functools.cache
 def _crc32c() -> Callable[[bytes], int]:
-    try:
-        import google_crc32c
-    except ImportError as missing:
-        message = 'the checksums of TFRecord files need google-crc32c: pip install "mpqueue[files]"; or check_crc=False'
-        raise ImportError(message) from missing
-    value: Callable[[bytes], int] = google_crc32c.value
+    message = 'the checksums of TFRecord files need google-crc32c: pip install "mpqueue[files]"; or check_crc=False'
+    value: Callable[[bytes], int] = library("google_crc32c", message).value
     return value

@@ -18,6 +18,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import found_or_made
 from mpqueue.files.index_file import whole_or_absent
 from mpqueue.files.kept import cache_errors, note_use
+from mpqueue.files.libraries import library
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.window import ScanWindow, open_window
 from mpqueue.system import log
@@ -155,10 +156,7 @@ def _beginner(path: str, compression: str) -> Callable[[], Any]:
         return bz2.BZ2Decompressor
     if compression == "xz":
         return lzma.LZMADecompressor
-    try:
-        import zstandard
-    except ImportError as missing:
-        raise ImportError(
-            f'{path} is compressed with zstd, which needs zstandard: pip install "mpqueue[files]"'
-        ) from missing
+    zstandard = library(
+        "zstandard", f'{path} is compressed with zstd, which needs zstandard: pip install "mpqueue[files]"'
+    )
     return lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()

@@ -12,6 +12,7 @@ import os
 import re
 from typing import Any
 
+from mpqueue.files.libraries import library
 from mpqueue.system.locks import Lock
 
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
@@ -54,23 +55,20 @@ def file_system(url: str) -> tuple[Any, str]:
         ValueError: The scheme is unknown.
     """
     global _systems
-    try:
-        from fsspec.core import url_to_fs
-        from fsspec.registry import get_filesystem_class
-    except ImportError as missing:
-        raise ImportError(f'{url} is a URL, which needs fsspec: pip install "mpqueue[files]"') from missing
+    message = f'{url} is a URL, which needs fsspec: pip install "mpqueue[files]"'
+    core, registry = library("fsspec.core", message), library("fsspec.registry", message)
     systems = _systems
     if systems.pid != os.getpid():
         _of_parents.append(systems)
         systems = _systems = _Systems()
     scheme = url.partition("://")[0]
     is_chain = "::" in url  # the outer file system may be specific to one archive
-    key = url if is_chain else (scheme, repr(get_filesystem_class(scheme)._get_kwargs_from_urls(url)))
+    key = url if is_chain else (scheme, repr(registry.get_filesystem_class(scheme)._get_kwargs_from_urls(url)))
     with systems.lock:
         entry = systems.by_key.get(key)
         if entry is None:
             # Not from fsspec's own cache, which is separate for each thread.
-            entry = systems.by_key[key] = url_to_fs(url, skip_instance_cache=True)
+            entry = systems.by_key[key] = core.url_to_fs(url, skip_instance_cache=True)
         system, path = entry
     return system, path if is_chain else system._strip_protocol(url)
 
