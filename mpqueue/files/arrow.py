@@ -16,6 +16,7 @@ rows fit into ``cache_bytes``. A later epoch then copies nothing, and `bytes` ar
 all fit, none are cached: in shuffled order, recently used rows are not the ones used next.
 """
 
+import functools
 import itertools
 import os
 import struct
@@ -26,7 +27,7 @@ from typing import Any, Literal
 
 from mpqueue.errors import FileError
 from mpqueue.files import arrow_messages
-from mpqueue.files.arrow_slices import Slicer, can_slice, num_parts
+from mpqueue.files.arrow_slices import Slicer, num_parts
 from mpqueue.files.arrow_values import ArrowColumn, RecordBatch, RowRanges, column_of
 from mpqueue.files.columns import chosen, difference
 from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, Run
@@ -114,12 +115,11 @@ class _Reading:
         # addressable.
         self.kinds = [schema.field(name).type for name in names]
         self.places: list[tuple[ArrowColumn, int, int]] | None = None
-        if (
-            sys.byteorder == "little"
-            and arrow_messages.is_little_endian(schema_message)
-            and all(map(can_slice, schema.types))
-        ):
+        try:
             parts = [num_parts(kind) for kind in schema.types]
+        except NotImplementedError:
+            return
+        if sys.byteorder == "little" and arrow_messages.is_little_endian(schema_message):
             self.places = [
                 (column_of(schema.types[i]), sum(part[0] for part in parts[:i]), sum(part[1] for part in parts[:i]))
                 for i in self.numbers
@@ -192,19 +192,17 @@ class Arrow(GroupedFiles):
                 raise FileError(files[number].path, 0, mismatch)
         return schema
 
+    @functools.cached_property
     def _state(self) -> "_Reading":
-        if self._made is None:
-            starts = self._index.starts("schema")
-            made = _Reading(self._index["schema"][: starts[1]].tobytes(), self._columns)
-            overhead = self._length * made.num_values * _KEPT_VALUE_BYTES
-            made.keeps_rows = int(self._index["lengths"].sum()) + overhead <= self._parts.max_size
-            self._made = made
-        state: _Reading = self._made
+        starts = self._index.starts("schema")
+        state = _Reading(self._index["schema"][: starts[1]].tobytes(), self._columns)
+        overhead = self._length * state.num_values * _KEPT_VALUE_BYTES
+        state.keeps_rows = int(self._index["lengths"].sum()) + overhead <= self._parts.max_size
         return state
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several samples, reading the rows of all uncompressed record batches together; raises as ``[i]``."""
-        state = self._state()
+        state = self._state
         if state.places is None:
             return super().__getitems__(indices)
         samples_by_place: list[Any] = [None] * len(indices)
@@ -214,7 +212,7 @@ class Arrow(GroupedFiles):
         group = 0
         runs = list(self._runs(indices))
         if self._is_remote(runs):
-            at_once([partial(self._named_batch, run[0]) for run in runs])
+            at_once([partial(self._batch, run[0]) for run in runs])
         whole: list[Run] = []
         # Under a single lock acquisition: nearly all batches are cached.
         kept = self._batches.get_kept([run[0] for run in runs])
@@ -249,7 +247,7 @@ class Arrow(GroupedFiles):
         return samples_by_place
 
     def _all_rows(self, group: int) -> Sequence[Any]:
-        state = self._state()
+        state = self._state
         batch = state.places is not None and self._batch(group)
         if not batch or state.places is None:
             return super()._all_rows(group)
@@ -260,19 +258,16 @@ class Arrow(GroupedFiles):
         ]
         return TableRows(self._columns, arrays, num_rows)
 
-    def _named_batch(self, group: int) -> RecordBatch | Literal[False]:
+    def _batch(self, group: int) -> RecordBatch | Literal[False]:
+        """Return a record batch with separately readable rows, or False if it is compressed; an error names it."""
         try:
-            return self._batch(group)
+            batch: RecordBatch | Literal[False] = self._batches.get(group, self._new_batch)
         except DAMAGED as error:
             self._raise_named(group, error)
-
-    def _batch(self, group: int) -> RecordBatch | Literal[False]:
-        """Return a record batch with separately readable rows, or False if it is compressed."""
-        batch: RecordBatch | Literal[False] = self._batches.get(group, self._new_batch)
         return batch
 
     def _new_batch(self, group: int) -> tuple[RecordBatch | Literal[False], int]:
-        state = self._state()
+        state = self._state
         assert state.places is not None
         length = int(self._index["headers"][group])
         file, offset, _ = place = self._place_of(group, length)
@@ -285,7 +280,7 @@ class Arrow(GroupedFiles):
     def _decode(self, group: int) -> tuple[TableRows, int]:
         """Decode a whole batch with pyarrow, from a stream of the schema, the dictionaries before it, and the batch."""
         pa = pyarrow()
-        state = self._state()
+        state = self._state
         file = self._file_of(group)
         pieces = [state.schema_message]
         first, last = self._index.starts("dictionary_offsets")[file : file + 2]

@@ -21,39 +21,33 @@ from mpqueue.files.rows import pyarrow
 ReadBuffer = Callable[[int, int, int], bytes]
 
 
-def can_slice(kind: Any) -> bool:
-    """Return whether rows of a pyarrow type can be built from their own bytes."""
-    pa = pyarrow()
-    types = pa.types
-    if isinstance(kind, pa.BaseExtensionType):
-        return can_slice(kind.storage_type)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return can_slice(kind.value_type)
-    if types.is_struct(kind):
-        return all(can_slice(field.type) for field in kind)
-    return bool(
-        types.is_null(kind)
-        or types.is_boolean(kind)
-        or offset_type(kind) is not None
-        or (types.is_primitive(kind) or types.is_decimal(kind) or types.is_fixed_size_binary(kind))
-    )
-
-
 def num_parts(kind: Any) -> tuple[int, int]:
-    """Return the numbers of nodes and buffers of a type that can be sliced."""
+    """Return the numbers of nodes and buffers of a type.
+
+    Raises:
+        NotImplementedError: Rows of this type cannot be built from their own bytes.
+    """
     pa = pyarrow()
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
         return num_parts(kind.storage_type)
+    inner: list[Any] = []
     if types.is_null(kind):
-        return 1, 0
-    if types.is_struct(kind):
-        parts = [num_parts(field.type) for field in kind]
-        return 1 + sum(nodes for nodes, _ in parts), 1 + sum(buffers for _, buffers in parts)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        nodes, buffers = num_parts(kind.value_type)
-        return 1 + nodes, (1 if types.is_fixed_size_list(kind) else 2) + buffers
-    return 1, 2 if offset_type(kind) is None else 3
+        num_buffers = 0
+    elif types.is_struct(kind):
+        num_buffers, inner = 1, [field.type for field in kind]
+    elif types.is_fixed_size_list(kind):
+        num_buffers, inner = 1, [kind.value_type]
+    elif types.is_list(kind) or types.is_large_list(kind):
+        num_buffers, inner = 2, [kind.value_type]
+    elif offset_type(kind) is not None:
+        num_buffers = 3
+    elif types.is_primitive(kind) or types.is_decimal(kind) or types.is_fixed_size_binary(kind):
+        num_buffers = 2
+    else:
+        raise NotImplementedError(str(kind))
+    parts = [num_parts(each) for each in inner]
+    return 1 + sum(nodes for nodes, _ in parts), num_buffers + sum(buffers for _, buffers in parts)
 
 
 def offset_type(kind: Any) -> str | None:

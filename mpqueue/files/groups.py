@@ -4,6 +4,7 @@ Samples are numbered across the groups of all files. Samples that are requested 
 group is read or decoded once.
 """
 
+import functools
 import operator
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from mpqueue.files import ranges
 from mpqueue.files.index import Index
 from mpqueue.files.location import Location
 from mpqueue.files.process_cache import ProcessCache
-from mpqueue.files.source import FileSource
+from mpqueue.files.source import FileSource, checked_number
 from mpqueue.system import log
 from mpqueue.system.interrupts import is_of_handler
 
@@ -29,7 +30,7 @@ _GROUPS_BEFORE_WARNING = 30
 DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, ArithmeticError, MemoryError)
 # Attributes that are created again in each process.
 _MADE_ANEW = {
-    "_bounds", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_is_in_order",
+    "_group_bounds", "_columns_to_read", "_state", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned",
 }  # fmt: skip
 
 # A group, some of its rows, sorted, and their positions in the request.
@@ -52,6 +53,9 @@ class GroupedFiles(FileSource):
     """
 
     _group_noun = "row group"
+    # For the warning of a cache that is too small, in this process.
+    _num_served = _num_decoded = _num_groups_decoded = 0
+    _is_warned = False
 
     def __init__(self, index: Index, cache_bytes: int) -> None:
         if not isinstance(cache_bytes, int) or isinstance(cache_bytes, bool):
@@ -61,21 +65,9 @@ class GroupedFiles(FileSource):
         self._index, self._parts = index, ProcessCache(cache_bytes)
         self._has_remote = any(file.is_remote for file in index.files)
         self._length = int(index["rows"].sum())
-        self._forget()
-
-    def _forget(self) -> None:
-        """Reset the state of this process."""
-        self._bounds: tuple[Any, Any] | None = None
-        self._made: Any = None
-        self._num_served = self._num_decoded = self._num_groups_decoded = 0
-        self._is_warned = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name not in _MADE_ANEW}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._forget()
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several samples, in the order of the indices, reading each group once; raises as ``[i]``."""
@@ -107,7 +99,7 @@ class GroupedFiles(FileSource):
 
     def _runs(self, indices: Sequence[int]) -> Iterator[Run]:
         """Yield the groups of indices, in order: number, sorted rows, and their positions among the indices."""
-        (starts, ends), length = self._group_bounds(), self._length
+        (starts, ends), length = self._group_bounds, self._length
         numbers = list(map(operator.index, indices))
         if numbers and not -length <= min(numbers) <= max(numbers) < length:
             bad = next(index for index in numbers if not -length <= index < length)
@@ -127,7 +119,7 @@ class GroupedFiles(FileSource):
             at = stop
 
     def _location(self, number: int) -> Location:
-        starts, ends = self._group_bounds()
+        starts, ends = self._group_bounds
         group = int(ends.searchsorted(number, side="right"))
         row = number - int(starts[group])
         path, first, _, _ = self._location_of_group(group)
@@ -135,7 +127,7 @@ class GroupedFiles(FileSource):
 
     def _location_of_group(self, group: int) -> Location:
         """Return the place of the first row of a group."""
-        starts, _ = self._group_bounds()
+        starts, _ = self._group_bounds
         file = self._file_of(group)
         first_group = int(self._index.starts("rows")[file])
         return Location(self._index.files[file].path, int(starts[group] - starts[first_group]))
@@ -144,16 +136,12 @@ class GroupedFiles(FileSource):
         """Return the span of a row of a group; None for formats that store columns or compress their rows."""
         return None, None
 
-    def _num_groups(self) -> int:
-        return len(self._index["rows"])
-
+    @functools.cached_property
     def _group_bounds(self) -> tuple[Any, Any]:
         """Return the number of rows before each group, and including it."""
-        if self._bounds is None:
-            rows = self._index["rows"]
-            ends = np.cumsum(rows)
-            self._bounds = ends - rows, ends
-        return self._bounds
+        rows = self._index["rows"]
+        ends = np.cumsum(rows)
+        return ends - rows, ends
 
     def _file_of(self, group: int) -> int:
         return int(np.searchsorted(self._index.starts("rows"), group, side="right")) - 1
@@ -253,7 +241,7 @@ class Groups(Sequence[Sequence[Any]]):
         self._files = files
 
     def __len__(self) -> int:
-        return self._files._num_groups()
+        return len(self._files._index["rows"])
 
     def __getitem__(self, index: int) -> Sequence[Any]:  # type: ignore[override]  # slices are not supported
         """Return the samples of a group; each is built on access.
@@ -263,10 +251,7 @@ class Groups(Sequence[Sequence[Any]]):
             FileError: The file has changed since it was indexed, or is damaged there.
             OSError: The file cannot be read.
         """
-        number, length = operator.index(index), len(self)
-        if not -length <= number < length:
-            raise IndexError(f"group {number} is out of range: there are {length:,} groups")
-        return self._files._read_group(number % length)
+        return self._files._read_group(checked_number(index, len(self), self))
 
     def locate(self, index: int) -> Location:
         """Return the place of the first sample of a group; raises as `FileSource.locate`."""

@@ -119,11 +119,6 @@ class Index:
         """The file that contains the index."""
         return os.path.join(self._folder, f"{self._key}.index")
 
-    @property
-    def key(self) -> str:
-        """The name of the index, which differs for other files, and for files that have changed."""
-        return self._key
-
     def fingerprint(self) -> str:
         """Return the key that identifies these files in caches, independent of the folder of the index."""
         return self._key

@@ -15,6 +15,7 @@ see `mpqueue.files.process_cache`.
 """
 
 import bz2
+import functools
 import gzip
 import json
 import os
@@ -29,9 +30,11 @@ from mpqueue.files.columns import chosen
 from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
+from mpqueue.files.libraries import library
 from mpqueue.files.mds_values import Decode, decoder, size_of
 from mpqueue.files.names import folder_name
 from mpqueue.files.opened import read_whole
+from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.process_cache import DEFAULT_BYTES
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.urls import is_url
@@ -61,7 +64,7 @@ def scan(path: str) -> Arrays:
         OSError: The file cannot be read.
     """
     with open_window(path) as window:
-        file = window.as_file()
+        file = PositionedFile(window.read, window.size)
         plain = _decompressed(path, file)
         try:
             head = plain.read(4)
@@ -87,10 +90,7 @@ def _decompressed(path: str, file: Any) -> Any:
     """Return a file object with the decompressed bytes of a file; the file itself if it is not compressed."""
     ending = os.path.splitext(path)[1]
     if ending in (".zstd", ".zst"):
-        try:
-            import zstandard
-        except ImportError as error:
-            raise ImportError(f'{path} needs zstandard: pip install "mpqueue[files]"') from error
+        zstandard = library("zstandard", f'{path} needs zstandard: pip install "mpqueue[files]"')
         return zstandard.ZstdDecompressor().stream_reader(file)
     if ending == ".gz":
         return gzip.GzipFile(fileobj=file)
@@ -223,7 +223,7 @@ class MDS(GroupedFiles):
         return start, stop
 
     def _decoded_sample(self, group: int, offset: int, data: bytes) -> dict[str, Any]:
-        columns = self._columns()
+        columns = self._columns_to_read
         at, sizes = 0, []
         for column in columns:
             if column.size is None:
@@ -246,23 +246,18 @@ class MDS(GroupedFiles):
                         self._index.files[group].path, offset, f"the column {column.name!r} cannot be decoded: {error}"
                     ) from error
             at += size
-        return sample if self._is_in_order else {name: sample[name] for name in self._names}
+        return {name: sample[name] for name in self._names}
 
-    def _columns(self) -> "list[_Column]":
+    @functools.cached_property
+    def _columns_to_read(self) -> "list[_Column]":
         """Return all columns of the files, created in the process that reads."""
-        if self._made is None:
-            selected = set(self._names)
-            self._is_in_order = self._names == [name for name, _ in self._stored if name in selected]
-            self._made = [
-                _Column(
-                    name,
-                    size_of(encoding),
-                    decoder(encoding, decode_images=self._decode_images) if name in selected else None,
-                )
-                for name, encoding in self._stored
-            ]
-        made: list[_Column] = self._made
-        return made
+        selected, decode_images = set(self._names), self._decode_images
+        return [
+            _Column(
+                name, size_of(encoding), decoder(encoding, decode_images=decode_images) if name in selected else None
+            )
+            for name, encoding in self._stored
+        ]
 
 
 class _Column(NamedTuple):

@@ -79,10 +79,8 @@ class IndexedFile(NamedTuple):
             return cls(path, *ranges.stat(path))
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
-            kind = next((noun for is_kind, noun in kinds if is_kind(status.st_mode)), "a device")
-            remedy = f"; name the files in it, such as {path.rstrip('/')}/*" if kind == "a folder" else ""
-            raise FileError(path, None, f"it is {kind}, expected a file{remedy}")
+            remedy = f"; name the files in it, such as {path.rstrip('/')}/*" if stat.S_ISDIR(status.st_mode) else ""
+            raise FileError(path, None, f"it is not a regular file{remedy}")
         return cls(os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
     @classmethod

@@ -48,7 +48,7 @@ def scan(path: str) -> Arrays:
             metadata = pyarrow("parquet").read_metadata(PositionedFile(partial(opened.read, 0), file.size))
             schema = metadata.schema.to_arrow_schema().serialize().to_pybytes()
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-            offsets = [_offset(group) for group in groups]
+            offsets = [_offset(group.column(0)) if group.num_columns else 0 for group in groups]
         except FileError:
             raise
         except (ValueError, NotImplementedError, OSError) as error:
@@ -63,12 +63,9 @@ def scan(path: str) -> Arrays:
     }
 
 
-def _offset(group: Any) -> int:
-    """Return the offset of a row group."""
-    if not group.num_columns:
-        return 0
-    column = group.column(0)
-    return int(column.dictionary_page_offset or column.data_page_offset)
+def _offset(column: Any) -> int:
+    """Return the offset of the first page of a column in a row group."""
+    return min(offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset)
 
 
 class Parquet(GroupedFiles):
@@ -161,7 +158,7 @@ class Parquet(GroupedFiles):
         selected = set(self._columns)
         columns = [group.column(number) for number in range(group.num_columns)]
         ranges = [
-            FileRange(file, min(_places(column)), column.total_compressed_size)
+            FileRange(file, _offset(column), column.total_compressed_size)
             for column in columns
             if column.path_in_schema.partition(".")[0] in selected
         ]
@@ -174,8 +171,3 @@ class Parquet(GroupedFiles):
             return self._opened.read(file, offset, length)
 
         return read
-
-
-def _places(column: Any) -> list[int]:
-    """Return the possible start offsets of a column's pages."""
-    return [offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset]

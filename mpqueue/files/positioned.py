@@ -40,10 +40,6 @@ class PositionedFile(io.RawIOBase):
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
     def read(self, size: int | None = -1) -> bytes:
         """Return bytes from the position, and advance it."""
         left = max(self._size - self._at, 0)

@@ -12,7 +12,7 @@ from typing import Self
 
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
-from mpqueue.files.positioned import PositionedFile, read_at
+from mpqueue.files.positioned import read_at
 from mpqueue.files.ranges import RangedFile
 from mpqueue.files.urls import is_url
 
@@ -42,10 +42,6 @@ class ScanWindow:
     def error(self, offset: int, problem: str) -> FileError:
         """Return an error about a position of this file."""
         return FileError(self.path, offset, problem)
-
-    def as_file(self) -> PositionedFile:
-        """Return a file object, for libraries that require one."""
-        return PositionedFile(self.read, self.size)
 
 
 def content_error(path: str, offset: int, problem: str) -> FileError:
