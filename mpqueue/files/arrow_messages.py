@@ -23,7 +23,7 @@ from mpqueue.files.window import ScanWindow, open_window
 
 _MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
-_CONTINUED = 0xFFFFFFFF
+_CONTINUED = b"\xff\xff\xff\xff"
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 # A header has about 16 bytes per column. This limits the amount read because of a damaged length.
 _MAX_HEADER_BYTES = 256 * 1024 * 1024
@@ -101,7 +101,7 @@ class _Flat:
 
 def flatbuffer(message: bytes) -> bytes:
     """Return a message from its header on; old files have no marker before the length."""
-    return message[8 if message[:4] == b"\xff\xff\xff\xff" else 4 :]
+    return message[8 if message[:4] == _CONTINUED else 4 :]
 
 
 def is_little_endian(schema: bytes) -> bool:
@@ -193,7 +193,7 @@ class _Scan:
         self._end = self._size
         if start[:4] == _FEATHER_1:
             raise FileError(self._path, 0, "it is a Feather file of version 1, expected version 2: write it again")
-        if start[:6] == b"PAR1" or start[:4] == b"PAR1":
+        if start[:4] == b"PAR1":
             raise FileError(self._path, 0, "it is a Parquet file: read it with mpqueue.files.Parquet")
         if start[:6] != _MAGIC:
             return  # a stream
@@ -209,13 +209,11 @@ class _Scan:
         if start == self._end:
             return None
         head = self._window.read(start, 8)
-        if len(head) < 4 or start + 4 > self._end:
+        prefix = 8 if head[:4] == _CONTINUED else 4
+        header = start + prefix
+        if len(head) < prefix or header > self._end:
             raise self._error(start, "it ends in the length of a message")
-        length, header = int.from_bytes(head[:4], "little"), start + 4
-        if length == _CONTINUED:
-            if len(head) < 8 or start + 8 > self._end:
-                raise self._error(start, "it ends in the length of a message")
-            length, header = int.from_bytes(head[4:], "little"), start + 8
+        length = int.from_bytes(head[prefix - 4 : prefix], "little")
         if length == 0:
             # Zeros in place of a damaged message would otherwise hide all messages after it.
             if self._end - header > _MAX_PADDING_BYTES:

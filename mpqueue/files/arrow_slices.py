@@ -90,7 +90,7 @@ class Slicer:
             return pa.nulls(count)
         valid = self._bits(start, stop) if num_nulls else None
         if not num_nulls:
-            self._skip()
+            self._buffer += 1
         if types.is_struct(kind):
             children = [self.rows(field.type, start, stop) for field in kind]
             storage = pa.struct([field.with_type(child.type) for field, child in zip(kind, children, strict=True)])
@@ -122,9 +122,6 @@ class Slicer:
             raise ValueError(f"bytes {start:,} to {stop:,} are outside of a buffer of {length:,}")
         return self._read(number, start, stop - start) if stop > start else b""
 
-    def _skip(self) -> None:
-        self._buffer += 1
-
     def _bits(self, start: int, stop: int) -> Any:
         """Return a buffer with the bits of some rows, beginning with the first one."""
         first = start // 8
@@ -137,7 +134,7 @@ class Slicer:
         if (
             start == stop == 0 and self._layout.buffers[self._buffer][1] == 0
         ):  # without rows, the offsets may be omitted
-            self._skip()
+            self._buffer += 1
             return np.zeros(1, kind)
         offsets = np.frombuffer(self._bytes(start * width, (stop + 1) * width), kind)
         if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any():

@@ -17,9 +17,8 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.tar_headers import SPARSE, TarSample, samples_in, sparse_text
+from mpqueue.files.tar_headers import SPARSE, TarSample, samples_in, sparse_text, warn
 from mpqueue.files.window import open_window
-from mpqueue.system import log
 
 
 class Tar(FileSource):
@@ -74,11 +73,7 @@ class Tar(FileSource):
         starts, text = self._index.starts("errors"), self._index["errors"]
         for first, last in itertools.pairwise(starts.tolist()):
             if first < last:
-                log.warn(
-                    f"{os.fsdecode(text[first:last].tobytes())}; only the samples before it are read",
-                    "Read tar, TFRecord, Parquet and image files",
-                    "Errors",
-                )
+                warn(f"{os.fsdecode(text[first:last].tobytes())}; only the samples before it are read")
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         start, stop = self._members(number, file)

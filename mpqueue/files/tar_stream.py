@@ -13,10 +13,9 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import files_key
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile
-from mpqueue.files.tar_headers import SPARSE, TarMember, TarSample, samples_in, sparse_text
+from mpqueue.files.tar_headers import SPARSE, TarMember, TarSample, samples_in, sparse_text, warn
 from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
-from mpqueue.system import log
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.context import worker_info
 
@@ -114,7 +113,7 @@ class TarIterator:
                 self._next_archive()
                 if self._on_error == "raise" or not isinstance(error, FileError):
                     raise
-                _warn(f"{error}; the rest of this archive is skipped")
+                warn(f"{error}; the rest of this archive is skipped")
                 continue
             if sample is None:
                 self._next_archive()
@@ -124,7 +123,7 @@ class TarIterator:
                 return sample
             if self._on_error == "raise":
                 raise sample
-            _warn(f"{sample}; this sample is skipped")
+            warn(f"{sample}; this sample is skipped")
         raise StopIteration
 
     def _next_archive(self) -> None:
@@ -139,10 +138,6 @@ class TarIterator:
         """Continue at a saved position."""
         self._samples = None
         self._archive, self._sample = state["archive"], state["sample"]
-
-
-def _warn(text: str) -> None:
-    log.warn(text, "Read tar, TFRecord, Parquet and image files", "Errors")
 
 
 def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
