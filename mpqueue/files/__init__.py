@@ -19,7 +19,6 @@ The modules are listed bottom up. A module imports only modules on its own line 
     scanning.py     concurrent scans of several files
     index.py        the positions of records: scanned once, stored in a file, mapped by all processes
     unpacked.py     compressed files, decompressed once into a cache file
-    fetched.py      remote files, downloaded completely into a cache file
     source.py       the base class of all sources over files
     unpacked_source.py  sources over files that may be compressed
     tar_headers.py  the members of a tar archive

@@ -3,29 +3,34 @@
 The library starts a thread pool in the process that opens its first file. Therefore nothing is opened where only paths
 and numbers are needed, and child processes do not use the readers of their parent: they open the files themselves.
 
-The library opens only local files. Remote files are downloaded completely, once; see `mpqueue.files.fetched`.
+The library opens only local files. Remote files are downloaded completely, once, into a cache file. Its name depends on
+URL, size and version of the remote file, so that new content gets a new file.
 """
 
+import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.fetched import fetch
 from mpqueue.files.groups import GroupedFiles
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.kept import cache_folder
 from mpqueue.files.libraries import library
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile
+from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.process_cache import ProcessCache
+from mpqueue.files.unpacked import made_once, path_of
 
 _VERSION = 1
 _MAX_OPEN = 64
+# The number of concurrent requests of a download, and the bytes of each. Their results are in memory until they are
+# written.
+_REQUESTS, _REQUEST_BYTES = 8, 8 * 1024 * 1024
 # No read-ahead: the next requested record may be anywhere.
 _OPTIONS = "readahead_buffer_size:0"
 
@@ -50,7 +55,20 @@ def _open(path: str, name: str) -> Any:
 
 
 def _local(file: IndexedFile, folder: str) -> str:
-    return fetch(file, folder) if file.is_remote else file.path
+    """Return the path of a file; a remote file is downloaded into a folder once, by one process of a host.
+
+    Raises:
+        FileError: The file has changed.
+        OSError: The file cannot be read, even after several attempts, or cannot be written.
+    """
+    return made_once(path_of(file, folder, "fetched"), lambda: _blocks(file)) if file.is_remote else file.path
+
+
+def _blocks(file: IndexedFile) -> Iterator[bytes]:
+    requests = [(0, start, min(_REQUEST_BYTES, file.size - start)) for start in range(0, file.size, _REQUEST_BYTES)]
+    with contextlib.closing(OpenFiles([file])) as opened:
+        for at in range(0, len(requests), _REQUESTS):
+            yield from opened.read_all(requests[at : at + _REQUESTS])
 
 
 def scan(path: str, *, folder: str) -> Arrays:

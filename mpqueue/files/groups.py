@@ -28,11 +28,6 @@ _GROUPS_BEFORE_WARNING = 30
 # The errors that pyarrow raises for damaged data; a wrong size may exceed the available memory, and a wrong time the
 # range of Python's.
 DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, ArithmeticError, MemoryError)
-# Attributes that are created again in each process.
-_MADE_ANEW = {
-    "_group_bounds", "_columns_to_read", "_state", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned",
-}  # fmt: skip
-
 # A group, some of its rows, sorted, and their positions in the request.
 Run = tuple[int, list[int], list[int]]
 
@@ -53,6 +48,10 @@ class GroupedFiles(FileSource):
     """
 
     _group_noun = "row group"
+    _made_anew = FileSource._made_anew | {
+        "_group_bounds", "_columns_to_read", "_state", "_num_served", "_num_decoded", "_num_groups_decoded",
+        "_is_warned",
+    }  # fmt: skip
     # For the warning of a cache that is too small, in this process.
     _num_served = _num_decoded = _num_groups_decoded = 0
     _is_warned = False
@@ -65,9 +64,6 @@ class GroupedFiles(FileSource):
         self._index, self._parts = index, ProcessCache(cache_bytes)
         self._has_remote = any(file.is_remote for file in index.files)
         self._length = int(index["rows"].sum())
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name not in _MADE_ANEW}
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several samples, in the order of the indices, reading each group once; raises as ``[i]``."""

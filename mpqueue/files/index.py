@@ -142,7 +142,8 @@ class Index:
 
     def _mapped(self) -> Mapping[str, Array]:
         if self._arrays is None:
-            self._arrays = _read(self.path, self._compared)
+            with contextlib.suppress(index_file.DamagedIndexError):  # it is created again below
+                self._arrays = index_file.read(self.path, self._compared, _OF_THIS_MACHINE)
         if self._arrays is None:
             self._open(self._same_files())
         assert self._arrays is not None
@@ -209,13 +210,6 @@ class Index:
     def _check_same(file: IndexedFile, now: IndexedFile) -> None:
         if not now.is_same(file):
             raise FileError(file.path, None, "it changed while it was being indexed")
-
-
-def _read(path: str, compared: Identity | None = None) -> IndexArrays | None:
-    """Return the arrays of an index file, or None if it is missing, of another version, or damaged."""
-    with contextlib.suppress(index_file.DamagedIndexError):
-        return index_file.read(path, compared, _OF_THIS_MACHINE)
-    return None
 
 
 def open_or_make(

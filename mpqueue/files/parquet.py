@@ -65,7 +65,7 @@ def scan(path: str) -> Arrays:
 
 def _offset(column: Any) -> int:
     """Return the offset of the first page of a column in a row group."""
-    return min(offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset)
+    return int(min(offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset))
 
 
 class Parquet(GroupedFiles):

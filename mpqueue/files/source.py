@@ -18,8 +18,6 @@ from mpqueue.files.opened import OpenFiles
 from mpqueue.files.ranges import FileRange
 from mpqueue.telemetry.units import size_text
 
-_MADE_ANEW = ("_opened", "_starts", "_suffixes_of")  # created again in each process
-
 
 def checked_number(index: int, length: int, source: object) -> int:
     """Return the number of a sample as a non-negative integer.
@@ -42,13 +40,15 @@ class FileSource:
     """
 
     thread_safe = True
+    # Attributes that are created again in each process.
+    _made_anew = frozenset({"_opened", "_starts", "_suffixes_of"})
 
     def __init__(self, index: Index, counted: str) -> None:
         self._index, self._counted = index, counted
         self._length = int(index.starts(counted)[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in _MADE_ANEW}
+        return {name: value for name, value in self.__dict__.items() if name not in self._made_anew}
 
     def __len__(self) -> int:
         return self._length

@@ -11,7 +11,7 @@ from helpers.range_server import forget_file_systems, range_server
 import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files import fetched, ranges
+from mpqueue.files import array_record, ranges
 
 pytest.importorskip("pyarrow.parquet")
 fsspec.asyn.get_loop()  # its thread remains for the life of the process
@@ -92,7 +92,7 @@ def test_workers_use_separate_connections(folder, threads):
 
 def test_file_for_a_library_that_needs_a_path_is_downloaded_once(tmp_path, monkeypatch):
     """In several requests, with retries; again if its copy was deleted, or if the file has changed."""
-    monkeypatch.setattr(fetched, "_REQUEST_BYTES", 5000)
+    monkeypatch.setattr(array_record, "_REQUEST_BYTES", 5000)
 
     def data_of(numbers):
         return write_array_record(tmp_path / "a.array_record", [b"%d" % number for number in numbers]).read_bytes()
