@@ -55,7 +55,9 @@ def names_of(module):
         for node in ast.parse(source).body
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
     ]
-    return ast.literal_eval(listed)
+    # `mpqueue.train` adds the names of another module.
+    added = names_of("mpqueue.tf1.root") if "\n__all__ += root.__all__\n" in source else []
+    return [*ast.literal_eval(listed), *added]
 
 
 @functools.cache
