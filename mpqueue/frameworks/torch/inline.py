@@ -27,7 +27,7 @@ from torch.utils.data import dataloader as torch_loader
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.rewind import editor_of
-from mpqueue.frameworks.torch.samples import index_of
+from mpqueue.frameworks.torch.samples import ids_of, index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
 from mpqueue.frameworks.torch.streams import iterable_ids
 from mpqueue.frameworks.torch.worker import listed_of
@@ -35,6 +35,7 @@ from mpqueue.plan.cursors import Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 
@@ -96,7 +97,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             if drawn is not None:
                 loader.generator.set_state(drawn)
         self._edit = editor_of(loader)
-        self._pass = state.Pass(beginning, self._place, self, None)
+        self._pass = state.Pass(beginning, self)
         loader.note_pass(self._pass)
 
     def _load(self, place: Place) -> bool:  # noqa: ARG002 - a map-style dataset has no snapshot
@@ -109,8 +110,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         deque(itertools.islice(drawn, place.position), 0)
         self._sampler_iter = itertools.chain(list(itertools.islice(drawn, 1)), drawn)
 
-    def _place(self) -> Place:
+    def place(self) -> Place:
+        """Return the progress of the consumer."""
         return self._progress.place()
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the workers, which are all zero."""
+        return Statistics()
 
     def _fetched(self) -> Any:
         """Return the next batch of torch's loop. A `mpqueue.Dataset` gets the seed of the pass, as in a worker."""
@@ -186,11 +192,10 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def returned(self) -> state.ReturnedBatch | None:
         """Return the batch that was returned last; None: none."""
-        return None if self._last is None else state.ReturnedBatch(self._last[0], listed_of(self._last[1], 0, 0))
-
-    def returned_element(self) -> state.ReturnedElement | None:
-        """Return None: it is a batch with an index."""
-        return None
+        if self._last is None:
+            return None
+        listed = listed_of(self._last[1], 0, 0)
+        return state.ReturnedBatch(self._last[0], partial(ids_of, listed, is_batched=self._auto_collation))
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch, computed again. The trainer's random numbers do not change."""
@@ -275,7 +280,8 @@ class InlineStreamIterator(InlineIterator):
         iterator = self._dataset_fetcher.dataset_iter
         return iterator if has_state(iterator) else self._dataset if self._copy is None else self._copy
 
-    def _place(self) -> Place:
+    def place(self) -> Place:
+        """Return the progress of the consumer, with the state of the stream if it has one."""
         place = self._progress.place()
         # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
         if self._is_interrupted:
@@ -308,13 +314,9 @@ class InlineStreamIterator(InlineIterator):
         self._progress.counts[0] += 1
 
     def returned(self) -> state.ReturnedBatch | None:
-        """Return None: it is a batch without an index."""
-        return None
-
-    def returned_element(self) -> state.ReturnedElement | None:
         """Return the batch that was returned last; None: none."""
         if self._last is None:
             return None
         position, index = self._last
         size = len(index) if self._auto_collation else None
-        return state.ReturnedElement(position, partial(iterable_ids, 0, position, size, self._num_samples))
+        return state.ReturnedBatch(position, partial(iterable_ids, 0, position, size, self._num_samples))

@@ -23,7 +23,7 @@ import warnings
 import weakref
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import dataloader as torch_loader
@@ -37,7 +37,7 @@ from mpqueue.frameworks.torch.checks import reject_cuda
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.rewind import editor_of
-from mpqueue.frameworks.torch.samples import ids_of, index_of, num_places
+from mpqueue.frameworks.torch.samples import ids_of, num_places
 from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
@@ -53,9 +53,6 @@ from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler, not_of_handler
 from mpqueue.workers.job import Job
-
-if TYPE_CHECKING:
-    from mpqueue.loader.stream_rewind import StreamRewind
 
 _START_METHODS: dict[str, StartMethod] = {"fork": "fork", "spawn": "spawn", "forkserver": "forkserver"}
 _Base = torch_loader._BaseDataLoaderIter
@@ -148,7 +145,7 @@ class PassPlan(DrawnPlan):
     def samples_of(self, work_item: WorkItem) -> SampleIds:
         """Return the ids of the samples of a batch for a message."""
         assert work_item.listed is not None
-        return ids_of(index_of(work_item.listed), is_batched=self.source.runs.parts.is_batched)
+        return ids_of(work_item.listed, is_batched=self.source.runs.parts.is_batched)
 
 
 class _WorkerBatches:
@@ -157,15 +154,17 @@ class _WorkerBatches:
     Args:
         job: The job of the workers.
         cursor: Their cursor.
-        pipeline: The pipeline, at the beginning of the pass.
+        engine: Their engine, whose pipeline is at the beginning of the pass.
         epoch: See `state.PassBatches`.
         first: See `state.PassBatches`.
     """
 
-    def __init__(self, job: Job, cursor: Cursor, pipeline: Pipeline, epoch: int, first: int) -> None:
+    def __init__(self, job: Job, cursor: Cursor, engine: Engine, epoch: int, first: int) -> None:
+        assert engine.pipeline is not None
         self.epoch, self.first = epoch, first
-        self._job, self._cursor, self._pipeline = job, cursor, pipeline
-        self._num_before = pipeline.ledger.num_returned  # in earlier passes of persistent workers
+        self._job, self._cursor, self._pipeline = job, cursor, engine.pipeline
+        self.place, self.statistics = self._pipeline.place, engine.statistics
+        self._num_before = self._pipeline.ledger.num_returned  # in earlier passes of persistent workers
 
     @property
     def num_returned(self) -> int:
@@ -175,30 +174,23 @@ class _WorkerBatches:
     def returned(self) -> state.ReturnedBatch | None:
         """Return the batch that was returned last; None: none."""
         last = self._pipeline.last() if self.num_returned else None
-        if last is None or last.work_item.listed is None:
+        if last is None:
             return None
-        return state.ReturnedBatch(last.position, last.work_item.listed)
+        plan = self._job.plan
+        if not isinstance(plan, StreamPlan):
+            return state.ReturnedBatch(last.position, partial(plan.samples_of, last.work_item))
+        return state.ReturnedBatch(last.position, partial(self._ids, plan, last, self.place()))
 
-    def returned_element(self) -> state.ReturnedElement | None:
-        """Return the batch of an iterable-style dataset that was returned last; None: none."""
-        last = self._pipeline.last() if self.num_returned else None
-        if last is None or last.work_item.lane < 0:
-            return None
+    def _ids(self, plan: StreamPlan, returned: Returned, place: Place) -> SampleIds:
         # Imported for the first question.
         from mpqueue.loader.rewind import KnownPlaces
         from mpqueue.loader.stream_rewind import StreamRewind
 
-        job, plan, place = self._job, self._job.plan, self._pipeline.place()
-        assert isinstance(plan, StreamPlan)
         # Without `worker_init_fn`, which is for workers.
-        again = Job(plan=plan, workers=job.workers, options=Options())
-        rewind = StreamRewind(plan, again, KnownPlaces(place), "process")
-        return state.ReturnedElement(last.position, partial(self._ids, last, rewind))
-
-    def _ids(self, returned: Returned, rewind: "StreamRewind") -> SampleIds:
-        plan, work_item = self._job.plan, returned.work_item
-        if isinstance(plan, IterablePlan) and not self._may_be_short(plan, work_item):
-            return plan.ids_of(work_item, None, rewind.share())
+        job = Job(plan=plan, workers=self._job.workers, options=Options())
+        rewind = StreamRewind(plan, job, KnownPlaces(place), "process")
+        if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
+            return plan.ids_of(returned.work_item, None, rewind.share())
         samples = rewind.info_of(returned).samples
         if not samples:
             name = type(plan.source.runs.parts.dataset).__name__
@@ -407,8 +399,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         sampler = None if is_set else state.sampler_with_epoch(loader)
         if sampler is not None and sets_epoch_later():
             self._early = _Early(weakref.ref(loader), sampler, state.epoch_of(sampler))
-        batches = _WorkerBatches(self._job, self._cursor, self._pipeline, epoch, first)
-        self._pass = state.Pass(beginning, self._pipeline.place, batches, self._engine, self._stream_plan)
+        batches = _WorkerBatches(self._job, self._cursor, self._engine, epoch, first)
+        self._pass = state.Pass(beginning, batches, self._stream_plan)
         if hasattr(loader, "note_pass"):  # missing if the installation that made this iterator has been undone
             loader.note_pass(self._pass)
 

@@ -187,9 +187,6 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             state.check_fit(self, each)
         self.resumed = state.joined(states, getattr(self, "stream_plan", None))
         self._passes = rewind.loaded(self, all_saved[0])
-        if self.resumed is None:
-            # A state between two passes: the next pass begins from the start, even if a pass of this loader is active.
-            self._pass = None
 
     @property
     def last(self) -> "BatchInfo | None":
@@ -264,7 +261,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     def statistics(self) -> Statistics:
         """Return the counters of the latest pass with workers."""
-        return Statistics() if self._pass is None else self._pass.statistics()
+        return Statistics() if self._pass is None else self._pass.batches.statistics()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a copy of the loader, without its pass and workers, as torch's DataLoader does."""

@@ -14,7 +14,7 @@ from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import is_supported
-from mpqueue.frameworks.torch.samples import editor, ids_of, index_of, num_places, without
+from mpqueue.frameworks.torch.samples import editor, ids_of, num_places, without
 from mpqueue.frameworks.torch.skipping import samplers_of
 from mpqueue.frameworks.torch.streams import StreamDataset
 from mpqueue.frameworks.torch.worker import listed_of
@@ -61,16 +61,6 @@ class Run:
         """Return the run for a copy of the loader."""
         return Run(self.history, self.number + 1, self.steps)
 
-    def loaded(self, saved: Mapping[str, Any], *, is_left: bool) -> "Run":
-        """Return the run that continues from a loader's state.
-
-        Args:
-            saved: The state.
-            is_left: The next pass begins from its start.
-        """
-        number = saved.get("number", self.number) + is_left if "history" in saved else self.number + 1
-        return Run(History(saved.get("history", ())), number, self.steps)
-
 
 class _Place(NamedTuple):
     """A batch of the latest pass: all samples of the sampler, and the samples that are not excluded."""
@@ -101,7 +91,9 @@ def loaded(loader: Any, found: Mapping[str, Any]) -> Run:
         found: The state.
     """
     run: Run = loader._passes or Run()
-    return run.loaded(found, is_left=not _is_midway(loader))
+    # A state within a pass has the number of that pass, and the next pass continues it.
+    number = found["number"] + (not _is_midway(loader)) if "history" in found else run.number + 1
+    return Run(History(found.get("history", ())), number, run.steps)
 
 
 def editor_of(loader: Any) -> Edit | None:
@@ -114,25 +106,18 @@ def last(loader: Any) -> BatchInfo | None:
     """Return the batch that a loader returned last; see `DataLoader.last`."""
     run = loader._passes
     begun = None if run is None or loader.resumed is not None else run.latest
-    if begun is None or not begun.batches.num_returned:
+    returned = None if begun is None else begun.batches.returned()
+    if begun is None or returned is None:
         return None
     _check_workers(loader, LookupError)
-    element = begun.batches.returned_element()
-    if element is not None:
-        return _info(loader, begun, element.position, element.ids, step=run.steps - 1)
-    returned = begun.batches.returned()
-    assert returned is not None
-    listed, is_batched = returned.listed, loader._auto_collation
-    return _info(
-        loader, begun, returned.position, lambda: ids_of(index_of(listed), is_batched=is_batched), step=run.steps - 1
-    )
+    return _info(loader, begun, returned.position, returned.ids, step=run.steps - 1)
 
 
 def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
     """Return the samples of any batch of the latest pass; see `DataLoader.explain`."""
     begun, batch = _checked(loader, epoch, batch)
     kept = _place_at(loader, begun, batch).kept
-    return _info(loader, begun, batch, ids_of(index_of(kept), is_batched=loader._auto_collation))
+    return _info(loader, begun, batch, ids_of(kept, is_batched=loader._auto_collation))
 
 
 def compute(loader: Any, epoch: int, batch: int) -> Any:
@@ -152,7 +137,7 @@ def exclude(loader: Any, ids: Any) -> None:
     run: Run = loader._passes or Run()
     begun = run.latest
     if begun is not None:
-        at = At(run.number, begun.position, 1)
+        at = At(run.number, begun.batches.place().position, 1)
     else:
         at = At(run.number + 1, loader.resumed.place.position if _is_midway(loader) else 0, 1)
     history = run.history.with_exclusion(at, samples)
@@ -238,7 +223,7 @@ def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
                     continue
                 place = _Place(drawn, _without_excluded(loader, drawn, number))
                 found = place if number == batch else found
-                if returned is not None and number == known and not _is_from(loader, place, returned.listed):
+                if returned is not None and number == known and not _is_from(loader, place, returned.ids()):
                     raise DrawsRandomNumbers
     except DrawsRandomNumbers:
         raise LookupError(
@@ -257,10 +242,9 @@ def _without_excluded(loader: Any, drawn: Listed, batch: int) -> Listed:
     return drawn if excluded is None else without(drawn, excluded, is_batched=loader._auto_collation)
 
 
-def _is_from(loader: Any, place: _Place, returned: Listed) -> bool:
+def _is_from(loader: Any, place: _Place, returned: SampleIds) -> bool:
     """Return whether a returned batch has the samples of a place. Out of order, later exclusions do not concern it."""
-    drawn, kept, found = (ids_of(index_of(each), is_batched=loader._auto_collation) for each in (*place, returned))
-    return found in (drawn, kept)
+    return returned in [ids_of(each, is_batched=loader._auto_collation) for each in place]
 
 
 def _info(

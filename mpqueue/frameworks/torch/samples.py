@@ -29,9 +29,9 @@ def num_places(index: Any, *, is_batched: bool) -> int:
     return len(index) if is_batched and hasattr(index, "__len__") else 1
 
 
-def ids_of(index: Any, *, is_batched: bool) -> SampleIds:
-    """Return the ids of the samples of a batch; the arguments are those of `num_places`."""
-    return tuple(map(_id_of, _keys(index, is_batched=is_batched)))
+def ids_of(listed: Listed, *, is_batched: bool) -> SampleIds:
+    """Return the ids of the samples of a batch; ``is_batched`` is as for `num_places`."""
+    return tuple(map(_id_of, _keys(listed, is_batched=is_batched)))
 
 
 def without(listed: Listed, excluded: SampleSet, *, is_batched: bool) -> Listed:
@@ -42,7 +42,7 @@ def without(listed: Listed, excluded: SampleSet, *, is_batched: bool) -> Listed:
         excluded: The excluded samples.
         is_batched: As for `num_places`.
     """
-    keys = _keys(index_of(listed), is_batched=is_batched)
+    keys = _keys(listed, is_batched=is_batched)
     keeps = [_id_of(key) not in excluded for key in keys]
     if all(keeps):
         return listed
@@ -62,7 +62,8 @@ def editor(excluded: SampleSet | None, *, is_batched: bool) -> Edit | None:
     return edit
 
 
-def _keys(index: Any, *, is_batched: bool) -> list[Any]:
+def _keys(listed: Listed, *, is_batched: bool) -> list[Any]:
+    index = index_of(listed)
     if type(index) is list:
         return index
     is_several = is_batched and isinstance(index, Iterable) and not isinstance(index, str | bytes | Mapping)

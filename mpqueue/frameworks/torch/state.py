@@ -26,7 +26,6 @@ from mpqueue.errors import StateDamaged
 from mpqueue.frameworks.torch.skipping import sampler_facts
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts
-from mpqueue.loader.engine import Engine
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Edit, Listed, Place
 from mpqueue.plan.history import History
@@ -58,7 +57,7 @@ class Beginning(NamedTuple):
         lanes: Number of lanes of this stream, over all ranks.
         shard: The rank and the number of ranks.
         epoch_batches: Number of batches per epoch and rank.
-        batch_size: The loader's batch size; None: it has none, or the state was saved by an old version.
+        batch_size: The loader's batch size; None: it has none.
         order: The order of a map-style dataset, as `_order_of` describes it; None: unknown.
     """
 
@@ -109,19 +108,7 @@ class State(NamedTuple):
 
 
 class ReturnedBatch(NamedTuple):
-    """A batch of a map-style dataset that a pass has returned.
-
-    Attributes:
-        position: Its position in the pass.
-        listed: Its samples.
-    """
-
-    position: int
-    listed: Listed
-
-
-class ReturnedElement(NamedTuple):
-    """A batch of an iterable-style dataset that a pass has returned.
+    """A batch that a pass has returned.
 
     Attributes:
         position: Its position in the pass.
@@ -147,11 +134,11 @@ class PassBatches(Protocol):
     def num_returned(self) -> int:
         """The number of batches that the pass has returned in this process."""
 
-    def returned(self) -> ReturnedBatch | None:
-        """Return the batch of a map-style dataset that was returned last; None: none."""
+    def place(self) -> Place:
+        """Return the progress of the consumer."""
 
-    def returned_element(self) -> ReturnedElement | None:
-        """Return the batch of an iterable-style dataset that was returned last; None: none."""
+    def returned(self) -> ReturnedBatch | None:
+        """Return the batch that was returned last; None: none."""
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch of a map-style dataset, computed again by this thread.
@@ -163,65 +150,47 @@ class PassBatches(Protocol):
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
 
+    def statistics(self) -> Statistics:
+        """Return the counters of the workers."""
+
 
 class Pass:
     """One pass over the data, as its loader stores it. With workers, it does not keep the iterator alive.
 
     Args:
         beginning: The beginning of the pass.
-        place: Returns the progress of the consumer.
         batches: Its batches.
-        engine: The engine that runs the pass; None: this process computes its batches.
         plan: The plan of an endless stream: the next pass continues after this one.
 
     Attributes:
-        beginning: The beginning of the pass.
-        batches: Its batches.
         is_over: All batches were returned, and the loop over the pass is done.
         before_step: The latest state that `DataLoader.state_dict` has returned; see `skipping.is_inside_step`.
     """
 
-    def __init__(
-        self,
-        beginning: Beginning,
-        place: Callable[[], Place],
-        batches: PassBatches,
-        engine: Engine | None,
-        plan: StreamPlan | None = None,
-    ) -> None:
+    def __init__(self, beginning: Beginning, batches: PassBatches, plan: StreamPlan | None = None) -> None:
         self.is_over = False
         self.before_step: dict[str, Any] | None = None
         self.beginning, self.batches = beginning, batches
-        self._place, self._engine = place, engine
         self._plan = plan if plan is not None and plan.ends_by_count else None
 
     def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
         """Return the state of the pass as plain data."""
         if self._plan is not None:
-            following = self.following()
-            return (following if following is not None and is_left else State(self.beginning, self._place())).as_dict()
-        return State(self.beginning, self._place(), is_left or self.is_over, self.is_over).as_dict()
-
-    @property
-    def position(self) -> int:
-        """The number of batches of the pass that were returned, without a gap."""
-        return self._place().position
+            following = self.following() if is_left else None
+            return (following or State(self.beginning, self.batches.place())).as_dict()
+        return State(self.beginning, self.batches.place(), is_left or self.is_over, self.is_over).as_dict()
 
     def following(self) -> State | None:
         """Return where the next pass of an endless stream begins; None: it is not such a stream."""
-        return None if self._plan is None else State(self.beginning, self._plan.after(self._place()))
-
-    def statistics(self) -> Statistics:
-        """Return the counters of the workers."""
-        return Statistics() if self._engine is None else self._engine.statistics()
+        return None if self._plan is None else State(self.beginning, self._plan.after(self.batches.place()))
 
     def __reduce__(self) -> Any:
         # A subclass of a loader may copy its whole __dict__. A pass belongs to this process, so a copy gets None.
         return type(None), ()
 
 
-def state_of(saved: dict[str, Any]) -> State | None:
-    """Read a state that `State.as_dict` returned; None: an old version saved it before the first pass.
+def state_of(saved: dict[str, Any]) -> State:
+    """Read a state that `State.as_dict` returned.
 
     Raises:
         ValueError: It is not such a state.
@@ -246,25 +215,17 @@ def state_of(saved: dict[str, Any]) -> State | None:
         ) from error
 
 
-def _read(saved: dict[str, Any]) -> State | None:
-    generator = saved.get("generator") if saved["place"] is None else saved["generator"]
-    if generator is not None:
-        set_generator(torch.Generator(), generator)  # raises an error if it is not the state of a generator
+def _read(saved: dict[str, Any]) -> State:
+    if saved["generator"] is not None:
+        set_generator(torch.Generator(), saved["generator"])  # raises an error if it is not the state of a generator
+    beginning = Beginning(**{"base_seed": 0} | {name: saved[name] for name in Beginning._fields if name in saved})
     if saved["place"] is None:
-        if generator is None:
-            return None
-        beginning = Beginning(0, generator, saved.get("sampler"), saved.get("kept"))
         return State(beginning, Place(), is_new=True)
+    operator.index(saved["base_seed"])
     History(saved.get("history", ()))  # read later, by `rewind.loaded`
     operator.index(saved.get("number", 0))
     place = place_read_from(saved["place"])
     place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
-    beginning = Beginning(
-        operator.index(saved["base_seed"]), generator, saved["sampler"], saved.get("kept"), saved.get("sampler_epoch"),
-        saved.get("shape"),
-        saved.get("lanes", DEFAULT_LANES), saved.get("shard", (0, 1)), saved.get("epoch_batches"),
-        saved.get("batch_size"), saved.get("order"),
-    )  # fmt: skip
     return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")))
 
 
@@ -325,7 +286,7 @@ def shape_of(loader: Any) -> list[str] | None:
     return LanedSource(parts).shape()
 
 
-def joined(states: Sequence[State | None], plan: StreamPlan | None) -> State | None:
+def joined(states: Sequence[State], plan: StreamPlan | None) -> State:
     """Return the state of this rank, from one state or from the states of all ranks of a stream.
 
     Raises:
@@ -338,7 +299,7 @@ def joined(states: Sequence[State | None], plan: StreamPlan | None) -> State | N
                 "state of this rank"
             )
         return states[0]
-    active = [state for state in states if state is not None and not state.is_new]
+    active = [state for state in states if not state.is_new]
     if len(active) < len(states) or not states:
         if not active and states:
             return states[0]
@@ -372,11 +333,9 @@ def generator_state(generator: torch.Generator) -> str:
     return str(generator.get_state().numpy().tobytes().hex())
 
 
-def set_generator(generator: torch.Generator, saved: Any) -> None:
-    """Set a generator to a state that `generator_state` returned, or to a tensor, which older versions saved."""
-    if isinstance(saved, str):
-        saved = torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8)
-    generator.set_state(saved)
+def set_generator(generator: torch.Generator, saved: str) -> None:
+    """Set a generator to a state that `generator_state` returned."""
+    generator.set_state(torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8))
 
 
 def new(loader: Any) -> State:

@@ -818,17 +818,3 @@ def test_states_of_equal_loaders_are_equal_and_hold_no_tensors(workers, order):
     assert one == other
     assert json.dumps(one) == json.dumps(other)
     assert one[0] != one[1] != one[2]
-
-
-def test_state_with_the_generator_as_a_tensor_is_still_loaded():
-    def make(seed):
-        return DataLoader(Numbers(), batch_size=4, shuffle=True, generator=_own(seed), num_workers=1)
-
-    loader = make(3)
-    batches = iter(loader)
-    next(batches)
-    state = loader.state_dict()
-    state["generator"] = torch.frombuffer(bytearray.fromhex(state["generator"]), dtype=torch.uint8)
-    other = make(4)
-    other.load_state_dict(state)
-    assert _numbers(other) == _numbers(batches)
