@@ -31,17 +31,12 @@ def reject_cuda(dataset: Any, start_method: str) -> None:
 def reject_threads(loader: Any) -> None:
     """Raise a `ValueError` for a loader if the option ``threads`` has no effect or is unsafe."""
     threads = loader.threads
-    if loader._dataset_kind == torch.utils.data.dataloader._DatasetKind.Iterable or not is_supported(loader):
-        if loader.num_workers:
-            raise ValueError(
-                f"threads={threads} computes the samples of a batch by their indices, and the samples of an "
-                f"iterable-style dataset ({type(loader.dataset).__name__}) have no indices: leave it out"
-            )
-        raise ValueError(f"threads={threads} needs workers: pass num_workers=1 or more, too")
-    if not loader._auto_collation:
+    is_indexed = loader._dataset_kind == torch.utils.data.dataloader._DatasetKind.Map
+    if not is_indexed or not is_supported(loader) or not loader._auto_collation:
         raise ValueError(
-            f"threads={threads} computes the samples of a batch in parallel, and with batch_size=None each item of the "
-            "dataset is a batch: leave out one option"
+            f"threads={threads} computes the samples of a batch by their indices, in each worker. It needs a map-style "
+            f"dataset, batches, and num_workers=1 or more, got {type(loader.dataset).__name__}, batch_size="
+            f"{loader.batch_size} and num_workers={loader.num_workers}: change these, or leave out threads"
         )
     provide = getattr(type(loader.dataset), "__mpqueue_source__", None)
     source = Items(loader.dataset) if provide is None else provide(loader.dataset, Options(), "index")

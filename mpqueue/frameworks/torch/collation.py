@@ -15,22 +15,17 @@ the batch.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data._utils import collate
 
-from mpqueue.frameworks.torch.tensors import numpy_dtype, travels
+from mpqueue.frameworks.torch.tensors import ARRAY_DTYPES, numpy_dtype, travels
 from mpqueue.memory.layout import Array
 from mpqueue.worker import context
 
-_ARRAY_DTYPES = frozenset(
-    np.dtype(name)
-    for name in (
-        "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64", "complex128",
-    )
-)  # fmt: skip
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.bool_))
 _FLOATS = (np.dtype(np.float64),)
 
@@ -48,8 +43,8 @@ class SlotCollation:
         ours: dict[Any, tuple[str, Callable[..., Any]]] = {
             torch.Tensor: ("collate_tensor_fn", self.stack_tensors),
             np.ndarray: ("collate_numpy_array_fn", self.stack_arrays),
-            int: ("collate_int_fn", self.join_integers),
-            float: ("collate_float_fn", self.join_floats),
+            int: ("collate_int_fn", partial(self.join_numbers, int, _INTEGERS)),
+            float: ("collate_float_fn", partial(self.join_numbers, float, _FLOATS)),
         }
         for kind, (name, function) in ours.items():
             # Only torch's own functions: a user's function may handle classes that ours do not know.
@@ -74,22 +69,24 @@ class SlotCollation:
     def stack_arrays(self, arrays: Sequence[Array], *, collate_fn_map: Any = None) -> Any:
         """Stack arrays, as a tensor."""
         first = arrays[0]
-        if not _are_alike(arrays) or first.dtype not in _ARRAY_DTYPES or not first.shape:
+        if not _are_alike(arrays) or first.dtype not in ARRAY_DTYPES or not first.shape:
             return self._replaced[np.ndarray](arrays, collate_fn_map=collate_fn_map)
         out = self._make((len(arrays), *first.shape), first.dtype)
         # np.stack takes 4 times as long.
         np.concatenate(arrays, out=out.reshape(len(arrays) * first.shape[0], *first.shape[1:]))
         return torch.from_numpy(out)
 
-    def join_integers(self, numbers: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
-        """Make a tensor of numbers, beginning with an integer or a bool."""
-        joined = _joined(numbers, _INTEGERS)
-        return self._replaced[int](numbers, collate_fn_map=collate_fn_map) if joined is None else joined
-
-    def join_floats(self, numbers: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
-        """Make a tensor of numbers, beginning with a float."""
-        joined = _joined(numbers, _FLOATS)
-        return self._replaced[float](numbers, collate_fn_map=collate_fn_map) if joined is None else joined
+    def join_numbers(
+        self, kind: type, dtypes: tuple[np.dtype[Any], ...], numbers: Sequence[Any], *, collate_fn_map: Any = None
+    ) -> Any:
+        """Make a tensor of numbers, beginning with one of this class, if NumPy converts them to one of the dtypes."""
+        try:
+            array = np.array(numbers)
+        except Exception:  # torch's own function raises an appropriate error
+            return self._replaced[kind](numbers, collate_fn_map=collate_fn_map)
+        if array.dtype not in dtypes or array.ndim != 1:  # torch may convert differently
+            return self._replaced[kind](numbers, collate_fn_map=collate_fn_map)
+        return torch.from_numpy(array)
 
     def _make(self, shape: tuple[int, ...], dtype: Any) -> Array:
         array = context.empty(shape, dtype)
@@ -113,12 +110,3 @@ def _are_alike(arrays: Sequence[Any]) -> bool:
         type(array) is kind and array.shape == shape and array.dtype == dtype and array.flags.c_contiguous
         for array in arrays
     )
-
-
-def _joined(numbers: Sequence[Any], dtypes: tuple[np.dtype[Any], ...]) -> torch.Tensor | None:
-    """Return a tensor of numbers if NumPy converts them to one of these dtypes; None: torch may convert differently."""
-    try:
-        array = np.array(numbers)
-    except Exception:
-        return None  # torch's own function raises an appropriate error
-    return torch.from_numpy(array) if array.dtype in dtypes and array.ndim == 1 else None

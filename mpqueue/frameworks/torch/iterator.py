@@ -23,7 +23,7 @@ import warnings
 import weakref
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.utils.data import dataloader as torch_loader
@@ -54,7 +54,6 @@ from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler, not_of_handler
 from mpqueue.workers.job import Job
 
-_START_METHODS: dict[str, StartMethod] = {"fork": "fork", "spawn": "spawn", "forkserver": "forkserver"}
 _Base = torch_loader._BaseDataLoaderIter
 _is_profiled = torch.autograd._profiler_enabled
 
@@ -281,13 +280,13 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def __init__(self, loader: Any) -> None:
         state.settle(loader)
-        resumed, facts, evaluated = state.due(loader), sampler_facts(loader), evaluation(loader)
+        resumed, facts = state.due(loader), sampler_facts(loader) or evaluation(loader)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known, so the draw of a new one is undone
                 # The generator only. The program may have set the sampler's epoch for the pass after the state's.
                 start = resumed.beginning._replace(sampler=None, kept=None, sampler_epoch=None)
                 undo.enter_context(state.at_beginning(loader, start))
-            elif evaluated is not None or (facts is not None and facts.is_drawn(loader)):
+            elif facts is not None and facts.is_drawn:
                 generator = state.generator_of(loader)
                 undo.callback(generator.set_state, generator.get_state())
             _Base.__init__(self, loader)
@@ -295,8 +294,6 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._base_seed = resumed.beginning.base_seed
         elif facts is not None:
             self._base_seed = facts.seed
-        elif evaluated is not None:
-            self._base_seed = evaluated.seed
         self._prefetch_factor = loader.prefetch_factor if loader.num_workers else 1
         self._in_order = getattr(loader, "in_order", True)  # since torch 2.6
         if not self._prefetch_factor or self._prefetch_factor <= 0:
@@ -363,7 +360,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 self._continue_after(loader, resumed, resumed.place.epoch)
                 resumed = None
             else:
-                self._go_to_stream(loader, resumed)
+                # The number of lanes of the stream in the state, unless the plan of the stream determines it.
+                if self._stream_plan is None and resumed.place.counts:
+                    loader.num_lanes = len(resumed.place.counts)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)
         begun: state.Pass | None = getattr(loader, "_pass", None)
         following = None if resumed is not None or first_iter or begun is None else begun.following()
@@ -386,9 +385,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 place, self._epoch = following.place, following.place.epoch
             epoch = first = 0
             if not self._is_stream:
-                evaluated = evaluation(loader) if facts is None and resumed is None else None
-                epoch = self._epoch if evaluated is None else evaluated.epoch
-                epoch, first = (epoch, 0) if facts is None else (facts.epoch, facts.first)
+                if facts is None and resumed is None:
+                    facts = evaluation(loader)
+                epoch, first = (self._epoch, 0) if facts is None else (facts.epoch, facts.first)
                 draw = _SamplerDraw(self._sampler_iter, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
@@ -403,12 +402,6 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         self._pass = state.Pass(beginning, batches, self._stream_plan)
         if hasattr(loader, "note_pass"):  # missing if the installation that made this iterator has been undone
             loader.note_pass(self._pass)
-
-    def _go_to_stream(self, loader: Any, resumed: state.State) -> None:
-        """Use the number of lanes of the stream in a state."""
-        place = resumed.place
-        if self._stream_plan is None and place.counts:  # otherwise the stream plan determines the number
-            loader.num_lanes = len(place.counts)
 
     def _continue_after(self, loader: Any, resumed: state.State, epoch: int) -> None:
         """Use the seed of a state, and an epoch after this one, for the next pass: random numbers depend on both."""
@@ -555,5 +548,5 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 def _start_method_of(loader: Any) -> StartMethod:
     context = loader.multiprocessing_context
     # Not by get_start_method() alone, which would fix the method for the whole process.
-    name = (multiprocessing if context is None else context).get_start_method(allow_none=True)
-    return _START_METHODS[name or multiprocessing.get_all_start_methods()[0]]
+    name: StartMethod | None = (multiprocessing if context is None else context).get_start_method(allow_none=True)
+    return name or cast("StartMethod", multiprocessing.get_all_start_methods()[0])

@@ -13,31 +13,18 @@ resumed at the end of an epoch, this is not the first epoch. With a `Distributed
 order of the first.
 """
 
-import sys
-from types import FrameType
+from mpqueue.system.callers import frame_of
 
-_MODULES = frozenset({"lightning.pytorch.loops.fit_loop", "pytorch_lightning.loops.fit_loop"})
+_MODULES = "lightning.pytorch.loops.fit_loop", "pytorch_lightning.loops.fit_loop"
 
 
 def is_at_end_of_epoch() -> bool:
     """Return True if called by Lightning's fit loop while it saves a checkpoint at the last batch of an epoch."""
-    caller = _caller("on_save_checkpoint")
+    caller = frame_of("on_save_checkpoint", *_MODULES)
     epoch_loop = None if caller is None else getattr(caller.f_locals.get("self"), "epoch_loop", None)
     return getattr(getattr(epoch_loop, "batch_progress", None), "is_last_batch", False) is True
 
 
 def sets_epoch_later() -> bool:
     """Return True if called by Lightning's fit loop while it requests the first iterator of a run."""
-    return _caller("setup_data") is not None
-
-
-def _caller(method: str) -> FrameType | None:
-    """Return the frame of a method of the fit loop; None: it is not a caller."""
-    if not _MODULES.intersection(sys.modules):
-        return None
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == method and frame.f_globals.get("__name__") in _MODULES:
-            return frame
-        frame = frame.f_back
-    return None
+    return frame_of("setup_data", *_MODULES) is not None

@@ -15,7 +15,7 @@ this file. So states must be equal on all ranks:
 
 Persistent workers of Hugging Face's `Trainer` draw their seed from torch's generator once, in the first pass of a
 process. A resumed process would draw it again, and the model's random numbers would differ. So a loader that is resumed
-in a later epoch (`SamplerFacts.is_drawn`), and a loader of an evaluation (`evaluation`), leave that generator
+in a later epoch (`PassFacts.is_drawn`), and a loader of an evaluation (`evaluation`), leave that generator
 unchanged.
 
 Accelerate is not imported for any of this.
@@ -23,12 +23,12 @@ Accelerate is not imported for any of this.
 
 import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import IterableDataset, SequentialSampler
 
+from mpqueue.system.callers import frame_of
 from mpqueue.system.log import warn
 
 _MODULE = "accelerate.data_loader"
@@ -36,44 +36,26 @@ _TRAINER = "transformers.trainer"
 _EPOCH_BITS = 19  # bits for the epoch in a worker's message
 _MAX_SEED = 0x7FFFFFFFFFFFFFFF
 _RANK_STEP = 0x9E3779B97F4A7C15  # the golden ratio's bits: seeds of ranks far from each other
-_MAX_FRAMES = 12  # from a method of Accelerate's loader to the loader that is called
 _has_warned = False
 
 
-class SamplerFacts(NamedTuple):
-    """The seed, epoch and position of a pass, as reported by Accelerate's samplers.
+class PassFacts(NamedTuple):
+    """The seed, epoch and position of a pass, if torch's generator does not determine them.
 
     Attributes:
         seed: Seed of the samples' random numbers, together with the rank, the epoch and the position of each sample.
         epoch: The epoch.
         first: Position of the first sample.
+        is_drawn: The uninterrupted run had drawn the workers' seed before this pass.
     """
 
     seed: int
     epoch: int
     first: int
-
-    def is_drawn(self, loader: Any) -> bool:
-        """Return whether the uninterrupted run had drawn the workers' seed of ``loader`` before this pass."""
-        return self.first > 0 or (self.epoch > 0 and bool(loader.persistent_workers))
+    is_drawn: bool
 
 
-class Evaluation(NamedTuple):
-    """A pass of persistent workers in an evaluation of Hugging Face's `Trainer`.
-
-    Both attributes seed the samples' random numbers. They are derived from torch's generator, which a checkpoint of the
-    `Trainer` contains.
-
-    Attributes:
-        seed: The seed.
-        epoch: The epoch.
-    """
-
-    seed: int
-    epoch: int
-
-
-def sampler_facts(loader: Any) -> SamplerFacts | None:
+def sampler_facts(loader: Any) -> PassFacts | None:
     """Return the facts that a loader's samplers report; None: they are not Accelerate's, or have no seed."""
     if _MODULE not in sys.modules:
         return None
@@ -86,15 +68,17 @@ def sampler_facts(loader: Any) -> SamplerFacts | None:
                 return None
             first += sampler.skip_batches * size
         elif kind == "SeedableRandomSampler":
-            return SamplerFacts(sampler.initial_seed & _MAX_SEED, sampler.epoch, first)
+            is_drawn = first > 0 or (sampler.epoch > 0 and loader.persistent_workers)
+            return PassFacts(sampler.initial_seed & _MAX_SEED, sampler.epoch, first, is_drawn)
     return None
 
 
-def evaluation(loader: Any) -> Evaluation | None:
-    """Return the seed and epoch of an evaluation, or None if torch's rules apply.
+def evaluation(loader: Any) -> PassFacts | None:
+    """Return the facts of an evaluation of Hugging Face's `Trainer` by persistent workers; None: it is another pass.
 
-    The number of evaluations before a resume is unknown, and so is the seed that was drawn in the first one. The
-    random numbers of an iterable-style dataset depend on that number nevertheless, because they do not use ``epoch``.
+    They are derived from torch's generator, which a checkpoint of the `Trainer` contains. The number of evaluations
+    before a resume is unknown, and so is the seed that was drawn in the first one. The random numbers of an
+    iterable-style dataset depend on that number nevertheless, because they do not use ``epoch``.
 
     Args:
         loader: The loader that is iterated.
@@ -104,12 +88,12 @@ def evaluation(loader: Any) -> Evaluation | None:
     is_ordered = any(isinstance(sampler, SequentialSampler) for sampler in samplers_of(loader))
     if not is_ordered and not isinstance(loader.dataset, IterableDataset):
         return None  # the order is drawn from torch's generator as well
-    if _frame_of("evaluation_loop", _TRAINER) is None:
+    if frame_of("evaluation_loop", _TRAINER) is None:
         return None
     generator = torch.Generator()
     generator.set_state(torch.get_rng_state())
     epoch = torch.randint(1 << _EPOCH_BITS, (), generator=generator)
-    return Evaluation(torch.initial_seed() & _MAX_SEED, int(epoch))
+    return PassFacts(torch.initial_seed() & _MAX_SEED, int(epoch), 0, is_drawn=True)
 
 
 def seed_of_rank(loader: Any, seed: int) -> int:
@@ -133,7 +117,7 @@ def is_inside_step() -> bool:
     ``DataLoaderDispatcher`` requests a state before each batch that it reads ahead, and keeps the last one. Batches of
     an unfinished step do not count.
     """
-    frame = _frame_of("_update_state_dict")
+    frame = frame_of("_update_state_dict", _MODULE)
     caller = None if frame is None else frame.f_back
     return caller is not None and caller.f_code.co_name == "_fetch_batches" and bool(caller.f_locals.get("batches"))
 
@@ -144,7 +128,7 @@ def keep_state_of_first_rank() -> None:
     The iterators of the other ranks never advance, so their states are wrong. If all ranks wrote them into the same
     file at the same time, the file could not be read.
     """
-    frame = _frame_of("__iter__")
+    frame = frame_of("__iter__", _MODULE)
     owner: Any = None if frame is None else frame.f_locals.get("self")
     if type(owner).__name__ == "DataLoaderDispatcher" and owner.state.process_index:
         owner.use_stateful_dataloader = False  # checked by `save_state`
@@ -194,15 +178,5 @@ def _batch_size(sampler: Any) -> int | None:
 
 def _skipped_by_caller() -> int:
     """Return the number of batches that the calling loader of Accelerate skips."""
-    frame = _frame_of("__iter__")
+    frame = frame_of("__iter__", _MODULE)
     return 0 if frame is None else int(getattr(frame.f_locals.get("self"), "skip_batches", 0))
-
-
-def _frame_of(function: str, module: str = _MODULE) -> FrameType | None:
-    """Return the frame of a function of a module among the callers; None: it is not a caller."""
-    frame = sys._getframe(1) if module in sys.modules else None
-    for _ in range(_MAX_FRAMES):
-        if frame is None or (frame.f_globals.get("__name__") == module and frame.f_code.co_name == function):
-            return frame
-        frame = frame.f_back
-    return None

@@ -39,7 +39,6 @@ from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
-_TORCHDATA_KEYS = frozenset({"_snapshot", "_sampler_iter_yielded"})  # in the states of torchdata's loader
 _STREAM_KEYS = ("shape", "lanes", "shard", "epoch_batches")
 
 
@@ -196,13 +195,11 @@ def state_of(saved: dict[str, Any]) -> State:
         ValueError: It is not such a state.
         StateDamaged: It has changed since it was saved.
     """
-    if isinstance(saved, dict) and not _TORCHDATA_KEYS.isdisjoint(saved):
-        raise ValueError(
-            "the state was saved by torchdata's StatefulDataLoader without mpqueue, and refers to its own workers: "
-            "load it without mpqueue.torch.install(), or resume at the end of an epoch without a state of the loader"
-        )
     if not isinstance(saved, dict) or saved.get("version") != _VERSION or "place" not in saved:
-        raise ValueError(f"expected a state of a mpqueue.torch.DataLoader, got {str(saved)[:100]}")
+        raise ValueError(
+            f"expected a state of a mpqueue.torch.DataLoader, got {str(saved)[:100]}. A state that torchdata saved "
+            "without mpqueue refers to its own workers: load it without mpqueue.torch.install()"
+        )
     try:
         return _read(saved)
     except Exception as error:

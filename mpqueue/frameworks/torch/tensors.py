@@ -21,6 +21,7 @@ import functools
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,38 +42,28 @@ _NUMPY = {
     torch.complex64: np.complex64, torch.complex128: np.complex128, torch.uint16: np.uint16,
     torch.uint32: np.uint32, torch.uint64: np.uint64,
 }  # fmt: skip
+ARRAY_DTYPES = frozenset(map(np.dtype, _NUMPY.values()))
 _LEAVES = frozenset({bytes, str, int, float, complex, bool, type(None)})
 _Tensor = torch.Tensor
 FindArray = Callable[[int], Array | None]
 
 
+@dataclass(frozen=True, slots=True, eq=False)  # equal forms are one object, see `form_of`
 class TensorForm:
     """The properties for making a tensor from an array.
 
-    Args:
+    Attributes:
         dtype: The tensor's dtype, if NumPy lacks it.
         axes: The order of the array's axes in the tensor, if it differs.
         requires_grad: The tensor's ``requires_grad``.
     """
 
-    __slots__ = ("_arguments", "_hash", "axes", "dtype", "requires_grad")
-
-    def __init__(self, dtype: torch.dtype | None, axes: tuple[int, ...] | None, requires_grad: bool) -> None:
-        self.dtype, self.axes, self.requires_grad = dtype, axes, requires_grad
-        self._arguments = (dtype, axes, requires_grad)
-        self._hash = hash((str(dtype), axes, requires_grad))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, TensorForm) and self._arguments == other._arguments)
+    dtype: torch.dtype | None
+    axes: tuple[int, ...] | None
+    requires_grad: bool
 
     def __reduce__(self) -> Any:
-        return form_of, self._arguments
-
-    def __repr__(self) -> str:
-        return f"TensorForm{self._arguments}"
+        return form_of, (self.dtype, self.axes, self.requires_grad)
 
     def _make(self, fields: list[Array]) -> torch.Tensor:
         """Make the tensor. `Recorded` calls this method by the name that named tuples use."""
@@ -128,7 +119,10 @@ def encode(batch: Any, find: FindArray) -> Any:
     # Compare the class itself: an object of a subclass may contain more than its items, and is pickled.
     kind = type(batch)
     if kind is _Tensor:
-        return _encode_tensor(batch, find) if travels(batch) else Carried(batch)
+        if not travels(batch):
+            return Carried(batch)
+        array, form = as_array(batch, find)
+        return Recorded(form, None, (array,))
     if kind is dict:
         return {key: encode(value, find) for key, value in batch.items()}
     if kind is list:
@@ -146,11 +140,6 @@ def encode(batch: Any, find: FindArray) -> Any:
 def _is_importable(kind: type) -> bool:
     """Return whether the trainer can import this class by its name; other classes are pickled by value."""
     return (kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__) or is_in_parent(kind)
-
-
-def _encode_tensor(tensor: torch.Tensor, find: FindArray) -> Recorded:
-    array, form = as_array(tensor, find)
-    return Recorded(form, None, (array,))
 
 
 def as_array(tensor: torch.Tensor, find: FindArray) -> tuple[Array, TensorForm]:
@@ -174,17 +163,18 @@ def as_array(tensor: torch.Tensor, find: FindArray) -> tuple[Array, TensorForm]:
         dtype, tensor = tensor.dtype, tensor.view(_INTEGERS[tensor.dtype.itemsize])
     array = find(tensor.data_ptr())
     # Use the slot's array only if it is the whole tensor. A part or another view is copied like other arrays.
-    if array is None or array.nbytes != tensor.nbytes or not tensor.is_contiguous() or array.dtype != _numpy(tensor):
+    if (
+        array is None
+        or array.nbytes != tensor.nbytes
+        or not tensor.is_contiguous()
+        or array.dtype != _NUMPY[tensor.dtype]
+    ):
         array = tensor.numpy()
     elif array.shape != tensor.shape:
         array = array.reshape(tensor.shape)
     if dtype is None and axes is None and not requires_grad:
         return array, _PLAIN
     return array, form_of(dtype, axes, requires_grad)
-
-
-def _numpy(tensor: torch.Tensor) -> Any:
-    return _NUMPY[tensor.dtype]
 
 
 def _in_memory_order(tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...] | None]:
@@ -223,13 +213,9 @@ class _Pickler(reply_pickler()):  # type: ignore[misc]  # cloudpickle has no typ
         if isinstance(obj, _Tensor) and obj.requires_grad and not obj.is_leaf:
             raise RuntimeError(_REFUSAL)
         if type(obj) is _Tensor and travels(obj):
-            array, form = as_array(obj, _find_nothing)
+            array, form = as_array(obj, lambda _: None)
             return _rebuild, (form, np.ascontiguousarray(array), array.shape)
         return super().reducer_override(obj)
-
-
-def _find_nothing(_address: int) -> None:
-    return None
 
 
 def _load(data: bytes, *buffers: Any) -> Any:

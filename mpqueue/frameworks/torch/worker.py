@@ -11,7 +11,7 @@ see `mpqueue.seeding.lazy_seeding`.
 
 import copy
 import copyreg
-import hashlib
+import io
 import itertools
 import operator
 import pickle
@@ -113,8 +113,7 @@ def _seed_for_init(base_seed: int, number: int) -> None:
     seed = base_seed + number
     random.seed(seed)
     torch.manual_seed(seed)
-    generate_state = getattr(torch_worker, "_generate_state", None)
-    np.random.seed(seed & 0xFFFFFFFF if generate_state is None else generate_state(base_seed, number))  # noqa: NPY002
+    np.random.seed(torch_worker._generate_state(base_seed, number))  # noqa: NPY002
 
 
 class MapSource(LoaderSource):
@@ -294,11 +293,11 @@ class _StreamBatches(Iterator[Any]):
             return None
         try:
             state, again = self._dataset.state_dict(), copy.deepcopy(self._before)
-            if _digest_of(state) == _digest_of(self._loaded):
+            if _pickled(state) == _pickled(self._loaded):
                 return None  # loaded at the end, so that equal datasets would contain that place
             again.load_state_dict(state)
             # Without their class, which may be one of the program's main module.
-            return state if _digest_of(vars(again)) == _digest_of(vars(self._dataset)) else None
+            return state if _pickled(vars(again)) == _pickled(vars(self._dataset)) else None
         except Exception:  # for example, an attribute cannot be pickled
             return None
 
@@ -332,29 +331,19 @@ class _StreamBatches(Iterator[Any]):
         return elements
 
 
-def _digest_of(value: Any) -> bytes:
-    """Return a digest that is equal for equal contents.
+def _pickled(value: Any) -> bytes:
+    """Return a pickle that is equal for equal contents.
 
     Raises:
         Exception: The value cannot be pickled.
     """
-    digest = hashlib.sha256()
-    pickler = pickle.Pickler(_Written(digest.update), 5)
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5)
     pickler.fast = True  # otherwise equal strings would be pickled differently if they are one object or two
     # The pickle of a tensor contains the address of its storage.
     pickler.dispatch_table = {**copyreg.dispatch_table, torch.Tensor: _bytes_of}
     pickler.dump(value)
-    return digest.digest()
-
-
-class _Written(NamedTuple):
-    """A file for a pickler.
-
-    Attributes:
-        write: Receives the data.
-    """
-
-    write: Callable[[Any], object]
+    return file.getvalue()
 
 
 def _bytes_of(tensor: torch.Tensor) -> tuple[Any, ...]:
