@@ -83,13 +83,6 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # Not in `__all__`: a star import would hide the user's own `jax` or `torch`.
 _FRAMEWORKS = {"files", "jax", "keras", "metrics", "tf", "torch"}
 _TENSORFLOW_1 = {"compat", "python_io", "train"}
-# Names of other libraries, and the answer of the error message.
-_ELSEWHERE = {
-    "DataLoader": "mpqueue.Loader iterates over any source that has __getitem__ and __len__; torch's own is "
-    "mpqueue.torch.DataLoader",
-    "IterableDataset": "pass a generator function to mpqueue.Loader",
-    "PyDataset": "mpqueue.Sequence is the base class of sources; mpqueue.keras.accelerate takes a Keras PyDataset",
-}
 
 __all__ = [
     "BatchInfo",
@@ -119,8 +112,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"mpqueue.{name}")
     home = _HOME_OF.get(name) or _home_in_tensorflow_1(name)
     if home is None:
-        remedy = _ELSEWHERE.get(name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f"; {remedy}" if remedy else ""))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"mpqueue.{home}"), name)
     globals()[name] = value
     return value

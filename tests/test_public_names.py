@@ -68,19 +68,6 @@ print({{"PIL", "google", "jax", "keras", "tensorflow", "torch"}} & {{*sys.module
     assert (done.stdout, done.stderr) == ("False []\nset()\n", "")
 
 
-@pytest.mark.parametrize(
-    ("mistaken", "right"),
-    [
-        ("DataLoader", "mpqueue.Loader"),
-        ("IterableDataset", "mpqueue.Loader"),
-        ("PyDataset", "mpqueue.keras.accelerate"),
-    ],
-)
-def test_a_name_of_another_library_raises_with_the_right_name(mistaken, right):
-    with pytest.raises(AttributeError, match=rf"no attribute '{mistaken}'.*{right}"):
-        getattr(mpqueue, mistaken)
-
-
 @pytest.mark.parametrize("name", ["Load", "no_such_name", "__wrapped__"])
 def test_an_unknown_name_is_an_attribute_error(name):
     with pytest.raises(AttributeError, match=f"module 'mpqueue' has no attribute '{name}'"):

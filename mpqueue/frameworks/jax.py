@@ -29,6 +29,8 @@ import numpy as np
 from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
+from mpqueue.plan.checks import integer
+from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 
@@ -70,11 +72,8 @@ def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int =
         Exception: At ``next``, after the batches before it: the error that the loader raised instead of a batch, or
             that JAX raised for its arrays. The following ``next`` continues after it, as with the loader.
     """
-    jax = _import_jax()
-    if not hasattr(prefetch, "__index__") or isinstance(prefetch, bool):
-        raise TypeError(f"prefetch must be an integer number of batches, got {prefetch!r}")
-    if prefetch < 0:
-        raise ValueError(f"prefetch must be 0 or more, got {prefetch}")
+    jax = import_extra("jax", 'mpqueue.jax needs JAX: pip install "mpqueue[jax]"')
+    integer(0)("prefetch", prefetch)
     if not hasattr(loader, "__iter__"):
         hint = ": pass its get()" if hasattr(loader, "get") else ""
         raise TypeError(f"device_iterator needs a Loader or an iterable of batches, got {type(loader).__name__}{hint}")
@@ -117,7 +116,7 @@ class DeviceIterator(Iterator[Any]):
     def __init__(self, loader: Iterable[Any], put: Callable[[Any], _Transfer], prefetch: int) -> None:
         self._loader, self._put, self._prefetch = loader, put, prefetch
         self._ahead: deque[Any] = deque()  # `_Ahead` objects; the last may still be the loader's batch
-        self._returned: deque[_Transfer] = deque()  # returned batches with unfinished transfers
+        self._transfers: deque[_Transfer] = deque()  # unfinished transfers, also those of returned batches
         self._lock = RLock()  # reentrant: a signal handler may request a batch, too
         self._begin()
 
@@ -137,9 +136,8 @@ class DeviceIterator(Iterator[Any]):
                 if not self._ahead:
                     raise StopIteration
                 taken = self._ahead[0]
-                # JAX still reads the views, so their slot must not be granted to a worker yet.
-                if isinstance(taken.outcome, _Transfer) and not taken.outcome.is_ready():
-                    self._returned.append(taken.outcome)
+                # Otherwise a batch that is ready would exist until the next call, even if the loop deletes it.
+                self._release_views()
                 del self._ahead[0]
             if isinstance(taken.outcome, Exception):
                 raise taken.outcome
@@ -157,12 +155,8 @@ class DeviceIterator(Iterator[Any]):
 
     def _release_views(self) -> None:
         """Release the views of finished transfers. Transfers finish in the order of their start."""
-        while self._returned and self._returned[0].is_ready():
-            self._returned.popleft()
-        # Batches that were not returned yet need no slot either after their transfer.
-        for ahead in self._ahead:
-            if isinstance(ahead, _Ahead) and isinstance(ahead.outcome, _Transfer) and ahead.outcome.is_ready():
-                ahead.outcome.views.clear()
+        while self._transfers and self._transfers[0].is_ready():
+            self._transfers.popleft().views.clear()
 
     def _fill(self) -> None:
         """Start transfers until there are enough.
@@ -194,6 +188,8 @@ class DeviceIterator(Iterator[Any]):
         outcome: _Transfer | Exception
         try:
             outcome = self._put(self._ahead[-1])
+            # JAX still reads the views, so their slot must not be granted to a worker yet.
+            self._transfers.append(outcome)
         except not_of_handler(Exception) as error:  # after an interrupt, the batch stays in `_ahead` for the next call
             outcome = error
         self._ahead[-1] = _Ahead(outcome, self._before)
@@ -247,9 +243,6 @@ class DeviceIterator(Iterator[Any]):
         if not isinstance(self._loader, Loader):
             raise TypeError(f"{need} a mpqueue.Loader, but the batches are from a {type(self._loader).__name__}")
         return self._loader
-
-    def __repr__(self) -> str:
-        return f"<device batches of {self._batches!r}, {len(self._ahead)} in transfer>"
 
 
 def _num_left(loader: Iterable[Any]) -> int | None:
@@ -325,13 +318,3 @@ class _Putter:
 def _is_global(jax: Any, target: Any) -> bool:
     """Return True for a sharding over the devices of several processes."""
     return isinstance(target, jax.sharding.Sharding) and not target.is_fully_addressable
-
-
-def _import_jax() -> Any:
-    try:
-        import jax
-    except ModuleNotFoundError as error:
-        if error.name != "jax":  # JAX is installed, but a module that it needs is missing
-            raise
-        raise ImportError('mpqueue.jax needs JAX: pip install "mpqueue[jax]"', name="jax") from error
-    return jax

@@ -22,6 +22,7 @@ from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs, NoBatch
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.backend_kinds import kind_of
+from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 
@@ -63,7 +64,7 @@ def dataset(loader: Loader) -> Any:
         ImportError: TensorFlow is not installed; the message names the extra.
         Exception: The error of the source for the first batch.
     """
-    tf = _import_tensorflow()
+    tf = import_extra("tensorflow", 'mpqueue.tf needs TensorFlow: pip install "mpqueue[tensorflow]"')
     if not isinstance(loader, Loader):
         raise TypeError(f"mpqueue.tf.dataset needs a mpqueue.Loader, got {type(loader).__name__}")
     feed = _Feed(LoaderEpochs(loader))
@@ -206,18 +207,13 @@ def _spec_of(tf: Any, value: Any, name: str) -> Any:
     try:
         tensor = tf.convert_to_tensor(value)
     except (TypeError, ValueError) as error:
+        kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"of type {type(value).__name__}"
         raise TypeError(
-            f"{name} is {_described(value)}, which TensorFlow cannot convert to a tensor: "
+            f"{name} is {kind}, which TensorFlow cannot convert to a tensor: "
             "leave it out of the batch, or convert it to numbers or strings"
         ) from error
     shape = tensor.shape
     return tf.TensorSpec(shape if not shape.rank else [None, *shape[1:]], tensor.dtype)
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}"
-    return f"of type {type(value).__name__}"
 
 
 def _is_column(value: list[Any]) -> bool:
@@ -233,15 +229,3 @@ def _like(spec: Any, batch: Any) -> Any:
         parts = [_like(*pair) for pair in zip(spec, batch, strict=True)]
         return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
     return batch
-
-
-def _import_tensorflow() -> Any:
-    try:
-        import tensorflow as tf
-    except ModuleNotFoundError as error:
-        if error.name != "tensorflow":  # TensorFlow is installed, but a module that it needs is missing
-            raise
-        raise ImportError(
-            'mpqueue.tf needs TensorFlow: pip install "mpqueue[tensorflow]"', name="tensorflow"
-        ) from error
-    return tf

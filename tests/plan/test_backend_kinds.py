@@ -11,6 +11,7 @@ from helpers.computed import Computed
 import mpqueue
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.plan.backend_kinds import _KINDS, BackendKind, BackendName, kind_of
+from mpqueue.plan.options import Options
 from mpqueue.workers.inline import InlineBackend
 
 
@@ -40,7 +41,7 @@ def of_generator_enqueuer(source, **options):
 
 def of_keras(source, *, backend):
     """Return the batches of the part of `accelerate` that works without Keras."""
-    enqueuer = PassEnqueuer(source, use_multiprocessing=kind_of(backend).in_processes, backend=backend)
+    enqueuer = PassEnqueuer(source, use_multiprocessing=kind_of(backend).in_processes, options=Options(backend=backend))
     enqueuer.start()
     batches = list(enqueuer.get())
     enqueuer.park()

@@ -95,9 +95,10 @@ class SequenceEnqueuer(Stoppable):
         kind = kind_of(chosen)
         return named if kind.is_local and kind.in_processes != kind_of(named).in_processes else chosen
 
-    def _choose(self, backend: BackendName | None) -> None:
-        """Set the backend that was passed to a subclass."""
-        self._chosen = backend_of(backend, use_multiprocessing=bool(self.use_multiprocessing), options=self._options)
+    def _choose(self, options: Options) -> None:
+        """Set the options that were passed to a subclass, and the backend among them."""
+        self._options = options
+        self._chosen = backend_of(options, use_multiprocessing=bool(self.use_multiprocessing))
         self.use_multiprocessing = kind_of(self._chosen).in_processes
 
     def start(

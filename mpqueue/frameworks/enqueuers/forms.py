@@ -38,21 +38,20 @@ def taken_by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict
     return by_name | by_place
 
 
-def backend_of(backend: BackendName | None, *, use_multiprocessing: bool, options: Options) -> BackendName:
+def backend_of(options: Options, *, use_multiprocessing: bool) -> BackendName:
     """Return the backend of an enqueuer.
 
     Args:
-        backend: The option that was passed; None: ``use_multiprocessing`` decides.
+        options: The options of the enqueuer. If its ``backend`` is None, ``use_multiprocessing`` decides.
         use_multiprocessing: The argument, or its default.
-        options: The options of the enqueuer.
 
     Raises:
         TypeError: `ray_options` has a key of the wrong type.
         ValueError: The backend does not exist, or contradicts ``use_multiprocessing`` or `ray_options`.
         ImportError: The backend is "ray", and Ray is not installed.
     """
-    chosen: BackendName = backend or ("process" if use_multiprocessing else "thread")
-    if backend is not None or options.ray_options is not None:
+    chosen: BackendName = options.backend or ("process" if use_multiprocessing else "thread")
+    if options.backend is not None or options.ray_options is not None:
         check_backend(chosen, options)
     if use_multiprocessing and not kind_of(chosen).in_processes:
         raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: pass only one")

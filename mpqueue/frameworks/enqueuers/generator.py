@@ -77,8 +77,8 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         super().__init__(generator, arguments["use_multiprocessing"] or False)
         self._plan = resolve(generator, Options(lanes=chosen.lanes), needs="stream")
         self.lanes = chosen.lanes
-        self.random_seed, self._options = random_seed, chosen
-        self._choose(chosen.backend)
+        self.random_seed = random_seed
+        self._choose(chosen)
         self._epoch = 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:

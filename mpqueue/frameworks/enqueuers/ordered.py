@@ -83,8 +83,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | passed
         flag("shuffle", chosen["shuffle"])
         super().__init__(sequence, chosen["use_multiprocessing"])
-        self._options = values
-        self._choose(values.backend)
+        self._choose(values)
         counts = chosen.get("workers", WORKERS), chosen.get("max_queue_size", MAX_QUEUE_SIZE)
         self._counts = check_counts(*counts, self._backend)
         self.workers = self._counts[0]

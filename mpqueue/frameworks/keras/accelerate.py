@@ -27,7 +27,7 @@ from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.engine import Latest
 from mpqueue.loader.loader import Loader
-from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.plan.checks import flag
 from mpqueue.plan.options import AccelerateOptions, Options, check_counts
 from mpqueue.plan.resolve import resolve
@@ -35,6 +35,7 @@ from mpqueue.plan.signatures import shows_arguments
 from mpqueue.plan.sources import Source
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
+from mpqueue.system.extras import import_extra
 from mpqueue.system.replacement import Installation, Replacement
 from mpqueue.telemetry import stats
 
@@ -42,24 +43,13 @@ __all__ = ["accelerate", "install"]
 
 _ADAPTER = "keras.src.trainers.data_adapters.py_dataset_adapter"
 
-# The supported signatures of the enqueuer and the adapter. The last one belongs to the newest version.
-_SIGNATURES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "OrderedEnqueuer.__init__": (
-        ("self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle"),
-        (
-            "self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle",
-            "num_data_shards", "data_shard_id",
-        ),
-    ),
-    "OrderedEnqueuer.start": (("self",), ("self", "epoch")),
-    "OrderedEnqueuer.stop": (("self", "drain_queue_and_join"),),
-    "OrderedEnqueuer.is_running": (("self",),),
-    "OrderedEnqueuer.get": (("self",),),
-    "PyDatasetAdapter.__init__": (("self", "x", "class_weight", "shuffle"),),
-    "PyDatasetAdapter.on_epoch_begin": (("self",),),
-    "PyDatasetAdapter.on_epoch_end": (("self",),),
-    "PyDataset.__init__": (("self", "workers", "use_multiprocessing", "max_queue_size"),),
-}  # fmt: skip
+# The parameters of the adapter and its dataset in the supported versions of Keras.
+_PARAMETERS = {
+    "PyDatasetAdapter.__init__": ("self", "x", "class_weight", "shuffle"),
+    "PyDatasetAdapter.on_epoch_begin": ("self",),
+    "PyDatasetAdapter.on_epoch_end": ("self",),
+    "PyDataset.__init__": ("self", "workers", "use_multiprocessing", "max_queue_size"),
+}
 
 
 @shows_arguments(AccelerateOptions)
@@ -139,14 +129,13 @@ def accelerate(
         y="x and y in memory need no workers, call fit(x, y)",
     )
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
-    return _accelerate(py_dataset, chosen, numbers, chosen.backend)
-
-
-def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], backend: BackendName | None) -> Any:
     passed = {name: value for name, value in numbers.items() if value is not None}
-    source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
+    return _accelerate(py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset, chosen, passed)
+
+
+def _accelerate(source: Any, options: Options, passed: dict[str, Any]) -> Any:
+    misfit = _find_misfit()
     if isinstance(source, Loader):
-        misfit = _find_misfit()
         if misfit is not None:
             raise ImportError(f"{misfit}, and Keras's own workers cannot run a Loader {_REMEDY}", name="keras")
         accelerated = _accelerated_loader(source, options, passed)
@@ -154,12 +143,11 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
         keras_resets.tell(accelerated)
         backups.watch(accelerated)
         return accelerated
-    if backend is not None:
-        passed = {"use_multiprocessing": kind_of(backend).in_processes} | passed
-    misfit = _find_misfit()
+    if options.backend is not None:
+        passed = {"use_multiprocessing": kind_of(options.backend).in_processes} | passed
     if misfit is not None:  # Keras's own default: its processes would be forks of this one
         passed = {"use_multiprocessing": False} | own_of(source) | passed
-    accelerated = _accelerated(source, options, passed, backend)
+    accelerated = _accelerated(source, options, passed)
     if misfit is None:
         _replacement.hold_for(accelerated)  # while it exists, Keras runs it in our workers
     else:
@@ -167,14 +155,14 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
     return accelerated
 
 
-def _accelerated(source: Any, options: Options, passed: dict[str, Any], backend: BackendName | None) -> Any:
+def _accelerated(source: Any, options: Options, passed: dict[str, Any]) -> Any:
     resolved = resolve(source, Options(), needs="index", calls_hooks=False).source
     chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | passed
     flag("use_multiprocessing", chosen["use_multiprocessing"])
-    kind = backend_of(backend, use_multiprocessing=bool(chosen["use_multiprocessing"]), options=options)
+    kind = backend_of(options, use_multiprocessing=bool(chosen["use_multiprocessing"]))
     workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
     dataset = _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
-    dataset.backend, dataset.resolved = backend, resolved
+    dataset.resolved = resolved
     return dataset
 
 
@@ -216,13 +204,11 @@ class Accelerated:
         source: The original dataset: workers get it, and its hooks are called.
         resolved: The original dataset, classified.
         options: The options of its enqueuers.
-        backend: The backend of its enqueuers; None: ``use_multiprocessing`` decides.
     """
 
     source: Any
     resolved: Source
     options: Options
-    backend: BackendName | None = None
     enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest enqueuer
     latest: Latest = Latest()  # its counters, which outlive it
 
@@ -346,14 +332,13 @@ class Enqueuer(PassEnqueuer):
         num_data_shards: int = 1,
         data_shard_id: int = 0,
     ) -> None:
-        source, options, backend = py_dataset, None, None
-        if isinstance(py_dataset, Accelerated):
-            source, options, backend = py_dataset.source, py_dataset.options, py_dataset.backend
+        is_accelerated = isinstance(py_dataset, Accelerated)
         super().__init__(
-            source, workers, use_multiprocessing, max_queue_size, shuffle, num_data_shards, data_shard_id,
-            options=options, backend=backend,
+            py_dataset.source if is_accelerated else py_dataset,
+            workers, use_multiprocessing, max_queue_size, shuffle, num_data_shards, data_shard_id,
+            options=py_dataset.options if is_accelerated else None,
         )  # fmt: skip
-        if isinstance(py_dataset, Accelerated):
+        if is_accelerated:
             py_dataset.enqueuer, py_dataset.latest = weakref.ref(self), self.latest
         self.py_dataset = py_dataset
 
@@ -367,18 +352,13 @@ def _check_unsharded(num_data_shards: int) -> None:
         )
 
 
+_REPLACED = "__init__", "start", "stop", "is_running", "get"  # methods of the enqueuer that Keras calls
 _REMEDY = 'without mpqueue. Keras 3.6 to 3.16 are supported: pip install "keras>=3.6,<3.17"'
 
 
 def _import_keras() -> Any:
-    try:
-        import keras
-    except ModuleNotFoundError as error:
-        if error.name != "keras":  # Keras is installed, but its backend is missing
-            raise
-        remedy = 'pip install "mpqueue[keras-jax]" or "mpqueue[keras-tensorflow]"'
-        raise ImportError(f"mpqueue.keras needs Keras 3: {remedy}", name="keras") from error
-    return keras
+    remedy = 'pip install "mpqueue[keras-jax]" or "mpqueue[keras-tensorflow]"'
+    return import_extra("keras", f"mpqueue.keras needs Keras 3: {remedy}")
 
 
 def _import_adapter() -> Any:
@@ -406,17 +386,22 @@ def _warn_of_misfit(misfit: str) -> None:
 
 
 def _difference(adapter: Any) -> str | None:
-    for path, known in _SIGNATURES.items():
+    ours = {f"OrderedEnqueuer.{name}": getattr(Enqueuer, name) for name in _REPLACED}
+    for path, known in (_PARAMETERS | {path: _parameters_of(method) for path, method in ours.items()}).items():
         owner, method = path.split(".")
         function = getattr(getattr(adapter, owner, None), method, None)
         if not inspect.isfunction(function):
             return f"it has no {path}"
-        signature = tuple(inspect.signature(function).parameters)
-        if signature not in known:
-            return f"its {path} takes ({', '.join(signature)}) instead of ({', '.join(known[-1])})"
+        found = _parameters_of(function)
+        if found != known[: len(found)]:  # earlier versions of Keras lack the last parameters
+            return f"its {path} takes ({', '.join(found)}) instead of ({', '.join(known)})"
     if "OrderedEnqueuer" not in adapter.PyDatasetAdapter.__init__.__code__.co_names:
         return "the constructor of its PyDatasetAdapter does not make an OrderedEnqueuer"
     return None
+
+
+def _parameters_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
 
 
 _replacement = Replacement("mpqueue.keras", _import_adapter, "OrderedEnqueuer", Enqueuer)

@@ -29,7 +29,6 @@ from mpqueue.frameworks.enqueuers.forms import backend_of
 from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.seedings import latest_seeding
 from mpqueue.loader.engine import Engine, Latest
-from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import ENDLESS, EpochCursor, Place
 from mpqueue.plan.options import Options, check_counts, fresh_seed
@@ -42,14 +41,17 @@ from mpqueue.workers.job import Job
 
 
 class _Plan:
-    """The present pass: its number, length and order (None: ascending), and the place where it continues."""
+    """The present pass: its length and order (None: ascending), and the place where it continues."""
 
     def __init__(self) -> None:
-        self.number, self.is_over = -1, True
+        self.place, self.is_over = Place(-1), True
         self.length: int | None = None
         self.order: Sequence[int] | None = None
-        self.position = 0
-        self.ahead: tuple[int, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """The number of the pass, from 0."""
+        return self.place.epoch
 
     def begin(self, source: Source, *, shuffle: bool, epoch: int | None, shard: tuple[int, int]) -> None:
         """Begin the next pass, in an order drawn as Keras draws it.
@@ -69,18 +71,14 @@ class _Plan:
         if step > 1:
             length = ENDLESS if length is None else length
             order = (order or range(length))[first::step]
-        self.number, self.length, self.order = self.number + 1, length, order
-        self.position, self.ahead, self.is_over = 0, (), False
+        self.length, self.order = length, order
+        self.place, self.is_over = Place(self.number + 1), False
 
     def note(self, pipeline: Pipeline) -> None:
         """Store the consumer's place."""
         place = pipeline.place()
         self.is_over = place.epoch != self.number
-        self.position, self.ahead = place.position, place.ahead
-
-    def place(self) -> Place:
-        """Return the place where the pass continues."""
-        return Place(self.number, self.position, self.ahead)
+        self.place = Place(self.number, place.position, place.ahead)
 
 
 class _Numbers:
@@ -122,8 +120,8 @@ class PassEnqueuer(idle.Pool):
         num_data_shards: Number of processes among which the batches are divided: this one takes every
             ``num_data_shards``-th batch of the pass's order.
         data_shard_id: Position of this process's first batch.
-        options: The options of all enqueuers. The random numbers of items depend on (seed, pass, index).
-        backend: "ray": the processes run on the nodes of a Ray cluster; None: ``use_multiprocessing`` decides.
+        options: The options of all enqueuers; None: the defaults. The random numbers of items depend on (seed, pass,
+            index).
 
     Raises:
         TypeError: The source lacks ``__getitem__`` or a length, or a count is not an integer.
@@ -144,15 +142,14 @@ class PassEnqueuer(idle.Pool):
         data_shard_id: int = 0,
         *,
         options: Options | None = None,
-        backend: BackendName | None = None,
     ) -> None:
         self._resolved = resolve(source, Options(), needs="index", calls_hooks=False)
         flag("use_multiprocessing", use_multiprocessing)
         flag("shuffle", shuffle)
         super().__init__(source)
         self.shuffle, self.use_multiprocessing = shuffle, bool(use_multiprocessing)
-        self._options = Options() if options is None else options
-        self._backend = backend_of(backend, use_multiprocessing=self.use_multiprocessing, options=self._options)
+        self._options = Options(backend=None) if options is None else options
+        self._backend = backend_of(self._options, use_multiprocessing=self.use_multiprocessing)
         self.workers, self.max_queue_size = check_counts(workers, max_queue_size, self._backend)
         seed = self._options.seed
         self._seed = fresh_seed(_numbers.next()) if seed is None else int(seed)
@@ -264,7 +261,7 @@ class PassEnqueuer(idle.Pool):
         if plan.is_over:
             return
         if self._is_stale(pipeline):
-            pipeline.restart_at(plan.place(), refresh=True)
+            pipeline.restart_at(plan.place, refresh=True)
         else:
             pipeline.resume()
 
@@ -285,9 +282,9 @@ class PassEnqueuer(idle.Pool):
         job = Job(plan=resolved, workers=self.workers, options=options)
         cursor = EpochCursor(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
         # Keras builds a model from the first batch, and drops the pass: items must run as often as without workers.
-        is_very_first = not plan.number and not plan.position
+        is_very_first = not plan.number and not plan.place.position
         pipeline = self._engine.start(
-            job, cursor, self._backend, self.max_queue_size, plan.place(), allowance=1 if is_very_first else None
+            job, cursor, self._backend, self.max_queue_size, plan.place, allowance=1 if is_very_first else None
         )
         if is_very_first:
             pipeline.pause(waits=False)
@@ -323,9 +320,3 @@ class PassEnqueuer(idle.Pool):
     def statistics(self) -> Statistics:
         """Return the counters since the workers were started, or those of earlier workers if none are running."""
         return self._engine.statistics()
-
-    def __repr__(self) -> str:
-        state = "running" if self._is_running else "stopped"
-        kind = "processes" if self.use_multiprocessing else "threads"
-        place = "" if self._engine.pipeline is None else f" (alive, in pass {self._plan.number})"
-        return f"<{type(self).__name__} of {type(self.source).__name__}, {state}, {self.workers} {kind}{place}>"

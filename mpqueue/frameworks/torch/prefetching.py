@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mpqueue.plan.batch_info import BatchInfo
+from mpqueue.plan.checks import integer
 
 
 class _Moving(NamedTuple):
@@ -84,10 +85,7 @@ def prefetch(loader: Iterable[Any], device: Any, depth: int = 2) -> "DevicePrefe
 
     Follows: `mpqueue.jax.device_iterator`; the prefetchers in NVIDIA's examples, with a stream for the copies.
     """
-    if not hasattr(depth, "__index__") or isinstance(depth, bool):
-        raise TypeError(f"depth must be an integer number of batches, got {depth!r}")
-    if depth < 1:
-        raise ValueError(f"depth must be 1 or more, got {depth}")
+    integer(1)("depth", depth)
     if not hasattr(loader, "__iter__"):
         raise TypeError(f"prefetch needs a loader or an iterable of batches, got {type(loader).__name__}")
     where = torch.device(device)
@@ -142,9 +140,6 @@ class DevicePrefetcher:
         """Resume the next pass from a state of the loader."""
         self._pass = None
         self.loader.load_state_dict(state)  # type: ignore[attr-defined]
-
-    def __repr__(self) -> str:
-        return f"<prefetch of {self.loader!r} to {self.device}>"
 
 
 class PrefetchedPass(Iterator[Any]):

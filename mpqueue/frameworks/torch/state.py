@@ -359,7 +359,7 @@ def settle(loader: Any, *, is_eager: bool = False) -> None:
         before = begin(loader, 0)
         facts = sampler_facts(loader)
         iter(loader._index_sampler)  # as torch does before it draws the seed
-        seed = int(torch.empty((), dtype=torch.int64).random_(generator=loader.generator).item())
+        seed = _seed_from(loader.generator)
         after = begin(loader, seed)
     beginning = drawn_at(before, after) if is_eager else after
     if facts is not None:
@@ -374,17 +374,17 @@ def drawn_at(before: Beginning, after: Beginning) -> Beginning:
         before: The beginning before the sampler was iterated.
         after: The beginning after the seed of the workers was drawn.
     """
-    is_drawn = not _draws_seed_first(before.generator, after.base_seed)
+    generator, is_drawn = torch.Generator(), False
+    if before.generator is not None:
+        set_generator(generator, before.generator)
+        # The sampler has drawn if the generator does not draw the seed first.
+        is_drawn = _seed_from(generator) != after.base_seed
     return before._replace(base_seed=after.base_seed, generator=before.generator if is_drawn else after.generator)
 
 
-def _draws_seed_first(saved: Any, seed: int) -> bool:
-    """Return whether a generator in this state first draws this seed, so that no sampler has drawn before it."""
-    if saved is None:
-        return True
-    generator = torch.Generator()
-    set_generator(generator, saved)
-    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item()) == seed
+def _seed_from(generator: torch.Generator | None) -> int:
+    """Draw a seed of workers, as torch does."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
 
 
 def begin(loader: Any, base_seed: int) -> Beginning:
@@ -431,18 +431,27 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
         return
     generator = generator_of(loader)
     before = generator.get_state() if loader.generator is None else None
-    if beginning.generator is not None:
-        set_generator(generator, beginning.generator)
-    sampler = None if beginning.sampler_epoch is None else sampler_with_epoch(loader)
-    if sampler is not None:  # before the sampler's state, which is more precise
-        sampler.set_epoch(beginning.sampler_epoch)
-    states = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
+    _go_to(loader, beginning)
     try:
-        with _randomness_of(loader).restored(states):
+        with _randomness_of(loader).restored(_recorded(beginning)):
             yield
     finally:
         if before is not None:
             generator.set_state(before)
+
+
+def _go_to(loader: Any, beginning: Beginning) -> None:
+    """Set the generator and the epoch of the sampler. The state of the sampler, if it has one, is more precise."""
+    if beginning.generator is not None:
+        set_generator(generator_of(loader), beginning.generator)
+    sampler = sampler_with_epoch(loader)
+    if sampler is not None and beginning.sampler_epoch is not None:
+        sampler.set_epoch(beginning.sampler_epoch)
+
+
+def _recorded(beginning: Beginning) -> dict[str, Any]:
+    """Return the states of the sampler, as `Randomness` records them."""
+    return {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
 
 
 @contextmanager
@@ -454,13 +463,9 @@ def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
     """
     generator, shared, sampler = generator_of(loader), GlobalState(), sampler_with_epoch(loader)
     before, epoch = generator.get_state(), epoch_of(sampler)
-    recorded = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
     try:
-        if beginning.generator is not None:
-            set_generator(generator, beginning.generator)
-        if sampler is not None and beginning.sampler_epoch is not None:
-            sampler.set_epoch(beginning.sampler_epoch)
-        with _randomness_of(loader).aside(recorded) as drawn:
+        _go_to(loader, beginning)
+        with _randomness_of(loader).aside(_recorded(beginning)) as drawn:
             yield drawn
     finally:
         shared.restore()

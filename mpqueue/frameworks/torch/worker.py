@@ -318,15 +318,10 @@ class _StreamBatches(Iterator[Any]):
             except StopIteration:
                 self._has_ended = True
                 raise
-        elements: list[Any] = []
-        while len(elements) < parts.batch_size:
-            try:
-                elements.append(next(self._iterator))
-            except StopIteration:
-                self._has_ended = True
-                # Return the elements as a batch first; the next call ends.
-                break
-        if not elements or (parts.drop_last and len(elements) < parts.batch_size):
+        elements = list(itertools.islice(self._iterator, parts.batch_size))
+        # The elements are returned as a batch first; the next call ends.
+        self._has_ended = len(elements) < parts.batch_size
+        if not elements or (parts.drop_last and self._has_ended):
             raise StopIteration
         return elements
 

@@ -157,8 +157,8 @@ def test_all_movable_objects_of_a_batch_are_found():
     [
         ((3, "cpu"), TypeError, "needs a loader or an iterable of batches, got int"),
         (([], "cpu", 0), ValueError, "depth must be 1 or more, got 0"),
-        (([], "cpu", 1.5), TypeError, "depth must be an integer number of batches, got 1.5"),
-        (([], "cpu", True), TypeError, "depth must be an integer number of batches, got True"),
+        (([], "cpu", 1.5), TypeError, "depth must be an integer, got 1.5"),
+        (([], "cpu", True), TypeError, "depth must be an integer, got True"),
         (([], "meta"), RuntimeError, 'torch has no streams for "meta"'),
     ],
 )
