@@ -488,21 +488,20 @@ class Options:
         vars(self).update(_DEFAULTS | _checked(_ROWS, passed))
 
     @classmethod
-    def of(cls, kind: Any, passed: Mapping[str, Any], frontend: str, **hints: str) -> Self:
+    def of(cls, kind: Any, passed: Mapping[str, Any], frontend: str) -> Self:
         """Return the values of a frontend's options.
 
         Args:
             kind: The `TypedDict` of the frontend.
             passed: The options that its caller passed.
             frontend: The name of the frontend.
-            **hints: Text to add to the error for an unknown option, by the option's name.
 
         Raises:
             TypeError: An option does not exist or has the wrong type.
             ValueError: An option has an invalid value.
         """
         rows = rows_of(kind)
-        reject_unknown(passed.keys() - rows.keys(), frontend, **hints)
+        reject_unknown(passed.keys() - rows.keys(), frontend)
         made = cls.__new__(cls)
         vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | _checked(rows, passed))
         return made
@@ -619,16 +618,13 @@ _TORCH_NAMES = {
 }
 
 
-def reject_unknown(unknown: Iterable[str], frontend: str, **hints: str) -> None:
+def reject_unknown(unknown: Iterable[str], frontend: str) -> None:
     """Raise a `TypeError` for the first of these names, with the corresponding option if torch has such an argument.
 
     Args:
         unknown: Names of arguments that do not exist.
         frontend: The name of the function or class that was called.
-        **hints: Text to add to the error, by the name of the argument.
     """
     for name in unknown:
-        hint = f": {hints[name]}" if name in hints else ""
-        if name in _TORCH_NAMES:
-            hint = f": torch's argument {name} is called {_TORCH_NAMES[name]}"
+        hint = f": torch's argument {name} is called {_TORCH_NAMES[name]}" if name in _TORCH_NAMES else ""
         raise TypeError(f"{frontend}() got an unexpected keyword argument {name!r}{hint}")

@@ -4,7 +4,8 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     platform_support.py abilities of this system
     locks.py            locks that a signal handler cannot leave locked
-    callers.py          the line of user code that led to the current call
+    callers.py          the callers of a function: a line of user code, functions of other libraries
+    extras.py           imports optional packages
     imports.py          calls a function when a module is imported
     contents.py         searches the contents of an object within bounds
     cpus.py             the CPUs of this process

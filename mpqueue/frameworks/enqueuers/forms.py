@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from inspect import Parameter, Signature
 from typing import Any
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
@@ -25,17 +26,12 @@ def taken_by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict
         TypeError: There are too many arguments, or one was passed twice.
     """
     is_keras_3 = bool(positional) and hasattr(positional[0], "__index__") and not isinstance(positional[0], bool)
-    names = _KERAS_3 if is_keras_3 else _KERAS_2
-    if len(positional) > len(names):
-        raise TypeError(
-            f"OrderedEnqueuer takes (sequence, {', '.join(names)}) when its second argument is "
-            f"{positional[0]!r}, got {len(positional) - len(names)} more: pass the others by name"
-        )
-    by_name = {name: named[name] for name in _KERAS_3 if named[name] is not None}
-    by_place = dict(zip(names, positional, strict=False))
-    for name in by_place.keys() & by_name.keys():
-        raise TypeError(f"OrderedEnqueuer got {name} twice: {by_place[name]!r} by position, {by_name[name]!r} by name")
-    return by_name | by_place
+    by_place = _KERAS_3 if is_keras_3 else _KERAS_2
+    others = [name for name in _KERAS_3 if name not in by_place]
+    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in by_place]
+    parameters += [Parameter(name, Parameter.KEYWORD_ONLY) for name in others]
+    passed = {name: value for name, value in named.items() if value is not None}
+    return Signature(parameters).bind_partial(*positional, **passed).arguments
 
 
 def backend_of(options: Options, *, use_multiprocessing: bool) -> BackendName:

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Unpack
 
-import numpy as np
-
 from mpqueue.frameworks.enqueuers.forms import backend_of, own_of
 from mpqueue.frameworks.keras import backups
 from mpqueue.frameworks.keras import resets as keras_resets
@@ -112,22 +110,7 @@ def accelerate(
 
     Follows: Keras 3's `PyDataset`.
     """
-    if hasattr(workers, "__len__") or (hasattr(workers, "__array__") and not isinstance(workers, np.generic)):
-        raise TypeError(
-            f"accelerate needs one dataset and the number of workers, got {type(workers).__name__} as the number. "
-            "Arrays x and y in memory need no workers: call fit(x, y). For data that is read or computed, pass an "
-            "object with __getitem__(index), which returns a batch (x, y), and __len__, which returns the number of "
-            "batches"
-        )
-    chosen = Options.of(
-        AccelerateOptions,
-        options,
-        "accelerate",
-        batch_size="the items of py_dataset are batches already; for batches of samples pass a "
-        "mpqueue.Loader(samples, batch_size=...)",
-        shuffle="pass fit(..., shuffle=True), or shuffle=True to a mpqueue.Loader",
-        y="x and y in memory need no workers, call fit(x, y)",
-    )
+    chosen = Options.of(AccelerateOptions, options, "accelerate")
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
     passed = {name: value for name, value in numbers.items() if value is not None}
     return _accelerate(py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset, chosen, passed)
@@ -241,14 +224,10 @@ class Accelerated:
         return self.latest.statistics if enqueuer is None else enqueuer.statistics()
 
     def _call(self, hook: str) -> None:
-        getattr(self.source, hook, _no_hook)()  # a Sequence of Keras 2 has no on_epoch_begin
+        getattr(self.source, hook, lambda: None)()  # a Sequence of Keras 2 has no on_epoch_begin
 
     def __repr__(self) -> str:
         return f"<{type(self.source).__name__}, accelerated by mpqueue>"
-
-
-def _no_hook() -> None:
-    """Replace a hook that a dataset lacks."""
 
 
 class AcceleratedLoader(Accelerated):
@@ -301,12 +280,8 @@ class Enqueuer(PassEnqueuer):
 
     Args:
         py_dataset: The dataset of `fit`.
-        workers: Number of workers of the dataset.
-        use_multiprocessing: Use worker processes instead of threads.
-        max_queue_size: Number of batches computed ahead.
-        shuffle: Argument of `fit`.
-        num_data_shards: Number of processes among which a distribution divides the batches (Keras 3.16 and later).
-        data_shard_id: Number of this process among them.
+        *args: Arguments of `PassEnqueuer`; those about shards are passed by Keras 3.16 and later.
+        **kwargs: Keyword arguments of `PassEnqueuer`.
 
     Raises:
         ValueError: A distribution divides the batches of a Loader, which divides its batches itself.
@@ -322,23 +297,11 @@ class Enqueuer(PassEnqueuer):
             return super().__new__(cls)
         return _replacement.replaced(py_dataset, *args, **kwargs)
 
-    def __init__(
-        self,
-        py_dataset: Any,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        max_queue_size: int = 10,
-        shuffle: bool = False,
-        num_data_shards: int = 1,
-        data_shard_id: int = 0,
-    ) -> None:
-        is_accelerated = isinstance(py_dataset, Accelerated)
-        super().__init__(
-            py_dataset.source if is_accelerated else py_dataset,
-            workers, use_multiprocessing, max_queue_size, shuffle, num_data_shards, data_shard_id,
-            options=py_dataset.options if is_accelerated else None,
-        )  # fmt: skip
-        if is_accelerated:
+    def __init__(self, py_dataset: Any, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(py_dataset, Accelerated):
+            super().__init__(py_dataset, *args, **kwargs)
+        else:
+            super().__init__(py_dataset.source, *args, options=py_dataset.options, **kwargs)
             py_dataset.enqueuer, py_dataset.latest = weakref.ref(self), self.latest
         self.py_dataset = py_dataset
 
@@ -386,7 +349,7 @@ def _warn_of_misfit(misfit: str) -> None:
 
 
 def _difference(adapter: Any) -> str | None:
-    ours = {f"OrderedEnqueuer.{name}": getattr(Enqueuer, name) for name in _REPLACED}
+    ours = {f"OrderedEnqueuer.{name}": getattr(PassEnqueuer, name) for name in _REPLACED}
     for path, known in (_PARAMETERS | {path: _parameters_of(method) for path, method in ours.items()}).items():
         owner, method = path.split(".")
         function = getattr(getattr(adapter, owner, None), method, None)

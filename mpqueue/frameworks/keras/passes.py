@@ -112,7 +112,7 @@ class PassEnqueuer(idle.Pool):
     """Runs a dataset in workers that are kept across the epochs of a fit loop; see the module docstring.
 
     Args:
-        source: An object with ``__getitem__`` and ``__len__`` (or ``num_batches``, where None means endless).
+        py_dataset: An object with ``__getitem__`` and ``__len__`` (or ``num_batches``, where None means endless).
         workers: Number of workers.
         use_multiprocessing: Use worker processes instead of threads.
         max_queue_size: Number of batches computed ahead, including those being computed; 0: unbounded (threads only).
@@ -133,7 +133,7 @@ class PassEnqueuer(idle.Pool):
 
     def __init__(
         self,
-        source: Any,
+        py_dataset: Any,
         workers: int = 1,
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
@@ -143,10 +143,10 @@ class PassEnqueuer(idle.Pool):
         *,
         options: Options | None = None,
     ) -> None:
-        self._resolved = resolve(source, Options(), needs="index", calls_hooks=False)
+        self._resolved = resolve(py_dataset, Options(), needs="index", calls_hooks=False)
         flag("use_multiprocessing", use_multiprocessing)
         flag("shuffle", shuffle)
-        super().__init__(source)
+        super().__init__(py_dataset)
         self.shuffle, self.use_multiprocessing = shuffle, bool(use_multiprocessing)
         self._options = Options(backend=None) if options is None else options
         self._backend = backend_of(self._options, use_multiprocessing=self.use_multiprocessing)

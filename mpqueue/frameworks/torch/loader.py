@@ -63,6 +63,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             assert [float(batch.sum()) for batch, in loader] == [6, 22]
 
     Args:
+        dataset: A dataset of torch, or a `mpqueue.Dataset`.
         *args: Arguments of torch's DataLoader.
         shard: For a stream: (rank, number of ranks); this loader returns the lanes of its rank. "auto": as
             torch.distributed reports them, or RANK and WORLD_SIZE. All ranks need a ``generator`` with the same seed.
@@ -94,6 +95,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     def __init__(
         self,
+        dataset: Any,
         *args: Any,
         shard: tuple[int, int] | Literal["auto"] | None = None,
         lanes: int | None = None,
@@ -108,13 +110,9 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         check_backend(backend, Options(ray_options=ray_options))
         integer(1, shown="1 (the worker's own) or more")("threads", threads)
         self.backend, self.ray_options, self.threads = backend, ray_options, int(threads)
-        if args:
-            args = (as_torch_dataset(args[0]), *args[1:])
-        elif "dataset" in options:
-            options["dataset"] = as_torch_dataset(options["dataset"])
-        dataset = args[0] if args else options.get("dataset")
+        dataset = as_torch_dataset(dataset)
         self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)
-        super().__init__(*args, **options)
+        super().__init__(dataset, *args, **options)
         if self.threads > 1:
             reject_threads(self)
 
@@ -183,7 +181,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             return
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
         states = list(map(state.state_of, all_saved))
-        for each in all_saved:
+        for each in states:
             state.check_fit(self, each)
         self.resumed = state.joined(states, getattr(self, "stream_plan", None))
         self._passes = rewind.loaded(self, all_saved[0])

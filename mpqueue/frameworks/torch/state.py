@@ -92,12 +92,8 @@ class State(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as plain data."""
-        if self.is_new:
-            of = self.beginning
-            return {
-                "version": _VERSION, "place": None, "generator": of.generator, "sampler": of.sampler, "kept": of.kept,
-            }  # fmt: skip
-        saved = {"version": _VERSION, **self.beginning._asdict(), "place": plain(as_state(self.place))}
+        place = None if self.is_new else plain(as_state(self.place))
+        saved = {"version": _VERSION, **self.beginning._asdict(), "place": place}
         for name in _STREAM_KEYS:
             if self.beginning.shape is None:
                 del saved[name]
@@ -226,32 +222,31 @@ def _read(saved: dict[str, Any]) -> State:
     return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")))
 
 
-def check_fit(loader: Any, saved: Any) -> None:
-    """Raise a `ValueError` if a state that `state_of` has read is for another kind of dataset, order or epochs."""
-    if saved["place"] is None:
+def check_fit(loader: Any, state: State) -> None:
+    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs."""
+    if state.is_new:
         return
-    place, name = saved["place"], type(loader.dataset).__name__
+    place, name = state.place, type(loader.dataset).__name__
     is_stream = loader._dataset_kind == _DatasetKind.Iterable
-    if is_stream != bool(place["counts"]) and (place["counts"] or place["position"]):
-        of, here = ("an iterable-style", "map-style") if place["counts"] else ("a map-style", "iterable-style")
+    if is_stream != bool(place.counts) and (place.counts or place.position):
+        of, here = ("an iterable-style", "map-style") if place.counts else ("a map-style", "iterable-style")
         raise ValueError(
             f"the state was saved for {of} dataset, and the dataset of this loader ({name}) is {here}: load a state of "
             "a loader of the same dataset"
         )
     if is_stream:
-        check_shape(saved.get("shape"), shape_of(loader))
+        check_shape(state.beginning.shape, shape_of(loader))
         plan: StreamPlan | None = getattr(loader, "stream_plan", None)
         if plan is not None:
-            check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
-    _check_batches(loader, saved)
+            check_epoch_batches(state.beginning._asdict(), plan.epoch_batches, plan.shard.world)
+    _check_batches(loader, state)
 
 
-def _check_batches(loader: Any, saved: Any) -> None:
+def _check_batches(loader: Any, state: State) -> None:
     """Raise a `ValueError` if the batches that a state counts are not those of this loader."""
-    place = saved["place"]
-    is_inside = (place["position"] or any(place["counts"])) and not saved.get("is_left") and not saved.get("is_over")
+    is_inside = (state.place.position or any(state.place.counts)) and not state.is_left and not state.is_over
     here = {"batch_size": loader.batch_size, "order": _order_of(loader)}
-    then = {name: saved.get(name) for name in here}
+    then = {name: getattr(state.beginning, name) for name in here}
     if is_inside and any(None not in {then[name], here[name]} and then[name] != here[name] for name in here):
         of, this = (", ".join(f"{name}={value!r}" for name, value in each.items()) for each in (then, here))
         raise ValueError(

@@ -110,9 +110,9 @@ def test_generator_enqueuer_starts_without_arguments():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: OrderedEnqueuer(Who(), 2, workers=3), "workers twice: 2 by position, 3 by name"),
-        (lambda: OrderedEnqueuer(Who(), True, False, 2), r"\(sequence, use_multiprocessing, shuffle\).* 1 more"),
-        (lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5), "1 more: pass the others by name"),
+        (lambda: OrderedEnqueuer(Who(), 2, workers=3), "multiple values for argument 'workers'"),
+        (lambda: OrderedEnqueuer(Who(), True, False, 2), "too many positional arguments"),
+        (lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5), "too many positional arguments"),
         (lambda: OrderedEnqueuer(Who(), "two"), "use_multiprocessing must be True or False, got 'two'"),
         (lambda: OrderedEnqueuer(Who(), workers="two"), "workers must be an integer, got 'two'"),
         (lambda: OrderedEnqueuer(Who(workers="two")), "workers must be an integer, got 'two'"),
