@@ -25,13 +25,12 @@ def is_integer(value: Any) -> bool:
     return True
 
 
-def integer(least: int | None = None, *, or_none: bool = False, shown: str | None = None) -> Check:
+def integer(least: int | None = None, *, or_none: bool = False) -> Check:
     """Return a check for integers.
 
     Args:
         least: The smallest valid integer; None: unbounded.
         or_none: Also accept None.
-        shown: The bound as the error message shows it; None: the number.
     """
 
     def check(name: str, value: Any) -> None:
@@ -40,8 +39,7 @@ def integer(least: int | None = None, *, or_none: bool = False, shown: str | Non
         if not is_integer(value):
             raise TypeError(f"{name} must be an integer{' or None' if or_none else ''}, got {value!r}")
         if least is not None and operator.index(value) < least:
-            bound = f"{least} or more" if shown is None else shown
-            raise ValueError(f"{name} must be {bound}{', or None' if or_none else ''}, got {value!r}")
+            raise ValueError(f"{name} must be {least} or more{', or None' if or_none else ''}, got {value!r}")
 
     return check
 
@@ -59,41 +57,28 @@ def integer_or_auto(inner: Check) -> Check:
     return check
 
 
-def positive(what: str) -> Check:
-    """Return a check for positive numbers or None; ``what`` describes the number in the error message."""
+def number(what: str, *, above_zero: bool = False, or_none: bool = False) -> Check:
+    """Return a check for numbers of 0 or more.
 
-    def check(name: str, value: Any) -> None:
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} must be {what} or None, got {value!r}")
-        _fits_into_float(name, value)
-        if not float(value) > 0:
-            raise ValueError(f"{name} must be {what} above 0, or None, got {value!r}")
-
-    return check
-
-
-def _fits_into_float(name: str, value: Any) -> None:
-    try:
-        float(value)
-    except OverflowError:
-        raise ValueError(f"{name} must be a number that fits into a float, got an integer that does not") from None
-
-
-def seconds(*, or_none: bool = False) -> Check:
-    """Return a check for a number of seconds of 0 or more; ``or_none``: also accept None."""
-    expected = "a number of seconds" + (" or None" if or_none else "")
+    Args:
+        what: Describes the number in the error message.
+        above_zero: Refuse 0.
+        or_none: Also accept None.
+    """
 
     def check(name: str, value: Any) -> None:
         if value is None and or_none:
             return
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} must be {expected}, got {value!r}")
-        _fits_into_float(name, value)
+            raise TypeError(f"{name} must be {what}{' or None' if or_none else ''}, got {value!r}")
+        try:
+            as_float = float(value)
+        except OverflowError:
+            raise ValueError(f"{name} must be a number that fits into a float, got an integer that does not") from None
         # Written as a negation, so that NaN is refused, too.
-        if not float(value) >= 0:
-            raise ValueError(f"{name} must be {expected}, 0 or more, got {value!r}")
+        if not (as_float > 0 if above_zero else as_float >= 0):
+            bound = f"{' above 0' if above_zero else ', 0 or more'}{', or None' if or_none else ''}"
+            raise ValueError(f"{name} must be {what}{bound}, got {value!r}")
 
     return check
 

@@ -1,18 +1,20 @@
 """The options of all frontends: each one once, with its type, its default, its check and its description.
 
 A frontend's `TypedDict` is the set of its options. Its constructor takes ``**options: Unpack[LoaderOptions]``, so that
-type checkers and editors know each name and type. `mpqueue.plan.signatures` adds the defaults and descriptions for
-`inspect.signature`, `help` and notebooks.
+type checkers and editors know each name and type. The description of an option is in the docstring of the `TypedDict`
+that has its row. `mpqueue.plan.signatures` adds the defaults and descriptions for `inspect.signature`, `help` and
+notebooks.
 
-A new option is one row here and the code that reads it. Invalid combinations of options are in `mpqueue.plan.rules`.
+A new option is one row and its description here, and the code that reads it. Invalid combinations of options are in
+`mpqueue.plan.rules`.
 """
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Real
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypedDict
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 from mpqueue.plan import checks
 from mpqueue.plan.backend_kinds import BackendName, kind_of
@@ -35,297 +37,175 @@ class _Default(str):
 DEFAULT_START_METHOD: Any = _Default("forkserver")
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True, eq=False)  # `mpqueue.plan.signatures` finds a description by the identity of its row
+class Option:
     """A row of the table of options.
 
     Attributes:
         default: The value if the caller passes none.
         check: Raises for an impossible value.
-        text: The description for the docstring of a frontend.
-        renamed: Former values of the option, with their present names. They still work, with a `DeprecationWarning`.
     """
 
     default: Any
     check: Check
-    text: str
-    renamed: Mapping[str, str] = {}
 
 
 class SampleOptions(TypedDict, total=False):
-    """The content of batches, and their order."""
+    """The content of batches, and their order.
 
-    batch_size: Annotated[
-        int | None,
-        Option(
-            None,
-            integer(1, or_none=True),
-            "Number of samples per batch. Each item of the source, or each element of a generator function, is one "
-            "sample. If None, each item is already a batch.",
-        ),
-    ]
-    collate: Annotated[
-        Callable[[list[Any]], Any] | None,
-        Option(
-            None,
-            checks.collate,
-            "Function that makes a batch from a list of samples. If None, numbers and arrays are stacked; dicts, "
-            "tuples, lists, named tuples and dataclasses are joined by field; strings, bytes and other objects "
-            "become lists; None remains None.",
-        ),
-    ]
-    drop_last: Annotated[
-        bool,
-        Option(
-            False,
-            checks.flag,
-            "Drop the last batch if it is short. With several ranks, drop final batches that not all ranks would get.",
-        ),
-    ]
-    sampler: Annotated[
-        Iterable[Any] | None,
-        Option(
-            None,
-            checks.sampler,
-            "Iterable of indices: the order of the samples (without ``batch_size``: of the batches). This process "
-            "iterates it again in each epoch, and reads no further than the batches that are computed ahead. If it "
-            "has ``set_epoch(n)``, this method is called first.",
-        ),
-    ]
-    batch_sampler: Annotated[
-        Iterable[Any] | None,
-        Option(None, checks.sampler, "Iterable of lists of indices, one list per batch; otherwise like ``sampler``."),
-    ]
-    on_error: Annotated[
-        OnError,
-        Option(
-            "raise",
-            checks.one_of("raise", "skip"),
-            '"raise": an exception of the source is raised instead of its batch. "skip": the sample (without '
-            "``batch_size``: the batch) is left out, counted in the statistics, and logged.",
-        ),
-    ]
-    max_errors: Annotated[
-        int | None,
-        Option(
-            None,
-            integer(0, or_none=True),
-            "Maximum number of skipped samples in one epoch; more raise `TooManyErrors`. If None, it is unlimited.",
-        ),
-    ]
-    epoch_batches: Annotated[
-        int | None,
-        Option(
-            None,
-            integer(1, or_none=True),
-            "Number of batches per epoch and rank for a stream. The stream repeats as needed, and the next epoch "
-            "continues where this one stopped. If None, an epoch ends when the stream ends.",
-        ),
-    ]
+    Attributes:
+        batch_size: Number of samples per batch. Each item of the source, or each element of a generator function, is
+            one sample. If None, each item is already a batch.
+        collate: Function that makes a batch from a list of samples. If None, numbers and arrays are stacked; dicts,
+            tuples, lists, named tuples and dataclasses are joined by field; strings, bytes and other objects become
+            lists; None remains None.
+        drop_last: Drop the last batch if it is short. With several ranks, drop final batches that not all ranks would
+            get.
+        sampler: Iterable of indices: the order of the samples (without ``batch_size``: of the batches). This process
+            iterates it again in each epoch, and reads no further than the batches that are computed ahead. If it has
+            ``set_epoch(n)``, this method is called first.
+        batch_sampler: Iterable of lists of indices, one list per batch; otherwise like ``sampler``.
+        on_error: "raise": an exception of the source is raised instead of its batch. "skip": the sample (without
+            ``batch_size``: the batch) is left out, counted in the statistics, and logged.
+        max_errors: Maximum number of skipped samples in one epoch; more raise `TooManyErrors`. If None, it is
+            unlimited.
+        epoch_batches: Number of batches per epoch and rank for a stream. The stream repeats as needed, and the next
+            epoch continues where this one stopped. If None, an epoch ends when the stream ends.
+    """
+
+    batch_size: Annotated[int | None, Option(None, integer(1, or_none=True))]
+    collate: Annotated[Callable[[list[Any]], Any] | None, Option(None, checks.collate)]
+    drop_last: Annotated[bool, Option(False, checks.flag)]
+    sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
+    batch_sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
+    on_error: Annotated[OnError, Option("raise", checks.one_of("raise", "skip"))]
+    max_errors: Annotated[int | None, Option(None, integer(0, or_none=True))]
+    epoch_batches: Annotated[int | None, Option(None, integer(1, or_none=True))]
 
 
 class LaneOptions(TypedDict, total=False):
-    """The division of a stream into virtual shards."""
+    """The division of a stream into virtual shards.
 
-    lanes: Annotated[
-        int | None,
-        Option(
-            None,
-            integer(1, or_none=True),
-            "Number of virtual shards of a stream, over all ranks. The order depends only on the seed and this "
-            "number, so a checkpoint can be resumed with any number of workers, and with any number of ranks that "
-            "divides it. If None, 16 (or the smallest multiple of the number of ranks above 16); for a plain "
-            "generator function, one per worker.",
-        ),
-    ]
+    Attributes:
+        lanes: Number of virtual shards of a stream, over all ranks. The order depends only on the seed and this number,
+            so a checkpoint can be resumed with any number of workers, and with any number of ranks that divides it. If
+            None, 16 (or the smallest multiple of the number of ranks above 16); for a plain generator function, one per
+            worker.
+    """
+
+    lanes: Annotated[int | None, Option(None, integer(1, or_none=True))]
 
 
 class RankOptions(TypedDict, total=False):
-    """The ranks, and the rank of this process."""
+    """The ranks, and the rank of this process.
 
-    shard: Annotated[
-        tuple[int, int] | Literal["auto"] | None,
-        Option(
-            None,
-            checks.shard,
-            "(rank, number of ranks): this loader returns every n-th batch of the global order. All ranks return the "
-            'same number of batches. "auto": as torch.distributed or jax reports them, or RANK and WORLD_SIZE; '
-            "otherwise (0, 1).",
-        ),
-    ]
+    Attributes:
+        shard: (rank, number of ranks): this loader returns every n-th batch of the global order. All ranks return the
+            same number of batches. "auto": as torch.distributed or jax reports them, or RANK and WORLD_SIZE; otherwise
+            (0, 1).
+    """
+
+    shard: Annotated[tuple[int, int] | Literal["auto"] | None, Option(None, checks.shard)]
 
 
 class WorkerOptions(TypedDict, total=False):
-    """The workers."""
+    """The workers.
 
-    seed: Annotated[
-        int | None,
-        Option(
-            None,
-            integer(or_none=True),
-            "Seed. Shuffled orders and the random numbers of each batch are derived from (seed, epoch, index), for any "
-            "number of workers. If None, the seed is derived from the state of Python's `random`.",
-        ),
-    ]
-    ordered: Annotated[
-        bool,
-        Option(
-            True,
-            checks.flag,
-            "Return batches in the order of the source; a stream alternates between its virtual shards. If False, "
-            "return them as soon as they are ready, so that a slow batch does not delay others.",
-        ),
-    ]
-    start_method: Annotated[
-        StartMethod,
-        Option(
-            DEFAULT_START_METHOD,
-            checks.one_of("forkserver", "fork", "spawn"),
-            'How worker processes are started. "forkserver": forked from a clean process; a source that cannot be '
-            'pickled is inherited by a fork of this process, with a warning. "fork": forked from this process. '
-            '"spawn": each is a new interpreter. A method that you pass explicitly never falls back.',
-            renamed={"nursery": "forkserver"},
-        ),
-    ]
-    restarts: Annotated[
-        int,
-        Option(
-            3,
-            integer(0),
-            "Number of consecutive worker crashes on one batch before `WorkerDied` is raised instead of the batch. "
-            "A higher number tolerates occasional kills by the machine; a lower one reports a batch that crashes its "
-            "worker sooner.",
-        ),
-    ]
+    Attributes:
+        seed: Seed. Shuffled orders and the random numbers of each batch are derived from (seed, epoch, index), for any
+            number of workers. If None, the seed is derived from the state of Python's `random`.
+        ordered: Return batches in the order of the source; a stream alternates between its virtual shards. If False,
+            return them as soon as they are ready, so that a slow batch does not delay others.
+        start_method: How worker processes are started. "forkserver": forked from a clean process; a source that cannot
+            be pickled is inherited by a fork of this process, with a warning. "fork": forked from this process.
+            "spawn": each is a new interpreter. A method that you pass explicitly never falls back.
+        restarts: Number of consecutive worker crashes on one batch before `WorkerDied` is raised instead of the batch.
+            A higher number tolerates occasional kills by the machine; a lower one reports a batch that crashes its
+            worker sooner.
+        batch_timeout: Maximum time for one batch, in seconds. After it, the worker is replaced and the batch is
+            retried. If None, the time is unlimited.
+        worker_init: Function that each worker calls without arguments before its first item.
+        max_batch_bytes: Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using memory.
+            If None, the size is unlimited.
+        trace: Path of the file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy,
+            wait and hold. If None, ``MPQUEUE_TRACE`` applies to the whole process, if it is set.
+        ray_options: Options for ``backend="ray"``: a dict with ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (how long a node may be silent).
+    """
+
+    seed: Annotated[int | None, Option(None, integer(or_none=True))]
+    ordered: Annotated[bool, Option(True, checks.flag)]
+    start_method: Annotated[StartMethod, Option(DEFAULT_START_METHOD, checks.one_of("forkserver", "fork", "spawn"))]
+    restarts: Annotated[int, Option(3, integer(0))]
     batch_timeout: Annotated[
-        float | None,
-        Option(
-            None,
-            checks.positive("a number of seconds"),
-            "Maximum time for one batch, in seconds. After it, the worker is replaced and the batch is retried. If "
-            "None, the time is unlimited.",
-        ),
+        float | None, Option(None, checks.number("a number of seconds", above_zero=True, or_none=True))
     ]
-    worker_init: Annotated[
-        Callable[[], Any] | None,
-        Option(None, checks.worker_init, "Function that each worker calls without arguments before its first item."),
-    ]
+    worker_init: Annotated[Callable[[], Any] | None, Option(None, checks.worker_init)]
     max_batch_bytes: Annotated[
-        int | None,
-        Option(
-            None,
-            checks.positive("a number of bytes"),
-            "Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using memory. If None, "
-            "the size is unlimited.",
-        ),
+        int | None, Option(None, checks.number("a number of bytes", above_zero=True, or_none=True))
     ]
-    trace: Annotated[
-        str | os.PathLike[str] | None,
-        Option(
-            None,
-            checks.path,
-            "Path of the file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy, "
-            "wait and hold. If None, ``MPQUEUE_TRACE`` applies to the whole process, if it is set.",
-        ),
-    ]
-    ray_options: Annotated[
-        Mapping[str, Any] | None,
-        Option(
-            None,
-            checks.ray_options,
-            'Options for ``backend="ray"``: a dict with ``num_cpus`` and ``resources`` (of each worker), '
-            "``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (how long a node may be silent).",
-        ),
-    ]
+    trace: Annotated[str | os.PathLike[str] | None, Option(None, checks.path)]
+    ray_options: Annotated[Mapping[str, Any] | None, Option(None, checks.ray_options)]
 
 
 class CallerOptions(TypedDict, total=False):
-    """The options about the caller's process: copies and monitoring."""
+    """The options about the caller's process: copies and monitoring.
 
-    copy: Annotated[
-        bool,
-        Option(
-            False,
-            checks.flag,
-            "Return each batch as a private copy instead of a view of shared memory. You can keep it indefinitely, "
-            "at the cost of the copy.",
-        ),
-    ]
-    monitor: Annotated[
-        bool,
-        Option(
-            False,
-            checks.flag,
-            "Show this loader in ``mpqueue top``; ``MPQUEUE_MONITOR=1`` does the same for the whole process.",
-        ),
-    ]
+    Attributes:
+        copy: Return each batch as a private copy instead of a view of shared memory. You can keep it indefinitely, at
+            the cost of the copy.
+        monitor: Show this loader in ``mpqueue top``; ``MPQUEUE_MONITOR=1`` does the same for the whole process.
+    """
+
+    copy: Annotated[bool, Option(False, checks.flag)]
+    monitor: Annotated[bool, Option(False, checks.flag)]
 
 
 class ProgressOptions(TypedDict, total=False):
-    """The progress bar of an epoch."""
+    """The progress bar of an epoch.
 
-    progress: Annotated[
-        bool,
-        Option(
-            False,
-            checks.progress,
-            "Show a tqdm bar for each epoch (extra ``progress``; not for Keras: `fit` shows its own bar).",
-        ),
-    ]
+    Attributes:
+        progress: Show a tqdm bar for each epoch (extra ``progress``; not for Keras: `fit` shows its own bar).
+    """
 
-
-_BACKEND = '"process", "thread", or "ray": processes on the nodes of a Ray cluster'
-_THREADS = (
-    "Number of threads per worker that compute the samples of a batch, for sources that wait for disks or "
-    "networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng` is "
-    "separate for each sample; generators that threads share are seeded once per batch."
-)
-_AHEAD = (
-    "Maximum number of batches computed ahead, including those being computed. A higher number absorbs slow batches; "
-    "a lower one saves memory."
-)
+    progress: Annotated[bool, Option(False, checks.progress)]
 
 
 class _LoaderWorkers(TypedDict, total=False):
-    workers: Annotated[
-        int | Literal["auto"] | None,
-        Option(
-            None,
-            checks.integer_or_auto(checks.unchecked),
-            "Number of workers. If None, one per CPU that this process may use. If 0, the caller computes each batch. "
-            '"auto": as many worker processes as improve throughput, at most one per CPU. A worker is added while the '
-            "trainer waits, if that brings 5 % more batches, and removed while the trainer never waits. `statistics` "
-            "reports the changes and their reasons (``resizes``).",
-        ),
-    ]
-    backend: Annotated[BackendName, Option("process", checks.unchecked, f"{_BACKEND}.")]
-    max_queue_size: Annotated[int, Option(10, checks.unchecked, _AHEAD)]
-    shuffle: Annotated[
-        bool, Option(False, checks.flag, "Use a new order for every epoch (sources with an index only).")
-    ]
-    threads: Annotated[
-        int | Literal["auto"],
-        Option(
-            1,
-            checks.integer_or_auto(integer(1, shown="1 (the worker's own) or more")),
-            f'{_THREADS} "auto": as many as improve throughput, up to 32. The number is doubled while the trainer '
-            "waits for batches and the source waits for data; it is 1 if samples draw from generators that threads "
-            "share, or if the source is not thread-safe.",
-        ),
-    ]
+    """The workers and the order of a loader.
+
+    Attributes:
+        workers: Number of workers. If None, one per CPU that this process may use. If 0, the caller computes each
+            batch. "auto": as many worker processes as improve throughput, at most one per CPU. A worker is added while
+            the trainer waits, if that brings 5 % more batches, and removed while the trainer never waits. `statistics`
+            reports the changes and their reasons (``resizes``).
+        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster.
+        max_queue_size: Maximum number of batches computed ahead, including those being computed. A higher number
+            absorbs slow batches; a lower one saves memory.
+        shuffle: Use a new order for every epoch (sources with an index only).
+        threads: Number of threads per worker that compute the samples of a batch, for sources that wait for disks or
+            networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng`
+            is separate for each sample; generators that threads share are seeded once per batch. "auto": as many as
+            improve throughput, up to 32. The number is doubled while the trainer waits for batches and the source waits
+            for data; it is 1 if samples draw from generators that threads share, or if the source is not thread-safe.
+    """
+
+    workers: Annotated[int | Literal["auto"] | None, Option(None, checks.integer_or_auto(checks.unchecked))]
+    backend: Annotated[BackendName, Option("process", checks.unchecked)]
+    max_queue_size: Annotated[int, Option(10, checks.unchecked)]
+    shuffle: Annotated[bool, Option(False, checks.flag)]
+    threads: Annotated[int | Literal["auto"], Option(1, checks.integer_or_auto(integer(1)))]
 
 
 class ExcludeOptions(TypedDict, total=False):
-    """The samples that a run leaves out."""
+    """The samples that a run leaves out.
 
-    exclude: Annotated[
-        Iterable[Any] | Mapping[Any, Any] | None,
-        Option(
-            None,
-            checks.sample_ids,
-            "Sample ids that the batches leave out, from the first loop on, also after `load_state_dict`; see "
-            "`Loader.exclude`.",
-        ),
-    ]
+    Attributes:
+        exclude: Sample ids that the batches leave out, from the first loop on, also after `load_state_dict`; see
+            `Loader.exclude`.
+    """
+
+    exclude: Annotated[Iterable[Any] | Mapping[Any, Any] | None, Option(None, checks.sample_ids)]
 
 
 class LoaderOptions(
@@ -336,78 +216,45 @@ class LoaderOptions(
 
 
 class _Serving(TypedDict, total=False):
-    mode: Annotated[
-        ModeName,
-        Option(
-            "split",
-            checks.one_of("split", "broadcast"),
-            '"split": each batch goes to one consumer; "broadcast": each batch goes to all, computed once.',
-        ),
-    ]
-    world: Annotated[
-        int | None,
-        Option(
-            None,
-            integer(1, or_none=True),
-            'With "split", the number of ranks: batch i goes to rank i mod world, and all ranks get the same number. '
-            'With "broadcast", the number of consumers that the first epoch waits for. If None, a batch goes to the '
-            "consumer that requests it first, and an epoch begins with the consumers that are attached.",
-        ),
-    ]
-    slow: Annotated[
-        Slow,
-        Option(
-            "wait",
-            checks.one_of("wait", "skip", "detach"),
-            'What happens to a consumer that others wait for. "wait": the others wait; "skip" (broadcast): it misses '
-            'batches, which are counted; "detach" (broadcast): it is disconnected.',
-        ),
-    ]
-    grace_s: Annotated[
-        float,
-        Option(
-            60.0,
-            checks.seconds(),
-            "Time in seconds. After the consumer of a rank exited unexpectedly, the rank is reserved for its "
-            "replacement for that time.",
-        ),
-    ]
+    """The consumers and the workers of a server.
+
+    Attributes:
+        mode: "split": each batch goes to one consumer; "broadcast": each batch goes to all, computed once.
+        world: With "split", the number of ranks: batch i goes to rank i mod world, and all ranks get the same number.
+            With "broadcast", the number of consumers that the first epoch waits for. If None, a batch goes to the
+            consumer that requests it first, and an epoch begins with the consumers that are attached.
+        slow: What happens to a consumer that others wait for. "wait": the others wait; "skip" (broadcast): it misses
+            batches, which are counted; "detach" (broadcast): it is disconnected.
+        grace_s: Time in seconds. After the consumer of a rank exited unexpectedly, the rank is reserved for its
+            replacement for that time.
+        lease_timeout: Time in seconds after which a consumer that has batches and sends no message is disconnected. If
+            None, consumers are never disconnected.
+        journal: Path of a file that records which batches were taken, so that a new server can continue after a server
+            that exited unexpectedly. Each consumer is then offered one batch at a time.
+        allow_uids: Ids of users who may attach in addition to the server's user.
+        workers: Number of worker processes. If None, one per CPU that this process may use.
+        max_queue_size: Maximum number of batches computed ahead, and offered to each consumer.
+        shuffle: Use a new order for every epoch (sources with an index only).
+        threads: Number of threads per worker that compute the samples of a batch, for sources that wait for disks or
+            networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng`
+            is separate for each sample; generators that threads share are seeded once per batch.
+        backend: "process", or "ray": the workers run on the nodes of a Ray cluster.
+    """
+
+    mode: Annotated[ModeName, Option("split", checks.one_of("split", "broadcast"))]
+    world: Annotated[int | None, Option(None, integer(1, or_none=True))]
+    slow: Annotated[Slow, Option("wait", checks.one_of("wait", "skip", "detach"))]
+    grace_s: Annotated[float, Option(60.0, checks.number("a number of seconds"))]
     lease_timeout: Annotated[
-        float | None,
-        Option(
-            None,
-            checks.positive("a number of seconds"),
-            "Time in seconds after which a consumer that has batches and sends no message is disconnected. If None, "
-            "consumers are never disconnected.",
-        ),
+        float | None, Option(None, checks.number("a number of seconds", above_zero=True, or_none=True))
     ]
-    journal: Annotated[
-        str | os.PathLike[str] | None,
-        Option(
-            None,
-            checks.path,
-            "Path of a file that records which batches were taken, so that a new server can continue after a server "
-            "that exited unexpectedly. Each consumer is then offered one batch at a time.",
-        ),
-    ]
-    allow_uids: Annotated[
-        Iterable[int], Option((), checks.unchecked, "Ids of users who may attach in addition to the server's user.")
-    ]
-    workers: Annotated[
-        int | None,
-        Option(None, checks.unchecked, "Number of worker processes. If None, one per CPU that this process may use."),
-    ]
-    max_queue_size: Annotated[
-        int, Option(10, checks.unchecked, "Maximum number of batches computed ahead, and offered to each consumer.")
-    ]
-    shuffle: Annotated[
-        bool, Option(False, checks.flag, "Use a new order for every epoch (sources with an index only).")
-    ]
-    threads: Annotated[int, Option(1, integer(1, shown="1 (the worker's own) or more"), _THREADS)]
-    backend: Annotated[
-        Literal["process", "ray"],
-        Option("process", checks.unchecked, '"process", or "ray": the workers run on the nodes of a Ray cluster.'),
-    ]
+    journal: Annotated[str | os.PathLike[str] | None, Option(None, checks.path)]
+    allow_uids: Annotated[Iterable[int], Option((), checks.unchecked)]
+    workers: Annotated[int | None, Option(None, checks.unchecked)]
+    max_queue_size: Annotated[int, Option(10, checks.unchecked)]
+    shuffle: Annotated[bool, Option(False, checks.flag)]
+    threads: Annotated[int, Option(1, integer(1))]
+    backend: Annotated[Literal["process", "ray"], Option("process", checks.unchecked)]
 
 
 class ServerOptions(_Serving, SampleOptions, LaneOptions, WorkerOptions, total=False):
@@ -426,10 +273,14 @@ class StreamOptions(SampleOptions, LaneOptions, WorkerOptions, total=False):
 
 
 class _EnqueuerBackend(TypedDict, total=False):
-    backend: Annotated[
-        BackendName | None,
-        Option(None, checks.unchecked, f"{_BACKEND}. If None, ``use_multiprocessing`` decides."),
-    ]
+    """The backend of an enqueuer.
+
+    Attributes:
+        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster. If None,
+            ``use_multiprocessing`` decides.
+    """
+
+    backend: Annotated[BackendName | None, Option(None, checks.unchecked)]
 
 
 class EnqueuerOptions(_EnqueuerBackend, WorkerOptions, CallerOptions, ProgressOptions, total=False):
@@ -454,20 +305,10 @@ _ROWS = rows_of(LoaderOptions)
 _DEFAULTS = {name: row.default for name, row in _ROWS.items()}
 
 
-def _checked(rows: Mapping[str, Option], passed: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the values that were passed and return them, with former values replaced by their present names."""
-    values = dict(passed)
+def _check(rows: Mapping[str, Option], passed: Mapping[str, Any]) -> None:
     for name, row in rows.items():
-        if name not in values:
-            continue
-        value = values[name]
-        if isinstance(value, str) and value in row.renamed:
-            values[name] = row.renamed[value]
-            # 4: the caller of the frontend's constructor, which in turn calls `Options.of`.
-            message = f'{name}="{value}" is deprecated, use {name}="{values[name]}"'
-            warnings.warn(message, DeprecationWarning, stacklevel=4)
-        row.check(name, values[name])
-    return values
+        if name in passed:
+            row.check(name, passed[name])
 
 
 class Options:
@@ -485,7 +326,8 @@ class Options:
         for name in passed:
             if name not in _ROWS:
                 raise TypeError(f"{name!r} is not an option")
-        vars(self).update(_DEFAULTS | _checked(_ROWS, passed))
+        _check(_ROWS, passed)
+        vars(self).update(_DEFAULTS | passed)
 
     @classmethod
     def of(cls, kind: Any, passed: Mapping[str, Any], frontend: str) -> Self:
@@ -502,8 +344,9 @@ class Options:
         """
         rows = rows_of(kind)
         reject_unknown(passed.keys() - rows.keys(), frontend)
+        _check(rows, passed)
         made = cls.__new__(cls)
-        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | _checked(rows, passed))
+        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | passed)
         return made
 
     def replace(self, **changes: Any) -> Self:

@@ -6,10 +6,12 @@ default and description.
 """
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, is_typeddict
 
+from mpqueue.plan import options
 from mpqueue.plan.options import rows_of
 
 _Frontend = TypeVar("_Frontend", bound=type)
@@ -65,12 +67,22 @@ def described(text: str, kind: Any) -> str:
     end = next(n for n, line in enumerate(lines) if n > start and line and not line.startswith(" "))
     while not lines[end - 1]:
         end -= 1
-    for name, row in rows_of(kind).items():
+    for name, meaning in texts_of(kind).items():
         lines[end:end] = textwrap.wrap(
-            f"{name}: {row.text}", _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
+            f"{name}: {meaning}", _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
         )
         end = next((n for n in range(end, len(lines)) if not lines[n]), len(lines))
     return "\n".join(lines)
+
+
+def texts_of(kind: Any) -> dict[str, str]:
+    """Return the descriptions of a frontend's options, by name."""
+    found: dict[Any, str] = {}  # by annotation, because frontends have different options of one name
+    for group in filter(is_typeddict, vars(options).values()):
+        section = inspect.cleandoc(group.__doc__).partition("\nAttributes:\n")[2]
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE):
+            found[group.__annotations__[name]] = " ".join(text.split())
+    return {name: found[hint] for name, hint in kind.__annotations__.items()}
 
 
 def _without_kwargs(lines: list[str]) -> list[str]:

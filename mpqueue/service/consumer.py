@@ -586,7 +586,7 @@ def attach(
         OSError: The trace cannot be written; or there are not enough descriptors or not enough address space.
     """
     checks.integer(0, or_none=True)("rank", rank)
-    checks.seconds(or_none=True)("timeout", timeout)
+    checks.number("a number of seconds", or_none=True)("timeout", timeout)
     checks.one_of("next", "now", "replay")("join", join)
     if writable is not False and writable != "copy":
         raise ValueError(f'writable must be False or "copy" (all consumers share the memory), got {writable!r}')

@@ -10,6 +10,7 @@ from helpers.pages import run_example
 import mpqueue
 import mpqueue.keras
 from mpqueue.plan import options
+from mpqueue.plan.signatures import texts_of
 
 FRONTENDS = {
     "mpqueue.Loader": options.LoaderOptions,
@@ -34,11 +35,12 @@ def test_help_shows_each_option_with_its_type_default_and_description(frontend):
     value, kind = documented()[frontend], FRONTENDS[frontend]
     taken = inspect.signature(value).parameters
     described = arguments(sections(value)["Args"])
+    texts = texts_of(kind)
     for name, row in options.rows_of(kind).items():
         assert taken[name].default == row.default
         assert taken[name].annotation == kind.__annotations__[name].__origin__
         assert taken[name].kind == inspect.Parameter.KEYWORD_ONLY
-        assert described[name] == row.text
+        assert described[name] == texts[name]
         row.check(name, row.default)
     assert "options" not in taken.keys() | described.keys()
     assert max(map(len, inspect.getdoc(value).splitlines())) <= 120

@@ -16,14 +16,6 @@ FRONTENDS = pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
 COLUMNS = {"x": np.zeros(9), "y": np.zeros(9)}
 
 
-@FRONTENDS
-def test_start_method_nursery_is_deprecated_and_means_forkserver(make):
-    with pytest.deprecated_call(match='start_method="nursery" is deprecated, use start_method="forkserver"') as found:
-        made = make(Numbers(3), start_method="nursery")
-    assert [warning.filename for warning in found] == [__file__]
-    made.close() if isinstance(made, Loader) else made.stop()
-
-
 def needs_an_argument(worker_id):
     """Take an argument, like torch's worker_init_fn."""
 

@@ -108,7 +108,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         if backend not in IN_PROCESSES:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, Options(ray_options=ray_options))
-        integer(1, shown="1 (the worker's own) or more")("threads", threads)
+        integer(1)("threads", threads)
         self.backend, self.ray_options, self.threads = backend, ray_options, int(threads)
         dataset = as_torch_dataset(dataset)
         self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)

@@ -1,10 +1,11 @@
-"""The table of options in ``docs/options.md``, from the rows of `mpqueue.plan.options`."""
+"""The table of options in ``docs/options.md``, from the rows and docstrings of `mpqueue.plan.options`."""
 
 import re
 from pathlib import Path
 
 from mpqueue.plan import options
 from mpqueue.plan.options import rows_of
+from mpqueue.plan.signatures import texts_of
 from parts.machine import ROOT
 
 PAGE = ROOT / "docs" / "options.md"
@@ -28,9 +29,10 @@ def table() -> str:
     """Return the table: a row for each option, with the frontends where it has this meaning."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for name, kind in _FRONTENDS.items():
+        texts = texts_of(kind)
         for option, row in rows_of(kind).items():
             default = f'"{row.default}"' if isinstance(row.default, str) else repr(row.default)
-            found.setdefault((option, default, _in_markdown(row.text)), []).append(name)
+            found.setdefault((option, default, _in_markdown(texts[option])), []).append(name)
     lines = ["| Option | Default | Meaning | Frontends |", "|---|---|---|---|"]
     lines += [
         f"| `{option}` | `{default}` | {text} | {'all' if len(of) == len(_FRONTENDS) else ', '.join(of)} |"
