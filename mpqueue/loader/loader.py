@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline, Returned
     from mpqueue.loader.bookmark import Bookmark
     from mpqueue.loader.epoch_iterator import EpochIterator
-    from mpqueue.loader.rewind import Rewind
+    from mpqueue.loader.rewind import IndexRewind
     from mpqueue.loader.stream_rewind import StreamRewind
     from mpqueue.plan.batch_info import BatchInfo
     from mpqueue.plan.cursors import Cursor, Place
@@ -508,15 +508,15 @@ class Loader(Stoppable):
         """
         return self._rewind().compute(epoch, batch)
 
-    def _rewind(self) -> "Rewind | StreamRewind":
+    def _rewind(self) -> "IndexRewind | StreamRewind":
         self._apply_option()
         return self._answers()
 
-    def _answers(self) -> "Rewind | StreamRewind":
+    def _answers(self) -> "IndexRewind | StreamRewind":
         if self._plan.has_index:
-            from mpqueue.loader.rewind import Rewind
+            from mpqueue.loader.rewind import IndexRewind
 
-            return Rewind(cast("IndexPlan", self._plan), self._job, self._position, self._draws)
+            return IndexRewind(cast("IndexPlan", self._plan), self._job, self._position, self._draws)
         from mpqueue.loader.stream_rewind import StreamRewind
 
         return StreamRewind(cast("StreamPlan", self._plan), self._job, self._position, self.backend)

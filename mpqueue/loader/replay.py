@@ -4,7 +4,8 @@ The batch is computed as a loader without workers computes it, with the seed of 
 random generators of this process remain as they are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,27 +19,23 @@ from mpqueue.workers.inline import InlineBackend
 from mpqueue.workers.job import Job
 
 
-class GivenCursor(Cursor):
-    """A cursor that deals given work items.
+class OneWorkItem(Cursor):
+    """A cursor that deals a single work item.
 
     Args:
-        work_items: The work items.
+        work_item: The work item.
+        *arguments: The arguments of another class of cursors, if a subclass has one.
+        **options: Its keyword arguments.
     """
 
-    def __init__(self, work_items: Sequence[WorkItem]) -> None:
-        super().__init__()
-        self._work_items: Iterator[WorkItem] = iter(work_items)
-        self.epoch = work_items[0].epoch
+    def __init__(self, work_item: WorkItem, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._left = [work_item]
 
-    def go_to(self, place: Place) -> None:
-        """Do nothing: the work items are given."""
-
-    def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Return up to ``limit`` of the next work items."""
-        dealt: list[WorkItem] = []
-        while len(dealt) < limit and (work_item := next(self._work_items, None)) is not None:
-            dealt.append(work_item._replace(number=self.next_number))
-            self.next_number += 1
+    def deal(self, limit: int = 1) -> list[WorkItem]:  # noqa: ARG002 - there is one
+        """Return the work item, once."""
+        dealt, self._left = [each._replace(number=self.next_number) for each in self._left], []
+        self.next_number += len(dealt)
         return dealt
 
 
@@ -59,13 +56,21 @@ def computed(job: Job, work_item: WorkItem) -> Any:
         LookupError: The batch is empty: its samples are excluded, or raised and were left out.
         Exception: The error of the source.
     """
-    pipeline = opened(job, GivenCursor([work_item]), Place(work_item.epoch, work_item.position))
+    with opened(job, OneWorkItem(work_item), Place(work_item.epoch, work_item.position)) as pipeline:
+        return batch_from(pipeline, work_item.epoch, work_item.position)
+
+
+def batch_from(pipeline: Pipeline, epoch: int, position: int) -> Any:
+    """Return the next batch of a pipeline, which has this place in the run.
+
+    Raises:
+        LookupError: The batch is empty.
+        Exception: The error of the source.
+    """
     try:
         return pipeline.next()
     except EndOfStream:
-        raise empty_batch(work_item.epoch, work_item.position) from None
-    finally:
-        pipeline.stop()
+        raise empty_batch(epoch, position) from None
 
 
 def empty_batch(epoch: int, position: int) -> LookupError:
@@ -75,8 +80,9 @@ def empty_batch(epoch: int, position: int) -> LookupError:
     )
 
 
-def opened(job: Job, cursor: Cursor, place: Place) -> Pipeline:
-    """Return a pipeline that computes batches in the calling thread, from a place on."""
+@contextmanager
+def opened(job: Job, cursor: Cursor, place: Place) -> Iterator[Pipeline]:
+    """Yield a pipeline that computes batches in the calling thread, from a place on."""
     # With the seed, so that the batch has the numbers that worker processes drew, and the caller's generators are
     # restored.
     plan = job.plan.with_seed(job.plan.seed, given=True)
@@ -85,4 +91,7 @@ def opened(job: Job, cursor: Cursor, place: Place) -> Pipeline:
     ledger.go_to(place)
     pipeline = Pipeline(ledger, skips=QuietSkips() if plan.skips else None, recorder=job.recorder)
     pipeline.start(InlineBackend(ledger, job))
-    return pipeline
+    try:
+        yield pipeline
+    finally:
+        pipeline.stop()

@@ -1,15 +1,17 @@
 """The samples of any batch of a loader, and that batch again: answers about the places of its run.
 
-The order of a source with an index follows from (seed, epoch, position), so no log is needed. A `Rewind` reads the
-plan, the position of the loops, and the draws of a sampler. It changes none of them.
+The order of a source with an index follows from (seed, epoch, position), so no log is needed. An `IndexRewind` reads
+the plan, the position of the loops, and the draws of a sampler. It changes none of them. Streams have a `StreamRewind`,
+see `mpqueue.loader.stream_rewind`.
 """
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from mpqueue.engine.pipeline import Returned
+from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.draws import Draws
@@ -17,41 +19,12 @@ from mpqueue.plan.history import At
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.plan.sources import Source
 from mpqueue.workers.job import Job
 
 
-class RunPlaces(Protocol):
-    """The known places of a run: a `LoopPosition`, or `KnownPlaces`. By default, the same ranks began all epochs."""
-
-    @property
-    def epoch(self) -> int:
-        """The current epoch."""
-        return self.where().epoch
-
-    @property
-    def anchors(self) -> Iterable[Place]:
-        """Places with snapshots that are kept."""
-
-    def where(self) -> Place:
-        """Return the current place."""
-
-    def base_of(self, epoch: int) -> int:  # noqa: ARG002 - it is 0 in all epochs
-        """Return the base of an epoch, see `Place`."""
-        return 0
-
-    def began(self, epoch: int) -> int:  # noqa: ARG002 - as above
-        """Return where this number of ranks began an epoch, see `LoopPosition.load`."""
-        return 0
-
-    def first_known(self, epoch: int) -> int:  # noqa: ARG002 - as above
-        """Return the number of the first batch of an epoch that this number of ranks returned."""
-        return 0
-
-
 @dataclass(frozen=True)
-class KnownPlaces(RunPlaces):
-    """Places of a run at one moment.
+class KnownPlaces:
+    """Places of a run at one moment, with the methods of a `LoopPosition`. The same ranks began all epochs.
 
     Attributes:
         now: The current place.
@@ -65,19 +38,91 @@ class KnownPlaces(RunPlaces):
         """Return the current place."""
         return self.now
 
+    def began(self, epoch: int) -> int:  # noqa: ARG002 - it is 0 in all epochs
+        """Return where this number of ranks began an epoch, see `LoopPosition.load`."""
+        return 0
+
+    def first_known(self, epoch: int) -> int:  # noqa: ARG002 - it is 0 in all epochs
+        """Return the number of the first batch of an epoch that this number of ranks returned."""
+        return 0
+
 
 class Rewind:
-    """Answers about the places of a run.
+    """A place of a run, where its plan can change; subclasses answer questions about other places.
 
     Args:
-        plan: The plan of the run, of a source with an index.
+        plan: The plan of the run.
+        job: Its job.
+        position: The position of its loops.
+    """
+
+    _plan: Plan
+    _position: LoopPosition | KnownPlaces
+
+    def __init__(self, plan: Plan, job: Job, position: LoopPosition | KnownPlaces) -> None:
+        self._plan, self._job, self._position = plan, job, position
+
+    def here(self) -> At:
+        """Return the place, as the history names it."""
+        where, world = self._position.where(), self._plan.shard.world
+        return At(where.epoch, self._plan.number_of(where.position, where.base), world)
+
+    def share(self) -> LaneShare:
+        """Return the virtual shards of this rank; 0 for a source with an index."""
+        return LaneShare(0, 0)
+
+    def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:  # noqa: ARG002 - an index holds no sample
+        """Return the place, with snapshots of virtual shards that do not hold some samples.
+
+        Args:
+            added: The samples.
+            ended: Take snapshots of virtual shards that have ended, too: which samples they have read is needed.
+        """
+        return self._position.where()
+
+    def _check_replay(self) -> None:
+        source = self._plan.source
+        if not source.can_replay:
+            raise LookupError(
+                f"the source is an iterator ({source.name}), which yields each element once: pass a function"
+            )
+
+    def _check_ranks(self, epoch: int, batch: int) -> None:
+        """Raise a `LookupError` for a batch that another number of ranks got."""
+        known_from = self._position.first_known(epoch)
+        if batch < known_from:
+            raise LookupError(
+                f"batch {batch} of epoch {epoch} was returned with another number of ranks, which resumed the epoch at "
+                f"batch {known_from}: only later batches are known"
+            )
+
+    @staticmethod
+    def _info(
+        plan: Plan, epoch: int, batch: int, samples: SampleIds | Callable[[], SampleIds], *,
+        step: int | None = None, skipped: SampleIds = (),
+    ) -> BatchInfo:  # fmt: skip
+        rank, world = plan.shard
+        return BatchInfo(
+            epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples, skipped=skipped
+        )
+
+
+class IndexRewind(Rewind):
+    """Answers about the places of a run with an index.
+
+    Args:
+        plan: The plan of the run.
         job: Its job.
         position: The position of its loops.
         draws: Its draws from a sampler; None: the plan has no sampler.
     """
 
-    def __init__(self, plan: IndexPlan, job: Job, position: RunPlaces, draws: Draws | None) -> None:
-        self._plan, self._job, self._position, self._draws = plan, job, position, draws
+    _plan: IndexPlan
+    _position: LoopPosition
+
+    def __init__(self, plan: IndexPlan, job: Job, position: LoopPosition, draws: Draws | None) -> None:
+        super().__init__(plan, job, position)
+        self._draws = draws
 
     def info_of(self, returned: Returned) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
@@ -109,22 +154,8 @@ class Rewind:
             LookupError: As for `Loader.seek`.
         """
         epoch, batch = checked_place(epoch, batch)
-        if not self._plan.source.can_replay:
-            raise once(self._plan.source)
+        self._check_replay()
         return self._plan.place_at(epoch, batch, self._base_at(epoch, batch), self._draws)
-
-    def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:  # noqa: ARG002 - no sample is held
-        """Return the current place."""
-        return self._position.where()
-
-    def share(self) -> LaneShare:
-        """Return 0 lanes: the source has an index."""
-        return LaneShare(0, 0)
-
-    def here(self) -> At:
-        """Return the current place, as the history names it."""
-        where, world = self._position.where(), self._plan.shard.world
-        return At(where.epoch, self._plan.number_of(where.position, where.base), world)
 
     def _work_at(self, plan: IndexPlan, epoch: int, batch: int) -> WorkItem:
         epoch, batch = checked_place(epoch, batch)
@@ -137,51 +168,21 @@ class Rewind:
         Raises:
             LookupError: Another number of ranks got the batch.
         """
-        known_from = self._position.first_known(epoch)
-        if batch < known_from:
-            raise of_other_ranks(epoch, batch, known_from)
+        self._check_ranks(epoch, batch)
         # The base of the loops may be a later one. Ranks that resume an epoch after whole turns of the same number of
         # ranks continue the same order.
         return self._position.began(epoch)
 
     def _check_unchanged(self, epoch: int) -> None:
         """Raise a `LookupError` for an epoch before or after a change of the source."""
+        self._check_replay()
         source, current = self._plan.source, self._position.epoch
-        if not source.can_replay:
-            raise once(self._plan.source)
         # The source itself is at its current epoch. What its hook has changed since, or will change, is unknown.
         if source.epoch_end() is not None and epoch != current:
             raise LookupError(
                 f"{source.name} changes itself in on_epoch_end, so only batches of the current epoch {current} are "
                 f"known, got epoch {epoch}"
             )
-
-    @staticmethod
-    def _info(
-        plan: IndexPlan, epoch: int, batch: int, samples: SampleIds, *, step: int | None = None, skipped: SampleIds = ()
-    ) -> BatchInfo:  # fmt: skip
-        rank, world = plan.shard
-        return BatchInfo(
-            epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples, skipped=skipped
-        )
-
-
-class Changeable(Protocol):
-    """A place of a run where its plan can change: a `Rewind`, or a `StreamRewind`."""
-
-    def here(self) -> At:
-        """Return the place, as the history names it."""
-
-    def share(self) -> LaneShare:
-        """Return the virtual shards of this rank."""
-
-    def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:
-        """Return the place with snapshots of virtual shards that do not hold some samples.
-
-        Args:
-            added: The samples.
-            ended: Take snapshots of virtual shards that have ended, too.
-        """
 
 
 class PlanChange(NamedTuple):
@@ -198,7 +199,7 @@ class PlanChange(NamedTuple):
     result: Any = None
 
 
-def excluded(plan: Plan, rewind: Changeable, samples: SampleSet) -> PlanChange | None:
+def excluded(plan: Plan, rewind: Rewind, samples: SampleSet) -> PlanChange | None:
     """Return the change that leaves out samples; None if all of them are excluded already."""
     history = plan.history.with_exclusion(rewind.here(), samples)
     if history is plan.history:
@@ -206,7 +207,7 @@ def excluded(plan: Plan, rewind: Changeable, samples: SampleSet) -> PlanChange |
     return PlanChange(plan.with_history(history), rewind.shortened(samples))
 
 
-def weighed(plan: Plan, rewind: Changeable, weights: Any, at: int | None) -> PlanChange:
+def weighed(plan: Plan, rewind: Rewind, weights: Any, at: int | None) -> PlanChange:
     """Return the change to other weights of a mixture; its result is the number of the first sample.
 
     Args:
@@ -225,19 +226,6 @@ def weighed(plan: Plan, rewind: Changeable, weights: Any, at: int | None) -> Pla
     sample = first if at is None else at
     history = plan.history.with_weights(rewind.here(), weights, sample, epoch)
     return PlanChange(plan.with_history(history), place, sample)
-
-
-def of_other_ranks(epoch: int, batch: int, known_from: int) -> LookupError:
-    """Return the error for a batch of an epoch that another number of ranks began."""
-    return LookupError(
-        f"batch {batch} of epoch {epoch} was returned with another number of ranks, which resumed the epoch at batch "
-        f"{known_from}: only later batches are known"
-    )
-
-
-def once(source: Source) -> LookupError:
-    """Return the error for a source whose batches cannot be computed again."""
-    return LookupError(f"the source is an iterator ({source.name}), which yields each element once: pass a function")
 
 
 def _take(values: list[Any], value: Any) -> bool:

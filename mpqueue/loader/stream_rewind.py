@@ -9,17 +9,18 @@ Then a single lane is run, from its newest snapshot that is not after the elemen
 """
 
 import pickle
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Pipeline, Returned
-from mpqueue.loader.replay import empty_batch, opened
-from mpqueue.loader.rewind import KnownPlaces, RunPlaces, checked_place, checked_rank, of_other_ranks, once
+from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.loader.replay import OneWorkItem, batch_from, opened
+from mpqueue.loader.rewind import KnownPlaces, Rewind, checked_place, checked_rank
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
-from mpqueue.plan.history import At
 from mpqueue.plan.lane_order import Element, counts_before, element_at
 from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.plans import StreamPlan
@@ -50,27 +51,11 @@ class FoundElement(NamedTuple):
         return self.place.starts[self.work_item.lane] if self.place.starts else BEGINNING
 
 
-class LaneCursor(StreamCursor):
-    """A cursor that deals a single element.
-
-    Args:
-        share: The lanes of this rank.
-        work_item: The element.
-        epoch_batches: As for a `StreamCursor`.
-    """
-
-    def __init__(self, share: LaneShare, work_item: WorkItem, *, epoch_batches: int | None) -> None:
-        super().__init__(share, epoch_batches=epoch_batches)
-        self._left = [work_item]
-
-    def deal(self, limit: int = 1) -> list[WorkItem]:  # noqa: ARG002 - there is one
-        """Return the element, once."""
-        dealt, self._left = [each._replace(number=self.next_number) for each in self._left], []
-        self.next_number += len(dealt)
-        return dealt
+class LaneCursor(OneWorkItem, StreamCursor):
+    """A cursor that deals a single element."""
 
 
-class StreamRewind:
+class StreamRewind(Rewind):
     """Answers about the places of a stream.
 
     Args:
@@ -80,8 +65,11 @@ class StreamRewind:
         backend: The backend of its workers.
     """
 
-    def __init__(self, plan: StreamPlan, job: Job, position: RunPlaces, backend: BackendName) -> None:
-        self._plan, self._job, self._position, self._backend = plan, job, position, backend
+    _plan: StreamPlan
+
+    def __init__(self, plan: StreamPlan, job: Job, position: LoopPosition | KnownPlaces, backend: BackendName) -> None:
+        super().__init__(plan, job, position)
+        self._backend = backend
 
     def info_of(self, returned: Returned) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
@@ -142,13 +130,8 @@ class StreamRewind:
         self._check_replay()
         plan = self._plan_at(epoch, batch)
         found = self._find(plan, epoch, batch, run=True)
-        pipeline = self._opened_lane(plan, found.work_item, found.start)
-        try:
-            return pipeline.next()
-        except EndOfStream:
-            raise empty_batch(epoch, batch) from None
-        finally:
-            pipeline.stop()
+        with self._opened_lane(plan, found.work_item, found.start) as pipeline:
+            return batch_from(pipeline, epoch, batch)
 
     def _plan_at(self, epoch: int, batch: int) -> StreamPlan:
         """Return the plan with the samples that are excluded at a place."""
@@ -172,11 +155,6 @@ class StreamRewind:
     def share(self) -> LaneShare:
         """Return the lanes of this rank."""
         return self._plan.share(self._job.workers, self._backend)
-
-    def here(self) -> At:
-        """Return the current place, as the history names it."""
-        where = self._position.where()
-        return At(where.epoch, where.position, self._plan.shard.world)
 
     def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:
         """Return the place of the loops, with snapshots of lanes without some samples.
@@ -205,20 +183,13 @@ class StreamRewind:
             if (is_over and not ended) or not (count or is_over):
                 continue  # it holds no sample
             of = where.epoch if plan.epoch_batches is None else 0
-            pipeline = self._opened_lane(plan, WorkItem(0, of, 0, count, lane), starts[lane])
-            try:
+            with self._opened_lane(plan, WorkItem(0, of, 0, count, lane), starts[lane]) as pipeline:
                 state = pipeline.next()
-            finally:
-                pipeline.stop()
             # At the place itself: from an earlier snapshot, elements would be run again that still had the samples.
             starts[lane] = LaneStart(count, pickle.dumps(state, 5))
         # A lane that continues may have another end.
         known = [end if count == end else -1 for count, end in zip(where.counts, ends, strict=True)]
         return where._replace(starts=tuple(starts), ends=tuple(known) if max(known) >= 0 else ())
-
-    def _check_replay(self) -> None:
-        if not self._plan.source.can_replay:
-            raise once(self._plan.source)
 
     # -- The element at a place
 
@@ -229,9 +200,7 @@ class StreamRewind:
             LookupError: The epoch has no such batch, or another number of ranks got it.
         """
         where = self._position.where() if plan.shard == self._plan.shard else None
-        known_from = self._position.first_known(epoch)
-        if batch < known_from:
-            raise of_other_ranks(epoch, batch, known_from)
+        self._check_ranks(epoch, batch)
         length = plan.epoch_batches
         if where is None and (self._position.began(epoch) or (length is not None and self._position.began(0))):
             raise LookupError(
@@ -284,16 +253,14 @@ class StreamRewind:
 
     def _has_elements(self, plan: StreamPlan, lane: int, *, run: bool) -> bool:
         """Return whether a lane of an endless stream has a first element."""
-        pipeline = self._opened_lane(plan.identified(run=run), WorkItem(0, 0, 0, 0, lane), BEGINNING)
-        try:
-            pipeline.next()
-        except EndOfStream:
-            return False
-        except not_of_handler(Exception):
-            return True  # the error takes the place of an element, and is raised if that element is requested
-        finally:
-            pipeline.stop()
-        return True
+        with self._opened_lane(plan.identified(run=run), WorkItem(0, 0, 0, 0, lane), BEGINNING) as pipeline:
+            try:
+                pipeline.next()
+            except EndOfStream:
+                return False
+            except not_of_handler(Exception):
+                return True  # the error takes the place of an element, and is raised if that element is requested
+            return True
 
     def _position_in_stream(self, where: Place | None, epoch: int, batch: int, length: int) -> int:
         """Return the number of elements of this rank before a batch of an endless stream."""
@@ -317,24 +284,22 @@ class StreamRewind:
         identified = plan.identified(run=run)
         cursor = identified.cursor(self._job.workers, self._backend)
         # Snapshots of the stream fit its outline: a snapshot has places and no values.
-        pipeline = opened(replace(self._job, plan=identified), cursor, begin)
-        try:
-            for _ in range(left):
-                try:
-                    pipeline.next()
-                except EndOfStream:
-                    raise
-                except Exception as error:
-                    # An element that raises has a place, too, but it is not the requested one.
-                    if not pipeline.is_failure(error):
+        with opened(replace(self._job, plan=identified), cursor, begin) as pipeline:
+            try:
+                for _ in range(left):
+                    try:
+                        pipeline.next()
+                    except EndOfStream:
                         raise
-            before = pipeline.place()
-            pipeline.next()
-            last = pipeline.last()
-        except EndOfStream:
-            raise LookupError(f"epoch {epoch} has no batch {batch}: the stream ends before it") from None
-        finally:
-            pipeline.stop()
+                    except Exception as error:
+                        # An element that raises has a place, too, but it is not the requested one.
+                        if not pipeline.is_failure(error):
+                            raise
+                before = pipeline.place()
+                pipeline.next()
+                last = pipeline.last()
+            except EndOfStream:
+                raise LookupError(f"epoch {epoch} has no batch {batch}: the stream ends before it") from None
         assert last is not None
         return FoundElement(last.work_item, before._replace(epoch=epoch, position=batch, starts=begin.starts))
 
@@ -381,24 +346,17 @@ class StreamRewind:
     def _ids(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart, *, run: bool) -> SampleIds:
         """Return the ids of the samples of an element."""
         identified = plan.identified(run=run)
-        pipeline = self._opened_lane(identified, work_item, start)
-        try:
-            element = pipeline.next()
-        except EndOfStream:
-            return ()
-        finally:
-            pipeline.stop()
+        with self._opened_lane(identified, work_item, start) as pipeline:
+            try:
+                element = pipeline.next()
+            except EndOfStream:
+                return ()
         return identified.ids_of(work_item, element, plan.share(self._job.workers, self._backend))
 
-    def _opened_lane(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart) -> Pipeline:
+    def _opened_lane(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart) -> AbstractContextManager[Pipeline]:
         share = plan.share(self._job.workers, self._backend)
-        cursor = LaneCursor(share, work_item, epoch_batches=plan.epoch_batches)
+        cursor = LaneCursor(work_item, share, epoch_batches=plan.epoch_batches)
         counts, starts = [0] * share.num_lanes, [BEGINNING] * share.num_lanes
         counts[work_item.lane], starts[work_item.lane] = work_item.unit, start
         place = Place(work_item.epoch, counts=tuple(counts), starts=tuple(starts))
         return opened(replace(self._job, plan=plan), cursor, place)
-
-    @staticmethod
-    def _info(plan: StreamPlan, epoch: int, batch: int, samples: Any, *, step: int | None = None) -> BatchInfo:
-        rank, world = plan.shard
-        return BatchInfo(epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples)

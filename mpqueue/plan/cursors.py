@@ -169,7 +169,7 @@ class Cursor:
         Raises:
             ValueError: The source has no such place, or an invalid length.
         """
-        raise NotImplementedError
+        self.epoch = place.epoch
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` of the next work items, all of one epoch; none if no work is available at the moment.

@@ -346,7 +346,7 @@ class Options:
         reject_unknown(passed.keys() - rows.keys(), frontend)
         _check(rows, passed)
         made = cls.__new__(cls)
-        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | passed)
+        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | dict(passed))
         return made
 
     def replace(self, **changes: Any) -> Self:

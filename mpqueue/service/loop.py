@@ -30,7 +30,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.errors import ServiceStateError
-from mpqueue.loader.rewind import Changeable, PlanChange
+from mpqueue.loader.rewind import PlanChange, Rewind
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.history import History
 from mpqueue.plan.plans import Plan
@@ -485,7 +485,7 @@ class Loop:
                 _ = all(self._hear_one(peer, data) for data in messages)
         return bool(replies)
 
-    def change(self, changed: Callable[[Plan, Changeable], PlanChange]) -> Any:
+    def change(self, changed: Callable[[Plan, Rewind], PlanChange]) -> Any:
         """Continue with another history, from the first batch that no consumer got; only in this thread.
 
         Args:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import ServiceError, ServiceStateError
-from mpqueue.loader.rewind import Changeable, PlanChange, checked_integer, excluded, weighed
+from mpqueue.loader.rewind import PlanChange, Rewind, checked_integer, excluded, weighed
 from mpqueue.plan.history import At
 from mpqueue.plan.options import Options, ServerOptions, StreamOptions
 from mpqueue.plan.plans import Plan
@@ -324,7 +324,7 @@ class Server:
             return  # nothing that was computed ahead has to be dropped
         plan.source.check_history(plan.history.with_exclusion(At(0, 0, 1), samples))
 
-        def change(plan: Plan, rewind: Changeable) -> PlanChange:
+        def change(plan: Plan, rewind: Rewind) -> PlanChange:
             # None: another thread has excluded them in the meantime.
             return excluded(plan, rewind, samples) or PlanChange(plan, rewind.shortened(SampleSet()))
 
@@ -356,7 +356,7 @@ class Server:
         changed_at: int = self._change(lambda plan, rewind: weighed(plan, rewind, weights, at))
         return changed_at
 
-    def _change(self, changed: Callable[[Plan, Changeable], PlanChange]) -> Any:
+    def _change(self, changed: Callable[[Plan, Rewind], PlanChange]) -> Any:
         loop = self._loop
         if loop is None:
             raise ServiceStateError(f"the server {self.name!r} is not running: call start() first")

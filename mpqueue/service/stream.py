@@ -38,7 +38,7 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import is_of_source
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
-from mpqueue.loader.rewind import Changeable, KnownPlaces, Rewind
+from mpqueue.loader.rewind import KnownPlaces, Rewind
 from mpqueue.memory.layout import Array, ReadSpec, base_over
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.plan.cursors import Place, WorkItem
@@ -555,9 +555,9 @@ class Stream:
         is_after = position > place.position
         return place._replace(position=min(place.position, position), ahead=ahead if is_after else ()), True
 
-    def rewind_at(self, place: Place) -> Changeable:
+    def rewind_at(self, place: Place) -> Rewind:
         """Return the object that changes the plan at a place."""
-        return Rewind(cast("IndexPlan", self.latest_plan), self.job, KnownPlaces(place), self._draws)
+        return Rewind(self.latest_plan, self.job, KnownPlaces(place))
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped.
