@@ -269,7 +269,7 @@ def as_source(dataset: Any, options: Options, needs: str | None) -> Source:
     Args:
         dataset: The dataset.
         options: The options of the frontend.
-        needs: See `mpqueue.plan.refused.recognise`.
+        needs: See `mpqueue.plan.sources.recognise`.
 
     Raises:
         TypeError: The dataset is a stream, but a sampler requests elements by index; or the frontend does not support

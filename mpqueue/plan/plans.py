@@ -414,7 +414,20 @@ class IndexPlan(Plan):
 
     def total(self) -> int | None:
         """Return the number of batches of an epoch over all ranks; None: endless."""
-        return self.source.length()
+        return self._num_batches(self.source.length(self._items))
+
+    def total_in(self, epoch: int) -> int | None:
+        """Return the number of batches of one epoch over all ranks; None: endless."""
+        return self._num_batches(self.source.length_in(epoch, self.seed, self._items))
+
+    @property
+    def _items(self) -> str:
+        """The items of the source, for its methods and for messages."""
+        return "batches" if self.batching is None else "samples"
+
+    def _num_batches(self, num_items: int | None) -> int | None:
+        """Return the number of batches for this many items of the source, over all ranks; None: endless."""
+        return num_items if num_items is None or self.batching is None else self.batching.num_batches(num_items)
 
     def length(self) -> int | None:
         """Return the number of batches per epoch that are dealt here; None: endless."""
@@ -425,9 +438,9 @@ class IndexPlan(Plan):
         """Raise a `ValueError` if ``drop_last`` drops all batches; ``length`` describes the length in the message."""
         if len(self.ranks.numbers(self.total())):
             return
-        world, items = self.shard.world, "batches" if self.batching is None else "samples"
+        world = self.shard.world
         raise ValueError(
-            f"drop_last leaves no batch: {length or f'there are {self.source.length(items)} {items}'}, and "
+            f"drop_last leaves no batch: {length or f'there are {self.source.length(self._items)} {self._items}'}, and "
             f"{'a batch needs' if world == 1 else 'one batch for each rank needs'} "
             f"{world * (self.options.batch_size or 1)}"
         )
@@ -451,10 +464,6 @@ class IndexPlan(Plan):
 
     def _is_over(self, place: Place, draws: "Draws | None") -> bool:
         return not self.ranks.numbers(self.total_in(place.epoch), place.base)
-
-    def total_in(self, epoch: int) -> int | None:
-        """Return the number of batches of one epoch over all ranks; None: endless."""
-        return self.total()
 
     def _elements(self, batches: int) -> int:
         """Return the number of elements of the source in this many batches."""
@@ -498,17 +507,33 @@ class IndexPlan(Plan):
     def _work(self, epoch: int, position: int, base: int, draws: "Draws | None") -> WorkItem:
         numbers = self.ranks.numbers(self.total_in(epoch), base)
         if position >= len(numbers):
-            raise self._beyond(epoch, position, base, len(numbers))
-        return WorkItem(0, epoch, position, self._unit(epoch, position, base, numbers))
+            raise LookupError(
+                f"epoch {epoch} has no batch {self.number_of(position, base)}: its number of batches is "
+                f"{self.number_of(len(numbers), base)}"
+            )
+        return WorkItem(0, epoch, position, self._unit(epoch, numbers[position]))
 
-    def _unit(self, epoch: int, position: int, base: int, numbers: range) -> int:
-        return numbers[position]
+    def _unit(self, epoch: int, number: int) -> int:
+        """Return the unit of a batch, by its number over all ranks."""
+        return number
 
-    def _beyond(self, epoch: int, position: int, base: int, length: int) -> LookupError:
-        return LookupError(
-            f"epoch {epoch} has no batch {self.number_of(position, base)}: its number of batches is "
-            f"{self.number_of(length, base)}"
-        )
+    def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
+        """Return a cursor at the beginning of the order."""
+        return EpochCursor(
+            self.total, self.seed, shuffle=self.batching is None and self.options.shuffle,
+            barrier=self.epoch_end is not None, order_of=None if self.shard.world == 1 else self.units,
+            edit=self.editor(), length_in=self.total_in,
+        )  # fmt: skip
+
+    def units(self, epoch: int, length: int | None, base: int) -> Any:
+        """Return the units of this rank's batches in an epoch.
+
+        Args:
+            epoch: The epoch.
+            length: Number of batches of the epoch over all ranks; None: endless.
+            base: Global number of the batch with which these ranks began the epoch, see `Place`.
+        """
+        return self.ranks.numbers(length, base)
 
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item; an item of the source that is a batch is one of them."""
@@ -540,31 +565,8 @@ class IndexPlan(Plan):
 class BatchesPlan(IndexPlan):
     """Each item of the source is a batch."""
 
-    def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
-        """Return a cursor at the beginning of the order."""
-        barrier = self.epoch_end is not None
-        if self.shard.world == 1:
-            return EpochCursor(
-                self.source.length, self.seed, shuffle=self.options.shuffle, barrier=barrier, edit=self.editor(),
-                length_in=self.total_in,
-            )  # fmt: skip
-        return EpochCursor(
-            self.source.length, self.seed, barrier=barrier, order_of=self.indices, edit=self.editor(),
-            length_in=self.total_in,
-        )  # fmt: skip
-
-    def total_in(self, epoch: int) -> int | None:
-        """Return the number of batches of one epoch over all ranks; None: endless."""
-        return self.source.length_in(epoch, self.seed)
-
-    def indices(self, epoch: int, length: int | None, base: int) -> Any:
-        """Return the indices of this rank's batches; the end is filled up from the beginning of the order.
-
-        Args:
-            epoch: The epoch.
-            length: Length of the source; None: endless.
-            base: Global number of the batch with which these ranks began the epoch, see `Place`.
-        """
+    def units(self, epoch: int, length: int | None, base: int) -> Any:
+        """Return the indices of this rank's batches; the end is filled up from the beginning of the order."""
         numbers = self.ranks.numbers(length, base)
         if length is None:
             return numbers
@@ -572,11 +574,11 @@ class BatchesPlan(IndexPlan):
         mine = np.arange(numbers.start, numbers.stop, numbers.step) % length
         return permutation(self.seed, epoch, length)[mine] if self.options.shuffle else mine
 
-    def _unit(self, epoch: int, position: int, base: int, numbers: range) -> int:
+    def _unit(self, epoch: int, number: int) -> int:
         length = self.total_in(epoch)
         if length is None:
-            return numbers[position]
-        place = numbers[position] % length
+            return number
+        place = number % length
         return int(permutation(self.seed, epoch, length)[place]) if self.options.shuffle else place
 
 
@@ -594,24 +596,6 @@ class SamplesPlan(IndexPlan):
     def note_length(self, epoch: int) -> None:
         """Keep the number of samples of an epoch that begins."""
         self.lengths[epoch] = self.source.length_in(epoch, self.seed, "samples")
-
-    def total(self) -> int | None:
-        """Return the number of batches of an epoch over all ranks; None: endless."""
-        num_samples = self.source.length("samples")
-        return None if num_samples is None else self.batching.num_batches(num_samples)
-
-    def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
-        """Return a cursor at the beginning of the order."""
-        numbers, barrier = self.ranks.numbers, self.epoch_end is not None
-        order_of = None if self.shard.world == 1 else lambda _epoch, total, base: numbers(total, base)
-        return EpochCursor(
-            self.total, self.seed, barrier=barrier, order_of=order_of, edit=self.editor(), length_in=self.total_in
-        )
-
-    def total_in(self, epoch: int) -> int | None:
-        """Return the number of batches of one epoch over all ranks; None: endless."""
-        num_samples = self.source.length_in(epoch, self.seed, "samples")
-        return None if num_samples is None else self.batching.num_batches(num_samples)
 
     @cached_property
     def _samples(self) -> EpochSamples:
@@ -655,8 +639,7 @@ class DrawnPlan(IndexPlan):
         options = self.options
         if options.batch_sampler is not None:
             return len(options.batch_sampler)
-        num_items = len(options.sampler)
-        return num_items if self.batching is None else self.batching.num_batches(num_items)
+        return self._num_batches(len(options.sampler))
 
     def _check_drop(self, given: str = "") -> None:
         # A sampler that is empty now may return indices later. Its epochs check that.

@@ -1,9 +1,8 @@
-"""Source validation: find the kind of source that an object is, and reject objects that only resemble a source.
+"""Source validation: reject objects that only resemble a source.
 
-Examples of the latter are a class, a dict of columns, a tuple of arrays, a table, and the data loader of a framework.
+Examples are a class, a dict of columns, a tuple of arrays, a table, and the data loader of a framework.
 """
 
-import enum
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -11,56 +10,6 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
-
-
-class Kind(enum.Enum):
-    """The kinds of sources; `mpqueue.plan.sources` has a class for each."""
-
-    ITEMS = enum.auto()
-    LANES = enum.auto()
-    FUNCTION = enum.auto()
-    TORCH_ITERABLE = enum.auto()
-    ITERATOR = enum.auto()
-
-
-def recognise(source: Any, *, samples: bool = False, sampled: bool = False, needs: str | None = None) -> Kind:
-    """Return the kind of an object that a user passed as a source.
-
-    Args:
-        source: The object that the user passed.
-        samples: Items of the source are samples.
-        sampled: A sampler provides the indices: no length is needed, and any keys are possible.
-        needs: "index": only sources with an index are supported; "stream": only streams; None: both.
-
-    Raises:
-        TypeError: It is not a source, or not of the required kind.
-        ValueError: Its items are batches, but must be samples.
-    """
-    has_index = is_sequence(source)
-    is_stream = _opens_lanes(source) or callable(source) or hasattr(source, "__next__")
-    if needs is None and is_torch_iterable(source):
-        return Kind.TORCH_ITERABLE
-    if sampled and hasattr(type(source), "__getitem__") and not isinstance(source, tuple):
-        return Kind.ITEMS
-    validate_source(source, "sample" if samples else "batch")
-    if samples:
-        _reject_batches(source)
-    if needs == "stream" and not is_stream:
-        _reject_stream(source)
-    if needs == "index" and not has_index:
-        _reject_sequence(source, is_stream=is_stream)
-    if has_index and needs != "stream" and (needs == "index" or not _opens_lanes(source)):
-        return Kind.ITEMS
-    if not is_stream:
-        _reject_sequence(source, is_stream=False)
-    if _opens_lanes(source):
-        return Kind.LANES
-    check_call(source)
-    return Kind.FUNCTION if callable(source) else Kind.ITERATOR
-
-
-def _opens_lanes(source: Any) -> bool:
-    return hasattr(type(source), "open_lane")
 
 
 def is_sequence(source: Any) -> bool:
@@ -159,7 +108,7 @@ def validate_source(source: Any, item: str = "batch") -> None:
         )
 
 
-def _reject_batches(source: Any) -> None:
+def reject_batches(source: Any) -> None:
     """Raise a `ValueError` if the items of a source are batches, but samples are needed."""
     is_keras = any(
         kind.__name__ in {"PyDataset", "Sequence"} and kind.__module__.partition(".")[0] in FRAMEWORKS
@@ -173,7 +122,7 @@ def _reject_batches(source: Any) -> None:
         )
 
 
-def _reject_sequence(source: Any, *, is_stream: bool) -> NoReturn:
+def reject_sequence(source: Any, *, is_stream: bool) -> NoReturn:
     """Raise a `TypeError` that lists the methods that a source with an index lacks.
 
     Args:
@@ -190,7 +139,7 @@ def _reject_sequence(source: Any, *, is_stream: bool) -> NoReturn:
     raise TypeError(f"a source needs __getitem__ and __len__, {kind.__name__} has no {' and no '.join(missing)}{hint}")
 
 
-def _reject_stream(source: Any) -> NoReturn:
+def reject_stream(source: Any) -> NoReturn:
     """Raise a `TypeError` that describes the supported kinds of streams."""
     hint = "; a Sequence needs OrderedEnqueuer or Loader" if is_sequence(source) else ""
     raise TypeError(

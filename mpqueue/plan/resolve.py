@@ -5,9 +5,8 @@ from typing import Any
 from mpqueue.plan.options import Options, batching_of
 from mpqueue.plan.plans import BatchesPlan, DrawnPlan, Plan, SamplesPlan, StreamPlan
 from mpqueue.plan.ranks import ranks_of, shard_of
-from mpqueue.plan.refused import recognise
 from mpqueue.plan.rules import check, check_options
-from mpqueue.plan.sources import SOURCES, Source
+from mpqueue.plan.sources import Source, recognise
 
 
 def resolve(
@@ -40,7 +39,7 @@ def resolve(
         resolved = provide(source, options, needs)
     else:
         kind = recognise(source, samples=options.are_samples, sampled=options.is_sampled, needs=needs)
-        resolved = SOURCES[kind](source)
+        resolved = kind(source)
     options = resolved.remaining(options)
     check(resolved, options)
     if options.threads == "auto" and not resolved.may_thread():

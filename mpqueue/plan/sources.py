@@ -1,6 +1,6 @@
 """Source classes: the user's object, classified once, with the answers to all questions about it.
 
-`mpqueue.plan.refused.recognise` selects the class. All later code (plans, engine, workers) uses only the methods of
+`recognise` selects the class. All later code (plans, engine, workers) uses only the methods of
 these classes::
 
     Items       batches or samples by index: ``__getitem__`` and ``__len__`` (or Keras 3's ``num_batches``, where
@@ -25,7 +25,19 @@ from mpqueue.plan.history import History
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import Shard
-from mpqueue.plan.refused import FRAMEWORKS, SHARE_REMEDY, Kind, copies_message, has_num_batches
+from mpqueue.plan.refused import (
+    FRAMEWORKS,
+    SHARE_REMEDY,
+    check_call,
+    copies_message,
+    has_num_batches,
+    is_sequence,
+    is_torch_iterable,
+    reject_batches,
+    reject_sequence,
+    reject_stream,
+    validate_source,
+)
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sequence import Sequence
 from mpqueue.system.callers import outside_stacklevel
@@ -309,15 +321,10 @@ class Items(Source):
 
     def length(self, of: str = "batches") -> int | None:
         """Return the current number of batches (or samples) per epoch; None: endless."""
-        source = self.runs
-        if has_num_batches(source):
-            length = source.num_batches
-            if length is None:
-                return None
-            origin = f"{self.name}.num_batches"
-        else:
-            origin = f"len({self.name})"
-            length = type(source).__len__(source)  # not len(): its errors contain neither the class nor the value
+        length = self._given_length()
+        if length is None:
+            return None
+        origin = f"{self.name}.num_batches" if has_num_batches(self.runs) else f"len({self.name})"
         if isinstance(length, bool) or not hasattr(length, "__index__"):
             raise TypeError(f"{origin} must be an integer number of {of}, got {length!r}")
         length = int(length)
@@ -328,12 +335,13 @@ class Items(Source):
 
     def length_now(self) -> int | None:
         """Return the current length without any check; None: endless, or the source has no length."""
-        source = self.runs
-        if has_num_batches(source):
-            length = source.num_batches
-        else:
-            length = type(source).__len__(source) if hasattr(type(source), "__len__") else None
+        length = self._given_length() if is_sequence(self.runs) else None
         return None if length is None else int(length)
+
+    def _given_length(self) -> Any:
+        source = self.runs
+        # Not len(): its errors contain neither the class nor the value.
+        return source.num_batches if has_num_batches(source) else type(source).__len__(source)
 
     def epoch_end(self) -> Callable[[], Any] | None:
         """Return the source's own ``on_epoch_end``; None: not defined, or inherited from a base class."""
@@ -379,7 +387,7 @@ class Items(Source):
 
     def may_thread(self) -> bool:
         """Return whether the source declares that several threads may compute its samples."""
-        return all(map(_may_thread, self._parts()))
+        return all(getattr(part, "thread_safe", not hasattr(part, "__getitems__")) for part in self._parts())
 
     def _parts(self) -> list[Any]:
         """Return the objects whose ``__getitem__`` is called."""
@@ -470,20 +478,43 @@ class Iterator(Source):
         return max(1, workers) if kind_of(backend).in_processes else 1
 
 
-SOURCES: dict[Kind, type[Source]] = {
-    Kind.ITEMS: Items,
-    Kind.LANES: Lanes,
-    Kind.FUNCTION: Function,
-    Kind.TORCH_ITERABLE: TorchIterable,
-    Kind.ITERATOR: Iterator,
-}
+def recognise(source: Any, *, samples: bool = False, sampled: bool = False, needs: str | None = None) -> type[Source]:
+    """Return the class for an object that a user passed as a source.
+
+    Args:
+        source: The object that the user passed.
+        samples: Items of the source are samples.
+        sampled: A sampler provides the indices: no length is needed, and any keys are possible.
+        needs: "index": only sources with an index are supported; "stream": only streams; None: both.
+
+    Raises:
+        TypeError: It is not a source, or not of the required kind.
+        ValueError: Its items are batches, but must be samples.
+    """
+    has_index, opens_lanes = is_sequence(source), hasattr(type(source), "open_lane")
+    is_stream = opens_lanes or callable(source) or hasattr(source, "__next__")
+    if needs is None and is_torch_iterable(source):
+        return TorchIterable
+    if sampled and hasattr(type(source), "__getitem__") and not isinstance(source, tuple):
+        return Items
+    validate_source(source, "sample" if samples else "batch")
+    if samples:
+        reject_batches(source)
+    if needs == "stream" and not is_stream:
+        reject_stream(source)
+    if needs == "index" and not has_index:
+        reject_sequence(source, is_stream=is_stream)
+    if has_index and needs != "stream" and (needs == "index" or not opens_lanes):
+        return Items
+    if not is_stream:
+        reject_sequence(source, is_stream=False)
+    if opens_lanes:
+        return Lanes
+    check_call(source)
+    return Function if callable(source) else Iterator
+
 
 _LATE_ORDERS = (("index_array", "_set_index_array"), ("index_array", "__set_index_array__"))
-
-
-def _may_thread(source: Any) -> bool:
-    is_safe = getattr(source, "thread_safe", None)
-    return not hasattr(source, "__getitems__") if is_safe is None else bool(is_safe)
 
 
 def _own_hook(source: Any, name: str) -> Callable[[], Any] | None:

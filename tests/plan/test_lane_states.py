@@ -12,9 +12,8 @@ from mpqueue.plan.cursors import Place
 from mpqueue.plan.lane_states import as_state, plain, starts_in
 from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.ranks import Shard
-from mpqueue.plan.refused import recognise
-from mpqueue.plan.sources import SOURCES
 from mpqueue.plan.sources import Lanes as SourceOfLanes
+from mpqueue.plan.sources import recognise
 
 
 class Lanes:
@@ -73,8 +72,8 @@ def test_the_lanes_of_all_ranks_are_all_lanes():
 )
 def test_a_generator_function_has_a_lane_for_each_worker(workers, backend, source, count):
     """Lanes of rank 0 have the first numbers, as its workers do."""
-    assert SOURCES[recognise(source)](source).check_lanes(None, 2) is None
-    share = SOURCES[recognise(source)](source).share(None, Shard(1, 2), workers, backend)
+    assert recognise(source)(source).check_lanes(None, 2) is None
+    share = recognise(source)(source).share(None, Shard(1, 2), workers, backend)
     assert (share.num_lanes, share.total, list(share.lanes())) == (count, 2 * count, list(range(count, 2 * count)))
 
 
