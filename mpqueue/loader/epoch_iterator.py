@@ -5,7 +5,6 @@ from typing import Any, NoReturn
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.failures import never_an_end
 
@@ -19,26 +18,17 @@ class EpochIterator(Iterator[Any]):
     ended silently, nested loops and ``zip(loader, loader)`` would lose batches.
 
     Args:
-        position: The loader's position, which knows the latest iterator.
+        loader: The `mpqueue.Loader`, which knows the latest iterator.
         pipeline: Delivers the batches.
         take: The pipeline's `next`; or its `step`, for `mpqueue.engine.async_batches`.
-        end_epoch: Called with the number of this iterator and the pipeline, when all batches were delivered.
-        note_failure: Called with an error that was raised in place of a batch, and the pipeline.
 
     Attributes:
         pipeline: The pipeline.
     """
 
-    def __init__(
-        self,
-        position: LoopPosition,
-        pipeline: Pipeline,
-        take: Callable[[int], Any],
-        end_epoch: Callable[[int, Pipeline], None],
-        note_failure: Callable[[Exception, Pipeline], None],
-    ) -> None:
-        self._position, self.pipeline, self._take = position, pipeline, take
-        self._end_epoch, self._note_failure = end_epoch, note_failure
+    def __init__(self, loader: Any, pipeline: Pipeline, take: Callable[[int], Any]) -> None:
+        position = loader._position
+        self._loader, self._position, self.pipeline, self._take = loader, position, pipeline, take
         self._number, self._epoch = position.iterator, position.place.epoch
         self._is_unfinished = False
         self._failure: Exception | None = None  # an interrupt prevented its delivery to the caller
@@ -54,7 +44,7 @@ class EpochIterator(Iterator[Any]):
             # Returned at once: no signal handler can run between the pipeline's return and the caller's.
             return self._next(self._loop)
         except EndOfStream:
-            self._end_epoch(self._number, self.pipeline)
+            self._loader._end_epoch(self._number, self.pipeline)
         except Stopped:
             if self._number != self._position.iterator or not self.pipeline.is_stopped:
                 self._end()  # a later iterator was created
@@ -62,7 +52,7 @@ class EpochIterator(Iterator[Any]):
             # Not the error itself: this frame would keep it, and its traceback keeps the frame.
             replacement = None
             try:
-                self._note_failure(error, self.pipeline)
+                self._loader._note_failure(error, self.pipeline)
                 if isinstance(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
                     replacement = never_an_end(error)
             except BaseException:  # an interrupt: the next call raises the error

@@ -213,7 +213,7 @@ class Loader(Stoppable):
             except Exception as error:
                 if is_of_handler(error):
                     raise
-            batches = EpochIterator(self._position, pipeline, way(pipeline), self._end_epoch, self._note_failure)
+            batches = EpochIterator(self, pipeline, way(pipeline))
             self._latest = weakref.ref(batches)
             return batches
 
@@ -448,8 +448,7 @@ class Loader(Stoppable):
         so a loop that does not read it has no cost. The result stays valid. Batches that a framework only inspected do
         not count, as in `state_dict`.
         """
-        unused = self._before_unused()
-        return self._info_of(self._position.last if unused is None else unused.returned)
+        return self.last_later()()
 
     def last_later(self) -> "Callable[[], BatchInfo | None]":
         """Return a function that returns the present `last`, and computes its samples only then."""

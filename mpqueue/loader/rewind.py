@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from mpqueue.engine.pipeline import Returned
 from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.checks import integer
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.history import At
@@ -253,12 +254,8 @@ def checked_integer(name: str, value: Any) -> int:
         TypeError: It is not an integer.
         ValueError: It is negative.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    number = operator.index(value)
-    if number < 0:
-        raise ValueError(f"{name} must not be negative, got {number}")
-    return number
+    integer(0)(name, value)
+    return operator.index(value)
 
 
 def checked_rank(rank: Any, world_size: int) -> int:

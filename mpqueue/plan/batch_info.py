@@ -1,6 +1,7 @@
 """`BatchInfo`: which samples are in a batch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 # The index in a map-style source or a sampler's key; (virtual shard, number) of an iterable source; with several
@@ -54,11 +55,7 @@ class BatchInfo:
         return hash((self.epoch, self.batch, self.step, self.rank, self.world_size, self.seed))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_values, (self._values(),)
+        return partial(BatchInfo, **self._values()), ()
 
     def __repr__(self) -> str:
         return f"BatchInfo({', '.join(f'{name}={value!r}' for name, value in self._values().items())})"
-
-
-def _from_values(values: dict[str, Any]) -> BatchInfo:
-    return BatchInfo(**values)

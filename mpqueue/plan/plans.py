@@ -304,7 +304,7 @@ class Plan(ABC):
         return {"length": self.source.length_now(), "order": self._order()}
 
     def _order(self) -> str:
-        return self.source.order
+        return "shuffled" if self.options.shuffle else self.source.order
 
     def place(self, states: Sequence[dict[str, Any]], workers: int, backend: BackendName) -> Place:
         """Return the place in a state: this rank's place for a stream, otherwise the place of all ranks.
@@ -346,7 +346,7 @@ class Plan(ABC):
 
     def _is_over(self, place: Place, draws: "Draws | None") -> bool:
         """Return True if the rest of the epoch is dropped."""
-        return False
+        raise NotImplementedError
 
     def _check_kind(self, state: Mapping[str, Any], place: Place) -> None:
         if place.counts or "lanes" in state:
@@ -444,9 +444,6 @@ class IndexPlan(Plan):
             f"{'a batch needs' if world == 1 else 'one batch for each rank needs'} "
             f"{world * (self.options.batch_size or 1)}"
         )
-
-    def _order(self) -> str:
-        return "shuffled" if self.options.shuffle else super()._order()
 
     def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
         super()._check_same(state, place)

@@ -40,11 +40,10 @@ class RayOptions:
         if self.num_cpus is not None:
             _check_number("num_cpus", self.num_cpus)
         _check_number("deadline_s", self.deadline_s)
-        if not self.deadline_s:
-            raise ValueError("ray_options: deadline_s must be a number of seconds above 0, got 0")
-        if self.deadline_s > _MOST_DEADLINE_S:
+        if not 0 < self.deadline_s <= _MOST_DEADLINE_S:
             raise ValueError(
-                f"ray_options: deadline_s must be at most {_MOST_DEADLINE_S} seconds (a day), got {self.deadline_s!r}"
+                f"ray_options: deadline_s must be a number of seconds above 0 and at most {_MOST_DEADLINE_S} (a day), "
+                f"got {self.deadline_s!r}"
             )
         _check_resources(self.resources)
         _check_strategy(self.scheduling_strategy)

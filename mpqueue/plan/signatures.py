@@ -22,7 +22,7 @@ _WIDTH = 120
 def shows_options(kind: Any) -> Callable[[_Frontend], _Frontend]:
     """Return a class decorator that adds the options of a `TypedDict` to the signature and the docstring.
 
-    The docstring of the class must have a section ``Args``. The options are appended to it.
+    The section ``Args`` of the docstring must have an entry ``**options``, which the options replace.
     """
 
     def decorate(frontend: _Frontend) -> _Frontend:
@@ -60,18 +60,16 @@ class _Docstring:
 
 
 def described(text: str, kind: Any) -> str:
-    """Return a docstring with the options at the end of its section ``Args``."""
+    """Return a docstring with the options in place of the entry ``**options`` of its section ``Args``."""
     lines = inspect.cleandoc(text).splitlines()
-    lines = _without_kwargs(lines)
-    start = lines.index("Args:")
-    end = next(n for n, line in enumerate(lines) if n > start and line and not line.startswith(" "))
-    while not lines[end - 1]:
-        end -= 1
-    for name, meaning in texts_of(kind).items():
-        lines[end:end] = textwrap.wrap(
+    start = next(number for number, line in enumerate(lines) if line.startswith("    **options:"))
+    lines[start : start + 1] = [
+        line
+        for name, meaning in texts_of(kind).items()
+        for line in textwrap.wrap(
             f"{name}: {meaning}", _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
         )
-        end = next((n for n in range(end, len(lines)) if not lines[n]), len(lines))
+    ]
     return "\n".join(lines)
 
 
@@ -85,20 +83,11 @@ def texts_of(kind: Any) -> dict[str, str]:
     return {name: found[hint] for name, hint in kind.__annotations__.items()}
 
 
-def _without_kwargs(lines: list[str]) -> list[str]:
-    """Return the lines without the entry of ``**options``, which represents the rows of the table."""
-    start = next((n for n, line in enumerate(lines) if line.startswith("    **options:")), len(lines))
-    end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" " * 8)), len(lines))
-    return lines[:start] + lines[end:]
-
-
 def _with_options(function: Callable[..., Any], kind: Any) -> inspect.Signature:
     signature = inspect.signature(function)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    hints = {name: hint.__origin__ for name, hint in kind.__annotations__.items()}
-    rows = rows_of(kind)
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=rows[name].default, annotation=hints[name])
-        for name in rows
+    shown = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=row.default, annotation=hint.__origin__)
+        for (name, row), hint in zip(rows_of(kind).items(), kind.__annotations__.values(), strict=True)
     ]
-    return signature.replace(parameters=[*own, *options])
+    return signature.replace(parameters=[*own, *shown])

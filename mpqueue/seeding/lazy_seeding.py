@@ -204,15 +204,11 @@ class LazySeeding:
             result = compute(*arguments)
         except not_of_handler(Exception) as error:
             raised = error
+        # Python seeds its generator in each child that the source forks. The child must exit without computing batches.
         for rng in self._idle:
-            if rng.has_drawn():
+            if rng.has_drawn() and self._own[0]:
                 break
         else:
-            if raised is not None:
-                raise raised
-            return result
-        # Python seeds its generator in each child that the source forks. The child must exit without computing batches.
-        if not self._own[0]:
             if raised is not None:
                 raise raised
             return result

@@ -377,7 +377,7 @@ class TestBadInput:
     @pytest.mark.parametrize("place", [(0.0, 1), (True, 0), ("0", 1), (0, None), (-1, 0), (0, -1)])
     def test_place_must_consist_of_integers_from_0(self, place):
         loader = loader_of()
-        error, text = (ValueError, "must not be negative") if -1 in place else (TypeError, "must be an integer")
+        error, text = (ValueError, "must be 0 or more") if -1 in place else (TypeError, "must be an integer")
         for call in (loader.explain, loader.compute, loader.seek):
             with pytest.raises(error, match=text):
                 call(*place)

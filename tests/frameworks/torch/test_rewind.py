@@ -339,7 +339,7 @@ class TestExplainAndCompute:
         loader = loader_of(0)
         with pytest.raises(TypeError, match="epoch must be an integer, got '0'"):
             loader.explain("0", 0)
-        with pytest.raises(ValueError, match="batch must not be negative"):
+        with pytest.raises(ValueError, match="batch must be 0 or more"):
             loader.compute(0, -1)
 
     def test_sampler_that_cannot_be_iterated_again_raises_an_error(self):
