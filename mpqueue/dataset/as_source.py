@@ -138,9 +138,9 @@ class DatasetItems(_DatasetSource, Items):
 
         return counts_of(self.runs.root, epoch, self.samples_before(index), seed) if self.has_mixture else None
 
-    def length_in(self, epoch: int, seed: int, of: str = "batches") -> int | None:
+    def length_in(self, epoch: int, seed: int) -> int | None:
         """Return the number of elements in an epoch, which weights of a mixture may change."""
-        return self.runs.length_in(epoch, seed) if self.runs.root.facts.varies else self.length(of)
+        return self.runs.length_in(epoch, seed) if self.runs.root.facts.varies else self.length()
 
     def sample_ids(self, indices: Sequence[Any], seed: int, epoch: int) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of, without computing them."""

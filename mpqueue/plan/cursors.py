@@ -103,9 +103,7 @@ class Place(NamedTuple):
         Workers that are already at a place must not be sent there again: they would lose batches computed ahead.
         """
         # Snapshots and ends are not compared: the same place gets newer ones while the stream continues.
-        if self[:3] != other[:3]:
-            return False
-        if self.base != other.base:
+        if self[:3] != other[:3] or self.base != other.base:
             return False
         return self.counts == other.counts or not (any(self.counts) or any(other.counts))
 
@@ -135,6 +133,7 @@ class ConsumerProgress(Protocol):
     position: int
 
 
+# The number of batches of an endless source: no rank reaches it, and it fits into an index.
 ENDLESS = 1 << 62
 
 
@@ -329,8 +328,6 @@ class EpochCursor(Cursor):
 
     def has_new_length(self) -> bool:
         """Return True if an epoch was opened with a length that differs from the source's present one."""
-        if not self.source_lengths:
-            return False
         return any(length != self._length_in(epoch) for epoch, length in self.source_lengths.items())
 
     def forget(self, epoch: int) -> None:

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 from mpqueue.plan.batching import Batching
-from mpqueue.plan.cursors import Listed
-from mpqueue.plan.ranks import ENDLESS
+from mpqueue.plan.cursors import ENDLESS, Listed
 from mpqueue.seeding.permutation import SampleOrder
 
 

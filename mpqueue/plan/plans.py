@@ -338,15 +338,7 @@ class Plan(ABC):
             place: The result of `place` for this state.
             draws: The run's draws from a sampler; they are set to this place, too.
         """
-        self._warn_of_another_rank(tuple(state.get("shard", self.shard)))
-        if draws is not None:
-            draws.load(place.epoch, place.position, dict(state))
-        place = self.ranks.to_local(place)
-        return Place(place.epoch + 1) if self.shard.world > 1 and self._is_over(place, draws) else place
-
-    def _is_over(self, place: Place, draws: "Draws | None") -> bool:
-        """Return True if the rest of the epoch is dropped."""
-        raise NotImplementedError
+        return place
 
     def _check_kind(self, state: Mapping[str, Any], place: Place) -> None:
         if place.counts or "lanes" in state:
@@ -414,16 +406,11 @@ class IndexPlan(Plan):
 
     def total(self) -> int | None:
         """Return the number of batches of an epoch over all ranks; None: endless."""
-        return self._num_batches(self.source.length(self._items))
+        return self._num_batches(self.source.length())
 
     def total_in(self, epoch: int) -> int | None:
         """Return the number of batches of one epoch over all ranks; None: endless."""
-        return self._num_batches(self.source.length_in(epoch, self.seed, self._items))
-
-    @property
-    def _items(self) -> str:
-        """The items of the source, for its methods and for messages."""
-        return "batches" if self.batching is None else "samples"
+        return self._num_batches(self.source.length_in(epoch, self.seed))
 
     def _num_batches(self, num_items: int | None) -> int | None:
         """Return the number of batches for this many items of the source, over all ranks; None: endless."""
@@ -438,9 +425,9 @@ class IndexPlan(Plan):
         """Raise a `ValueError` if ``drop_last`` drops all batches; ``length`` describes the length in the message."""
         if len(self.ranks.numbers(self.total())):
             return
-        world = self.shard.world
+        world, items = self.shard.world, "batches" if self.batching is None else "samples"
         raise ValueError(
-            f"drop_last leaves no batch: {length or f'there are {self.source.length(self._items)} {self._items}'}, and "
+            f"drop_last leaves no batch: {length or f'there are {self.source.length()} {items}'}, and "
             f"{'a batch needs' if world == 1 else 'one batch for each rank needs'} "
             f"{world * (self.options.batch_size or 1)}"
         )
@@ -459,7 +446,16 @@ class IndexPlan(Plan):
                 f"{total} batches: load the state into a loader of the same source"
             )
 
+    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
+        """Return the place of this rank at which a run resumes from a state."""
+        self._warn_of_another_rank(tuple(state.get("shard", self.shard)))
+        if draws is not None:
+            draws.load(place.epoch, place.position, dict(state))
+        place = self.ranks.to_local(place)
+        return Place(place.epoch + 1) if self.shard.world > 1 and self._is_over(place, draws) else place
+
     def _is_over(self, place: Place, draws: "Draws | None") -> bool:
+        """Return True if the rest of the epoch is dropped."""
         return not self.ranks.numbers(self.total_in(place.epoch), place.base)
 
     def _elements(self, batches: int) -> int:
@@ -592,7 +588,7 @@ class SamplesPlan(IndexPlan):
 
     def note_length(self, epoch: int) -> None:
         """Keep the number of samples of an epoch that begins."""
-        self.lengths[epoch] = self.source.length_in(epoch, self.seed, "samples")
+        self.lengths[epoch] = self.source.length_in(epoch, self.seed)
 
     @cached_property
     def _samples(self) -> EpochSamples:
@@ -601,7 +597,7 @@ class SamplesPlan(IndexPlan):
     def _num_samples(self, epoch: int) -> int | None:
         if epoch in self.lengths:
             return self.lengths[epoch]
-        return self.source.length_in(epoch, self.seed, "samples")
+        return self.source.length_in(epoch, self.seed)
 
     def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
         super()._check_same(self._of_samples(state), place)
@@ -826,10 +822,6 @@ class StreamPlan(Plan):
         """Return an empty dict: a stream has a shape instead of a length and an order."""
         return {}
 
-    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place unchanged: it is this rank's place already."""
-        return place
-
     def _check_kind(self, state: Mapping[str, Any], place: Place) -> None:
         if (place.position or place.ahead) and not place.counts:
             raise ValueError(
@@ -863,24 +855,20 @@ class StreamPlan(Plan):
     def _of_workers(self, states: Sequence[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
         """Return the place of a stream with one virtual shard per worker."""
         (state, *others), (place, *_) = states, places
-        lanes = state.get("lanes")
-        if others or lanes is not None:
-            which = "states of several ranks" if lanes is None else f"a state of a stream of lanes={lanes}"
-            raise ValueError(
-                f"a generator function without lanes= needs the state of its own rank and number of workers, got "
-                f"{which}: pass lanes={'n' if lanes is None else lanes} to Loader, also in the run that saves"
-            )
-        if place.counts and len(place.counts) != share.num_lanes:
-            raise ValueError(
-                f"the state was saved for a generator in {len(place.counts)} workers, each with its own stream; "
-                f"this loader has {share.num_lanes}"
-            )
-        if tuple(state.get("shard", (0, 1))) != self.shard:
-            raise ValueError(
-                f"the state was saved for a generator with (rank, number of ranks) = {state.get('shard', [0, 1])}, and "
-                f"this loader has {list(self.shard)}"
-            )
-        return place
+        lanes, (rank, world) = state.get("lanes"), state.get("shard", (0, 1))
+        if others:
+            saved = "states of several ranks"
+        elif lanes is not None:
+            saved = f"a state of a stream of lanes={lanes}"
+        elif (rank, world) != self.shard or (place.counts and len(place.counts) != share.num_lanes):
+            saved = f"a state of rank {rank} of {world}, with {len(place.counts) or 'any number of'} workers"
+        else:
+            return place
+        raise ValueError(
+            "a generator function without lanes= needs the state of its own rank and number of workers (rank "
+            f"{self.shard.rank} of {self.shard.world}, with {share.num_lanes} workers), got {saved}: pass "
+            f"lanes={'n' if lanes is None else lanes} to Loader, also in the run that saves"
+        )
 
 
 def _shown(saved: dict[str, Any]) -> str:

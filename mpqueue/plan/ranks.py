@@ -10,10 +10,7 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-from mpqueue.plan.cursors import Place
-
-# The number of batches of an endless source: no rank reaches it, and it fits into an index.
-ENDLESS = 1 << 62
+from mpqueue.plan.cursors import ENDLESS, Place
 
 
 class Shard(NamedTuple):

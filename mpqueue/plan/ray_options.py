@@ -71,16 +71,10 @@ class RayOptions:
 
 def check_installed() -> None:
     """Raise an `ImportError` if Ray is not installed."""
-    if not _is_installed():
-        raise ImportError('mpqueue.cluster needs Ray: pip install "mpqueue[ray]"', name="ray")
-
-
-def _is_installed() -> bool:
-    if "ray" in sys.modules:
-        return sys.modules["ray"] is not None  # None hides a package
     import importlib.util
 
-    return importlib.util.find_spec("ray") is not None
+    if importlib.util.find_spec("ray") is None:
+        raise ImportError('mpqueue.cluster needs Ray: pip install "mpqueue[ray]"', name="ray")
 
 
 def _check_number(name: str, value: Any) -> None:

@@ -63,15 +63,10 @@ class Randomness:
         for path, generator in self._generators() if kept else ():
             if path in kept:
                 set_state(generator, kept[path])
-        shared = {name: global_generators()[name] for name in recorded.get("global", {}) if name in global_generators()}
-        before = _states(shared)
-        try:
-            for name, generator in shared.items():
-                set_state(generator, recorded["global"][name])
+        states = recorded.get("global", {})
+        shared = {name: generator for name, generator in global_generators().items() if name in states}
+        with _set_inside(shared, states):
             yield
-        finally:
-            for name, generator in shared.items():
-                set_state(generator, before[name])
 
     @contextmanager
     def aside(self, recorded: dict[str, Any] | None) -> Iterator[Any]:
@@ -88,18 +83,11 @@ class Randomness:
             yield self._copied(stateful, recorded)
             return
         generators = dict(self._generators()) | global_generators()
-        before = _states(generators)
         known = {} if recorded is None else recorded.get("kept", {}) | recorded.get("global", {})
-        try:
-            for name in known.keys() & generators.keys():
-                set_state(generators[name], known[name])
-            start = before if recorded is None else None
+        with _set_inside(generators, known) as before:
             yield self._sampler
-            if start is not None and _states(generators) != start:
+            if recorded is None and _states(generators) != before:
                 raise DrawsRandomNumbers
-        finally:
-            for name, generator in generators.items():
-                set_state(generator, before[name])
 
     def _copied(self, stateful: Any, recorded: dict[str, Any] | None) -> Any:
         """Return a copy of a sampler with a state, whose own state the running iterator changes."""
@@ -125,3 +113,16 @@ class Randomness:
 
 def _states(generators: dict[str, Any]) -> dict[str, Any]:
     return {name: state_of(generator) for name, generator in generators.items()}
+
+
+@contextmanager
+def _set_inside(generators: dict[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Set generators to states by name, and yield their states before that, which are restored at the end."""
+    before = _states(generators)
+    try:
+        for name in states.keys() & generators.keys():
+            set_state(generators[name], states[name])
+        yield before
+    finally:
+        for name, generator in generators.items():
+            set_state(generator, before[name])

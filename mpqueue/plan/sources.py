@@ -104,8 +104,8 @@ class Source:
         """Return how workers run the source."""
         raise NotImplementedError
 
-    def length(self, of: str = "batches") -> int | None:
-        """Return the current number of batches (or samples) per epoch; None: endless or unknown.
+    def length(self) -> int | None:
+        """Return the current number of items (batches or samples) per epoch; None: endless or unknown.
 
         Raises:
             ValueError: The source is empty.
@@ -269,9 +269,9 @@ class Source:
         """Return how many samples of each part virtual shards have taken, by their snapshots; None: as above."""
         return None
 
-    def length_in(self, epoch: int, seed: int, of: str = "batches") -> int | None:
-        """Return the number of batches (or samples) of an epoch; None: endless or unknown. As `length`."""
-        return self.length(of)
+    def length_in(self, epoch: int, seed: int) -> int | None:
+        """Return the number of items of an epoch; None: endless or unknown. As `length`."""
+        return self.length()
 
     def without(self, excluded: SampleSet | None) -> "Source":
         """Return the same source with other excluded samples."""
@@ -319,18 +319,17 @@ class Items(Source):
             return Form.ITEMS
         return Form.SAMPLES if batching.threads == 1 else Form.THREADED
 
-    def length(self, of: str = "batches") -> int | None:
-        """Return the current number of batches (or samples) per epoch; None: endless."""
+    def length(self) -> int | None:
+        """Return the current number of items per epoch; None: endless."""
         length = self._given_length()
         if length is None:
             return None
         origin = f"{self.name}.num_batches" if has_num_batches(self.runs) else f"len({self.name})"
         if isinstance(length, bool) or not hasattr(length, "__index__"):
-            raise TypeError(f"{origin} must be an integer number of {of}, got {length!r}")
+            raise TypeError(f"{origin} must be an integer, got {length!r}")
         length = int(length)
         if not 1 <= length < 1 << 63:
-            item = "batch" if of == "batches" else "sample"
-            raise ValueError(f"{origin} must be at least 1 {item} per epoch, and less than 2**63, got {length}")
+            raise ValueError(f"{origin} must be at least 1 item per epoch, and less than 2**63, got {length}")
         return length
 
     def length_now(self) -> int | None:

@@ -267,7 +267,7 @@ def test_invalid_arguments_exit_with_2_and_a_message(capsys, arguments, words):
     [
         ("Fails", "ZeroDivisionError: of the source", "the source has failed"),
         ("fails", "LookupError: of the factory", "data_of_bench:fails has failed"),
-        ("Empty", "at least 1 batch", "the source has failed"),
+        ("Empty", "at least 1 item", "the source has failed"),
     ],
 )
 def test_failing_source_exits_with_1_and_its_traceback(capsys, factory, words, last_line):

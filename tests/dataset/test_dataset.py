@@ -153,7 +153,7 @@ def test_mistake_raises_where_it_is_made(use, error, text):
         (Dataset.range(10).batch(2), {"batch_sampler": [[0]]}, ValueError, "batch_sampler takes single samples"),
         (Dataset.range(10).filter(keep), {"shuffle": True}, ValueError, r"stage 1, filter.*shuffle\(buffer=1000\)"),
         (Dataset.range(10).filter(keep), {"batch_size": 2, "sampler": [0]}, TypeError, "by index"),
-        (Dataset.range(10).take(0), {"batch_size": 2}, ValueError, "at least 1 sample"),
+        (Dataset.range(10).take(0), {"batch_size": 2}, ValueError, "at least 1 item"),
         (Dataset.range(10).filter(keep), {"lanes": 10**9}, ValueError, "lanes must be at most 65,536, got 1000000000"),
         (numbers, {"lanes": 65_537}, ValueError, "lanes must be at most 65,536, got 65537"),
     ],

@@ -43,7 +43,7 @@ def test_wrong_option_is_named(make, option, kind, text):
 @pytest.mark.parametrize(
     ("length", "kind", "text"),
     [
-        (-3, ValueError, r"len\(Odd\) must be at least 1 batch .*, got -3"),
+        (-3, ValueError, r"len\(Odd\) must be at least 1 item .*, got -3"),
         (2.5, TypeError, r"len\(Odd\) must be an integer.*2.5"),
     ],
 )
