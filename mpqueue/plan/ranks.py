@@ -122,17 +122,6 @@ class AllRanks(Ranks):
         return place
 
 
-def ranks_of(shard: Shard, serves: int | None, *, drop_last: bool) -> Ranks:
-    """Return the batches of one rank, or of all ranks that a server serves.
-
-    Args:
-        shard: This rank.
-        serves: Number of ranks that are served; None: this process is one rank.
-        drop_last: Drop the end of the order instead of filling it up.
-    """
-    return Ranks(shard, drop_last=drop_last) if serves is None else AllRanks(serves, drop_last=drop_last)
-
-
 def shard_of(option: Any) -> Shard:
     """Return the rank for a value of the option ``shard``.
 

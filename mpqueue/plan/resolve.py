@@ -4,7 +4,7 @@ from typing import Any
 
 from mpqueue.plan.options import Options, batching_of
 from mpqueue.plan.plans import BatchesPlan, DrawnPlan, Plan, SamplesPlan, StreamPlan
-from mpqueue.plan.ranks import ranks_of, shard_of
+from mpqueue.plan.ranks import AllRanks, Ranks, shard_of
 from mpqueue.plan.rules import check, check_options
 from mpqueue.plan.sources import Source, recognise
 
@@ -44,7 +44,10 @@ def resolve(
     check(resolved, options)
     if options.threads == "auto" and not resolved.may_thread():
         options = options.replace(threads=1)
-    ranks = ranks_of(shard_of(options.shard), serves_ranks, drop_last=options.drop_last)
+    if serves_ranks is None:
+        ranks = Ranks(shard_of(options.shard), drop_last=options.drop_last)
+    else:
+        ranks = AllRanks(serves_ranks, drop_last=options.drop_last)
     batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None
     plan: type[Plan]
     if not resolved.has_index:

@@ -357,10 +357,8 @@ class Items(Source):
         `index_array` is None until `_set_index_array` is called. Workers detect such orders of other sources, see
         `mpqueue.worker.shuffle_detection`.
         """
-        for attribute, method in _LATE_ORDERS:
-            if getattr(self.runs, attribute, 0) is None and hasattr(self.runs, method):
-                getattr(self.runs, method)()
-                return
+        if getattr(self.runs, "index_array", 0) is None and hasattr(self.runs, "_set_index_array"):
+            self.runs._set_index_array()
 
     def why_not_threads(self, threads: int) -> str | None:
         """Return why several threads cannot compute the samples, or would have no effect; None: they can.
@@ -511,9 +509,6 @@ def recognise(source: Any, *, samples: bool = False, sampled: bool = False, need
         return Lanes
     check_call(source)
     return Function if callable(source) else Iterator
-
-
-_LATE_ORDERS = (("index_array", "_set_index_array"), ("index_array", "__set_index_array__"))
 
 
 def _own_hook(source: Any, name: str) -> Callable[[], Any] | None:

@@ -16,10 +16,10 @@ import numpy as np
 
 from mpqueue.memory.layout import Array, Recorded
 from mpqueue.samples.leaves import (
+    NUMBERS,
     Empty,
     LeafPlace,
     is_masked,
-    is_number,
     is_stackable,
     merge_arrays,
     merge_numbers,
@@ -141,7 +141,7 @@ class Collation:
                 return self._merge_mappings(values, place)
             return merge_unlike(values, self._empty, place)
         (kind,) = kinds
-        if is_number(kind):
+        if kind in NUMBERS:
             return merge_numbers(values, kind, self._empty)
         if kind is _ndarray:
             stacked = stack_alike(values, self._empty)

@@ -13,7 +13,7 @@ import numpy as np
 from mpqueue.memory.layout import Array
 
 Empty: TypeAlias = Callable[[Any, Any], Array]  # by shape and dtype
-_NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
+NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
 
 
 def no_sample(name: str, hint: str = "did `__getitem__` forget to return?") -> TypeError:
@@ -66,10 +66,9 @@ class LeafPlace:
 
     def refuse(self, one: int, other: int, what: Callable[[int], str]) -> ValueError:
         """Return the error for two samples, by their numbers in the batch, that differ in this leaf."""
-        leaf = "".join(("sample", *self._path))
         return ValueError(
-            f"cannot combine different samples into a batch: {leaf} of index {self._indices[one]!r} {what(one)}, but "
-            f"index {self._indices[other]!r} {what(other)}. Return samples of equal structure and shape, or pass "
+            f"cannot combine different samples into a batch: {self.name(one)} {what(one)}, but index "
+            f"{self._indices[other]!r} {what(other)}. Return samples of equal structure and shape, or pass "
             "collate=, a function from a list of samples to a batch"
         )
 
@@ -84,7 +83,7 @@ def is_stackable(value: Any) -> bool:
 def merge_numbers(values: Sequence[Any], kind: type, empty: Empty) -> Any:
     """Return an array of Python numbers of one type, or a list of integers if no dtype can hold them."""
     # int64 first, which holds most integers. If one is too large, uint64 may hold all of them, as in NumPy.
-    for dtype in (_NUMBERS[kind], np.uint64):
+    for dtype in (NUMBERS[kind], np.uint64):
         try:
             out = empty(len(values), dtype)
             out[...] = values
@@ -92,11 +91,6 @@ def merge_numbers(values: Sequence[Any], kind: type, empty: Empty) -> Any:
             continue
         return out
     return list(values)
-
-
-def is_number(kind: type) -> bool:
-    """Return True for Python's own numbers."""
-    return kind in _NUMBERS
 
 
 def stack_alike(arrays: Sequence[Array], empty: Empty) -> Array | None:
@@ -177,7 +171,7 @@ def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
     """
     stackable = [is_stackable(value) for value in values]
     if all(stackable):
-        if all(type(value) in _NUMBERS for value in values):
+        if all(type(value) in NUMBERS for value in values):
             array = np.array(values)
             return list(values) if array.dtype.hasobject else array
         return merge_arrays(values, empty, place)

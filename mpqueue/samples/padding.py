@@ -10,9 +10,7 @@ import numpy as np
 
 from mpqueue.memory.layout import Array
 from mpqueue.samples.collate import Collation
-from mpqueue.samples.leaves import Empty, LeafPlace, common_dtype, is_masked, is_stackable
-
-_NUMBERS = {bool, int, float, complex}
+from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, common_dtype, is_masked, is_stackable
 
 
 class PaddedCollation(Collation):
@@ -37,7 +35,7 @@ def _as_arrays(values: Sequence[Any]) -> list[Array] | None:
     arrays = []
     for value in values:
         if type(value) is list:
-            if not _NUMBERS.issuperset(map(type, value)):
+            if not set(map(type, value)) <= NUMBERS.keys():
                 return None
         elif type(value) is not np.ndarray and (
             not is_stackable(value) or is_masked(value) or not getattr(value, "shape", ())

@@ -27,8 +27,8 @@ class Lazy:
         self.order = np.random.permutation(self.length)
 
 
-class Dunder(Lazy):
-    """The same with another library's attribute name."""
+class OfKeras(Lazy):
+    """The same with the attribute and the method of an iterator of Keras."""
 
     def __init__(self):
         super().__init__()
@@ -36,17 +36,17 @@ class Dunder(Lazy):
 
     def __getitem__(self, index):
         if self.index_array is None:
-            self.__set_index_array__()
+            self._set_index_array()
         return np.full(2, self.index_array[index])
 
-    def __set_index_array__(self):
+    def _set_index_array(self):
         self.index_array = np.random.permutation(self.length)
 
 
 def test_order_of_keras_iterator_is_drawn_in_trainer():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Loader(Dunder(), workers=3) as loader:
+        with Loader(OfKeras(), workers=3) as loader:
             assert sorted(int(batch[0]) for batch in loader) == list(range(40))
 
 
