@@ -11,20 +11,12 @@ its number), and the number of elements of the lane once that is known.
 
 import pickle
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
 
 _MOST_SHOWN = 8
-
-
-class _At(NamedTuple):
-    """The progress of one lane."""
-
-    taken: int
-    start: LaneStart
-    end: int
 
 
 def as_state(place: Place) -> dict[str, Any]:
@@ -136,20 +128,17 @@ def place_in(
     missing = [lane for lane in needed if lane not in progress]
     if missing:
         raise ValueError(_missing_message(missing, states, share, shard))
-    mine = [progress[lane] for lane in share.lanes()]
+    counts, starts, ends = zip(*(progress[lane] for lane in share.lanes()), strict=True)
     # The number of batches that all ranks together have taken is divided among the present ranks. A single state
     # represents all ranks of its run. Rounded up, as the places of exclusions are: an exclusion made at the
     # moment of the state would otherwise have a place behind the first batches, which already lack its samples.
     taken = sum(place.position for place in places) * shard_in(states[0])[1]
     position = -(-taken // (len(places) * shard[1]))
-    return Place(
-        places[0].epoch,
-        position,
-        (),
-        tuple(at.taken for at in mine),
-        tuple(at.start for at in mine) if any(at.start.state is not None for at in mine) else (),
-        tuple(at.end for at in mine) if any(at.end >= 0 for at in mine) else (),
-    )
+    if all(start.state is None for start in starts):
+        starts = ()
+    if max(ends) < 0:
+        ends = ()
+    return Place(places[0].epoch, position, (), counts, starts, ends)
 
 
 def shard_in(state: dict[str, Any]) -> tuple[int, int]:
@@ -180,8 +169,11 @@ def _check_alike(states: Sequence[dict[str, Any]], places: Sequence[Place], shar
                 )
 
 
-def _by_lane(states: Sequence[dict[str, Any]], places: Sequence[Place], share: LaneShare) -> dict[int, _At]:
-    progress: dict[int, _At] = {}
+def _by_lane(
+    states: Sequence[dict[str, Any]], places: Sequence[Place], share: LaneShare
+) -> dict[int, tuple[int, LaneStart, int]]:
+    """Return the number of taken elements, the snapshot and the end of each lane."""
+    progress: dict[int, tuple[int, LaneStart, int]] = {}
     for state, place in zip(states, places, strict=True):
         rank, world = shard_in(state)
         lanes = range(rank, share.total, world)
@@ -193,7 +185,7 @@ def _by_lane(states: Sequence[dict[str, Any]], places: Sequence[Place], share: L
         ends = place.ends or (-1,) * len(lanes)
         if not len(counts) == len(starts) == len(ends) == len(lanes):
             raise ValueError(f"the state of rank {rank} of {world} has {len(counts)} lanes, expected {len(lanes)}")
-        progress |= dict(zip(lanes, map(_At, counts, starts, ends), strict=True))
+        progress |= dict(zip(lanes, zip(counts, starts, ends, strict=True), strict=True))
     return progress
 
 

@@ -434,10 +434,10 @@ class IndexPlan(Plan):
 
     def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
         super()._check_same(state, place)
-        from mpqueue.plan.saved_states import changes_weights
+        from mpqueue.plan.saved_states import history_in
 
         # The number of batches is unknown here if the state of a source, or weights that were changed, determine it.
-        if self.is_drawn or "source" in state or changes_weights(state):
+        if self.is_drawn or "source" in state or history_in([dict(state)]).weights():
             return
         total = self.total()
         if total is not None and place.position > total:

@@ -12,7 +12,7 @@ from typing import Any
 from mpqueue.errors import StateDamaged
 from mpqueue.plan.checksums import checksum_of
 from mpqueue.plan.cursors import Place
-from mpqueue.plan.history import WEIGHTS, History
+from mpqueue.plan.history import History
 
 VERSION = 3
 _NAMES = (
@@ -81,14 +81,6 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
             "same step. Pass the states of one checkpoint"
         )
     return histories[0]
-
-
-def changes_weights(state: Mapping[str, Any]) -> bool:
-    """Return whether weights of a mixture were changed in a state's run; `history_in` checks its entries."""
-    entries = _of_run(state, "history", ())
-    return isinstance(entries, list | tuple) and any(
-        isinstance(entry, Mapping) and entry.get("kind") == WEIGHTS for entry in entries
-    )
 
 
 def steps_in(state: dict[str, Any]) -> int:

@@ -46,7 +46,6 @@ from mpqueue.system.contents import name_of
 IN_ORDER = "in order"
 DEFAULT_LANES = 16
 MAX_LANES = 1 << 16
-_NUM_SHOWN = 4  # choices shown in an error
 
 # Hooks of base classes, which are empty. A source that inherits one needs no barrier at the end of an epoch.
 _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
@@ -160,11 +159,9 @@ class Source:
                 "a state. Pass a small multiple of the number of ranks, or leave out lanes"
             )
         if lanes % world:
-            below = lanes // world * world
-            choices = [number for number in range(below, below + world * _NUM_SHOWN, world) if number]
             raise ValueError(
                 f"lanes must be a multiple of the number of ranks, got {lanes} for {world} ranks: pass a multiple of "
-                f"{world}, such as {', '.join(map(str, choices))}"
+                f"{world}"
             )
         return lanes
 
