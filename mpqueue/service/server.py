@@ -218,10 +218,7 @@ class Server:
             has_opened=recovered.epoch > 0 or bool(recovered.taken),
             latest=max((position for _, position in recovered.pairs()), default=-1),
         )  # fmt: skip
-        assert stream.ring is not None
-        admission = Admission(
-            core, journal, self._job, self._welcome, stream.ring.read_only_fd, deliveries.journal_taken
-        )
+        admission = Admission(core, journal, self._job, self._welcome, stream.ring_fd, deliveries.journal_taken)
         loop = Loop(claim, self._uids, core, deliveries, admission, desk)
         if mode.awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
@@ -398,7 +395,7 @@ class Server:
             job=self._job,
             length=self._length(),
             epoch=seat.epoch,
-            segment_bytes=ring.nbytes,
+            segment_bytes=ring.segment.size,
             stride=ring.stride,
             pid=os.getpid(),
         )

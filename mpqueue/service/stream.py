@@ -40,6 +40,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.rewind import KnownPlaces, Rewind
 from mpqueue.memory.layout import Array, ReadSpec, base_over
+from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.draws import Draws
@@ -170,20 +171,6 @@ MAX_KEPT = 1 << 22  # sampler indices kept for recomputing: 32 MB, or twice that
 _RETRY_S = 0.2  # after an error that belongs to no batch: an immediate retry would most likely fail again
 
 
-class SharedRing(NamedTuple):
-    """The memory of a stream's batches.
-
-    Attributes:
-        read_only_fd: A read-only descriptor, owned by the stream.
-        nbytes: Bytes of address space.
-        stride: Bytes per slot: slot n begins at ``n * stride``.
-    """
-
-    read_only_fd: int
-    nbytes: int
-    stride: int
-
-
 class StreamStart(NamedTuple):
     """The beginning of a stream.
 
@@ -216,7 +203,8 @@ class Stream:
         epoch: The epoch opened last.
         has_ended: All of its batches were taken.
         count: Number of handles and failures yielded in it, including those before the place where it began.
-        ring: The memory, from `start` to `stop`.
+        ring: The memory of the batches, from `start` to `stop`.
+        ring_fd: A read-only descriptor of this memory, owned by the stream; -1 if there is none.
         history: The exclusions and changes of weights.
         rerun: Held while the source is run in this process, because all runs share its random generators.
         unknown: Failures for positions that cannot be computed again; `take` yields them after the recomputed batches.
@@ -233,7 +221,8 @@ class Stream:
         self.job, self.history, self._place = job, start.history, start.place
         self._follow(self.history)
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
-        self.ring: SharedRing | None = None
+        self.ring: Ring | None = None
+        self.ring_fd = -1
         self._engine = Engine(ends_epochs=False)
         self._unopened: Exception | None = None
         self._is_wanted = self._is_open = self._has_freed = self._is_outdated = False
@@ -305,9 +294,9 @@ class Stream:
         # Not a bound method: the pipeline would keep this stream alive, and the workers would not stop when the last
         # reference to the stream is dropped.
         pipeline.ledger.settle = _settling(pipeline, self._backend.pressure)
-        ring = self._backend.pool.ring
+        self.ring = self._backend.pool.ring
         # Consumers get this read-only descriptor, so none of them can change a batch of the others.
-        self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
+        self.ring_fd = descriptors.own(self.ring.segment.open_read_only())
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop the workers and release the ring; idempotent. Mappings of other processes remain valid.
@@ -315,10 +304,10 @@ class Stream:
         Raises:
             StopTimeout: A worker was still running after the timeout; the message names it.
         """
-        if self.ring is not None:
+        fd, self.ring_fd, self.ring = self.ring_fd, -1, None
+        if fd >= 0:
             # Consumers have duplicates of this descriptor, and their mappings remain valid.
-            descriptors.close(self.ring.read_only_fd)
-            self.ring = None
+            descriptors.close(fd)
         self._engine.stop(timeout)
 
     @property
@@ -606,7 +595,7 @@ class Stream:
         if self.ring is not None:
             if slot.turn != handle.turn:  # the slot contains another batch by now, which consumers would read
                 raise _stale(handle)
-            self._backend.pool.ring.share(slot, handle.header_offset)
+            self.ring.share(slot, handle.header_offset)
 
     def release(self, handle: BatchHandle) -> None:
         """Free the slot of a batch without holders, shared or not.
@@ -618,7 +607,7 @@ class Stream:
         if self.ring is not None:
             if slot.turn != handle.turn:
                 raise _stale(handle)
-            self._backend.pool.ring.release(slot)
+            self.ring.release(slot)
             # If code in the worker still references an array in the slot, the slot keeps its turn and is not free yet.
             self._has_freed = self._has_freed or not slot.turn
 

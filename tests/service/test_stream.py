@@ -27,7 +27,7 @@ class Reader:
 
     def __init__(self, stream):
         self.ring = stream.ring
-        self.memory = mmap.mmap(stream.ring.read_only_fd, stream.ring.nbytes, prot=mmap.PROT_READ)
+        self.memory = mmap.mmap(stream.ring_fd, stream.ring.segment.size, prot=mmap.PROT_READ)
 
     def read(self, handle):
         """Return a private copy of a handle's tree."""
