@@ -33,6 +33,11 @@ def concatenated(ids_of_elements: Iterable[SampleIds]) -> SampleIds:
     return [each for ids in ids_of_elements for each in ids]
 
 
+def with_ids(values: list[Any], ids_of_elements: list[SampleIds]) -> list[Any]:
+    """Return a pair (element, id) for each element. Each element is made of a single sample."""
+    return [(value, each) for value, (each,) in zip(values, ids_of_elements, strict=True)]
+
+
 def as_integer(value: Any, name: str) -> int:
     """Return an integer in an id as a plain `int`.
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, ClassVar
@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.applying import apply_to, map_to
-from mpqueue.dataset.ids import Keep, SampleId, SampleIds
+from mpqueue.dataset.ids import SampleId, with_ids
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, StageNode, constant, returned_none
-from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, LinkStage, Token, no_verdict
+from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict
 from mpqueue.dataset.threaded import ThreadedStage
-from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
@@ -37,11 +36,6 @@ class OfPair:
     def __call__(self, pair: tuple[Any, SampleId]) -> Any:
         """Return the result for an element and its id."""
         return self._function(*pair)
-
-
-def with_ids(values: list[Any], ids_of_elements: list[SampleIds]) -> list[Any]:
-    """Return a pair (element, id) for each element. Each element is made of a single sample."""
-    return [(value, each) for value, (each,) in zip(values, ids_of_elements, strict=True)]
 
 
 class MapReader(LinkReader):
@@ -97,47 +91,18 @@ class MapReader(LinkReader):
         return made
 
 
-class IdStage(LinkStage):
-    """Pairs (element, id) of the elements of its input, for a `map` that needs the ids."""
-
-    def pull(self, count: int) -> Block:
-        """Return the next pairs, with the tokens of their elements."""
-        values, tokens = self._input.pull(count)
-        return with_ids(values, self._input.sample_ids(tokens)), tokens
-
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these pairs, computed again."""
-        return with_ids(self._input.rebuild(tokens), self._input.sample_ids(tokens))
-
-    def count_to(self, rows: list[StageRow]) -> None:
-        """Add the rows of the stages before this stage, which has no row itself."""
-        self._input.count_to(rows)
-
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the states of the stages before this stage, which has no state itself."""
-        self._input.save_to(states, held)
-
-    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
-        """Remove excluded elements from the snapshots of the stages before this stage."""
-        self._input.drop_from(states, keep)
-
-    def load_from(self, states: Iterator[Any]) -> None:
-        """Restore the states of the stages before this stage."""
-        self._input.load_from(states)
-
-
 class MapStage(Applied):
     """The results of a function for each element.
 
     Args:
-        source, node, run: See `LinkStage`. With ``with_id``, the elements of the source are pairs (element, id).
+        source, node, run: See `LinkStage`.
     """
 
     node: "MapNode"
 
     def __init__(self, source: LaneStage, node: "MapNode", run: LaneRun) -> None:
         super().__init__(source, node, run)
-        self._function = node.function_of_value()
+        self._function, self._with_id = node.function_of_value(), node.with_id
 
     def pull(self, count: int) -> Block:
         """Return the next results, with the tokens of their elements."""
@@ -157,8 +122,9 @@ class MapStage(Applied):
     def _apply(self, values: list[Any], tokens: Sequence[Token], out: list[Any]) -> None:
         started = self._clock_in()
         run = self.run
+        elements = with_ids(values, self._input.sample_ids(tokens)) if self._with_id else values
         try:
-            map_to(values, tokens, self._function, run.begin, self.seed, run.epoch, out, self.line)
+            map_to(elements, tokens, self._function, run.begin, self.seed, run.epoch, out, self.line)
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -170,10 +136,12 @@ class MapStage(Applied):
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the results of the function for the elements of these tokens."""
         made: list[Any] = []
-        run = self.run
+        run, elements = self.run, self._input.rebuild(tokens)
+        if self._with_id:
+            elements = with_ids(elements, self._input.sample_ids(tokens))
         # Without the checks of `map_to`: these results were returned before, so they are not None, and an error is
         # raised immediately.
-        apply_to(self._input.rebuild(tokens), tokens, self._function, run.begin, self.seed, run.epoch, made)
+        apply_to(elements, tokens, self._function, run.begin, self.seed, run.epoch, made)
         return made
 
 
@@ -219,11 +187,9 @@ class MapNode(LinkNode):
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
         source = opening.open(self.input, run)
-        if self.with_id:
-            source = IdStage(source, self, run)
         if self.threads == 1:
             return MapStage(source, self, run)
-        return ThreadedStage(source, self, run, self.function_of_value())
+        return ThreadedStage(source, self, run, self.function_of_value(), with_id=self.with_id)
 
 
 class FilterStage(Applied):

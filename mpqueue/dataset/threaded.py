@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset.held import together
-from mpqueue.dataset.ids import Keep
+from mpqueue.dataset.ids import Keep, with_ids
 from mpqueue.dataset.nodes import Function, StageNode, returned_none
 from mpqueue.dataset.stages import (
     VERDICTS,
@@ -43,13 +43,15 @@ class ThreadedStage(LinkStage):
         source, node, run: See `LinkStage`. The node has ``threads``.
         function: The function.
         is_filter: The function decides which elements are returned; otherwise its results are returned.
+        with_id: The function takes a pair (element, id) in place of an element.
     """
 
     def __init__(
-        self, source: LaneStage, node: StageNode, run: LaneRun, function: Function, *, is_filter: bool = False
-    ) -> None:
+        self, source: LaneStage, node: StageNode, run: LaneRun, function: Function, *, is_filter: bool = False,
+        with_id: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(source, node, run)
-        self._function = function
+        self._function, self._with_id = function, with_id
         self._ahead, self._is_filter = AHEAD * self.node.threads, is_filter
         self._helpers = shared_helpers(self.node.threads)
         self._waiting: deque[tuple[Any, Token]] = deque()  # read from the input, but not submitted yet
@@ -115,8 +117,12 @@ class ThreadedStage(LinkStage):
             if not tokens:
                 return
             self.num_in += len(tokens)
-            for value, token in zip(values, tokens, strict=True):
+            for value, token in zip(self._arguments(values, tokens), tokens, strict=True):
                 self._submit(call, value, token)
+
+    def _arguments(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
+        """Return what the function is called with for each element."""
+        return with_ids(values, self._input.sample_ids(tokens)) if self._with_id else values
 
     def _submit(self, call: Callable[[Any, Token], Any], value: Any, token: Token) -> None:
         self._pending.append((value, token, self._helpers.submit(call, value, token)))
@@ -160,7 +166,8 @@ class ThreadedStage(LinkStage):
         self._input.load_from(states)
         tokens = tokens_of(state["pending"])
         if tokens:  # submitted by the first `pull`
-            self._waiting.extend(zip(self._input.rebuild(tokens), tokens, strict=True))
+            values = self._arguments(self._input.rebuild(tokens), tokens)
+            self._waiting.extend(zip(values, tokens, strict=True))
         self._error = None if state["error"] is None else failures.unpack(bytes.fromhex(state["error"]))
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
@@ -169,5 +176,6 @@ class ThreadedStage(LinkStage):
         if self._is_filter:
             return values
         call, submit = self._in_helper(), self._helpers.submit
-        made = [submit(call, value, token) for value, token in zip(values, tokens, strict=True)]
+        arguments = self._arguments(values, tokens)
+        made = [submit(call, value, token) for value, token in zip(arguments, tokens, strict=True)]
         return [call.result() for call in made]
