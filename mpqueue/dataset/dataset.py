@@ -468,7 +468,7 @@ class Dataset:
 
     def _require_one_order(self, stage: str) -> None:
         """Raise a `ValueError` if a previous stage draws another order in each epoch."""
-        drawing = _order_drawing_stage(self._root)
+        drawing = self._root.facts.drawing
         if drawing is not None:
             raise ValueError(
                 f"{stage}: {drawing.named()} returns another order in each epoch: put it after {stage}, or use "
@@ -864,20 +864,6 @@ def _warn_of_one_order(root: nodes.StageNode) -> None:
             )  # fmt: skip
             return
         node = node.input
-
-
-def _order_drawing_stage(root: nodes.StageNode) -> nodes.Numbered | None:
-    """Return a stage that draws the order of the elements in each epoch, or None. A cache keeps the first order."""
-    stack, seen = [(0, root)], set()
-    while stack:
-        start, node = stack.pop()
-        if node.draws_order:
-            return nodes.Numbered(start + node.number, node)
-        if id(node) in seen or isinstance(node, CacheNode):
-            continue
-        seen.add(id(node))
-        stack += [(start + offset, each) for offset, each in zip(node.starts, node.inputs, strict=True)]
-    return None
 
 
 def _source_node(source: Any) -> nodes.StageNode:

@@ -12,7 +12,7 @@ positions. It does not record which elements are cached: a process that loads it
 The token of an element is its number with the token of the input, which is needed to compute it again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from mpqueue.dataset.caches import Cache, NoCache
 from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
-from mpqueue.dataset.nodes import LaneOpening, LinkNode, StageNode
+from mpqueue.dataset.nodes import Facts, LaneOpening, LinkNode, StageNode
 from mpqueue.dataset.record_files import MISSING
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, token_of
 from mpqueue.engine.skips import Skipped
@@ -53,27 +53,6 @@ class CacheReader(LinkReader):
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of elements, computed with the seed of the cache."""
         return self.input.sample_ids(places, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT))
-
-
-class SkipsBefore:
-    """A function to be called for each element that the stages before a cache skip.
-
-    Args:
-        skip: The function to be called for each element that the lane skips.
-
-    Attributes:
-        stage: The stage of the cache, set after it is created.
-    """
-
-    def __init__(self, skip: Callable[[Skipped], None]) -> None:
-        self._skip = skip
-        self.stage: CacheStage | None = None
-
-    def __call__(self, skipped: Skipped) -> None:
-        """Record and report a skipped element."""
-        assert self.stage is not None
-        self.stage.note_error()
-        self._skip(skipped)
 
 
 class CacheStage(LinkStage):
@@ -231,6 +210,9 @@ class CacheNode(LinkNode):
     reader: ClassVar[Any] = CacheReader
     cache: Cache
 
+    def _facts(self) -> Facts:
+        return super()._facts()._replace(drawing=None)  # a cache keeps the order of epoch 0
+
     def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
         """Return the stage with a cache that stores nothing."""
         return type(self), {"cache": NoCache(None)}
@@ -246,9 +228,12 @@ class CacheNode(LinkNode):
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
-        skips = None if run.skip is None else SkipsBefore(run.skip)
-        source = opening.open(self.input, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, skip=skips, keep=None))
-        stage = CacheStage(source, self, run)
-        if skips is not None:
-            skips.stage = stage
+
+        def skip(skipped: Skipped) -> None:
+            stage.note_error()
+            assert run.skip is not None
+            run.skip(skipped)
+
+        before = run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, skip=run.skip and skip, keep=None)
+        stage = CacheStage(opening.open(self.input, before), self, run)
         return stage

@@ -73,6 +73,7 @@ class Facts(NamedTuple):
         batched: The last stage that makes batches, unless `flat_map` splits them; otherwise None.
         merged: The first stage that merges several samples into an element; otherwise None.
         varies: Whether the number of elements of a stage differs between epochs.
+        drawing: A stage that draws the order of the elements in each epoch; otherwise None.
         num_mixes: The number of mixes. A shared mix counts once per use.
     """
 
@@ -84,6 +85,7 @@ class Facts(NamedTuple):
     batched: Numbered | None
     merged: Numbered | None
     varies: bool
+    drawing: Numbered | None
     num_mixes: int
 
     @property
@@ -145,6 +147,7 @@ class StageNode:
             batched=None if self.takes_apart else self._found(lambda facts: facts.batched),
             merged=self._found(lambda facts: facts.merged) or (Numbered(size - 1, self) if self.merges else None),
             varies=self.varies or any(facts.varies for facts in of_inputs),
+            drawing=Numbered(size - 1, self) if self.draws_order else self._found(lambda facts: facts.drawing),
             num_mixes=self.is_mix + sum(facts.num_mixes for facts in of_inputs),
         )
 
