@@ -8,7 +8,7 @@ because the error is sent to the trainer in the same slot.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -137,9 +137,14 @@ class BatchReader(LinkReader):
         return batches
 
     def _joined(self, samples: list[Any], places: Places, run: IndexedRun) -> Any:
-        return join_samples(
-            self.node, self.seed(run), samples, places, run, lambda place: self.input.origin(place, run)
-        )
+        if self.node.collate is None:
+            collation = Collation(
+                len(samples), context.empty, refuse_none=lambda place: no_sample(self.input.origin(place, run))
+            )
+            collation.add_all(samples)
+            return collation.finish(places)
+        run.begin(self.seed(run), run.epoch, ~places[0])
+        return self.node.collate(samples)
 
     def _rows(self, place: int) -> range:
         first, length = place * self.node.size, self.input.length
@@ -154,30 +159,6 @@ class BatchReader(LinkReader):
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of each batch."""
         return [concatenated(self.input.sample_ids(self._rows(place), run)) for place in places]
-
-
-def join_samples(
-    node: "BatchNode", seed: int, samples: list[Any], places: Places, run: IndexedRun, origin: Callable[[int], str]
-) -> Any:
-    """Return a batch of samples.
-
-    Args:
-        node: The stage.
-        seed: The seed of the stage.
-        samples: The samples.
-        places: The indices of the samples.
-        run: The epoch.
-        origin: A function that returns a description of the sample at an index.
-
-    Raises:
-        Exception: ``collate`` raised, or the samples cannot be stacked.
-    """
-    if node.collate is None:
-        collation = Collation(len(samples), context.empty, refuse_none=lambda place: no_sample(origin(place)))
-        collation.add_all(samples)
-        return collation.finish(places)
-    run.begin(seed, run.epoch, ~places[0])
-    return node.collate(samples)
 
 
 class BatchStage(LinkStage):

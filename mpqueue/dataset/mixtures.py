@@ -54,10 +54,9 @@ def mixture_of(root: StageNode) -> Mixture:
     if not root.facts.num_mixes:
         raise ValueError("the dataset has no mixture, so it has no weights: expected a stage Dataset.mix")
     if root.facts.num_mixes > 1:
-        numbers = ", ".join(map(str, _numbers_of_mixes(root)))
         raise ValueError(
-            f"the dataset has {root.facts.num_mixes} mixtures (stages {numbers}), so it is not clear which one has the "
-            "weights: expected one stage Dataset.mix"
+            f"the dataset has {root.facts.num_mixes} mixtures, so it is not clear which one has the weights: expected "
+            "one stage Dataset.mix"
         )
     path = list(_path_to_mix(root))
     # From the mix to the last stage, so that the message names the first stage that is out of order.
@@ -81,23 +80,6 @@ def _path_to_mix(root: StageNode) -> Iterator[tuple[int, StageNode]]:
         )
         base += start
         yield base, node
-
-
-_MOST_NAMED = 8
-
-
-def _numbers_of_mixes(root: StageNode) -> list[int]:
-    """Return the numbers of the first mixes found."""
-    numbers: list[int] = []
-    stack = [(0, root)]
-    while stack and len(numbers) < _MOST_NAMED:
-        base, node = stack.pop()
-        if node.is_mix:
-            numbers.append(base + node.number)
-        stack += [
-            (base + start, each) for start, each in zip(node.starts, node.inputs, strict=True) if each.facts.num_mixes
-        ]
-    return sorted(numbers)
 
 
 def check_new_weights(root: StageNode, weights: Any) -> Weights:

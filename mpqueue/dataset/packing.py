@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from mpqueue.dataset.ids import Keep, SampleIds, concatenated
 from mpqueue.dataset.nodes import LinkNode, Long, Strategy
-from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row, RowFiller
+from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row
 from mpqueue.dataset.sequences import SequenceReader
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.memory.layout import Array
@@ -48,7 +48,10 @@ class PackStage(Applied):
         super().__init__(source, node, run)
         self._length = length = node.row_length
         self._reader = SequenceReader(length)
-        self._filler: RowFiller = BestFit(length, node.bins) if node.strategy == "best_fit" else Concatenation(length)
+        # Both have the same methods: `add`, `finish`, `save` and `load`.
+        self._filler: BestFit | Concatenation = (
+            BestFit(length, node.bins) if node.strategy == "best_fit" else Concatenation(length)
+        )
         self._ready: list[Row] = []  # closed rows that were not returned yet
         self._num_placed = 0  # of the samples that were read last
         self._padding = self._num_cut = self._num_dropped = self._num_empty = 0

@@ -23,7 +23,7 @@ reaches less than 2.8 %.
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from mpqueue.memory.layout import Array
 
@@ -55,24 +55,8 @@ class Piece(NamedTuple):
 Row: TypeAlias = list[Piece]
 
 
-class RowFiller(Protocol):
-    """Fills rows piece by piece. Pure: equal pieces in equal order result in equal rows."""
-
-    def add(self, piece: Piece) -> tuple[Row | None, Piece | None]:
-        """Return the row that is closed now, if any, and the rest of the piece, to be added next."""
-
-    def finish(self) -> list[Row]:
-        """Close all rows at the end, and return them in order."""
-
-    def save(self) -> tuple[int, list[tuple[int, Row]]]:
-        """Return the number of rows opened so far, and the open rows with their numbers, oldest first."""
-
-    def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:
-        """Continue from a saved state."""
-
-
 class BestFit:
-    """Best fit into a limited number of open rows.
+    """Best fit into a limited number of open rows. Equal pieces in equal order result in equal rows.
 
     Args:
         length: The length of a row. A longer piece is cut into whole rows and a rest.
