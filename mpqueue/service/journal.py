@@ -125,7 +125,7 @@ def read_journal(path: str) -> Recovered | None:
         return None
     try:
         header = json.loads(head)
-        if header["journal"] != _VERSION:
+        if header["journal"] not in {1, _VERSION}:
             raise ValueError(f"version {header['journal']}")
         recovered = Recovered(header["job"], header["seed"], header["epoch"], state=_unpack_state(header["state"]))
         recovered.lanes, recovered.begun = (
@@ -177,7 +177,12 @@ def _pack_state(state: Any) -> dict[str, Any] | None:
 
 
 def _unpack_state(packed: Any) -> Any:
-    return None if packed is None else pickle.loads(base64.b64decode(packed["pickle"]))
+    if packed is None:
+        return None
+    if isinstance(packed, str):  # version 1
+        packed = {"pickle": packed}
+    # Version 2 first wrote plain data without a pickle.
+    return packed["json"] if "json" in packed else pickle.loads(base64.b64decode(packed["pickle"]))
 
 
 def _pack_lanes(place: Place) -> dict[str, Any]:

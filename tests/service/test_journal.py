@@ -137,6 +137,16 @@ def test_state_of_a_source_is_restored_exactly(path: str):
     assert back["old"] is back["new"]
 
 
+def test_journal_of_previous_version_is_read(path: str):
+    head = {"journal": 1, "job": "job", "seed": 7, "epoch": 3}
+    for state in (None, {"order": (2, 1)}):
+        packed = None if state is None else base64.b64encode(pickle.dumps(state)).decode()
+        Path(path).write_text(json.dumps(head | {"state": packed}) + "\n")
+        assert read_journal(path) == Recovered("job", 7, 3, state=state)
+    Path(path).write_text(json.dumps(head | {"journal": 2, "state": {"json": {"order": [2, 1]}}}) + "\n")
+    assert read_journal(path) == Recovered("job", 7, 3, state={"order": [2, 1]})
+
+
 def test_state_that_cannot_be_unpickled_raises_clear_error(path: str):
     lost = base64.b64encode(b"cno_such_module\nState\n.").decode()
     Path(path).write_text(

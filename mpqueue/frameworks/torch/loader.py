@@ -181,8 +181,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             return
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
         states = list(map(state.state_of, all_saved))
-        for each in states:
-            state.check_fit(self, each)
+        for read, each in zip(states, all_saved, strict=True):
+            state.check_fit(self, read, each)
         self.resumed = state.joined(states, getattr(self, "stream_plan", None))
         self._passes = rewind.loaded(self, all_saved[0])
 

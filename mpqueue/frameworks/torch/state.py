@@ -209,9 +209,11 @@ def state_of(saved: dict[str, Any]) -> State:
 
 
 def _read(saved: dict[str, Any]) -> State:
-    if saved["generator"] is not None:
-        set_generator(torch.Generator(), saved["generator"])  # raises an error if it is not the state of a generator
-    beginning = Beginning(**{"base_seed": 0} | {name: saved[name] for name in Beginning._fields if name in saved})
+    # Older versions saved less before the first pass.
+    absent = {"base_seed": 0, "generator": None, "sampler": None} if saved["place"] is None else {}
+    beginning = Beginning(**absent | {name: saved[name] for name in Beginning._fields if name in saved})
+    if beginning.generator is not None:
+        set_generator(torch.Generator(), beginning.generator)  # raises an error if it is not the state of a generator
     if saved["place"] is None:
         return State(beginning, Place(), is_new=True)
     operator.index(saved["base_seed"])
@@ -222,8 +224,14 @@ def _read(saved: dict[str, Any]) -> State:
     return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")))
 
 
-def check_fit(loader: Any, state: State) -> None:
-    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs."""
+def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
+    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs.
+
+    Args:
+        loader: The loader.
+        state: The state.
+        saved: The dict that it was read from. Older versions did not save the length of the epochs.
+    """
     if state.is_new:
         return
     place, name = state.place, type(loader.dataset).__name__
@@ -238,7 +246,7 @@ def check_fit(loader: Any, state: State) -> None:
         check_shape(state.beginning.shape, shape_of(loader))
         plan: StreamPlan | None = getattr(loader, "stream_plan", None)
         if plan is not None:
-            check_epoch_batches(state.beginning._asdict(), plan.epoch_batches, plan.shard.world)
+            check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
     _check_batches(loader, state)
 
 
@@ -325,9 +333,11 @@ def generator_state(generator: torch.Generator) -> str:
     return str(generator.get_state().numpy().tobytes().hex())
 
 
-def set_generator(generator: torch.Generator, saved: str) -> None:
-    """Set a generator to a state that `generator_state` returned."""
-    generator.set_state(torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8))
+def set_generator(generator: torch.Generator, saved: Any) -> None:
+    """Set a generator to a state that `generator_state` returned, or to a tensor, which older versions saved."""
+    if isinstance(saved, str):
+        saved = torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8)
+    generator.set_state(saved)
 
 
 def new(loader: Any) -> State:
