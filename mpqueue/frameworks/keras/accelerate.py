@@ -110,6 +110,11 @@ def accelerate(
 
     Follows: Keras 3's `PyDataset`.
     """
+    if hasattr(workers, "__len__"):
+        raise TypeError(
+            f"accelerate needs one dataset and the number of workers, got {type(workers).__name__} as the number: "
+            "arrays x and y in memory need no workers, call fit(x, y)"
+        )
     chosen = Options.of(AccelerateOptions, options, "accelerate")
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
     passed = {name: value for name, value in numbers.items() if value is not None}
