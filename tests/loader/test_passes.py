@@ -118,7 +118,7 @@ def test_stop_waits_at_most_batch_timeout_for_thread():
     go_on = threading.Event()
 
     source = Marked(at=lambda _, index: index == 2 and go_on.wait(60))
-    enqueuer = PassEnqueuer(source, 1, False, options=Options(batch_timeout=1.0))
+    enqueuer = PassEnqueuer(source, 1, False, options=Options(backend=None, batch_timeout=1.0))
     enqueuer.start()
     generator = enqueuer.get()
     assert indices(generator, 2) == [0, 1]
