@@ -97,6 +97,8 @@ class State(NamedTuple):
         for name in _STREAM_KEYS:
             if self.beginning.shape is None:
                 del saved[name]
+        if self.is_new:
+            del saved["base_seed"]  # not drawn yet
         if self.beginning.shape is not None:
             saved["shard"] = list(self.beginning.shard)
         return saved | {name: True for name in ("is_left", "is_over") if getattr(self, name)}
