@@ -5,7 +5,6 @@ resuming and worker crashes work as for any indexed source, without special supp
 
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
-    libraries.py    optional packages
     location.py     `Location`: the place of a sample in a file
     urls.py         remote files: the file systems of fsspec
     names.py        file names: patterns, braces, lists

@@ -20,11 +20,11 @@ from mpqueue.files.groups import GroupedFiles
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.kept import cache_folder
-from mpqueue.files.libraries import library
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.unpacked import made_once, path_of
+from mpqueue.system.extras import import_extra
 
 _VERSION = 1
 _MAX_OPEN = 64
@@ -39,7 +39,7 @@ _of_parents: list[Any] = []
 
 
 def _module() -> Any:
-    return library(
+    return import_extra(
         "array_record.python.array_record_module",
         'mpqueue.files.ArrayRecord needs array_record: pip install "mpqueue[arrayrecord]" or, where there is no wheel '
         "of it for this Python and system, another version of Python",

@@ -19,12 +19,12 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import Texts, files_key, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.kept import cache_folder
-from mpqueue.files.libraries import library
 from mpqueue.files.location import Location
 from mpqueue.files.names import folder_name
 from mpqueue.files.opened import IndexedFile, read_whole
 from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
+from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 
 _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")
@@ -217,7 +217,7 @@ def _write(arrays: Arrays, writer: IndexWriter) -> None:
 
 
 def _pillow() -> Any:
-    return library("PIL.Image", 'Images(..., decode=True) needs Pillow: pip install "mpqueue[files]"')
+    return import_extra("PIL.Image", 'Images(..., decode=True) needs Pillow: pip install "mpqueue[files]"')
 
 
 def _decoded(path: str, data: bytes) -> Array:

@@ -30,7 +30,6 @@ from mpqueue.files.columns import chosen
 from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
-from mpqueue.files.libraries import library
 from mpqueue.files.mds_values import Decode, decoder, size_of
 from mpqueue.files.names import folder_name
 from mpqueue.files.opened import read_whole
@@ -39,6 +38,7 @@ from mpqueue.files.process_cache import DEFAULT_BYTES
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.urls import is_url
 from mpqueue.files.window import open_window
+from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import is_of_handler
 
 _VERSION = 1
@@ -90,7 +90,7 @@ def _decompressed(path: str, file: Any) -> Any:
     """Return a file object with the decompressed bytes of a file; the file itself if it is not compressed."""
     ending = os.path.splitext(path)[1]
     if ending in (".zstd", ".zst"):
-        zstandard = library("zstandard", f'{path} needs zstandard: pip install "mpqueue[files]"')
+        zstandard = import_extra("zstandard", f'{path} needs zstandard: pip install "mpqueue[files]"')
         return zstandard.ZstdDecompressor().stream_reader(file)
     if ending == ".gz":
         return gzip.GzipFile(fileobj=file)

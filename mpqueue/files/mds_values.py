@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.files.libraries import library
+from mpqueue.system.extras import import_extra
 
 Decode = Callable[[bytes], Any]
 
@@ -122,7 +122,7 @@ def _parts(data: bytes, at: int) -> list[bytes]:
 
 def _pillow() -> Any:
     message = 'MDS needs Pillow: pip install "mpqueue[image]" or pass decode=False for the bytes of images'
-    return library("PIL.Image", message)
+    return import_extra("PIL.Image", message)
 
 
 def _image(data: bytes) -> Any:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpqueue.files.libraries import library
+from mpqueue.system.extras import import_extra
 
 Value = Callable[[Any], Any]
 
@@ -23,7 +23,7 @@ def pyarrow(module: str = "") -> Any:
         ImportError: pyarrow is not installed; the message contains the install command.
     """
     message = 'mpqueue.files.Parquet and Arrow need pyarrow: pip install "mpqueue[files]"'
-    return library(f"pyarrow.{module}" if module else "pyarrow", message)
+    return import_extra(f"pyarrow.{module}" if module else "pyarrow", message)
 
 
 def value_of(kind: Any) -> Value:

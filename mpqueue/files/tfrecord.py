@@ -25,12 +25,12 @@ from mpqueue.examples.example_plan import ExamplePlan, plan
 from mpqueue.examples.features import as_feature
 from mpqueue.examples.reading import parse_apart, parse_one
 from mpqueue.files.index_file import Arrays
-from mpqueue.files.libraries import library
 from mpqueue.files.names import Names
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of, has_zlib_mark
 from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow
+from mpqueue.system.extras import import_extra
 
 _HEADER = struct.Struct("<QI")
 _CHECK = struct.Struct("<I")
@@ -201,5 +201,5 @@ def _masked(crc: int) -> int:
 @functools.cache
 def _crc32c() -> Callable[[bytes], int]:
     message = 'the checksums of TFRecord files need google-crc32c: pip install "mpqueue[files]"; or check_crc=False'
-    value: Callable[[bytes], int] = library("google_crc32c", message).value
+    value: Callable[[bytes], int] = import_extra("google_crc32c", message).value
     return value

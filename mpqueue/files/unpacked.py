@@ -18,10 +18,10 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import found_or_made
 from mpqueue.files.index_file import whole_or_absent
 from mpqueue.files.kept import cache_errors, note_use
-from mpqueue.files.libraries import library
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.window import ScanWindow, open_window
 from mpqueue.system import log
+from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 
 _MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
@@ -156,7 +156,7 @@ def _beginner(path: str, compression: str) -> Callable[[], Any]:
         return bz2.BZ2Decompressor
     if compression == "xz":
         return lzma.LZMADecompressor
-    zstandard = library(
+    zstandard = import_extra(
         "zstandard", f'{path} is compressed with zstd, which needs zstandard: pip install "mpqueue[files]"'
     )
     return lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()

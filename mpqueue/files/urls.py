@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any
 
-from mpqueue.files.libraries import library
+from mpqueue.system.extras import import_extra
 from mpqueue.system.locks import Lock
 
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
@@ -56,7 +56,7 @@ def file_system(url: str) -> tuple[Any, str]:
     """
     global _systems
     message = f'{url} is a URL, which needs fsspec: pip install "mpqueue[files]"'
-    core, registry = library("fsspec.core", message), library("fsspec.registry", message)
+    core, registry = import_extra("fsspec.core", message), import_extra("fsspec.registry", message)
     systems = _systems
     if systems.pid != os.getpid():
         _of_parents.append(systems)

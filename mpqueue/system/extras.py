@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import Any
 
 
-def import_extra(package: str, message: str) -> Any:
-    """Import an optional package.
+def import_extra(name: str, message: str) -> Any:
+    """Import an optional package, and return the module.
 
     Args:
-        package: The name of the package.
+        name: The name of the package, or of a module in it.
         message: The message of the error if the package is not installed.
 
     Raises:
@@ -16,8 +16,8 @@ def import_extra(package: str, message: str) -> Any:
         ModuleNotFoundError: The package is installed, but a module that it needs is missing.
     """
     try:
-        return import_module(package)
+        return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise ImportError(message, name=package) from error
+        raise ImportError(message, name=error.name) from error
