@@ -53,7 +53,6 @@ class PackStage(Applied):
             BestFit(length, node.bins) if node.strategy == "best_fit" else Concatenation(length)
         )
         self._ready: list[Row] = []  # closed rows that were not returned yet
-        self._num_placed = 0  # of the samples that were read last
         self._padding = self._num_cut = self._num_dropped = self._num_empty = 0
 
     def pull(self, count: int) -> Block:
@@ -65,16 +64,14 @@ class PackStage(Applied):
             num_ahead = count * self.num_in // (2 * self.num_out + 1)
             values, tokens = self._take(max(count, min(_BLOCK, num_ahead)))
             started = self._clock_in()
-            if tokens:
-                before = self._num_dropped + self._num_empty
-                num_done = self._each(self._add, values, tokens)
-                self._num_placed = num_done + before - self._num_dropped - self._num_empty
-            else:
-                ready += self._filler.finish()
-            self._clock_out(started)
             if not tokens:
+                ready += self._filler.finish()
+                self._clock_out(started)
                 break
-            if self._num_placed:
+            before = self._num_dropped + self._num_empty
+            num_done = self._each(self._add, values, tokens)
+            self._clock_out(started)
+            if num_done + before - self._num_dropped - self._num_empty:  # samples were placed in rows
                 self._num_fruitless = 0
             elif self._error is None:  # an error will be raised to the caller
                 self._note_fruitless(len(tokens))
