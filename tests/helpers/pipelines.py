@@ -11,6 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import hypothesis
 import numpy as np
 from hypothesis import strategies as st
 
@@ -78,6 +79,19 @@ def rest_of(lane, count=None):
 
 # -- The model
 
+_MOST_READS = 50_000
+
+
+class _Reads:
+    left = 0
+
+
+def _read():
+    """Count an element of a source. An endless dataset may never yield an element, so give up after many reads."""
+    _Reads.left -= 1
+    if _Reads.left < 0:
+        hypothesis.reject()
+
 
 def lane_of(node: nodes.StageNode, run: LaneRun) -> Any:
     """Yield pairs of token and value, and `Failed` instead of an element that raises."""
@@ -87,6 +101,7 @@ def lane_of(node: nodes.StageNode, run: LaneRun) -> Any:
         length = reader.length
         places = itertools.count(run.lane, run.num_lanes) if length is None else range(run.lane, length, run.num_lanes)
         for place in places:
+            _read()
             yield attempt(lambda place=place: (place, reader.at([place], read)[0]))
     else:
         yield from _MODELS[type(node)](node, run)
@@ -111,6 +126,7 @@ def _stream(node, run):
     run.begin(*begin, run.lane)
     elements = iter(node.source())
     for place in itertools.count(run.lane, run.num_lanes):
+        _read()
         run.begin(*begin, place)
         try:
             value = next(elements)
@@ -390,6 +406,7 @@ _MODELS = {
 
 def model_of(dataset, run: LaneRun, count: int | None = None) -> list:
     """Return the elements of a lane, or the first ``count`` of them: values, and `Failed` for errors."""
+    _Reads.left = _MOST_READS
     elements = itertools.islice(_epochs(dataset, run) if run.endless else lane_of(dataset.root, run), count)
     return [one if isinstance(one, Failed) else one[1] for one in elements]
 
