@@ -8,6 +8,7 @@ import pickle
 import queue
 import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,6 +54,18 @@ def test_reader_rebuilds_batches_of_writer(batches):
             writer.begin(slot, 0)
             writer.take([laid_out(tree, layout)])
             assert same(reader.read(writer.place(), slot), tree)
+
+
+def test_object_with_several_arrays_is_rebuilt():
+    segment = PlainMemory(STRIDE)
+    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    arrays = {"rows": np.arange(5000), "weights": np.linspace(0, 1, 3000), "mask": np.ones(9000, bool)}
+    writer.begin(0, 0)
+    writer.take([SimpleNamespace(**arrays)])
+    found = vars(reader.read(writer.place(), 0))
+    assert found.keys() == arrays.keys()
+    assert all(same(found[name], array) for name, array in arrays.items())
+    assert all(np.shares_memory(array, np.frombuffer(segment.memory, "u1")) for array in found.values())
 
 
 def test_known_batch_of_strings_respects_size_limit():
