@@ -71,6 +71,14 @@ def test_module_called_torch_that_is_not_pytorch_is_not_changed(is_early, monkey
     mpqueue.shutdown()  # the fork server has the stub
 
 
+@pytest.fixture
+def unwatched(monkeypatch):
+    """Take back the watches of earlier tests: a stream without workers watches for torch until the process exits."""
+    monkeypatch.setattr(imports, "_watches", [])
+    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if finder is not imports._finder])
+
+
+@pytest.mark.usefixtures("unwatched")
 def test_loader_without_workers_watches_for_torch_only_while_it_exists(monkeypatch):
     """Each import would call it, and it would keep the source."""
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -85,10 +93,9 @@ def test_loader_without_workers_watches_for_torch_only_while_it_exists(monkeypat
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
+def module(tmp_path, monkeypatch, unwatched):
     """Write the code of a module `mpqueue_watched`."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
 
     def write(code):
         (tmp_path / "mpqueue_watched.py").write_text(code)
