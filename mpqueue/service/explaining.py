@@ -33,11 +33,14 @@ class Explanations:
             tell: The loop calls it with the answer, or with None and the exception.
 
         Raises:
-            OSError: The system cannot start another thread.
+            LookupError: The system cannot start another thread.
         """
         if self._thread is None:
             thread = JoinedThread(self._run, "mpqueue-explain")
-            thread.start()
+            try:
+                thread.start()
+            except OSError as error:  # the source is not at fault
+                raise LookupError(f"the server cannot find the samples of a batch now: {error}") from error
             self._thread = thread
         self._questions.put((find, tell))
 

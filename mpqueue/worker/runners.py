@@ -18,9 +18,8 @@ _KINDS: dict[Form, type[SourceRunner]] = {
 def make_runner(form: Form, parts: Parts) -> SourceRunner:
     """Return the runner of a source."""
     if form is Form.THREADED:
-        from mpqueue.worker.threaded_samples import (
-            ThreadedSampleRunner,
-        )  # imports modules that most workers do not need
+        # It imports modules that most workers do not need.
+        from mpqueue.worker.threaded_samples import ThreadedSampleRunner
 
         return ThreadedSampleRunner(parts)
     return _KINDS[form](parts)

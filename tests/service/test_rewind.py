@@ -14,6 +14,7 @@ from mpqueue import Dataset
 from mpqueue.errors import ServiceDied, ServiceStateError
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.service import explaining
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.journal import _JournalKind, _pack
 from mpqueue.service.modes import mode_of
@@ -650,3 +651,22 @@ class TestLast:
         consumer.close()
         with pytest.raises(RuntimeError, match="closed"):
             consumer.last
+
+
+def test_question_about_samples_without_a_free_thread_names_the_server(monkeypatch):
+    def start(_):
+        raise OSError("can't start new thread")
+
+    stream = Dataset.range(40).filter(lambda number: number % 2 == 1).batch(4)
+    with (
+        mpqueue.Server("without-threads", stream, mode="broadcast", workers=1, seed=1),
+        mpqueue.attach("without-threads", timeout=60) as consumer,
+    ):
+        next(iter(consumer))
+        with (
+            monkeypatch.context() as full,
+            pytest.raises(LookupError, match="the server cannot find the samples of a batch now"),
+        ):
+            full.setattr(explaining.JoinedThread, "start", start)
+            assert consumer.last.samples
+        assert consumer.last.samples == (1, 17, 33)  # of the first of 16 virtual shards
