@@ -12,6 +12,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     caches.py        location of the cache files: a folder, or memory
     ids.py           ids of samples
     nodes.py         the stages of a dataset, as a tree of immutable descriptions
+    part_names.py    the parts of the mixtures of a dataset, and the part of a sample by its id
     mixtures.py      the mixture of a dataset: find it, change its weights, count the samples of its parts
     fingerprint.py   a cache key of stages
     applying.py      calls of a user function for a block of values

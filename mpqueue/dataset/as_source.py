@@ -15,6 +15,7 @@ from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.finding import check_ids
 from mpqueue.dataset.joining import ZipNode
 from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.part_names import part_names_of
 from mpqueue.dataset.source import IndexedSource, StageCollate
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
@@ -38,6 +39,12 @@ class _DatasetSource(Source):
     def __init__(self, dataset: Any, runs: IndexedSource | DatasetLanes, options: Options | None) -> None:
         super().__init__(dataset, runs)
         self._options, self._first_root = options, runs.root  # with the weights of the description
+
+    @cached_property
+    def part_names(self) -> tuple[str | int, ...]:  # type: ignore[override]  # it never changes
+        """The names of the parts of its mixtures; empty if it has none."""
+        names = part_names_of(self._first_root)
+        return () if names is None else names.all()
 
     def remaining(self, options: Options) -> Options:
         """Return the options that remain for the plan."""

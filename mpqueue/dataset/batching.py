@@ -196,7 +196,8 @@ class BatchStage(LinkStage):
             made = self._made(tokens, partial(self._join, collation, values, tokens))
             if made:
                 self.num_out += 1
-                return made, [() if self._is_last else tuple(tokens)]  # the token of the last stage is not used
+                # Only the ids of the samples are read from the token of the last stage: it needs no copy.
+                return made, [tokens if self._is_last else tuple(tokens)]
 
     def _collation(self) -> Collation | None:
         if self._collate is not None:

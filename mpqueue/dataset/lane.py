@@ -82,10 +82,7 @@ class StreamLane:
         raise StreamEnd
 
     def sample_ids(self) -> SampleIds:
-        """Return the ids of the samples that the last element of `next` was made of.
-
-        The lane must have been opened with ``keeps_tokens``.
-        """
+        """Return the ids of the samples that the last element of `next` was made of."""
         (ids,) = self._stage.sample_ids(self._latest)
         return ids
 

@@ -96,6 +96,9 @@ class ShorteningLanes(DatasetLanes):
         super().__init__(root, excluded)
         self._counts, self._keep, self._ended = counts, keep_without(added), ended
 
+    def make_part_names(self) -> None:
+        """Return None: the elements are read again, and no consumer gets them."""
+
     def open_lane(self, run: LaneRun) -> Any:  # type: ignore[override]  # it always keeps tokens
         """Open a lane."""
         assert self._keep is not None
@@ -105,6 +108,9 @@ class ShorteningLanes(DatasetLanes):
 
 class IdLanes(DatasetLanes):
     """A stream whose elements are the ids of the samples of each element of a dataset."""
+
+    def make_part_names(self) -> None:
+        """Return None: the elements are ids."""
 
     def open_lane(self, run: LaneRun) -> Any:  # type: ignore[override]  # it always keeps tokens
         """Open a lane."""

@@ -23,6 +23,7 @@ from mpqueue.dataset.depth import make_room
 from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker, SourceNode
 from mpqueue.dataset.nodes import StageNode
+from mpqueue.dataset.part_names import PartNames, part_names_of
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.global_rng import GlobalState, seed_globals
 from mpqueue.system.interrupts import is_of_handler
@@ -197,6 +198,10 @@ class RunnableDataset:
         make_room(root.facts.depth)
         for _, stage in root.stages():
             stage.prepare()
+
+    def make_part_names(self) -> PartNames | None:
+        """Return the parts of the mixtures, whose samples are counted in each batch; None without a mixture."""
+        return part_names_of(self.root)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root,)

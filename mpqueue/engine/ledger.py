@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.outcomes import Outcome, Result
+from mpqueue.engine.returned_parts import ReturnedParts
 from mpqueue.plan.cursors import Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import LaneTable, starts
 from mpqueue.system.interrupts import not_of_handler
@@ -170,6 +171,7 @@ class Ledger:
         allowance: Maximum number of outstanding work items of the order now; 0 during a pause.
         progress: The place up to which batches are counted.
         lanes: The known snapshots and ends of the virtual shards. The backend adds the snapshots.
+        parts: The samples of each part of a mixture in the delivered batches. The backend adds those of each batch.
         ready: Outcomes by the number of their work item, in the order of arrival. The backend adds them.
         work_items: Work items that were dealt and not taken, by number.
         wanted: Extra work items to be dealt.
@@ -196,6 +198,7 @@ class Ledger:
         self.lanes = cursor.lanes
         self.progress = Progress(cursor.num_lanes, self.lanes)
         self.progress.enter(cursor.epoch)
+        self.parts = ReturnedParts(self.progress)
         cursor.follow(self.progress)
         self.ready: dict[int, Outcome] = {}
         self.work_items: dict[int, WorkItem] = {}
@@ -394,6 +397,7 @@ class Ledger:
 
     def count_empty(self, work_item: WorkItem) -> bool:
         """Count a work item that returns no batch; return True if it was the last of its epoch."""
+        self.parts.drop(work_item)
         self.latest = work_item
         self.num_batches += 1
         self.num_empty += 1
@@ -444,6 +448,7 @@ class Ledger:
 
     def forget_work_items(self) -> None:
         """Make no work item outstanding, and deal the extra ones again."""
+        self.parts.forget_undelivered()
         # At the front and in their order: they were requested before the undealt ones.
         self.wanted.extendleft(self.work_items[number] for number in reversed(self.extras))
         self.extras.clear()

@@ -1,12 +1,16 @@
 """The outcome of a work item: a batch, an exception, or the end of a stream."""
 
 import traceback
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows
+
+PartCounts: TypeAlias = Mapping[str | int, int]  # by the name of a part of a mixture
+NO_PARTS: PartCounts = MappingProxyType({})
 
 
 class Partial(NamedTuple):
@@ -30,11 +34,13 @@ class WithTail(NamedTuple):
         value: The batch, or a `Partial`.
         state: A pickled snapshot of the virtual shard after the batch; None if none was taken.
         rows: The work of the stages that was not reported before, see `mpqueue.telemetry.stage_rows`.
+        parts: The number of samples of each part of a mixture in the batch, by name.
     """
 
     value: Any
-    state: bytes | None
-    rows: StageRows
+    state: bytes | None = None
+    rows: StageRows = ()
+    parts: PartCounts = NO_PARTS
 
 
 class Unreadable(Exception):
@@ -100,16 +106,17 @@ class Result:
     Attributes:
         snapshot: The pickled snapshot of the virtual shard after the batch; None if none was taken.
         rows: The work of the stages that was not reported before.
+        parts: The number of samples of each part of a mixture in the batch.
     """
 
-    __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain", "rows", "snapshot")
+    __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain", "parts", "rows", "snapshot")
 
     def __init__(
         self, value: Any = None, error: BaseException | None = None, *,
-        is_end: bool = False, snapshot: bytes | None = None, rows: StageRows = (),
+        is_end: bool = False, snapshot: bytes | None = None, rows: StageRows = (), parts: PartCounts = NO_PARTS,
     ) -> None:  # fmt: skip
         self._value, self._error = value, error
-        self.snapshot, self.rows = snapshot, rows
+        self.snapshot, self.rows, self.parts = snapshot, rows, parts
         self.is_end = is_end
         self.is_partial = type(value) is Partial
         # An unreadable batch that was found early counts as a batch until it is opened, like one in its slot.
@@ -121,7 +128,7 @@ class Result:
         """Return the outcome for the return value of a runner."""
         if type(value) is not WithTail:
             return cls(value)
-        return cls(value.value, snapshot=value.state, rows=value.rows)
+        return cls(value.value, snapshot=value.state, rows=value.rows, parts=value.parts)
 
     @classmethod
     def failed(cls, error: BaseException) -> Self:
@@ -150,7 +157,7 @@ class NotifyingResult(Result):
     __slots__ = ("_on_take",)
 
     def __init__(self, result: Result, on_take: Callable[[int], object]) -> None:
-        super().__init__(result._value, snapshot=result.snapshot, rows=result.rows)
+        super().__init__(result._value, snapshot=result.snapshot, rows=result.rows, parts=result.parts)
         self._on_take = on_take
 
     def open(self) -> Any:

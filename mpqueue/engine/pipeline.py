@@ -446,6 +446,7 @@ class Pipeline:
             self._failure, self._is_raising = None, True
             raise
         if self.ledger.cursor.lane_share.is_endless:  # the epoch gets another batch instead
+            self.ledger.parts.drop(work_item)
             self.ledger.progress.count_skipped(work_item)
         else:
             self._count(work_item)

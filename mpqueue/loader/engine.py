@@ -28,6 +28,7 @@ from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
 from mpqueue.worker.context import worker_info_unasked
 from mpqueue.workers.backends import credit_for
 from mpqueue.workers.job import Job
@@ -133,6 +134,8 @@ class Engine:
             ledger, epoch_end=job.plan.epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs, skips=skips,
             recorder=job.recorder,
         )  # fmt: skip
+        names = job.plan.source.part_names
+        ledger.parts.names = names if len(names) <= MOST_ROWS else ()
         if job.options.progress:
             from mpqueue.loader.progress import ProgressBar
 
@@ -236,7 +239,8 @@ def _collect(pipeline: Pipeline) -> "Statistics":
     counted, batches = pipeline.backend.statistics(), pipeline.ledger.num_batches
     skipped = 0 if pipeline.skips is None else pipeline.skips.total
     times = replace(counted.times, wait=pipeline.recorder.waited(batches))
-    return replace(counted, batches=batches, skipped=skipped, times=times)
+    parts = at_most(pipeline.ledger.parts.at(pipeline.place()))
+    return replace(counted, batches=batches, skipped=skipped, times=times, parts=parts)
 
 
 def _abandon(pipeline: Pipeline, latest: Latest) -> None:

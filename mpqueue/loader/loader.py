@@ -355,6 +355,9 @@ class Loader(Stoppable):
         where, ordered = self._position.where(), self._job.options.ordered
         state = self._plan.state(where, self._draws, self._cursor, ordered=ordered)
         state |= {"step": self._position.steps, "world_size": self._plan.shard.world}
+        if self._plan.source.part_names:
+            counts = self._position.parts_at(where)
+            state |= {"rank": self._plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
         began = self._position.began(where.epoch)
         if began:
             state["began"] = began
@@ -374,9 +377,6 @@ class Loader(Stoppable):
 
         source, plan, place = self.source, self._plan, bookmark.place
         state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
-        parts = plan.parts(place)
-        if parts is not None:
-            state["parts"] = parts
         # Of now, not of the bookmark: the caller may have excluded samples since, and a run that resumes here must not
         # return them again.
         if plan.history:
@@ -409,7 +409,7 @@ class Loader(Stoppable):
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or of one rank")
-        from mpqueue.plan.saved_states import began_in, history_in, is_of_other_ranks, steps_in
+        from mpqueue.plan.saved_states import began_in, history_in, is_of_other_ranks, parts_in, steps_in
 
         # Before the workers are stopped: an invalid state has no effect.
         place, first = self._plan.place(states, self.workers, self.backend), states[0]
@@ -434,7 +434,8 @@ class Loader(Stoppable):
         known_from = plan.first_of_ranks(began)
         if began and not (plan.has_index or self._job.options.ordered):
             known_from = place.position  # the order of the batches before it is unknown
-        self._position.load(place, steps_in(first), began, known_from)
+        parts = parts_in(states, plan.source.part_names, plan.shard)
+        self._position.load(place, steps_in(first), began, known_from, parts)
         # A worker process has another copy of the iterator then.
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)
 

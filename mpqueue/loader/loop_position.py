@@ -1,7 +1,9 @@
 """The position of the loops over a `Loader`: the epoch, the batches in it, and where the next ``for`` continues."""
 
 from collections import deque
+from collections.abc import Mapping
 
+from mpqueue.engine.outcomes import NO_PARTS
 from mpqueue.engine.pipeline import Pipeline, Returned
 from mpqueue.plan.cursors import Place
 
@@ -40,6 +42,9 @@ class LoopPosition:
         # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
         self._last: Returned | None = None
+        # The samples of each part of a mixture in these batches.
+        self._parts: dict[str | int, int] = {}
+        self._parts_before: dict[str | int, int] = {}
 
     def where(self) -> Place:
         """Return the current place of the loops."""
@@ -49,6 +54,16 @@ class LoopPosition:
     def steps(self) -> int:
         """Number of batches that the loops have returned."""
         return self._steps if self._pipeline is None else self._steps_before + self._pipeline.ledger.num_returned
+
+    def parts_at(self, where: Place) -> dict[str | int, int]:
+        """Return the number of samples of each part of a mixture in the batches that the loops have returned.
+
+        Args:
+            where: The result of `where` at that time. Another thread may have received a batch since.
+        """
+        if self._pipeline is None:
+            return self._parts
+        return _sums(self._parts_before, self._pipeline.ledger.parts.at(where), 1)
 
     @property
     def last(self) -> Returned | None:
@@ -68,10 +83,11 @@ class LoopPosition:
         """Keep the current place, and stop counting by the pipeline."""
         if self._pipeline is not None:
             self._goes_on = self._goes_on_at == (self._pipeline, self._pipeline.ledger.num_taken)
-            self._stop_counting(self.where())
+            where = self.where()
+            self._stop_counting(where, where)
 
-    def _stop_counting(self, place: Place) -> None:
-        self._steps, self._last = self.steps, self.last
+    def _stop_counting(self, where: Place, place: Place) -> None:
+        self._steps, self._last, self._parts = self.steps, self.last, self.parts_at(where)
         self.place, self._pipeline = place, None
 
     def begin(self, *, stays: bool = False) -> bool:
@@ -107,6 +123,7 @@ class LoopPosition:
         if self._goes_on:
             self._goes_on_at = pipeline, pipeline.ledger.num_taken
         self._steps_before = self._steps - pipeline.ledger.num_returned
+        self._parts_before = _sums(self._parts, pipeline.ledger.parts.at(pipeline.place()), -1)
         self._pipeline = pipeline
 
     def note_failure(self) -> None:
@@ -121,14 +138,17 @@ class LoopPosition:
     def end_stream(self) -> None:
         """Record that the epoch of a stream is over; may be repeated."""
         if self._pipeline is not None:
-            self._stop_counting(Place(self.where().epoch + 1))
+            where = self.where()
+            self._stop_counting(where, Place(where.epoch + 1))
             self._goes_on = False
 
     def first_known(self, epoch: int) -> int:
         """Return the number of the first batch of an epoch that this number of ranks returned."""
         return self._known_from[1] if epoch == self._known_from[0] else 0
 
-    def load(self, place: Place, steps: int, began: int, known_from: int) -> None:
+    def load(
+        self, place: Place, steps: int, began: int, known_from: int, parts: Mapping[str | int, int] = NO_PARTS
+    ) -> None:
         """Make the next loop continue another run, at a place in its state.
 
         Args:
@@ -137,12 +157,13 @@ class LoopPosition:
             began: Where this number of ranks began the epoch: the global number of a batch, or of a stream the number
                 of a batch of this rank; 0 if no other number of ranks did.
             known_from: Number of the first batch of the epoch that this number of ranks returns.
+            parts: Number of samples of each part of a mixture that this rank had returned before.
         """
         self._began, self._known_from = (place.epoch, began), (place.epoch, known_from)
         self.anchors.clear()  # their snapshots belong to the previous run
         self.seek(place)
         # After `seek`, which keeps the steps that this run has counted so far.
-        self._steps = steps
+        self._steps, self._parts = steps, dict(parts)
 
     def seek(self, place: Place) -> None:
         """Make the next loop continue at a place of this run."""
@@ -153,3 +174,8 @@ class LoopPosition:
         kept = [each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)]
         self.anchors = deque([*kept, place], _MOST_ANCHORS)
         self.num_loads += 1
+
+
+def _sums(counts: Mapping[str | int, int], more: Mapping[str | int, int], times: int) -> dict[str | int, int]:
+    """Return the sum of both numbers of samples of each part; ``times`` is -1 for the difference."""
+    return {name: counts.get(name, 0) + times * more.get(name, 0) for name in {**counts, **more}}

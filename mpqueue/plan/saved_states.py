@@ -19,7 +19,7 @@ _NAMES = (
     *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
     *("shape", "sampler", "random", "drawn", "source"),
 )
-_NAMES_OF_RUN = ("step", "parts", "history", "world_size", "began")  # from version 3 on
+_NAMES_OF_RUN = ("step", "parts", "rank", "history", "world_size", "began")  # from version 3 on
 _REMEDY = "Load an earlier checkpoint"
 _MOST = 1 << 63  # places and numbers of batches are 64-bit integers
 
@@ -86,6 +86,24 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
 def steps_in(state: dict[str, Any]) -> int:
     """Return the number of batches that were returned before the state was saved; 0 if an early release saved it."""
     return int(_of_run(state, "step", 0))
+
+
+def parts_in(
+    states: Sequence[dict[str, Any]], names: Iterable[str | int], shard: tuple[int, int]
+) -> dict[str | int, int]:
+    """Return how many samples of each part of a mixture a rank had returned; empty if no state is of this rank.
+
+    Args:
+        states: The state of one rank, or of all ranks.
+        names: The names of the parts.
+        shard: The rank, and the number of ranks.
+    """
+    for state in states:
+        if (_of_run(state, "rank", -1), _of_run(state, "world_size", 0)) == shard:
+            counts = _of_run(state, "parts", {})
+            # In a state, names that are numbers are strings, as JSON requires.
+            return {name: operator.index(counts.get(str(name), 0)) for name in names if str(name) in counts}
+    return {}
 
 
 def is_of_other_ranks(state: dict[str, Any], world_size: int) -> bool:

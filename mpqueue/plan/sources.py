@@ -95,6 +95,11 @@ class Source:
         """True if the source has a ``load_state_dict``."""
         return hasattr(self.given, "load_state_dict")
 
+    @property
+    def part_names(self) -> tuple[str | int, ...]:
+        """The names of the parts of its mixtures; empty if it has none."""
+        return ()
+
     def remaining(self, options: Options) -> Options:
         """Return the options for the plan: a dataset turns some options into stages, and some stages into options."""
         return options

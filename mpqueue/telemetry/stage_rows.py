@@ -14,7 +14,8 @@ one, so that the sums are up to date at each timed batch.
 
 import ast
 import sys
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 StageRow: TypeAlias = tuple[str, int, int, int, int]
@@ -35,6 +36,14 @@ def part_row(stage: int, name: str | int, count: int) -> StageRow:
         count: The number of its samples that the mix has returned.
     """
     return f"{stage}{_PART}{name!r}", count, count, 0, 0
+
+
+def at_most(parts: Mapping[str | int, int]) -> dict[str | int, int]:
+    """Return the counts of the first 256 parts, and the sum of the others as "other parts"."""
+    counts = dict(itertools.islice(parts.items(), MOST_ROWS))
+    if len(counts) < len(parts):
+        counts[OTHER_PARTS] = sum(parts.values()) - sum(counts.values())
+    return counts
 
 
 def summed(rows: StageRows, more: StageRows) -> list[StageRow]:

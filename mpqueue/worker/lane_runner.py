@@ -34,7 +34,7 @@ from mpqueue.worker.failures import note_of
 from mpqueue.worker.generator_lanes import GeneratorLane
 from mpqueue.worker.lanes import Lane, LaneRun
 from mpqueue.worker.retry_markers import Marker
-from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd
+from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd, part_names_of
 
 _WORK_PER_SAVE = 100  # all snapshots together take at most 1 % of the time
 _FIRST_SAVE_NS = 250_000  # an estimate before the first snapshot
@@ -90,6 +90,7 @@ class LaneRunner(SourceRunner):
         self._open: dict[int, OpenLane] = {}
         self._generation = 0
         self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last starts, with their epochs
+        self._part_names = part_names_of(parts.source)
 
     @property
     def is_shared(self) -> bool:
@@ -187,6 +188,9 @@ class LaneRunner(SourceRunner):
             if state is not None:
                 value = WithTail(value, state, current.take_rows())
                 current.saved = LaneStart(current.number, state)
+        if self._part_names is not None:
+            parts = self._part_names.count(current.lane.sample_ids())
+            value = value._replace(parts=parts) if type(value) is WithTail else WithTail(value, parts=parts)
         self._open[lane] = current
         return value
 

@@ -24,7 +24,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -164,6 +164,7 @@ _clock = time.perf_counter_ns
 _WRAPPED = (Partial, WithTail)
 _Argument: TypeAlias = Listed | LaneStart | RetryStart | None  # content of the slot of the grant
 _Run: TypeAlias = Callable[[int, int, Any], Any]
+_T = TypeVar("_T")
 
 
 def prepare_process() -> None:
@@ -407,7 +408,7 @@ class _Worker:
         # Before the source runs, because `mpqueue.empty` returns memory of this slot.
         writer.begin(slot, high_water)
         started = copying = _clock()
-        flags, kind, tail = 0, _BATCH, b""
+        flags, kind, tail, is_needed = 0, _BATCH, b"", False
         try:
             if self._broken is not None:
                 raise self._broken
@@ -418,7 +419,7 @@ class _Worker:
             holder = [self._compute(epoch, unit, argument)]
             copying = _clock()
             if type(holder[0]) in _WRAPPED:
-                flags, tail = _unwrap(holder)
+                flags, tail, is_needed = _unwrap(holder)
             writer.take(holder)
             # Same as `_leave_if_forked`, without the call. Before any byte is written: slot and pipe belong to the
             # parent.
@@ -428,11 +429,11 @@ class _Worker:
                 placed = writer.place()
             except OSError as error:
                 # Perhaps a lack of memory. Keep the batch, because it may not be possible to compute it again.
-                placed = self._place_again(error, slot, turn)
+                placed = self._place_again(error, slot, turn, writer.place)
             spec, is_new, header_offset, nbytes, is_held = placed
             flags += NEW_SPEC * is_new + HELD * is_held
-            if tail and (end := self._put_behind(nbytes, tail)):
-                nbytes, flags = end, flags | TAIL
+            if tail and self._put_behind(nbytes, tail, slot, turn, is_needed=is_needed):
+                nbytes, flags = nbytes + len(tail), flags | TAIL
         except StreamEnd as ended:
             self._leave_if_forked()
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
@@ -460,19 +461,21 @@ class _Worker:
         while writer.let_go:  # after the batch, which the consumer may wait for
             self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)
 
-    def _put_behind(self, end: int, tail: bytes) -> int:
-        """Write a tail after the batch; return its end, or 0 if memory is lacking."""
+    def _put_behind(self, end: int, tail: bytes, slot: int, turn: int, *, is_needed: bool) -> bool:
+        """Write a tail after the batch; return False if memory is lacking, and the tail is not needed."""
         try:
             self._writer.append(end, tail)
-        except OSError:
-            # Not retried: the next snapshot is due soon, and until then the lane can restart from an older one.
-            return 0
-        return end + len(tail)
+        except OSError as error:
+            if not is_needed:
+                # Not retried: the next snapshot is due soon, and until then the lane can restart from an older one.
+                return False
+            self._place_again(error, slot, turn, partial(self._writer.append, end, tail))
+        return True
 
     def _place_rows(self, rows: StageRows) -> tuple[int, int]:
         """Write the tail of a finished lane; return its start and end, or zeros if memory is lacking."""
         try:
-            placed = self._writer.place_bytes(pack_tail(None, rows))
+            placed = self._writer.place_bytes(pack_tail(rows=rows))
         except OSError:
             return 0, 0
         return placed.header_offset, placed.nbytes
@@ -534,8 +537,8 @@ class _Worker:
                     self._compute = self._run_unwatched
                 self._run = self._run_unwatched
 
-    def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
-        """Place a batch that lacked memory as soon as some is free; give up when the trainer does."""
+    def _place_again(self, error: OSError, slot: int, turn: int, place: Callable[[], _T]) -> _T:
+        """Place what lacked memory as soon as some is free; give up when the trainer does."""
         is_last, give_up_at = False, 0.0
         while error.errno in _NO_MEMORY:
             missing = self._writer.wanted
@@ -551,7 +554,7 @@ class _Worker:
             if self._grants.may_use_reserve:
                 self._writer.spares = None
             try:
-                return self._writer.place()
+                return place()
             except OSError as again:
                 error = again
             finally:
@@ -594,15 +597,15 @@ class _Worker:
         )
 
 
-def _unwrap(holder: list[Any]) -> tuple[int, bytes]:
+def _unwrap(holder: list[Any]) -> tuple[int, bytes, bool]:
     """Remove the wrappers of a result of a lane, or of a plan of samples, from a list with one element.
 
-    Returns: The flags of its report, and the tail to write after it, if any.
+    Returns: The flags of its report, the tail to write after it, if any, and whether the tail must not be lost.
     """
-    flags, tail = 0, b""
+    flags, tail, is_needed = 0, b"", False
     if type(holder[0]) is WithTail:
-        holder[0], state, rows = holder[0]
-        tail = pack_tail(state, rows)
+        holder[0], state, rows, parts = holder[0]
+        tail, is_needed = pack_tail(state, rows, parts), bool(parts)
     if type(holder[0]) is Partial:
         holder[0], flags = tuple(holder[0]), PARTIAL
-    return flags, tail
+    return flags, tail, is_needed

@@ -64,6 +64,7 @@ import pickle
 import struct
 from typing import Any, NamedTuple
 
+from mpqueue.engine.outcomes import NO_PARTS, PartCounts
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
@@ -150,9 +151,9 @@ def unpack_start(memory: Any, offset: int) -> LaneStart | RetryStart:
     return start
 
 
-def pack_tail(state: bytes | None, rows: StageRows) -> bytes:
-    """Return the bytes after a batch: a snapshot and rows, and their length at the end."""
-    data = pickle.dumps((state, list(rows)), 5)
+def pack_tail(state: bytes | None = None, rows: StageRows = (), parts: PartCounts = NO_PARTS) -> bytes:
+    """Return the bytes after a batch: a snapshot, rows and the counts of parts, and their length at the end."""
+    data = pickle.dumps((state, list(rows), dict(parts)), 5)
     return data + _LENGTH.pack(len(data))
 
 
@@ -162,11 +163,13 @@ class Tail(NamedTuple):
     Attributes:
         state: The snapshot of its lane, or None.
         rows: The work of stages.
+        parts: The number of samples of each part of a mixture.
         nbytes: Number of bytes of the tail.
     """
 
     state: bytes | None
     rows: list[StageRow]
+    parts: PartCounts
     nbytes: int
 
 
@@ -182,7 +185,7 @@ def unpack_tail(memory: Any, start: int, end: int) -> Tail:
         raise ProtocolError(f"expected a tail within the {end - start} bytes of a batch, got one of {length} bytes")
     first = at - length
     try:
-        state, rows = pickle.loads(memory[first:at])
+        state, rows, parts = pickle.loads(memory[first:at])
     except not_of_handler(Exception) as error:
         raise ProtocolError("expected a valid tail after the batch") from error
-    return Tail(state, rows, end - first)
+    return Tail(state, rows, parts, end - first)

@@ -4,9 +4,9 @@ Before each item the random numbers of its batch are set, so a stream is the sam
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.engine.outcomes import PartCounts, Partial, WithTail
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
 from mpqueue.seeding.lazy_seeding import LazySeeding
@@ -37,6 +37,20 @@ class StreamEnd(Exception):
     def __init__(self, rows: StageRows = ()) -> None:
         super().__init__()
         self.rows = rows
+
+
+class PartNames(Protocol):
+    """The parts of the mixtures of a dataset: a `mpqueue.dataset.part_names.PartNames`."""
+
+    def count(self, ids: Any) -> PartCounts:
+        """Return how many of the samples with these ids are from each part."""
+
+
+def part_names_of(source: Any) -> PartNames | None:
+    """Return the parts of the mixtures of a source, whose samples are counted in each batch; None: it has none."""
+    make = getattr(type(source), "make_part_names", None)
+    names: PartNames | None = None if make is None else make(source)
+    return names
 
 
 class Parts(NamedTuple):
@@ -138,6 +152,7 @@ class Runner(SourceRunner):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._seed = parts.info.seed
+        self._part_names = part_names_of(parts.source)
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
         """Start samples of the next batches while threads of the source are idle."""
@@ -157,7 +172,11 @@ class Runner(SourceRunner):
                 return EMPTY
             return self._source.take(listed, self._begin_batch)
         self._begin_batch(self._seed, epoch, unit)
-        return self._source[unit]
+        batch = self._source[unit]
+        if self._part_names is None:
+            return batch
+        (ids,) = self._source.sample_ids([unit], self._seed, epoch)
+        return WithTail(batch, parts=self._part_names.count(ids))
 
 
 def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: Any) -> Any:
@@ -187,4 +206,6 @@ def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: 
     finally:
         context.begin_tally(None)
     rows = tally.rows(stages.collate_ns)
-    return WithTail(batch, None, rows) if rows else batch
+    if not rows:
+        return batch
+    return batch._replace(rows=rows) if type(batch) is WithTail else WithTail(batch, rows=rows)

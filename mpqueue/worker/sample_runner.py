@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from mpqueue.engine.outcomes import Partial
+from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.epoch_samples import EpochSamples
@@ -19,7 +19,7 @@ from mpqueue.samples.leaves import no_sample
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
-from mpqueue.worker.runner import EMPTY, BeginBatch, Parts, SourceRunner
+from mpqueue.worker.runner import EMPTY, BeginBatch, PartNames, Parts, SourceRunner, part_names_of
 
 
 class ClockedCollation:
@@ -56,6 +56,7 @@ class SampleRunner(SourceRunner):
         assert parts.batching is not None
         self._plan, self._in_slot = parts.batching, parts.in_slot
         self._samples = self._read_samples()
+        self._part_names = part_names_of(parts.source)
 
     def _read_samples(self) -> EpochSamples:
         return EpochSamples(self._info.seed, self._plan, self._info.world, self._length_in)
@@ -81,7 +82,21 @@ class SampleRunner(SourceRunner):
         Raises:
             Exception: The error of the source, or of the collation.
         """
-        return self._run(epoch, listed or self._samples.of(epoch, unit))
+        listed = listed or self._samples.of(epoch, unit)
+        batch = self._run(epoch, listed)
+        return batch if self._part_names is None else self._with_parts(self._part_names, batch, epoch, listed)
+
+    def _with_parts(self, names: PartNames, batch: Any, epoch: int, listed: Listed) -> Any:
+        """Return a batch with the numbers of its samples from each part of a mixture."""
+        indices = list(listed.indices)
+        if type(batch) is Partial:
+            if batch.is_empty:
+                return batch
+            for skipped, _ in batch.skipped:
+                for index in skipped:
+                    indices.remove(index)
+        of_each = self._source.sample_ids(indices, self._info.seed, epoch)
+        return WithTail(batch, parts=names.count([sample for ids in of_each for sample in ids]))
 
     def _run(self, epoch: int, listed: Listed) -> Any:
         if listed.is_empty:

@@ -557,12 +557,16 @@ class Dispatcher:
         tail = unpack_tail(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
         work.nbytes -= tail.nbytes
         recorder = self._pool.ring.recorder
-        if work_item.lane < 0:  # the tail of a timed batch: its times arrived just before
+        if tail.parts and not work.cancelled:
+            self._pool.ledger.parts.note(work_item, tail.parts)
+        if work_item.lane < 0:  # with rows, the tail of a timed batch: its times arrived just before
             if tail.state is not None:
                 raise ProtocolError("expected a snapshot only for a lane")
-            recorder.add_stages(tail.rows, self.tallies[worker.number].weight)
+            if tail.rows:
+                recorder.add_stages(tail.rows, self.tallies[worker.number].weight)
             return
-        recorder.add_stages(tail.rows)
+        if tail.rows:
+            recorder.add_stages(tail.rows)
         # The snapshot of cancelled work may belong to another epoch or to an earlier source.
         if tail.state is not None and not work.cancelled:
             self._pool.ledger.lanes.note(work_item.lane, work_item.unit + 1, tail.state)

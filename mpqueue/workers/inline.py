@@ -93,6 +93,8 @@ class InlineBackend(InProcessBackend):
         self._is_computing = ledger.is_waiting = False
         if outcome.snapshot is not None:
             ledger.lanes.note(self._work_items[0].lane, self._work_items[0].unit + 1, outcome.snapshot)
+        if outcome.parts:
+            ledger.parts.note(self._work_items[0], outcome.parts)
         ended = clock_ns()
         self._count(self._work_items[0], started, ended)
         if outcome.rows:

@@ -1,0 +1,87 @@
+"""The number of samples from each part of a mixture in the batches that a consumer has received.
+
+Workers count the samples of a batch by part, and the backend notes these numbers when the batch arrives, which is before
+the consumer receives it. A note therefore waits until its work item is before the consumer's place. Only questions ask
+for that place, so a batch costs one entry in a dict.
+
+Each change is one assignment of both the sums and the waiting notes: an interrupt cannot count a batch twice, and a
+thread that asks needs no lock.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mpqueue.engine.outcomes import PartCounts
+from mpqueue.plan.cursors import Place, WorkItem
+
+if TYPE_CHECKING:
+    from mpqueue.engine.ledger import Progress
+
+_MOST_WAITING = 4096
+
+
+class ReturnedParts:
+    """Counts the samples of delivered batches by part.
+
+    Args:
+        progress: The place of the consumer.
+
+    Attributes:
+        names: Names of parts that are counted from 0 on. Other parts appear with their first sample.
+    """
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self.names: Sequence[str | int] = ()
+        # By lane and number, or by epoch and position: a batch that is computed again replaces its earlier note.
+        self._state: tuple[dict[str | int, int], dict[tuple[int, int, int], PartCounts]] = {}, {}
+
+    def note(self, work_item: WorkItem, parts: PartCounts) -> None:
+        """Note the parts of a batch that has arrived. Call this under the pipeline's lock."""
+        if work_item.number < 0:
+            return  # it was delivered before, and is computed again for another consumer
+        waiting = self._state[1]
+        if len(waiting) >= _MOST_WAITING:
+            self._settle(self._progress.place())
+            waiting = self._state[1]
+        waiting[_key_of(work_item)] = parts
+
+    def drop(self, work_item: WorkItem) -> None:
+        """Forget the note of a batch that is not delivered: an error takes its place."""
+        self._state[1].pop(_key_of(work_item), None)
+
+    def forget_undelivered(self) -> None:
+        """Forget the notes of work that is discarded; the parts of batches that are computed again may differ."""
+        if self._state[1]:
+            # Batches that were counted and not received are delivered without being computed again.
+            self._settle(self._progress.place())
+            counted = self._progress.counted()
+            sums, waiting = self._state
+            self._state = sums, {key: parts for key, parts in waiting.items() if _is_before(key, counted)}
+
+    def _settle(self, place: Place) -> None:
+        left = {key: parts for key, parts in self._state[1].items() if not _is_before(key, place)}
+        self._state = self.at(place), left
+
+    def at(self, place: Place) -> dict[str | int, int]:
+        """Return the number of samples of each part in the batches before a place of the consumer."""
+        sums, waiting = self._state
+        counts = dict.fromkeys(self.names, 0) | sums
+        for key, parts in list(waiting.items()):
+            if _is_before(key, place):
+                for name, count in parts.items():
+                    counts[name] = counts.get(name, 0) + count
+        return counts
+
+
+def _key_of(work_item: WorkItem) -> tuple[int, int, int]:
+    if work_item.lane >= 0:
+        return work_item.lane, -1, work_item.unit
+    return -1, work_item.epoch, work_item.position
+
+
+def _is_before(key: tuple[int, int, int], place: Place) -> bool:
+    lane, epoch, number = key
+    if lane >= 0:
+        return bool(place.counts) and number < place.counts[lane]
+    return (epoch, number) < (place.epoch, place.position) or (epoch == place.epoch and number in place.ahead)
