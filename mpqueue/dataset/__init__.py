@@ -20,7 +20,6 @@ The modules are listed bottom up. A module imports only modules on its own line 
     indexed.py       elements of indexed datasets, computed by index
     picking.py       readers of elements at other indices of their input
     splitting.py     split
-    part_counts.py   numbers of samples from each part of an indexed mix, in the lanes of a stream
     held.py          the tokens of elements held by stages, in the format of snapshots
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions
     threaded.py      map and filter with threads

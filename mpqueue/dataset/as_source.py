@@ -6,7 +6,7 @@ samples. They can then assemble a batch in its final memory, skip single samples
 """
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -41,7 +41,7 @@ class _DatasetSource(Source):
         self._options, self._first_root = options, runs.root  # with the weights of the description
 
     @cached_property
-    def part_names(self) -> tuple[str | int, ...]:  # type: ignore[override]  # it never changes
+    def part_names(self) -> tuple[str | int, ...]:
         """The names of the parts of its mixtures; empty if it has none."""
         names = part_names_of(self._first_root)
         return () if names is None else names.all()
@@ -139,12 +139,6 @@ class DatasetItems(_DatasetSource, Items):
 
         return samples_before(self.runs.root, index)
 
-    def parts_before(self, index: int, epoch: int, seed: int) -> dict[Any, int] | None:
-        """Return how many samples of each part the elements before an index use; None without a mixture."""
-        from mpqueue.dataset.mixtures import counts_of
-
-        return counts_of(self.runs.root, epoch, self.samples_before(index), seed) if self.has_mixture else None
-
     def length_in(self, epoch: int, seed: int) -> int | None:
         """Return the number of elements in an epoch, which weights of a mixture may change."""
         return self.runs.length_in(epoch, seed) if self.runs.root.facts.varies else self.length()
@@ -226,18 +220,6 @@ class DatasetStream(_DatasetSource, Lanes):
             for lane, state in states.items()
         ]
         return max(found)
-
-    def parts_of(self, states: Iterable[Any]) -> dict[Any, int] | None:
-        """Return how many samples of each part lanes have taken, by their snapshots; None without a mixture."""
-        from mpqueue.dataset.mixtures import lane_counts
-
-        if not self.has_mixture:
-            return None
-        counts = dict(lane_counts(self.runs.root, None))
-        for state in states:
-            for part, count in lane_counts(self.runs.root, state).items():
-                counts[part] += count
-        return counts
 
     def without(self, excluded: SampleSet | None) -> "DatasetStream":
         """Return the same source with other excluded samples."""

@@ -19,7 +19,7 @@ from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, Reader, ReaderMaker
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.system.locks import Lock
-from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies, part_row
+from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies
 
 _BETWEEN_LOOKS_NS = 20_000_000  # measured time between readings of the CPU time
 _clock = time.perf_counter_ns
@@ -46,7 +46,7 @@ class StageTally:
         rows = self._tallies.rows()
         if rows and self._batch is not None:
             rows.append((_name_of(self._batch), rows[-1][2], 1, collate_ns, 0))
-        return rows + self._tallies.part_rows()
+        return rows
 
 
 def _name_of(node: StageNode, base: int = 0) -> str:
@@ -110,11 +110,10 @@ class _Work:
         name: The name of the stage.
     """
 
-    __slots__ = ("busy_ns", "name", "ns", "num_in", "num_out", "parts", "waits")
+    __slots__ = ("busy_ns", "name", "ns", "num_in", "num_out", "waits")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.parts: dict[int, int] = {}  # elements of each input of a mix
         self.num_in = self.num_out = self.ns = self.busy_ns = 0
         self.waits = 0.0  # share of its time spent waiting
 
@@ -135,7 +134,6 @@ class _Clock:
         """Wrap the reader: an instance attribute hides the method of its class."""
         for work in self._works.values():
             work.num_in = work.num_out = work.ns = work.busy_ns = 0
-            work.parts = {}
         vars(self._reader)["at"] = self._at
 
     def end(self) -> None:
@@ -151,9 +149,6 @@ class _Clock:
             row = work.name, work.num_in, work.num_out, work.ns, int(work.ns * work.waits)
             number = base + self._reader.number
             rows.append((number, row))
-            rows += [
-                (number, part_row(number, self._reader.node.part_name(at), count)) for at, count in work.parts.items()
-            ]
         return rows
 
     def _at(self, places: Places, run: IndexedRun) -> list[Any]:
@@ -168,12 +163,9 @@ class _Clock:
         num_out = reader.beside_ns = reader.beside_busy_ns = 0
         started = _clock()
         try:
-            if reader.node.is_mix:
-                reader.tally = work.parts
             elements = type(reader).at(reader, places, run)
             num_out = len(elements)
         finally:
-            reader.tally = None
             ns = _clock() - started
             busy = _busy() - busy if is_looking else 0
             work.num_in += clocks.num_in

@@ -69,11 +69,9 @@ class Reader:
         length: The number of elements; None if endless.
         beside_ns: Time that helper threads spent in the latest call in addition to the calling thread, in nanoseconds.
         beside_busy_ns: The part of ``beside_ns`` on a CPU.
-        tally: For a mix, the number of elements that are read from each input; None if they are not counted.
     """
 
     length: int | None
-    tally: dict[int, int] | None = None
     beside_ns = beside_busy_ns = 0
 
     def __init__(self, node: Any, maker: "ReaderMaker") -> None:

@@ -30,7 +30,7 @@ from mpqueue.dataset.phases import Change, Course, EpochPlan, Phase, WeightSpan,
 from mpqueue.dataset.stages import Block, LaneStage, Token, found_by_part, rebuilt_by_part, tokens_of
 from mpqueue.dataset.weights import Name, Schedule, Weights, shown_schedule
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.telemetry.stage_rows import StageRow, part_row
+from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
 
 _MOST_AHEAD, _CHEAP_NS = 8192, 50_000
@@ -396,20 +396,12 @@ class PhasePicks:
             self._picks, self._of = self._order(block).tolist(), block
         return self._picks[start : start + count]
 
-    def counts(self, first: int) -> Counts:
-        """Return the number of picks of each input before a pick."""
-        block, inside = divmod(first, self._shares.size)
-        counts = self._shares.before(block)
-        return counts + np.bincount(self._order(block)[:inside], minlength=len(counts)) if inside else counts
-
     def _order(self, block: int) -> Counts:
         return shuffled(self._shares.datasets(block), *self._words, block)
 
 
 class MixPicks:
-    """The inputs that provide the elements of a mix in a lane, and the number of elements taken of each.
-
-    The numbers are computed from the number of the next pick, so that an element costs nothing.
+    """The inputs that provide the elements of a mix in a lane.
 
     Args:
         spans: The weights of the places of the mix.
@@ -418,7 +410,6 @@ class MixPicks:
 
     Attributes:
         phase: The number of the phase of the latest result of `take`; -1 before that.
-        num_skipped: The number of picks of each input without elements.
     """
 
     def __init__(self, spans: Sequence[WeightSpan], words: tuple[int, ...], run: LaneRun) -> None:
@@ -426,9 +417,6 @@ class MixPicks:
         self._starts = [share_of(span.start, run) for span in spans]
         self._phases = [PhasePicks(span.weights, *words, *key_of(span.start)) for span in spans]
         self._start, self._end, self.phase = 0, 0, -1
-        self.num_skipped: dict[int, int] = {}
-        self._latest: tuple[int, Counts] | None = None  # the last result of `counts`, and its pick
-        self._when_opened: Counts | None = None
 
     def take(self, first: int, count: int) -> list[int]:
         """Return the picks from number ``first`` on, all of one phase: at least 1, at most ``count``."""
@@ -443,32 +431,6 @@ class MixPicks:
     def is_first(self, first: int) -> bool:
         """Return whether a pick is the first one of a phase."""
         return self._starts[self._phase_of(first)] == first
-
-    def skip(self, at: int) -> None:
-        """Count a pick of an input that has no elements."""
-        self.num_skipped[at] = self.num_skipped.get(at, 0) + 1
-
-    def counts(self, next_pick: int) -> Counts:
-        """Return the number of elements of each input before a pick, in this epoch."""
-        if self._latest is None or self._latest[0] != next_pick:
-            number = self._phase_of(next_pick)
-            counts = self._phases[number].counts(next_pick - self._starts[number])
-            for before in range(number):
-                counts = counts + self._phases[before].counts(self._starts[before + 1] - self._starts[before])
-            for at, count in self.num_skipped.items():
-                counts[at] -= count
-            self._latest = next_pick, counts
-        return self._latest[1]
-
-    def since_opened(self, next_pick: int) -> Counts:
-        """Return the same without the elements taken before the lane was opened."""
-        counts = self.counts(next_pick)
-        return counts if self._when_opened is None else counts - self._when_opened
-
-    def load(self, next_pick: int, num_skipped: dict[int, int]) -> None:
-        """Begin at a pick of a saved state."""
-        self.num_skipped, self._latest = num_skipped, None
-        self._when_opened = self.counts(next_pick)
 
 
 _FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
@@ -511,7 +473,7 @@ class MixReader(JoinReader):
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices."""
-        return self._gathered(places, run, self._read)
+        return self._gathered(places, run, lambda at, inner, within: self.branch(at).at(inner, within))
 
     def _gathered(
         self, places: Places, run: IndexedRun, read: Callable[[int, list[int], IndexedRun], list[Any]]
@@ -537,12 +499,6 @@ class MixReader(JoinReader):
                 for row, value in zip(mine, values, strict=True):
                     elements[row] = value
         return elements
-
-    def _read(self, at: int, places: Places, run: IndexedRun) -> list[Any]:
-        """Return elements of an input."""
-        if self.tally is not None:
-            self.tally[at] = self.tally.get(at, 0) + len(places)
-        return self.branch(at).at(places, run)
 
     def _passes(self, at: int, rows: list[int], numbers: list[int]) -> list[tuple[int, list[int], list[int]]]:
         """Return the passes over an input: the number of each, the rows of its elements, and their indices."""
@@ -698,7 +654,6 @@ class MixStage(BranchedStage):
                     if self._has_ended:
                         return
                     self._next_pick += 1  # skip the pick of an input without elements in this lane
-                    self._picks.skip(at)
                     continue
             values.append(branch.values.pop(0))
             tokens.append((at, branch.tokens.pop(0)))
@@ -732,17 +687,13 @@ class MixStage(BranchedStage):
             self._num_left -= at in self._spans[self._phase].needed
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the number of the next pick, and the number of elements of each input."""
-        counts = self._picks.counts(self._next_pick)
-        self._save_with(states, self._held_by_branch(held), {
-            "pick": self._next_pick, "taken": [int(counts[at]) for at in self._branches],
-            "skipped": [list(pair) for pair in self._picks.num_skipped.items()],
-        })  # fmt: skip
+        """Add the number of the next pick."""
+        self._save_with(states, self._held_by_branch(held), {"picks": self._next_pick})
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
-        self._next_pick = state["pick"]
+        self._next_pick = state["picks"]
         # If the state was saved before the weights were changed, the mix may have ended at the pick from which on it
         # has new weights.
         if self._picks.is_first(self._next_pick):
@@ -750,19 +701,6 @@ class MixStage(BranchedStage):
         if self._stop != "first":
             for at, branch in self._branches.items():
                 self._note(at, branch)
-        if "skipped" in state:
-            num_skipped = dict(state["skipped"])
-        else:
-            # An earlier release saved this state. All picks of an input without elements were skipped.
-            counts = self._picks.counts(self._next_pick)
-            num_skipped = {at: int(counts[at]) for at in self._done if self._lacks_elements(self._branches[at])}
-        self._picks.load(self._next_pick, num_skipped)
-
-    def count_to(self, rows: list[StageRow]) -> None:
-        """Add the rows of the inputs, of this stage, and of the parts."""
-        super().count_to(rows)
-        counts = self._picks.since_opened(self._next_pick)
-        rows += [part_row(self.number, self.node.part_name(at), int(counts[at])) for at in sorted(self._branches)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpqueue.dataset.ids import Keep, SampleIds
-from mpqueue.dataset.mixtures import counts_in
 from mpqueue.dataset.stages import LaneStage, Token
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
@@ -40,12 +39,10 @@ class StreamLane:
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
         self._counts: list[StageRow] = []  # of earlier epochs
         self._latest: Sequence[Token] = ()  # the token of the last element
-        self._earlier: dict[int, int] = {}  # samples of each part of a mix in earlier epochs
         if state is not None and "stages" not in state:
             state = None  # the state contains only lost samples
         if state is not None:
             self._epoch, self._has_given, self._has_ended = state["epoch"], state["given"], state["ended"]
-            self._earlier = {at: count for at, count in state.get("earlier", ())}  # noqa: C416 - these are lists
         self._stage = self._opened()
         if state is not None:
             try:
@@ -98,9 +95,6 @@ class StreamLane:
             self._has_ended = True
             return
         self._counts = summed(self._counts, self._stage.counts())
-        if self._stage.node.facts.num_mixes == 1:
-            for at, count in counts_in(self._stage.save()).items():
-                self._earlier[at] = self._earlier.get(at, 0) + count
         self._epoch += 1
         self._has_given = False
         if type(self._run.begin) is RetryBegin:
@@ -114,8 +108,6 @@ class StreamLane:
         state = {
             "epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": self._stage.save()
         }  # fmt: skip
-        if self._earlier:
-            state["earlier"] = [list(pair) for pair in self._earlier.items()]
         return state | {"lost": list(self._lost)} if self._lost else state
 
     def counts(self) -> list[StageRow]:

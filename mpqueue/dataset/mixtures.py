@@ -6,12 +6,11 @@ order: then "from sample 1,000,000 on" has a meaning, and nothing that was read 
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.dataset.arguments import check_count
-from mpqueue.dataset.mixing import Counts, apportioned
-from mpqueue.dataset.nodes import StageNode, lengths_of, own_fields, salted
+from mpqueue.dataset.nodes import StageNode, lengths_of, own_fields
 from mpqueue.dataset.phases import Change, with_change
 from mpqueue.dataset.weights import Name, Weights, check_sample, check_weights, is_schedule
 
@@ -39,10 +38,6 @@ class Mixture(NamedTuple):
         """True if each sample of the mix can be computed by index. Stages after it may still make a stream."""
         is_indexed: bool = self.node.is_indexed
         return is_indexed
-
-    def counted(self, counts: Mapping[int, int]) -> dict[Name, int]:
-        """Return counts by name, with zeros for the parts that are missing."""
-        return {name: int(counts.get(at, 0)) for at, name in enumerate(self.names)}
 
 
 def mixture_of(root: StageNode) -> Mixture:
@@ -170,34 +165,6 @@ def length_in(root: StageNode, epoch: int, seed: int = 0) -> int | None:
     return lengths_of(root, seed, epoch)[id(root)]
 
 
-def counts_of(root: StageNode, epoch: int, count: int, seed: int = 0) -> dict[Name, int]:
-    """Return how many of the first samples of an indexed mix come from each part.
-
-    Args:
-        root: The last stage.
-        epoch: The epoch.
-        count: The number of samples. If the mix has fewer, all its samples are counted.
-        seed: The seed of the loader.
-
-    Raises:
-        TypeError: The mix is a stream.
-        ValueError: See `mixture_of`.
-    """
-    mixture = mixture_of(root)
-    if not mixture.is_indexed:
-        raise TypeError(f"stage {mixture.number}, {mixture.node.line()}, is a stream: its virtual shards count samples")
-    return mixture.counted(dict(enumerate(_counts(mixture, epoch, count, salted(seed, mixture.number)).tolist())))
-
-
-def _counts(mixture: Mixture, epoch: int, count: int, stage_seed: int) -> Counts:
-    node = mixture.node
-    lengths = lengths_of(node)
-    course = node.course([lengths[id(each)] for each in node.inputs], stage_seed, epoch)
-    place = count if course.length is None else min(count, course.length)
-    counts: Counts = course.counts(place, stage_seed, epoch)
-    return counts
-
-
 class LanePlace(NamedTuple):
     """The position of a lane of a stream in its mix.
 
@@ -227,8 +194,8 @@ def lane_place(root: StageNode, state: Any, lane: int, num_lanes: int) -> LanePl
     item = _item_of_mix(state.get("stages", ()))
     if item is None:
         return LanePlace(state.get("epoch", 0), 0)
-    if "pick" in item:
-        return LanePlace(state["epoch"], item["pick"])
+    if "picks" in item:
+        return LanePlace(state["epoch"], item["picks"])
     # The lane reads the indices of the last indexed stage.
     first = next(node for node in mixture.path if node.is_indexed)
     place = samples_before(first, item["place"])
@@ -257,7 +224,7 @@ def first_after(root: StageNode, state: Any, lane: int, num_lanes: int, seed: in
         return epoch, 0
     # A mix that has ended in the lane must have the same end when the lane is run again, because its last elements were
     # returned: a buffer was emptied, or a short batch made. New weights at that end would continue the mix instead.
-    if "pick" in item:
+    if "picks" in item:
         return epoch, lane + num_taken * num_lanes + 1 if item["ended"] else after
     lengths = lengths_of(root, seed, epoch)
     end = lengths[id(next(node for node in mixture.path if node.is_indexed))]
@@ -267,63 +234,7 @@ def first_after(root: StageNode, state: Any, lane: int, num_lanes: int, seed: in
     return epoch, max(after, length + 1) if has_ended and length is not None else after
 
 
-def lane_counts(root: StageNode, state: Any) -> dict[Name, int]:
-    """Return how many samples of each part a lane has taken, from a snapshot.
-
-    The samples of an epoch of the loader are counted; in an endless stream, all samples since its beginning.
-
-    Args:
-        root: The last stage of a stream.
-        state: A result of `mpqueue.dataset.lane.StreamLane.save`; None for a lane that was not opened.
-
-    Raises:
-        ValueError: See `mixture_of`.
-    """
-    mixture = mixture_of(root)
-    if state is None:
-        return mixture.counted({})
-    counts = counts_in(state.get("stages", ()))
-    for at, count in state.get("earlier", ()):  # of earlier epochs
-        counts[at] = counts.get(at, 0) + count
-    return mixture.counted(counts)
-
-
-def counts_in(stages: Sequence[Any]) -> dict[int, int]:
-    """Return the number of samples of each part of the mix in an epoch, from the states of the stages of a lane."""
-    item = _item_of_mix(stages)
-    if item is None:
-        return {}
-    if "taken" in item:  # a number for each part that was opened
-        return {at: count for (at, _), count in zip(item["begun"], item["taken"], strict=True)}
-    return {at: count for at, count in item["mixes"][0]}  # noqa: C416 - these are lists
-
-
 def _item_of_mix(stages: Sequence[Any]) -> Any:
     """Return the state of the mix, or None if the lane has not read it."""
-    items = [item for item in stages if isinstance(item, dict) and ("taken" in item or "mixes" in item)]
+    items = [item for item in stages if isinstance(item, dict) and ("picks" in item or "mixes" in item)]
     return items[0] if items else None
-
-
-def derived_counts(
-    root: StageNode, base: int, key: tuple[int, int], place: int, lane: int, num_lanes: int
-) -> list[list[list[int]]]:
-    """Return the counts of the mixes of a lane for a state without counts: about its share of the counts of all lanes.
-
-    Args:
-        root: The last indexed stage, which the lane reads.
-        base: The number of stages of the whole dataset before its tree.
-        key: The seed and the epoch.
-        place: The next index of the lane.
-        lane: The number of the lane.
-        num_lanes: The number of lanes over all ranks.
-    """
-    try:
-        mixture = mixture_of(root)
-    except ValueError:
-        return []
-    counts = _counts(mixture, key[1], samples_before(root, place), salted(key[0], base + mixture.number))
-    total, num_read = int(counts.sum()), max(0, -(-(place - lane) // num_lanes))
-    if not total or not num_read:
-        return []
-    own = apportioned(counts, round(total * num_read / place))
-    return [[[at, count] for at, count in enumerate(own.tolist()) if count]]

@@ -19,19 +19,23 @@ class _Level:
         node: The stage.
         base: The number of stages of the whole dataset before its tree.
         has_numbers: Whether names of parts begin with the number of the mixture.
+
+    Attributes:
+        number: The number of the stage in the whole dataset.
+        is_mix: Whether it is a mixture.
     """
 
-    __slots__ = ("_base", "_below", "_has_numbers", "_indices", "_node", "is_mix")
+    __slots__ = ("_base", "_below", "_has_numbers", "_indices", "_node", "is_mix", "number")
 
     def __init__(self, node: Any, base: int, *, has_numbers: bool) -> None:
         self._node, self._base, self._has_numbers = node, base, has_numbers
-        self.is_mix = node.is_mix
+        self.number, self.is_mix = base + node.number, node.is_mix
         self._indices = {node.part_name(at): at for at in range(len(node.inputs))}
         self._below: dict[str | int, _Level | None] = {}
 
     def shown(self, name: str | int) -> str | int:
         """Return the name of a part, with the number of the mixture if there are several."""
-        return f"{self._base + self._node.number}: {name}" if self._has_numbers else name
+        return f"{self.number}: {name}" if self._has_numbers else name
 
     def below(self, name: str | int) -> "_Level | None":
         """Return the next stage with several inputs, in the input with this name; None if it has no mixture."""
@@ -68,16 +72,16 @@ class PartNames:
         self._top = _level(root, 0, has_numbers=root.facts.num_mixes > 1)
 
     def all(self) -> tuple[str | int, ...]:
-        """Return the names of all parts."""
-        found: list[str | int] = []
+        """Return the names of all parts, of inner mixtures first."""
+        found: list[tuple[int, str | int]] = []
         levels = [self._top]  # a loop, because mixtures may be nested deeply
         while levels:
             level = levels.pop()
             for name, below in level or ():
                 if level is not None and level.is_mix:
-                    found.append(level.shown(name))
+                    found.append((level.number, level.shown(name)))
                 levels.append(below)
-        return tuple(found)
+        return tuple(name for _, name in sorted(found, key=lambda pair: pair[0]))
 
     def count(self, ids: SampleIds) -> dict[str | int, int]:
         """Return how many of these samples are from each part.

@@ -21,14 +21,11 @@ from typing import Any, ClassVar
 
 from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
-from mpqueue.dataset.mixtures import derived_counts
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
-from mpqueue.dataset.part_counts import MOST_MIXES, PartCounts, Saved
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.retry_markers import RetryBegin
@@ -58,8 +55,6 @@ class IndexedRoot(LaneStage):
         read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
         self._at, self._length = partial(reader.at, run=read), reader.length
         self._ids = partial(reader.sample_ids, run=read)
-        # None without a mix, which has parts to be counted.
-        self._parts = PartCounts(node, run.base, maker) if 0 < node.facts.num_mixes <= MOST_MIXES else None
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # raised by the element at `_place`
@@ -103,8 +98,7 @@ class IndexedRoot(LaneStage):
                 # One of these elements crashed a worker. Each is computed alone, so that its retry marker identifies
                 # it.
                 return self._each(places, following)
-            parts = self._parts
-            values = self._at(places) if parts is None else parts.read(self._at, places)
+            values = self._at(places)
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -119,7 +113,7 @@ class IndexedRoot(LaneStage):
         for place in places:
             self._place = place
             try:
-                values += self._at([place]) if self._parts is None else self._parts.read(self._at, [place])
+                values += self._at([place])
                 tokens.append(place)
             except BaseException as error:
                 if passes_at_once(error):
@@ -135,9 +129,9 @@ class IndexedRoot(LaneStage):
         return f"which has index {tokens[0]} in lane {self.run.lane} of {self.run.num_lanes}"
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
-        """Add the next index, and the number of samples of each part of a mix."""
-        state = {"place": self._place}
-        states.append(state if self._parts is None else state | {"mixes": self._parts.save()})
+        """Add the next index, and the number of mixtures among the stages that it is computed by."""
+        num_mixes = self.node.facts.num_mixes
+        states.append({"place": self._place} | ({"mixes": num_mixes} if num_mixes else {}))
 
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:  # noqa: ARG002 - a root holds no elements
         """Do nothing: a source is filtered when it is read."""
@@ -145,21 +139,7 @@ class IndexedRoot(LaneStage):
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
-        state = next(states)
-        self._place = state["place"]
-        if self._parts is not None:
-            # States of earlier releases have no counts.
-            self._parts.load(state["mixes"] if "mixes" in state else self._derived_counts())
-
-    def _derived_counts(self) -> Saved:
-        run = self.run
-        return derived_counts(self.node, run.base, (run.seed, run.epoch), self._place, run.lane, run.num_lanes)
-
-    def count_to(self, rows: list[StageRow]) -> None:
-        """Add the row of this stage, and the rows of the parts of mixes."""
-        super().count_to(rows)
-        if self._parts is not None:
-            rows += self._parts.rows()
+        self._place = next(states)["place"]
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the elements at these indices."""

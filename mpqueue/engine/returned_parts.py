@@ -1,23 +1,30 @@
 """The number of samples from each part of a mixture in the batches that a consumer has received.
 
-Workers count the samples of a batch by part, and the backend notes these numbers when the batch arrives, which is before
-the consumer receives it. A note therefore waits until its work item is before the consumer's place. Only questions ask
-for that place, so a batch costs one entry in a dict.
+Workers count the samples of a batch by part, and the backend notes these numbers when the batch arrives, which is
+before the consumer receives it. A note therefore waits until its work item is before the consumer's place. Only
+questions ask for that place, so a batch costs one entry in a dict.
 
 Each change is one assignment of both the sums and the waiting notes: an interrupt cannot count a batch twice, and a
 thread that asks needs no lock.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mpqueue.engine.outcomes import PartCounts
 from mpqueue.plan.cursors import Place, WorkItem
 
-if TYPE_CHECKING:
-    from mpqueue.engine.ledger import Progress
-
 _MOST_WAITING = 4096
+
+
+class ReportsPlaces(Protocol):
+    """The place of a consumer: a `mpqueue.engine.ledger.Progress`."""
+
+    def place(self) -> Place:
+        """Return the place after all batches that the consumer has received."""
+
+    def counted(self) -> Place:
+        """Return the place up to which batches are counted, whether or not the consumer has received them."""
 
 
 class ReturnedParts:
@@ -30,7 +37,7 @@ class ReturnedParts:
         names: Names of parts that are counted from 0 on. Other parts appear with their first sample.
     """
 
-    def __init__(self, progress: "Progress") -> None:
+    def __init__(self, progress: ReportsPlaces) -> None:
         self._progress = progress
         self.names: Sequence[str | int] = ()
         # By lane and number, or by epoch and position: a batch that is computed again replaces its earlier note.

@@ -159,10 +159,6 @@ class Plan(ABC):
         """
         raise NotImplementedError
 
-    def parts(self, state: Mapping[str, Any]) -> dict[str, int] | None:
-        """Return how many samples of each part of a mixture are before the place in a state; None: unknown."""
-        return None
-
     def samples_of(self, work_item: WorkItem) -> SampleIds:
         """Return the ids of the samples of a batch for a message; empty if they are its index, or unknown."""
         return ()
@@ -469,11 +465,6 @@ class IndexPlan(Plan):
         batches = self.ranks.to_global(place._replace(position=position, ahead=())).position
         return place.epoch, self.source.samples_before(self._elements(batches))
 
-    def parts(self, state: Mapping[str, Any]) -> dict[str, int] | None:
-        """Return how many samples of each part are in the batches before the place in a state."""
-        found = self.source.parts_before(self._elements(state["position"]), state["epoch"], self.seed)
-        return None if found is None else {str(name): count for name, count in found.items()}
-
     def work_at(self, epoch: int, batch: int, base: int = 0, draws: "Draws | None" = None) -> WorkItem:
         """Return the work of any batch of this rank, without the samples that are excluded there.
 
@@ -741,12 +732,6 @@ class StreamPlan(Plan):
         }
         # A lane without a snapshot is at the beginning of the loop's epoch; in an endless stream, of epoch 0.
         return self.source.mixture_place(states, share.total, 0 if self.ends_by_count else place.epoch, self.seed)
-
-    def parts(self, state: Mapping[str, Any]) -> dict[str, int] | None:
-        """Return how many samples of each part the lanes had taken when their snapshots were taken."""
-        starts = state.get("starts", ())
-        found = self.source.parts_of(None if start.state is None else pickle.loads(start.state) for start in starts)
-        return None if found is None else {str(name): count for name, count in found.items()}
 
     def start_of_ranks(self, place: Place) -> int:
         """Return the position: each rank counts its batches."""

@@ -14,7 +14,7 @@ of torch makes its own.
 """
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any, ClassVar
 
@@ -262,14 +262,6 @@ class Source:
             seed: The seed of the run.
         """
         raise NotImplementedError
-
-    def parts_before(self, index: int, epoch: int, seed: int) -> dict[Any, int] | None:
-        """Return how many samples of each part the elements before an index use; None: there is no such mixture."""
-        return None
-
-    def parts_of(self, states: Iterable[Any]) -> dict[Any, int] | None:
-        """Return how many samples of each part virtual shards have taken, by their snapshots; None: as above."""
-        return None
 
     def length_in(self, epoch: int, seed: int) -> int | None:
         """Return the number of items of an epoch; None: endless or unknown. As `length`."""

@@ -5,16 +5,12 @@ opening, and reports the increments with each snapshot and at the end. So the tr
 that is reopened (after a crash, a move, or in a new epoch) counts from 0, and begins at the snapshot of the last
 report. Work that a crashed worker had not reported is counted by the worker that repeats it.
 
-The parts of a mix have rows, too: the samples that the mix has taken from each of them. They are not stages, and are
-summed separately.
-
 The stages of an indexed dataset report their work for each timed batch. It represents the batches since the previous
 one, so that the sums are up to date at each timed batch.
 """
 
-import ast
-import sys
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -24,18 +20,6 @@ StageRows: TypeAlias = Sequence[StageRow]
 MOST_ROWS = 256  # a dataset of 10,000 parts has as many stages, and every request for statistics reads all rows
 OTHERS = "other stages"
 OTHER_PARTS = "other parts"
-_PART = ": part "  # between the number of a mix and the name of a part
-
-
-def part_row(stage: int, name: str | int, count: int) -> StageRow:
-    """Return the row of a part of a mix.
-
-    Args:
-        stage: The number of the mix.
-        name: The name of the part.
-        count: The number of its samples that the mix has returned.
-    """
-    return f"{stage}{_PART}{name!r}", count, count, 0, 0
 
 
 def at_most(parts: Mapping[str | int, int]) -> dict[str | int, int]:
@@ -85,34 +69,15 @@ class StageTallies:
 
     def __init__(self) -> None:
         self._rows: dict[str, StageRow] = {}
-        self._parts: dict[str, StageRow] = {}
 
     def add(self, rows: StageRows, weight: int = 1) -> None:
         """Add reported rows, multiplied by ``weight``."""
+        sums = self._rows
         for row in rows:
-            is_part = _PART in row[0] and row[0].partition(_PART)[0].isdecimal()
-            sums, others = (self._parts, OTHER_PARTS) if is_part else (self._rows, OTHERS)
-            name = row[0] if row[0] in sums or len(sums) < MOST_ROWS else others
+            name = row[0] if row[0] in sums or len(sums) < MOST_ROWS else OTHERS
             sums[name] = _plus(sums.get(name, (name, 0, 0, 0, 0)), row, weight)
 
     def rows(self) -> list[StageRow]:
         """Return the sums, each stage after its inputs."""
         # Sorted by number, because a part of a dataset first reports when it is first read.
         return sorted(self._rows.values(), key=_number_of)
-
-    def part_rows(self) -> list[StageRow]:
-        """Return the sums of the parts of mixes, in the order in which they were first reported."""
-        return list(self._parts.values())
-
-    def parts(self) -> dict[str | int, int]:
-        """Return the number of samples of each part, by name.
-
-        If a dataset has several mixes, the number of the mix precedes the name of the part.
-        """
-        found = [(name.partition(_PART), count) for name, _, count, _, _ in self._parts.values()]
-        mixes = {mix for (mix, is_part, _), _ in found if is_part}
-        parts: dict[str | int, int] = {}
-        for (mix, is_part, shown), count in found:
-            name: str | int = ast.literal_eval(shown) if is_part else mix
-            parts[name if len(mixes) < 2 or not is_part else f"{mix}: {name}"] = count
-        return parts

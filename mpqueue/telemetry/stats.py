@@ -276,9 +276,9 @@ class Statistics(Rated):
             stages". A stream is counted up to the last snapshot of each virtual shard, or to the end. An indexed
             dataset is counted up to the last timed batch of each worker, which represents those since the one before.
             Empty for other sources.
-        parts: For a dataset with `Dataset.mix`, the number of samples that the mix has taken from each part, by name,
-            counted like ``stages``. The name of a part of a list is its number. With several mixes, the number of the
-            stage precedes the name. Parts after the first 256 are counted together, as "other parts".
+        parts: For a dataset with `Dataset.mix`, the number of samples from each part in the returned batches, by name.
+            The name of a part of a list is its number. With several mixes, the number of the stage precedes the name.
+            Parts after the first 256 are counted together, as "other parts".
         resizes: The changes by ``workers="auto"`` or ``threads="auto"``; otherwise empty.
     """
 
@@ -409,7 +409,6 @@ def statistics_of(
             StageStatistics(name, num_in, num_out, ns / 1e9, waiting_ns / 1e9)
             for name, num_in, num_out, ns, waiting_ns in recorder.stages.rows()
         ),
-        parts=recorder.stages.parts(),
     )
 
 

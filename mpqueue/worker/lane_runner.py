@@ -189,7 +189,8 @@ class LaneRunner(SourceRunner):
                 value = WithTail(value, state, current.take_rows())
                 current.saved = LaneStart(current.number, state)
         if self._part_names is not None:
-            parts = self._part_names.count(current.lane.sample_ids())
+            opened: Any = current.lane  # of a dataset, as only datasets have mixtures
+            parts = self._part_names.count(opened.sample_ids())
             value = value._replace(parts=parts) if type(value) is WithTail else WithTail(value, parts=parts)
         self._open[lane] = current
         return value

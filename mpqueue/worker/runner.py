@@ -39,17 +39,17 @@ class StreamEnd(Exception):
         self.rows = rows
 
 
-class PartNames(Protocol):
+class CountsParts(Protocol):
     """The parts of the mixtures of a dataset: a `mpqueue.dataset.part_names.PartNames`."""
 
     def count(self, ids: Any) -> PartCounts:
         """Return how many of the samples with these ids are from each part."""
 
 
-def part_names_of(source: Any) -> PartNames | None:
+def part_names_of(source: Any) -> CountsParts | None:
     """Return the parts of the mixtures of a source, whose samples are counted in each batch; None: it has none."""
     make = getattr(type(source), "make_part_names", None)
-    names: PartNames | None = None if make is None else make(source)
+    names: CountsParts | None = None if make is None else make(source)
     return names
 
 

@@ -19,7 +19,7 @@ from mpqueue.samples.leaves import no_sample
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
-from mpqueue.worker.runner import EMPTY, BeginBatch, PartNames, Parts, SourceRunner, part_names_of
+from mpqueue.worker.runner import EMPTY, BeginBatch, CountsParts, Parts, SourceRunner, part_names_of
 
 
 class ClockedCollation:
@@ -86,7 +86,7 @@ class SampleRunner(SourceRunner):
         batch = self._run(epoch, listed)
         return batch if self._part_names is None else self._with_parts(self._part_names, batch, epoch, listed)
 
-    def _with_parts(self, names: PartNames, batch: Any, epoch: int, listed: Listed) -> Any:
+    def _with_parts(self, names: CountsParts, batch: Any, epoch: int, listed: Listed) -> Any:
         """Return a batch with the numbers of its samples from each part of a mixture."""
         indices = list(listed.indices)
         if type(batch) is Partial:
