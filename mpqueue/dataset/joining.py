@@ -688,12 +688,12 @@ class MixStage(BranchedStage):
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of the next pick."""
-        self._save_with(states, self._held_by_branch(held), {"picks": self._next_pick})
+        self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick})
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
-        self._next_pick = state["picks"]
+        self._next_pick = state["pick"]
         # If the state was saved before the weights were changed, the mix may have ended at the pick from which on it
         # has new weights.
         if self._picks.is_first(self._next_pick):

@@ -194,8 +194,8 @@ def lane_place(root: StageNode, state: Any, lane: int, num_lanes: int) -> LanePl
     item = _item_of_mix(state.get("stages", ()))
     if item is None:
         return LanePlace(state.get("epoch", 0), 0)
-    if "picks" in item:
-        return LanePlace(state["epoch"], item["picks"])
+    if "begun" in item:
+        return LanePlace(state["epoch"], item["pick"])
     # The lane reads the indices of the last indexed stage.
     first = next(node for node in mixture.path if node.is_indexed)
     place = samples_before(first, item["place"])
@@ -224,7 +224,7 @@ def first_after(root: StageNode, state: Any, lane: int, num_lanes: int, seed: in
         return epoch, 0
     # A mix that has ended in the lane must have the same end when the lane is run again, because its last elements were
     # returned: a buffer was emptied, or a short batch made. New weights at that end would continue the mix instead.
-    if "picks" in item:
+    if "begun" in item:
         return epoch, lane + num_taken * num_lanes + 1 if item["ended"] else after
     lengths = lengths_of(root, seed, epoch)
     end = lengths[id(next(node for node in mixture.path if node.is_indexed))]
@@ -236,5 +236,7 @@ def first_after(root: StageNode, state: Any, lane: int, num_lanes: int, seed: in
 
 def _item_of_mix(stages: Sequence[Any]) -> Any:
     """Return the state of the mix, or None if the lane has not read it."""
-    items = [item for item in stages if isinstance(item, dict) and ("picks" in item or "mixes" in item)]
+    items = [
+        item for item in stages if isinstance(item, dict) and ({"begun", "pick"} <= item.keys() or "mixes" in item)
+    ]
     return items[0] if items else None
