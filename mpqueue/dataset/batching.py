@@ -8,7 +8,7 @@ because the error is sent to the trainer in the same slot.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -156,6 +156,10 @@ class BatchReader(LinkReader):
         rows = self._rows(place)
         return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
 
+    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:
+        """Return the numbers of the elements in these batches."""
+        return self.input.num_by_input([row for place in places for row in self._rows(place)], run)
+
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of each batch."""
         return [concatenated(self.input.sample_ids(self._rows(place), run)) for place in places]
@@ -283,6 +287,10 @@ class BatchStage(LinkStage):
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples of each batch."""
         return [concatenated(self._input.sample_ids(batch)) for batch in tokens]
+
+    def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
+        """Return the numbers of the elements in these batches."""
+        return self._input.num_by_input(tokens[0] if len(tokens) == 1 else [each for batch in tokens for each in batch])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

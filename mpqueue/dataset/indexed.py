@@ -15,7 +15,7 @@ binary search or in a table, and reads only the parts that the batch needs.
 The random generators are seeded before each call of a user function for a sample; see `mpqueue.dataset.nodes`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import getitem
@@ -94,6 +94,13 @@ class Reader:
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of, without computing the elements."""
         raise NotImplementedError
+
+    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:  # noqa: ARG002 - see below
+        """Return how many samples of these elements are from each input of the only mixture.
+
+        None: the ids of the samples are needed, which take longer.
+        """
+        return None
 
     def seed(self, run: IndexedRun) -> int:
         """Return the seed of the stage's random numbers."""
@@ -272,6 +279,10 @@ class LinkReader(Reader):
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of the sample at the same index of the input."""
         return self.input.origin(place, run)
+
+    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:
+        """Return the numbers at the same indices of the input, if the ids are those at the same indices."""
+        return self.input.num_by_input(places, run) if type(self).sample_ids is LinkReader.sample_ids else None
 
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids at the same indices of the input."""

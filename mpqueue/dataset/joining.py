@@ -14,8 +14,10 @@ in each of many lanes. A snapshot contains only the inputs that have been opened
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -582,6 +584,15 @@ class MixReader(JoinReader):
             course = self._courses[key] = self.node.course(self.lengths, *key)
         return course
 
+    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int]:
+        """Return how many of these elements are from each input."""
+        inputs: list[int] = []
+        for phase, rows in self._course(run).grouped(np.asarray(places)):
+            blocks, inside = np.divmod(np.asarray(places)[rows] - phase.start, phase.extent.shares.size)
+            for block in set(blocks.tolist()):
+                inputs += self._block(phase, block, run).order[inside[blocks == block]].tolist()
+        return Counter(inputs)
+
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
         (at, begun), number = self._find(place, run)
@@ -685,6 +696,10 @@ class MixStage(BranchedStage):
         if is_done and at not in self._done:
             self._done.add(at)
             self._num_left -= at in self._spans[self._phase].needed
+
+    def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int]:
+        """Return how many of these elements are from each input."""
+        return Counter(map(itemgetter(0), tokens))
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of the next pick."""

@@ -7,10 +7,11 @@ A sample that crashed its workers is *lost*. The state contains its token, and a
 `mpqueue.worker.retry_markers`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpqueue.dataset.ids import Keep, SampleIds
+from mpqueue.dataset.part_names import PartNames
 from mpqueue.dataset.stages import LaneStage, Token
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
@@ -82,6 +83,11 @@ class StreamLane:
         """Return the ids of the samples that the last element of `next` was made of."""
         (ids,) = self._stage.sample_ids(self._latest)
         return ids
+
+    def num_by_part(self, names: PartNames) -> Mapping[str | int, int]:
+        """Return how many samples of the last element of `next` are from each part of a mixture."""
+        by_input = self._stage.num_by_input(self._latest) if names.is_single else None
+        return names.count(self.sample_ids()) if by_input is None else names.named(by_input)
 
     def save_without(self, keep: Keep) -> Any:
         """Return the position of the lane after the removal of excluded elements from its buffers and batches."""

@@ -5,7 +5,7 @@ The id of a sample begins with the names of the parts on the way from the last s
 batch. If a dataset has several mixtures, the number of the stage precedes the name of a part, as in ``"5: web"``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpqueue.dataset.ids import SampleIds
@@ -32,6 +32,11 @@ class _Level:
         self.number, self.is_mix = base + node.number, node.is_mix
         self._indices = {node.part_name(at): at for at in range(len(node.inputs))}
         self._below: dict[str | int, _Level | None] = {}
+
+    def name_of(self, at: int) -> str | int:
+        """Return the name of an input."""
+        name: str | int = self._node.part_name(at)
+        return name
 
     def shown(self, name: str | int) -> str | int:
         """Return the name of a part, with the number of the mixture if there are several."""
@@ -64,12 +69,16 @@ class PartNames:
 
     Args:
         root: The last stage of a dataset with mixtures.
+
+    Attributes:
+        is_single: Whether there is one mixture, and no other stage has several inputs after it.
     """
 
-    __slots__ = ("_top",)  # without a `__dict__`, so that no search through a source enters it
+    __slots__ = ("_top", "is_single")  # without a `__dict__`, so that no search through a source enters it
 
     def __init__(self, root: StageNode) -> None:
         self._top = _level(root, 0, has_numbers=root.facts.num_mixes > 1)
+        self.is_single = root.facts.num_mixes == 1 and self._top is not None and self._top.is_mix
 
     def all(self) -> tuple[str | int, ...]:
         """Return the names of all parts, of inner mixtures first."""
@@ -82,6 +91,11 @@ class PartNames:
                     found.append((level.number, level.shown(name)))
                 levels.append(below)
         return tuple(name for _, name in sorted(found, key=lambda pair: pair[0]))
+
+    def named(self, by_input: Mapping[int, int]) -> dict[str | int, int]:
+        """Return numbers by the name of a part, for numbers by the input of the only mixture."""
+        assert self._top is not None
+        return {self._top.name_of(at): count for at, count in by_input.items()}
 
     def count(self, ids: SampleIds) -> dict[str | int, int]:
         """Return how many of these samples are from each part.

@@ -1,5 +1,6 @@
 """The base class of readers that return elements of their input in another order, or some of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mpqueue.dataset.ids import SampleIds
@@ -20,6 +21,10 @@ class PickReader(LinkReader):
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of the sample at this index."""
         return self.input.origin(self.before([place], run)[0], run)
+
+    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:
+        """Return the numbers of the elements of the input."""
+        return self.input.num_by_input(self.before(places, run), run)
 
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids at these indices."""

@@ -13,7 +13,7 @@ states needed to read the held elements, and the newest one.
 import copy
 import reprlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
@@ -54,7 +54,7 @@ class IndexedRoot(LaneStage):
         reader = maker.make(node)
         read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
         self._at, self._length = partial(reader.at, run=read), reader.length
-        self._ids = partial(reader.sample_ids, run=read)
+        self._ids, self._num_by_input = partial(reader.sample_ids, run=read), partial(reader.num_by_input, run=read)
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # raised by the element at `_place`
@@ -148,6 +148,10 @@ class IndexedRoot(LaneStage):
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples at these indices."""
         return self._ids(tokens) if tokens else []
+
+    def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
+        """Return the numbers at these indices."""
+        return self._num_by_input(tokens)
 
 
 class _Reader:

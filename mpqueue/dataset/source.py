@@ -11,7 +11,7 @@ has drawn. The caller's random states are then restored. Nothing is seeded, save
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.clocks import ReaderClocks, StageTally
 from mpqueue.dataset.depth import make_room
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.ids import SampleIds, concatenated
 from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker, SourceNode
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.dataset.part_names import PartNames, part_names_of
@@ -269,6 +269,16 @@ class IndexedSource(RunnableDataset):
     def sample_ids(self, places: Sequence[int], seed: int, epoch: int) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of, without computing the elements."""
         return self._readers.get().sample_ids(places, IndexedRun(seed, epoch, _begin_here))
+
+    def num_by_part(
+        self, names: PartNames, places: Sequence[int], seed: int, epoch: int
+    ) -> Mapping[str | int, int]:  # fmt: skip
+        """Return how many samples of these elements are from each part of a mixture."""
+        reader, run = self._readers.get(), IndexedRun(seed, epoch, _begin_here)
+        by_input = reader.num_by_input(places, run) if names.is_single else None
+        if by_input is None:
+            return names.count(concatenated(reader.sample_ids(places, run)))
+        return names.named(by_input)
 
     def make_tally(self) -> StageTally:
         """Return a tally for the work of the stages for one batch."""

@@ -37,7 +37,7 @@ requested one by one cost that much each.
 import itertools
 import reprlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -182,6 +182,13 @@ class LaneStage:
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples that each of these elements is made of, without computing the elements."""
         raise NotImplementedError
+
+    def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:  # noqa: ARG002 - for some stages
+        """Return how many samples of these elements are from each input of the only mixture.
+
+        None: the ids of the samples are needed. They take ten times as long, 1.5 us per sample.
+        """
+        return None
 
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
         """Remove excluded elements from a snapshot of this stage and its inputs, in the order of `load_from`."""
@@ -348,6 +355,10 @@ class LinkStage(LaneStage):
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of these elements, as the input returns them."""
         return self._input.sample_ids(tokens)
+
+    def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
+        """Return the numbers of the input, if this stage has the tokens of its input."""
+        return self._input.num_by_input(tokens) if type(self).sample_ids is LinkStage.sample_ids else None
 
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
         """Remove excluded elements from the snapshot of this stage, and then from that of its input."""

@@ -190,7 +190,7 @@ class LaneRunner(SourceRunner):
                 current.saved = LaneStart(current.number, state)
         if self._part_names is not None:
             opened: Any = current.lane  # of a dataset, as only datasets have mixtures
-            parts = self._part_names.count(opened.sample_ids())
+            parts = opened.num_by_part(self._part_names)
             value = value._replace(parts=parts) if type(value) is WithTail else WithTail(value, parts=parts)
         self._open[lane] = current
         return value

@@ -51,9 +51,6 @@ class LaneRun(NamedTuple):
 class Lane(Protocol):
     """An open lane, at one of its elements.
 
-    The source of a dataset with mixtures has ``make_part_names()``, and its lanes ``sample_ids()``, which returns the
-    ids of the samples of the last element.
-
     A lane may have a method ``counts()`` that reports the work of its stages: rows (name, elements in, elements out,
     nanoseconds, waiting nanoseconds), which only grow.
     """

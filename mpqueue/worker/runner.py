@@ -4,9 +4,9 @@ Before each item the random numbers of its batch are set, so a stream is the sam
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from mpqueue.engine.outcomes import PartCounts, Partial, WithTail
+from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
 from mpqueue.seeding.lazy_seeding import LazySeeding
@@ -39,18 +39,14 @@ class StreamEnd(Exception):
         self.rows = rows
 
 
-class CountsParts(Protocol):
-    """The parts of the mixtures of a dataset: a `mpqueue.dataset.part_names.PartNames`."""
+def part_names_of(source: Any) -> Any:
+    """Return the parts of the mixtures of a source, whose samples are counted in each batch; None: it has none.
 
-    def count(self, ids: Any) -> PartCounts:
-        """Return how many of the samples with these ids are from each part."""
-
-
-def part_names_of(source: Any) -> CountsParts | None:
-    """Return the parts of the mixtures of a source, whose samples are counted in each batch; None: it has none."""
+    Such a source is a dataset. It has the method ``num_by_part(names, indices, seed, epoch)``, or its lanes have
+    ``num_by_part(names)``, which counts the samples of the last element.
+    """
     make = getattr(type(source), "make_part_names", None)
-    names: CountsParts | None = None if make is None else make(source)
-    return names
+    return None if make is None else make(source)
 
 
 class Parts(NamedTuple):
@@ -175,8 +171,8 @@ class Runner(SourceRunner):
         batch = self._source[unit]
         if self._part_names is None:
             return batch
-        (ids,) = self._source.sample_ids([unit], self._seed, epoch)
-        return WithTail(batch, parts=self._part_names.count(ids))
+        parts = self._source.num_by_part(self._part_names, [unit], self._seed, epoch)
+        return WithTail(batch, parts=parts)
 
 
 def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: Any) -> Any:

@@ -19,7 +19,7 @@ from mpqueue.samples.leaves import no_sample
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
-from mpqueue.worker.runner import EMPTY, BeginBatch, CountsParts, Parts, SourceRunner, part_names_of
+from mpqueue.worker.runner import EMPTY, BeginBatch, Parts, SourceRunner, part_names_of
 
 
 class ClockedCollation:
@@ -84,9 +84,9 @@ class SampleRunner(SourceRunner):
         """
         listed = listed or self._samples.of(epoch, unit)
         batch = self._run(epoch, listed)
-        return batch if self._part_names is None else self._with_parts(self._part_names, batch, epoch, listed)
+        return batch if self._part_names is None else self._with_parts(batch, epoch, listed)
 
-    def _with_parts(self, names: CountsParts, batch: Any, epoch: int, listed: Listed) -> Any:
+    def _with_parts(self, batch: Any, epoch: int, listed: Listed) -> Any:
         """Return a batch with the numbers of its samples from each part of a mixture."""
         indices = list(listed.indices)
         if type(batch) is Partial:
@@ -95,8 +95,7 @@ class SampleRunner(SourceRunner):
             for skipped, _ in batch.skipped:
                 for index in skipped:
                     indices.remove(index)
-        of_each = self._source.sample_ids(indices, self._info.seed, epoch)
-        return WithTail(batch, parts=names.count([sample for ids in of_each for sample in ids]))
+        return WithTail(batch, parts=self._source.num_by_part(self._part_names, indices, self._info.seed, epoch))
 
     def _run(self, epoch: int, listed: Listed) -> Any:
         if listed.is_empty:
