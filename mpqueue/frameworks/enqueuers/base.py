@@ -74,7 +74,7 @@ class SequenceEnqueuer(Stoppable):
         self._set_runtime()
 
     def _set_runtime(self) -> None:
-        self._engine = Engine(kind=type(self).__name__)
+        self._engine = Engine(kind=type(self).__name__, requests_epochs=True)
         self._lock = RLock()  # a signal handler may call stop() inside start()
         self._ended = self._engine.ended
         self.queue = EnqueuerQueue(self)
