@@ -207,7 +207,6 @@ class Pipeline:
             Exception: The exception that `Backend.start` raised.
         """
         self.backend = backend
-        # From here on, the backend keeps its answer only if the front end calls `bound_epoch`.
         self._requests_epochs = self._requests_epochs and backend.may_change_unseen
         if self._requests_epochs:
             self.ledger.cursor.last_epoch = self.ledger.progress.epoch

@@ -260,6 +260,7 @@ class PassEnqueuer(idle.Pool):
         plan.note(pipeline)
         if plan.is_over:
             return
+        self._resolved.source.draw_order()  # a hook may have dropped it
         if self._is_stale(pipeline):
             pipeline.restart_at(plan.place, refresh=True)
         else:
