@@ -42,9 +42,16 @@ def constancy(value: Any) -> bool | None:
 
     True: it never changes. False: it may change in a way that cannot be detected. None: changes are detected.
     """
-    # Not a class: its attribute describes its instances. Nor a mock object, which has every attribute.
-    declared = None if is_a(value, type) else getattr(value, "constant", None)
-    return declared if declared is True or declared is False else None
+    if is_a(value, type):
+        return None  # its attribute describes its instances
+    # Not by `getattr`, which runs the code of lazy objects and proxies for a missing attribute.
+    attributes = getattr(value, "__dict__", None)
+    places = [attributes] if isinstance(attributes, dict) else []
+    places += [vars(kind) for kind in type(value).__mro__]
+    declared = next((place["constant"] for place in places if "constant" in place), None)
+    if hasattr(type(declared), "__get__"):  # a property, or a slot
+        declared = getattr(value, "constant", None)
+    return declared if isinstance(declared, bool) else None
 
 
 def find_shared_state(roots: Iterable[Any]) -> Found | None:
@@ -153,7 +160,11 @@ def _is_pinned(value: Any) -> bool:
 def _methods(kind: type) -> Iterator[types.FunctionType]:
     """Yield the functions that a class defines in Python."""
     for attribute in list(vars(kind).values()):
-        function = getattr(attribute, "__func__", getattr(attribute, "fget", attribute))
+        function = attribute
+        if is_a(attribute, (staticmethod, classmethod)):
+            function = attribute.__func__
+        elif is_a(attribute, property):
+            function = attribute.fget
         if is_a(function, types.FunctionType):
             yield function
 
