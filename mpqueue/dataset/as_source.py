@@ -50,6 +50,9 @@ class _DatasetSource(Source):
         """Return the options that remain for the plan."""
         return options if self._options is None else self._options
 
+    def _parts(self) -> list[Any]:
+        return self.runs.sources
+
     def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
         """Raise a `TypeError` for a function that worker processes cannot receive."""
         check_functions(self.runs.root, workers, backend, start_method)
@@ -130,9 +133,6 @@ class DatasetItems(_DatasetSource, Items):
         for hook in self._hooks:
             hook()
 
-    def _parts(self) -> list[Any]:
-        return self.runs.sources
-
     def samples_before(self, index: int) -> int:
         """Return the number of samples of the mixture that the elements before an index use."""
         from mpqueue.dataset.mixtures import samples_before
@@ -165,6 +165,10 @@ class DatasetStream(_DatasetSource, Lanes):
 
     def __init__(self, dataset: Any, root: nodes.StageNode, options: Options | None = None) -> None:
         super().__init__(dataset, DatasetLanes(root), options)
+
+    def searched(self) -> list[Any]:
+        """Return the objects in which the search for shared state begins, which may be deep in the tree."""
+        return [self.runs, self.runs.streams]
 
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that no source of the dataset has, or for a `zip` of streams."""

@@ -5,7 +5,7 @@ errors name them. Their results still depend on the index.
 """
 
 import threading
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from mpqueue.dataset import nodes
@@ -18,6 +18,7 @@ from mpqueue.dataset.roots import IndexedRoot, StreamNode, most_fruitless_of
 from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import LaneStage
 from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.system.shared_state import find_shared_state
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -50,6 +51,10 @@ class DatasetLanes(RunnableDataset):
         """The sources that are streams; each lane must select its share of them by `mpqueue.worker_info`."""
         return [stage.source for stage in self.root.of_kind(StreamNode)]
 
+    @cached_property
+    def _may_change_unseen(self) -> bool:
+        return find_shared_state([self, self.streams]) is not None
+
     def open_lane(self, run: LaneRun, *, keeps_tokens: bool = False) -> StreamLane:
         """Open a lane, at its beginning or from ``run.state``.
 
@@ -60,7 +65,9 @@ class DatasetLanes(RunnableDataset):
         Raises:
             Exception: A user function raised while elements of the saved state were computed again.
         """
-        run = run._replace(keep=keep_without(self.excluded))
+        # In an endless stream, the next elements may belong to an epoch that is not requested yet.
+        runs_ahead = not (run.endless and self._may_change_unseen)
+        run = run._replace(keep=keep_without(self.excluded), runs_ahead=runs_ahead)
         return StreamLane(partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers), run)
 
     def shape(self) -> list[str]:

@@ -232,9 +232,15 @@ class LaneStage:
 
     @property
     def may_run_ahead(self) -> bool:
-        """True to read ahead. False while an element has a retry marker, because another one may cause the crash."""
+        """True to read ahead of the requested elements."""
         begin = self.run.begin
-        return type(begin) is not RetryBegin or begin.runs_ahead
+        return self.run.runs_ahead and (type(begin) is not RetryBegin or begin.runs_ahead)
+
+    @property
+    def is_alone(self) -> bool:
+        """True while an element has a retry marker: a crash must not be attributed to another element."""
+        begin = self.run.begin
+        return type(begin) is RetryBegin and not begin.runs_ahead
 
     def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
         """Handle an error of user code: return True if its elements are skipped, False if the error must be raised."""

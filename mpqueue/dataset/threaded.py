@@ -1,10 +1,10 @@
 """The stages `map` and `filter` with threads: results in order, computed ahead.
 
-At most ``4 * threads`` elements are in flight. More elements are requested from the input when half of them have been
-returned, because single requests cost the earlier stages 10 us more per element. Later elements wait
-as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an element is raised
-in its turn. An error of the input is raised after all elements that were read before it. It is the only case in which a
-snapshot contains more than tokens.
+At most ``4 * threads`` elements are in flight, and none that are not requested if the lane must not run ahead. More
+elements are requested from the input when half of them have been returned, because single requests cost the earlier
+stages 10 us more per element. Later elements wait as in any other stage: a snapshot contains their tokens, and they are
+computed again. An error of an element is raised in its turn. An error of the input is raised after all elements that
+were read before it. It is the only case in which a snapshot contains more than tokens.
 
 `mpqueue.rng` in a thread is seeded for the sample that the thread computes. The global generators are not seeded.
 
@@ -64,7 +64,7 @@ class ThreadedStage(LinkStage):
         tokens: list[Token] = []
         call = self._in_helper()
         while len(values) < count:
-            self._take(call)
+            self._take(call, count - len(values))
             if not self._pending:
                 if self._error is None or values:
                     break
@@ -93,10 +93,9 @@ class ThreadedStage(LinkStage):
         self.num_out += len(values)
         return values, tokens
 
-    def _take(self, call: Callable[[Any, Token], Any]) -> None:
-        """Submit elements until the allowed number is in flight."""
-        # An element with a retry marker is computed alone, so that a crash is not attributed to the wrong element.
-        most = self._ahead if self.may_run_ahead else 1
+    def _take(self, call: Callable[[Any, Token], Any], count: int) -> None:
+        """Submit elements until the allowed number is in flight; ``count`` are requested."""
+        most = self._ahead if self.may_run_ahead else 1 if self.is_alone else min(count, self._ahead)
         # Half of them at a time: single requests would cost the earlier stages 10 us more per element.
         if len(self._pending) > most // 2:
             return

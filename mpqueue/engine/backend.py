@@ -50,11 +50,14 @@ class Backend(Protocol):
         tells_changes: `is_stale` detects changes of the source. Otherwise the workers use the caller's own object, or
             inherited it, and the state that they computed a batch from is unknown: batches of a later epoch are not
             computed before they are requested.
+        may_change_unseen: A part of the source may change in a way that `is_stale` cannot detect, such as shared
+            memory. Batches of a later epoch are not computed before they are requested, either.
     """
 
     chunk: int
     low_water: int
     tells_changes: bool
+    may_change_unseen: bool
 
     @property
     def has_waiting(self) -> bool:

@@ -145,6 +145,7 @@ class Pipeline:
         epoch_end: Called once per epoch, after its last batch; None for no call.
         timed_epoch_end: Run a due epoch end after 0.1 s without a call.
         ends_epochs: `step` runs a due epoch end. Otherwise it raises EndOfStream until `finish_epoch` was called.
+        requests_epochs: Epochs follow each other without `hand_out`: the first `step` of an epoch requests it.
         skips: Records the errors of the source, which are skipped; if None, they are raised.
         recorder: Records how long the consumer waits; the backend has the same recorder.
 
@@ -172,6 +173,7 @@ class Pipeline:
         epoch_end: Callable[[], Any] | None = None,
         timed_epoch_end: bool = True,
         ends_epochs: bool = True,
+        requests_epochs: bool = False,
         skips: Skips | None = None,
         recorder: Recorder | None = None,
     ) -> None:
@@ -194,7 +196,7 @@ class Pipeline:
         self._half_counted: WorkItem | None = None  # an interrupt broke off its counting
         self._is_polled = False  # a caller waits for `fileno`
         self._last_epoch: int | None = None  # no batch after this epoch is delivered
-        self._ends_epochs = ends_epochs
+        self._ends_epochs, self._requests_epochs = ends_epochs, requests_epochs
         self._end = EpochEnd(epoch_end, timed=timed_epoch_end)
         forked.watch(self)
 
@@ -205,6 +207,9 @@ class Pipeline:
             Exception: The exception that `Backend.start` raised.
         """
         self.backend = backend
+        self._requests_epochs = self._requests_epochs and backend.may_change_unseen
+        if self._requests_epochs:
+            self.ledger.cursor.last_epoch = self.ledger.progress.epoch
         backend.start()
         self.recorder.begin()
         self.lifetime.state = Life.RUNNING
@@ -481,6 +486,9 @@ class Pipeline:
         self._raise_failure()
         if self._last_epoch is not None and ledger.progress.epoch > self._last_epoch:
             raise self._expected(EndOfStream())
+        if self._requests_epochs and ledger.cursor.last_epoch != ledger.progress.epoch:
+            ledger.cursor.last_epoch = ledger.progress.epoch
+            self.backend.pump()
         ledger.needs_attention = False
         # Checked after the flag was cleared: another thread, or a handler, may have stopped the stream since the test.
         if ledger.is_closed:
@@ -530,7 +538,7 @@ class Pipeline:
 
     def _mark_due(self) -> None:
         self.recorder.mark(f"epoch {self.ledger.progress.epoch - 1} ends")
-        if self._end.mark_due(self.finish_epoch) or self._last_epoch is not None:
+        if self._end.mark_due(self.finish_epoch) or self._last_epoch is not None or self._requests_epochs:
             self.ledger.needs_attention = True
 
     @_locked
@@ -632,10 +640,10 @@ class Pipeline:
 
     def bound_epoch(self, epoch: int, *, goes_on: bool) -> None:
         """Compute no batch after this epoch, unless it ``goes_on`` and computing ahead is safe."""
-        # Two reasons against computing ahead: an order must not be drawn before its epoch is requested, and a backend
-        # that cannot detect changes of the source must not compute a later epoch before it is requested.
-        cursor = self.ledger.cursor
-        is_known = self.backend.tells_changes and not cursor.is_drawn
+        # Two reasons against computing ahead: an order must not be drawn before its epoch is requested, and if a change
+        # of the source cannot be detected, a later epoch must not be computed before it is requested.
+        cursor, backend = self.ledger.cursor, self.backend
+        is_known = backend.tells_changes and not backend.may_change_unseen and not cursor.is_drawn
         cursor.last_epoch = None if goes_on and is_known else epoch
 
     def pause(self, *, waits: bool = True) -> None:

@@ -56,6 +56,7 @@ class Engine:
 
     Args:
         ends_epochs: As for `Pipeline`.
+        requests_epochs: As for `Pipeline`.
         kind: Name of the frontend in `mpqueue top`; empty to hide the engine there.
         name: Name of the source in `mpqueue top`; empty for the source's own name.
 
@@ -66,8 +67,10 @@ class Engine:
         latest: The counters of the last stream; they remain available after the engine is collected.
     """
 
-    def __init__(self, kind: str = "", name: str = "", *, ends_epochs: bool = True) -> None:
-        self._kind, self._ends_epochs = kind, ends_epochs
+    def __init__(
+        self, kind: str = "", name: str = "", *, ends_epochs: bool = True, requests_epochs: bool = False
+    ) -> None:  # fmt: skip
+        self._kind, self._ends_epochs, self._requests_epochs = kind, ends_epochs, requests_epochs
         self._shown_as: dict[str, Any] = {"kind": kind, "name": name}
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
@@ -131,8 +134,8 @@ class Engine:
         ends_epochs = self._ends_epochs
         is_timed = ends_epochs and job.workers > 0
         pipeline = Pipeline(
-            ledger, epoch_end=job.plan.epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs, skips=skips,
-            recorder=job.recorder,
+            ledger, epoch_end=job.plan.epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs,
+            requests_epochs=self._requests_epochs, skips=skips, recorder=job.recorder,
         )  # fmt: skip
         names = job.plan.source.part_names
         ledger.parts.names = names if len(names) <= MOST_ROWS else ()

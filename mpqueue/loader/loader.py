@@ -232,7 +232,10 @@ class Loader(Stoppable):
     def _is_outdated(self) -> bool:
         """Return True if the source may have changed since the workers received it or computed ahead."""
         pipeline = self._engine.pipeline
-        return not self._is_iterator and pipeline is not None and not pipeline.is_stopped and pipeline.is_outdated()
+        if self._is_iterator or pipeline is None or pipeline.is_stopped:
+            return False
+        self._plan.source.draw_order()  # the program may have dropped it
+        return pipeline.is_outdated()
 
     def _begin(self, *, goes_on: bool, is_outdated: bool) -> "Pipeline":
         """Move the workers to the start of the epoch, with the current source."""

@@ -16,6 +16,7 @@ of torch makes its own.
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Sequence as SequenceOf
+from functools import cached_property
 from typing import Any, ClassVar
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
@@ -49,6 +50,9 @@ MAX_LANES = 1 << 16
 
 # Hooks of base classes, which are empty. A source that inherits one needs no barrier at the end of an epoch.
 _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
+
+# The methods that draw `index_array`, the order of an iterator: those of Keras's ImageDataGenerator, and of aucmedi.
+_DRAW_ORDER = ("_set_index_array", "__set_index_array__")
 
 
 class Source:
@@ -130,7 +134,28 @@ class Source:
         return False
 
     def draw_order(self) -> None:
-        """Have the source draw its order now if each worker would otherwise draw a different one."""
+        """Draw the order of sources in the style of Keras's iterators in the trainer, before they are sent.
+
+        Otherwise the copy in each worker would draw its own order, and some items would be repeated and others missing.
+        Workers detect such orders of other sources, see `mpqueue.worker.shuffle_detection`.
+        """
+        for part, name in self._drawn_late:
+            if getattr(part, "index_array", 0) is None:
+                getattr(part, name)()
+
+    @cached_property
+    def _drawn_late(self) -> list[tuple[Any, str]]:
+        """The parts that may have no order yet, with the method that draws it."""
+        late = [(part, next((name for name in _DRAW_ORDER if hasattr(part, name)), "")) for part in self._parts()]
+        return [(part, name) for part, name in late if name]
+
+    def _parts(self) -> list[Any]:
+        """Return the objects that compute samples."""
+        return [self.runs]
+
+    def searched(self) -> list[Any]:
+        """Return the objects in which the search for shared state begins."""
+        return [self.runs]
 
     def why_not_threads(self, threads: int) -> str | None:
         """Return why several threads cannot compute the samples, or would have no effect; None: they can."""
@@ -338,21 +363,19 @@ class Items(Source):
 
     def epoch_end(self) -> Callable[[], Any] | None:
         """Return the source's own ``on_epoch_end``; None: not defined, or inherited from a base class."""
-        return _own_hook(self.runs, "on_epoch_end")
+        hook = _own_hook(self.runs, "on_epoch_end")
+        if hook is None or not self._drawn_late:
+            return hook
+
+        def end_epoch() -> None:
+            hook()
+            self.draw_order()  # the hook may have dropped the order
+
+        return end_epoch
 
     def may_change(self) -> bool:
         """Return whether the source has its own ``on_epoch_begin`` or ``on_epoch_end``."""
         return any(_own_hook(self.given, name) is not None for name in ("on_epoch_begin", "on_epoch_end"))
-
-    def draw_order(self) -> None:
-        """Draw the order of an iterator of Keras's ``ImageDataGenerator`` in the trainer, before it is sent.
-
-        Otherwise the copy in each worker would draw its own order, and some items would be repeated and others missing.
-        `index_array` is None until `_set_index_array` is called. Workers detect such orders of other sources, see
-        `mpqueue.worker.shuffle_detection`.
-        """
-        if getattr(self.runs, "index_array", 0) is None and hasattr(self.runs, "_set_index_array"):
-            self.runs._set_index_array()
 
     def why_not_threads(self, threads: int) -> str | None:
         """Return why several threads cannot compute the samples, or would have no effect; None: they can.
@@ -379,10 +402,6 @@ class Items(Source):
     def may_thread(self) -> bool:
         """Return whether the source declares that several threads may compute its samples."""
         return all(getattr(part, "thread_safe", not hasattr(part, "__getitems__")) for part in self._parts())
-
-    def _parts(self) -> list[Any]:
-        """Return the objects whose ``__getitem__`` is called."""
-        return [self.runs]
 
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that the source does not have."""

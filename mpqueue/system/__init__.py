@@ -8,6 +8,8 @@ The modules, from the bottom up. A module imports only from its own line and the
     extras.py           imports optional packages
     imports.py          calls a function when a module is imported
     contents.py         searches the contents of an object within bounds
+    memory_maps.py      the memory maps of this process
+    shared_state.py     finds memory in an object that other programs can write to
     cpus.py             the CPUs of this process
     limits.py           limits of control groups for CPUs and memory
     interrupts.py       defers signal handlers, or allows them

@@ -32,6 +32,7 @@ class LaneRun(NamedTuple):
             single sample starts its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
         base: For a part of a dataset: number of stages of the whole dataset before the part.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
+        runs_ahead: Stages may compute elements before they are requested.
     """
 
     lane: int
@@ -46,6 +47,7 @@ class LaneRun(NamedTuple):
     marker: Marker | None = None
     base: int = 0
     keep: Callable[[Sequence[Any]], list[bool]] | None = None
+    runs_ahead: bool = True
 
 
 class Lane(Protocol):

@@ -72,6 +72,12 @@ class PyDataset:
         for index in itertools.count() if length is None else range(length):
             yield self[index]
 
+    def on_epoch_begin(self) -> None:
+        """Do nothing, like Keras's own method. A subclass may call it by `super`."""
+
+    def on_epoch_end(self) -> None:
+        """Do nothing, like Keras's own method. A subclass may call it by `super`."""
+
 
 KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset")
 

@@ -36,6 +36,7 @@ class InProcessBackend:
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger, self._job = ledger, job
+        self.may_change_unseen = job.may_change_unseen()
         # A plain iterator: an interrupt in the middle of an element loses that element.
         self._gives_once = ledger.is_stream and not job.can_replay
         self._wakeup: Wakeup | None = None  # for polling

@@ -11,6 +11,8 @@ from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import Plan
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.log import debug
+from mpqueue.system.shared_state import find_shared_state
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker.config import Payload
 from mpqueue.worker.context import WorkerInfo
@@ -99,6 +101,20 @@ class Job:
     def payload(self) -> Payload:
         """The part that is sent to worker processes."""
         return Payload(self.source, self.options.worker_init, self.samples, self.form)
+
+    def may_change_unseen(self) -> bool:
+        """Return whether the source, or a function that workers call, may change in a way that no comparison detects.
+
+        Then no work item of an epoch may be dealt before this epoch is requested.
+        """
+        collate = None if self.samples is None else self.samples.collate
+        found = find_shared_state([*self.plan.source.searched(), self.options.worker_init, collate])
+        if found is not None:
+            debug(
+                f"no batch is computed before its epoch is requested, because source{found.shown} may change at any "
+                f"time: it is {type(found.value).__name__} with shared memory, or declares constant = False"
+            )
+        return found is not None
 
     def samples_of(self, work_item: WorkItem) -> SampleIds:
         """Return the ids of the samples of a batch for a message; empty if they are its index, or unknown."""

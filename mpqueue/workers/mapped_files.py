@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mpqueue.system.memory_maps import Area, area_of, read_areas
+
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-_MAPS, _DETAILS = "/proc/self/maps", "/proc/self/smaps"
+_DETAILS = "/proc/self/smaps"
 _MIN_BUFFER_BYTES = 4096  # a smaller buffer is cheaper by value
 _DELETED = " (deleted)"
 _OWN_PAGES = ("Anonymous", "Swap")  # of a private map: counts of pages that differ from the file
@@ -73,24 +75,13 @@ class MappedFile(NamedTuple):
             return np.memmap(file, np.uint8, self.mode, self.start, (self.nbytes,))  # type: ignore[call-overload]
 
 
-class _Area(NamedTuple):
-    """A line of /proc/self/maps, or several lines of one map."""
-
-    first: int
-    end: int
-    permissions: str
-    offset: int
-    inode: int
-    path: str
-
-
 class MapFinder:
     """Finds the maps of arrays, for one image of a source; each map is described once."""
 
     def __init__(self) -> None:
-        self._areas: list[_Area] | None = None
+        self._areas: list[Area] | None = None
         self._firsts: list[int] = []
-        self._maps: dict[_Area, _Mapped | None] = {}
+        self._maps: dict[Area, _Mapped | None] = {}
 
     def reduced(self, array: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
         """Return the reduction of an array that is a map; None for normal pickling."""
@@ -115,7 +106,7 @@ class MapFinder:
         area, mapped = place
         return buffer_of, (mapped, buffer.address - area.first, buffer.size)
 
-    def _place_of(self, low: int, high: int) -> "tuple[_Area, _Mapped] | None":
+    def _place_of(self, low: int, high: int) -> "tuple[Area, _Mapped] | None":
         """Return the mapped file that contains these addresses."""
         areas = self._look()
         number = bisect_right(self._firsts, low) - 1
@@ -126,19 +117,13 @@ class MapFinder:
             return None
         return areas[number], mapped
 
-    def _look(self) -> list[_Area]:
+    def _look(self) -> list[Area]:
         if self._areas is None:
-            try:
-                # Paths are bytes in any encoding. They may contain a carriage return, which Python would take for a
-                # line break.
-                with open(_MAPS, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-                    self._areas = _merged([_area(line) for line in file])
-            except OSError:  # the system has no /proc
-                self._areas = []
+            self._areas = _merged(read_areas())
             self._firsts = [area.first for area in self._areas]  # in ascending order
         return self._areas
 
-    def _describe(self, area: _Area) -> "_Mapped | None":
+    def _describe(self, area: Area) -> "_Mapped | None":
         if area not in self._maps:
             file = _file_of(area)
             self._maps[area] = None if file is None else _Mapped(file)
@@ -155,13 +140,12 @@ class _Mapped:
         return MappedFile.map, (self.file,)
 
 
-def _file_of(area: _Area) -> MappedFile | None:
+def _file_of(area: Area) -> MappedFile | None:
     if not area.path.startswith("/") or area.path.endswith(_DELETED):
         return None
-    is_shared, is_written = area.permissions[3] == "s", area.permissions[1] == "w"
-    if not is_shared and _has_own_pages(area):
+    if not area.is_shared and _has_own_pages(area):
         return None
-    mode = ("r+" if is_shared else "c") if is_written else "r"
+    mode = ("r+" if area.is_shared else "c") if area.is_writable else "r"
     try:
         # The file may end within the last page.
         nbytes = min(area.end - area.first, os.stat(area.path).st_size - area.offset)
@@ -232,17 +216,9 @@ def _bounds(array: Any) -> tuple[int, int, int]:
     return low, pointer + sum(span for span in spans if span > 0) + array.itemsize, pointer
 
 
-def _area(line: str) -> _Area:
-    # At most five splits, because a path may contain blanks. The kernel writes a line break in it as \012.
-    place, permissions, offset, _device, inode, *path = line.rstrip("\n").split(maxsplit=5)
-    first, _, end = place.partition("-")
-    name = path[0].replace("\\012", "\n") if path else ""
-    return _Area(int(first, 16), int(end, 16), permissions, int(offset, 16), int(inode), name)
-
-
-def _merged(areas: list[_Area]) -> list[_Area]:
+def _merged(areas: list[Area]) -> list[Area]:
     """Join the parts of a map that `madvise` on a part of it has split."""
-    joined: list[_Area] = []
+    joined: list[Area] = []
     for area in areas:
         last = joined[-1] if joined else None
         if last is not None and area == last._replace(
@@ -254,13 +230,13 @@ def _merged(areas: list[_Area]) -> list[_Area]:
     return joined
 
 
-def _has_own_pages(area: _Area) -> bool:
+def _has_own_pages(area: Area) -> bool:
     is_inside = False
     with open(_DETAILS, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
             name, _, rest = line.partition(":")
             if "-" in name.split(" ", 1)[0]:
-                place = _area(line)
+                place = area_of(line)
                 is_inside = area.first <= place.first < area.end
             elif is_inside and name in _OWN_PAGES and int(rest.split()[0]):
                 return True

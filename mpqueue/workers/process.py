@@ -62,6 +62,7 @@ class ProcessBackend:
         chunk: Number of work items that make a `pump` worthwhile.
         low_water: Pump even for one work item while fewer than this are in flight.
         tells_changes: False if the workers have inherited their source.
+        may_change_unseen: See `Backend`.
         may_begin_ahead: Workers read their grants on this machine, and can see the next one.
         pump: Grants as many work items as credit and slots allow.
     """
@@ -73,7 +74,7 @@ class ProcessBackend:
     def __init__(self, ledger: Ledger, sync: SourceSync, job: Job) -> None:
         self.chunk = 1
         self.low_water = 2 * job.workers
-        self.tells_changes = not sync.is_inherited
+        self.tells_changes, self.may_change_unseen = not sync.is_inherited, job.may_change_unseen()
         self.ledger, self.sync, self.job = ledger, sync, job
         self._events: Sequence[tuple[int, int]] = ()  # results of the last `wait`, still to be processed
         self._is_resizing = False
@@ -310,7 +311,10 @@ class ProcessBackend:
 
     def is_stale(self) -> bool:
         """Return whether the workers may have an older version of the source."""
-        return self.sync.is_stale()
+        is_stale = self.sync.is_stale()
+        if is_stale:  # the change may have added shared memory
+            self.may_change_unseen = self.job.may_change_unseen()
+        return is_stale
 
     def refresh(self) -> None:
         """Make the workers use the present state of the source."""

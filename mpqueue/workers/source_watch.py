@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.system.contents import contents, is_a
+from mpqueue.system.contents import contents
+from mpqueue.system.shared_state import constancy
 from mpqueue.workers.source_send import SourceImage, UnpicklableSource, take_image
 
 MIN_LENGTH = 1 << 10  # a shorter list is pickled in some 100 µs
@@ -81,13 +82,13 @@ class _Part:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        self._copy: Any = None if _is_constant(value) else value[:]
+        self._copy: Any = None if constancy(value) else value[:]
         self._has_numbers = self._copy is not None and not _STRINGS.issuperset(map(type, value))
 
     def is_same(self) -> bool:
         """Return whether the part is unchanged."""
         if self._copy is None:
-            return _is_constant(self.value)
+            return constancy(self.value) is True
         if self._has_numbers:  # 1, 1.0 and True are equal, but a worker may return a different sample for each
             return len(self.value) == len(self._copy) and all(map(is_, self.value, self._copy))
         return bool(self.value == self._copy)
@@ -108,9 +109,4 @@ def _address(buffer: memoryview) -> tuple[int, int]:
 def _can_be_cut(value: Any) -> bool:
     if type(value) in {list, tuple}:
         return len(value) >= MIN_LENGTH and _IMMUTABLE.issuperset(map(type, value))
-    return _is_constant(value)
-
-
-def _is_constant(value: Any) -> bool:
-    # Not a class: its attribute describes its instances. Nor a mock object, which has every attribute.
-    return not is_a(value, type) and getattr(value, "constant", False) is True
+    return constancy(value) is True

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.gates import Gate, pass_gate
 
-from mpqueue import Loader, worker_info
+from mpqueue import Dataset, Loader, OrderedEnqueuer, worker_info
 
 
 class Lazy:
@@ -36,18 +36,80 @@ class OfKeras(Lazy):
 
     def __getitem__(self, index):
         if self.index_array is None:
-            self._set_index_array()
+            self._draw()
         return np.full(2, self.index_array[index])
+
+    def _draw(self):
+        self._set_index_array()
 
     def _set_index_array(self):
         self.index_array = np.random.permutation(self.length)
 
 
-def test_order_of_keras_iterator_is_drawn_in_trainer():
+class OfAucmedi(OfKeras):
+    """The same with the method of aucmedi, which also draws at the end of an epoch."""
+
+    _set_index_array = property()  # raises an AttributeError
+
+    def _draw(self):
+        self.__set_index_array__()
+
+    def __set_index_array__(self):
+        self.index_array = np.random.permutation(self.length)
+
+    def on_epoch_end(self):
+        self.__set_index_array__()
+
+
+class Dropping(OfKeras):
+    """The same, but the end of an epoch drops the order."""
+
+    def on_epoch_end(self):
+        self.index_array = None
+
+
+LATE = [OfKeras, OfAucmedi, Dropping]
+INSIDE = {
+    "source": lambda late: late,
+    "map": lambda late: Dataset(late).map(abs),
+    "batch": lambda late: Dataset(late).batch(2).map(np.ravel),
+    "mix": lambda late: Dataset.mix([Dataset(late), Dataset(type(late)())]),
+    "stream": lambda late: Dataset(late).filter(lambda sample: True).map(abs),
+}
+
+
+@pytest.mark.parametrize("make", LATE)
+@pytest.mark.parametrize("inside", INSIDE)
+def test_order_that_is_drawn_late_is_drawn_in_trainer(make, inside):
+    num_sources = 2 if inside == "mix" else 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Loader(OfKeras(), workers=3) as loader:
-            assert sorted(int(batch[0]) for batch in loader) == list(range(40))
+        with Loader(INSIDE[inside](make()), workers=3) as loader:
+            for _ in range(2):
+                numbers = [int(number) for batch in loader for number in batch[::2]]
+                assert sorted(numbers) == sorted([*range(40)] * num_sources)
+
+
+@pytest.mark.parametrize("make", LATE)
+@pytest.mark.parametrize("inside", ["source", "map"])
+def test_enqueuer_draws_a_late_order_in_trainer(make, inside):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with OrderedEnqueuer(INSIDE[inside](make()), use_multiprocessing=True) as enqueuer:
+            enqueuer.start(workers=3)
+            batches = enqueuer.get()
+            for _ in range(2):
+                assert sorted(int(next(batches)[0]) for _ in range(40)) == list(range(40))
+
+
+def test_order_that_is_dropped_between_two_loops_is_drawn_in_trainer():
+    late = OfKeras()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Loader(late, workers=3) as loader:
+            for _ in range(3):
+                assert sorted(int(batch[0]) for batch in loader) == list(range(40))
+                late.index_array = None
 
 
 class Inside(Lazy):

@@ -59,7 +59,6 @@ class SequenceEnqueuer(Stoppable):
     """
 
     _chosen: BackendName | None = None
-    _plan: Plan  # set by a subclass
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False) -> None:
         flag("use_multiprocessing", use_multiprocessing)
@@ -74,7 +73,7 @@ class SequenceEnqueuer(Stoppable):
         self._set_runtime()
 
     def _set_runtime(self) -> None:
-        self._engine = Engine(kind=type(self).__name__)
+        self._engine = Engine(kind=type(self).__name__, requests_epochs=True)
         self._lock = RLock()  # a signal handler may call stop() inside start()
         self._ended = self._engine.ended
         self.queue = EnqueuerQueue(self)
@@ -160,10 +159,14 @@ class SequenceEnqueuer(Stoppable):
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         """Start the stream; implemented by subclasses."""
 
+    def _resolved(self) -> Plan:
+        """Return the plan of the present source and options; implemented by subclasses."""
+        raise NotImplementedError
+
     def _job(self, workers: int) -> Job:
-        passed = self._options.seed
+        plan, passed = self._resolved(), self._options.seed
         seed = fresh_seed(self.uid, self._starts) if passed is None else int(passed)
-        return Job(plan=self._plan.with_seed(seed, given=passed is not None), workers=workers, options=self._options)
+        return Job(plan=plan.with_seed(seed, given=passed is not None), workers=workers, options=self._options)
 
     def get(self) -> Iterator[Any]:
         """Return an iterator of batches; implemented by subclasses.

@@ -9,6 +9,7 @@ from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import GeneratorEnqueuerOptions, Options, check_wait_time
+from mpqueue.plan.plans import Plan
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.signatures import shows_options
 
@@ -75,11 +76,15 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         chosen = Options.of(GeneratorEnqueuerOptions, options, "GeneratorEnqueuer")
         arguments = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         super().__init__(generator, arguments["use_multiprocessing"] or False)
-        self._plan = resolve(generator, Options(lanes=chosen.lanes), needs="stream")
         self.lanes = chosen.lanes
         self.random_seed = random_seed
+        self._resolved()  # raises for an unsupported source
         self._choose(chosen)
         self._epoch = 0
+
+    def _resolved(self) -> Plan:
+        # At each start: a program may assign another generator in between.
+        return resolve(self.sequence, Options(lanes=self.lanes), needs="stream")
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         job = self._job(workers)

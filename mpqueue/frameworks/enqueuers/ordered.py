@@ -11,6 +11,7 @@ from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import EnqueuerOptions, Options, check_counts, check_wait_time
+from mpqueue.plan.plans import Plan
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.signatures import shows_options
 
@@ -81,15 +82,19 @@ class OrderedEnqueuer(SequenceEnqueuer):
         named = by_old_names(numbers | {"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         passed = taken_by_name(positional, named)
         chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | passed
-        flag("shuffle", chosen["shuffle"])
         super().__init__(sequence, chosen["use_multiprocessing"])
         self._choose(values)
         counts = chosen.get("workers", WORKERS), chosen.get("max_queue_size", MAX_QUEUE_SIZE)
         self._counts = check_counts(*counts, self._backend)
         self.workers = self._counts[0]
-        self._plan = resolve(sequence, Options(shuffle=bool(chosen["shuffle"])), needs="index")
         self.shuffle = chosen["shuffle"]
+        self._resolved()  # raises for an unsupported source
         self._epoch, self._position = 0, 0
+
+    def _resolved(self) -> Plan:
+        # At each start: a program may assign another sequence or order in between.
+        flag("shuffle", self.shuffle)
+        return resolve(self.sequence, Options(shuffle=bool(self.shuffle)), needs="index")
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         job, place = self._job(workers), Place(self._epoch, self._position)

@@ -144,14 +144,11 @@ def _accelerate(source: Any, options: Options, passed: dict[str, Any]) -> Any:
 
 
 def _accelerated(source: Any, options: Options, passed: dict[str, Any]) -> Any:
-    resolved = resolve(source, Options(), needs="index", calls_hooks=False).source
     chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | passed
     flag("use_multiprocessing", chosen["use_multiprocessing"])
     kind = backend_of(options, use_multiprocessing=bool(chosen["use_multiprocessing"]))
     workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
-    dataset = _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
-    dataset.resolved = resolved
-    return dataset
+    return _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
 
 
 def _accelerated_loader(loader: Loader, options: Options, passed: dict[str, Any]) -> Any:
@@ -189,16 +186,34 @@ class Accelerated:
     """Base class of the datasets that `accelerate` returns, which are also instances of `keras.utils.PyDataset`.
 
     Attributes:
-        source: The original dataset: workers get it, and its hooks are called.
-        resolved: The original dataset, classified.
+        source: The original dataset: workers get it, and its hooks are called. Another one can be assigned between
+            two calls of `fit`.
         options: The options of its enqueuers.
     """
 
-    source: Any
-    resolved: Source
     options: Options
+    _source: Any
+    _resolved: Source
     enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest enqueuer
     latest: Latest = Latest()  # its counters, which outlive it
+
+    @property
+    def source(self) -> Any:
+        """The original dataset."""
+        return self._source
+
+    @source.setter
+    def source(self, source: Any) -> None:
+        self._use(source)
+        self._source = source
+
+    def _use(self, source: Any) -> None:
+        """Prepare for another dataset.
+
+        Raises:
+            TypeError: It is not a dataset.
+        """
+        self._resolved = resolve(source, Options(), needs="index", calls_hooks=False).source
 
     def __getitem__(self, index: int) -> Any:
         """Return the batch at position ``index``."""
@@ -213,7 +228,7 @@ class Accelerated:
     @property
     def num_batches(self) -> int | None:
         """Number of batches per epoch; None: endless."""
-        return self.resolved.length()
+        return self._resolved.length()
 
     def on_epoch_begin(self) -> None:
         """Call the dataset's own hook. Keras calls this before every epoch."""
@@ -236,16 +251,22 @@ class Accelerated:
 
 
 class AcceleratedLoader(Accelerated):
-    """Class of the datasets that `accelerate` returns for a `Loader`."""
+    """Class of the datasets that `accelerate` returns for a `Loader`.
+
+    Attributes:
+        epochs: The epochs of the loader.
+    """
+
+    epochs: LoaderEpochs
 
     def __getitem__(self, index: int) -> Any:
         """Return one of the first batches of the next epoch, without using it up."""
         return self.epochs.peek(index)
 
-    @functools.cached_property
-    def epochs(self) -> LoaderEpochs:
-        """The epochs of the loader."""
-        return LoaderEpochs(self.source, takes_ahead)
+    def _use(self, source: Any) -> None:
+        if not isinstance(source, Loader):
+            raise TypeError(f"expected another Loader, got {type(source).__name__}: pass it to accelerate instead")
+        self.epochs = LoaderEpochs(source, takes_ahead)
 
     @property
     def num_batches(self) -> int | None:

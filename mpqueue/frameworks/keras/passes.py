@@ -260,12 +260,15 @@ class PassEnqueuer(idle.Pool):
         plan.note(pipeline)
         if plan.is_over:
             return
+        self._resolved.source.draw_order()  # a hook may have dropped it
         if self._is_stale(pipeline):
             pipeline.restart_at(plan.place, refresh=True)
         else:
             pipeline.resume()
 
     def _is_stale(self, pipeline: Pipeline) -> bool:
+        if pipeline.backend.may_change_unseen:
+            return True
         if not self.use_multiprocessing:  # threads share the dataset, so they see a change unless hooks made it
             return self._resolved.source.may_change()
         # Without the lock of the pipeline: its fields are written only by calls under our own lock.
