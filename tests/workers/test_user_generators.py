@@ -7,6 +7,77 @@ import numpy as np
 import pytest
 from helpers.computed import Computed
 from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
+from helpers.proxies import Proxy, Raising
 
 from mpqueue import Loader
 from mpqueue.worker.user_generators import UserGenerators
@@ -42,6 +113,716 @@ class Proxied(Keeping):
         super().__init__()
         self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
         self.inner = Proxy(self.inner)
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
+
+
+class Proxied(Keeping):
+    """Keeps the generators behind proxies, next to an object whose code raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+        self.lazy = Raising()
 
 
 def drawn(workers, source=None, **options):
