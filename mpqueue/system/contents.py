@@ -111,15 +111,6 @@ def _below(entry: Found, part: Found) -> Found:
 
 def _parts(value: Any, num_items: int | None) -> Iterable[Found]:
     """Return the objects that one object refers to, at most ``num_items`` of a container; each path is one name."""
-    try:
-        return _parts_by_kind(value, num_items)
-    except not_of_handler(
-        Exception
-    ):  # from a lazy object, or an object that only claims to be a container, as mocks do
-        return []
-
-
-def _parts_by_kind(value: Any, num_items: int | None) -> Iterable[Found]:
     if is_a(value, _LEAVES):
         return []
     if is_a(value, dict):
