@@ -1,6 +1,6 @@
 """Checks of a loader before its workers are started."""
 
-import multiprocessing
+from multiprocessing import context
 from typing import Any
 
 import torch
@@ -10,12 +10,7 @@ from mpqueue.plan.options import Options
 from mpqueue.plan.sources import Items
 from mpqueue.system.contents import contents
 
-_PROCESSES = frozenset(
-    {
-        multiprocessing.Process,
-        *(multiprocessing.get_context(name).Process for name in multiprocessing.get_all_start_methods()),
-    }
-)
+_PROCESSES = frozenset({context.Process, context.ForkProcess, context.ForkServerProcess, context.SpawnProcess})
 
 
 def is_supported(loader: Any) -> bool:
@@ -26,8 +21,8 @@ def is_supported(loader: Any) -> bool:
     """
     if loader.num_workers == 0 or isinstance(loader.dataset, IterDataPipe | MapDataPipe):
         return False
-    context = loader.multiprocessing_context
-    return context is None or context.Process in _PROCESSES
+    chosen = loader.multiprocessing_context
+    return chosen is None or chosen.Process in _PROCESSES
 
 
 def reject_cuda(dataset: Any, start_method: str) -> None:
