@@ -5,14 +5,14 @@ The modules, from the bottom up. A module imports only from its own line and the
     platform_support.py abilities of this system
     locks.py            locks that a signal handler cannot leave locked
     callers.py          the callers of a function: a line of user code, functions of other libraries
-    extras.py           imports optional packages
+    extras.py           optional packages: whether they are installed, and their import
     imports.py          calls a function when a module is imported
-    contents.py         searches the contents of an object within bounds
-    memory_maps.py      the memory maps of this process
-    shared_state.py     finds memory in an object that other programs can write to
     cpus.py             the CPUs of this process
     limits.py           limits of control groups for CPUs and memory
     interrupts.py       defers signal handlers, or allows them
+    contents.py         searches the contents of an object within bounds
+    memory_maps.py      the memory maps of this process
+    shared_state.py     finds memory in an object that other programs can write to
     replacement.py      replaces attributes of other libraries while they are needed
     descriptors.py      descriptors that forked children must not keep
     open_files.py       open files across a fork
