@@ -14,9 +14,7 @@ ends the pass: the following `next` raises a RuntimeError. Torch's own loop woul
 import contextlib
 import copy
 import inspect
-import itertools
 import pickle
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,6 +24,7 @@ from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
@@ -59,6 +58,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     _num_lanes = 0  # of a stream
     _base_seed: int  # drawn by torch's base class
+    _watch: SamplerWatch | None = None  # draws from a sampler; None: an iterable-style dataset has none
+    _mark: int | None = None  # the fingerprint of the returned batches
     _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
     _kept: Any = None  # the same index without excluded samples
     _edit: Edit | None = None  # removes excluded samples
@@ -84,6 +85,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             beginning = state.begin(loader, self._base_seed)
             if before is not None:
                 beginning = state.drawn_at(before, beginning)
+            self._watch_sampler(loader)
         else:
             beginning = resumed.beginning
             self._base_seed = beginning.base_seed
@@ -92,7 +94,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             # which the pass began.
             is_set = self._load(resumed.place) and loader.generator is None
             with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning):
-                self._drop(resumed.place)
+                self._drop(loader, resumed)
             self._progress.go_to(resumed.place)
             if drawn is not None:
                 loader.generator.set_state(drawn)
@@ -104,11 +106,22 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
         return False
 
-    def _drop(self, place: Place) -> None:
+    def _watch_sampler(self, loader: Any) -> None:
+        """Compute the fingerprint of the batches from now on."""
+        self._watch, self._mark = state.watch_of(loader, self._sampler_iter, None), 0
+
+    def _drop(self, loader: Any, resumed: state.State) -> None:
         """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
-        drawn = iter(self._index_sampler)
-        deque(itertools.islice(drawn, place.position), 0)
-        self._sampler_iter = itertools.chain(list(itertools.islice(drawn, 1)), drawn)
+        self._watch = watch = state.watch_of(loader, iter(self._index_sampler), resumed)
+        for _ in range(resumed.place.position):
+            watch.take()
+        self._mark = watch.mark
+        with contextlib.suppress(StopIteration):
+            self._index = (watch.take(),)
+
+    def drawn(self, place: Place) -> DrawnBatches:
+        """Return the batches that the sampler has returned before the present place."""
+        return DrawnBatches() if self._watch is None else self._watch.drawn(place.position, self._mark)
 
     def place(self) -> Place:
         """Return the progress of the consumer."""
@@ -131,7 +144,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         while True:
             if self._index is None:
                 self._is_drawing = True
-                self._index = (super()._next_index(),)
+                self._index = (super()._next_index() if self._watch is None else self._watch.take(),)
                 self._is_drawing = False
             self._kept = self._index[0]
             if self._edit is None:
@@ -186,6 +199,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self.num_returned += 1
             self._last = self._progress.position, self._kept
         self._batch = self._index = None
+        self._mark = None if self._watch is None else self._watch.mark
         self._progress.position += 1
 
     # -- The batches of the pass, as `state.PassBatches`
@@ -260,8 +274,12 @@ class InlineStreamIterator(InlineIterator):
         self._holder().load_state_dict(pickle.loads(start.state)["state"])
         return not torch.equal(before, torch.get_rng_state())
 
-    def _drop(self, place: Place) -> None:
+    def _watch_sampler(self, loader: Any) -> None:
+        """Do nothing: the indices of an iterable-style dataset have no content."""
+
+    def _drop(self, loader: Any, resumed: state.State) -> None:  # noqa: ARG002 - as in the base class
         """Drop the elements between the snapshot, or the beginning, and the place."""
+        place = resumed.place
         if place.ends and place.ends[0] == sum(place.counts):
             self._dataset_fetcher.ended = True
             return
