@@ -12,8 +12,8 @@ ends the pass: the following `next` raises a RuntimeError. Torch's own loop woul
 """
 
 import contextlib
-import copy
 import inspect
+import itertools
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +24,7 @@ from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
@@ -255,23 +256,66 @@ class InlineStreamIterator(InlineIterator):
 
     _num_lanes = 1
     _num_samples: int | None = None  # of the batch that was returned last
-    _copy: Any = None  # of the dataset, with a loaded state
+    _iterated: IteratedDataset
+    _is_read = False  # the dataset has returned elements in this pass
 
     def __init__(self, loader: Any) -> None:
+        earlier = getattr(loader, "_pass", None)
+        if earlier is not None and isinstance(earlier.batches, InlineStreamIterator):
+            earlier.batches.count_on()
+        resumed: state.State | None = getattr(loader, "resumed", None)
+        self._before = None if resumed is None else copy_before(loader.dataset)
+        if resumed is not None and resumed.is_left:
+            self._finish(loader, resumed)
         super().__init__(loader)
+        if resumed is None or resumed.is_left:
+            self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None)
         self._counted = _CountedCollation(self._collate_fn)
         if self._auto_collation:
             self._dataset_fetcher.collate_fn = self._counted
 
+    def count_on(self) -> None:
+        """Prepare the dataset for its next epoch."""
+        self._iterated.count_on(is_read=self._is_read)
+
+    def _finish(self, loader: Any, left: state.State) -> None:
+        """Iterate over the rest of a pass that is not resumed, so that a dataset that counts its epochs counts on."""
+        dataset, place, before = loader.dataset, left.place, GlobalState()
+        start = place.starts[0] if place.starts else BEGINNING
+        if not has_state(dataset) or start.state is None:
+            return
+        try:
+            self._iterated = iterated = IteratedDataset(dataset, iter(dataset), self._before)
+            if not iterated.load_state_dict(pickle.loads(start.state)["state"], dataset):
+                is_to_end = left.is_over or sum(place.ends) == sum(place.counts)
+                num_left = (sum(place.counts) - start.number) * (loader.batch_size or 1)
+                # A generator begins with its first element. A dataset that is its own iterator begins nothing.
+                self._read(None if is_to_end else max(num_left, iterated.iterator is not dataset))
+            self.count_on()
+        finally:
+            before.restore()
+
+    def _read(self, limit: int | None) -> None:
+        """Read elements and drop them, and the errors instead of them; None: up to the end."""
+        for _ in itertools.count() if limit is None else range(limit):
+            try:
+                next(self._iterated.iterator)
+            except StopIteration:
+                return
+            except Exception as error:
+                if is_of_handler(error):
+                    raise
+            self._is_read = True
+
     def _load(self, place: Place) -> bool:
+        fetcher = self._dataset_fetcher
+        self._iterated = IteratedDataset(self._dataset, fetcher.dataset_iter, self._before)
         start = place.starts[0] if place.starts else BEGINNING
         if start.state is None:
             return False
-        if not has_state(self._dataset_fetcher.dataset_iter):
-            # A copy, as in a worker: many datasets would also begin later passes where they were loaded.
-            self._copy = copy.deepcopy(self._dataset)
         before = torch.get_rng_state()
-        self._holder().load_state_dict(pickle.loads(start.state)["state"])
+        fetcher.ended = self._iterated.load_state_dict(pickle.loads(start.state)["state"], self._dataset)
+        fetcher.dataset_iter = self._iterated.iterator
         return not torch.equal(before, torch.get_rng_state())
 
     def _watch_sampler(self, loader: Any) -> None:
@@ -279,42 +323,52 @@ class InlineStreamIterator(InlineIterator):
 
     def _drop(self, loader: Any, resumed: state.State) -> None:  # noqa: ARG002 - as in the base class
         """Drop the elements between the snapshot, or the beginning, and the place."""
-        place = resumed.place
-        if place.ends and place.ends[0] == sum(place.counts):
-            self._dataset_fetcher.ended = True
-            return
-        if self._copy is not None:
-            self._dataset_fetcher.dataset_iter = iter(self._copy)
-        num_dropped = sum(place.counts) - (place.starts[0].number if place.starts else 0)
-        for _ in range(num_dropped):
+        place, fetcher = resumed.place, self._dataset_fetcher
+        start = place.starts[0] if place.starts else BEGINNING
+        is_end = sum(place.ends) == sum(place.counts)
+        if is_end and start.state is None:
+            fetcher.ended = True
+        # To the end, if it was there: the dataset may count its epochs.
+        num_dropped = sum(place.counts) - start.number
+        for number in itertools.count():
+            if fetcher.ended or (number == num_dropped and not is_end):
+                break
             try:
                 self._fetched()
+            except StopIteration:
+                if number < num_dropped:
+                    raise ValueError(
+                        f"the state was saved after {sum(place.counts)} batches, and {type(self._dataset).__name__} "
+                        f"ended after {start.number + number}: load the state into a loader of the same dataset"
+                    ) from None
             except Exception as error:  # of the source: it was raised before the state was saved
                 if is_of_handler(error):
                     raise
 
-    def _holder(self) -> Any:
-        """Return the object with the state of the stream: the iterator, or otherwise the dataset."""
-        iterator = self._dataset_fetcher.dataset_iter
-        return iterator if has_state(iterator) else self._dataset if self._copy is None else self._copy
+    def _fetched(self) -> Any:
+        try:
+            batch = super()._fetched()
+        except StopIteration:
+            self._dataset_fetcher.ended = True  # torch notes it for batches only
+            raise
+        self._is_read = True
+        return batch
 
     def place(self) -> Place:
         """Return the progress of the consumer, with the state of the stream if it has one."""
-        place = self._progress.place()
+        place, fetcher = self._progress.place(), self._dataset_fetcher
         # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
         if self._is_interrupted:
             return place
         is_pending = self._batch is not None
-        if self._dataset_fetcher.ended:
-            # After its end, which torch reaches while it fills the last batch, a dataset may report its beginning.
-            return place._replace(ends=(place.counts[0] + is_pending,))
+        if fetcher.ended:
+            place = place._replace(ends=(place.counts[0] + is_pending,))
         if is_pending:  # the state of the dataset is after the pending batch, and the place before it
             return place
-        holder = self._holder()
         # Before its first batch, a dataset reports the end of the previous pass: its generator has not started yet.
-        if not has_state(holder) or not (place.counts[0] or holder is self._dataset_fetcher.dataset_iter):
+        if not place.counts[0] and not has_state(fetcher.dataset_iter):
             return place
-        saved = holder.state_dict()
+        saved = self._iterated.state_dict(is_over=fetcher.ended)
         if saved is None:
             return place
         start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))

@@ -53,6 +53,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler, not_of_handler
+from mpqueue.worker.generator_lanes import has_state
 from mpqueue.workers.job import Job
 
 _Base = torch_loader._BaseDataLoaderIter
@@ -382,8 +383,12 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             if resumed.is_left:
                 state.leave(loader, resumed)
                 self._continue_after(loader, resumed, resumed.place.epoch)
+                self._finish(resumed.place)
                 resumed = None
             else:
+                if self._counts_epochs:
+                    # Streams that have ended are opened, too: their datasets count on.
+                    resumed = resumed._replace(place=resumed.place._replace(ends=()))
                 # The number of lanes of the stream in the state, unless the plan of the stream determines it.
                 if self._stream_plan is None and resumed.place.counts:
                     loader.num_lanes = len(resumed.place.counts)
@@ -434,6 +439,28 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         self._engine.stop()  # its workers may have another seed or number of lanes; batches drawn ahead are dropped
         self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
         self._job, self._cursor = self._make_job(loader)
+
+    @property
+    def _counts_epochs(self) -> bool:
+        """True if the datasets of the workers may count their epochs: workers that are not persistent have one."""
+        return self._is_stream and self._persistent_workers and has_state(self._dataset)
+
+    def _finish(self, place: Place) -> None:
+        """Have workers iterate over the rest of a pass that is not resumed, so that their datasets count on."""
+        if not self._counts_epochs or not any(start.state for start in place.starts):
+            return
+        self._cursor.last_epoch = place.epoch
+        pipeline = self._start(place._replace(ends=()))
+        for _ in place.counts:  # one batch of each stream, or its end, opens it
+            try:
+                pipeline.next()
+            except (EndOfStream, Stopped):
+                return
+            except MPQueueError as error:
+                raise RuntimeError(f"DataLoader: {error}") from error
+            except Exception as error:  # of the dataset, instead of a batch
+                if is_of_handler(error):
+                    raise
 
     def _begin(self, place: Place, *, continues: bool) -> None:
         """Bring the workers to the beginning of the pass. In an endless stream they may already be there."""
