@@ -25,7 +25,7 @@ from torch.utils.data import dataloader as torch_loader
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before
-from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
+from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
@@ -88,7 +88,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 beginning = state.drawn_at(before, beginning)
             self._watch_sampler(loader)
         else:
-            beginning = resumed.beginning
+            # The description of this rank's order, because the state may be another rank's.
+            beginning = resumed.beginning._replace(order=order_of(loader))
             self._base_seed = beginning.base_seed
             drawn = None if not is_eager or loader.generator is None else loader.generator.get_state()
             # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with

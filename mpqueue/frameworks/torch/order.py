@@ -142,7 +142,8 @@ class SamplerWatch:
         try:
             index = next(self._batches)
         except StopIteration:
-            if self.number >= self._known.number:
+            is_empty = not self.number and self._again is not None
+            if self.number >= self._known.number and not is_empty:
                 raise
             self._iterate_again(f"only {self.number} batches")
             return self.take()

@@ -298,7 +298,7 @@ def _check_batches(loader: Any, state: State) -> None:
             f"the state was saved with {of}, and this loader has {this}: samples of this epoch would be repeated or "
             "missing. Load it into a loader with the same dataset, sampler, generator and batch size"
         )
-    if state.place.position and is_same_rank and not is_known(order, state.drawn):
+    if here["order"] is not None and is_same_rank and not is_known(order, state.drawn):
         warnings.warn(
             f"the state was saved after {state.place.position} batches of an order that it does not describe, because "
             f"an early release has saved it. This loader has order={here['order']!r}. If its order or its length "

@@ -200,9 +200,9 @@ class MapSource(LoaderSource):
 class StreamSource(LoaderSource):
     """Iterates over an iterable-style dataset, a new iterator for each epoch.
 
-    As in torch's workers, a stream iterates over one dataset in all epochs: the dataset may count them. A dataset with a
-    state is copied before each epoch, because the epoch may be started again here, or from a state. The copy is then
-    the dataset of the stream.
+    As in torch's workers, a stream iterates over one dataset in all epochs, and the dataset may count them. A dataset
+    with a state is copied before each epoch, because the epoch may be started again here, or from a state. The copy is
+    then the dataset of the stream.
 
     Args:
         parts: The parts of the loader.
