@@ -228,6 +228,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._batch, self._edit = None, edit
 
 
+def _is_end(place: Place) -> bool:
+    """Return whether the only stream of a place is known to have ended there."""
+    return bool(place.ends) and place.ends[0] == sum(place.counts)
+
+
 class _CountedCollation:
     """The ``collate_fn`` of an iterable-style dataset with a batch size.
 
@@ -288,7 +293,7 @@ class InlineStreamIterator(InlineIterator):
         try:
             self._iterated = iterated = IteratedDataset(dataset, iter(dataset), self._before)
             if not iterated.load_state_dict(pickle.loads(start.state)["state"], dataset):
-                is_to_end = left.is_over or sum(place.ends) == sum(place.counts)
+                is_to_end = left.is_over or _is_end(place)
                 num_left = (sum(place.counts) - start.number) * (loader.batch_size or 1)
                 # A generator begins with its first element. A dataset that is its own iterator begins nothing.
                 self._read(None if is_to_end else max(num_left, iterated.iterator is not dataset))
@@ -326,7 +331,7 @@ class InlineStreamIterator(InlineIterator):
         """Drop the elements between the snapshot, or the beginning, and the place."""
         place, fetcher = resumed.place, self._dataset_fetcher
         start = place.starts[0] if place.starts else BEGINNING
-        is_end = sum(place.ends) == sum(place.counts)
+        is_end = _is_end(place)
         if is_end and start.state is None:
             fetcher.ended = True
         # To the end, if it was there: the dataset may count its epochs.

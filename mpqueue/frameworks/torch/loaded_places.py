@@ -34,12 +34,12 @@ class _Attribute(NamedTuple):
     """An attribute of a dataset, or of an object in it.
 
     Attributes:
-        owner: The attributes of its object.
+        owner: Its object.
         name: Its name.
         digest: A digest of its value.
     """
 
-    owner: dict[str, Any]
+    owner: Any
     name: str
     digest: bytes
 
@@ -72,10 +72,14 @@ class LoadedPlace:
             now, first, moved = map(_attributes_of, (self._dataset, self._before, other))
         except Exception:  # of the dataset, such as an attribute that cannot be copied: it continues as it is
             return
-        for path in now.keys() & self._loaded.keys() & first.keys() & moved.keys():
-            owner, name, digest = now[path]
-            if digest == self._loaded[path].digest != moved[path].digest:
-                owner[name] = first[path].owner[name]
+        for path in now.keys() & self._loaded.keys():
+            (owner, name, digest), other = now[path], moved.get(path)
+            if digest != self._loaded[path].digest or (other is not None and other.digest == digest):
+                continue
+            if path in first:
+                vars(owner)[name] = vars(first[path].owner)[name]
+            elif hasattr(type(owner), name):  # it had the value of the class
+                del vars(owner)[name]
 
     def _is_next_empty(self) -> bool:
         before = GlobalState()
@@ -112,7 +116,7 @@ def _attributes_of(dataset: Any) -> dict[str, _Attribute]:
                 if not parts:
                     digest = _digest_of(value)
                     if digest is not None:
-                        found[f"{path}.{name}"] = _Attribute(vars(owner), name, digest)
+                        found[f"{path}.{name}"] = _Attribute(owner, name, digest)
         level = following
     return found
 

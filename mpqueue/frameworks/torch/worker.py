@@ -222,8 +222,11 @@ class StreamSource(LoaderSource):
         lane, epoch = 0 if info is None else info.lane, -1 if current is None else current[0][1]
         if lane not in self._streams:
             dataset = self.parts.dataset
+            # Several streams of this process have separate datasets, as in torch's workers.
             if info is not None and info.num_lanes > info.num_workers:
-                dataset = copied(dataset)  # this process has several streams, each with a separate dataset
+                dataset = copied(dataset)
+            elif self._streams:  # moved here from another worker
+                dataset = next(iter(self._streams.values())).another_dataset()
             self._streams[lane] = _Stream(self.parts, self._collation, dataset)
         return self._streams[lane].begin(epoch)
 
@@ -242,6 +245,10 @@ class _Stream:
         self._epoch: int | None = None  # the present epoch
         self._before: Any = None  # a copy of the dataset from before this epoch
         self._latest: _StreamBatches | None = None
+
+    def another_dataset(self) -> Any:
+        """Return the dataset for another stream, which begins the same epoch."""
+        return self._dataset if self._before is None else copied(self._before)
 
     def begin(self, epoch: int) -> "_StreamBatches":
         """Begin an epoch, which may be the present one."""

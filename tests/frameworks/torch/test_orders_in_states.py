@@ -53,7 +53,7 @@ class InBatches(Shuffled):
         return (order[first : first + self.size] for first in range(0, self.length, self.size))
 
     def __len__(self):
-        return -(-self.length // self.size)
+        return (self.length + self.size - 1) // self.size
 
 
 class WithoutLength:
