@@ -276,11 +276,22 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
             "a loader of the same dataset"
         )
     if is_stream:
+        _check_methods(loader.dataset)
         check_shape(state.beginning.shape, shape_of(loader))
         plan: StreamPlan | None = getattr(loader, "stream_plan", None)
         if plan is not None:
             check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
     _check_batches(loader, state)
+
+
+def _check_methods(dataset: Any) -> None:
+    """Raise a `ValueError` for a dataset that has a state but cannot load it: what it counts would be lost."""
+    if hasattr(dataset, "state_dict") and not hasattr(dataset, "load_state_dict"):
+        raise ValueError(
+            f"{type(dataset).__name__} has state_dict() but not load_state_dict(state), so it cannot be resumed from "
+            "its state: add load_state_dict(state). Without both methods, it is read from its beginning, and the "
+            "elements that were returned are dropped"
+        )
 
 
 def _check_batches(loader: Any, state: State) -> None:

@@ -219,11 +219,15 @@ class StreamSource(LoaderSource):
             Exception: The error of the dataset's ``__iter__``.
         """
         info, current = context.worker_info_unasked(), context.current_batch()
+        has_several = info is not None and info.num_lanes > info.num_workers
+        if has_several and not has_state(self.parts.dataset):
+            # A copy for each iteration: the same stream may be begun again, and there is no state to begin from.
+            return _StreamBatches(self.parts, self._collation, copied(self.parts.dataset), None)
         lane, epoch = 0 if info is None else info.lane, -1 if current is None else current[0][1]
         if lane not in self._streams:
             dataset = self.parts.dataset
             # Several streams of this process have separate datasets, as in torch's workers.
-            if info is not None and info.num_lanes > info.num_workers:
+            if has_several:
                 dataset = copied(dataset)
             elif self._streams:  # moved here from another worker
                 dataset = next(iter(self._streams.values())).another_dataset()
