@@ -24,7 +24,7 @@ from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
-from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before
+from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
@@ -343,10 +343,7 @@ class InlineStreamIterator(InlineIterator):
                 self._fetched()
             except StopIteration:
                 if number < num_dropped:
-                    raise ValueError(
-                        f"the state was saved after {sum(place.counts)} batches, and {type(self._dataset).__name__} "
-                        f"ended after {start.number + number}: load the state into a loader of the same dataset"
-                    ) from None
+                    raise ended_early(self._dataset, sum(place.counts), start.number + number) from None
             except Exception as error:  # of the source: it was raised before the state was saved
                 if is_of_handler(error):
                     raise

@@ -120,6 +120,14 @@ def copy_before(dataset: Any) -> Any:
         return None
 
 
+def ended_early(dataset: Any, num_returned: int, number: int) -> ValueError:
+    """Return the error for a dataset that ends before the place of a state."""
+    return ValueError(
+        f"the state was saved after {num_returned} batches of a stream, and {type(dataset).__name__} ended after "
+        f"{number}: load the state into a loader of the same dataset"
+    )
+
+
 def _check(holder: Any) -> None:
     if not has_state(holder):
         raise ValueError(

@@ -302,6 +302,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _pass: state.Pass
     _early: "_Early | None" = None
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
+    _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
 
     def __init__(self, loader: Any) -> None:
         state.settle(loader)
@@ -344,7 +345,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         workers, seed = self._num_workers, seed_of_rank(loader, self._base_seed)
         parts = LoaderParts(
             self._dataset, self._collate_fn, loader.worker_init_fn, seed, workers, loader.batch_size,
-            self._drop_last, self._auto_collation, getattr(loader, "threads", 1),
+            self._drop_last, self._auto_collation, getattr(loader, "threads", 1), self._returned,
         )  # fmt: skip
         plan = self._make_plan(loader, parts)
         plan.check_workers(workers, self._backend, self._start_method)
@@ -438,6 +439,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         """Use the seed of a state, and an epoch after this one, for the next pass: random numbers depend on both."""
         self._engine.stop()  # its workers may have another seed or number of lanes; batches drawn ahead are dropped
         self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
+        self._returned = resumed.place.epoch, resumed.place.counts
         self._job, self._cursor = self._make_job(loader)
 
     @property

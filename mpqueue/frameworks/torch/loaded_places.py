@@ -16,7 +16,7 @@ import hashlib
 import io
 import pickle
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -60,31 +60,42 @@ class LoadedPlace:
         """Reset the attributes that still hold the place, to their values before the load.
 
         Args:
-            is_read: The dataset has returned elements since then. Otherwise the place was an end, and all attributes
-                are reset that hold it if the next epoch would be empty.
+            is_read: The dataset has returned elements since then. Otherwise the place was an end. If the next epoch
+                would be empty, one attribute is reset that changes that, or all that the load has changed.
         """
         try:
-            if not is_read and not self._is_next_empty():
-                return
-            other = copied(self._before)
             if is_read:
-                other.load_state_dict(self._dataset.state_dict())
-            now, first, moved = map(_attributes_of, (self._dataset, self._before, other))
+                moved = copied(self._before)
+                moved.load_state_dict(self._dataset.state_dict())
+                self._reset(self._dataset, self._held(moved))
+            elif self._is_next_empty(()):
+                held = self._held(self._before)
+                single = next((path for path in held if not self._is_next_empty((path,))), None)
+                self._reset(self._dataset, held if single is None else [single])
         except Exception:  # of the dataset, such as an attribute that cannot be copied: it continues as it is
             return
-        for path in now.keys() & self._loaded.keys():
-            (owner, name, digest), other = now[path], moved.get(path)
-            if digest != self._loaded[path].digest or (other is not None and other.digest == digest):
-                continue
+
+    def _held(self, other: Any) -> list[str]:
+        """Return the attributes that are unchanged since the load, and different in another dataset."""
+        now, others = _attributes_of(self._dataset), _attributes_of(other)
+        kept = [path for path, loaded in self._loaded.items() if path in now and now[path].digest == loaded.digest]
+        return [path for path in kept if path not in others or others[path].digest != now[path].digest]
+
+    def _reset(self, dataset: Any, paths: Sequence[str]) -> None:
+        now, first = _attributes_of(dataset), _attributes_of(self._before)
+        for path in paths:
+            owner, name = now[path].owner, now[path].name
             if path in first:
                 vars(owner)[name] = vars(first[path].owner)[name]
             elif hasattr(type(owner), name):  # it had the value of the class
                 del vars(owner)[name]
 
-    def _is_next_empty(self) -> bool:
-        before = GlobalState()
+    def _is_next_empty(self, paths: Sequence[str]) -> bool:
+        """Return whether the next epoch is empty if these attributes are reset."""
+        before, dataset = GlobalState(), copied(self._dataset)
         try:
-            return next(iter(copied(self._dataset)), _END) is _END
+            self._reset(dataset, paths)
+            return next(iter(dataset), _END) is _END
         finally:
             before.restore()
 

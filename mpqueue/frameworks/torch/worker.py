@@ -21,7 +21,7 @@ import torch
 from torch.utils.data._utils import worker as torch_worker
 
 from mpqueue.frameworks.torch.collation import SlotCollation
-from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before
+from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early
 from mpqueue.frameworks.torch.loaded_places import copied
 from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.tensors import encode
@@ -50,6 +50,7 @@ class LoaderParts(NamedTuple):
         drop_last: Drop a stream's last batch if it is short.
         is_batched: The trainer sends a list of indices for each batch, not one index.
         threads: Number of threads in which a worker computes the samples of a batch.
+        returned: The epoch that a state resumes, and the number of batches that each stream had returned.
     """
 
     dataset: Any
@@ -61,6 +62,7 @@ class LoaderParts(NamedTuple):
     drop_last: bool
     is_batched: bool
     threads: int = 1
+    returned: tuple[int, tuple[int, ...]] = (-1, ())
 
 
 def listed_of(index: Any, epoch: int, place: int) -> Listed:
@@ -222,7 +224,7 @@ class StreamSource(LoaderSource):
         has_several = info is not None and info.num_lanes > info.num_workers
         if has_several and not has_state(self.parts.dataset):
             # A copy for each iteration: the same stream may be begun again, and there is no state to begin from.
-            return _StreamBatches(self.parts, self._collation, copied(self.parts.dataset), None)
+            return self._checked(_StreamBatches(self.parts, self._collation, copied(self.parts.dataset), None))
         lane, epoch = 0 if info is None else info.lane, -1 if current is None else current[0][1]
         if lane not in self._streams:
             dataset = self.parts.dataset
@@ -232,7 +234,14 @@ class StreamSource(LoaderSource):
             elif self._streams:  # moved here from another worker
                 dataset = next(iter(self._streams.values())).another_dataset()
             self._streams[lane] = _Stream(self.parts, self._collation, dataset)
-        return self._streams[lane].begin(epoch)
+        return self._checked(self._streams[lane].begin(epoch))
+
+    def _checked(self, batches: "_StreamBatches") -> "_StreamBatches":
+        """Tell the batches of a resumed epoch how many there must be."""
+        info, current, (epoch, counts) = context.worker_info_unasked(), context.current_batch(), self.parts.returned
+        if info is not None and current is not None and current[0][1] == epoch:
+            batches.num_returned = counts[info.lane]
+        return batches
 
 
 class _Stream:
@@ -281,13 +290,17 @@ class _StreamBatches(Iterator[Any]):
     Attributes:
         saves_first: As for `GeneratorLane`. A dataset with a state may count its epochs, so another worker, or a
             loader that resumes after this epoch, could not begin this epoch again.
+        num_returned: The number of batches that the stream had returned when the resumed state was saved.
     """
+
+    num_returned = 0
 
     def __init__(self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any) -> None:
         self._parts, self._collation, self._before = parts, collation, before
         self._iterated = IteratedDataset(dataset, iter(dataset), before)
         self.saves_first = has_state(dataset)
         self._has_ended = self._is_read = False
+        self._end: int | None = None  # the number of batches, as soon as it is known
 
     def state_dict(self) -> Any:
         """Return the state of the iterator and the dataset; None: neither has one."""
@@ -305,6 +318,23 @@ class _StreamBatches(Iterator[Any]):
         return self._iterated.dataset
 
     def __next__(self) -> Any:
+        try:
+            return self._next()
+        except StopIteration:
+            self._check_end()
+            raise
+
+    def _check_end(self) -> None:
+        """Raise a `ValueError` if the stream has ended before the place of the resumed state."""
+        info, current = context.worker_info_unasked(), context.current_batch()
+        if not self.num_returned or info is None or current is None:
+            return
+        if self._end is None:  # later calls have later numbers
+            self._end = current[0][2] // info.num_lanes
+        if self._end < self.num_returned:
+            raise ended_early(self._parts.dataset, self.num_returned, self._end)
+
+    def _next(self) -> Any:
         if self._has_ended:
             raise StopIteration
         try:
