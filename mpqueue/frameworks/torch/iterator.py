@@ -35,6 +35,7 @@ from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import reject_cuda
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
+from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, num_places
@@ -52,6 +53,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler, not_of_handler
+from mpqueue.worker.generator_lanes import has_state
 from mpqueue.workers.job import Job
 
 _Base = torch_loader._BaseDataLoaderIter
@@ -65,7 +67,7 @@ class _SamplerDraw:
     trainer's generator is used at the same moments. The first batch is drawn in the constructor.
 
     Args:
-        batches: The iterator.
+        watch: The iterator.
         epoch: The epoch. Random numbers depend on it and on the place in the order.
         first: Place of the first sample.
         is_batched: The sampler returns lists of indices.
@@ -76,14 +78,18 @@ class _SamplerDraw:
 
     is_once = True
     has_ended = False  # the end is not known ahead, so a state at the last batch belongs to this pass
-    mark = None
 
-    def __init__(self, batches: Any, epoch: int, first: int = 0, *, is_batched: bool) -> None:
-        self._batches, self._epoch, self._is_batched = batches, epoch, is_batched
+    def __init__(self, watch: SamplerWatch, epoch: int, first: int = 0, *, is_batched: bool) -> None:
+        self.watch, self._epoch, self._is_batched = watch, epoch, is_batched
         self._ahead: list[Drawn] = []
         self._error: Exception | None = None  # of the sampler, after the batches in `_ahead`
         self._num_batches, self._num_samples, self._is_interrupted = 0, first, False
         self._draw(1)
+
+    @property
+    def mark(self) -> int:
+        """Fingerprint of all indices that were taken."""
+        return self._ahead[0].mark if self._ahead else self.watch.mark
 
     def take(self, limit: int) -> list[Drawn]:
         """Return up to ``limit`` of the next batches. An error of the sampler is raised after the batches before it."""
@@ -109,9 +115,9 @@ class _SamplerDraw:
                     "an interrupt arrived while this pass was drawing from its sampler, so a batch may be lost: begin "
                     "a new pass, or load the last state"
                 )
-            self._is_interrupted = True
+            self._is_interrupted, mark = True, self.watch.mark
             try:
-                index = next(self._batches)
+                index = self.watch.take()
             except StopIteration:
                 self._is_interrupted = False
                 break
@@ -121,7 +127,7 @@ class _SamplerDraw:
             # Places count samples, so that the random numbers of a sample do not depend on the size of batches.
             listed = listed_of(index, self._epoch, self._num_samples)
             self._num_samples += num_places(index, is_batched=self._is_batched)
-            self._ahead = [*self._ahead, Drawn(self._num_batches, listed)]
+            self._ahead = [*self._ahead, Drawn(self._num_batches, listed, mark)]
             self._num_batches += 1
             self._is_interrupted = False
 
@@ -156,14 +162,33 @@ class _WorkerBatches:
         engine: Their engine, whose pipeline is at the beginning of the pass.
         epoch: See `state.PassBatches`.
         first: See `state.PassBatches`.
+        watch: The draw from the sampler; None: an iterable-style dataset has none.
+        begun: The batches before the place where the pass begins.
     """
 
-    def __init__(self, job: Job, cursor: Cursor, engine: Engine, epoch: int, first: int) -> None:
+    def __init__(
+        self, job: Job, cursor: Cursor, engine: Engine, epoch: int, first: int, watch: SamplerWatch | None,
+        begun: DrawnBatches,
+    ) -> None:  # fmt: skip
         assert engine.pipeline is not None
         self.epoch, self.first = epoch, first
         self._job, self._cursor, self._pipeline = job, cursor, engine.pipeline
         self.place, self.statistics = self._pipeline.place, engine.statistics
+        self._watch = watch  # of a map-style dataset
+        self._begun = begun  # where the pass begins
         self._num_before = self._pipeline.ledger.num_returned  # in earlier passes of persistent workers
+
+    def drawn(self, place: Place) -> DrawnBatches:
+        """Return the batches that the sampler has returned before the present place."""
+        if self._watch is None:
+            return DrawnBatches()
+        mark = self._cursor.mark_at(place.epoch, place.position)
+        # The cursor knows no fingerprint before it has drawn the batches before a resumed place again.
+        return (
+            self._begun
+            if mark is None and place.position == self._begun.number
+            else self._watch.drawn(place.position, mark)
+        )
 
     @property
     def num_returned(self) -> int:
@@ -277,6 +302,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _pass: state.Pass
     _early: "_Early | None" = None
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
+    _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
 
     def __init__(self, loader: Any) -> None:
         state.settle(loader)
@@ -319,7 +345,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         workers, seed = self._num_workers, seed_of_rank(loader, self._base_seed)
         parts = LoaderParts(
             self._dataset, self._collate_fn, loader.worker_init_fn, seed, workers, loader.batch_size,
-            self._drop_last, self._auto_collation, getattr(loader, "threads", 1),
+            self._drop_last, self._auto_collation, getattr(loader, "threads", 1), self._returned,
         )  # fmt: skip
         plan = self._make_plan(loader, parts)
         plan.check_workers(workers, self._backend, self._start_method)
@@ -358,14 +384,18 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             if resumed.is_left:
                 state.leave(loader, resumed)
                 self._continue_after(loader, resumed, resumed.place.epoch)
+                self._finish(resumed.place)
                 resumed = None
             else:
+                if self._counts_epochs:
+                    # Streams that have ended are opened, too: their datasets count on.
+                    resumed = resumed._replace(place=resumed.place._replace(ends=()))
                 # The number of lanes of the stream in the state, unless the plan of the stream determines it.
                 if self._stream_plan is None and resumed.place.counts:
                     loader.num_lanes = len(resumed.place.counts)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)
-        begun: state.Pass | None = getattr(loader, "_pass", None)
-        following = None if resumed is not None or first_iter or begun is None else begun.following()
+        earlier: state.Pass | None = getattr(loader, "_pass", None)
+        following = None if resumed is not None or first_iter or earlier is None else earlier.following()
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
             beginning = state.begin(loader, self._base_seed)._replace(shape=self._shape)
             facts = sampler_facts(loader)  # before the sampler draws, which increments its epoch
@@ -383,12 +413,13 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             if following is not None:
                 # The stream continues where the previous pass was left; only the number of the epoch changes.
                 place, self._epoch = following.place, following.place.epoch
-            epoch = first = 0
+            epoch, first, watch = 0, 0, None
             if not self._is_stream:
                 if facts is None and resumed is None:
                     facts = evaluation(loader)
                 epoch, first = (self._epoch, 0) if facts is None else (facts.epoch, facts.first)
-                draw = _SamplerDraw(self._sampler_iter, epoch, first, is_batched=self._auto_collation)
+                watch = state.watch_of(loader, self._sampler_iter, resumed)
+                draw = _SamplerDraw(watch, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
         self._cursor.edit = editor_of(loader)
@@ -398,7 +429,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         sampler = None if is_set else state.sampler_with_epoch(loader)
         if sampler is not None and sets_epoch_later():
             self._early = _Early(weakref.ref(loader), sampler, state.epoch_of(sampler))
-        batches = _WorkerBatches(self._job, self._cursor, self._engine, epoch, first)
+        begun = DrawnBatches() if resumed is None else resumed.drawn
+        batches = _WorkerBatches(self._job, self._cursor, self._engine, epoch, first, watch, begun)
         self._pass = state.Pass(beginning, batches, self._stream_plan)
         if hasattr(loader, "note_pass"):  # missing if the installation that made this iterator has been undone
             loader.note_pass(self._pass)
@@ -407,7 +439,30 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         """Use the seed of a state, and an epoch after this one, for the next pass: random numbers depend on both."""
         self._engine.stop()  # its workers may have another seed or number of lanes; batches drawn ahead are dropped
         self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
+        self._returned = resumed.place.epoch, resumed.place.counts
         self._job, self._cursor = self._make_job(loader)
+
+    @property
+    def _counts_epochs(self) -> bool:
+        """True if the datasets of the workers may count their epochs: workers that are not persistent have one."""
+        return self._is_stream and self._persistent_workers and has_state(self._dataset)
+
+    def _finish(self, place: Place) -> None:
+        """Have workers iterate over the rest of a pass that is not resumed, so that their datasets count on."""
+        if not self._counts_epochs or not any(start.state for start in place.starts):
+            return
+        self._cursor.last_epoch = place.epoch
+        pipeline = self._start(place._replace(ends=()))
+        for _ in place.counts:  # one batch of each stream, or its end, opens it
+            try:
+                pipeline.next()
+            except (EndOfStream, Stopped):
+                return
+            except MPQueueError as error:
+                raise RuntimeError(f"DataLoader: {error}") from error
+            except Exception as error:  # of the dataset, instead of a batch
+                if is_of_handler(error):
+                    raise
 
     def _begin(self, place: Place, *, continues: bool) -> None:
         """Bring the workers to the beginning of the pass. In an endless stream they may already be there."""

@@ -1,4 +1,4 @@
-"""The lanes of a stream in a `DataLoader`: their number, the lanes of this rank, and the end of its epochs.
+"""The rank of this process, and the lanes of a stream in a `DataLoader`: their number, this rank's, and their epochs.
 
 The order of a stream depends on the seed of its pass, which torch draws from the loader's generator. Ranks read parts
 of one stream only if they draw the same seed, so several ranks need a generator with the same seed.
@@ -6,11 +6,21 @@ of one stream only if they draw the same seed, so several ranks need a generator
 
 from typing import Any
 
+import torch
+
 from mpqueue.frameworks.torch.streams import StreamDataset
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.ranks import shard_of
 from mpqueue.plan.resolve import resolve
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Return the rank of this process and the number of ranks, as torch.distributed reports them."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 def stream_plan(dataset: Any, generator: Any, shard: Any, lanes: Any, epoch_batches: Any) -> StreamPlan | None:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-import torch
 from torch.utils.data import RandomSampler, SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import is_supported
+from mpqueue.frameworks.torch.ranks import rank_and_world
 from mpqueue.frameworks.torch.samples import editor, ids_of, num_places, without
 from mpqueue.frameworks.torch.skipping import samplers_of
 from mpqueue.frameworks.torch.streams import StreamDataset
@@ -250,15 +250,8 @@ def _is_from(loader: Any, place: _Place, returned: SampleIds) -> bool:
 def _info(
     loader: Any, begun: state.Pass, batch: int, samples: SampleIds | Callable[[], SampleIds], *, step: int | None = None
 ) -> BatchInfo:
-    rank, world_size = _rank()
+    rank, world_size = rank_and_world()
     return BatchInfo(
         loader._passes.number, batch, step=step, rank=rank, world_size=world_size, seed=begun.beginning.base_seed,
         samples=samples,
     )  # fmt: skip
-
-
-def _rank() -> tuple[int, int]:
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1

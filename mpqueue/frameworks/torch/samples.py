@@ -2,7 +2,7 @@
 
 import itertools
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def num_places(index: Any, *, is_batched: bool) -> int:
 
 def ids_of(listed: Listed, *, is_batched: bool) -> SampleIds:
     """Return the ids of the samples of a batch; ``is_batched`` is as for `num_places`."""
-    return tuple(map(_id_of, _keys(listed, is_batched=is_batched)))
+    return tuple(map(_id_of, keys_of(index_of(listed), is_batched=is_batched)))
 
 
 def without(listed: Listed, excluded: SampleSet, *, is_batched: bool) -> Listed:
@@ -42,7 +42,7 @@ def without(listed: Listed, excluded: SampleSet, *, is_batched: bool) -> Listed:
         excluded: The excluded samples.
         is_batched: As for `num_places`.
     """
-    keys = _keys(listed, is_batched=is_batched)
+    keys = keys_of(index_of(listed), is_batched=is_batched)
     keeps = [_id_of(key) not in excluded for key in keys]
     if all(keeps):
         return listed
@@ -62,12 +62,13 @@ def editor(excluded: SampleSet | None, *, is_batched: bool) -> Edit | None:
     return edit
 
 
-def _keys(listed: Listed, *, is_batched: bool) -> list[Any]:
-    index = index_of(listed)
+def keys_of(index: Any, *, is_batched: bool) -> list[Any]:
+    """Return the keys of the samples of a batch; the arguments are those of `num_places`."""
     if type(index) is list:
         return index
-    is_several = is_batched and isinstance(index, Iterable) and not isinstance(index, str | bytes | Mapping)
-    return list(index) if is_several else [index]
+    # An iterator would be exhausted.
+    is_several = isinstance(index, Iterable) and not isinstance(index, str | bytes | Mapping | Iterator)
+    return list(index) if is_several and is_batched else [index]
 
 
 def _id_of(key: Any) -> SampleId:

@@ -109,7 +109,7 @@ def seed_of_rank(loader: Any, seed: int) -> int:
     """
     if _MODULE not in sys.modules:
         return seed
-    rank = sum(sampler.process_index for sampler in samplers_of(loader) if _kind(sampler) == "BatchSamplerShard")
+    rank = sum(sampler.process_index for sampler in samplers_of(loader) if is_shard(sampler))
     return (seed + rank * _RANK_STEP) & _MAX_SEED if rank else seed
 
 
@@ -163,6 +163,11 @@ def samplers_of(loader: Any) -> Iterator[Any]:
             return
         yield sampler
         sampler = getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)
+
+
+def is_shard(sampler: Any) -> bool:
+    """Return whether a batch sampler selects the batches of one of Accelerate's ranks."""
+    return _kind(sampler) == "BatchSamplerShard"
 
 
 def _kind(sampler: Any) -> str:

@@ -12,17 +12,29 @@ workers, some are idle; with fewer, some run several streams.
 """
 
 import operator
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch.utils.data import BatchSampler, SequentialSampler
+from torch.utils.data import SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.errors import StateDamaged
+from mpqueue.frameworks.torch.order import (
+    DrawnBatches,
+    SamplerWatch,
+    batch_size_of,
+    differs,
+    is_known,
+    order_of,
+    sampler_of,
+    saved_rank,
+)
 from mpqueue.frameworks.torch.skipping import sampler_facts
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts
@@ -35,6 +47,7 @@ from mpqueue.plan.sampler_state import Randomness
 from mpqueue.plan.saved_states import place_read_from
 from mpqueue.plan.sources import DEFAULT_LANES
 from mpqueue.seeding.global_rng import GlobalState
+from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.stats import Statistics
 
@@ -57,7 +70,7 @@ class Beginning(NamedTuple):
         shard: The rank and the number of ranks.
         epoch_batches: Number of batches per epoch and rank.
         batch_size: The loader's batch size; None: it has none.
-        order: The order of a map-style dataset, as `_order_of` describes it; None: unknown.
+        order: The order of a map-style dataset, as `order.order_of` describes it; None: unknown.
     """
 
     base_seed: int
@@ -82,6 +95,7 @@ class State(NamedTuple):
         is_left: The rest of the pass will not be requested: the next pass follows.
         is_over: The end of the pass was requested, so its sampler has reached its end, too.
         is_new: The pass has not started. Its beginning is the loader's, before the seed of the workers is drawn.
+        drawn: The batches of a map-style dataset before the place.
     """
 
     beginning: Beginning
@@ -89,6 +103,7 @@ class State(NamedTuple):
     is_left: bool = False
     is_over: bool = False
     is_new: bool = False
+    drawn: DrawnBatches = DrawnBatches()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as plain data."""
@@ -101,6 +116,10 @@ class State(NamedTuple):
             del saved["base_seed"]  # not drawn yet
         if self.beginning.shape is not None:
             saved["shard"] = list(self.beginning.shard)
+        if self.place.position and self.drawn.mark is not None:
+            saved["drawn"] = self.drawn.mark
+        if self.drawn.rank:
+            saved["rank"] = self.drawn.rank
         return saved | {name: True for name in ("is_left", "is_over") if getattr(self, name)}
 
 
@@ -133,6 +152,9 @@ class PassBatches(Protocol):
 
     def place(self) -> Place:
         """Return the progress of the consumer."""
+
+    def drawn(self, place: Place) -> DrawnBatches:
+        """Return the batches that the sampler of a map-style dataset has returned before the present place."""
 
     def returned(self) -> ReturnedBatch | None:
         """Return the batch that was returned last; None: none."""
@@ -175,7 +197,9 @@ class Pass:
         if self._plan is not None:
             following = self.following() if is_left else None
             return (following or State(self.beginning, self.batches.place())).as_dict()
-        return State(self.beginning, self.batches.place(), is_left or self.is_over, self.is_over).as_dict()
+        place = self.batches.place()
+        is_left = is_left or self.is_over
+        return State(self.beginning, place, is_left, self.is_over, drawn=self.batches.drawn(place)).as_dict()
 
     def following(self) -> State | None:
         """Return where the next pass of an endless stream begins; None: it is not such a stream."""
@@ -223,7 +247,14 @@ def _read(saved: dict[str, Any]) -> State:
     operator.index(saved.get("number", 0))
     place = place_read_from(saved["place"])
     place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
-    return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")))
+    if beginning.batch_size is None and beginning.order == "SequentialSampler":
+        # Early releases saved this for any custom batch sampler.
+        beginning = beginning._replace(order=None)
+    mark = saved.get("drawn")
+    drawn = DrawnBatches(
+        place.position, None if mark is None else operator.index(mark), operator.index(saved.get("rank", 0))
+    )
+    return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")), drawn=drawn)
 
 
 def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
@@ -245,6 +276,7 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
             "a loader of the same dataset"
         )
     if is_stream:
+        _check_methods(loader.dataset)
         check_shape(state.beginning.shape, shape_of(loader))
         plan: StreamPlan | None = getattr(loader, "stream_plan", None)
         if plan is not None:
@@ -252,29 +284,39 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
     _check_batches(loader, state)
 
 
+def _check_methods(dataset: Any) -> None:
+    """Raise a `ValueError` for a dataset that has a state but cannot load it: what it counts would be lost."""
+    if hasattr(dataset, "state_dict") and not hasattr(dataset, "load_state_dict"):
+        raise ValueError(
+            f"{type(dataset).__name__} has state_dict() but not load_state_dict(state), so it cannot be resumed from "
+            "its state: add load_state_dict(state). Without both methods, it is read from its beginning, and the "
+            "elements that were returned are dropped"
+        )
+
+
 def _check_batches(loader: Any, state: State) -> None:
-    """Raise a `ValueError` if the batches that a state counts are not those of this loader."""
-    is_inside = (state.place.position or any(state.place.counts)) and not state.is_left and not state.is_over
-    here = {"batch_size": loader.batch_size, "order": _order_of(loader)}
+    """Raise a `ValueError` if the batches that a state counts are not those of this loader; warn if that is unknown."""
+    if state.is_left or state.is_over or not (state.place.position or any(state.place.counts)):
+        return
+    here = {"batch_size": batch_size_of(loader), "order": order_of(loader)}
     then = {name: getattr(state.beginning, name) for name in here}
-    if is_inside and any(None not in {then[name], here[name]} and then[name] != here[name] for name in here):
+    size, order = then.values()
+    is_same_rank = state.drawn.rank == saved_rank(loader)
+    is_other = order is not None and differs(order, loader, is_same_rank=is_same_rank)
+    if is_other or (None not in {size, here["batch_size"]} and size != here["batch_size"]):
         of, this = (", ".join(f"{name}={value!r}" for name, value in each.items()) for each in (then, here))
         raise ValueError(
             f"the state was saved with {of}, and this loader has {this}: samples of this epoch would be repeated or "
             "missing. Load it into a loader with the same dataset, sampler, generator and batch size"
         )
-
-
-def _order_of(loader: Any) -> str | None:
-    """Return a description of a loader's order that is equal on all ranks; None: a custom batch sampler decides."""
-    if loader._dataset_kind == _DatasetKind.Iterable or type(loader.batch_sampler) not in {BatchSampler, type(None)}:
-        return None
-    sampler = loader.sampler
-    order = type(sampler).__name__
-    # Torch's samplers draw another order for another length, except this one. Other samplers may only be longer.
-    if type(sampler).__module__.startswith("torch.utils.data") and not isinstance(sampler, SequentialSampler):
-        order += f" of {len(sampler)}"
-    return order if getattr(sampler, "generator", None) is None else f"{order} with a generator"
+    if here["order"] is not None and is_same_rank and not is_known(order, state.drawn):
+        warnings.warn(
+            f"the state was saved after {state.place.position} batches of an order that it does not describe, because "
+            f"an early release has saved it. This loader has order={here['order']!r}. If its order or its length "
+            "differs, samples of this epoch are repeated or missing",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
 
 
 def shape_of(loader: Any) -> list[str] | None:
@@ -323,6 +365,14 @@ def lanes_of(loader: Any) -> int:
     resumed: State | None = getattr(loader, "resumed", None)
     counts = () if resumed is None or resumed.beginning.shape is not None else resumed.place.counts
     return len(counts) or getattr(loader, "num_lanes", 0) or max(1, loader.num_workers)
+
+
+def watch_of(loader: Any, batches: Iterator[Any], resumed: State | None) -> SamplerWatch:
+    """Return the draw of a pass from an iterator of the loader's sampler, which begins where the pass began."""
+    if resumed is None:
+        return SamplerWatch(loader, batches)
+    again = None if resumed.beginning.sampler is None else partial(iter, loader._index_sampler)
+    return SamplerWatch(loader, batches, resumed.drawn, again)
 
 
 def generator_of(loader: Any) -> torch.Generator:
@@ -396,10 +446,7 @@ def _seed_from(generator: torch.Generator | None) -> int:
 
 def begin(loader: Any, base_seed: int) -> Beginning:
     """Return the beginning of a pass: the present state, before the sampler is iterated."""
-    # For a loader with a custom batch sampler, torch sets `sampler` to a sequential sampler that is not used.
-    batches = loader.batch_sampler
-    sampler = loader.sampler if batches is None else batches.sampler if type(batches) is BatchSampler else batches
-    is_ordered = isinstance(sampler, SequentialSampler) and loader.generator is None
+    is_ordered = isinstance(sampler_of(loader), SequentialSampler) and loader.generator is None
     # Ranks write their states into one file, and torch's generator may differ between them.
     is_ordered = is_ordered or sampler_facts(loader) is not None
     randomness = _randomness_of(loader).now()
@@ -409,8 +456,8 @@ def begin(loader: Any, base_seed: int) -> Beginning:
         randomness.get("sampler"),
         randomness.get("kept"),
         epoch_of(sampler_with_epoch(loader)),
-        batch_size=loader.batch_size,
-        order=_order_of(loader),
+        batch_size=batch_size_of(loader),
+        order=order_of(loader),
     )
 
 
