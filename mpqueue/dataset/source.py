@@ -12,7 +12,6 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +24,9 @@ from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMak
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.global_rng import GlobalState, seed_globals
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.contexts import context as make_context
+from mpqueue.system.exceptions import add_note
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker import context
 
 
@@ -119,8 +120,8 @@ class Readers:
             elements = (
                 maker.make(self._root).at(places, run) if tally is None else self._timed(maker, places, run, tally)
             )
-        except Exception as error:
-            if not is_of_handler(error):
+        except BaseException as error:
+            if not is_interrupt(error):
                 self._kept.maker = maker
             raise
         self._kept.maker = maker
@@ -305,8 +306,8 @@ class StageCollate:
             begin(nodes.salted(seed, self.node.number), epoch, first)
         try:
             return self.node.collate(samples)
-        except Exception as error:
-            error.add_note(f"raised by stage {self.node.number}, {self.node.line()}")
+        except BaseException as error:
+            add_note(error, f"raised by stage {self.node.number}, {self.node.line()}")
             raise
 
 
@@ -332,7 +333,7 @@ def compute_indices(readers: Readers, indices: Sequence[Any]) -> list[Any]:
         return readers.at_indices(indices, run)
 
 
-@contextmanager
+@make_context
 def aside() -> Iterator[IndexedRun]:
     """Compute outside of a loader, and restore all random states afterwards."""
     batch = context.current_batch()

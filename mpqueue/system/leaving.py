@@ -7,10 +7,11 @@ twice, add an element to a queue), or wait for threads that it does not have.
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+from mpqueue.system.exception_texts import traceback_text_of
+from mpqueue.system.exceptions import is_a
 from mpqueue.system.own_process import ProcessMark, make_mark
 
 _Result = TypeVar("_Result")
@@ -40,10 +41,10 @@ def leave_as_child(error: BaseException | None = None) -> NoReturn:
         error: The exception that user code raised in the child; None if it returned.
     """
     code = 0
-    if isinstance(error, SystemExit):
+    if is_a(error, SystemExit):
         code = exit_code_of(error)
     elif error is not None:
-        traceback.print_exception(error)
+        sys.stderr.write(traceback_text_of(error))
         code = 1
     leave(code)
 

@@ -10,6 +10,7 @@ from typing import Any
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.plan.cursors import WorkItem
+from mpqueue.system.exceptions import add_note, is_a
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.recorder import Stages, WorkerTally
@@ -121,7 +122,7 @@ class InProcessBackend:
     def _failed(work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
         """Return the outcome of a work item after an error of the source."""
         note = runner.note(unit, work_item.epoch)
-        if isinstance(error, SystemExit):  # unchanged, it would end the program silently
+        if is_a(error, SystemExit):  # unchanged, it would end the program silently
             return Result.failed(never_an_exit(error, note))
-        error.add_note(note)
+        add_note(error, note)
         return Result.failed(error)

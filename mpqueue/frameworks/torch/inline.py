@@ -34,7 +34,7 @@ from mpqueue.frameworks.torch.worker import listed_of
 from mpqueue.plan.cursors import Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
@@ -165,8 +165,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._is_fetching = False
                 self._pass.is_over = True
                 raise
-            except Exception as error:
-                if not is_of_handler(error):
+            except BaseException as error:
+                if not is_interrupt(error):
                     self._is_fetching = False
                     if self._index is not None:
                         self._count()  # the error is raised instead of its batch, as with workers
@@ -271,8 +271,8 @@ class InlineStreamIterator(InlineIterator):
         for _ in range(num_dropped):
             try:
                 self._fetched()
-            except Exception as error:  # of the source: it was raised before the state was saved
-                if is_of_handler(error):
+            except BaseException as error:  # of the source: it was raised before the state was saved
+                if is_interrupt(error):
                     raise
 
     def _holder(self) -> Any:

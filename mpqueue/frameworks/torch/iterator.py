@@ -51,7 +51,8 @@ from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.interrupts import is_of_handler, not_of_handler
+from mpqueue.system.exceptions import notes_of
+from mpqueue.system.interrupts import is_interrupt, not_of_handler
 from mpqueue.workers.job import Job
 
 _Base = torch_loader._BaseDataLoaderIter
@@ -81,7 +82,7 @@ class _SamplerDraw:
     def __init__(self, batches: Any, epoch: int, first: int = 0, *, is_batched: bool) -> None:
         self._batches, self._epoch, self._is_batched = batches, epoch, is_batched
         self._ahead: list[Drawn] = []
-        self._error: Exception | None = None  # of the sampler, after the batches in `_ahead`
+        self._error: BaseException | None = None  # of the sampler, after the batches in `_ahead`
         self._num_batches, self._num_samples, self._is_interrupted = 0, first, False
         self._draw(1)
 
@@ -90,7 +91,7 @@ class _SamplerDraw:
         if self._error is None:
             try:
                 self._draw(limit)
-            except not_of_handler(Exception) as error:
+            except not_of_handler(BaseException) as error:
                 # Keep the error: a generator that has raised would only report its end at the next call.
                 self._error = error
         if self._error is not None and not self._ahead:
@@ -115,8 +116,8 @@ class _SamplerDraw:
             except StopIteration:
                 self._is_interrupted = False
                 break
-            except Exception as error:
-                self._is_interrupted = is_of_handler(error)
+            except BaseException as error:
+                self._is_interrupted = is_interrupt(error)
                 raise
             # Places count samples, so that the random numbers of a sample do not depend on the size of batches.
             listed = listed_of(index, self._epoch, self._num_samples)
@@ -257,7 +258,7 @@ class _Raised(NamedTuple):
         error: The error.
     """
 
-    error: Exception
+    error: BaseException
 
 
 class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
@@ -454,8 +455,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 pipeline.wait(deadline=deadline)
         except (EndOfStream, Stopped):
             return  # raised again by the following `next`
-        except Exception as error:
-            if INIT_NOTE in getattr(error, "__notes__", ()):
+        except BaseException as error:
+            if INIT_NOTE in notes_of(error):
                 self._shutdown_workers()
                 raise
             if pipeline.failed is None or not pipeline.is_failure(error):
