@@ -15,7 +15,7 @@ from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import aside
 from mpqueue.plan.refused import copies_message
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import passes_at_once
@@ -92,7 +92,7 @@ class LaneRounds(Iterator[Any]):
             turn = self._turn if self._turn < len(self._turns) else 0
             number = self._turns[turn]
             lane, value, error = self._run(number)
-            if is_a(error, StreamEnd):
+            if matches(error, StreamEnd):
                 self._turns, self._turn = [other for other in self._turns if other != number], turn
                 continue
             count = self._counts[number] + 1
@@ -122,7 +122,7 @@ class LaneRounds(Iterator[Any]):
                 try:
                     return lane, lane.next(), None
                 except BaseException as error:
-                    if not is_a(error, StreamEnd) and passes_at_once(error):
+                    if not matches(error, StreamEnd) and passes_at_once(error):
                         raise
                     return lane, None, error
             finally:

@@ -24,7 +24,7 @@ from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMak
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.global_rng import GlobalState, seed_globals
-from mpqueue.system.contexts import context as make_context
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker import context
@@ -333,7 +333,7 @@ def compute_indices(readers: Readers, indices: Sequence[Any]) -> list[Any]:
         return readers.at_indices(indices, run)
 
 
-@make_context
+@context_manager
 def aside() -> Iterator[IndexedRun]:
     """Compute outside of a loader, and restore all random states afterwards."""
     batch = context.current_batch()

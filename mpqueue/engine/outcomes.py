@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
 
-from mpqueue.system.exceptions import add_note, is_a, traceback_of, type_name_of
+from mpqueue.system.exceptions import add_note, matches, traceback_of, type_name_of
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows
@@ -58,7 +58,7 @@ class Unreadable(Exception):
         error = self.error
         traceback.clear_frames(traceback_of(error))
         # Unchanged, a StopIteration would look like the end of the stream, and a SystemExit would end the program.
-        if is_a(error, StopIteration, SystemExit):
+        if matches(error, StopIteration, SystemExit):
             error = RuntimeError(f"unpickling a batch raised {type_name_of(error)}")
             error.__cause__ = self.error
         add_note(error, f"raised in this process, when the batch of {which} was unpickled")
@@ -93,7 +93,7 @@ def interrupted_opening(error: BaseException, outcome: Outcome) -> bool:
     """Return whether a signal handler raised the error while an outcome was opened, rather than the outcome."""
     # Signal handlers in Python are recognized by their frame. Python's own handler of Ctrl-C is written in C and has no
     # frame.
-    return is_of_handler(error) or (is_a(error, KeyboardInterrupt) and not outcome.is_own(error))
+    return is_of_handler(error) or (matches(error, KeyboardInterrupt) and not outcome.is_own(error))
 
 
 class Result:

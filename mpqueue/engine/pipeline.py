@@ -70,7 +70,7 @@ from mpqueue.engine.skips import NOTHING_LEFT, Skips
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.system import forked
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_interrupt, is_of_handler
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
@@ -307,7 +307,7 @@ class Pipeline:
                 ledger.needs_attention = True
             if self.lifetime.deferred_stop is not None:
                 self.lifetime.run_deferred_stop(self.stop)
-            if self.bar is not None and is_a(error, EndOfStream, Stopped):
+            if self.bar is not None and matches(error, EndOfStream, Stopped):
                 self.bar.close()
             raise
         if taken is not None:

@@ -10,7 +10,7 @@ from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_ope
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.exception_texts import traceback_text_of
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.log import warn
 
 NOTHING_LEFT = Result(is_end=True)
@@ -23,7 +23,7 @@ def may_skip(error: BaseException) -> bool:
     A lack of memory, for example, would also affect all later samples. An exception that is not an `Exception`, such as
     asyncio's CancelledError, reports no bad sample, and code that skips errors must not hide it.
     """
-    return is_a(error, Exception) and not is_a(error, *_NOT_OF_THE_SOURCE)
+    return matches(error, Exception) and not matches(error, *_NOT_OF_THE_SOURCE)
 
 
 class Skipped(NamedTuple):
@@ -68,7 +68,7 @@ class Skips:
             if not is_empty:
                 left = Result(batch)
         except BaseException as raised:
-            if is_a(raised, Unreadable):
+            if matches(raised, Unreadable):
                 error = raised.settle(f"index {work_item.unit} of epoch {work_item.epoch}")
             elif interrupted_opening(raised, outcome):
                 raise

@@ -30,7 +30,7 @@ from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.checks import integer
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
@@ -142,7 +142,7 @@ class DeviceIterator(Iterator[Any]):
                 self._release_views()
                 del self._ahead[0]
             outcome = taken.outcome
-            if is_a(outcome, BaseException):
+            if matches(outcome, BaseException):
                 raise outcome
             return outcome.batch  # noqa: TRY300 - a signal may still raise here
         except BaseException as error:
@@ -169,7 +169,7 @@ class DeviceIterator(Iterator[Any]):
         """
         self._start_last()
         while not self._is_over and len(self._ahead) <= self._prefetch:
-            if self._ahead and (self._num_left == 0 or is_a(self._ahead[-1].outcome, BaseException)):
+            if self._ahead and (self._num_left == 0 or matches(self._ahead[-1].outcome, BaseException)):
                 return
             if self._num_left:
                 self._num_left -= 1

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.failures import never_an_end
 
@@ -54,7 +54,7 @@ class EpochIterator(Iterator[Any]):
             replacement = None
             try:
                 self._loader._note_failure(error, self.pipeline)
-                if is_a(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
+                if matches(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
                     replacement = never_an_end(error)
             except BaseException:  # an interrupt: the next call raises the error
                 self._failure, self._next = error, self._raise_failure

@@ -19,7 +19,7 @@ from mpqueue.plan.options import LoaderOptions, Options, check_counts, fresh_see
 from mpqueue.plan.signatures import shows_options
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.locks import RLock
 
@@ -320,7 +320,7 @@ class Loader(Stoppable):
             self._position.give_up()
             return
         self._position.note_failure()
-        if is_a(error, WorkerDied) and self._is_iterator:
+        if matches(error, WorkerDied) and self._is_iterator:
             self.stop()  # the worker's copy of a generator object is lost, and another copy would start again
 
     def state_dict(self) -> dict[str, Any]:

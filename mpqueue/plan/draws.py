@@ -20,7 +20,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.contexts import context
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.interrupts import not_of_handler
 
 _END: Any = object()
@@ -183,7 +183,7 @@ class Draws:
             f"the indices of epoch {epoch} are unknown: the {self._name} is a {type(self._sampler).__name__}, and {why}"
         )
 
-    @context
+    @context_manager
     def _aside(self, epoch: int) -> Iterator[Any]:
         """Yield the sampler in the random state before an epoch, and restore its present state afterwards."""
         recorded = self._beginnings.get(epoch)

@@ -60,7 +60,7 @@ from mpqueue.service.stream import Stream
 from mpqueue.service.tracing import ConsumerRows
 from mpqueue.system import interrupts
 from mpqueue.system.exception_texts import named_text_of, text_of
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
@@ -656,7 +656,7 @@ class Loop:
             return
         if found is not None:
             answer = {"seed": self._stream.seed, **found}
-        elif is_a(error, LookupError):
+        elif matches(error, LookupError):
             answer = {"error": text_of(error)}
         else:
             assert error is not None

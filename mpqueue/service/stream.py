@@ -49,7 +49,7 @@ from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.routing import BatchHandle, Failure
 from mpqueue.system import descriptors, interrupts
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
@@ -476,7 +476,7 @@ class Stream:
         try:
             opened = outcome.open()
         except BaseException as raised:
-            error = raised.error if is_a(raised, Unreadable) else raised
+            error = raised.error if matches(raised, Unreadable) else raised
             # With ``on_error="skip"`` the batch was skipped the first time, too, so the late consumer must not get an
             # error for it.
             is_left_out = self.plan.skips and may_skip(error)

@@ -10,7 +10,10 @@ The modules, from the bottom up. A module imports only from its own line and the
     contents.py         searches the contents of an object within bounds
     cpus.py             the CPUs of this process
     limits.py           limits of control groups for CPUs and memory
+    exceptions.py       reads and changes exceptions of user code without running it
+    contexts.py         context managers for blocks that run user code
     interrupts.py       defers signal handlers, or allows them
+    exception_texts.py  texts of exceptions of user code
     replacement.py      replaces attributes of other libraries while they are needed
     descriptors.py      descriptors that forked children must not keep
     open_files.py       open files across a fork

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Generic, ParamSpec, TypeVar
 
-from mpqueue.system.exceptions import cause_of, is_a, set_traceback
+from mpqueue.system.exceptions import cause_of, matches, set_traceback
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -34,7 +34,7 @@ class _Context(AbstractContextManager[_T], Generic[_T]):
             self._generator.throw(error)  # type: ignore[attr-defined]
         except BaseException as raised:
             # A StopIteration becomes the cause of a RuntimeError when it passes through a generator.
-            is_converted = is_a(error, StopIteration) and cause_of(raised) is error
+            is_converted = matches(error, StopIteration) and cause_of(raised) is error
             if raised is not error and not is_converted:
                 raise
             set_traceback(error, traceback)  # without the frames of the generator
@@ -42,7 +42,7 @@ class _Context(AbstractContextManager[_T], Generic[_T]):
         raise RuntimeError("the generator of a context must not suppress exceptions")
 
 
-def context(function: Callable[_P, Iterator[_T]]) -> Callable[_P, AbstractContextManager[_T]]:
+def context_manager(function: Callable[_P, Iterator[_T]]) -> Callable[_P, AbstractContextManager[_T]]:
     """Return a function that makes a context manager of a generator function, like `contextlib.contextmanager`.
 
     Exceptions of the block cannot be suppressed.

@@ -22,9 +22,9 @@ _name_of = vars(type)["__qualname__"].__get__
 _module_of = vars(type)["__module__"].__get__
 
 
-def is_a(value: Any, *kinds: type[_T]) -> TypeGuard[_T]:
-    """Return whether an object is an instance of one of the classes, whatever its ``__class__``."""
-    return issubclass(type(value), kinds)
+def matches(error: Any, *kinds: type[_T]) -> TypeGuard[_T]:
+    """Return whether an ``except`` clause with these classes would catch the exception."""
+    return issubclass(type(error), kinds)
 
 
 def attributes_of(error: BaseException) -> dict[str, Any]:
@@ -39,14 +39,14 @@ def add_note(error: BaseException, note: str) -> None:
     notes = dict.get(attributes, "__notes__")
     if notes is None:
         dict.__setitem__(attributes, "__notes__", [note])
-    elif is_a(notes, list):
+    elif matches(notes, list):
         list.append(notes, note)
 
 
 def notes_of(error: BaseException) -> list[str]:
     """Return the notes that are plain strings."""
     notes = dict.get(_attributes_of(error), "__notes__")
-    return [note for note in list.__iter__(notes) if type(note) is str] if is_a(notes, list) else []
+    return [note for note in list.__iter__(notes) if type(note) is str] if matches(notes, list) else []
 
 
 def cause_of(error: BaseException) -> BaseException | None:
@@ -80,7 +80,7 @@ def set_traceback(error: BaseException, traceback: TracebackType | None) -> None
 def members_of(error: BaseException) -> tuple[BaseException, ...]:
     """Return the exceptions of an exception group; of another exception, an empty tuple."""
     members: tuple[BaseException, ...] = ()
-    if is_a(error, BaseExceptionGroup):
+    if matches(error, BaseExceptionGroup):
         members = _group_fields["exceptions"].__get__(error)
     return members
 

@@ -31,8 +31,8 @@ from itertools import pairwise, starmap
 from types import FrameType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from mpqueue.system.contexts import context
-from mpqueue.system.exceptions import cause_of, context_of, is_a, members_of, traceback_of
+from mpqueue.system.contexts import context_manager
+from mpqueue.system.exceptions import cause_of, context_of, matches, members_of, traceback_of
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -57,7 +57,7 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _OF_PROCESS)
 
 
-@context
+@context_manager
 def unblock_signals() -> Iterator[None]:
     """Unblock all signals inside the context, so that user code starts processes with this setting."""
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_PROCESS)
@@ -246,7 +246,7 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def _has_keyboard_interrupt(error: BaseException) -> bool:
-    return is_a(error, KeyboardInterrupt) or any(map(_has_keyboard_interrupt, members_of(error)))
+    return matches(error, KeyboardInterrupt) or any(map(_has_keyboard_interrupt, members_of(error)))
 
 
 def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:

@@ -33,7 +33,7 @@ from mpqueue.system.exception_texts import text_of, traceback_text_of
 from mpqueue.system.exceptions import (
     add_note,
     attributes_of,
-    is_a,
+    matches,
     notes_of,
     set_cause,
     set_traceback,
@@ -80,7 +80,7 @@ def pack(error: BaseException, note: str) -> bytes:
             "note": note,
         }
         # Without a pickle the consumer gets a `WorkerRaised`: a SystemExit would end its program.
-        for name, dumps in () if is_a(error, SystemExit) else (("pickle", _pickle_of), ("kind", _pickle_of_kind)):
+        for name, dumps in () if matches(error, SystemExit) else (("pickle", _pickle_of), ("kind", _pickle_of_kind)):
             pickled = dumps(error)
             if pickled is not None:
                 packed = pickle.dumps(texts | {name: pickled}, 5)
@@ -100,7 +100,7 @@ def unpack(data: Any) -> BaseException:
         except BaseException as why:
             unreadable(why, partial(pickle.loads, message["pickle"]))
             message["note"] += f"; it could not be unpickled here ({type_name_of(why)})"
-    if not is_a(error, BaseException):
+    if not matches(error, BaseException):
         error = WorkerRaised(message["name"], message["text"])
         error._packed_kind = message.get("kind")
     # The frames of the worker do not exist here, so its traceback is shown as text.
@@ -128,7 +128,7 @@ def never_an_end(error: BaseException) -> BaseException:
 
     Follows: PEP 479, which converts a StopIteration that leaves a generator to a RuntimeError.
     """
-    if not is_a(error, StopIteration):
+    if not matches(error, StopIteration):
         return error
     converted = RuntimeError("the source raised StopIteration")
     for note in notes_of(error):
@@ -183,7 +183,7 @@ def _parts_pickler() -> Any:
         """A pickler of replies that calls no method of exceptions."""
 
         def reducer_override(self, obj: Any) -> Any:
-            return (_rebuilt, _parts_of(obj)) if is_a(obj, BaseException) else super().reducer_override(obj)
+            return (_rebuilt, _parts_of(obj)) if matches(obj, BaseException) else super().reducer_override(obj)
 
     return PartsPickler
 
@@ -264,7 +264,7 @@ def passes_at_once(error: BaseException) -> bool:
     that exits the process counts as an interrupt there.
     """
     if process_info() is not None:
-        return is_a(error, SystemExit) and is_of_handler(error)
+        return matches(error, SystemExit) and is_of_handler(error)
     return is_interrupt(error)
 
 

@@ -26,7 +26,7 @@ from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.lanes import BEGINNING, LaneStart, RetryStart
 from mpqueue.system.exception_texts import named_text_of, text_of
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow, since
 from mpqueue.worker import context
@@ -164,7 +164,7 @@ class LaneRunner(SourceRunner):
                 # An error of the source replaces the element. The lane itself can continue.
                 current.number = number + 1
                 self._open[lane] = current
-            if is_a(error, StreamEnd):
+            if matches(error, StreamEnd):
                 if skipped:  # it raises the end again for the next element
                     return Partial(None, [tuple(entry) for entry in skipped], True)
                 raise StreamEnd(current.take_rows()) from None

@@ -37,9 +37,9 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
-from mpqueue.system.contexts import context as make_context
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.cpus import busy_ns
-from mpqueue.system.exceptions import is_a, set_traceback
+from mpqueue.system.exceptions import matches, set_traceback
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
 from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
@@ -241,7 +241,7 @@ class _Timing:
         # Whether the last timed batch was slow; time of the next check for blocking.
         self._is_slow, self._looks_at = False, 0
 
-    @make_context
+    @context_manager
     def of(self, runner: SourceRunner, seeding: LazySeeding, kept: UserGenerators) -> Iterator[Stages]:
         """Time the batch computed in this context."""
         self._began, self._stages = _clock(), Stages()
@@ -486,8 +486,8 @@ class _Worker:
         the user has raised it.
         """
         self._leave_if_forked(error)
-        is_dismissed = is_a(error, SystemExit) and self._grants.has_ended()
-        return is_a(error, Dismissed) or is_dismissed
+        is_dismissed = matches(error, SystemExit) and self._grants.has_ended()
+        return matches(error, Dismissed) or is_dismissed
 
     def _leave_if_forked(self, error: BaseException | None = None) -> None:
         """Exit if this is a child that user code has forked; call this after user code.

@@ -36,7 +36,7 @@ from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system import descriptors
-from mpqueue.system.exceptions import cause_of, is_a
+from mpqueue.system.exceptions import cause_of, matches
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.transport.records import ProtocolError
@@ -206,7 +206,7 @@ class Work:
 
     def is_own(self, error: BaseException) -> bool:
         """Return whether the worker raised the error, rather than a signal handler during `open`."""
-        return is_a(cause_of(error), failures.RemoteTraceback)
+        return matches(cause_of(error), failures.RemoteTraceback)
 
     def evict(self) -> Result:
         """Return the same outcome in private memory, and free the slot."""

@@ -15,7 +15,7 @@ from mpqueue.plan.batching import Form
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.seeding.lazy_seeding import LazySeeding
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -126,7 +126,7 @@ class InlineBackend(InProcessBackend):
             try:
                 self._init()
             except not_of_handler(BaseException) as error:
-                return Result.failed(never_an_exit(error) if is_a(error, SystemExit) else error)
+                return Result.failed(never_an_exit(error) if matches(error, SystemExit) else error)
             self._init = None
         return None
 

@@ -24,7 +24,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import NotifyingResult, Result
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.joined_threads import start_thread
 from mpqueue.system.leaving import leave_as_child
@@ -423,7 +423,7 @@ class ThreadBackend(InProcessBackend):
         except BaseException as error:
             if not self._own[0]:
                 leave_as_child(error)
-            return failures.never_an_exit(error) if is_a(error, SystemExit) else error
+            return failures.never_an_exit(error) if matches(error, SystemExit) else error
         finally:
             context.enter_thread(None)
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.worker.failures import never_an_end
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class BatchIterator(Generator[Any, None, None]):
                 try:
                     self._note_failure(error)
                     raised: BaseException = error
-                    if is_a(error, StopIteration):  # of the source or its hook; it must not end this iterator
+                    if matches(error, StopIteration):  # of the source or its hook; it must not end this iterator
                         raised = never_an_end(error)
                 except BaseException:  # an interrupt: the failure is raised by the next call
                     self._failure, self._next = error, _begin

@@ -33,7 +33,7 @@ from typing import Any
 from mpqueue.frameworks.keras import backups
 from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.stats import Statistics
@@ -309,7 +309,7 @@ class LoaderEnqueuer:
                     "none: check its source, and the place of a loaded state"
                 ) from None
             except BaseException as error:
-                if is_a(error, Exception) or not is_interrupt(error):
+                if matches(error, Exception) or not is_interrupt(error):
                     self._is_running = False
                 raise
             yield batch

@@ -34,7 +34,7 @@ from mpqueue.plan.cursors import ENDLESS, EpochCursor, Place
 from mpqueue.plan.options import Options, check_counts, fresh_seed
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.sources import Source
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import defer_signals, is_interrupt
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
@@ -218,7 +218,7 @@ class PassEnqueuer(idle.Pool):
             except EndOfStream:
                 return
             except BaseException as error:
-                if is_a(error, Exception) or not is_interrupt(error):
+                if matches(error, Exception) or not is_interrupt(error):
                     self._is_running = False
                     with self._lock:
                         self._end_workers()

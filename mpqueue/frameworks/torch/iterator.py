@@ -26,6 +26,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
+from torch._utils import ExceptionWrapper
 from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
@@ -51,8 +52,9 @@ from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.exceptions import notes_of
+from mpqueue.system.exceptions import add_note, notes_of, set_traceback
 from mpqueue.system.interrupts import is_interrupt, not_of_handler
+from mpqueue.worker.failures import kind_of as raised_kind_of
 from mpqueue.workers.job import Job
 
 _Base = torch_loader._BaseDataLoaderIter
@@ -507,8 +509,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._warn_of_stop_iteration()
             raise
         except WorkerRaised as error:
-            # Torch's message for an error whose class cannot be made again in this process.
-            raise RuntimeError(f"Caught {error}") from error.__cause__
+            raise _as_in_torch(error) from error.__cause__
         except MPQueueError as error:
             # Torch raises one class for workers that die or do not answer, and programs catch that.
             raise RuntimeError(f"DataLoader: {error}") from error
@@ -544,6 +545,24 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def __del__(self) -> None:
         self._shutdown_workers()
+
+
+def _as_in_torch(error: WorkerRaised) -> Exception:
+    """Return torch's error for an exception that cannot be pickled: one of its class, with its text as the argument."""
+    kind = raised_kind_of(error)
+    if kind is None or not issubclass(kind, Exception):
+        return RuntimeError(f"Caught {error}")
+    # torch's own class decides how the exception is made of the text; its constructor would read a traceback.
+    wrapper = ExceptionWrapper.__new__(ExceptionWrapper)
+    wrapper.exc_type, wrapper.exc_msg, wrapper.where = kind, f"error: {error}", "in DataLoader worker process"
+    try:
+        wrapper.reraise()
+    except Exception as raised:
+        for note in notes_of(error):
+            add_note(raised, note)
+        set_traceback(raised, None)
+        return raised
+    raise AssertionError("torch has not raised the error of a worker")
 
 
 def _start_method_of(loader: Any) -> StartMethod:

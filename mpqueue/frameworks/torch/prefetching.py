@@ -20,7 +20,7 @@ import torch
 
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.checks import integer
-from mpqueue.system.exceptions import is_a
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
 
 
@@ -166,7 +166,7 @@ class PrefetchedPass(Iterator[Any]):
             self._has_states = False  # from here on, the loader itself has reached the end, and its state is right
             raise StopIteration
         self._ahead.popleft()
-        if is_a(outcome, BaseException):
+        if matches(outcome, BaseException):
             raise outcome
         # Keep the host batch until the copies are done: its slot must not be written before.
         self._returned.append(outcome)
