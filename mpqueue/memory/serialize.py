@@ -81,7 +81,7 @@ def _tensor_maker() -> Any:
 
     def make(storage: Any, *arguments: Any) -> Any:
         wrapped = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.uint8, _internal=True)
-        return torch._utils._rebuild_tensor_v3(wrapped, *arguments)  # type: ignore[no-untyped-call]
+        return torch._utils._rebuild_tensor_v3(wrapped, *arguments)
 
     return make
 

@@ -1,0 +1,107 @@
+"""Exceptions that refuse what Python's own code does with exceptions, and exceptions that are not an `Exception`."""
+
+import asyncio
+import dataclasses
+
+
+class Refusal(BaseException):
+    """What the methods of these exceptions raise."""
+
+
+def refuse(*_):
+    raise Refusal
+
+
+refusing = property(refuse, refuse)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    number: int
+
+
+class Sealed(Exception):
+    __slots__ = ("number",)
+    __setattr__ = __delattr__ = refuse
+
+    def __init__(self, number):
+        super().__init__(number)
+        object.__setattr__(self, "number", number)
+
+
+class NumberedNotes(Exception):
+    def __init__(self, number):
+        super().__init__(number)
+        self.__notes__ = number
+
+
+class RefusingNotes(Exception):
+    __notes__ = refusing
+    add_note = refuse
+
+
+class Silent(Exception):
+    __str__ = __repr__ = __format__ = refuse
+
+
+class Unreducible(Exception):
+    __reduce__ = __reduce_ex__ = __getstate__ = __setstate__ = refuse
+
+
+class WithoutFields(Exception):
+    __traceback__ = __cause__ = __context__ = __class__ = args = refusing
+    with_traceback = refuse
+
+
+class Opaque(Exception):
+    __getattribute__ = __setattr__ = __delattr__ = refuse
+
+
+class Incomparable(Exception):
+    __bool__ = __len__ = __eq__ = __iter__ = __contains__ = refuse
+    __hash__ = None
+
+
+class OtherArguments(Exception):
+    def __init__(self, one, two="two"):
+        super().__init__(f"{one} {two}", two, one)
+
+
+class _RefusingMeta(type):
+    __name__ = __module__ = __mro__ = __dict__ = __flags__ = __base__ = refusing
+    __instancecheck__ = __hash__ = __eq__ = __call__ = refuse
+
+
+def _of_refusing_class(number):
+    return Exception.__new__(RefusingClass, number)
+
+
+class RefusingClass(Exception, metaclass=_RefusingMeta):
+    pass
+
+
+def local(number):
+    class Local(Exception):
+        __setattr__ = refuse
+
+    return Local(number)
+
+
+class OwnBase(BaseException):
+    pass
+
+
+class FrozenBase(asyncio.CancelledError):
+    __setattr__ = refuse
+
+
+MISBEHAVING = {
+    "frozen": Frozen, "sealed": Sealed, "numbered notes": NumberedNotes, "refusing notes": RefusingNotes,
+    "silent": Silent, "unreducible": Unreducible, "without fields": WithoutFields, "opaque": Opaque,
+    "incomparable": Incomparable, "other arguments": OtherArguments, "refusing class": _of_refusing_class,
+    "local": local,
+}  # fmt: skip
+BASES = {
+    "cancelled": asyncio.CancelledError, "generator exit": GeneratorExit, "own": OwnBase, "frozen base": FrozenBase,
+    "group": lambda number: BaseExceptionGroup("all", [OwnBase(number)]),
+}  # fmt: skip
