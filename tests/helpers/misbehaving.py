@@ -105,3 +105,51 @@ BASES = {
     "cancelled": asyncio.CancelledError, "generator exit": GeneratorExit, "own": OwnBase, "frozen base": FrozenBase,
     "group": lambda number: BaseExceptionGroup("all", [OwnBase(number)]),
 }  # fmt: skip
+AT, LENGTH = 3, 6
+
+
+class Raises:
+    """A function of a number that raises for one number.
+
+    Args:
+        make: Makes the exception of the number.
+    """
+
+    def __init__(self, make):
+        self.make = make
+
+    def __call__(self, number):
+        if number == AT:
+            raise self.make(number)
+        return number
+
+
+class Counting:
+    """An iterator over the results of a function for the numbers; an error does not end it."""
+
+    def __init__(self, function):
+        self.function, self.number = function, -1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.number += 1
+        if self.number == LENGTH:
+            raise StopIteration
+        return self.function(self.number)
+
+
+def taken(following, most=3 * LENGTH):
+    """Return the results of a function until it raises StopIteration; the class of an error in place of a result."""
+    found = []
+    for _ in range(most):
+        try:
+            batch = following()
+        except StopIteration:
+            return found
+        except BaseException as error:
+            found.append(type(error))
+        else:
+            found.append(batch.tolist() if hasattr(batch, "tolist") else batch)
+    raise AssertionError(f"no end after {found}")
