@@ -93,6 +93,8 @@ class WorkerRaised(MPQueueError):
         text: Its message, if it could be read.
     """
 
+    _packed_kind: bytes | None = None  # the pickled class, see `mpqueue.worker.failures.kind_of`
+
     def __init__(self, type_name: str, text: str) -> None:
         super().__init__(type_name, text)
         self.type_name, self.text = type_name, text

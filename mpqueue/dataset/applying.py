@@ -12,7 +12,7 @@ from typing import Any
 
 from mpqueue.dataset.nodes import returned_none
 from mpqueue.seeding.seeds import place_of
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.runner import BeginBatch
 
@@ -69,8 +69,8 @@ def map_to(
     """
     try:
         apply_to(values, places, function, begin, seed, epoch, results)
-    except Exception as error:
-        if is_of_handler(error) or _NONE not in set(map(type, results)):
+    except BaseException as error:
+        if is_interrupt(error) or _NONE not in set(map(type, results)):
             raise
     if _NONE in set(map(type, results)):
         del results[next(at for at, made in enumerate(results) if made is None) :]

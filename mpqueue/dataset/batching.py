@@ -22,6 +22,7 @@ from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, StageNo
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty, no_sample
+from mpqueue.system.exceptions import add_note
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
@@ -130,8 +131,8 @@ class BatchReader(LinkReader):
         for place, each in zip(places, rows, strict=True):
             try:
                 batches.append(self._joined(samples[start : start + len(each)], each, run))
-            except Exception as error:
-                error.add_note(self.error_note(place, run))
+            except BaseException as error:
+                add_note(error, self.error_note(place, run))
                 raise
             start += len(each)
         return batches

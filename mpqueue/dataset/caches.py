@@ -26,6 +26,8 @@ from typing import Any
 from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
 from mpqueue.memory.segment import memory_file
 from mpqueue.system import descriptors, folders
+from mpqueue.system.exception_texts import named_text_of
+from mpqueue.system.exceptions import add_note
 from mpqueue.system.log import warn
 from mpqueue.worker.failures import passes_at_once
 
@@ -99,10 +101,10 @@ class Cache:
             return MISSING
         try:
             return files.get(number, salt)
-        except Exception as error:  # for example, a class was renamed
+        except BaseException as error:  # for example, a class was renamed
             if passes_at_once(error):
                 raise
-            self._tell(f"some cached values cannot be read: {type(error).__name__}: {error}")
+            self._tell(f"some cached values cannot be read: {named_text_of(error)}")
             return MISSING
 
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
@@ -117,8 +119,8 @@ class Cache:
                 return files.put(number, value, salt)
             except NoRoomError as error:
                 self._keeps_none = f"no more values can be stored: {error}"
-            except Exception as error:
-                error.add_note("cache() pickles elements: move it before the stage that makes this element")
+            except BaseException as error:
+                add_note(error, "cache() pickles elements: move it before the stage that makes this element")
                 raise
         self._tell(f"{self._keeps_none}. Stored elements are used, all others are computed each time")
         return value
@@ -202,7 +204,7 @@ class FolderCache(Cache):
             if error.errno == errno.ELOOP:
                 raise PermissionError(f"{error.filename} is a symbolic link, expected a file: {_REMEDY}") from error
             if error.errno is not None:
-                error.add_note(f"cache({self._folder!r}) stores elements in this folder: use a writable folder")
+                add_note(error, f"cache({self._folder!r}) stores elements in this folder: use a writable folder")
             raise
         _check_own(paths, fds)
         self._keeps_none = f"the files are read-only ({refused.strerror})"

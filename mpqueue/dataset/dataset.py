@@ -48,6 +48,7 @@ from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
 from mpqueue.plan.sources import Source
+from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.log import warn
 
 # Methods of other libraries, with the equivalent here.
@@ -845,7 +846,7 @@ def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> 
         key = fingerprint_of(root)
     except Exception as error:
         raise TypeError(
-            f"cache: no name can be derived from the previous stages ({type(error).__name__}: {error}): pass one, "
+            f"cache: no name can be derived from the previous stages ({named_text_of(error)}): pass one, "
             "cache(folder, name=...), and change it whenever the samples or functions change"
         ) from error
     return FolderCache(path, key, most)

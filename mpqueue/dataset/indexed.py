@@ -27,6 +27,7 @@ from mpqueue.dataset import nodes
 from mpqueue.dataset.applying import apply_to
 from mpqueue.dataset.ids import SampleIds, prefixed
 from mpqueue.dataset.nodes import Lengths, StageNode, salted
+from mpqueue.system.exceptions import add_note
 from mpqueue.worker.runner import BeginBatch
 
 Places: TypeAlias = Sequence[int]
@@ -113,13 +114,13 @@ class Reader:
             f"{self.origin(place, run)}"
         )
 
-    def _add_note(self, error: Exception, places: Places, number: int, run: IndexedRun) -> None:
+    def _add_note(self, error: BaseException, places: Places, number: int, run: IndexedRun) -> None:
         """Add a note to an error about the element that it belongs to.
 
         An error of a signal handler that arrives after all elements were computed belongs to none.
         """
         if number < len(places):
-            error.add_note(self.error_note(places[number], run))
+            add_note(error, self.error_note(places[number], run))
 
 
 class ReaderMaker:
@@ -181,7 +182,7 @@ class SourceReader(Reader):
         samples: list[Any] = []
         try:
             apply_to(list(places), places, partial(getitem, source), run.begin, seed, run.epoch, samples)
-        except Exception as error:
+        except BaseException as error:
             self._add_note(error, places, len(samples), run)
             raise
         return samples
@@ -198,8 +199,8 @@ class SourceReader(Reader):
                 raise ValueError(
                     f"{name}.__getitems__ must return one sample per index ({len(places)}), got {len(samples)}"
                 )
-        except Exception as error:
-            error.add_note(self.error_note(places[0], run) + (" and others" if len(places) > 1 else ""))
+        except BaseException as error:
+            add_note(error, self.error_note(places[0], run) + (" and others" if len(places) > 1 else ""))
             raise
         return samples
 

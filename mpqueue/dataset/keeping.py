@@ -24,6 +24,7 @@ from mpqueue.dataset.nodes import Facts, LaneOpening, LinkNode, StageNode
 from mpqueue.dataset.record_files import MISSING
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, token_of
 from mpqueue.engine.skips import Skipped
+from mpqueue.system.exceptions import cause_of
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
@@ -120,7 +121,7 @@ class CacheStage(LinkStage):
                     raise
                 self.note_error()
                 if not self.leaves_out(error, tokens[0]):
-                    raise never_an_end(error) from error.__cause__
+                    raise never_an_end(error) from cause_of(error)
                 continue
             self._place += 1
             # Earlier elements were already returned from the cache. They were read only to reach this one.

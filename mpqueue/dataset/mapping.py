@@ -60,7 +60,7 @@ class MapReader(LinkReader):
         made: list[Any] = []
         try:
             map_to(values, places, self._function, run.begin, seed, run.epoch, made, self._line)
-        except Exception as error:
+        except BaseException as error:
             self._add_note(error, places, len(made), run)
             raise
         return made
@@ -81,7 +81,7 @@ class MapReader(LinkReader):
                     if result is None:
                         raise returned_none(self.node.line())
                     made.append(result)
-            except Exception as error:
+            except BaseException as error:
                 self._add_note(error, places, len(made), run)
                 raise
         # Not after an error: the time of a partial block would distort the measurement.

@@ -24,6 +24,7 @@ from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
 from mpqueue.errors import OutOfRangeError
+from mpqueue.system.exceptions import add_note, cause_of
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.failures import never_an_end, passes_at_once
@@ -259,8 +260,8 @@ class StreamRoot(LaneStage):
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            error.add_note(self.error_note(self._token_of(self._number)))
-            raise never_an_end(error) from error.__cause__
+            add_note(error, self.error_note(self._token_of(self._number)))
+            raise never_an_end(error) from cause_of(error)
 
     def _read(self, reader: "_Reader", count: int, values: list[Any]) -> None:
         read, add = reader.next, values.append
@@ -307,7 +308,7 @@ class StreamRoot(LaneStage):
                 reader.next()
             except StopIteration:
                 return
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 if passes_at_once(error):
                     raise  # other errors were raised when the element was first read
             if clock_ns() > long_at:

@@ -15,6 +15,7 @@ from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import aside
 from mpqueue.plan.refused import copies_message
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.exceptions import matches
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import passes_at_once
@@ -91,7 +92,7 @@ class LaneRounds(Iterator[Any]):
             turn = self._turn if self._turn < len(self._turns) else 0
             number = self._turns[turn]
             lane, value, error = self._run(number)
-            if isinstance(error, StreamEnd):
+            if matches(error, StreamEnd):
                 self._turns, self._turn = [other for other in self._turns if other != number], turn
                 continue
             count = self._counts[number] + 1
@@ -105,7 +106,7 @@ class LaneRounds(Iterator[Any]):
         self._warn_of_copies()
         raise StopIteration
 
-    def _run(self, number: int) -> tuple[StreamLane, Any, Exception | None]:
+    def _run(self, number: int) -> tuple[StreamLane, Any, BaseException | None]:
         """Compute the next element of a lane; return the lane, and the element or the error in its place."""
         before = context.process_info()
         with aside() as run:
@@ -120,8 +121,8 @@ class LaneRounds(Iterator[Any]):
                     lane = self._opened(number, *self._of)
                 try:
                     return lane, lane.next(), None
-                except Exception as error:
-                    if not isinstance(error, StreamEnd) and passes_at_once(error):
+                except BaseException as error:
+                    if not matches(error, StreamEnd) and passes_at_once(error):
                         raise
                     return lane, None, error
             finally:
@@ -146,7 +147,7 @@ class LaneRounds(Iterator[Any]):
         for _ in range(self._counts[number]):
             try:
                 lane.next()
-            except Exception as error:  # raised before, when the element was first computed
+            except BaseException as error:  # raised before, when the element was first computed
                 if passes_at_once(error):
                     raise
         return lane

@@ -14,6 +14,7 @@ from mpqueue.dataset.indexed import IndexedRun, Places, ReaderMaker
 from mpqueue.dataset.nodes import Function, LinkNode, lengths_of, salted
 from mpqueue.dataset.picking import PickReader
 from mpqueue.dataset.source import aside
+from mpqueue.system.exceptions import add_note
 
 Order: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,9 +62,9 @@ def _keys_of(node: "SortNode", maker: ReaderMaker, length: int) -> list[Any]:
             found: list[Any] = []
             try:
                 apply_to(reader.at(places, read), places, node.function, run.begin, seed, 0, found)
-            except Exception as error:
+            except BaseException as error:
                 if len(found) < len(places):
-                    error.add_note(f"raised while the keys of stage {node.number}, {node.line()}, were computed")
+                    add_note(error, f"raised while the keys of stage {node.number}, {node.line()}, were computed")
                 raise
             if None in found:
                 raise TypeError(f"{node.line()} must return a key, got None: did you forget `return`?")

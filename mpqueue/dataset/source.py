@@ -12,7 +12,6 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,9 @@ from mpqueue.dataset.nodes import StageNode
 from mpqueue.dataset.part_names import PartNames, part_names_of
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.global_rng import GlobalState, seed_globals
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.contexts import context_manager
+from mpqueue.system.exceptions import add_note
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker import context
 
 
@@ -120,8 +121,8 @@ class Readers:
             elements = (
                 maker.make(self._root).at(places, run) if tally is None else self._timed(maker, places, run, tally)
             )
-        except Exception as error:
-            if not is_of_handler(error):
+        except BaseException as error:
+            if not is_interrupt(error):
                 self._kept.maker = maker
             raise
         self._kept.maker = maker
@@ -320,8 +321,8 @@ class StageCollate:
             begin(nodes.salted(seed, self.node.number), epoch, first)
         try:
             return self.node.collate(samples)
-        except Exception as error:
-            error.add_note(f"raised by stage {self.node.number}, {self.node.line()}")
+        except BaseException as error:
+            add_note(error, f"raised by stage {self.node.number}, {self.node.line()}")
             raise
 
 
@@ -347,7 +348,7 @@ def compute_indices(readers: Readers, indices: Sequence[Any]) -> list[Any]:
         return readers.at_indices(indices, run)
 
 
-@contextmanager
+@context_manager
 def aside() -> Iterator[IndexedRun]:
     """Compute outside of a loader, and restore all random states afterwards."""
     batch = context.current_batch()

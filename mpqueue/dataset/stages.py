@@ -45,9 +45,10 @@ import numpy as np
 from mpqueue.dataset import nodes
 from mpqueue.dataset.held import together
 from mpqueue.dataset.ids import Keep, SampleIds
-from mpqueue.engine.skips import Skipped, is_of_source
+from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.seeds import place_of
+from mpqueue.system.exceptions import add_note, cause_of
 from mpqueue.system.log import warn
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.failures import never_an_end, passes_at_once
@@ -245,11 +246,9 @@ class LaneStage:
     def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
         """Handle an error of user code: return True if its elements are skipped, False if the error must be raised."""
         # Also for an error that is raised: the note names the sample.
-        error.add_note(self.error_note(*tokens))
+        add_note(error, self.error_note(*tokens))
         skip = self.run.skip
-        # Skip only errors of the source about a sample. A lack of memory, for example, would also affect all later
-        # samples.
-        if skip is None or not isinstance(error, Exception) or not is_of_source(error):
+        if skip is None or not may_skip(error):
             return False
         skip(Skipped.because_of(error, *tokens))
         return True
@@ -282,7 +281,7 @@ class LaneStage:
             if passes_at_once(error):
                 raise
             if not self.leaves_out(error, *tokens):
-                raise never_an_end(error) from error.__cause__
+                raise never_an_end(error) from cause_of(error)
             return []
         finally:
             self._clock_out(started)

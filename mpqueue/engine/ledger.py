@@ -262,7 +262,7 @@ class Ledger:
         try:
             limit = min(limit, room)
             dealt = cursor.deal(limit) if self.owner_of is None else self._deal_fairly(limit, self.owner_of)
-        except not_of_handler(Exception) as error:
+        except not_of_handler(BaseException) as error:
             # A length or a sampler is user code. A signal handler that raises in it is not an error of the source.
             self._record_deal_error(error)
             return []
@@ -290,7 +290,7 @@ class Ledger:
         """Add the extra work items to the credit, so that they do not use up the order's credit."""
         self.credit = self._credit + len(self.extras)
 
-    def _record_deal_error(self, error: Exception) -> None:
+    def _record_deal_error(self, error: BaseException) -> None:
         """Put an error in place of the next epoch, which the source failed to describe; only once."""
         # Every `pump` tries the source again, until the consumer has seen the error.
         if any(work_item.position < 0 for work_item in self.work_items.values()):

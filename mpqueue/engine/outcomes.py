@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
+from mpqueue.system.exceptions import add_note, matches, traceback_of, type_name_of
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows
@@ -50,22 +51,23 @@ class Unreadable(Exception):
         error: The exception that was raised.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
 
-    def settle(self, which: str) -> Exception:
+    def settle(self, which: str) -> BaseException:
         """Return the error for the consumer, with a note that names the batch.
 
         Call this only after the calls that raised the error have returned.
         """
         # The frames in the traceback hold views of the batch: a caller that keeps the error would keep the slot.
         error = self.error
-        traceback.clear_frames(error.__traceback__)
-        if isinstance(error, StopIteration):  # unchanged, it would look like the end of the stream
-            error = RuntimeError("unpickling a batch raised StopIteration")
+        traceback.clear_frames(traceback_of(error))
+        # Unchanged, a StopIteration would look like the end of the stream, and a SystemExit would end the program.
+        if matches(error, StopIteration, SystemExit):
+            error = RuntimeError(f"unpickling a batch raised {type_name_of(error)}")
             error.__cause__ = self.error
-        error.add_note(f"raised in this process, when the batch of {which} was unpickled")
+        add_note(error, f"raised in this process, when the batch of {which} was unpickled")
         return error
 
 
@@ -93,11 +95,11 @@ class Outcome(Protocol):
         """Return whether the error, which `open` raised, is the outcome itself."""
 
 
-def is_interrupt(error: BaseException, outcome: Outcome) -> bool:
+def interrupted_opening(error: BaseException, outcome: Outcome) -> bool:
     """Return whether a signal handler raised the error while an outcome was opened, rather than the outcome."""
     # Signal handlers in Python are recognized by their frame. Python's own handler of Ctrl-C is written in C and has no
     # frame.
-    return is_of_handler(error) or (isinstance(error, KeyboardInterrupt) and not outcome.is_own(error))
+    return is_of_handler(error) or (matches(error, KeyboardInterrupt) and not outcome.is_own(error))
 
 
 class Result:

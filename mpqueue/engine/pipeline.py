@@ -65,12 +65,13 @@ from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
 from mpqueue.engine.epoch_end import EpochEnd
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
-from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
+from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_opening
 from mpqueue.engine.skips import NOTHING_LEFT, Skips
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.system import forked
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.exceptions import matches
+from mpqueue.system.interrupts import is_interrupt, is_of_handler
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Recorder
@@ -290,7 +291,8 @@ class Pipeline:
                         self.is_inconsistent = ledger.needs_attention = True
                         if work_item is not None and work_item is ledger.latest:
                             self._half_counted = work_item
-                            ledger.failure = self._failure or ledger.failure
+                            if self._failure is not None:
+                                ledger.failure = self._failure
                             if taken is not None:
                                 progress.unclaimed = (taken, *progress.unclaimed)
                     # The batch is unclaimed by now, or will be computed again: the outer handler must not add it again.
@@ -310,7 +312,7 @@ class Pipeline:
                 ledger.needs_attention = True
             if self.lifetime.deferred_stop is not None:
                 self.lifetime.run_deferred_stop(self.stop)
-            if self.bar is not None and isinstance(error, EndOfStream | Stopped):
+            if self.bar is not None and matches(error, EndOfStream, Stopped):
                 self.bar.close()
             raise
         if taken is not None:
@@ -442,7 +444,7 @@ class Pipeline:
             if outcome is not NOTHING_LEFT:
                 outcome.open()
         except BaseException as error:
-            if is_interrupt(error, outcome):
+            if interrupted_opening(error, outcome):
                 raise
             # Counted like a batch, otherwise it would be raised forever. If an interrupt breaks that off, the
             # next `step` raises the error that is kept here.
@@ -573,9 +575,9 @@ class Pipeline:
         self.finish_epoch()  # its hook may change the source
         try:
             return self.ledger.cursor.has_new_length() or self.backend.is_stale()
-        except Exception as error:
+        except BaseException as error:
             # Both calls only read. If the error counted as an interrupt, the next loop would restart the workers.
-            self._is_raising = not is_of_handler(error)
+            self._is_raising = not is_interrupt(error)
             raise
 
     def begin_loop(self) -> None:

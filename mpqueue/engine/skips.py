@@ -4,22 +4,26 @@ An error is recorded when its batch would have been delivered, not when it happe
 source are skipped: a worker crash, a timeout and a lack of memory are always raised.
 """
 
-import traceback
 from typing import Any, NamedTuple, Self
 
-from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
+from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_opening
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.exception_texts import traceback_text_of
+from mpqueue.system.exceptions import matches
 from mpqueue.system.log import warn
 
 NOTHING_LEFT = Result(is_end=True)
 _NOT_OF_THE_SOURCE = (BatchTimeout, BatchTooLarge, SharedMemoryFull, WorkerDied)
 
 
-def is_of_source(error: Exception) -> bool:
-    """Return whether the source raised this error, so that it can be skipped."""
-    return not isinstance(error, _NOT_OF_THE_SOURCE)
+def may_skip(error: BaseException) -> bool:
+    """Return whether this is an error of the source about a sample.
+
+    A lack of memory, for example, would also affect all later samples. An exception that is not an `Exception`, such as
+    asyncio's CancelledError, reports no bad sample, and code that skips errors must not hide it.
+    """
+    return matches(error, Exception) and not matches(error, *_NOT_OF_THE_SOURCE)
 
 
 class Skipped(NamedTuple):
@@ -36,10 +40,7 @@ class Skipped(NamedTuple):
     @classmethod
     def because_of(cls, error: BaseException, *indices: Any) -> Self:
         """Return the entry of these indices."""
-        # An exception that a signal handler raises inside `traceback` would be swallowed there.
-        with defer_signals():
-            text = "".join(traceback.format_exception(error))
-        return cls(indices, text)
+        return cls(indices, traceback_text_of(error))
 
 
 class Skips:
@@ -66,19 +67,14 @@ class Skips:
             batch, skipped, is_empty = outcome.open()
             if not is_empty:
                 left = Result(batch)
-        # Not the fault of a sample: skipping it would hide that data is missing.
-        except _NOT_OF_THE_SOURCE as error:
-            return Result.failed(error)
-        except Unreadable as unreadable:
-            skipped = [
-                Skipped.because_of(
-                    unreadable.settle(f"index {work_item.unit} of epoch {work_item.epoch}"), work_item.unit
-                )
-            ]
-        except (Exception, KeyboardInterrupt) as error:
-            if is_interrupt(error, outcome):
+        except BaseException as raised:
+            if matches(raised, Unreadable):
+                error = raised.settle(f"index {work_item.unit} of epoch {work_item.epoch}")
+            elif interrupted_opening(raised, outcome):
                 raise
-            if isinstance(error, KeyboardInterrupt):  # raised by the source: it must not be skipped
+            else:
+                error = raised
+            if not may_skip(error):
                 return Result.failed(error)
             skipped = [Skipped.because_of(error, work_item.unit)]
         self.latest = work_item.number, tuple(index for indices, _ in skipped for index in indices)

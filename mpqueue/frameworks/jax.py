@@ -30,6 +30,7 @@ from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.checks import integer
+from mpqueue.system.exceptions import matches
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
@@ -106,7 +107,7 @@ class _Ahead(NamedTuple):
         before: Position of the loader before this batch; None: the loader is not a `Loader`.
     """
 
-    outcome: _Transfer | Exception
+    outcome: _Transfer | BaseException
     before: Bookmark | None
 
 
@@ -128,6 +129,7 @@ class DeviceIterator(Iterator[Any]):
 
     def __next__(self) -> Any:
         taken: _Ahead | None = None
+        outcome: Any = None
         try:
             with self._lock:
                 # First, return slots to the workers, before another batch is requested.
@@ -139,12 +141,13 @@ class DeviceIterator(Iterator[Any]):
                 # Otherwise a batch that is ready would exist until the next call, even if the loop deletes it.
                 self._release_views()
                 del self._ahead[0]
-            if isinstance(taken.outcome, Exception):
-                raise taken.outcome
-            return taken.outcome.batch  # noqa: TRY300 - a signal may still raise here
+            outcome = taken.outcome
+            if matches(outcome, BaseException):
+                raise outcome
+            return outcome.batch  # noqa: TRY300 - a signal may still raise here
         except BaseException as error:
             self._keep(taken, error)
-            del taken  # otherwise the error's traceback would keep the batch and this frame alive
+            del taken, outcome  # otherwise the error's traceback would keep the batch and this frame alive
             raise
 
     def _keep(self, taken: _Ahead | None, error: BaseException) -> None:
@@ -166,7 +169,7 @@ class DeviceIterator(Iterator[Any]):
         """
         self._start_last()
         while not self._is_over and len(self._ahead) <= self._prefetch:
-            if self._ahead and (self._num_left == 0 or isinstance(self._ahead[-1].outcome, Exception)):
+            if self._ahead and (self._num_left == 0 or matches(self._ahead[-1].outcome, BaseException)):
                 return
             if self._num_left:
                 self._num_left -= 1
@@ -175,7 +178,7 @@ class DeviceIterator(Iterator[Any]):
             before = len(self._ahead)
             try:
                 self._ahead.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
-            except not_of_handler(Exception) as error:
+            except not_of_handler(BaseException) as error:
                 self._ahead.append(_Ahead(error, self._before))
             # Neither a batch nor an error was added: `islice` has met the end of the epoch.
             self._is_over = len(self._ahead) == before
@@ -185,12 +188,14 @@ class DeviceIterator(Iterator[Any]):
         """Start the transfer of the last batch, unless it has started already."""
         if not self._ahead or isinstance(self._ahead[-1], _Ahead):
             return
-        outcome: _Transfer | Exception
+        outcome: _Transfer | BaseException
         try:
             outcome = self._put(self._ahead[-1])
             # JAX still reads the views, so their slot must not be granted to a worker yet.
             self._transfers.append(outcome)
-        except not_of_handler(Exception) as error:  # after an interrupt, the batch stays in `_ahead` for the next call
+        except not_of_handler(
+            BaseException
+        ) as error:  # after an interrupt, the batch stays in `_ahead` for the next call
             outcome = error
         self._ahead[-1] = _Ahead(outcome, self._before)
 

@@ -103,7 +103,7 @@ class _Feed:
 
     def __init__(self, epochs: LoaderEpochs) -> None:
         self.epochs, self.spec = epochs, None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._latest: LoaderEpoch | None = None
         self._is_counted = False  # the reader counts the batches, and does not request the end
         self._is_notified = False  # Keras reports its looks
@@ -175,7 +175,7 @@ class _Feed:
     def _finish(self, epoch: LoaderEpoch) -> None:
         try:
             epoch.finish()
-        except not_of_handler(Exception) as error:
+        except not_of_handler(BaseException) as error:
             self.error = error
 
     def raise_error(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.failures import never_an_end
 
@@ -31,7 +32,7 @@ class EpochIterator(Iterator[Any]):
         self._loader, self._position, self.pipeline, self._take = loader, position, pipeline, take
         self._number, self._epoch = position.iterator, position.place.epoch
         self._is_unfinished = False
-        self._failure: Exception | None = None  # an interrupt prevented its delivery to the caller
+        self._failure: BaseException | None = None  # an interrupt prevented its delivery to the caller
         self._next = take  # the path of every batch
         self._loop = pipeline.loop
 
@@ -48,12 +49,12 @@ class EpochIterator(Iterator[Any]):
         except Stopped:
             if self._number != self._position.iterator or not self.pipeline.is_stopped:
                 self._end()  # a later iterator was created
-        except Exception as error:
+        except BaseException as error:
             # Not the error itself: this frame would keep it, and its traceback keeps the frame.
             replacement = None
             try:
                 self._loader._note_failure(error, self.pipeline)
-                if isinstance(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
+                if matches(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
                     replacement = never_an_end(error)
             except BaseException:  # an interrupt: the next call raises the error
                 self._failure, self._next = error, self._raise_failure

@@ -19,7 +19,8 @@ from mpqueue.plan.options import LoaderOptions, Options, check_counts, fresh_see
 from mpqueue.plan.signatures import shows_options
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.exceptions import matches
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.locks import RLock
 
 if TYPE_CHECKING:
@@ -210,8 +211,8 @@ class Loader(Stoppable):
             # by the pipeline.
             try:
                 self._plan.note_length(self._position.place.epoch)
-            except Exception as error:
-                if is_of_handler(error):
+            except BaseException as error:
+                if is_interrupt(error):
                     raise
             batches = EpochIterator(self, pipeline, way(pipeline))
             self._latest = weakref.ref(batches)
@@ -314,7 +315,7 @@ class Loader(Stoppable):
                 stacklevel=outside_stacklevel(),
             )
 
-    def _note_failure(self, error: Exception, pipeline: "Pipeline") -> None:
+    def _note_failure(self, error: BaseException, pipeline: "Pipeline") -> None:
         """Handle an error that replaced a batch; the stream continues after it, if possible."""
         if not pipeline.is_failure(error):  # a signal handler has raised it
             return
@@ -322,7 +323,7 @@ class Loader(Stoppable):
             self._position.give_up()
             return
         self._position.note_failure()
-        if isinstance(error, WorkerDied) and self._is_iterator:
+        if matches(error, WorkerDied) and self._is_iterator:
             self.stop()  # the worker's copy of a generator object is lost, and another copy would start again
 
     def state_dict(self) -> dict[str, Any]:

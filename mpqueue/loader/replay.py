@@ -5,7 +5,6 @@ random generators of this process remain as they are.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import Skips
 from mpqueue.plan.cursors import Cursor, Place, WorkItem
+from mpqueue.system.contexts import context_manager
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.workers.inline import InlineBackend
 from mpqueue.workers.job import Job
@@ -80,7 +80,7 @@ def empty_batch(epoch: int, position: int) -> LookupError:
     )
 
 
-@contextmanager
+@context_manager
 def opened(job: Job, cursor: Cursor, place: Place) -> Iterator[Pipeline]:
     """Yield a pipeline that computes batches in the calling thread, from a place on."""
     # With the seed, so that the batch has the numbers that worker processes drew, and the caller's generators are

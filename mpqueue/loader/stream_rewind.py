@@ -258,7 +258,7 @@ class StreamRewind(Rewind):
                 pipeline.next()
             except EndOfStream:
                 return False
-            except not_of_handler(Exception):
+            except not_of_handler(BaseException):
                 return True  # the error takes the place of an element, and is raised if that element is requested
             return True
 
@@ -291,7 +291,7 @@ class StreamRewind(Rewind):
                         pipeline.next()
                     except EndOfStream:
                         raise
-                    except Exception as error:
+                    except BaseException as error:
                         # An element that raises has a place, too, but it is not the requested one.
                         if not pipeline.is_failure(error):
                             raise

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpqueue.memory.serialize import collector, dumps_reply
+from mpqueue.memory.serialize import collector, dumps_reply, is_loadable
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -273,11 +273,13 @@ def pickle_objects(objects: list[Any]) -> PickledObjects:
     buffers: list[memoryview] = []
     keep_inside = collector(buffers, _SMALL_BUFFER_BYTES)
     try:
-        return PickledObjects(pickle.dumps(objects, 5, buffer_callback=keep_inside), buffers)
-    except Exception:
-        # Classes of a script or a notebook have no importable name; cloudpickle pickles them by value.
-        buffers.clear()
-        return PickledObjects(dumps_reply(objects, keep_inside), buffers)
+        data = pickle.dumps(objects, 5, buffer_callback=keep_inside)
+        if is_loadable(data):
+            return PickledObjects(data, buffers)
+    except Exception:  # noqa: S110 - classes of a script or a notebook, which have no importable name
+        pass
+    buffers.clear()
+    return PickledObjects(dumps_reply(objects, keep_inside), buffers)
 
 
 def load_spec(data: Any) -> Spec:

@@ -16,6 +16,9 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
+_REBUILDS = b"_rebuild_tensor_v3"
 # The classes and functions of the main module by name; None if this process was not forked from the trainer.
 _shared_main: dict[str, Any] | None = None
 
@@ -26,11 +29,61 @@ def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], An
     Raises:
         Exception: Whatever the value's own pickling raises.
     """
+    with io.BytesIO() as file:
+        value_pickler()(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
+
+
+@functools.cache
+def value_pickler() -> Any:
+    """Return the class of `dumps_object`'s pickler, a subclass of ``cloudpickle.Pickler``."""
     import cloudpickle  # takes 10 ms, and most workers never need it
 
-    with io.BytesIO() as file:
-        cloudpickle.Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
-        return file.getvalue()
+    class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        """A cloudpickle pickler that also pickles torch's untyped storages."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            return _reduced_of_torch(obj) or super().reducer_override(obj)
+
+    return ValuePickler
+
+
+def is_loadable(pickled: bytes) -> bool:
+    """Return whether a pickle of `pickle.dumps` can be loaded.
+
+    Torch's own pickles of tensors in uint16, uint32, uint64 and float8 cannot: the function that rebuilds such a tensor
+    expects a storage of another class. `dumps_object` and `dumps_reply` pickle them correctly.
+    """
+    return _REBUILDS not in pickled
+
+
+def _reduced_of_torch(obj: Any) -> tuple[Any, ...] | None:
+    """Return the reduction of an object that torch cannot pickle, see `is_loadable`; None for all other objects."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    if type(obj) is torch.UntypedStorage:
+        memory = torch.empty(0, dtype=torch.uint8, device=obj.device).set_(obj)
+        return _storage, (pickle.PickleBuffer(memory.cpu().numpy()), str(obj.device))
+    return (_tensor_maker, ()) if obj is torch._utils._rebuild_tensor_v3 else None
+
+
+def _storage(memory: Any, device: str) -> Any:
+    import torch
+
+    # A copy, because the memory of an unpickled buffer may be read-only, which torch does not support.
+    data = np.frombuffer(bytearray(memory), np.uint8) if memoryview(memory).nbytes else np.empty(0, np.uint8)
+    return torch.from_numpy(data).to(device).untyped_storage()
+
+
+def _tensor_maker() -> Any:
+    import torch
+
+    def make(storage: Any, *arguments: Any) -> Any:
+        wrapped = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.uint8, _internal=True)
+        return torch._utils._rebuild_tensor_v3(wrapped, *arguments)
+
+    return make
 
 
 def share_main() -> None:
@@ -56,14 +109,13 @@ def dumps_reply(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any
 @functools.cache
 def reply_pickler() -> Any:
     """Return the class of `dumps_reply`'s pickler, a subclass of ``cloudpickle.Pickler``."""
-    import cloudpickle
 
-    class ReplyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        """A cloudpickle pickler that pickles classes and functions of the parent process by name."""
+    class ReplyPickler(value_pickler()):  # type: ignore[misc]  # cloudpickle has no types
+        """A pickler by value that pickles classes and functions of the parent process by name."""
 
         def reducer_override(self, obj: Any) -> Any:
             if _shared_main is not None and is_in_parent(obj):
-                return obj.__qualname__
+                return _reduced_of_torch(obj) or obj.__qualname__
             return super().reducer_override(obj)
 
     return ReplyPickler

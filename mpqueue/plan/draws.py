@@ -13,7 +13,6 @@ import itertools
 import operator
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from mpqueue.plan.cursors import Drawn, Listed
@@ -21,6 +20,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.interrupts import not_of_handler
 
 _END: Any = object()
@@ -34,7 +34,7 @@ class SamplerDraw:
     def __init__(self, batches: Iterator[Drawn]) -> None:
         self._batches = batches
         self._following: Any = _END
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._look()
 
     @property
@@ -67,7 +67,7 @@ class SamplerDraw:
         self._following = _END
         try:
             self._following = next(self._batches, _END)
-        except not_of_handler(Exception) as error:
+        except not_of_handler(BaseException) as error:
             self._error = error
 
 
@@ -183,7 +183,7 @@ class Draws:
             f"the indices of epoch {epoch} are unknown: the {self._name} is a {type(self._sampler).__name__}, and {why}"
         )
 
-    @contextmanager
+    @context_manager
     def _aside(self, epoch: int) -> Iterator[Any]:
         """Yield the sampler in the random state before an epoch, and restore its present state afterwards."""
         recorded = self._beginnings.get(epoch)

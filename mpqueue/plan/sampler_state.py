@@ -13,10 +13,10 @@ is drawn again. `mpqueue.plan.sampler_fingerprint` detects that.
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from mpqueue.seeding.generators import generators_in, global_generators, set_state, state_of
+from mpqueue.system.contexts import context_manager
 
 
 class DrawsRandomNumbers(Exception):
@@ -42,7 +42,7 @@ class Randomness:
         kept = {path: state_of(generator) for path, generator in self._generators()}
         return {"kept": kept} if kept else {}
 
-    @contextmanager
+    @context_manager
     def recorded(self) -> Iterator[dict[str, Any]]:
         """Yield the state before the order that begins inside; used global generators are added to it at the end."""
         recorded = self.now()
@@ -53,7 +53,7 @@ class Randomness:
             if changed:
                 recorded["global"] = {name: before[name] for name in changed if name in before}
 
-    @contextmanager
+    @context_manager
     def restored(self, recorded: dict[str, Any]) -> Iterator[None]:
         """Restore a state for the order that begins inside; global generators get their present state back after it."""
         stateful = self._stateful()
@@ -68,7 +68,7 @@ class Randomness:
         with _set_inside(shared, states):
             yield
 
-    @contextmanager
+    @context_manager
     def aside(self, recorded: dict[str, Any] | None) -> Iterator[Any]:
         """Yield a sampler for a second iteration, after which all random states are as before.
 
@@ -115,7 +115,7 @@ def _states(generators: dict[str, Any]) -> dict[str, Any]:
     return {name: state_of(generator) for name, generator in generators.items()}
 
 
-@contextmanager
+@context_manager
 def _set_inside(generators: dict[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Set generators to states by name, and yield their states before that, which are restored at the end."""
     before = _states(generators)

@@ -189,10 +189,10 @@ class LazySeeding:
         if self._is_shared:
             for rng in self._idle:
                 rng.watch()
-        raised: Exception | None = None
+        raised: BaseException | None = None
         try:
             result = compute(*arguments)
-        except not_of_handler(Exception) as error:
+        except not_of_handler(BaseException) as error:
             raised = error
         # Python seeds its generator in each child that the source forks. The child must exit without computing batches.
         for rng in self._idle:

@@ -59,6 +59,8 @@ from mpqueue.service.specs import Specs
 from mpqueue.service.stream import Stream
 from mpqueue.service.tracing import ConsumerRows
 from mpqueue.system import interrupts
+from mpqueue.system.exception_texts import named_text_of, text_of
+from mpqueue.system.exceptions import matches
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
@@ -134,7 +136,7 @@ class Deliveries:
             note = f"raised in the server in place of batch {failure.position} of epoch {failure.epoch}"
             return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
         # A consumer of a different user does not load pickles, which can run arbitrary code.
-        return Text(ToConsumer.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
+        return Text(ToConsumer.RAISED, 0, number, named_text_of(error).encode(errors="backslashreplace")[:4096])
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Undo the counts and the drawing of an offer."""
@@ -392,7 +394,7 @@ class Loop:
         except BaseException as error:
             # Any failure ends the server: consumers get the reason, and can attach to a restarted server, instead of
             # waiting for batches that never arrive.
-            self.failure, self._stop_text = error, f"the server failed: {type(error).__name__}: {error}"
+            self.failure, self._stop_text = error, f"the server failed: {named_text_of(error)}"
             warn(f"{self._claim.directory.name!r}: {self._stop_text}")
         finally:
             self.close()
@@ -654,10 +656,11 @@ class Loop:
             return
         if found is not None:
             answer = {"seed": self._stream.seed, **found}
-        elif isinstance(error, LookupError):
-            answer = {"error": str(error)}
+        elif matches(error, LookupError):
+            answer = {"error": text_of(error)}
         else:
-            answer = {"error": f"the source has raised {type(error).__name__} when it was run again: {error}"}
+            assert error is not None
+            answer = {"error": f"the source has raised an exception when it was run again: {named_text_of(error)}"}
         self._deliveries.touched.add(peer)
         # A sampler's keys may be objects of any class. Only their texts are sent.
         peer.tell_parts(ToConsumer.EXPLAINED, 0, number, json.dumps(answer, default=repr).encode())

@@ -128,7 +128,7 @@ class MappedRing:
             base = leases.lease(slot, header_offset, recipe.structure)
         try:
             return read.rebuild(recipe, base)
-        except Exception as error:
+        except BaseException as error:
             raise unreadable(error, partial(read.rebuild, recipe, base)) from error
 
     def enter(self, offer: Offer) -> None:

@@ -97,7 +97,7 @@ class LaneReplay:
             self._wakeup.wake()
 
     def _run(self) -> None:
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             stream = self._make()
             try:
@@ -110,11 +110,11 @@ class LaneReplay:
                     self._handlers.unwatch(fd)
             finally:
                 stream.stop()
-        except Exception as error:  # not enough processes or memory: an error for this consumer alone
+        except BaseException as error:  # not enough processes or memory: an error for this consumer alone
             failure = error
         # The consumer keeps requesting positions until it has caught up, and each request must get an answer.
         while not self._is_over:
-            self._fail(failure or RuntimeError("the replay of missed batches was stopped"))
+            self._fail(RuntimeError("the replay of missed batches was stopped") if failure is None else failure)
             self._handlers.wait(None)
         self._close()
 
@@ -158,7 +158,7 @@ class LaneReplay:
             self.given.append(outcome._replace(position=self.asked.popleft()))
         self._wake()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Answer each requested position with an error."""
         while self.asked:
             self.given.append(Failure(self._epoch, self.asked.popleft(), error))

@@ -35,7 +35,7 @@ import numpy as np
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.skips import is_of_source
+from mpqueue.engine.skips import may_skip
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.rewind import KnownPlaces, Rewind
@@ -49,6 +49,7 @@ from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.routing import BatchHandle, Failure
 from mpqueue.system import descriptors, interrupts
+from mpqueue.system.exceptions import matches
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
@@ -162,7 +163,7 @@ def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any
     base = base_over(data, 0, header_offset, recipe.structure)
     try:
         _, skipped, is_empty = read.rebuild(recipe, base)
-    except Exception as error:
+    except BaseException as error:
         raise unreadable(error, partial(read.rebuild, recipe, base)) from error
     return skipped, is_empty
 
@@ -224,7 +225,7 @@ class Stream:
         self.ring: Ring | None = None
         self.ring_fd = -1
         self._engine = Engine(ends_epochs=False)
-        self._unopened: Exception | None = None
+        self._unopened: BaseException | None = None
         self._is_wanted = self._is_open = self._has_freed = self._is_outdated = False
         self._draws: Draws | None = None
         self._retry_at: float | None = None
@@ -359,7 +360,7 @@ class Stream:
         """Return the number of batches of the open epoch; None if it is endless or unknown."""
         return self._pipeline.length_of(self.epoch)
 
-    def _open(self) -> Exception | None:
+    def _open(self) -> BaseException | None:
         """Move the pipeline to the place in the epoch; return the exception that prevents it."""
         pipeline = self._pipeline
         self._is_open = False
@@ -371,7 +372,7 @@ class Stream:
             # Batches taken before a restart count, too: the positions of a stream continue after them.
             self.count = place.position + len(place.ahead)
             self._request(self.epoch)
-        except Exception as error:
+        except BaseException as error:
             return error
         self._is_open = True
         return None
@@ -424,7 +425,7 @@ class Stream:
         if not is_wanted or self.has_ended or not self._is_wanted or self._retry_at is not None:
             return None
         if not self._is_open:
-            error, self._unopened = self._unopened or self._open(), None
+            error, self._unopened = self._open() if self._unopened is None else self._unopened, None
             if error is not None:
                 return self._failed(error, None)
         while True:
@@ -440,7 +441,7 @@ class Stream:
                 return self._end()
             except Stopped:
                 return None
-            except Exception as error:
+            except BaseException as error:
                 outcome = self._failed(error, pipeline.failed)
             else:
                 if taken is None:
@@ -474,11 +475,11 @@ class Stream:
         work_item, outcome = taken
         try:
             opened = outcome.open()
-        except Exception as raised:
-            error = raised.error if isinstance(raised, Unreadable) else raised
+        except BaseException as raised:
+            error = raised.error if matches(raised, Unreadable) else raised
             # With ``on_error="skip"`` the batch was skipped the first time, too, so the late consumer must not get an
             # error for it.
-            is_left_out = self.plan.skips and is_of_source(error)
+            is_left_out = self.plan.skips and may_skip(error)
             return Failure(work_item.epoch, work_item.position, None if is_left_out else error, is_extra=True)
         if not outcome.is_partial:
             return cast("BatchHandle", opened._replace(is_extra=True))

@@ -9,7 +9,10 @@ The modules, from the bottom up. A module imports only from its own line and the
     imports.py          calls a function when a module is imported
     cpus.py             the CPUs of this process
     limits.py           limits of control groups for CPUs and memory
+    exceptions.py       reads and changes exceptions of user code without running it
+    contexts.py         context managers for blocks that run user code
     interrupts.py       defers signal handlers, or allows them
+    exception_texts.py  texts of exceptions of user code
     contents.py         searches the contents of an object within bounds
     memory_maps.py      the memory maps of this process
     shared_state.py     finds memory in an object that other programs can write to

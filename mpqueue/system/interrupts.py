@@ -16,7 +16,6 @@ signals.
 """
 
 import _thread
-import contextlib
 import functools
 import gc
 import signal
@@ -31,6 +30,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise, starmap
 from types import FrameType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
+
+from mpqueue.system.contexts import context_manager
+from mpqueue.system.exceptions import cause_of, context_of, matches, members_of, traceback_of
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -55,7 +57,7 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _OF_PROCESS)
 
 
-@contextlib.contextmanager
+@context_manager
 def unblock_signals() -> Iterator[None]:
     """Unblock all signals inside the context, so that user code starts processes with this setting."""
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_PROCESS)
@@ -215,25 +217,40 @@ def is_of_handler(error: BaseException) -> bool:
 
     Code that catches the exception of a handler as an expected error, such as a ``ValueError``, raises another
     exception because of it. That exception is recognized if it has passed through the frame that caught the first one.
-    An exception that the caller was handling before does not count.
+    An exception that the caller was handling before does not count. An exception group is recognized by its members.
     """
     codes = _codes_of_handlers()
     pending, seen = [error], {id(error)}
     while pending:
         error = pending.pop()
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        frames = [frame for frame, _ in traceback.walk_tb(traceback_of(error))]
         if any(frame.f_code in codes for frame in frames) or any(starmap(_is_call_by_signal, pairwise(frames))):
             return True
-        for reason in (error.__cause__, error.__context__):
-            if reason is not None and id(reason) not in seen and reason.__traceback__ is not None:
-                seen.add(id(reason))
-                if reason.__traceback__.tb_frame in frames:
-                    pending.append(reason)
+        pending += members_of(error)
+        for reason in (cause_of(error), context_of(error)):
+            if reason is None or id(reason) in seen or (raised := traceback_of(reason)) is None:
+                continue
+            seen.add(id(reason))
+            if raised.tb_frame in frames:
+                pending.append(reason)
     return False
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether an exception interrupts this thread, rather than being an error of the code that it runs.
+
+    That is an exception of a signal handler, or a KeyboardInterrupt in the main thread: Python's own handler of Ctrl-C
+    is written in C, and has no frame. A KeyboardInterrupt that the code raises itself cannot be distinguished from it.
+    """
+    return (_is_main_thread() and _has_keyboard_interrupt(error)) or is_of_handler(error)
+
+
+def _has_keyboard_interrupt(error: BaseException) -> bool:
+    return matches(error, KeyboardInterrupt) or any(map(_has_keyboard_interrupt, members_of(error)))
+
+
 def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:
-    """Return the kinds for an ``except`` clause that lets the exceptions of signal handlers pass.
+    """Return the kinds for an ``except`` clause that lets interrupts pass, such as exceptions of signal handlers.
 
     Example:
         The alarm of a caller, which raises a TimeoutError, is not an error of the file::
@@ -250,11 +267,11 @@ def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:
         kinds: The kinds of exceptions to catch.
 
     Returns:
-        The kinds, or nothing if `is_of_handler` is True of the exception that is being matched.
+        The kinds, or nothing if `is_interrupt` is True of the exception that is being matched.
     """
     # Python evaluates the expression of an `except` clause only while it handles an exception.
     error = sys.exception()
-    return () if error is not None and is_of_handler(error) else kinds
+    return () if error is not None and is_interrupt(error) else kinds
 
 
 def _codes_of_handlers() -> set[Any]:

@@ -5,12 +5,14 @@ part in the parent's work: it exits at once, by `leave_as_child`. Otherwise it w
 twice, add an element to a queue), or wait for threads that it does not have.
 """
 
+import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+from mpqueue.system.exception_texts import traceback_text_of
+from mpqueue.system.exceptions import matches
 from mpqueue.system.own_process import ProcessMark, make_mark
 
 _Result = TypeVar("_Result")
@@ -40,11 +42,12 @@ def leave_as_child(error: BaseException | None = None) -> NoReturn:
         error: The exception that user code raised in the child; None if it returned.
     """
     code = 0
-    if isinstance(error, SystemExit):
+    if matches(error, SystemExit):
         code = exit_code_of(error)
     elif error is not None:
-        traceback.print_exception(error)
         code = 1
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # the stream is closed, or None
+            sys.stderr.write(traceback_text_of(error))
     leave(code)
 
 

@@ -15,7 +15,7 @@ global variables that functions and methods use. An object with ``constant = Tru
 
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def constancy(value: Any) -> bool | None:
         return None  # its attribute describes its instances
     # Not by `getattr`, which runs the code of lazy objects and proxies for a missing attribute.
     attributes = getattr(value, "__dict__", None)
-    places = [attributes] if isinstance(attributes, dict) else []
+    places: list[Mapping[str, Any]] = [attributes] if isinstance(attributes, dict) else []
     places += [vars(kind) for kind in type(value).__mro__]
     declared = next((place["constant"] for place in places if "constant" in place), None)
     if hasattr(type(declared), "__get__"):  # a property, or a slot

@@ -25,10 +25,10 @@ prometheus-client takes 1.3 µs, and has no percentiles.
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from mpqueue.system.contexts import context_manager
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows, StageTallies
 
@@ -328,7 +328,7 @@ class Stages:
 
         return clocked
 
-    @contextmanager
+    @context_manager
     def of(self, *owners: Any) -> Iterator[None]:
         """Time one batch: set the attribute ``stages`` of a runner, and of other objects that seed.
 

@@ -33,6 +33,8 @@ from typing import Any, TypeAlias
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.condition import Condition
+from mpqueue.system.exception_texts import named_text_of
+from mpqueue.system.exceptions import matches, set_traceback, traceback_of
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
@@ -122,7 +124,7 @@ class Coordinator:
         if not self._endpoint.is_owner:
             self._report(error)
             return
-        if isinstance(error, self._clean_stop_exception_types):
+        if error is not None and matches(error, *self._clean_stop_exception_types):
             error = None
         # After Ctrl-C in this block, the stop would be set without any notification, and later calls have no effect.
         with defer_signals():
@@ -136,7 +138,7 @@ class Coordinator:
     def _begin_stop(self, error: BaseException | None) -> list[StopCallback]:
         """Change the state; return the functions to call after the lock was released."""
         if self._stopping:
-            _log.info("Stopping already. This report is ignored: %r", error)
+            _note("Stopping already. This report is ignored: %s", error)
             return []
         self._keep(error)
         self._stopping = True
@@ -208,7 +210,8 @@ class Coordinator:
         with self._changed:
             if self._error is not None:
                 # Restore the original traceback: otherwise each raise would add the frames of this one.
-                raise self._error.with_traceback(self._traceback)
+                set_traceback(self._error, self._traceback)
+                raise self._error
 
     # Members and callbacks
 
@@ -328,9 +331,9 @@ class Coordinator:
 
     def _keep(self, error: BaseException | None) -> None:
         self._error = error
-        self._traceback = None if error is None else error.__traceback__
+        self._traceback = None if error is None else traceback_of(error)
         if error is not None:
-            _log.info("Error reported to the coordinator: %r", error)
+            _note("Error reported to the coordinator: %s", error)
 
     # Other processes; see `Endpoint`
 
@@ -384,7 +387,7 @@ class Coordinator:
 
     def __repr__(self) -> str:
         state = "joined" if self._joined else "stopping" if self._stopping else "running"
-        error = "" if self._error is None else f", {self._error!r}"
+        error = "" if self._error is None else f", {named_text_of(self._error)}"
         return f"<{type(self).__name__}: {state}, {len(self._members)} registered{error}>"
 
 
@@ -410,9 +413,14 @@ def _reported(ex: BaseException | ExcInfo | None) -> BaseException | None:
         TypeError: The argument has a wrong type.
     """
     error = ex[1] if isinstance(ex, tuple) and len(ex) == 3 else ex
-    if error is not None and not isinstance(error, BaseException):
+    if error is not None and not matches(error, BaseException):
         raise TypeError(f"ex must be an exception, a result of sys.exc_info() or None, got {ex!r}.")
     return error
+
+
+def _note(text: str, error: BaseException | None) -> None:
+    if _log.isEnabledFor(logging.INFO):
+        _log.info(text, None if error is None else named_text_of(error))
 
 
 def _call(callback: StopCallback) -> None:

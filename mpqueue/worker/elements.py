@@ -11,6 +11,7 @@ from mpqueue.errors import OutOfRangeError
 from mpqueue.plan.batching import Batching
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.lazy_seeding import LazySeeding
+from mpqueue.system.exception_texts import text_of
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.lanes import LaneRun
@@ -75,7 +76,7 @@ class Elements:
             self.iterator = None
             raise StreamEnd from None
         except ValueError as error:
-            if "already executing" not in str(error):
+            if "already executing" not in text_of(error):
                 raise
             raise RuntimeError(
                 "this generator is not thread-safe: one thread called it while another thread ran it. "

@@ -1,8 +1,10 @@
 """Exceptions across processes: the consumer gets the user's own type, with the worker's traceback as its cause.
 
 The worker packs an exception as plain strings and, if possible, as a pickle (by `dumps_reply`, so that a class of the
-script is the trainer's class). A pickle is only sent if the worker can unpickle it. The trainer falls back to
-`WorkerRaised` if unpickling fails there. This module trusts no method of the exception: even ``repr`` may raise.
+script is the trainer's class). A pickle is only sent if the worker can unpickle it. If it cannot, for example because
+the attributes of the class cannot be set, the exception is pickled by its parts (`_parts_of`), which calls none of its
+methods. The trainer falls back to `WorkerRaised` if both are impossible. It then has the class, if that can be pickled
+(`kind_of`). This module trusts no method of the exception: even ``repr`` may raise.
 
 A SystemExit of user code is an error of its batch and does not end the worker: computing the batch again would raise it
 again. It becomes a `WorkerRaised`, because SystemExit itself would silently end the user's program.
@@ -14,23 +16,40 @@ kept, or computed again. The exception itself does not show which case it is. So
 handlers deferred (`unreadable`): if it raises the same error again, that error belongs to the batch.
 """
 
+import functools
+import io
 import pickle
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from types import MemberDescriptorType
 from typing import Any
 
 from mpqueue.engine.outcomes import Unreadable
 from mpqueue.errors import WorkerRaised
 from mpqueue.memory.layout import ReadSpec, Spec
 from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.memory.serialize import dumps_reply
-from mpqueue.system.interrupts import defer_signals, is_of_handler
+from mpqueue.memory.serialize import dumps_reply, reply_pickler
+from mpqueue.system.exception_texts import text_of, traceback_text_of
+from mpqueue.system.exceptions import (
+    add_note,
+    attributes_of,
+    matches,
+    notes_of,
+    set_cause,
+    set_traceback,
+    type_name_of,
+)
+from mpqueue.system.interrupts import defer_signals, is_interrupt, is_of_handler
 from mpqueue.worker.context import WorkerInfo, process_info
 
 # Every slot has this much memory from its first grant on, so an exception always fits.
 MAX_FAILURE_BYTES = FIRST_BYTES
 _MAX_TEXT_BYTES = 1 << 14  # of the text and of the traceback; in UTF-8, because the limit of the whole is in bytes
+_IS_HEAP_TYPE = 1 << 9  # in the flags of a class: not one of the interpreter's static classes
+_mro_of = vars(type)["__mro__"].__get__
+_flags_of = vars(type)["__flags__"].__get__
+_base_of_class = vars(type)["__base__"].__get__
+_attributes_of_class = vars(type)["__dict__"].__get__
 
 
 class RemoteTraceback(Exception):
@@ -51,38 +70,57 @@ def note_of(unit: int, epoch: int, info: WorkerInfo, what: str = "index") -> str
 
 def pack(error: BaseException, note: str) -> bytes:
     """Return an exception as at most `MAX_FAILURE_BYTES` bytes; ``note`` names index, epoch and worker."""
-    message = {
-        "name": _name_of(error),
-        "text": _encoded(_text_of(error))[:_MAX_TEXT_BYTES].decode(errors="ignore"),
-        # The end: there are the line that raised, and the message.
-        "traceback": _encoded(_traceback_of(error))[-_MAX_TEXT_BYTES:].decode(errors="ignore"),
-        "note": note,
+    # Deferred, so that only the exception's own code can raise in the attempts to pickle it.
+    with defer_signals():
+        texts = {
+            "name": type_name_of(error),
+            "text": _encoded(text_of(error))[:_MAX_TEXT_BYTES].decode(errors="ignore"),
+            # The end: there are the line that raised, and the message.
+            "traceback": _encoded(traceback_text_of(error))[-_MAX_TEXT_BYTES:].decode(errors="ignore"),
+            "note": note,
+        }
         # Without a pickle the consumer gets a `WorkerRaised`: a SystemExit would end its program.
-        "pickle": None if isinstance(error, SystemExit) else _pickle_of(error),
-    }
-    packed = pickle.dumps(message, 5)
-    # The strings are limited to fit. Only a large pickle can exceed the limit.
-    if len(packed) > MAX_FAILURE_BYTES:
-        packed = pickle.dumps(message | {"pickle": None}, 5)
-    return packed
+        for name, dumps in () if matches(error, SystemExit) else (("pickle", _pickle_of), ("kind", _pickle_of_kind)):
+            pickled = dumps(error)
+            if pickled is not None:
+                packed = pickle.dumps(texts | {name: pickled}, 5)
+                # The texts are limited to fit. Only a large pickle can exceed the limit.
+                if len(packed) <= MAX_FAILURE_BYTES:
+                    return packed
+        return pickle.dumps(texts, 5)
 
 
 def unpack(data: Any) -> BaseException:
     """Return the packed exception: its own type, or `WorkerRaised`."""
     message = pickle.loads(data)
-    error: BaseException | None = None
-    if message["pickle"] is not None:
+    error: Any = None
+    if "pickle" in message:
         try:
             error = pickle.loads(message["pickle"])
-        except Exception as why:
+        except BaseException as why:
             unreadable(why, partial(pickle.loads, message["pickle"]))
-            message["note"] += f"; it could not be unpickled here ({type(why).__name__})"
-    if not isinstance(error, BaseException):
+            message["note"] += f"; it could not be unpickled here ({type_name_of(why)})"
+    if not matches(error, BaseException):
         error = WorkerRaised(message["name"], message["text"])
+        error._packed_kind = message.get("kind")
     # The frames of the worker do not exist here, so its traceback is shown as text.
-    error.__cause__ = RemoteTraceback(message["traceback"])
-    error.add_note(message["note"])
-    return error
+    set_cause(error, RemoteTraceback(message["traceback"]))
+    add_note(error, message["note"])
+    raisable: BaseException = error
+    return raisable
+
+
+def kind_of(error: WorkerRaised) -> type[BaseException] | None:
+    """Return the class of the exception that a `WorkerRaised` stands for; None if it is unknown in this process."""
+    packed: bytes | None = error._packed_kind
+    if packed is None:
+        return None
+    try:
+        kind = pickle.loads(packed)
+    except BaseException as why:
+        unreadable(why, partial(pickle.loads, packed))
+        return None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseException) else None
 
 
 def never_an_end(error: BaseException) -> BaseException:
@@ -90,10 +128,10 @@ def never_an_end(error: BaseException) -> BaseException:
 
     Follows: PEP 479, which converts a StopIteration that leaves a generator to a RuntimeError.
     """
-    if not isinstance(error, StopIteration):
+    if not matches(error, StopIteration):
         return error
     converted = RuntimeError("the source raised StopIteration")
-    for note in getattr(error, "__notes__", ()):
+    for note in notes_of(error):
         converted.add_note(note)
     converted.__cause__ = error
     return converted
@@ -101,31 +139,11 @@ def never_an_end(error: BaseException) -> BaseException:
 
 def never_an_exit(error: SystemExit, note: str = "") -> WorkerRaised:
     """Return the replacement of a SystemExit in the trainer, where it would silently end the user's program."""
-    converted = WorkerRaised(_name_of(error), _text_of(error))
+    converted = WorkerRaised(type_name_of(error), text_of(error))
     if note:
         converted.add_note(note)
     converted.__cause__ = error
     return converted
-
-
-def _name_of(error: BaseException) -> str:
-    kind = type(error)
-    is_plain = kind.__module__ in ("builtins", "__main__")
-    return kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as why:
-        return f"<its message is unavailable: {type(why).__name__}>"
-
-
-def _traceback_of(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception:  # its repr or str raises: the frames are still useful
-        return "".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}\n"
 
 
 def _encoded(text: str) -> bytes:
@@ -134,17 +152,91 @@ def _encoded(text: str) -> bytes:
 
 
 def _pickle_of(error: BaseException) -> bytes | None:
+    for dumps in (partial(dumps_reply, buffer_callback=None), _dumps_by_parts):
+        try:
+            packed: bytes = dumps(error)
+            # A `__reduce__` may name another class; such a pickle would change the type of the error.
+            # Here, where a failure can still be handled: many classes pickle, and raise when they are unpickled.
+            if type(pickle.loads(packed)) is type(error):
+                return packed
+        except BaseException:  # noqa: S112 - __reduce__ and __setstate__ are user code, which may raise anything
+            continue
+    return None
+
+
+def _pickle_of_kind(error: BaseException) -> bytes | None:
     try:
-        packed = dumps_reply(error, None)
-        # A `__reduce__` may name another class; such a pickle would change the type of the error.
-        # Here, where a failure can still be handled: many classes pickle, and raise when they are unpickled.
-        again = pickle.loads(packed)
-    except BaseException:  # __reduce__ and __setstate__ are user code, which may raise anything
+        return dumps_reply(type(error), None)
+    except BaseException:
         return None
-    return packed if type(again) is type(error) else None
 
 
-def unreadable(error: Exception, again: Callable[[], object]) -> Unreadable:
+def _dumps_by_parts(error: BaseException) -> bytes:
+    with io.BytesIO() as file:
+        _parts_pickler()(file, protocol=5).dump(error)
+        return file.getvalue()
+
+
+@functools.cache
+def _parts_pickler() -> Any:
+    class PartsPickler(reply_pickler()):  # type: ignore[misc]  # as in `reply_pickler`
+        """A pickler of replies that calls no method of exceptions."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            return (_rebuilt, _parts_of(obj)) if matches(obj, BaseException) else super().reducer_override(obj)
+
+    return PartsPickler
+
+
+def _parts_of(error: BaseException) -> tuple[type[BaseException], tuple[Any, ...], dict[str, Any], list[Any]]:
+    """Return class, arguments, attributes and slots of an exception, without a call of its methods."""
+    kind = type(error)
+    _, args, *state = _base_of(kind).__reduce__(error)
+    slots = []
+    for at, name, member in _slots_of(kind):
+        try:
+            slots.append((at, name, member.__get__(error)))
+        except AttributeError:  # it is not set
+            continue
+    return kind, args, dict(*state), slots
+
+
+def _rebuilt(
+    kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any], slots: list[Any]
+) -> BaseException:
+    """Return an exception with these parts, without a call of its methods."""
+    base = _base_of(kind)
+    error: BaseException = base.__new__(kind, *args)
+    base.__init__(error, *args)
+    for name, value in attributes.items():
+        # Such as the ``name`` of an ImportError, which is not in its ``__dict__``.
+        field = next((vars(each)[name] for each in base.__mro__ if name in vars(each)), None)
+        if field is not None and hasattr(field, "__set__"):
+            field.__set__(error, value)
+        else:
+            attributes_of(error)[name] = value
+    members = {(at, name): member for at, name, member in _slots_of(kind)}
+    for at, name, value in slots:
+        members[at, name].__set__(error, value)
+    return error
+
+
+def _base_of(kind: type[BaseException]) -> Any:
+    """Return the class of the interpreter that a class of exceptions is derived from."""
+    while _flags_of(kind) & _IS_HEAP_TYPE:
+        kind = _base_of_class(kind)
+    return kind
+
+
+def _slots_of(kind: type[BaseException]) -> Iterator[tuple[int, str, Any]]:
+    """Yield the place in the order of base classes, the name and the descriptor of each slot."""
+    for at, each in enumerate(_mro_of(kind)):
+        for name, member in _attributes_of_class(each).items() if _flags_of(each) & _IS_HEAP_TYPE else ():
+            if type(member) is MemberDescriptorType:
+                yield at, name, member
+
+
+def unreadable(error: BaseException, again: Callable[[], object]) -> Unreadable:
     """Return the error to raise after a failed unpickling.
 
     Args:
@@ -152,14 +244,14 @@ def unreadable(error: Exception, again: Callable[[], object]) -> Unreadable:
         again: Repeats the failed step.
 
     Raises:
-        Exception: The first error, if a signal handler has raised it.
+        BaseException: The first error, if a signal handler has raised it.
     """
     # Deferred, so that only user code can raise in the second attempt.
     with defer_signals():
         try:
             again()
-        except Exception as own:
-            own.__traceback__ = None  # user code that keeps its error would keep the frames, and with them the batch
+        except BaseException as own:
+            set_traceback(own, None)  # user code that keeps its error would keep the frames, and with them the batch
             if type(own) is type(error):
                 return Unreadable(error)
     raise error
@@ -172,8 +264,8 @@ def passes_at_once(error: BaseException) -> bool:
     that exits the process counts as an interrupt there.
     """
     if process_info() is not None:
-        return isinstance(error, SystemExit) and is_of_handler(error)
-    return not isinstance(error, Exception | SystemExit) or is_of_handler(error)
+        return matches(error, SystemExit) and is_of_handler(error)
+    return is_interrupt(error)
 
 
 class LateSpec(ReadSpec):
@@ -194,6 +286,6 @@ class LateSpec(ReadSpec):
         """
         try:
             spec = self._load()
-        except Exception as error:
+        except BaseException as error:
             raise unreadable(error, self._load) from error
         return getattr(ReadSpec(spec), name)

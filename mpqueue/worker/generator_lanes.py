@@ -194,7 +194,7 @@ class IteratorRunner(SourceRunner):
                 self._elements.next(epoch, dropped, None)
             except StreamEnd:
                 break
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 if passes_at_once(error):
                     raise
                 continue  # the consumer got this error at its position

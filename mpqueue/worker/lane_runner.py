@@ -25,12 +25,13 @@ from typing import Any
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.lanes import BEGINNING, LaneStart, RetryStart
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.exception_texts import named_text_of, text_of
+from mpqueue.system.exceptions import matches
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow, since
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
-from mpqueue.worker.failures import note_of
+from mpqueue.worker.failures import note_of, passes_at_once
 from mpqueue.worker.generator_lanes import GeneratorLane
 from mpqueue.worker.lanes import Lane, LaneRun
 from mpqueue.worker.retry_markers import Marker
@@ -160,11 +161,11 @@ class LaneRunner(SourceRunner):
                 current.lane.stages = self.stages  # only these collate here
             value = current.lane.next()
         except BaseException as error:
-            if not self._is_interrupt(error):
+            if not passes_at_once(error):
                 # An error of the source replaces the element. The lane itself can continue.
                 current.number = number + 1
                 self._open[lane] = current
-            if isinstance(error, StreamEnd):
+            if matches(error, StreamEnd):
                 if skipped:  # it raises the end again for the next element
                     return Partial(None, [tuple(entry) for entry in skipped], True)
                 raise StreamEnd(current.take_rows()) from None
@@ -180,9 +181,9 @@ class LaneRunner(SourceRunner):
         if current.worked_ns >= self._due_ns:
             try:
                 state = self._save(current, lane)
-            except Exception as error:
+            except BaseException as error:
                 # Otherwise the lane would be opened again, and fail to save each time.
-                if not self._is_interrupt(error):
+                if not passes_at_once(error):
                     self._open[lane] = current
                 raise
             if state is not None:
@@ -242,8 +243,8 @@ class LaneRunner(SourceRunner):
                 current.lane.next()
             except StreamEnd:
                 break
-            except (Exception, SystemExit) as error:
-                if self._is_interrupt(error):
+            except BaseException as error:
+                if passes_at_once(error):
                     raise
                 continue  # the consumer got this error at its position
         if marker is not None:
@@ -272,20 +273,21 @@ class LaneRunner(SourceRunner):
         current.worked_ns = -1 << 62  # never due again after a failure, which would repeat
         try:
             state = current.lane.save()
-        except Exception as error:
-            if self._is_interrupt(error):
+        except BaseException as error:
+            if passes_at_once(error):
                 raise
-            raise RuntimeError(f"the state of lane {lane} is unavailable: {name}.save() raised {error!r}") from error
+            reason = named_text_of(error)
+            raise RuntimeError(f"the state of lane {lane} is unavailable: {name}.save() raised {reason}") from error
         data = None
         if state is not None:
             try:
                 data = pickle.dumps(state, 5)
-            except Exception as error:
-                if self._is_interrupt(error):
+            except BaseException as error:
+                if passes_at_once(error):
                     raise
                 raise TypeError(
-                    f"the state of lane {lane} cannot be pickled ({error}): it must be plain data, such as numbers, "
-                    "strings, lists and dicts"
+                    f"the state of lane {lane} cannot be pickled ({text_of(error)}): it must be plain data, "
+                    "such as numbers, strings, lists and dicts"
                 ) from error
         current.worked_ns = 0
         # A snapshot that was delayed by a busy machine does not predict later ones. Taken at face value, it would
@@ -294,10 +296,6 @@ class LaneRunner(SourceRunner):
         # For all lanes: those opened before the duration was known would each take a first one too early.
         self._due_ns = max(_WORK_PER_SAVE * self._save_ns, self._between_ns)
         return data
-
-    def _is_interrupt(self, error: BaseException) -> bool:
-        """Return whether a signal handler has raised this within the lane's code."""
-        return self._parts.is_callers and (isinstance(error, KeyboardInterrupt) or is_of_handler(error))
 
 
 class FunctionRunner(LaneRunner):

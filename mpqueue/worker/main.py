@@ -37,7 +37,9 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.cpus import busy_ns
+from mpqueue.system.exceptions import matches, set_traceback
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
 from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
@@ -240,7 +242,7 @@ class _Timing:
         # Whether the last timed batch was slow; time of the next check for blocking.
         self._is_slow, self._looks_at = False, 0
 
-    @contextlib.contextmanager
+    @context_manager
     def of(self, runner: SourceRunner, seeding: LazySeeding, kept: UserGenerators) -> Iterator[Stages]:
         """Time the batch computed in this context."""
         self._began, self._stages = _clock(), Stages()
@@ -377,7 +379,7 @@ class _Worker:
         if kind == GrantKind.LISTED and turn not in self._listed:
             try:
                 self._listed[turn] = unpack_listed(self._segment.memory, slot * self._config.stride)
-            except Exception:  # an error of a key; it is raised again in the turn of its batch
+            except BaseException:  # an error of a key; it is raised again in the turn of its batch
                 return None
         return epoch, unit, self._listed.get(turn)
 
@@ -487,8 +489,8 @@ class _Worker:
         the user has raised it.
         """
         self._leave_if_forked(error)
-        is_dismissed = isinstance(error, SystemExit) and self._grants.has_ended()
-        return isinstance(error, Dismissed) or is_dismissed
+        is_dismissed = matches(error, SystemExit) and self._grants.has_ended()
+        return matches(error, Dismissed) or is_dismissed
 
     def _leave_if_forked(self, error: BaseException | None = None) -> None:
         """Exit if this is a child that user code has forked; call this after user code.
@@ -565,7 +567,7 @@ class _Worker:
         packed = failures.pack(error, self._runner.note(unit, epoch))
         self._leave_if_forked()  # pickling has run user code, which may have forked
         # The frames of user code would keep its arrays, and with them a slot.
-        error.__traceback__ = None
+        set_traceback(error, None)
         return self._writer.place_bytes(packed)
 
     def _load_state(self, slot: int, turn: int, nbytes: int) -> None:

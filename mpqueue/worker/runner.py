@@ -62,7 +62,6 @@ class Parts(NamedTuple):
         num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         endless: A finished lane restarts.
         skips: A lane leaves out elements that raise an error.
-        is_callers: The runner is used by the thread that handles signals.
     """
 
     source: Any
@@ -74,7 +73,6 @@ class Parts(NamedTuple):
     num_lanes: int = 0
     endless: bool = False
     skips: bool = False
-    is_callers: bool = False
 
 
 class SourceRunner:

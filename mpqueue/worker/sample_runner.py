@@ -16,6 +16,7 @@ from mpqueue.plan.cursors import Listed
 from mpqueue.plan.epoch_samples import EpochSamples
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
+from mpqueue.system.exceptions import add_note
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
@@ -136,8 +137,8 @@ class SampleRunner(SourceRunner):
             for place, index in places:
                 begin(seed, epoch, place)
                 add(source[index])
-        except Exception as error:
-            error.add_note(self._note_of_sample(index, place))
+        except BaseException as error:
+            add_note(error, self._note_of_sample(index, place))
             raise
         return collation, samples
 
@@ -174,7 +175,7 @@ class SampleRunner(SourceRunner):
             except Exception as error:
                 if passes_at_once(error):
                     raise
-                error.add_note(self._note_of_sample(index, place))
+                add_note(error, self._note_of_sample(index, place))
                 skipped.append(Skipped.because_of(error, index))
                 continue
             if self._is_missing(sample):

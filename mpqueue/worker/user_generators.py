@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.seeding.generators import generators_in, set_state, state_of
+from mpqueue.system.exception_texts import text_of
 from mpqueue.worker import torch_info
 from mpqueue.worker.config import Payload
 from mpqueue.worker.failures import passes_at_once
@@ -61,18 +62,18 @@ class UserGenerators:
             words = [number & 0xFFFFFFFFFFFFFFFF for number in (seed, epoch, unit, number)]
             try:
                 _seed(generator, np.random.SeedSequence(words))
-            except Exception as error:
+            except BaseException as error:
                 if passes_at_once(error):
                     raise
                 self._refuse(generator, error)
         self.is_idle = not self._found and not self._looks_left
 
-    def _refuse(self, generator: Any, error: Exception) -> None:
+    def _refuse(self, generator: Any, error: BaseException) -> None:
         del self._found[id(generator)]
         self._refused.add(id(generator))
         warnings.warn(
-            f"the source keeps a {type(generator).__name__} that cannot be seeded for each batch ({error}): different "
-            "batches may draw equal numbers from it. Draw from mpqueue.rng() instead",
+            f"the source keeps a {type(generator).__name__} that cannot be seeded for each batch ({text_of(error)}): "
+            "different batches may draw equal numbers from it. Draw from mpqueue.rng() instead",
             RuntimeWarning,
             stacklevel=2,
         )

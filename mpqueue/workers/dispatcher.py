@@ -39,6 +39,7 @@ from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
@@ -628,10 +629,10 @@ class Dispatcher:
         load = partial(load_spec, memory[start + at : start + at + length])
         try:
             work.read = ReadSpec(load())
-        except Exception as error:
+        except BaseException as error:
             unreadable(error, load)
             # Unpickling raises these for a missing class; anything else means corrupt data.
-            if not isinstance(error, (ImportError, AttributeError)):
+            if not matches(error, ImportError, AttributeError):
                 raise ProtocolError("expected a valid spec") from error
             work.read = LateSpec(load)  # its class can only be imported in the worker
         work.header_offset += 16

@@ -36,6 +36,7 @@ from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system import descriptors
+from mpqueue.system.exceptions import cause_of, matches
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.transport.records import ProtocolError
@@ -187,12 +188,12 @@ class Work:
             base = ring.view(slot, header_offset, recipe.structure)
             try:
                 return read.rebuild(recipe, base)
-            except Exception as error:
+            except BaseException as error:
                 raise unreadable(error, partial(read.rebuild, recipe, base)) from error
         base = np.frombuffer(memory, np.uint8, self.nbytes, start)
         try:  # the batch does not refer to the slot
             return read.rebuild(recipe, base)
-        except Exception as error:
+        except BaseException as error:
             raise unreadable(error, partial(read.rebuild, recipe, base)) from error
         finally:
             ring.release(slot)
@@ -205,7 +206,7 @@ class Work:
 
     def is_own(self, error: BaseException) -> bool:
         """Return whether the worker raised the error, rather than a signal handler during `open`."""
-        return isinstance(error.__cause__, failures.RemoteTraceback)
+        return matches(cause_of(error), failures.RemoteTraceback)
 
     def evict(self) -> Result:
         """Return the same outcome in private memory, and free the slot."""
@@ -229,7 +230,7 @@ class Work:
         ring.num_moved += 1
         try:
             batch = read.rebuild(recipe, base)
-        except Exception as error:
+        except BaseException as error:
             return Result.failed(unreadable(error, partial(read.rebuild, recipe, base)))
         return Result(Partial(*batch) if self.is_partial else batch)
 

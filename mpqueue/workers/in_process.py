@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.outcomes import Result
+from mpqueue.engine.outcomes import Partial, Result
+from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.plan.cursors import WorkItem
+from mpqueue.system.exceptions import add_note, matches
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.recorder import Stages, WorkerTally
@@ -118,11 +120,14 @@ class InProcessBackend:
             self._ledger.unsharded.add(work_item.lane)
         return Result(is_end=True, rows=end.rows)
 
-    @staticmethod
-    def _failed(work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
+    def _failed(self, work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
         """Return the outcome of a work item after an error of the source."""
         note = runner.note(unit, work_item.epoch)
-        if isinstance(error, SystemExit):  # unchanged, it would end the program silently
-            return Result.failed(never_an_exit(error, note))
-        error.add_note(note)
+        if matches(error, SystemExit):  # unchanged, it would end the program silently
+            error = never_an_exit(error, note)
+        else:
+            add_note(error, note)
+        if self._job.plan.skips and may_skip(error):
+            # Its text is made here: the exception's own code may hang, which `batch_timeout` ends in a worker thread.
+            return Result(Partial(None, [Skipped.because_of(error, work_item.unit)], True))
         return Result.failed(error)

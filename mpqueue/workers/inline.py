@@ -15,6 +15,7 @@ from mpqueue.plan.batching import Form
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.seeding.lazy_seeding import LazySeeding
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -59,7 +60,7 @@ class InlineBackend(InProcessBackend):
     def _own_runner(self) -> SourceRunner:
         if self._ledger.cursor.lane_share.total > 1:
             torch_info.answer()  # reports the running lane: without workers, torch has only one and cannot report it
-        return self._make_runner(self._info, self._begin, seeding=self._seeding, is_callers=True)
+        return self._make_runner(self._info, self._begin, seeding=self._seeding)
 
     def start(self) -> None:
         """Deal the first work item."""
@@ -126,8 +127,8 @@ class InlineBackend(InProcessBackend):
         if self._init is not None:
             try:
                 self._init()
-            except not_of_handler(Exception, SystemExit) as error:
-                return Result.failed(never_an_exit(error) if isinstance(error, SystemExit) else error)
+            except not_of_handler(BaseException) as error:
+                return Result.failed(never_an_exit(error) if matches(error, SystemExit) else error)
             self._init = None
         return None
 
@@ -154,9 +155,6 @@ class InlineBackend(InProcessBackend):
             return Result.of(value) if type(value) is WithTail else Result(value)
         except StreamEnd as ended:
             return self._ended(work_item, self._runner, ended)
-        # Here it interrupts the caller itself. In a worker it is raised by user code, as an error of the batch.
-        except KeyboardInterrupt:
-            raise
         except not_of_handler(BaseException) as error:
             return self._failed(work_item, unit, self._runner, error)
         finally:

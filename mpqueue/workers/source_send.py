@@ -17,8 +17,9 @@ import cloudpickle
 import numpy as np
 
 from mpqueue.memory.layout import align
-from mpqueue.memory.serialize import ByValue, collector, itself
+from mpqueue.memory.serialize import ByValue, collector, itself, value_pickler
 from mpqueue.system.contents import is_a
+from mpqueue.system.exception_texts import text_of
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers import shared_tensors
@@ -74,7 +75,7 @@ def take_image(source: Any, *, is_local: bool = True, without: Sequence[Any] = (
     except not_of_handler(Exception) as error:  # of the source, not a time limit of the user
         path, why = find_culprit(source)
         raise UnpicklableSource(
-            f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
+            f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or text_of(error)}). "
             "Create it in the workers instead (in `worker_init` or on first use), or exclude it with __getstate__"
         ) from error
     # On this machine buffers are compared byte by byte, which is faster than a digest.
@@ -96,7 +97,7 @@ def _dumps(
         return file.getvalue()
 
 
-class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class _SourcePickler(value_pickler()):  # type: ignore[misc]  # cloudpickle has no types
     """A cloudpickler that describes memory maps (including pyarrow tables) and shared tensors.
 
     Modules that another interpreter cannot find on `sys.path` are pickled by value.
@@ -255,7 +256,7 @@ def _why_not(value: Any) -> str | None:
         # Without copying large arrays: this runs for every attribute of a source of any size.
         _dumps(value, collector([], _LARGE_BYTES), is_local=True)
     except not_of_handler(Exception) as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {text_of(error)}"
     return None
 
 

@@ -24,6 +24,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import NotifyingResult, Result
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.plan.cursors import WorkItem
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.joined_threads import start_thread
 from mpqueue.system.leaving import leave_as_child
@@ -410,8 +411,6 @@ class ThreadBackend(InProcessBackend):
         except BaseException as error:
             if not self._own[0]:
                 leave_as_child(error)
-            if isinstance(error, KeyboardInterrupt):
-                return Result.failed(error)
             return self._failed(work_item, unit, runner, error)
         finally:
             context.enter_thread(None)
@@ -426,7 +425,7 @@ class ThreadBackend(InProcessBackend):
         except BaseException as error:
             if not self._own[0]:
                 leave_as_child(error)
-            return failures.never_an_exit(error) if isinstance(error, SystemExit) else error
+            return failures.never_an_exit(error) if matches(error, SystemExit) else error
         finally:
             context.enter_thread(None)
         return None
@@ -446,7 +445,7 @@ class ThreadBackend(InProcessBackend):
                 if self._queue_of(dealt[0].lane) is not queue:
                     self._condition.notify_all()
             return queue.popleft()
-        except Exception as error:
+        except BaseException as error:
             # User code: a sampler, or the length of the source. The consumer gets the error, and this thread waits on.
             self._ledger.fail(error)
             self._wake_consumers()

@@ -101,9 +101,9 @@ def outcome_of(place, kind, backend):
 
 
 def _name_of(place, kind, backend):
-    if place == "pickling-error":
-        return "WorkerRaised"
-    is_replaced = backend in PROCESSES and kind in ("unpicklable", "ununpicklable")
+    if place == "pickling-error":  # it is pickled by its parts
+        return "Telling"
+    is_replaced = backend in PROCESSES and kind == "unpicklable"
     if place != "on-epoch-end" and (is_replaced or kind == "sys-exit"):
         return "WorkerRaised"
     return _NAMES[kind]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.system.exceptions import matches
 from mpqueue.worker.failures import never_an_end
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class BatchIterator(Generator[Any, None, None]):
         self._pipeline: Pipeline | None = None
         self._next: Callable[[], Any] = _begin  # a method of the pipeline, without another call for each batch
         self._is_over = False
-        self._failure: Exception | None = None  # a failure that an interrupt prevented from being raised
+        self._failure: BaseException | None = None  # a failure that an interrupt prevented from being raised
 
     def __iter__(self) -> Self:
         return self
@@ -87,11 +88,11 @@ class BatchIterator(Generator[Any, None, None]):
             # The present start of the enqueuer is over; the enqueuer may have been started again.
             except (EndOfStream, Stopped):
                 self._continue()
-            except Exception as error:
+            except BaseException as error:
                 try:
                     self._note_failure(error)
                     raised: BaseException = error
-                    if isinstance(error, StopIteration):  # of the source or its hook; it must not end this iterator
+                    if matches(error, StopIteration):  # of the source or its hook; it must not end this iterator
                         raised = never_an_end(error)
                 except BaseException:  # an interrupt: the failure is raised by the next call
                     self._failure, self._next = error, _begin
@@ -121,7 +122,7 @@ class BatchIterator(Generator[Any, None, None]):
     def _method_of(self, pipeline: Pipeline) -> Callable[[], Any]:
         return partial(_step, pipeline) if self._steps else pipeline.next
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_failure(self, error: BaseException) -> None:
         if self._pipeline is None:
             return
         # A failure ends all iterators. An error raised by a signal handler is not a failure; the stream continues.

@@ -33,6 +33,8 @@ from typing import Any
 from mpqueue.frameworks.keras import backups
 from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
+from mpqueue.system.exceptions import matches
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.stats import Statistics
 
@@ -306,8 +308,9 @@ class LoaderEnqueuer:
                     f"Keras needs at least one batch, and the first epoch of {self._epochs.loader!r} for this call has "
                     "none: check its source, and the place of a loaded state"
                 ) from None
-            except Exception:
-                self._is_running = False
+            except BaseException as error:
+                if matches(error, Exception) or not is_interrupt(error):
+                    self._is_running = False
                 raise
             yield batch
             del batch  # otherwise this frame would hold the slot until the next batch is requested

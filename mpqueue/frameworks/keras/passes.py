@@ -34,7 +34,8 @@ from mpqueue.plan.cursors import ENDLESS, EpochCursor, Place
 from mpqueue.plan.options import Options, check_counts, fresh_seed
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.sources import Source
-from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.exceptions import matches
+from mpqueue.system.interrupts import defer_signals, is_interrupt
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.workers.job import Job
@@ -216,10 +217,11 @@ class PassEnqueuer(idle.Pool):
                 batch = self._next()
             except EndOfStream:
                 return
-            except Exception:
-                self._is_running = False
-                with self._lock:
-                    self._end_workers()
+            except BaseException as error:
+                if matches(error, Exception) or not is_interrupt(error):
+                    self._is_running = False
+                    with self._lock:
+                        self._end_workers()
                 raise
             yield batch
             del batch  # otherwise this frame would hold the slot until the next batch is requested

@@ -34,7 +34,7 @@ from mpqueue.frameworks.torch.worker import listed_of
 from mpqueue.plan.cursors import Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
@@ -180,8 +180,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._is_fetching = False
                 self._pass.is_over = True
                 raise
-            except Exception as error:
-                if not is_of_handler(error):
+            except BaseException as error:
+                if not is_interrupt(error):
                     self._is_fetching = False
                     if self._index is not None:
                         self._count()  # the error is raised instead of its batch, as with workers
@@ -308,8 +308,8 @@ class InlineStreamIterator(InlineIterator):
                 next(self._iterated.iterator)
             except StopIteration:
                 return
-            except Exception as error:
-                if is_of_handler(error):
+            except BaseException as error:
+                if is_interrupt(error):
                     raise
             self._is_read = True
 
@@ -344,8 +344,8 @@ class InlineStreamIterator(InlineIterator):
             except StopIteration:
                 if number < num_dropped:
                     raise ended_early(self._dataset, sum(place.counts), start.number + number) from None
-            except Exception as error:  # of the source: it was raised before the state was saved
-                if is_of_handler(error):
+            except BaseException as error:  # of the source: it was raised before the state was saved
+                if is_interrupt(error):
                     raise
 
     def _fetched(self) -> Any:

@@ -26,6 +26,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
+from torch._utils import ExceptionWrapper
 from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
@@ -52,7 +53,9 @@ from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.interrupts import is_of_handler, not_of_handler
+from mpqueue.system.exceptions import add_note, notes_of, set_traceback
+from mpqueue.system.interrupts import is_interrupt, not_of_handler
+from mpqueue.worker.failures import kind_of as raised_kind_of
 from mpqueue.worker.generator_lanes import has_state
 from mpqueue.workers.job import Job
 
@@ -82,7 +85,7 @@ class _SamplerDraw:
     def __init__(self, watch: SamplerWatch, epoch: int, first: int = 0, *, is_batched: bool) -> None:
         self.watch, self._epoch, self._is_batched = watch, epoch, is_batched
         self._ahead: list[Drawn] = []
-        self._error: Exception | None = None  # of the sampler, after the batches in `_ahead`
+        self._error: BaseException | None = None  # of the sampler, after the batches in `_ahead`
         self._num_batches, self._num_samples, self._is_interrupted = 0, first, False
         self._draw(1)
 
@@ -96,7 +99,7 @@ class _SamplerDraw:
         if self._error is None:
             try:
                 self._draw(limit)
-            except not_of_handler(Exception) as error:
+            except not_of_handler(BaseException) as error:
                 # Keep the error: a generator that has raised would only report its end at the next call.
                 self._error = error
         if self._error is not None and not self._ahead:
@@ -121,8 +124,8 @@ class _SamplerDraw:
             except StopIteration:
                 self._is_interrupted = False
                 break
-            except Exception as error:
-                self._is_interrupted = is_of_handler(error)
+            except BaseException as error:
+                self._is_interrupted = is_interrupt(error)
                 raise
             # Places count samples, so that the random numbers of a sample do not depend on the size of batches.
             listed = listed_of(index, self._epoch, self._num_samples)
@@ -282,7 +285,7 @@ class _Raised(NamedTuple):
         error: The error.
     """
 
-    error: Exception
+    error: BaseException
 
 
 class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
@@ -460,8 +463,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 return
             except MPQueueError as error:
                 raise RuntimeError(f"DataLoader: {error}") from error
-            except Exception as error:  # of the dataset, instead of a batch
-                if is_of_handler(error):
+            except BaseException as error:  # of the dataset, instead of a batch
+                if is_interrupt(error):
                     raise
 
     def _begin(self, place: Place, *, continues: bool) -> None:
@@ -509,8 +512,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 pipeline.wait(deadline=deadline)
         except (EndOfStream, Stopped):
             return  # raised again by the following `next`
-        except Exception as error:
-            if INIT_NOTE in getattr(error, "__notes__", ()):
+        except BaseException as error:
+            if INIT_NOTE in notes_of(error):
                 self._shutdown_workers()
                 raise
             if pipeline.failed is None or not pipeline.is_failure(error):
@@ -561,8 +564,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._warn_of_stop_iteration()
             raise
         except WorkerRaised as error:
-            # Torch's message for an error whose class cannot be made again in this process.
-            raise RuntimeError(f"Caught {error}") from error.__cause__
+            raise _as_in_torch(error) from error.__cause__
         except MPQueueError as error:
             # Torch raises one class for workers that die or do not answer, and programs catch that.
             raise RuntimeError(f"DataLoader: {error}") from error
@@ -598,6 +600,24 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def __del__(self) -> None:
         self._shutdown_workers()
+
+
+def _as_in_torch(error: WorkerRaised) -> Exception:
+    """Return torch's error for an exception that cannot be pickled: one of its class, with its text as the argument."""
+    kind = raised_kind_of(error)
+    if kind is None or not issubclass(kind, Exception):
+        return RuntimeError(f"Caught {error}")
+    # torch's own class decides how the exception is made of the text; its constructor would read a traceback.
+    wrapper = ExceptionWrapper.__new__(ExceptionWrapper)
+    wrapper.exc_type, wrapper.exc_msg, wrapper.where = kind, f"error: {error}", "in DataLoader worker process"
+    try:
+        wrapper.reraise()
+    except Exception as raised:
+        for note in notes_of(error):
+            add_note(raised, note)
+        set_traceback(raised, None)
+        return raised
+    raise AssertionError("torch has not raised the error of a worker")
 
 
 def _start_method_of(loader: Any) -> StartMethod:

@@ -20,6 +20,8 @@ import torch
 
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.checks import integer
+from mpqueue.system.exceptions import matches
+from mpqueue.system.interrupts import not_of_handler
 
 
 class _Moving(NamedTuple):
@@ -45,7 +47,7 @@ class _Coming(NamedTuple):
         last: Returns the loader's ``last`` before this outcome was requested; None if the loader has none.
     """
 
-    outcome: _Moving | Exception | None
+    outcome: _Moving | BaseException | None
     place: Any
     last: Callable[[], BatchInfo | None] | None
 
@@ -162,12 +164,12 @@ class PrefetchedPass(Iterator[Any]):
         while self._returned and self._mover.is_done(self._returned[0]):
             self._returned.popleft()
         self._fill(self._depth + 1)  # before a batch is removed, so that an interrupt here loses none
-        outcome = self._ahead[0].outcome
+        outcome: Any = self._ahead[0].outcome
         if outcome is None:
             self._has_states = False  # from here on, the loader itself has reached the end, and its state is right
             raise StopIteration
         self._ahead.popleft()
-        if isinstance(outcome, Exception):
+        if matches(outcome, BaseException):
             raise outcome
         # Keep the host batch until the copies are done: its slot must not be written before.
         self._returned.append(outcome)
@@ -175,17 +177,17 @@ class PrefetchedPass(Iterator[Any]):
 
     def _fill(self, number: int) -> None:
         while len(self._ahead) < number:
-            if self._ahead and not isinstance(self._ahead[-1].outcome, _Moving):
+            if self._ahead and type(self._ahead[-1].outcome) is not _Moving:
                 return  # the end, or an error; the loader continues after the error has been raised
             # Before the batch is requested, so that a resume from this state returns the batch again.
             place = self._loader.state_dict() if self._has_states else None
             last = _last_of(self._loader) if self._has_states else None
-            outcome: _Moving | Exception | None = None
+            outcome: _Moving | BaseException | None = None
             try:
                 outcome = self._mover.start(next(self._batches))
             except StopIteration:
                 pass
-            except Exception as error:
+            except not_of_handler(BaseException) as error:
                 outcome = error
             self._ahead.append(_Coming(outcome, place, last))
 

@@ -15,7 +15,6 @@ import operator
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -48,6 +47,7 @@ from mpqueue.plan.saved_states import place_read_from
 from mpqueue.plan.sources import DEFAULT_LANES
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.stats import Statistics
 
@@ -477,7 +477,7 @@ def epoch_of(sampler: Any) -> int | None:
     return epoch if isinstance(epoch, int) and callable(getattr(sampler, "set_epoch", None)) else None
 
 
-@contextmanager
+@context_manager
 def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
     """Set samplers and generators to an earlier beginning. The trainer's default generator is restored at the end."""
     if beginning is None:
@@ -508,7 +508,7 @@ def _recorded(beginning: Beginning) -> dict[str, Any]:
     return {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
 
 
-@contextmanager
+@context_manager
 def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
     """Yield the sampler of a pass at its beginning. At the end, samplers and generators continue where they were.
 

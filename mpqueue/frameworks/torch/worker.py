@@ -26,6 +26,7 @@ from mpqueue.frameworks.torch.loaded_places import copied
 from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.plan.cursors import Listed
+from mpqueue.system.exceptions import add_note
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 from mpqueue.worker.runner import BatchAhead
@@ -100,8 +101,8 @@ class LoaderSource:
         if self.parts.worker_init_fn is not None:
             try:
                 self.parts.worker_init_fn(worker.id)
-            except Exception as error:
-                error.add_note(INIT_NOTE)  # the trainer checks it: see `Iterator.raise_init_error`
+            except BaseException as error:
+                add_note(error, INIT_NOTE)  # the trainer checks it: see `Iterator.raise_init_error`
                 raise
 
 

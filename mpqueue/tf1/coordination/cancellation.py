@@ -17,11 +17,12 @@ stack blocks in the innermost ambient scope, if there is one.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 from mpqueue.errors import CancelledError
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.locks import Lock
 
 Wake = Callable[[CancelledError], None]
@@ -77,7 +78,7 @@ class CancellationScope:
                 self._lock.release()
         threading.Thread(target=self.cancel, args=(message,), name="mpqueue-cancel", daemon=True).start()
 
-    @contextmanager
+    @context_manager
     def active(self) -> Iterator["CancellationScope"]:
         """Make calls of this thread block in this scope, in addition to its other scopes, while the body runs."""
         token = _active.set((*_active.get(), self))
@@ -86,7 +87,7 @@ class CancellationScope:
         finally:
             _active.reset(token)
 
-    @contextmanager
+    @context_manager
     def ambient(self) -> Iterator["CancellationScope"]:
         """Make calls of threads without an active scope block in this one, while the body runs."""
         _ambient.append(self)
@@ -95,7 +96,7 @@ class CancellationScope:
         finally:
             remove_last(_ambient, self)
 
-    @contextmanager
+    @context_manager
     def registered(self, wake: Wake) -> Iterator[None]:
         """Register ``wake`` to be called once at a cancellation; calls it at once if the scope is cancelled already."""
         key = object()
@@ -140,7 +141,7 @@ def cancellable(wake: Wake) -> AbstractContextManager[None]:
 _NOWHERE = nullcontext()
 
 
-@contextmanager
+@context_manager
 def _registered_in(scopes: Sequence[CancellationScope], wake: Wake) -> Iterator[None]:
     with ExitStack() as stack:
         for scope in scopes:

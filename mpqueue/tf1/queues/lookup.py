@@ -8,12 +8,12 @@ As with sessions, this includes threads that are started inside ``with mpqueue.t
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.queue_address import QueueDirectory
+from mpqueue.system.contexts import context_manager
 from mpqueue.tf1.coordination.cancellation import remove_last
 
 
@@ -46,7 +46,7 @@ def current() -> Lookup | None:
     return lookup
 
 
-@contextmanager
+@context_manager
 def here(lookup: Lookup) -> Iterator[None]:
     """Resolve names at ``lookup`` in this thread while the body runs."""
     token = _of_this_thread.set(lookup)
@@ -56,7 +56,7 @@ def here(lookup: Lookup) -> Iterator[None]:
         _of_this_thread.reset(token)
 
 
-@contextmanager
+@context_manager
 def at(lookup: Lookup) -> Iterator[None]:
     """Resolve names at ``lookup`` while the body runs, in this thread and in threads that have entered none."""
     with here(lookup):

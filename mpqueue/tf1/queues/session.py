@@ -12,11 +12,12 @@ must cancel a thread that is blocked in a queue.
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Self, TypeVar
 
 from mpqueue.errors import CancelledError
+from mpqueue.system.contexts import context_manager
 from mpqueue.tf1.coordination.cancellation import CancellationScope, remove_last
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Session:
         """
         return functools.partial(self.run, op)
 
-    @contextmanager
+    @context_manager
     def as_default(self) -> Iterator[Self]:
         """Make this session the default of this thread inside the ``with`` block. It is not closed at the end."""
         token = _of_this_thread.set(self)

@@ -6,7 +6,6 @@ as in TensorFlow's ``Session.run``, which casts arrays without a warning.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqueue.system.contexts import context_manager
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.arrays import as_constant
 from mpqueue.tf1.values.conversion import feed_array, invalid
@@ -225,7 +225,7 @@ def run(fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> Any:
         return _fetched(fetches, {})
 
 
-@contextmanager
+@context_manager
 def _feeding(feed_dict: Mapping[Any, Any]) -> Iterator[None]:
     if not isinstance(feed_dict, Mapping):
         raise TypeError(f"feed_dict must be a dict of placeholders and values, got {feed_dict!r}")

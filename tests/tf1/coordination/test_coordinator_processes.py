@@ -32,8 +32,8 @@ class Custom(Exception):
 
 
 class Unpicklable(Exception):
-    def __reduce__(self):
-        raise TypeError("never")
+    def __init__(self, text):
+        super().__init__(text, threading.Lock())
 
 
 def should_stop(coord):

@@ -128,7 +128,7 @@ def _tried_twice(
             with np.errstate(all="ignore"):
                 result = function(*_replaced(args, arrays), **_replaced(options, arrays))
         except Exception as error:
-            failure = failure or error
+            failure = error if failure is None else failure
             continue
         if size not in results and results:
             return results.popitem()[1], result, None

@@ -14,6 +14,8 @@ from mpqueue.errors import (
     UnimplementedError,
     UnknownError,
 )
+from mpqueue.system.exception_texts import text_of
+from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.kernels import of_values
@@ -71,9 +73,9 @@ def _called(func: Callable[..., Any], values: Sequence[np.ndarray]) -> Any:
         # Copies: the function may modify its arguments, and other nodes of the run read the same arrays.
         return func(*(np.array(each)[()] for each in values))
     except not_of_handler(Exception) as error:  # of the function, not a timeout of the user
-        table = () if isinstance(error, OpError) else _ERRORS
-        kind = next((ours for theirs, ours in table if isinstance(error, theirs)), UnknownError)
-        raise kind(None, None, f"{type(error).__name__}: {error}, raised by {_name(func)}") from error
+        table = () if matches(error, OpError) else _ERRORS
+        kind = next((ours for theirs, ours in table if matches(error, theirs)), UnknownError)
+        raise kind(None, None, f"{type(error).__name__}: {text_of(error)}, raised by {_name(func)}") from error
 
 
 def _name(func: Callable[..., Any]) -> str:

@@ -2,9 +2,9 @@
 
 import inspect
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
+from mpqueue.system.contexts import context_manager
 from mpqueue.tf1.compat.functions.declare import public, public_class
 from mpqueue.tf1.compat.functions.initializers import glorot_uniform_initializer, zeros_initializer
 from mpqueue.tf1.compat.functions.keys import GraphKeys, get_collection
@@ -27,7 +27,7 @@ AUTO_REUSE: Final = _AutoReuse()
 
 
 @public("name_scope(...)")
-@contextmanager
+@context_manager
 def name_scope(name: str | None, default_name: str | None = None, values: Any = None) -> Iterator[str]:
     """Prefix the names of new nodes with ``name/``, made unique, in this context.
 
@@ -103,7 +103,7 @@ class _Store:
         self.scope = VariableScope(None)
         self.times_entered: dict[str, int] = {}
 
-    @contextmanager
+    @context_manager
     def entered(self, scope: VariableScope) -> Iterator[None]:
         """Return a context that makes ``scope`` current; default names inside are counted from 0 on each entry."""
         outer, times, inside = self.scope, self.times_entered, f"{scope.name}/"
@@ -132,7 +132,7 @@ def get_variable_scope() -> VariableScope:
     "caching_device=None, partitioner=None, custom_getter=None, reuse=None, dtype=None, use_resource=None, "
     "constraint=None, auxiliary_name_scope=True)"
 )
-@contextmanager
+@context_manager
 def variable_scope(
     name_or_scope: Any,
     default_name: str | None,

@@ -6,11 +6,11 @@ state in the session of the run. An operation is *blocking* if its kernel can wa
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
+from mpqueue.system.contexts import context_manager
 from mpqueue.tf1.compat.graph.scopes import Collections, Scoped, graphs, sessions
 from mpqueue.tf1.compat.graph.symbolic import Operators, WithoutValue
 from mpqueue.tf1.compat.ops.dims import Dims, merged
@@ -371,7 +371,7 @@ class Graph(Scoped, Collections):
         """Return the graph's only object of this class, created at first use."""
         return self._attached.setdefault(kind, kind())  # type: ignore[no-any-return]
 
-    @contextmanager
+    @context_manager
     def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:
         """Make new nodes in this context run after ``control_inputs``; None clears the control inputs of outer scopes.
 

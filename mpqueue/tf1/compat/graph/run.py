@@ -17,13 +17,13 @@ that the run has already dequeued are lost, as in TensorFlow. No element is deli
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from mpqueue.errors import OpError, ResourceExhaustedError
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.compat.graph.nodes import Tensor
 from mpqueue.tf1.compat.graph.plan import Plan, Step
@@ -53,7 +53,7 @@ class Run:
         finally:  # in C: an interrupt while `entered` exits would leave this thread in the session's scope
             set_active_scopes(before)
 
-    @contextmanager
+    @context_manager
     def entered(self) -> Iterator[None]:
         """Return a context for computing steps of this run."""
         # The session's scope, so that `close` wakes blocked steps. TensorFlow does not warn of overflows.
@@ -138,7 +138,7 @@ class Run:
                 num_waiting -= 1
             if isinstance(outcome, BaseException):
                 # Keep the first error: later ones are mostly cancellations that it caused.
-                failure = failure or outcome
+                failure = outcome if failure is None else failure
                 self.scope.cancel("another operation of the run failed")
                 continue
             store(step, outcome, slots)

@@ -8,10 +8,11 @@ are stored per thread.
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.locks import RLock
 
 _ROOT_NAME: Final = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -30,7 +31,7 @@ class _Entered(threading.local):
         """The innermost entered graph or session, or None."""
         return self._things[-1] if self._things else None
 
-    @contextmanager
+    @context_manager
     def context(self, thing: Any) -> Iterator[Any]:
         """Return a context that makes ``thing`` the innermost."""
         self._things.append(thing)
@@ -67,7 +68,7 @@ class Scoped:
         self.scopes = Scopes()
         self._lock = RLock()
 
-    @contextmanager
+    @context_manager
     def changed(self, **scopes: Any) -> Iterator[None]:
         """Change `Scopes` within this context."""
         before = self.scopes
@@ -81,7 +82,7 @@ class Scoped:
         """Return the prefix of new names, without the final slash."""
         return self.scopes.name
 
-    @contextmanager
+    @context_manager
     def name_scope(self, name: str | None) -> Iterator[str]:
         """Prefix the names of new nodes with ``name/`` in this context, made unique; a name ending in "/" is reused.
 
@@ -119,7 +120,7 @@ class Scoped:
                 self._names[f"{key}_{number}"] = 1
             return f"{name}_{number}"
 
-    @contextmanager
+    @context_manager
     def device(self, device_name_or_function: Any) -> Iterator[None]:
         """Set the device of new nodes in this context; it is recorded, but mpqueue always computes on the CPU."""
         named = device_name_or_function if isinstance(device_name_or_function, str) else ""
@@ -132,7 +133,7 @@ class Scoped:
         del op, ignore_existing
         return nullcontext()
 
-    @contextmanager
+    @context_manager
     def container(self, container_name: str) -> Iterator[str]:
         """Put the shared names of new queues into this container, separate from other containers."""
         with self.changed(container=container_name):

@@ -4,10 +4,11 @@ The state is held in `SessionState` and is released with the session. Two sessio
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any, Self
 
 from mpqueue.errors import NotFoundError
+from mpqueue.system.contexts import context_manager
 from mpqueue.tf1.compat.graph.feeds import Fetches, fed_values
 from mpqueue.tf1.compat.graph.nodes import Graph, Tensor, get_default_graph
 from mpqueue.tf1.compat.graph.plan import Plan
@@ -119,7 +120,7 @@ class Session(SessionState):
             results |= {each: owned(slots[places[each]])[()] for each in targets if isinstance(each, Tensor)}
         return fetches.build(results)
 
-    @contextmanager
+    @context_manager
     def running(self) -> Iterator[Run]:
         """Return a context for one run, during which the session keeps its state.
 
