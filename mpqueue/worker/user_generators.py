@@ -7,16 +7,14 @@ searched. A generator that the source creates for each batch is not affected.
 A generator is identified by its path, so a batch draws the same numbers whichever generators were found before.
 """
 
-import functools
 import random
 import warnings
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mpqueue.seeding.generators import generators_in, set_state, state_of
+from mpqueue.seeding.generators import Snapshot, generators_in
 from mpqueue.worker import torch_info
 from mpqueue.worker.config import Payload
 from mpqueue.worker.failures import passes_at_once
@@ -77,12 +75,19 @@ class UserGenerators:
             stacklevel=2,
         )
 
-    def states(self) -> list[tuple[Callable[[Any], object], Any]]:
-        """Return functions that restore all generators, each with its argument."""
+    def snapshots(self) -> list[Snapshot]:
+        """Return the states of all generators, to restore them later."""
         if self._looks_left:
             self._look()
-        found = [generator for _, generator in self._found.values()]
-        return [(functools.partial(set_state, generator), state_of(generator)) for generator in found]
+        snapshots = []
+        for _, generator in list(self._found.values()):
+            try:
+                snapshots.append(Snapshot(generator))
+            except Exception as error:
+                if passes_at_once(error):
+                    raise
+                self._refuse(generator, error)
+        return snapshots
 
 
 def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
