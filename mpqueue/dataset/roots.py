@@ -55,7 +55,7 @@ class IndexedRoot(LaneStage):
         super().__init__(node, run)
         maker = maker or ReaderMaker(lengths_of(node))
         reader = maker.make(node)
-        read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
+        read = IndexedRun(run.seed, run.epoch, run.begin, run.base, fixed=run.fixed)
         self._at, self._length = partial(reader.at, run=read), reader.length
         self._ids = partial(reader.sample_ids, run=read)
         # None without a mix, which has parts to be counted.

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mpqueue.seeding.generators import Snapshot, generators_in, global_generators, set_state, state_of
+from mpqueue.seeding.generators import GeneratorState, generators_in, global_generators, set_state, state_of
 
 
 class DrawsRandomNumbers(Exception):
@@ -130,9 +130,9 @@ def _states(generators: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _unchanged(generators: Iterable[Any]) -> Iterator[list[Snapshot]]:
+def _unchanged(generators: Iterable[Any]) -> Iterator[list[GeneratorState]]:
     """Yield snapshots of generators, and restore them at the end."""
-    before = [Snapshot(generator) for generator in generators]
+    before = [GeneratorState(generator) for generator in generators]
     try:
         yield before
     finally:

@@ -1,8 +1,8 @@
 """Random generators inside an object, and their states as plain data. It changes only the generators.
 
 `mpqueue.system.contents` searches for generators of Python, NumPy and torch; each is identified by its path. `state_of`
-returns numbers, strings, lists and dicts, so that a state can be stored as JSON. A `Snapshot` stays in this process, so
-it has the state as the generator's class returns it.
+returns numbers, strings, lists and dicts, so that a state can be stored as JSON. A `GeneratorState` stays in this
+process, and has the state as the generator's class returns it.
 """
 
 import random
@@ -31,7 +31,7 @@ def global_generators() -> dict[str, Any]:
     return {name: generator for name, generator in generators.items() if generator is not None}
 
 
-class Snapshot:
+class GeneratorState:
     """The state of a generator at one moment, in the form of the generator's own class.
 
     Args:
@@ -70,10 +70,10 @@ def _write(generator: Any, state: Any) -> None:
         generator.setstate(state)
     elif isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
-    elif not isinstance(generator, np.random.RandomState):
-        generator.set_state(state)
-    # The bit generator may have been replaced in the meantime; it does not accept the state of another class.
-    elif _read(generator)["bit_generator"] == state["bit_generator"]:
+    # The bit generator of a RandomState may have been replaced in the meantime; it accepts only states of its class.
+    elif (
+        not isinstance(generator, np.random.RandomState) or _read(generator)["bit_generator"] == state["bit_generator"]
+    ):
         generator.set_state(state)
 
 

@@ -64,6 +64,10 @@ class GlobalState:
         torch = imported_torch()
         self._torch: Any = None if torch is None else torch.default_generator.get_state()
 
+    def add_torch(self, torch: ModuleType) -> None:
+        """Include the state of torch, which was imported just now."""
+        self._torch = torch.default_generator.get_state()
+
     def use_up_normal(self) -> None:
         """Remove a cached normal number of NumPy, which code would draw without a change of the bit generator."""
         if isinstance(self._numpy, _TwisterState) and self._numpy.has_normal:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpqueue.engine.skips import Skipped
+from mpqueue.worker.fixed_seeds import FixedSeeds
 from mpqueue.worker.retry_markers import Marker
 from mpqueue.worker.runner import BeginBatch
 
@@ -32,6 +33,7 @@ class LaneRun(NamedTuple):
             single sample starts its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
         base: For a part of a dataset: number of stages of the whole dataset before the part.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
+        fixed: The random numbers of elements before a cache; None for other elements.
     """
 
     lane: int
@@ -46,6 +48,7 @@ class LaneRun(NamedTuple):
     marker: Marker | None = None
     base: int = 0
     keep: Callable[[Sequence[Any]], list[bool]] | None = None
+    fixed: FixedSeeds | None = None
 
 
 class Lane(Protocol):

@@ -8,7 +8,7 @@ used by the source. Later batches are not checked.
 A worker that computes samples in several threads checks the generators that these share in the same way.
 """
 
-from mpqueue.seeding.generators import Snapshot, global_generators
+from mpqueue.seeding.generators import GeneratorState, global_generators
 from mpqueue.system import log
 
 _SHOWN = {"random": "Python's random", "numpy": "numpy.random", "torch": "torch's generator"}
@@ -18,7 +18,7 @@ class SharedGeneratorCheck:
     """The states of the shared generators before the first batch."""
 
     def __init__(self) -> None:
-        self._before = [(name, Snapshot(generator)) for name, generator in global_generators().items()]
+        self._before = [(name, GeneratorState(generator)) for name, generator in global_generators().items()]
 
     def drawn(self) -> list[str]:
         """Return the names of the generators that were used since."""
@@ -43,4 +43,3 @@ class SharedGeneratorCheck:
                 'worker processes (backend="process", use_multiprocessing=True)'
             )
         log.warn(event, "Reproducibility", "Random numbers")
-

@@ -7,7 +7,7 @@ with worker processes, and the trainer's own random numbers do not change.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result, WithTail
@@ -141,7 +141,7 @@ class InlineBackend(InProcessBackend):
         shared = GlobalState() if has_seed else None
         saved: list[Saved] = []
         if shared is not None:
-            saved = [shared, tensorflow_rng.SavedTensorFlowState(), *self._kept.snapshots()]
+            saved = [shared, tensorflow_rng.SavedTensorFlowState(), *self._kept.saved_states()]
         stages = self._stages
         unit, argument = self._work_of(work_item, self._runner)
         # The caller may itself compute a batch of an outer loader, whose context must be restored.
@@ -152,8 +152,9 @@ class InlineBackend(InProcessBackend):
             if shared is not None:
                 shared.use_up_normal()
             context.enter_thread(
-                self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks
-            )
+                self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks,
+                seeding=self._seeding,
+            )  # fmt: skip
             run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
                 value = run(work_item.epoch, unit, argument)
