@@ -39,6 +39,7 @@ class UserGenerators:
         self._source, self._looks_left = source, 2
         self._found: dict[int, tuple[int, Any]] = {}  # number of the path and generator, by identity
         self._refused: set[int] = set()
+        self._restored: set[int] = set()  # generators whose states can be restored
 
     def search(self) -> None:
         """Search the source, if an item has begun since it was created at most once."""
@@ -97,12 +98,15 @@ class UserGenerators:
         states = []
         for _, generator in list(self._found.values()):
             try:
-                states.append(GeneratorState(generator))
+                states.append(state := GeneratorState(generator))
+                if id(generator) not in self._restored:
+                    state.restore()  # raises here and not after the batch if its class does not support that
+                    self._restored.add(id(generator))
             except Exception as error:
                 if passes_at_once(error):
                     raise
                 self._refuse(generator, error)
-        return states
+        return [state for state in states if id(state.generator) in self._found]
 
 
 def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
