@@ -24,11 +24,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
+from mpqueue.dataset.records import copied
 from mpqueue.memory.segment import memory_file
 from mpqueue.system import descriptors, folders
 from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.log import warn
+from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 
 _FORM = 1  # version of the file format; part of the file names
@@ -67,12 +69,16 @@ class Cache:
         """Return a description of the storage."""
         raise NotImplementedError
 
-    def values(self, numbers: Sequence[int], compute: Callable[[list[int]], list[Any]]) -> list[Any]:
+    def values(
+        self, numbers: Sequence[int], compute: Callable[[list[int]], list[Any]],
+        may_store: Callable[[], bool] = lambda: True,
+    ) -> list[Any]:  # fmt: skip
         """Return values; missing ones are computed and stored.
 
         Args:
             numbers: The numbers of the values.
             compute: A function that returns the values of a list of distinct numbers.
+            may_store: Returns whether the values that ``compute`` returned last may be stored.
 
         Raises:
             Exception: ``compute`` raised, a value cannot be pickled, or the files cannot be opened.
@@ -82,11 +88,13 @@ class Cache:
         if not missing:
             return values
         once = list(dict.fromkeys(missing))
-        made = {number: self.put(number, value) for number, value in zip(once, compute(once), strict=True)}
+        made = dict(zip(once, compute(once), strict=True))
+        if may_store():
+            made = {number: self.put(number, value) for number, value in made.items()}
         for place, number in enumerate(numbers):
             if values[place] is MISSING:
                 # Each occurrence gets a separate object, because functions of later stages may modify it.
-                values[place] = made.pop(number) if number in made else self.values([number], compute)[0]
+                values[place] = made.pop(number) if number in made else self.values([number], compute, may_store)[0]
         return values
 
     def get(self, number: int, salt: int = 0) -> Any:
@@ -108,7 +116,7 @@ class Cache:
             return MISSING
 
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
-        """Store a value if possible, and return it as `get` will return it.
+        """Store a value if possible, and return it as `get` will return it. A question about a run stores nothing.
 
         Raises:
             Exception: The value cannot be pickled.
@@ -116,6 +124,8 @@ class Cache:
         files = self._files()
         if files is not None and not self._keeps_none:
             try:
+                if context.is_asking():
+                    return copied(value)
                 return files.put(number, value, salt)
             except NoRoomError as error:
                 self._keeps_none = f"no more values can be stored: {error}"
@@ -135,6 +145,13 @@ class Cache:
     def _open(self) -> RecordFiles | None:
         """Open the files in this process; return None if they are unreachable."""
         raise NotImplementedError
+
+    def tell_of_draws(self) -> None:
+        """Warn that elements are not stored, because their random numbers are not reproducible."""
+        self._tell(
+            "some elements are not stored, but computed each time, because generators that several threads share drew "
+            "numbers while a thread computed them. Draw from mpqueue.rng() instead, or compute without threads"
+        )
 
     def _tell(self, text: str) -> None:
         if text not in self._told:

@@ -28,6 +28,7 @@ from mpqueue.dataset.applying import apply_to
 from mpqueue.dataset.ids import SampleIds, prefixed
 from mpqueue.dataset.nodes import Lengths, StageNode, salted
 from mpqueue.system.exceptions import add_note
+from mpqueue.worker.fixed_seeds import FixedSeeds
 from mpqueue.worker.runner import BeginBatch
 
 Places: TypeAlias = Sequence[int]
@@ -49,6 +50,7 @@ class IndexedRun(NamedTuple):
         begin: A function that is called with (seed, epoch, place) before user code.
         base: The number of stages of the whole tree before the part that is read.
         watches: Whether to compare the length of each source with its length when its reader was created.
+        fixed: The random numbers of elements before a cache; None for other elements.
     """
 
     seed: int
@@ -56,6 +58,7 @@ class IndexedRun(NamedTuple):
     begin: BeginBatch
     base: int = 0
     watches: bool = False
+    fixed: FixedSeeds | None = None
 
 
 class Reader:
@@ -188,12 +191,16 @@ class SourceReader(Reader):
         return samples
 
     def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: IndexedRun) -> list[Any]:
+        samples: list[Any] | None
         try:
             # The complement of an index, which no sample uses, so that the random numbers differ from those of the
             # first sample.
             run.begin(self.seed(run), run.epoch, ~places[0])
-            samples = list(getitems(list(places)))
-            if len(samples) != len(places):
+            if run.fixed is None or len(places) == 1:
+                samples = list(getitems(list(places)))
+            else:
+                samples = run.fixed.unless_drawn(lambda: list(getitems(list(places))))
+            if samples is not None and len(samples) != len(places):
                 name = type(self.node.source).__name__
                 # A missing sample would silently shift all samples after it.
                 raise ValueError(
@@ -202,6 +209,8 @@ class SourceReader(Reader):
         except BaseException as error:
             add_note(error, self.error_note(places[0], run) + (" and others" if len(places) > 1 else ""))
             raise
+        if samples is None:  # the numbers of a cached element must not depend on the other elements of a request
+            return [sample for place in places for sample in self._at_once(getitems, [place], run)]
         return samples
 
     def origin(self, place: int, run: IndexedRun) -> str:  # noqa: ARG002 - the same in each epoch
@@ -313,8 +322,8 @@ class JoinReader(Reader):
         start = self._starts[at]
         if not start:
             return run
-        seed, epoch, begin, base, watches = run
-        return IndexedRun(seed, epoch, begin, base + start, watches)
+        seed, epoch, begin, base, watches, fixed = run
+        return IndexedRun(seed, epoch, begin, base + start, watches, fixed)
 
     def ids_within(self, at: int, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of elements of an input, with its name before each."""

@@ -1,9 +1,10 @@
 """The stage `cache` of a lane: each element is computed once and then stored.
 
 Element n of lane l of L is stored under the number n * L + l, with its token. An end marker follows the last element.
-The input is always run with seed 0 in epoch 0, so a pass over it yields the same elements in each epoch, unless an
-error occurs. An element is replaced by an error or is skipped, so later elements may have other
-numbers. Therefore, from an error to the end of the pass, elements are neither stored nor read from the cache.
+The input is always run with seed 0 in epoch 0, and with separate random numbers (`mpqueue.worker.fixed_seeds`). So a
+pass over it yields the same elements in each epoch, unless an error occurs or an element draws numbers that cannot be
+seeded. After both, later elements may have other numbers. Therefore, from there to the end of the pass, elements are
+neither stored nor read from the cache.
 
 The input does not advance while elements are in the cache. When one is missing, the input runs from its own position to
 the missing element. Missing elements before it are stored, and the others are dropped. A snapshot contains both
@@ -12,14 +13,14 @@ positions. It does not record which elements are cached: a process that loads it
 The token of an element is its number with the token of the input, which is needed to compute it again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from mpqueue.dataset.caches import Cache, NoCache
 from mpqueue.dataset.ids import Keep, SampleIds
-from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
+from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import Facts, LaneOpening, LinkNode, StageNode
 from mpqueue.dataset.record_files import MISSING
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, token_of
@@ -27,7 +28,12 @@ from mpqueue.engine.skips import Skipped
 from mpqueue.system.exceptions import cause_of
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, passes_at_once
+from mpqueue.worker.fixed_seeds import FixedSeeds
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.torch_info import is_of_iterable_dataset
+from mpqueue.worker.user_generators import UserGenerators
+
+T = TypeVar("T")
 
 _END = None  # distinguishable, because elements are stored as pairs
 
@@ -35,17 +41,48 @@ _END = None  # distinguishable, because elements are stored as pairs
 SEED_KEPT = EPOCH_KEPT = 0  # of all stages before a cache
 
 
+def held_generators(root: StageNode) -> UserGenerators:
+    """Return the generators that the stages up to one hold. Their numbers do not depend on later stages."""
+    # Generators of torch's iterable-style datasets are not seeded anywhere, see `user_generators`.
+    sources = [
+        source
+        for source in (getattr(node, "source", None) for _, node in root.stages())
+        if source is not None and not is_of_iterable_dataset(source)
+    ]
+    return UserGenerators((sources, [function for _, node in root.stages() for function in node.functions()]))
+
+
 class CacheReader(LinkReader):
     """Cached elements."""
 
     node: "CacheNode"
 
+    def __init__(self, node: "CacheNode", maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self._held: UserGenerators | None = None  # of the stages before the cache; searched for at the first miss
+        self._is_exact = True  # of the elements that were computed last
+
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return elements; missing ones are computed and stored."""
-        inner = run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT)
+        return self.node.cache.values(places, lambda missing: self._computed(missing, run), lambda: self._is_exact)
+
+    def _computed(self, places: list[int], run: IndexedRun) -> list[Any]:
+        """Return elements of the input."""
+        held = self._held = self._held or held_generators(self.node.input)
+        seeds = FixedSeeds(held, run.begin, self.node.cache.tell_of_draws)
         # A fixed seed and epoch, so that the stored value does not depend on which process computes an element, and
         # when.
-        return self.node.cache.values(places, lambda missing: self.input.at(missing, inner))
+        inner = run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, begin=seeds.begin, fixed=seeds)
+        num_late = held.num_late
+        made = seeds.run(self.input.at, places, inner)
+        if held.num_late != num_late:
+            # The first element has created a generator, which is seeded from now on.
+            seeds.is_exact = True
+            made = seeds.run(self.input.at, places, inner)
+        self._is_exact = seeds.is_exact
+        if run.fixed is not None:  # a cache after this one stores what depends on these elements
+            run.fixed.is_exact &= seeds.is_exact
+        return made
 
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
@@ -61,13 +98,15 @@ class CacheStage(LinkStage):
 
     Args:
         source, node, run: See `LinkStage`.
+        seeds: The random numbers of the input.
     """
 
-    def __init__(self, source: LaneStage, node: "CacheNode", run: LaneRun) -> None:
+    def __init__(self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds) -> None:
         super().__init__(source, node, run)
         self._cache = node.cache
         self._next = self._place = 0  # number of the next element, and of the input's next element
         self._kept_to: int | None = None  # from here on, this pass does not use the cache
+        self._seeds = seeds
 
     def pull(self, count: int) -> Block:
         """Return the next elements; computed ones are returned one at a time."""
@@ -104,7 +143,7 @@ class CacheStage(LinkStage):
         """Return the next element of the input."""
         while True:
             try:
-                values, tokens = self._input.pull(1)
+                values, tokens = self._with_seeds(self._input.pull, 1)
             except BaseException as error:
                 if passes_at_once(error) or self.note_error():
                     raise
@@ -127,6 +166,18 @@ class CacheStage(LinkStage):
             # Earlier elements were already returned from the cache. They were read only to reach this one.
             if number == self._next:
                 return values, [(number, tokens[0])]
+
+    def _with_seeds(self, compute: Callable[..., T], argument: Any) -> T:
+        """Return the result of a method of the input that runs user code."""
+        try:
+            return self._seeds.run(compute, argument)
+        finally:
+            # Numbers that were not seeded may also decide which elements follow.
+            if not self._seeds.is_exact:
+                if self._kept_to is None:
+                    self._kept_to = self._place
+                if self.run.fixed is not None:  # a cache after this one stores what depends on these elements
+                    self.run.fixed.is_exact = False
 
     def note_error(self) -> bool:
         """Record an error of the input; return False if its element was already returned from the cache."""
@@ -179,14 +230,14 @@ class CacheStage(LinkStage):
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = next(states)
-        self._input.load_from(states)
         self._next, self._place, self._kept_to = state["next"], state["place"], state["kept_to"]
+        self._with_seeds(self._input.load_from, states)
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements; the input computes missing ones."""
         cached = [self._get(number) for number, _ in tokens]
         missing = [token_of(token) for (_, token), kept in zip(tokens, cached, strict=True) if kept is MISSING]
-        made = iter(self._input.rebuild(missing) if missing else ())
+        made = iter(self._with_seeds(self._input.rebuild, missing) if missing else ())
         return [next(made) if kept is MISSING else kept[0] for kept in cached]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
@@ -235,6 +286,9 @@ class CacheNode(LinkNode):
             assert run.skip is not None
             run.skip(skipped)
 
-        before = run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, skip=run.skip and skip, keep=None)
-        stage = CacheStage(opening.open(self.input, before), self, run)
+        seeds = FixedSeeds(held_generators(self.input), run.begin, self.cache.tell_of_draws)
+        before = run._replace(
+            seed=SEED_KEPT, epoch=EPOCH_KEPT, begin=seeds.begin, skip=run.skip and skip, keep=None, fixed=seeds
+        )
+        stage = CacheStage(opening.open(self.input, before), self, run, seeds)
         return stage

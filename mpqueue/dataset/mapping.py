@@ -55,6 +55,8 @@ class MapReader(LinkReader):
             values = with_ids(values, self.input.sample_ids(places, run))
         # A helper thread uses no helpers: all of them might wait for each other.
         if self.node.threads > 1 and len(places) > 1 and not context.is_helper():
+            if run.fixed is not None:
+                return run.fixed.watched(self._in_threads, places, values, run)
             return self._in_threads(places, values, run)
         seed = self.seed(run)
         made: list[Any] = []

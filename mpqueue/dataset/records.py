@@ -64,3 +64,13 @@ def unpack(record: memoryview, num_buffers: int) -> Any:
         end = start + length
         buffers.append(record[start:end])
     return pickle.loads(record[_LENGTH_BYTES * len(lengths) :][: lengths[0]], buffers=buffers)
+
+
+def copied(value: Any) -> Any:
+    """Return a value as it is read from a file.
+
+    Raises:
+        Exception: Pickling or unpickling the value raised.
+    """
+    record, num_buffers = pack(value)
+    return unpack(memoryview(record), num_buffers)

@@ -53,7 +53,7 @@ class IndexedRoot(LaneStage):
         super().__init__(node, run)
         maker = maker or ReaderMaker(lengths_of(node))
         reader = maker.make(node)
-        read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
+        read = IndexedRun(run.seed, run.epoch, run.begin, run.base, fixed=run.fixed)
         self._at, self._length = partial(reader.at, run=read), reader.length
         self._ids, self._num_by_input = partial(reader.sample_ids, run=read), partial(reader.num_by_input, run=read)
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None

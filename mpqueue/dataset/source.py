@@ -24,7 +24,7 @@ from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMak
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.dataset.part_names import PartNames, part_names_of
 from mpqueue.samples.leaves import no_sample
-from mpqueue.seeding.global_rng import GlobalState, seed_globals
+from mpqueue.seeding.eager_seeding import EagerSeeding
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.interrupts import is_interrupt
@@ -372,8 +372,8 @@ def aside() -> Iterator[IndexedRun]:
 
 
 def _begin_here(seed: int, epoch: int, place: int) -> None:
+    # Not `begin_batch` itself, which stands for a worker thread.
     context.begin_batch(seed, epoch, place)
-    seed_globals(seed, epoch, place)
 
 
 def _seed_of_torch() -> int:
@@ -393,7 +393,7 @@ class _SavedState:
     def __init__(self, begin: Callable[[int, int, int], None]) -> None:
         self._begin = begin
         self._is_begun = False
-        self._globals: GlobalState | None = None
+        self._globals: EagerSeeding | None = None
 
     def begin(self, seed: int, epoch: int, place: int) -> None:
         """Seed the generators for a sample in a stage."""
@@ -401,16 +401,16 @@ class _SavedState:
             self._keep()
             self._is_begun = True
         self._begin(seed, epoch, place)
-        if self._globals is not None and self._begin is not _begin_here:
+        if self._globals is not None:
             # A worker seeds lazily: it detects draws later, after `restore` has hidden them.
-            seed_globals(seed, epoch, place)
+            self._globals.seed(seed, epoch, place)
 
     def _keep(self) -> None:
         process = context.process_batch
         self._of_process, self._restore_thread = (process.of, process.rng), context.keep_thread()
         if self._begin is context.begin_batch:
             return  # a worker thread, which seeds no shared generators
-        self._globals = GlobalState()
+        self._globals = EagerSeeding()
 
     def restore(self) -> None:
         """Restore all states, if any were saved."""

@@ -6,6 +6,9 @@ stages 10 us more per element. Later elements wait as in any other stage: a snap
 computed again. An error of an element is raised in its turn. An error of the input is raised after all elements that
 were read before it. It is the only case in which a snapshot contains more than tokens.
 
+Before a cache, all elements in flight end before the first one is returned. In that time no other code of a worker
+draws random numbers, so a draw in a thread is noticed (`mpqueue.worker.fixed_seeds`).
+
 `mpqueue.rng` in a thread is seeded for the sample that the thread computes. The global generators are not seeded.
 
 `mpqueue.worker.helper_threads` provides the threads.
@@ -96,6 +99,12 @@ class ThreadedStage(LinkStage):
     def _take(self, call: Callable[[Any, Token], Any], count: int) -> None:
         """Submit elements until the allowed number is in flight; ``count`` are requested."""
         most = self._ahead if self.may_run_ahead else 1 if self.is_alone else min(count, self._ahead)
+        fixed = self.run.fixed
+        if fixed is not None:
+            if not self._pending:
+                self._read(most)
+                fixed.watched(self._submit_all, call)
+            return
         # Half of them at a time: single requests would cost the earlier stages 10 us more per element.
         if len(self._pending) > most // 2:
             return
@@ -104,20 +113,33 @@ class ThreadedStage(LinkStage):
             self._submit(call, *self._waiting.popleft())
         if self._waiting:
             return
-        while self._error is None and len(self._pending) < most:
-            try:
-                values, tokens = self._input.pull(most - len(self._pending))
-            except BaseException as error:
-                if passes_at_once(error):
-                    raise
-                # Raised by the call that reaches it, after all elements that were read before it.
-                self._error = error
-                return
-            if not tokens:
-                return
-            self.num_in += len(tokens)
-            for value, token in zip(self._arguments(values, tokens), tokens, strict=True):
-                self._submit(call, value, token)
+        while self._read(most):
+            while self._waiting:
+                self._submit(call, *self._waiting.popleft())
+
+    def _read(self, most: int) -> bool:
+        """Read elements of the input, until that many are in flight; return False if there are none to read."""
+        missing = most - len(self._pending) - len(self._waiting)
+        if self._error is not None or missing <= 0:
+            return False
+        try:
+            values, tokens = self._input.pull(missing)
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            # Raised by the call that reaches it, after all elements that were read before it.
+            self._error = error
+            return False
+        self.num_in += len(tokens)
+        self._waiting.extend(zip(self._arguments(values, tokens), tokens, strict=True))
+        return bool(tokens)
+
+    def _submit_all(self, call: Callable[[Any, Token], Any]) -> None:
+        """Submit the elements that were read, and wait for all of them, so that no other code draws numbers."""
+        while self._waiting:
+            self._submit(call, *self._waiting.popleft())
+        for _, _, helped in self._pending:
+            self._exception_of(helped)
 
     def _arguments(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
         """Return what the function is called with for each element."""
@@ -174,7 +196,12 @@ class ThreadedStage(LinkStage):
         values = self._input.rebuild(tokens)
         if self._is_filter:
             return values
-        call, submit = self._in_helper(), self._helpers.submit
         arguments = self._arguments(values, tokens)
+        if self.run.fixed is not None:
+            return self.run.fixed.watched(self._results, arguments, tokens)
+        return self._results(arguments, tokens)
+
+    def _results(self, arguments: list[Any], tokens: Sequence[Token]) -> list[Any]:
+        call, submit = self._in_helper(), self._helpers.submit
         made = [submit(call, value, token) for value, token in zip(arguments, tokens, strict=True)]
         return [call.result() for call in made]

@@ -1,7 +1,7 @@
 """A batch of a run, computed again by the calling thread, next to the run.
 
-The batch is computed as a loader without workers computes it, with the seed of the run. The loop, its place and the
-random generators of this process remain as they are.
+The batch is computed as a loader without workers computes it, with the seed of the run. The loop, its place, the random
+generators of this process and the caches of datasets remain as they are.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from mpqueue.engine.skips import Skips
 from mpqueue.plan.cursors import Cursor, Place, WorkItem
 from mpqueue.system.contexts import context_manager
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.worker import context
 from mpqueue.workers.inline import InlineBackend
 from mpqueue.workers.job import Job
 
@@ -92,6 +93,7 @@ def opened(job: Job, cursor: Cursor, place: Place) -> Iterator[Pipeline]:
     pipeline = Pipeline(ledger, skips=QuietSkips() if plan.skips else None, recorder=job.recorder)
     pipeline.start(InlineBackend(ledger, job))
     try:
-        yield pipeline
+        with context.asking():
+            yield pipeline
     finally:
         pipeline.stop()

@@ -36,7 +36,8 @@ def compacted(snapshots: list[Any]) -> list[Any] | str:
     """
     try:
         text = json.dumps(_encoded(snapshots), separators=(",", ":"))
-    except (TypeError, RecursionError):
+    # Other errors are raised for the state of a user's iterator that has the keys of a shuffle buffer.
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return snapshots
     if len(text) < _SHORT:
         return snapshots

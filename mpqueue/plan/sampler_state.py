@@ -12,10 +12,10 @@ is drawn again. `mpqueue.plan.sampler_fingerprint` detects that.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mpqueue.seeding.generators import generators_in, global_generators, set_state, state_of
+from mpqueue.seeding.generators import GeneratorState, generators_in, global_generators, set_state, state_of
 from mpqueue.system.contexts import context_manager
 
 
@@ -39,7 +39,7 @@ class Randomness:
         stateful = self._stateful()
         if stateful is not None:
             return {"sampler": stateful.state_dict()}
-        kept = {path: state_of(generator) for path, generator in self._generators()}
+        kept = {path: state for path, generator in self._generators() if (state := state_of(generator)) is not None}
         return {"kept": kept} if kept else {}
 
     @context_manager
@@ -59,13 +59,10 @@ class Randomness:
         stateful = self._stateful()
         if stateful is not None and "sampler" in recorded:
             stateful.load_state_dict(recorded["sampler"])
-        kept = recorded.get("kept", {})
-        for path, generator in self._generators() if kept else ():
-            if path in kept:
-                set_state(generator, kept[path])
+        self._set_kept(recorded)
         states = recorded.get("global", {})
-        shared = {name: generator for name, generator in global_generators().items() if name in states}
-        with _set_inside(shared, states):
+        with _unchanged(generator for name, generator in global_generators().items() if name in states):
+            _set_global(recorded)
             yield
 
     @context_manager
@@ -82,11 +79,13 @@ class Randomness:
         if stateful is not None:
             yield self._copied(stateful, recorded)
             return
-        generators = dict(self._generators()) | global_generators()
-        known = {} if recorded is None else recorded.get("kept", {}) | recorded.get("global", {})
-        with _set_inside(generators, known) as before:
+        own = [generator for _, generator in self._generators()]
+        with _unchanged([*own, *global_generators().values()]) as before:
+            # Separately: an attribute of the sampler may have the name of a global generator.
+            self._set_kept(recorded or {})
+            _set_global(recorded or {})
             yield self._sampler
-            if recorded is None and _states(generators) != before:
+            if recorded is None and any(snapshot.has_changed() for snapshot in before):
                 raise DrawsRandomNumbers
 
     def _copied(self, stateful: Any, recorded: dict[str, Any] | None) -> Any:
@@ -110,19 +109,32 @@ class Randomness:
     def _generators(self) -> Iterator[tuple[str, Any]]:
         return generators_in(self._sampler, without=[*self._others, *global_generators().values()])
 
+    def _set_kept(self, recorded: dict[str, Any]) -> None:
+        """Set the generators that the sampler holds to their recorded states."""
+        states = recorded.get("kept", {})
+        for path, generator in self._generators() if states else ():
+            if path in states:
+                set_state(generator, states[path])
+
+
+def _set_global(recorded: dict[str, Any]) -> None:
+    """Set the global generators that a sampler has used to their recorded states."""
+    states = recorded.get("global", {})
+    for name, generator in global_generators().items() if states else ():
+        if name in states:
+            set_state(generator, states[name])
+
 
 def _states(generators: dict[str, Any]) -> dict[str, Any]:
     return {name: state_of(generator) for name, generator in generators.items()}
 
 
 @context_manager
-def _set_inside(generators: dict[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Set generators to states by name, and yield their states before that, which are restored at the end."""
-    before = _states(generators)
+def _unchanged(generators: Iterable[Any]) -> Iterator[list[GeneratorState]]:
+    """Yield snapshots of generators, and restore them at the end."""
+    before = [GeneratorState(generator) for generator in generators]
     try:
-        for name in states.keys() & generators.keys():
-            set_state(generators[name], states[name])
         yield before
     finally:
-        for name, generator in generators.items():
-            set_state(generator, before[name])
+        for snapshot in before:
+            snapshot.restore()

@@ -8,4 +8,5 @@ The modules, from the bottom up. A module imports only from its own line and the
     generators.py         the random generators that an object holds, and their states as plain data
     global_rng.py         seeding and states of the generators that all code of a process shares
     lazy_seeding.py       seeds them for each batch or sample, if the source draws from them
+    eager_seeding.py      seeds them for each sample in any case
 """

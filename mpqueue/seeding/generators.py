@@ -1,7 +1,8 @@
 """Random generators inside an object, and their states as plain data. It changes only the generators.
 
-`mpqueue.system.contents` searches for generators of Python, NumPy and torch; each is identified by its path. A state
-consists of numbers, strings, lists and dicts, so that it can be stored as JSON.
+`mpqueue.system.contents` searches for generators of Python, NumPy and torch; each is identified by its path. `state_of`
+returns numbers, strings, lists and dicts, so that a state can be stored as JSON. A `GeneratorState` stays in this
+process, and has the state as the generator's class returns it.
 """
 
 import random
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.system.contents import contents, is_a
+from mpqueue.system.interrupts import not_of_handler
 
 # For datasets in datasets, with transforms of transforms. The number of objects bounds the search as well.
 _MAX_DEPTH = 16
@@ -32,9 +34,69 @@ def global_generators() -> dict[str, Any]:
     return {name: generator for name, generator in generators.items() if generator is not None}
 
 
-def state_of(generator: Any) -> dict[str, Any]:
-    """Return the state of a generator as plain data."""
+class GeneratorState:
+    """The state of a generator at one moment, in the form of the generator's own class.
+
+    Args:
+        generator: The generator.
+
+    Raises:
+        Exception: Its class does not return a state.
+    """
+
+    __slots__ = ("_state", "generator")
+
+    def __init__(self, generator: Any) -> None:
+        self.generator, self._state = generator, _read(generator)
+
+    def restore(self) -> None:
+        """Set the generator to this state. A second call has the same effect."""
+        _write(self.generator, self._state)
+
+    def has_changed(self) -> bool:
+        """Return whether the generator was drawn from, seeded or set since."""
+        return bool(_comparable(_read(self.generator)) != _comparable(self._state))
+
+
+def _read(generator: Any) -> Any:
     if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    return generator.get_state()
+
+
+def _write(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    # The bit generator of a RandomState may have been replaced in the meantime; it accepts only states of its class.
+    elif (
+        not isinstance(generator, np.random.RandomState) or _read(generator)["bit_generator"] == state["bit_generator"]
+    ):
+        generator.set_state(state)
+
+
+def _comparable(state: Any) -> Any:
+    return state.numpy().tobytes() if _is_tensor(state) else _plain(state)
+
+
+def _is_tensor(state: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(state, getattr(torch, "Tensor", ()))
+
+
+def state_of(generator: Any) -> dict[str, Any] | None:
+    """Return the state of a generator as plain data.
+
+    None: a subclass of `random.Random` has a state of its own form that is not plain data, or does not return it.
+    """
+    if isinstance(generator, random.Random):
+        if type(generator).getstate is not random.Random.getstate:
+            return _state_of_subclass(generator)
         version, words, gauss = generator.getstate()
         return {"kind": "random", "state": [version, list(words), gauss]}
     if isinstance(generator, np.random.Generator):
@@ -48,11 +110,14 @@ def state_of(generator: Any) -> dict[str, Any]:
 
 def set_state(generator: Any, saved: dict[str, Any]) -> None:
     """Restore a generator's state from `state_of`; it is left unchanged if its kind differs."""
+    present, state = state_of(generator), saved["state"]
     # The state may be from a checkpoint of a sampler with another generator at this path.
-    if saved["kind"] != state_of(generator)["kind"]:
+    if present is None or saved["kind"] != present["kind"]:
         return
-    state = saved["state"]
     if isinstance(generator, random.Random):
+        if type(generator).getstate is not random.Random.getstate:
+            generator.setstate(_unmarked(state))
+            return
         version, words, gauss = state
         generator.setstate((version, tuple(words), gauss))
     elif isinstance(generator, np.random.Generator):
@@ -61,6 +126,41 @@ def set_state(generator: Any, saved: dict[str, Any]) -> None:
         generator.set_state(sys.modules["torch"].frombuffer(bytearray.fromhex(state), dtype=sys.modules["torch"].uint8))
     else:
         generator.set_state(state)
+
+
+def _state_of_subclass(generator: random.Random) -> dict[str, Any] | None:
+    try:
+        state = _marked(generator.getstate())
+    except not_of_handler(Exception):
+        return None
+    return {"kind": f"random {type(generator).__qualname__}", "state": state}
+
+
+def _marked(value: Any) -> Any:
+    """Return a value in which tuples and dicts are marked, because JSON turns a tuple into a list.
+
+    Raises:
+        TypeError: The value is not plain data.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list):
+        return [_marked(item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [_marked(item) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": [[_marked(key), _marked(item)] for key, item in value.items()]}
+    raise TypeError(f"expected plain data, got {type(value).__name__}")
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unmarked(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "tuple" in value:
+        return tuple(_unmarked(value["tuple"]))
+    return {_unmarked(key): _unmarked(item) for key, item in value["dict"]}
 
 
 def _plain(state: Any) -> Any:

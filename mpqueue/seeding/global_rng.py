@@ -64,6 +64,15 @@ class GlobalState:
         torch = imported_torch()
         self._torch: Any = None if torch is None else torch.default_generator.get_state()
 
+    def add_torch(self, torch: ModuleType) -> None:
+        """Include the state of torch, which was imported just now."""
+        self._torch = torch.default_generator.get_state()
+
+    def use_up_normal(self) -> None:
+        """Remove a cached normal number of NumPy, which code would draw without a change of the bit generator."""
+        if isinstance(self._numpy, _TwisterState) and self._numpy.has_normal:
+            _draw_normal()
+
     def restore(self) -> None:
         """Restore all generators. A second call has the same effect."""
         random.setstate(self._python)
@@ -76,6 +85,8 @@ class GlobalState:
         torch = imported_torch()
         if torch is not None and self._torch is not None:
             torch.default_generator.set_state(self._torch)
+        elif torch is not None:
+            torch.default_generator.seed()  # imported since: it had a random state, which the batch has seeded
 
 
 class _TwisterState:
@@ -99,6 +110,11 @@ class _TwisterState:
                 words = np.frombuffer(self._copy, np.uint32)
                 self._with_normal = "MT19937", words[:NUM_WORDS], int(words[NUM_WORDS]), 1, number
             self.restore()
+
+    @property
+    def has_normal(self) -> bool:
+        """True if the state includes a cached normal number."""
+        return self._with_normal is not None
 
     def restore(self) -> None:
         """Restore the state. A second call has the same effect, also after an exception in the first one."""

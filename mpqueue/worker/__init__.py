@@ -16,6 +16,7 @@ A module imports only from its own line and the lines above it::
     user_generators.py         random generators that a source keeps, seeded for each batch
     shuffle_detection.py       detects an order that the first item of a source has drawn
     runner.py                  runs a source with an index; timed batches, with the work of their stages
+    fixed_seeds.py             random numbers of the elements before a cache
     lanes.py                   the protocol of sources with lanes
     sample_runner.py           runs a source of samples, one batch at a time
     threaded_samples.py        runs a source of samples in several threads

@@ -6,7 +6,8 @@ user code. A worker process also has a granted slot of the ring, which all of it
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,8 @@ from mpqueue.worker.sample_block import BeginBlock, CurrentSample, SampleBlock, 
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from mpqueue.seeding.lazy_seeding import LazySeeding
 
 Array = np.ndarray[Any, Any]
 
@@ -62,8 +65,9 @@ class _Current(threading.local):
     batch: seeds.BatchSeed | SampleBlock | None = None
     rng: "np.random.Generator | None" = None
     source: Any = None
-    has_requested = is_seeded = is_helper = False
+    has_requested = is_seeded = is_helper = is_asking = False
     tally: Any = None
+    seeding: "LazySeeding | None" = None
 
 
 class Aside(threading.local):
@@ -81,20 +85,21 @@ aside = Aside()
 # The values for a thread without user code.
 _IDLE: dict[str, Any] = {
     "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
-    "rng": None, "tally": None,
+    "rng": None, "tally": None, "seeding": None,
 }  # fmt: skip
 # In a worker process, all threads of user code belong to the one worker.
 _process_info: WorkerInfo | None = None
 process_batch = CurrentSample()
 _process_begin: Callable[[int, int, int], None] | None = None
 _process_begin_block: BeginBlock | None = None
+_process_seeding: "LazySeeding | None" = None
 _process_has_requested = False
 _granted: GrantedSlot | None = None
 
 
 def enter_worker_process(
     info: WorkerInfo, granted: GrantedSlot, begin: Callable[[int, int, int], None],
-    begin_block: BeginBlock | None = None,
+    begin_block: BeginBlock | None = None, seeding: "LazySeeding | None" = None,
 ) -> None:  # fmt: skip
     """Make this process a worker.
 
@@ -103,9 +108,11 @@ def enter_worker_process(
         granted: The slot that it writes into.
         begin: Sets the random numbers of a batch or sample.
         begin_block: Sets them for a block of samples; see `begin_block`.
+        seeding: Seeds the global generators when ``begin`` is called.
     """
-    global _process_info, _process_begin, _process_begin_block, _granted
+    global _process_info, _process_begin, _process_begin_block, _process_seeding, _granted
     _process_info, _process_begin, _process_begin_block, _granted = info, begin, begin_block, granted
+    _process_seeding = seeding
     # The memory is shared, so a write by a child would change a batch of this worker.
     os.register_at_fork(after_in_child=_leave_slot)
 
@@ -133,6 +140,7 @@ def process_info() -> WorkerInfo | None:
 def enter_thread(
     info: WorkerInfo | None, source: Any = None, *, is_seed_given: bool = False,
     begin: Callable[[int, int, int], None] | None = None, may_begin_blocks: Callable[[], bool] | None = None,
+    seeding: "LazySeeding | None" = None,
 ) -> None:  # fmt: skip
     """Mark that user code runs in this thread for a worker.
 
@@ -142,11 +150,13 @@ def enter_thread(
         is_seed_given: The user has given a seed.
         begin: Sets the random numbers of a batch or sample. If None, `begin_batch` does.
         may_begin_blocks: Returns True if ``begin`` would set only `rng` now.
+        seeding: Seeds the global generators when ``begin`` is called.
     """
     # One call of C: it runs twice per batch without workers, and eight attributes of a `threading.local` take 0.4 us.
     vars(_current).update(
-        _IDLE, info=info, source=source, is_seeded=is_seed_given, begin=begin, may_begin_blocks=may_begin_blocks
-    )
+        _IDLE, info=info, source=source, is_seeded=is_seed_given, begin=begin, may_begin_blocks=may_begin_blocks,
+        seeding=seeding,
+    )  # fmt: skip
 
 
 def keep_thread() -> Callable[[], None]:
@@ -156,6 +166,66 @@ def keep_thread() -> Callable[[], None]:
     """
     now = vars(_current)
     return partial(now.update, {**_IDLE, **now})
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Compute elements in this thread to answer a question about a run, which changes nothing of the run."""
+    before = _current.is_asking
+    _current.is_asking = True
+    try:
+        yield
+    finally:
+        _current.is_asking = before
+
+
+def is_asking() -> bool:
+    """Return whether this thread computes elements only to answer a question; see `asking`."""
+    return _current.is_asking
+
+
+def shares_generators() -> bool:
+    """Return whether several threads use the global generators now, so that this thread cannot seed them."""
+    return _current.is_helper or _current.source is not None
+
+
+def keep() -> Callable[[], None]:
+    """Return a function that restores the present batch of this thread and its seeding; see `suspend_seeding`.
+
+    It may be called twice.
+    """
+    restore_thread, process, is_helper = keep_thread(), process_batch, _current.is_helper
+    of, rng, seeding = process.of, process.rng, _seeding()
+    is_due = seeding is not None and seeding.is_due
+
+    def restore() -> None:
+        if not is_helper:  # a helper must not change the state of the worker's own thread
+            process.of, process.rng = of, rng
+        if seeding is not None:
+            seeding.is_due = is_due
+        restore_thread()
+
+    return restore
+
+
+def suspend_seeding() -> None:
+    """Let the caller seed all generators of the next samples itself, until the function of `keep` is called."""
+    seeding = _seeding()
+    if seeding is not None:
+        seeding.is_due = False
+    _current.is_seeded = True
+
+
+def _seeding() -> "LazySeeding | None":
+    return _current.seeding if _process_info is None or _current.is_helper else _process_seeding
+
+
+def has_drawn() -> bool:
+    """Return whether the present batch or sample of this thread has requested its generator by `rng`."""
+    of = process_batch.of
+    if of is not None and not _current.is_helper:
+        return process_batch.rng is not None
+    return _current.rng is not None
 
 
 def begin_batch(seed: int, epoch: int, unit: int) -> None:
@@ -219,8 +289,9 @@ def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[
 
     User code sees the context of a helper thread in both cases.
     """
-    own: dict[str, Any] = {"is_helper": True, "begin": None, "may_begin_blocks": None, "rng": None}
+    own: dict[str, Any] = {"is_helper": True, "begin": None, "may_begin_blocks": None, "rng": None, "seeding": None}
     own |= {"info": worker_info_unasked(), "source": _current.source, "tally": _current.tally}
+    own["is_asking"] = _current.is_asking
     own["is_seeded"] = process_batch.of is not None or _current.is_seeded
 
     def call(place: int, argument: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpqueue.engine.skips import Skipped
+from mpqueue.worker.fixed_seeds import FixedSeeds
 from mpqueue.worker.retry_markers import Marker
 from mpqueue.worker.runner import BeginBatch
 
@@ -33,6 +34,7 @@ class LaneRun(NamedTuple):
         base: For a part of a dataset: number of stages of the whole dataset before the part.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
         runs_ahead: Stages may compute elements before they are requested.
+        fixed: The random numbers of elements before a cache; None for other elements.
     """
 
     lane: int
@@ -48,6 +50,7 @@ class LaneRun(NamedTuple):
     base: int = 0
     keep: Callable[[Sequence[Any]], list[bool]] | None = None
     runs_ahead: bool = True
+    fixed: FixedSeeds | None = None
 
 
 class Lane(Protocol):

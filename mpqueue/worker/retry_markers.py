@@ -18,6 +18,7 @@ because the error would replace another sample. A report per sample costs more t
 reaches the trainer from other machines.
 """
 
+import copy
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -72,6 +73,12 @@ class RetryBegin:
     def __init__(self, begin: Begin, marker: Marker | None, lost: Sequence[Any]) -> None:
         self.begin, self._marker = begin, marker
         self._lost: dict[Name, str] = {(seed, epoch, place): error for seed, epoch, place, error in lost}
+
+    def starting(self, begin: Begin) -> "RetryBegin":
+        """Return an object for the same lane that starts samples by another function."""
+        made = copy.copy(self)
+        made.begin = begin
+        return made
 
     @property
     def is_single(self) -> bool:

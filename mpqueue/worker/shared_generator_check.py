@@ -8,9 +8,7 @@ used by the source. Later batches are not checked.
 A worker that computes samples in several threads checks the generators that these share in the same way.
 """
 
-from typing import Any
-
-from mpqueue.seeding.generators import global_generators, state_of
+from mpqueue.seeding.generators import GeneratorState, global_generators
 from mpqueue.system import log
 
 _SHOWN = {"random": "Python's random", "numpy": "numpy.random", "torch": "torch's generator"}
@@ -20,12 +18,12 @@ class SharedGeneratorCheck:
     """The states of the shared generators before the first batch."""
 
     def __init__(self) -> None:
-        self._states = _states()
+        self._before = [(name, GeneratorState(generator)) for name, generator in global_generators().items()]
 
     def drawn(self) -> list[str]:
         """Return the names of the generators that were used since."""
         # A library that was imported since has no earlier state, and is not reported.
-        return [name for name, state in _states().items() if state != self._states.get(name, state)]
+        return [_SHOWN[name] for name, snapshot in self._before if snapshot.has_changed()]
 
     def tell(self, threads: int = 1) -> None:
         """Warn if shared generators were used for the first batch, by ``threads`` threads."""
@@ -45,7 +43,3 @@ class SharedGeneratorCheck:
                 'worker processes (backend="process", use_multiprocessing=True)'
             )
         log.warn(event, "Reproducibility", "Random numbers")
-
-
-def _states() -> dict[str, Any]:
-    return {_SHOWN[name]: state_of(generator) for name, generator in global_generators().items()}

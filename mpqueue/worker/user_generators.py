@@ -7,16 +7,14 @@ searched. A generator that the source creates for each batch is not affected.
 A generator is identified by its path, so a batch draws the same numbers whichever generators were found before.
 """
 
-import functools
 import random
 import warnings
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mpqueue.seeding.generators import generators_in, set_state, state_of
+from mpqueue.seeding.generators import GeneratorState, generators_in
 from mpqueue.system.exception_texts import text_of
 from mpqueue.worker import torch_info
 from mpqueue.worker.config import Payload
@@ -31,23 +29,41 @@ class UserGenerators:
 
     Attributes:
         is_idle: No generator must be seeded before a batch.
+        num_late: Number of generators that were found after the first item had begun.
         stages: The `mpqueue.telemetry.recorder.Stages` of a timed batch, or None.
     """
 
     def __init__(self, source: Any) -> None:
         self.is_idle = False
+        self.num_late = 0
         self.stages: Any = None
         self._source, self._looks_left = source, 2
         self._found: dict[int, tuple[int, Any]] = {}  # number of the path and generator, by identity
         self._refused: set[int] = set()
+        self._restored: set[int] = set()  # generators whose states can be restored
+
+    def search(self) -> None:
+        """Search the source, if an item has begun since it was created at most once."""
+        if self._looks_left > 0:
+            self._look()
+            self._looks_left -= 1
+
+    def find_late(self) -> int:
+        """Search the source after its first item, if it was not searched since; return `num_late`."""
+        if self._looks_left == 1:
+            self.search()
+        return self.num_late
 
     def _look(self) -> None:
+        num_known = len(self._found)
         for path, generator in generators_in(self._source):
             if id(generator) not in self._refused:
                 # The first path counts, so a generator with two names has the same numbers after another search.
                 # By a checksum: `hash` of a string depends on the interpreter's salt, and the trainer may have another
                 # one.
                 self._found.setdefault(id(generator), (zlib.crc32(path.encode()), generator))
+        if self._looks_left < 2:
+            self.num_late += len(self._found) - num_known
 
     def seed(self, seed: int, epoch: int, unit: int) -> None:
         """Seed all generators for a batch."""
@@ -55,9 +71,7 @@ class UserGenerators:
 
     def _seed(self, seed: int, epoch: int, unit: int) -> None:
         # Two searches: before the first item, and before the second for generators that the first has created.
-        if self._looks_left:
-            self._looks_left -= 1
-            self._look()
+        self.search()
         for number, generator in list(self._found.values()):
             words = [number & 0xFFFFFFFFFFFFFFFF for number in (seed, epoch, unit, number)]
             try:
@@ -66,7 +80,7 @@ class UserGenerators:
                 if passes_at_once(error):
                     raise
                 self._refuse(generator, error)
-        self.is_idle = not self._found and not self._looks_left
+        self.is_idle = not self._found and self._looks_left <= 0
 
     def _refuse(self, generator: Any, error: BaseException) -> None:
         del self._found[id(generator)]
@@ -78,12 +92,22 @@ class UserGenerators:
             stacklevel=2,
         )
 
-    def states(self) -> list[tuple[Callable[[Any], object], Any]]:
-        """Return functions that restore all generators, each with its argument."""
-        if self._looks_left:
+    def saved_states(self) -> list[GeneratorState]:
+        """Return the states of all generators, to restore them later."""
+        if self._looks_left > 0:
             self._look()
-        found = [generator for _, generator in self._found.values()]
-        return [(functools.partial(set_state, generator), state_of(generator)) for generator in found]
+        states = []
+        for _, generator in list(self._found.values()):
+            try:
+                states.append(state := GeneratorState(generator))
+                if id(generator) not in self._restored:
+                    state.restore()  # raises here and not after the batch if its class does not support that
+                    self._restored.add(id(generator))
+            except Exception as error:
+                if passes_at_once(error):
+                    raise
+                self._refuse(generator, error)
+        return [state for state in states if id(state.generator) in self._found]
 
 
 def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:

@@ -7,7 +7,7 @@ with worker processes, and the trainer's own random numbers do not change.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result, WithTail
@@ -26,6 +26,13 @@ from mpqueue.worker.user_generators import UserGenerators, user_generators
 from mpqueue.workers import active_iterators
 from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
+
+
+class Saved(Protocol):
+    """A state of the caller, such as `GlobalState`."""
+
+    def restore(self) -> None:
+        """Restore the state. A second call has the same effect."""
 
 
 class InlineBackend(InProcessBackend):
@@ -134,8 +141,10 @@ class InlineBackend(InProcessBackend):
 
     def _compute(self, work_item: WorkItem) -> Result:
         has_seed = self._seeding is not None
-        saved = (GlobalState(), tensorflow_rng.SavedTensorFlowState()) if has_seed else None
-        kept = self._kept.states() if has_seed else []
+        shared = GlobalState() if has_seed else None
+        saved: list[Saved] = []
+        if shared is not None:
+            saved = [shared, tensorflow_rng.SavedTensorFlowState(), *self._kept.saved_states()]
         stages = self._stages
         unit, argument = self._work_of(work_item, self._runner)
         # The caller may itself compute a batch of an outer loader, whose context must be restored.
@@ -143,9 +152,12 @@ class InlineBackend(InProcessBackend):
         # Within `try`, and restored in a second `try`, without a gap for a signal: an interrupt anywhere else would
         # leave the training loop with the batch's worker and random numbers.
         try:
+            if shared is not None:
+                shared.use_up_normal()
             context.enter_thread(
-                self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks
-            )
+                self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks,
+                seeding=self._seeding,
+            )  # fmt: skip
             run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
                 value = run(work_item.epoch, unit, argument)
@@ -159,28 +171,20 @@ class InlineBackend(InProcessBackend):
             return self._failed(work_item, unit, self._runner, error)
         finally:
             try:
-                self._put_back(restore_thread, stages, saved, kept)
+                self._put_back(restore_thread, stages, saved)
             # A handler raised in the middle: without a second try the training loop would continue with the batch's
             # random numbers.
             except BaseException:
-                self._put_back(restore_thread, stages, saved, kept)
+                self._put_back(restore_thread, stages, saved)
                 raise
 
-    def _put_back(
-        self,
-        restore_thread: Callable[[], None],
-        stages: Stages | None,
-        saved: tuple[GlobalState, tensorflow_rng.SavedTensorFlowState] | None,
-        kept: list[Any],
-    ) -> None:
+    def _put_back(self, restore_thread: Callable[[], None], stages: Stages | None, saved: list[Saved]) -> None:
         """Restore the state of the caller's thread; may be called twice."""
         restore_thread()
         if stages is not None:
             self._note_stages(None)
-        for state_of_library in saved or ():
-            state_of_library.restore()
-        for put_back, state in kept:
-            put_back(state)
+        for state in saved:
+            state.restore()
 
     def _may_begin_blocks(self) -> bool:
         return self._seeding is None or (not self._seeding.is_due and self._kept.is_idle)

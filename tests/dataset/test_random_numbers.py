@@ -69,18 +69,22 @@ def test_samples_draw_the_same_numbers_after_other_samples_drew(dataset):
         assert epochs(batches, workers=workers) == expected
 
 
-@pytest.mark.parametrize("name", ["Python's", "NumPy's", "Python's, kept", "torch's"])
+@pytest.mark.parametrize("name", ["Python's", "NumPy's", "Python's, kept", "NumPy's, kept", "torch's"])
 def test_calling_process_draws_the_same_as_workers_from_any_sample_on(name):
     draw_one = {
         "Python's": lambda: random.random(),
         "NumPy's": lambda: np.random.rand(),
         "Python's, kept": lambda: random.gauss(0, 1),
+        "NumPy's, kept": lambda: np.random.normal(),
         "torch's": lambda: float(pytest.importorskip("torch").rand(1)),
     }[name]
     draw_one()  # skips the test if torch is missing
     before = random.getstate()
     random.gauss(0, 1)  # which stores a second number
     state = random.getstate()
+    np.random.seed(0)
+    np.random.normal()  # which stores a second number, too
+    expected_normal = np.random.RandomState(0).normal(size=2)[1]
 
     def late(sample):
         return sample, draw_one() if sample > 300 and sample % 3 == 0 else None
@@ -90,6 +94,7 @@ def test_calling_process_draws_the_same_as_workers_from_any_sample_on(name):
     expected = epochs(batches, workers=1, **start)
     assert epochs(batches, workers=0) == expected
     assert random.getstate() == state
+    assert np.random.normal() == expected_normal
     random.setstate(before)
     assert len({number for _, number in expected[0]}) > 80
 

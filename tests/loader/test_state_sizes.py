@@ -36,6 +36,7 @@ def same(one, other):
         [(1 << 62) + 1, -(1 << 62) - 1] * 10, [1 << 100] * 20, [True, False] * 10, [True, 1] * 10, (1, (2, [3, (4,)])),
         {"a": {"b": [None, True, 1.5, "é"]}, "": -1}, [[number] * 20 for number in range(20)],
         {"held": list(range(20)), "pick": 3},
+        {"held": list(range(20)), "pick": 3, "draining": False, "key": [1, 2], "size": 20},
     ],
 )  # fmt: skip
 def test_snapshots_are_restored_exactly(state):
@@ -47,7 +48,18 @@ def test_snapshots_are_restored_exactly(state):
 
 @pytest.mark.parametrize(
     "state",
-    [{1: 2}, {"~gaps": [1]}, b"bytes", np.arange(3), float("inf"), "\ud800", {1, 2}, [np.int64(1)] * 20, 1 << 5000],
+    [
+        {1: 2},
+        {"~gaps": [1]},
+        b"bytes",
+        np.arange(3),
+        float("inf"),
+        "\ud800",
+        {1, 2},
+        [np.int64(1)] * 20,
+        1 << 5000,
+        {"held": list(range(20)), "pick": 3, "draining": False, "key": "of the user", "size": 20},
+    ],
 )
 def test_values_that_json_would_change_are_kept(state):
     snapshots = [[3, {"state": state, "more": LONG}], None]

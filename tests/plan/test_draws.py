@@ -1,5 +1,7 @@
 """Batches drawn from a sampler: one ahead, shared among ranks, and drawn again for each epoch."""
 
+import json
+import random
 import struct
 import zlib
 
@@ -143,6 +145,34 @@ def test_fingerprint_of_the_reached_place_is_kept():
     assert order.state_at(1, 3, None) == {"drawn": mark}
     order.draw(2).take(1)
     assert order.state_at(1, 3, None) == {}
+
+
+class Shuffled:
+    """An order that is shuffled by a generator in an attribute of any name."""
+
+    def __init__(self, name, generator):
+        vars(self)[name], self._name = generator, name
+
+    def __iter__(self):
+        order = list(range(12))
+        getattr(self, self._name).shuffle(order)
+        return iter(order)
+
+
+@pytest.mark.parametrize("name", ["random", "numpy", "torch", "rng", "sampler", "kept", "global", "kind", "state"])
+@pytest.mark.parametrize("make", [random.Random, np.random.default_rng])
+def test_question_finds_the_order_and_keeps_the_generator_for_any_attribute(name, make):
+    ranks = Ranks(Shard(0, 1), drop_last=False)
+    plain, asked = (order_of(Shuffled(name, make(7)), 3) for _ in range(2))
+    for epoch in range(3):
+        expected = lists(plain, epoch)
+        assert lists(asked, epoch) == expected
+        state = json.loads(json.dumps(asked.state_at(epoch, 2, None)))
+        found = [asked.batch_at(epoch, 0, place, ranks).listed.indices for place in range(4)]
+        assert found == expected
+        resumed = order_of(Shuffled(name, make(1)), 3)
+        resumed.load(epoch, 2, state)
+        assert lists(resumed, epoch) == expected
 
 
 def test_keys_of_any_type_have_the_same_fingerprint_in_all_processes():

@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -116,6 +118,29 @@ def unless_struck(function):
         return function()
     except Struck:
         return None
+
+
+@pytest.mark.parametrize("num_before", [0, 1])
+def test_cached_normal_number_can_be_left_out_until_the_restore(num_before):
+    np.random.seed(3)
+    for _ in range(num_before):
+        np.random.normal()
+    expected = numpy_state()
+    before = GlobalState()
+    before.use_up_normal()
+    assert numpy_state() == (*expected[:2], 0, 0.0)
+    before.restore()
+    assert numpy_state() == expected
+
+
+def test_generator_of_torch_that_was_imported_since_gets_a_random_seed(monkeypatch):
+    calls = []
+    generator = types.SimpleNamespace(seed=lambda: calls.append("seed"))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    before = GlobalState()
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(default_generator=generator))
+    before.restore()
+    assert calls == ["seed"]
 
 
 def test_restore_keeps_bit_generator_of_user(pcg64):

@@ -103,6 +103,40 @@ def test_generator_created_by_the_first_item_is_found():
     assert len(set(following.values())) == 8
 
 
+class OwnState(random.Random):
+    """A generator whose state has another form than that of its base class."""
+
+    def getstate(self):
+        return "own", super().getstate()
+
+    def setstate(self, state):
+        super().setstate(state[1])
+
+
+def test_subclass_with_another_state_is_seeded_and_restored():
+    source = Keeping()
+    source.python = OwnState(3)
+    before = source.python.getstate()
+    alone = drawn(0, source)
+    assert source.python.getstate() == before
+    assert drawn(1, source) == alone
+
+
+class Stateless(random.Random):
+    """A generator that does not return its state."""
+
+    def getstate(self):
+        raise NotImplementedError("no state")
+
+
+def test_generator_that_cannot_be_restored_is_one_warning_without_workers():
+    source = Keeping()
+    source.python = Stateless(3)
+    with pytest.warns(RuntimeWarning, match="keeps a Stateless that cannot be seeded") as caught:
+        assert len(drawn(0, source)) == len(drawn(2))
+    assert len([each for each in caught if "Stateless" in str(each.message)]) == 1
+
+
 def test_generator_that_cannot_be_seeded_is_one_warning():
     class Odd(np.random.RandomState):
         def set_state(self, state):

@@ -214,11 +214,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         return state.ReturnedBatch(self._last[0], partial(ids_of, listed, is_batched=self._auto_collation))
 
     def compute(self, listed: Listed) -> Any:
-        """Return a batch, computed again. The trainer's random numbers do not change."""
+        """Return a batch, computed again. The trainer's random numbers and the caches of datasets do not change."""
         aside, before, state_before = context.aside, context.aside.seed, GlobalState()
         try:
             aside.seed = self._base_seed
-            return self._dataset_fetcher.fetch(index_of(listed))
+            with context.asking():
+                return self._dataset_fetcher.fetch(index_of(listed))
         finally:
             aside.seed = before
             state_before.restore()

@@ -1,0 +1,240 @@
+"""Cached elements depend on the dataset alone: not on the process, the thread or the loader that computed them."""
+
+import pathlib
+import random
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+
+
+class Holding:
+    """A function that draws from generators that it holds."""
+
+    def __init__(self):
+        self.python, self.numpy = random.Random(1), np.random.default_rng(2)
+
+    def __call__(self, number):
+        return number, self.python.random(), self.numpy.random()
+
+
+class Creating:
+    """A function that creates its generator at the first call."""
+
+    generator = None
+
+    def __call__(self, number):
+        if self.generator is None:
+            self.generator = np.random.default_rng(0)
+        return number, self.generator.random()
+
+
+class Requested:
+    """A source with `__getitems__`, which draws for all samples of a request."""
+
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, index):
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices):
+        shared = random.random(), mpqueue.rng().random()
+        return [(index, *shared, np.random.rand()) for index in indices]
+
+
+def draw_late(number):
+    """Draw only after the first batches of a worker, which then have shown no draw."""
+    if number < 24:
+        return number, None
+    return number, random.random(), np.random.normal(), mpqueue.rng().random()
+
+
+def generated():
+    info = mpqueue.worker_info()
+    own = random.Random(random.random())  # seeded when the generator starts
+    for number in range(info.shard_id, 48, info.num_shards):
+        yield number, own.random(), random.random()
+
+
+def is_kept(_):
+    return True
+
+
+def by_chance(number):
+    return number < 10 or np.random.random() < 0.7
+
+
+BEFORE = {
+    "late draws": lambda: Dataset.range(48).map(draw_late),
+    "late draws of a stream": lambda: Dataset.range(48).map(draw_late).filter(is_kept),
+    "a filter that draws": lambda: Dataset.range(60).filter(by_chance).map(draw_late),
+    "held generators": lambda: Dataset.range(48).map(Holding()),
+    "held generators of a stream": lambda: Dataset.range(48).filter(is_kept).map(Holding()),
+    "a generator created by an element": lambda: Dataset.range(48).map(Creating()),
+    "requests of several samples": lambda: Dataset(Requested()),
+    "a generator function": lambda: Dataset(generated),
+}
+RUNS = [{"workers": 0}, {"workers": 0, "seed": 1}, {"workers": 2, "seed": 2}]
+
+
+def elements(dataset, num_epochs=2, **options):
+    """Return the elements of the last epoch, in the order of their first items."""
+    with mpqueue.Loader(dataset.batch(4, collate=list), **options) as loader:
+        found = [sorted(element for batch in loader for element in batch) for _ in range(num_epochs)]
+    assert found == found[:1] * num_epochs
+    return found[0]
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_elements_are_the_same_for_any_workers_and_seed(name, tmp_path):
+    expected = sorted(BEFORE[name]().cache())
+    assert len(set(map(repr, expected))) == len(expected) > 30
+    for number, options in enumerate(RUNS):
+        # In a folder, the elements of one run are used by the next one, too.
+        assert elements(BEFORE[name]().cache(tmp_path / str(number)), **options) == expected
+        assert elements(BEFORE[name]().cache(tmp_path / str(number)), 1, workers=0) == expected
+
+
+@pytest.mark.parametrize("options", [{"workers": 3}, {"workers": 1, "start_method": "spawn"}], ids=str)
+def test_elements_are_the_same_for_other_start_methods(options):
+    assert elements(BEFORE["late draws"]().cache(), seed=2, **options) == list(BEFORE["late draws"]())
+
+
+@pytest.mark.parametrize("name", ["late draws of a stream", "held generators"])
+def test_stages_around_a_cache_do_not_change_its_elements(name):
+    expected = sorted(BEFORE[name]().cache())
+    shuffled = BEFORE[name]().cache().shuffle(buffer=7)
+    assert elements(shuffled, workers=1, seed=3) == expected
+    twice = BEFORE[name]().cache().map(tuple).cache()
+    assert elements(twice, workers=1, seed=3) == expected
+
+
+def test_resumed_run_with_other_workers_caches_the_same_elements(tmp_path):
+    dataset = BEFORE["late draws of a stream"]().cache(tmp_path / "one").batch(4, collate=list)
+    with mpqueue.Loader(dataset, workers=0, seed=1) as loader:
+        whole = list(loader)
+    dataset = BEFORE["late draws of a stream"]().cache(tmp_path / "two").batch(4, collate=list)
+    with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
+        iterator = iter(loader)
+        found = [next(iterator) for _ in range(5)]
+        state = loader.state_dict()
+    with mpqueue.Loader(dataset, workers=0) as loader:
+        loader.load_state_dict(state)
+        assert found + list(loader) == whole
+
+
+def draw_some(number):
+    return number, random.random() if number % 16 == 15 else None
+
+
+def draw_none(number):
+    return number, mpqueue.rng().random()
+
+
+THREADED = [({"workers": 2, "backend": "thread"}, 1), ({"workers": 1}, 3), ({"workers": 0}, 3)]
+
+
+@pytest.mark.parametrize(("options", "threads"), THREADED, ids=str)
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_threads_store_only_elements_that_draw_from_no_shared_generator(
+    is_stream, options, threads, tmp_path, caplog, capfd
+):
+    source = Dataset.range(48).filter(is_kept) if is_stream else Dataset.range(48)
+    plain = source.map(draw_none, threads=threads).cache(tmp_path, name="plain")
+    expected = sorted(source.map(draw_none))
+    assert elements(plain, **options) == expected
+    assert "not stored" not in caplog.text + capfd.readouterr().err  # a worker process writes to standard error
+
+    drawing = source.map(draw_some, threads=threads).cache(tmp_path, name="drawing")
+    with mpqueue.Loader(drawing.batch(4, collate=list), **options) as loader:
+        for _ in range(2):
+            assert sorted(number for batch in loader for number, _ in batch) == list(range(48))
+    assert "some elements are not stored" in caplog.text + capfd.readouterr().err
+    # Without threads, the missing elements are seeded; all elements are stored.
+    assert sorted(source.map(draw_some).cache(tmp_path, name="drawing")) == sorted(source.map(draw_some))
+
+
+def generators_of_caller():
+    torch = pytest.importorskip("torch")
+    return random.random(), np.random.normal(), np.random.random(), float(torch.rand(()))
+
+
+@pytest.mark.parametrize("options", [None, {"workers": 0}, {"workers": 0, "seed": 1}], ids=str)
+def test_generators_of_the_caller_continue(options):
+    torch = pytest.importorskip("torch")
+    holding = Holding()
+    dataset = Dataset.range(6).map(draw_late).map(lambda pair: holding(pair[0])).cache()
+
+    def restart():
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        np.random.normal()  # a second number is cached
+
+    restart()
+    expected = generators_of_caller(), Holding()(1)
+    restart()
+    elements(dataset, **options) if options is not None else list(dataset)
+    assert (generators_of_caller(), holding(1)) == expected
+
+
+# -- Questions about a run
+
+
+def num_stored(folder):
+    """Return the number of elements in a folder."""
+    (index,) = pathlib.Path(folder).glob("*.index")
+    content = index.read_bytes()
+    return sum(content[at : at + 32] != bytes(32) for at in range(0, len(content), 32))
+
+
+QUESTIONS = {
+    "explain": lambda loader: loader.explain(0, 7, run=True),
+    "compute": lambda loader: loader.compute(0, 7),
+    "seek": lambda loader: loader.seek(0, 6),
+    "exclude": lambda loader: loader.exclude([0]),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("name", ["late draws", "late draws of a stream"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_question_stores_nothing_and_changes_no_batch(question, name, workers, tmp_path):
+    def loader_of(folder):
+        cached = BEFORE[name]().cache(tmp_path / folder)
+        dataset = cached.shuffle(buffer=3) if "stream" in name else cached.shuffle()
+        return mpqueue.Loader(dataset.batch(4, collate=list), workers=workers, seed=1)
+
+    with loader_of("plain") as loader:
+        expected = list(loader)
+    with loader_of("asked") as loader:
+        answer = QUESTIONS[question](loader)
+        if question == "compute":
+            assert answer == expected[7]
+        assert num_stored(tmp_path / "asked") == 0
+        found = list(loader)
+    if question == "exclude":
+        rest = sorted(element for batch in expected for element in batch if element[0] != 0)
+        assert sorted(element for batch in found for element in batch) == rest
+    else:
+        assert found == (expected[6:] if question == "seek" else expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torch_loader_computes_without_storing(workers, tmp_path):
+    pytest.importorskip("torch")
+    from mpqueue.torch import DataLoader
+
+    expected = list(BEFORE["late draws"]().cache())
+    loader = DataLoader(
+        BEFORE["late draws"]().cache(tmp_path), batch_size=4, num_workers=workers, collate_fn=list, shuffle=False
+    )
+    iterator = iter(loader)
+    next(iterator)
+    before = num_stored(tmp_path)
+    assert loader.compute(0, 11) == expected[44:]
+    assert workers or num_stored(tmp_path) == before == 4
+    assert [element for batch in iterator for element in batch] == expected[4:]

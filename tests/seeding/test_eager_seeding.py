@@ -1,0 +1,66 @@
+"""All shared generators are seeded for each sample, and restored at the end."""
+
+import random
+import sys
+
+import numpy as np
+import pytest
+
+from mpqueue.seeding.eager_seeding import EagerSeeding
+
+MODULE = """
+class Generator:
+    state = "as imported"
+
+    def get_state(self):
+        return self.state
+
+    def set_state(self, state):
+        self.state = state
+
+    manual_seed = set_state
+
+default_generator = Generator()
+"""
+
+
+@pytest.fixture
+def imports_torch(tmp_path, monkeypatch):
+    """Return a function that imports a module which stands for torch."""
+    (tmp_path / "torch.py").write_text(MODULE)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def import_now():
+        import torch
+
+        return torch.default_generator
+
+    yield import_now
+    sys.modules.pop("torch", None)
+
+
+def test_sample_that_imports_torch_is_seeded_and_leaves_no_seed(imports_torch):
+    seeding = EagerSeeding()
+    seeding.seed(1, 2, 3)
+    generator = imports_torch()
+    assert generator.state == hash((1, 2, 3)) & 0x7FFFFFFFFFFFFFFF
+    seeding.seed(1, 2, 4)
+    assert generator.state == hash((1, 2, 4)) & 0x7FFFFFFFFFFFFFFF
+    for _ in range(2):
+        seeding.restore()
+        assert generator.state == "as imported"
+
+
+def test_each_sample_draws_its_own_numbers():
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    seeding = EagerSeeding()
+
+    def draw(place):
+        seeding.seed(1, 0, place)
+        return random.random(), np.random.normal()
+
+    assert draw(0) != draw(1)
+    assert draw(0) == draw(0)
+    seeding.restore()
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
