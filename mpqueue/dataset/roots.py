@@ -19,12 +19,13 @@ from functools import partial
 from itertools import compress
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import Keep, SampleIds
-from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
+from mpqueue.dataset.ids import Keep, SampleId, SampleIds, keep_both
+from mpqueue.dataset.indexed import IndexedRun, NothingLeft, ReaderMaker
 from mpqueue.dataset.mixtures import derived_counts
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
 from mpqueue.dataset.part_counts import MOST_MIXES, PartCounts, Saved
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
+from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
@@ -55,9 +56,12 @@ class IndexedRoot(LaneStage):
         super().__init__(node, run)
         maker = maker or ReaderMaker(lengths_of(node))
         reader = maker.make(node)
-        read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
-        self._at, self._length = partial(reader.at, run=read), reader.length
-        self._ids = partial(reader.sample_ids, run=read)
+        self._reader, self._length = reader, reader.length
+        self._read = read = IndexedRun(run.seed, run.epoch, run.begin, run.base, keep=run.keep)
+        self._at, self._ids = partial(reader.at, run=read), partial(reader.sample_ids, run=read)
+        # An element that is made of several samples remains without those that raise.
+        self._skips_inside = run.skip is not None and node.facts.merged is not None
+        self._left_out: dict[Token, list[SampleId]] = {}  # samples that raised, by element
         # None without a mix, which has parts to be counted.
         self._parts = PartCounts(node, run.base, maker) if 0 < node.facts.num_mixes <= MOST_MIXES else None
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
@@ -103,8 +107,7 @@ class IndexedRoot(LaneStage):
                 # One of these elements crashed a worker. Each is computed alone, so that its retry marker identifies
                 # it.
                 return self._each(places, following)
-            parts = self._parts
-            values = self._at(places) if parts is None else parts.read(self._at, places)
+            values = self._counted(self._at, places)
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -113,14 +116,19 @@ class IndexedRoot(LaneStage):
         self._place = following
         return values, places
 
+    def _counted(self, at: Callable[[Sequence[int]], list[Any]], places: Sequence[int]) -> list[Any]:
+        """Return elements, and count the samples of the parts of mixes."""
+        return at(places) if self._parts is None else self._parts.read(at, places)
+
     def _each(self, places: Sequence[int], following: int) -> Block:
         """Return the elements before the one that raises, which remains the next one until its error is raised."""
         values, tokens = [], []
         for place in places:
             self._place = place
             try:
-                values += self._at([place]) if self._parts is None else self._parts.read(self._at, [place])
-                tokens.append(place)
+                element = self._tried(place)
+                values += element
+                tokens += [place] * len(element)
             except BaseException as error:
                 if passes_at_once(error):
                     raise
@@ -129,6 +137,30 @@ class IndexedRoot(LaneStage):
                     return values, tokens
         self._place = following
         return values, tokens
+
+    def _tried(self, place: int) -> list[Any]:
+        """Return an element in a list, or an empty list if each of its samples raises and is left out."""
+        try:
+            return self._counted(self._at, [place])
+        except Exception as error:
+            if not self._skips_inside or passes_at_once(error) or not is_of_source(error):
+                raise
+        assert self.run.skip is not None
+        try:
+            return self._rest(place, self.run.skip)
+        except NothingLeft:
+            return []
+
+    def _rest(self, place: int, skip: Callable[[Skipped], object]) -> list[Any]:
+        """Return an element without the samples that raise, in a list."""
+        left_out: list[SampleId] = []
+        self._left_out[place] = left_out
+
+        def skip_inside(skipped: Skipped) -> None:
+            left_out.extend(skipped.ids)
+            skip(skipped)
+
+        return self._counted(partial(self._reader.at, run=self._read._replace(skip=skip_inside)), [place])
 
     def error_note(self, *tokens: Token) -> str:
         """Return the note of an error, in addition to the one about stage and sample."""
@@ -163,11 +195,29 @@ class IndexedRoot(LaneStage):
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the elements at these indices."""
-        return self._at(list(tokens)) if tokens else []
+        try:
+            return self._at(list(tokens)) if tokens else []
+        except Exception as error:
+            if not self._skips_inside or passes_at_once(error) or not is_of_source(error):
+                raise
+        # The samples were reported when the elements were first computed.
+        return [value for token in tokens for value in self._rest(token, lambda _: None)]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples at these indices."""
-        return self._ids(tokens) if tokens else []
+        return self._without_raised(tokens, self._ids(tokens)) if tokens else []
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the indices of elements that have samples left; `rebuild` makes them without the excluded ones."""
+        read = self._read._replace(keep=keep_both(self.run.keep, keep))
+        found = self._without_raised(tokens, self._reader.sample_ids(tokens, read))
+        return [token if ids else None for token, ids in zip(tokens, found, strict=True)]
+
+    def _without_raised(self, tokens: Sequence[Token], found: list[SampleIds]) -> list[SampleIds]:
+        if not self._left_out:
+            return found
+        raised = [self._left_out.get(token, ()) for token in tokens]
+        return [[each for each in ids if each not in out] for ids, out in zip(found, raised, strict=True)]
 
 
 class _Reader:

@@ -3,10 +3,11 @@
 Before each item the random numbers of its batch are set, so a stream is the same in any worker and from any start.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.plan.batch_info import SampleId
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
 from mpqueue.seeding.lazy_seeding import LazySeeding
@@ -51,7 +52,7 @@ class Parts(NamedTuple):
         seeding: Seeds the global generators once for samples that share them. If None, they are not seeded.
         num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         endless: A finished lane restarts.
-        skips: A lane leaves out elements that raise an error.
+        skips: A lane, or a dataset whose elements are made of several samples, leaves out those that raise an error.
         is_callers: The runner is used by the thread that handles signals.
     """
 
@@ -158,6 +159,24 @@ class Runner(SourceRunner):
             return self._source.take(listed, self._begin_batch)
         self._begin_batch(self._seed, epoch, unit)
         return self._source[unit]
+
+
+class GroupsRunner(Runner):
+    """Runs a dataset whose elements are made of several samples; see `SourceRunner` for the argument."""
+
+    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
+        """Compute an element by its index; a `Partial`, if samples that raise are left out of it.
+
+        Raises:
+            Exception: The error of the dataset.
+        """
+        without: Collection[SampleId] = ()
+        if listed is not None:
+            if listed.is_empty:
+                return EMPTY
+            without = listed.without
+        self._begin_batch(self._seed, epoch, unit)
+        return self._source.__getitems__([unit], without, skips=self._parts.skips)[0]
 
 
 def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: Any) -> Any:

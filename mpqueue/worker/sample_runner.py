@@ -55,6 +55,8 @@ class SampleRunner(SourceRunner):
         super().__init__(parts)
         assert parts.batching is not None
         self._plan, self._in_slot = parts.batching, parts.in_slot
+        # The samples of a dataset may be made of several samples, which it leaves out one by one.
+        self._skips_inside = parts.batching.skips and getattr(type(parts.source), "skips_inside", False)
         self._samples = self._read_samples()
 
     def _read_samples(self) -> EpochSamples:
@@ -87,7 +89,9 @@ class SampleRunner(SourceRunner):
         if listed.is_empty:
             return EMPTY
         # As in torch, a source with `__getitems__` gets one call for the whole batch.
-        getitems = getattr(self._source, "__getitems__", None)
+        getitems: Any = getattr(self._source, "__getitems__", None)
+        if listed.without:  # only for a dataset
+            getitems = partial(getitems, without=listed.without)
         try:
             if self._plan.skips:
                 return self._run_skipping(epoch, listed, getitems)
@@ -135,6 +139,8 @@ class SampleRunner(SourceRunner):
             except Exception as error:  # it is raised again for the sample that causes it
                 if passes_at_once(error):
                     raise
+        if self._skips_inside:
+            getitems = partial(getitems, skips=True)
         ask = partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
         kept, samples, skipped = self._try_each(epoch, listed, ask)
         return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, listed.first, kept, samples))
@@ -163,6 +169,11 @@ class SampleRunner(SourceRunner):
                 error.add_note(self._note_of_sample(index, place))
                 skipped.append(Skipped.because_of(error, index))
                 continue
+            if type(sample) is Partial:
+                sample, inside, is_empty = sample
+                skipped += [Skipped(*entry) for entry in inside]
+                if is_empty:
+                    continue
             if self._is_missing(sample):
                 skipped.append(Skipped.because_of(self._refuse_none(index), index))
                 continue
