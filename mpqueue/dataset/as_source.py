@@ -13,6 +13,7 @@ from typing import Any
 from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.finding import check_ids
+from mpqueue.dataset.indexed import STORED
 from mpqueue.dataset.joining import ZipNode
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import GroupsSource, IndexedSource, StageCollate
@@ -149,7 +150,7 @@ class DatasetItems(_DatasetSource, Items):
         return self.runs.length_in(epoch, seed) if self.runs.root.facts.varies else self.length()
 
     def sample_ids(
-        self, indices: Sequence[Any], seed: int, epoch: int, without: Collection[SampleId] = ()
+        self, indices: Sequence[Any], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
     ) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of; see `Source.sample_ids`."""
         return [tuple(ids) for ids in self.runs.sample_ids(indices, seed, epoch, without)]
@@ -185,11 +186,12 @@ class DatasetStream(_DatasetSource, Lanes):
 
         root, stage = self.runs.root, deciding_stage(self.runs.root)
         made = copy.copy(self)
-        if stage is None and not (skips and self.runs.functions):
+        may_raise = bool(self.runs.functions) or any(type(source) not in STORED for source in self.runs.sources)
+        if stage is None and not (skips and may_raise):
             made.runs = IdLanes(outline(root), self.runs.excluded)
             return made
         if not run:
-            which = "functions that raise leave out samples" if stage is None else f"{stage.named()} decides"
+            which = "samples that raise are left out" if stage is None else f"{stage.named()} decides"
             raise RuntimeError(
                 f"which samples are in a batch is known only after user code ran, because {which}: pass run=True to "
                 "call it again"

@@ -125,7 +125,8 @@ class BatchReader(LinkReader):
         """Return batches by index."""
         if run.skip is not None:
             return [self._rest(place, run) for place in places]
-        rows = [self._kept_rows(place, run) for place in places]
+        find = self._rows if run.keep is None else partial(self._kept_rows, run=run)
+        rows = [find(place) for place in places]
         # Request the samples of all batches in one call: a call costs each earlier stage the same for any number of
         # samples.
         flat = rows[0] if len(rows) == 1 else [row for each in rows for row in each]
@@ -264,6 +265,10 @@ class BatchStage(LinkStage):
                 if not tokens:
                     break
                 self.num_in += len(tokens)
+                if collation is not None and self.run.skip is not None:
+                    values, tokens = self._without_none(values, tokens)
+                    if not tokens:
+                        continue
                 self._tokens = _extended(self._tokens, tokens)
                 if collation is None:
                     self._values += values
@@ -275,6 +280,16 @@ class BatchStage(LinkStage):
                 # it.
                 self._values = collation.take_back()
             raise
+
+    def _without_none(self, values: list[Any], tokens: Sequence[Token]) -> Block:
+        """Return the elements that are not None. The others cannot be part of a batch, and are skipped one by one."""
+        missing = [at for at, value in enumerate(values) if value is None]
+        for at in missing:
+            self.leaves_out(self.refuse_none(tokens[at]), tokens[at])
+        if not missing:
+            return values, tokens
+        kept = [at for at in range(len(values)) if at not in missing]
+        return [values[at] for at in kept], [tokens[at] for at in kept]
 
     def _add(self, collation: Collation, values: list[Any]) -> None:
         """Add elements. The first one determines whether the following ones are read one by one."""

@@ -38,7 +38,7 @@ from mpqueue.worker.runner import BeginBatch
 Places: TypeAlias = Sequence[int]
 
 # Items of these types already exist. Reading them runs no user code, so no random generators are seeded.
-_STORED = {list, tuple, range, np.ndarray}
+STORED = {list, tuple, range, np.ndarray}
 
 
 class LengthChanged(Exception):
@@ -184,7 +184,7 @@ class SourceReader(Reader):
         source = self.node.source
         if run.watches and self._may_change and len(source) != self.length:
             raise LengthChanged
-        if type(source) in _STORED:
+        if type(source) in STORED:
             if type(places) is range:  # from a lane
                 # Read a slice. If the source has been shortened, the slice is too short, and the index below raises.
                 stored = list(source[places.start : places.stop : places.step])

@@ -85,7 +85,7 @@ class IndexedRoot(LaneStage):
                 break
             started = self._clock_in()
             following = places[-1] + step
-            kept = places if self.run.keep is None else self.kept(places, self.run.keep)
+            kept = places if self.run.keep is None else self._not_empty(places)
             if kept:
                 values, tokens = self._compute(kept, following)
             else:
@@ -107,7 +107,8 @@ class IndexedRoot(LaneStage):
                 # One of these elements crashed a worker. Each is computed alone, so that its retry marker identifies
                 # it.
                 return self._each(places, following)
-            values = self._counted(self._at, places)
+            parts = self._parts
+            values = self._at(places) if parts is None else parts.read(self._at, places)
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -161,6 +162,10 @@ class IndexedRoot(LaneStage):
             skip(skipped)
 
         return self._counted(partial(self._reader.at, run=self._read._replace(skip=skip_inside)), [place])
+
+    def _not_empty(self, places: Sequence[int]) -> Sequence[int]:
+        """Return the indices of elements that have samples which are not excluded."""
+        return [place for place, ids in zip(places, self._ids(places), strict=True) if ids]
 
     def error_note(self, *tokens: Token) -> str:
         """Return the note of an error, in addition to the one about stage and sample."""

@@ -11,7 +11,7 @@ has drawn. The caller's random states are then restored. Nothing is seeded, save
 import operator
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -265,7 +265,7 @@ class IndexedSource(RunnableDataset):
         return no_sample(self._readers.get().origin(place, IndexedRun(seed, epoch, _begin_here)))
 
     def sample_ids(
-        self, places: Sequence[int], seed: int, epoch: int, without: Collection[SampleId] = ()
+        self, places: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
     ) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of, without computing the elements.
 
@@ -295,7 +295,7 @@ class GroupsSource(IndexedSource):
     skips_inside = True  # see `mpqueue.worker.sample_runner`
 
     def __getitems__(
-        self, indices: Sequence[int], without: Collection[SampleId] = (), *, skips: bool = False
+        self, indices: Sequence[int], without: frozenset[SampleId] = frozenset(), *, skips: bool = False
     ) -> list[Any]:
         """Return elements by index.
 

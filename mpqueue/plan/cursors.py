@@ -21,7 +21,7 @@ returned. A work item names its lane, not a worker: the backend decides which wo
 
 import heapq
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from mpqueue.plan.batch_info import SampleId
@@ -42,7 +42,7 @@ class Listed(NamedTuple):
     first: int
     indices: Sequence[Any]
     kept: Sequence[int] | None = None
-    without: Collection[SampleId] = ()
+    without: frozenset[SampleId] = frozenset()
 
     @property
     def places(self) -> Sequence[int]:

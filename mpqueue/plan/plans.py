@@ -547,12 +547,12 @@ class IndexPlan(Plan):
             first, indices, *_ = listed = self.listed(work_item)
             find = partial(self.source.sample_ids, seed=self.seed, epoch=work_item.epoch)
             found = [[sample for sample in ids if sample in excluded] for ids in find(indices)]
-            without = tuple(sample for samples in found for sample in samples)
+            without = frozenset(sample for samples in found for sample in samples)
             if not without:
                 return work_item
             # An element that is made of several samples, such as a batch, may keep the others.
             keeps = list(map(bool, find(indices, without=without)))
-            inside = tuple(sample for samples in itertools.compress(found, keeps) for sample in samples)
+            inside = frozenset(sample for samples in itertools.compress(found, keeps) for sample in samples)
             kept = list(itertools.compress(listed.places, keeps))
             return work_item._replace(listed=Listed(first, list(itertools.compress(indices, keeps)), kept, inside))
 

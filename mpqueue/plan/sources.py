@@ -197,7 +197,7 @@ class Source:
         return copies_message(self.runs, count, parts)
 
     def sample_ids(
-        self, indices: SequenceOf[Any], seed: int, epoch: int, without: Collection[SampleId] = ()
+        self, indices: SequenceOf[Any], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
     ) -> list[SampleIds]:
         """Return the ids of the samples of each index, without computing them.
 

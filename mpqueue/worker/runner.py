@@ -3,7 +3,7 @@
 Before each item the random numbers of its batch are set, so a stream is the same in any worker and from any start.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import Partial, WithTail
@@ -170,7 +170,7 @@ class GroupsRunner(Runner):
         Raises:
             Exception: The error of the dataset.
         """
-        without: Collection[SampleId] = ()
+        without: frozenset[SampleId] = frozenset()
         if listed is not None:
             if listed.is_empty:
                 return EMPTY
