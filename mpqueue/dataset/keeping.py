@@ -265,7 +265,13 @@ class CacheStage(LinkStage):
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of these elements, without excluded samples."""
-        return self._rest.sample_ids([token_of(token) for _, token in tokens])
+        inner = [token_of(token) for _, token in tokens]
+        found, keep = self._input.sample_ids(inner), self.run.keep
+        if keep is None or all(keep(found)):
+            return found
+        # Only the input knows which samples have raised and were left out.
+        rest = self._rest.sample_ids(inner)
+        return [[each for each in left if each in whole] for whole, left in zip(found, rest, strict=True)]
 
     def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
         """Return the token of each element without its excluded samples, which is then not read from the cache."""

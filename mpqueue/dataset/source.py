@@ -304,9 +304,10 @@ class GroupsSource(IndexedSource):
             without: The ids of excluded samples. No element has only these.
             skips: Leave out samples that raise. An element without such samples is a `Partial`.
         """
-        batch = context.current_batch()
-        if batch is None or not (without or skips):
+        if not (without or skips):
             return super().__getitems__(indices)
+        batch = context.current_batch()
+        assert batch is not None  # only a loader leaves out samples
         (seed, epoch, _), begin = batch
         run = IndexedRun(seed, epoch, begin, watches=True, keep=keep_without(without or None))
         if not skips:
