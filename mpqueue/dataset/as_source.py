@@ -13,12 +13,14 @@ from typing import Any
 from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.finding import check_ids
+from mpqueue.dataset.indexed import STORED
 from mpqueue.dataset.joining import ZipNode
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.part_names import part_names_of
-from mpqueue.dataset.source import IndexedSource, StageCollate
+from mpqueue.dataset.source import GroupsSource, IndexedSource, StageCollate
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.batch_info import SampleIds
+from mpqueue.plan.batch_info import SampleId, SampleIds
+from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.history import History
 from mpqueue.plan.options import Options
 from mpqueue.plan.sample_ids import SampleSet
@@ -111,13 +113,18 @@ class DatasetItems(_DatasetSource, Items):
         self, dataset: Any, root: nodes.StageNode, options: Options | None = None,
         batch: BatchNode | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(dataset, IndexedSource(root, batch), options)
+        kind = IndexedSource if root.facts.merged is None else GroupsSource
+        super().__init__(dataset, kind(root, batch), options)
         self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]
 
     @property
     def order(self) -> str:  # type: ignore[override]  # a constant in other sources
         """A description of the order of the elements."""
         return self.runs.order()
+
+    def form(self, batching: Batching | None) -> Form:
+        """Return how workers run the source."""
+        return Form.GROUPS if batching is None and self.runs.root.facts.merged else super().form(batching)
 
     def length_now(self) -> int | None:
         """Return the current number of elements with the weights of the description; None if endless."""
@@ -143,9 +150,11 @@ class DatasetItems(_DatasetSource, Items):
         """Return the number of elements in an epoch, which weights of a mixture may change."""
         return self.runs.length_in(epoch, seed) if self.runs.root.facts.varies else self.length()
 
-    def sample_ids(self, indices: Sequence[Any], seed: int, epoch: int) -> list[SampleIds]:
-        """Return the ids of the samples that each element is made of, without computing them."""
-        return [tuple(ids) for ids in self.runs.sample_ids(indices, seed, epoch)]
+    def sample_ids(
+        self, indices: Sequence[Any], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
+    ) -> list[SampleIds]:
+        """Return the ids of the samples that each element is made of; see `Source.sample_ids`."""
+        return [tuple(ids) for ids in self.runs.sample_ids(indices, seed, epoch, without)]
 
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that no source of the dataset has."""
@@ -182,11 +191,12 @@ class DatasetStream(_DatasetSource, Lanes):
 
         root, stage = self.runs.root, deciding_stage(self.runs.root)
         made = copy.copy(self)
-        if stage is None and not (skips and self.runs.functions):
+        may_raise = bool(self.runs.functions) or any(type(source) not in STORED for source in self.runs.sources)
+        if stage is None and not (skips and may_raise):
             made.runs = IdLanes(outline(root), self.runs.excluded)
             return made
         if not run:
-            which = "functions that raise leave out samples" if stage is None else f"{stage.named()} decides"
+            which = "samples that raise are left out" if stage is None else f"{stage.named()} decides"
             raise RuntimeError(
                 f"which samples are in a batch is known only after user code ran, because {which}: pass run=True to "
                 "call it again"

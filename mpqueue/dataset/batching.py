@@ -16,16 +16,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.ids import Keep, SampleIds, concatenated
-from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
+from mpqueue.dataset.ids import Keep, SampleId, SampleIds, concatenated
+from mpqueue.dataset.indexed import IndexedRun, LinkReader, NothingLeft, Places
 from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, StageNode, with_batches
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
+from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty, no_sample
 from mpqueue.system.exceptions import add_note
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
+from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -122,7 +124,10 @@ class BatchReader(LinkReader):
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return batches by index."""
-        rows = [self._rows(place) for place in places]
+        if run.skip is not None:
+            return [self._rest(place, run) for place in places]
+        find = self._rows if run.keep is None else partial(self._kept_rows, run=run)
+        rows = [find(place) for place in places]
         # Request the samples of all batches in one call: a call costs each earlier stage the same for any number of
         # samples.
         flat = rows[0] if len(rows) == 1 else [row for each in rows for row in each]
@@ -130,21 +135,63 @@ class BatchReader(LinkReader):
         batches, start = [], 0
         for place, each in zip(places, rows, strict=True):
             try:
-                batches.append(self._joined(samples[start : start + len(each)], each, run))
+                batches.append(self._joined(samples[start : start + len(each)], each, place, run))
             except BaseException as error:
                 add_note(error, self.error_note(place, run))
                 raise
             start += len(each)
         return batches
 
-    def _joined(self, samples: list[Any], places: Places, run: IndexedRun) -> Any:
+    def _kept_rows(self, place: int, run: IndexedRun) -> Places:
+        """Return the indices of the elements of a batch that are not excluded."""
+        rows = self._rows(place)
+        if run.keep is None:
+            return rows
+        return [row for row, ids in zip(rows, self.input.sample_ids(rows, run), strict=True) if ids]
+
+    def _rest(self, place: int, run: IndexedRun) -> Any:
+        """Return a batch of the elements that do not raise."""
+        rows, samples = [], []
+        for row in self._kept_rows(place, run):
+            sample = self._tried(row, run)
+            if sample:
+                rows.append(row)
+                samples += sample
+        if not rows:
+            raise NothingLeft
+        return self._joined(samples, rows, place, run)
+
+    def _tried(self, row: int, run: IndexedRun) -> list[Any]:
+        """Return an element in a list, or an empty list if it is left out."""
+        assert run.skip is not None
+        skip, known = run.skip, set[SampleId]()
+
+        def skip_inside(skipped: Skipped) -> None:
+            known.update(skipped.ids)
+            skip(skipped)
+
+        try:
+            (sample,) = self.input.at([row], run._replace(skip=skip_inside))
+            if sample is None and self.node.collate is None:
+                raise no_sample(self.input.origin(row, run))
+        except NothingLeft:
+            return []
+        except BaseException as error:
+            if passes_at_once(error) or not may_skip(error):
+                raise
+            (ids,) = self.input.sample_ids([row], run)
+            skip(Skipped.because_of(error, ids=[each for each in ids if each not in known]))
+            return []
+        return [sample]
+
+    def _joined(self, samples: list[Any], places: Places, place: int, run: IndexedRun) -> Any:
         if self.node.collate is None:
             collation = Collation(
                 len(samples), context.empty, refuse_none=lambda place: no_sample(self.input.origin(place, run))
             )
             collation.add_all(samples)
             return collation.finish(places)
-        run.begin(self.seed(run), run.epoch, ~places[0])
+        run.begin(self.seed(run), run.epoch, ~(place * self.node.size))
         return self.node.collate(samples)
 
     def _rows(self, place: int) -> range:
@@ -159,7 +206,7 @@ class BatchReader(LinkReader):
 
     def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:
         """Return the numbers of the elements in these batches."""
-        return self.input.num_by_input([row for place in places for row in self._rows(place)], run)
+        return self.input.num_by_input([row for place in places for row in self._kept_rows(place, run)], run)
 
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of each batch."""
@@ -224,6 +271,10 @@ class BatchStage(LinkStage):
                 if not tokens:
                     break
                 self.num_in += len(tokens)
+                if collation is not None and self.run.skip is not None:
+                    values, tokens = self._without_none(values, tokens)
+                    if not tokens:
+                        continue
                 self._tokens = _extended(self._tokens, tokens)
                 if collation is None:
                     self._values += values
@@ -235,6 +286,16 @@ class BatchStage(LinkStage):
                 # it.
                 self._values = collation.take_back()
             raise
+
+    def _without_none(self, values: list[Any], tokens: Sequence[Token]) -> Block:
+        """Return the elements that are not None. The others cannot be part of a batch, and are skipped one by one."""
+        missing = [at for at, value in enumerate(values) if value is None]
+        for at in missing:
+            self.leaves_out(self.refuse_none(tokens[at]), tokens[at])
+        if not missing:
+            return values, tokens
+        kept = [at for at in range(len(values)) if at not in missing]
+        return [values[at] for at in kept], [tokens[at] for at in kept]
 
     def _add(self, collation: Collation, values: list[Any]) -> None:
         """Add elements. The first one determines whether the following ones are read one by one."""
@@ -292,6 +353,10 @@ class BatchStage(LinkStage):
     def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
         """Return the numbers of the elements in these batches."""
         return self._input.num_by_input(tokens[0] if len(tokens) == 1 else [each for batch in tokens for each in batch])
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each batch without its excluded samples."""
+        return [tuple(self._input.kept(batch, keep)) or None for batch in tokens]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

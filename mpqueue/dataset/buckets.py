@@ -177,6 +177,10 @@ class BucketStage(Applied):
         """Return the ids of the samples of each batch."""
         return [concatenated(self._input.sample_ids(batch)) for batch in tokens]
 
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each batch without its excluded samples."""
+        return [tuple(self._input.kept(batch, keep)) or None for batch in tokens]
+
     def _samples_of(self, batches: Sequence[Sequence[Token]]) -> Iterator[list[Any]]:
         sample_tokens = list(chain(*batches))
         samples = iter(self._input.rebuild(sample_tokens) if sample_tokens else ())

@@ -219,7 +219,7 @@ class FlatMapStage(Applied):
     def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
         super()._drop_own(state, keep)
         # From the open stage, because the token in a snapshot may be shortened.
-        if self._items is not None and not self._input.kept([self._items.token], keep):
+        if self._items is not None and not all(keep(self._input.sample_ids([self._items.token]))):
             state |= {"token": None, "item": 0}
             state.pop("is_of_opened", None)
 
@@ -285,6 +285,10 @@ class FlatMapStage(Applied):
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the elements that the items belong to."""
         return self._input.sample_ids([token for token, _ in tokens])
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the tokens of items whose element has no excluded sample: which of its samples is in which item?"""
+        return LaneStage.reduced(self, tokens, keep)
 
 
 def _no_items(line: str, result: Any) -> TypeError:

@@ -9,13 +9,27 @@ nothing unless they are requested.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, TypeAlias
 
 SampleId: TypeAlias = Any  # int | tuple[int | str, ...]
 SampleIds: TypeAlias = list[SampleId]  # of one element
 # Returns for each element, by the ids of its samples, whether it is not excluded.
 Keep: TypeAlias = Callable[[Sequence[SampleIds]], list[bool]]
+
+
+def keep_without(excluded: Container[SampleId] | None) -> Keep | None:
+    """Return a test of elements by the ids of their samples; None if no sample is excluded."""
+    if excluded is None:
+        return None
+    return lambda ids_of_elements: [not any(each in excluded for each in ids) for ids in ids_of_elements]
+
+
+def keep_both(first: Keep | None, second: Keep) -> Keep:
+    """Return a test of elements that both tests must accept."""
+    if first is None:
+        return second
+    return lambda ids: [one and two for one, two in zip(first(ids), second(ids), strict=True)]
 
 
 def prefixed(part: int | str, ids_of_elements: Sequence[SampleIds]) -> list[SampleIds]:

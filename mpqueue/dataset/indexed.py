@@ -13,6 +13,11 @@ The work for a batch does not grow with the number of parts. A stage with severa
 binary search or in a table, and reads only the parts that the batch needs.
 
 The random generators are seeded before each call of a user function for a sample; see `mpqueue.dataset.nodes`.
+
+*Samples that are left out.* A stage that makes an element of several samples, such as a batch, makes it of the others,
+with the random numbers of their places. Excluded samples (`IndexedRun.keep`) are never requested. Samples that raise
+are left out with `IndexedRun.skip`, which is set only for an element that has raised without it: then each sample is
+requested alone. An element without samples is not requested, or raises `NothingLeft`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +30,9 @@ import numpy as np
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.applying import apply_to
-from mpqueue.dataset.ids import SampleIds, prefixed
+from mpqueue.dataset.ids import Keep, SampleIds, prefixed, within
 from mpqueue.dataset.nodes import Lengths, StageNode, salted
+from mpqueue.engine.skips import Skipped
 from mpqueue.system.exceptions import add_note
 from mpqueue.worker.fixed_seeds import FixedSeeds
 from mpqueue.worker.runner import BeginBatch
@@ -34,11 +40,18 @@ from mpqueue.worker.runner import BeginBatch
 Places: TypeAlias = Sequence[int]
 
 # Items of these types already exist. Reading them runs no user code, so no random generators are seeded.
-_STORED = {list, tuple, range, np.ndarray}
+STORED = {list, tuple, range, np.ndarray}
 
 
 class LengthChanged(Exception):
     """The length of a source differs from its length when its reader was created."""
+
+
+class NothingLeft(Exception):
+    """All samples of an element are left out."""
+
+    def __init__(self) -> None:
+        super().__init__("all samples of this element are left out")
 
 
 class IndexedRun(NamedTuple):
@@ -51,6 +64,8 @@ class IndexedRun(NamedTuple):
         base: The number of stages of the whole tree before the part that is read.
         watches: Whether to compare the length of each source with its length when its reader was created.
         fixed: The random numbers of elements before a cache; None for other elements.
+        keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
+        skip: Called for each sample that is left out of its element because of an error; None: errors are raised.
     """
 
     seed: int
@@ -59,6 +74,8 @@ class IndexedRun(NamedTuple):
     base: int = 0
     watches: bool = False
     fixed: FixedSeeds | None = None
+    keep: Keep | None = None
+    skip: Callable[[Skipped], None] | None = None
 
 
 class Reader:
@@ -88,6 +105,8 @@ class Reader:
         Raises:
             Exception: User code raised. A note names the stage and the sample.
             LengthChanged: The run watches lengths, and the length of a source has changed.
+            NothingLeft: All samples of an element are left out. What was passed to ``run.skip`` counts only if a
+                single element was requested.
         """
         raise NotImplementedError
 
@@ -96,7 +115,10 @@ class Reader:
         raise NotImplementedError
 
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
-        """Return the ids of the samples that each element is made of, without computing the elements."""
+        """Return the ids of the samples that each element is made of, without computing the elements.
+
+        Excluded samples are left out. An element with an empty list must not be requested.
+        """
         raise NotImplementedError
 
     def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:  # noqa: ARG002 - see below
@@ -171,7 +193,7 @@ class SourceReader(Reader):
         source = self.node.source
         if run.watches and self._may_change and len(source) != self.length:
             raise LengthChanged
-        if type(source) in _STORED:
+        if type(source) in STORED:
             if type(places) is range:  # from a lane
                 # Read a slice. If the source has been shortened, the slice is too short, and the index below raises.
                 stored = list(source[places.start : places.stop : places.step])
@@ -217,9 +239,9 @@ class SourceReader(Reader):
         """Return a description of a sample."""
         return f"sample {place} of {type(self.node.source).__name__}"
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:  # noqa: ARG002 - the same in each epoch
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the indices."""
-        return [[place] for place in places]
+        return whole_or_none([[place] for place in places], run.keep)
 
 
 class EndlessIndices:
@@ -320,14 +342,36 @@ class JoinReader(Reader):
     def within(self, at: int, run: IndexedRun) -> IndexedRun:
         """Return the run for an input."""
         start = self._starts[at]
-        if not start:
-            return run
-        seed, epoch, begin, base, watches, fixed = run
-        return IndexedRun(seed, epoch, begin, base + start, watches, fixed)
+        seed, epoch, begin, base, watches, fixed, keep, skip = run
+        if keep is None and skip is None:
+            return IndexedRun(seed, epoch, begin, base + start, watches, fixed) if start else run
+        part = self.node.part_name(at)
+        return IndexedRun(
+            seed, epoch, begin, base + start, watches, fixed, within(part, keep), _skip_within(part, skip)
+        )  # fmt: skip
 
     def ids_within(self, at: int, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of elements of an input, with its name before each."""
         return prefixed(self.node.part_name(at), self.branch(at).sample_ids(places, run))
+
+
+def whole_or_none(ids_of_elements: list[SampleIds], keep: Keep | None) -> list[SampleIds]:
+    """Return the ids of elements that are left out as a whole, with an empty list for each of those."""
+    if keep is None:
+        return ids_of_elements
+    return [ids if is_kept else [] for ids, is_kept in zip(ids_of_elements, keep(ids_of_elements), strict=True)]
+
+
+def _skip_within(part: int | str, skip: Callable[[Skipped], None] | None) -> Callable[[Skipped], None] | None:
+    """Return the function to call for samples of a part, by their ids in that part."""
+    if skip is None:
+        return None
+
+    def skip_in_part(skipped: Skipped) -> None:
+        (ids,) = prefixed(part, [list(skipped.ids)])
+        skip(skipped._replace(ids=tuple(ids)))
+
+    return skip_in_part
 
 
 def by_part(

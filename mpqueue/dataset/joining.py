@@ -24,12 +24,20 @@ import numpy as np
 
 from mpqueue.dataset.held import together
 from mpqueue.dataset.ids import Keep, SampleIds, concatenated, prefixed, within
-from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker, by_part
+from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker, by_part, whole_or_none
 from mpqueue.dataset.mixing import Counts, ranks_of, shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, Stop, inner_epoch
 from mpqueue.dataset.passes import RepeatStage, share_of
 from mpqueue.dataset.phases import Change, Course, EpochPlan, Phase, WeightSpan, course_of, key_of, plan_of, spans_in
-from mpqueue.dataset.stages import Block, LaneStage, Token, found_by_part, rebuilt_by_part, tokens_of
+from mpqueue.dataset.stages import (
+    Block,
+    LaneStage,
+    Token,
+    found_by_part,
+    rebuilt_by_part,
+    reduced_by_part,
+    tokens_of,
+)
 from mpqueue.dataset.weights import Name, Schedule, Weights, shown_schedule
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
@@ -190,7 +198,9 @@ class ZipReader(JoinReader):
     """Tuples of one element of each input."""
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return tuples."""
+        """Return tuples. A tuple is left out as a whole: the elements of its inputs may belong together."""
+        if run.skip is not None:
+            run = run._replace(skip=None)
         columns = []
         for at in range(len(self._inputs)):
             columns.append(self.branch(at).at(places, self.within(at, run)))  # noqa: PERF401 - a comprehension would add a C frame per call
@@ -205,10 +215,10 @@ class ZipReader(JoinReader):
 
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of tuples."""
-        columns = []
+        keep, run, columns = run.keep, run._replace(keep=None), []
         for at in range(len(self._inputs)):
             columns.append(self.ids_within(at, places, self.within(at, run)))  # noqa: PERF401
-        return [concatenated(ids) for ids in zip(*columns, strict=True)]
+        return whole_or_none([concatenated(ids) for ids in zip(*columns, strict=True)], keep)
 
 
 class ZipStage(JoiningStage):
@@ -289,6 +299,16 @@ class BranchedStage(JoiningStage):
         return found_by_part(
             tokens, lambda at, inner: prefixed(self.node.part_name(at), self._stage_of(at).sample_ids(inner))
         )
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each element without its excluded samples."""
+
+        def reduce(at: int, inner: list[Token]) -> list[Token | None]:
+            keep_part = within(self.node.part_name(at), keep)
+            assert keep_part is not None
+            return self._stage_of(at).reduced(inner, keep_part)
+
+        return reduced_by_part(tokens, reduce)
 
     def _stage_of(self, at: int) -> LaneStage:
         branch = self._branches.get(at)

@@ -15,11 +15,12 @@ The token of an element is its number with the token of the input, which is need
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
 from typing import Any, ClassVar, TypeVar
 
 from mpqueue.dataset.caches import Cache, NoCache
-from mpqueue.dataset.ids import Keep, SampleIds
+from mpqueue.dataset.ids import Keep, SampleIds, keep_both
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import Facts, LaneOpening, LinkNode, StageNode
 from mpqueue.dataset.record_files import MISSING
@@ -63,8 +64,21 @@ class CacheReader(LinkReader):
         self._is_exact = True  # of the elements that were computed last
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return elements; missing ones are computed and stored."""
-        return self.node.cache.values(places, lambda missing: self._computed(missing, run), lambda: self._is_exact)
+        """Return elements; missing ones are computed and stored. An element without some samples is never stored."""
+        if run.skip is not None:
+            return [self._rest(place, run) for place in places]
+        whole = run._replace(keep=None)
+        if run.keep is None:
+            return self._stored(places, whole)
+        keeps = run.keep(self.sample_ids(places, whole))
+        if all(keeps):
+            return self._stored(places, whole)
+        stored = iter(self._stored(list(compress(places, keeps)), whole))
+        left = iter(self._computed([place for place, is_whole in zip(places, keeps, strict=True) if not is_whole], run))
+        return [next(stored if is_whole else left) for is_whole in keeps]
+
+    def _stored(self, places: Places, whole: IndexedRun) -> list[Any]:
+        return self.node.cache.values(places, lambda missing: self._computed(missing, whole), lambda: self._is_exact)
 
     def _computed(self, places: list[int], run: IndexedRun) -> list[Any]:
         """Return elements of the input."""
@@ -84,6 +98,26 @@ class CacheReader(LinkReader):
             run.fixed.is_exact &= seeds.is_exact
         return made
 
+    def _rest(self, place: int, run: IndexedRun) -> Any:
+        """Return an element without the samples that raise."""
+        assert run.skip is not None
+        whole, cache = run._replace(keep=None, skip=None), self.node.cache
+        is_whole = run.keep is None or all(run.keep(self.sample_ids([place], whole)))
+        element = cache.get(place) if is_whole else MISSING
+        if element is MISSING:
+            # By ids, because an element may be computed twice for its random numbers.
+            skipped: dict[tuple[Any, ...], Skipped] = {}
+
+            def note(entry: Skipped) -> None:
+                skipped[entry.ids] = entry
+
+            (element,) = self._computed([place], run._replace(skip=note))
+            if is_whole and not skipped and self._is_exact:
+                element = cache.put(place, element)
+            for entry in skipped.values():
+                run.skip(entry)
+        return element
+
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
         return self.input.origin(place, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT))
@@ -99,11 +133,18 @@ class CacheStage(LinkStage):
     Args:
         source, node, run: See `LinkStage`.
         seeds: The random numbers of the input.
+        open_rest: Opens the input without the excluded samples. It only computes elements again.
     """
 
-    def __init__(self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds) -> None:
+    _opened_rest: LaneStage | None
+
+    def __init__(
+        self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds,
+        open_rest: Callable[[], LaneStage],
+    ) -> None:  # fmt: skip
         super().__init__(source, node, run)
         self._cache = node.cache
+        self._open_rest, self._opened_rest = open_rest, None if run.keep is not None else source
         self._next = self._place = 0  # number of the next element, and of the input's next element
         self._kept_to: int | None = None  # from here on, this pass does not use the cache
         self._seeds = seeds
@@ -116,12 +157,34 @@ class CacheStage(LinkStage):
                 values, tokens = self._computed()
             self._next += len(tokens)
             if self.run.keep is not None and tokens:
-                keeps = self.run.keep(self.sample_ids(tokens))
-                values, tokens = list(compress(values, keeps)), list(compress(tokens, keeps))
+                values, tokens = self._left(values, tokens, self.run.keep)
                 if not tokens:
                     continue
             self.num_out += len(tokens)
             return values, tokens
+
+    def _left(self, values: list[Any], tokens: Sequence[Token], keep: Keep) -> Block:
+        """Return the elements before the first one with excluded samples, or the rest of that one, if any."""
+        keeps = keep(self._input.sample_ids([token_of(token) for _, token in tokens]))
+        if all(keeps):
+            return values, tokens
+        count = keeps.index(False)
+        # Read again by the next call: an error of that element must not hide the elements before it.
+        self._next += max(1, count) - len(tokens)
+        if count:
+            return values[:count], tokens[:count]
+        tokens = self.kept(tokens[:1], keep)
+        if not tokens:
+            return [], []
+        made = self._made([tokens[0][1]], partial(self.rebuild, tokens))
+        return (made[0], tokens) if made else ([], [])
+
+    @property
+    def _rest(self) -> LaneStage:
+        """The input without the excluded samples: what it makes of others is never stored."""
+        if self._opened_rest is None:
+            self._opened_rest = self._open_rest()
+        return self._opened_rest
 
     def _kept(self, count: int) -> tuple[list[Any], Sequence[Token], bool]:
         """Return the next elements that are in the cache, and whether the end follows."""
@@ -234,15 +297,39 @@ class CacheStage(LinkStage):
         self._with_seeds(self._input.load_from, states)
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these elements; the input computes missing ones."""
-        cached = [self._get(number) for number, _ in tokens]
-        missing = [token_of(token) for (_, token), kept in zip(tokens, cached, strict=True) if kept is MISSING]
-        made = iter(self._with_seeds(self._input.rebuild, missing) if missing else ())
+        """Return these elements; the input computes missing ones, and those without some of their samples."""
+        inner, keep = [token_of(token) for _, token in tokens], self.run.keep
+        are_whole = [True] * len(inner) if keep is None else keep(self._input.sample_ids(inner))
+        cached = [
+            self._cached(number, token) if is_whole else MISSING
+            for (number, _), token, is_whole in zip(tokens, inner, are_whole, strict=True)
+        ]
+        missing = [token for token, kept in zip(inner, cached, strict=True) if kept is MISSING]
+        # All of them by the same stages: a second pass over a source that is a stream would take as long as the first.
+        source = self._input if all(are_whole) else self._rest
+        made = iter(self._with_seeds(source.rebuild, missing) if missing else ())
         return [next(made) if kept is MISSING else kept[0] for kept in cached]
 
+    def _cached(self, number: int, token: Token) -> Any:
+        """Return the entry of an element; the cache has no elements without some of their samples."""
+        entry = self._get(number)
+        return entry if entry is not MISSING and entry is not _END and token_of(entry[1]) == token else MISSING
+
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
-        """Return the ids of these elements, as the input returns them."""
-        return self._input.sample_ids([token_of(token) for _, token in tokens])
+        """Return the ids of these elements, without excluded samples."""
+        inner = [token_of(token) for _, token in tokens]
+        found, keep = self._input.sample_ids(inner), self.run.keep
+        if keep is None or all(keep(found)):
+            return found
+        # Only the input knows which samples have raised and were left out.
+        rest = self._rest.sample_ids(inner)
+        return [[each for each in left if each in whole] for whole, left in zip(found, rest, strict=True)]
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each element without its excluded samples, which is then not read from the cache."""
+        # Not by `_rest`: it finds no excluded samples that could be removed.
+        inner = self._input.reduced([token_of(token) for _, token in tokens], keep_both(self.run.keep, keep))
+        return [None if token is None else (number, token) for (number, _), token in zip(tokens, inner, strict=True)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -290,5 +377,6 @@ class CacheNode(LinkNode):
         before = run._replace(
             seed=SEED_KEPT, epoch=EPOCH_KEPT, begin=seeds.begin, skip=run.skip and skip, keep=None, fixed=seeds
         )
-        stage = CacheStage(opening.open(self.input, before), self, run, seeds)
+        rest = before._replace(skip=run.skip, keep=run.keep)
+        stage = CacheStage(opening.open(self.input, before), self, run, seeds, lambda: opening.open(self.input, rest))
         return stage

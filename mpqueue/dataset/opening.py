@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from mpqueue.dataset import nodes
-from mpqueue.dataset.ids import Keep, within
+from mpqueue.dataset.ids import keep_without, within
 from mpqueue.dataset.indexed import ReaderMaker
 from mpqueue.dataset.joining import JoinedInputs
 from mpqueue.dataset.lane import StreamLane
@@ -73,13 +73,6 @@ class DatasetLanes(RunnableDataset):
     def shape(self) -> list[str]:
         """Return a line for each stage."""
         return nodes.shape_of(self.root)
-
-
-def keep_without(excluded: SampleSet | None) -> Keep | None:
-    """Return a test of elements by the ids of their samples; None if no sample is excluded."""
-    if excluded is None:
-        return None
-    return lambda ids_of_elements: [not any(each in excluded for each in ids) for ids in ids_of_elements]
 
 
 def open_stages(

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mpqueue.dataset import nodes
-from mpqueue.dataset.ids import Keep
+from mpqueue.dataset.ids import Keep, keep_without
 from mpqueue.dataset.nodes import StageNode, flat
-from mpqueue.dataset.opening import DatasetLanes, keep_without
+from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd

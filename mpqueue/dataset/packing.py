@@ -149,6 +149,10 @@ class PackStage(Applied):
         """Return the ids of the samples of each row, one for each segment."""
         return [concatenated(self._input.sample_ids([token for token, _, _ in row])) for row in tokens]
 
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each row without the pieces of excluded samples."""
+        return [tuple(self._kept_pieces(row, keep)) or None for row in tokens]
+
     def _rows_of(self, tokens: Sequence[Token]) -> list[Row]:
         """Read the samples of rows again; a sample that fills several consecutive rows is read once."""
         sample_tokens: list[Token] = []

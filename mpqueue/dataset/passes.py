@@ -16,7 +16,7 @@ from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, by_part
 from mpqueue.dataset.nodes import LaneOpening, LinkNode, StageNode, inner_epoch
 from mpqueue.dataset.picking import PickReader
-from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, found_by_part, rebuilt_by_part
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, found_by_part, rebuilt_by_part, reduced_by_part
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.lanes import LaneRun
 
@@ -184,6 +184,11 @@ class EnumerateStage(CountedStage):
         """Return the ids of the elements in these pairs."""
         return self._input.sample_ids([token for _, token in tokens])
 
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each pair without its excluded samples."""
+        inner = self._input.reduced([token for _, token in tokens], keep)
+        return [None if token is None else (place, token) for (place, _), token in zip(tokens, inner, strict=True)]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class EnumerateNode(LinkNode):
@@ -336,6 +341,10 @@ class RepeatStage(LaneStage):
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of these elements, each from the stages of its pass."""
         return found_by_part(tokens, lambda number, inner: self._stages_of(number).sample_ids(inner))
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each element without its excluded samples."""
+        return reduced_by_part(tokens, lambda number, inner: self._stages_of(number).reduced(inner, keep))
 
     def _stages_of(self, number: int) -> LaneStage:
         if number == self._pass():

@@ -19,10 +19,11 @@ from functools import partial
 from itertools import compress
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import Keep, SampleIds
-from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
+from mpqueue.dataset.ids import Keep, SampleId, SampleIds, keep_both
+from mpqueue.dataset.indexed import IndexedRun, NothingLeft, ReaderMaker
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
+from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.exceptions import add_note, cause_of
 from mpqueue.system.log import warn
@@ -53,9 +54,12 @@ class IndexedRoot(LaneStage):
         super().__init__(node, run)
         maker = maker or ReaderMaker(lengths_of(node))
         reader = maker.make(node)
-        read = IndexedRun(run.seed, run.epoch, run.begin, run.base, fixed=run.fixed)
-        self._at, self._length = partial(reader.at, run=read), reader.length
-        self._ids, self._num_by_input = partial(reader.sample_ids, run=read), partial(reader.num_by_input, run=read)
+        self._reader, self._length = reader, reader.length
+        self._read = read = IndexedRun(run.seed, run.epoch, run.begin, run.base, fixed=run.fixed, keep=run.keep)
+        self._at, self._ids = partial(reader.at, run=read), partial(reader.sample_ids, run=read)
+        # An element that is made of several samples remains without those that raise.
+        self._skips_inside = run.skip is not None and node.facts.merged is not None
+        self._left_out: dict[Token, list[SampleId]] = {}  # samples that raised, by element
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # raised by the element at `_place`
@@ -77,7 +81,7 @@ class IndexedRoot(LaneStage):
                 break
             started = self._clock_in()
             following = places[-1] + step
-            kept = places if self.run.keep is None else self.kept(places, self.run.keep)
+            kept = places if self.run.keep is None else self._not_empty(places)
             if kept:
                 values, tokens = self._compute(kept, following)
             else:
@@ -114,8 +118,9 @@ class IndexedRoot(LaneStage):
         for place in places:
             self._place = place
             try:
-                values += self._at([place])
-                tokens.append(place)
+                element = self._tried(place)
+                values += element
+                tokens += [place] * len(element)
             except BaseException as error:
                 if passes_at_once(error):
                     raise
@@ -124,6 +129,34 @@ class IndexedRoot(LaneStage):
                     return values, tokens
         self._place = following
         return values, tokens
+
+    def _tried(self, place: int) -> list[Any]:
+        """Return an element in a list, or an empty list if each of its samples raises and is left out."""
+        try:
+            return self._at([place])
+        except BaseException as error:
+            if not self._skips_inside or passes_at_once(error) or not may_skip(error):
+                raise
+        assert self.run.skip is not None
+        try:
+            return self._rest(place, self.run.skip)
+        except NothingLeft:
+            return []
+
+    def _rest(self, place: int, skip: Callable[[Skipped], object]) -> list[Any]:
+        """Return an element without the samples that raise, in a list."""
+        left_out: list[SampleId] = []
+        self._left_out[place] = left_out
+
+        def skip_inside(skipped: Skipped) -> None:
+            left_out.extend(skipped.ids)
+            skip(skipped)
+
+        return self._reader.at([place], self._read._replace(skip=skip_inside))
+
+    def _not_empty(self, places: Sequence[int]) -> Sequence[int]:
+        """Return the indices of elements that have samples which are not excluded."""
+        return [place for place, ids in zip(places, self._ids(places), strict=True) if ids]
 
     def error_note(self, *tokens: Token) -> str:
         """Return the note of an error, in addition to the one about stage and sample."""
@@ -144,15 +177,33 @@ class IndexedRoot(LaneStage):
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the elements at these indices."""
-        return self._at(list(tokens)) if tokens else []
+        try:
+            return self._at(list(tokens)) if tokens else []
+        except BaseException as error:
+            if not self._skips_inside or passes_at_once(error) or not may_skip(error):
+                raise
+        # The samples were reported when the elements were first computed.
+        return [value for token in tokens for value in self._rest(token, lambda _: None)]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples at these indices."""
-        return self._ids(tokens) if tokens else []
+        return self._without_raised(tokens, self._ids(tokens)) if tokens else []
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the indices of elements that have samples left; `rebuild` makes them without the excluded ones."""
+        read = self._read._replace(keep=keep_both(self.run.keep, keep))
+        found = self._without_raised(tokens, self._reader.sample_ids(tokens, read))
+        return [token if ids else None for token, ids in zip(tokens, found, strict=True)]
+
+    def _without_raised(self, tokens: Sequence[Token], found: list[SampleIds]) -> list[SampleIds]:
+        if not self._left_out:
+            return found
+        raised = [self._left_out.get(token, ()) for token in tokens]
+        return [[each for each in ids if each not in out] for ids, out in zip(found, raised, strict=True)]
 
     def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
         """Return the numbers at these indices."""
-        return self._num_by_input(tokens)
+        return None if self._left_out else self._reader.num_by_input(tokens, self._read)
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.nodes import Function, LinkNode, StageNode, shown
 from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict, token_of
 from mpqueue.dataset.state_codes import Code, code_of, state_of
@@ -100,6 +100,11 @@ class ScanStage(InTurnStage):
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the elements."""
         return self._input.sample_ids([token for token, _, _ in tokens])
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each element without its excluded samples, with the same state before it."""
+        inner = self._input.reduced([token for token, _, _ in tokens], keep)
+        return [None if token is None else (token, *rest) for (_, *rest), token in zip(tokens, inner, strict=True)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -19,16 +19,19 @@ from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.clocks import ReaderClocks, StageTally
 from mpqueue.dataset.depth import make_room
-from mpqueue.dataset.ids import SampleIds, concatenated
-from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker, SourceNode
+from mpqueue.dataset.ids import SampleId, SampleIds, concatenated, keep_without
+from mpqueue.dataset.indexed import IndexedRun, LengthChanged, NothingLeft, Reader, ReaderMaker, SourceNode
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.dataset.part_names import PartNames, part_names_of
+from mpqueue.engine.outcomes import Partial
+from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.eager_seeding import EagerSeeding
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker import context
+from mpqueue.worker.failures import passes_at_once
 
 
 class Readers:
@@ -267,15 +270,25 @@ class IndexedSource(RunnableDataset):
         seed, epoch, _ = (0, 0, 0) if batch is None else batch[0]
         return no_sample(self._readers.get().origin(place, IndexedRun(seed, epoch, _begin_here)))
 
-    def sample_ids(self, places: Sequence[int], seed: int, epoch: int) -> list[SampleIds]:
-        """Return the ids of the samples that each element is made of, without computing the elements."""
-        return self._readers.get().sample_ids(places, IndexedRun(seed, epoch, _begin_here))
+    def sample_ids(
+        self, places: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
+    ) -> list[SampleIds]:
+        """Return the ids of the samples that each element is made of, without computing the elements.
+
+        Args:
+            places: The indices of the elements.
+            seed: The seed of the run.
+            epoch: The epoch.
+            without: The ids of excluded samples.
+        """
+        run = IndexedRun(seed, epoch, _begin_here, keep=keep_without(without or None))
+        return self._readers.get().sample_ids(places, run)
 
     def num_by_part(
-        self, names: PartNames, places: Sequence[int], seed: int, epoch: int
+        self, names: PartNames, places: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId]
     ) -> Mapping[str | int, int]:  # fmt: skip
-        """Return how many samples of these elements are from each part of a mixture."""
-        reader, run = self._readers.get(), IndexedRun(seed, epoch, _begin_here)
+        """Return how many samples of these elements are from each part of a mixture; ``without`` are left out."""
+        reader, run = self._readers.get(), IndexedRun(seed, epoch, _begin_here, keep=keep_without(without or None))
         by_input = reader.num_by_input(places, run) if names.is_single else None
         if by_input is None:
             return names.count(concatenated(reader.sample_ids(places, run)))
@@ -290,6 +303,56 @@ class IndexedSource(RunnableDataset):
         if self._batch is None:
             return type(self), (self.root,)
         return _with_batch, (type(self), self._batch)
+
+
+class GroupsSource(IndexedSource):
+    """An indexed dataset whose elements are made of several samples, which can be left out one by one."""
+
+    skips_inside = True  # see `mpqueue.worker.sample_runner`
+
+    def __getitems__(
+        self, indices: Sequence[int], without: frozenset[SampleId] = frozenset(), *, skips: bool = False
+    ) -> list[Any]:
+        """Return elements by index.
+
+        Args:
+            indices: The indices.
+            without: The ids of excluded samples. No element has only these.
+            skips: Leave out samples that raise. An element without such samples is a `Partial`.
+        """
+        if not (without or skips):
+            return super().__getitems__(indices)
+        batch = context.current_batch()
+        assert batch is not None  # only a loader leaves out samples
+        (seed, epoch, _), begin = batch
+        run = IndexedRun(seed, epoch, begin, watches=True, keep=keep_without(without or None))
+        if not skips:
+            return self._readers.at(indices, run, context.stage_tally())
+        return [self._rest(index, run) for index in indices]
+
+    def _rest(self, index: int, run: IndexedRun) -> Any:
+        """Return an element, or a `Partial` without the samples that raise."""
+        tally = context.stage_tally()
+        try:
+            return self._readers.at([index], run, tally)[0]
+        except BaseException as error:  # raised again for the sample that causes it
+            if passes_at_once(error) or not may_skip(error):
+                raise
+        skipped: list[Skipped] = []
+        element: Any = None
+        is_empty = True
+        try:
+            # Without a watch: the error of a length that has changed would be taken for that of a sample.
+            (element,) = self._readers.at([index], run._replace(watches=False, skip=skipped.append), tally)
+            is_empty = False
+        except NothingLeft:
+            pass
+        except BaseException as error:
+            if passes_at_once(error) or not may_skip(error) or not skipped:
+                raise
+            # A later stage has raised for the rest, which is left out as a whole.
+            skipped.append(Skipped.because_of(error, index))
+        return Partial(element, [tuple(entry) for entry in skipped], is_empty) if skipped else element
 
 
 def _with_batch(kind: type[IndexedSource], batch: BatchNode) -> IndexedSource:

@@ -34,7 +34,6 @@ stream without the stage, minima over 45 s on a busy machine). A block costs abo
 requested one by one cost that much each.
 """
 
-import itertools
 import reprlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -196,8 +195,16 @@ class LaneStage:
         raise NotImplementedError
 
     def kept(self, tokens: Sequence[Token], keep: Keep) -> list[Token]:
-        """Return the tokens of elements of this stage that are not excluded."""
-        return list(itertools.compress(tokens, keep(self.sample_ids(tokens)))) if tokens else []
+        """Return the tokens of elements of this stage without excluded samples; without those that have no other."""
+        return [token for token in self.reduced(tokens, keep) if token is not None] if tokens else []
+
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each element without its excluded samples, or None for an element that is left out.
+
+        Here, an element with an excluded sample is left out as a whole.
+        """
+        keeps = keep(self.sample_ids(tokens))
+        return [token if is_kept else None for token, is_kept in zip(tokens, keeps, strict=True)]
 
     @property
     def row_name(self) -> str:
@@ -365,6 +372,10 @@ class LinkStage(LaneStage):
         """Return the numbers of the input, if this stage has the tokens of its input."""
         return self._input.num_by_input(tokens) if type(self).sample_ids is LinkStage.sample_ids else None
 
+    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
+        """Return the token of each element without its excluded samples, as the input returns it."""
+        return self._input.reduced(tokens, keep)
+
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
         """Remove excluded elements from the snapshot of this stage, and then from that of its input."""
         self._drop_own(next(states), keep)
@@ -392,6 +403,14 @@ def found_by_part(tokens: Sequence[Token], find: Callable[[int, list[Token]], Se
     for part, results in of_part.items():
         results.update(zip(results, find(part, list(results)), strict=True))
     return [of_part[part][token] for part, token in tokens]
+
+
+def reduced_by_part(
+    tokens: Sequence[Token], reduce: Callable[[int, list[Token]], Sequence[Token | None]]
+) -> list[Token | None]:
+    """Return each token (part, token) without its excluded samples, or None; see `found_by_part`."""
+    inner = found_by_part(tokens, reduce)
+    return [None if token is None else (part, token) for (part, _), token in zip(tokens, inner, strict=True)]
 
 
 def no_verdict(line: str, result: Any) -> TypeError:

@@ -66,7 +66,7 @@ from mpqueue.engine.epoch_end import EpochEnd
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_opening
-from mpqueue.engine.skips import NOTHING_LEFT, Skips
+from mpqueue.engine.skips import NOTHING_LEFT, LeftOut, Skips
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.system import forked
@@ -88,7 +88,7 @@ class Returned(NamedTuple):
         work_item: Its work item.
         epoch: Its epoch.
         position: Its position in the epoch.
-        skipped: The indices of its samples that were left out because they raised.
+        skipped: Its samples that were left out because they raised.
         start: For a stream: the newest snapshot of its virtual shard that is not after it.
         step: The number of batches that the loops of a loader returned before it; its `LoopPosition` sets this field.
     """
@@ -96,7 +96,7 @@ class Returned(NamedTuple):
     work_item: WorkItem
     epoch: int
     position: int
-    skipped: tuple[Any, ...] = ()
+    skipped: LeftOut = LeftOut()
     start: LaneStart = BEGINNING
     step: int = 0
 
@@ -732,7 +732,7 @@ class Pipeline:
         if self.returned is None:
             return None
         work_item, epoch, position = self.returned
-        skipped: tuple[Any, ...] = ()
+        skipped = LeftOut()
         if self.skips is not None and self.skips.latest[0] == work_item.number:
             skipped = self.skips.latest[1]
         if work_item.lane < 0:

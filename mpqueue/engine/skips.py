@@ -4,6 +4,7 @@ An error is recorded when its batch would have been delivered, not when it happe
 source are skipped: a worker crash, a timeout and a lack of memory are always raised.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_opening
@@ -30,17 +31,67 @@ class Skipped(NamedTuple):
     """The samples, or the batch, skipped because of one error.
 
     Attributes:
-        indices: The indices that the source was called with.
+        indices: The indices that the source was called with; empty if an element of a dataset remains without some of
+            its samples.
         text: The error with its traceback.
+        ids: The ids of these samples, if ``indices`` is empty.
     """
 
     indices: tuple[Any, ...]
     text: str
+    ids: tuple[Any, ...] = ()
 
     @classmethod
-    def because_of(cls, error: BaseException, *indices: Any) -> Self:
-        """Return the entry of these indices."""
-        return cls(indices, traceback_text_of(error))
+    def because_of(cls, error: BaseException, *indices: Any, ids: Iterable[Any] = ()) -> Self:
+        """Return the entry of these indices, or of samples with these ids within an element."""
+        return cls(indices, traceback_text_of(error), tuple(ids))
+
+    @property
+    def num(self) -> int:
+        """The number to count. Samples within an element are one: a sample, or an element of several, has raised."""
+        return len(self.indices) or 1
+
+    @property
+    def names(self) -> str:
+        """The indices or the ids, for a message."""
+        which, names = ("index", self.indices) if self.indices else ("sample", self.ids)
+        return f"{which} {', '.join(map(repr, names))}"
+
+
+class LeftOut(NamedTuple):
+    """What was left out of a batch because of errors.
+
+    Attributes:
+        indices: The indices that the source was called with.
+        ids: The ids of samples that were left out of an element of a dataset.
+        num: The number to count.
+    """
+
+    indices: tuple[Any, ...] = ()
+    ids: tuple[Any, ...] = ()
+    num: int = 0
+
+    @classmethod
+    def of(cls, entries: Iterable[Iterable[Any]]) -> Self:
+        """Return it for `Skipped` entries, or for plain tuples of another process."""
+        skipped = [Skipped(*entry) for entry in entries]
+        indices = tuple(index for each in skipped for index in each.indices)
+        return cls(indices, tuple(sample for each in skipped for sample in each.ids), sum(each.num for each in skipped))
+
+    def sort(self, samples: Iterable[Any], whole: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return the samples that are in a batch, and those that were left out.
+
+        Args:
+            samples: The ids of the samples of the elements in the batch.
+            whole: The ids of the samples of the elements that were left out as a whole.
+        """
+        kept, missing = list(samples), list(whole)
+        for sample in self.ids:
+            # A batch may contain a sample twice. One whose element was left out later is in neither list.
+            if sample in kept:
+                kept.remove(sample)
+                missing.append(sample)
+        return tuple(kept), tuple(missing)
 
 
 class Skips:
@@ -51,12 +102,12 @@ class Skips:
 
     Attributes:
         total: The number of skipped samples.
-        latest: The number of the last work item with skipped samples, and their indices.
+        latest: The number of the last work item with skipped samples, and these.
     """
 
     def __init__(self, max_errors: int | None) -> None:
         self.total = 0
-        self.latest: tuple[int, tuple[Any, ...]] = -1, ()
+        self.latest: tuple[int, LeftOut] = -1, LeftOut()
         self._max_errors = max_errors
         self._epoch, self._count = -1, 0
 
@@ -77,7 +128,7 @@ class Skips:
             if not may_skip(error):
                 return Result.failed(error)
             skipped = [Skipped.because_of(error, work_item.unit)]
-        self.latest = work_item.number, tuple(index for indices, _ in skipped for index in indices)
+        self.latest = work_item.number, LeftOut.of(skipped)
         too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)
 
@@ -85,11 +136,11 @@ class Skips:
         """Count and log the entries; return the error if there are too many."""
         if epoch != self._epoch:
             self._epoch, self._count = epoch, 0
-        for indices, text in skipped:
-            names = ", ".join(map(repr, indices))
-            warn(f"skipped index {names} of epoch {epoch} because the source raised:\n{text}")
-            self._count += len(indices)
-            self.total += len(indices)
+        for each in skipped:
+            entry = Skipped(*each)  # a plain tuple, if another process sent it
+            warn(f"skipped {entry.names} of epoch {epoch} because the source raised:\n{entry.text}")
+            self._count += entry.num
+            self.total += entry.num
             if self._max_errors is not None and self._count > self._max_errors:
-                return TooManyErrors(self._count, self._max_errors, epoch, text)
+                return TooManyErrors(self._count, self._max_errors, epoch, entry.text)
         return None

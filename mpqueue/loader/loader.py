@@ -553,7 +553,8 @@ class Loader(Stoppable):
         """Leave out samples from now on, in this epoch and in all later ones.
 
         Batches that are returned later do not have these samples, whatever was computed ahead. With an index, other
-        samples stay in their batches, and empty batches are left out. In a stream, later samples move up; buffers and
+        samples stay in their batches, whatever stages of a dataset follow, and empty batches are left out. A tuple of
+        `Dataset.zip` is left out as a whole. In a stream, later samples move up; buffers and
         unfinished batches lose the samples as well. The source is not called for them, and they do not count as
         skipped. With ranks, call this on all ranks after the same step.
 

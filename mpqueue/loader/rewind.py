@@ -129,18 +129,19 @@ class IndexRewind(Rewind):
         """Return the samples of a batch that the loops returned."""
         plan, work_item = self._plan, returned.work_item
         batch = plan.number_of(returned.position, self._position.base_of(returned.epoch))
-        left_out = list(returned.skipped)
-        indices = [index for index in plan.listed(work_item).indices if not _take(left_out, index)]
-        return self._info(
-            plan, returned.epoch, batch, plan.ids_of(indices, work_item.epoch), step=returned.step,
-            skipped=plan.ids_of(returned.skipped, work_item.epoch),
-        )  # fmt: skip
+        left_out, listed = list(returned.skipped.indices), plan.listed(work_item)
+        indices = [index for index in listed.indices if not _take(left_out, index)]
+        samples, skipped = returned.skipped.sort(
+            plan.ids_of(listed._replace(indices=indices), work_item.epoch),
+            plan.ids_of(listed._replace(indices=returned.skipped.indices), work_item.epoch),
+        )
+        return self._info(plan, returned.epoch, batch, samples, step=returned.step, skipped=skipped)
 
     def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> BatchInfo:  # noqa: ARG002 - no user code decides
         """Return the samples of any batch of any rank; see `Loader.explain`."""
         plan = self._plan if rank is None else self._plan.of_rank(checked_rank(rank, self._plan.shard.world))
         work_item = self._work_at(plan, epoch, batch)
-        return self._info(plan, epoch, batch, plan.ids_of(plan.listed(work_item).indices, epoch))
+        return self._info(plan, epoch, batch, plan.ids_of(plan.listed(work_item), epoch))
 
     def compute(self, epoch: int, batch: int) -> Any:
         """Return a batch of this rank, computed again; see `Loader.compute`."""

@@ -24,7 +24,7 @@ class BatchInfo:
         seed: The seed of the run.
         samples: The ids of the samples in the batch, in the order of its rows. For a stream, they are found when they
             are first read, which calls the functions of the stream again.
-        skipped: The indices of samples that raised and were left out, with ``on_error="skip"``; empty for a stream.
+        skipped: The ids of samples that raised and were left out, with ``on_error="skip"``; empty for a stream.
     """
 
     __slots__ = ("_samples", "batch", "epoch", "rank", "seed", "skipped", "step", "world_size")

@@ -12,6 +12,7 @@ class Form(enum.Enum):
 
     Attributes:
         ITEMS: Each item is a batch, computed by its index.
+        GROUPS: As ITEMS, and single samples can be left out of an item.
         SAMPLES: Each item is a sample, computed by its index.
         THREADED: As SAMPLES, in several threads.
         LANES: The source opens virtual shards by itself.
@@ -20,6 +21,7 @@ class Form(enum.Enum):
     """
 
     ITEMS = "items"
+    GROUPS = "groups"
     SAMPLES = "samples"
     THREADED = "threaded"
     LANES = "lanes"

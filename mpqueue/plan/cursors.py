@@ -24,6 +24,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from mpqueue.plan.batch_info import SampleId
 from mpqueue.plan.lanes import LaneShare, LaneStart, LaneTable
 from mpqueue.seeding.seeds import permutation
 
@@ -35,11 +36,13 @@ class Listed(NamedTuple):
         first: Place of the first sample in the order of the epoch.
         indices: Keys that the source is called with.
         kept: Places of these samples, if some samples of the batch are excluded; None: consecutive places.
+        without: Ids of samples that are excluded, if an index means an element that is made of several samples.
     """
 
     first: int
     indices: Sequence[Any]
     kept: Sequence[int] | None = None
+    without: frozenset[SampleId] = frozenset()
 
     @property
     def places(self) -> Sequence[int]:

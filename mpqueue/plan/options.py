@@ -66,7 +66,8 @@ class SampleOptions(TypedDict, total=False):
             ``set_epoch(n)``, this method is called first.
         batch_sampler: Iterable of lists of indices, one list per batch; otherwise like ``sampler``.
         on_error: "raise": an exception of the source is raised instead of its batch. "skip": the sample (without
-            ``batch_size``: the batch) is left out, counted in the statistics, and logged.
+            ``batch_size``: the item of the source) is left out, counted in the statistics, and logged. A batch of a
+            dataset keeps its other samples.
         max_errors: Maximum number of skipped samples in one epoch; more raise `TooManyErrors`. If None, it is
             unlimited.
         epoch_batches: Number of batches per epoch and rank for a stream. The stream repeats as needed, and the next

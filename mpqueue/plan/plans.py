@@ -20,7 +20,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -525,23 +525,27 @@ class IndexPlan(Plan):
 
     def samples_of(self, work_item: WorkItem) -> SampleIds:
         """Return the ids of the samples of a batch for a message; empty if they are its index."""
-        samples = self.ids_of(self.listed(work_item).indices, work_item.epoch)
+        samples = self.ids_of(self.listed(work_item), work_item.epoch)
         return () if samples == (work_item.unit,) else samples
 
-    def ids_of(self, indices: Sequence[Any], epoch: int) -> SampleIds:
-        """Return the ids of the samples of these indices, in the order of the rows of a batch."""
-        of_each = self.source.sample_ids(indices, self.seed, epoch)
+    def ids_of(self, listed: Listed, epoch: int) -> SampleIds:
+        """Return the ids of the samples of a batch, in the order of its rows."""
+        of_each = self.source.sample_ids(listed.indices, self.seed, epoch, listed.without)
         return tuple(sample for ids in of_each for sample in ids)
 
     def _edit_by(self, excluded: SampleSet) -> Edit:
         def edit(work_item: WorkItem) -> WorkItem:
-            first, indices, _ = listed = self.listed(work_item)
-            of_each = self.source.sample_ids(indices, self.seed, work_item.epoch)
-            keeps = [not any(sample in excluded for sample in ids) for ids in of_each]
-            if all(keeps):
+            first, indices, *_ = listed = self.listed(work_item)
+            find = partial(self.source.sample_ids, seed=self.seed, epoch=work_item.epoch)
+            found = [[sample for sample in ids if sample in excluded] for ids in find(indices)]
+            without = frozenset(sample for samples in found for sample in samples)
+            if not without:
                 return work_item
+            # An element that is made of several samples, such as a batch, may keep the others.
+            keeps = list(map(bool, find(indices, without=without)))
+            inside = frozenset(sample for samples in itertools.compress(found, keeps) for sample in samples)
             kept = list(itertools.compress(listed.places, keeps))
-            return work_item._replace(listed=Listed(first, list(itertools.compress(indices, keeps)), kept))
+            return work_item._replace(listed=Listed(first, list(itertools.compress(indices, keeps)), kept, inside))
 
         return edit
 

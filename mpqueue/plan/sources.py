@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.batch_info import SampleIds
+from mpqueue.plan.batch_info import SampleId, SampleIds
 from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.history import History
 from mpqueue.plan.lanes import LaneShare
@@ -226,9 +226,18 @@ class Source:
         """
         return copies_message(self.runs, count, parts)
 
-    def sample_ids(self, indices: SequenceOf[Any], seed: int, epoch: int) -> list[SampleIds]:
-        """Return the ids of the samples of each index, without computing them."""
-        return [(index,) for index in indices]
+    def sample_ids(
+        self, indices: SequenceOf[Any], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
+    ) -> list[SampleIds]:
+        """Return the ids of the samples of each index, without computing them.
+
+        Args:
+            indices: The indices.
+            seed: The seed of the run.
+            epoch: The epoch.
+            without: Ids of samples to leave out. An index without any other sample has no ids.
+        """
+        return [() if index in without else (index,) for index in indices]
 
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that the source does not have."""

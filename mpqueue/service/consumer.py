@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Self
 
 from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.outcomes import Unreadable
+from mpqueue.engine.skips import LeftOut
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.plan import checks
 from mpqueue.plan.batch_info import BatchInfo
@@ -34,6 +35,7 @@ from mpqueue.telemetry.stats import ConsumerStatistics
 
 _NOTHING: Any = object()
 _NOT_YET: Any = object()
+_WHOLE = LeftOut()
 
 
 class LastBatch(NamedTuple):
@@ -41,12 +43,12 @@ class LastBatch(NamedTuple):
 
     Attributes:
         offer: Its offer.
-        skipped: The indices of its samples that raised and were left out.
+        skipped: Its samples that raised and were left out.
         step: Number of batches that the consumer returned before it.
     """
 
     offer: Offer
-    skipped: tuple[Any, ...]
+    skipped: LeftOut
     step: int
 
 
@@ -224,7 +226,7 @@ class Consumer:
                 if self._has_tasks and len(attachment.link.arrived) > 1:
                     self._wake()
                 try:
-                    value, skipped = attachment.open(record), ()
+                    value, skipped = attachment.open(record), _WHOLE
                 except Unreadable as unreadable:  # deliver the error once; retrying would fail again
                     raised = unreadable.settle(f"position {record.position} of epoch {record.epoch}")
                 else:
@@ -241,7 +243,7 @@ class Consumer:
                         self._epoch, self._returned = record.epoch, returned
                     counts.batches += 1
                     counts.bytes += record.nbytes
-                    counts.skipped += len(skipped)
+                    counts.skipped += skipped.num
                     attachment.enter(record)
                     counts.note(record, attachment)
                     if batch is _NOTHING:
@@ -382,16 +384,18 @@ class Consumer:
                 raise RuntimeError(f"this consumer was closed: attach again with mpqueue.attach({self._name!r})")
             (record, skipped, step), attachment = self._returned, self._attachment
             answer = attachment.explain(record.epoch, record.position)
-        welcome, left_out = attachment.welcome, [_plain(index) for index in skipped]
+        welcome, left_out = attachment.welcome, [_plain(index) for index in skipped.indices]
         assert welcome.mode is not None  # it has batches
         batch, rank, world_size = mode_of(welcome.mode, welcome.world).batch_info(record.position, self._terms.rank)
-        kept = [_plain(sample) for sample in answer.get("samples", ())]  # of a stream
-        missing: list[Any] = []
+        kept: Any = [_plain(sample) for sample in answer.get("samples", ())]  # of a stream
+        missing: Any = []
         for index, ids in zip(answer.get("indices", ()), answer.get("ids", ()), strict=True):
             # A batch may contain an index twice, and only one of the two may have raised.
             if is_left_out := _plain(index) in left_out:
                 left_out.remove(_plain(index))
             (missing if is_left_out else kept).extend(map(_plain, ids))
+        if "indices" in answer:  # the samples of a stream were found without those that raised
+            kept, missing = skipped.sort(kept, missing)
         return BatchInfo(
             record.epoch, batch, step=step, rank=rank, world_size=world_size, seed=answer["seed"],
             samples=tuple(kept), skipped=tuple(missing),
@@ -519,10 +523,10 @@ def _abandon(attachment: Attachment, counts: Counts) -> None:
     counts.end(attachment)
 
 
-def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, tuple[Any, ...]]:
-    """Return the rest of a batch (`_NOTHING` if it is empty) and the indices of the skipped samples."""
+def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, LeftOut]:
+    """Return the rest of a batch (`_NOTHING` if it is empty) and the skipped samples."""
     value, skipped, is_empty = partial
-    return _NOTHING if is_empty else value, tuple(index for indices, _ in skipped for index in indices)
+    return _NOTHING if is_empty else value, LeftOut.of(skipped)
 
 
 def _plain(value: Any) -> Any:

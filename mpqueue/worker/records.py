@@ -130,7 +130,7 @@ def listed_bytes(memory: Any, offset: int) -> int:
 def pack_listed(listed: Listed) -> bytes:
     """Return a list of samples as bytes."""
     if all(type(index) is int for index in listed.indices):
-        return _with_length(pickle.dumps((listed.first, list(listed.indices), listed.kept), 5))
+        return _with_length(pickle.dumps((listed.first, list(listed.indices), *listed[2:]), 5))
     # By value: the class of an index may be defined by the user's script.
     return _with_length(dumps_object(tuple(listed), None))
 

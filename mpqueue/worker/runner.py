@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.engine.skips import LeftOut
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
 from mpqueue.seeding.lazy_seeding import LazySeeding
@@ -42,11 +43,33 @@ class StreamEnd(Exception):
 def part_names_of(source: Any) -> Any:
     """Return the parts of the mixtures of a source, whose samples are counted in each batch; None: it has none.
 
-    Such a source is a dataset. It has the method ``num_by_part(names, indices, seed, epoch)``, or its lanes have
-    ``num_by_part(names)``, which counts the samples of the last element.
+    Such a source is a dataset. It has the method ``num_by_part(names, indices, seed, epoch, without)``, or its lanes
+    have ``num_by_part(names)``, which counts the samples of the last element.
     """
     make = getattr(type(source), "make_part_names", None)
     return None if make is None else make(source)
+
+
+def with_parts(source: Any, names: Any, batch: Any, seed: int, epoch: int, listed: Listed) -> Any:
+    """Return a batch with the numbers of its samples from each part of a mixture.
+
+    Args:
+        source: The source.
+        names: The result of `part_names_of` for it.
+        batch: The batch, or a `Partial`.
+        seed: The seed of the run.
+        epoch: The epoch.
+        listed: The samples of the batch.
+    """
+    indices, without = list(listed.indices), listed.without
+    if type(batch) is Partial:
+        if batch.is_empty:
+            return batch
+        left_out = LeftOut.of(batch.skipped)
+        for index in left_out.indices:
+            indices.remove(index)
+        without |= frozenset(left_out.ids)
+    return WithTail(batch, parts=source.num_by_part(names, indices, seed, epoch, without))
 
 
 class Parts(NamedTuple):
@@ -61,7 +84,7 @@ class Parts(NamedTuple):
         seeding: Seeds the global generators once for samples that share them. If None, they are not seeded.
         num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         endless: A finished lane restarts.
-        skips: A lane leaves out elements that raise an error.
+        skips: A lane, or a dataset whose elements are made of several samples, leaves out those that raise an error.
     """
 
     source: Any
@@ -166,11 +189,29 @@ class Runner(SourceRunner):
                 return EMPTY
             return self._source.take(listed, self._begin_batch)
         self._begin_batch(self._seed, epoch, unit)
-        batch = self._source[unit]
-        if self._part_names is None:
-            return batch
-        parts = self._source.num_by_part(self._part_names, [unit], self._seed, epoch)
-        return WithTail(batch, parts=parts)
+        return self._counted(self._source[unit], epoch, Listed(unit, [unit]))
+
+    def _counted(self, batch: Any, epoch: int, listed: Listed) -> Any:
+        names = self._part_names
+        return batch if names is None else with_parts(self._source, names, batch, self._seed, epoch, listed)
+
+
+class GroupsRunner(Runner):
+    """Runs a dataset whose elements are made of several samples; see `SourceRunner` for the argument."""
+
+    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
+        """Compute an element by its index; a `Partial`, if samples that raise are left out of it.
+
+        Raises:
+            Exception: The error of the dataset.
+        """
+        if listed is None:
+            listed = Listed(unit, [unit])
+        elif listed.is_empty:
+            return EMPTY
+        self._begin_batch(self._seed, epoch, unit)
+        (batch,) = self._source.__getitems__([unit], listed.without, skips=self._parts.skips)
+        return self._counted(batch, epoch, listed)
 
 
 def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: Any) -> Any:

@@ -3,11 +3,12 @@
 from mpqueue.plan.batching import Form
 from mpqueue.worker.generator_lanes import IteratorRunner
 from mpqueue.worker.lane_runner import FunctionRunner, LaneRunner
-from mpqueue.worker.runner import Parts, Runner, SourceRunner
+from mpqueue.worker.runner import GroupsRunner, Parts, Runner, SourceRunner
 from mpqueue.worker.sample_runner import SampleRunner
 
 _KINDS: dict[Form, type[SourceRunner]] = {
     Form.ITEMS: Runner,
+    Form.GROUPS: GroupsRunner,
     Form.SAMPLES: SampleRunner,
     Form.LANES: LaneRunner,
     Form.FUNCTION: FunctionRunner,

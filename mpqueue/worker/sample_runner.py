@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.engine.outcomes import Partial
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.epoch_samples import EpochSamples
@@ -20,7 +20,7 @@ from mpqueue.system.exceptions import add_note
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
-from mpqueue.worker.runner import EMPTY, BeginBatch, Parts, SourceRunner, part_names_of
+from mpqueue.worker.runner import EMPTY, BeginBatch, Parts, SourceRunner, part_names_of, with_parts
 
 
 class ClockedCollation:
@@ -56,6 +56,8 @@ class SampleRunner(SourceRunner):
         super().__init__(parts)
         assert parts.batching is not None
         self._plan, self._in_slot = parts.batching, parts.in_slot
+        # The samples of a dataset may be made of several samples, which it leaves out one by one.
+        self._skips_inside = parts.batching.skips and getattr(type(parts.source), "skips_inside", False)
         self._samples = self._read_samples()
         self._part_names = part_names_of(parts.source)
 
@@ -85,24 +87,16 @@ class SampleRunner(SourceRunner):
         """
         listed = listed or self._samples.of(epoch, unit)
         batch = self._run(epoch, listed)
-        return batch if self._part_names is None else self._with_parts(batch, epoch, listed)
-
-    def _with_parts(self, batch: Any, epoch: int, listed: Listed) -> Any:
-        """Return a batch with the numbers of its samples from each part of a mixture."""
-        indices = list(listed.indices)
-        if type(batch) is Partial:
-            if batch.is_empty:
-                return batch
-            for skipped, _ in batch.skipped:
-                for index in skipped:
-                    indices.remove(index)
-        return WithTail(batch, parts=self._source.num_by_part(self._part_names, indices, self._info.seed, epoch))
+        names = self._part_names
+        return batch if names is None else with_parts(self._source, names, batch, self._info.seed, epoch, listed)
 
     def _run(self, epoch: int, listed: Listed) -> Any:
         if listed.is_empty:
             return EMPTY
         # As in torch, a source with `__getitems__` gets one call for the whole batch.
-        getitems = getattr(self._source, "__getitems__", None)
+        getitems: Any = getattr(self._source, "__getitems__", None)
+        if listed.without:  # only for a dataset
+            getitems = partial(getitems, without=listed.without)
         try:
             if self._plan.skips:
                 return self._run_skipping(epoch, listed, getitems)
@@ -150,6 +144,8 @@ class SampleRunner(SourceRunner):
             except Exception as error:  # it is raised again for the sample that causes it
                 if passes_at_once(error):
                     raise
+        if self._skips_inside:
+            getitems = partial(getitems, skips=True)
         ask = partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
         kept, samples, skipped = self._try_each(epoch, listed, ask)
         return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, listed.first, kept, samples))
@@ -178,6 +174,11 @@ class SampleRunner(SourceRunner):
                 add_note(error, self._note_of_sample(index, place))
                 skipped.append(Skipped.because_of(error, index))
                 continue
+            if type(sample) is Partial:
+                sample, inside, is_empty = sample
+                skipped += [Skipped(*entry) for entry in inside]
+                if is_empty:
+                    continue
             if self._is_missing(sample):
                 skipped.append(Skipped.because_of(self._refuse_none(index), index))
                 continue

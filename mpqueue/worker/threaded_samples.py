@@ -213,10 +213,10 @@ class _Watched:
     def __getitem__(self, index: Any) -> Any:
         return self._watch(partial(operator.getitem, self._source), index)
 
-    def _watch(self, ask: Callable[[Any], Any], argument: Any) -> Any:
+    def _watch(self, ask: Callable[..., Any], argument: Any, **options: Any) -> Any:
         draws = SharedGeneratorCheck()  # created after the seeding for this sample, which it triggers at the latest
         try:
-            return ask(argument)
+            return ask(argument, **options)
         finally:
             self.has_drawn = self.has_drawn or bool(draws.drawn())
 
