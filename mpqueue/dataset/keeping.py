@@ -111,11 +111,13 @@ class CacheReader(LinkReader):
             def note(entry: Skipped) -> None:
                 skipped[entry.ids] = entry
 
-            (element,) = self._computed([place], run._replace(skip=note))
+            try:
+                (element,) = self._computed([place], run._replace(skip=note))
+            finally:  # also if no sample is left
+                for entry in skipped.values():
+                    run.skip(entry)
             if is_whole and not skipped and self._is_exact:
                 element = cache.put(place, element)
-            for entry in skipped.values():
-                run.skip(entry)
         return element
 
     def origin(self, place: int, run: IndexedRun) -> str:
