@@ -38,6 +38,10 @@ _OF_DRAWS = (
     "But the source draws from {drawn}, which all threads share without seeding, so a run is not reproducible: draw "
     "from mpqueue.rng(), or use processes (--only process measures only these)."
 )
+_OF_UNSEEN = (
+    "{unseen} may change at any time (it is shared memory, or declares constant = False), so no batch is computed "
+    "before its epoch begins. If it does not change between epochs, set constant = True on the source."
+)
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,13 @@ class Advice:
 
 
 def advise(results: Results) -> Advice:
-    """Return the recommendation, with a warning if threads would affect the source's random numbers."""
-    advice = _advise(results)
-    if not (advice.setting.is_in_threads and results.drawn):
-        return advice
-    return replace(advice, sentence=f"{advice.sentence} {_OF_DRAWS.format(drawn=' and '.join(results.drawn))}")
+    """Return the recommendation, with notes about random numbers in threads, and about changes between epochs."""
+    advice, notes = _advise(results), []
+    if advice.setting.is_in_threads and results.drawn:
+        notes.append(_OF_DRAWS.format(drawn=" and ".join(results.drawn)))
+    if advice.setting.workers and results.unseen:
+        notes.append(_OF_UNSEEN.format(unseen=results.unseen))
+    return replace(advice, sentence=" ".join([advice.sentence, *notes]))
 
 
 def _advise(results: Results) -> Advice:

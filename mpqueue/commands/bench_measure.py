@@ -18,6 +18,7 @@ from mpqueue.memory.layout import flatten
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
+from mpqueue.system.shared_state import find_shared_state
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers.autosize import GAIN, MOST_THREADS, Autosize, Size, SizeWindow
 
@@ -102,6 +103,7 @@ class Results:
         num_cpus: Number of CPUs that may be used.
         step_s: Time of the training step for a batch in seconds; None: not specified.
         drawn: The generators, shared by all threads of a process, that the source has used.
+        unseen: The first part of the source that may change without a trace, such as shared memory; "": none.
     """
 
     measured: Sequence[Measured]
@@ -110,6 +112,7 @@ class Results:
     num_cpus: int
     step_s: float | None = None
     drawn: tuple[str, ...] = ()
+    unseen: str = ""
 
     @property
     def best(self) -> Measured:
@@ -127,11 +130,12 @@ class Results:
 
 
 class MeasuredBatch(NamedTuple):
-    """A batch of a source: its size in bytes, its arrays, and the generators that it has used."""
+    """A batch of a source: its size in bytes, its arrays, and the generators that it has used; `Results.unseen`."""
 
     nbytes: int
     arrays: tuple[str, ...]
     drawn: tuple[str, ...] = ()
+    unseen: str = ""
 
 
 def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
@@ -148,7 +152,9 @@ def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
     arrays: list[np.ndarray[Any, Any]] = []
     flatten(value, arrays, [])
     shown = tuple(f"{array.shape} {array.dtype}" for array in arrays)
-    return MeasuredBatch(sum(array.nbytes for array in arrays), shown, tuple(drawn))
+    found = find_shared_state([source])
+    unseen = "" if found is None else f"source{found.shown}"
+    return MeasuredBatch(sum(array.nbytes for array in arrays), shown, tuple(drawn), unseen)
 
 
 def measure(source: Any, setting: Setting, seconds: float, options: dict[str, Any]) -> Measured:
@@ -251,7 +257,7 @@ def explore(
         measured.append(try_one(present))
     notify("")
     step_s = None if options.step_ms is None else options.step_ms / 1000
-    return Results(measured, present, batch.nbytes, num_cpus(), step_s, batch.drawn)
+    return Results(measured, present, batch.nbytes, num_cpus(), step_s, batch.drawn, batch.unseen)
 
 
 def _most_threads(source: Any, batch: MeasuredBatch, made: dict[str, Any]) -> int:

@@ -1,10 +1,10 @@
 """The stages `map` and `filter` with threads: results in order, computed ahead.
 
-At most ``4 * threads`` elements are in flight; only requested ones if the source may change unseen. More elements are requested from the input when half of them have been
-returned, because single requests cost the earlier stages 10 us more per element. Later elements wait
-as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an element is raised
-in its turn. An error of the input is raised after all elements that were read before it. It is the only case in which a
-snapshot contains more than tokens.
+At most ``4 * threads`` elements are in flight, and none that are not requested if the lane must not run ahead. More
+elements are requested from the input when half of them have been returned, because single requests cost the earlier
+stages 10 us more per element. Later elements wait as in any other stage: a snapshot contains their tokens, and they are
+computed again. An error of an element is raised in its turn. An error of the input is raised after all elements that
+were read before it. It is the only case in which a snapshot contains more than tokens.
 
 `mpqueue.rng` in a thread is seeded for the sample that the thread computes. The global generators are not seeded.
 

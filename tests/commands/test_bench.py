@@ -120,6 +120,15 @@ def test_advice_for_threads_warns_of_shared_generators(step_s):
         assert "mpqueue.rng()" not in advise(replace(found, drawn=())).sentence
 
 
+def test_advice_names_a_part_that_may_change_unseen(tmp_path):
+    source = [np.memmap(tmp_path / "rows", mode="w+", shape=(4,))]
+    unseen = bench_measure.first_batch(source, {}).unseen
+    assert unseen == "source[0]"
+    found = replace(results(one(0, 10), one(2, 20), present=Setting(0, "none")), unseen=unseen)
+    assert "source[0] may change at any time" in advise(found).sentence
+    assert "may change" not in advise(replace(found, unseen="")).sentence
+
+
 class Draws:
     def __init__(self, draw):
         self._draw = draw

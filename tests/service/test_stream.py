@@ -110,6 +110,26 @@ def test_exception_of_epoch_end_is_first_in_next_epoch():
         assert [server.value(server.take()) for _ in range(3)] == [0, 1, 2]
 
 
+class Follows(Numbers):
+    """A source that returns the present value of a mapped file."""
+
+    def __init__(self, path):
+        super().__init__(4)
+        self.value = np.memmap(path, np.int64, "w+", shape=(1,))
+
+    def __getitem__(self, index):
+        return self.value[:1].copy()
+
+
+def test_epoch_begins_with_the_present_content_of_shared_memory(tmp_path):
+    source = Follows(tmp_path / "value")
+    with Server(source) as server:
+        for epoch in range(4):
+            source.value[0] = epoch
+            assert values(server.epoch(epoch)) == [epoch] * 4
+            assert not server.stream._pipeline.ledger.work_items
+
+
 # -- Holders
 
 

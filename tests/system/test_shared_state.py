@@ -144,8 +144,10 @@ def closes_over(value):
 
 @pytest.mark.parametrize(
     ("value", "is_shared"),
-    [(UsesGlobal(), True), (uses_global, True), (has_default, True), (closes_over(Holds(SHARED)), True)]
-    + [(UsesNone(), False), (closes_over(3), False), (closes_over, False)],
+    [
+        *((value, True) for value in (UsesGlobal(), uses_global, has_default, closes_over(Holds(SHARED)))),
+        *((value, False) for value in (UsesNone(), closes_over(3), closes_over)),
+    ],
 )
 def test_functions_and_methods_are_searched_with_the_globals_that_they_use(value, is_shared):
     assert is_found(value) is is_shared

@@ -287,3 +287,62 @@ def test_threads_may_be_unbounded():
         while enqueuer.queue.qsize() < 30:
             threading.Event().wait(0.001)
         assert take(enqueuer.get(), 31)[-1] == 100
+
+
+class Follows:
+    """A source that returns the present value of a mapped file."""
+
+    def __init__(self, path):
+        self.value = np.memmap(path, np.int64, "w+", shape=(1,))
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.value[:1].copy()
+
+
+class HookedFollows(Follows):
+    def on_epoch_end(self):
+        """Have no effect; the method only has to exist."""
+
+
+@pytest.mark.parametrize("kind", [Follows, HookedFollows])
+@pytest.mark.parametrize(("processes", "workers"), WAYS)
+def test_epoch_begins_with_the_content_of_shared_memory_at_its_first_batch(tmp_path, kind, processes, workers):
+    sequence = kind(tmp_path / "value")
+    with OrderedEnqueuer(sequence, processes) as enqueuer:
+        enqueuer.start(workers, 10)
+        batches = enqueuer.get()
+        assert take(batches, 4) == [0] * 4
+        for epoch in range(1, 4):
+            enqueuer.join_end_of_epoch()
+            assert not enqueuer._engine.pipeline.ledger.work_items
+            sequence.value[0] = epoch
+            assert take(batches, 4) == [epoch] * 4
+
+
+@pytest.mark.parametrize(("processes", "workers"), WAYS)
+def test_sequence_and_order_are_read_at_each_start(processes, workers):
+    enqueuer = OrderedEnqueuer([np.array([index]) for index in range(4)], processes, seed=1)
+    for sequence, shuffle in ((range(10, 13), False), (Counting(40), True)):
+        enqueuer.sequence, enqueuer.shuffle = sequence, shuffle
+        with enqueuer:
+            enqueuer.start(workers)
+            numbers = [int(np.ravel(next(batches))[0]) for batches in [enqueuer.get()] for _ in sequence]
+        expected = list(sequence) if not shuffle else list(range(40))
+        assert sorted(numbers) == expected
+        assert (numbers != expected) is shuffle
+    enqueuer.sequence = 3
+    with pytest.raises(TypeError, match="int"):
+        enqueuer.start(workers)
+    assert not enqueuer.is_running()
+
+
+def test_generator_is_read_at_each_start():
+    enqueuer = GeneratorEnqueuer(lambda: iter([1]))
+    for _ in range(2):
+        enqueuer.sequence = lambda: iter([2, 3])
+        with enqueuer:
+            enqueuer.start()
+            assert list(enqueuer.get()) == [2, 3]

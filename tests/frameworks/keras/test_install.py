@@ -94,6 +94,22 @@ def test_accelerate_returns_a_py_dataset_with_the_items_of_the_source():
     assert repr(fast) == "<Marked, accelerated by mpqueue>"
 
 
+def test_another_source_can_be_assigned():
+    fast = accelerate(marked.Marked(3), 1)
+    fast.source = source = marked.Marked(4)
+    assert (len(fast), fast.num_batches, fast.source) == (4, 4, source)
+    assert [batch[1].tolist() for batch in fast] == [source[index][1].tolist() for index in range(4)]
+    with pytest.raises(TypeError, match="int"):
+        fast.source = 3
+    assert fast.source is source
+    with mpqueue.Loader(marked.Marked(5), workers=0) as loader, mpqueue.Loader(marked.Marked(2), workers=0) as other:
+        fast = accelerate(loader)
+        fast.source = other
+        assert (len(fast), fast.source) == (2, other)
+        with pytest.raises(TypeError, match="expected another Loader, got Marked"):
+            fast.source = marked.Marked()
+
+
 def test_accelerating_an_accelerated_dataset_has_no_effect():
     source = marked.Marked()
     assert accelerate(accelerate(source, 2), 3).source is source
@@ -223,8 +239,13 @@ def test_workers_of_a_dataset_sent_by_value_do_not_import_keras(delivered):
         def __len__(self):
             return 3
 
+        def on_epoch_end(self):
+            super().on_epoch_end()
+
         def __getitem__(self, index):
             features = np.zeros((2, 4), "float32")
+            self.on_epoch_begin()  # hooks of the base class have no effect in a worker, either
+            self.on_epoch_end()
             in_trainer = mpqueue.worker_info() is None
             has_keras = "keras" in sys.modules
             features[0] = (in_trainer, has_keras, self.num_batches, self.workers)

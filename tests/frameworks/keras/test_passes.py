@@ -95,3 +95,33 @@ def test_pool_that_cannot_be_parked_does_not_end_the_parking_of_others():
     assert watch._timer.is_alive()
     assert watch._timer.interval > idle.IDLE_S  # not at once, which would repeat the error endlessly
     watch._timer.cancel()
+
+
+class Follows:
+    """Batches of the present value of a mapped file."""
+
+    def __init__(self, path):
+        self.value = np.memmap(path, np.int64, "w+", shape=(1,))
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return np.array([self.value[0], index])
+
+
+@pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
+def test_rest_of_a_pass_is_computed_with_the_present_content_of_shared_memory(tmp_path, processes):
+    source = Follows(tmp_path / "value")
+    enqueuer = PassEnqueuer(source, 1, use_multiprocessing=processes)
+    try:
+        batches, found = enqueuer.get(), []
+        for epoch in range(3):
+            source.value[0] = epoch
+            enqueuer.start()
+            batches = batches if epoch else enqueuer.get()
+            found += [next(batches).tolist() for _ in range(4)]
+            enqueuer.stop()
+        assert found == [[index // 4, index] for index in range(12)]
+    finally:
+        enqueuer.park()

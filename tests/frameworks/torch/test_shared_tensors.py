@@ -50,6 +50,17 @@ def test_persistent_workers_see_what_the_trainer_writes(method):
         assert source.table[4] == 103  # the trainer sees what the workers write
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("options", [{}, {"backend": "thread"}])
+def test_loader_computes_no_epoch_before_the_trainer_writes(workers, options):
+    source = Follows()
+    with mpqueue.Loader(source, workers=workers, **options) as loader:
+        for epoch in range(4):
+            source.write(epoch)
+            assert seen(loader, epoch)
+            assert not loader._engine.pipeline.ledger.work_items
+
+
 def test_images_keep_no_descriptor_and_differ_by_no_write():
     source = Follows()
     first = take_image(source)
