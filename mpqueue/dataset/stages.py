@@ -226,7 +226,8 @@ class LaneStage:
     @property
     def may_run_ahead(self) -> bool:
         """True to read ahead of the requested elements."""
-        return self.run.runs_ahead and not self.is_alone
+        begin = self.run.begin
+        return self.run.runs_ahead and (type(begin) is not RetryBegin or begin.runs_ahead)
 
     @property
     def is_alone(self) -> bool:

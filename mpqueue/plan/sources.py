@@ -145,8 +145,8 @@ class Source:
         return [(part, name) for part, name in late if name]
 
     def _parts(self) -> list[Any]:
-        """Return the objects that compute samples."""
-        return [self.runs]
+        """Return the objects whose ``__getitem__`` is called."""
+        return []
 
     def searched(self) -> list[Any]:
         """Return the objects in which the search for shared state begins."""
@@ -405,6 +405,9 @@ class Items(Source):
     def may_thread(self) -> bool:
         """Return whether the source declares that several threads may compute its samples."""
         return all(getattr(part, "thread_safe", not hasattr(part, "__getitems__")) for part in self._parts())
+
+    def _parts(self) -> list[Any]:
+        return [self.runs]
 
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that the source does not have."""

@@ -15,7 +15,7 @@ global variables that functions and methods use. An object with ``constant = Tru
 
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,16 @@ def constancy(value: Any) -> bool | None:
 
     True: it never changes. False: it may change in a way that cannot be detected. None: changes are detected.
     """
-    # Not a class: its attribute describes its instances. Nor a mock object, which has every attribute.
-    declared = None if is_a(value, type) else getattr(value, "constant", None)
-    return declared if declared is True or declared is False else None
+    if is_a(value, type):
+        return None  # its attribute describes its instances
+    # Not by `getattr`, which runs the code of lazy objects and proxies for a missing attribute.
+    attributes = getattr(value, "__dict__", None)
+    places: list[Mapping[str, Any]] = [attributes] if isinstance(attributes, dict) else []
+    places += [vars(kind) for kind in type(value).__mro__]
+    declared = next((place["constant"] for place in places if "constant" in place), None)
+    if hasattr(type(declared), "__get__"):  # a property, or a slot
+        declared = getattr(value, "constant", None)
+    return declared if isinstance(declared, bool) else None
 
 
 def find_shared_state(roots: Iterable[Any]) -> Found | None:
@@ -65,12 +72,24 @@ class _Search:
         self._always, self._by_address = _classes(_ALWAYS), _classes(_BY_ADDRESS)
         self._areas: list[Area] | None = None
         self._shared_globals: dict[int, frozenset[str]] = {}  # names, by the identity of the dict of a module
-        self._seen = set[type]()
+        self._uses: dict[type, bool] = {}
+        self._is_plain: dict[type, bool] = {}  # only an instance's own attribute can declare something
 
     def is_wanted(self, value: Any) -> bool:
         """Return whether an object is shared, or declares whether it changes."""
-        # In this order: a proxy of a manager requests missing attributes from the manager's process.
+        kind = type(value)
+        is_plain = self._is_plain.get(kind)
+        if is_plain is None:
+            is_plain = self._is_plain[kind] = self._find_plain(kind)
+        if is_plain:
+            attributes = getattr(value, "__dict__", None)
+            return isinstance(attributes, dict) and isinstance(attributes.get("constant"), bool)
         return self.is_shared(value) or constancy(value) is not None or self._uses_shared(value)
+
+    def _find_plain(self, kind: type) -> bool:
+        if issubclass(kind, (memoryview, types.FunctionType, type, *self._always, *self._by_address)):
+            return False
+        return not (self._class_uses_shared(kind) or any("constant" in vars(each) for each in kind.__mro__))
 
     def is_shared(self, value: Any) -> bool:
         """Return whether an object is memory that others can write to."""
@@ -95,10 +114,13 @@ class _Search:
         """Return whether a function, or a method of the class of an object, uses a shared global or default."""
         if is_a(value, types.FunctionType):
             return self._function_uses_shared(value)
-        kind = value if is_a(value, type) else type(value)
-        new = [each for each in kind.__mro__ if each not in self._seen]
-        self._seen.update(new)
-        return any(self._function_uses_shared(function) for each in new for function in _methods(each))
+        return self._class_uses_shared(value if is_a(value, type) else type(value))
+
+    def _class_uses_shared(self, kind: type) -> bool:
+        for each in kind.__mro__:
+            if each not in self._uses:
+                self._uses[each] = any(map(self._function_uses_shared, _methods(each)))
+        return any(self._uses[each] for each in kind.__mro__)
 
     def _function_uses_shared(self, function: types.FunctionType) -> bool:
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
@@ -153,7 +175,11 @@ def _is_pinned(value: Any) -> bool:
 def _methods(kind: type) -> Iterator[types.FunctionType]:
     """Yield the functions that a class defines in Python."""
     for attribute in list(vars(kind).values()):
-        function = getattr(attribute, "__func__", getattr(attribute, "fget", attribute))
+        function = attribute
+        if is_a(attribute, (staticmethod, classmethod)):
+            function = attribute.__func__
+        elif is_a(attribute, property):
+            function = attribute.fget
         if is_a(function, types.FunctionType):
             yield function
 

@@ -154,6 +154,29 @@ def test_functions_and_methods_are_searched_with_the_globals_that_they_use(value
     assert is_found([value]) is is_shared
 
 
+class Lazy:
+    """An object that runs code for each attribute that it lacks."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"{name} is requested")
+
+
+class Slotted:
+    __slots__ = ("constant",)
+
+
+class Computed:
+    constant = property(lambda self: False)
+
+
+def test_search_reads_no_missing_attribute():
+    slotted = Slotted()
+    assert not is_found([Lazy(), slotted])
+    slotted.constant = False
+    assert is_found([slotted])
+    assert is_found([Computed()])
+
+
 @pytest.mark.parametrize(
     ("constant", "value", "expected"),
     [(False, 3, True), (True, SHARED, False), (None, 3, False), (None, SHARED, True), ("no", 3, False)],
