@@ -18,7 +18,6 @@ from mpqueue.dataset.roots import IndexedRoot, StreamNode, most_fruitless_of
 from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import LaneStage
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.system.shared_state import find_shared_state
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -53,6 +52,8 @@ class DatasetLanes(RunnableDataset):
 
     @cached_property
     def _may_change_unseen(self) -> bool:
+        from mpqueue.system.shared_state import find_shared_state  # imported here: most streams end
+
         return find_shared_state([self, self.streams]) is not None
 
     def open_lane(self, run: LaneRun, *, keeps_tokens: bool = False) -> StreamLane:

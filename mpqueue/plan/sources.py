@@ -150,8 +150,8 @@ class Source:
         return [(part, name) for part, name in late if name]
 
     def _parts(self) -> list[Any]:
-        """Return the objects that compute samples."""
-        return [self.runs]
+        """Return the objects whose ``__getitem__`` is called."""
+        return []
 
     def searched(self) -> list[Any]:
         """Return the objects in which the search for shared state begins."""
@@ -412,6 +412,9 @@ class Items(Source):
         """Return whether the source declares that several threads may compute its samples."""
         declared = ((part, getattr(part, "thread_safe", None)) for part in self._parts())
         return all(not hasattr(part, "__getitems__") if is_safe is None else is_safe for part, is_safe in declared)
+
+    def _parts(self) -> list[Any]:
+        return [self.runs]
 
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that the source does not have."""

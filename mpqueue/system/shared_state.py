@@ -72,12 +72,24 @@ class _Search:
         self._always, self._by_address = _classes(_ALWAYS), _classes(_BY_ADDRESS)
         self._areas: list[Area] | None = None
         self._shared_globals: dict[int, frozenset[str]] = {}  # names, by the identity of the dict of a module
-        self._seen = set[type]()
+        self._uses: dict[type, bool] = {}
+        self._is_plain: dict[type, bool] = {}  # only an instance's own attribute can declare something
 
     def is_wanted(self, value: Any) -> bool:
         """Return whether an object is shared, or declares whether it changes."""
-        # In this order: a proxy of a manager requests missing attributes from the manager's process.
+        kind = type(value)
+        is_plain = self._is_plain.get(kind)
+        if is_plain is None:
+            is_plain = self._is_plain[kind] = self._find_plain(kind)
+        if is_plain:
+            attributes = getattr(value, "__dict__", None)
+            return isinstance(attributes, dict) and isinstance(attributes.get("constant"), bool)
         return self.is_shared(value) or constancy(value) is not None or self._uses_shared(value)
+
+    def _find_plain(self, kind: type) -> bool:
+        if issubclass(kind, (memoryview, types.FunctionType, type, *self._always, *self._by_address)):
+            return False
+        return not (self._class_uses_shared(kind) or any("constant" in vars(each) for each in kind.__mro__))
 
     def is_shared(self, value: Any) -> bool:
         """Return whether an object is memory that others can write to."""
@@ -102,10 +114,13 @@ class _Search:
         """Return whether a function, or a method of the class of an object, uses a shared global or default."""
         if is_a(value, types.FunctionType):
             return self._function_uses_shared(value)
-        kind = value if is_a(value, type) else type(value)
-        new = [each for each in kind.__mro__ if each not in self._seen]
-        self._seen.update(new)
-        return any(self._function_uses_shared(function) for each in new for function in _methods(each))
+        return self._class_uses_shared(value if is_a(value, type) else type(value))
+
+    def _class_uses_shared(self, kind: type) -> bool:
+        for each in kind.__mro__:
+            if each not in self._uses:
+                self._uses[each] = any(map(self._function_uses_shared, _methods(each)))
+        return any(self._uses[each] for each in kind.__mro__)
 
     def _function_uses_shared(self, function: types.FunctionType) -> bool:
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]

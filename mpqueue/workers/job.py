@@ -12,7 +12,6 @@ from mpqueue.plan.options import Options
 from mpqueue.plan.plans import Plan
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.log import debug
-from mpqueue.system.shared_state import find_shared_state
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker.config import Payload
 from mpqueue.worker.context import WorkerInfo
@@ -107,6 +106,8 @@ class Job:
 
         Then no work item of an epoch may be dealt before this epoch is requested.
         """
+        from mpqueue.system.shared_state import find_shared_state  # imported here: not needed before a start
+
         collate = None if self.samples is None else self.samples.collate
         found = find_shared_state([*self.plan.source.searched(), self.options.worker_init, collate])
         if found is not None:
