@@ -7,10 +7,10 @@ The modules, from the bottom up. A module imports only from its own line and the
     callers.py          the callers of a function: a line of user code, functions of other libraries
     extras.py           imports optional packages
     imports.py          calls a function when a module is imported
-    contents.py         searches the contents of an object within bounds
     cpus.py             the CPUs of this process
     limits.py           limits of control groups for CPUs and memory
     interrupts.py       defers signal handlers, or allows them
+    contents.py         searches the contents of an object within bounds
     replacement.py      replaces attributes of other libraries while they are needed
     descriptors.py      descriptors that forked children must not keep
     open_files.py       open files across a fork

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpqueue.system.interrupts import not_of_handler
+
 MAX_ITEMS = 64  # of one container
 _MAX_DEPTH = 5
 _MAX_OBJECTS = 2000
@@ -35,10 +37,15 @@ class Found(NamedTuple):
 
 
 def is_a(value: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Return whether the type of an object is one of some classes, or a subclass."""
-    # Not `isinstance`, which also reads ``value.__class__``. That runs the code of a lazy object, which may raise: the
-    # attribute ``f`` of NumPy's `NpzFile` does.
-    return issubclass(type(value), kinds)
+    """Return whether an object is an instance of some classes, or a proxy of an instance."""
+    # The type first: `isinstance` of an abstract class reads ``value.__class__``, also where the type is the answer.
+    if issubclass(type(value), kinds):
+        return True
+    try:
+        # A proxy returns the class of its object as its own ``__class__``.
+        return isinstance(value, kinds)
+    except not_of_handler(Exception):  # from the code of a lazy object, as attribute ``f`` of NumPy's `NpzFile`
+        return False
 
 
 def name_of(source: Any) -> str:
@@ -77,15 +84,22 @@ def contents(
             if id(entry.value) in seen:
                 continue
             seen.add(id(entry.value))
-            if is_wanted(entry.value):
+            try:
+                is_found = is_wanted(entry.value)
+                is_end = is_found or (skips_long and _is_long(entry.value))
+                parts = [] if is_end else _parts(entry.value, num_items)
+            except not_of_handler(Exception):  # from a lazy object, or from a mock that only claims to be a container
+                continue
+            if is_found:
                 yield entry
-            elif not (skips_long and is_a(entry.value, (dict, list, tuple)) and len(entry.value) > MAX_ITEMS):
-                # Create no more parts than there is room for: paths for a million items would take seconds.
-                room = None if num_objects is None else max(0, num_objects - len(seen) - len(following))
-                following += itertools.islice(
-                    (_below(entry, part) for part in _parts(entry.value, num_items) if id(part.value) not in seen), room
-                )
+            # Create no more parts than there is room for: paths for a million items would take seconds.
+            room = None if num_objects is None else max(0, num_objects - len(seen) - len(following))
+            following += itertools.islice((_below(entry, part) for part in parts if id(part.value) not in seen), room)
         level = following
+
+
+def _is_long(value: Any) -> bool:
+    return is_a(value, (dict, list, tuple)) and len(value) > MAX_ITEMS
 
 
 def _below(entry: Found, part: Found) -> Found:

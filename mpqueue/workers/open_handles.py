@@ -165,7 +165,7 @@ def _descriptor_of(value: Any) -> int | None:
         if not (readable() if callable(readable) else readable) or not _is_read_in_turn(value):
             return None
         fd = int(value.fileno())
-    except (OSError, ValueError, AttributeError):  # closed, in memory, or partly initialised
+    except (OSError, ValueError, AttributeError, TypeError):  # closed, in memory, partly initialised, or a mock
         return None
     return fd if fd >= 0 else None
 

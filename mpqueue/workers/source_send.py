@@ -217,6 +217,15 @@ def why_not_sent(function: Any) -> tuple[str, str]:
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    try:
+        yield from _children_by_kind(value)
+    except not_of_handler(
+        Exception
+    ):  # from a lazy object, or an object that only claims to be a container, as mocks do
+        return
+
+
+def _children_by_kind(value: Any) -> Iterator[tuple[str, Any]]:
     if is_a(value, dict):
         yield from ((f"[{key!r}]", child) for key, child in value.items())
     elif is_a(value, tuple) and hasattr(value, "_fields"):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.system.contents import contents, is_a
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.workers.source_send import SourceImage, UnpicklableSource, take_image
 
 MIN_LENGTH = 1 << 10  # a shorter list is pickled in some 100 µs
@@ -113,4 +114,7 @@ def _can_be_cut(value: Any) -> bool:
 
 def _is_constant(value: Any) -> bool:
     # Not a class: its attribute describes its instances. Nor a mock object, which has every attribute.
-    return not is_a(value, type) and getattr(value, "constant", False) is True
+    try:
+        return not is_a(value, type) and getattr(value, "constant", False) is True
+    except not_of_handler(Exception):  # from the code of a lazy object
+        return False

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from helpers.computed import Computed
 from helpers.gates import Gate, pass_gate
+from helpers.proxies import Proxy
 from helpers.started import started
 
 import mpqueue
@@ -266,7 +267,7 @@ def test_objects_made_for_several_processes_are_accepted():
 
 
 @pytest.mark.parametrize(
-    "hold", [list, tuple, lambda files: dict(enumerate(files)), lambda files: [{"file": f} for f in files]]
+    "hold", [list, tuple, lambda files: dict(enumerate(files)), lambda files: [{"file": Proxy(f)} for f in files]]
 )
 def test_all_writable_files_of_a_source_are_found(hold, tmp_path):
     files = [in_file(tmp_path / str(number), mode="r+b") for number in range(100)]
@@ -325,6 +326,7 @@ def test_subclasses_cursors_and_transactions_of_databases_are_warnings(monkeypat
         (database, r"sqlite3\.Connection"),
         (database.cursor(), r"sqlite3\.Cursor"),
         ([database, database.cursor()], r"sqlite3\.Connection"),
+        (Proxy(database), r"sqlite3\.Connection"),
         (lmdb.Environment(), r"lmdb\.Environment"),
         (type("Derived", (lmdb.Transaction,), {})(), r"lmdb\.Transaction"),
     ):
@@ -345,9 +347,10 @@ class Locked(Rows):
             return self.file.read(ROW_BYTES)
 
 
-def test_file_shared_by_threads_without_a_lock_is_a_warning(tmp_path):
+@pytest.mark.parametrize("held", [lambda file: file, Proxy])
+def test_file_shared_by_threads_without_a_lock_is_a_warning(held, tmp_path):
     with in_file(tmp_path / "rows") as file:
-        with Loader(Plain("", file), workers=2, backend="thread") as loader:
+        with Loader(Plain("", held(file)), workers=2, backend="thread") as loader:
             with pytest.warns(RuntimeWarning, match=r"source\.file is an open file .*all worker threads"):
                 assert list(loader) == [0, 1]
         for quiet in ({"source": Locked("", file), "workers": 2}, {"source": Plain("", file), "workers": 1}):

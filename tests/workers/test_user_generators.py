@@ -1,10 +1,12 @@
 """Random generators that a source keeps are seeded for each batch from (seed, epoch, index), like the global ones."""
 
 import random
+import unittest.mock
 
 import numpy as np
 import pytest
 from helpers.computed import Computed
+from helpers.proxies import Proxy, Raising
 
 from mpqueue import Loader
 from mpqueue.worker.user_generators import UserGenerators
@@ -33,19 +35,29 @@ class Keeping:
         return np.array([generator.random() for generator in kept])
 
 
+class Proxied(Keeping):
+    """Keeps the same generators behind proxies."""
+
+    def __init__(self):
+        super().__init__()
+        self.new, self.old, self.python = map(Proxy, (self.new, self.old, self.python))
+        self.inner = Proxy(self.inner)
+
+
 def drawn(workers, source=None, **options):
     with Loader(source or Keeping(), workers=workers, seed=3, **options) as loader:
         return [batch.tolist() for _ in range(2) for batch in loader]
 
 
-def test_no_two_batches_draw_the_same_numbers():
-    values = [value for batch in drawn(2) for value in batch]
+@pytest.mark.parametrize("source", [Keeping, Proxied])
+def test_no_two_batches_draw_the_same_numbers(source):
+    values = [value for batch in drawn(2, source()) for value in batch]
     assert len(set(values)) == len(values)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_any_number_of_workers_draws_the_same_numbers(workers):
-    assert drawn(workers) == drawn(2)
+    assert drawn(workers) == drawn(2) == drawn(workers, Proxied())
 
 
 def test_callers_generators_do_not_change_without_workers():
@@ -65,6 +77,15 @@ def test_generator_in_a_closure_is_found():
     with pytest.warns(UserWarning, match="never called"), Loader(elements, workers=2, seed=1) as loader:
         found = list(loader)
     assert len(set(found)) == 6
+
+
+@pytest.mark.parametrize("make", [Raising, lambda: unittest.mock.Mock(spec=dict)], ids=["raises", "not a dict"])
+def test_object_that_cannot_be_searched_is_skipped(make):
+    sources = [Proxied(), Proxied()]
+    for source in sources:
+        source.odd, source.last = make(), [np.random.default_rng(0)]
+    UserGenerators(sources[0]).seed(1, 2, 3)
+    assert sources[0].last[0].random() != sources[1].last[0].random()
 
 
 def test_generator_created_by_the_first_item_is_found():
