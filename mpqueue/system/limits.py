@@ -1,20 +1,20 @@
 """The kernel's limits for this process's CPUs and memory.
 
 A control group (cgroup) may allow less than the machine has. Version 2 has one tree, where the limits of all ancestors
-apply to a group; version 1 has one tree per kind of limit. In a container, the root of the tree is the container's
-group.
+apply to a group; version 1 has one tree per kind of limit. A tree may be mounted in any folder. In a container, the
+root of the mounted tree is the container's group.
 """
 
-import contextlib
+import functools
 import operator
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mpqueue.system.cpus import num_cpus
 
-CGROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def cpu_quota() -> float | None:
@@ -73,26 +73,53 @@ def useful_workers() -> int:
     return num_cpus() if quota is None else max(1, min(num_cpus(), int(quota + 0.5)))
 
 
-def control_groups(controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's control groups and of their ancestors."""
-    with contextlib.suppress(OSError):
-        # Not `read_text`: it looks the codec up in Python code, under the import lock. A signal handler that raises in
-        # the main thread can leave that lock held, and this thread would wait for it forever.
-        for line in _OWN.read_bytes().decode("ascii", "replace").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers and controller not in controllers.split(","):
-                continue
-            root = CGROUPS / controller if controllers else CGROUPS
-            group = root / path.lstrip("/")
-            while True:
-                yield group
-                if group == root or root not in group.parents:
-                    break
-                group = group.parent
+def control_groups(controller: str) -> tuple[Path, ...]:
+    """Return the folders of this process's control groups and of their ancestors, the nearest first."""
+    return _folders(controller, _text(_OWN), _MOUNTS)
+
+
+@functools.lru_cache(maxsize=8)  # a machine may have thousands of mounts; those of control groups do not change
+def _folders(controller: str, own: str, mounts: Path) -> tuple[Path, ...]:
+    folders: dict[Path, None] = {}
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        group = PurePosixPath(path)
+        for top, root in _mounted(mounts, controller if controllers else None):
+            # A group outside the mounted part of the tree: the limits of the part's top are the nearest ones to read.
+            inside = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
+            below = PurePosixPath() if ".." in inside.parts else inside
+            folders.update(dict.fromkeys((top / below, *(top / parent for parent in below.parents))))
+    return tuple(folders)
+
+
+def _mounted(mounts: Path, controller: str | None) -> Iterator[tuple[Path, str]]:
+    """Yield where the tree of a controller is mounted, and its group there; None: the tree of version 2."""
+    for line in _text(mounts).splitlines():
+        before, _, after = line.partition(" - ")  # see proc_pid_mountinfo(5)
+        kind, _, rest = after.partition(" ")
+        options = rest.rpartition(" ")[2].split(",")
+        if kind == "cgroup2" if controller is None else kind == "cgroup" and controller in options:
+            root, place = (_unescaped(word) for word in before.split(" ")[3:5])
+            yield Path(place), root
+
+
+def _unescaped(word: str) -> str:
+    """Return a path of mountinfo with its spaces, tabs, newlines and backslashes, which are octal numbers there."""
+    for character in " \t\n\\":
+        word = word.replace(f"\\{ord(character):03o}", character)
+    return word
 
 
 def _words(file: Path) -> list[str]:
+    return _text(file).split()
+
+
+def _text(file: Path) -> str:
     try:
-        return file.read_bytes().decode("ascii").split()
-    except (OSError, UnicodeDecodeError):
-        return []
+        # Not `read_text`: it looks the codec up in Python code, under the import lock. A signal handler that raises in
+        # the main thread can leave that lock held, and this thread would wait for it forever.
+        return file.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.control_groups import show_groups
 
 import mpqueue
 from mpqueue.__main__ import main
@@ -25,12 +26,14 @@ GIB = 1 << 30
 @pytest.fixture
 def group(tmp_path, monkeypatch):
     """Returns a function that sets the kernel's files, by their path below the tree of control groups."""
-    own = tmp_path / "own"
-    monkeypatch.setattr(limits, "CGROUPS", tmp_path / "tree")
-    monkeypatch.setattr(limits, "_OWN", own)
+    trees = [
+        ("/", tmp_path / "tree"),
+        ("/", tmp_path / "tree" / "memory", "cgroup", "memory"),
+        ("/", tmp_path / "tree" / "cpu", "cgroup", "cpu,cpuacct"),
+    ]
 
     def write(place, **files):
-        own.write_text(place)
+        show_groups(monkeypatch, tmp_path, place, *trees)
         for name, text in files.items():
             path = tmp_path / "tree" / Path(*name.split("/"))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,12 +82,13 @@ def test_limits_of_control_groups_are_found(group, find, expected, place, files)
 
 def test_a_quota_of_version_1_is_found_in_its_own_tree(group):
     group("4:cpu,cpuacct:/x\n0::/\n", **{"cpu/x/cpu.cfs_quota_us": "50000", "cpu/x/cpu.cfs_period_us": "100000"})
-    limits.CGROUPS.joinpath("cpu,cpuacct").symlink_to("cpu")
     assert limits.cpu_quota() == 0.5
 
 
-def test_without_control_groups_there_are_no_limits(monkeypatch, tmp_path):
-    monkeypatch.setattr(limits, "_OWN", tmp_path / "missing")
+@pytest.mark.parametrize("missing", ["_OWN", "_MOUNTS"])
+def test_without_control_groups_there_are_no_limits(missing, group, monkeypatch, tmp_path):
+    group("0::/a\n", **{"a/cpu.max": "150000 100000"})
+    monkeypatch.setattr(limits, missing, tmp_path / "missing")
     assert (limits.cpu_quota(), limits.group_memory()) == (None, None)
 
 

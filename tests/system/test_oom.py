@@ -4,9 +4,10 @@ import contextlib
 import os
 
 import pytest
+from helpers.control_groups import show_groups
 from helpers.outside import Trainer
 
-from mpqueue.system import limits, oom
+from mpqueue.system import oom
 from mpqueue.system.oom import OomCounter, find_counter, parse_kills
 
 _MEMORY = "/sys/fs/cgroup/memory"
@@ -31,12 +32,15 @@ def test_parse_kills_reads_line_by_name(text, count):
 @pytest.fixture
 def found(tmp_path, monkeypatch):
     """Returns a function that returns the counter of a process in a cgroup, on a machine with these files."""
-    monkeypatch.setattr(limits, "CGROUPS", tmp_path)
-    monkeypatch.setattr(limits, "_OWN", tmp_path / "own")
     monkeypatch.setattr(oom, "_MACHINE", str(tmp_path / "vmstat"))
 
-    def find(cgroup, *counters):
-        (tmp_path / "own").write_text(cgroup)
+    def find(cgroup, *counters, root="/"):
+        trees = (
+            (root, tmp_path / "a v2"),
+            ("/", tmp_path / "cpu", "cgroup", "cpu"),
+            (root, tmp_path / "v1", "cgroup", "memory"),
+        )
+        show_groups(monkeypatch, tmp_path, cgroup, *trees)
         for name in counters:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("oom 1\noom_kill 1\n")
@@ -47,16 +51,20 @@ def found(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cgroup", "counter"),
+    ("cgroup", "root", "counter"),
     [
-        pytest.param("0::/user/job\n", "user/job/memory.events", id="version-2"),
-        pytest.param("0::/\n", "memory.events", id="container"),
-        pytest.param("4:memory:/docker/abc\n", "memory/memory.oom_control", id="another-namespace"),
-        pytest.param("5:cpu:/x\n4:memory:/job\n0::/y\n", "memory/job/memory.oom_control", id="version-1"),
+        pytest.param("0::/user/job\n", "/", "a v2/user/job/memory.events", id="version-2"),
+        pytest.param("0::/user/job\n", "/", "a v2/user/memory.events", id="parent"),
+        pytest.param("0::/docker/abc/job\n", "/docker/abc", "a v2/job/memory.events", id="part-of-the-tree"),
+        pytest.param("0::/docker/abc\n", "/docker/abc", "a v2/memory.events", id="container"),
+        pytest.param("0::/other\n", "/docker/abc", "a v2/memory.events", id="another-namespace"),
+        pytest.param("0::/../x\n", "/", "a v2/memory.events", id="outside-its-namespace"),
+        pytest.param("4:memory:/docker/abc\n", "/", "v1/memory.oom_control", id="top-of-version-1"),
+        pytest.param("5:cpu:/x\n4:memory:/job\n0::/y\n", "/", "v1/job/memory.oom_control", id="version-1"),
     ],
-)  # fmt: skip
-def test_counter_belongs_to_own_cgroup(found, cgroup, counter):
-    assert found(cgroup, counter, "vmstat") == counter
+)
+def test_counter_belongs_to_own_cgroup(found, cgroup, root, counter):
+    assert found(cgroup, counter, "vmstat", root=root) == counter
 
 
 def test_counter_of_machine_is_used_without_cgroup(found):
