@@ -33,7 +33,7 @@ def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
         loader: The loader.
         otherwise: Makes torch's own iterator, for a dataset that mpqueue's workers cannot run.
     """
-    keep_state_of_first_rank()
+    keep_state_of_first_rank(loader)
     if not isinstance(loader.dataset, StreamDataset):
         # A state of several lanes needs the same number of lanes, also without workers. The inline iterators have one.
         if loader.num_workers == 0 and state.lanes_of(loader) == 1:
@@ -153,7 +153,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             return self.resumed.as_dict() | rewind.saved(self)
         if self._pass is None:
             return state.new(self).as_dict() | rewind.saved(self)
-        if is_inside_step() and self._pass.before_step is not None:
+        if is_inside_step(self) and self._pass.before_step is not None:
             return dict(self._pass.before_step)
         found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch()) | rewind.saved(self)
         return dict(found)  # a copy, because Accelerate modifies it

@@ -3,7 +3,8 @@
 Accelerate's ``skip_first_batches``, which Hugging Face's `Trainer` calls, makes a new loader without a state. The
 loader's sampler leaves out the first batches. The order is the same as before, because it depends only on the seed and
 the epoch of Accelerate's sampler. The random numbers of the samples depend on the same seed and epoch and on the
-position in iterable-style datasets, only a state is exact; a warning is logged once.
+position in the whole order, so the rest of an epoch is exact without a state. If the sampler has no seed, and for
+iterable-style datasets, only a state is exact; a warning is logged once.
 
 With ``use_stateful_dataloader=True``, all ranks write the state of a loader into the same file, and each rank loads
 this file. So states must be equal on all ranks:
@@ -23,12 +24,13 @@ Accelerate is not imported for any of this.
 
 import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import IterableDataset, SequentialSampler
 
-from mpqueue.system.callers import frame_of
+from mpqueue.system.callers import frame_of, frames_of
 from mpqueue.system.log import warn
 
 _MODULE = "accelerate.data_loader"
@@ -111,25 +113,25 @@ def seed_of_rank(loader: Any, seed: int) -> int:
     return (seed + rank * _RANK_STEP) & _MAX_SEED if rank else seed
 
 
-def is_inside_step() -> bool:
-    """Return whether the caller of ``state_dict`` has read only a part of a step of all ranks.
+def is_inside_step(loader: Any) -> bool:
+    """Return whether the caller of a loader's ``state_dict`` has read only a part of a step of all ranks.
 
     ``DataLoaderDispatcher`` requests a state before each batch that it reads ahead, and keeps the last one. Batches of
     an unfinished step do not count.
     """
-    frame = frame_of("_update_state_dict", _MODULE)
+    frame = _frame_of_owner("_update_state_dict", loader)
     caller = None if frame is None else frame.f_back
     return caller is not None and caller.f_code.co_name == "_fetch_batches" and bool(caller.f_locals.get("batches"))
 
 
-def keep_state_of_first_rank() -> None:
-    """Have only the first rank write the state of a ``DataLoaderDispatcher`` that iterates over the calling loader.
+def keep_state_of_first_rank(loader: Any) -> None:
+    """Have only the first rank write the state of a ``DataLoaderDispatcher`` that iterates over a loader.
 
     The iterators of the other ranks never advance, so their states are wrong. If all ranks wrote them into the same
     file at the same time, the file could not be read.
     """
-    frame = frame_of("__iter__", _MODULE)
-    owner: Any = None if frame is None else frame.f_locals.get("self")
+    frame = _frame_of_owner("__iter__", loader)
+    owner: Any = None if frame is None else frame.f_locals["self"]
     if type(owner).__name__ == "DataLoaderDispatcher" and owner.state.process_index:
         owner.use_stateful_dataloader = False  # checked by `save_state`
 
@@ -139,7 +141,7 @@ def warn_of_skipping(loader: Any) -> None:
     global _has_warned
     if _has_warned or _MODULE not in sys.modules or sampler_facts(loader) is not None:
         return
-    skipped = max([_skipped_by_caller(), *(getattr(each, "skip_batches", 0) for each in samplers_of(loader))])
+    skipped = max([_skipped_by_owner(loader), *(getattr(each, "skip_batches", 0) for each in samplers_of(loader))])
     if not skipped:
         return
     _has_warned = True
@@ -176,7 +178,18 @@ def _batch_size(sampler: Any) -> int | None:
     return None if size is None else int(size)
 
 
-def _skipped_by_caller() -> int:
-    """Return the number of batches that the calling loader of Accelerate skips."""
-    frame = frame_of("__iter__", _MODULE)
-    return 0 if frame is None else int(getattr(frame.f_locals.get("self"), "skip_batches", 0))
+def _skipped_by_owner(loader: Any) -> int:
+    """Return the number of batches that the loader of Accelerate skips that iterates over a loader."""
+    frame = _frame_of_owner("__iter__", loader)
+    return 0 if frame is None else int(getattr(frame.f_locals["self"], "skip_batches", 0))
+
+
+def _frame_of_owner(method: str, loader: Any) -> FrameType | None:
+    """Return the frame of a method of the loader of Accelerate that iterates over a loader; None: no such caller."""
+    # Other callers may be loaders of Accelerate as well: the dataset of one may iterate over another loader.
+    for frame in frames_of(method, _MODULE):
+        owner = frame.f_locals.get("self")
+        # Before Accelerate 0.34, its loaders were subclasses of torch's.
+        if owner is loader or getattr(owner, "base_dataloader", None) is loader:
+            return frame
+    return None

@@ -81,6 +81,21 @@ def test_skipping_without_a_seed_warns_once(workers, monkeypatch, caplog):
     assert "ignore_data_skip=True" in record.getMessage()
 
 
+class Nested(Stream):
+    """Reads its elements from another loader."""
+
+    def __iter__(self):
+        yield from mpqueue.torch.DataLoader(range(6), batch_size=None)
+
+
+def test_loader_in_the_dataset_of_one_that_skips_does_not_warn(monkeypatch, caplog):
+    monkeypatch.setattr(skipping, "_has_warned", False)
+    with caplog.at_level(logging.WARNING, "mpqueue"):
+        found = [batch.tolist() for batch in accelerate.DataLoaderShard(Nested(), skip_batches=2)]
+    assert found == [[2], [3], [4], [5]]
+    assert not caplog.records
+
+
 def test_resumed_loader_does_not_warn(monkeypatch, caplog):
     monkeypatch.setattr(skipping, "_has_warned", False)
     stream = accelerate.DataLoaderShard(Stream(), skip_batches=2, num_workers=1)
