@@ -1,13 +1,17 @@
 """Errors for missing packages have one form, and name existing extras."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
+import types
 
 import pytest
 from helpers.structure import ROOT
+
+from mpqueue.system.extras import is_installed
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 # zsh, and the characters >=, require the quotes.
@@ -52,6 +56,16 @@ def test_without_a_framework_the_error_names_its_extra(module, use, extra):
         rf'ImportError: mpqueue\.\w+ needs [\w ]+: pip install "mpqueue\[{extra}\]"(?: or .*)?',
         done.stderr.splitlines()[-1],
     )
+
+
+@pytest.mark.parametrize("name", ["ray", "tqdm", "not_installed"])
+def test_a_module_without_spec_is_installed_and_none_hides_it(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace())
+    assert is_installed(name)
+    monkeypatch.setitem(sys.modules, name, None)
+    assert not is_installed(name)
+    monkeypatch.delitem(sys.modules, name)
+    assert is_installed(name) == (importlib.util.find_spec(name) is not None)
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

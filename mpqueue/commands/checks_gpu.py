@@ -5,10 +5,10 @@ import json
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from mpqueue.commands.findings import Finding
+from mpqueue.system.extras import is_installed
 
 _DRIVER = Path("/proc/driver/nvidia")
 _LIMIT_S = 120  # for importing torch and starting CUDA; detects a driver that hangs
@@ -42,7 +42,7 @@ def gpu() -> Finding:
     devices = sorted(glob.glob("/dev/nvidia[0-9]*"))
     if not devices:
         return _without_device()
-    if find_spec("torch") is None:
+    if not is_installed("torch"):
         known = ", ".join(_models()) or _number(len(devices))
         return Finding("ok", f"{known}; torch is not installed, so pinning was not tried")
     try:

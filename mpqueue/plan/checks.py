@@ -106,9 +106,9 @@ def progress(name: str, value: Any) -> None:
     flag(name, value)
     if not value:
         return
-    import importlib.util
+    from mpqueue.system.extras import is_installed  # few programs need it
 
-    if importlib.util.find_spec("tqdm") is None:
+    if not is_installed("tqdm"):
         raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"', name="tqdm")
 
 

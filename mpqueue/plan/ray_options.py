@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any, Self
 
+from mpqueue.system.extras import is_installed
+
 _STRATEGIES = ("NodeAffinitySchedulingStrategy", "PlacementGroupSchedulingStrategy")
 DEADLINE_S = 30.0
 # Probes of the connection are sent at a third of the deadline, and the kernel accepts at most 32,767 s for that.
@@ -71,9 +73,7 @@ class RayOptions:
 
 def check_installed() -> None:
     """Raise an `ImportError` if Ray is not installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("ray") is None:
+    if not is_installed("ray"):
         raise ImportError('mpqueue.cluster needs Ray: pip install "mpqueue[ray]"', name="ray")
 
 

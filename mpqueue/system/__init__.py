@@ -5,7 +5,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     platform_support.py abilities of this system
     locks.py            locks that a signal handler cannot leave locked
     callers.py          the callers of a function: a line of user code, functions of other libraries
-    extras.py           imports optional packages
+    extras.py           optional packages: whether they are installed, and their import
     imports.py          calls a function when a module is imported
     cpus.py             the CPUs of this process
     limits.py           limits of control groups for CPUs and memory

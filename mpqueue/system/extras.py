@@ -1,7 +1,18 @@
-"""Imports of optional packages."""
+"""Optional packages: whether they are installed, and their import."""
 
+import sys
 from importlib import import_module
 from typing import Any
+
+
+def is_installed(name: str) -> bool:
+    """Return whether a top-level package is installed, without importing it."""
+    if name in sys.modules:
+        # `find_spec` raises a ValueError for a module without `__spec__`, which a program may have created itself.
+        return sys.modules[name] is not None  # None hides an installed package
+    import importlib.util  # takes a millisecond, and most programs do not need it
+
+    return importlib.util.find_spec(name) is not None
 
 
 def import_extra(name: str, message: str) -> Any:

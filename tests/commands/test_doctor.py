@@ -256,7 +256,7 @@ FAILED = SimpleNamespace(returncode=1, stderr="Traceback\nRuntimeError: no drive
 )
 def test_gpu_whose_check_fails_is_a_problem(monkeypatch, run, words):
     monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
-    monkeypatch.setattr(checks_gpu, "find_spec", lambda name: object())
+    monkeypatch.setattr(checks_gpu, "is_installed", lambda name: True)
     monkeypatch.setattr(subprocess, "run", run)
     found = finding_of(checks_gpu.gpu)
     assert found.verdict == "problem"

@@ -11,7 +11,6 @@ installed, the same replacements are made in its class. Its iterators for torch'
 """
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ from mpqueue.frameworks.torch import rewind
 from mpqueue.frameworks.torch.checks import is_supported
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.loader import DataLoader, make_iterator
+from mpqueue.system.extras import is_installed
 from mpqueue.system.replacement import Installation, Replacement, install_all
 
 
@@ -99,7 +99,7 @@ _replacement = Replacement(
 @functools.cache
 def _stateful() -> Replacement | None:
     """Return the replacement for torchdata's loader; None: torchdata is not installed."""
-    if importlib.util.find_spec("torchdata") is None:
+    if not is_installed("torchdata"):
         return None
     try:
         from torchdata.stateful_dataloader import StatefulDataLoader
