@@ -83,6 +83,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # Not in `__all__`: a star import would hide the user's own `jax` or `torch`.
 _FRAMEWORKS = {"files", "jax", "keras", "metrics", "tf", "torch"}
 _TENSORFLOW_1 = {"compat", "python_io", "train"}
+# Names that users of other libraries look for.
+_ELSEWHERE = {
+    "DataLoader": "use mpqueue.Loader, or mpqueue.torch.DataLoader, which takes the arguments of torch's",
+    "IterableDataset": "pass a generator function to mpqueue.Loader",
+    "PyDataset": "mpqueue.Sequence is the base class of sources, and mpqueue.keras.accelerate takes a Keras PyDataset",
+}
 
 __all__ = [
     "BatchInfo",
@@ -112,7 +118,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"mpqueue.{name}")
     home = _HOME_OF.get(name) or _home_in_tensorflow_1(name)
     if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     value = getattr(import_module(f"mpqueue.{home}"), name)
     globals()[name] = value
     return value

@@ -74,6 +74,14 @@ def test_an_unknown_name_is_an_attribute_error(name):
         getattr(mpqueue, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"), [("DataLoader", "torch.DataLoader"), ("IterableDataset", "Loader"), ("PyDataset", "Sequence")]
+)
+def test_names_of_other_libraries_get_a_hint(name, instead):
+    with pytest.raises(AttributeError, match=f"module 'mpqueue' has no attribute '{name}': .*mpqueue.{instead}"):
+        getattr(mpqueue, name)
+
+
 def test_python_suggests_the_right_name_for_a_misspelt_one():
     done = subprocess.run([sys.executable, "-c", "import mpqueue; mpqueue.Loder"], capture_output=True, text=True)
     assert "Did you mean: 'Loader'?" in done.stderr

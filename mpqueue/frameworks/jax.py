@@ -239,6 +239,9 @@ class DeviceIterator(Iterator[Any]):
             self._ahead.clear()
             self._begin()
 
+    def __repr__(self) -> str:
+        return f"<batches of {self._loader!r} on devices, {len(self._ahead)} transferred ahead>"
+
     def _stateful_loader(self, need: str = "states need") -> Loader:
         if not isinstance(self._loader, Loader):
             raise TypeError(f"{need} a mpqueue.Loader, but the batches are from a {type(self._loader).__name__}")

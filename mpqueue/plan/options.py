@@ -330,20 +330,21 @@ class Options:
         vars(self).update(_DEFAULTS | passed)
 
     @classmethod
-    def of(cls, kind: Any, passed: Mapping[str, Any], frontend: str) -> Self:
+    def of(cls, kind: Any, passed: Mapping[str, Any], frontend: str, **hints: str) -> Self:
         """Return the values of a frontend's options.
 
         Args:
             kind: The `TypedDict` of the frontend.
             passed: The options that its caller passed.
             frontend: The name of the frontend.
+            **hints: Remedies for names that are not options, see `reject_unknown`.
 
         Raises:
             TypeError: An option does not exist or has the wrong type.
             ValueError: An option has an invalid value.
         """
         rows = rows_of(kind)
-        reject_unknown(passed.keys() - rows.keys(), frontend)
+        reject_unknown(passed.keys() - rows.keys(), frontend, hints)
         _check(rows, passed)
         made = cls.__new__(cls)
         vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | dict(passed))
@@ -461,13 +462,16 @@ _TORCH_NAMES = {
 }
 
 
-def reject_unknown(unknown: Iterable[str], frontend: str) -> None:
+def reject_unknown(unknown: Iterable[str], frontend: str, hints: Mapping[str, str]) -> None:
     """Raise a `TypeError` for the first of these names, with the corresponding option if torch has such an argument.
 
     Args:
         unknown: Names of arguments that do not exist.
         frontend: The name of the function or class that was called.
+        hints: Remedies for names that other functions have.
     """
     for name in unknown:
-        hint = f": torch's argument {name} is called {_TORCH_NAMES[name]}" if name in _TORCH_NAMES else ""
+        hint = f": {hints[name]}" if name in hints else ""
+        if name in _TORCH_NAMES:
+            hint = f": torch's argument {name} is called {_TORCH_NAMES[name]}"
         raise TypeError(f"{frontend}() got an unexpected keyword argument {name!r}{hint}")

@@ -381,7 +381,8 @@ class Items(Source):
 
     def may_thread(self) -> bool:
         """Return whether the source declares that several threads may compute its samples."""
-        return all(getattr(part, "thread_safe", not hasattr(part, "__getitems__")) for part in self._parts())
+        declared = ((part, getattr(part, "thread_safe", None)) for part in self._parts())
+        return all(not hasattr(part, "__getitems__") if is_safe is None else is_safe for part, is_safe in declared)
 
     def _parts(self) -> list[Any]:
         """Return the objects whose ``__getitem__`` is called."""

@@ -71,6 +71,7 @@ def test_prefetch_determines_the_number_of_transfers(prefetch):
     iterator = device_iterator(batches(), prefetch=prefetch)
     assert int(next(iterator)[0]) == 0
     assert len(taken) == min(prefetch + 1, 6)
+    assert f"{min(prefetch, 5)} transferred ahead" in repr(iterator)
     assert [int(batch[0]) for batch in iterator] == [1, 2, 3, 4, 5]
 
 

@@ -154,6 +154,15 @@ def taken(loader, kills=0):
     return given
 
 
+@pytest.mark.usefixtures("restless")
+def test_source_without_a_declaration_gets_threads():
+    source = numbers()
+    source.thread_safe = None
+    with mpqueue.Loader(source, batch_size=4, threads="auto", workers=1) as loader:
+        assert len(taken(loader)) == 50
+        assert loader.statistics().resizes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [numbers, stream])
 def test_any_size_at_any_time_yields_the_same_batches(make, restless):

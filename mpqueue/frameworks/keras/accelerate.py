@@ -17,6 +17,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Unpack
 
+import numpy as np
+
 from mpqueue.frameworks.enqueuers.forms import backend_of, own_of
 from mpqueue.frameworks.keras import backups
 from mpqueue.frameworks.keras import resets as keras_resets
@@ -110,12 +112,19 @@ def accelerate(
 
     Follows: Keras 3's `PyDataset`.
     """
-    if hasattr(workers, "__len__"):
+    if hasattr(workers, "__len__") or (hasattr(workers, "__array__") and not isinstance(workers, np.generic)):
         raise TypeError(
             f"accelerate needs one dataset and the number of workers, got {type(workers).__name__} as the number: "
-            "arrays x and y in memory need no workers, call fit(x, y)"
+            "arrays x and y in memory need no workers, call fit(x, y). For data that is read or computed, pass an "
+            "object with __getitem__(index), which returns a batch (x, y), and __len__, which returns the number of "
+            "batches"
         )
-    chosen = Options.of(AccelerateOptions, options, "accelerate")
+    chosen = Options.of(
+        AccelerateOptions, options, "accelerate",
+        y="arrays x and y in memory need no workers, call fit(x, y)",
+        batch_size="the items of py_dataset are batches; for samples, pass mpqueue.Loader(samples, batch_size=...)",
+        shuffle="pass it to fit(), or to a mpqueue.Loader",
+    )  # fmt: skip
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
     passed = {name: value for name, value in numbers.items() if value is not None}
     return _accelerate(py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset, chosen, passed)

@@ -316,3 +316,6 @@ class LoaderEnqueuer:
     def statistics(self) -> Statistics:
         """Return the loader's counters."""
         return self._epochs.loader.statistics()
+
+    def __repr__(self) -> str:
+        return f"<LoaderEnqueuer of {self._epochs.loader!r}, {'running' if self._is_running else 'stopped'}>"

@@ -312,6 +312,11 @@ class PassEnqueuer(idle.Pool):
             self._plan.note(pipeline)
             self._engine.stop()
 
+    def __repr__(self) -> str:
+        state = "running" if self._is_running else "stopped"
+        kind = "processes" if self.use_multiprocessing else "threads"
+        return f"<{type(self).__name__} of {type(self.source).__name__}, {state}, {self.workers} {kind}>"
+
     @property
     def latest(self) -> Latest:
         """The counters of the last stopped workers, which outlive the enqueuer."""

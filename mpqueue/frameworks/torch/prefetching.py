@@ -141,6 +141,9 @@ class DevicePrefetcher:
         self._pass = None
         self.loader.load_state_dict(state)  # type: ignore[attr-defined]
 
+    def __repr__(self) -> str:
+        return f"<batches of {self.loader!r} on {self.device}>"
+
 
 class PrefetchedPass(Iterator[Any]):
     """One pass: takes batches from the loader, starts their copies, and returns them in order.

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("keras.utils")
 
 import gc
+import re
 import subprocess
 import sys
 
@@ -60,6 +61,7 @@ def test_options_of_a_dataset_can_be_set_after_construction():
     fast.workers, fast.use_multiprocessing = 4, False
     enqueuer = enqueuer_for(fast)
     assert (enqueuer.workers, enqueuer.use_multiprocessing) == (4, False)
+    assert repr(enqueuer) == "<PassEnqueuer of Marked, stopped, 4 threads>"
 
 
 @pytest.mark.filterwarnings("ignore:Your `PyDataset` class should call")
@@ -236,15 +238,29 @@ def test_workers_of_a_dataset_sent_by_value_do_not_import_keras(delivered):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize("kind", [np.asarray, keras.Variable])
+def test_arrays_instead_of_the_number_of_workers_are_rejected(kind):
+    x, y = np.zeros((4, 2)), kind(np.zeros(4))
+    match = rf"accelerate needs one dataset.*got {type(y).__name__}.*call fit\(x, y\).*__getitem__"
+    with pytest.raises(TypeError, match=match):
+        mpqueue.keras.accelerate(x, y)
+
+
+@pytest.mark.any_backend
 def test_unknown_argument_of_accelerate_is_rejected_with_its_mpqueue_name():
     arrays = np.zeros((4, 2)), np.zeros(4)
-    with pytest.raises(TypeError, match=r"accelerate needs one dataset.*got ndarray.*call fit\(x, y\)"):
-        mpqueue.keras.accelerate(*arrays)
     with pytest.raises(
         TypeError,
         match=r"accelerate\(\) got .*'num_workers': torch's argument num_workers is called workers",
     ):
         mpqueue.keras.accelerate([arrays], num_workers=2)
+    for name, hint in (
+        ("y", "call fit(x, y)"),
+        ("batch_size", "mpqueue.Loader(samples, batch_size="),
+        ("shuffle", "fit()"),
+    ):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}': .*{re.escape(hint)}"):
+            mpqueue.keras.accelerate([arrays], **{name: 1})
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'nonsense'$"):
         mpqueue.keras.accelerate([arrays], nonsense=2)
 

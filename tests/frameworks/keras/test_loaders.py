@@ -273,6 +273,7 @@ def test_workers_remain_after_a_fit_and_statistics_equal_the_loaders(delivered):
         fit(dataset)
         fit(dataset)
         assert len({mark[2] for mark in delivered.take()}) == 1
+        assert repr(adapter.PyDatasetAdapter(dataset).enqueuer) == f"<LoaderEnqueuer of {loader!r}, stopped>"
         assert dataset.statistics().batches == loader.statistics().batches >= 30
     assert dataset.source is loader
 

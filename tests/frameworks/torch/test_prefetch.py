@@ -53,6 +53,7 @@ def _on_device(loader, depth=2):
 def test_batches_on_the_cpu_are_unchanged(workers):
     batches = mpqueue.torch.prefetch(_loader(workers), "cpu")
     assert len(batches) == 6
+    assert repr(batches) == f"<batches of {batches.loader!r} on cpu>"
     for _ in range(2):
         assert [batch.tolist() for batch in batches] == [[2 * n, 2 * n + 1] for n in range(6)]
 
