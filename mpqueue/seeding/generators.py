@@ -13,11 +13,14 @@ import numpy as np
 
 from mpqueue.system.contents import contents, is_a
 
+# For datasets in datasets, with transforms of transforms. The number of objects bounds the search as well.
+_MAX_DEPTH = 16
+
 
 def generators_in(source: Any, without: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
     """Yield all generators inside a source with their paths, breadth first; objects of ``without`` are skipped."""
     # Long containers are skipped: a list of a million file names contains no generator.
-    for found in contents(source, _is_generator, without=without, skips_long=True):
+    for found in contents(source, _is_generator, without=without, skips_long=True, depth=_MAX_DEPTH):
         yield found.path, found.value
 
 

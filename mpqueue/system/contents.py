@@ -62,6 +62,7 @@ def contents(
     without: Iterable[Any] = (),
     skips_long: bool = False,
     is_whole: bool = False,
+    depth: int = _MAX_DEPTH,
 ) -> Iterator[Found]:
     """Search an object, including the object itself.
 
@@ -72,13 +73,14 @@ def contents(
         skips_long: Skip containers of more than `MAX_ITEMS` items; otherwise their first items are searched.
         is_whole: Search all items of all containers. It takes about 20 ns for a string or a number, and one or two
             microseconds for another object.
+        depth: Number of levels below the root.
 
     Yields:
         The objects, nearest first, each once.
     """
     level, seen = [Found("", "", root)], {id(value) for value in without if value is not root}
     num_items, num_objects = (None, None) if is_whole else (MAX_ITEMS, _MAX_OBJECTS)
-    for _ in range(_MAX_DEPTH + 1):
+    for _ in range(depth + 1):
         following: list[Found] = []
         for entry in level:
             if id(entry.value) in seen:

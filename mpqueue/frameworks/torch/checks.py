@@ -1,5 +1,6 @@
 """Checks of a loader before its workers are started."""
 
+from multiprocessing import context
 from typing import Any
 
 import torch
@@ -9,10 +10,19 @@ from mpqueue.plan.options import Options
 from mpqueue.plan.sources import Items
 from mpqueue.system.contents import contents
 
+_PROCESSES = frozenset({context.Process, context.ForkProcess, context.ForkServerProcess, context.SpawnProcess})
+
 
 def is_supported(loader: Any) -> bool:
-    """Return whether a loader has workers that can run its dataset. Torch's data pipes need torch's own workers."""
-    return loader.num_workers != 0 and not isinstance(loader.dataset, IterDataPipe | MapDataPipe)
+    """Return whether a loader has workers, and mpqueue's workers can replace them.
+
+    Torch's data pipes need torch's own workers. So does a context with its own class of workers, such as MONAI's
+    ``"processthread"``, whose workers are threads.
+    """
+    if loader.num_workers == 0 or isinstance(loader.dataset, IterDataPipe | MapDataPipe):
+        return False
+    chosen = loader.multiprocessing_context
+    return chosen is None or chosen.Process in _PROCESSES
 
 
 def reject_cuda(dataset: Any, start_method: str) -> None:

@@ -182,7 +182,7 @@ def _check_index(loader: Any) -> None:
 
 
 def _check_workers(loader: Any, error: type[Exception]) -> None:
-    """Raise an error for a dataset that torch's own workers run."""
+    """Raise an error for a loader that has torch's own workers."""
     name = type(loader.dataset).__name__
     if loader.num_workers and not is_supported(loader):
         raise error(f"the samples of a batch are unknown, because torch's own workers run {name}: pass num_workers=0")

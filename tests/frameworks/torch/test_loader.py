@@ -4,11 +4,15 @@ import contextlib
 import copy
 import gc
 import json
+import multiprocessing
 import os
 import pickle
+import queue
 import random
 import signal
+import threading
 import warnings
+from multiprocessing.context import SpawnContext
 
 import numpy as np
 import pytest
@@ -23,6 +27,7 @@ from hypothesis import strategies as st
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+import mpqueue.torch
 from mpqueue.errors import StateDamaged
 from mpqueue.torch import DataLoader
 
@@ -603,6 +608,38 @@ def test_data_pipes_use_torchs_own_workers():
         iterator = iter(DataLoader(pipe, batch_size=2, num_workers=1))
     assert type(iterator) is _MultiProcessingDataLoaderIter
     assert sorted(number for batch in iterator for number in batch.tolist()) == [0, 1, 2, 3]
+
+
+class ThreadContext(SpawnContext):
+    """Workers are threads, as in MONAI's `ThreadDataLoader`."""
+
+    _name = "processthread"
+
+    class Process(threading.Thread):
+        pid = 0
+
+    class Queue(queue.Queue):
+        def close(self):
+            pass
+
+        cancel_join_thread = close
+
+
+@pytest.mark.parametrize("kind", [DataLoader, data.DataLoader])
+def test_context_with_other_workers_uses_torchs_own(kind):
+    with mpqueue.torch.install():
+        iterator = iter(kind(Numbers(4), batch_size=2, num_workers=2, multiprocessing_context=ThreadContext()))
+    assert type(iterator) is _MultiProcessingDataLoaderIter
+    assert all(isinstance(worker, threading.Thread) for worker in iterator._workers)
+    assert _numbers(iterator) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("method", [*multiprocessing.get_all_start_methods(), None])
+def test_context_of_multiprocessing_uses_mpqueues_workers(method):
+    context = multiprocessing.get_context(method)
+    iterator = iter(DataLoader(Numbers(4), batch_size=2, num_workers=1, multiprocessing_context=context))
+    assert type(iterator) is not _MultiProcessingDataLoaderIter
+    assert _numbers(iterator) == [[0, 1], [2, 3]]
 
 
 def test_a_loader_in_a_forked_child_works():
