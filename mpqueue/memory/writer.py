@@ -212,6 +212,11 @@ def _address(array: Array | None) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+# Lists of arrays that a writer keeps, one for each pair of a layout and a slot. Without this bound, sizes that keep
+# varying would fill the memory of a worker with many slots: `MAX_PLANS` bounds the layouts alone.
+_MAX_TARGETS = 8192
+
+
 class Placed(NamedTuple):
     """The report of a batch: its spec, the start of its header, its size, and whether user code holds the slot."""
 
@@ -246,6 +251,7 @@ class SlotWriter(GrantedSlot):
         self._specs = SpecNumbers()
         # By signature, end of the arrays in the slot, and their numbers and offsets.
         self._known: dict[tuple[Signature, int, Places], _Known] = {}
+        self._num_targets = 0
         # The current batch: its signature, the arrays to copy, the arrays that are in the slot already, its other
         # leaves, and whether user code holds arrays of the slot.
         self._signature: Signature = ()
@@ -315,6 +321,9 @@ class SlotWriter(GrantedSlot):
 
     def _make_targets(self, known: _Known) -> list[Array]:
         """Return the arrays in this slot that batches with that signature are copied to. Kept: each takes 0.3 µs."""
+        if self._num_targets >= _MAX_TARGETS:
+            self._forget_known()
+        self._num_targets += 1
         made = known.targets[self._number] = self._views(known.copied)
         return made
 
@@ -335,10 +344,14 @@ class SlotWriter(GrantedSlot):
         if not self._is_held and spec_number != UNNUMBERED:
             # Sizes that keep varying must not fill the worker's memory.
             if len(self._known) >= MAX_PLANS:
-                self._known.clear()
+                self._forget_known()
             again = Placed(spec_number, False, plan.end, plan.end + len(plan.header), False)
             self._known[self._signature, self._end, self._in_slot] = _Known(plan, again, copied, {})
         return placed
+
+    def _forget_known(self) -> None:
+        self._known.clear()
+        self._num_targets = 0
 
     def append(self, start: int, data: bytes) -> None:
         """Write bytes after the current batch, which ends at ``start``.

@@ -109,9 +109,10 @@ def test_layout_of_a_batch_that_lacked_memory_is_sent_again(monkeypatch):
     assert same(reader.read(writer.place(), 0), batch)
 
 
-def test_writer_keeps_a_bounded_number_of_arrays_if_sizes_keep_varying(monkeypatch):
+@pytest.mark.parametrize(("bound", "number"), [("MAX_PLANS", 5), ("_MAX_TARGETS", 20)])
+def test_writer_keeps_a_bounded_number_of_arrays_if_sizes_keep_varying(bound, number, monkeypatch):
     """Each array that it keeps refers to the memory of the slots."""
-    monkeypatch.setattr("mpqueue.memory.writer.MAX_PLANS", 5)
+    monkeypatch.setattr(f"mpqueue.memory.writer.{bound}", number)
     segment = PlainMemory(4 * STRIDE)
     writer, counts = SlotWriter(segment, STRIDE, None), []
     for size in range(1, 100):
