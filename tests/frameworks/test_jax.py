@@ -106,7 +106,9 @@ def test_threads_share_one_iterator_without_repeated_batches():
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("is_resumed", [False, True])
-def test_epoch_ends_after_the_last_batch_was_returned(is_resumed, workers):
+def test_epoch_ends_after_the_last_batch_was_returned(is_resumed, workers, monkeypatch):
+    monkeypatch.setattr("mpqueue.engine.epoch_end.EPOCH_END_DELAY_S", 600)  # transfers may be slower than the delay
+
     class Ending(Numbered):
         ends = 0
 
