@@ -6,6 +6,8 @@ From the ground up; a module imports only from its own line and the lines above 
     tensors.py         tensors as arrays of a batch, and back
     collation.py       torch's collation, into the granted slot
     samples.py         the samples of a batch, and the batch without some of them
+    loaded_places.py   attributes of datasets that keep a loaded place
+    iterated.py        an iterable-style dataset with its iterator, and their state
     worker.py          the source that workers run for a loader
     streams.py         a `mpqueue.Dataset` that is a stream, in lanes
     ranks.py           this rank, and its lanes of a stream

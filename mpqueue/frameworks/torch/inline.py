@@ -12,8 +12,8 @@ ends the pass: the following `next` raises a RuntimeError. Torch's own loop woul
 """
 
 import contextlib
-import copy
 import inspect
+import itertools
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,8 @@ from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
-from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
+from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early
+from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
@@ -59,7 +60,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _num_lanes = 0  # of a stream
     _base_seed: int  # drawn by torch's base class
     _watch: SamplerWatch | None = None  # draws from a sampler; None: an iterable-style dataset has none
-    _mark: int | None = None  # the fingerprint of the returned batches
+    _mark = 0  # the fingerprint of the returned batches
     _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
     _kept: Any = None  # the same index without excluded samples
     _edit: Edit | None = None  # removes excluded samples
@@ -85,9 +86,10 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             beginning = state.begin(loader, self._base_seed)
             if before is not None:
                 beginning = state.drawn_at(before, beginning)
-            self._watch_sampler(loader)
+            self._start(loader)
         else:
-            beginning = resumed.beginning
+            # The description of this rank's order, because the state may be another rank's.
+            beginning = resumed.beginning._replace(order=order_of(loader))
             self._base_seed = beginning.base_seed
             drawn = None if not is_eager or loader.generator is None else loader.generator.get_state()
             # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with
@@ -106,8 +108,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
         return False
 
-    def _watch_sampler(self, loader: Any) -> None:
-        """Compute the fingerprint of the batches from now on."""
+    def _start(self, loader: Any) -> None:
+        """Begin the pass from its start."""
         self._watch, self._mark = state.watch_of(loader, self._sampler_iter, None), 0
 
     def _drop(self, loader: Any, resumed: state.State) -> None:
@@ -118,6 +120,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._mark = watch.mark
         with contextlib.suppress(StopIteration):
             self._index = (watch.take(),)
+        self._sampler_iter = watch.batches
 
     def drawn(self, place: Place) -> DrawnBatches:
         """Return the batches that the sampler has returned before the present place."""
@@ -144,7 +147,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         while True:
             if self._index is None:
                 self._is_drawing = True
-                self._index = (super()._next_index() if self._watch is None else self._watch.take(),)
+                self._index = (super()._next_index(),)
                 self._is_drawing = False
             self._kept = self._index[0]
             if self._edit is None:
@@ -194,12 +197,15 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         return batch
 
     def _count(self, *, is_returned: bool = False) -> None:
-        """Count a batch, or an error. Consists of assignments only, so that no signal handler runs in between."""
+        """Count a batch, or an error."""
+        assert self._index is not None
+        mark = 0 if self._watch is None else self._watch.after(self._index[0], self._mark)
+        # From here on only assignments, so that no signal handler runs in between.
         if is_returned:
             self.num_returned += 1
             self._last = self._progress.position, self._kept
         self._batch = self._index = None
-        self._mark = None if self._watch is None else self._watch.mark
+        self._mark = mark
         self._progress.position += 1
 
     # -- The batches of the pass, as `state.PassBatches`
@@ -221,9 +227,17 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             aside.seed = before
             state_before.restore()
 
+    def release(self) -> None:
+        """Do nothing: a map-style dataset has no place."""
+
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
         self._batch, self._edit = None, edit
+
+
+def _is_end(place: Place) -> bool:
+    """Return whether the only stream of a place is known to have ended there."""
+    return bool(place.ends) and place.ends[0] == sum(place.counts)
 
 
 class _CountedCollation:
@@ -255,66 +269,115 @@ class InlineStreamIterator(InlineIterator):
 
     _num_lanes = 1
     _num_samples: int | None = None  # of the batch that was returned last
-    _copy: Any = None  # of the dataset, with a loaded state
+    _iterated: IteratedDataset
+    _is_read = False  # the dataset has returned elements in this pass
 
     def __init__(self, loader: Any) -> None:
+        earlier = getattr(loader, "_pass", None)
+        if earlier is not None:
+            earlier.batches.release()
+        resumed: state.State | None = getattr(loader, "resumed", None)
+        self._before = None if resumed is None else copy_before(loader.dataset)
+        if resumed is not None and resumed.is_left:
+            self._finish(loader, resumed)
         super().__init__(loader)
         self._counted = _CountedCollation(self._collate_fn)
         if self._auto_collation:
             self._dataset_fetcher.collate_fn = self._counted
 
+    def release(self) -> None:
+        """Prepare the dataset for another pass: it must not hold a loaded place."""
+        self._iterated.count_on(is_read=self._is_read)
+
+    def _finish(self, loader: Any, left: state.State) -> None:
+        """Iterate over the rest of a pass that is not resumed, so that a dataset that counts its epochs counts on."""
+        dataset, place, before = loader.dataset, left.place, GlobalState()
+        start = place.starts[0] if place.starts else BEGINNING
+        if not has_state(dataset) or start.state is None:
+            return
+        try:
+            self._iterated = iterated = IteratedDataset(dataset, iter(dataset), self._before)
+            if not iterated.load_state_dict(pickle.loads(start.state)["state"], dataset):
+                is_to_end = left.is_over or _is_end(place)
+                num_left = (sum(place.counts) - start.number) * (loader.batch_size or 1)
+                # A generator begins with its first element. A dataset that is its own iterator begins nothing.
+                self._read(None if is_to_end else max(num_left, iterated.iterator is not dataset))
+            self.release()
+        finally:
+            before.restore()
+
+    def _read(self, limit: int | None) -> None:
+        """Read elements and drop them, and the errors instead of them; None: up to the end."""
+        for _ in itertools.count() if limit is None else range(limit):
+            try:
+                next(self._iterated.iterator)
+            except StopIteration:
+                return
+            except Exception as error:
+                if is_of_handler(error):
+                    raise
+            self._is_read = True
+
     def _load(self, place: Place) -> bool:
+        fetcher = self._dataset_fetcher
+        self._iterated = IteratedDataset(self._dataset, fetcher.dataset_iter, self._before)
         start = place.starts[0] if place.starts else BEGINNING
         if start.state is None:
             return False
-        if not has_state(self._dataset_fetcher.dataset_iter):
-            # A copy, as in a worker: many datasets would also begin later passes where they were loaded.
-            self._copy = copy.deepcopy(self._dataset)
         before = torch.get_rng_state()
-        self._holder().load_state_dict(pickle.loads(start.state)["state"])
+        fetcher.ended = self._iterated.load_state_dict(pickle.loads(start.state)["state"], self._dataset)
+        fetcher.dataset_iter = self._iterated.iterator
         return not torch.equal(before, torch.get_rng_state())
 
-    def _watch_sampler(self, loader: Any) -> None:
-        """Do nothing: the indices of an iterable-style dataset have no content."""
+    def _start(self, loader: Any) -> None:  # noqa: ARG002 - as in the base class
+        # Nothing to watch: the indices of an iterable-style dataset have no content.
+        self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None)
 
     def _drop(self, loader: Any, resumed: state.State) -> None:  # noqa: ARG002 - as in the base class
         """Drop the elements between the snapshot, or the beginning, and the place."""
-        place = resumed.place
-        if place.ends and place.ends[0] == sum(place.counts):
-            self._dataset_fetcher.ended = True
-            return
-        if self._copy is not None:
-            self._dataset_fetcher.dataset_iter = iter(self._copy)
-        num_dropped = sum(place.counts) - (place.starts[0].number if place.starts else 0)
-        for _ in range(num_dropped):
+        place, fetcher = resumed.place, self._dataset_fetcher
+        start = place.starts[0] if place.starts else BEGINNING
+        is_end = _is_end(place)
+        if is_end and start.state is None:
+            fetcher.ended = True
+        # To the end, if it was there: the dataset may count its epochs.
+        num_dropped = sum(place.counts) - start.number
+        for number in itertools.count():
+            if fetcher.ended or (number == num_dropped and not is_end):
+                break
             try:
                 self._fetched()
+            except StopIteration:
+                if number < num_dropped:
+                    raise ended_early(self._dataset, sum(place.counts), start.number + number) from None
             except Exception as error:  # of the source: it was raised before the state was saved
                 if is_of_handler(error):
                     raise
 
-    def _holder(self) -> Any:
-        """Return the object with the state of the stream: the iterator, or otherwise the dataset."""
-        iterator = self._dataset_fetcher.dataset_iter
-        return iterator if has_state(iterator) else self._dataset if self._copy is None else self._copy
+    def _fetched(self) -> Any:
+        try:
+            batch = super()._fetched()
+        except StopIteration:
+            self._dataset_fetcher.ended = True  # torch notes it for batches only
+            raise
+        self._is_read = True
+        return batch
 
     def place(self) -> Place:
         """Return the progress of the consumer, with the state of the stream if it has one."""
-        place = self._progress.place()
+        place, fetcher = self._progress.place(), self._dataset_fetcher
         # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
         if self._is_interrupted:
             return place
         is_pending = self._batch is not None
-        if self._dataset_fetcher.ended:
-            # After its end, which torch reaches while it fills the last batch, a dataset may report its beginning.
-            return place._replace(ends=(place.counts[0] + is_pending,))
+        if fetcher.ended:
+            place = place._replace(ends=(place.counts[0] + is_pending,))
         if is_pending:  # the state of the dataset is after the pending batch, and the place before it
             return place
-        holder = self._holder()
         # Before its first batch, a dataset reports the end of the previous pass: its generator has not started yet.
-        if not has_state(holder) or not (place.counts[0] or holder is self._dataset_fetcher.dataset_iter):
+        if not place.counts[0] and not has_state(fetcher.dataset_iter):
             return place
-        saved = holder.state_dict()
+        saved = self._iterated.state_dict(is_over=fetcher.ended)
         if saved is None:
             return place
         start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))

@@ -53,6 +53,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler, not_of_handler
+from mpqueue.worker.generator_lanes import has_state
 from mpqueue.workers.job import Job
 
 _Base = torch_loader._BaseDataLoaderIter
@@ -251,6 +252,9 @@ class _WorkerBatches:
         finally:
             source.end()
 
+    def release(self) -> None:
+        """Do nothing: the workers have the datasets."""
+
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet. Batches computed ahead are dropped."""
         self._cursor.edit = edit
@@ -301,6 +305,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _pass: state.Pass
     _early: "_Early | None" = None
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
+    _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
 
     def __init__(self, loader: Any) -> None:
         state.settle(loader)
@@ -343,7 +348,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         workers, seed = self._num_workers, seed_of_rank(loader, self._base_seed)
         parts = LoaderParts(
             self._dataset, self._collate_fn, loader.worker_init_fn, seed, workers, loader.batch_size,
-            self._drop_last, self._auto_collation, getattr(loader, "threads", 1),
+            self._drop_last, self._auto_collation, getattr(loader, "threads", 1), self._returned,
         )  # fmt: skip
         plan = self._make_plan(loader, parts)
         plan.check_workers(workers, self._backend, self._start_method)
@@ -378,16 +383,21 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         state.settle(loader)
         resumed: state.State | None = getattr(loader, "resumed", None)
         if resumed is not None:
-            loader.resumed = None
             if resumed.is_left:
                 state.leave(loader, resumed)
                 self._continue_after(loader, resumed, resumed.place.epoch)
+                self._finish(resumed.place)
                 resumed = None
             else:
+                if self._counts_epochs:
+                    # Streams that have ended are opened, too: their datasets count on.
+                    resumed = resumed._replace(place=resumed.place._replace(ends=()))
                 # The number of lanes of the stream in the state, unless the plan of the stream determines it.
                 if self._stream_plan is None and resumed.place.counts:
                     loader.num_lanes = len(resumed.place.counts)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)
+        if getattr(loader, "resumed", None) is not None:
+            loader.resumed = None  # after `_finish`, which an interrupt may leave
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         following = None if resumed is not None or first_iter or earlier is None else earlier.following()
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
@@ -433,7 +443,30 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         """Use the seed of a state, and an epoch after this one, for the next pass: random numbers depend on both."""
         self._engine.stop()  # its workers may have another seed or number of lanes; batches drawn ahead are dropped
         self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
+        self._returned = resumed.place.epoch, resumed.place.counts
         self._job, self._cursor = self._make_job(loader)
+
+    @property
+    def _counts_epochs(self) -> bool:
+        """True if the datasets of the workers may count their epochs: workers that are not persistent have one."""
+        return self._is_stream and self._persistent_workers and has_state(self._dataset)
+
+    def _finish(self, place: Place) -> None:
+        """Have workers iterate over the rest of a pass that is not resumed, so that their datasets count on."""
+        if not self._counts_epochs or not any(start.state for start in place.starts):
+            return
+        self._cursor.last_epoch = place.epoch
+        pipeline = self._start(place._replace(ends=()))
+        for _ in place.counts:  # one batch of each stream, or its end, opens it
+            try:
+                pipeline.next()
+            except (EndOfStream, Stopped):
+                return
+            except MPQueueError as error:
+                raise RuntimeError(f"DataLoader: {error}") from error
+            except Exception as error:  # of the dataset, instead of a batch
+                if is_of_handler(error):
+                    raise
 
     def _begin(self, place: Place, *, continues: bool) -> None:
         """Bring the workers to the beginning of the pass. In an endless stream they may already be there."""

@@ -169,6 +169,9 @@ class PassBatches(Protocol):
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
 
+    def release(self) -> None:
+        """Prepare the dataset for another pass: no more batches of this one are requested."""
+
     def statistics(self) -> Statistics:
         """Return the counters of the workers."""
 
@@ -276,11 +279,22 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
             "a loader of the same dataset"
         )
     if is_stream:
+        _check_methods(loader.dataset)
         check_shape(state.beginning.shape, shape_of(loader))
         plan: StreamPlan | None = getattr(loader, "stream_plan", None)
         if plan is not None:
             check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
     _check_batches(loader, state)
+
+
+def _check_methods(dataset: Any) -> None:
+    """Raise a `ValueError` for a dataset that has a state but cannot load it: what it counts would be lost."""
+    if hasattr(dataset, "state_dict") and not hasattr(dataset, "load_state_dict"):
+        raise ValueError(
+            f"{type(dataset).__name__} has state_dict() but not load_state_dict(state), so it cannot be resumed from "
+            "its state: add load_state_dict(state). Without both methods, it is read from its beginning, and the "
+            "elements that were returned are dropped"
+        )
 
 
 def _check_batches(loader: Any, state: State) -> None:
@@ -298,7 +312,7 @@ def _check_batches(loader: Any, state: State) -> None:
             f"the state was saved with {of}, and this loader has {this}: samples of this epoch would be repeated or "
             "missing. Load it into a loader with the same dataset, sampler, generator and batch size"
         )
-    if state.place.position and is_same_rank and not is_known(order, state.drawn):
+    if here["order"] is not None and is_same_rank and not is_known(order, state.drawn):
         warnings.warn(
             f"the state was saved after {state.place.position} batches of an order that it does not describe, because "
             f"an early release has saved it. This loader has order={here['order']!r}. If its order or its length "

@@ -9,12 +9,8 @@ batch on (base seed, epoch, number of the batch, worker). The worker process see
 see `mpqueue.seeding.lazy_seeding`.
 """
 
-import copy
-import copyreg
-import io
 import itertools
 import operator
-import pickle
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,6 +21,8 @@ import torch
 from torch.utils.data._utils import worker as torch_worker
 
 from mpqueue.frameworks.torch.collation import SlotCollation
+from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early
+from mpqueue.frameworks.torch.loaded_places import copied
 from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.plan.cursors import Listed
@@ -52,6 +50,7 @@ class LoaderParts(NamedTuple):
         drop_last: Drop a stream's last batch if it is short.
         is_batched: The trainer sends a list of indices for each batch, not one index.
         threads: Number of threads in which a worker computes the samples of a batch.
+        returned: The epoch that a state resumes, and the number of batches that each stream had returned.
     """
 
     dataset: Any
@@ -63,6 +62,7 @@ class LoaderParts(NamedTuple):
     drop_last: bool
     is_batched: bool
     threads: int = 1
+    returned: tuple[int, tuple[int, ...]] = (-1, ())
 
 
 def listed_of(index: Any, epoch: int, place: int) -> Listed:
@@ -202,9 +202,9 @@ class MapSource(LoaderSource):
 class StreamSource(LoaderSource):
     """Iterates over an iterable-style dataset, a new iterator for each epoch.
 
-    The first iterator of an epoch is made from the dataset itself, as in torch's workers: a dataset may count its
-    epochs. A dataset with a state is copied before, because the epoch may be started again here, or from a state. If a
-    copy was iterated to the end, the dataset loads the copy's state before the next epoch, so that it counts on.
+    As in torch's workers, a stream iterates over one dataset in all epochs, and the dataset may count them. A dataset
+    with a state is copied before each epoch, because the epoch may be started again here, or from a state. The copy is
+    then the dataset of the stream.
 
     Args:
         parts: The parts of the loader.
@@ -212,9 +212,7 @@ class StreamSource(LoaderSource):
 
     def __init__(self, parts: LoaderParts) -> None:
         super().__init__(parts)
-        self._epoch, self._is_first = -1, True  # the present epoch; whether it is this process's first one
-        self._before: Any = None  # a copy of the dataset before the first iterator of this epoch
-        self._latest: _StreamBatches | None = None  # the latest iterator of a dataset with a state
+        self._streams: dict[int, _Stream] = {}  # by lane
 
     def __call__(self) -> Iterator[Any]:
         """Begin an epoch.
@@ -222,31 +220,64 @@ class StreamSource(LoaderSource):
         Raises:
             Exception: The error of the dataset's ``__iter__``.
         """
-        dataset = self.parts.dataset
-        info = context.worker_info_unasked()
-        if info is not None and info.num_lanes > info.num_workers:
-            # This process has several streams. As in torch's workers, each iterator has a separate dataset.
-            return _StreamBatches(self.parts, self._collation, copy.deepcopy(dataset), dataset)
-        if not has_state(dataset):
-            return _StreamBatches(self.parts, self._collation, dataset, None)
-        current = context.current_batch()
-        epoch = -1 if current is None else current[0][1]
-        if epoch == self._epoch:
-            dataset = copy.deepcopy(self._before)
-        else:
-            after = None if self._latest is None else self._latest.state_after()
-            if after is not None:
-                dataset.load_state_dict(after)
-            self._is_first = self._before is None
-            self._epoch, self._before = epoch, copy.deepcopy(dataset)
-        self._latest = _StreamBatches(
-            self.parts, self._collation, dataset, self._before, saves_first=not self._is_first
-        )
+        info, current = context.worker_info_unasked(), context.current_batch()
+        has_several = info is not None and info.num_lanes > info.num_workers
+        if has_several and not has_state(self.parts.dataset):
+            # A copy for each iteration: the same stream may be begun again, and there is no state to begin from.
+            return self._checked(_StreamBatches(self.parts, self._collation, copied(self.parts.dataset), None))
+        lane, epoch = 0 if info is None else info.lane, -1 if current is None else current[0][1]
+        if lane not in self._streams:
+            dataset = self.parts.dataset
+            # Several streams of this process have separate datasets, as in torch's workers.
+            if has_several:
+                dataset = copied(dataset)
+            elif self._streams:  # moved here from another worker
+                dataset = next(iter(self._streams.values())).another_dataset()
+            self._streams[lane] = _Stream(self.parts, self._collation, dataset)
+        return self._checked(self._streams[lane].begin(epoch))
+
+    def _checked(self, batches: "_StreamBatches") -> "_StreamBatches":
+        """Tell the batches of a resumed epoch how many there must be."""
+        info, current, (epoch, counts) = context.worker_info_unasked(), context.current_batch(), self.parts.returned
+        if info is not None and current is not None and current[0][1] == epoch:
+            batches.num_returned = counts[info.lane]
+        return batches
+
+
+class _Stream:
+    """One stream of an iterable-style dataset.
+
+    Args:
+        parts: The parts of the loader.
+        collation: Finds the tensors in the slot.
+        dataset: The dataset of the stream.
+    """
+
+    def __init__(self, parts: LoaderParts, collation: SlotCollation, dataset: Any) -> None:
+        self._parts, self._collation, self._dataset = parts, collation, dataset
+        self._epoch: int | None = None  # the present epoch
+        self._before: Any = None  # a copy of the dataset from before this epoch
+        self._latest: _StreamBatches | None = None
+
+    def another_dataset(self) -> Any:
+        """Return the dataset for another stream, which begins the same epoch."""
+        return self._dataset if self._before is None else copied(self._before)
+
+    def begin(self, epoch: int) -> "_StreamBatches":
+        """Begin an epoch, which may be the present one."""
+        dataset, latest = self._dataset, self._latest
+        if epoch == self._epoch and self._before is not None:
+            dataset = copied(self._before)
+        elif latest is not None:
+            dataset = latest.next_dataset()
+        if epoch != self._epoch:
+            self._epoch, self._before = epoch, copy_before(dataset)
+        self._dataset, self._latest = dataset, _StreamBatches(self._parts, self._collation, dataset, self._before)
         return self._latest
 
 
 class _StreamBatches(Iterator[Any]):
-    """The batches of one worker's stream. After an error of the dataset, its iterator is called again.
+    """The batches of one stream. After an error of the dataset, its iterator is called again.
 
     It has a state if the iterator or the dataset has one.
 
@@ -254,54 +285,56 @@ class _StreamBatches(Iterator[Any]):
         parts: The parts of the loader.
         collation: Finds the tensors in the slot.
         dataset: The dataset to iterate.
-        before: The dataset before its iteration, for loading states into a copy of it. Many datasets also begin all
-            later epochs where a state was loaded, so the worker's dataset must not load it. None: the dataset has no
-            state.
-        saves_first: As for `GeneratorLane`. The dataset was iterated before, in contrast to a new worker's.
+        before: A copy of the dataset from before its iteration; None: it has no state, or cannot be copied.
+
+    Attributes:
+        saves_first: As for `GeneratorLane`. A dataset with a state may count its epochs, so another worker, or a
+            loader that resumes after this epoch, could not begin this epoch again.
+        num_returned: The number of batches that the stream had returned when the resumed state was saved.
     """
 
-    def __init__(
-        self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any, *, saves_first: bool = False
-    ) -> None:
-        self._parts, self._collation, self._dataset, self._before = parts, collation, dataset, before
-        self.saves_first = saves_first
-        self._has_ended = False
-        self._loaded: Any = None  # the state of the dataset from which it was iterated
-        self._iterator = iter(dataset)
+    num_returned = 0
+
+    def __init__(self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any) -> None:
+        self._parts, self._collation, self._before = parts, collation, before
+        self._iterated = IteratedDataset(dataset, iter(dataset), before)
+        self.saves_first = has_state(dataset)
+        self._has_ended = self._is_read = False
+        self._end: int | None = None  # the number of batches, as soon as it is known
 
     def state_dict(self) -> Any:
-        """Return the state of the iterator or the dataset; None: neither has one."""
-        holder = self._iterator if has_state(self._iterator) else self._dataset
-        return holder.state_dict() if has_state(holder) and not self._has_ended else None
+        """Return the state of the iterator and the dataset; None: neither has one."""
+        return self._iterated.state_dict(is_over=self._has_ended)
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from a state."""
-        if has_state(self._iterator):
-            self._iterator.load_state_dict(state)
-        else:
-            self._dataset, self._loaded = copy.deepcopy(self._before), state
-            self._dataset.load_state_dict(state)
-            self._iterator = iter(self._dataset)
+        # A copy: this dataset may be in the middle of the epoch already.
+        dataset = self._iterated.dataset if self._before is None else copied(self._before)
+        self._has_ended = self._iterated.load_state_dict(state, dataset)
 
-    def state_after(self) -> Any:
-        """Return the state of a copy of the dataset at the end of the epoch.
-
-        None: the worker's dataset was iterated itself, or the end was not reached, or the copy does not follow from its
-        state. Many datasets begin all later epochs where a state was loaded, so they still contain that place.
-        """
-        if self._dataset is self._parts.dataset or not self._has_ended:
-            return None
-        try:
-            state, again = self._dataset.state_dict(), copy.deepcopy(self._before)
-            if _pickled(state) == _pickled(self._loaded):
-                return None  # loaded at the end, so that equal datasets would contain that place
-            again.load_state_dict(state)
-            # Without their class, which may be one of the program's main module.
-            return state if _pickled(vars(again)) == _pickled(vars(self._dataset)) else None
-        except Exception:  # for example, an attribute cannot be pickled
-            return None
+    def next_dataset(self) -> Any:
+        """Return the dataset for the next epoch."""
+        self._iterated.count_on(is_read=self._is_read)
+        return self._iterated.dataset
 
     def __next__(self) -> Any:
+        try:
+            return self._next()
+        except StopIteration:
+            self._check_end()
+            raise
+
+    def _check_end(self) -> None:
+        """Raise a `ValueError` if the stream has ended before the place of the resumed state."""
+        info, current = context.worker_info_unasked(), context.current_batch()
+        if not self.num_returned or info is None or current is None:
+            return
+        if self._end is None:  # later calls have later numbers
+            self._end = current[0][2] // info.num_lanes
+        if self._end < self.num_returned:
+            raise ended_early(self._parts.dataset, self.num_returned, self._end)
+
+    def _next(self) -> Any:
         if self._has_ended:
             raise StopIteration
         try:
@@ -314,32 +347,16 @@ class _StreamBatches(Iterator[Any]):
         parts = self._parts
         if parts.batch_size is None:
             try:
-                return next(self._iterator)
+                element = next(self._iterated.iterator)
             except StopIteration:
                 self._has_ended = True
                 raise
-        elements = list(itertools.islice(self._iterator, parts.batch_size))
+            self._is_read = True
+            return element
+        elements = list(itertools.islice(self._iterated.iterator, parts.batch_size))
+        self._is_read = self._is_read or bool(elements)
         # The elements are returned as a batch first; the next call ends.
         self._has_ended = len(elements) < parts.batch_size
         if not elements or (parts.drop_last and self._has_ended):
             raise StopIteration
         return elements
-
-
-def _pickled(value: Any) -> bytes:
-    """Return a pickle that is equal for equal contents.
-
-    Raises:
-        Exception: The value cannot be pickled.
-    """
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5)
-    pickler.fast = True  # otherwise equal strings would be pickled differently if they are one object or two
-    # The pickle of a tensor contains the address of its storage.
-    pickler.dispatch_table = {**copyreg.dispatch_table, torch.Tensor: _bytes_of}
-    pickler.dump(value)
-    return file.getvalue()
-
-
-def _bytes_of(tensor: torch.Tensor) -> tuple[Any, ...]:
-    return bytes, (tensor.numpy(force=True).tobytes(),)

@@ -1,0 +1,136 @@
+"""An iterable-style dataset with its present iterator, and the state of both.
+
+The state of a dataset is where its iteration is. If the iterator has a state, that is the place, and the dataset's own
+state, if it has one, is what it counts::
+
+    {"mpqueue": 1, "iterator": ..., "dataset": ..., "is_over": True}      each key only if it applies
+
+Early releases saved the state of the iterator, or otherwise that of the dataset, without such a dict.
+
+After its end, a dataset may report its last place, or the beginning of the next epoch. So a state of that time is
+marked. When it is loaded, the dataset is iterated: if it returns no element, it was at the end, and the next iteration
+is the next epoch. Otherwise the state is loaded again, for the next epoch.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mpqueue.frameworks.torch.loaded_places import LoadedPlace, copied
+from mpqueue.seeding.global_rng import GlobalState
+from mpqueue.worker.generator_lanes import has_state
+
+_KEY = "mpqueue"
+_VERSION = 1
+_END: Any = object()
+
+
+class IteratedDataset:
+    """A dataset that is iterated.
+
+    Args:
+        dataset: The dataset.
+        iterator: Its iterator.
+        before: A copy of it from before this iteration; None: it has no state, or cannot be copied.
+
+    Attributes:
+        dataset: The dataset, which later epochs iterate, too.
+        iterator: Its present iterator.
+    """
+
+    def __init__(self, dataset: Any, iterator: Iterator[Any], before: Any) -> None:
+        self.dataset, self.iterator, self._before = dataset, iterator, before
+        self._place: LoadedPlace | None = None  # the loaded one
+
+    def state_dict(self, *, is_over: bool) -> dict[str, Any] | None:
+        """Return the state of the iterator and the dataset; None: neither has one.
+
+        Args:
+            is_over: The end was reached.
+        """
+        holders = {"iterator": self.iterator, "dataset": self.dataset}
+        if self.iterator is self.dataset:
+            del holders["dataset"]
+        states = {name: holder.state_dict() for name, holder in holders.items() if has_state(holder)}
+        states = {name: state for name, state in states.items() if state is not None}
+        return {_KEY: _VERSION, **states, "is_over": is_over} if states else None
+
+    def load_state_dict(self, saved: Any, dataset: Any) -> bool:
+        """Continue from a state. Return whether that is the end.
+
+        Args:
+            saved: The state.
+            dataset: The dataset that gets it: this one, or a copy from before its iteration.
+
+        Raises:
+            ValueError: The dataset and its iterator have no ``load_state_dict``.
+        """
+        states = self._states_in(saved)
+        self._load(states, dataset)
+        if not states.get("is_over"):
+            return False
+        before = GlobalState()
+        try:
+            if next(self.iterator, _END) is not _END:
+                self._load(states, dataset, is_for_next=True)
+        finally:
+            before.restore()
+        return True
+
+    def count_on(self, *, is_read: bool) -> None:
+        """Prepare the dataset for its next epoch: its attributes must not hold a loaded place.
+
+        Args:
+            is_read: It has returned elements since the load.
+        """
+        place, self._place = self._place, None
+        if place is not None:
+            place.forget(is_read=is_read)
+
+    def _states_in(self, saved: Any) -> dict[str, Any]:
+        if isinstance(saved, dict) and saved.get(_KEY) == _VERSION:
+            return saved
+        return {"iterator" if has_state(self.iterator) else "dataset": saved}
+
+    def _load(self, states: dict[str, Any], dataset: Any, *, is_for_next: bool = False) -> None:
+        if "dataset" in states:
+            _check(dataset)
+            self.dataset = dataset
+            dataset.load_state_dict(states["dataset"])
+            self._hold()
+            if is_for_next:  # a dataset may count its epochs in `__iter__`, which the next epoch calls
+                return
+            self.iterator = iter(dataset)
+        if "iterator" in states:
+            _check(self.iterator)
+            self.iterator.load_state_dict(states["iterator"])  # type: ignore[attr-defined]
+            if self.iterator is self.dataset:
+                self._hold()
+
+    def _hold(self) -> None:
+        self._place = None if self._before is None else LoadedPlace(self.dataset, self._before)
+
+
+def copy_before(dataset: Any) -> Any:
+    """Return a copy of a dataset with a state; None: it has no state, or cannot be copied."""
+    if not has_state(dataset):
+        return None
+    try:
+        return copied(dataset)
+    except Exception:  # it can be iterated nevertheless, as with torchdata
+        return None
+
+
+def ended_early(dataset: Any, num_returned: int, number: int) -> ValueError:
+    """Return the error for a dataset that ends before the place of a state."""
+    return ValueError(
+        f"the state was saved after {num_returned} batches of a stream, and {type(dataset).__name__} ended after "
+        f"{number}: load the state into a loader of the same dataset"
+    )
+
+
+def _check(holder: Any) -> None:
+    if not has_state(holder):
+        raise ValueError(
+            f"the state has a state of the dataset, and the {type(holder).__name__} of this loader has no "
+            "state_dict() and load_state_dict(state): load it into a loader of the same dataset"
+        )

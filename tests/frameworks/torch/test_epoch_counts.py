@@ -1,0 +1,356 @@
+"""Iterable-style datasets that count their epochs go on counting after a resume, as in the uninterrupted run."""
+
+import copy
+import os
+import pickle
+import signal
+
+import pytest
+import torch
+from helpers.faults import burns
+from helpers.gates import Gate, pass_gate
+from torch.utils import data
+
+import mpqueue.torch
+from mpqueue.torch import DataLoader
+
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+LENGTH = 4
+
+
+class Counted(data.IterableDataset):
+    """Numbers with the count of the epoch. After its end, its state is its last place."""
+
+    def __init__(self, epoch=-1):
+        self.epoch, self.at, self.is_resumed = epoch, 0, False
+
+    def __iter__(self):
+        if not self.is_resumed:
+            self.epoch, self.at = self.epoch + 1, 0
+        self.is_resumed = False
+        while self.at < LENGTH:
+            self.at += 1
+            yield 100 * self.epoch + self.at - 1
+
+    def state_dict(self):
+        return {"epoch": self.epoch, "at": self.at}
+
+    def load_state_dict(self, state):
+        self.epoch, self.at, self.is_resumed = state["epoch"], state["at"], True
+
+
+class Drawing(Counted):
+    """Draws random numbers of torch."""
+
+    def __iter__(self):
+        for number in super().__iter__():
+            yield 1000 * number + torch.randint(1000, ()).item()
+
+
+class CountsAtItsEnd(Counted):
+    """After its end, its state is the beginning of the next epoch."""
+
+    def __init__(self):
+        super().__init__(0)
+
+    def __iter__(self):
+        while self.at < LENGTH:
+            self.at += 1
+            yield 100 * self.epoch + self.at - 1
+        self.epoch, self.at = self.epoch + 1, 0
+
+
+class CountsInIter(Counted):
+    """Counts at once when it is iterated, and not with the first element."""
+
+    def __iter__(self):
+        if not self.at:
+            self.epoch += 1
+        return self.rest()
+
+    def rest(self):
+        for number in range(self.at, LENGTH):
+            self.at = number + 1
+            yield 100 * self.epoch + number
+        self.at = 0
+
+
+class OwnIterator(CountsAtItsEnd):
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at == LENGTH:
+            self.epoch, self.at = self.epoch + 1, 0
+            raise StopIteration
+        self.at += 1
+        return 100 * self.epoch + self.at - 1
+
+
+class Steps:
+    """An iterator with a state of its own."""
+
+    def __init__(self, epoch):
+        self.epoch, self.at = epoch, 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at == LENGTH:
+            raise StopIteration
+        self.at += 1
+        return 100 * self.epoch + self.at - 1
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+class CountsForItsIterator(data.IterableDataset):
+    """The dataset counts, and its iterator has the place."""
+
+    epoch = -1
+
+    def __iter__(self):
+        self.epoch += 1
+        return Steps(self.epoch)
+
+    def state_dict(self):
+        return {"epoch": self.epoch - 1}
+
+    def load_state_dict(self, state):
+        self.epoch = state["epoch"]
+
+
+class KeepsPlace(data.IterableDataset):
+    """Begins each epoch where a state was loaded, as Hugging Face's datasets do."""
+
+    def __init__(self):
+        self.loaded, self.state = None, {"at": 0}
+
+    def __iter__(self):
+        for number in range(0 if self.loaded is None else self.loaded["at"], LENGTH):
+            self.state = {"at": number + 1}
+            yield number
+
+    def state_dict(self):
+        return copy.deepcopy(self.state)
+
+    def load_state_dict(self, state):
+        self.loaded = state
+
+
+class Wraps(data.IterableDataset):
+    """Counts its epochs, and wraps datasets with the place."""
+
+    def __init__(self):
+        self.epoch, self.parts = -1, [KeepsPlace()]
+
+    def __iter__(self):
+        if self.parts[0].loaded is None:
+            self.epoch += 1
+        return (100 * self.epoch + number for number in self.parts[0])
+
+    def state_dict(self):
+        return {"epoch": self.epoch, "parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state):
+        self.epoch = state["epoch"]
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+
+
+COUNTING = [Counted, CountsAtItsEnd, CountsInIter, OwnIterator, CountsForItsIterator]
+WAYS = {
+    "inline": {"num_workers": 0},
+    "fork": {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork"},
+    "spawn": {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "spawn"},
+    "forkserver": {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "forkserver"},
+    "two workers": {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": "fork"},
+}
+
+
+def made(kind, way, size=None, loader_class=DataLoader):
+    generator = torch.Generator().manual_seed(7)
+    return loader_class(kind(), batch_size=size, generator=generator, **WAYS[way])
+
+
+def values(batches):
+    return [batch.tolist() if isinstance(batch, torch.Tensor) else batch for batch in batches]
+
+
+def run(make, num_epochs, taken):
+    """Return the batches before a state, the state, and the rest of the uninterrupted run: two epochs."""
+    loader = make()
+    for _ in range(num_epochs):
+        values(loader)
+    if taken is None:
+        return [], pickle.loads(pickle.dumps(loader.state_dict())), [values(loader), values(loader)]
+    batches = iter(loader)
+    seen = values(next(batches) for _ in range(taken))
+    return seen, pickle.loads(pickle.dumps(loader.state_dict())), [values(batches), values(loader)]
+
+
+@pytest.mark.parametrize(("size", "taken"), [(None, 2), (None, 4), (3, 1), (3, 2), (None, None), (3, None)])
+@pytest.mark.parametrize("way", ["inline", "fork"])
+@pytest.mark.parametrize("kind", COUNTING)
+def test_resumed_dataset_counts_on(kind, way, size, taken):
+    """Within an epoch, at its last batch, and after its end; and resumed once more from the resumed loader."""
+    for num_epochs in (1, 2):
+        _, state, rest = run(lambda: made(kind, way, size), num_epochs, taken)
+        loader = made(kind, way, size)
+        loader.load_state_dict(state)
+        assert [values(loader), values(loader)] == rest
+        assert rest[1][0] in (100 * (num_epochs + 1), [100 * (num_epochs + 1) + each for each in range(3)])
+        again = made(kind, way, size)
+        again.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
+        assert values(again) == values(loader)
+
+
+@pytest.mark.parametrize("taken", [2, None])
+@pytest.mark.parametrize("way", ["spawn", "forkserver", "two workers"])
+def test_workers_of_any_kind_count_on(way, taken):
+    _, state, rest = run(lambda: made(Counted, way), 1, taken)
+    loader = made(Counted, way)
+    loader.load_state_dict(state)
+    assert [values(loader), values(loader)] == rest
+
+
+@pytest.mark.parametrize("taken", [2, 4, None])
+@pytest.mark.parametrize(("before", "now"), [("inline", "fork"), ("fork", "inline"), ("two workers", "fork")])
+def test_count_continues_with_other_workers(before, now, taken):
+    _, state, rest = run(lambda: made(Counted, before), 1, taken)
+    loader = made(Counted, now)
+    loader.load_state_dict(state)
+    assert [values(loader), values(loader)] == rest
+
+
+@pytest.mark.parametrize("way", ["fork", "two workers"])
+@pytest.mark.parametrize("taken", [3, None])
+def test_random_numbers_continue_with_the_count(way, taken):
+    _, state, rest = run(lambda: made(Drawing, way), 1, taken)
+    loader = made(Drawing, way)
+    loader.load_state_dict(state)
+    assert [values(loader), values(loader)] == rest
+
+
+@pytest.mark.parametrize("way", ["inline", "fork"])
+@pytest.mark.parametrize("kind", [Counted, CountsForItsIterator])
+def test_loaders_of_torch_and_torchdata_count_on(kind, way):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    with mpqueue.torch.install():
+        for loader_class in (data.DataLoader, stateful.StatefulDataLoader):
+            _, state, rest = run(lambda loader_class=loader_class: made(kind, way, loader_class=loader_class), 1, 2)
+            loader = made(kind, way, loader_class=loader_class)
+            loader.load_state_dict(state)
+            assert [values(loader), values(loader)] == rest == [[102, 103], [200, 201, 202, 203]]
+
+
+@pytest.mark.parametrize("taken", [1, 2, 4, None])
+@pytest.mark.parametrize("way", ["inline", "fork"])
+@pytest.mark.parametrize("kind", [KeepsPlace, Wraps])
+def test_loaded_place_is_not_the_beginning_of_later_epochs(kind, way, taken):
+    _, state, rest = run(lambda: made(kind, way), 1, taken)
+    loader = made(kind, way)
+    loader.load_state_dict(state)
+    first, second = values(loader), values(loader)
+    assert first == rest[0]
+    assert [number % 100 for number in second] == list(range(LENGTH))
+
+
+def test_pass_that_is_left_counts():
+    """As in the uninterrupted run: the next epoch follows, and not the rest of the one that was left."""
+    for way in ("inline", "fork"):
+        _, state, _ = run(lambda way=way: made(Counted, way), 1, 2)
+        loader = made(Counted, way)
+        loader.load_state_dict(state | {"is_left": True})
+        assert values(loader) == [200, 201, 202, 203]
+
+
+class Shared(Counted):
+    """The dataset reads a tensor in shared memory, which the program changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __iter__(self):
+        for number in super().__iter__():
+            yield number + 10_000 * self.base.item()
+
+
+@pytest.mark.parametrize("way", ["inline", "fork", "spawn"])
+def test_program_still_reaches_a_dataset_that_got_a_state(way):
+    _, state, _ = run(lambda: made(Shared, way), 1, 2)
+    loader = made(Shared, way)
+    loader.load_state_dict(state)
+    assert values(loader) == [102, 103]
+    loader.dataset.base.fill_(1)
+    assert values(loader) == [10_200, 10_201, 10_202, 10_203]
+
+
+class Crashes(Counted):
+    def __init__(self, gate=None, fuse=None):
+        super().__init__()
+        self.gate, self.fuse = gate, str(fuse)
+
+    def __iter__(self):
+        for number in super().__iter__():
+            if number == 202 and self.gate is not None and burns(self.fuse):
+                pass_gate(self.gate)
+            yield number
+
+
+def test_worker_crash_after_a_resume_keeps_the_count(tmp_path):
+    _, state, _ = run(lambda: made(Crashes, "fork"), 1, 2)
+    with Gate() as gate:
+        loader = made(lambda: Crashes(gate.address, tmp_path / "fuse"), "fork")
+        loader.load_state_dict(state)
+        assert values(loader) == [102, 103]
+        batches = iter(loader)
+        assert next(batches) == 200
+        arrival = gate.arrival()
+        os.kill(arrival.pid, signal.SIGKILL)
+        arrival.let_go()
+        assert values(batches) == [201, 202, 203]
+        assert values(loader) == [300, 301, 302, 303]
+
+
+class OnlySaves(data.IterableDataset):
+    def __iter__(self):
+        return iter(range(LENGTH))
+
+    def state_dict(self):
+        return {}
+
+
+@pytest.mark.parametrize("way", ["inline", "fork"])
+def test_dataset_that_cannot_load_a_state_is_rejected(way):
+    _, state, _ = run(lambda: made(OnlySaves, way), 0, 2)
+    with pytest.raises(ValueError, match=r"OnlySaves has state_dict\(\) but not load_state_dict\(state\)"):
+        made(OnlySaves, way).load_state_dict(state)
+    _, state, _ = run(lambda: made(Counted, way), 1, 2)
+    loader = made(lambda: Plain(LENGTH), way)
+    loader.load_state_dict(state)
+    with pytest.raises(ValueError, match="load it into a loader of the same dataset"):
+        values(loader)
+
+
+class Plain(data.IterableDataset):
+    def __init__(self, length):
+        self.length = length
+
+    def __iter__(self):
+        return iter(range(self.length))
+
+
+@pytest.mark.parametrize("way", ["inline", "fork"])
+def test_dataset_that_has_become_shorter_is_an_error_and_no_empty_epoch(way):
+    _, state, _ = run(lambda: made(lambda: Plain(9), way), 0, 5)
+    loader = made(lambda: Plain(3), way)
+    loader.load_state_dict(state)
+    with pytest.raises(ValueError, match="saved after 5 batches"):
+        values(loader)
