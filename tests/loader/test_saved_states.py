@@ -1,5 +1,6 @@
 """States saved by an earlier release can be loaded, and continue exactly."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -72,7 +73,9 @@ def test_saved_state_of_torch_loader_continues(name, world):
         file = io.BytesIO()
         torch.save(states[rank], file)
         file.seek(0)
-        loader.load_state_dict(torch.load(file))
+        has_order = not name.startswith(("torch_stream", "torch_iterable"))  # which early releases did not describe
+        with pytest.warns(UserWarning, match="does not describe") if has_order else contextlib.nullcontext():
+            loader.load_state_dict(torch.load(file))
         # The order of the next pass depends on a generator, which the program must save.
         count = NUM_AFTER if "stream" in name else 10
         assert take(loader, count)[0] == rest[rank][:count]

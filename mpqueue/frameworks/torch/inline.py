@@ -60,7 +60,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _num_lanes = 0  # of a stream
     _base_seed: int  # drawn by torch's base class
     _watch: SamplerWatch | None = None  # draws from a sampler; None: an iterable-style dataset has none
-    _mark: int | None = None  # the fingerprint of the returned batches
+    _mark = 0  # the fingerprint of the returned batches
     _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
     _kept: Any = None  # the same index without excluded samples
     _edit: Edit | None = None  # removes excluded samples
@@ -86,7 +86,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             beginning = state.begin(loader, self._base_seed)
             if before is not None:
                 beginning = state.drawn_at(before, beginning)
-            self._watch_sampler(loader)
+            self._start(loader)
         else:
             # The description of this rank's order, because the state may be another rank's.
             beginning = resumed.beginning._replace(order=order_of(loader))
@@ -108,8 +108,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
         return False
 
-    def _watch_sampler(self, loader: Any) -> None:
-        """Compute the fingerprint of the batches from now on."""
+    def _start(self, loader: Any) -> None:
+        """Begin the pass from its start."""
         self._watch, self._mark = state.watch_of(loader, self._sampler_iter, None), 0
 
     def _drop(self, loader: Any, resumed: state.State) -> None:
@@ -120,6 +120,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._mark = watch.mark
         with contextlib.suppress(StopIteration):
             self._index = (watch.take(),)
+        self._sampler_iter = watch.batches
 
     def drawn(self, place: Place) -> DrawnBatches:
         """Return the batches that the sampler has returned before the present place."""
@@ -146,7 +147,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         while True:
             if self._index is None:
                 self._is_drawing = True
-                self._index = (super()._next_index() if self._watch is None else self._watch.take(),)
+                self._index = (super()._next_index(),)
                 self._is_drawing = False
             self._kept = self._index[0]
             if self._edit is None:
@@ -196,12 +197,15 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         return batch
 
     def _count(self, *, is_returned: bool = False) -> None:
-        """Count a batch, or an error. Consists of assignments only, so that no signal handler runs in between."""
+        """Count a batch, or an error."""
+        assert self._index is not None
+        mark = 0 if self._watch is None else self._watch.after(self._index[0], self._mark)
+        # From here on only assignments, so that no signal handler runs in between.
         if is_returned:
             self.num_returned += 1
             self._last = self._progress.position, self._kept
         self._batch = self._index = None
-        self._mark = None if self._watch is None else self._watch.mark
+        self._mark = mark
         self._progress.position += 1
 
     # -- The batches of the pass, as `state.PassBatches`
@@ -223,6 +227,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         finally:
             aside.seed = before
             state_before.restore()
+
+    def release(self) -> None:
+        """Do nothing: a map-style dataset has no place."""
 
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
@@ -268,8 +275,8 @@ class InlineStreamIterator(InlineIterator):
 
     def __init__(self, loader: Any) -> None:
         earlier = getattr(loader, "_pass", None)
-        if earlier is not None and isinstance(earlier.batches, InlineStreamIterator):
-            earlier.batches.count_on()
+        if earlier is not None:
+            earlier.batches.release()
         resumed: state.State | None = getattr(loader, "resumed", None)
         self._before = None if resumed is None else copy_before(loader.dataset)
         if resumed is not None and resumed.is_left:
@@ -281,8 +288,8 @@ class InlineStreamIterator(InlineIterator):
         if self._auto_collation:
             self._dataset_fetcher.collate_fn = self._counted
 
-    def count_on(self) -> None:
-        """Prepare the dataset for its next epoch."""
+    def release(self) -> None:
+        """Prepare the dataset for another pass: it must not hold a loaded place."""
         self._iterated.count_on(is_read=self._is_read)
 
     def _finish(self, loader: Any, left: state.State) -> None:
@@ -298,7 +305,7 @@ class InlineStreamIterator(InlineIterator):
                 num_left = (sum(place.counts) - start.number) * (loader.batch_size or 1)
                 # A generator begins with its first element. A dataset that is its own iterator begins nothing.
                 self._read(None if is_to_end else max(num_left, iterated.iterator is not dataset))
-            self.count_on()
+            self.release()
         finally:
             before.restore()
 
@@ -325,8 +332,9 @@ class InlineStreamIterator(InlineIterator):
         fetcher.dataset_iter = self._iterated.iterator
         return not torch.equal(before, torch.get_rng_state())
 
-    def _watch_sampler(self, loader: Any) -> None:
-        """Do nothing: the indices of an iterable-style dataset have no content."""
+    def _start(self, loader: Any) -> None:  # noqa: ARG002 - as in the base class
+        # Nothing to watch: the indices of an iterable-style dataset have no content.
+        self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None)
 
     def _drop(self, loader: Any, resumed: state.State) -> None:  # noqa: ARG002 - as in the base class
         """Drop the elements between the snapshot, or the beginning, and the place."""

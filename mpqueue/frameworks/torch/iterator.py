@@ -255,6 +255,9 @@ class _WorkerBatches:
         finally:
             source.end()
 
+    def release(self) -> None:
+        """Do nothing: the workers have the datasets."""
+
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet. Batches computed ahead are dropped."""
         self._cursor.edit = edit
@@ -383,7 +386,6 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         state.settle(loader)
         resumed: state.State | None = getattr(loader, "resumed", None)
         if resumed is not None:
-            loader.resumed = None
             if resumed.is_left:
                 state.leave(loader, resumed)
                 self._continue_after(loader, resumed, resumed.place.epoch)
@@ -397,6 +399,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 if self._stream_plan is None and resumed.place.counts:
                     loader.num_lanes = len(resumed.place.counts)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)
+        if getattr(loader, "resumed", None) is not None:
+            loader.resumed = None  # after `_finish`, which an interrupt may leave
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         following = None if resumed is not None or first_iter or earlier is None else earlier.following()
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):

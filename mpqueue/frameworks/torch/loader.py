@@ -171,12 +171,15 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         Raises:
             ValueError: It is not such a state; or it was saved for another kind of dataset, other stages, ``lanes`` or
                 ``epoch_batches``, or within a pass of another order or batch size; or the states of some ranks are
-                missing or repeated.
+                missing or repeated; or the dataset has ``state_dict`` but not ``load_state_dict``. The next ``for``
+                raises it if the sampler returns other indices than before, or a stream ends before the place.
             StateDamaged: The state has changed since it was saved, and can no longer be read.
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """
         if saved == {}:
+            if self._pass is not None:
+                self._pass.batches.release()
             self.resumed = self._pass = self._passes = None
             return
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]

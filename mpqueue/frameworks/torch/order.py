@@ -83,15 +83,15 @@ def differs(then: str, loader: Any, *, is_same_rank: bool) -> bool:
     if here is None or then == here:
         return False
     saved, own = _parts(then), _parts(here)
-    if (saved["kind"], saved["generator"]) != (own["kind"], own["generator"]):
+    sampler = sampler_of(loader)
+    if saved["kind"] != own["kind"] or (_is_of_torch(sampler) and saved["generator"] != own["generator"]):
         return True
     if saved["length"] is None or own["length"] is None:
         return False
-    sampler = sampler_of(loader)
     if type(sampler) is SequentialSampler:  # the dataset may have grown: the first batches are the same
         return int(saved["length"]) > int(own["length"])
     # Shares of ranks may have different lengths, except for those of torch's own samplers.
-    return saved["length"] != own["length"] and (is_same_rank or type(sampler).__module__.startswith(_OF_TORCH))
+    return saved["length"] != own["length"] and (is_same_rank or _is_of_torch(sampler))
 
 
 def is_known(then: str | None, drawn: DrawnBatches) -> bool:
@@ -117,7 +117,8 @@ class SamplerWatch:
         again: Iterates the sampler once more. None: its state is not such a place.
 
     Attributes:
-        number: Number of batches that were drawn.
+        batches: The iterator.
+        number: Number of batches that `take` has drawn from it.
         mark: The fingerprint of their indices.
     """
 
@@ -126,7 +127,7 @@ class SamplerWatch:
         again: Callable[[], Iterator[Any]] | None = None,
     ) -> None:  # fmt: skip
         self.number = self.mark = 0
-        self._batches, self._again = batches, again
+        self.batches, self._again = batches, again
         self._known, self._rank = known or DrawnBatches(), saved_rank(loader)
         self._is_compared = self._known.mark is not None and self._known.rank == self._rank
         self._is_batched, self._name = loader._auto_collation, type(sampler_of(loader)).__name__
@@ -140,19 +141,23 @@ class SamplerWatch:
             Exception: The error of the sampler.
         """
         try:
-            index = next(self._batches)
+            index = next(self.batches)
         except StopIteration:
             is_empty = not self.number and self._again is not None
             if self.number >= self._known.number and not is_empty:
                 raise
             self._iterate_again(f"only {self.number} batches")
             return self.take()
-        keys = index.tolist() if isinstance(index, Tensor | ndarray) else index
-        self.mark = fingerprint_of(keys_of(keys, is_batched=self._is_batched), self.mark)
+        self.mark = self.after(index, self.mark)
         self.number += 1
         if self.number == self._known.number and self._is_compared and self.mark != self._known.mark:
             self._iterate_again(f"other indices (fingerprint {self.mark:08x})")
         return index
+
+    def after(self, index: Any, mark: int) -> int:
+        """Return the fingerprint after a batch, from the one before it."""
+        keys = index.tolist() if isinstance(index, Tensor | ndarray) else index
+        return fingerprint_of(keys_of(keys, is_batched=self._is_batched), mark)
 
     def drawn(self, number: int, mark: int | None) -> DrawnBatches:
         """Return the description of a number of batches with this fingerprint, for a state."""
@@ -161,7 +166,7 @@ class SamplerWatch:
     def _iterate_again(self, found: str) -> None:
         """Iterate the sampler once more, up to here. The second time, raise the error."""
         if self._again is None:
-            self._batches = iter(())  # no batch follows the error
+            self.batches = iter(())  # no batch follows the error
             mark = "" if self._known.mark is None else f" (fingerprint {self._known.mark:08x})"
             raise ValueError(
                 f"the state was saved after {self._known.number} batches{mark}, and the {self._name} of this loader "
@@ -170,7 +175,7 @@ class SamplerWatch:
                 "original run. A sampler that draws random numbers must draw them from torch or from a generator that "
                 "is its attribute, or have state_dict() and load_state_dict(state)"
             )
-        num_drawn, self._batches, self._again = self.number, self._again(), None
+        num_drawn, self.batches, self._again = self.number, self._again(), None
         self.number = self.mark = 0
         for _ in range(num_drawn):
             self.take()
@@ -184,11 +189,16 @@ def _batch_sampler_of(loader: Any) -> Any:
 def _is_plain(batches: Any) -> bool:
     """Return whether a batch sampler only groups the indices of a sampler: torch's, or torchdata's with a state."""
     kind = type(batches)
-    return kind is BatchSampler or (issubclass(kind, BatchSampler) and kind.__module__.startswith(_OF_TORCH))
+    return kind is BatchSampler or (issubclass(kind, BatchSampler) and _is_of_torch(batches))
 
 
 def _has_generator(sampler: Any) -> bool:
-    return getattr(sampler, "generator", None) is not None
+    """Return whether a sampler of torch draws from a generator of its own. Others may create one when they begin."""
+    return _is_of_torch(sampler) and getattr(sampler, "generator", None) is not None
+
+
+def _is_of_torch(sampler: Any) -> bool:
+    return type(sampler).__module__.startswith(_OF_TORCH)
 
 
 def _parts(description: str) -> dict[str, str | None]:

@@ -115,7 +115,7 @@ class IterablePlan(StreamPlan):
         """Return the plan of a stream whose elements are the numbers of samples in each batch."""
         parts = self.source.runs.parts
         # A copy: a dataset may count its epochs.
-        parts = parts._replace(dataset=copy.deepcopy(parts.dataset), collate_fn=len, num_workers=0)
+        parts = parts._replace(dataset=copy.deepcopy(parts.dataset), collate_fn=len, num_workers=0, returned=(-1, ()))
         return replace(self, source=Function(StreamSource(parts)))
 
     def ids_of(self, work_item: WorkItem, element: int | None, share: LaneShare) -> SampleIds:
