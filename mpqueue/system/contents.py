@@ -26,7 +26,7 @@ class Found(NamedTuple):
     """An object, and the path to it.
 
     Attributes:
-        path: Names and indices, separated by dots.
+        path: Names and indices, separated by dots; a dot in a name is doubled. So no two objects have the same path.
         shown: The path as an expression, for messages.
         value: The object.
     """
@@ -128,7 +128,11 @@ def _parts(value: Any, num_items: int | None) -> Iterable[Found]:
     attributes = getattr(value, "__dict__", None)
     if not isinstance(attributes, dict):
         return []
-    return [Found(name, f".{name}", item) for name, item in list(attributes.items()) if type(item) not in _PLAIN]
+    return [
+        Found(str(name).replace(".", ".."), f".{name}", item)
+        for name, item in list(attributes.items())
+        if type(item) not in _PLAIN
+    ]
 
 
 def _closed_over(function: types.FunctionType) -> list[Found]:
