@@ -287,7 +287,7 @@ class FlatMapStage(Applied):
         return self._input.sample_ids([token for token, _ in tokens])
 
     def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the tokens of items whose element has no excluded sample: which of its samples is in which item?"""
+        """Return the tokens of items whose element has no excluded sample; which samples an item has is unknown."""
         return LaneStage.reduced(self, tokens, keep)
 
 
