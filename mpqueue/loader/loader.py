@@ -355,7 +355,9 @@ class Loader(Stoppable):
         where, ordered = self._position.where(), self._job.options.ordered
         state = self._plan.state(where, self._draws, self._cursor, ordered=ordered)
         state |= {"step": self._position.steps, "world_size": self._plan.shard.world}
-        began = self._position.began(where.epoch)
+        number, ahead = self._position.began(where.epoch)
+        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
+        began = state["position"] if ahead else number
         if began:
             state["began"] = began
         return Bookmark(state, self._position.last)
@@ -409,10 +411,12 @@ class Loader(Stoppable):
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or of one rank")
-        from mpqueue.plan.saved_states import began_in, history_in, is_of_other_ranks, steps_in
+        from mpqueue.plan.rank_states import earliest
+        from mpqueue.plan.saved_states import history_in, place_read_from, steps_in
 
         # Before the workers are stopped: an invalid state has no effect.
-        place, first = self._plan.place(states, self.workers, self.backend), states[0]
+        place = self._plan.place(states, self.workers, self.backend)
+        first = earliest(states, [place_read_from(state) for state in states])
         if "source" in first and not self._plan.source.can_resume:
             raise ValueError(
                 f"the state contains the state of its source, but {type(self.source).__name__} has no "
@@ -430,9 +434,9 @@ class Loader(Stoppable):
         plan = self._plan.with_seed(operator.index(first["seed"])).with_history(history)
         self._use(plan)
         self._excludes = bool(self._excluded)
-        began = plan.start_of_ranks(place) if is_of_other_ranks(first, plan.shard.world) else began_in(first, place)
+        began = plan.began_at(first, place)
         known_from = plan.first_of_ranks(began)
-        if began and not (plan.has_index or self._job.options.ordered):
+        if began.number and not (plan.has_index or self._job.options.ordered):
             known_from = place.position  # the order of the batches before it is unknown
         self._position.load(place, steps_in(first), began, known_from)
         # A worker process has another copy of the iterator then.

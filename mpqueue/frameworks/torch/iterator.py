@@ -45,7 +45,7 @@ from mpqueue.loader.engine import Engine
 from mpqueue.loader.replay import computed
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
-from mpqueue.plan.cursors import Cursor, Drawn, Edit, Listed, Place, WorkItem
+from mpqueue.plan.cursors import Base, Cursor, Drawn, Edit, Listed, Place, WorkItem
 from mpqueue.plan.options import Options, StartMethod
 from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
@@ -129,7 +129,7 @@ class _SamplerDraw:
 class _PassDraws(dict[int, _SamplerDraw]):
     """The draws of the present pass, by epoch."""
 
-    def draw(self, epoch: int, base: int) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
+    def draw(self, epoch: int, base: Base) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
         """Return the draw of an epoch, which was started already."""
         return self[epoch]
 

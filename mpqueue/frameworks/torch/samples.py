@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mpqueue.plan.batch_info import SampleId, SampleIds
-from mpqueue.plan.cursors import Edit, Listed, WorkItem
+from mpqueue.plan.cursors import Edit, Listed, Others, WorkItem
 from mpqueue.plan.sample_ids import SampleSet
 
 
@@ -55,7 +55,7 @@ def editor(excluded: SampleSet | None, *, is_batched: bool) -> Edit | None:
     if excluded is None:
         return None
 
-    def edit(work_item: WorkItem) -> WorkItem:
+    def edit(work_item: WorkItem, _others: Others) -> WorkItem:
         assert work_item.listed is not None
         return work_item._replace(listed=without(work_item.listed, excluded, is_batched=is_batched))
 
