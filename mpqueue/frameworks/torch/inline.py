@@ -96,7 +96,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._progress.go_to(resumed.place)
             if drawn is not None:
                 loader.generator.set_state(drawn)
-        self._edit = editor_of(loader)
+        self._edit = editor_of(loader, beginning)
         self._pass = state.Pass(beginning, self)
         loader.note_pass(self._pass)
 

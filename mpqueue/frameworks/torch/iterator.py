@@ -391,7 +391,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 draw = _SamplerDraw(self._sampler_iter, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
-        self._cursor.edit = editor_of(loader)
+        self._cursor.edit = editor_of(loader, beginning)
         self._begin(place, continues=following is not None)
         # A state saved within a pass contains the epoch of its sampler.
         is_set = resumed is not None and resumed.beginning.sampler_epoch is not None
