@@ -399,13 +399,15 @@ class Loader(Stoppable):
         Running workers are stopped.
 
         Args:
-            state: The result of `state_dict`. For a stream with ranks: the state of the same rank, or a list of the
-                states of all ranks at one moment, in any order.
+            state: The result of `state_dict`; or a list of the states of all ranks after the same step, in any order.
+                For a stream with ranks: the state of the same rank, or the list. For other sources, the state of any
+                rank is enough, unless a rank skipped or raised a batch of the epoch, or has ``ordered=False``.
 
         Raises:
             TypeError: ``state`` is neither a dict nor a list of dicts.
             ValueError: It is not the state of a loader; or it was saved with another ``batch_size``, order, source,
-                ``lanes`` or ``epoch_batches``; or the states of some ranks are missing or repeated.
+                ``lanes`` or ``epoch_batches``; or it belongs to another rank; or the states of some ranks are missing
+                or repeated, or were not saved at one moment.
             StateDamaged: The state has changed since it was saved.
         """
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
@@ -554,7 +556,9 @@ class Loader(Stoppable):
         Batches that are returned later do not have these samples, whatever was computed ahead. With an index, other
         samples stay in their batches, and empty batches are left out. In a stream, later samples move up; buffers and
         unfinished batches lose the samples as well. The source is not called for them, and they do not count as
-        skipped. With ranks, call this on all ranks after the same step.
+        skipped. With ranks, call this on all ranks after the same step. With an index, all ranks return the same number
+        of batches: a step without any sample is left out (with ``drop_last``, a step in which the batch of one rank is
+        empty), and any other empty batch is filled from the beginning of the order.
 
         Args:
             ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict

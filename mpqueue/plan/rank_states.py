@@ -34,10 +34,11 @@ def place_in(states: Sequence[Mapping[str, Any]], shard: Shard, total_in: Callab
         ValueError: The state belongs to another rank; or the states are not of all ranks, or not of one moment.
     """
     places = [_global_place(state) for state in states]
-    if len(states) > 1:
+    if len(states) > 1 and any(
+        "shard" in state or place != places[0] for state, place in zip(states, places, strict=True)
+    ):
         _check_seeds(states)
-        if any("shard" in state for state in states) or any(place != places[0] for place in places):
-            return _joined(_by_rank(states, places), total_in)
+        return _joined(_by_rank(states, places), total_in)
     (state, *_), (place, *_) = states, places
     if not _belongs_to_rank(state, place):
         if number_of_ranks(state) == shard.world:
