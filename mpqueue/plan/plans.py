@@ -790,12 +790,14 @@ class DrawnPlan(IndexPlan):
 
     def _is_over(self, place: Place, saved: Base, draws: "Draws | None") -> bool:
         assert draws is not None
-        try:
-            if not self.ranks.num_turns(self.total(), place.base):
-                return True
-        except TypeError:  # the sampler has no length
-            pass
-        return (self.ranks.drops or place.base != saved) and draws.is_over(place.epoch, place.base)
+        if not self.ranks.drops and place.base == saved:
+            try:
+                if self.ranks.num_turns(self.total(), place.base):
+                    return False
+            except TypeError:  # the sampler has no length
+                return False
+        # The sampler must be iterated to its end: the order of its next epoch may depend on that.
+        return draws.is_over(place.epoch, place.base)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
