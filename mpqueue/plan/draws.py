@@ -14,7 +14,7 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Drawn, DrawnTurn, Listed
 from mpqueue.plan.ranks import Ranks
@@ -79,20 +79,9 @@ class _Reached(NamedTuple):
     mark: int | None = None
 
 
-class _Turn(NamedTuple):
-    """The batches of all ranks in one turn.
-
-    Attributes:
-        number: Global number of the first of them.
-        mark: Fingerprint of all batches before it.
-        drawn: The batches.
-        reached: Where the draw is after them.
-    """
-
-    number: int
-    mark: int
-    drawn: DrawnTurn
-    reached: _Reached
+# The batches of all ranks in one turn: global number of the first of them, fingerprint of all batches before it, the
+# batches, and the number and the fingerprint after them. A plain tuple, because each batch passes here.
+_Turn: TypeAlias = tuple[int, int, DrawnTurn, int, int]
 
 
 class Draws:
@@ -176,21 +165,22 @@ class Draws:
             LookupError: The sampler would return other indices, or the epoch has no such batch.
         """
         wanted, at = ranks.in_turn(position)
-        found: _Turn | None = None
+        found: DrawnTurn | None = None
         known = self._reached if self._reached.epoch == epoch else _Reached()
 
         def lose(_number: int) -> None:
             raise self._lost(epoch, "it returned other indices when it was iterated again")
 
         with self._aside(epoch) as sampler:
-            for index, turn in enumerate(self._turns(self._batches(base, sampler), base, known, lose)):
-                found = turn if index == wanted else found
+            turns = self._turns(self._batches(base, sampler), base, known, lose)
+            for index, (number, _, drawn, *_) in enumerate(turns):
+                found = drawn if index == wanted else found
                 # Later batches show whether the sampler returned the same indices as in the run.
-                if found is not None and turn.number >= known.number:
+                if found is not None and number >= known.number:
                     break
         if found is None:
             raise LookupError(f"epoch {epoch} has no such batch: the {self._name} returned fewer batches")
-        return Drawn(*found.drawn.batches[at], others=found.drawn)
+        return Drawn(*found.batches[at], others=found)
 
     def _lost(self, epoch: int, why: str) -> LookupError:
         return LookupError(
@@ -257,18 +247,20 @@ class Draws:
     def _own(self, batches: Iterator[int | Listed], epoch: int, base: Base) -> Iterator[Drawn]:
         """Yield the batches that are dealt here, from the place where the ranks begin."""
         known = self._reached if self._reached.epoch == epoch else _Reached()
-        for turn in self._turns(batches, base, known, lambda number: self._warn_of_another_order(epoch, number)):
-            for unit, listed in self._ranks.pick(turn.drawn.batches):
-                yield Drawn(unit, listed, turn.mark, turn.drawn)
-            if (epoch, turn.number) >= self._reached[:2]:
-                self._reached = turn.reached._replace(epoch=epoch)
+        for number, mark, drawn, next_number, next_mark in self._turns(
+            batches, base, known, lambda number: self._warn_of_another_order(epoch, number)
+        ):
+            for unit, listed in self._ranks.pick(drawn.batches):
+                yield Drawn(unit, listed, mark, drawn)
+            if (epoch, number) >= self._reached[:2]:
+                self._reached = _Reached(epoch, next_number, next_mark)
 
     def _turns(
         self, batches: Iterator[int | Listed], base: Base, known: _Reached, differ: Callable[[int], None]
     ) -> Iterator[_Turn]:
         """Yield the turns of the ranks that begin at a base; call ``differ`` if the batches before ``known`` differ."""
         world, mark, ahead = self._ranks.shard.world, 0, frozenset(base.ahead)
-        first: list[tuple[int, Listed | None]] = []
+        first: tuple[tuple[int, Listed | None], ...] = ()
         turn: list[tuple[int, Listed | None]] = []
         begins = 0, 0
         # The skipped batches are drawn, too: the fingerprint of a place includes all batches before it.
@@ -277,14 +269,14 @@ class Draws:
                 differ(number)
             each = (number, batch) if isinstance(batch, Listed) else (batch, None)
             if number < world:
-                first.append(each)
+                first = (*first, each)
             if number >= base.number and number not in ahead:
                 begins = begins if turn else (number, mark)
                 turn.append(each)
             mark = fingerprint_of(_keys_of(batch), mark)
             # Whole turns only: with `drop_last`, the rest is dropped, and otherwise `_filled` leaves no rest.
             if len(turn) == world:
-                yield _Turn(*begins, DrawnTurn(tuple(turn), tuple(first)), _Reached(-1, number + 1, mark))
+                yield *begins, DrawnTurn(tuple(turn), first), number + 1, mark
                 turn = []
 
     def _warn_of_another_order(self, epoch: int, number: int) -> None:
