@@ -21,7 +21,7 @@ from typing import Any
 
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.returned_parts import ReturnedParts
-from mpqueue.plan.cursors import Cursor, Place, StreamCursor, WorkItem
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import LaneTable, starts
 from mpqueue.system.interrupts import not_of_handler
 
@@ -40,6 +40,7 @@ class Progress:
     Attributes:
         unclaimed: Work items and batches that were counted, but not received by their caller. They are delivered first.
             Each change is one assignment, so that no interrupt sees half of it.
+        own_epoch: The latest epoch in which a batch was left out or raised on this rank alone; -1: none.
     """
 
     def __init__(self, num_lanes: int, lanes: LaneTable | None = None) -> None:
@@ -50,7 +51,8 @@ class Progress:
         self.counts = [0] * num_lanes
         self.unclaimed: tuple[tuple[WorkItem, Any], ...] = ()
         self._ended = (-1, 0)  # the previous epoch, and the number of its batches
-        self._begun = (-1, 0)  # the epoch of the last `go_to`, and its base
+        self._begun = (-1, FROM_BEGINNING)  # the epoch of the last `go_to`, and its base
+        self.own_epoch = -1
 
     def place(self) -> Place:
         """Return the consumer's place: after all batches that it has received, before all others."""
@@ -70,7 +72,7 @@ class Progress:
         while True:
             place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
             if (self.epoch, self.position) == place[:2]:
-                return place._replace(base=self._base(place.epoch))
+                return place._replace(base=self._base(place.epoch), is_own=self._is_own(place))
 
     def _before(self, missing: list[WorkItem], counted: Place) -> Place:
         """Return the counted place without some work items that may have been counted."""
@@ -84,11 +86,19 @@ class Progress:
             end, ahead = self._ended[1] if self._ended[0] == epoch else max(positions) + 1, ()
         first = min(end, *positions)
         left = tuple(place for place in (*range(first, end), *ahead) if place not in positions)
-        return Place(epoch, first, left, base=self._base(epoch))
+        place = Place(epoch, first, left, base=self._base(epoch))
+        return place._replace(is_own=self._is_own(place))
 
-    def _base(self, epoch: int) -> int:
+    def _base(self, epoch: int) -> Base:
         begun, base = self._begun
-        return base if epoch == begun else 0
+        return base if epoch == begun else FROM_BEGINNING
+
+    def _is_own(self, place: Place) -> bool:
+        """Return whether other ranks may be at another place, because this rank alone left out batches."""
+        if place.epoch == self.own_epoch:
+            return True
+        # At the beginning of an epoch, the other ranks may still have batches of the previous one to return.
+        return self.own_epoch == place.epoch - 1 >= 0 and not (place.position or place.ahead)
 
     def _before_elements(self, missing: list[WorkItem], counted: Place) -> Place:
         epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
@@ -104,6 +114,7 @@ class Progress:
         """Continue to count from this place."""
         self.epoch, self.position, self.ahead = place.epoch, place.position, set(place.ahead)
         self._begun = place.epoch, place.base
+        self.own_epoch = place.epoch if place.is_own else -1
         self.counts = list(place.counts) or [0] * len(self.counts)
 
     def count(self, work_item: WorkItem) -> int:
@@ -360,7 +371,7 @@ class Ledger:
         """
         drawn, edit = self.cursor.unit_at(epoch, position), self.cursor.edit
         work_item = WorkItem(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed)
-        self.wanted.append(work_item if edit is None else edit(work_item))
+        self.wanted.append(work_item if edit is None else edit(work_item, drawn.others))
         self._next_extra += 1
 
     def take_extra(self) -> tuple[WorkItem, Outcome] | None:
@@ -398,6 +409,9 @@ class Ledger:
     def count_empty(self, work_item: WorkItem) -> bool:
         """Count a work item that returns no batch; return True if it was the last of its epoch."""
         self.parts.drop(work_item)
+        if work_item.lane < 0 and not (work_item.listed is not None and work_item.listed.is_empty):
+            # All ranks know which batches are empty because of exclusions, but not which ones raised here.
+            self.progress.own_epoch = work_item.epoch
         self.latest = work_item
         self.num_batches += 1
         self.num_empty += 1

@@ -258,11 +258,10 @@ def _num_left(loader: Iterable[Any]) -> int | None:
     if not isinstance(loader, Loader):
         return None
     try:
-        length = len(loader)
+        left = loader._plan.num_left(loader._position.where())
     except TypeError:
         return None
-    place = loader._position.where()
-    return max(0, length - loader._plan.number_of(place.position, place.base) - len(place.ahead))
+    return None if left is None else max(0, left)
 
 
 class _Putter:

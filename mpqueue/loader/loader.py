@@ -362,7 +362,9 @@ class Loader(Stoppable):
         if self._plan.source.part_names:
             counts = self._position.parts_at(where)
             state |= {"rank": self._plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
-        began = self._position.began(where.epoch)
+        number, ahead = self._position.began(where.epoch)
+        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
+        began = state["position"] if ahead else number
         if began:
             state["began"] = began
         return Bookmark(state, self._position.last)
@@ -401,22 +403,26 @@ class Loader(Stoppable):
         Running workers are stopped.
 
         Args:
-            state: The result of `state_dict`. For a stream with ranks: the state of the same rank, or a list of the
-                states of all ranks at one moment, in any order.
+            state: The result of `state_dict`; or a list of the states of all ranks after the same step, in any order.
+                For a stream with ranks: the state of the same rank, or the list. For other sources, the state of any
+                rank is enough, unless a rank skipped or raised a batch of the epoch, or has ``ordered=False``.
 
         Raises:
             TypeError: ``state`` is neither a dict nor a list of dicts.
             ValueError: It is not the state of a loader; or it was saved with another ``batch_size``, order, source,
-                ``lanes`` or ``epoch_batches``; or the states of some ranks are missing or repeated.
+                ``lanes`` or ``epoch_batches``; or it belongs to another rank; or the states of some ranks are missing
+                or repeated, or were not saved at one moment.
             StateDamaged: The state has changed since it was saved.
         """
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or of one rank")
-        from mpqueue.plan.saved_states import began_in, history_in, is_of_other_ranks, parts_in, steps_in
+        from mpqueue.plan.rank_states import earliest
+        from mpqueue.plan.saved_states import history_in, parts_in, place_read_from, steps_in
 
         # Before the workers are stopped: an invalid state has no effect.
-        place, first = self._plan.place(states, self.workers, self.backend), states[0]
+        place = self._plan.place(states, self.workers, self.backend)
+        first = earliest(states, [place_read_from(state) for state in states])
         if "source" in first and not self._plan.source.can_resume:
             raise ValueError(
                 f"the state contains the state of its source, but {type(self.source).__name__} has no "
@@ -434,9 +440,9 @@ class Loader(Stoppable):
         plan = self._plan.with_seed(operator.index(first["seed"])).with_history(history)
         self._use(plan)
         self._excludes = bool(self._excluded)
-        began = plan.start_of_ranks(place) if is_of_other_ranks(first, plan.shard.world) else began_in(first, place)
+        began = plan.began_at(first, place)
         known_from = plan.first_of_ranks(began)
-        if began and not (plan.has_index or self._job.options.ordered):
+        if began.number and not (plan.has_index or self._job.options.ordered):
             known_from = place.position  # the order of the batches before it is unknown
         parts = parts_in(states, plan.source.part_names, plan.shard)
         self._position.load(place, steps_in(first), began, known_from, parts)
@@ -556,7 +562,9 @@ class Loader(Stoppable):
         samples stay in their batches, whatever stages of a dataset follow, and empty batches are left out. A tuple of
         `Dataset.zip` is left out as a whole. In a stream, later samples move up; buffers and
         unfinished batches lose the samples as well. The source is not called for them, and they do not count as
-        skipped. With ranks, call this on all ranks after the same step.
+        skipped. With ranks, call this on all ranks after the same step. With an index, all ranks return the same number
+        of batches: a step without any sample is left out (with ``drop_last``, a step in which the batch of one rank is
+        empty), and any other empty batch is filled from the beginning of the order.
 
         Args:
             ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from mpqueue.engine.outcomes import NO_PARTS
 from mpqueue.engine.pipeline import Pipeline, Returned
-from mpqueue.plan.cursors import Place
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Place
 
 _MOST_ANCHORS = 8
 
@@ -22,7 +22,7 @@ class LoopPosition:
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
         num_loads: How often a place was loaded.
-        begun: The epoch of the place that was loaded or sought last, and its base, see `Place`.
+        begun: The epoch of the place that was loaded or sought last, and its base.
         anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
             because a batch after such a place cannot be computed from an earlier snapshot.
     """
@@ -37,7 +37,8 @@ class LoopPosition:
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
         self._goes_on = False  # the next loop continues in the middle of the epoch
-        self.begun = self._began = self._known_from = 0, 0
+        self.begun = self._began = 0, FROM_BEGINNING
+        self._known_from = 0, 0
         self.anchors: deque[Place] = deque(maxlen=_MOST_ANCHORS)
         # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
@@ -71,13 +72,13 @@ class LoopPosition:
         returned = None if self._pipeline is None else self._pipeline.last()
         return self._last if returned is None else returned._replace(step=self.steps - 1)
 
-    def base_of(self, epoch: int) -> int:
-        """Return the base of the batches that the loops return in an epoch, see `Place`."""
-        return self.begun[1] if epoch == self.begun[0] else 0
+    def base_of(self, epoch: int) -> Base:
+        """Return the base of the batches that the loops return in an epoch."""
+        return self.begun[1] if epoch == self.begun[0] else FROM_BEGINNING
 
-    def began(self, epoch: int) -> int:
-        """Return where this number of ranks began an epoch, see `load`; 0 if no other number of ranks did."""
-        return self._began[1] if epoch == self._began[0] else 0
+    def began(self, epoch: int) -> Base:
+        """Return where the present ranks began an epoch, see `load`; its beginning if no other ranks did."""
+        return self._began[1] if epoch == self._began[0] else FROM_BEGINNING
 
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline."""
@@ -147,15 +148,14 @@ class LoopPosition:
         return self._known_from[1] if epoch == self._known_from[0] else 0
 
     def load(
-        self, place: Place, steps: int, began: int, known_from: int, parts: Mapping[str | int, int] = NO_PARTS
+        self, place: Place, steps: int, began: Base, known_from: int, parts: Mapping[str | int, int] = NO_PARTS
     ) -> None:
         """Make the next loop continue another run, at a place in its state.
 
         Args:
             place: The place.
             steps: Number of batches that the other run had returned before.
-            began: Where this number of ranks began the epoch: the global number of a batch, or of a stream the number
-                of a batch of this rank; 0 if no other number of ranks did.
+            began: Where the present ranks began the epoch; of a stream, its number is that of a batch of this rank.
             known_from: Number of the first batch of the epoch that this number of ranks returns.
             parts: Number of samples of each part of a mixture that this rank had returned before.
         """

@@ -14,7 +14,7 @@ from mpqueue.engine.pipeline import Returned
 from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.checks import integer
-from mpqueue.plan.cursors import Place, WorkItem
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Place, WorkItem
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.history import At
 from mpqueue.plan.lanes import LaneShare
@@ -39,9 +39,9 @@ class KnownPlaces:
         """Return the current place."""
         return self.now
 
-    def began(self, epoch: int) -> int:  # noqa: ARG002 - it is 0 in all epochs
-        """Return where this number of ranks began an epoch, see `LoopPosition.load`."""
-        return 0
+    def began(self, epoch: int) -> Base:  # noqa: ARG002 - it is the beginning in all epochs
+        """Return where the present ranks began an epoch, see `LoopPosition.load`."""
+        return FROM_BEGINNING
 
     def first_known(self, epoch: int) -> int:  # noqa: ARG002 - it is 0 in all epochs
         """Return the number of the first batch of an epoch that this number of ranks returned."""
@@ -164,8 +164,8 @@ class IndexRewind(Rewind):
         self._check_unchanged(epoch)
         return plan.work_at(epoch, batch, self._base_at(epoch, batch), self._draws)
 
-    def _base_at(self, epoch: int, batch: int) -> int:
-        """Return the base of the order that has a batch, see `Place`.
+    def _base_at(self, epoch: int, batch: int) -> Base:
+        """Return the base of the order that has a batch.
 
         Raises:
             LookupError: Another number of ranks got the batch.

@@ -202,7 +202,9 @@ class StreamRewind(Rewind):
         where = self._position.where() if plan.shard == self._plan.shard else None
         self._check_ranks(epoch, batch)
         length = plan.epoch_batches
-        if where is None and (self._position.began(epoch) or (length is not None and self._position.began(0))):
+        if where is None and (
+            self._position.began(epoch).number or (length is not None and self._position.began(0).number)
+        ):
             raise LookupError(
                 f"batch {batch} of epoch {epoch} of another rank is unknown, because another number of ranks began the "
                 "epoch: ask that rank"

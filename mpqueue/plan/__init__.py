@@ -20,6 +20,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
     lane_order.py           the order of the elements of virtual shards, as arithmetic
     cursors.py              work items, places, and the cursors that deal them
     ranks.py                the batches of one rank among several
+    exclusions.py           exclusions with several ranks, which return equally many batches
     epoch_samples.py        the samples of a batch, from its number
     sources.py              the source classes, and how an object is classified
     rules.py                invalid combinations of a source and options
@@ -30,6 +31,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
     lane_states.py          states of streams, of one rank or of all
     checksums.py            checksums of saved states, the same in any file format
     saved_states.py         the keys of a saved state, and the checks of a loaded one
+    rank_states.py          states of sources with an index, of one rank or of all
     plans.py                the four kinds of plan
     resolve.py              from a source and options to a plan
 """

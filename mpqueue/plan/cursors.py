@@ -19,10 +19,11 @@ does not depend on when the end was noticed. The next lane follows from the numb
 returned. A work item names its lane, not a worker: the backend decides which worker runs a lane.
 """
 
+import bisect
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, overload
 
 from mpqueue.plan.batch_info import SampleId
 from mpqueue.plan.lanes import LaneShare, LaneStart, LaneTable
@@ -75,7 +76,77 @@ class WorkItem(NamedTuple):
     listed: Listed | None = None
 
 
-Edit: TypeAlias = Callable[[WorkItem], WorkItem]
+class Base(NamedTuple):
+    """Where the present ranks began an epoch: its beginning, or a later place if other ranks began it.
+
+    Their order consists of the batches that were not returned before.
+
+    Attributes:
+        number: Global number of the first of these batches.
+        ahead: Global numbers of later batches that were returned before, ascending.
+    """
+
+    number: int = 0
+    ahead: tuple[int, ...] = ()
+
+    def nth(self, index: int) -> int:
+        """Return the global number of a batch, by its index in the order of the present ranks."""
+        number, ahead = self
+        before = bisect.bisect_right(range(len(ahead)), index, key=lambda at: ahead[at] - at - number) if ahead else 0
+        return number + index + before
+
+    def index_of(self, number: int) -> int:
+        """Return the index of a batch; of a batch ahead, that of the batch after it. The inverse of `nth`."""
+        return number - self.number - bisect.bisect_left(self.ahead, number)
+
+    def moved(self, index: int) -> "Base":
+        """Return the base of ranks that continue the same order from this index on."""
+        number = self.nth(index)
+        return Base(number, self.ahead[bisect.bisect_left(self.ahead, number) :])
+
+    def numbers(self, indices: range) -> Sequence[int]:
+        """Return the global numbers of batches, by their indices."""
+        if not self.ahead:
+            return range(indices.start + self.number, indices.stop + self.number, indices.step)
+        return _NumbersAfter(self, indices)
+
+
+class _NumbersAfter(Sequence[int]):
+    """The global numbers of batches after a base; computed on access, because an endless source has many."""
+
+    def __init__(self, base: Base, indices: range) -> None:
+        self._base, self._indices = base, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        found = self._indices[at]
+        return list(map(self._base.nth, found)) if isinstance(found, range) else self._base.nth(found)
+
+
+FROM_BEGINNING = Base()
+
+
+class DrawnTurn(NamedTuple):
+    """The drawn batches of all ranks in one turn.
+
+    Attributes:
+        batches: The unit and the samples of each batch.
+        first: The same of the first batches of the epoch.
+    """
+
+    batches: tuple[tuple[int, Listed | None], ...]
+    first: tuple[tuple[int, Listed | None], ...]
+
+
+# What the other ranks have at a work item: the base of its epoch, from which that follows, or the drawn batches.
+Others: TypeAlias = Base | DrawnTurn
+Edit: TypeAlias = Callable[[WorkItem, Others], WorkItem]
 
 
 class Place(NamedTuple):
@@ -88,8 +159,10 @@ class Place(NamedTuple):
         counts: For a stream: number of elements taken from each lane. The live lane with the smallest count is next.
         starts: For a stream: the snapshot for resuming each lane; empty: all from their beginning.
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
-        base: Global number of the batch with which these ranks began the epoch. It is above 0 if another number of
-            ranks began the epoch, see `mpqueue.plan.ranks`.
+        base: Where these ranks began the epoch. It is not the beginning if other ranks began the epoch, see
+            `mpqueue.plan.ranks`.
+        is_own: Batches of the epoch (or of the previous one, at the beginning of an epoch) were left out or raised on
+            this rank alone, so the other ranks may be at other places.
     """
 
     epoch: int = 0
@@ -98,7 +171,8 @@ class Place(NamedTuple):
     counts: tuple[int, ...] = ()
     starts: tuple[LaneStart, ...] = ()
     ends: tuple[int, ...] = ()
-    base: int = 0
+    base: Base = FROM_BEGINNING
+    is_own: bool = False
 
     def is_same_as(self, other: "Place") -> bool:
         """Return whether both are the same place. At the beginning of a stream, the counts may be missing.
@@ -122,11 +196,13 @@ class Drawn(NamedTuple):
         unit: The unit of the work item.
         listed: The samples; None: they follow from the unit.
         mark: Fingerprint of all indices that the sampler returned before it in this epoch.
+        others: What the other ranks have, for `Cursor.edit`.
     """
 
     unit: int
     listed: Listed | None = None
     mark: int = 0
+    others: Others = FROM_BEGINNING
 
 
 class ConsumerProgress(Protocol):
@@ -252,7 +328,7 @@ class EpochCursor(Cursor):
         seed: Seed of the shuffled order.
         shuffle: Use a new permutation for each epoch.
         barrier: Deal no work item of the next epoch before `open_epoch` is called.
-        order_of: Returns the indices of an epoch, by (epoch, length of the source, base of these ranks, see `Place`).
+        order_of: Returns the indices of an epoch, by (epoch, length of the source, base of these ranks).
             Their number is the number of batches, if the source has a length. None: ascending indices.
         edit: Removes excluded samples from a work item; None: no sample is excluded.
         length_in: Returns the number of batches of one epoch, if epochs may have different lengths.
@@ -269,7 +345,7 @@ class EpochCursor(Cursor):
         *,
         shuffle: bool = False,
         barrier: bool = False,
-        order_of: Callable[[int, int | None, int], Any] | None = None,
+        order_of: Callable[[int, int | None, Base], Any] | None = None,
         edit: Edit | None = None,
         length_in: Callable[[int], int | None] | None = None,
     ) -> None:
@@ -284,7 +360,7 @@ class EpochCursor(Cursor):
         self.source_lengths: dict[int, int | None] = {}
         self.orders: dict[int, Any] = {}
         self._is_open = self._keeps = False
-        self._base_epoch, self._first = -1, 0
+        self._base_epoch, self._first = -1, FROM_BEGINNING
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
         self._over: tuple[int, Any, int | None] = (-1, None, 0)  # the epoch that was delivered last, if it is kept
 
@@ -292,7 +368,7 @@ class EpochCursor(Cursor):
         """Continue dealing from a place; see `start_at`."""
         self.start_at(place.epoch, place.position, place.ahead, place.base)
 
-    def start_at(self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: int = 0) -> None:
+    def start_at(self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: Base = FROM_BEGINNING) -> None:
         """Go to a place in the order, and leave out the positions in ``skip``. Open its epoch, if it may be dealt.
 
         Raises:
@@ -360,7 +436,7 @@ class EpochCursor(Cursor):
         known, order, length = self._order_at(epoch)
         if epoch != known or position < 0 or (length is not None and position >= length):
             raise LookupError(f"batch {position} does not exist in epoch {epoch}: it has {length} batches")
-        return Drawn(position if order is None else int(order[position]))
+        return Drawn(position if order is None else int(order[position]), others=self._base_at(epoch))
 
     def _forget_all(self) -> None:
         self.lengths.clear()
@@ -383,7 +459,7 @@ class EpochCursor(Cursor):
         self.next_number = number + len(positions)
         units = positions if order is None else _units(order, positions)
         dealt = list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, units))
-        return dealt if self.edit is None else list(map(self.edit, dealt))
+        return dealt if self.edit is None else list(map(self.edit, dealt, itertools.repeat(self._base)))
 
     def _next_positions(self, limit: int) -> Sequence[int]:
         start = self._position
@@ -404,9 +480,12 @@ class EpochCursor(Cursor):
         return True
 
     @property
-    def _base(self) -> int:
-        """The base of the epoch that is being dealt, see `Place`."""
-        return self._first if self.epoch == self._base_epoch else 0
+    def _base(self) -> Base:
+        """The base of the epoch that is being dealt."""
+        return self._base_at(self.epoch)
+
+    def _base_at(self, epoch: int) -> Base:
+        return self._first if epoch == self._base_epoch else FROM_BEGINNING
 
     def _may_open(self) -> bool:
         if self._barrier and self.epoch > self._opens_until:
@@ -466,8 +545,8 @@ class Draw(Protocol):
 class DrawsEpochs(Protocol):
     """The draws of a run, one per epoch: a `mpqueue.plan.draws.Draws`, or those of a frontend."""
 
-    def draw(self, epoch: int, base: int) -> Draw:
-        """Begin an epoch at batch ``base`` of the global order.
+    def draw(self, epoch: int, base: Base) -> Draw:
+        """Begin an epoch at a base.
 
         Raises:
             Exception: The error that the sampler raised.
@@ -478,7 +557,7 @@ class DrawnCursor(EpochCursor):
     """Positions of an order that is drawn while it is dealt, epoch after epoch.
 
     Args:
-        draw: Begins to draw an epoch, by (epoch, base of these ranks, see `Place`).
+        draw: Begins to draw an epoch, by (epoch, base of these ranks).
         barrier: Deal no work item of the next epoch before `open_epoch` is called.
         edit: As for an `EpochCursor`.
     """
@@ -486,7 +565,7 @@ class DrawnCursor(EpochCursor):
     is_drawn = True
 
     def __init__(
-        self, draw: Callable[[int, int], Draw], *, barrier: bool = False, edit: Edit | None = None
+        self, draw: Callable[[int, Base], Draw], *, barrier: bool = False, edit: Edit | None = None
     ) -> None:  # fmt: skip
         super().__init__(lambda: None, 0, barrier=barrier, edit=edit)
         self._consumer: ConsumerProgress | None = None
@@ -539,11 +618,12 @@ class DrawnCursor(EpochCursor):
             start, self._position = self._position, min(self._position + limit, self._num_drawn)
             for position in range(start, self._position):
                 if position not in self._skip:
-                    unit, listed, _ = self._kept[position]
-                    dealt.append(WorkItem(self.next_number, self.epoch, position, unit, -1, listed))
+                    unit, listed, _, others = self._kept[position]
+                    work_item = WorkItem(self.next_number, self.epoch, position, unit, -1, listed)
+                    dealt.append(work_item if self.edit is None else self.edit(work_item, others))
                     self.next_number += 1
         self._forget_delivered()
-        return dealt if self.edit is None else list(map(self.edit, dealt))
+        return dealt
 
     def mark_at(self, epoch: int, position: int) -> int | None:
         """Return the fingerprint of all indices that the sampler returned before this position; None: unknown."""

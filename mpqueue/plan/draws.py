@@ -12,10 +12,10 @@ state. If the sampler returns different indices nevertheless, the user gets a wa
 import itertools
 import operator
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-from mpqueue.plan.cursors import Drawn, Listed
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Drawn, DrawnTurn, Listed
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
@@ -79,6 +79,11 @@ class _Reached(NamedTuple):
     mark: int | None = None
 
 
+# The batches of all ranks in one turn: global number of the first of them, fingerprint of all batches before it, the
+# batches, and the number and the fingerprint after them. A plain tuple, because each batch passes here.
+_Turn: TypeAlias = tuple[int, int, DrawnTurn, int, int]
+
+
 class Draws:
     """The draws of a run from a sampler, which is iterated again in each epoch.
 
@@ -100,8 +105,8 @@ class Draws:
         self._reached = _Reached()
         self._epoch_set: int | None = None  # the last epoch that the sampler's `set_epoch` received
 
-    def draw(self, epoch: int, base: int = 0) -> SamplerDraw:
-        """Begin an epoch at batch ``base`` of the global order.
+    def draw(self, epoch: int, base: Base = FROM_BEGINNING) -> SamplerDraw:
+        """Begin an epoch at a base.
 
         Raises:
             ValueError: The epoch has no batches.
@@ -122,11 +127,11 @@ class Draws:
             )
         return draw
 
-    def is_over(self, epoch: int, base: int) -> bool:
+    def is_over(self, epoch: int, base: Base) -> bool:
         """Return True if a loaded epoch has no batch left; this iterates the sampler."""
         return self._begin(epoch, base).has_ended
 
-    def _begin(self, epoch: int, base: int) -> SamplerDraw:
+    def _begin(self, epoch: int, base: Base) -> SamplerDraw:
         # First, because it may seed generators of the sampler, whose states are recorded or restored below.
         self._set_epoch(epoch)
         self._epoch_set = epoch
@@ -140,43 +145,42 @@ class Draws:
             self._beginnings = {epoch: recorded} if before is None else {epoch - 1: before, epoch: recorded}
             return self._draw_from(epoch, base)
 
-    def _draw_from(self, epoch: int, base: int) -> SamplerDraw:
+    def _draw_from(self, epoch: int, base: Base) -> SamplerDraw:
         return SamplerDraw(self._own(self._batches(base, self._sampler), epoch, base))
 
     def is_new(self, epoch: int) -> bool:
         """Return whether an epoch is later than all that were drawn."""
         return epoch > max(self._beginnings, default=-1)
 
-    def batch_at(self, epoch: int, base: int, position: int, ranks: Ranks) -> Drawn:
+    def batch_at(self, epoch: int, base: Base, position: int, ranks: Ranks) -> Drawn:
         """Return a batch of a rank, from another iteration of the sampler, which leaves its random state as it is.
 
         Args:
             epoch: The epoch: the present one, the one before, or any epoch of a sampler without random numbers.
-            base: Global number of the batch with which these ranks began the epoch.
-            position: Position of the batch among those of the rank, from ``base`` on.
+            base: Where these ranks began the epoch.
+            position: Position of the batch among those that are dealt for ``ranks``, from ``base`` on.
             ranks: The batches of the rank.
 
         Raises:
             LookupError: The sampler would return other indices, or the epoch has no such batch.
         """
-        world = ranks.shard.world
-        wanted, group = base + position * world, []
-        known, mark = self._reached if self._reached.epoch == epoch else _Reached(), 0
+        wanted, at = ranks.in_turn(position)
+        found: DrawnTurn | None = None
+        known = self._reached if self._reached.epoch == epoch else _Reached()
+
+        def lose(_number: int) -> None:
+            raise self._lost(epoch, "it returned other indices when it was iterated again")
+
         with self._aside(epoch) as sampler:
-            for number, batch in enumerate(self._batches(base, sampler)):
-                if number == known.number and known.mark not in {None, mark}:
-                    raise self._lost(epoch, "it returned other indices when it was iterated again")
+            turns = self._turns(self._batches(base, sampler), base, known, lose)
+            for index, (number, _, drawn, *_) in enumerate(turns):
+                found = drawn if index == wanted else found
                 # Later batches show whether the sampler returned the same indices as in the run.
-                if number >= max(wanted + world, known.number):
+                if found is not None and number >= known.number:
                     break
-                if number < known.number:
-                    mark = fingerprint_of(_keys_of(batch), mark)
-                if wanted <= number < wanted + world:
-                    group.append((number, batch))
-        if len(group) < world:
+        if found is None:
             raise LookupError(f"epoch {epoch} has no such batch: the {self._name} returned fewer batches")
-        ((own, batch),) = ranks.pick(group)
-        return Drawn(own, batch) if isinstance(batch, Listed) else Drawn(batch)
+        return Drawn(*found.batches[at], others=found)
 
     def _lost(self, epoch: int, why: str) -> LookupError:
         return LookupError(
@@ -240,26 +244,40 @@ class Draws:
                 set_epoch(epoch)
                 return
 
-    def _own(self, batches: Iterator[int | Listed], epoch: int, first: int) -> Iterator[Drawn]:
-        """Yield this rank's batches (every world-th), from the batch at which the ranks begin."""
-        world = self._ranks.shard.world
+    def _own(self, batches: Iterator[int | Listed], epoch: int, base: Base) -> Iterator[Drawn]:
+        """Yield the batches that are dealt here, from the place where the ranks begin."""
         known = self._reached if self._reached.epoch == epoch else _Reached()
-        mark = 0
-        numbered = enumerate(batches)
-        # Draw the skipped batches, too: the fingerprint of a place includes all batches before it.
-        for _, batch in itertools.islice(numbered, first):
-            mark = fingerprint_of(_keys_of(batch), mark)
-        # Whole turns only: with `drop_last`, the rest is dropped, and otherwise `_filled` leaves no rest.
-        while len(group := list(itertools.islice(numbered, world))) == world:
-            number = group[0][0]
-            if number == known.number and known.mark not in {None, mark}:
-                self._warn_of_another_order(epoch, number)
-            for own, batch in self._ranks.pick(group):
-                yield Drawn(own, batch, mark) if isinstance(batch, Listed) else Drawn(batch, None, mark)
-            for _, batch in group:
-                mark = fingerprint_of(_keys_of(batch), mark)
+        for number, mark, drawn, next_number, next_mark in self._turns(
+            batches, base, known, lambda number: self._warn_of_another_order(epoch, number)
+        ):
+            for unit, listed in self._ranks.pick(drawn.batches):
+                yield Drawn(unit, listed, mark, drawn)
             if (epoch, number) >= self._reached[:2]:
-                self._reached = _Reached(epoch, number + world, mark)
+                self._reached = _Reached(epoch, next_number, next_mark)
+
+    def _turns(
+        self, batches: Iterator[int | Listed], base: Base, known: _Reached, differ: Callable[[int], None]
+    ) -> Iterator[_Turn]:
+        """Yield the turns of the ranks that begin at a base; call ``differ`` if the batches before ``known`` differ."""
+        world, mark, ahead = self._ranks.shard.world, 0, frozenset(base.ahead)
+        first: tuple[tuple[int, Listed | None], ...] = ()
+        turn: list[tuple[int, Listed | None]] = []
+        begins = 0, 0
+        # The skipped batches are drawn, too: the fingerprint of a place includes all batches before it.
+        for number, batch in enumerate(batches):
+            if number == known.number and known.mark not in {None, mark}:
+                differ(number)
+            each = (number, batch) if isinstance(batch, Listed) else (batch, None)
+            if number < world:
+                first = (*first, each)
+            if number >= base.number and number not in ahead:
+                begins = begins if turn else (number, mark)
+                turn.append(each)
+            mark = fingerprint_of(_keys_of(batch), mark)
+            # Whole turns only: with `drop_last`, the rest is dropped, and otherwise `_filled` leaves no rest.
+            if len(turn) == world:
+                yield *begins, DrawnTurn(tuple(turn), first), number + 1, mark
+                turn = []
 
     def _warn_of_another_order(self, epoch: int, number: int) -> None:
         warnings.warn(
@@ -271,13 +289,13 @@ class Draws:
             stacklevel=outside_stacklevel(),
         )
 
-    def _batches(self, first: int, sampler: Iterable[Any]) -> Iterator[Any]:
-        """Return the batches of all ranks of a sampler; they are filled up for ranks that begin at batch ``first``."""
+    def _batches(self, base: Base, sampler: Iterable[Any]) -> Iterator[Any]:
+        """Return the batches of all ranks of a sampler; they are filled up for ranks that begin at a base."""
         if self._are_lists:
-            return _placed(self._filled(map(_list_of, sampler), 1, first))
+            return _placed(self._filled(map(_list_of, sampler), 1, base))
         if self._batch_size is None:
-            return self._filled(map(_unit_of, sampler), 1, first)
-        indices = self._filled(map(_index_of, sampler), self._batch_size, first)
+            return self._filled(map(_unit_of, sampler), 1, base)
+        indices = self._filled(map(_index_of, sampler), self._batch_size, base)
         return _placed(self._grouped(indices, self._batch_size))
 
     def _grouped(self, indices: Iterator[Any], batch_size: int) -> Iterator[list[Any]]:
@@ -285,7 +303,7 @@ class Draws:
             if len(batch) == batch_size or not self._ranks.drops:
                 yield batch
 
-    def _filled(self, items: Iterator[Any], batch_size: int, first: int) -> Iterator[Any]:
+    def _filled(self, items: Iterator[Any], batch_size: int, base: Base) -> Iterator[Any]:
         """Yield all items; with several ranks, add items from the beginning until all ranks have equally many."""
         world = self._ranks.shard.world
         if world == 1 or self._ranks.drops:
@@ -298,10 +316,10 @@ class Draws:
                 beginning.append(item)
             count += 1
             yield item
-        # Counted from the batch at which these ranks begin: the batches before it were turns of another number of
-        # ranks.
-        missing = -(count - first * batch_size) % group
-        yield from itertools.islice(itertools.cycle(beginning), missing)
+        # Counted from the base: the batches before it were turns of another number of ranks.
+        num_turns = self._ranks.num_turns(-(-count // batch_size), base)
+        end = base.nth(num_turns * world - 1) + 1 if num_turns else 0
+        yield from itertools.islice(itertools.cycle(beginning), max(0, end * batch_size - count))
 
 
 def _keys_of(batch: int | Listed) -> Sequence[Any]:

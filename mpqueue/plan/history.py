@@ -6,7 +6,8 @@ excluded at a place, and where a mixture got other weights, follows from the his
 A seek to a place before an exclusion moves the exclusion there: batches that are returned later never have its samples.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from mpqueue.plan.sample_ids import SampleSet
@@ -54,6 +55,19 @@ class History:
     def __init__(self, entries: Iterable[Mapping[str, Any]] = ()) -> None:
         self._entries = tuple(dict(entry) for entry in entries)
         self._exclusions = _exclusions_of(self._entries)
+
+    @classmethod
+    def earliest(cls, histories: Sequence[Self]) -> Self | None:
+        """Return the history of ranks that made the same calls at different places, with the earliest place of each.
+
+        None if the calls differ.
+        """
+        found = []
+        for calls in itertools.zip_longest(*(history._entries for history in histories), fillvalue={}):
+            if any(_without_place(call) != _without_place(calls[0]) for call in calls):
+                return None
+            found.append(min(calls, key=lambda call: (call["epoch"], call["batch"])))
+        return cls(found)
 
     @property
     def excluded(self) -> SampleSet | None:
@@ -123,6 +137,10 @@ class History:
 
     def __hash__(self) -> int:
         return hash(len(self._entries))
+
+
+def _without_place(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in {"epoch", "batch"}}
 
 
 def _exclusions_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Exclusion, ...]:

@@ -14,9 +14,9 @@ all ranks, see `mpqueue.plan.ranks`.
 
 import itertools
 import math
+import operator
 import pickle
 import re
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,17 +29,22 @@ from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.cursors import (
+    FROM_BEGINNING,
+    Base,
     Cursor,
     DrawnCursor,
+    DrawnTurn,
     DrawsEpochs,
     Edit,
     EpochCursor,
     Listed,
+    Others,
     Place,
     StreamCursor,
     WorkItem,
 )
 from mpqueue.plan.epoch_samples import EpochSamples
+from mpqueue.plan.exclusions import EqualRanks, Turn, Without
 from mpqueue.plan.history import NO_HISTORY, History
 from mpqueue.plan.lanes import BEGINNING, LaneShare
 from mpqueue.plan.options import Options
@@ -47,7 +52,6 @@ from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import IN_ORDER, Source, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.seeding.seeds import permutation
-from mpqueue.system.callers import outside_stacklevel
 
 if TYPE_CHECKING:
     from mpqueue.plan.draws import Draws
@@ -217,52 +221,75 @@ class Plan(ABC):
 
     # -- Batches by their place
 
-    def number_of(self, position: int, base: int = 0) -> int:
+    def number_of(self, position: int, base: Base = FROM_BEGINNING) -> int:
         """Return the number of a batch of this rank in its epoch.
 
         Args:
             position: Its position since these ranks began the epoch.
-            base: Global number of the batch with which they began it, see `Place`.
+            base: Where they began it.
         """
-        return -(-base // self.shard.world) + position
+        return -(-base.number // self.shard.world) + position
 
-    def position_of(self, batch: int, base: int = 0) -> int:
+    def position_of(self, batch: int, base: Base = FROM_BEGINNING) -> int:
         """Return the position of a batch; the inverse of `number_of`."""
         return batch - self.number_of(0, base)
 
-    def start_of_ranks(self, place: Place) -> int:
-        """Return where these ranks begin an epoch at a place, see `mpqueue.loader.loop_position.LoopPosition.load`."""
-        return place.base
+    def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
+        """Return where these ranks begin an epoch that they resume, see `mpqueue.loader.loop_position.LoopPosition`.
 
-    def first_of_ranks(self, began: int) -> int:
-        """Return the number of the first batch of a rank in an epoch, by the result of `start_of_ranks`."""
+        Args:
+            state: The state with the earliest place.
+            place: The place of this rank.
+        """
+        raise NotImplementedError
+
+    def first_of_ranks(self, began: Base) -> int:
+        """Return the number of the first batch of a rank in an epoch, by the result of `began_at`."""
         return self.number_of(0, began)
+
+    def num_left(self, place: Place) -> int | None:
+        """Return the number of batches of an epoch after a place of this rank; None: endless or unknown."""
+        length = self.length()
+        return None if length is None else length - place.position
 
     def editor(self) -> Edit | None:
         """Return the function that removes excluded samples from a work item; None: no sample is excluded."""
         excluded = self.history.excluded
-        return None if excluded is None else self._edit_by(excluded)
+        return None if excluded is None else self._editor_of(excluded, excluded)
 
     def editor_by_place(self) -> Edit | None:
         """Return a function like `editor` for work items that may lie before an exclusion.
 
         A server computes batches again for consumers that missed them. These must get the samples of the first time.
         """
-        history, edit_all, world = self.history, self.editor(), self.shard.world
+        history, edit_all, ranks = self.history, self.editor(), self.ranks
         if edit_all is None:
             return None
 
-        def edit(work_item: WorkItem) -> WorkItem:
-            place = work_item.epoch, work_item.position, world
-            if history.has_all_at(*place):
-                return edit_all(work_item)
-            excluded = history.excluded_at(*place)
-            earlier = None if excluded is None else self._edit_by(excluded)
-            return work_item if earlier is None else earlier(work_item)
+        def edit(work_item: WorkItem, others: Others) -> WorkItem:
+            epoch, position = work_item.epoch, work_item.position
+            if history.has_all_at(epoch, ranks.start_of_turn(position), ranks.shard.world):
+                return edit_all(work_item, others)
+            earlier = self._editor_at(epoch, position)
+            return work_item if earlier is None else earlier(work_item, others)
 
         return edit
 
-    def _edit_by(self, excluded: SampleSet) -> Edit | None:
+    def _editor_at(self, epoch: int, batch: int) -> Edit | None:
+        """Return the function that removes the samples that are excluded at a place; None: none are."""
+        world = self.shard.world
+        excluded = self.history.excluded_at(epoch, batch, world)
+        if excluded is None:
+            return None
+        return self._editor_of(excluded, self.history.excluded_at(epoch, self.ranks.start_of_turn(batch), world))
+
+    def _editor_of(self, excluded: SampleSet, at_start: SampleSet | None) -> Edit:
+        """Return the function that removes samples from a work item.
+
+        Args:
+            excluded: The samples.
+            at_start: The samples that are excluded at the start of its turn; None: none are.
+        """
         raise NotImplementedError
 
     # -- Places in the order
@@ -279,17 +306,19 @@ class Plan(ABC):
             draws: The run's draws from a sampler.
             cursor: The run's cursor; None: the run has not started.
             ordered: Batches are returned in order. If False, this rank does not know which batches other ranks took
-                out of order, and the state is valid for this rank only.
+                out of order, and the state belongs to this rank.
         """
         state = self._state_of(place)
         if self.batching is not None:
             state["batch_size"] = self.batching.batch_size
-        if self.shard.world > 1 and (not self.has_index or (not ordered and (place.position or place.ahead))):
+        is_own = not self.has_index or place.is_own or (not ordered and (place.position or place.ahead))
+        if self.shard.world > 1 and is_own:
             state["shard"] = list(self.shard)
         return state | self._added(place, state["position"], draws, cursor)
 
     def _state_of(self, place: Place) -> dict[str, Any]:
-        return self.ranks.to_global(place).as_dict()
+        place = self.ranks.to_global(place)
+        return place.as_dict() | ({"taken": list(place.base.ahead)} if place.base.ahead else {})
 
     def _added(self, place: Place, position: int, draws: "Draws | None", cursor: Cursor | None) -> dict[str, Any]:
         """Return the additional keys of a state of this kind of plan."""
@@ -327,11 +356,11 @@ class Plan(ABC):
         return self._joined(states, places, workers, backend)
 
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place of this rank at which a run resumes from a state.
+        """Return the place of this rank at which a run resumes from a state, or from those of all ranks.
 
         Args:
-            state: The state.
-            place: The result of `place` for this state.
+            state: The state; of several, the one with the earliest place.
+            place: The result of `place` for the states.
             draws: The run's draws from a sampler; they are set to this place, too.
         """
         return place
@@ -365,24 +394,11 @@ class Plan(ABC):
         is_prefix = self.is_drawn or here["order"].startswith(IN_ORDER)  # a sampler is checked by its fingerprint
         return is_prefix and (here["length"] is None or (state.get("length") or math.inf) <= here["length"])
 
+    @abstractmethod
     def _joined(
         self, states: Sequence[dict[str, Any]], places: list[Place], workers: int, backend: BackendName
     ) -> Place:
-        if any(place != places[0] for place in places):
-            raise ValueError("the states were not saved at one moment: their places differ. Pass a single state")
-        return places[0]
-
-    def _warn_of_another_rank(self, shard: tuple[int, int]) -> None:
-        if shard == self.shard:
-            return
-        rank, world = shard
-        warnings.warn(
-            f"the state was saved by rank {rank} of {world} with ordered=False, and does not record which batches the "
-            "other ranks took out of order: batches of this epoch may be repeated or missing. Load the state of each "
-            "rank into the same rank, or save between epochs, or use ordered=True",
-            UserWarning,
-            stacklevel=outside_stacklevel(),
-        )
+        """Return the place in one state, or in the states of all ranks."""
 
 
 class IndexPlan(Plan):
@@ -442,17 +458,49 @@ class IndexPlan(Plan):
                 f"{total} batches: load the state into a loader of the same source"
             )
 
-    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place of this rank at which a run resumes from a state."""
-        self._warn_of_another_rank(tuple(state.get("shard", self.shard)))
-        if draws is not None:
-            draws.load(place.epoch, place.position, dict(state))
-        place = self.ranks.to_local(place)
-        return Place(place.epoch + 1) if self.shard.world > 1 and self._is_over(place, draws) else place
+    def _joined(
+        self,
+        states: Sequence[dict[str, Any]],
+        places: list[Place],
+        workers: int,
+        backend: BackendName,
+    ) -> Place:
+        from mpqueue.plan.rank_states import place_in
 
-    def _is_over(self, place: Place, draws: "Draws | None") -> bool:
-        """Return True if the rest of the epoch is dropped."""
-        return not self.ranks.numbers(self.total_in(place.epoch), place.base)
+        return place_in(states, self.shard, self.total_in)
+
+    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
+        """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
+        from mpqueue.plan.rank_states import base_in
+
+        saved = base_in(state)
+        if draws is not None:
+            draws.load(operator.index(state["epoch"]), saved.number, dict(state))
+        # The batches that are left may be dropped, or the other ranks may have returned all of them.
+        is_over = (self.shard.world > 1 or place.base != saved) and self._is_over(place, saved, draws)
+        return Place(place.epoch + 1) if is_over else self.ranks.to_local(place)
+
+    def _is_over(self, place: Place, saved: Base, draws: "Draws | None") -> bool:
+        """Return True if these ranks have no batch of the epoch left; ``saved`` is the base in the state."""
+        return not self.ranks.num_turns(self.total_in(place.epoch), place.base)
+
+    def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
+        """Return where these ranks begin an epoch that they resume."""
+        from mpqueue.plan.rank_states import base_in
+        from mpqueue.plan.saved_states import began_in, is_of_other_ranks
+
+        # The same ranks at the same place continue their order, also if they are at a later place of it.
+        is_moved = place.base not in (base_in(state), FROM_BEGINNING)
+        if is_of_other_ranks(state, self.shard.world) or place.base.ahead or is_moved:
+            return place.base
+        return Base(began_in(state, place))
+
+    def num_left(self, place: Place) -> int | None:
+        """Return the number of batches of an epoch after a place of this rank; None: endless."""
+        total = self.total()
+        if total is None:
+            return None
+        return len(self.ranks.numbers(total, place.base)) - place.position - len(place.ahead)
 
     def _elements(self, batches: int) -> int:
         """Return the number of elements of the source in this many batches."""
@@ -462,40 +510,42 @@ class IndexPlan(Plan):
         """Return the epoch, and the first sample of its mixture that no rank has got in a batch."""
         # A batch ahead was returned, too. Samples before it that are in no batch yet keep their weights.
         position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
-        batches = self.ranks.to_global(place._replace(position=position, ahead=())).position
+        all_ranks = self.ranks.to_global(place._replace(position=position, ahead=()))
+        batches = max(all_ranks.position, *(ahead + 1 for ahead in all_ranks.base.ahead), 0)
         return place.epoch, self.source.samples_before(self._elements(batches))
 
-    def work_at(self, epoch: int, batch: int, base: int = 0, draws: "Draws | None" = None) -> WorkItem:
+    def work_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> WorkItem:
         """Return the work of any batch of this rank, without the samples that are excluded there.
 
         Args:
             epoch: The epoch.
             batch: The number of the batch, see `number_of`.
-            base: Global number of the batch with which these ranks began the epoch, see `Place`.
+            base: Where these ranks began the epoch.
             draws: The run's draws from a sampler.
 
         Raises:
             LookupError: The epoch has no such batch, or the sampler cannot be iterated again.
         """
         position = self.position_of(batch, base)
-        work_item = self._work(epoch, position, base, draws)
-        excluded = self.history.excluded_at(epoch, batch, self.shard.world)
-        return work_item if excluded is None else self._edit_by(excluded)(work_item)
+        work_item, others = self._work(epoch, position, base, draws)
+        edit = self._editor_at(epoch, batch)
+        return work_item if edit is None else edit(work_item, others)
 
-    def place_at(self, epoch: int, batch: int, base: int = 0, draws: "Draws | None" = None) -> Place:
+    def place_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
         """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
         position = self.position_of(batch, base)
         self._work(epoch, position, base, draws)
         return Place(epoch, position, base=base)
 
-    def _work(self, epoch: int, position: int, base: int, draws: "Draws | None") -> WorkItem:
+    def _work(self, epoch: int, position: int, base: Base, draws: "Draws | None") -> tuple[WorkItem, Others]:
+        """Return a work item with all of its samples, and what the other ranks have."""
         numbers = self.ranks.numbers(self.total_in(epoch), base)
         if position >= len(numbers):
             raise LookupError(
                 f"epoch {epoch} has no batch {self.number_of(position, base)}: its number of batches is "
                 f"{self.number_of(len(numbers), base)}"
             )
-        return WorkItem(0, epoch, position, self._unit(epoch, numbers[position]))
+        return WorkItem(0, epoch, position, self._unit(epoch, numbers[position])), base
 
     def _unit(self, epoch: int, number: int) -> int:
         """Return the unit of a batch, by its number over all ranks."""
@@ -504,20 +554,23 @@ class IndexPlan(Plan):
     def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
         """Return a cursor at the beginning of the order."""
         return EpochCursor(
-            self.total, self.seed, shuffle=self.batching is None and self.options.shuffle,
-            barrier=self.epoch_end is not None, order_of=None if self.shard.world == 1 else self.units,
-            edit=self.editor(), length_in=self.total_in,
+            self.total, self.seed, barrier=self.epoch_end is not None, order_of=self.units, edit=self.editor(),
+            length_in=self.total_in,
         )  # fmt: skip
 
-    def units(self, epoch: int, length: int | None, base: int) -> Any:
-        """Return the units of this rank's batches in an epoch.
+    def units(self, epoch: int, length: int | None, base: Base) -> Any:
+        """Return the units of this rank's batches in an epoch; None: ascending numbers from 0 to its length.
 
         Args:
             epoch: The epoch.
             length: Number of batches of the epoch over all ranks; None: endless.
-            base: Global number of the batch with which these ranks began the epoch, see `Place`.
+            base: Where these ranks began the epoch.
         """
-        return self.ranks.numbers(length, base)
+        return None if self._has_all(base) else self.ranks.numbers(length, base)
+
+    def _has_all(self, base: Base) -> bool:
+        """Return whether all batches of the order are dealt here."""
+        return self.shard.world == 1 and base == FROM_BEGINNING
 
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item; an item of the source that is a batch is one of them."""
@@ -533,7 +586,32 @@ class IndexPlan(Plan):
         of_each = self.source.sample_ids(listed.indices, self.seed, epoch, listed.without)
         return tuple(sample for ids in of_each for sample in ids)
 
-    def _edit_by(self, excluded: SampleSet) -> Edit:
+    def _editor_of(self, excluded: SampleSet, at_start: SampleSet | None) -> Edit:
+        edit = self._edit_by(excluded)
+        if self.shard.world == 1:  # an empty batch is left out
+            return lambda work_item, _others: edit(work_item)
+        edit_at_start = edit if excluded == at_start else None if at_start is None else self._edit_by(at_start)
+        return EqualRanks(self, edit, edit_at_start)
+
+    def turn(self, work_item: WorkItem, others: Others) -> Turn:
+        """Return the turn of a work item; ``others`` is what the other ranks have there."""
+        assert isinstance(others, Base)
+        turn, at = self.ranks.in_turn(work_item.position)
+        epoch, world = work_item.epoch, self.shard.world
+
+        def batches(numbers: Sequence[int]) -> list[WorkItem]:
+            return [WorkItem(0, epoch, 0, self._unit(epoch, number)) for number in numbers]
+
+        of_ranks = batches(others.numbers(range(turn * world, (turn + 1) * world)))
+        return Turn(of_ranks, at, lambda: batches(range(world)))
+
+    def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
+        """Return a work item with the samples of another one, which draw the random numbers of their new places."""
+        if self.batching is None:  # an item's random numbers depend on its index
+            return work_item._replace(unit=other.unit, listed=other.listed)
+        return work_item._replace(listed=self.listed(other)._replace(first=self.listed(work_item).first, kept=None))
+
+    def _edit_by(self, excluded: SampleSet) -> Without:
         def edit(work_item: WorkItem) -> WorkItem:
             first, indices, *_ = listed = self.listed(work_item)
             find = partial(self.source.sample_ids, seed=self.seed, epoch=work_item.epoch)
@@ -553,13 +631,15 @@ class IndexPlan(Plan):
 class BatchesPlan(IndexPlan):
     """Each item of the source is a batch."""
 
-    def units(self, epoch: int, length: int | None, base: int) -> Any:
+    def units(self, epoch: int, length: int | None, base: Base) -> Any:
         """Return the indices of this rank's batches; the end is filled up from the beginning of the order."""
+        if length is None or (self._has_all(base) and not self.options.shuffle):
+            return super().units(epoch, length, base)
+        if self._has_all(base):
+            return permutation(self.seed, epoch, length)
         numbers = self.ranks.numbers(length, base)
-        if length is None:
-            return numbers
         # Numbers from the length on fill up the last turn of the ranks, from the beginning of the order.
-        mine = np.arange(numbers.start, numbers.stop, numbers.step) % length
+        mine = np.array(numbers, np.int64) % length
         return permutation(self.seed, epoch, length)[mine] if self.options.shuffle else mine
 
     def _unit(self, epoch: int, number: int) -> int:
@@ -567,7 +647,20 @@ class BatchesPlan(IndexPlan):
         if length is None:
             return number
         place = number % length
-        return int(permutation(self.seed, epoch, length)[place]) if self.options.shuffle else place
+        return int(self._order_in(epoch, length)[place]) if self.options.shuffle else place
+
+    def _order_in(self, epoch: int, length: int) -> Any:
+        # Kept, because with exclusions each batch of a rank needs the batches of the other ranks.
+        order = self._orders.get((epoch, length))
+        if order is None:
+            order = permutation(self.seed, epoch, length)
+            self._orders.clear()
+            self._orders[epoch, length] = order
+        return order
+
+    @cached_property
+    def _orders(self) -> dict[tuple[int, int], Any]:
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -653,17 +746,26 @@ class DrawnPlan(IndexPlan):
         assert draws is not None
         return DrawnCursor(draws.draw, barrier=self.epoch_end is not None, edit=self.editor())
 
-    def place_at(self, epoch: int, batch: int, base: int = 0, draws: "Draws | None" = None) -> Place:
+    def place_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
         """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
         assert draws is not None
         if not batch and draws.is_new(epoch):
             return Place(epoch)  # its order is drawn when it begins
         return super().place_at(epoch, batch, base, draws)
 
-    def _work(self, epoch: int, position: int, base: int, draws: "Draws | None") -> WorkItem:
+    def _work(self, epoch: int, position: int, base: Base, draws: "Draws | None") -> tuple[WorkItem, Others]:
         assert draws is not None
-        unit, listed, _ = draws.batch_at(epoch, base, position, self.ranks)
-        return WorkItem(0, epoch, position, unit, -1, listed)
+        unit, listed, _, others = draws.batch_at(epoch, base, position, self.ranks)
+        return WorkItem(0, epoch, position, unit, -1, listed), others
+
+    def turn(self, work_item: WorkItem, others: Others) -> Turn:
+        """Return the turn of a work item, whose batches were drawn."""
+        assert isinstance(others, DrawnTurn)
+
+        def batches(drawn: Sequence[tuple[int, Listed | None]]) -> list[WorkItem]:
+            return [WorkItem(0, work_item.epoch, 0, unit, -1, listed) for unit, listed in drawn]
+
+        return Turn(batches(others.batches), self.ranks.in_turn(work_item.position)[1], lambda: batches(others.first))
 
     def _added(self, place: Place, position: int, draws: "Draws | None", cursor: Cursor | None) -> dict[str, Any]:
         assert draws is not None
@@ -673,9 +775,24 @@ class DrawnPlan(IndexPlan):
     def _order(self) -> str:
         return "sampler" if self.options.batch_sampler is None else "batch_sampler"
 
-    def _is_over(self, place: Place, draws: "Draws | None") -> bool:
+    def total_in(self, epoch: int) -> int | None:
+        """Return the number of batches of an epoch over all ranks.
+
+        Raises:
+            TypeError: The sampler has no length.
+        """
+        return self.total()
+
+    def _is_over(self, place: Place, saved: Base, draws: "Draws | None") -> bool:
         assert draws is not None
-        return self.ranks.drops and draws.is_over(place.epoch, place.base)
+        if not self.ranks.drops and place.base == saved:
+            try:
+                if self.ranks.num_turns(self.total(), place.base):
+                    return False
+            except TypeError:  # the sampler has no length
+                return False
+        # The sampler must be iterated to its end: the order of its next epoch may depend on that.
+        return draws.is_over(place.epoch, place.base)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -737,13 +854,15 @@ class StreamPlan(Plan):
         # A lane without a snapshot is at the beginning of the loop's epoch; in an endless stream, of epoch 0.
         return self.source.mixture_place(states, share.total, 0 if self.ends_by_count else place.epoch, self.seed)
 
-    def start_of_ranks(self, place: Place) -> int:
-        """Return the position: each rank counts its batches."""
-        return place.position
+    def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
+        """Return the number of the batch of this rank, because each rank counts its batches."""
+        from mpqueue.plan.saved_states import began_in, is_of_other_ranks
 
-    def first_of_ranks(self, began: int) -> int:
+        return Base(place.position if is_of_other_ranks(state, self.shard.world) else began_in(state, place))
+
+    def first_of_ranks(self, began: Base) -> int:
         """Return the number itself."""
-        return began
+        return began.number
 
     def editor(self) -> None:
         """Return None: the source itself leaves out samples."""

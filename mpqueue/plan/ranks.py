@@ -2,15 +2,19 @@
 
 Every rank has the same global order of batches and takes every ``world``-th of them. All ranks get the same number: the
 end is filled up from the beginning of the order, or dropped. A state counts global batches, so that another number of
-ranks can resume from it: batch n then goes to rank (n - base) mod world, where base is the position in the state. A
-`Place` carries this base, so that `Ranks` is immutable.
+ranks can resume from it: these ranks take every ``world``-th of the batches that were not returned before. A `Place`
+carries this base, so that `Ranks` is immutable.
+
+A *turn* consists of ``world`` consecutive batches, one of each rank. If exclusions empty batches of a turn, the turn is
+left out on all ranks, or the empty batches are filled, see `mpqueue.plan.exclusions`.
 """
 
 import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from mpqueue.plan.cursors import ENDLESS, Place
+from mpqueue.plan.cursors import ENDLESS, FROM_BEGINNING, Base, Place
 
 
 class Shard(NamedTuple):
@@ -29,40 +33,62 @@ class Ranks:
     Args:
         shard: The rank and the number of ranks.
         drop_last: The end of the order is dropped instead of filled up.
+        ordered: All ranks return their batches in order.
 
     Attributes:
         shard: The rank and the number of ranks.
         drops: The end of the order is dropped.
+        drops_turns: A turn is left out if one of its batches is empty.
+        leaves_out: Returns whether a turn is left out, by which of its batches are empty. Other empty batches are
+            filled.
     """
 
-    def __init__(self, shard: Shard = ALONE, *, drop_last: bool = False) -> None:
-        self.shard, self.drops = shard, drop_last
+    def __init__(self, shard: Shard = ALONE, *, drop_last: bool = False, ordered: bool = True) -> None:
+        self.shard, self.drops, self._is_ordered = shard, drop_last, ordered
+        self.drops_turns = drop_last and ordered
+        # Without an order, another rank may have returned its batch of the turn before the exclusion.
+        self.leaves_out: Callable[[Iterable[bool]], bool] = (any if drop_last else all) if ordered else _never
 
     def of_rank(self, rank: int) -> "Ranks":
         """Return the batches of another rank."""
-        return Ranks(Shard(rank, self.shard.world), drop_last=self.drops)
+        return Ranks(Shard(rank, self.shard.world), drop_last=self.drops, ordered=self._is_ordered)
 
     @property
     def lane_shard(self) -> Shard:
         """The rank that determines which virtual shards of a stream are run here."""
         return self.shard
 
-    def numbers(self, total: int | None, base: int = 0) -> range:
-        """Return the global numbers of this rank's batches.
+    def numbers(self, total: int | None, base: Base = FROM_BEGINNING) -> Sequence[int]:
+        """Return the global numbers of the batches that are dealt here.
 
         Args:
             total: Number of batches of the epoch over all ranks; None: endless.
-            base: Global number of the batch with which these ranks began the epoch.
+            base: Where these ranks began the epoch.
         """
-        rank, world = self.shard
-        left = max(0, (ENDLESS if total is None else total) - base)
-        # Equal for all ranks: if they synchronise in every step, a rank with one more batch would hang.
-        count = left // world if self.drops else -(-left // world)
-        return range(base + rank, base + rank + count * world, world)
+        return base.numbers(self._indices(self.num_turns(total, base)))
 
-    def pick(self, group: list[Any]) -> list[Any]:
-        """Return this rank's batches out of ``world`` consecutive ones."""
+    def num_turns(self, total: int | None, base: Base = FROM_BEGINNING) -> int:
+        """Return the number of turns of an epoch; the arguments are those of `numbers`."""
+        left, world = max(0, base.index_of(ENDLESS if total is None else total)), self.shard.world
+        # Equal for all ranks: if they synchronise in every step, a rank with one more batch would hang.
+        return left // world if self.drops else -(-left // world)
+
+    def _indices(self, num_turns: int) -> range:
+        """Return the indices of the batches that are dealt here, in the order that begins at a base."""
+        rank, world = self.shard
+        return range(rank, rank + num_turns * world, world)
+
+    def pick(self, group: Sequence[Any]) -> Sequence[Any]:
+        """Return the batches that are dealt here out of those of a turn."""
         return [group[self.shard.rank]]
+
+    def in_turn(self, position: int) -> tuple[int, int]:
+        """Return the turn of a batch that is dealt here, and its place in this turn."""
+        return position, self.shard.rank
+
+    def start_of_turn(self, batch: int) -> int:
+        """Return the number of the first batch of a turn, as a history counts batches, by the number of any of them."""
+        return batch
 
     def batches_of_all(self, each: int | None) -> int | None:
         """Return the number of batches that are dealt here if each rank gets ``each`` batches."""
@@ -70,19 +96,22 @@ class Ranks:
 
     def to_global(self, place: Place) -> Place:
         """Return the place in the global order for a place in this rank's own order."""
-        rank, world = self.shard
-        ahead = tuple(place.base + rank + number * world for number in place.ahead)
-        return place._replace(position=place.base + place.position * world, ahead=ahead, base=0)
+        (rank, world), base = self.shard, place.base
+        ahead = tuple(base.nth(rank + number * world) for number in place.ahead)
+        base = base.moved(place.position * world)
+        return place._replace(position=base.number, ahead=ahead, base=base)
 
     def to_local(self, place: Place) -> Place:
         """Return the place in this rank's own order for a global place, where all ranks continue together."""
-        rank, world = self.shard
-        if world == 1:
-            return place
-        # Batches ahead of other ranks are dropped. `Plan.begun_at` has warned if another rank saved the state.
-        mine = [number - place.position - rank for number in place.ahead]
-        ahead = tuple(number // world for number in mine if number % world == 0)
-        return place._replace(position=0, ahead=ahead, base=place.position)
+        (rank, world), base = self.shard, place.base
+        if world == 1 and not base.ahead:
+            return place._replace(base=FROM_BEGINNING)  # the batches keep their numbers
+        ahead = tuple((base.index_of(number) - rank) // world for number in place.ahead)
+        return place._replace(position=0, ahead=ahead)
+
+
+def _never(_are_empty: Iterable[bool]) -> bool:
+    return False
 
 
 class AllRanks(Ranks):
@@ -91,23 +120,31 @@ class AllRanks(Ranks):
     Args:
         world: The number of ranks.
         drop_last: Drop the end of the order instead of filling it up.
+        ordered: The batches are returned in order.
     """
 
-    def __init__(self, world: int, *, drop_last: bool = False) -> None:
-        super().__init__(Shard(0, world), drop_last=drop_last)
+    def __init__(self, world: int, *, drop_last: bool = False, ordered: bool = True) -> None:
+        super().__init__(Shard(0, world), drop_last=drop_last, ordered=ordered)
 
     @property
     def lane_shard(self) -> Shard:
         """All virtual shards are run here."""
         return ALONE
 
-    def numbers(self, total: int | None, base: int = 0) -> range:
-        """Return the global numbers of all batches, after the end was filled up or dropped."""
-        return range(base, base + len(super().numbers(total, base)) * self.shard.world)
+    def _indices(self, num_turns: int) -> range:
+        return range(num_turns * self.shard.world)
 
-    def pick(self, group: list[Any]) -> list[Any]:
+    def pick(self, group: Sequence[Any]) -> Sequence[Any]:
         """Return all batches."""
         return group
+
+    def in_turn(self, position: int) -> tuple[int, int]:
+        """Return the turn of a batch and its place in this turn."""
+        return divmod(position, self.shard.world)
+
+    def start_of_turn(self, batch: int) -> int:
+        """Return the number of the first batch of a turn by the number of any of them."""
+        return batch // self.shard.world * self.shard.world
 
     def batches_of_all(self, each: int | None) -> int | None:
         """Return the number of batches of all ranks together."""

@@ -45,9 +45,9 @@ def resolve(
     if options.threads == "auto" and not resolved.may_thread():
         options = options.replace(threads=1)
     if serves_ranks is None:
-        ranks = Ranks(shard_of(options.shard), drop_last=options.drop_last)
+        ranks = Ranks(shard_of(options.shard), drop_last=options.drop_last, ordered=options.ordered)
     else:
-        ranks = AllRanks(serves_ranks, drop_last=options.drop_last)
+        ranks = AllRanks(serves_ranks, drop_last=options.drop_last, ordered=options.ordered)
     batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None
     plan: type[Plan]
     if not resolved.has_index:

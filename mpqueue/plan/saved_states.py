@@ -5,6 +5,7 @@ keys, so only the types of the place are checked in addition. States of version 
 the history of the run. Keys that a program adds are ignored.
 """
 
+import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ _NAMES = (
     *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
     *("shape", "sampler", "random", "drawn", "source"),
 )
-_NAMES_OF_RUN = ("step", "parts", "rank", "history", "world_size", "began")  # from version 3 on
+_NAMES_OF_RUN = ("step", "parts", "rank", "history", "world_size", "began", "taken")  # from version 3 on
 _REMEDY = "Load an earlier checkpoint"
 _MOST = 1 << 63  # places and numbers of batches are 64-bit integers
 
@@ -64,23 +65,46 @@ def place_read_from(state: Mapping[str, Any]) -> Place:
     return Place(epoch, position, ahead, counts)
 
 
+def taken_in(state: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the later batches of the epoch that were returned before the ranks that saved a state began it.
+
+    Raises:
+        StateDamaged: They are not ascending numbers after the place.
+    """
+    taken = _integers("taken", _of_run(state, "taken", ()), operator.index(state["position"]) + 1)
+    if any(one >= other for one, other in itertools.pairwise(taken)):
+        raise _damaged("taken", "a list of ascending integers", taken)
+    return taken
+
+
 def history_in(states: Sequence[dict[str, Any]]) -> History:
     """Return the history of the run that saved these states.
 
     Raises:
         StateDamaged: An entry is damaged.
-        ValueError: The histories of the ranks differ.
+        ValueError: The histories of the ranks differ. The ranks may be at different places after the same step; then
+            the history has the earliest place of each entry.
     """
     try:
         histories = [History(_of_run(state, "history", ())) for state in states]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged("history", "a list of seeks, exclusions and changes of weights", error) from error
-    if any(history != histories[0] for history in histories):
+    joined: History | None = histories[0]
+    if any(history != joined for history in histories):
+        joined = History.earliest(histories) if _may_be_apart(states) else None
+    if joined is None:
         raise ValueError(
             "the states have different histories: seek, exclude and set_weights must be called on all ranks, after the "
             "same step. Pass the states of one checkpoint"
         )
-    return histories[0]
+    return joined
+
+
+def _may_be_apart(states: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the ranks may be at different places after the same step."""
+    # With an index, only states of such ranks name the rank. States of streams always do.
+    places = {place_read_from(state)[:2] for state in states}
+    return len(places) > 1 or any("shard" in state and "lanes" not in state for state in states)
 
 
 def steps_in(state: dict[str, Any]) -> int:
@@ -106,13 +130,19 @@ def parts_in(
     return {}
 
 
-def is_of_other_ranks(state: dict[str, Any], world_size: int) -> bool:
+def number_of_ranks(state: Mapping[str, Any]) -> int | None:
+    """Return the number of ranks of the run that saved a state; None: unknown."""
+    found = _of_run(state, "world_size", state["shard"][1] if "shard" in state else None)
+    return None if found is None else int(found)
+
+
+def is_of_other_ranks(state: Mapping[str, Any], world_size: int) -> bool:
     """Return whether another number of ranks has reached the place in a state; True if that is unknown."""
     saved = (state["shard"][1] if "shard" in state else 1) if world_size == 1 else 0
     return bool(_of_run(state, "world_size", saved) != world_size)
 
 
-def began_in(state: dict[str, Any], place: Place) -> int:
+def began_in(state: Mapping[str, Any], place: Place) -> int:
     """Return where the ranks that saved a state began its epoch; 0 if no other number of ranks did, or if unknown.
 
     Args:

@@ -581,7 +581,7 @@ class Stream:
         plan = cast("IndexPlan", self.plan)
         if plan.epoch_end is not None and epoch != self.epoch:
             raise LookupError(f"{plan.source.name} changes itself in on_epoch_end, and epoch {epoch} is over")
-        _, indices, _, without = plan.listed(plan.work_at(epoch, position, 0, self._draws))
+        _, indices, _, without = plan.listed(plan.work_at(epoch, position, draws=self._draws))
         return {"indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch, without)}
 
     # -- Holders

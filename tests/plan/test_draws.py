@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from mpqueue.plan.cursors import Listed
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Listed
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
@@ -18,12 +18,12 @@ def order_of(sampler, batch_size=None, *, rank=0, world=1, drop_last=False, are_
     return Draws(sampler, batch_size, Ranks(Shard(rank, world), drop_last=drop_last), None, are_lists=are_lists)
 
 
-def drawn(order, epoch=0, base=0):
+def drawn(order, epoch=0, base=FROM_BEGINNING):
     """Return the unit and the samples of each of this rank's batches."""
-    return [(unit, listed) for unit, listed, _ in order.draw(epoch, base).take(1000)]
+    return [drawn[:2] for drawn in order.draw(epoch, base).take(1000)]
 
 
-def lists(order, epoch=0, base=0):
+def lists(order, epoch=0, base=FROM_BEGINNING):
     """Return the lists of indices of this rank's batches."""
     return [list(listed.indices) for _, listed in drawn(order, epoch, base)]
 
@@ -58,7 +58,7 @@ def test_fewer_samples_than_one_batch_per_rank_are_repeated():
 @pytest.mark.parametrize("base", range(7))
 def test_ranks_that_resume_an_epoch_get_equally_many_samples(base):
     """Of 13 samples in batches of 2, three ranks get those after `base` batches, and the first ones again."""
-    orders = [lists(order_of(range(13), 2, rank=rank, world=3), base=base) for rank in range(3)]
+    orders = [lists(order_of(range(13), 2, rank=rank, world=3), base=Base(base)) for rank in range(3)]
     together = [index for turn in zip(*orders, strict=True) for batch in turn for index in batch]
     rest = 13 - 2 * base
     assert together == [*range(2 * base, 13), *range(-rest % 6)]

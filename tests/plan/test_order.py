@@ -7,7 +7,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
+from mpqueue.plan.cursors import FROM_BEGINNING, EpochCursor, Place, StreamCursor
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.seeding.seeds import permutation
 
@@ -243,7 +243,7 @@ def schedule_of(length, **options):
     return cursor
 
 
-@pytest.mark.parametrize("order_of", [None, lambda epoch, length, base: range(base, 1 << 62)])
+@pytest.mark.parametrize("order_of", [None, lambda epoch, length, base: range(base.number, 1 << 62)])
 def test_an_endless_epoch_has_no_end(order_of):
     cursor = schedule_of(None, shuffle=order_of is None, order_of=order_of)
     assert cursor.is_endless
@@ -264,7 +264,7 @@ def test_custom_order_is_used():
     work_items = cursor.deal(9) + cursor.deal(1)
     assert units(work_items) == [2, 0, -1, 2]
     assert all(type(work_item.unit) is int for work_item in work_items)
-    assert calls == [(0, 3, 0), (1, 3, 0)]
+    assert calls == [(0, 3, FROM_BEGINNING), (1, 3, FROM_BEGINNING)]
 
 
 def test_custom_order_determines_the_number_of_batches():

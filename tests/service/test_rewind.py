@@ -74,9 +74,34 @@ class TestExclude:
             for mine, others in zip(found, in_threads(lambda: rows(of_fast), lambda: rows(of_slow)), strict=True):
                 mine += others
         whole = [SAMPLES[at : at + 4] for at in range(0, 48, 4)]
-        left = [*whole[:5], [], [], [30, 31], *whole[8:]]
-        assert found[0] == [batch for batch in left[::2] if batch]
-        assert found[1] == [batch for batch in left[1::2] if batch]
+        left = [*whole[:5], whole[1], whole[0], [30, 31], *whole[8:]]  # two empty batches are filled
+        assert found == (left[::2], left[1::2])
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({}, ([0, 2, 4, 6, 0, 10], [1, 3, 1, 7, 9, 11])),
+            ({"drop_last": True}, ([0, 2, 4, 6, 10], [1, 3, 1, 7, 11])),
+            # Its number of batches is unknown: a change begins with a turn of which no rank got a batch.
+            ({"sampler": SAMPLES}, ([0, 2, 4, 6, 0, 10], [1, 3, 5, 7, 9, 11])),
+            ({"ordered": False}, ([0, 2, 4, 6, 0, 10], [1, 3, 1, 7, 9, 11])),
+        ],
+        ids=["filled", "dropped", "sampler", "unordered"],
+    )
+    def test_ranks_get_equally_many_batches_if_one_is_empty(self, options, expected):
+        """The exclusion begins in the middle of the third turn, whose first batch was taken: it is not left out."""
+        with (
+            served(mode="split", world=2, **options) as server,
+            attached(rank=0) as first,
+            attached(rank=1) as second,
+        ):
+            streams = iter(first), iter(second)
+            found = [[next(streams[0]) for _ in range(3)], [next(streams[1]) for _ in range(2)]]
+            server.exclude([*range(20, 24), *range(32, 36)])
+            for batches, rest in zip(found, in_threads(*(partial(list, stream) for stream in streams)), strict=True):
+                batches += rest
+            assert second.last.samples == tuple(found[1][-1].tolist())
+        assert tuple([int(batch[0]) // 4 for batch in batches] for batches in found) == expected
 
     def test_late_consumer_gets_the_same_batches(self):
         with served() as server, attached() as first:

@@ -31,7 +31,7 @@ from mpqueue.frameworks.torch.samples import ids_of, index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
 from mpqueue.frameworks.torch.streams import iterable_ids
 from mpqueue.frameworks.torch.worker import listed_of
-from mpqueue.plan.cursors import Edit, Listed, Place, WorkItem
+from mpqueue.plan.cursors import FROM_BEGINNING, Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.interrupts import is_interrupt
@@ -100,7 +100,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._progress.go_to(resumed.place)
             if drawn is not None:
                 loader.generator.set_state(drawn)
-        self._edit = editor_of(loader)
+        self._edit = editor_of(loader, beginning)
         self._pass = state.Pass(beginning, self)
         loader.note_pass(self._pass)
 
@@ -152,7 +152,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._kept = self._index[0]
             if self._edit is None:
                 return self._kept
-            listed = self._edit(WorkItem(0, 0, 0, 0, -1, listed_of(self._kept, 0, 0))).listed
+            listed = self._edit(WorkItem(0, 0, 0, 0, -1, listed_of(self._kept, 0, 0)), FROM_BEGINNING).listed
             assert listed is not None
             if not listed.is_empty:
                 self._kept = index_of(listed)

@@ -47,7 +47,7 @@ from mpqueue.loader.engine import Engine
 from mpqueue.loader.replay import computed
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
-from mpqueue.plan.cursors import Cursor, Drawn, Edit, Listed, Place, WorkItem
+from mpqueue.plan.cursors import Base, Cursor, Drawn, Edit, Listed, Place, WorkItem
 from mpqueue.plan.options import Options, StartMethod
 from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
@@ -138,7 +138,7 @@ class _SamplerDraw:
 class _PassDraws(dict[int, _SamplerDraw]):
     """The draws of the present pass, by epoch."""
 
-    def draw(self, epoch: int, base: int) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
+    def draw(self, epoch: int, base: Base) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
         """Return the draw of an epoch, which was started already."""
         return self[epoch]
 
@@ -429,7 +429,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 draw = _SamplerDraw(watch, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
-        self._cursor.edit = editor_of(loader)
+        self._cursor.edit = editor_of(loader, beginning)
         self._begin(place, continues=following is not None)
         # A state saved within a pass contains the epoch of its sampler.
         is_set = resumed is not None and resumed.beginning.sampler_epoch is not None

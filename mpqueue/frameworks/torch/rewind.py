@@ -4,7 +4,9 @@ The order of a pass follows from its beginning, so no log is needed: the sampler
 left out follow from a `History`, where an epoch is a pass of the loader.
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from torch.utils.data.dataloader import _DatasetKind
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import is_supported
 from mpqueue.frameworks.torch.ranks import rank_and_world
-from mpqueue.frameworks.torch.samples import editor, ids_of, num_places, without
+from mpqueue.frameworks.torch.samples import editor, filled, ids_of, num_places, without
 from mpqueue.frameworks.torch.skipping import samplers_of
 from mpqueue.frameworks.torch.streams import StreamDataset
 from mpqueue.frameworks.torch.worker import listed_of
@@ -96,10 +98,50 @@ def loaded(loader: Any, found: Mapping[str, Any]) -> Run:
     return Run(History(found.get("history", ())), number, run.steps)
 
 
-def editor_of(loader: Any) -> Edit | None:
-    """Return the function that removes the samples that a loader excludes; None: no sample is excluded."""
+def editor_of(loader: Any, beginning: state.Beginning) -> Edit | None:
+    """Return the function that removes the samples that a loader excludes; None: no sample is excluded.
+
+    Args:
+        loader: The loader.
+        beginning: The beginning of its pass.
+    """
     run: Run | None = getattr(loader, "_passes", None)
-    return None if run is None else editor(run.history.excluded, is_batched=loader._auto_collation)
+    excluded = None if run is None else run.history.excluded
+    if excluded is None:
+        return None
+    return editor(excluded, _fill(loader, beginning, excluded), is_batched=loader._auto_collation)
+
+
+def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Callable[[], Listed | None]:
+    """Return a function that returns the first batch of a pass that is not empty; None: empty batches are left out.
+
+    If the sampler returns the part of one rank, empty batches are filled: the other ranks do not know them, and must
+    get the same number of batches.
+    """
+    found = weakref.ref(loader)
+
+    @cache
+    def fill() -> Listed | None:
+        loader = found()
+        if loader is None or not any(map(_is_of_ranks, samplers_of(loader))):
+            return None
+        try:
+            with state.sampler_again(loader, beginning) as sampler:
+                for index in sampler:
+                    kept = without(listed_of(index, 0, 0), excluded, is_batched=loader._auto_collation)
+                    if not kept.is_empty:
+                        return kept
+        except DrawsRandomNumbers:
+            pass  # another order: its first batch would be another one after a resume
+        return None
+
+    return fill
+
+
+def _is_of_ranks(sampler: Any) -> bool:
+    """Return whether a sampler returns the part of one rank, as those of torch, torchdata and Accelerate do."""
+    counts = (getattr(sampler, name, 1) for name in ("num_replicas", "num_processes"))
+    return any(isinstance(count, int) and count > 1 for count in counts)
 
 
 def last(loader: Any) -> BatchInfo | None:
@@ -145,7 +187,7 @@ def exclude(loader: Any, ids: Any) -> None:
         return
     run.history, loader._passes = history, run
     if begun is not None:
-        begun.batches.leave_out(editor_of(loader))
+        begun.batches.leave_out(editor_of(loader, begun.beginning))
 
 
 def _checked(loader: Any, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
@@ -211,35 +253,36 @@ def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
         raise LookupError(f"the sampler ({once[0]}) is an iterator, which cannot be iterated again")
     batches, is_batched, returned = begun.batches, loader._auto_collation, begun.batches.returned()
     known = -1 if returned is None else returned.position
-    found, places, number = None, batches.first, -1
+    drawn, places, number = {}, batches.first, -1
     try:
         with state.sampler_again(loader, begun.beginning) as sampler:
             # Also up to the batch that was returned last: only there is it seen whether the sampler still returns the
             # same order.
             for number, index in enumerate(islice(sampler, max(batch, known) + 1)):
-                drawn = listed_of(index, batches.epoch, places)
+                if number in (batch, known):
+                    drawn[number] = listed_of(index, batches.epoch, places)
                 places += num_places(index, is_batched=is_batched)
-                if number not in (batch, known):
-                    continue
-                place = _Place(drawn, _without_excluded(loader, drawn, number))
-                found = place if number == batch else found
-                if returned is not None and number == known and not _is_from(loader, place, returned.ids()):
-                    raise DrawsRandomNumbers
+        found = {at: _Place(each, _without_excluded(loader, begun, each, at)) for at, each in drawn.items()}
+        if returned is not None and known in found and not _is_from(loader, found[known], returned.ids()):
+            raise DrawsRandomNumbers
     except DrawsRandomNumbers:
         raise LookupError(
             f"the sampler ({type(samplers[-1]).__name__}) returns another order when it is iterated again, so batches "
             "of this pass are unknown: its random numbers must come from torch, or from a generator that it holds"
         ) from None
-    if found is None:
+    if batch not in found:
         raise LookupError(
             f"epoch {loader._passes.number} has no batch {batch}: its sampler returned {number + 1} batches"
         )
-    return found
+    return found[batch]
 
 
-def _without_excluded(loader: Any, drawn: Listed, batch: int) -> Listed:
+def _without_excluded(loader: Any, begun: state.Pass, drawn: Listed, batch: int) -> Listed:
     excluded = loader._passes.history.excluded_at(loader._passes.number, batch, 1)
-    return drawn if excluded is None else without(drawn, excluded, is_batched=loader._auto_collation)
+    if excluded is None:
+        return drawn
+    kept = without(drawn, excluded, is_batched=loader._auto_collation)
+    return filled(kept, _fill(loader, begun.beginning, excluded))
 
 
 def _is_from(loader: Any, place: _Place, returned: SampleIds) -> bool:

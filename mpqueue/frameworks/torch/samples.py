@@ -2,14 +2,14 @@
 
 import itertools
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from mpqueue.plan.batch_info import SampleId, SampleIds
-from mpqueue.plan.cursors import Edit, Listed, WorkItem
+from mpqueue.plan.cursors import Edit, Listed, Others, WorkItem
 from mpqueue.plan.sample_ids import SampleSet
 
 
@@ -50,16 +50,27 @@ def without(listed: Listed, excluded: SampleSet, *, is_batched: bool) -> Listed:
     return Listed(listed.first, list(itertools.compress(keys, keeps)), list(itertools.compress(places, keeps)))
 
 
-def editor(excluded: SampleSet | None, *, is_batched: bool) -> Edit | None:
-    """Return the function that removes excluded samples from a work item; None: no sample is excluded."""
-    if excluded is None:
-        return None
+def editor(excluded: SampleSet, fill: Callable[[], Listed | None], *, is_batched: bool) -> Edit:
+    """Return the function that removes excluded samples from a work item.
 
-    def edit(work_item: WorkItem) -> WorkItem:
+    Args:
+        excluded: The samples.
+        fill: Returns the batch whose samples fill an empty batch; None: it is left out.
+        is_batched: As for `num_places`.
+    """
+
+    def edit(work_item: WorkItem, _others: Others) -> WorkItem:
         assert work_item.listed is not None
-        return work_item._replace(listed=without(work_item.listed, excluded, is_batched=is_batched))
+        kept = without(work_item.listed, excluded, is_batched=is_batched)
+        return work_item._replace(listed=filled(kept, fill))
 
     return edit
+
+
+def filled(kept: Listed, fill: Callable[[], Listed | None]) -> Listed:
+    """Return a batch; if it is empty, with the samples of another one, which draw the random numbers of its places."""
+    other = fill() if kept.is_empty else None
+    return kept if other is None else other._replace(first=kept.first, kept=None)
 
 
 def keys_of(index: Any, *, is_batched: bool) -> list[Any]:

@@ -469,6 +469,31 @@ class TestExclude:
         assert indices(next(iter(loader))) == (5, 6, 7)
         assert loader.explain(loader.last.epoch, 0).samples == (0, 1, 2, 3)
 
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_ranks_of_a_distributed_sampler_get_equally_many_batches(self, workers):
+        numbers = torch.arange(24)
+
+        def loader_of_rank(rank):
+            sampler = data.DistributedSampler(numbers, num_replicas=2, rank=rank, seed=3)
+            return DataLoader(numbers, batch_size=2, sampler=sampler, num_workers=workers)
+
+        order = [[batch.tolist() for batch in loader_of_rank(rank)] for rank in range(2)]
+        excluded = [*order[0][3], order[0][0][1]]
+        for rank in range(2):
+            loader = loader_of_rank(rank)
+            loader.exclude(excluded)
+            batches = iter(loader)
+            found = [next(batches).tolist() for _ in range(4)]
+            assert loader.explain(0, 3).samples == loader.last.samples == tuple(found[3])
+            assert loader.compute(0, 3).tolist() == found[3]
+            state = loader.state_dict()
+            rest = [batch.tolist() for batch in batches]
+            resumed = loader_of_rank(rank)
+            resumed.load_state_dict(state)
+            assert [batch.tolist() for batch in resumed] == rest
+            kept = [[each for each in batch if each not in excluded] for batch in order[rank]]
+            assert found + rest == [batch or kept[0] for batch in kept]
+
     def test_copy_has_its_own_exclusions(self):
         loader = loader_of(0, "in order")
         loader.exclude([0])

@@ -1,0 +1,100 @@
+"""States of the ranks of a source with an index, joined: each batch that is left goes to exactly one rank."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqueue.plan.cursors import Base, Place
+from mpqueue.plan.rank_states import place_in
+from mpqueue.plan.ranks import Ranks, Shard
+from mpqueue.plan.saved_states import sealed
+
+FEW = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+def state_of(ranks, place):
+    """Return the state of a rank that took its batches without an order."""
+    found = ranks.to_global(place)
+    state = found.as_dict() | {"seed": 1, "world_size": ranks.shard.world, "taken": list(found.base.ahead)}
+    if ranks.shard.world > 1 and (place.position or place.ahead):
+        state["shard"] = list(ranks.shard)
+    return json.loads(json.dumps(sealed(state)))
+
+
+@FEW
+@given(st.integers(1, 40), st.lists(st.integers(1, 4), min_size=2, max_size=5), st.data())
+def test_batches_that_no_rank_returned_are_dealt_once_and_equally(total, worlds, data):
+    states, returned = [], set()
+    for world in worlds:
+        all_ranks = [Ranks(Shard(rank, world)) for rank in range(world)]
+        places = [
+            ranks.to_local(place_in(states, ranks.shard, lambda _: total)) if states else Place() for ranks in all_ranks
+        ]
+        orders = [ranks.numbers(total, place.base) for ranks, place in zip(all_ranks, places, strict=True)]
+        kept = [
+            [number for at, number in enumerate(order) if at >= place.position and at not in place.ahead]
+            for order, place in zip(orders, places, strict=True)
+        ]
+        assert len({len(numbers) for numbers in kept}) == 1
+        assert sorted(n for numbers in kept for n in numbers if n < total) == sorted(set(range(total)) - returned)
+        if not kept[0]:
+            return
+        states = []
+        for ranks, order, place in zip(all_ranks, orders, places, strict=True):
+            # The last batch is left: a rank that has returned all is in the next epoch.
+            left = [at for at in range(place.position, len(order) - 1) if at not in place.ahead]
+            taken = data.draw(st.sets(st.sampled_from(left[:6]), max_size=4)) if left else set()
+            returned |= {order[at] for at in taken if order[at] < total}
+            taken |= {*range(place.position), *place.ahead}
+            position = next(at for at in range(len(order)) if at not in taken)
+            ahead = tuple(sorted(at for at in taken if at > position))
+            states.append(state_of(ranks, place._replace(position=position, ahead=ahead)))
+        data.draw(st.randoms(use_true_random=False)).shuffle(states)
+
+
+@FEW
+@given(st.integers(0, 9), st.sets(st.integers(0, 20)), st.integers(0, 30))
+def test_numbers_after_a_base_leave_out_those_ahead(number, later, index):
+    base = Base(number, tuple(sorted(number + 1 + each for each in later)))
+    left = [each for each in range(number, 80) if each not in base.ahead]
+    assert base.nth(index) == left[index]
+    assert base.index_of(left[index]) == index
+    assert list(base.numbers(range(1, 20, 3))[2:5]) == left[7:16:3]
+    assert [base.moved(index).nth(each) for each in range(9)] == left[index : index + 9]
+
+
+def at(rank, world, count, epoch=0, **keys):
+    """Return the state of a rank after this many of its batches, of which it skipped one."""
+    state = state_of(Ranks(Shard(rank, world)), Place(epoch, count))
+    return sealed({key: value for key, value in state.items() if key != "checksum"} | keys)
+
+
+def test_rank_that_has_finished_the_epoch_is_joined():
+    states = [at(0, 2, 0, epoch=1, shard=[0, 2]), at(1, 2, 2)]
+    assert place_in(states, Shard(0, 3), lambda _: 7)[1:3] == (5, ())
+    assert place_in(states, Shard(0, 3), lambda _: 7).base == Base(5, (6,))
+
+    def unknown(_):
+        raise TypeError
+
+    with pytest.raises(ValueError, match="sampler has no length"):
+        place_in(states, Shard(0, 3), unknown)
+
+
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        ([at(0, 3, 2), at(1, 3, 3)], r"all 3 ranks are needed, .* got 2 states, with those of ranks 0, 1"),
+        ([at(0, 2, 2), at(0, 2, 3)], r"got 2 states, with those of ranks 0, 0"),
+        ([at(0, 2, 2), at(1, 2, 3, seed=2)], "not saved by one run: the seed is 1 in one and 2"),
+        ([at(0, 2, 2), at(1, 2, 3, epoch=1)], "not saved at one moment: rank 1 is at epoch 1, batch 6"),
+        ([at(0, 2, 2), at(1, 2, 3, position=5)], "not saved at one moment: rank 1 is at epoch 0, batch 5"),
+        ([at(0, 2, 2), at(1, 2, 3, taken=[9])], "not saved at one moment: rank 1"),
+        ([at(0, 2, 2)], r"belongs to rank 0 of 2, and this is rank 1 of 2: .* load the state of each rank into the"),
+    ],
+)
+def test_states_that_do_not_belong_together_are_refused(states, message):
+    with pytest.raises(ValueError, match=message):
+        place_in(states, Shard(1, 2), lambda _: 20)
