@@ -314,10 +314,12 @@ class RepeatStage(LaneStage):
 
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
         """Remove excluded elements from the snapshots of the passes."""
-        next(states)
-        for stage in (self._now, self._before):
-            if stage is not None:
-                stage.drop_from(states, keep)
+        state = next(states)
+        if state["begun"]:
+            self._input().drop_from(states, keep)
+        if state["before"]:
+            assert self._before is not None
+            self._before.drop_from(states, keep)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
