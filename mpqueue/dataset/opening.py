@@ -19,6 +19,7 @@ from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import LaneStage
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.read_ahead import ReadAhead
 
 
 class DatasetLanes(RunnableDataset):
@@ -50,18 +51,24 @@ class DatasetLanes(RunnableDataset):
         """The sources that are streams; each lane must select its share of them by `mpqueue.worker_info`."""
         return [stage.source for stage in self.root.of_kind(StreamNode)]
 
-    def open_lane(self, run: LaneRun, *, keeps_tokens: bool = False) -> StreamLane:
+    def open_lane(
+        self, run: LaneRun, *, keeps_tokens: bool = False, reads_ahead: bool = True, is_single: bool = False
+    ) -> StreamLane:  # fmt: skip
         """Open a lane, at its beginning or from ``run.state``.
 
         Args:
             run: The run that the lane is opened with.
             keeps_tokens: Whether `StreamLane.sample_ids` is used. Batches are then not written into a slot.
+            reads_ahead: Whether stages may read ahead.
+            is_single: Whether stages request their elements one by one.
 
         Raises:
             Exception: A user function raised while elements of the saved state were computed again.
         """
         run = run._replace(keep=keep_without(self.excluded))
-        return StreamLane(partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers), run)
+        kind = SingleOpening if is_single else Opening
+        opens = partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers, kind=kind)
+        return StreamLane(opens, run, reads_ahead=reads_ahead)
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""
@@ -76,7 +83,8 @@ def keep_without(excluded: SampleSet | None) -> Keep | None:
 
 
 def open_stages(
-    node: nodes.StageNode, run: LaneRun, *, is_last: bool = False, makers: "Makers | None" = None
+    node: nodes.StageNode, run: LaneRun, *, is_last: bool = False, makers: "Makers | None" = None,
+    kind: "type[Opening] | None" = None,
 ) -> LaneStage:  # fmt: skip
     """Open the stages of a lane.
 
@@ -85,8 +93,9 @@ def open_stages(
         run: The run that the lane is opened with.
         is_last: Whether this is the last stage of the lane.
         makers: The makers of readers of indexed parts, shared by all lanes of a worker; None for separate ones.
+        kind: The way to open stages; None for `Opening`.
     """
-    return Opening(makers or Makers(node), run).open(node, run, is_last=is_last)
+    return (kind or Opening)(makers or Makers(node), run).open(node, run, is_last=is_last)
 
 
 class Makers:
@@ -143,6 +152,8 @@ class Opening:
         def open_input(at: int) -> LaneStage:
             branch = node.branches[at]
             inner = run._replace(base=run.base + starts[at], keep=within(node.part_name(at), run.keep))
+            if node.is_mix:  # which switches it on for the inputs that it reads often
+                inner = inner._replace(ahead=ReadAhead(is_on=False))
             if repeats:
                 return RepeatNode(input=branch).opened(self, inner, is_hidden=True)
             return self.open(branch, inner)
@@ -170,3 +181,13 @@ class Opening:
             elif not part.is_indexed and not isinstance(part, RepeatNode):
                 stack += part.inputs
         return sum(bounds) if bounds else None
+
+
+class SingleOpening(Opening):
+    """Opens stages that request their elements one by one, so that nothing is read ahead, also before an error."""
+
+    def open(self, node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
+        """Open a stage and those before it."""
+        stage = super().open(node, run, is_last=is_last)
+        stage.take_singly()
+        return stage

@@ -312,6 +312,11 @@ class RepeatStage(LaneStage):
         if self._before is not None:
             self._before.save_to(states, of_pass[now - 1])
 
+    @property
+    def is_settled(self) -> bool:
+        """True if the input of this pass is settled; that of the previous pass has ended."""
+        return self._now is None or self._now.is_settled
+
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
         """Remove excluded elements from the snapshots of the passes."""
         state = next(states)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpqueue.engine.skips import Skipped
+from mpqueue.worker.read_ahead import ON_DEMAND, ReadAhead
 from mpqueue.worker.retry_markers import Marker
 from mpqueue.worker.runner import BeginBatch
 
@@ -32,6 +33,7 @@ class LaneRun(NamedTuple):
             single sample starts its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
         base: For a part of a dataset: number of stages of the whole dataset before the part.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
+        ahead: Whether the stages of the lane may read ahead.
     """
 
     lane: int
@@ -46,13 +48,15 @@ class LaneRun(NamedTuple):
     marker: Marker | None = None
     base: int = 0
     keep: Callable[[Sequence[Any]], list[bool]] | None = None
+    ahead: ReadAhead = ON_DEMAND
 
 
 class Lane(Protocol):
     """An open lane, at one of its elements.
 
     A lane may have a method ``counts()`` that reports the work of its stages: rows (name, elements in, elements out,
-    nanoseconds, waiting nanoseconds), which only grow.
+    nanoseconds, waiting nanoseconds), which only grow. It may have a method ``settle()``, which is called before
+    ``save()``. If it returns False, it is called again after the next element, and ``save()`` is not called before.
     """
 
     def next(self) -> Any:
