@@ -29,6 +29,7 @@ from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.read_ahead import SOON_NS
 
 
 def _extended(tokens: Any, more: Sequence[Token]) -> Any:
@@ -57,6 +58,7 @@ class AheadStage(LinkStage):
     batch that contains them is requested. Read-ahead is therefore limited:
 
     - At most 0.5 ms of work is done ahead. Slow elements, such as photographs, are computed on demand.
+    - Elements that later stages use slowly are not read ahead, see `mpqueue.worker.read_ahead`.
     - A request for a single element takes a single element. Large arrays are copied one by one and must not pile up
       here.
     - With ``skip``, there is no read-ahead: a skipped sample is reported with the batch that misses it.
@@ -74,6 +76,7 @@ class AheadStage(LinkStage):
         super().__init__(source, node, run)
         self._most = 0 if run.skip is not None else min(_MOST_AHEAD, _MOST_BATCHES * self.node.size)
         self._each_ns = _AHEAD_NS  # time per element of the last block
+        self._started = clock_ns()  # when the last block was requested
         self._values: list[Any] = []
         self._tokens: Sequence[Token] = ()
         self._at = 0  # index of the next element to return
@@ -81,10 +84,10 @@ class AheadStage(LinkStage):
     def pull(self, count: int) -> Block:
         """Return the next elements."""
         if self._at == len(self._tokens):
-            ahead = min(self._most, _AHEAD_NS // self._each_ns) if self.may_run_ahead else 0
+            started = clock_ns()
             # Only large elements are requested one by one. They must not pile up here.
-            num_elements = max(count, ahead) if count > 1 else 1
-            started, self._at = clock_ns(), 0
+            num_elements = max(count, self._num_ahead(started)) if count > 1 else 1
+            self._started, self._at = started, 0
             self._values, self._tokens = [], ()
             # Clear the block before the call: if the input raises, elements that were returned must not be returned
             # again.
@@ -95,6 +98,18 @@ class AheadStage(LinkStage):
             self._each_ns = 1 + (clock_ns() - started) // len(self._tokens)
         first, self._at = self._at, min(self._at + count, len(self._tokens))
         return self._values[first : self._at], self._tokens[first : self._at]
+
+    def _num_ahead(self, now: int) -> int:
+        if not (self.run.ahead.is_on and self.may_run_ahead):
+            return 0
+        # As many as were used in that time, from the last request to this one.
+        num_used = SOON_NS * len(self._tokens) // (now - self._started + 1)
+        return min(self._most, _AHEAD_NS // self._each_ns, num_used)
+
+    @property
+    def is_settled(self) -> bool:
+        """True if no element waits."""
+        return self._at == len(self._tokens) and self._input.is_settled
 
     def count_to(self, rows: list[StageRow]) -> None:
         """Add the rows of the stages before this stage, which has no row itself."""

@@ -167,12 +167,15 @@ class FlatMapStage(Applied):
         """Call the function for the next element; return False at the end of the input."""
         self._latest = []  # no longer needed
         if not self._tokens:
-            # Estimate the number of elements from the items per element so far.
-            num_elements = 1 if not self._num_used else max(1, min(count, count * self._num_used // (self.num_out + 1)))
+            num_elements = 1
+            if self._num_used and self.run.ahead.is_on:
+                # Estimate the number of elements from the items per element so far.
+                num_elements = max(1, min(count, count * self._num_used // (self.num_out + 1)))
             self._values, tokens = self._input.pull(num_elements)
             # Return here: `_take` would pull again, and each stage of a chain would pull twice from the one before. A
             # chain of 100 stages would make 2**100 calls.
             if not tokens:
+                self._is_exact = True
                 return False
             self._tokens = list(tokens)
             self.num_in += len(self._tokens)
@@ -181,7 +184,7 @@ class FlatMapStage(Applied):
             return False
         started = self._clock_in()
         try:
-            self._items = self._items_of(values[0], tokens[0])
+            self._items, self._is_exact = self._items_of(values[0], tokens[0]), False
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -214,6 +217,7 @@ class FlatMapStage(Applied):
             else:
                 self._error = never_an_end(error)
         tokens.extend([(items.token, number) for number in range(first, items.number)])
+        self._is_exact |= items.number > first
         self._clock_out(started)
 
     def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:

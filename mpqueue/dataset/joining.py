@@ -7,7 +7,8 @@ one by one. Elements that are not needed yet wait, and a snapshot contains their
 A mix of many inputs needs a few elements of each at a time, and a block takes as long as dozens of small elements. It
 therefore reads ahead, under the conditions of `mpqueue.dataset.batching.AheadStage`: at most 8,192 elements of all
 inputs, and from each input what takes less than 0.1 ms. In a mix of 100 filtered streams of integers, this reduces the
-time per element from 13 us to 2 us, the same as in a mix of 10.
+time per element from 13 us to 2 us, the same as in a mix of 10. What is read ahead is used soon (`_Window`), so that
+the lane can be settled (`mpqueue.worker.read_ahead`).
 
 An input is opened on first use, and an input of a concatenation is closed at its end: there may be 10,000 inputs
 in each of many lanes. A snapshot contains only the inputs that have been opened.
@@ -25,7 +26,7 @@ import numpy as np
 from mpqueue.dataset.held import together
 from mpqueue.dataset.ids import Keep, SampleIds, concatenated, prefixed, within
 from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker, by_part, whole_or_none
-from mpqueue.dataset.mixing import Counts, ranks_of, shares_of, shuffled
+from mpqueue.dataset.mixing import MOST_PLACES, Counts, ranks_of, shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, Stop, inner_epoch
 from mpqueue.dataset.passes import RepeatStage, share_of
 from mpqueue.dataset.phases import Change, Course, EpochPlan, Phase, WeightSpan, course_of, key_of, plan_of, spans_in
@@ -42,8 +43,11 @@ from mpqueue.dataset.weights import Name, Schedule, Weights, shown_schedule
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.read_ahead import SOON_NS
 
 _MOST_AHEAD, _CHEAP_NS = 8192, 50_000
+_FIRST_WINDOW = 16
+_OFTEN = 64  # picks of an input within a window; then its stages may read ahead, too
 _MAX_BLOCKS = 8  # of a mix that a reader keeps
 _MAX_COURSES = 4  # the epochs whose elements are computed at the same time
 
@@ -173,6 +177,16 @@ class JoiningStage(LaneStage):
             assert keep_part is not None
             begun[1] = stage.kept(tokens_of(tokens), keep_part)
             stage.drop_from(states, keep_part)
+
+    @property
+    def is_settled(self) -> bool:
+        """True if no element waits; at the end, none of the waiting elements is used."""
+        if self._has_ended:
+            return True
+        for branch in self._branches.values():  # noqa: SIM110 - a generator would add a C frame per stage
+            if branch.tokens or not branch.stage.is_settled:
+                return False
+        return True
 
     def _load_own(self, states: Iterator[Any]) -> Any:
         """Restore a saved state, and return the item of this stage."""
@@ -365,6 +379,12 @@ class ConcatenateStage(BranchedStage):
                 self._close(at)
         return [], []
 
+    @property
+    def is_settled(self) -> bool:
+        """True if the current input is settled; earlier ones have ended."""
+        branch = self._branches.get(self._at)
+        return branch is None or branch.stage.is_settled
+
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of the current input."""
         of_branch = self._held_by_branch(held)
@@ -405,10 +425,14 @@ class PhasePicks:
     Args:
         weights: The weights of the inputs.
         words: The key of the picks, which determines their order.
+
+    Attributes:
+        parts: The share of each input.
     """
 
     def __init__(self, weights: Weights, *words: int) -> None:
         self._shares, self._words = shares_of(weights), words
+        self.parts = [weight / sum(weights) for weight in weights]
         self._of, self._picks = -1, [0]
 
     def take(self, first: int, count: int) -> list[int]:
@@ -450,9 +474,43 @@ class MixPicks:
     def _phase_of(self, first: int) -> int:
         return bisect_right(self._starts, first) - 1
 
+    def least(self, at: int, first: int, count: int) -> int:
+        """Return a number of picks of an input that are among the next ones, and in the same phase.
+
+        Args:
+            at: The input.
+            first: The next pick, which is in the current phase.
+            count: The number of next picks.
+        """
+        # Whole blocks have the quotas of the weights; the first and the last one may be cut.
+        left_in_phase = self._end - first - 3 * MOST_PLACES
+        return max(0, int(self._phases[self.phase].parts[at] * min(count, left_in_phase)))
+
     def is_first(self, first: int) -> bool:
         """Return whether a pick is the first one of a phase."""
         return self._starts[self._phase_of(first)] == first
+
+
+class _Window:
+    """The number of next picks for which the inputs of a mix may be read ahead.
+
+    They are used within about `mpqueue.worker.read_ahead.SOON_NS`.
+    """
+
+    def __init__(self) -> None:
+        self._size, self._end, self._began_ns = _FIRST_WINDOW, 0, clock_ns()
+
+    def size_at(self, pick: int) -> int:
+        """Return the number of picks at a pick."""
+        if pick >= self._end:
+            now = clock_ns()
+            took_ns, self._began_ns = now - self._began_ns, now
+            if took_ns > SOON_NS:
+                self._size = max(1, self._size // 2)
+            elif took_ns < SOON_NS // 2:
+                self._size = min(_MOST_AHEAD, self._size * 2)
+            self._end = pick + self._size
+        return self._size
 
 
 _FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
@@ -643,9 +701,8 @@ class MixStage(BranchedStage):
         # each access takes longer, 0.2 us per element here.
         self._picks = MixPicks(self._spans, (self.seed, run.epoch, run.lane), run)
         self._stop, self._next_pick, self._phase = node.stop, 0, -1
-        # With ``skip``, a skipped sample is reported with the batch that misses it, so there is no read-ahead.
-        self._most_ahead = 0 if run.skip is not None else _MOST_AHEAD // len(node.branches)
-        self._ahead = 0  # elements that this call may read from an input
+        self._window = _Window()
+        self._is_ahead = False  # this call may read ahead
         self._done: set[int] = set()  # "all": inputs that have started again; "never": inputs without elements
         self._num_left = 0  # of the other inputs that the end of the mix depends on in this phase
 
@@ -654,7 +711,8 @@ class MixStage(BranchedStage):
         values: list[Any] = []
         tokens: list[Token] = []
         # Only large elements are requested one by one. They must not pile up here.
-        self._ahead = self._most_ahead if count > 1 and self.may_run_ahead else 0
+        # With ``skip``, a skipped sample is reported with the batch that misses it, so there is no read-ahead.
+        self._is_ahead = count > 1 and self.run.ahead.is_on and self.may_run_ahead and self.run.skip is None
         while not tokens and not self._has_ended:
             picks = self._picks.take(self._next_pick, count)
             if self._picks.phase != self._phase:
@@ -676,11 +734,12 @@ class MixStage(BranchedStage):
     def _give(self, picks: list[int], values: list[Any], tokens: list[Token]) -> None:
         """Add elements by these picks, until an input must be read: its error or end would occur too early."""
         for number, at in enumerate(picks):
-            branch = self._branch(at)
-            if not branch.tokens:
+            branch = self._branches.get(at)
+            if branch is None or not branch.tokens:
                 if tokens:
                     # Return the picked elements before an input is read: its error or end belongs to the next pick.
                     return
+                branch = self._branch(at)
                 if not self._fill(at, branch, picks[number:].count(at)):
                     if self._has_ended:
                         return
@@ -692,9 +751,15 @@ class MixStage(BranchedStage):
 
     def _fill(self, at: int, branch: _Branch, count: int) -> bool:
         """Read the elements picked from an input; return False at the end of the mix, or of an input."""
+        pick, num_soon = self._next_pick, 0
+        if self.run.ahead.is_on:
+            num_soon = self._picks.least(at, pick, self._window.size_at(pick))
+        branch.stage.run.ahead.is_on = num_soon >= _OFTEN
         # The next element of a user's stream may take long to arrive, so such streams are not read ahead.
-        is_ahead = self._ahead > count and self._inputs.can_reopen(at)
-        has_elements = (branch.fill_ahead(count, self._ahead) if is_ahead else branch.fill(count)) > 0
+        if self._is_ahead and self._inputs.can_reopen(at):
+            has_elements = branch.fill_ahead(count, num_soon) > 0
+        else:
+            has_elements = branch.fill(count) > 0
         if self._stop == "first":
             self._has_ended = not has_elements
         else:

@@ -287,6 +287,11 @@ class CacheStage(LinkStage):
         states.append({"next": self._next, "place": self._place, "kept_to": self._kept_to})
         self._input.save_to(states, [token for _, token in held])
 
+    @property
+    def is_settled(self) -> bool:
+        """True: no sample is removed from the stages before a cache, so their state does not affect the elements."""
+        return True
+
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:  # noqa: ARG002 - see below
         """Do nothing: excluded elements remain in the cache, and are removed from its output."""
         next(states)

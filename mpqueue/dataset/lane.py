@@ -16,6 +16,7 @@ from mpqueue.dataset.stages import LaneStage, Token
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.read_ahead import ReadAhead
 from mpqueue.worker.retry_markers import RetryBegin
 from mpqueue.worker.runner import StreamEnd
 
@@ -26,17 +27,23 @@ class StreamLane:
     Args:
         open_stages: A function that opens the stages of a lane and returns the last one.
         run: The run that the lane is opened with.
+        reads_ahead: Whether its stages may read ahead.
 
     Raises:
         Exception: A user function raised while elements of the saved state were computed again.
     """
 
-    def __init__(self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun) -> None:
+    def __init__(
+        self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun, *, reads_ahead: bool = True
+    ) -> None:  # fmt: skip
         state = run.state
         self._lost: list[Any] = [] if state is None else list(state.get("lost", ()))
         if self._lost or run.marker is not None:
             run = run._replace(begin=RetryBegin(run.begin, run.marker, self._lost))
-        self._open, self._run = open_stages, run._replace(state=None)
+        # A skipped sample is reported with the batch that misses it, so nothing is read ahead with ``skip``.
+        self._ahead = ReadAhead(is_on=reads_ahead and run.skip is None)
+        self._reads_ahead = self._ahead.is_on
+        self._open, self._run = open_stages, run._replace(state=None, ahead=self._ahead)
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
         self._counts: list[StageRow] = []  # of earlier epochs
         self._latest: Sequence[Token] = ()  # the token of the last element
@@ -109,8 +116,20 @@ class StreamLane:
             self._run.begin.forget_lost()
         self._stage = self._opened()
 
+    @property
+    def is_settled(self) -> bool:
+        """True if its state follows from the number of elements that it has returned."""
+        return self._stage.is_settled
+
+    def settle(self) -> bool:
+        """Return `is_settled`. If it is False, the stages stop reading ahead until `save`."""
+        is_settled = self._stage.is_settled
+        self._ahead.is_on &= is_settled
+        return is_settled
+
     def save(self) -> Any:
         """Return the position of the lane."""
+        self._ahead.is_on = self._reads_ahead
         state = {
             "epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": self._stage.save()
         }  # fmt: skip

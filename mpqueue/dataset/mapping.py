@@ -209,6 +209,7 @@ class FilterStage(Applied):
             out = list(compress(values, verdicts))
             if out:
                 kept = _kept(tokens, verdicts)
+                self._is_exact = bool(verdicts[-1])
                 self.num_out += len(out)
                 self._num_fruitless = 0
                 return out, kept

@@ -30,7 +30,7 @@ from mpqueue.seeding.seeds import sequence_of
 
 Counts: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
-_MOST_PLACES = 512
+MOST_PLACES = 512
 _LEFT_PLACES = 1 << 16
 _FEW_DATASETS = 64  # a binary search for each of these costs less than counting 65,536 places
 _PICKS = 0x7069636B73  # separates these random numbers from all others of the seed
@@ -99,7 +99,7 @@ class Shares:
         total = sum(exact)
         parts = [weight / total for weight in exact]
         common = math.lcm(*(part.denominator for part in parts))
-        self.size = common * (_MOST_PLACES // common) if common <= _MOST_PLACES else _MOST_PLACES
+        self.size = common * (MOST_PLACES // common) if common <= MOST_PLACES else MOST_PLACES
         exact_places = [part * self.size for part in parts]
         self._whole = np.array([int(places) for places in exact_places], np.int64)
         self._num_left = self.size - int(self._whole.sum())

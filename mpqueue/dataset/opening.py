@@ -19,6 +19,7 @@ from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import LaneStage
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.read_ahead import ReadAhead
 
 
 class DatasetLanes(RunnableDataset):
@@ -56,12 +57,16 @@ class DatasetLanes(RunnableDataset):
 
         return find_shared_state([self, self.streams]) is not None
 
-    def open_lane(self, run: LaneRun, *, keeps_tokens: bool = False) -> StreamLane:
+    def open_lane(
+        self, run: LaneRun, *, keeps_tokens: bool = False, reads_ahead: bool = True, is_single: bool = False
+    ) -> StreamLane:  # fmt: skip
         """Open a lane, at its beginning or from ``run.state``.
 
         Args:
             run: The run that the lane is opened with.
             keeps_tokens: Whether `StreamLane.sample_ids` is used. Batches are then not written into a slot.
+            reads_ahead: Whether stages may read ahead.
+            is_single: Whether stages request their elements one by one.
 
         Raises:
             Exception: A user function raised while elements of the saved state were computed again.
@@ -69,7 +74,9 @@ class DatasetLanes(RunnableDataset):
         # In an endless stream, the next elements may belong to an epoch that is not requested yet.
         runs_ahead = not (run.endless and self._may_change_unseen)
         run = run._replace(keep=keep_without(self.excluded), runs_ahead=runs_ahead)
-        return StreamLane(partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers), run)
+        kind = SingleOpening if is_single else Opening
+        opens = partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers, kind=kind)
+        return StreamLane(opens, run, reads_ahead=reads_ahead)
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""
@@ -77,7 +84,8 @@ class DatasetLanes(RunnableDataset):
 
 
 def open_stages(
-    node: nodes.StageNode, run: LaneRun, *, is_last: bool = False, makers: "Makers | None" = None
+    node: nodes.StageNode, run: LaneRun, *, is_last: bool = False, makers: "Makers | None" = None,
+    kind: "type[Opening] | None" = None,
 ) -> LaneStage:  # fmt: skip
     """Open the stages of a lane.
 
@@ -86,8 +94,9 @@ def open_stages(
         run: The run that the lane is opened with.
         is_last: Whether this is the last stage of the lane.
         makers: The makers of readers of indexed parts, shared by all lanes of a worker; None for separate ones.
+        kind: The way to open stages; None for `Opening`.
     """
-    return Opening(makers or Makers(node), run).open(node, run, is_last=is_last)
+    return (kind or Opening)(makers or Makers(node), run).open(node, run, is_last=is_last)
 
 
 class Makers:
@@ -144,6 +153,8 @@ class Opening:
         def open_input(at: int) -> LaneStage:
             branch = node.branches[at]
             inner = run._replace(base=run.base + starts[at], keep=within(node.part_name(at), run.keep))
+            if node.is_mix:  # which switches it on for the inputs that it reads often
+                inner = inner._replace(ahead=ReadAhead(is_on=False))
             if repeats:
                 return RepeatNode(input=branch).opened(self, inner, is_hidden=True)
             return self.open(branch, inner)
@@ -171,3 +182,13 @@ class Opening:
             elif not part.is_indexed and not isinstance(part, RepeatNode):
                 stack += part.inputs
         return sum(bounds) if bounds else None
+
+
+class SingleOpening(Opening):
+    """Opens stages that request their elements one by one, so that nothing is read ahead, also before an error."""
+
+    def open(self, node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
+        """Open a stage and those before it."""
+        stage = super().open(node, run, is_last=is_last)
+        stage.take_singly()
+        return stage

@@ -6,7 +6,8 @@ samples pass.
 """
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from mpqueue.dataset import nodes
@@ -14,6 +15,7 @@ from mpqueue.dataset.ids import Keep, keep_without
 from mpqueue.dataset.nodes import StageNode, flat
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
@@ -54,25 +56,45 @@ class IdLane:
 class ShortenedLane:
     """A lane that returns, after some elements, its snapshot without excluded samples.
 
+    The snapshot is that of a settled lane (see `mpqueue.worker.read_ahead`), so it follows from the place.
+
     Args:
-        lane: The lane of the dataset.
+        open_lane: A function that opens the lane of the dataset; ``is_single``: its stages request elements one by one.
         count: Number of the other elements.
         keep: Returns which elements are not excluded.
         ends: The lane has no further element; its snapshot is taken after the rest of its input was read.
     """
 
-    def __init__(self, lane: Any, count: int, keep: Keep, *, ends: bool) -> None:
-        self._lane, self._left, self._keep, self._ends = lane, count, keep, ends
+    def __init__(self, open_lane: Callable[..., Any], count: int, keep: Keep, *, ends: bool) -> None:
+        self._open, self._lane = open_lane, open_lane(is_single=False)
+        self._count = self._left = count
+        self._keep, self._ends = keep, ends
 
     def next(self) -> Any:
         """Return the next element, or the snapshot."""
-        if not self._left:
-            if self._ends:
-                with contextlib.suppress(StreamEnd):
-                    self._lane.next()
-            return self._lane.save_without(self._keep)
-        self._left -= 1
-        return self._lane.next()
+        if self._left:
+            self._left -= 1
+            return self._lane.next()
+        if self._ends:
+            with contextlib.suppress(StreamEnd):
+                self._lane.next()
+        # After an error, elements of its block may wait. Elements one by one take longer, and never wait.
+        lane = self._lane if self._lane.is_settled else self._singly()
+        return lane.save_without(self._keep)
+
+    def _singly(self) -> Any:
+        """Return the lane at the same place, after its elements were requested one by one."""
+        lane = self._open(is_single=True)
+        for _ in range(self._count + self._ends):
+            try:
+                lane.next()
+            except StreamEnd:
+                break
+            except BaseException as error:
+                if passes_at_once(error):
+                    raise
+                # The loop got this error at its position.
+        return lane
 
     def save(self) -> None:
         """Return None: no other process continues the lane."""
@@ -102,8 +124,8 @@ class ShorteningLanes(DatasetLanes):
     def open_lane(self, run: LaneRun) -> Any:  # type: ignore[override]  # it always keeps tokens
         """Open a lane."""
         assert self._keep is not None
-        lane = super().open_lane(run, keeps_tokens=True)
-        return ShortenedLane(lane, self._counts[run.lane], self._keep, ends=run.lane in self._ended)
+        opens = partial(super().open_lane, run, keeps_tokens=True, reads_ahead=False)
+        return ShortenedLane(opens, self._counts[run.lane], self._keep, ends=run.lane in self._ended)
 
 
 class IdLanes(DatasetLanes):

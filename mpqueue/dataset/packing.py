@@ -53,16 +53,19 @@ class PackStage(Applied):
             BestFit(length, node.bins) if node.strategy == "best_fit" else Concatenation(length)
         )
         self._ready: list[Row] = []  # closed rows that were not returned yet
+        self._num_wanted = 1  # rows that the current call may return
         self._padding = self._num_cut = self._num_dropped = self._num_empty = 0
 
     def pull(self, count: int) -> Block:
         """Return the next rows; their tokens are the tokens of their pieces."""
-        ready = self._ready
+        ready, self._num_wanted = self._ready, count
         while not ready:
             # Read half of the samples that rows have taken so far. Batch-reading sources then get large requests, and
             # hardly any row is closed before it is requested.
-            num_ahead = count * self.num_in // (2 * self.num_out + 1)
-            values, tokens = self._take(max(count, min(_BLOCK, num_ahead)))
+            num_samples = 1
+            if self.run.ahead.is_on:
+                num_samples = max(count, min(_BLOCK, count * self.num_in // (2 * self.num_out + 1)))
+            values, tokens = self._take(num_samples)
             started = self._clock_in()
             if not tokens:
                 ready += self._filler.finish()
@@ -84,7 +87,14 @@ class PackStage(Applied):
         self._clock_out(started)
         return made, [_token_of_row(row) for row in rows]
 
-    def _add(self, value: Any, token: Token) -> None:
+    def _add(self, value: Any, token: Token) -> bool:
+        """Add a sample to the rows; return True if enough rows are closed."""
+        num_ready = len(self._ready)
+        self._place(value, token)
+        self._is_exact = len(self._ready) > num_ready  # the next row may need more samples
+        return len(self._ready) >= self._num_wanted
+
+    def _place(self, value: Any, token: Token) -> None:
         fields = self._reader.read(value)
         size = len(fields[0])
         if size > self._length:

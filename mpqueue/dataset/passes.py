@@ -317,12 +317,19 @@ class RepeatStage(LaneStage):
         if self._before is not None:
             self._before.save_to(states, of_pass[now - 1])
 
+    @property
+    def is_settled(self) -> bool:
+        """True if the input of this pass is settled; that of the previous pass has ended."""
+        return self._now is None or self._now.is_settled
+
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
         """Remove excluded elements from the snapshots of the passes."""
-        next(states)
-        for stage in (self._now, self._before):
-            if stage is not None:
-                stage.drop_from(states, keep)
+        state = next(states)
+        if state["begun"]:
+            self._input().drop_from(states, keep)
+        if state["before"]:
+            assert self._before is not None
+            self._before.drop_from(states, keep)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""

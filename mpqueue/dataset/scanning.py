@@ -141,8 +141,18 @@ class TakeWhileStage(InTurnStage):
 
     node: "TakeWhileNode"
 
+    def __init__(self, source: LaneStage, node: StageNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._has_overrun = False  # elements after the last one were read
+
+    @property
+    def is_settled(self) -> bool:
+        """True if the input has not returned elements after the last one."""
+        return not self._has_overrun and super().is_settled
+
     def _enter(self, out: list[Any], out_tokens: list[Token], value: Any, token: Token) -> None:
         if self._has_ended:
+            self._has_overrun = True
             return
         self.begin(token)
         verdict = self.node.function(value)

@@ -191,8 +191,25 @@ class LaneStage:
         return None
 
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
-        """Remove excluded elements from a snapshot of this stage and its inputs, in the order of `load_from`."""
+        """Remove excluded elements from a snapshot of this stage and its inputs.
+
+        Like `load_from`, it takes the items that `save_to` added. What follows an item depends on the item alone: in
+        the meantime, `sample_ids` may have opened inputs that the snapshot lacks.
+        """
         raise NotImplementedError
+
+    @property
+    def is_settled(self) -> bool:
+        """True if the state of this stage and its inputs follows from the number of elements that it has returned."""
+        for stage in self.inputs:  # noqa: SIM110 - a generator would add a C frame per stage
+            if not stage.is_settled:
+                return False
+        return True
+
+    def take_singly(self) -> None:
+        """Return a single element at each call of `pull`, whatever is requested."""
+        pull = self.pull
+        self.pull = lambda count: pull(1)  # type: ignore[method-assign]  # noqa: ARG005
 
     def kept(self, tokens: Sequence[Token], keep: Keep) -> list[Token]:
         """Return the tokens of elements of this stage without excluded samples; without those that have no other."""
@@ -427,8 +444,9 @@ def no_verdict(line: str, result: Any) -> TypeError:
 class Applied(LinkStage):
     """A stage that calls a user function for each element of its input.
 
-    After an error, the elements that were read and not used wait in ``_values`` and ``_tokens``. The failed element is
-    the first of them until its error is raised. A snapshot taken before that computes it, and raises the error, again.
+    Elements that were read and not used wait in ``_values`` and ``_tokens``, for example after an error. The failed
+    element is the first of them until its error is raised. A snapshot taken before that computes it, and raises the
+    error, again.
 
     Args:
         source, node, run: See `LinkStage`.
@@ -439,9 +457,17 @@ class Applied(LinkStage):
         self._values: list[Any] = []
         self._tokens: list[Token] = []
         self._error: BaseException | None = None
+        # Whether the last element that was taken is in the last one that was returned, or no element was taken.
+        self._is_exact = True
+
+    @property
+    def is_settled(self) -> bool:
+        """True if no element waits, and none was taken after the last one that was returned."""
+        return self._is_exact and not self._tokens and self._input.is_settled
 
     def _take(self, count: int) -> Block:
         """Return the next elements of the input, or raise the error of the first of them."""
+        self._is_exact = True
         if not self._tokens:
             # No error is waiting, either: it would wait together with its element.
             block = self._input.pull(count)
@@ -458,14 +484,20 @@ class Applied(LinkStage):
         del self._values[:count], self._tokens[:count]
         return block
 
-    def _each(self, enter: Callable[[Any, Token], None], values: list[Any], tokens: Sequence[Token]) -> int:
-        """Call a function with each element and its token, and return the number of successful calls; keep an error."""
+    def _each(self, enter: Callable[[Any, Token], bool | None], values: list[Any], tokens: Sequence[Token]) -> int:
+        """Call a function with each element and its token, and return the number of successful calls; keep an error.
+
+        If the function returns True, no further element is needed, and the remaining ones wait.
+        """
         done = 0
         try:
             for value, token in zip(values, tokens, strict=True):
                 self.mark(token)
-                enter(value, token)
+                is_enough = enter(value, token)
                 done += 1
+                if is_enough:
+                    self._values[:0], self._tokens[:0] = values[done:], tokens[done:]
+                    break
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -474,6 +506,7 @@ class Applied(LinkStage):
 
     def _keep(self, error: BaseException, values: list[Any], tokens: Sequence[Token]) -> None:
         """Keep an error with the elements from the failed one on, or skip the failed element."""
+        self._is_exact = False
         is_left_out = self.leaves_out(error, tokens[0])
         # Before the waiting elements, which follow in the stream. A skipped element is dropped.
         self._values[:0], self._tokens[:0] = values[is_left_out:], tokens[is_left_out:]

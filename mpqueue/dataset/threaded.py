@@ -1,13 +1,18 @@
 """The stages `map` and `filter` with threads: results in order, computed ahead.
 
 At most ``4 * threads`` elements are in flight, and none that are not requested if the lane must not run ahead. More
-elements are requested from the input when half of them have been returned, because single requests cost the earlier
-stages 10 us more per element. Later elements wait as in any other stage: a snapshot contains their tokens, and they are
-computed again. An error of an element is raised in its turn. An error of the input is raised after all elements that
-were read before it. It is the only case in which a snapshot contains more than tokens.
+elements are requested from the input when half of them have been taken, because single requests cost the earlier stages
+10 us more per element. The number of elements that were read follows from the number of taken ones, also after a
+snapshot. So the elements in flight are part of the state of a settled lane (see `mpqueue.worker.read_ahead`), and the
+threads need not run dry for a snapshot.
 
-Before a cache, all elements in flight end before the first one is returned. In that time no other code of a worker
-draws random numbers, so a draw in a thread is noticed (`mpqueue.worker.fixed_seeds`).
+Later elements wait as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an
+element is raised in its turn. An error of the input is raised after all elements that were read before it. It is the
+only case in which a snapshot contains more than tokens.
+
+Before a cache, all elements in flight end before the first one is returned, and the next ones are read after the last.
+In that time no other code of a worker draws random numbers, so a draw in a thread is noticed
+(`mpqueue.worker.fixed_seeds`).
 
 `mpqueue.rng` in a thread is seeded for the sample that the thread computes. The global generators are not seeded.
 
@@ -60,6 +65,9 @@ class ThreadedStage(LinkStage):
         self._waiting: deque[tuple[Any, Token]] = deque()  # read from the input, but not submitted yet
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
         self._error: BaseException | None = None  # raised by the input after the pending elements
+        self._num_taken = 0  # elements of the input whose result was taken
+        self._is_exact = True  # the last taken element was returned
+        self._is_short = False  # fewer elements than usual are in flight, because of a retry marker
 
     def pull(self, count: int) -> Block:
         """Return the next elements, while later ones are computed."""
@@ -70,6 +78,7 @@ class ThreadedStage(LinkStage):
             self._take(call, count - len(values))
             if not self._pending:
                 if self._error is None or values:
+                    self._is_exact |= not values
                     break
                 error, self._error = self._error, None
                 raise error
@@ -78,6 +87,8 @@ class ThreadedStage(LinkStage):
             if exception is not None and values:
                 break  # the next call raises it
             self._pending.popleft()
+            self._num_taken += 1
+            self._is_exact = False
             # Add the helper's time even if this thread did not wait: it used a CPU or a disk.
             self.ns += helped.ns
             self.waiting_ns += int(helped.ns * self._helpers.clock.waiting_share)
@@ -90,24 +101,35 @@ class ThreadedStage(LinkStage):
             if not self._is_filter or helped.result():
                 values.append(value if self._is_filter else helped.result())
                 tokens.append(token)
-                self._num_fruitless = 0
+                self._num_fruitless, self._is_exact = 0, True
             elif not values:
                 self._note_fruitless(1)
+        else:
+            # The elements in flight after the last element must not depend on the number of requested elements.
+            if self.may_run_ahead:
+                self._take(call, 1)
         self.num_out += len(values)
         return values, tokens
 
     def _take(self, call: Callable[[Any, Token], Any], count: int) -> None:
         """Submit elements until the allowed number is in flight; ``count`` are requested."""
-        most = self._ahead if self.may_run_ahead else 1 if self.is_alone else min(count, self._ahead)
-        fixed = self.run.fixed
+        # An element with a retry marker is computed alone, so that a crash is not attributed to the wrong element.
+        self._is_short, fixed = self.is_alone, self.run.fixed
+        if self._is_short:
+            most = 1
+        elif not self.may_run_ahead:
+            most = min(count, self._ahead)
+        else:
+            most = self._ahead
         if fixed is not None:
             if not self._pending:
-                self._read(most)
-                fixed.watched(self._submit_all, call)
+                if not self._waiting:
+                    self._read(most)
+                fixed.watched(self._submit_all, call, most)
             return
-        # Half of them at a time: single requests would cost the earlier stages 10 us more per element.
-        if len(self._pending) > most // 2:
-            return
+        if self.may_run_ahead:
+            # Half of them at a time: single requests would cost the earlier stages 10 us more per element.
+            most -= self._num_taken % (self._ahead // 2)
         # Elements of a snapshot precede all later elements of the input.
         while self._waiting and len(self._pending) < most:
             self._submit(call, *self._waiting.popleft())
@@ -134,9 +156,9 @@ class ThreadedStage(LinkStage):
         self._waiting.extend(zip(self._arguments(values, tokens), tokens, strict=True))
         return bool(tokens)
 
-    def _submit_all(self, call: Callable[[Any, Token], Any]) -> None:
+    def _submit_all(self, call: Callable[[Any, Token], Any], most: int) -> None:
         """Submit the elements that were read, and wait for all of them, so that no other code draws numbers."""
-        while self._waiting:
+        while self._waiting and len(self._pending) < most:
             self._submit(call, *self._waiting.popleft())
         for _, _, helped in self._pending:
             self._exception_of(helped)
@@ -169,11 +191,17 @@ class ThreadedStage(LinkStage):
             self._helpers.check()
         return call.exception()
 
+    @property
+    def is_settled(self) -> bool:
+        """True if as many elements are in flight as follow from the number of taken ones."""
+        is_full = self.may_run_ahead or not self._pending
+        return self._is_exact and is_full and not self._is_short and self._input.is_settled
+
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of the elements in flight."""
         pending = [*[token for _, token, _ in self._pending], *[token for _, token in self._waiting]]
         states.append({
-            "pending": pending,
+            "pending": pending, "done": self._num_taken,
             "error": None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex(),
         })  # fmt: skip
         self._input.save_to(states, together(held, pending))
@@ -186,6 +214,7 @@ class ThreadedStage(LinkStage):
         state = next(states)
         self._input.load_from(states)
         tokens = tokens_of(state["pending"])
+        self._num_taken = state.get("done", 0)  # states of earlier releases have no number
         if tokens:  # submitted by the first `pull`
             values = self._arguments(self._input.rebuild(tokens), tokens)
             self._waiting.extend(zip(values, tokens, strict=True))

@@ -72,12 +72,11 @@ class Rewind:
         """Return the virtual shards of this rank; 0 for a source with an index."""
         return LaneShare(0, 0)
 
-    def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:  # noqa: ARG002 - an index holds no sample
+    def shortened(self, added: SampleSet) -> Place:  # noqa: ARG002 - an index holds no sample
         """Return the place, with snapshots of virtual shards that do not hold some samples.
 
         Args:
             added: The samples.
-            ended: Take snapshots of virtual shards that have ended, too: which samples they have read is needed.
         """
         return self._position.where()
 
@@ -221,7 +220,7 @@ def weighed(plan: Plan, rewind: Rewind, weights: Any, at: int | None) -> PlanCha
     Raises:
         ValueError: The sample ``at`` was returned already.
     """
-    place = rewind.shortened(SampleSet(), ended=True)
+    place = rewind.shortened(SampleSet())
     epoch, first = plan.first_new_sample(place, rewind.share())
     if at is not None and at < first:
         raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")

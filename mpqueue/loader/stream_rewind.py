@@ -156,21 +156,21 @@ class StreamRewind(Rewind):
         """Return the lanes of this rank."""
         return self._plan.share(self._job.workers, self._backend)
 
-    def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:
+    def shortened(self, added: SampleSet) -> Place:
         """Return the place of the loops, with snapshots of lanes without some samples.
 
-        Each lane that has begun is run in this thread from its last snapshot to its place.
+        Each lane that has begun is run in this thread from its last snapshot to its place. So is a lane that has ended:
+        from an earlier snapshot, it would have another end without the samples.
 
         Args:
             added: The samples.
-            ended: Run lanes that have ended, too: which samples they have read is needed.
 
         Raises:
             Exception: The exception of the source, when it is read again.
         """
-        return self._shortened(self._plan, self._position.where(), added, ended=ended)
+        return self._shortened(self._plan, self._position.where(), added)
 
-    def _shortened(self, plan: StreamPlan, where: Place, added: SampleSet, *, ended: bool = False) -> Place:
+    def _shortened(self, plan: StreamPlan, where: Place, added: SampleSet) -> Place:
         share = self.share()
         if not any(where.counts):
             return where
@@ -180,8 +180,8 @@ class StreamRewind(Rewind):
         are_over = [count == end for count, end in zip(where.counts, ends, strict=True)]
         plan = plan.shortened(left, added, {share.lane(lane) for lane, is_over in enumerate(are_over) if is_over})
         for lane, (count, is_over) in enumerate(zip(where.counts, are_over, strict=True)):
-            if (is_over and not ended) or not (count or is_over):
-                continue  # it holds no sample
+            if not (count or is_over):
+                continue  # it was not opened
             of = where.epoch if plan.epoch_batches is None else 0
             with self._opened_lane(plan, WorkItem(0, of, 0, count, lane), starts[lane]) as pipeline:
                 state = pipeline.next()

@@ -9,9 +9,10 @@ with a start (a snapshot or a number)  the lane is opened there. Elements before
 any other                              the next element of an open lane is computed
 =====================================  ================================================================================
 
-*Snapshots.* A snapshot follows an element when it is *due*, see `LaneRunner._save`. No one waits for it: without memory
-for a snapshot, the next one is due soon. Together with a snapshot, and at its end, a lane reports the work of its
-stages since its last report (`mpqueue.telemetry.stage_rows`).
+*Snapshots.* A snapshot follows an element when it is *due*, see `LaneRunner._save`, and when the lane is settled, see
+`mpqueue.worker.read_ahead`. No one waits for it: without memory for a snapshot, the next one is due soon. Together with
+a snapshot, and at its end, a lane reports the work of its stages since its last report
+(`mpqueue.telemetry.stage_rows`).
 
 *Interrupts.* While a lane runs, it is not in the table of open lanes. One assignment puts it back after the element. In
 the caller's own thread a signal handler may raise within the lane's code and leave a generator unusable. Then the lane
@@ -40,6 +41,7 @@ from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd, part_names_of
 _WORK_PER_SAVE = 100  # all snapshots together take at most 1 % of the time
 _FIRST_SAVE_NS = 250_000  # an estimate before the first snapshot
 _BETWEEN_NS = 500_000_000  # work of all lanes between two rounds of snapshots: the maximum to recompute after a crash
+_SETTLE_NS = 30_000_000_000  # of work, after which a lane that is not settled gets a snapshot, too: it resumes exactly
 _SLOW_S = 10
 
 
@@ -67,6 +69,11 @@ class OpenLane:
         self.saved: LaneStart | None = None
         self.marker: Marker | None = None
         self._reported: list[StageRow] = []
+
+    def settle(self) -> bool:
+        """Return whether a snapshot may be taken now; otherwise the lane prepares for it."""
+        settle = getattr(self.lane, "settle", None)
+        return settle is None or bool(settle())
 
     def take_rows(self) -> list[StageRow]:
         """Return the work of the stages since the last call."""
@@ -178,7 +185,7 @@ class LaneRunner(SourceRunner):
         if skipped:
             value = Partial(value, [tuple(entry) for entry in skipped], False)
         current.worked_ns += clock_ns() - began
-        if current.worked_ns >= self._due_ns:
+        if current.worked_ns >= self._due_ns and (current.settle() or current.worked_ns >= self._due_ns + _SETTLE_NS):
             try:
                 state = self._save(current, lane)
             except BaseException as error:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpqueue.engine.skips import Skipped
 from mpqueue.worker.fixed_seeds import FixedSeeds
+from mpqueue.worker.read_ahead import ON_DEMAND, ReadAhead
 from mpqueue.worker.retry_markers import Marker
 from mpqueue.worker.runner import BeginBatch
 
@@ -35,6 +36,7 @@ class LaneRun(NamedTuple):
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
         runs_ahead: Stages may compute elements before they are requested.
         fixed: The random numbers of elements before a cache; None for other elements.
+        ahead: Whether the stages of the lane may read ahead.
     """
 
     lane: int
@@ -51,13 +53,15 @@ class LaneRun(NamedTuple):
     keep: Callable[[Sequence[Any]], list[bool]] | None = None
     runs_ahead: bool = True
     fixed: FixedSeeds | None = None
+    ahead: ReadAhead = ON_DEMAND
 
 
 class Lane(Protocol):
     """An open lane, at one of its elements.
 
     A lane may have a method ``counts()`` that reports the work of its stages: rows (name, elements in, elements out,
-    nanoseconds, waiting nanoseconds), which only grow.
+    nanoseconds, waiting nanoseconds), which only grow. It may have a method ``settle()``, which is called before
+    ``save()``. If it returns False, it is called again after the next element, and ``save()`` is not called before.
     """
 
     def next(self) -> Any:

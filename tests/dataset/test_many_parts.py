@@ -11,6 +11,7 @@ from helpers.counting import calls_of
 
 import mpqueue
 from mpqueue import Dataset
+from mpqueue.dataset import joining
 from mpqueue.dataset.as_source import DatasetItems
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.telemetry.clock import clock_ns
@@ -194,7 +195,8 @@ def test_mix_of_streams_resumes_from_a_state_with_some_of_them(parts, stop):
         assert [again.next() for _ in range(25)] == [lane.next() for _ in range(25)]
 
 
-def test_cost_of_a_mix_is_independent_of_the_number_of_streams():
+def test_cost_of_a_mix_is_independent_of_the_number_of_streams(monkeypatch):
+    monkeypatch.setattr(joining, "clock_ns", lambda: 0)  # on a busy machine, a mix reads less ahead
     costs = []
     for parts in (10, 300):
         (lane,) = lanes_of(Dataset.mix(streams(parts, 300_000 // parts)).batch(256), 1)
