@@ -71,7 +71,7 @@ from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.system import forked
 from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import is_interrupt, is_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Recorder
@@ -534,7 +534,7 @@ class Pipeline:
 
     def is_failure(self, error: BaseException) -> bool:
         """Return whether the exception from `step` is a failure of the stream, rather than a signal handler's."""
-        return self._has_failed and not is_of_handler(error)
+        return self._has_failed and not is_interrupt(error)
 
     # -- Epochs
 

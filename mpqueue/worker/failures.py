@@ -45,6 +45,7 @@ from mpqueue.worker.context import WorkerInfo, process_info
 # Every slot has this much memory from its first grant on, so an exception always fits.
 MAX_FAILURE_BYTES = FIRST_BYTES
 _MAX_TEXT_BYTES = 1 << 14  # of the text and of the traceback; in UTF-8, because the limit of the whole is in bytes
+_MAX_SHOWN = 1 << 10  # characters of a message in the traceback
 _IS_HEAP_TYPE = 1 << 9  # in the flags of a class: not one of the interpreter's static classes
 _mro_of = vars(type)["__mro__"].__get__
 _flags_of = vars(type)["__flags__"].__get__
@@ -72,11 +73,14 @@ def pack(error: BaseException, note: str) -> bytes:
     """Return an exception as at most `MAX_FAILURE_BYTES` bytes; ``note`` names index, epoch and worker."""
     # Deferred, so that only the exception's own code can raise in the attempts to pickle it.
     with defer_signals():
+        text, shown = text_of(error), traceback_text_of(error)
+        if len(text) > _MAX_SHOWN:  # otherwise the frames would not fit
+            shown = shown.replace(text, f"{text[:_MAX_SHOWN]}...")
         texts = {
             "name": type_name_of(error),
-            "text": _encoded(text_of(error))[:_MAX_TEXT_BYTES].decode(errors="ignore"),
+            "text": _encoded(text)[:_MAX_TEXT_BYTES].decode(errors="ignore"),
             # The end: there are the line that raised, and the message.
-            "traceback": _encoded(traceback_text_of(error))[-_MAX_TEXT_BYTES:].decode(errors="ignore"),
+            "traceback": _encoded(shown)[-_MAX_TEXT_BYTES:].decode(errors="ignore"),
             "note": note,
         }
         # Without a pickle the consumer gets a `WorkerRaised`: a SystemExit would end its program.

@@ -171,7 +171,7 @@ def fail(_):
 
 def test_child_of_pickling_an_error_exits():
     with mpqueue.Loader(Computed(fail, 1), workers=1) as loader:
-        with pytest.raises(mpqueue.errors.WorkerRaised):
+        with pytest.raises(Failing):  # pickled by its parts
             list(loader)
         assert loader.statistics().deaths == 0
 
