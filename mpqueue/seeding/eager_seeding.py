@@ -30,4 +30,6 @@ class EagerSeeding:
         """Restore the states. A second call has the same effect."""
         if self._watch is not None:
             self._watch.end()
+            # Its method refers to this object: the states, 25 KB, would wait for the garbage collector.
+            self._watch = None
         self._states.restore()

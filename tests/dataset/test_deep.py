@@ -94,9 +94,8 @@ def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
     again = source.open_lane(run._replace(state=state))
     assert [again.next() for _ in range(3)] == [lane.next() for _ in range(3)]
-    # A row for each opened stage, and for each part of a mix; unread inputs have no row.
-    unread, parts = (STAGES if name == "concatenate" else 0), (STAGES if name == "mix" else 0)
-    assert len(lane.counts()) == dataset.root.facts.size - unread + parts
+    # A row for each opened stage; unread inputs have no row.
+    assert len(lane.counts()) == dataset.root.facts.size - (STAGES if name == "concatenate" else 0)
 
 
 def test_stages_of_all_kinds_in_sequence_work():
