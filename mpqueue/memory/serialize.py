@@ -60,7 +60,7 @@ def is_loadable(pickled: bytes) -> bool:
 def _reduced_of_torch(obj: Any) -> tuple[Any, ...] | None:
     """Return the reduction of an object that torch cannot pickle, see `is_loadable`; None for all other objects."""
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or not hasattr(torch, "UntypedStorage"):  # also a module of that name that is not PyTorch
         return None
     if type(obj) is torch.UntypedStorage:
         memory = torch.empty(0, dtype=torch.uint8, device=obj.device).set_(obj)

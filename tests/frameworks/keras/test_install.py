@@ -61,7 +61,7 @@ def test_options_of_a_dataset_can_be_set_after_construction():
     fast.workers, fast.use_multiprocessing = 4, False
     enqueuer = enqueuer_for(fast)
     assert (enqueuer.workers, enqueuer.use_multiprocessing) == (4, False)
-    assert repr(enqueuer) == "<PassEnqueuer of Marked, stopped, 4 threads>"
+    assert repr(enqueuer) == "<Enqueuer of Marked, stopped, 4 threads>"
 
 
 @pytest.mark.filterwarnings("ignore:Your `PyDataset` class should call")
