@@ -679,10 +679,15 @@ def test_journal_of_source_that_cannot_be_restarted_is_refused(tmp_path):
         def on_epoch_end(self):
             self.length += 1
 
+    class Saved(Indices):
+        def state_dict(self):
+            return {}
+
     def generator():
         yield np.zeros(1)
 
-    for source, words in ((Changing(), "state_dict"), (generator, "pass lanes=n")):
+    sources = ((Changing(), "state_dict"), (Saved(), r"add load_state_dict\(state\)"), (generator, "pass lanes=n"))
+    for source, words in sources:
         with pytest.raises(ValueError, match=words):
             mpqueue.Server("s", source, workers=1, journal=tmp_path / "journal")
 
