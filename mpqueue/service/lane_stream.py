@@ -68,14 +68,15 @@ class LaneStream(Stream):
         self.is_ordered = True
         self.can_replay = self.can_replay and plan.lanes is not None
 
-    def check_restartable(self) -> None:
-        """Raise a `ValueError` if a restarted server could not continue with this source."""
-        super().check_restartable()
+    def _check_source_restartable(self) -> None:
         if self.plan.lanes is None:
             raise ValueError(
                 "journal requires a source that can resume, got a generator without lanes: pass lanes=n with a "
                 "generator function, use a source with __getitem__, or leave out journal"
             )
+
+    def source_state(self) -> None:
+        """Return None: snapshots of the virtual shards contain all that a restarted server needs."""
 
     # -- Epochs
 

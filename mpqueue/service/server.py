@@ -99,7 +99,14 @@ class Server:
         for option, remedy in (("shard", 'mode="split" with world=N'), ("copy", 'writable="copy" to mpqueue.attach')):
             if options.get(option):
                 raise ValueError(f"{option} is not an option of a server: pass {remedy} instead")
-        chosen, self._directory = Options.of(ServerOptions, options, "Server"), ServerDirectory.of(name)
+        chosen = Options.of(
+            ServerOptions,
+            options,
+            "Server",
+            monitor="a server is always shown in `mpqueue top`",
+            exclude="call exclude(ids) of the server",
+        )
+        self._directory = ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
         # Each epoch writes the file again, and the program may have changed its working directory by then.
         self._journal_path = None if chosen.journal is None else os.path.abspath(chosen.journal)

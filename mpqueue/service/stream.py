@@ -247,20 +247,28 @@ class Stream:
 
     def check_restartable(self) -> None:
         """Raise a `ValueError` if a restarted server could not continue with this source."""
-        plan, source = self.plan, self.plan.source
         if not self.job.options.ordered:
             raise ValueError(
                 "journal requires ordered=True, got ordered=False: a journal counts the batches of each consumer, and "
                 "without an order a count does not identify them"
             )
+        self._check_source_restartable()
+
+    def _check_source_restartable(self) -> None:
+        plan, source = self.plan, self.plan.source
         if plan.epoch_end is not None and not source.has_state:
             raise ValueError(
                 f"{source.name}.on_epoch_end changes the source, and a restarted server could not restore it: "
                 "implement state_dict() and load_state_dict(), or leave out journal"
             )
+        if source.has_state and not source.can_resume:
+            raise ValueError(
+                f"{source.name} has state_dict() but no load_state_dict(state), so a restarted server could not "
+                "restore it: add load_state_dict(state), or leave out journal"
+            )
 
     def source_state(self) -> Any:
-        """Return the state of the source; None if it has none."""
+        """Return the state of the source for a journal; None if a restarted server needs none."""
         source = self.plan.source
         return source.runs.state_dict() if source.has_state else None
 

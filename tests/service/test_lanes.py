@@ -1,5 +1,6 @@
 """Served streams with lanes: lanes of ranks, crashes of consumers, and restarts of the server."""
 
+import itertools
 import signal
 
 import pytest
@@ -81,6 +82,23 @@ def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server,
         own += one.answer()
     assert taken[0] == taken[1]
     assert len(taken[0]) == 4 * 40 - 2
+
+
+def test_stream_with_only_a_state_dict_continues_after_restart(tmp_path):
+    class Source:
+        def __call__(self):
+            info = mpqueue.worker_info()
+            yield from range(info.shard_id, 12, info.num_shards)
+
+        def state_dict(self):
+            return {}
+
+    taken = []
+    for count in (3, None):  # the last batch before a stop is not taken, and is delivered again
+        options = {"world": 1, "workers": 1, "lanes": 2, "journal": tmp_path / "journal"}
+        with mpqueue.Server("s", Source(), **options), mpqueue.attach("s", rank=0) as consumer:
+            taken.append(list(itertools.islice(consumer, count)))
+    assert taken == [[0, 1, 2], list(range(2, 12))]
 
 
 def test_journal_of_different_lanes_is_refused(tmp_path):

@@ -428,6 +428,8 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"workers": 0}, ValueError, "workers=0"),
         ({"shard": "auto"}, ValueError, "shard is not an option of a server"),
         ({"copy": True}, ValueError, "writable"),
+        ({"monitor": True}, TypeError, "'monitor': a server is always shown in `mpqueue top`"),
+        ({"exclude": [1]}, TypeError, r"'exclude': call exclude\(ids\) of the server"),
         ({"backend": "thread"}, ValueError, "backend='thread'"),
         ({"num_workers": 2}, TypeError, "workers"),
         ({"journal": "/"}, ValueError, "journal must be the path of a file, got '/', which is empty or a folder"),
@@ -679,10 +681,15 @@ def test_journal_of_source_that_cannot_be_restarted_is_refused(tmp_path):
         def on_epoch_end(self):
             self.length += 1
 
+    class Saved(Indices):
+        def state_dict(self):
+            return {}
+
     def generator():
         yield np.zeros(1)
 
-    for source, words in ((Changing(), "state_dict"), (generator, "pass lanes=n")):
+    sources = ((Changing(), "state_dict"), (Saved(), r"add load_state_dict\(state\)"), (generator, "pass lanes=n"))
+    for source, words in sources:
         with pytest.raises(ValueError, match=words):
             mpqueue.Server("s", source, workers=1, journal=tmp_path / "journal")
 

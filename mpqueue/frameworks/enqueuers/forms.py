@@ -31,7 +31,11 @@ def taken_by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict
     parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in by_place]
     parameters += [Parameter(name, Parameter.KEYWORD_ONLY) for name in others]
     passed = {name: value for name, value in named.items() if value is not None}
-    return Signature(parameters).bind_partial(*positional, **passed).arguments
+    try:
+        return Signature(parameters).bind_partial(*positional, **passed).arguments
+    except TypeError as error:
+        expected = ", ".join(("sequence", *by_place))
+        raise TypeError(f"OrderedEnqueuer({expected}): {error}; pass other arguments by name, and each once") from None
 
 
 def backend_of(options: Options, *, use_multiprocessing: bool) -> BackendName:

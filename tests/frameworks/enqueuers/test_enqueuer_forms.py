@@ -111,8 +111,14 @@ def test_generator_enqueuer_starts_without_arguments():
     ("make", "text"),
     [
         (lambda: OrderedEnqueuer(Who(), 2, workers=3), "multiple values for argument 'workers'"),
-        (lambda: OrderedEnqueuer(Who(), True, False, 2), "too many positional arguments"),
-        (lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5), "too many positional arguments"),
+        (
+            lambda: OrderedEnqueuer(Who(), True, False, 2),
+            r"OrderedEnqueuer\(sequence, use_multiprocessing, shuffle\): too many positional arguments",
+        ),
+        (
+            lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5),
+            r"\(sequence, workers, use_multiprocessing, max_queue_size, shuffle\): too many positional arguments",
+        ),
         (lambda: OrderedEnqueuer(Who(), "two"), "use_multiprocessing must be True or False, got 'two'"),
         (lambda: OrderedEnqueuer(Who(), workers="two"), "workers must be an integer, got 'two'"),
         (lambda: OrderedEnqueuer(Who(workers="two")), "workers must be an integer, got 'two'"),
