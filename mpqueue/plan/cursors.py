@@ -161,8 +161,8 @@ class Place(NamedTuple):
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
         base: Where these ranks began the epoch. It is not the beginning if other ranks began the epoch, see
             `mpqueue.plan.ranks`.
-        is_own: Batches of the epoch (or of the previous one, at the beginning of an epoch) were left out or raised on
-            this rank alone, so the other ranks may be at other places.
+        is_own: Batches of the epoch were left out or raised on this rank alone, so the other ranks may be at other
+            places. At the beginning of an epoch: batches of the previous one.
     """
 
     epoch: int = 0

@@ -18,9 +18,6 @@ from mpqueue.system.interrupts import not_of_handler
 # For datasets in datasets, with transforms of transforms. The number of objects bounds the search as well.
 _MAX_DEPTH = 16
 
-# For datasets in datasets, with transforms of transforms. The number of objects bounds the search as well.
-_MAX_DEPTH = 16
-
 
 def generators_in(source: Any, without: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
     """Yield all generators inside a source with their paths, breadth first; objects of ``without`` are skipped."""
