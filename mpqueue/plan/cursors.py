@@ -132,8 +132,8 @@ class _NumbersAfter(Sequence[int]):
 FROM_BEGINNING = Base()
 
 
-class DrawnTurn(NamedTuple):
-    """The drawn batches of all ranks in one turn.
+class DrawnRound(NamedTuple):
+    """The drawn batches of all ranks in one round.
 
     Attributes:
         batches: The unit and the samples of each batch.
@@ -145,7 +145,7 @@ class DrawnTurn(NamedTuple):
 
 
 # What the other ranks have at a work item: the base of its epoch, from which that follows, or the drawn batches.
-Others: TypeAlias = Base | DrawnTurn
+Others: TypeAlias = Base | DrawnRound
 Edit: TypeAlias = Callable[[WorkItem, Others], WorkItem]
 
 
