@@ -315,7 +315,7 @@ class _StreamBatches(Iterator[Any]):
 
     def next_dataset(self) -> Any:
         """Return the dataset for the next epoch."""
-        self._iterated.count_on(is_read=self._is_read)
+        self._iterated.prepare_next(is_read=self._is_read)
         return self._iterated.dataset
 
     def __next__(self) -> Any:
