@@ -44,7 +44,6 @@ from mpqueue.plan.cursors import (
     WorkItem,
 )
 from mpqueue.plan.epoch_samples import EpochSamples
-from mpqueue.plan.exclusions import EqualRanks, Round, Without
 from mpqueue.plan.history import NO_HISTORY, History
 from mpqueue.plan.lanes import BEGINNING, LaneShare
 from mpqueue.plan.options import Options
@@ -55,6 +54,7 @@ from mpqueue.seeding.seeds import permutation
 
 if TYPE_CHECKING:
     from mpqueue.plan.draws import Draws
+    from mpqueue.plan.exclusions import Round, Without
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -590,11 +590,15 @@ class IndexPlan(Plan):
         edit = self._edit_by(excluded)
         if self.shard.world == 1:  # an empty batch is left out
             return lambda work_item, _others: edit(work_item)
+        from mpqueue.plan.exclusions import EqualRanks  # most runs of several ranks exclude nothing
+
         edit_at_start = edit if excluded == at_start else None if at_start is None else self._edit_by(at_start)
         return EqualRanks(self, edit, edit_at_start)
 
-    def round(self, work_item: WorkItem, others: Others) -> Round:
+    def round(self, work_item: WorkItem, others: Others) -> "Round":
         """Return the round of a work item; ``others`` is what the other ranks have there."""
+        from mpqueue.plan.exclusions import Round
+
         assert isinstance(others, Base)
         number, at = self.ranks.in_round(work_item.position)
         epoch, world = work_item.epoch, self.shard.world
@@ -611,7 +615,7 @@ class IndexPlan(Plan):
             return work_item._replace(unit=other.unit, listed=other.listed)
         return work_item._replace(listed=self.listed(other)._replace(first=self.listed(work_item).first, kept=None))
 
-    def _edit_by(self, excluded: SampleSet) -> Without:
+    def _edit_by(self, excluded: SampleSet) -> "Without":
         def edit(work_item: WorkItem) -> WorkItem:
             first, indices, *_ = listed = self.listed(work_item)
             find = partial(self.source.sample_ids, seed=self.seed, epoch=work_item.epoch)
@@ -758,8 +762,10 @@ class DrawnPlan(IndexPlan):
         unit, listed, _, others = draws.batch_at(epoch, base, position, self.ranks)
         return WorkItem(0, epoch, position, unit, -1, listed), others
 
-    def round(self, work_item: WorkItem, others: Others) -> Round:
+    def round(self, work_item: WorkItem, others: Others) -> "Round":
         """Return the round of a work item, whose batches were drawn."""
+        from mpqueue.plan.exclusions import Round
+
         assert isinstance(others, DrawnRound)
 
         def batches(drawn: Sequence[tuple[int, Listed | None]]) -> list[WorkItem]:
