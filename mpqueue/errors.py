@@ -86,7 +86,7 @@ def samples_text(samples: tuple[Any, ...]) -> str:
 class WorkerRaised(MPQueueError):
     """An exception of the source that cannot be raised with its own type.
 
-    It cannot be pickled, or it is a SystemExit, which would end the program silently.
+    It cannot be pickled, it is larger than 64 KB, or it is a SystemExit, which would end the program silently.
 
     Args:
         type_name: Qualified name of the exception's class in the worker.

@@ -18,11 +18,11 @@ HEAVY = {
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 IMPORTS = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
-    "Loader": ("import mpqueue; mpqueue.Loader", 20, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "a loader": ("import mpqueue; mpqueue.Loader([1])", 75, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 79, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "queue": ("import mpqueue; mpqueue.FIFOQueue", 68, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.workers.fork_server", 83, HEAVY | {"json"}),
+    "Loader": ("import mpqueue; mpqueue.Loader", 22, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "a loader": ("import mpqueue; mpqueue.Loader([1])", 79, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 83, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "queue": ("import mpqueue; mpqueue.FIFOQueue", 70, (HEAVY | OF_RANDOM) - {"logging", "random"}),
+    "forkserver": ("import mpqueue.workers.fork_server", 85, HEAVY | {"json"}),
 }
 
 

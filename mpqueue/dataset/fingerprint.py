@@ -24,13 +24,13 @@ import pickle
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
 from mpqueue.dataset.nodes import Flat, StageNode, flat
+from mpqueue.system.contents import names_in
 
 _DIGITS = 32
 _PLAIN = int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)
@@ -124,7 +124,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         if _is_installed(function.__module__) and "<" not in function.__qualname__:
             return "named", function.__module__, function.__qualname__
         of = function.__globals__
-        used = [(name, self._global(of[name])) for name in sorted({*_names_of(function.__code__)} & of.keys())]
+        used = [(name, self._global(of[name])) for name in sorted({*names_in(function.__code__)} & of.keys())]
         closed_over = [_content(cell) for cell in function.__closure__ or ()]
         wraps = getattr(function, "__wrapped__", None)
         code = _code(function.__code__)
@@ -204,13 +204,6 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # the cell is empty
         return None
-
-
-def _names_of(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names_of(constant)
 
 
 def _code(code: types.CodeType) -> tuple[Any, ...]:

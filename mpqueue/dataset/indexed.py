@@ -14,10 +14,10 @@ binary search or in a table, and reads only the parts that the batch needs.
 
 The random generators are seeded before each call of a user function for a sample; see `mpqueue.dataset.nodes`.
 
-*Samples that are left out.* A stage that makes an element of several samples, such as a batch, makes it of the others,
-with the random numbers of their places. Excluded samples (`IndexedRun.keep`) are never requested. Samples that raise
-are left out with `IndexedRun.skip`, which is set only for an element that has raised without it: then each sample is
-requested alone. An element without samples is not requested, or raises `NothingLeft`.
+*Samples that are left out.* Some stages make an element of several samples, such as a batch. They make it of the other
+samples, with the random numbers of their places. Excluded samples (`IndexedRun.keep`) are never requested. Samples that
+raise are left out with `IndexedRun.skip`, which is set only for an element that has raised without it. Then each sample
+is requested alone. An element without samples is not requested, or raises `NothingLeft`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

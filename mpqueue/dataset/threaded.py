@@ -1,10 +1,10 @@
 """The stages `map` and `filter` with threads: results in order, computed ahead.
 
-At most ``4 * threads`` elements are in flight, and none that are not requested if the lane must not run ahead. More
-elements are requested from the input when half of them have been taken, because single requests cost the earlier stages
-10 us more per element. The number of elements that were read follows from the number of taken ones, also after a
-snapshot. So the elements in flight are part of the state of a settled lane (see `mpqueue.worker.read_ahead`), and the
-threads need not run dry for a snapshot.
+At most ``4 * threads`` elements are in flight; if the lane must not run ahead, only requested ones. More elements are
+requested from the input when half of them have been taken: single requests cost the earlier stages 10 us more per
+element. The number of elements that were read follows from the number of taken ones, also after a snapshot. So the
+elements in flight are part of the state of a settled lane (see `mpqueue.worker.read_ahead`). A snapshot does not have
+to wait until no element is in flight.
 
 Later elements wait as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an
 element is raised in its turn. An error of the input is raised after all elements that were read before it. It is the

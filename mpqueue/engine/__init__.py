@@ -2,15 +2,15 @@
 
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
-    queue_address.py  the addresses at which workers find queues by their shared names
-    outcomes.py       the outcome of a work item: a value or an error
-    skips.py          samples and batches that are skipped because of an error
-    returned_parts.py the samples of each part of a mixture in the delivered batches
-    ledger.py         dealt, answered and taken work items, and the consumer's progress; shared with the backend
-    lifetime.py       the life cycle of a pipeline: start, stop, and stops from signal handlers
-    epoch_end.py      the end of an epoch: the call of `on_epoch_end`
-    backend.py        the protocol of a backend, which runs work items
-    pipeline.py       the core: non-blocking steps, and the blocking `next`
-    async_batches.py  ``async for``: steps of a stream, and waits in the running event loop
-    members.py        the end of a loader or an enqueuer as an event, and checked timeouts
+    queue_address.py   the addresses at which workers find queues by their shared names
+    outcomes.py        the outcome of a work item: a value or an error
+    skips.py           samples and batches that are skipped because of an error
+    returned_parts.py  the samples of each part of a mixture in the delivered batches
+    ledger.py          dealt, answered and taken work items, and the consumer's progress; shared with the backend
+    lifetime.py        the life cycle of a pipeline: start, stop, and stops from signal handlers
+    epoch_end.py       the end of an epoch: the call of `on_epoch_end`
+    backend.py         the protocol of a backend, which runs work items
+    pipeline.py        the core: non-blocking steps, and the blocking `next`
+    async_batches.py   ``async for``: steps of a stream, and waits in the running event loop
+    members.py         the end of a loader or an enqueuer as an event, and checked timeouts
 """

@@ -642,8 +642,8 @@ class Pipeline:
 
     def bound_epoch(self, epoch: int, *, goes_on: bool) -> None:
         """Compute no batch after this epoch, unless it ``goes_on`` and computing ahead is safe."""
-        # Two reasons against computing ahead: an order must not be drawn before its epoch is requested, and if a change
-        # of the source cannot be detected, a later epoch must not be computed before it is requested.
+        # An order must not be drawn before its epoch is requested. If a change of the source cannot be detected, no
+        # batch of a later epoch must be computed before that epoch is requested, either.
         cursor, backend = self.ledger.cursor, self.backend
         is_known = backend.tells_changes and not backend.may_change_unseen and not cursor.is_drawn
         cursor.last_epoch = None if goes_on and is_known else epoch

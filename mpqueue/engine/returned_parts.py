@@ -1,11 +1,11 @@
 """The number of samples from each part of a mixture in the batches that a consumer has received.
 
-Workers count the samples of a batch by part, and the backend notes these numbers when the batch arrives, which is
-before the consumer receives it. A note therefore waits until its work item is before the consumer's place. Only
-questions ask for that place, so a batch costs one entry in a dict.
+Workers count the samples of a batch by part. The backend notes these numbers when the batch arrives, which is before
+the consumer receives it. A note therefore waits until its work item is before the consumer's place. That place is read
+only when the counts are requested, so a batch costs one entry in a dict.
 
-Each change is one assignment of both the sums and the waiting notes: an interrupt cannot count a batch twice, and a
-thread that asks needs no lock.
+Each change is one assignment of both the sums and the waiting notes. So an interrupt cannot count a batch twice, and a
+thread that reads the counts needs no lock.
 """
 
 from collections.abc import Sequence

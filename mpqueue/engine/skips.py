@@ -73,7 +73,7 @@ class LeftOut(NamedTuple):
 
     @classmethod
     def of(cls, entries: Iterable[Iterable[Any]]) -> Self:
-        """Return it for `Skipped` entries, or for plain tuples of another process."""
+        """Return what these entries have left out: `Skipped` entries, or plain tuples that another process sent."""
         skipped = [Skipped(*entry) for entry in entries]
         indices = tuple(index for each in skipped for index in each.indices)
         return cls(indices, tuple(sample for each in skipped for sample in each.ids), sum(each.num for each in skipped))

@@ -560,11 +560,12 @@ class Loader(Stoppable):
 
         Batches that are returned later do not have these samples, whatever was computed ahead. With an index, other
         samples stay in their batches, whatever stages of a dataset follow, and empty batches are left out. A tuple of
-        `Dataset.zip` is left out as a whole. In a stream, later samples move up; buffers and
-        unfinished batches lose the samples as well. The source is not called for them, and they do not count as
-        skipped. With ranks, call this on all ranks after the same step. With an index, all ranks return the same number
-        of batches: a step without any sample is left out (with ``drop_last``, a step in which the batch of one rank is
-        empty), and any other empty batch is filled from the beginning of the order.
+        `Dataset.zip` is left out as a whole. In a stream, later samples move up; buffers and unfinished batches lose
+        the samples as well. The source is not called for them, and they do not count as skipped.
+
+        With ranks, call this on all ranks after the same step. With an index, all ranks return the same number of
+        batches. If the batches of all ranks in one step are empty, or one of them with ``drop_last``, all ranks leave
+        out this step. Any other empty batch is filled from the beginning of the order.
 
         Args:
             ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict

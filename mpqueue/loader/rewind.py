@@ -170,7 +170,7 @@ class IndexRewind(Rewind):
             LookupError: Another number of ranks got the batch.
         """
         self._check_ranks(epoch, batch)
-        # The base of the loops may be a later one. Ranks that resume an epoch after whole turns of the same number of
+        # The base of the loops may be a later one. Ranks that resume an epoch after whole rounds of the same number of
         # ranks continue the same order.
         return self._position.began(epoch)
 

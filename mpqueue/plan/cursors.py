@@ -132,8 +132,8 @@ class _NumbersAfter(Sequence[int]):
 FROM_BEGINNING = Base()
 
 
-class DrawnTurn(NamedTuple):
-    """The drawn batches of all ranks in one turn.
+class DrawnRound(NamedTuple):
+    """The drawn batches of all ranks in one round.
 
     Attributes:
         batches: The unit and the samples of each batch.
@@ -145,7 +145,7 @@ class DrawnTurn(NamedTuple):
 
 
 # What the other ranks have at a work item: the base of its epoch, from which that follows, or the drawn batches.
-Others: TypeAlias = Base | DrawnTurn
+Others: TypeAlias = Base | DrawnRound
 Edit: TypeAlias = Callable[[WorkItem, Others], WorkItem]
 
 
@@ -161,8 +161,8 @@ class Place(NamedTuple):
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
         base: Where these ranks began the epoch. It is not the beginning if other ranks began the epoch, see
             `mpqueue.plan.ranks`.
-        is_own: Batches of the epoch (or of the previous one, at the beginning of an epoch) were left out or raised on
-            this rank alone, so the other ranks may be at other places.
+        is_own: Batches of the epoch were left out or raised on this rank alone, so the other ranks may be at other
+            places. At the beginning of an epoch: batches of the previous one.
     """
 
     epoch: int = 0

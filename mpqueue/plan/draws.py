@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from mpqueue.plan.cursors import FROM_BEGINNING, Base, Drawn, DrawnTurn, Listed
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Drawn, DrawnRound, Listed
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
@@ -79,9 +79,9 @@ class _Reached(NamedTuple):
     mark: int | None = None
 
 
-# The batches of all ranks in one turn: global number of the first of them, fingerprint of all batches before it, the
+# The batches of all ranks in one round: global number of the first of them, fingerprint of all batches before it, the
 # batches, and the number and the fingerprint after them. A plain tuple, because each batch passes here.
-_Turn: TypeAlias = tuple[int, int, DrawnTurn, int, int]
+_Round: TypeAlias = tuple[int, int, DrawnRound, int, int]
 
 
 class Draws:
@@ -164,16 +164,16 @@ class Draws:
         Raises:
             LookupError: The sampler would return other indices, or the epoch has no such batch.
         """
-        wanted, at = ranks.in_turn(position)
-        found: DrawnTurn | None = None
+        wanted, at = ranks.in_round(position)
+        found: DrawnRound | None = None
         known = self._reached if self._reached.epoch == epoch else _Reached()
 
         def lose(_number: int) -> None:
             raise self._lost(epoch, "it returned other indices when it was iterated again")
 
         with self._aside(epoch) as sampler:
-            turns = self._turns(self._batches(base, sampler), base, known, lose)
-            for index, (number, _, drawn, *_) in enumerate(turns):
+            rounds = self._rounds(self._batches(base, sampler), base, known, lose)
+            for index, (number, _, drawn, *_) in enumerate(rounds):
                 found = drawn if index == wanted else found
                 # Later batches show whether the sampler returned the same indices as in the run.
                 if found is not None and number >= known.number:
@@ -247,7 +247,7 @@ class Draws:
     def _own(self, batches: Iterator[int | Listed], epoch: int, base: Base) -> Iterator[Drawn]:
         """Yield the batches that are dealt here, from the place where the ranks begin."""
         known = self._reached if self._reached.epoch == epoch else _Reached()
-        for number, mark, drawn, next_number, next_mark in self._turns(
+        for number, mark, drawn, next_number, next_mark in self._rounds(
             batches, base, known, lambda number: self._warn_of_another_order(epoch, number)
         ):
             for unit, listed in self._ranks.pick(drawn.batches):
@@ -255,13 +255,13 @@ class Draws:
             if (epoch, number) >= self._reached[:2]:
                 self._reached = _Reached(epoch, next_number, next_mark)
 
-    def _turns(
+    def _rounds(
         self, batches: Iterator[int | Listed], base: Base, known: _Reached, differ: Callable[[int], None]
-    ) -> Iterator[_Turn]:
-        """Yield the turns of the ranks that begin at a base; call ``differ`` if the batches before ``known`` differ."""
+    ) -> Iterator[_Round]:
+        """Yield the rounds of ranks that begin at a base; call ``differ`` if the batches before ``known`` differ."""
         world, mark, ahead = self._ranks.shard.world, 0, frozenset(base.ahead)
         first: tuple[tuple[int, Listed | None], ...] = ()
-        turn: list[tuple[int, Listed | None]] = []
+        batches_of_all: list[tuple[int, Listed | None]] = []
         begins = 0, 0
         # The skipped batches are drawn, too: the fingerprint of a place includes all batches before it.
         for number, batch in enumerate(batches):
@@ -271,13 +271,13 @@ class Draws:
             if number < world:
                 first = (*first, each)
             if number >= base.number and number not in ahead:
-                begins = begins if turn else (number, mark)
-                turn.append(each)
+                begins = begins if batches_of_all else (number, mark)
+                batches_of_all.append(each)
             mark = fingerprint_of(_keys_of(batch), mark)
-            # Whole turns only: with `drop_last`, the rest is dropped, and otherwise `_filled` leaves no rest.
-            if len(turn) == world:
-                yield *begins, DrawnTurn(tuple(turn), first), number + 1, mark
-                turn = []
+            # Whole rounds only: with `drop_last`, the rest is dropped, and otherwise `_filled` leaves no rest.
+            if len(batches_of_all) == world:
+                yield *begins, DrawnRound(tuple(batches_of_all), first), number + 1, mark
+                batches_of_all = []
 
     def _warn_of_another_order(self, epoch: int, number: int) -> None:
         warnings.warn(
@@ -316,7 +316,7 @@ class Draws:
                 beginning.append(item)
             count += 1
             yield item
-        # Counted from the base: the batches before it were turns of another number of ranks.
+        # Counted from the base: the batches before it were rounds of another number of ranks.
         num_turns = self._ranks.num_turns(-(-count // batch_size), base)
         end = base.nth(num_turns * world - 1) + 1 if num_turns else 0
         yield from itertools.islice(itertools.cycle(beginning), max(0, end * batch_size - count))

@@ -1,8 +1,8 @@
 """Exclusions with several ranks: all ranks return the same number of batches, whichever rank loses a whole batch.
 
-A *turn* has one batch of each rank. If exclusions empty some of its batches, all ranks decide alike:
+A *round* has one batch of each rank. If exclusions empty some of its batches, all ranks decide alike:
 
-    all batches are empty, or one of them with `drop_last`    the turn is left out on all ranks
+    all batches are empty, or one of them with `drop_last`    the round is left out on all ranks
     otherwise                                                 the empty batches are filled with other samples
 
 The empty batch of rank r is filled with batch r of the epoch, as the end of an epoch is; if that one is empty, too,
@@ -21,8 +21,8 @@ Without: TypeAlias = Callable[[WorkItem], WorkItem]  # removes samples from a wo
 _NOTHING = Listed(0, [], [])
 
 
-class Turn(NamedTuple):
-    """The batches of a turn, with all of their samples.
+class Round(NamedTuple):
+    """The batches of a round, with all of their samples.
 
     Attributes:
         batches: The batches of all ranks.
@@ -42,8 +42,8 @@ class Order(Protocol):
     def ranks(self) -> Ranks:
         """The batches that are dealt here, out of those of all ranks."""
 
-    def turn(self, work_item: WorkItem, others: Others) -> Turn:
-        """Return the turn of a work item."""
+    def round(self, work_item: WorkItem, others: Others) -> Round:
+        """Return the round of a work item."""
 
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item."""
@@ -58,25 +58,25 @@ class EqualRanks:
     Args:
         order: The order of the batches.
         without: Removes the samples that are excluded at a work item.
-        without_at_start: Removes those that are excluded at the start of its turn. Later exclusions do not leave out
-            the turn, because some ranks have returned their batches. None: no sample is excluded there.
+        without_at_start: Removes those that are excluded at the start of its round. Later exclusions do not leave out
+            the round, because some ranks have returned their batches. None: no sample is excluded there.
     """
 
     def __init__(self, order: Order, without: Without, without_at_start: Without | None) -> None:
         self._order, self._without, self._without_at_start = order, without, without_at_start
 
     def __call__(self, work_item: WorkItem, others: Others) -> WorkItem:
-        """Return a work item without excluded samples; an empty one if its turn is left out."""
+        """Return a work item without excluded samples; an empty one if its round is left out."""
         order, without, at_start = self._order, self._without, self._without_at_start
         own = without(work_item)
-        if not (_is_empty(own) or order.ranks.drops_turns):
+        if not (_is_empty(own) or order.ranks.drops_rounds):
             return own
-        turn = order.turn(work_item, others)
-        if at_start is not None and order.ranks.leaves_out(self._are_emptied(turn.batches, at_start)):
+        whole = order.round(work_item, others)
+        if at_start is not None and order.ranks.leaves_out(self._are_emptied(whole.batches, at_start)):
             return work_item._replace(listed=_NOTHING)
         if not _is_empty(own):
             return own
-        for other in (*_rotated(turn.first(), turn.at), *_rotated(turn.batches, turn.at)):
+        for other in (*_rotated(whole.first(), whole.at), *_rotated(whole.batches, whole.at)):
             filling = without(other)
             if not _is_empty(filling):
                 return order.filled(work_item, filling)

@@ -33,7 +33,7 @@ from mpqueue.plan.cursors import (
     Base,
     Cursor,
     DrawnCursor,
-    DrawnTurn,
+    DrawnRound,
     DrawsEpochs,
     Edit,
     EpochCursor,
@@ -44,7 +44,6 @@ from mpqueue.plan.cursors import (
     WorkItem,
 )
 from mpqueue.plan.epoch_samples import EpochSamples
-from mpqueue.plan.exclusions import EqualRanks, Turn, Without
 from mpqueue.plan.history import NO_HISTORY, History
 from mpqueue.plan.lanes import BEGINNING, LaneShare
 from mpqueue.plan.options import Options
@@ -55,6 +54,7 @@ from mpqueue.seeding.seeds import permutation
 
 if TYPE_CHECKING:
     from mpqueue.plan.draws import Draws
+    from mpqueue.plan.exclusions import Round, Without
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -288,7 +288,7 @@ class Plan(ABC):
 
         Args:
             excluded: The samples.
-            at_start: The samples that are excluded at the start of its turn; None: none are.
+            at_start: The samples that are excluded at the start of its round; None: none are.
         """
         raise NotImplementedError
 
@@ -590,20 +590,24 @@ class IndexPlan(Plan):
         edit = self._edit_by(excluded)
         if self.shard.world == 1:  # an empty batch is left out
             return lambda work_item, _others: edit(work_item)
+        from mpqueue.plan.exclusions import EqualRanks  # most runs of several ranks exclude nothing
+
         edit_at_start = edit if excluded == at_start else None if at_start is None else self._edit_by(at_start)
         return EqualRanks(self, edit, edit_at_start)
 
-    def turn(self, work_item: WorkItem, others: Others) -> Turn:
-        """Return the turn of a work item; ``others`` is what the other ranks have there."""
+    def round(self, work_item: WorkItem, others: Others) -> "Round":
+        """Return the round of a work item; ``others`` is what the other ranks have there."""
+        from mpqueue.plan.exclusions import Round
+
         assert isinstance(others, Base)
-        turn, at = self.ranks.in_turn(work_item.position)
+        number, at = self.ranks.in_round(work_item.position)
         epoch, world = work_item.epoch, self.shard.world
 
         def batches(numbers: Sequence[int]) -> list[WorkItem]:
             return [WorkItem(0, epoch, 0, self._unit(epoch, number)) for number in numbers]
 
-        of_ranks = batches(others.numbers(range(turn * world, (turn + 1) * world)))
-        return Turn(of_ranks, at, lambda: batches(range(world)))
+        of_ranks = batches(others.numbers(range(number * world, (number + 1) * world)))
+        return Round(of_ranks, at, lambda: batches(range(world)))
 
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
         """Return a work item with the samples of another one, which draw the random numbers of their new places."""
@@ -611,7 +615,7 @@ class IndexPlan(Plan):
             return work_item._replace(unit=other.unit, listed=other.listed)
         return work_item._replace(listed=self.listed(other)._replace(first=self.listed(work_item).first, kept=None))
 
-    def _edit_by(self, excluded: SampleSet) -> Without:
+    def _edit_by(self, excluded: SampleSet) -> "Without":
         def edit(work_item: WorkItem) -> WorkItem:
             first, indices, *_ = listed = self.listed(work_item)
             find = partial(self.source.sample_ids, seed=self.seed, epoch=work_item.epoch)
@@ -638,7 +642,7 @@ class BatchesPlan(IndexPlan):
         if self._has_all(base):
             return permutation(self.seed, epoch, length)
         numbers = self.ranks.numbers(length, base)
-        # Numbers from the length on fill up the last turn of the ranks, from the beginning of the order.
+        # Numbers from the length on fill up the last round of the ranks, from the beginning of the order.
         mine = np.array(numbers, np.int64) % length
         return permutation(self.seed, epoch, length)[mine] if self.options.shuffle else mine
 
@@ -758,14 +762,16 @@ class DrawnPlan(IndexPlan):
         unit, listed, _, others = draws.batch_at(epoch, base, position, self.ranks)
         return WorkItem(0, epoch, position, unit, -1, listed), others
 
-    def turn(self, work_item: WorkItem, others: Others) -> Turn:
-        """Return the turn of a work item, whose batches were drawn."""
-        assert isinstance(others, DrawnTurn)
+    def round(self, work_item: WorkItem, others: Others) -> "Round":
+        """Return the round of a work item, whose batches were drawn."""
+        from mpqueue.plan.exclusions import Round
+
+        assert isinstance(others, DrawnRound)
 
         def batches(drawn: Sequence[tuple[int, Listed | None]]) -> list[WorkItem]:
             return [WorkItem(0, work_item.epoch, 0, unit, -1, listed) for unit, listed in drawn]
 
-        return Turn(batches(others.batches), self.ranks.in_turn(work_item.position)[1], lambda: batches(others.first))
+        return Round(batches(others.batches), self.ranks.in_round(work_item.position)[1], lambda: batches(others.first))
 
     def _added(self, place: Place, position: int, draws: "Draws | None", cursor: Cursor | None) -> dict[str, Any]:
         assert draws is not None

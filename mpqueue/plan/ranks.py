@@ -5,8 +5,8 @@ end is filled up from the beginning of the order, or dropped. A state counts glo
 ranks can resume from it: these ranks take every ``world``-th of the batches that were not returned before. A `Place`
 carries this base, so that `Ranks` is immutable.
 
-A *turn* consists of ``world`` consecutive batches, one of each rank. If exclusions empty batches of a turn, the turn is
-left out on all ranks, or the empty batches are filled, see `mpqueue.plan.exclusions`.
+A *round* consists of ``world`` consecutive batches, one of each rank. If exclusions empty batches of a round, the round
+is left out on all ranks, or the empty batches are filled, see `mpqueue.plan.exclusions`.
 """
 
 import os
@@ -38,15 +38,15 @@ class Ranks:
     Attributes:
         shard: The rank and the number of ranks.
         drops: The end of the order is dropped.
-        drops_turns: A turn is left out if one of its batches is empty.
-        leaves_out: Returns whether a turn is left out, by which of its batches are empty. Other empty batches are
+        drops_rounds: A round is left out if one of its batches is empty.
+        leaves_out: Returns whether a round is left out, by which of its batches are empty. Other empty batches are
             filled.
     """
 
     def __init__(self, shard: Shard = ALONE, *, drop_last: bool = False, ordered: bool = True) -> None:
         self.shard, self.drops, self._is_ordered = shard, drop_last, ordered
-        self.drops_turns = drop_last and ordered
-        # Without an order, another rank may have returned its batch of the turn before the exclusion.
+        self.drops_rounds = drop_last and ordered
+        # Without an order, another rank may have returned its batch of the round before the exclusion.
         self.leaves_out: Callable[[Iterable[bool]], bool] = (any if drop_last else all) if ordered else _never
 
     def of_rank(self, rank: int) -> "Ranks":
@@ -68,7 +68,7 @@ class Ranks:
         return base.numbers(self._indices(self.num_turns(total, base)))
 
     def num_turns(self, total: int | None, base: Base = FROM_BEGINNING) -> int:
-        """Return the number of turns of an epoch; the arguments are those of `numbers`."""
+        """Return the number of rounds of an epoch; the arguments are those of `numbers`."""
         left, world = max(0, base.index_of(ENDLESS if total is None else total)), self.shard.world
         # Equal for all ranks: if they synchronise in every step, a rank with one more batch would hang.
         return left // world if self.drops else -(-left // world)
@@ -79,15 +79,15 @@ class Ranks:
         return range(rank, rank + num_turns * world, world)
 
     def pick(self, group: Sequence[Any]) -> Sequence[Any]:
-        """Return the batches that are dealt here out of those of a turn."""
+        """Return the batches that are dealt here out of those of a round."""
         return [group[self.shard.rank]]
 
-    def in_turn(self, position: int) -> tuple[int, int]:
-        """Return the turn of a batch that is dealt here, and its place in this turn."""
+    def in_round(self, position: int) -> tuple[int, int]:
+        """Return the round of a batch that is dealt here, and its place in this round."""
         return position, self.shard.rank
 
     def start_of_turn(self, batch: int) -> int:
-        """Return the number of the first batch of a turn, as a history counts batches, by the number of any of them."""
+        """Return the number of the first batch of a round, as a history counts them, by the number of any of them."""
         return batch
 
     def batches_of_all(self, each: int | None) -> int | None:
@@ -138,12 +138,12 @@ class AllRanks(Ranks):
         """Return all batches."""
         return group
 
-    def in_turn(self, position: int) -> tuple[int, int]:
-        """Return the turn of a batch and its place in this turn."""
+    def in_round(self, position: int) -> tuple[int, int]:
+        """Return the round of a batch and its place in this round."""
         return divmod(position, self.shard.world)
 
     def start_of_turn(self, batch: int) -> int:
-        """Return the number of the first batch of a turn by the number of any of them."""
+        """Return the number of the first batch of a round by the number of any of them."""
         return batch // self.shard.world * self.shard.world
 
     def batches_of_all(self, each: int | None) -> int | None:

@@ -55,6 +55,14 @@ def name_of(source: Any) -> str:
     return name
 
 
+def names_in(code: types.CodeType) -> Iterator[str]:
+    """Yield the names that a function's code looks up, including nested functions."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from names_in(constant)
+
+
 def contents(
     root: Any,
     is_wanted: Callable[[Any], bool],

@@ -1,10 +1,10 @@
 """Exceptions of user code: reads and changes of them that run none of their code, so that they cannot fail.
 
-An exception may refuse what Python's own tools do with it. The attributes of a frozen dataclass cannot be set, a
-property may raise in place of ``__cause__`` or ``__class__``, ``__notes__`` may be a number, ``add_note`` may be
+An exception may refuse what Python's own tools do with it. The attributes of a frozen dataclass cannot be set.
+``__cause__`` or ``__class__`` may be a property that raises, ``__notes__`` may be a number, and ``add_note`` may be
 overridden. A thread that fails there never reports its batch, and the consumer waits forever. So all modules of the
 package use these functions for exceptions of user code. They call the descriptors of `BaseException` itself, and
-compare types: ``isinstance`` reads the attribute ``__class__``.
+compare types, because ``isinstance`` reads the attribute ``__class__``.
 
 The statements ``raise`` and ``raise ... from`` and the clause ``except`` set and compare the same fields in C, and need
 no replacement.

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.system.contents import Found, contents, is_a
+from mpqueue.system.contents import Found, contents, is_a, names_in
 from mpqueue.system.memory_maps import Area, read_areas
 
 # Classes by module. A program that has not imported a module has no such objects, and imports take time.
@@ -131,7 +131,7 @@ class _Search:
         if shared is None:
             shared = frozenset(name for name, value in list(known.items()) if self.is_shared(value))
             self._shared_globals[id(known)] = shared
-        return bool(shared) and not shared.isdisjoint(_names_in(function.__code__))
+        return bool(shared) and not shared.isdisjoint(names_in(function.__code__))
 
 
 def _classes(names: dict[str, tuple[str, ...]]) -> tuple[type, ...]:
@@ -182,11 +182,3 @@ def _methods(kind: type) -> Iterator[types.FunctionType]:
             function = attribute.fget
         if is_a(function, types.FunctionType):
             yield function
-
-
-def _names_in(code: types.CodeType) -> Iterator[str]:
-    """Yield the names that a function's code looks up, including nested functions."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if is_a(constant, types.CodeType):
-            yield from _names_in(constant)

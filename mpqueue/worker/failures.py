@@ -1,10 +1,10 @@
 """Exceptions across processes: the consumer gets the user's own type, with the worker's traceback as its cause.
 
-The worker packs an exception as plain strings and, if possible, as a pickle (by `dumps_reply`, so that a class of the
-script is the trainer's class). A pickle is only sent if the worker can unpickle it. If it cannot, for example because
-the attributes of the class cannot be set, the exception is pickled by its parts (`_parts_of`), which calls none of its
-methods. The trainer falls back to `WorkerRaised` if both are impossible. It then has the class, if that can be pickled
-(`kind_of`). This module trusts no method of the exception: even ``repr`` may raise.
+The worker packs an exception as plain strings and, if possible, as a pickle. `dumps_reply` pickles it, so that a class
+of the script is the trainer's class. A pickle is only sent if the worker can unpickle it. Otherwise, for example if the
+attributes cannot be set, the exception is pickled by its parts (`_parts_of`), which calls none of its methods. If both
+are impossible, the trainer raises `WorkerRaised`, which has the class, if that can be pickled (`kind_of`). This module
+trusts no method of the exception: even ``repr`` may raise.
 
 A SystemExit of user code is an error of its batch and does not end the worker: computing the batch again would raise it
 again. It becomes a `WorkerRaised`, because SystemExit itself would silently end the user's program.

@@ -8,13 +8,15 @@ its last snapshot, in any worker: the elements between the snapshot and the posi
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from mpqueue.engine.skips import Skipped
-from mpqueue.worker.fixed_seeds import FixedSeeds
 from mpqueue.worker.read_ahead import ON_DEMAND, ReadAhead
 from mpqueue.worker.retry_markers import Marker
 from mpqueue.worker.runner import BeginBatch
+
+if TYPE_CHECKING:
+    from mpqueue.worker.fixed_seeds import FixedSeeds
 
 
 class LaneRun(NamedTuple):
@@ -52,7 +54,7 @@ class LaneRun(NamedTuple):
     base: int = 0
     keep: Callable[[Sequence[Any]], list[bool]] | None = None
     runs_ahead: bool = True
-    fixed: FixedSeeds | None = None
+    fixed: "FixedSeeds | None" = None
     ahead: ReadAhead = ON_DEMAND
 
 

@@ -43,7 +43,7 @@ class UserGenerators:
         self._restored: set[int] = set()  # generators whose states can be restored
 
     def search(self) -> None:
-        """Search the source, if an item has begun since it was created at most once."""
+        """Search the source. Only the first two calls do: the second one finds what the first item has created."""
         if self._looks_left > 0:
             self._look()
             self._looks_left -= 1

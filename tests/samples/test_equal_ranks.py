@@ -106,8 +106,8 @@ class Run:
         return [loader.state_dict() for loader in self.loaders]
 
 
-def turns_of(order, size, world, *, drops, samples_fill):
-    """Return the turns of an epoch; its end is filled up from the beginning, or dropped."""
+def rounds_of(order, size, world, *, drops, samples_fill):
+    """Return the rounds of an epoch; its end is filled up from the beginning, or dropped."""
     if samples_fill and world > 1 and not drops:
         order = list(itertools.islice(itertools.cycle(order), -(-len(order) // (size * world)) * size * world))
     batches = [order[first : first + size] for first in range(0, len(order), size)]
@@ -118,9 +118,9 @@ def turns_of(order, size, world, *, drops, samples_fill):
     return [batches[first : first + world] for first in range(0, len(batches), world)]
 
 
-def without(turn, first, excluded, *, drops):
-    """Return the batches of all ranks without excluded samples, or None if the turn is left out."""
-    kept, spare = ([[one for one in batch if one not in excluded] for batch in batches] for batches in (turn, first))
+def without(whole, first, excluded, *, drops):
+    """Return the batches of all ranks without excluded samples, or None if the round is left out."""
+    kept, spare = ([[one for one in batch if one not in excluded] for batch in batches] for batches in (whole, first))
     if not any(kept) or (drops and not all(kept)):
         return None
     for rank, batch in enumerate(list(kept)):
@@ -147,7 +147,7 @@ def test_excluded_batches_are_left_out_or_filled_on_all_ranks(shape, other, befo
     )
     sets = data.draw(some), data.draw(some)
     order = [one for step in Run(kind, length, size, 1).begin().take() for one in step[0]]
-    turns = turns_of(order, size, world, drops=drops, samples_fill=kind in SIZED)
+    rounds = rounds_of(order, size, world, drops=drops, samples_fill=kind in SIZED)
     found = Run(kind, length, size, world, **options)
     found.exclude(sets[0])
     steps = found.begin().take(before)
@@ -158,9 +158,9 @@ def test_excluded_batches_are_left_out_or_filled_on_all_ranks(shape, other, befo
     states = found.states()
     rest = found.take()
     expected, excluded = [], sets[0]
-    for turn in turns:
+    for batches in rounds:
         excluded = sets[0] | sets[1] if len(expected) == before else excluded
-        kept = without(turn, turns[0], excluded, drops=drops)
+        kept = without(batches, rounds[0], excluded, drops=drops)
         expected += [] if kept is None else [kept]
     assert steps + rest == expected
     assert all(state == states[0] for state in states)
@@ -253,7 +253,7 @@ def test_exclusion_of_ranks_that_are_apart_is_resumed():
 
 
 @pytest.mark.parametrize("kind", ["samples", "a sampler"])
-def test_turn_without_samples_is_left_out_without_an_order_only_if_nothing_fills_it(kind):
+def test_round_without_samples_is_left_out_without_an_order_only_if_nothing_fills_it(kind):
     """Another rank may have returned its batch before the exclusion."""
     found = []
     for rank in range(2):

@@ -82,14 +82,14 @@ class TestExclude:
         [
             ({}, ([0, 2, 4, 6, 0, 10], [1, 3, 1, 7, 9, 11])),
             ({"drop_last": True}, ([0, 2, 4, 6, 10], [1, 3, 1, 7, 11])),
-            # Its number of batches is unknown: a change begins with a turn of which no rank got a batch.
+            # Its number of batches is unknown: a change begins with a round of which no rank got a batch.
             ({"sampler": SAMPLES}, ([0, 2, 4, 6, 0, 10], [1, 3, 5, 7, 9, 11])),
             ({"ordered": False}, ([0, 2, 4, 6, 0, 10], [1, 3, 1, 7, 9, 11])),
         ],
         ids=["filled", "dropped", "sampler", "unordered"],
     )
     def test_ranks_get_equally_many_batches_if_one_is_empty(self, options, expected):
-        """The exclusion begins in the middle of the third turn, whose first batch was taken: it is not left out."""
+        """The exclusion begins in the middle of the third round, whose first batch was taken: it is not left out."""
         with (
             served(mode="split", world=2, **options) as server,
             attached(rank=0) as first,

@@ -3,25 +3,25 @@
 From the ground up; a module imports only from its own line and the lines above it::
 
     lightning_epochs.py   whether Lightning saves a state at the end of an epoch
-    tensors.py         tensors as arrays of a batch, and back
-    collation.py       torch's collation, into the granted slot
-    samples.py         the samples of a batch, and the batch without some of them
-    loaded_places.py   attributes of datasets that keep a loaded place
-    iterated.py        an iterable-style dataset with its iterator, and their state
-    worker.py          the source that workers run for a loader
-    streams.py         a `mpqueue.Dataset` that is a stream, in lanes
-    ranks.py           this rank, and its lanes of a stream
-    checks.py          checks before workers are started
-    pinned.py          slots that a GPU reads directly
-    skipping.py        loaders of Accelerate: seeds, ranks, and batches that are skipped or read ahead
-    order.py           the order of a map-style dataset: its description and fingerprint
-    state.py           a loader's place in its data
-    rewind.py          the samples of any batch of a pass, and that batch again
-    inline.py          the iterator of a loader without workers
-    iterator.py        the iterator of a loader with workers
-    loader.py          the loader
-    prefetching.py     batches on a device, ahead of use
-    installation.py    `install`, which replaces the workers of all loaders of a process
+    tensors.py            tensors as arrays of a batch, and back
+    collation.py          torch's collation, into the granted slot
+    samples.py            the samples of a batch, and the batch without some of them
+    loaded_places.py      attributes of datasets that keep a loaded place
+    iterated.py           an iterable-style dataset with its iterator, and their state
+    worker.py             the source that workers run for a loader
+    streams.py            a `mpqueue.Dataset` that is a stream, in lanes
+    ranks.py              this rank, and its lanes of a stream
+    checks.py             checks before workers are started
+    pinned.py             slots that a GPU reads directly
+    skipping.py           loaders of Accelerate: seeds, ranks, and batches that are skipped or read ahead
+    order.py              the order of a map-style dataset: its description and fingerprint
+    state.py              a loader's place in its data
+    rewind.py             the samples of any batch of a pass, and that batch again
+    inline.py             the iterator of a loader without workers
+    iterator.py           the iterator of a loader with workers
+    loader.py             the loader
+    prefetching.py        batches on a device, ahead of use
+    installation.py       `install`, which replaces the workers of all loaders of a process
 """
 
 try:

@@ -290,10 +290,10 @@ class InlineStreamIterator(InlineIterator):
 
     def release(self) -> None:
         """Prepare the dataset for another pass: it must not hold a loaded place."""
-        self._iterated.count_on(is_read=self._is_read)
+        self._iterated.prepare_next(is_read=self._is_read)
 
     def _finish(self, loader: Any, left: state.State) -> None:
-        """Iterate over the rest of a pass that is not resumed, so that a dataset that counts its epochs counts on."""
+        """Iterate over the rest of a pass that is not resumed, so that a dataset continues to count its epochs."""
         dataset, place, before = loader.dataset, left.place, GlobalState()
         start = place.starts[0] if place.starts else BEGINNING
         if not has_state(dataset) or start.state is None:

@@ -76,7 +76,7 @@ class IteratedDataset:
             before.restore()
         return True
 
-    def count_on(self, *, is_read: bool) -> None:
+    def prepare_next(self, *, is_read: bool) -> None:
         """Prepare the dataset for its next epoch: its attributes must not hold a loaded place.
 
         Args:

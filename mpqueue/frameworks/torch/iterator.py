@@ -393,7 +393,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 resumed = None
             else:
                 if self._counts_epochs:
-                    # Streams that have ended are opened, too: their datasets count on.
+                    # Streams that have ended are opened, too: their datasets continue to count.
                     resumed = resumed._replace(place=resumed.place._replace(ends=()))
                 # The number of lanes of the stream in the state, unless the plan of the stream determines it.
                 if self._stream_plan is None and resumed.place.counts:
@@ -455,7 +455,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         return self._is_stream and self._persistent_workers and has_state(self._dataset)
 
     def _finish(self, place: Place) -> None:
-        """Have workers iterate over the rest of a pass that is not resumed, so that their datasets count on."""
+        """Have workers iterate over the rest of a pass that is not resumed: their datasets continue to count."""
         if not self._counts_epochs or not any(start.state for start in place.starts):
             return
         self._cursor.last_epoch = place.epoch

@@ -1,8 +1,8 @@
 """Attributes in which an iterable-style dataset keeps a loaded place, so that all later epochs would begin there.
 
 A dataset that gets a state continues with it in later epochs, as with torchdata: it may count its epochs. But many
-datasets keep the loaded place, Hugging Face's among them: without a reset, each later epoch would lack the same first
-elements. Such an attribute has two properties::
+datasets keep the loaded place, such as those of Hugging Face. Without a reset, each later epoch would lack the same
+first elements. Such an attribute has two properties::
 
     it is unchanged since the state was loaded, although the dataset was iterated
     it would have another value if the present state were loaded
@@ -49,7 +49,7 @@ class LoadedPlace:
 
     Args:
         dataset: The dataset.
-        before: A copy of it from before the load, which nobody iterates.
+        before: A copy of it from before the load. It is never iterated.
     """
 
     def __init__(self, dataset: Any, before: Any) -> None:

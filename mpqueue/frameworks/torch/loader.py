@@ -248,10 +248,10 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         """Leave out samples from now on, in this pass and in all later ones.
 
         Batches that are returned later do not have these samples, whatever was computed ahead. The other samples stay
-        in their batches, with their random numbers, and empty batches are left out. If the sampler divides the samples
-        among ranks (torch's `DistributedSampler`), an empty batch gets the samples of the first batch of the pass
-        instead, so that all ranks return the same number of batches. With ranks, call this on all ranks after the same
-        step. States contain the excluded samples; a loaded state replaces them.
+        in their batches, with their random numbers, and empty batches are left out. If a sampler divides the samples
+        among ranks, such as torch's `DistributedSampler`, all ranks return the same number of batches: an empty batch
+        gets the samples of the first batch of the pass that is not empty. With ranks, call this on all ranks after the
+        same step. States contain the excluded samples; a loaded state replaces them.
 
         Args:
             ids: The sampler's keys, as `BatchInfo.samples` has them: an iterable, a ``range``, or an array of integers.

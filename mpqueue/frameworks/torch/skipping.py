@@ -2,9 +2,9 @@
 
 Accelerate's ``skip_first_batches``, which Hugging Face's `Trainer` calls, makes a new loader without a state. The
 loader's sampler leaves out the first batches. The order is the same as before, because it depends only on the seed and
-the epoch of Accelerate's sampler. The random numbers of the samples depend on the same seed and epoch and on the
-position in the whole order, so the rest of an epoch is exact without a state. If the sampler has no seed, and for
-iterable-style datasets, only a state is exact; a warning is logged once.
+the epoch of Accelerate's sampler. The random numbers of a sample depend on them and on its position in the whole order.
+So the rest of an epoch is exact without a state. If the sampler has no seed, and for iterable-style datasets, only a
+state is exact; a warning is logged once.
 
 With ``use_stateful_dataloader=True``, all ranks write the state of a loader into the same file, and each rank loads
 this file. So states must be equal on all ranks:

@@ -289,7 +289,7 @@ class _StreamBatches(Iterator[Any]):
         before: A copy of the dataset from before its iteration; None: it has no state, or cannot be copied.
 
     Attributes:
-        saves_first: As for `GeneratorLane`. A dataset with a state may count its epochs, so another worker, or a
+        saves_first: As for `GeneratorLane`. A dataset with a state may count its epochs. Then another worker, or a
             loader that resumes after this epoch, could not begin this epoch again.
         num_returned: The number of batches that the stream had returned when the resumed state was saved.
     """
@@ -315,7 +315,7 @@ class _StreamBatches(Iterator[Any]):
 
     def next_dataset(self) -> Any:
         """Return the dataset for the next epoch."""
-        self._iterated.count_on(is_read=self._is_read)
+        self._iterated.prepare_next(is_read=self._is_read)
         return self._iterated.dataset
 
     def __next__(self) -> Any:

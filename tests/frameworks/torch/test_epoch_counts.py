@@ -197,7 +197,7 @@ def run(make, num_epochs, taken):
 @pytest.mark.parametrize(("size", "taken"), [(None, 2), (None, 4), (3, 1), (3, 2), (None, None), (3, None)])
 @pytest.mark.parametrize("way", ["inline", "fork"])
 @pytest.mark.parametrize("kind", COUNTING)
-def test_resumed_dataset_counts_on(kind, way, size, taken):
+def test_resumed_dataset_continues_its_count(kind, way, size, taken):
     """Within an epoch, at its last batch, and after its end; and resumed once more from the resumed loader."""
     for num_epochs in (1, 2):
         _, state, rest = run(lambda: made(kind, way, size), num_epochs, taken)
@@ -212,7 +212,7 @@ def test_resumed_dataset_counts_on(kind, way, size, taken):
 
 @pytest.mark.parametrize("taken", [2, None])
 @pytest.mark.parametrize("way", ["spawn", "forkserver", "two workers"])
-def test_workers_of_any_kind_count_on(way, taken):
+def test_workers_of_any_kind_continue_the_count(way, taken):
     _, state, rest = run(lambda: made(Counted, way), 1, taken)
     loader = made(Counted, way)
     loader.load_state_dict(state)
@@ -239,7 +239,7 @@ def test_random_numbers_continue_with_the_count(way, taken):
 
 @pytest.mark.parametrize("way", ["inline", "fork"])
 @pytest.mark.parametrize("kind", [Counted, CountsForItsIterator])
-def test_loaders_of_torch_and_torchdata_count_on(kind, way):
+def test_loaders_of_torch_and_torchdata_continue_the_count(kind, way):
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
     with mpqueue.torch.install():
         for loader_class in (data.DataLoader, stateful.StatefulDataLoader):

@@ -756,7 +756,7 @@ class EpochsWithParent(EpochsWithState):
 )
 @pytest.mark.usefixtures("many_snapshots")
 def test_epoch_after_a_resumed_one_is_complete(kind, following, size, taken):
-    """A resumed worker counts on, and a loaded place is not where all later epochs begin."""
+    """A resumed worker continues the count, and a loaded place is not where all later epochs begin."""
     options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork", "batch_size": size}
     loader = DataLoader(kind(), **options)
     _numbers(loader)
