@@ -564,7 +564,7 @@ def test_base_exception_of_the_stream_is_answered_and_the_server_continues(monke
         batches = iter(consumer)
         found = list(next(batches))
         for _ in range(2):  # the thread that answers must survive the first question
-            with pytest.raises(LookupError, match="run again: asyncio.exceptions.CancelledError"):
+            with pytest.raises(LookupError, match=r"run again: asyncio\.exceptions\.CancelledError"):
                 _ = consumer.last
         with pytest.raises(asyncio.CancelledError):
             server.exclude([7])
