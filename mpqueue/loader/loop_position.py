@@ -152,6 +152,8 @@ class LoopPosition:
             where = self.where()
             self._stop_counting(where, Place(where.epoch + 1))
             self._goes_on = False
+            if self._is_endless:  # it begins again, and snapshots of its lanes are of the time before
+                self.anchors = deque([self.place], _MOST_ANCHORS)
 
     def first_known(self, epoch: int) -> int:
         """Return the number of the first batch of an epoch that this number of ranks returned."""

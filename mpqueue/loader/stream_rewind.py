@@ -335,9 +335,11 @@ class StreamRewind(Rewind):
             is_usable = place is where or excluded_at(place.epoch, place.position, world) == excluded_at(
                 epoch, batch, world
             )
-            if not (place.starts and is_usable and (is_endless or place.epoch == epoch)):
+            if not (is_usable and (is_endless or place.epoch == epoch)):
                 continue
-            is_known |= place.counts[element.lane] <= element.unit
+            is_known |= not place.counts or place.counts[element.lane] <= element.unit
+            if not place.starts:
+                continue
             starts = [
                 new if old.number <= new.number <= count else old
                 for old, new, count in zip(starts, place.starts, counts, strict=True)

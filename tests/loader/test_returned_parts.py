@@ -64,6 +64,20 @@ def test_parts_are_those_of_the_returned_samples_after_each_batch(make, run):
     assert not any((loader.statistics() - loader.statistics()).parts.values())
 
 
+@runs
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_samples_that_threads_compute_count(on_error, run):
+    expected = Counter()
+    with mpqueue.Loader(
+        Dataset.mix(PARTS).map(int), seed=1, batch_size=4, threads=2, on_error=on_error, **run
+    ) as loader:
+        for number, _ in enumerate(loader):
+            expected.update(sample[0] for sample in loader.last.samples)
+            check(loader, expected)
+            if number == 4:
+                loader.exclude({"code": range(30)})
+
+
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
 @pytest.mark.parametrize("name", ["index", "lanes", "streams"])
 def test_state_continues_the_parts_of_its_rank_with_other_workers(name):

@@ -418,3 +418,17 @@ def test_empty_lanes_of_another_rank_are_found(rank):
     with mpqueue.Loader(stream, shard=(1 - rank, 2), **lanes) as loader:
         told = [loader.explain(epoch, number, rank=rank, run=True).samples for epoch in range(2) for number in range(2)]
     assert told == seen
+
+
+def passes_sometimes(index):  # noqa: ARG001 - drawn
+    """Return whether an element passes: in some epochs, none does."""
+    return mpqueue.rng().random() < 0.6
+
+
+def test_endless_stream_that_began_again_knows_its_batches_after_an_exclusion():
+    stream = Dataset.range(2).filter(passes_sometimes).map(drawing)
+    with mpqueue.Loader(stream, lanes=1, seed=20, workers=0, epoch_batches=4) as loader:
+        assert len(list(loader)) == 3  # the stream has ended
+        loader.exclude([1])
+        found = list(placed(loader, loader))
+        assert [samples for _, (samples, _) in found] == [(0,)] * len(found)
