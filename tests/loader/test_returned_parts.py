@@ -6,6 +6,11 @@ import pytest
 
 import mpqueue
 from mpqueue import Dataset
+from mpqueue.dataset.source import IndexedSource
+from mpqueue.plan.batching import Batching
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.runner import Parts
+from mpqueue.worker.threaded_samples import ThreadedSampleRunner
 
 
 def keep(_):
@@ -169,3 +174,16 @@ def test_endless_stream_counts_the_parts_of_all_epochs():
             for _ in loader:
                 expected.update(sample[0] for sample in loader.last.samples)
         check(loader, expected)
+
+
+def test_batch_that_is_checked_for_shared_generators_counts():
+    """With ``threads="auto"``, the runner watches the source in the batch before it uses more threads."""
+    dataset = IndexedSource(Dataset.mix(PARTS).root)
+    runner = ThreadedSampleRunner(
+        Parts(dataset, WorkerInfo(0, 1, 0), lambda *_: None, Batching(4, threads=1), in_slot=False)
+    )
+    runner.use_threads(2)
+    try:
+        assert [sum(runner.run(0, unit).parts.values()) for unit in range(3)] == [4, 4, 4]
+    finally:
+        runner.end()
