@@ -124,7 +124,8 @@ class LaneStream(Stream):
     def _counted(self, work_item: WorkItem, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:
         # The work item counts within its lane. Consumers and the journal count over all lanes.
         self._elements.append(work_item)
-        self._has_raised |= isinstance(outcome, Failure) and may_raise_again(outcome.error)
+        if isinstance(outcome, Failure) and outcome.error is not None:
+            self._has_raised |= may_raise_again(outcome.error)
         outcome = outcome._replace(epoch=self.epoch, position=self.count)
         self.count += 1
         if not (self._is_resumed and self._is_given(outcome.position)):

@@ -420,7 +420,7 @@ def test_empty_lanes_of_another_rank_are_found(rank):
     assert told == seen
 
 
-def passes_sometimes(index):  # noqa: ARG001 - drawn
+def passes_sometimes(index):
     """Return whether an element passes: in some epochs, none does."""
     return mpqueue.rng().random() < 0.6
 
