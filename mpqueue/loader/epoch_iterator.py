@@ -64,7 +64,13 @@ class EpochIterator(Iterator[Any]):
             raise
         # All batches were delivered: a later iterator does not invalidate this one.
         self._number = -1
+        # A change of the run restarts the pipeline at the next epoch, whose batches belong to the next iterator.
+        self._next = self._over
         raise StopIteration
+
+    @staticmethod
+    def _over(loop: int) -> NoReturn:  # noqa: ARG004 - as `take`
+        raise EndOfStream
 
     def _raise_failure(self, loop: int) -> Any:
         assert self._failure is not None

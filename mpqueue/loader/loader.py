@@ -322,7 +322,7 @@ class Loader(Stoppable):
         if pipeline.is_inconsistent:  # and an element of a generator is lost: the next loop starts again
             self._position.give_up()
             return
-        self._position.note_failure()
+        self._position.note_failure(error)
         if matches(error, WorkerDied) and self._is_iterator:
             self.stop()  # the worker's copy of a generator object is lost, and another copy would start again
 
@@ -495,7 +495,7 @@ class Loader(Stoppable):
             LookupError: The epoch has no such batch; or it was returned with another number of ranks; or the sampler
                 draws random numbers, and the epoch is neither the current one nor the one before; or the source has
                 changed since.
-            RuntimeError: Functions of the stream decide which samples pass, and ``run`` is False.
+            RuntimeError: ``run`` is False, and functions of the stream decide which samples pass, or one has raised.
         """
         return self._rewind().explain(epoch, batch, rank, run=run)
 

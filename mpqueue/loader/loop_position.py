@@ -5,9 +5,16 @@ from collections.abc import Mapping
 
 from mpqueue.engine.outcomes import NO_PARTS
 from mpqueue.engine.pipeline import Pipeline, Returned
+from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Place
+from mpqueue.system.exceptions import matches
 
 _MOST_ANCHORS = 8
+
+
+def may_raise_again(error: BaseException) -> bool:
+    """Return whether this process may run the code of a batch again; False if it has ended or blocked a worker."""
+    return not matches(error, WorkerDied, BatchTimeout)
 
 
 class LoopPosition:
@@ -21,6 +28,7 @@ class LoopPosition:
         iterator: Number of the latest iterator.
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
+        has_raised: A sample has raised an error in place of a batch.
         num_loads: How often a place was loaded.
         begun: The epoch of the place that was loaded or sought last, and its base.
         anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
@@ -36,6 +44,7 @@ class LoopPosition:
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
+        self.has_raised = False
         self._goes_on = False  # the next loop continues in the middle of the epoch
         self.begun = self._began = 0, FROM_BEGINNING
         self._known_from = 0, 0
@@ -127,8 +136,9 @@ class LoopPosition:
         self._parts_before = _sums(self._parts, pipeline.ledger.parts.at(pipeline.place()), -1)
         self._pipeline = pipeline
 
-    def note_failure(self) -> None:
+    def note_failure(self, error: BaseException) -> None:
         """Record that an error was raised in place of a batch."""
+        self.has_raised |= may_raise_again(error)
         if self._pipeline is not None:
             self._goes_on_at = self._pipeline, self._pipeline.ledger.num_taken
 
@@ -142,6 +152,8 @@ class LoopPosition:
             where = self.where()
             self._stop_counting(where, Place(where.epoch + 1))
             self._goes_on = False
+            if self._is_endless:  # it begins again, and snapshots of its lanes are of the time before
+                self.anchors = deque([self.place], _MOST_ANCHORS)
 
     def first_known(self, epoch: int) -> int:
         """Return the number of the first batch of an epoch that this number of ranks returned."""

@@ -29,11 +29,12 @@ class KnownPlaces:
 
     Attributes:
         now: The current place.
-        anchors: See `LoopPosition`.
+        anchors, has_raised: See `LoopPosition`.
     """
 
     now: Place
     anchors: tuple[Place, ...] = ()
+    has_raised: bool = False
 
     def where(self) -> Place:
         """Return the current place."""

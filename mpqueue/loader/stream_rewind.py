@@ -82,7 +82,7 @@ class StreamRewind(Rewind):
                 lambda: self._ids(self._plan_at(epoch, position), work_item, start, run=True), step=step,
             )  # fmt: skip
         # Samples may be excluded after this batch. Later calls of the loader do not change these places.
-        places = KnownPlaces(self._position.where(), tuple(self._position.anchors))
+        places = KnownPlaces(self._position.where(), tuple(self._position.anchors), self._position.has_raised)
         known = StreamRewind(plan, self._job, places, self._backend)
         element = Element(work_item.lane, work_item.unit)
         return self._info(plan, epoch, position, lambda: known.samples_of(epoch, position, element), step=step)
@@ -120,7 +120,7 @@ class StreamRewind(Rewind):
         rank = self._plan.shard.rank if rank is None else checked_rank(rank, self._plan.shard.world)
         self._check_replay()
         plan = self._plan_at(epoch, batch).of_rank(rank)
-        plan.identified(run=run)  # refuses user code before anything is run
+        self._identified(plan, run=run)  # refuses user code before anything is run
         found = self._find(plan, epoch, batch, run=run)
         return self._info(plan, epoch, batch, self._ids(plan, found.work_item, found.start, run=run))
 
@@ -132,6 +132,10 @@ class StreamRewind(Rewind):
         found = self._find(plan, epoch, batch, run=True)
         with self._opened_lane(plan, found.work_item, found.start) as pipeline:
             return batch_from(pipeline, epoch, batch)
+
+    def _identified(self, plan: StreamPlan, *, run: bool) -> StreamPlan:
+        # A batch without the sample that raised takes the next one, so the outline of the stream is at other places.
+        return plan.identified(run=run, has_raised=self._position.has_raised)
 
     def _plan_at(self, epoch: int, batch: int) -> StreamPlan:
         """Return the plan with the samples that are excluded at a place."""
@@ -255,7 +259,7 @@ class StreamRewind(Rewind):
 
     def _has_elements(self, plan: StreamPlan, lane: int, *, run: bool) -> bool:
         """Return whether a lane of an endless stream has a first element."""
-        with self._opened_lane(plan.identified(run=run), WorkItem(0, 0, 0, 0, lane), BEGINNING) as pipeline:
+        with self._opened_lane(self._identified(plan, run=run), WorkItem(0, 0, 0, 0, lane), BEGINNING) as pipeline:
             try:
                 pipeline.next()
             except EndOfStream:
@@ -283,7 +287,7 @@ class StreamRewind(Rewind):
                 begin = place
         self._check_beginning(begin, epoch, batch)
         left = (epoch - begin.epoch) * (length or 0) + batch - begin.position
-        identified = plan.identified(run=run)
+        identified = self._identified(plan, run=run)
         cursor = identified.cursor(self._job.workers, self._backend)
         # Snapshots of the stream fit its outline: a snapshot has places and no values.
         with opened(replace(self._job, plan=identified), cursor, begin) as pipeline:
@@ -331,9 +335,11 @@ class StreamRewind(Rewind):
             is_usable = place is where or excluded_at(place.epoch, place.position, world) == excluded_at(
                 epoch, batch, world
             )
-            if not (place.starts and is_usable and (is_endless or place.epoch == epoch)):
+            if not (is_usable and (is_endless or place.epoch == epoch)):
                 continue
-            is_known |= place.counts[element.lane] <= element.unit
+            is_known |= not place.counts or place.counts[element.lane] <= element.unit
+            if not place.starts:
+                continue
             starts = [
                 new if old.number <= new.number <= count else old
                 for old, new, count in zip(starts, place.starts, counts, strict=True)
@@ -347,7 +353,7 @@ class StreamRewind(Rewind):
 
     def _ids(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart, *, run: bool) -> SampleIds:
         """Return the ids of the samples of an element."""
-        identified = plan.identified(run=run)
+        identified = self._identified(plan, run=run)
         with self._opened_lane(identified, work_item, start) as pipeline:
             try:
                 element = pipeline.next()

@@ -313,11 +313,11 @@ class Source:
         """
         raise self._no_exclusions()
 
-    def identified(self, *, skips: bool, run: bool) -> "Source":
+    def identified(self, *, raises: bool, run: bool) -> "Source":
         """Return a stream whose elements are the ids of the samples of each element, or their number.
 
         Args:
-            skips: Elements that raise are left out.
+            raises: Samples that raise are left out, or have raised: what follows depends on which ones.
             run: User code may be called.
 
         Raises:

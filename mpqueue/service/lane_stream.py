@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mpqueue.errors import ServiceStateError, SharedMemoryFull
+from mpqueue.loader.loop_position import may_raise_again
 from mpqueue.loader.rewind import KnownPlaces
 from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place, WorkItem
@@ -61,6 +62,7 @@ class LaneStream(Stream):
         # The elements that `take` returned last; their number is that of the positions before `count`.
         self._elements: deque[WorkItem] = deque(maxlen=_MOST_ELEMENTS)
         self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())  # of the previous epoch
+        self._has_raised = False  # see `LoopPosition`
         followed = start.history.before(place.epoch, place.position, plan.shard.world)
         super().__init__(job, StreamStart(place, history=followed))
         self.history, self.is_endless = start.history, plan.ends_by_count
@@ -123,6 +125,8 @@ class LaneStream(Stream):
     def _counted(self, work_item: WorkItem, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:
         # The work item counts within its lane. Consumers and the journal count over all lanes.
         self._elements.append(work_item)
+        if isinstance(outcome, Failure) and outcome.error is not None:
+            self._has_raised |= may_raise_again(outcome.error)
         outcome = outcome._replace(epoch=self.epoch, position=self.count)
         self.count += 1
         if not (self._is_resumed and self._is_given(outcome.position)):
@@ -205,7 +209,7 @@ class LaneStream(Stream):
         plan = cast("StreamPlan", self.plan.with_history(self.history if history is None else history))
         # A separate source: that of the plan changes with the stream.
         plan = plan.excluding(plan.history.excluded)
-        return StreamRewind(plan, self.job, KnownPlaces(place, self.places), self.job.options.backend)
+        return StreamRewind(plan, self.job, KnownPlaces(place, self.places, self._has_raised), self.job.options.backend)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped."""

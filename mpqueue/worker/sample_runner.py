@@ -86,9 +86,13 @@ class SampleRunner(SourceRunner):
             Exception: The error of the source, or of the collation.
         """
         listed = listed or self._samples.of(epoch, unit)
-        batch = self._run(epoch, listed)
+        batch = self._computed(epoch, listed)
         names = self._part_names
         return batch if names is None else with_parts(self._source, names, batch, self._info.seed, epoch, listed)
+
+    def _computed(self, epoch: int, listed: Listed) -> Any:
+        """Return a batch of these samples."""
+        return self._run(epoch, listed)
 
     def _run(self, epoch: int, listed: Listed) -> Any:
         if listed.is_empty:

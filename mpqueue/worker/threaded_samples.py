@@ -264,32 +264,26 @@ class ThreadedSampleRunner(SampleRunner):
         find_ahead = None if self._batch_ahead is None or at_once else partial(self._find_ahead, epoch)
         return self._threads.each(ask, self._info.seed, BatchIndices(epoch, listed), find_ahead)
 
-    def _run_watched(self, epoch: int, unit: int, listed: Listed | None) -> Any:
+    def _run_watched(self, epoch: int, listed: Listed) -> Any:
         """Compute a batch with one thread, and check whether its samples use generators that threads share."""
         source, self._source = self._source, _Watched(self._source)
         try:
-            return super().run(epoch, unit, listed)
+            return super()._computed(epoch, listed)
         finally:
             self._draws, self._source = self._source.has_drawn, source
 
-    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
-        """Compute a batch, by its number in the order of the epoch or by its samples.
-
-        Raises:
-            Exception: The error of the source, or of the collation.
-        """
+    def _computed(self, epoch: int, listed: Listed) -> Any:
         # A change takes effect between two batches, when no sample is in progress.
         if self._wanted != self._threads.threads:
             if self._draws is None:
-                return self._run_watched(epoch, unit, listed)
+                return self._run_watched(epoch, listed)
             self._threads.threads = 1 if self._draws else self._wanted
         if self._threads.threads == 1:
-            return super().run(epoch, unit, listed)
-        samples = listed or self._samples.of(epoch, unit)
+            return super()._computed(epoch, listed)
         if self._seeding is None:
-            batch = self._run(epoch, samples)
+            batch = self._run(epoch, listed)
         else:
-            batch = self._seeding.once((self._info.seed, epoch, ~samples.first), self._run, epoch, samples)
+            batch = self._seeding.once((self._info.seed, epoch, ~listed.first), self._run, epoch, listed)
         if self.stages is not None:
             self.stages.beside_ns = self._threads.beside_ns
         return batch

@@ -6,6 +6,11 @@ import pytest
 
 import mpqueue
 from mpqueue import Dataset
+from mpqueue.dataset.source import IndexedSource
+from mpqueue.plan.batching import Batching
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.runner import Parts
+from mpqueue.worker.threaded_samples import ThreadedSampleRunner
 
 
 def keep(_):
@@ -62,6 +67,20 @@ def test_parts_are_those_of_the_returned_samples_after_each_batch(make, run):
                     break
     assert loader.statistics().to_dict()["parts"] == loader.statistics().parts
     assert not any((loader.statistics() - loader.statistics()).parts.values())
+
+
+@runs
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_samples_that_threads_compute_count(on_error, run):
+    expected = Counter()
+    with mpqueue.Loader(
+        Dataset.mix(PARTS).map(int), seed=1, batch_size=4, threads=2, on_error=on_error, **run
+    ) as loader:
+        for number, _ in enumerate(loader):
+            expected.update(sample[0] for sample in loader.last.samples)
+            check(loader, expected)
+            if number == 4:
+                loader.exclude({"code": range(30)})
 
 
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
@@ -155,3 +174,16 @@ def test_endless_stream_counts_the_parts_of_all_epochs():
             for _ in loader:
                 expected.update(sample[0] for sample in loader.last.samples)
         check(loader, expected)
+
+
+def test_batch_that_is_checked_for_shared_generators_counts():
+    """With ``threads="auto"``, the runner watches the source in the batch before it uses more threads."""
+    dataset = IndexedSource(Dataset.mix(PARTS).root)
+    runner = ThreadedSampleRunner(
+        Parts(dataset, WorkerInfo(0, 1, 0), lambda *_: None, Batching(4, threads=1), in_slot=False)
+    )
+    runner.use_threads(2)
+    try:
+        assert [sum(runner.run(0, unit).parts.values()) for unit in range(3)] == [4, 4, 4]
+    finally:
+        runner.end()

@@ -254,6 +254,35 @@ def test_batch_behind_an_error_of_the_source_is_computed_again():
         assert loader.compute(0, 3) == 2
 
 
+def refusing_seven(sample):
+    """Return a sample; raise for one of them."""
+    if sample == 7:
+        raise LookupError("seven")
+    return sample
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_after_an_error_have_the_samples_that_came(threads):
+    stream = Dataset.range(40).shuffle(buffer=5).map(refusing_seven, threads=threads)
+    with mpqueue.Loader(stream, lanes=2, batch_size=4, seed=1, workers=0) as loader:
+        batches, taken = iter(loader), []
+        for number in itertools.count():
+            try:
+                taken.append((next(batches).tolist(), loader.last))
+            except LookupError:
+                failed = number
+            except StopIteration:
+                break
+        after = taken[failed:]
+        assert sorted(sample for batch, _ in taken for sample in batch) == [*range(7), *range(8, 40)]
+        assert [list(info.samples) for _, info in after] == [batch for batch, _ in after]
+        for batch, info in after:
+            assert list(loader.explain(0, info.batch, run=True).samples) == batch
+            assert loader.compute(0, info.batch).tolist() == batch
+            with pytest.raises(RuntimeError, match="pass run=True"):
+                loader.explain(0, info.batch)
+
+
 @pytest.mark.filterwarnings("ignore:3 ranks share a stream")
 @pytest.mark.parametrize("taken", [4, 5, 7])
 def test_last_knows_exclusions_on_a_number_of_ranks_that_does_not_divide_the_batches(taken):
@@ -389,3 +418,17 @@ def test_empty_lanes_of_another_rank_are_found(rank):
     with mpqueue.Loader(stream, shard=(1 - rank, 2), **lanes) as loader:
         told = [loader.explain(epoch, number, rank=rank, run=True).samples for epoch in range(2) for number in range(2)]
     assert told == seen
+
+
+def passes_sometimes(index):
+    """Return whether an element passes: in some epochs, none does."""
+    return mpqueue.rng().random() < 0.6
+
+
+def test_endless_stream_that_began_again_knows_its_batches_after_an_exclusion():
+    stream = Dataset.range(2).filter(passes_sometimes).map(drawing)
+    with mpqueue.Loader(stream, lanes=1, seed=20, workers=0, epoch_batches=4) as loader:
+        assert len(list(loader)) == 3  # the stream has ended
+        loader.exclude([1])
+        found = list(placed(loader, loader))
+        assert [samples for _, (samples, _) in found] == [(0,)] * len(found)

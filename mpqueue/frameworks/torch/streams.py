@@ -99,10 +99,10 @@ class LoaderStream(Lanes):
         """Return the warning for a stream that returned all of its elements in each worker or lane."""
         return copies_message(self.runs.lanes.streams[0], count, parts)
 
-    def identified(self, *, skips: bool, run: bool) -> DatasetStream:
+    def identified(self, *, raises: bool, run: bool) -> DatasetStream:
         """Return a source whose elements are the ids of the samples of each batch; see `Source.identified`."""
         stream = DatasetStream(self.runs.parts.dataset.dataset, self.runs.lanes.root)
-        return stream.identified(skips=skips, run=run)
+        return stream.identified(raises=raises, run=run)
 
 
 class IterablePlan(StreamPlan):
@@ -111,7 +111,7 @@ class IterablePlan(StreamPlan):
     The id of a sample is ``(worker, number)``, where each batch of a worker counts ``batch_size`` samples.
     """
 
-    def identified(self, *, run: bool) -> StreamPlan:  # noqa: ARG002 - only the last batch of a worker is run again
+    def identified(self, *, run: bool, has_raised: bool = False) -> StreamPlan:  # noqa: ARG002 - only the last batch of a worker is run again
         """Return the plan of a stream whose elements are the numbers of samples in each batch."""
         parts = self.source.runs.parts
         # A copy: a dataset may count its epochs.
