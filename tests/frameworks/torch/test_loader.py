@@ -634,6 +634,43 @@ def test_context_with_other_workers_uses_torchs_own(kind):
     assert _numbers(iterator) == [[0, 1], [2, 3]]
 
 
+@pytest.mark.parametrize("is_persistent", [False, True])
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_states_of_torchs_own_workers_never_begin_again_silently(is_installed, is_persistent):
+    def made(num_workers=2, seed=1):
+        context = ThreadContext() if num_workers else None
+        kind = data.DataLoader if is_installed else DataLoader
+        return kind(
+            Numbers(8), 2, shuffle=True, num_workers=num_workers, multiprocessing_context=context,
+            persistent_workers=is_persistent and num_workers > 0, generator=torch.Generator().manual_seed(seed),
+        )  # fmt: skip
+
+    with mpqueue.torch.install() if is_installed else contextlib.nullcontext():
+        loader, again, inline = made(), made(seed=2), made(0)
+        before, expected, batches = loader.state_dict(), _numbers(made()), iter(loader)
+        first = next(batches)
+        assert again.state_dict() != before
+        again.load_state_dict(before)
+        assert _numbers(again) == expected
+        within = loader.state_dict()
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="the next pass begins from its start"):
+                again.load_state_dict(within)
+            assert len(_numbers(again)) == 4
+        assert [first.tolist(), *_numbers(batches)] == expected
+        next(iter(inline))
+        within = inline.state_dict()
+        with pytest.raises(ValueError, match="torch's own workers run Numbers"):
+            again.load_state_dict(within)
+        assert again.state_dict() == again.state_dict()  # its place is unknown still
+        with pytest.warns(UserWarning, match="the next pass begins from its start"):
+            loader.load_state_dict(again.state_dict())
+        list(inline)
+        done, expected = inline.state_dict(), _numbers(inline)
+        again.load_state_dict(done)
+        assert _numbers(again) == expected
+
+
 @pytest.mark.parametrize("method", [*multiprocessing.get_all_start_methods(), None])
 def test_context_of_multiprocessing_uses_mpqueues_workers(method):
     context = multiprocessing.get_context(method)
