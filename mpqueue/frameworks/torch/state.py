@@ -275,8 +275,8 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
         warnings.warn(
             "the state was saved after torch's own workers had begun a pass, whose place they do not report: the next "
             "pass begins from its start, and repeats the samples that were returned. To resume within a pass, use "
-            "num_workers=0, or mpqueue's workers: a dataset without data pipes, and no multiprocessing_context with its "
-            "own class of workers",
+            "num_workers=0; or a dataset without data pipes and a multiprocessing_context without its own class of "
+            "workers",
             UserWarning,
             stacklevel=outside_stacklevel(),
         )
