@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
+from types import GeneratorType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.nodes import Function, LinkNode
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
+from mpqueue.system.iterators import rest_of
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
@@ -62,8 +64,9 @@ class _Items:
 
     def __init__(self, made: Any, token: Token, stage: LaneStage) -> None:
         self.token, self.number = token, 0
-        self._items: Iterator[Any] = iter(made)
-        self._is_stored = type(made) in _STORED
+        self._is_stored, items = type(made) in _STORED, iter(made)
+        # Blocks are read with `zip`. A generator, the common case, does not begin again there.
+        self._items: Iterator[Any] = items if self._is_stored or isinstance(items, GeneratorType) else rest_of(items)
         self._run, self._seed = stage.run, stage.seed
 
     def read(self, count: int, out: list[Any]) -> bool:

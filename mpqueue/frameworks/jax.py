@@ -33,6 +33,7 @@ from mpqueue.plan.checks import integer
 from mpqueue.system.exceptions import matches
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.iterators import rest_of
 from mpqueue.system.locks import RLock
 
 __all__ = ["device_iterator"]
@@ -122,7 +123,7 @@ class DeviceIterator(Iterator[Any]):
         self._begin()
 
     def _begin(self) -> None:
-        self._batches = iter(self._loader)
+        self._batches = rest_of(iter(self._loader))
         self._num_left = _num_left(self._loader)  # after `iter`, which moves the loader to its next epoch
         self._before: Bookmark | None = None  # position of the loader before the last batch was requested
         self._is_over = False

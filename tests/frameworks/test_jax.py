@@ -17,6 +17,7 @@ import weakref
 import jax
 import ml_dtypes
 import numpy as np
+from helpers.beginning_again import BeginsAgain
 from helpers.numbered import Broken, Mixed, Numbered, numbers_of
 from helpers.strikes import Alarms, Struck, each_strike
 
@@ -598,3 +599,8 @@ def test_ranks_of_two_processes_share_all_batches(of_two_processes):
     for epoch in range(2):
         assert [len(first[epoch]), len(second[epoch])] == [3, 3]
         assert sorted(itertools.chain(*first[epoch], *second[epoch])) == list(range(24))
+
+
+def test_iterator_that_begins_again_in_iter_is_read_once():
+    batches = device_iterator(BeginsAgain(6))
+    assert [int(batch) for batch in itertools.islice(batches, 9)] == [0, 1, 2, 3, 4, 5]

@@ -25,6 +25,11 @@ def is_supported(loader: Any) -> bool:
     return chosen is None or chosen.Process in _PROCESSES
 
 
+def has_own_workers(loader: Any) -> bool:
+    """Return whether torch's own workers run a loader."""
+    return loader.num_workers > 0 and not is_supported(loader)
+
+
 def reject_cuda(dataset: Any, start_method: str) -> None:
     """Raise a `RuntimeError` for a dataset with GPU memory and forked workers: a fork has no valid CUDA context."""
     if start_method == "spawn" or not torch.cuda.is_initialized():

@@ -7,7 +7,7 @@ from torch.utils import data
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import rewind, state
-from mpqueue.frameworks.torch.checks import is_supported, reject_threads
+from mpqueue.frameworks.torch.checks import has_own_workers, reject_threads
 from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
@@ -39,8 +39,8 @@ def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
         if loader.num_workers == 0 and state.lanes_of(loader) == 1:
             is_stream = loader._dataset_kind == _DatasetKind.Iterable
             return (InlineStreamIterator if is_stream else InlineIterator)(loader)
-        if loader.num_workers and not is_supported(loader):
-            return otherwise()
+        if has_own_workers(loader):
+            return state.begin_unknown(loader, otherwise)
         loader.check_worker_number_rationality()
     return PassIterator(loader)
 
@@ -90,6 +90,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: as many as workers
     resumed: state.State | None = None  # where the next pass resumes; taken by its iterator
+    is_unknown = False  # torch's own workers have begun a pass, whose place is unknown
     _passes: rewind.Run | None = None  # the passes, and the samples that they leave out
     _pass: state.Pass | None = None  # the latest pass
 
@@ -146,7 +147,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         Returns:
             Plain data. It contains the state of a generator, but no data of the dataset. It can be pickled, and loaded
             into a loader with another number of workers. If Lightning's trainer requests it at the last batch of an
-            epoch, it is the place before the next pass.
+            epoch, it is the place before the next pass. Torch's own workers, which run data pipes, report no place:
+            `load_state_dict` warns that the pass begins from its start.
         """
         if self.resumed is not None:
             # Loaded, without a pass since then: the place is unchanged.
@@ -171,7 +173,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         Raises:
             ValueError: It is not such a state; or it was saved for another kind of dataset, other stages, ``lanes`` or
                 ``epoch_batches``, or within a pass of another order or batch size; or the states of some ranks are
-                missing or repeated; or the dataset has ``state_dict`` but not ``load_state_dict``. The next ``for``
+                missing or repeated; or the dataset has ``state_dict`` but not ``load_state_dict``; or it was saved
+                within a pass, and torch's own workers run this loader. The next ``for``
                 raises it if the sampler returns other indices than before, or a stream ends before the place.
             StateDamaged: The state has changed since it was saved, and can no longer be read.
 
@@ -181,6 +184,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             if self._pass is not None:
                 self._pass.batches.release()
             self.resumed = self._pass = self._passes = None
+            self.is_unknown = False
             return
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
         states = list(map(state.state_of, all_saved))
@@ -188,6 +192,9 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             state.check_fit(self, read, each)
         self.resumed = state.joined(states, getattr(self, "stream_plan", None))
         self._passes = rewind.loaded(self, all_saved[0])
+        self.is_unknown = False
+        if has_own_workers(self):
+            self._iterator = None  # torch's persistent workers
 
     @property
     def last(self) -> "BatchInfo | None":

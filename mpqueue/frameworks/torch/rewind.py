@@ -14,7 +14,7 @@ from torch.utils.data import RandomSampler, SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import state
-from mpqueue.frameworks.torch.checks import is_supported
+from mpqueue.frameworks.torch.checks import has_own_workers
 from mpqueue.frameworks.torch.ranks import rank_and_world
 from mpqueue.frameworks.torch.samples import editor, filled, ids_of, num_places, without
 from mpqueue.frameworks.torch.skipping import samplers_of
@@ -226,7 +226,7 @@ def _check_index(loader: Any) -> None:
 def _check_workers(loader: Any, error: type[Exception]) -> None:
     """Raise an error for a loader that has torch's own workers."""
     name = type(loader.dataset).__name__
-    if loader.num_workers and not is_supported(loader):
+    if has_own_workers(loader):
         raise error(f"the samples of a batch are unknown, because torch's own workers run {name}: pass num_workers=0")
 
 

@@ -24,6 +24,7 @@ from torch.utils.data import SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.errors import StateDamaged
+from mpqueue.frameworks.torch.checks import has_own_workers
 from mpqueue.frameworks.torch.order import (
     DrawnBatches,
     SamplerWatch,
@@ -95,6 +96,7 @@ class State(NamedTuple):
         is_left: The rest of the pass will not be requested: the next pass follows.
         is_over: The end of the pass was requested, so its sampler has reached its end, too.
         is_new: The pass has not started. Its beginning is the loader's, before the seed of the workers is drawn.
+        is_unknown: Torch's own workers run an earlier pass, whose place is unknown.
         drawn: The batches of a map-style dataset before the place.
     """
 
@@ -103,6 +105,7 @@ class State(NamedTuple):
     is_left: bool = False
     is_over: bool = False
     is_new: bool = False
+    is_unknown: bool = False
     drawn: DrawnBatches = DrawnBatches()
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,7 +123,7 @@ class State(NamedTuple):
             saved["drawn"] = self.drawn.mark
         if self.drawn.rank:
             saved["rank"] = self.drawn.rank
-        return saved | {name: True for name in ("is_left", "is_over") if getattr(self, name)}
+        return saved | {name: True for name in ("is_left", "is_over", "is_unknown") if getattr(self, name)}
 
 
 class ReturnedBatch(NamedTuple):
@@ -244,7 +247,7 @@ def _read(saved: dict[str, Any]) -> State:
     if beginning.generator is not None:
         set_generator(torch.Generator(), beginning.generator)  # raises an error if it is not the state of a generator
     if saved["place"] is None:
-        return State(beginning, Place(), is_new=True)
+        return State(beginning, Place(), is_new=True, is_unknown=bool(saved.get("is_unknown")))
     operator.index(saved["base_seed"])
     History(saved.get("history", ()))  # read later, by `rewind.loaded`
     operator.index(saved.get("number", 0))
@@ -261,13 +264,22 @@ def _read(saved: dict[str, Any]) -> State:
 
 
 def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
-    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs.
+    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs; warn if it has no place.
 
     Args:
         loader: The loader.
         state: The state.
         saved: The dict that it was read from. Older versions did not save the length of the epochs.
     """
+    if state.is_unknown:
+        warnings.warn(
+            "the state was saved after torch's own workers had begun a pass, whose place they do not report: the next "
+            "pass begins from its start, and repeats the samples that were returned. To resume within a pass, use "
+            "num_workers=0; or a dataset without data pipes and a multiprocessing_context without its own class of "
+            "workers",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
     if state.is_new:
         return
     place, name = state.place, type(loader.dataset).__name__
@@ -301,6 +313,11 @@ def _check_batches(loader: Any, state: State) -> None:
     """Raise a `ValueError` if the batches that a state counts are not those of this loader; warn if that is unknown."""
     if state.is_left or state.is_over or not (state.place.position or any(state.place.counts)):
         return
+    if has_own_workers(loader):
+        raise ValueError(
+            f"the state was saved within a pass, and torch's own workers run {type(loader.dataset).__name__}, from the "
+            "start only: load it into a loader with num_workers=0"
+        )
     here = {"batch_size": batch_size_of(loader), "order": order_of(loader)}
     then = {name: getattr(state.beginning, name) for name in here}
     size, order = then.values()
@@ -401,7 +418,22 @@ def new(loader: Any) -> State:
     The epoch of a sampler is not included: the program sets it before each pass.
     """
     beginning = begin(loader, 0)._replace(generator=generator_state(generator_of(loader)), sampler_epoch=None)
-    return State(beginning, Place(), is_new=True)
+    return State(beginning, Place(), is_new=True, is_unknown=loader.is_unknown)
+
+
+def begin_unknown(loader: Any, begin_pass: Callable[[], Any]) -> Any:
+    """Begin a pass of torch's own workers, which report no place. Return its iterator.
+
+    Args:
+        loader: The loader. It may have a state before or after a pass.
+        begin_pass: Makes the iterator, which draws from the generator.
+    """
+    resumed, loader.resumed, loader.is_unknown = loader.resumed, None, True
+    if resumed is not None and resumed.is_left:
+        leave(loader, resumed)
+        resumed = None
+    with at_beginning(loader, None if resumed is None else resumed.beginning):
+        return begin_pass()
 
 
 def settle(loader: Any, *, is_eager: bool = False) -> None:

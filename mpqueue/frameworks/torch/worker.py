@@ -27,6 +27,7 @@ from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.plan.cursors import Listed
 from mpqueue.system.exceptions import add_note
+from mpqueue.system.iterators import rest_of
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 from mpqueue.worker.runner import BatchAhead
@@ -354,7 +355,7 @@ class _StreamBatches(Iterator[Any]):
                 raise
             self._is_read = True
             return element
-        elements = list(itertools.islice(self._iterated.iterator, parts.batch_size))
+        elements = list(itertools.islice(rest_of(self._iterated.iterator), parts.batch_size))
         self._is_read = self._is_read or bool(elements)
         # The elements are returned as a batch first; the next call ends.
         self._has_ended = len(elements) < parts.batch_size

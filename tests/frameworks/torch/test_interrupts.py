@@ -182,7 +182,7 @@ def test_second_interrupt_during_the_check_does_not_end_the_pass(raises, kind, m
     loader = DataLoader(range(8), batch_size=2, sampler=Order()) if kind == "sampler" else DataLoader(Stream(), 2)
     batches = iter(loader)
     assert next(batches).tolist() == [0, 1]
-    monkeypatch.setattr(inline, "is_of_handler", strike_once)
+    monkeypatch.setattr(inline, "is_interrupt", strike_once)
     with pytest.raises(Struck):
         next(batches)
     for _ in range(2):

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import gc
+import itertools
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ from multiprocessing.context import SpawnContext
 import numpy as np
 import pytest
 import torch
+from helpers.beginning_again import BeginsAgain
 from helpers.faults import burns
 from helpers.forking import status_of_fork
 from helpers.gates import Gate, pass_gate
@@ -610,6 +612,17 @@ def test_data_pipes_use_torchs_own_workers():
     assert sorted(number for batch in iterator for number in batch.tolist()) == [0, 1, 2, 3]
 
 
+class OwnIterator(BeginsAgain, data.IterableDataset):
+    """A dataset that is its own iterator."""
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_dataset_that_begins_again_in_iter_is_read_once(num_workers):
+    loader = DataLoader(OwnIterator(5), batch_size=2, num_workers=num_workers)
+    for _ in range(2):
+        assert _numbers(itertools.islice(loader, 9)) == [[0, 1], [2, 3], [4]]
+
+
 class ThreadContext(SpawnContext):
     """Workers are threads, as in MONAI's `ThreadDataLoader`."""
 
@@ -632,6 +645,43 @@ def test_context_with_other_workers_uses_torchs_own(kind):
     assert type(iterator) is _MultiProcessingDataLoaderIter
     assert all(isinstance(worker, threading.Thread) for worker in iterator._workers)
     assert _numbers(iterator) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("is_persistent", [False, True])
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_states_of_torchs_own_workers_never_begin_again_silently(is_installed, is_persistent):
+    def made(num_workers=2, seed=1):
+        context = ThreadContext() if num_workers else None
+        kind = data.DataLoader if is_installed else DataLoader
+        return kind(
+            Numbers(8), 2, shuffle=True, num_workers=num_workers, multiprocessing_context=context,
+            persistent_workers=is_persistent and num_workers > 0, generator=torch.Generator().manual_seed(seed),
+        )  # fmt: skip
+
+    with mpqueue.torch.install() if is_installed else contextlib.nullcontext():
+        loader, again, inline = made(), made(seed=2), made(0)
+        before, expected, batches = loader.state_dict(), _numbers(made()), iter(loader)
+        first = next(batches)
+        assert again.state_dict() != before
+        again.load_state_dict(before)
+        assert _numbers(again) == expected
+        within = loader.state_dict()
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="the next pass begins from its start"):
+                again.load_state_dict(within)
+            assert len(_numbers(again)) == 4
+        assert [first.tolist(), *_numbers(batches)] == expected
+        next(iter(inline))
+        within = inline.state_dict()
+        with pytest.raises(ValueError, match="torch's own workers run Numbers"):
+            again.load_state_dict(within)
+        assert again.state_dict() == again.state_dict()  # its place is unknown still
+        with pytest.warns(UserWarning, match="the next pass begins from its start"):
+            loader.load_state_dict(again.state_dict())
+        list(inline)
+        done, expected = inline.state_dict(), _numbers(inline)
+        again.load_state_dict(done)
+        assert _numbers(again) == expected
 
 
 @pytest.mark.parametrize("method", [*multiprocessing.get_all_start_methods(), None])
