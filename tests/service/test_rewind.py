@@ -564,7 +564,7 @@ def test_base_exception_of_the_stream_is_answered_and_the_server_continues(monke
         batches = iter(consumer)
         found = list(next(batches))
         for _ in range(2):  # the thread that answers must survive the first question
-            with pytest.raises(LookupError, match="source has raised an exception .*CancelledError"):
+            with pytest.raises(LookupError, match=r"source has raised an exception .*CancelledError"):
                 _ = consumer.last
         with pytest.raises(asyncio.CancelledError):
             server.exclude([7])
