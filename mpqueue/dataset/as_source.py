@@ -241,18 +241,21 @@ class DatasetStream(_DatasetSource, Lanes):
         made.runs = DatasetLanes(self.runs.root, excluded)
         return made
 
-    def shortened(self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int]) -> "DatasetStream":
+    def shortened(
+        self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int], *, may_raise: bool
+    ) -> "DatasetStream":
         """Return a source whose lanes return their snapshots without samples, after a number of elements.
 
         Args:
             counts: The number of elements, by the number of the lane over all ranks.
             added: The samples to remove.
             ended: The numbers of lanes that have no further element. Their snapshots are taken at their end.
+            may_raise: An element may raise an error that the run has raised before.
         """
         from mpqueue.dataset.outline import ShorteningLanes
 
         made = copy.copy(self)
-        made.runs = ShorteningLanes(self.runs.root, self.runs.excluded, counts, added, ended)
+        made.runs = ShorteningLanes(self.runs.root, self.runs.excluded, counts, added, ended, may_raise=may_raise)
         return made
 
 

@@ -14,6 +14,7 @@ from mpqueue.dataset import nodes
 from mpqueue.dataset.ids import Keep, keep_without
 from mpqueue.dataset.nodes import StageNode, flat
 from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.engine.skips import may_raise_again
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.lanes import LaneRun
@@ -63,24 +64,42 @@ class ShortenedLane:
         count: Number of the other elements.
         keep: Returns which elements are not excluded.
         ends: The lane has no further element; its snapshot is taken after the rest of its input was read.
+        may_raise: An element may raise an error that the run has raised before.
     """
 
-    def __init__(self, open_lane: Callable[..., Any], count: int, keep: Keep, *, ends: bool) -> None:
+    def __init__(
+        self, open_lane: Callable[..., Any], count: int, keep: Keep, *, ends: bool, may_raise: bool
+    ) -> None:  # fmt: skip
         self._open, self._lane = open_lane, open_lane(is_single=False)
         self._count = self._left = count
-        self._keep, self._ends = keep, ends
+        self._keep, self._ends, self._may_raise = keep, ends, may_raise
+        self._error: BaseException | None = None  # raised only here
 
     def next(self) -> Any:
         """Return the next element, or the snapshot."""
         if self._left:
             self._left -= 1
-            return self._lane.next()
+            return self._next()
+        # The caller drops errors of elements before the snapshot, because the loops have raised them. This error is
+        # new: the element that it replaces was returned, so the lane is not at the place.
+        if self._error is not None:
+            raise self._error
         if self._ends:
             with contextlib.suppress(StreamEnd):
                 self._lane.next()
         # After an error, elements of its block may wait. Elements one by one take longer, and never wait.
         lane = self._lane if self._lane.is_settled else self._singly()
         return lane.save_without(self._keep)
+
+    def _next(self) -> Any:
+        try:
+            return self._lane.next()
+        except StreamEnd:
+            raise
+        except BaseException as error:
+            if not self._may_raise and may_raise_again(error):
+                self._error = error
+            raise
 
     def _singly(self) -> Any:
         """Return the lane at the same place, after its elements were requested one by one."""
@@ -109,14 +128,16 @@ class ShorteningLanes(DatasetLanes):
         counts: The number of elements before the snapshot, by the number of the lane over all ranks.
         added: The samples to remove.
         ended: The numbers of the lanes that have no further element.
+        may_raise: See `ShortenedLane`.
     """
 
     def __init__(
         self, root: StageNode, excluded: SampleSet | None, counts: Mapping[int, int], added: SampleSet,
-        ended: Collection[int],
+        ended: Collection[int], *, may_raise: bool,
     ) -> None:  # fmt: skip
         super().__init__(root, excluded)
         self._counts, self._keep, self._ended = counts, keep_without(added), ended
+        self._may_raise = may_raise
 
     def make_part_names(self) -> None:
         """Return None: the elements are read again, and no consumer gets them."""
@@ -125,7 +146,9 @@ class ShorteningLanes(DatasetLanes):
         """Open a lane."""
         assert self._keep is not None
         opens = partial(super().open_lane, run, keeps_tokens=True, reads_ahead=False)
-        return ShortenedLane(opens, self._counts[run.lane], self._keep, ends=run.lane in self._ended)
+        return ShortenedLane(
+            opens, self._counts[run.lane], self._keep, ends=run.lane in self._ended, may_raise=self._may_raise
+        )
 
 
 class IdLanes(DatasetLanes):

@@ -27,6 +27,11 @@ def may_skip(error: BaseException) -> bool:
     return matches(error, Exception) and not matches(error, *_NOT_OF_THE_SOURCE)
 
 
+def may_raise_again(error: BaseException) -> bool:
+    """Return whether this process may run the code of a batch again; False if it has ended or blocked a worker."""
+    return not matches(error, WorkerDied, BatchTimeout)
+
+
 class Skipped(NamedTuple):
     """The samples, or the batch, skipped because of one error.
 

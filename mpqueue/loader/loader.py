@@ -575,6 +575,8 @@ class Loader(Stoppable):
             TypeError: ``ids`` is a single id or a string, or an id has another type.
             ValueError: An id is negative, or the source has no such sample or part.
             RuntimeError: The number of batches of the source has changed in this epoch.
+            Exception: A stream was run again in this process, and its source raised here, but not in the loop. Nothing
+                changes.
         """
         from mpqueue.plan.sample_ids import SampleSet
 

@@ -5,16 +5,10 @@ from collections.abc import Mapping
 
 from mpqueue.engine.outcomes import NO_PARTS
 from mpqueue.engine.pipeline import Pipeline, Returned
-from mpqueue.errors import BatchTimeout, WorkerDied
+from mpqueue.engine.skips import may_raise_again
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Place
-from mpqueue.system.exceptions import matches
 
 _MOST_ANCHORS = 8
-
-
-def may_raise_again(error: BaseException) -> bool:
-    """Return whether this process may run the code of a batch again; False if it has ended or blocked a worker."""
-    return not matches(error, WorkerDied, BatchTimeout)
 
 
 class LoopPosition:
@@ -29,6 +23,7 @@ class LoopPosition:
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
         has_raised: A sample has raised an error in place of a batch.
+        is_resumed: The loops continue another run, whose errors are unknown.
         num_loads: How often a place was loaded.
         begun: The epoch of the place that was loaded or sought last, and its base.
         anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
@@ -44,7 +39,7 @@ class LoopPosition:
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
-        self.has_raised = False
+        self.has_raised = self.is_resumed = False
         self._goes_on = False  # the next loop continues in the middle of the epoch
         self.begun = self._began = 0, FROM_BEGINNING
         self._known_from = 0, 0
@@ -172,6 +167,7 @@ class LoopPosition:
             parts: Number of samples of each part of a mixture that this rank had returned before.
         """
         self._began, self._known_from = (place.epoch, began), (place.epoch, known_from)
+        self.is_resumed = True
         self.anchors.clear()  # their snapshots belong to the previous run
         self.seek(place)
         # After `seek`, which keeps the steps that this run has counted so far.

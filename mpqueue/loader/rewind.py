@@ -29,12 +29,13 @@ class KnownPlaces:
 
     Attributes:
         now: The current place.
-        anchors, has_raised: See `LoopPosition`.
+        anchors, has_raised, is_resumed: See `LoopPosition`.
     """
 
     now: Place
     anchors: tuple[Place, ...] = ()
     has_raised: bool = False
+    is_resumed: bool = False
 
     def where(self) -> Place:
         """Return the current place."""

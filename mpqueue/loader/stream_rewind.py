@@ -82,7 +82,8 @@ class StreamRewind(Rewind):
                 lambda: self._ids(self._plan_at(epoch, position), work_item, start, run=True), step=step,
             )  # fmt: skip
         # Samples may be excluded after this batch. Later calls of the loader do not change these places.
-        places = KnownPlaces(self._position.where(), tuple(self._position.anchors), self._position.has_raised)
+        run = self._position
+        places = KnownPlaces(run.where(), tuple(run.anchors), run.has_raised, run.is_resumed)
         known = StreamRewind(plan, self._job, places, self._backend)
         element = Element(work_item.lane, work_item.unit)
         return self._info(plan, epoch, position, lambda: known.samples_of(epoch, position, element), step=step)
@@ -182,7 +183,9 @@ class StreamRewind(Rewind):
         left = {share.lane(lane): count - starts[lane].number for lane, count in enumerate(where.counts)}
         ends = where.ends or (-1,) * share.num_lanes
         are_over = [count == end for count, end in zip(where.counts, ends, strict=True)]
-        plan = plan.shortened(left, added, {share.lane(lane) for lane, is_over in enumerate(are_over) if is_over})
+        over = {share.lane(lane) for lane, is_over in enumerate(are_over) if is_over}
+        may_raise = self._position.has_raised or self._position.is_resumed
+        plan = plan.shortened(left, added, over, may_raise=may_raise)
         for lane, (count, is_over) in enumerate(zip(where.counts, are_over, strict=True)):
             if not (count or is_over):
                 continue  # it was not opened

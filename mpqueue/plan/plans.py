@@ -877,9 +877,11 @@ class StreamPlan(Plan):
         """Return the plan of the same stream with other excluded samples."""
         return replace(self, source=self.source.without(excluded))
 
-    def shortened(self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int]) -> "StreamPlan":
+    def shortened(
+        self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int], *, may_raise: bool
+    ) -> "StreamPlan":
         """Return the plan of a stream that returns snapshots, see `mpqueue.plan.sources.Source.shortened`."""
-        return replace(self, source=self.source.shortened(counts, added, ended))
+        return replace(self, source=self.source.shortened(counts, added, ended, may_raise=may_raise))
 
     def identified(self, *, run: bool, has_raised: bool = False) -> "StreamPlan":
         """Return the plan of a stream whose elements are the ids of the samples of each element.

@@ -305,7 +305,9 @@ class Source:
         """Return the same source with other excluded samples."""
         return self
 
-    def shortened(self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int]) -> "Source":
+    def shortened(
+        self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int], *, may_raise: bool
+    ) -> "Source":
         """Return a source whose virtual shards return their snapshots without samples, after a number of elements.
 
         Raises:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from mpqueue.engine.skips import may_raise_again
 from mpqueue.errors import ServiceStateError, SharedMemoryFull
-from mpqueue.loader.loop_position import may_raise_again
 from mpqueue.loader.rewind import KnownPlaces
 from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place, WorkItem
@@ -209,7 +209,8 @@ class LaneStream(Stream):
         plan = cast("StreamPlan", self.plan.with_history(self.history if history is None else history))
         # A separate source: that of the plan changes with the stream.
         plan = plan.excluding(plan.history.excluded)
-        return StreamRewind(plan, self.job, KnownPlaces(place, self.places, self._has_raised), self.job.options.backend)
+        places = KnownPlaces(place, self.places, self._has_raised, self._is_resumed)
+        return StreamRewind(plan, self.job, places, self.job.options.backend)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped."""
