@@ -638,6 +638,13 @@ class ThreadContext(SpawnContext):
         cancel_join_thread = close
 
 
+@pytest.fixture
+def _threads_are_workers(monkeypatch):
+    """Undo what torch's loop of a worker leaves in its process, because its threads are in the process of the tests."""
+    monkeypatch.setattr(data._utils.worker, "_worker_info", None)
+
+
+@pytest.mark.usefixtures("_threads_are_workers")
 @pytest.mark.parametrize("kind", [DataLoader, data.DataLoader])
 def test_context_with_other_workers_uses_torchs_own(kind):
     with mpqueue.torch.install():
@@ -647,6 +654,7 @@ def test_context_with_other_workers_uses_torchs_own(kind):
     assert _numbers(iterator) == [[0, 1], [2, 3]]
 
 
+@pytest.mark.usefixtures("_threads_are_workers")
 @pytest.mark.parametrize("is_persistent", [False, True])
 @pytest.mark.parametrize("is_installed", [False, True])
 def test_states_of_torchs_own_workers_never_begin_again_silently(is_installed, is_persistent):
