@@ -55,7 +55,7 @@ def run_to(source, run, place, chances):
 def after_exclusion(dataset, run, place, start, excluded):
     """Return the elements of a lane after an exclusion at a place, computed from a snapshot before it."""
     number, state = start
-    lanes = ShorteningLanes(dataset.root, None, {run.lane: place - number}, excluded, ())
+    lanes = ShorteningLanes(dataset.root, None, {run.lane: place - number}, excluded, (), may_raise=True)
     lane = lanes.open_lane(run._replace(state=state))
     outcomes_of(lane.next, place - number)
     return rest_of(dataset, run, lane.next(), excluded)
