@@ -6,9 +6,11 @@ and the arrays that the receiver lacks. Arrays are compared with the sent ones, 
 digest for receivers on other machines.
 """
 
+import contextlib
 import io
 import pickle
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ import numpy as np
 
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import ByValue, collector, itself, value_pickler
+from mpqueue.system import child_process
 from mpqueue.system.contents import is_a
 from mpqueue.system.exception_texts import text_of
 from mpqueue.system.interrupts import not_of_handler
@@ -93,17 +96,22 @@ def _dumps(
             pickler.numbers = {id(part): number for number, part in enumerate(without)}
         # New for each image: the addresses of maps change when the source maps another file.
         pickler.maps = MapFinder() if is_local else None
-        pickler.dump(value)
+        with child_process.pickling() if is_local else contextlib.nullcontext():
+            pickler.dump(value)
         return file.getvalue()
 
 
-class _SourcePickler(value_pickler()):  # type: ignore[misc]  # cloudpickle has no types
+_ValuePickler = value_pickler()
+
+
+class _SourcePickler(_ValuePickler):  # type: ignore[misc]  # cloudpickle has no types
     """A cloudpickler that describes memory maps (including pyarrow tables) and shared tensors.
 
     Modules that another interpreter cannot find on `sys.path` are pickled by value.
     """
 
     maps: MapFinder | None
+    dispatch_table = ChainMap(child_process.reducers, *_ValuePickler.dispatch_table.maps)
 
     def reducer_override(self, obj: Any) -> Any:
         if is_a(obj, np.ndarray):
