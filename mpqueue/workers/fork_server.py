@@ -355,7 +355,8 @@ def spawned() -> None:
         if not own[0]:
             leave_as_child(error)
         form = Form.FUNCTION if config.is_stream else Form.ITEMS
-        payload = Payload(_Unloadable(error), None, form=form)
+        broken = _Unloadable(error)
+        payload = Payload(broken, broken, form=form)
     if not own[0]:
         leave_as_child()
     for fd in snapshots.values():
@@ -364,13 +365,17 @@ def spawned() -> None:
 
 
 class _Unloadable:
-    """Replacement for a source that could not be unpickled: every batch raises the error of the unpickling."""
+    """Replacement for a source that could not be unpickled: as `worker_init`, it makes every batch raise the error.
+
+    Args:
+        error: The error of the unpickling.
+    """
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
-    def __getitem__(self, index: int) -> Any:
+    def __call__(self) -> None:
         raise self._error
 
-    def __call__(self) -> Any:
-        raise self._error
+    def begin_ahead(self, batch_ahead: Any) -> None:
+        """Do nothing: no sample is computed."""
