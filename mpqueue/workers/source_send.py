@@ -13,7 +13,7 @@ import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 import numpy as np
@@ -101,17 +101,14 @@ def _dumps(
         return file.getvalue()
 
 
-_ValuePickler = value_pickler()
-
-
-class _SourcePickler(_ValuePickler):  # type: ignore[misc]  # cloudpickle has no types
+class _SourcePickler(value_pickler()):  # type: ignore[misc]  # cloudpickle has no types
     """A cloudpickler that describes memory maps (including pyarrow tables) and shared tensors.
 
     Modules that another interpreter cannot find on `sys.path` are pickled by value.
     """
 
     maps: MapFinder | None
-    dispatch_table = ChainMap(child_process.reducers, *_ValuePickler.dispatch_table.maps)
+    dispatch_table: ClassVar = ChainMap(child_process.reducers, *value_pickler().dispatch_table.maps)
 
     def reducer_override(self, obj: Any) -> Any:
         if is_a(obj, np.ndarray):

@@ -77,7 +77,9 @@ class Proxied:
 @pytest.fixture(scope="module")
 def proxied():
     with managers.SyncManager(authkey=b"a key that only proxies have") as manager:
-        yield Proxied(manager.dict({index: index for index in range(400)}))
+        source = Proxied(manager.dict({index: index for index in range(400)}))
+        assert source.values[0] == 0  # its connection now exists
+        yield source
 
 
 def from_loader(source, method):
@@ -107,7 +109,6 @@ def from_server(source, method):
 @METHODS
 @pytest.mark.parametrize("read", [from_loader, from_torch, from_enqueuer, from_server])
 def test_proxy_of_a_manager_that_was_used_before_gives_the_right_samples(proxied, read, method):
-    assert proxied.values[0] == 0  # its connection now exists
     got = np.concatenate([np.asarray(batch).ravel() for batch in read(proxied, method)])
     assert got.tolist() == list(range(400))
 
@@ -223,6 +224,12 @@ say(os.path.exists("/dev/shm/" + OUT) or sorted(os.listdir("/dev/shm")))
     assert name in names
     assert "leaked shared_memory" in output
     assert not os.path.exists(f"/dev/shm/{name}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _arena():
+    """Create the memory of all shared values, which `multiprocessing` keeps until the end of the process."""
+    multiprocessing.Value("i", 0)
 
 
 class Counting:
