@@ -244,6 +244,7 @@ class _ForkServer:
     def _spawn(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
         import subprocess  # takes 8 ms, which a fork server that forks can save
 
+        assert self._settings is not None
         ours, theirs = socket.socketpair()
         # A socket instead of an argument: the source may exceed the limit of a command line, and descriptors need a
         # socket.
@@ -259,7 +260,6 @@ class _ForkServer:
             )
             theirs.close()
             source = self._data, list(self._snapshots), self._places
-            assert self._settings is not None
             tracker = child_process.shared_tracker()
             body = config, source, os.environ.get(hash_seed.VARIABLE), self._settings.parent, len(tracker)
             try:
