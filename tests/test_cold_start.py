@@ -22,7 +22,7 @@ IMPORTS = {
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 79, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 83, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 70, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.workers.fork_server", 85, HEAVY | {"json"}),
+    "forkserver": ("import mpqueue.workers.fork_server", 86, HEAVY | {"json"}),
 }
 
 

@@ -34,6 +34,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     folders.py          folders and files that only this user can write to
     safe_threads.py     threads that do not prevent a fork
     joined_threads.py   threads that can be joined in spite of Ctrl-C
+    child_process.py    makes a worker a child process in the sense of `multiprocessing`
     hash_seed.py        the same order of sets of strings in all workers
     wakeup.py           wakes another thread
     event_loops.py      waits in the event loop of asyncio or trio

@@ -37,6 +37,7 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
+from mpqueue.system.child_process import finalize
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.cpus import busy_ns
 from mpqueue.system.exceptions import matches, set_traceback
@@ -195,8 +196,22 @@ def answer_for_stacks(ends: WorkerEnds) -> None:
     faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
 
 
-def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
-    """Run the worker until its exit; never returns."""
+def run_and_exit(
+    config: WorkerConfig,
+    payload: Payload,
+    buffers: list[Any],
+    ends: WorkerEnds,
+    finalize: Callable[[], None] = finalize,
+) -> None:
+    """Run the worker until its exit; never returns.
+
+    Args:
+        config: Settings of the worker and its pool.
+        payload: The source and settings that it runs.
+        buffers: The buffers of the payload.
+        ends: Its descriptors.
+        finalize: Called before the exit.
+    """
     code = 1
     try:
         with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # stderr is closed
@@ -215,6 +230,7 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
         # A bug, not an error of the source, which would be reported; the trainer only sees the exit.
         traceback.print_exc()
     finally:
+        finalize()
         # By `os._exit`: sources hold objects like `TemporaryDirectory`, and their clean-up belongs to the trainer.
         leave(code)
 

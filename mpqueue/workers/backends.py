@@ -67,7 +67,11 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
             image = allow_signals(watch.take_image)
         except UnpicklableSource as error:
             if not chosen.may_fall_back:
-                raise
+                if _has_cuda_context():
+                    raise
+                raise UnpicklableSource(
+                    f'{error}. Or pass start_method="fork": forked workers inherit the source instead of unpickling it'
+                ) from error
             _announce_fork(error)
     if image is None:
         from mpqueue.workers.open_handles import refuse_what_forks_share

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpqueue.plan.batching import Form
-from mpqueue.system import descriptors, hash_seed, open_files, parent_death
+from mpqueue.system import child_process, descriptors, hash_seed, open_files, parent_death
 from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.own_process import make_mark
 from mpqueue.system.process_name import set_process_name, worker_name
@@ -113,6 +113,9 @@ class _ForkServer:
         if message.kind == messages.ToForkServer.SETTINGS:
             self._settings = message.body
             self._settings.apply()
+            child_process.enter(self._settings.parent, "mpqueue-forksrv", 0, self._trainer_lifeline)
+            for tracker in message.fds:
+                child_process.share_tracker(tracker)
         elif message.kind == messages.ToForkServer.SOURCE:
             self._take_source(message)
         elif message.kind == messages.ToForkServer.FORK:
@@ -139,7 +142,8 @@ class _ForkServer:
         own = make_mark()
         try:
             self._buffers = mapped(self._places, self._snapshots)
-            self._payload = pickle.loads(self._data, buffers=self._buffers)
+            with child_process.unpickling():
+                self._payload = pickle.loads(self._data, buffers=self._buffers)
             # Once, here: a walk through a large source takes longer than a fork.
             self._writable_files = opened_for_writing(self._payload.source, self._snapshots.values())
         except BaseException as error:
@@ -225,7 +229,11 @@ class _ForkServer:
             for fd in (*self._children, *self._snapshots.values()):
                 os.close(fd)
             prepare_process()
-            set_process_name(worker_name(config.info.id))
+            assert self._settings is not None
+            name = worker_name(config.info.id)
+            set_process_name(name)
+            child_process.enter(self._settings.parent, name, config.info.id + 1, lifelines[1])
+            child_process.run_after_fork_hooks()
             assert self._payload is not None
             # The runner may replace the source later. A second reference here would keep the first one in memory.
             payload, self._payload = self._payload, None
@@ -236,6 +244,7 @@ class _ForkServer:
     def _spawn(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
         import subprocess  # takes 8 ms, which a fork server that forks can save
 
+        assert self._settings is not None
         ours, theirs = socket.socketpair()
         # A socket instead of an argument: the source may exceed the limit of a command line, and descriptors need a
         # socket.
@@ -251,11 +260,12 @@ class _ForkServer:
             )
             theirs.close()
             source = self._data, list(self._snapshots), self._places
-            body = config, source, os.environ.get(hash_seed.VARIABLE)
+            tracker = child_process.shared_tracker()
+            body = config, source, os.environ.get(hash_seed.VARIABLE), self._settings.parent, len(tracker)
             try:
                 for read_end in lifelines:
                     parent_death.arm(read_end, process.pid)
-                messages.send(ours, messages.ToForkServer.FORK, body, [*self._snapshots.values(), *ends])
+                messages.send(ours, messages.ToForkServer.FORK, body, [*tracker, *self._snapshots.values(), *ends])
             except ConnectionError:
                 pass  # killed while it started: its exit is reported like any other
             except OSError:  # such as too many descriptors in flight: no pid is reported, so `_reap` never sees it
@@ -323,38 +333,49 @@ def spawned() -> None:
         message = messages.receive(sock, messages.TO_FORK_SERVER)
     if message is None:
         os._exit(1)
-    config, (data, numbers, places), shown = message.body
+    config, (data, numbers, places), shown, parent, num_trackers = message.body
     hash_seed.show(shown)
-    set_process_name(worker_name(config.info.id))
-    snapshots = dict(zip(numbers, message.fds, strict=False))
-    ends = WorkerEnds.received(message.fds[len(numbers) :])
+    name = worker_name(config.info.id)
+    set_process_name(name)
+    child_process.enter(parent, name, config.info.id + 1, lifelines[1])
+    fds = message.fds[num_trackers:]
+    for tracker in message.fds[:num_trackers]:
+        child_process.share_tracker(tracker)
+    snapshots = dict(zip(numbers, fds, strict=False))
+    ends = WorkerEnds.received(fds[len(numbers) :])
     answer_for_stacks(ends)  # loading the source may take long, too
     buffers: list[Any] = []
     own = make_mark()
     # User code may fork while the source is unpickled. Such a child must not continue as a worker.
     try:
         buffers += mapped(places, snapshots)
-        payload = pickle.loads(data, buffers=buffers)
+        with child_process.unpickling():
+            payload = pickle.loads(data, buffers=buffers)
     except BaseException as error:
         if not own[0]:
             leave_as_child(error)
         form = Form.FUNCTION if config.is_stream else Form.ITEMS
-        payload = Payload(_Unloadable(error), None, form=form)
+        broken = _Unloadable(error)
+        payload = Payload(broken, broken, form=form)
     if not own[0]:
         leave_as_child()
     for fd in snapshots.values():
         os.close(fd)
-    run_and_exit(config, payload, buffers, ends)
+    run_and_exit(config, payload, buffers, ends, child_process.finalize_interpreter)
 
 
 class _Unloadable:
-    """Replacement for a source that could not be unpickled: every batch raises the error of the unpickling."""
+    """Replacement for a source that could not be unpickled: as `worker_init`, it makes every batch raise the error.
+
+    Args:
+        error: The error of the unpickling.
+    """
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
-    def __getitem__(self, index: int) -> Any:
+    def __call__(self) -> None:
         raise self._error
 
-    def __call__(self) -> Any:
-        raise self._error
+    def begin_ahead(self, batch_ahead: Any) -> None:
+        """Do nothing: no sample is computed."""

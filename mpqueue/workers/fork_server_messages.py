@@ -6,7 +6,7 @@ The large arrays of a source are in shared memory, of which only descriptors are
 
 To the fork server                                           From the fork server
 ------------------                                           --------------------
-SETTINGS  working directory, sys.path, environment, CPUs     FORKED  (worker's key, pid)
+SETTINGS  working directory, environment, resource tracker  FORKED  (worker's key, pid)
 SOURCE    pickle, places of buffers, new memory              EXITED  (worker's key, wait status, peak bytes)
 FORK      (key, config) and the worker's descriptors         FAILED  (worker's key or None, packed exception)
 KILL      (key, signal)                                      NOTE    a warning for the user, once
@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mpqueue.system.child_process import Parent
 from mpqueue.system.cpus import keep_to
 from mpqueue.transport.framing import (
     DescriptorsLost,
@@ -61,6 +62,7 @@ class Settings(NamedTuple):
     environ: dict[str, str]
     cpus: frozenset[int]
     spawn: bool
+    parent: Parent
 
     def apply(self) -> None:
         """Give this process the settings of the trainer."""

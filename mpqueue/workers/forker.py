@@ -14,7 +14,7 @@ import warnings
 from typing import Any
 
 from mpqueue.memory.serialize import share_main
-from mpqueue.system import descriptors, interrupts, open_files, parent_death
+from mpqueue.system import child_process, descriptors, interrupts, open_files, parent_death
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
@@ -62,6 +62,7 @@ class Forker:
         if self._writable_files is None:
             # Before signals are deferred, because the search takes long.
             self._writable_files = opened_for_writing(self._payload.source, ends)
+        parent = child_process.describe_parent()
         with defer_signals(), Birth() as birth:
             # The file positions of this moment: the trainer may read on before the child runs.
             shared = open_files.shared_files(self._writable_files)
@@ -74,7 +75,7 @@ class Forker:
                 if pid == 0:
                     birth.be_born()
                     open_files.reopen(shared)
-                    self._live(config, ends, read_end)
+                    self._live(parent, config, ends, read_end)
                 # From here, too: a child that is stopped before its first line would outlive this process.
                 parent_death.arm(read_end, pid)
             finally:
@@ -94,7 +95,7 @@ class Forker:
             self._children[sentinel] = (key, pid)
             return ProcessEvent(key, Process(pid, copy))
 
-    def _live(self, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
+    def _live(self, parent: child_process.Parent, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
         """Run a worker in the child; never returns."""
         try:
             parent_death.arm(read_end)
@@ -102,7 +103,10 @@ class Forker:
             interrupts.restore()
             prepare_process()
             share_main()
-            set_process_name(worker_name(config.info.id))
+            name = worker_name(config.info.id)
+            set_process_name(name)
+            child_process.enter(parent, name, config.info.id + 1, read_end)
+            child_process.run_after_fork_hooks()
             run_and_exit(config, self._payload, [], ends)
         finally:
             os._exit(1)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.memory.glibc import with_large_copies_uncached
 from mpqueue.system import descriptors, hash_seed, parent_death
+from mpqueue.system.child_process import Parent, describe_parent
 from mpqueue.system.cpus import allowed_cpus
 from mpqueue.system.inheritance import inherited
 from mpqueue.system.interrupts import allow_signals, block_signals, defer_signals
@@ -195,6 +196,7 @@ class ForkServer:
             parent_death.arm(lifeline_read, self._process.pid)
             descriptors.close(lifeline_read)
         self._poller: Any = None
+        self._parent: Parent | None = None  # as the fork server knows it
         self._kept = NOTHING
         self._is_whole = True
         self._notes: list[str] = []  # warnings of the fork server that are still to be issued
@@ -203,8 +205,10 @@ class ForkServer:
     def settle(self) -> None:
         """Send the present working directory, path, environment and CPUs of the trainer."""
         environ = {**os.environ, **_ONE_THREAD}
-        settings = messages.Settings(working_folder(), list(sys.path), environ, allowed_cpus(), self.kind.spawn)
-        self._send(messages.ToForkServer.SETTINGS, settings)
+        self._parent = parent = describe_parent()
+        settings = messages.Settings(working_folder(), list(sys.path), environ, allowed_cpus(), self.kind.spawn, parent)
+        tracker = [] if parent.tracker is None else [parent.tracker]
+        self._send(messages.ToForkServer.SETTINGS, settings, tracker)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `events` has events."""
@@ -220,8 +224,14 @@ class ForkServer:
         if allow_signals(self.has_image, image):
             return None
         patch = make_patch(image, allow_signals(self._kept.find, image))
+        if self.knows_other_parent():  # the source may contain new shared memory
+            self.settle()
         self.send_patch(patch)
         return patch
+
+    def knows_other_parent(self) -> bool:
+        """Return whether the state of `multiprocessing` in this process has changed since the workers got it."""
+        return self._parent != describe_parent()
 
     def has_image(self, image: SourceImage) -> bool:
         """Return whether it has this version of the source."""

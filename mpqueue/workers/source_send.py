@@ -6,18 +6,21 @@ and the arrays that the receiver lacks. Arrays are compared with the sent ones, 
 digest for receivers on other machines.
 """
 
+import contextlib
 import io
 import pickle
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 import numpy as np
 
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import ByValue, collector, itself, value_pickler
+from mpqueue.system import child_process
 from mpqueue.system.contents import is_a
 from mpqueue.system.exception_texts import text_of
 from mpqueue.system.interrupts import not_of_handler
@@ -93,7 +96,8 @@ def _dumps(
             pickler.numbers = {id(part): number for number, part in enumerate(without)}
         # New for each image: the addresses of maps change when the source maps another file.
         pickler.maps = MapFinder() if is_local else None
-        pickler.dump(value)
+        with child_process.pickling() if is_local else contextlib.nullcontext():
+            pickler.dump(value)
         return file.getvalue()
 
 
@@ -104,6 +108,7 @@ class _SourcePickler(value_pickler()):  # type: ignore[misc]  # cloudpickle has 
     """
 
     maps: MapFinder | None
+    dispatch_table: ClassVar = ChainMap(child_process.reducers, *value_pickler().dispatch_table.maps)
 
     def reducer_override(self, obj: Any) -> Any:
         if is_a(obj, np.ndarray):

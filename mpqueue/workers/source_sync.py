@@ -52,6 +52,7 @@ class SourceSync:
     ) -> None:
         self._watch, self._image, self._spawn, self._make_launcher = watch, image, spawn, make_launcher
         self._started: ForkServer | None = None
+        self._fork_server: ForkServer | None = None  # of the running workers
         self._launcher: Launcher | None = None  # the launcher that has the image
         # By turn: the slot, and the number of workers that have not loaded it.
         self._loading: dict[int, tuple[Slot, int]] = {}
@@ -87,7 +88,8 @@ class SourceSync:
         if self._make_launcher is not None:
             launcher = self._make_launcher()
         else:
-            launcher, self._started = self._started or take_fork_server(spawn=self._spawn), None
+            launcher = self._fork_server = self._started or take_fork_server(spawn=self._spawn)
+            self._started = None
         try:
             self.equip(launcher)
         except LauncherGone:
@@ -116,6 +118,8 @@ class SourceSync:
         launcher, self._launcher = roster.launcher, None
         if launcher is None:
             return False
+        # Running workers would attach to new shared memory of the source, and unlink it at their exit.
+        must_restart = launcher is self._fork_server and self._fork_server.knows_other_parent()
         try:
             patch = launcher.set_image(self._image)
         except LauncherGone:
@@ -123,7 +127,7 @@ class SourceSync:
         self._launcher = launcher
         if patch is None:
             return True
-        return patch.nbytes <= _MAX_PUSH_BYTES and self._push(roster, ring, patch)
+        return not must_restart and patch.nbytes <= _MAX_PUSH_BYTES and self._push(roster, ring, patch)
 
     def _take_image(self) -> SourceImage:
         try:

@@ -1,0 +1,275 @@
+"""Makes a worker a child process in the sense of `multiprocessing`.
+
+Workers are not started by `multiprocessing`, which takes 10 to 20 ms to import. Code in a worker must not notice that:
+
+======================  ==============================================================================================
+`parent_process()`      The trainer. `current_process()` has the name of the worker, and the trainer's ``authkey``.
+after-fork hooks        Run in each forked worker. The trainer's finalizers are dropped, and its children forgotten.
+finalizers              Those of the worker run when it exits: they flush queues and end pools.
+resource tracker        The trainer's. With its own, a worker would unlink shared memory of the trainer at its exit.
+pickles of the source   Contain the keys of proxies, and locks and shared values of the same start method.
+======================  ==============================================================================================
+
+Nothing of this imports `multiprocessing`. If it is not imported yet, its state is set when it is.
+"""
+
+import atexit
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from mpqueue.system.contexts import context_manager
+from mpqueue.system.imports import Watch
+from mpqueue.system.interrupts import not_of_handler
+
+_TRACKER = "multiprocessing.resource_tracker"
+
+
+class Parent(NamedTuple):
+    """The state of `multiprocessing` in a process that starts workers.
+
+    Attributes:
+        pid: Its process id.
+        name: Its name.
+        identity: Its place in the tree of processes.
+        config: The settings that its children inherit; empty if it has not imported `multiprocessing`.
+        start_method: The start method that its program has chosen; None for the default.
+        tracker: The descriptor of its resource tracker; None if it has none.
+    """
+
+    pid: int
+    name: str
+    identity: tuple[int, ...]
+    config: dict[str, Any]
+    start_method: str | None
+    tracker: int | None
+
+
+def describe_parent() -> Parent:
+    """Return the state of this process, for its workers.
+
+    Starts the resource tracker if the program has imported `multiprocessing.shared_memory`: workers may attach to
+    memory that this process creates later.
+    """
+    package = sys.modules.get("multiprocessing")
+    context = getattr(package, "context", None)
+    if context is None:  # not imported, or another thread is importing it
+        return Parent(os.getpid(), "MainProcess", (), {}, None, None)
+    current = sys.modules["multiprocessing.process"].current_process()
+    # As bytes, because an `AuthenticationString` refuses to be pickled. And workers may start children, even if this
+    # process is a daemon.
+    config = {name: value for name, value in current._config.items() if name != "daemon"}
+    config["authkey"] = bytes(current.authkey)
+    method = context._default_context.get_start_method(allow_none=True)
+    return Parent(os.getpid(), current.name, current._identity, config, method, _running_tracker())
+
+
+def _running_tracker() -> int | None:
+    module = sys.modules.get(_TRACKER)
+    if module is None:
+        return None
+    if "multiprocessing.shared_memory" in sys.modules:
+        # A worker that cannot share it starts its own tracker on demand.
+        try:
+            module.ensure_running()
+        except not_of_handler(OSError, RuntimeError):  # no process, or called by a finalizer inside of a call
+            return None
+    return module._resource_tracker._fd  # type: ignore[no-any-return]
+
+
+class _Child:
+    """The state of this process as a child; changed by each `enter`."""
+
+    def __init__(self) -> None:
+        self.watch: Watch | None = None
+        self.tracker: int | None = None
+        self.tracker_watch: Watch | None = None
+        self.is_unpickling = False
+
+
+_child = _Child()
+
+
+def enter(parent: Parent, name: str, number: int, sentinel: int) -> None:
+    """Make this process a child of ``parent``.
+
+    Args:
+        parent: The process that has requested this one.
+        name: Name of this process.
+        number: Its number among the children.
+        sentinel: A descriptor that is readable when the parent has exited.
+    """
+    if _child.watch is not None:  # of the fork server, whose name this process must not get
+        _child.watch.end()
+    _child.watch = Watch("multiprocessing", partial(_set_process, parent, name, number, sentinel))
+    if "threading" in sys.modules:  # a fork leaves the id of the parent's thread
+        sys.modules["threading"].main_thread()._set_native_id()
+
+
+def _set_process(parent: Parent, name: str, number: int, sentinel: int, package: ModuleType) -> None:
+    module = package.process
+    before = module._current_process  # its collection may run finalizers: not before the after-fork hooks
+    current = package.Process(name=name)
+    current._identity = (*parent.identity, number)
+    current._parent_pid, current._parent_name = parent.pid, parent.name
+    current._config.update(parent.config)
+    current._config.pop("daemon", None)
+    current.authkey = bytes(current._config["authkey"])
+    if _child.is_unpickling:
+        current._inheriting = True
+    module._current_process = current
+    module._parent_process = module._ParentProcess(parent.name, parent.pid, sentinel)
+    module._process_counter = itertools.count(1)
+    module._children = set()
+    if parent.start_method is not None:
+        package.set_start_method(parent.start_method, force=True)
+    del before
+
+
+def run_after_fork_hooks() -> None:
+    """Drop the finalizers of the parent, and run the after-fork hooks; called in a forked child, after `enter`."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+
+
+def share_tracker(fd: int) -> None:
+    """Use the resource tracker with this descriptor, which is owned from now on."""
+    before, _child.tracker = _child.tracker, fd
+    if _child.tracker_watch is not None:
+        _child.tracker_watch.end()
+    _child.tracker_watch = Watch(_TRACKER, _set_tracker)
+    if before is not None:
+        os.close(before)
+
+
+def shared_tracker() -> list[int]:
+    """Return the descriptor of `share_tracker`; an empty list if there is none."""
+    return [] if _child.tracker is None else [_child.tracker]
+
+
+def _set_tracker(module: ModuleType) -> None:
+    tracker = module._resource_tracker
+    # If this process has started its own tracker, that one must keep the names that it knows until this process ends.
+    if tracker._fd is not None and tracker._pid is None:
+        os.close(tracker._fd)
+    assert _child.tracker is not None
+    # A duplicate: `multiprocessing` closes its descriptor when the tracker has been killed.
+    tracker._fd, tracker._pid = os.dup(_child.tracker), None
+
+
+@context_manager
+def unpickling() -> Iterator[None]:
+    """A context for unpickling the source in a process that is going to become a worker, or to fork workers.
+
+    Proxies of a manager do not count as references there. The after-fork hooks of the worker count them.
+    """
+    _child.is_unpickling = True
+    _mark(True)
+    try:
+        yield
+    finally:
+        _child.is_unpickling = False
+        _mark(False)
+
+
+def _mark(is_unpickling: bool) -> None:
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None:
+        current = module.current_process()
+        if is_unpickling:
+            current._inheriting = True
+        else:
+            vars(current).pop("_inheriting", None)
+
+
+def finalize() -> None:
+    """Run the finalizers that this child has registered with `multiprocessing`, as a forked child does at its exit."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        _call(util._exit_function)
+
+
+def finalize_interpreter() -> None:
+    """Run finalizers and `atexit` functions, as a spawned child does at its exit."""
+    finalize()
+    _call(atexit._run_exitfuncs)
+
+
+def _call(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except BaseException:  # of user code, and this process exits in any case
+        traceback.print_exc()
+
+
+class _Handed:
+    """A descriptor of the trainer inside a pickle: the receiver opens the same file.
+
+    Args:
+        fd: The descriptor.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._path, self._inode = f"/proc/{os.getpid()}/fd/{fd}", os.fstat(fd).st_ino
+
+    def detach(self) -> int:
+        """Return a new descriptor.
+
+        Raises:
+            OSError: The trainer has closed the file.
+        """
+        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        if os.fstat(fd).st_ino != self._inode:
+            os.close(fd)
+            raise OSError(f"{self._path} is a different file now: the trainer has released shared memory of the source")
+        return fd
+
+
+class _Launch:
+    """The object that `multiprocessing` asks to pass descriptors to a new child."""
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Return the descriptor itself: the receiver opens it by its path."""
+        return fd
+
+    DupFd = _Handed  # the name in the protocol of `multiprocessing`
+
+
+# Classes that only `multiprocessing` can pickle, with its functions; filled by `pickling`.
+reducers: dict[type, Callable[[Any], Any]] = {}
+_WITH_REDUCERS = ("multiprocessing.heap", "multiprocessing.sharedctypes")
+
+
+@context_manager
+def pickling() -> Iterator[None]:
+    """A context for pickling a source for workers on this machine.
+
+    `multiprocessing` allows locks, shared values and the keys of proxies in a pickle only while it starts a process.
+    """
+    context = sys.modules.get("multiprocessing.context")
+    if context is None or not hasattr(context, "set_spawning_popen"):
+        yield
+        return
+    known = sys.modules["multiprocessing.reduction"].ForkingPickler._extra_reducers
+    for kind, reduce in list(known.items()):
+        if getattr(reduce, "__module__", "") in _WITH_REDUCERS:
+            reducers[kind] = partial(_reduce, reduce)
+    before = context.get_spawning_popen()
+    try:
+        context.set_spawning_popen(_Launch())
+        yield
+    finally:
+        context.set_spawning_popen(before)
+
+
+def _reduce(reduce: Callable[[Any], Any], value: Any) -> Any:
+    # The class is registered as soon as one of its values is shared. Others are pickled by value.
+    is_plain = reduce.__name__ == "reduce_ctype" and not hasattr(value, "_wrapper")
+    return value.__reduce_ex__(5) if is_plain else reduce(value)
