@@ -22,7 +22,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals, deliver_after_return
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
@@ -128,6 +127,8 @@ class _Child:
     """
 
     def __init__(self) -> None:
+        from mpqueue.system import descriptors  # imports `socket`, which a program that does not fork saves
+
         self.kept: list[_Kept] = []
         try:
             self.read_end, self.write_end = descriptors.all_above_standard(os.pipe())
@@ -155,6 +156,8 @@ class _Child:
             _children.discard(self)
             fd, self.read_end = self.read_end, -1
             if fd >= 0:
+                from mpqueue.system import descriptors
+
                 descriptors.close(fd)
 
     def close_write_end(self) -> None:

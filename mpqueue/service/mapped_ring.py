@@ -171,6 +171,7 @@ class MappedRing:
         The server reuses the memory when it is unmapped here. So what forked children may read remains mapped.
         """
         if hasattr(self, "memory"):
+            forked_views.collect()
             del self.memory
             self.leases.close()
 

@@ -52,15 +52,6 @@ def enqueuer():
 
 
 @contextlib.contextmanager
-def device_iterator():
-    pytest.importorskip("jax")
-    import mpqueue.jax
-
-    with mpqueue.Loader(Numbers(), **SMALL) as made:
-        yield mpqueue.jax.device_iterator(made)
-
-
-@contextlib.contextmanager
 def consumer(tmp_path, **options):
     with (
         mpqueue.Server(str(tmp_path / "directory"), Numbers(), mode="broadcast", **SMALL),
@@ -74,7 +65,6 @@ FRONTENDS = {
     "loader with forked workers": lambda: loader(start_method="fork"),
     "torch": torch_loader,
     "enqueuer": enqueuer,
-    "jax": device_iterator,
 }
 
 
