@@ -21,8 +21,7 @@ from collections import deque
 from typing import Any
 
 from mpqueue.cluster.wire import write_ahead
-from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.segment import MEMORY_REMEDY, Segment
+from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
@@ -230,7 +229,7 @@ class RemoteWorker:
         if report[1] == ReportKind.END:
             self._send_outcome((*report[:2], report[2] & ~TAIL, *report[3:6], 0, 0, *report[8:]), high_water)
             return
-        error = SharedMemoryFull(report[7], self._segment.available_bytes(), MEMORY_REMEDY)
+        error = self._segment.memory_full(report[7])
         packed = failures.pack(error, "raised while a batch from another node was received")
         nbytes = min(len(packed), high_water)
         self._view(slot, nbytes)[:] = packed[:nbytes]

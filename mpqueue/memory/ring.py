@@ -12,7 +12,8 @@ first. Pages are returned to the system if a slot is far larger than recent batc
 *Leases.* A slot belongs to the consumer while any view of its batch exists. The arrays of a batch are ordinary writable
 views. Their common base is an array that is created for this lease alone, and a weak reference to the base reports when
 the last view is deleted. Views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep a
-reference to the base; raw addresses (`ctypes.data`, `__array_interface__`) do not.
+reference to the base; raw addresses (`ctypes.data`, `__array_interface__`) do not. Children that user code forks have
+views, too: see `mpqueue.memory.forked_views`.
 
 *Guard.* A ring may have a guard: an object that reads slots in other ways than by the consumer's views, such as a GPU
 that copies from them. It reports when such a slot may be reused after its last view is deleted. Its method `end` is
@@ -29,6 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpqueue.memory import forked_views
+from mpqueue.memory.forked_views import Lease, Lessor
 from mpqueue.memory.layout import Array, base_over
 from mpqueue.memory.segment import FIRST_BYTES, ForeignSegment, Segment, largest_segment_bytes
 from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
@@ -37,13 +40,6 @@ from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.telemetry.units import size_text
-
-
-class _Lease(weakref.ref[Array]):
-    """A weak reference to the base of a batch, with its slot."""
-
-    __slots__ = ("slot",)
-    slot: Slot
 
 
 class _TimeOfEnd(weakref.ref[Array]):
@@ -70,15 +66,17 @@ class _Timed(NamedTuple):
                 self.on_end(self.ended_at.pop())
 
 
-def _notifying(on_end: Callable[[Slot], object], ended: deque[weakref.ref[Array]]) -> Callable[[Any], None]:
-    def end(lease: Any) -> None:
-        on_end(lease.slot)
+def _notifying(on_end: Callable[[Slot], object], ended: deque[Lease]) -> Callable[[Lease], None]:
+    def end(lease: Lease) -> None:
+        slot: Slot | None = getattr(lease, "of", None)
+        if slot is not None:
+            on_end(slot)
         ended.append(lease)
 
     return end
 
 
-class Leases:
+class Leases(Lessor):
     """All leases of one ring.
 
     Args:
@@ -87,12 +85,11 @@ class Leases:
     """
 
     def __init__(self, segment: Segment | ForeignSegment, on_end: Callable[[Slot], object] | None = None) -> None:
-        self._memory = segment.memory
         # A callback may run in any thread, inside the garbage collector, in the middle of our own code. So it only
         # appends to this deque, which the pipeline empties later. Without ``on_end``, no Python code runs, see above.
-        self.have_ended: deque[weakref.ref[Array]] = deque()
-        self._ended_append = self.have_ended.append if on_end is None else _notifying(on_end, self.have_ended)
-        self._live: dict[int, _Lease] = {}
+        self.have_ended: deque[Lease] = deque()
+        append = self.have_ended.append if on_end is None else _notifying(on_end, self.have_ended)
+        super().__init__(segment.memory, append)
         self._timed: dict[int, _Timed] = {}  # by slot
 
     @property
@@ -108,8 +105,8 @@ class Leases:
             base = base_over(self._memory, slot.offset, nbytes, structure)
         else:
             base = np.ndarray((), structure, self._memory, slot.offset)
-        lease = _Lease(base, self._ended_append)
-        lease.slot = slot
+        lease = Lease(base, self._ended_append)
+        lease.of = slot
         # A weak reference calls back only while it exists itself.
         self._live[slot.number] = lease
         return base
@@ -129,10 +126,11 @@ class Leases:
 
     def reset(self) -> list[Slot]:
         """Return the slots that have views; called after an interrupt between any two lines."""
-        held = [(lease, lease()) for lease in self._live.values()]  # strong references: no lease ends during this call
-        self._live = {lease.slot.number: lease for lease, base in held if base is not None}
+        # Strong references: no lease ends during this call.
+        held = [(number, lease, lease()) for number, lease in self._live.items()]
+        self._live = {number: lease for number, lease, base in held if base is not None or lease.is_suspended}
         self.have_ended.clear()
-        return [lease.slot for lease in self._live.values()]
+        return [lease.whole for lease in self._live.values()]
 
     def close(self) -> None:
         """Drop the segment now; without that, it would live until this object is collected."""
@@ -143,9 +141,9 @@ class Leases:
         ended, have_ended, live = [], self.have_ended, self._live
         while have_ended:
             lease = have_ended.popleft()
-            slot: Slot | None = getattr(lease, "slot", None)
-            # Otherwise an interrupt has undone this lease (in `lease`, or by `reset`), and its traceback has kept the
-            # base until now: the slot may have another lease, or be granted.
+            slot: Slot | None = getattr(lease, "of", None)
+            # Otherwise a forked child may read the slot. Or an interrupt has undone this lease (in `lease`, or by
+            # `reset`), and its traceback has kept the base until now: the slot may have another lease, or be granted.
             if slot is not None and live.get(slot.number) is lease:
                 del live[slot.number]
                 if self._timed:
@@ -182,8 +180,9 @@ class HeldCopies:
         if self._has_warned or self._num_bytes < COSTLY_BYTES:
             return
         self._has_warned = True
+        holders = "the consumer and its forked children hold" if forked_views.are_kept() else "the consumer holds"
         warn(
-            f"the consumer holds {num_held} batches, so it gets private copies until it drops some "
+            f"{holders} {num_held} batches, so it gets private copies until some are released "
             f"({size_text(self._num_bytes)} so far). Drop batches that you no longer need, or request copies with "
             f"{self._way}",
             "Monitor data loading",
@@ -275,6 +274,7 @@ class Ring:
         if nbytes != recent:
             self.recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
         if slots.num_leased >= self._max_leased:
+            forked_views.collect()
             self.collect()
             if self._guard is not None and self._guarded and slots.num_leased >= self._max_leased:
                 # The program runs ahead of its GPU. The wait costs no time, since the GPU has the copies of several
@@ -361,6 +361,7 @@ class Ring:
 
     def give_back(self) -> int:
         """Return the memory of all free slots to the system, because memory is short; return the number of bytes."""
+        forked_views.collect()
         self.collect()
         before = self.slots.bytes_reserved()
         for slot in self.slots.free_slots():
@@ -369,6 +370,7 @@ class Ring:
 
     def close(self) -> None:
         """Drop the segment; its memory exists until its last view is deleted."""
+        forked_views.release(self._leases)  # nothing writes to the memory any more
         self.enter_leases()
         if self._guard is not None:
             self._guard.close(self._leases)

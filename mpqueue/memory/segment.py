@@ -17,6 +17,7 @@ import resource
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+from mpqueue.errors import SharedMemoryFull
 from mpqueue.system import platform_support
 
 if TYPE_CHECKING:
@@ -34,11 +35,7 @@ _LOOK_AFTER_BYTES = 1 << 20
 _LEAST_RESERVE, _MOST_RESERVE, _RESERVE_SHARE = 8 << 20, 256 << 20, 8
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; Python has no name for it
 
-# The remedy in messages of `SharedMemoryFull`.
-MEMORY_REMEDY = (
-    "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
-    "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
-)
+_LARGER_SHM = "a larger /dev/shm (`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
 
 
 class GroupFull(OSError):
@@ -174,6 +171,25 @@ class Segment:
         """Return the number of bytes that can still be reserved; reading the control group's files takes 0.1 ms."""
         available, group = self.free_bytes(), _group_memory()
         return available if group is None else min(available, max(0, group.room - reserve_of(group)))
+
+    def memory_full(
+        self, nbytes: int, advice: str = "Use smaller batches, a smaller max_queue_size"
+    ) -> SharedMemoryFull:
+        """Return the error for bytes that do not fit; it names the limit that is reached, and how to raise it.
+
+        Args:
+            nbytes: The number of bytes.
+            advice: The other remedies, to be continued by "or" and a noun.
+        """
+        free, group = self.free_bytes(), _group_memory()
+        if group is not None and group.room - reserve_of(group) < free:
+            limit = (
+                f"a higher memory limit of the control group (`docker run --memory`, `memory.max`): it allows "
+                f"{group.limit:,} bytes, {group.room:,} are left, and {reserve_of(group):,} of them are kept free"
+            )
+        else:
+            limit = _LARGER_SHM if self.kind == "shm" else "a machine with more free memory"
+        return SharedMemoryFull(nbytes, self.available_bytes(), f"{advice}, or {limit}")
 
     def is_group_short(self) -> bool:
         """Return whether the control group has less than its reserve left."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import ServiceError
+from mpqueue.memory import forked_views
 from mpqueue.memory.layout import ReadSpec, Recipe, base_over
 from mpqueue.memory.ring import SPARE_SLOTS, HeldCopies, Leases
 from mpqueue.memory.segment import ForeignSegment
@@ -117,6 +118,7 @@ class MappedRing:
             base = np.frombuffer(memory, np.uint8, nbytes, start)
         elif leases.num_live >= self._max_leased:
             # A consumer that keeps many batches gets copies: its views would leave the server without free slots.
+            forked_views.collect()  # for the next batches
             self.num_copies += 1
             self._held_copies.note(nbytes, self.leases.num_live)
             # Copy the arrays' bytes at once, and rebuild the batch on the copy: one memcpy, whatever the number of
@@ -164,8 +166,12 @@ class MappedRing:
         self.ended = {turn: None for turn in self.owed if turn not in looked_at}
 
     def close(self) -> None:
-        """Release the memory, which remains mapped while views of it exist; idempotent."""
+        """Release the memory, which remains mapped while views of it exist; idempotent.
+
+        The server reuses the memory when it is unmapped here. So what forked children may read remains mapped.
+        """
         if hasattr(self, "memory"):
+            forked_views.collect()
             del self.memory
             self.leases.close()
 

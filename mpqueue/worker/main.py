@@ -30,9 +30,8 @@ import numpy as np
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.outcomes import Partial, WithTail
-from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.memory.segment import MEMORY_REMEDY, GroupFull, Segment
+from mpqueue.memory.segment import GroupFull, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
@@ -567,7 +566,7 @@ class _Worker:
             elif isinstance(error, GroupFull) and time.monotonic() < give_up_at:
                 time.sleep(_GROUP_PAUSE_S)
             else:
-                raise SharedMemoryFull(missing, self._segment.available_bytes(), MEMORY_REMEDY) from error
+                raise self._segment.memory_full(missing) from error
             spares = self._writer.spares
             if self._grants.may_use_reserve:
                 self._writer.spares = None

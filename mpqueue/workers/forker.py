@@ -13,6 +13,7 @@ import time
 import warnings
 from typing import Any
 
+from mpqueue.memory import forked_views
 from mpqueue.memory.serialize import share_main
 from mpqueue.system import child_process, descriptors, interrupts, open_files, parent_death
 from mpqueue.system.interrupts import defer_signals
@@ -168,7 +169,7 @@ def _fork_quietly() -> int:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {DUMP_SIGNAL})
         pid = -1
         try:
-            pid = os.fork()
+            pid = forked_views.fork_worker()
             return pid
         finally:
             if pid != 0:

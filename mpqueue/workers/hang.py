@@ -5,7 +5,8 @@ pipe, and the user's code continues. If the consumer waits too long for a batch,
 (`SlowBatch`): after `SLOW_S`, and again at doubling times. With a `batch_timeout`, a worker that exceeds it with one
 batch is killed, and then treated like a crashed one.
 
-The time of a batch begins when its worker runs. A new fork server may first have to import modules and unpickle the
+Time in which the consumer does not wait, or is stopped, does not count: the workers may be stopped, too. The time of a
+batch begins when its worker runs. A new fork server may first have to import modules and unpickle the
 source, which takes longer than a batch: `START_S` limits that.
 
 Without this check a hanging loop is silent: a dead network disk, a lock and an endless loop look alike. Only a
@@ -89,6 +90,7 @@ _QUIET_S = 0.05  # the dump arrives in many small writes
 # The capacity of a pipe. `faulthandler` writes at most 100 threads of 100 frames each.
 _MAX_STACK_BYTES = 1 << 16
 _NEW_S = 1.0  # a process that has just started may not have a handler yet, and the signal would end it
+_LOOK_S = 1.0  # maximum time between two looks at the clock while the consumer waits
 _AT_WORK = (WorkerState.SERVING, WorkerState.STARVED)
 
 
@@ -102,14 +104,29 @@ class HangWatch:
 
     def __init__(self, roster: Roster, timeout_s: float) -> None:
         self._roster, self._timeout_s = roster, timeout_s
+        self._seen_at = self._left_s = 0.0  # time of the last look, and the seconds until the next one is due
 
     def _at_work(self) -> Iterator[WorkerHandle]:
         return (w for w in self._roster.living if w.in_flight and w.life.state in _AT_WORK)
 
     def time_left_s(self) -> float | None:
-        """Return the seconds until the first batch exceeds its time; None if no worker is busy."""
+        """Return the seconds until the next look is due; None if no worker is busy."""
+        now = self._look()
         ends_at = min(map(self._ends_at, self._at_work()), default=None)
-        return None if ends_at is None else max(0.0, ends_at - time.perf_counter_ns() / 1e9)
+        # Often, so that a stop is noticed in the middle of a long wait.
+        self._left_s = _LOOK_S if ends_at is None else min(_LOOK_S, max(0.0, ends_at - now))
+        return None if ends_at is None else self._left_s
+
+    def _look(self) -> float:
+        """Exclude the time since the last look if this process was stopped or did not wait; return the time."""
+        # A stop of the process group, or a freeze of its container, stops the workers too.
+        now = time.perf_counter_ns()
+        missed_s = now / 1e9 - self._seen_at - self._left_s
+        if missed_s > _LATE_S:
+            for worker in self._at_work():
+                worker.busy_since = min(now, worker.busy_since + int(missed_s * 1e9))
+        self._seen_at, self._left_s = now / 1e9, 0.0
+        return now / 1e9
 
     def _ends_at(self, worker: WorkerHandle) -> float:
         start_s = START_S if worker.process is None else 0
@@ -117,7 +134,7 @@ class HangWatch:
 
     def end_hanging(self) -> None:
         """Read the stacks of workers that exceed their time, and kill them."""
-        now = time.perf_counter_ns() / 1e9
+        now = self._look()
         for worker in self._at_work():
             if now >= self._ends_at(worker):
                 worker.stacks = stacks_of(worker, self._roster)

@@ -21,8 +21,7 @@ the batch that is due next gets FAIL, and the consumer gets `SharedMemoryFull`.
 
 from collections.abc import Callable
 
-from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.segment import FIRST_BYTES, MEMORY_REMEDY
+from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import Slot
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers import incidents
@@ -143,7 +142,7 @@ class MemoryPressure:
             self._answer(waiting[-1], GrantKind.FAIL)
         else:
             pool.pending.popleft()
-            pool.give_up(work_item, SharedMemoryFull(FIRST_BYTES, pool.ring.segment.available_bytes(), MEMORY_REMEDY))
+            pool.give_up(work_item, pool.ring.segment.memory_full(FIRST_BYTES))
 
     def make_slot(self, number: int, nbytes: int, *, may_fail: bool) -> Slot | None:
         """Return a slot for the batch of this work item, which was moved out of the ring and has ``nbytes`` bytes.
@@ -166,7 +165,7 @@ class MemoryPressure:
         self._move_out(number if slot is None else None)
         if slot is None and pool.nobody_works and not self._sacrifice(number, 0) and may_fail and pool.is_idle:
             self._move_out(None)
-            raise SharedMemoryFull(nbytes, ring.segment.available_bytes(), MEMORY_REMEDY)
+            raise ring.segment.memory_full(nbytes)
         return slot
 
     def _move_out(self, number: int | None) -> None:

@@ -6,25 +6,34 @@ Hugging Face datasets relies on them. So its storage is pickled as a description
     trainer    describes torch's descriptor of the memory by its path in /proc and its inode
     receiver   opens that path, checks that the inode is the same, and maps the memory
 
+The memory of other large tensors is copied once and mapped by all receivers, like that of large arrays: torch's own
+pickle would contain the bytes, in each process.
+
 Torch keeps the descriptor as long as the storage exists, and the source keeps the storage. Everything else is pickled
 by value: if torch keeps no descriptor (`torch.from_file`, the sharing strategy "file_system"), if the system has no
 /proc, for storages of other devices, and for receivers on other machines.
 """
 
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
 
+_LARGE_BYTES = 1 << 16  # as for arrays
+
 
 def reduced(storage: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-    """Return the reduction of a shared storage; None for all other objects, which are pickled normally."""
+    """Return the reduction of a shared or large storage; None for all other objects, which are pickled normally."""
     torch = sys.modules.get("torch")
     if torch is None or type(storage).__module__ != "torch.storage":
         return None
     is_typed = isinstance(storage, torch.storage.TypedStorage)
     plain = storage._untyped_storage if is_typed else storage
     is_described = isinstance(plain, torch.UntypedStorage) and plain.device.type == "cpu" and plain.nbytes() > 0
+    if is_described and plain.nbytes() >= _LARGE_BYTES and not plain.is_shared():
+        memory = torch.empty(0, dtype=torch.uint8).set_(plain).numpy()
+        return _view_storage, (pickle.PickleBuffer(memory), storage.dtype if is_typed else None)
     if not (is_described and plain.is_shared() and _is_readable()):
         return None
     if torch.multiprocessing.get_sharing_strategy() != "file_descriptor":
@@ -38,6 +47,14 @@ def reduced(storage: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
         nbytes,
         storage.dtype if is_typed else None,
     )
+
+
+def _view_storage(memory: Any, dtype: Any) -> Any:
+    """Return a storage over the receiver's mapping of a buffer, which is private and writable."""
+    import torch
+
+    plain = torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
+    return plain if dtype is None else torch.TypedStorage(wrap_storage=plain, dtype=dtype, _internal=True)
 
 
 def _is_readable() -> bool:

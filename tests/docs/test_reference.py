@@ -4,6 +4,7 @@ import ast
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.docstrings import MODULES, OF_TORCH, names_of, public_names
@@ -11,7 +12,7 @@ from helpers.pages import DOCS
 
 import mpqueue.errors
 from mpqueue import errors
-from mpqueue.memory.segment import MEMORY_REMEDY
+from mpqueue.memory.segment import Segment
 from mpqueue.tf1.compat.names import Namespaces
 from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
@@ -75,6 +76,12 @@ def test_each_error_has_an_entry_with_cause_and_remedy():
         assert "```python\n" in found[1] or "start/cluster.md" in found[1], name
 
 
+def shm_remedy():
+    """Return the remedy if /dev/shm is full."""
+    full = SimpleNamespace(kind="shm", free_bytes=int, available_bytes=int)
+    return Segment.memory_full(full, 0).remedy
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -88,7 +95,7 @@ def test_each_error_has_an_entry_with_cause_and_remedy():
         ),
         errors.BatchTimeout(0, 0, 0.5),
         errors.BatchTooLarge(80_000, 50_000),
-        errors.SharedMemoryFull(1 << 28, 1 << 26, MEMORY_REMEDY),
+        errors.SharedMemoryFull(1 << 28, 1 << 26, shm_remedy()),
         errors.StopTimeout(("mpqueue-worker-0",), 0.1),
         errors.TooManyErrors(4, 3, 0),
         errors.FileError("/data/texts.jsonl", 16, "value 1 of the file"),

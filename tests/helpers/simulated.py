@@ -22,7 +22,7 @@ from helpers.aiming import AimingMachine
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.segment import MEMORY_REMEDY, Segment
+from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import EpochCursor
@@ -259,7 +259,7 @@ class Worker:
         self.is_starved = False
         self.world.reached["given up" if grant[1] == GrantKind.FAIL else "tried again"] += 1
         if grant[1] == GrantKind.FAIL:
-            self.fail(SharedMemoryFull(self.writer.wanted, 0, MEMORY_REMEDY))
+            self.fail(SharedMemoryFull(self.writer.wanted, 0, "Use smaller batches"))
 
     def report(self):
         _, _, slot, turn, _, _, _ = self.grant

@@ -135,7 +135,7 @@ class LeasesAgainstAnOracle(AimingMachine):
         self.ended = []
 
     def check(self):
-        assert [lease.slot.number for lease in self.leases.have_ended] == self.ended
+        assert [lease.of.number for lease in self.leases.have_ended] == self.ended
         assert self.leases.num_live == len(self.views) + len(self.ended)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mpqueue.memory import segment
 from mpqueue.memory.segment import Segment
+from mpqueue.system.limits import GroupMemory
 
 
 def test_segment_has_no_name(monkeypatch):
@@ -21,6 +22,31 @@ def test_segment_has_no_name(monkeypatch):
     assert os.fstat(made.fd).st_mode & 0o777 == 0o600
     assert os.readlink(f"/proc/self/fd/{made.fd}").startswith("/dev/shm/")
     assert set(os.listdir("/dev/shm")) <= before
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "room", "named"),
+    [
+        (
+            "shm",
+            1 << 20,
+            "control group (`docker run --memory`, `memory.max`): it allows 1,073,741,824 bytes, 1,048,576",
+        ),
+        ("shm", 1 << 60, "/dev/shm"),
+        ("shm", None, "/dev/shm"),
+        ("memfd", None, "a machine with more free memory"),
+    ],
+)
+def test_error_of_full_memory_names_the_limit_that_is_reached(kind, room, named, monkeypatch):
+    group = None if room is None else GroupMemory(1 << 30, room)
+    monkeypatch.setattr(segment, "_group_memory", lambda: group)
+    made = Segment.create(1 << 20)
+    made.kind = kind
+    text = str(made.memory_full(1 << 28))
+    assert named in text
+    assert ("control group" in text, "/dev/shm" in text) == ("control" in named, "/dev/shm" in named)
+    assert text.startswith("a batch needs 268,435,456 bytes of shared memory")
     made.close()
 
 

@@ -255,11 +255,33 @@ def test_time_of_a_batch_begins_when_its_worker_runs(monkeypatch):
     worker = SimpleNamespace(in_flight={1: "a batch"}, life=WorkerLife(), process=None, busy_since=round(now_s * 1e9))
     idle = SimpleNamespace(in_flight={}, life=WorkerLife(), process=process, busy_since=0)
     watch = hang.HangWatch(SimpleNamespace(living=[worker, idle]), 2.0)
+    watch.time_left_s()
     now_s += 1.5
-    assert watch.time_left_s() == pytest.approx(hang.START_S + 0.5)
+    assert watch.time_left_s() == hang._LOOK_S  # it has not even started
     worker.process = process
     assert watch.time_left_s() == pytest.approx(0.5)
     now_s += 1.5
     assert watch.time_left_s() == 0
     worker.life.kill(Cause.HUNG)
     assert watch.time_left_s() is None
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count(monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr(hang, "time", SimpleNamespace(perf_counter_ns=lambda: round(now_s * 1e9)))
+    worker = SimpleNamespace(
+        in_flight={1: "a batch"}, life=WorkerLife(), process=object(), busy_since=round(now_s * 1e9)
+    )
+    killed = []
+    roster = SimpleNamespace(living=[worker], kill=lambda *arguments: killed.append(arguments))
+    monkeypatch.setattr(hang, "stacks_of", lambda *_: "")
+    watch = hang.HangWatch(roster, 3.0)
+    assert watch.time_left_s() == 1
+    now_s += 500.0  # in a wait of one second
+    watch.end_hanging()
+    for _ in range(2):
+        assert watch.time_left_s() == pytest.approx(1)
+        assert not killed
+        now_s += 1.0
+        watch.end_hanging()
+    assert killed == [(worker, Cause.HUNG)]

@@ -13,7 +13,6 @@ steps per doubling. At most an eighth of a block is unused. When memory is short
 import math
 from collections.abc import Sequence
 
-from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 
@@ -25,10 +24,7 @@ _SMALL_BYTES = 1024
 _NUM_SMALL = _SMALL_BYTES // _STEP
 # Unused address space is free, but some systems limit it. This suffices for four billion elements of 64 bytes.
 _LARGEST_BYTES = 1 << 38
-_REMEDY = (
-    "Dequeue more often, use smaller elements or a smaller capacity, or enlarge /dev/shm "
-    "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)."
-)
+_ADVICE = "Dequeue more often, or use smaller elements, a smaller capacity"
 
 
 def class_for(nbytes: int) -> int:
@@ -192,7 +188,7 @@ class Arena:
         if nbytes >= _LARGE_BYTES and not self.segment.has_room(nbytes, spare=others):
             self.was_short = True
             if not (self.trim(size_class) and self.segment.has_room(nbytes, spare=others)):
-                raise SharedMemoryFull(nbytes, self.segment.available_bytes(), _REMEDY)
+                raise self.segment.memory_full(nbytes, _ADVICE)
         while len(free) < count:
             self._cut(size_class, others)
 
@@ -230,7 +226,7 @@ class Arena:
         if self.trim(size_class):
             self._reserve(size_class, offset, nbytes, others)
             return
-        raise SharedMemoryFull(nbytes, self.segment.available_bytes(), _REMEDY)
+        raise self.segment.memory_full(nbytes, _ADVICE)
 
     def close(self) -> None:
         """Release the memory; other processes keep their mappings."""

@@ -18,10 +18,11 @@ Lifetime of a dequeued element that is returned as a view::
 """
 
 import time
-import weakref
 from collections import deque
 from typing import Final
 
+from mpqueue.memory import forked_views
+from mpqueue.memory.forked_views import Lease, Lessor
 from mpqueue.memory.layout import Array, base_over
 from mpqueue.tf1.queues.arena import CLASS_SHIFT, Arena, class_bytes, class_for, offset_of
 
@@ -37,14 +38,7 @@ _WORDS_BYTES = 1 << 12
 _FRESH_S = 0.05
 
 
-class _Hold(weakref.ref[Array]):
-    """A weak reference with the token of its block."""
-
-    __slots__ = ("token",)
-    token: int
-
-
-class Holds:
+class Holds(Lessor):
     """Blocks of one owner that threads of that process hold views of.
 
     All methods except `collect` can be called in any thread, without the hub's lock.
@@ -57,9 +51,9 @@ class Holds:
     """
 
     def __init__(self, arena: Arena) -> None:
-        self._arena, self._memory = arena, arena.segment.memory
-        self._live: dict[int, _Hold] = {}
-        self.ended: deque[weakref.ref[Array]] = deque()
+        self._arena = arena
+        self.ended: deque[Lease] = deque()
+        super().__init__(arena.segment.memory, self.ended.append)
         self._plenty_bytes, self._plenty_until = 0, 0.0
 
     @property
@@ -78,17 +72,16 @@ class Holds:
         # elements, copies take 3.4 times the CPU time.
         # Views withhold shared memory from producers. So their number is bounded, and elements are copied if free
         # memory is scarce now or was exhausted before.
-        if (
-            nbytes < LEAST_BYTES
-            or len(self._live) - len(self.ended) >= MAX_HELD
-            or not self._has_plenty(MAX_HELD * nbytes)
-        ):
+        if nbytes < LEAST_BYTES or not self._has_plenty(MAX_HELD * nbytes):
+            return None
+        if len(self._live) - len(self.ended) >= MAX_HELD:
+            forked_views.collect()  # for the next elements
             return None
         # The garbage collector runs the callback in any thread. `deque.append` is C code, so no signal handler can run
         # and raise inside the callback; see `mpqueue.memory.ring`.
         base = base_over(self._memory, offset_of(token), nbytes, None)
-        hold = _Hold(base, self.ended.append)
-        hold.token = token
+        hold = Lease(base, self.ended.append)
+        hold.of = token
         self._live[token] = hold
         return base
 
@@ -108,14 +101,16 @@ class Holds:
         while self.ended:
             # Other threads append to `ended` at the same time: take one item per step instead of copying and clearing.
             hold = self.ended.popleft()
-            token: int | None = getattr(hold, "token", None)
-            # Skip a forgotten block. It may store another element by now, and a newer hold may protect that one.
+            token: int | None = getattr(hold, "of", None)
+            # Skip a block that a forked child may read, and a forgotten block: it may store another element by now,
+            # and a newer hold may protect that one.
             if token is not None and self._live.get(token) is hold:
                 del self._live[token]
                 self._arena.give((token,))
 
     def close(self) -> None:
         """Release the memory; existing views keep it mapped."""
+        forked_views.release(self)
         del self._memory
 
 

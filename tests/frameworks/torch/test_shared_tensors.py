@@ -98,3 +98,53 @@ def test_released_memory_of_the_trainer_is_not_mistaken_for_other_memory():
     view = torch.empty(0, dtype=torch.float64).set_(open_storage(path, inode, nbytes, dtype))
     source.table[5] = 55
     assert view[5] == 55
+
+
+class Large:
+    """Returns parts of large tensors, and where their memory is."""
+
+    def __init__(self):
+        self.table = torch.arange(1 << 17, dtype=torch.float32)
+        self.transposed = self.table.view(2, -1).T
+        self.same = self.table
+        self.kinds = [torch.arange(1 << 17).to(kind) for kind in (torch.bfloat16, torch.uint16, torch.bool)]
+        self.parameter = torch.nn.Parameter(torch.zeros(1 << 16))
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        self.table[index] += 100  # only in this worker
+        places = [*self.kinds, self.transposed, self.parameter.data, self.table]
+        lines = open("/proc/self/maps").read().splitlines()
+        return {
+            "values": [float(self.transposed[index + 10, 1]), *(float(kind[index + 10]) for kind in self.kinds)],
+            "kinds": [str(kind.dtype) for kind in self.kinds],
+            "strides": self.transposed.stride(),
+            "trains": self.parameter.requires_grad and type(self.parameter) is torch.nn.Parameter,
+            "same": self.same is self.table,
+            "mapped": [any(holds(line, each.data_ptr()) for line in lines) for each in places],
+        }
+
+
+def holds(line, address):
+    start, end = (int(number, 16) for number in line.split()[0].split("-"))
+    return start <= address < end and "memfd" in line
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_large_tensors_are_mapped_by_the_workers(method):
+    source = Large()
+    with mpqueue.Loader(source, workers=2, start_method=method) as loader:
+        for index, found in enumerate(loader):
+            assert found == {
+                "values": [float((1 << 16) + index + 10), index + 10, index + 10, 1.0],
+                "kinds": ["torch.bfloat16", "torch.uint16", "torch.bool"],
+                "strides": (1, 1 << 16),
+                "trains": True,
+                "same": True,
+                "mapped": [True] * 6,
+            }
+        source.table[:] = 7
+        assert [found["values"][0] for found in loader] == [7] * 4
+    assert source.table[0] == 7

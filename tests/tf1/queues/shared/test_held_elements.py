@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from helpers.in_threads import in_threads
 from helpers.others import Other
+from helpers.reading_children import fork_reading  # noqa: F401
 
 import mpqueue
 from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory import forked_views
 from mpqueue.tf1.queues.arena import Arena
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES, MAX_HELD
 
@@ -48,6 +50,22 @@ def test_large_element_is_view_of_its_block(shapes):
         element += 1  # it belongs to the caller
         assert (element == 8).all()
         del element
+        assert collected(queue) == 0
+
+
+def test_block_is_not_reused_while_a_forked_child_may_read_it(fork_reading):  # noqa: F811
+    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
+    with Other(queue) as other:
+        other.ask(put, 1)
+        elements = [queue.dequeue(timeout=DEADLOCK_S)]
+        child = fork_reading(lambda: (elements[0] == 1).all())
+        elements.clear()
+        assert collected(queue) == 1
+        for value in range(2, 30):
+            other.ask(put, value)
+            assert queue.dequeue(timeout=DEADLOCK_S)[0] == value
+        assert child.end()
+        forked_views.collect()
         assert collected(queue) == 0
 
 

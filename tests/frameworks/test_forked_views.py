@@ -1,0 +1,89 @@
+"""A child that user code forks keeps the batch that it was forked with, in each frontend that returns views."""
+
+import contextlib
+import itertools
+
+import numpy as np
+import pytest
+from helpers.reading_children import fork_reading  # noqa: F401
+
+import mpqueue
+from mpqueue.memory import forked_views
+
+LENGTH, NUM_FORKED = 40, 3
+SMALL = {"workers": 1, "max_queue_size": 2}
+
+
+class Numbers:
+    """Item i is an array of the number i, large enough for a view."""
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        return np.full((4, 8192), index, np.float32)
+
+
+def number_of(batch):
+    """Return the number that all values of a batch are, or -1."""
+    first = np.asarray(batch)
+    return int(first.flat[0]) if (first == first.flat[0]).all() else -1
+
+
+@contextlib.contextmanager
+def loader(**options):
+    with mpqueue.Loader(Numbers(), **SMALL, **options) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def torch_loader():
+    pytest.importorskip("torch")
+    from mpqueue.torch import DataLoader
+
+    yield DataLoader(Numbers(), batch_size=None, num_workers=2)
+
+
+@contextlib.contextmanager
+def enqueuer():
+    with mpqueue.OrderedEnqueuer(Numbers(), use_multiprocessing=True) as made:
+        made.start(1, 2)
+        yield itertools.islice(made.get(), LENGTH)
+
+
+@contextlib.contextmanager
+def consumer(tmp_path, **options):
+    with (
+        mpqueue.Server(str(tmp_path / "directory"), Numbers(), mode="broadcast", **SMALL),
+        mpqueue.attach(str(tmp_path / "directory"), **options) as made,
+    ):
+        yield made
+
+
+FRONTENDS = {
+    "loader": loader,
+    "loader with forked workers": lambda: loader(start_method="fork"),
+    "torch": torch_loader,
+    "enqueuer": enqueuer,
+}
+
+
+@pytest.mark.parametrize("make", FRONTENDS.values(), ids=FRONTENDS)
+def test_forked_child_keeps_its_batch(make, fork_reading):  # noqa: F811
+    check(make(), fork_reading)
+
+
+@pytest.mark.parametrize("writable", [False, "copy"])
+def test_child_of_a_consumer_keeps_its_batch(writable, tmp_path, fork_reading):  # noqa: F811
+    check(consumer(tmp_path, writable=writable), fork_reading)
+
+
+def check(opened, fork_reading):  # noqa: F811
+    children = []
+    with opened as batches:
+        for number, batch in enumerate(batches):
+            if number < NUM_FORKED:
+                children.append(fork_reading(lambda: number_of(batch) == number))  # noqa: B023
+    assert number == LENGTH - 1
+    assert [child.end() for child in children] == [True] * NUM_FORKED
+    forked_views.collect()  # the memory of a server remains mapped until then
