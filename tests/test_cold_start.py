@@ -18,7 +18,7 @@ HEAVY = {
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 IMPORTS = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
-    "Loader": ("import mpqueue; mpqueue.Loader", 22, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "Loader": ("import mpqueue; mpqueue.Loader", 23, HEAVY | OF_RANDOM | {"json", "socket"}),
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 79, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 83, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 70, (HEAVY | OF_RANDOM) - {"logging", "random"}),

@@ -50,21 +50,58 @@ class Option:
     check: Check
 
 
-class SampleOptions(TypedDict, total=False):
-    """The content of batches, and their order.
+class _BatchSize(TypedDict, total=False):
+    """The size of batches.
 
     Attributes:
         batch_size: Number of samples per batch. Each item of the source, or each element of a generator function, is
             one sample. If None, each item is already a batch.
+    """
+
+    batch_size: Annotated[int | None, Option(None, integer(1, or_none=True))]
+
+
+class _Collate(TypedDict, total=False):
+    """The function that makes batches.
+
+    Attributes:
         collate: Function that makes a batch from a list of samples. If None, numbers and arrays are stacked; dicts,
             tuples, lists, named tuples and dataclasses are joined by field; strings, bytes and other objects become
             lists; None remains None.
+    """
+
+    collate: Annotated[Callable[[list[Any]], Any] | None, Option(None, checks.collate)]
+
+
+class _Order(TypedDict, total=False):
+    """The order of samples.
+
+    Attributes:
         drop_last: Drop the last batch if it is short. With several ranks, drop final batches that not all ranks would
             get.
         sampler: Iterable of indices: the order of the samples (without ``batch_size``: of the batches). This process
             iterates it again in each epoch, and reads no further than the batches that are computed ahead. If it has
             ``set_epoch(n)``, this method is called first.
+    """
+
+    drop_last: Annotated[bool, Option(False, checks.flag)]
+    sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
+
+
+class _BatchSampler(TypedDict, total=False):
+    """The samples of each batch.
+
+    Attributes:
         batch_sampler: Iterable of lists of indices, one list per batch; otherwise like ``sampler``.
+    """
+
+    batch_sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
+
+
+class _Epochs(TypedDict, total=False):
+    """The errors and the length of an epoch.
+
+    Attributes:
         on_error: "raise": an exception of the source is raised instead of its batch. "skip": the sample (without
             ``batch_size``: the item of the source) is left out, counted in the statistics, and logged. A batch of a
             dataset keeps its other samples.
@@ -74,14 +111,14 @@ class SampleOptions(TypedDict, total=False):
             epoch continues where this one stopped. If None, an epoch ends when the stream ends.
     """
 
-    batch_size: Annotated[int | None, Option(None, integer(1, or_none=True))]
-    collate: Annotated[Callable[[list[Any]], Any] | None, Option(None, checks.collate)]
-    drop_last: Annotated[bool, Option(False, checks.flag)]
-    sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
-    batch_sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
     on_error: Annotated[OnError, Option("raise", checks.one_of("raise", "skip"))]
     max_errors: Annotated[int | None, Option(None, integer(0, or_none=True))]
     epoch_batches: Annotated[int | None, Option(None, integer(1, or_none=True))]
+
+
+# In this order, in which signatures and `help` show them.
+class SampleOptions(_BatchSize, _Collate, _Order, _BatchSampler, _Epochs, total=False):
+    """The content of batches, and their order."""
 
 
 class LaneOptions(TypedDict, total=False):
@@ -214,6 +251,16 @@ class LoaderOptions(
     ExcludeOptions, total=False,
 ):  # fmt: skip
     """The options of `mpqueue.Loader`."""
+
+
+class ItemOptions(
+    _LoaderWorkers, _Order, _Epochs, LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions,
+    ExcludeOptions, total=False,
+):  # fmt: skip
+    """The options of `mpqueue.Loader` that do not change what an item of the source is.
+
+    Type checkers read them: a function cannot have a ``TypedDict`` of options, and a parameter of the same name.
+    """
 
 
 class _Serving(TypedDict, total=False):
