@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
+from mpqueue.system.keywords import suggests_keywords
+
 _Params = ParamSpec("_Params")
 _Made_co = TypeVar("_Made_co", covariant=True)
 
@@ -35,7 +37,7 @@ class JoiningMethod(Generic[_Params, _Made_co]):
     """
 
     def __init__(self, function: Callable[Concatenate[Caller, _Params], _Made_co]) -> None:
-        self._function = function
+        self._function = suggests_keywords(function)
         self.__doc__ = function.__doc__
 
     def __get__(self, dataset: object, kind: type[Any]) -> Callable[_Params, _Made_co]:

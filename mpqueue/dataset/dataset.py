@@ -50,6 +50,7 @@ from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
 from mpqueue.plan.sources import Source
 from mpqueue.system.exception_texts import named_text_of
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.log import warn
 
 _State = TypeVar("_State")
@@ -76,6 +77,7 @@ _ELSEWHERE = {
 }
 
 
+@suggests_keywords
 class Dataset(Generic[Item_co]):
     """A description of samples and their transformations.
 

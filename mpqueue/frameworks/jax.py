@@ -35,11 +35,13 @@ from mpqueue.system.exceptions import matches
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.iterators import rest_of
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.locks import RLock
 
 __all__ = ["device_iterator"]
 
 
+@suggests_keywords
 def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int = 2) -> "DeviceIterator[Any]":
     """Iterate over one epoch of a loader, with its arrays and numbers as device arrays, transferred ahead of use.
 

@@ -165,7 +165,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         """
         length = self._plan.length()
         if length is None:
-            raise TypeError("the source has no length: it is a generator function, or endless")
+            raise TypeError(self._plan.source.no_length())
         return length
 
     def __iter__(self) -> Iterator[Batch_co]:
@@ -733,4 +733,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         state = "stopped" if self._engine.was_started else "not started"
         if self._engine.is_running:
             state = f"running, epoch {self._position.where().epoch}"
-        return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"
+        from mpqueue.telemetry.units import count_text  # an import of `Loader` alone does not need it
+
+        workers = count_text(self.workers, "worker")
+        return f"<Loader of {type(self.source).__name__}, {workers} ({self.backend}), {state}>"

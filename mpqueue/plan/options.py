@@ -378,13 +378,16 @@ class Options:
         vars(self).update(_DEFAULTS | passed)
 
     @classmethod
-    def of(cls, kind: Any, passed: Mapping[str, Any], frontend: str, **hints: str) -> Self:
+    def of(
+        cls, kind: Any, passed: Mapping[str, Any], frontend: str, arguments: Iterable[str] = (), **hints: str
+    ) -> Self:
         """Return the values of a frontend's options.
 
         Args:
             kind: The `TypedDict` of the frontend.
             passed: The options that its caller passed.
             frontend: The name of the frontend.
+            arguments: The names of its arguments that are not options.
             **hints: Remedies for names that are not options, see `reject_unknown`.
 
         Raises:
@@ -392,7 +395,7 @@ class Options:
             ValueError: An option has an invalid value.
         """
         rows = rows_of(kind)
-        reject_unknown(passed.keys() - rows.keys(), frontend, hints)
+        reject_unknown([name for name in passed if name not in rows], frontend, [*rows, *arguments], hints)
         _check(rows, passed)
         made = cls.__new__(cls)
         vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | dict(passed))
@@ -510,16 +513,19 @@ _TORCH_NAMES = {
 }
 
 
-def reject_unknown(unknown: Iterable[str], frontend: str, hints: Mapping[str, str]) -> None:
-    """Raise a `TypeError` for the first of these names, with the corresponding option if torch has such an argument.
+def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], hints: Mapping[str, str]) -> None:
+    """Raise a `TypeError` for the first of these names, with the option that the caller probably meant.
 
     Args:
         unknown: Names of arguments that do not exist.
         frontend: The name of the function or class that was called.
+        known: The names of its arguments.
         hints: Remedies for names that other functions have.
     """
     for name in unknown:
-        hint = f": {hints[name]}" if name in hints else ""
+        from mpqueue.system.keywords import unknown_keyword  # imported here: few programs need it
+
+        remedy = hints.get(name, "")
         if name in _TORCH_NAMES:
-            hint = f": torch's argument {name} is called {_TORCH_NAMES[name]}"
-        raise TypeError(f"{frontend}() got an unexpected keyword argument {name!r}{hint}")
+            remedy = f"torch's argument {name} is called {_TORCH_NAMES[name]}"
+        raise unknown_keyword(frontend, name, known, remedy)

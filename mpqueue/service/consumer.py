@@ -28,6 +28,7 @@ from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock, acquire, is_owned
 from mpqueue.telemetry import live
@@ -535,6 +536,7 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
+@suggests_keywords
 def attach(
     name: str,
     *,

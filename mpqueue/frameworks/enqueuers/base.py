@@ -21,6 +21,7 @@ from mpqueue.plan.checks import flag
 from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed
 from mpqueue.plan.plans import Plan
 from mpqueue.system.locks import RLock
+from mpqueue.telemetry.units import count_text
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
@@ -244,5 +245,5 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
         if not self._is_running:
             state = "stopped" if self._starts else "not started"
             return f"<{type(self).__name__} of {type(self.sequence).__name__}, {state}>"
-        kind = "processes" if self.use_multiprocessing else "threads"
-        return f"<{type(self).__name__} of {type(self.sequence).__name__}, running, {self.workers} {kind}>"
+        workers = count_text(self.workers, *("process", "processes") if self.use_multiprocessing else ("thread",))
+        return f"<{type(self).__name__} of {type(self.sequence).__name__}, running, {workers}>"

@@ -96,7 +96,9 @@ class GeneratorEnqueuer(SequenceEnqueuer[Batch_co]):
             raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: pass only one")
         if random_seed is not None:
             options["seed"] = random_seed
-        chosen = Options.of(GeneratorEnqueuerOptions, options, "GeneratorEnqueuer")
+        chosen = Options.of(
+            GeneratorEnqueuerOptions, options, "GeneratorEnqueuer", ("use_multiprocessing", "random_seed")
+        )
         arguments = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         super().__init__(generator, arguments["use_multiprocessing"] or False)
         self.lanes = chosen.lanes

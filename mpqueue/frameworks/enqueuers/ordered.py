@@ -104,8 +104,8 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
         **options: Unpack[EnqueuerOptions],
     ) -> None:
         check_wait_time(wait_time)
-        values = Options.of(EnqueuerOptions, options, "OrderedEnqueuer")
         numbers = {"workers": workers, "max_queue_size": max_queue_size, "shuffle": shuffle}
+        values = Options.of(EnqueuerOptions, options, "OrderedEnqueuer", (*numbers, "use_multiprocessing"))
         named = by_old_names(numbers | {"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         passed = taken_by_name(positional, named)
         chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | passed

@@ -1,5 +1,6 @@
 """`DataLoader`: torch's DataLoader with mpqueue's workers."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
@@ -19,6 +20,7 @@ from mpqueue.plan.batch_types import Batch, Batch_co, Item, Items
 from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options
 from mpqueue.plan.rules import check_backend
+from mpqueue.system.keywords import unknown_keyword
 from mpqueue.telemetry.stats import Statistics
 
 if TYPE_CHECKING:
@@ -150,6 +152,10 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        known = inspect.signature(data.DataLoader).parameters
+        for name in options:
+            if name not in known:
+                raise unknown_keyword("DataLoader", name, {*known, *inspect.signature(DataLoader).parameters})
         if backend not in IN_PROCESSES:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, Options(ray_options=ray_options))

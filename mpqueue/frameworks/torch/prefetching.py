@@ -23,6 +23,7 @@ from mpqueue.plan.batch_types import Batch, Batch_co
 from mpqueue.plan.checks import integer
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.keywords import suggests_keywords
 
 
 class _Moving(NamedTuple):
@@ -53,6 +54,7 @@ class _Coming(NamedTuple):
     last: Callable[[], BatchInfo | None] | None
 
 
+@suggests_keywords
 def prefetch(loader: Iterable[Batch], device: Any, depth: int = 2) -> "DevicePrefetcher[Batch]":
     """Iterate over the batches of a loader on a device. They are copied there ahead of use.
 
