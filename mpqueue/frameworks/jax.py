@@ -29,7 +29,7 @@ import numpy as np
 from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
-from mpqueue.plan.batch_types import Batch_co
+from mpqueue.plan.batch_types import Batch_co, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.system.exceptions import matches
 from mpqueue.system.extras import import_extra
@@ -219,7 +219,7 @@ class DeviceIterator(Iterator[Batch_co]):
             return loader.state_at(self._ahead[0].before) if self._ahead else loader.state_dict()
 
     @property
-    def last(self) -> BatchInfo | None:
+    def last(self) -> BatchInfo | MaybeNone:
         """The place and the samples of the batch that was returned last; see `mpqueue.Loader.last`.
 
         Batches transferred ahead do not count. None before the first batch of the run, and after `load_state_dict`.

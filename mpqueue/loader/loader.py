@@ -15,7 +15,7 @@ from mpqueue.engine.backend import Stopped
 from mpqueue.engine.members import Stoppable
 from mpqueue.errors import WorkerDied
 from mpqueue.plan.backend_kinds import kind_of
-from mpqueue.plan.batch_types import Batch, Batch_co, Item, SourceOf
+from mpqueue.plan.batch_types import Batch, Batch_co, Item, MaybeNone, SourceOf
 from mpqueue.plan.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
 from mpqueue.plan.signatures import shows_options
 from mpqueue.system.callers import outside_stacklevel
@@ -468,7 +468,7 @@ class Loader(Stoppable, Generic[Batch_co]):
     # -- Batches by their place
 
     @property
-    def last(self) -> "BatchInfo | None":
+    def last(self) -> "BatchInfo | MaybeNone":
         """The place and the samples of the batch that was returned last.
 
         None before the first batch, and after `load_state_dict` and `seek`. The samples are computed by this property,

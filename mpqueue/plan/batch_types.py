@@ -18,6 +18,8 @@ else:
     Batch_co = TypeVar("Batch_co", covariant=True)
     Item_co = TypeVar("Item_co", covariant=True)
 
+# None before the first batch. Type checkers accept a loop that reads it without a check for None.
+MaybeNone: TypeAlias = Any
 Batch = TypeVar("Batch")
 Item = TypeVar("Item")
 

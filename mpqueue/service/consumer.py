@@ -18,7 +18,7 @@ from mpqueue.engine.skips import LeftOut
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.plan import checks
 from mpqueue.plan.batch_info import BatchInfo
-from mpqueue.plan.batch_types import Batch_co
+from mpqueue.plan.batch_types import Batch_co, MaybeNone
 from mpqueue.service.attaching import AttachTerms, open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts, open_timeline
@@ -366,7 +366,7 @@ class Consumer(Generic[Batch_co]):
         return self._epoch
 
     @property
-    def last(self) -> BatchInfo | None:
+    def last(self) -> BatchInfo | MaybeNone:
         """The samples in the batch that this consumer returned last, as a `BatchInfo`; None before the first batch.
 
         The consumer asks its server, where a thread calls the functions of a stream again. ``step`` counts the batches

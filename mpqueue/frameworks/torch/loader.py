@@ -16,7 +16,7 @@ from mpqueue.frameworks.torch.ranks import stream_plan
 from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.plan.backend_kinds import IN_PROCESSES
-from mpqueue.plan.batch_types import Batch, Batch_co, Item, Items
+from mpqueue.plan.batch_types import Batch, Batch_co, Item, Items, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options
 from mpqueue.plan.rules import check_backend
@@ -247,7 +247,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             self._iterator = None  # torch's persistent workers
 
     @property
-    def last(self) -> "BatchInfo | None":
+    def last(self) -> "BatchInfo | MaybeNone":
         """The place and the samples of the batch that the latest pass returned last.
 
         ``epoch`` is the number of the pass, and ``step`` the number of batches that this loader returned before. None

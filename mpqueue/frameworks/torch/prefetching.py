@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple
 import torch
 
 from mpqueue.plan.batch_info import BatchInfo
-from mpqueue.plan.batch_types import Batch, Batch_co
+from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
@@ -131,7 +131,7 @@ class DevicePrefetcher(Generic[Batch_co]):
         return found
 
     @property
-    def last(self) -> BatchInfo | None:
+    def last(self) -> BatchInfo | MaybeNone:
         """The place and the samples of the batch that was returned last; see `DataLoader.last`.
 
         Raises:
