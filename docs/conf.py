@@ -37,6 +37,17 @@ def _source_of_own_module(name: str) -> object:
 
 
 ModuleAnalyzer.get_module_source = staticmethod(_source_of_own_module)
+
+# Overloads are for type checkers. A reader needs the one signature with all options and their defaults.
+_analyze = ModuleAnalyzer.analyze
+
+
+def _analyze_without_overloads(self: ModuleAnalyzer) -> None:
+    _analyze(self)
+    self.overloads = {}
+
+
+ModuleAnalyzer.analyze = _analyze_without_overloads
 autodoc_typehints = "description"
 maximum_signature_line_length = 100
 autodoc_member_order = "bysource"

@@ -18,10 +18,10 @@ HEAVY = {
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 IMPORTS = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
-    "Loader": ("import mpqueue; mpqueue.Loader", 22, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "Loader": ("import mpqueue; mpqueue.Loader", 23, HEAVY | OF_RANDOM | {"json", "socket"}),
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 80, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 84, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "queue": ("import mpqueue; mpqueue.FIFOQueue", 71, (HEAVY | OF_RANDOM) - {"logging", "random"}),
+    "queue": ("import mpqueue; mpqueue.FIFOQueue", 70, (HEAVY | OF_RANDOM) - {"logging", "random"}),
     "forkserver": ("import mpqueue.workers.fork_server", 85, HEAVY | {"json"}),
 }
 

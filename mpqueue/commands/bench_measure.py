@@ -19,6 +19,7 @@ from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.shared_state import find_shared_state
+from mpqueue.telemetry.units import count_text
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers.autosize import GAIN, MOST_THREADS, Autosize, Size, SizeWindow
 
@@ -52,8 +53,7 @@ class Setting(NamedTuple):
     def __str__(self) -> str:
         if not self.workers:
             return "no workers"
-        kind = {"process": "processes", "thread": "threads"}[self.backend]
-        workers = f"{self.workers} {kind if self.workers > 1 else self.backend}"
+        workers = count_text(self.workers, self.backend, {"process": "processes", "thread": "threads"}[self.backend])
         return workers if self.threads == 1 else f"{workers} of {self.threads} threads"
 
     def code(self) -> str:

@@ -12,6 +12,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, TextIO
 
 _COLOURS = {"ok": "32", "note": "33", "problem": "31;1"}  # terminal codes by verdict
@@ -20,6 +21,19 @@ _NARROWEST = 24  # minimum number of columns for text
 
 class Missing(Exception):
     """A command needs an extra that is not installed; the message names it, and how to install it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose error for an unknown option names the option that the user probably meant."""
+
+    def parse_args(self, *arguments: Any) -> Any:  # type: ignore[override]  # of all overloads
+        """Return the options of a command line."""
+        options, unknown = self.parse_known_args(*arguments)
+        if unknown:
+            similar = get_close_matches(unknown[0].partition("=")[0], list(self._option_string_actions), 1)
+            hint = f": did you mean {similar[0]}?" if similar else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return options
 
 
 def make_parser(name: str, description: str, examples: str, **options: Any) -> argparse.ArgumentParser:
@@ -31,7 +45,7 @@ def make_parser(name: str, description: str, examples: str, **options: Any) -> a
         examples: The last lines of its help.
         **options: Further options of `argparse.ArgumentParser`.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"mpqueue {name}",
         description=description,
         epilog=examples,

@@ -179,6 +179,12 @@ class DatasetStream(_DatasetSource, Lanes):
         """Return the objects in which the search for shared state begins, which may be deep in the tree."""
         return [self.runs, self.runs.streams]
 
+    def no_length(self) -> str:
+        """Return the message for a caller that requests the number of batches; it names the stage."""
+        stage = stream_stage(self.runs.root)
+        assert stage is not None
+        return f"the dataset has no length: {stage.named()} makes it a stream. epoch_batches=n sets a length"
+
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that no source of the dataset has, or for a `zip` of streams."""
         if samples:

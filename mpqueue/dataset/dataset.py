@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.arguments import (
@@ -45,11 +45,15 @@ from mpqueue.dataset.splitting import SplitNode, bounds_of
 from mpqueue.dataset.state_codes import code_of
 from mpqueue.dataset.weights import check_part_names, check_schedule
 from mpqueue.memory.serialize import ByValue
+from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
 from mpqueue.plan.sources import Source
 from mpqueue.system.exception_texts import named_text_of
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.log import warn
+
+_State = TypeVar("_State")
 
 # Methods of other libraries, with the equivalent here.
 _ELSEWHERE = {
@@ -73,7 +77,8 @@ _ELSEWHERE = {
 }
 
 
-class Dataset:
+@suggests_keywords
+class Dataset(Generic[Item_co]):
     """A description of samples and their transformations.
 
     A dataset holds no data and starts no process. Each method returns a new dataset with an additional stage, and does
@@ -112,6 +117,10 @@ class Dataset:
 
     __slots__ = ("_readers", "_root")
 
+    @overload
+    def __init__(self: "Dataset[Item]", source: SourceOf[Item]) -> None: ...
+    @overload
+    def __init__(self: "Dataset[Any]", source: Any) -> None: ...
     def __init__(self, source: Any) -> None:
         self._set(_source_node(source))
 
@@ -139,7 +148,7 @@ class Dataset:
     # -- Several datasets
 
     @Constructor
-    def range(caller: Caller, *arguments: int) -> "Dataset":  # noqa: N805 - see `mpqueue.dataset.binding`
+    def range(caller: Caller, *arguments: int) -> "Dataset[int]":  # noqa: N805 - see `mpqueue.dataset.binding`
         """Return a dataset of integers.
 
         Args:
@@ -151,11 +160,11 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.range``.
         """
-        made: Dataset = caller.of(SourceNode(source=check_range(arguments)))
+        made: Dataset[int] = caller.of(SourceNode(source=check_range(arguments)))
         return made
 
     @JoiningMethod
-    def zip(caller: Caller, *datasets: "Dataset") -> "Dataset":  # noqa: N805
+    def zip(caller: Caller, *datasets: "Dataset[Any]") -> "Dataset[Any]":  # noqa: N805
         """Return a dataset of tuples with one element of each dataset.
 
         ``a.zip(b)`` and ``Dataset.zip(a, b)`` are the same. The result is as long as the shortest dataset.
@@ -169,11 +178,11 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.zip``.
         """
-        made: Dataset = caller.of(ZipNode.reading(_roots("zip", (*caller.own, *datasets))))
+        made: Dataset[Any] = caller.of(ZipNode.reading(_roots("zip", (*caller.own, *datasets))))
         return made
 
     @JoiningMethod
-    def concatenate(caller: Caller, *datasets: "Dataset") -> "Dataset":  # noqa: N805
+    def concatenate(caller: Caller, *datasets: "Dataset[Any]") -> "Dataset[Any]":  # noqa: N805
         """Return a dataset with the elements of the first dataset, then of the second, and so on.
 
         ``a.concatenate(b)`` and ``Dataset.concatenate(a, b)`` are the same.
@@ -187,16 +196,16 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.concatenate``.
         """
-        made: Dataset = caller.of(ConcatenateNode.reading(_roots("concatenate", (*caller.own, *datasets))))
+        made: Dataset[Any] = caller.of(ConcatenateNode.reading(_roots("concatenate", (*caller.own, *datasets))))
         return made
 
     @JoiningMethod
     def mix(
         caller: Caller,  # noqa: N805
-        datasets: "Iterable[Dataset] | Mapping[str, Dataset]",
+        datasets: "Iterable[Dataset[Any]] | Mapping[str, Dataset[Any]]",
         weights: Mapping[str, float] | Sequence[float] | Sequence[tuple[int, Any]] | None = None,
         stop: Literal["first", "all", "never"] = "first",
-    ) -> "Dataset":
+    ) -> "Dataset[Any]":
         """Return a dataset with the elements of several datasets, in the proportions of their weights.
 
         ``a.mix([b, c])`` and ``Dataset.mix([a, b, c])`` are the same.
@@ -247,14 +256,22 @@ class Dataset:
             if is_read and root.is_indexed and 0 == root.length_when_described() == root.length():
                 name = node.part_name(number)
                 raise ValueError(f"mix: dataset {name!r} is empty: leave it out, or set its weight to 0")
-        made: Dataset = caller.of(node)
+        made: Dataset[Any] = caller.of(node)
         return made
 
     # -- Stages
 
+    @overload
+    def map(
+        self, function: Callable[[Item_co], Item], *, threads: int = 1, with_id: Literal[False] = False
+    ) -> "Dataset[Item]": ...
+    @overload
+    def map(
+        self, function: Callable[[Item_co, Any], Item], *, threads: int = 1, with_id: Literal[True]
+    ) -> "Dataset[Item]": ...
     def map(
         self, function: Callable[[Any], Any] | Callable[[Any, Any], Any], *, threads: int = 1, with_id: bool = False
-    ) -> Self:
+    ) -> "Dataset[Any]":
         """Return a dataset of the results of a function for each element.
 
         Args:
@@ -282,9 +299,9 @@ class Dataset:
                 "several: put the map before that stage"
             )
         count = check_count("map", "threads", threads)
-        return self._then(MapNode, function=function, threads=count, with_id=takes_id)
+        return self._changed(MapNode, function=function, threads=count, with_id=takes_id)
 
-    def filter(self, keep: Callable[[Any], bool], *, threads: int = 1) -> Self:
+    def filter(self, keep: Callable[[Item_co], bool], *, threads: int = 1) -> Self:
         """Return a stream of the elements for which a function returns True.
 
         Args:
@@ -300,7 +317,7 @@ class Dataset:
         check_function("filter", "the function", keep, "an element")
         return self._then(FilterNode, function=keep, threads=check_count("filter", "threads", threads))
 
-    def flat_map(self, function: Callable[[Any], Iterable[Any]]) -> Self:
+    def flat_map(self, function: Callable[[Item_co], Iterable[Item]]) -> "Dataset[Item]":
         """Return a stream of the items of the iterables that a function returns for each element.
 
         Args:
@@ -313,9 +330,9 @@ class Dataset:
         Follows: ``tf.data.Dataset.flat_map``.
         """
         check_function("flat_map", "the function", function, "an element")
-        return self._then(FlatMapNode, function=function)
+        return self._changed(FlatMapNode, function=function)
 
-    def scan(self, initial: Any, function: Callable[[Any, Any], tuple[Any, Any]]) -> Self:
+    def scan(self, initial: _State, function: Callable[[_State, Item_co], tuple[_State, Item]]) -> "Dataset[Item]":
         """Return a stream of results that depend on a state, such as a running sum.
 
         Each virtual shard has a separate state, which begins with ``initial`` in each epoch. A resume continues with
@@ -339,9 +356,9 @@ class Dataset:
             code_of(initial)
         except TypeError as error:
             raise TypeError(f"scan: initial must be plain data: {error}") from None
-        return self._then(ScanNode, initial=initial, function=function)
+        return self._changed(ScanNode, initial=initial, function=function)
 
-    def take_while(self, function: Callable[[Any], bool]) -> Self:
+    def take_while(self, function: Callable[[Item_co], bool]) -> Self:
         """Return a stream of the elements before the first one for which a function returns False.
 
         Each virtual shard ends separately, at its own first such element.
@@ -433,7 +450,7 @@ class Dataset:
         self._require_one_order("split")
         return tuple([self._then(SplitNode, low=low, high=high, seed=number) for low, high in ranges])
 
-    def sort(self, key: Callable[[Any], Any]) -> Self:
+    def sort(self, key: Callable[[Item_co], Any]) -> Self:
         """Return an indexed dataset of the same elements, in ascending order of a key. Equal keys keep their order.
 
         The key of each element is computed once, at the first use, in this process: when a `Loader` or another object
@@ -495,7 +512,15 @@ class Dataset:
         self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
         return self._then(ShuffleNode)
 
-    def batch(self, size: int, *, drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None) -> Self:
+    @overload
+    def batch(self, size: int, *, drop_last: bool = False, collate: None = None) -> "Dataset[Any]": ...
+    @overload
+    def batch(
+        self, size: int, *, drop_last: bool = False, collate: Callable[[list[Item_co]], Batch]
+    ) -> "Dataset[Batch]": ...
+    def batch(
+        self, size: int, *, drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None
+    ) -> "Dataset[Any]":
         """Return a dataset of batches.
 
         Args:
@@ -510,11 +535,33 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.batch``, except that batches of batches need a ``collate``.
         """
-        return self._then(
+        return self._changed(
             BatchNode, size=check_count("batch", "size", size),
             drop_last=check_flag("batch", "drop_last", drop_last), collate=self._collate_of("batch", collate),
         )  # fmt: skip
 
+    @overload
+    def bucket(
+        self,
+        length: Callable[[Item_co], int],
+        boundaries: Sequence[int],
+        batch_sizes: Sequence[int] | None = None,
+        *,
+        max_tokens: int | None = None,
+        drop_last: bool = False,
+        collate: None = None,
+    ) -> "Dataset[Any]": ...
+    @overload
+    def bucket(
+        self,
+        length: Callable[[Item_co], int],
+        boundaries: Sequence[int],
+        batch_sizes: Sequence[int] | None = None,
+        *,
+        max_tokens: int | None = None,
+        drop_last: bool = False,
+        collate: Callable[[list[Item_co]], Batch],
+    ) -> "Dataset[Batch]": ...
     def bucket(
         self,
         length: Callable[[Any], int],
@@ -524,7 +571,7 @@ class Dataset:
         max_tokens: int | None = None,
         drop_last: bool = False,
         collate: Callable[[list[Any]], Any] | None = None,
-    ) -> Self:
+    ) -> "Dataset[Any]":
         """Return a stream of batches of elements that have similar lengths.
 
         Args:
@@ -548,7 +595,7 @@ class Dataset:
         """
         check_function("bucket", "length", length, "an element")
         limits = check_boundaries(boundaries)
-        return self._then(
+        return self._changed(
             BucketNode, length_of=length, boundaries=limits,
             batch_sizes=check_batch_sizes(batch_sizes, max_tokens, len(limits)),
             max_tokens=None if max_tokens is None else check_count("bucket", "max_tokens", max_tokens),
@@ -562,7 +609,7 @@ class Dataset:
         strategy: Literal["best_fit", "concatenate"] = "best_fit",
         bins: int = 64,
         long: Literal["cut", "error", "drop"] = "cut",
-    ) -> Self:
+    ) -> "Dataset[dict[str, Any]]":
         """Return a stream of rows of one length, filled with elements that are sequences.
 
         Elements are arrays or lists of numbers, or dicts of these, all with one length; more axes after the first are
@@ -594,7 +641,7 @@ class Dataset:
                 "the samples of a batch would become one sequence, without a boundary. Pack first: "
                 f"pack({length}).batch(...). To pack the samples of a batch, split it first: flat_map(function)"
             )
-        return self._then(
+        return self._changed(
             PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
             bins=check_count("pack", "bins", bins), long=long,
         )  # fmt: skip
@@ -644,12 +691,12 @@ class Dataset:
         """
         return self._then(SkipNode, count=check_count("skip", "count", count, 0))
 
-    def enumerate(self) -> Self:
+    def enumerate(self) -> "Dataset[tuple[int, Item_co]]":
         """Return a dataset of pairs of an index, from 0, and the element.
 
         Follows: ``tf.data.Dataset.enumerate``.
         """
-        return self._then(EnumerateNode)
+        return self._changed(EnumerateNode)
 
     def cache(
         self, folder: str | os.PathLike[str] | None = None, *, name: str | None = None, max_bytes: int | None = None
@@ -682,6 +729,10 @@ class Dataset:
 
     def _then(self, kind: type[nodes.LinkNode], **arguments: Any) -> Self:
         return self._of(kind.reading([self._root], **arguments))
+
+    def _changed(self, kind: type[nodes.LinkNode], **arguments: Any) -> "Dataset[Any]":
+        """Return the result of `_then` for a stage whose elements have another type."""
+        return self._then(kind, **arguments)
 
     def _collate_of(self, stage: str, collate: Any) -> Any:
         """Return the ``collate`` of a stage that makes batches.
@@ -763,7 +814,7 @@ class Dataset:
             raise TypeError("the dataset is endless and has no length: take(n) returns its first n elements")
         return length
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Item_co:
         """Compute an element of an indexed dataset in this process.
 
         Args:
@@ -776,7 +827,7 @@ class Dataset:
         """
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Item_co]:
         """Compute several elements together, as torch's loader requests the samples of a batch.
 
         Args:
@@ -788,7 +839,7 @@ class Dataset:
         require_index(self._root, "no items by index")
         return compute_indices(self._readers, indices)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Item_co]:
         """Compute the elements of the first epoch in this process, as a `Loader` with ``seed=0`` returns them.
 
         Raises:

@@ -25,6 +25,7 @@ from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.unpacked import made_once, path_of
 from mpqueue.system.extras import import_extra
+from mpqueue.system.keywords import suggests_keywords
 
 _VERSION = 1
 _MAX_OPEN = 64
@@ -99,6 +100,7 @@ class _Readers(ProcessCache):
         return super()._of_this_process()
 
 
+@suggests_keywords
 class ArrayRecord(GroupedFiles):
     """Records of ArrayRecord files, by index; each record is `bytes`.
 

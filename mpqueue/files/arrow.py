@@ -37,6 +37,7 @@ from mpqueue.files.names import Names, expand
 from mpqueue.files.process_cache import DEFAULT_BYTES, ProcessCache
 from mpqueue.files.ranges import at_once
 from mpqueue.files.rows import TableRows, pyarrow
+from mpqueue.system.keywords import suggests_keywords
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 _VERSION = 1
@@ -127,6 +128,7 @@ class _Reading:
             self.num_values = sum(parts[i][1] for i in self.numbers)
 
 
+@suggests_keywords
 class Arrow(GroupedFiles):
     """Rows of Arrow files, by index: IPC files and streams, Feather version 2, and the Hugging Face cache.
 

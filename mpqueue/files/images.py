@@ -26,10 +26,13 @@ from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.keywords import suggests_keywords
+from mpqueue.telemetry.units import count_text
 
 _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")
 
 
+@suggests_keywords
 class Images:
     """Images of a folder with a subfolder per class: ``cat/1.jpg``, ``dog/some/where/2.png``.
 
@@ -128,7 +131,8 @@ class Images:
         return self._kept
 
     def __repr__(self) -> str:
-        return f"Images({self._folder}, {len(self.classes):,} classes, {len(self):,} samples)"
+        classes, samples = count_text(len(self.classes), "class", "classes"), count_text(len(self), "sample")
+        return f"Images({self._folder}, {classes}, {samples})"
 
     def _mapped(self) -> Mapping[str, Array]:
         if self._arrays is None:  # after unpickling; on another machine the file may not exist yet

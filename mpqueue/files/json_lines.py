@@ -19,6 +19,7 @@ from mpqueue.files.unpacked import compression_of
 from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.keywords import suggests_keywords
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -26,6 +27,7 @@ _SPACES = b" \t\r\n"
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(_SPACES, np.uint8))
 
 
+@suggests_keywords
 class JSONLines(UnpackedSource):
     r"""Values of files with one JSON value per line; blank lines are skipped.
 

@@ -40,6 +40,7 @@ from mpqueue.files.urls import is_url
 from mpqueue.files.window import open_window
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.keywords import suggests_keywords
 
 _VERSION = 1
 
@@ -101,6 +102,7 @@ def _decompressed(path: str, file: Any) -> Any:
     return file
 
 
+@suggests_keywords
 class MDS(GroupedFiles):
     """Samples of a dataset of MosaicML's streaming, by index, from a local folder or a URL.
 

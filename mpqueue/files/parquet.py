@@ -25,6 +25,7 @@ from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.process_cache import DEFAULT_BYTES, ProcessCache
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
+from mpqueue.system.keywords import suggests_keywords
 
 _VERSION = 1
 # The memory usage of a parsed footer, as a multiple of its size in the file.
@@ -68,6 +69,7 @@ def _offset(column: Any) -> int:
     return int(min(offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset))
 
 
+@suggests_keywords
 class Parquet(GroupedFiles):
     """Rows of Parquet files, by index.
 

@@ -16,7 +16,7 @@ from mpqueue.files.index import Index
 from mpqueue.files.location import Location
 from mpqueue.files.opened import OpenFiles
 from mpqueue.files.ranges import FileRange
-from mpqueue.telemetry.units import size_text
+from mpqueue.telemetry.units import count_text, size_text
 
 
 def checked_number(index: int, length: int, source: object) -> int:
@@ -105,7 +105,7 @@ class FileSource:
     def __repr__(self) -> str:
         index, files = self._index, len(self._index.files)
         return (
-            f"{type(self).__name__}({files:,} file{'s' * (files != 1)}, {len(self):,} samples, "
+            f"{type(self).__name__}({count_text(files, 'file')}, {count_text(len(self), 'sample')}, "
             f"{size_text(index.total_bytes())})"
         )
 

@@ -19,8 +19,10 @@ from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
 from mpqueue.files.tar_headers import SPARSE, TarSample, samples_in, sparse_text, warn
 from mpqueue.files.window import open_window
+from mpqueue.system.keywords import suggests_keywords
 
 
+@suggests_keywords
 class Tar(FileSource):
     """Samples in tar archives in the format of WebDataset: adjacent members with the same stem form a sample.
 

@@ -17,9 +17,12 @@ from mpqueue.files.tar_headers import SPARSE, TarMember, TarSample, samples_in, 
 from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.keywords import suggests_keywords
+from mpqueue.telemetry.units import count_text
 from mpqueue.worker.context import worker_info
 
 
+@suggests_keywords
 class TarStream:
     """Samples of tar archives, read sequentially as in WebDataset: a stream.
 
@@ -76,7 +79,7 @@ class TarStream:
 
     def __repr__(self) -> str:
         number = len(self._files)
-        return f"TarStream({number:,} file{'s' * (number != 1)})"
+        return f"TarStream({count_text(number, 'file')})"
 
     def fingerprint(self) -> str:
         """Return a key of the files, which changes if a file changes."""

@@ -31,12 +31,14 @@ from mpqueue.files.unpacked import compression_of, has_zlib_mark
 from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow
 from mpqueue.system.extras import import_extra
+from mpqueue.system.keywords import suggests_keywords
 
 _HEADER = struct.Struct("<QI")
 _CHECK = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
 
 
+@suggests_keywords
 class TFRecord(UnpackedSource):
     """Records of TFRecord files, as `bytes`, or parsed as ``tf.train.Example``.
 

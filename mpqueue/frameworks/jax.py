@@ -29,17 +29,20 @@ import numpy as np
 from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
+from mpqueue.plan.batch_types import Batch_co, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.system.exceptions import matches
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.iterators import rest_of
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.locks import RLock
 
 __all__ = ["device_iterator"]
 
 
-def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int = 2) -> "DeviceIterator":
+@suggests_keywords
+def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int = 2) -> "DeviceIterator[Any]":
     """Iterate over one epoch of a loader, with its arrays and numbers as device arrays, transferred ahead of use.
 
     Example:
@@ -112,7 +115,7 @@ class _Ahead(NamedTuple):
     before: Bookmark | None
 
 
-class DeviceIterator(Iterator[Any]):
+class DeviceIterator(Iterator[Batch_co]):
     """The iterator of `device_iterator`."""
 
     def __init__(self, loader: Iterable[Any], put: Callable[[Any], _Transfer], prefetch: int) -> None:
@@ -128,7 +131,7 @@ class DeviceIterator(Iterator[Any]):
         self._before: Bookmark | None = None  # position of the loader before the last batch was requested
         self._is_over = False
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Batch_co:
         taken: _Ahead | None = None
         outcome: Any = None
         try:
@@ -145,7 +148,7 @@ class DeviceIterator(Iterator[Any]):
             outcome = taken.outcome
             if matches(outcome, BaseException):
                 raise outcome
-            return outcome.batch  # noqa: TRY300 - a signal may still raise here
+            return outcome.batch  # type: ignore[no-any-return]  # noqa: TRY300 - a signal may still raise here
         except BaseException as error:
             self._keep(taken, error)
             del taken, outcome  # otherwise the error's traceback would keep the batch and this frame alive
@@ -216,7 +219,7 @@ class DeviceIterator(Iterator[Any]):
             return loader.state_at(self._ahead[0].before) if self._ahead else loader.state_dict()
 
     @property
-    def last(self) -> BatchInfo | None:
+    def last(self) -> BatchInfo | MaybeNone:
         """The place and the samples of the batch that was returned last; see `mpqueue.Loader.last`.
 
         Batches transferred ahead do not count. None before the first batch of the run, and after `load_state_dict`.

@@ -14,7 +14,7 @@ the end was a look.
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,12 +26,15 @@ from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 
+if TYPE_CHECKING:
+    from tensorflow.data import Dataset
+
 __all__ = ["dataset"]
 
 _MOST_LOOKED = 2  # batches of a look of Keras: one, and a second if it transfers batches to a device ahead of use
 
 
-def dataset(loader: Loader) -> Any:
+def dataset(loader: Loader[Any]) -> "Dataset":
     """Return a `tf.data.Dataset` of the batches of a loader, one epoch per iteration.
 
     Example:

@@ -29,6 +29,7 @@ from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
+from mpqueue.telemetry.units import count_text
 from mpqueue.worker.context import worker_info_unasked
 from mpqueue.workers.backends import credit_for
 from mpqueue.workers.job import Job
@@ -126,7 +127,8 @@ class Engine:
             # With the pipeline rather than the engine, which would never be collected otherwise.
             self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
             self._announce(job, backend, max_queue_size)
-        debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
+        workers = count_text(job.workers, "worker")
+        debug(f"{workers} ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline
 
     def _connect(self, job: Job, ledger: Ledger) -> Pipeline:

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, cast, overload
 
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.members import Stoppable
 from mpqueue.errors import WorkerDied
 from mpqueue.plan.backend_kinds import kind_of
-from mpqueue.plan.options import LoaderOptions, Options, check_counts, fresh_seed
+from mpqueue.plan.batch_types import Batch, Batch_co, Item, MaybeNone, SourceOf
+from mpqueue.plan.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
 from mpqueue.plan.signatures import shows_options
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
@@ -39,7 +40,7 @@ _uids = itertools.count(1 << 32)  # distinct from the enqueuers', because seeds 
 
 
 @shows_options(LoaderOptions)
-class Loader(Stoppable):
+class Loader(Stoppable, Generic[Batch_co]):
     """An iterable over the batches of a source, which workers compute ahead.
 
     One ``for`` loop is one epoch. The workers start with the first loop, and run until `stop` or the end of ``with``.
@@ -97,6 +98,21 @@ class Loader(Stoppable):
     Follows: ``torch.utils.data.DataLoader`` with persistent workers, and Keras's names of arguments.
     """
 
+    # First, so that options from a dict, which may contain any of them, do not select the overload after it.
+    @overload
+    def __init__(
+        self: "Loader[Batch]",
+        source: SourceOf[Item],
+        *,
+        collate: Callable[[list[Item]], Batch],
+        batch_size: int | None = None,
+        batch_sampler: Iterable[Any] | None = None,
+        **options: Unpack[ItemOptions],
+    ) -> None: ...
+    @overload
+    def __init__(self: "Loader[Item]", source: SourceOf[Item], **options: Unpack[ItemOptions]) -> None: ...
+    @overload
+    def __init__(self: "Loader[Any]", source: Any, **options: Unpack[LoaderOptions]) -> None: ...
     def __init__(self, source: Any, **options: Unpack[LoaderOptions]) -> None:
         chosen = Options.of(LoaderOptions, options, "Loader")
         # Imported with the first loader: importing the class alone needs 19 of 68 modules, and 92 ms instead of 115.
@@ -149,10 +165,10 @@ class Loader(Stoppable):
         """
         length = self._plan.length()
         if length is None:
-            raise TypeError("the source has no length: it is a generator function, or endless")
+            raise TypeError(self._plan.source.no_length())
         return length
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Batch_co]:
         """Return an iterator over the batches of one epoch: the next epoch, or the rest of it after `load_state_dict`.
 
         The epoch uses the source as it is now. If it has changed, the workers receive the changes, and batches that
@@ -172,7 +188,7 @@ class Loader(Stoppable):
         """
         return self._iterate(lambda pipeline: pipeline.next)
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Batch_co]:
         """Return an asynchronous iterator over the batches of one epoch, for asyncio and trio.
 
         It waits in the event loop, so that other tasks can run. If a task is cancelled, the next call returns its
@@ -452,7 +468,7 @@ class Loader(Stoppable):
     # -- Batches by their place
 
     @property
-    def last(self) -> "BatchInfo | None":
+    def last(self) -> "BatchInfo | MaybeNone":
         """The place and the samples of the batch that was returned last.
 
         None before the first batch, and after `load_state_dict` and `seek`. The samples are computed by this property,
@@ -499,7 +515,7 @@ class Loader(Stoppable):
         """
         return self._rewind().explain(epoch, batch, rank, run=run)
 
-    def compute(self, epoch: int, batch: int) -> Any:
+    def compute(self, epoch: int, batch: int) -> Batch_co:
         """Return a batch of this rank, computed again by this thread: the same one, bit for bit.
 
         The batch is computed as with ``workers=0``, without the samples that are excluded there. The loop, its place
@@ -516,7 +532,8 @@ class Loader(Stoppable):
                 the reasons that `explain` names.
             Exception: The exception of the source for a sample.
         """
-        return self._rewind().compute(epoch, batch)
+        computed: Batch_co = self._rewind().compute(epoch, batch)
+        return computed
 
     def _rewind(self) -> "IndexRewind | StreamRewind":
         self._apply_option()
@@ -716,4 +733,7 @@ class Loader(Stoppable):
         state = "stopped" if self._engine.was_started else "not started"
         if self._engine.is_running:
             state = f"running, epoch {self._position.where().epoch}"
-        return f"<Loader of {type(self.source).__name__}, {self.workers} workers ({self.backend}), {state}>"
+        from mpqueue.telemetry.units import count_text  # an import of `Loader` alone does not need it
+
+        workers = count_text(self.workers, "worker")
+        return f"<Loader of {type(self.source).__name__}, {workers} ({self.backend}), {state}>"

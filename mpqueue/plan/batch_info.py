@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 # The index in a map-style source or a sampler's key; (virtual shard, number) of an iterable source; with several
 # sources a tuple that begins with the number or name of the part.
@@ -13,7 +13,7 @@ SampleIds: TypeAlias = tuple[SampleId, ...]
 class BatchInfo:
     """The position of a batch in a run, and the samples in it.
 
-    It remains valid after later batches, and can be pickled and compared.
+    It is immutable, remains valid after later batches, and can be pickled, compared and hashed.
 
     Attributes:
         epoch: The epoch, from 0.
@@ -27,22 +27,42 @@ class BatchInfo:
         skipped: The ids of samples that raised and were left out, with ``on_error="skip"``; empty for a stream.
     """
 
+    epoch: int
+    batch: int
+    step: int | None
+    rank: int
+    world_size: int
+    seed: int
+    skipped: SampleIds
+    _samples: SampleIds | Callable[[], SampleIds]
+
     __slots__ = ("_samples", "batch", "epoch", "rank", "seed", "skipped", "step", "world_size")
 
     def __init__(
         self, epoch: int, batch: int, *, step: int | None, rank: int, world_size: int, seed: int,
         samples: SampleIds | Callable[[], SampleIds], skipped: SampleIds = (),
     ) -> None:  # fmt: skip
-        self.epoch, self.batch, self.step = epoch, batch, step
-        self.rank, self.world_size, self.seed = rank, world_size, seed
-        self._samples, self.skipped = samples, skipped
+        values = {
+            "epoch": epoch, "batch": batch, "step": step, "rank": rank, "world_size": world_size, "seed": seed,
+            "skipped": skipped, "_samples": samples,
+        }  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def samples(self) -> SampleIds:
         """The ids of the samples in the batch, in the order of its rows."""
         if callable(self._samples):
-            self._samples = self._samples()
-        return self._samples
+            object.__setattr__(self, "_samples", self._samples())
+        found = self._samples
+        assert not callable(found)
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"a BatchInfo is immutable: {name} cannot be set to {value!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a BatchInfo is immutable: {name} cannot be deleted")
 
     def _values(self) -> dict[str, Any]:
         names = ("epoch", "batch", "step", "rank", "world_size", "seed", "samples", "skipped")

@@ -50,21 +50,58 @@ class Option:
     check: Check
 
 
-class SampleOptions(TypedDict, total=False):
-    """The content of batches, and their order.
+class _BatchSize(TypedDict, total=False):
+    """The size of batches.
 
     Attributes:
         batch_size: Number of samples per batch. Each item of the source, or each element of a generator function, is
             one sample. If None, each item is already a batch.
+    """
+
+    batch_size: Annotated[int | None, Option(None, integer(1, or_none=True))]
+
+
+class _Collate(TypedDict, total=False):
+    """The function that makes batches.
+
+    Attributes:
         collate: Function that makes a batch from a list of samples. If None, numbers and arrays are stacked; dicts,
             tuples, lists, named tuples and dataclasses are joined by field; strings, bytes and other objects become
             lists; None remains None.
+    """
+
+    collate: Annotated[Callable[[list[Any]], Any] | None, Option(None, checks.collate)]
+
+
+class _Order(TypedDict, total=False):
+    """The order of samples.
+
+    Attributes:
         drop_last: Drop the last batch if it is short. With several ranks, drop final batches that not all ranks would
             get.
         sampler: Iterable of indices: the order of the samples (without ``batch_size``: of the batches). This process
             iterates it again in each epoch, and reads no further than the batches that are computed ahead. If it has
             ``set_epoch(n)``, this method is called first.
+    """
+
+    drop_last: Annotated[bool, Option(False, checks.flag)]
+    sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
+
+
+class _BatchSampler(TypedDict, total=False):
+    """The samples of each batch.
+
+    Attributes:
         batch_sampler: Iterable of lists of indices, one list per batch; otherwise like ``sampler``.
+    """
+
+    batch_sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
+
+
+class _Epochs(TypedDict, total=False):
+    """The errors and the length of an epoch.
+
+    Attributes:
         on_error: "raise": an exception of the source is raised instead of its batch. "skip": the sample (without
             ``batch_size``: the item of the source) is left out, counted in the statistics, and logged. A batch of a
             dataset keeps its other samples.
@@ -74,14 +111,14 @@ class SampleOptions(TypedDict, total=False):
             epoch continues where this one stopped. If None, an epoch ends when the stream ends.
     """
 
-    batch_size: Annotated[int | None, Option(None, integer(1, or_none=True))]
-    collate: Annotated[Callable[[list[Any]], Any] | None, Option(None, checks.collate)]
-    drop_last: Annotated[bool, Option(False, checks.flag)]
-    sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
-    batch_sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
     on_error: Annotated[OnError, Option("raise", checks.one_of("raise", "skip"))]
     max_errors: Annotated[int | None, Option(None, integer(0, or_none=True))]
     epoch_batches: Annotated[int | None, Option(None, integer(1, or_none=True))]
+
+
+# In this order, in which signatures and `help` show them.
+class SampleOptions(_BatchSize, _Collate, _Order, _BatchSampler, _Epochs, total=False):
+    """The content of batches, and their order."""
 
 
 class LaneOptions(TypedDict, total=False):
@@ -216,6 +253,16 @@ class LoaderOptions(
     """The options of `mpqueue.Loader`."""
 
 
+class ItemOptions(
+    _LoaderWorkers, _Order, _Epochs, LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions,
+    ExcludeOptions, total=False,
+):  # fmt: skip
+    """The options of `mpqueue.Loader` that do not change what an item of the source is.
+
+    Type checkers read them: a function cannot have a ``TypedDict`` of options, and a parameter of the same name.
+    """
+
+
 class _Serving(TypedDict, total=False):
     """The consumers and the workers of a server.
 
@@ -331,13 +378,16 @@ class Options:
         vars(self).update(_DEFAULTS | passed)
 
     @classmethod
-    def of(cls, kind: Any, passed: Mapping[str, Any], frontend: str, **hints: str) -> Self:
+    def of(
+        cls, kind: Any, passed: Mapping[str, Any], frontend: str, arguments: Iterable[str] = (), **hints: str
+    ) -> Self:
         """Return the values of a frontend's options.
 
         Args:
             kind: The `TypedDict` of the frontend.
             passed: The options that its caller passed.
             frontend: The name of the frontend.
+            arguments: The names of its arguments that are not options.
             **hints: Remedies for names that are not options, see `reject_unknown`.
 
         Raises:
@@ -345,7 +395,7 @@ class Options:
             ValueError: An option has an invalid value.
         """
         rows = rows_of(kind)
-        reject_unknown(passed.keys() - rows.keys(), frontend, hints)
+        reject_unknown([name for name in passed if name not in rows], frontend, [*rows, *arguments], hints)
         _check(rows, passed)
         made = cls.__new__(cls)
         vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | dict(passed))
@@ -463,16 +513,19 @@ _TORCH_NAMES = {
 }
 
 
-def reject_unknown(unknown: Iterable[str], frontend: str, hints: Mapping[str, str]) -> None:
-    """Raise a `TypeError` for the first of these names, with the corresponding option if torch has such an argument.
+def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], hints: Mapping[str, str]) -> None:
+    """Raise a `TypeError` for the first of these names, with the option that the caller probably meant.
 
     Args:
         unknown: Names of arguments that do not exist.
         frontend: The name of the function or class that was called.
+        known: The names of its arguments.
         hints: Remedies for names that other functions have.
     """
     for name in unknown:
-        hint = f": {hints[name]}" if name in hints else ""
+        from mpqueue.system.keywords import unknown_keyword  # imported here: few programs need it
+
+        remedy = hints.get(name, "")
         if name in _TORCH_NAMES:
-            hint = f": torch's argument {name} is called {_TORCH_NAMES[name]}"
-        raise TypeError(f"{frontend}() got an unexpected keyword argument {name!r}{hint}")
+            remedy = f"torch's argument {name} is called {_TORCH_NAMES[name]}"
+        raise unknown_keyword(frontend, name, known, remedy)

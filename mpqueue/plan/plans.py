@@ -974,6 +974,8 @@ class StreamPlan(Plan):
 
     def _of_workers(self, states: Sequence[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
         """Return the place of a stream with one virtual shard per worker."""
+        from mpqueue.telemetry.units import count_text  # for an error message
+
         (state, *others), (place, *_) = states, places
         lanes, (rank, world) = state.get("lanes"), state.get("shard", (0, 1))
         if others:
@@ -981,12 +983,14 @@ class StreamPlan(Plan):
         elif lanes is not None:
             saved = f"a state of a stream of lanes={lanes}"
         elif (rank, world) != self.shard or (place.counts and len(place.counts) != share.num_lanes):
-            saved = f"a state of rank {rank} of {world}, with {len(place.counts) or 'any number of'} workers"
+            workers = count_text(len(place.counts), "worker") if place.counts else "any number of workers"
+            saved = f"a state of rank {rank} of {world}, with {workers}"
         else:
             return place
+        own = count_text(share.num_lanes, "worker")
         raise ValueError(
             "a generator function without lanes= needs the state of its own rank and number of workers (rank "
-            f"{self.shard.rank} of {self.shard.world}, with {share.num_lanes} workers), got {saved}: pass "
+            f"{self.shard.rank} of {self.shard.world}, with {own}), got {saved}: pass "
             f"lanes={'n' if lanes is None else lanes} to Loader, also in the run that saves"
         )
 

@@ -53,15 +53,17 @@ def copies_message(stream: Any, count: int, parts: str) -> str:
         count: Number of workers or lanes.
         parts: "workers" or "lanes".
     """
+    from mpqueue.system.contents import title_of  # imported here: the first use of `Loader` does not need it
+
     if is_torch_iterable(stream):
-        name, call = f"IterableDataset {type(stream).__name__}", "torch.utils.data.get_worker_info()"
+        name, call = f"IterableDataset {title_of(stream)}", "torch.utils.data.get_worker_info()"
         remedy = (
             "Either have each worker yield its part in __iter__: `info = torch.utils.data.get_worker_info()`, and "
             f"`itertools.islice(elements, info.id, None, info.num_workers)` if info is not None. Or use {parts}=1"
         )
     else:
-        name = getattr(stream, "__qualname__", type(stream).__name__)
-        name, call = f"{'generator function' if callable(stream) else 'source'} {name}", "mpqueue.worker_info()"
+        kind = "generator function" if callable(stream) else "source"
+        name, call = f"{kind} {title_of(stream)}", "mpqueue.worker_info()"
         remedy = SHARE_REMEDY if parts == "workers" else f"Either change it, so that it {_SHARE}. Or use {parts}=1"
     return (
         f"the {name} never called {call}: each of {count} {parts} returned all of its elements, so that they were "

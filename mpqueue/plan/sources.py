@@ -42,7 +42,7 @@ from mpqueue.plan.refused import (
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sequence import Sequence
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.contents import name_of
+from mpqueue.system.contents import name_of, title_of
 
 IN_ORDER = "in order"
 DEFAULT_LANES = 16
@@ -87,7 +87,7 @@ class Source:
     @property
     def title(self) -> str:
         """The name for displays: the qualified name of a function, or the name of the class."""
-        return getattr(self.runs, "__qualname__", type(self.runs).__name__)
+        return title_of(self.runs)
 
     @property
     def can_mark(self) -> bool:
@@ -120,6 +120,12 @@ class Source:
             TypeError: The length of the source is not an integer.
         """
         return None
+
+    def no_length(self) -> str:
+        """Return the message for a caller that requests the number of batches, which is unknown."""
+        if self.has_index:
+            return f"the source ({self.name}) is endless and has no length"
+        return f"the source ({self.title}) is a stream, which has no length: epoch_batches=n sets one"
 
     def length_now(self) -> int | None:
         """Return the current length without any check; None: endless, or the source has no length."""
@@ -359,8 +365,16 @@ class Items(Source):
             raise TypeError(f"{origin} must be an integer, got {length!r}")
         length = int(length)
         if not 1 <= length < 1 << 63:
+            if length == 0:
+                raise ValueError(f"the source is empty: {origin} is 0, expected at least 1 item per epoch")
             raise ValueError(f"{origin} must be at least 1 item per epoch, and less than 2**63, got {length}")
         return length
+
+    def no_length(self) -> str:
+        """Return the message for a caller that requests the number of batches, which is unknown."""
+        if self.has_index:
+            return f"the source ({self.name}) is endless and has no length"
+        return f"the source ({self.title}) is a stream, which has no length: epoch_batches=n sets one"
 
     def length_now(self) -> int | None:
         """Return the current length without any check; None: endless, or the source has no length."""
@@ -485,7 +499,7 @@ class Iterator(Source):
         """Raise a `ValueError` if each of these workers would run the same elements."""
         if in_processes and workers > 1:
             raise ValueError(
-                f"the source is an iterator ({type(self.runs).__name__}): each of {workers} worker processes would "
+                f"the source is an iterator ({self.name}): each of {workers} worker processes would "
                 f"have a copy, and every element would be repeated {workers} times. {SHARE_REMEDY}"
             )
 
@@ -494,7 +508,7 @@ class Iterator(Source):
         if lanes is not None and lanes <= MAX_LANES:
             raise ValueError(
                 f"lanes={lanes} needs a source that can be run once for each lane, and an iterator "
-                f"({type(self.runs).__name__}) is one stream: pass the generator function itself (a callable that "
+                f"({self.name}) is one stream: pass the generator function itself (a callable that "
                 "returns a new iterator), or leave out lanes"
             )
         return super().check_lanes(lanes, world)

@@ -10,7 +10,7 @@ import enum
 import os
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Literal, NamedTuple, NoReturn, Self
+from typing import Any, Generic, Literal, NamedTuple, NoReturn, Self
 
 from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.outcomes import Unreadable
@@ -18,6 +18,7 @@ from mpqueue.engine.skips import LeftOut
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.plan import checks
 from mpqueue.plan.batch_info import BatchInfo
+from mpqueue.plan.batch_types import Batch_co, MaybeNone
 from mpqueue.service.attaching import AttachTerms, open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts, open_timeline
@@ -27,6 +28,7 @@ from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock, acquire, is_owned
 from mpqueue.telemetry import live
@@ -56,7 +58,7 @@ class _Life(enum.Enum):
     ATTACHED, CLOSED, FOREIGN = range(3)
 
 
-class Consumer:
+class Consumer(Generic[Batch_co]):
     """An iterable over the batches of a server in another process. `mpqueue.attach` creates it.
 
     One ``for`` loop is one epoch. After a ``break``, the next loop continues the epoch. Batches are read-only views of
@@ -113,7 +115,7 @@ class Consumer:
             )
         return length
 
-    def __iter__(self) -> "ConsumerIterator":
+    def __iter__(self) -> "ConsumerIterator[Batch_co]":
         """Return an iterator over the batches of one epoch: the next epoch, or the rest of an unfinished one.
 
         Creating a new iterator invalidates the old one, and continues its epoch.
@@ -143,7 +145,7 @@ class Consumer:
             else:
                 return loop
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Batch_co]:
         """Return an asynchronous iterator over the same batches, for asyncio and trio; see `Loader.__aiter__`.
 
         Attaching to another server (``reconnect=True``) blocks the event loop.
@@ -364,7 +366,7 @@ class Consumer:
         return self._epoch
 
     @property
-    def last(self) -> BatchInfo | None:
+    def last(self) -> BatchInfo | MaybeNone:
         """The samples in the batch that this consumer returned last, as a `BatchInfo`; None before the first batch.
 
         The consumer asks its server, where a thread calls the functions of a stream again. ``step`` counts the batches
@@ -477,7 +479,7 @@ class Consumer:
         return f"<Consumer of {self._name!r}{rank}, epoch {self._epoch}, {state}>"
 
 
-class ConsumerIterator(Iterator[Any]):
+class ConsumerIterator(Iterator[Batch_co]):
     """The batches of one loop over a `Consumer`.
 
     Several threads may call ``__next__`` at the same time: each batch goes to one thread, and the end to all.
@@ -495,9 +497,9 @@ class ConsumerIterator(Iterator[Any]):
         self._consumer, self.continues, self.is_replaced = consumer, continues, False
         self._next = consumer.next
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Batch_co:
         # No code between the call and the return: a signal handler could raise there, and the batch would be lost.
-        return self._next(self)
+        return self._next(self)  # type: ignore[no-any-return]
 
     def step(self) -> tuple[Any, Any] | None:
         """Return None and the next batch as a pair; or None if no batch is ready."""
@@ -534,6 +536,7 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
+@suggests_keywords
 def attach(
     name: str,
     *,

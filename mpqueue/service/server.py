@@ -42,6 +42,7 @@ from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
+from mpqueue.telemetry.units import count_text
 
 
 @shows_options(ServerOptions)
@@ -420,7 +421,7 @@ class Server:
 
     def __repr__(self) -> str:
         loop = self._loop
-        state = "stopped" if loop is None else f"{len(loop.core.group.by_consumer)} consumers"
+        state = "stopped" if loop is None else count_text(len(loop.core.group.by_consumer), "consumer")
         return f"<Server {self.name!r}, {self._rules.mode.name}, {state}>"
 
 

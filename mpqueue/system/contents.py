@@ -55,6 +55,12 @@ def name_of(source: Any) -> str:
     return name
 
 
+def title_of(source: Any) -> str:
+    """Return the qualified name of a function, or the name of a source's class as the user knows it."""
+    title: str = getattr(source, "__qualname__", None) or name_of(source)
+    return title
+
+
 def names_in(code: types.CodeType) -> Iterator[str]:
     """Yield the names that a function's code looks up, including nested functions."""
     yield from code.co_names

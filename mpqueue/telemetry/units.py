@@ -19,6 +19,17 @@ def size_text(num_bytes: float) -> str:
     return f"{num_bytes:.0f} B"
 
 
+def count_text(count: int, one: str, many: str | None = None) -> str:
+    """Return a number of things as a string.
+
+    Args:
+        count: The number.
+        one: The noun for one thing.
+        many: The noun for several; None: ``one`` with an "s".
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def rate_text(per_s: float) -> str:
     """Return a rate as a string without its unit."""
     return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"

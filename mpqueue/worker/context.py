@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mpqueue.seeding.lazy_seeding import LazySeeding
 
 Array = np.ndarray[Any, Any]
+# None where a source does not run. Type checkers accept code of a source without a check for it.
+MaybeNone: TypeAlias = Any
 
 
 class WorkerInfo(NamedTuple):
@@ -321,7 +323,7 @@ def thread_source() -> Any:
     return _current.source
 
 
-def worker_info() -> WorkerInfo | None:
+def worker_info() -> WorkerInfo | MaybeNone:
     """Return information about the current worker, or None outside of workers.
 
     Example:

@@ -11,6 +11,7 @@ from mpqueue.errors import OutOfRangeError
 from mpqueue.plan.batching import Batching
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.lazy_seeding import LazySeeding
+from mpqueue.system.contents import title_of
 from mpqueue.system.exception_texts import text_of
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker.failures import passes_at_once
@@ -34,7 +35,7 @@ class Elements:
 
     def __init__(self, run: LaneRun, plan: Batching | None, seeding: LazySeeding | None, source: Any) -> None:
         self.iterator: Iterator[Any] | None = None
-        self._name = getattr(source, "__qualname__", type(source).__name__)
+        self._name = title_of(source)
         self._run, self._plan, self._seeding = run, plan, seeding
 
     def next(self, epoch: int, number: int, stages: Stages | None) -> Any:

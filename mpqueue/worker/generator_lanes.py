@@ -17,6 +17,7 @@ from typing import Any
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.lanes import LaneStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
+from mpqueue.system.contents import title_of
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
@@ -66,7 +67,7 @@ class GeneratorLane:
         else:
             made = source()
             if not isinstance(made, Iterable) and not hasattr(made, "__getitem__"):
-                name = getattr(source, "__qualname__", type(source).__name__)
+                name = title_of(source)
                 got = f"{type(made).__name__}: {reprlib.repr(made)}"
                 if made is None:
                     got = "None: did you forget `yield`, or `return`?"

@@ -10,7 +10,7 @@ batch. So no sample is started before its turn during a worker's first batch, af
 If threads are not worthwhile, the worker's own thread computes the samples, see `mpqueue.worker.thread_choice`.
 
 With ``__getitems__``, each thread requests a part of the batch, if the source allows that (``thread_safe = True``, see
-`mpqueue.plan.sources.check_threads`). Its random numbers follow from the first sample of the part.
+`mpqueue.plan.rules`). Its random numbers follow from the first sample of the part.
 
 The global generators of the process, and those that the source keeps, are seeded once per batch, and the threads draw
 from them in an unpredictable order. A worker checks in its first batch whether samples use them.

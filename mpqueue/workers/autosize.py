@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from mpqueue.system.limits import useful_workers
 from mpqueue.telemetry.stats import Resize
+from mpqueue.telemetry.units import count_text
 
 GAIN = 1.05  # a smaller difference of rates is noise
 MOST_THREADS = 32
@@ -54,7 +55,7 @@ class Size(NamedTuple):
     threads: int
 
     def __str__(self) -> str:
-        workers = f"{self.workers} worker{'s' * (self.workers != 1)}"
+        workers = count_text(self.workers, "worker")
         return workers if self.threads == 1 else f"{workers} of {self.threads} threads"
 
 

@@ -8,7 +8,7 @@ from mpqueue.errors import WorkerDied
 from mpqueue.memory.ring import Ring
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.log import debug, debugs, warn
-from mpqueue.telemetry.units import size_text
+from mpqueue.telemetry.units import count_text, size_text
 from mpqueue.workers.handle import Cause
 from mpqueue.workers.roster import Exit
 
@@ -38,7 +38,9 @@ def report_restart(number: int) -> None:
 def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
     """Warn that the fork server has crashed, together with its workers."""
     warn(
-        f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it", "Worker processes", "Monitor the workers"
+        f"{WorkerDied(-1, exitcode)}, and its {count_text(num_workers, 'worker')} with it",
+        "Worker processes",
+        "Monitor the workers",
     )
 
 

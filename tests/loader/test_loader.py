@@ -157,7 +157,7 @@ def test_threads_share_iterator_and_all_see_its_end(backend, workers):
 
 def test_statistics_remain_after_stop():
     with Loader(Numbers(4), workers=1) as loader:
-        assert repr(loader) == "<Loader of Numbers, 1 workers (process), not started>"
+        assert repr(loader) == "<Loader of Numbers, 1 worker (process), not started>"
         list(loader)
     assert loader.statistics().batches == 4
     assert loader.statistics().bytes > 0

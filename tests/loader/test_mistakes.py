@@ -1,14 +1,20 @@
 """Mistakes of new users raise at construction, before any process starts, with a remedy."""
 
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import status_at_exit
+from helpers.docstrings import public_names
 from helpers.faults import Numbers
 from helpers.saved_states import of_version_1
+from helpers.structure import ROOT
 
-from mpqueue import Consumer, GeneratorEnqueuer, Loader, OrderedEnqueuer
+import mpqueue.jax
+import mpqueue.keras
+from mpqueue import Consumer, Dataset, GeneratorEnqueuer, Loader, OrderedEnqueuer, Server, attach, files
 
 FRONTENDS = pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
 
@@ -123,7 +129,7 @@ CALLS = [
     (lambda: Loader(_table_of("pyarrow", "Table"), batch_size=2), TypeError, r"a Table of pyarrow.*table\.to_pylist\(\)"),
     (lambda: Loader(needs_an_argument), TypeError, r"without arguments, but needs_an_argument\(worker_id\) needs some"),
     (lambda: GeneratorEnqueuer(needs_an_argument), TypeError, r"but needs_an_argument\(worker_id\) needs some"),
-    (lambda: len(Loader(lambda: iter(()))), TypeError, "the source has no length"),
+    (lambda: len(Loader(lambda: iter(()))), TypeError, "which has no length"),
     (
         lambda: Loader(NINE, batch_size=8, sampler=[1, 2], drop_last=True), ValueError,
         "drop_last leaves no batch: the sampler has 2 indices, and a batch needs 8",
@@ -217,3 +223,99 @@ def test_generator_function_without_iterator_raises(function, got, options):
     with Loader(function, **options) as loader, pytest.raises(TypeError) as caught:
         next(iter(loader))
     assert str(caught.value) == f"the generator function {function.__name__} must return an iterator, got {got}"
+
+
+MISSPELT = [
+    (lambda: Loader([1], batchsize=4), "batch_size"),
+    (lambda: Server("misspelt", [1], batchsize=4), "batch_size"),
+    (lambda: OrderedEnqueuer([1], shufle=True), "shuffle"),
+    (lambda: GeneratorEnqueuer(iter, use_multiprocesing=True), "use_multiprocessing"),
+    (lambda: attach("misspelt", timout=1), "timeout"),
+    (lambda: mpqueue.keras.accelerate([1], worker=2), "workers"),
+    (lambda: mpqueue.jax.device_iterator([1], prefech=2), "prefetch"),
+    (lambda: Dataset([1]).batch(2, droplast=True), "drop_last"),
+    (lambda: Dataset([1]).mix([Dataset([1])], weight=[1, 2]), "weights"),
+    (lambda: files.Tar("none", onerror="skip"), "on_error"),
+    (lambda: files.TarStream("none", path="x"), "paths"),
+    (lambda: files.TFRecord("none", indx="folder"), "index"),
+    (lambda: files.JSONLines("none", indx="folder"), "index"),
+    (lambda: files.Images("none", decod=True), "decode"),
+    (lambda: files.MDS("none", columnes=["a"]), "columns"),
+]
+
+
+@pytest.mark.parametrize(("call", "meant"), MISSPELT)
+def test_misspelt_argument_is_named_with_the_one_that_was_meant(call, meant):
+    with pytest.raises(TypeError, match=rf"got an unexpected keyword argument '\w+': did you mean '{meant}'"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "command", ["bench x:make --bach-size 3", "serve x:make --name a --mdoe split", "doctor --jsn"]
+)
+def test_misspelt_option_of_a_command_is_named_with_the_one_that_was_meant(command, capsys):
+    assert status_at_exit(*command.split()) == 2
+    assert re.search(r"unrecognized arguments: .*: did you mean --(batch-size|mode|json)\?", capsys.readouterr().err)
+
+
+def test_text_of_an_empty_source_and_of_an_unknown_length():
+    with pytest.raises(ValueError, match=r"the source is empty: len\(list\) is 0, expected at least 1 item"):
+        next(iter(Loader([], workers=0)))
+    with pytest.raises(TypeError, match=r"stage 1, filter\(bool\), makes it a stream"):
+        len(Loader(Dataset.range(4).filter(bool)))
+    with pytest.raises(TypeError, match=r"the source \(Dataset\) is endless and has no length"):
+        len(Loader(Dataset.range(4).repeat()))
+
+
+def raising():
+    yield 1
+    raise ValueError("broken")
+
+
+# The classes of the package that users never see: those without a public name.
+PRIVATE = re.compile(
+    r"\b(?:"
+    + "|".join(
+        sorted(
+            {
+                name
+                for path in (ROOT / "mpqueue").rglob("*.py")
+                for name in re.findall(r"^class (_?[A-Z]\w*[a-z][A-Z]\w*)", path.read_text("utf-8"), re.M)
+            }
+            - {name.rpartition(".")[2] for name in public_names()}
+        )
+    )
+    + r")\b|batch -1\b|-4611686018427387904"
+)
+
+
+STREAM = Dataset(raising).filter(bool)
+FAILING = [
+    lambda: len(Loader(STREAM)),
+    lambda: list(Loader(STREAM, workers=0)),
+    lambda: list(Loader(STREAM.batch(2), workers=2, lanes=2, threads=2)),
+    lambda: list(Loader(STREAM, workers=0, shuffle=True)),
+    lambda: list(Loader(STREAM, workers=0, sampler=[1])),
+    lambda: list(Loader(Dataset(lambda: None), workers=0)),
+    lambda: list(Loader(Dataset(lambda: iter([])).filter(bool), epoch_batches=3, workers=0)),
+    lambda: Loader(STREAM, workers=0).explain(0, 70),
+    lambda: Loader(STREAM, workers=0).compute(0, 70),
+    lambda: Loader(STREAM, workers=0).seek(-1, 7),
+    lambda: Loader(Dataset.range(3).map(lambda _: None), workers=0).compute(0, 0),
+    lambda: Loader(Dataset.range(3), workers=0).explain(0, 70),
+    lambda: Loader(Dataset.range(3), workers=0).exclude([9]),
+    lambda: Loader(Dataset.range(3), workers=0).set_weights([1]),
+    lambda: Loader(Dataset.range(3), workers=0).load_state_dict(Loader(STREAM, workers=0).state_dict()),
+    lambda: Loader(STREAM, workers=0).load_state_dict(Loader(Dataset.range(3), workers=0).state_dict()),
+    lambda: list(Loader(Dataset(raising).repeat(), workers=1, batch_timeout=1e-9, restarts=0, lanes=1)),
+    lambda: OrderedEnqueuer(STREAM),
+    lambda: GeneratorEnqueuer(Dataset.range(3)),
+]
+
+
+@pytest.mark.parametrize("call", FAILING)
+def test_error_has_no_name_of_an_internal_class(call):
+    with pytest.raises(Exception) as caught:
+        call()
+    texts = [str(caught.value), *getattr(caught.value, "__notes__", ())]
+    assert [text for text in texts if PRIVATE.search(text)] == []

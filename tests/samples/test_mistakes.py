@@ -47,7 +47,7 @@ MISTAKES = {
     "a sampler and a generator": (generator, {"sampler": [1]}, ValueError, "a sampler needs a source with __getitem__"),
     "shuffle and a generator": (generator, {"batch_size": 1, "shuffle": True}, ValueError, "a generator determines its own order"),
     "drop_last and a generator": (generator, {"drop_last": True, "shard": (0, 2)}, ValueError, "pass batch_size"),
-    "an empty source": ([], {"batch_size": 2, "drop_last": True}, ValueError, r"len\(list\) must be at least 1 item .*, got 0"),
+    "an empty source": ([], {"batch_size": 2, "drop_last": True}, ValueError, r"the source is empty: len\(list\) is 0"),
     "a size of text": (SAMPLES, {"batch_size": "2"}, TypeError, "batch_size must be an integer or None, got '2'"),
     "a size of True": (SAMPLES, {"batch_size": True}, TypeError, "batch_size must be an integer"),
     "a size of 0": (SAMPLES, {"batch_size": 0}, ValueError, "batch_size must be 1 or more, or None, got 0"),
@@ -85,7 +85,7 @@ MISTAKES = {
     "num_workers": (SAMPLES, {"num_workers": 2}, TypeError, "'num_workers': torch's argument num_workers is called workers"),
     "collate_fn": (SAMPLES, {"batch_size": 2, "collate_fn": list}, TypeError, "torch's argument collate_fn is called collate"),
     "pin_memory": (SAMPLES, {"pin_memory": True}, TypeError, "batches are in shared memory"),
-    "another name": (SAMPLES, {"bath_size": 3}, TypeError, r"unexpected keyword argument 'bath_size'$"),
+    "another name": (SAMPLES, {"bath_size": 3}, TypeError, r"unexpected keyword argument 'bath_size': did you mean 'batch_size'\?$"),
 }  # fmt: skip
 
 

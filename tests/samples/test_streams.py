@@ -70,7 +70,7 @@ def test_state_resumes_within_epoch():
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
 def test_state_of_other_rank_raises():
     state = mpqueue.Loader(sharded, workers=1, shard=(0, 2)).state_dict()
-    with pytest.raises(ValueError, match=r"\(rank 1 of 2, with 1 workers\), got a state of rank 0 of 2"):
+    with pytest.raises(ValueError, match=r"\(rank 1 of 2, with 1 worker\), got a state of rank 0 of 2"):
         mpqueue.Loader(sharded, workers=1, shard=(1, 2)).load_state_dict(state)
 
 

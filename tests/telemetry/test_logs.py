@@ -53,7 +53,7 @@ def test_run_without_faults_logs_nothing_by_default(tmp_path):
 
 def test_debug_level_shows_starts_ends_and_ring(tmp_path):
     lines = said(tmp_path, "debug")
-    for text in ("mpqueue[", "worker 0 was requested", "1 workers (process) run", "the workers run: <ring of", "free"):
+    for text in ("mpqueue[", "worker 0 was requested", "1 worker (process) run", "the workers run: <ring of", "free"):
         assert text in lines
     assert "the workers have stopped" in lines
 

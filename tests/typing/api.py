@@ -1,6 +1,7 @@
 """Every public signature in typical use: checked by mypy, never run."""
 
 from collections.abc import Iterator
+from typing import Any, assert_type
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def load() -> None:
     samples.close()
     skipped: int = samples.statistics().skipped
     del epoch, skipped
-    mpqueue.Loader(Data(), shard="auto", num_workers=2)  # type: ignore[call-arg]  # torch's name
+    mpqueue.Loader(Data(), shard="auto", num_workers=2)  # type: ignore[call-overload]  # torch's name
     length: int = len(loader)
     drawn: np.random.Generator = mpqueue.rng()
     del length, drawn
@@ -156,3 +157,51 @@ def fail() -> None:
     except mpqueue.errors.OutOfRangeError as end:
         code: int = end.error_code
         del code
+
+
+def pairs() -> Iterator[tuple[str, int]]:
+    info = mpqueue.worker_info()
+    yield from [("a", 1), ("b", 2)][info.shard_id :: info.num_shards]
+
+
+def joined(samples: list[tuple[str, int]]) -> bytes:
+    return ",".join(text for text, _ in samples).encode()
+
+
+def infer(unknown: Any, unnamed: mpqueue.Loader, **options: Any) -> None:
+    """The type of a batch follows from the source."""
+    assert_type(mpqueue.Loader(Data()), mpqueue.Loader[tuple[np.ndarray, None]])
+    assert_type(mpqueue.Loader([1, 2], workers=2, shuffle=True), mpqueue.Loader[int])
+    assert_type(mpqueue.Loader(pairs, lanes=4), mpqueue.Loader[tuple[str, int]])
+    assert_type(mpqueue.Loader(pairs, batch_size=2, collate=joined), mpqueue.Loader[bytes])
+    assert_type(mpqueue.Loader([1, 2], batch_size=2), mpqueue.Loader[Any])
+    assert_type(mpqueue.Loader(unknown, workers=2), mpqueue.Loader[Any])
+    assert_type(mpqueue.Loader(unknown, batch_size=2), mpqueue.Loader[Any])
+    assert_type(mpqueue.Loader([1, 2], **options), mpqueue.Loader[Any])
+    chosen: mpqueue.Loader[dict[str, np.ndarray]] = mpqueue.Loader([{"x": 1}], batch_size=2)
+    for batch in chosen:
+        assert_type(batch, dict[str, np.ndarray])
+    for some in unnamed:
+        assert_type(some, Any)
+    for text, number in mpqueue.Loader(pairs):
+        assert_type((text, number), tuple[str, int])
+    assert_type(next(mpqueue.OrderedEnqueuer(Data(), True).get()), tuple[np.ndarray, None])
+    assert_type(next(mpqueue.GeneratorEnqueuer(pairs).get()), tuple[str, int])
+    consumer: mpqueue.Consumer[tuple[str, int]] = mpqueue.attach("pairs")
+    for pair in consumer:
+        assert_type(pair, tuple[str, int])
+
+
+def infer_elements() -> None:
+    """The type of an element follows from the source and the stages."""
+    numbers = mpqueue.Dataset.range(10)
+    texts = numbers.filter(lambda number: number > 2).map(str)
+    assert_type(texts, mpqueue.Dataset[str])
+    assert_type(texts.shuffle(buffer=3).take(2).enumerate(), mpqueue.Dataset[tuple[int, str]])
+    assert_type(numbers.map(lambda number, name: (number, str(name)), with_id=True)[0], tuple[int, str])
+    assert_type(texts.flat_map(lambda text: [len(text)]), mpqueue.Dataset[int])
+    assert_type(texts.scan(0, lambda count, text: (count + 1, text)), mpqueue.Dataset[str])
+    assert_type(texts.batch(4, collate=len), mpqueue.Dataset[int])
+    assert_type(texts.batch(4), mpqueue.Dataset[Any])
+    assert_type(mpqueue.Dataset(pairs), mpqueue.Dataset[tuple[str, int]])
+    assert_type(mpqueue.Loader(texts), mpqueue.Loader[str])

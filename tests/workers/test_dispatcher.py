@@ -280,7 +280,7 @@ def test_length_that_becomes_invalid_is_an_error_after_the_last_batch(processes,
         enqueuer.start(workers)
         batches = enqueuer.get()
         assert numbers(batches, 5) == [0, 1, 2, 3, 4]
-        with pytest.raises(ValueError, match=r"len\(Vanishing\) must be at least 1 item"):
+        with pytest.raises(ValueError, match=r"the source is empty: len\(Vanishing\) is 0"):
             next(batches)
         assert not enqueuer.is_running()
 

@@ -7,7 +7,7 @@ alive. If both are collected without a `stop`, a finalizer ends the workers.
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from mpqueue.engine.members import Stoppable, checked_wait
 from mpqueue.engine.pipeline import Pipeline
@@ -16,10 +16,12 @@ from mpqueue.frameworks.enqueuers.forms import backend_of, by_old_names
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.loader.engine import Engine
 from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.batch_types import Batch_co
 from mpqueue.plan.checks import flag
 from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed
 from mpqueue.plan.plans import Plan
 from mpqueue.system.locks import RLock
+from mpqueue.telemetry.units import count_text
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ WORKERS, MAX_QUEUE_SIZE = 1, 10  # used if neither the constructor, the sequence
 _RUNTIME = ("_engine", "_lock", "_ended", "queue")
 
 
-class SequenceEnqueuer(Stoppable):
+class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
     """Base class of the enqueuers. It starts and stops them; `OrderedEnqueuer` and `GeneratorEnqueuer` return batches.
 
     Example:
@@ -168,7 +170,7 @@ class SequenceEnqueuer(Stoppable):
         seed = fresh_seed(self.uid, self._starts) if passed is None else int(passed)
         return Job(plan=plan.with_seed(seed, given=passed is not None), workers=workers, options=self._options)
 
-    def get(self) -> Iterator[Any]:
+    def get(self) -> Iterator[Batch_co]:
         """Return an iterator of batches; implemented by subclasses.
 
         Raises:
@@ -176,7 +178,7 @@ class SequenceEnqueuer(Stoppable):
         """
         raise NotImplementedError(f"{type(self).__name__} returns no batches: use OrderedEnqueuer or GeneratorEnqueuer")
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Batch_co]:
         """Return the batches of `get` for ``async for``, in asyncio and in trio: see `Loader.__aiter__`.
 
         Raises:
@@ -243,5 +245,5 @@ class SequenceEnqueuer(Stoppable):
         if not self._is_running:
             state = "stopped" if self._starts else "not started"
             return f"<{type(self).__name__} of {type(self.sequence).__name__}, {state}>"
-        kind = "processes" if self.use_multiprocessing else "threads"
-        return f"<{type(self).__name__} of {type(self.sequence).__name__}, running, {self.workers} {kind}>"
+        workers = count_text(self.workers, *("process", "processes") if self.use_multiprocessing else ("thread",))
+        return f"<{type(self).__name__} of {type(self.sequence).__name__}, running, {workers}>"

@@ -1,12 +1,13 @@
 """`GeneratorEnqueuer`: a generator, once."""
 
-from collections.abc import Iterator
-from typing import Any, Unpack
+from collections.abc import Callable, Iterator
+from typing import Any, Unpack, overload
 
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.forms import by_old_names
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.batch_types import Batch_co, Item
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import GeneratorEnqueuerOptions, Options, check_wait_time
 from mpqueue.plan.plans import Plan
@@ -15,7 +16,7 @@ from mpqueue.plan.signatures import shows_options
 
 
 @shows_options(GeneratorEnqueuerOptions)
-class GeneratorEnqueuer(SequenceEnqueuer):
+class GeneratorEnqueuer(SequenceEnqueuer[Batch_co]):
     """Runs a generator in workers, once.
 
     All threads of an enqueuer share a generator object; with several threads, it must be thread-safe. Each worker
@@ -55,6 +56,28 @@ class GeneratorEnqueuer(SequenceEnqueuer):
     Follows: ``tf.keras.utils.GeneratorEnqueuer``.
     """
 
+    @overload
+    def __init__(
+        self: "GeneratorEnqueuer[Item]",
+        generator: Callable[[], Iterator[Item]] | Iterator[Item],
+        use_multiprocessing: bool | None = None,
+        random_seed: int | float | None = None,  # noqa: PYI041
+        *,
+        pickle_safe: bool | None = None,
+        wait_time: float | None = None,
+        **options: Unpack[GeneratorEnqueuerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "GeneratorEnqueuer[Any]",
+        generator: Any,
+        use_multiprocessing: bool | None = None,
+        random_seed: int | float | None = None,  # noqa: PYI041
+        *,
+        pickle_safe: bool | None = None,
+        wait_time: float | None = None,
+        **options: Unpack[GeneratorEnqueuerOptions],
+    ) -> None: ...
     def __init__(
         self,
         generator: Any,
@@ -73,7 +96,9 @@ class GeneratorEnqueuer(SequenceEnqueuer):
             raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: pass only one")
         if random_seed is not None:
             options["seed"] = random_seed
-        chosen = Options.of(GeneratorEnqueuerOptions, options, "GeneratorEnqueuer")
+        chosen = Options.of(
+            GeneratorEnqueuerOptions, options, "GeneratorEnqueuer", ("use_multiprocessing", "random_seed")
+        )
         arguments = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         super().__init__(generator, arguments["use_multiprocessing"] or False)
         self.lanes = chosen.lanes
@@ -95,7 +120,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         place, self._epoch = Place(self._epoch), self._epoch + 1
         self._engine.start(job, cursor, backend, max_queue_size, place)
 
-    def get(self) -> Iterator[Any]:
+    def get(self) -> Iterator[Batch_co]:
         """Return an iterator of the elements, until the source ends.
 
         Several iterators share one stream, and several threads can share one iterator: each batch is returned once.

@@ -1,13 +1,14 @@
 """`OrderedEnqueuer`: a `Sequence`, epoch after epoch."""
 
 from collections.abc import Iterator
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.forms import by_old_names, own_of, taken_by_name
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.batch_types import Batch_co, Item, Items
 from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import EnqueuerOptions, Options, check_counts, check_wait_time
@@ -17,7 +18,7 @@ from mpqueue.plan.signatures import shows_options
 
 
 @shows_options(EnqueuerOptions)
-class OrderedEnqueuer(SequenceEnqueuer):
+class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
     """Runs a `Sequence` in workers, epoch after epoch, and returns its batches in order.
 
     It has two signatures: with Keras 2's, `start` receives the numbers; with Keras 3's, `start` needs no arguments::
@@ -64,6 +65,32 @@ class OrderedEnqueuer(SequenceEnqueuer):
     Follows: ``tf.keras.utils.OrderedEnqueuer``, and its constructor in Keras 3.
     """
 
+    @overload
+    def __init__(
+        self: "OrderedEnqueuer[Item]",
+        sequence: Items[Item],
+        *positional: int,
+        workers: int | None = None,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
+        shuffle: bool | None = None,
+        pickle_safe: bool | None = None,
+        wait_time: float | None = None,
+        **options: Unpack[EnqueuerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "OrderedEnqueuer[Any]",
+        sequence: Any,
+        *positional: int,
+        workers: int | None = None,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
+        shuffle: bool | None = None,
+        pickle_safe: bool | None = None,
+        wait_time: float | None = None,
+        **options: Unpack[EnqueuerOptions],
+    ) -> None: ...
     def __init__(
         self,
         sequence: Any,
@@ -77,8 +104,8 @@ class OrderedEnqueuer(SequenceEnqueuer):
         **options: Unpack[EnqueuerOptions],
     ) -> None:
         check_wait_time(wait_time)
-        values = Options.of(EnqueuerOptions, options, "OrderedEnqueuer")
         numbers = {"workers": workers, "max_queue_size": max_queue_size, "shuffle": shuffle}
+        values = Options.of(EnqueuerOptions, options, "OrderedEnqueuer", (*numbers, "use_multiprocessing"))
         named = by_old_names(numbers | {"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         passed = taken_by_name(positional, named)
         chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | passed
@@ -109,7 +136,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         else:
             self._epoch, self._position = pipeline.epoch + 1, 0
 
-    def get(self) -> Iterator[Any]:
+    def get(self) -> Iterator[Batch_co]:
         """Return an endless iterator of batches, in the order of the sequence.
 
         Several iterators share one stream, and several threads can share one iterator: each batch is returned once.

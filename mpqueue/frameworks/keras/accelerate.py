@@ -120,7 +120,7 @@ def accelerate(
             "batches"
         )
     chosen = Options.of(
-        AccelerateOptions, options, "accelerate",
+        AccelerateOptions, options, "accelerate", ("workers", "use_multiprocessing", "max_queue_size"),
         y="arrays x and y in memory need no workers, call fit(x, y)",
         batch_size="the items of py_dataset are batches; for samples, pass mpqueue.Loader(samples, batch_size=...)",
         shuffle="pass it to fit(), or to a mpqueue.Loader",

@@ -38,6 +38,7 @@ from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import defer_signals, is_interrupt
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
+from mpqueue.telemetry.units import count_text
 from mpqueue.workers.job import Job
 
 
@@ -319,8 +320,8 @@ class PassEnqueuer(idle.Pool):
 
     def __repr__(self) -> str:
         state = "running" if self._is_running else "stopped"
-        kind = "processes" if self.use_multiprocessing else "threads"
-        return f"<{type(self).__name__} of {type(self.source).__name__}, {state}, {self.workers} {kind}>"
+        workers = count_text(self.workers, *("process", "processes") if self.use_multiprocessing else ("thread",))
+        return f"<{type(self).__name__} of {type(self.source).__name__}, {state}, {workers}>"
 
     @property
     def latest(self) -> Latest:

@@ -1,7 +1,8 @@
 """`DataLoader`: torch's DataLoader with mpqueue's workers."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from torch.utils import data
 from torch.utils.data.dataloader import _DatasetKind
@@ -15,15 +16,15 @@ from mpqueue.frameworks.torch.ranks import stream_plan
 from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.plan.backend_kinds import IN_PROCESSES
+from mpqueue.plan.batch_types import Batch, Batch_co, Item, Items, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options
 from mpqueue.plan.rules import check_backend
+from mpqueue.system.keywords import unknown_keyword
 from mpqueue.telemetry.stats import Statistics
 
 if TYPE_CHECKING:
     from mpqueue.plan.batch_info import BatchInfo
-
-_Batch_co = TypeVar("_Batch_co", covariant=True)
 
 
 def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
@@ -45,7 +46,7 @@ def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
     return PassIterator(loader)
 
 
-class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignore[misc]  # torch is not type-checked
+class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]  # torch is not type-checked
     """A `torch.utils.data.DataLoader` that returns batches through mpqueue's shared memory.
 
     It has the arguments and checks of torch's DataLoader, and returns the same batches in the same order for the same
@@ -94,6 +95,51 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
     _passes: rewind.Run | None = None  # the passes, and the samples that they leave out
     _pass: state.Pass | None = None  # the latest pass
 
+    if TYPE_CHECKING:  # torch's own annotation has the type of a sample, and its iterator returns any type
+
+        def __iter__(self) -> Iterator[Batch_co]: ...
+
+    @overload
+    def __init__(
+        self: "DataLoader[Batch]",
+        dataset: Items[Item],
+        *args: Any,
+        collate_fn: Callable[[list[Item]], Batch],
+        shard: tuple[int, int] | Literal["auto"] | None = None,
+        lanes: int | None = None,
+        epoch_batches: int | None = None,
+        threads: int = 1,
+        backend: Literal["process", "ray"] = "process",
+        ray_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "DataLoader[Item]",
+        dataset: Items[Item],
+        batch_size: None,
+        *args: Any,
+        shard: tuple[int, int] | Literal["auto"] | None = None,
+        lanes: int | None = None,
+        epoch_batches: int | None = None,
+        threads: int = 1,
+        backend: Literal["process", "ray"] = "process",
+        ray_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "DataLoader[Any]",
+        dataset: Any,
+        *args: Any,
+        shard: tuple[int, int] | Literal["auto"] | None = None,
+        lanes: int | None = None,
+        epoch_batches: int | None = None,
+        threads: int = 1,
+        backend: Literal["process", "ray"] = "process",
+        ray_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None: ...
     def __init__(
         self,
         dataset: Any,
@@ -106,6 +152,10 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        known = inspect.signature(data.DataLoader).parameters
+        for name in options:
+            if name not in known:
+                raise unknown_keyword("DataLoader", name, {*known, *inspect.signature(DataLoader).parameters})
         if backend not in IN_PROCESSES:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, Options(ray_options=ray_options))
@@ -197,7 +247,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             self._iterator = None  # torch's persistent workers
 
     @property
-    def last(self) -> "BatchInfo | None":
+    def last(self) -> "BatchInfo | MaybeNone":
         """The place and the samples of the batch that the latest pass returned last.
 
         ``epoch`` is the number of the pass, and ``step`` the number of batches that this loader returned before. None

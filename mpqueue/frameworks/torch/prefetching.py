@@ -14,14 +14,16 @@ unchanged when it is requested, and none is taken ahead.
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import torch
 
 from mpqueue.plan.batch_info import BatchInfo
+from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.keywords import suggests_keywords
 
 
 class _Moving(NamedTuple):
@@ -52,7 +54,8 @@ class _Coming(NamedTuple):
     last: Callable[[], BatchInfo | None] | None
 
 
-def prefetch(loader: Iterable[Any], device: Any, depth: int = 2) -> "DevicePrefetcher":
+@suggests_keywords
+def prefetch(loader: Iterable[Batch], device: Any, depth: int = 2) -> "DevicePrefetcher[Batch]":
     """Iterate over the batches of a loader on a device. They are copied there ahead of use.
 
     Example:
@@ -94,7 +97,7 @@ def prefetch(loader: Iterable[Any], device: Any, depth: int = 2) -> "DevicePrefe
     return DevicePrefetcher(loader, where, None if where.type == "cpu" else _AcceleratorDevice(where), int(depth))
 
 
-class DevicePrefetcher:
+class DevicePrefetcher(Generic[Batch_co]):
     """The iterable of `prefetch`.
 
     Args:
@@ -105,13 +108,13 @@ class DevicePrefetcher:
     """
 
     def __init__(
-        self, loader: Iterable[Any], device: torch.device, mover: "_AcceleratorDevice | None", depth: int
+        self, loader: Iterable[Batch_co], device: torch.device, mover: "_AcceleratorDevice | None", depth: int
     ) -> None:
         self.loader, self.device, self.depth = loader, device, depth
         self._mover = mover
         self._pass: PrefetchedPass | None = None  # the latest pass
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Batch_co]:
         """Begin a pass over the loader."""
         if self._mover is None:
             return iter(self.loader)
@@ -128,7 +131,7 @@ class DevicePrefetcher:
         return found
 
     @property
-    def last(self) -> BatchInfo | None:
+    def last(self) -> BatchInfo | MaybeNone:
         """The place and the samples of the batch that was returned last; see `DataLoader.last`.
 
         Raises:

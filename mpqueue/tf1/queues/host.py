@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from mpqueue.errors import ResourceExhaustedError
+from mpqueue.telemetry.units import count_text
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.description import Description, decode_reset
 from mpqueue.tf1.queues.hub import Hub, HubDriver
@@ -108,7 +109,7 @@ class QueueHost:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {'stopped' if self._hub.is_closed else f'{self.num_queues} queues'}>"
+        return f"<{type(self).__name__} {'stopped' if self._hub.is_closed else count_text(self.num_queues, 'queue')}>"
 
 
 def _free_path(folder: Path) -> str | None:

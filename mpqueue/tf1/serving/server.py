@@ -18,6 +18,7 @@ from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import RLock
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.monitor import registry
+from mpqueue.telemetry.units import count_text
 from mpqueue.tf1.serving.desk import QueueDesk
 
 
@@ -104,7 +105,7 @@ class QueueServer(Server):
         return 0 if host is None else host.num_queues
 
     def __repr__(self) -> str:
-        state = "stopped" if self._serving is None else f"{self._num_queues()} queues"
+        state = "stopped" if self._serving is None else count_text(self._num_queues(), "queue")
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
 

@@ -270,7 +270,7 @@ def test_sequence_has_only_the_names_of_keras():
         (lambda: OrderedEnqueuer(Counting()).start(1.5), TypeError, "workers.*1.5"),
         (lambda: OrderedEnqueuer(Counting()).start(1, -1), ValueError, "max_queue_size"),
         (lambda: OrderedEnqueuer(Counting(), True).start(1, 0), ValueError, "unbounded.*threads only"),
-        (lambda: OrderedEnqueuer(Counting(0), True).start(), ValueError, r"len\(Counting\) must be at least 1 .*got 0"),
+        (lambda: OrderedEnqueuer(Counting(0), True).start(), ValueError, r"the source is empty: len\(Counting\) is 0"),
         (lambda: OrderedEnqueuer(Counting(-1), True).start(), ValueError, r"len\(Counting\)"),
         (lambda: OrderedEnqueuer(Counting("x"), True).start(), TypeError, "integer"),
         (lambda: GeneratorEnqueuer(iter(()), random_seed=1, seed=2), ValueError, "random_seed"),
