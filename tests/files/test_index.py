@@ -21,6 +21,7 @@ from mpqueue.files import index as index_module
 from mpqueue.files import index_file, scanning
 from mpqueue.files.index import Index
 from mpqueue.files.opened import OpenFiles
+from mpqueue.system.own_files import DamagedFile
 
 
 def scan(path):
@@ -253,7 +254,7 @@ def test_truncation_of_an_index_is_detected(paths, cache):
     whole = path.read_bytes()
     for length in [*range(40), *range(40, len(whole), 101)]:
         path.write_bytes(whole[:length])
-        with pytest.raises(index_file.DamagedIndexError):
+        with pytest.raises(DamagedFile):
             index_file.read(str(path))
 
 
@@ -270,7 +271,7 @@ def test_changed_bit_anywhere_in_an_index_is_detected(paths, cache):
         try:
             found = index_file.read(index.path)
             assert found is None or {name: array.tobytes() for name, array in found.items()} == arrays
-        except index_file.DamagedIndexError:
+        except DamagedFile:
             num_noticed += 1
     assert num_noticed >= len(whole) - 64 * (len(arrays) + 1) - 1
 
