@@ -160,6 +160,9 @@ class ArrayRecord(GroupedFiles):
         self._check(file)
         return records
 
+    def _offset_of(self, group: int) -> int | None:  # noqa: ARG002 - a group is a whole file
+        return None
+
     @staticmethod
     def _check(file: IndexedFile) -> None:
         if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
