@@ -4,9 +4,8 @@ A cache is sent with its dataset as the names of two files. Each process opens t
 `mpqueue.dataset.record_files`.
 
 - *In a folder*, the files are ``KEY.data`` and ``KEY.index``. All users of the same key share them: workers, ranks and
-  later runs of the same user. Their contents are unpickled, which runs code. Files that another user created or can
-  write to are therefore rejected. The check applies to the open file, because a path that is checked first may lead to
-  another file when it is opened.
+  later runs of the same user. Their contents are unpickled, which runs code. Files that another user may have written
+  are therefore rejected, see `mpqueue.system.own_files`.
 - *In memory*, the files have no name (memfd). They are freed when the process that called ``cache()`` and its children
   have ended. Other processes of the host open them through ``/proc``, which the kernel allows to processes of the same
   user. The name shown there tells whether a descriptor is still the right one.
@@ -26,17 +25,16 @@ from typing import Any
 from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
 from mpqueue.dataset.records import copied
 from mpqueue.memory.segment import memory_file
-from mpqueue.system import descriptors, folders
+from mpqueue.system import descriptors
 from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.log import warn
+from mpqueue.system.own_files import open_own
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 
 _FORM = 1  # version of the file format; part of the file names
 _SHARE_OF_MEMORY = 2
-# Without O_NONBLOCK, opening another user's named pipe would block until it has a writer.
-_AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK
 _REMEDY = "use a folder that only this user can write to, or remove the file: cache() unpickles its contents"
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -205,25 +203,21 @@ class FolderCache(Cache):
         try:
             os.makedirs(self._folder, exist_ok=True)
             try:
-                fds = _open_both(*paths, os.O_RDWR | os.O_CREAT | _AS_IT_IS)
+                fds = _open_both(*paths, os.O_RDWR | os.O_CREAT, _open_own)
             except OSError as error:
                 if error.errno not in _READ_ONLY:
                     raise
                 refused = error
             else:
-                _check_own(paths, fds)
                 return RecordFiles(*fds, max_bytes=self._max_bytes)
             try:
-                fds = _open_both(*paths, os.O_RDONLY | _AS_IT_IS)
+                fds = _open_both(*paths, os.O_RDONLY, _open_own)
             except FileNotFoundError:
                 raise refused from None
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise PermissionError(f"{error.filename} is a symbolic link, expected a file: {_REMEDY}") from error
-            if error.errno is not None:
+            if error.errno is not None:  # not an error of `open_own`, which has a remedy
                 add_note(error, f"cache({self._folder!r}) stores elements in this folder: use a writable folder")
             raise
-        _check_own(paths, fds)
         self._keeps_none = f"the files are read-only ({refused.strerror})"
         return RecordFiles(*fds, max_bytes=self._max_bytes)
 
@@ -271,29 +265,18 @@ class MemoryCache(Cache):
         return None
 
 
-def _open_both(data: str, index: str, flags: int) -> tuple[int, int]:
+def _open_both(data: str, index: str, flags: int, open_file: Callable[[str, int], int] = os.open) -> tuple[int, int]:
     """Return descriptors of both files; the one of the data file is opened for appending."""
-    first = descriptors.above_standard(os.open(data, flags | os.O_APPEND | os.O_CLOEXEC, 0o644))
+    first = descriptors.above_standard(open_file(data, flags | os.O_APPEND | os.O_CLOEXEC))
     try:
-        return first, descriptors.above_standard(os.open(index, flags | os.O_CLOEXEC, 0o644))
+        return first, descriptors.above_standard(open_file(index, flags | os.O_CLOEXEC))
     except BaseException:
         os.close(first)
         raise
 
 
-def _check_own(paths: tuple[str, str], fds: tuple[int, int]) -> None:
-    """Reject files that another user may have written. Root is trusted, because it can do anything anyway.
-
-    Raises:
-        PermissionError: A file is not trusted. Both descriptors are closed.
-    """
-    try:
-        for path, fd in zip(paths, fds, strict=True):
-            folders.check_file(fd, path, {os.geteuid(), 0}, PermissionError, _REMEDY)
-    except PermissionError:
-        for fd in fds:
-            os.close(fd)
-        raise
+def _open_own(path: str, flags: int) -> int:
+    return open_own(path, flags, _REMEDY, mode=0o644)
 
 
 def _close_in(pid: int, fds: tuple[int, int]) -> None:

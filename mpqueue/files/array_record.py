@@ -10,7 +10,7 @@ URL, size and version of the remote file, so that new content gets a new file.
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from mpqueue.errors import FileError
 from mpqueue.files.groups import GroupedFiles
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
-from mpqueue.files.kept import cache_folder
+from mpqueue.files.kept import cache_folder, open_kept
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.process_cache import ProcessCache
-from mpqueue.files.unpacked import made_once, path_of
+from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
 from mpqueue.system.extras import import_extra
 from mpqueue.system.keywords import suggests_keywords
 
@@ -47,22 +47,35 @@ def _module() -> Any:
     )
 
 
-def _open(path: str, name: str) -> Any:
+def _open(file: IndexedFile, folder: str, is_intact: Callable[[int, int, int], bool]) -> Any:
+    """Open a file; a remote file is first downloaded into a folder, once, by one process of a host.
+
+    Args:
+        file: The file.
+        folder: The folder.
+        is_intact: How downloaded content is verified; see `made_once`.
+
+    Raises:
+        FileError: The file has changed, or is not an ArrayRecord file.
+        OSError: The file cannot be read, even after several attempts, or cannot be written.
+    """
+    if not file.is_remote:
+        return _reader_of(file.path, file.path)
+    path = made_once(path_of(file, folder, "fetched"), lambda: _blocks(file), file.path, None, is_intact)
+    # The library opens the file whose owner was checked, and not its name.
+    fd = open_kept(path, os.O_RDONLY)
+    try:
+        return _reader_of(f"/proc/self/fd/{fd}", file.path)
+    finally:
+        os.close(fd)
+
+
+def _reader_of(path: str, name: str) -> Any:
     """Open a local file; errors contain ``name``."""
     reader = _module().ArrayRecordReader(path, _OPTIONS)
     if not reader.ok():
         raise FileError(name, None, "it is not an ArrayRecord file, or is truncated")
     return reader
-
-
-def _local(file: IndexedFile, folder: str) -> str:
-    """Return the path of a file; a remote file is downloaded into a folder once, by one process of a host.
-
-    Raises:
-        FileError: The file has changed.
-        OSError: The file cannot be read, even after several attempts, or cannot be written.
-    """
-    return made_once(path_of(file, folder, "fetched"), lambda: _blocks(file)) if file.is_remote else file.path
 
 
 def _blocks(file: IndexedFile) -> Iterator[bytes]:
@@ -84,7 +97,7 @@ def scan(path: str, *, folder: str) -> Arrays:
         OSError: The file cannot be read or downloaded.
     """
     _module()  # fail before downloading many gigabytes
-    reader = _open(_local(IndexedFile.of(path), folder), path)
+    reader = _open(IndexedFile.of(path), folder, has_content)
     try:
         return {"rows": np.array([reader.num_records()], np.int64)}
     finally:
@@ -135,12 +148,22 @@ class ArrayRecord(GroupedFiles):
     def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:
         file = self._index.files[group]
         try:
-            records: list[Any] = self._readers.get(group, self._reader).read(rows)
+            try:
+                records: list[Any] = self._readers.get(group, self._reader).read(rows)
+            except (RuntimeError, FileError):
+                if not file.is_remote:
+                    raise
+                # The downloaded content may be damaged. If so, it is downloaded again.
+                self._readers = _Readers(_MAX_OPEN)
+                records = _open(file, self._folder, has_content).read(rows)
         except RuntimeError as error:
             self._check(file)  # raises a clearer error if the file has changed
             raise FileError(file.path, None, f"records {rows[0]:,} to {rows[-1]:,} cannot be read: {error}") from error
         self._check(file)
         return records
+
+    def _offset_of(self, group: int) -> int | None:  # noqa: ARG002 - a group is a whole file
+        return None
 
     @staticmethod
     def _check(file: IndexedFile) -> None:
@@ -150,4 +173,4 @@ class ArrayRecord(GroupedFiles):
     def _reader(self, group: int) -> tuple[Any, int]:
         file = self._index.files[group]
         self._check(file)
-        return _open(_local(file, self._folder), file.path), 1
+        return _open(file, self._folder, has_size), 1

@@ -204,7 +204,9 @@ class GroupedFiles(FileSource):
 
 def is_about_content(error: Exception) -> bool:
     """Return False for an error of the operating system, and for the exception of a signal handler."""
-    return not (is_of_handler(error) or (isinstance(error, OSError) and error.errno is not None))
+    if is_of_handler(error) or isinstance(error, PermissionError):  # also that of `open_kept`, without a number
+        return False
+    return not isinstance(error, OSError) or error.errno is None
 
 
 class _GroupRows(Sequence[Any]):

@@ -28,10 +28,11 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files import index_file
 from mpqueue.files.index_file import Array, Identity, IndexArrays
-from mpqueue.files.kept import cache_errors, cache_folder
+from mpqueue.files.kept import cache_errors, cache_folder, open_kept
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.scanning import Scan, scan_all
 from mpqueue.system import descriptors, log
+from mpqueue.system.own_files import DamagedFile
 from mpqueue.telemetry.bars import bar_class
 
 _BAR_AFTER_S = 2.0
@@ -142,7 +143,7 @@ class Index:
 
     def _mapped(self) -> Mapping[str, Array]:
         if self._arrays is None:
-            with contextlib.suppress(index_file.DamagedIndexError):  # it is created again below
+            with contextlib.suppress(DamagedFile):  # it is created again below
                 self._arrays = index_file.read(self.path, self._compared, _OF_THIS_MACHINE)
         if self._arrays is None:
             self._open(self._same_files())
@@ -228,6 +229,7 @@ def open_or_make(
             again.
 
     Raises:
+        PermissionError: Another user may have written the file.
         OSError: The folder is not writable, for example; the message contains a remedy.
         Exception: ``make`` raised. No file is left.
     """
@@ -237,7 +239,7 @@ def open_or_make(
         damages.clear()
         try:
             arrays = index_file.read(path, None, _OF_THIS_MACHINE)
-        except index_file.DamagedIndexError as damage:
+        except DamagedFile as damage:
             damages.append(damage)
             return None
         return arrays if arrays is not None and is_current(arrays) else None
@@ -291,9 +293,10 @@ def files_key(format: str, version: int, files: Sequence[IndexedFile]) -> str:
 def locked(path: str) -> Iterator[None]:
     """Hold a lock among all processes of this host; its file is removed at the end, and never locked by two of them."""
     while True:
-        # Registered, so that children that another thread forks do not inherit the descriptor and keep the lock.
+        # Registered, so that children that another thread forks do not inherit the descriptor and keep the lock. The
+        # file is private: another user who may open it could lock it forever.
         with cache_errors(path):
-            fd = descriptors.own(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+            fd = descriptors.own(open_kept(path, os.O_RDWR | os.O_CREAT))
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             # The previous holder may have removed this file while this process waited, and others may have created a

@@ -2,9 +2,8 @@
 
 ::
 
-    mark      16 bytes, including the version of this format
-    header    uint64: the size of the JSON; uint64: the size of the whole file; uint32: the CRC of mark, both sizes and
-              JSON; then JSON: {name: [dtype, count, offset, CRC of the array], ...}
+    header    a sealed block (`mpqueue.system.own_files`) of JSON: the size of the whole file, and
+              {name: [dtype, count, offset, CRC of the array], ...}
     arrays    little endian, each at a multiple of 64 bytes
 
 A process that opens the file verifies all checksums, at 1.3 GB/s. A process that receives a pickle from a process that
@@ -19,12 +18,12 @@ index can therefore be larger than the memory.
 """
 
 import contextlib
+import functools
 import glob
 import json
 import mmap
 import os
 import shutil
-import struct
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -33,27 +32,22 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from mpqueue.files.kept import cache_errors, note_use
+from mpqueue.files.kept import cache_errors, note_use, open_kept
 from mpqueue.files.positioned import read_at
 from mpqueue.system import descriptors
+from mpqueue.system.own_files import SEAL_BYTES, DamagedFile, OtherVersion, seal, unseal
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-_NAME = b"mpqueue index\n\x00"
-_VERSION = 4
-_MARK = _NAME + bytes([_VERSION])
-_HEAD = struct.Struct("<16sQQ")
-_CHECK = struct.Struct("<I")
+_VERSION = 5
+_MARK = b"mpqueue index\n\x00" + bytes([_VERSION])
+_DIGITS = 20  # of the largest offset
 _ALIGNED = 64
 
 
 # The identity of a file: device, inode, size.
 Identity = tuple[int, int, int]
-
-
-class DamagedIndexError(Exception):
-    """The file of an index is truncated, or a checksum is wrong."""
 
 
 class IndexArrays(dict[str, Array]):
@@ -130,14 +124,11 @@ class IndexWriter:
             name: [spool.dtype.str, spool.count, 0, spool.crc] for name, spool in self._spools.items()
         }
         # The length of the header depends on the offsets in it, and the offsets on its length, so reserve the maximum.
-        room = _HEAD.size + _CHECK.size + len(json.dumps(table)) + 20 * len(table)  # offsets have 20 digits at most
-        end = room
+        end = SEAL_BYTES + len(json.dumps([0, table])) + _DIGITS * (1 + len(table))
         for name, spool in self._spools.items():
             table[name][2] = end = end + -end % _ALIGNED
             end += spool.count * spool.dtype.itemsize
-        header = json.dumps(table).encode()
-        head = _HEAD.pack(_MARK, len(header), end)
-        file.write(head + _CHECK.pack(zlib.crc32(header, zlib.crc32(head))) + header)
+        file.write(seal(_MARK, json.dumps([end, table]).encode(), os.path.basename(self._path)))
         for name, spool in self._spools.items():
             file.write(bytes(table[name][2] - file.tell()))
             spool.file.seek(0)
@@ -155,8 +146,9 @@ def whole_or_absent(path: str) -> Iterator[IO[bytes]]:
     """
     folder = os.path.dirname(path)
     with cache_errors(path):
-        for stale in glob.glob(f"{glob.escape(path)}.*.tmp"):
-            os.unlink(stale)  # left by a killed writer
+        for stale in glob.glob(f"{glob.escape(path)}.*.tmp"):  # left by a killed writer
+            with contextlib.suppress(OSError):  # in a shared folder, the file or folder of another user
+                os.unlink(stale)
         fd, name = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".tmp", dir=folder)
     file = open(fd, "wb")  # noqa: SIM115  # closing may fail, and that error must name the path, too
     try:
@@ -198,48 +190,43 @@ def read(
         of_this_machine: The names of machine-specific arrays, which differ on another machine with the same files.
 
     Raises:
-        DamagedIndexError: The file is truncated or damaged.
+        DamagedFile: The file is truncated or damaged.
+        PermissionError: Another user may have written the file; see `mpqueue.system.own_files`.
         OSError: The file cannot be read.
     """
     with cache_errors(path):
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_kept(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:
             status = os.fstat(fd)
             identity = status.st_dev, status.st_ino, status.st_size
-            table = _table(fd, path, status.st_size)
-            if table is None:
+            try:
+                table = _table(fd, os.path.basename(path), status.st_size)
+            except OtherVersion:
                 return None
+            except DamagedFile as error:
+                raise DamagedFile(f"{path}: {error}") from None
+            note_use(fd)
             mapped = mmap.mmap(fd, status.st_size, prot=mmap.PROT_READ)
         finally:
             os.close(fd)
-    note_use(path)
     arrays = {
         name: np.frombuffer(mapped, np.dtype(dtype), count, offset) for name, (dtype, count, offset, _) in table.items()
     }
     if identity != compared:
         for name, array in arrays.items():
             if zlib.crc32(array.view(np.uint8).data) != table[name][-1]:
-                raise DamagedIndexError(f"{path}: the checksum of {name!r} is wrong")
+                raise DamagedFile(f"{path}: the checksum of {name!r} is wrong")
     known = {name: [dtype, count, crc] for name, (dtype, count, _, crc) in table.items() if name not in of_this_machine}
     return IndexArrays(arrays, identity, zlib.crc32(json.dumps(known, sort_keys=True).encode()))
 
 
-def _table(fd: int, path: str, size: int) -> dict[str, list[Any]] | None:
-    """Return the table in the header, or None if the file has another version."""
-    head = read_at(fd, 0, _HEAD.size + _CHECK.size)
-    mark = head[: len(_MARK)]
-    if len(mark) == len(_MARK) and mark[:-1] == _NAME and mark[-1] != _VERSION:
-        return None
-    if len(head) < _HEAD.size + _CHECK.size or mark != _MARK:
-        raise DamagedIndexError(f"{path}: it is not an index file")
-    _, length, total = _HEAD.unpack_from(head)
+def _table(fd: int, name: str, size: int) -> dict[str, list[Any]]:
+    """Return the table in the header."""
+    total, table = json.loads(unseal(_MARK, functools.partial(read_at, fd), size, name))
     if total != size:
-        raise DamagedIndexError(f"{path}: expected {total:,} bytes, got {size:,}")
-    header = read_at(fd, _HEAD.size + _CHECK.size, min(length, size))
-    if _CHECK.unpack_from(head, _HEAD.size)[0] != zlib.crc32(header, zlib.crc32(head[: _HEAD.size])):
-        raise DamagedIndexError(f"{path}: the checksum of its header is wrong")
-    table: dict[str, list[Any]] = json.loads(header)
-    return table
+        raise DamagedFile(f"expected {total:,} bytes, got {size:,}")
+    checked: dict[str, list[Any]] = table
+    return checked

@@ -1,4 +1,6 @@
-"""The index folder: its path, its errors, and the time of the last use of its files.
+"""The index folder: its path, its files and their errors, and the time of their last use.
+
+Several users may share such a folder, but not its files, see `open_kept`.
 
 An index is never used again after its files have changed. Each process that opens a file of this folder therefore sets
 its access time, so that ``find -atime`` can remove files that were not opened for long, even if the file system records
@@ -13,8 +15,10 @@ import time
 from collections.abc import Iterator
 
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.own_files import open_own
 
 _REMEDY = "Indexes are stored there: pass another folder as index=, or set XDG_CACHE_HOME"
+_NOT_OURS = "pass another folder as index=, one that only this user can write to, or remove the file"
 _DAY_S = 24 * 60 * 60
 
 
@@ -32,18 +36,30 @@ def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
     return os.path.join(base, "mpqueue")
 
 
+def open_kept(path: str, flags: int) -> int:
+    """Open a file of the index folder, and return its descriptor.
+
+    Raises:
+        PermissionError: Another user may have written the file; see `mpqueue.system.own_files`.
+        OSError: The file does not exist, or cannot be opened.
+    """
+    return open_own(path, flags, _NOT_OURS)
+
+
 @contextlib.contextmanager
 def cache_errors(path: str) -> Iterator[None]:
     """Add the path of the cache file and the remedy to each `OSError` of the operating system."""
     try:
         yield
     except not_of_handler(OSError) as error:
+        if error.errno is None:  # an error of `open_kept`, which has a remedy
+            raise
         raise OSError(error.errno, f"{error.strerror}. {_REMEDY}", path) from error
 
 
-def note_use(path: str) -> None:
-    """Set the access time of a file unless it was used today; do nothing if that is not permitted."""
+def note_use(fd: int) -> None:
+    """Set the access time of an open file unless it was used today; do nothing if that is not permitted."""
     with contextlib.suppress(OSError):
-        status = os.stat(path)
+        status = os.fstat(fd)
         if time.time() - max(status.st_atime, status.st_mtime) > _DAY_S:
-            os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
+            os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))

@@ -62,6 +62,11 @@ class IndexedFile(NamedTuple):
             return False
         return self.ctime == other.ctime or self.inode == other.inode
 
+    def open(self) -> int:
+        """Open the file for reading, and return its descriptor."""
+        # O_NONBLOCK: if the path has become a FIFO, opening it must not block; `_OpenFile.check` will raise an error.
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
     @property
     def is_remote(self) -> bool:
         """True if the file is read over a network."""
@@ -96,8 +101,7 @@ class _OpenFile:
 
     def __init__(self, file: IndexedFile) -> None:
         self.file, self._pid = file, os.getpid()
-        # O_NONBLOCK: if the path has become a FIFO, opening it must not block; `check` will raise an error.
-        self._fd: int | None = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._fd: int | None = file.open()
 
     # The functions are default arguments, because the names of this module may be deleted when the interpreter exits.
     def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:

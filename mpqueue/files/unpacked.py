@@ -3,13 +3,19 @@
 A compressed file can only be decompressed from its beginning. The name of the cache file is derived from path, size and
 version of the compressed file, so that new content gets a new file. It is created atomically. One process of a host
 creates it, and the others wait.
+
+Next to the cache file is another one, ``*.check``, with the size and the checksum of the content. So damaged content is
+found without the index, too. Content without a valid ``*.check`` is created again.
 """
 
 import bz2
+import contextlib
+import functools
 import hashlib
 import json
 import lzma
 import os
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -17,17 +23,22 @@ from typing import Any
 from mpqueue.errors import FileError
 from mpqueue.files.index import found_or_made
 from mpqueue.files.index_file import whole_or_absent
-from mpqueue.files.kept import cache_errors, note_use
+from mpqueue.files.kept import cache_errors, note_use, open_kept
 from mpqueue.files.opened import IndexedFile
+from mpqueue.files.positioned import read_at
 from mpqueue.files.window import ScanWindow, open_window
 from mpqueue.system import log
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.own_files import DamagedFile, OtherVersion, seal, unseal
 
 _MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 # A block must be small: a block of zeros, which zstd compresses by a factor of 30,000, must fit into memory
 # decompressed.
 _BLOCK_BYTES = 16 * 1024
+_READ_BYTES = 4 * 1024 * 1024
+_CHECK_MARK = b"mpqueue content" + bytes([1])
+_CHECK = struct.Struct("<QI")  # size and CRC of the content
 
 
 def compression_of(window: ScanWindow) -> str | None:
@@ -64,18 +75,7 @@ def unpack(file: IndexedFile, folder: str, compression: str | None = None, damag
         OSError: The disk is full, for example.
         ImportError: The package for this compression is not installed.
     """
-    path = path_of(file, folder)
-
-    def blocks() -> Iterable[bytes]:
-        if os.path.exists(path):
-            log.warn(
-                f"the decompressed content of {file.path} in {path} is damaged and is created again",
-                "Read tar, TFRecord, Parquet and image files",
-                "The index",
-            )
-        return _blocks(file.path, compression)
-
-    return made_once(path, blocks, damaged_inode)
+    return made_once(path_of(file, folder), lambda: _blocks(file.path, compression), file.path, damaged_inode)
 
 
 def _blocks(path: str, compression: str | None) -> Iterator[bytes]:
@@ -83,31 +83,110 @@ def _blocks(path: str, compression: str | None) -> Iterator[bytes]:
         yield from unpacked_blocks(window, compression)
 
 
-def made_once(path: str, blocks: Callable[[], Iterable[bytes]], damaged_inode: int | None = None) -> str:
-    """Write a cache file if it is missing. One process of a host writes it, and the others wait.
+class KeptFile(IndexedFile):
+    """A file of the index folder, whose owner is checked whenever it is opened."""
+
+    __slots__ = ()
+
+    def open(self) -> int:
+        """Open the file for reading, and return its descriptor.
+
+        Raises:
+            PermissionError: Another user may have written the file.
+            OSError: The file cannot be opened.
+        """
+        return open_kept(self.path, os.O_RDONLY)
+
+    @classmethod
+    def of(cls, path: str) -> "KeptFile":
+        """Return the current state of a file, and note its use. Raises as `open`."""
+        fd = open_kept(path, os.O_RDONLY)
+        try:
+            note_use(fd)
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def has_size(fd: int, size: int, crc: int) -> bool:  # noqa: ARG001 - as `has_content`
+    """Return whether an open file has a size."""
+    return os.fstat(fd).st_size == size
+
+
+def has_content(fd: int, size: int, crc: int) -> bool:
+    """Return whether an open file has a size and a checksum."""
+    found = 0
+    for at in range(0, size, _READ_BYTES):
+        found = zlib.crc32(read_at(fd, at, _READ_BYTES), found)
+    return found == crc and has_size(fd, size, crc)
+
+
+def made_once(
+    path: str,
+    blocks: Callable[[], Iterable[bytes]],
+    origin: str,
+    damaged_inode: int | None = None,
+    is_intact: Callable[[int, int, int], bool] = has_content,
+) -> str:
+    """Write a cache file if it is missing or damaged. One process of a host writes it, and the others wait.
 
     Args:
         path: The path, which identifies the content.
         blocks: A function that returns the content; called only if the file is missing or damaged.
+        origin: The file that the content is made of, for the warning about a damaged file.
         damaged_inode: The inode of a damaged file, which counts as missing.
+        is_intact: A function of a descriptor, a size and a checksum: `has_content`, or `has_size`, which takes less
+            time.
 
     Raises:
+        PermissionError: Another user may have written the file.
         OSError: The disk is full, for example.
         Exception: ``blocks`` or its iterator raised. No file is left.
     """
+    check, basename, is_made = f"{path}.check", os.path.basename(path), False
 
     def write() -> None:
+        nonlocal is_made
+        if os.path.lexists(path):
+            log.warn(
+                f"the content of {origin} in {path} is damaged, or its checksum is missing: it is created again",
+                "Read tar, TFRecord, Parquet and image files",
+                "The index",
+            )
+        with cache_errors(check), contextlib.suppress(FileNotFoundError):
+            os.unlink(check)  # it must never be next to other content
+        size = crc = 0
         with whole_or_absent(path) as file:
             for block in blocks():
                 with cache_errors(path):  # only errors of writing, not of reading the compressed file
                     file.write(block)
+                size, crc = size + len(block), zlib.crc32(block, crc)
+        with whole_or_absent(check) as file, cache_errors(check):
+            file.write(seal(_CHECK_MARK, _CHECK.pack(size, crc), basename))
+        is_made = True
 
     def find() -> str | None:
-        return path if os.path.exists(path) and os.stat(path).st_ino != damaged_inode else None
+        if is_made:
+            return path
+        with cache_errors(path), contextlib.ExitStack() as opened:
+            try:
+                fd, check_fd = (_opened(name, opened) for name in (path, check))
+                body = unseal(_CHECK_MARK, functools.partial(read_at, check_fd), os.fstat(check_fd).st_size, basename)
+                size, crc = _CHECK.unpack(body)
+            except (FileNotFoundError, DamagedFile, OtherVersion, struct.error):
+                return None
+            is_valid = os.fstat(fd).st_ino != damaged_inode and is_intact(fd, size, crc)
+        return path if is_valid else None
 
-    found_or_made(path, find, write)
-    note_use(path)
-    return path
+    return found_or_made(path, find, write)
+
+
+def _opened(path: str, opened: contextlib.ExitStack) -> int:
+    fd = open_kept(path, os.O_RDONLY)
+    opened.callback(os.close, fd)
+    note_use(fd)
+    return fd
 
 
 def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Iterator[bytes]:

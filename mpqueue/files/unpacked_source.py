@@ -1,6 +1,7 @@
 """The base class of sources over files that may be compressed, and are then decompressed once into a cache file.
 
-The cache file may be damaged or removed later. The index therefore contains its size, and a checksum of each record.
+The cache file may be damaged or removed later. The index therefore contains its size, and a checksum of each record,
+because a reader of a few records cannot verify the checksum of all content.
 Content that differs is decompressed again, by one process of a host, with one warning.
 """
 
@@ -14,13 +15,13 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
-from mpqueue.files.kept import cache_folder, note_use
+from mpqueue.files.kept import cache_folder, open_kept
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.unpacked import path_of, unpack
-from mpqueue.files.window import ScanWindow, content_error, open_window
+from mpqueue.files.unpacked import KeptFile, path_of, unpack
+from mpqueue.files.window import ScanWindow, content_error, open_window, window_of
 
 Compression = Callable[[ScanWindow], str | None]
 FindRecords = Callable[[ScanWindow, str], Arrays]
@@ -137,13 +138,12 @@ class _Contents(Sequence[IndexedFile]):
             self.replace(number, content)
             content = self.current(number)
             assert content is not None
-        note_use(content.path)
         return content
 
     def current(self, number: int) -> IndexedFile | None:
         """Return the current decompressed content of a compressed file; None if it is missing."""
         try:
-            return IndexedFile.of(path_of(self._files[number], self._folder))
+            return KeptFile.of(path_of(self._files[number], self._folder))
         except FileNotFoundError:
             return None
 
@@ -182,7 +182,8 @@ def scan_unpacked(
         compression = compression_of(window)
         if compression is None:
             return find(window, path) | {_BYTES: np.array([_NOT_COMPRESSED]), _CHECKS: np.empty(0, np.uint32)}
-    with open_window(unpack(IndexedFile.of(path), folder, compression)) as window:
+    content = unpack(IndexedFile.of(path), folder, compression)
+    with window_of(content, open_kept(content, os.O_RDONLY)) as window:
         try:
             arrays = find(window, path)
         except FileError as error:

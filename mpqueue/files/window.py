@@ -55,14 +55,19 @@ def open_window(path: str) -> ScanWindow:
     Raises:
         OSError: The file cannot be opened.
     """
-    return _RemoteWindow(path) if is_url(path) else _LocalWindow(path)
+    # O_NONBLOCK: opening a named pipe would otherwise block until it has a writer.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    return _RemoteWindow(path) if is_url(path) else window_of(path, os.open(path, flags))
+
+
+def window_of(path: str, fd: int) -> ScanWindow:
+    """Return a window of an open file, which closes the descriptor."""
+    return _LocalWindow(path, fd)
 
 
 class _LocalWindow(ScanWindow):
-    def __init__(self, path: str) -> None:
-        self.path = path
-        # O_NONBLOCK: opening a named pipe would otherwise block until it has a writer.
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    def __init__(self, path: str, fd: int) -> None:
+        self.path, self._fd = path, fd
         self.size = os.fstat(self._fd).st_size
         self._start, self._data = 0, b""
         self._last, self._num_close = 0, 0

@@ -1,6 +1,11 @@
 """The journal: a file that records the taken batches, so that a restarted server can continue.
 
-    [ head: JSON, one line ][ record ][ record ] ...          records of 32 bytes, each with a checksum
+    [ head: a sealed line of JSON ][ record ][ record ] ...          records of 32 bytes, each with a checksum
+
+The head is a block of `mpqueue.system.own_files`. The checksum of each record also covers the checksum before it, so a
+record that is missing, repeated or from another file is found, too. A crash or a power failure can cut off the end of
+the file: its last record is incomplete, or only zeros follow. The server continues before that record, and logs it. Any
+other damage is an error, because the records after it would be lost.
 
 The server appends a record for each taken batch, before the consumer can receive the next one, and for each arrival and
 departure of a consumer. At each epoch it writes a new file and renames it over the old one, so the file covers one
@@ -10,9 +15,8 @@ from, with snapshots (`mpqueue.service.checkpoints`).
 Written data survives a crash of the process without a sync. A thread syncs the file, so that little is lost in a power
 failure.
 
-A journal can contain pickles, and loading a pickle can run arbitrary code. So no byte is parsed before checks on the
-open descriptor: a regular file, owned by this user and writable by no other user. In a folder that other users can
-write, they can only prevent a server from starting.
+A journal can contain pickles, and loading a pickle can run arbitrary code. So no byte is parsed of a file that another
+user may have written. In a folder that other users can write, they can only prevent a server from starting.
 """
 
 import base64
@@ -36,15 +40,17 @@ from mpqueue.plan.lanes import LaneStart
 from mpqueue.service.modes import Mode
 from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
-from mpqueue.system import descriptors, folders
+from mpqueue.system import descriptors
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
+from mpqueue.system.own_files import SEAL_BYTES, DamagedFile, OtherVersion, open_own, seal, unseal
 from mpqueue.system.processes import kernel_fields
 
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
-_VERSION = 2
+_MARK = b"mpqueue journal" + bytes([3])  # with the version
+_REMEDY = "use a journal in a folder where only this user may write, or remove the file if it is not yours"
 
 
 class _JournalKind:
@@ -114,32 +120,28 @@ def read_journal(path: str) -> Recovered | None:
     """Return the contents of a journal; None if the file does not exist.
 
     Raises:
-        ServiceError: The file is not a journal, or other users can write to it.
+        ServiceError: The file is not a journal or is damaged, or other users can write to it.
         OSError: The file cannot be read.
     """
     try:
-        head, data = _read_own(path)
+        data = _read_own(path)
     except FileNotFoundError:
         return None
-    if not head:  # the writer was killed before it wrote the first line
-        return None
     try:
-        header = json.loads(head)
-        if header["journal"] not in {1, _VERSION}:
-            raise ValueError(f"version {header['journal']}")
-        recovered = Recovered(header["job"], header["seed"], header["epoch"], state=_unpack_state(header["state"]))
-        recovered.lanes, recovered.begun = (
-            _unpack_lanes(recovered.epoch, header.get(name)) for name in ("lanes", "begun")
-        )
-        recovered.history = History(header.get("history", ()))
-        changes = (_unpack_lanes(recovered.epoch, change) for change in header.get("changes", ()))
-        recovered.changes = tuple(change for change in changes if change is not None)
+        head = unseal(_MARK, lambda offset, length: data[offset : offset + length], len(data))
+    except (DamagedFile, OtherVersion) as error:
+        raise ServiceError(
+            f"{path} is not a journal of this version of mpqueue, or its head is damaged ({error}). Restore the file "
+            "from a copy; or choose another path, or remove it: the stream then begins with its first batch"
+        ) from None
+    try:
+        recovered = _parse_head(json.loads(head))
     except Exception as error:  # unpickling may raise any exception: the class of a state may be missing
         text = f"{type(error).__name__}: {error}"
         raise ServiceError(
-            f"{path} is not a journal of a server ({text}): choose another path, or remove it"
+            f"{path} is not a journal of this server ({text}): choose another path, or remove it"
         ) from error
-    for kind, value, extra, who in _records(data):
+    for kind, value, extra, who in _records(path, data, SEAL_BYTES + len(head)):
         # The records are events in the order of writing: a later departure removes the survivor of an earlier arrival.
         if kind == _JournalKind.TAKEN:
             recovered.taken.setdefault(who, set()).add(value)
@@ -150,23 +152,23 @@ def read_journal(path: str) -> Recovered | None:
     return recovered
 
 
-def _read_own(path: str) -> tuple[bytes, bytes]:
-    """Return the first line and the rest of a file that only this user can have written."""
-    remedy = "use a journal in a folder where only this user may write, or remove the file if it is not yours"
+def _parse_head(header: dict[str, Any]) -> Recovered:
+    recovered = Recovered(header["job"], header["seed"], header["epoch"], state=_unpack_state(header["state"]))
+    recovered.lanes, recovered.begun = (_unpack_lanes(recovered.epoch, header.get(name)) for name in ("lanes", "begun"))
+    recovered.history = History(header.get("history", ()))
+    changes = (_unpack_lanes(recovered.epoch, change) for change in header.get("changes", ()))
+    recovered.changes = tuple(change for change in changes if change is not None)
+    return recovered
+
+
+def _read_own(path: str) -> bytes:
+    """Return the bytes of a file that only this user can have written."""
     try:
-        # Without O_NONBLOCK, opening a named pipe would block until it has a writer.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise ServiceError(f"the journal {path} is a symbolic link, expected a file: {remedy}") from error
-        if isinstance(error, PermissionError):
-            raise ServiceError(f"uid {os.geteuid()} may not read the journal {path}: {remedy}") from error
-        raise
-    # Check the open descriptor, not the path: another user could exchange the file between a check of the path and its
-    # opening.
+        fd = open_own(path, os.O_RDONLY, _REMEDY, ServiceError, "the journal ")
+    except PermissionError as error:
+        raise ServiceError(f"uid {os.geteuid()} may not read the journal {path}: {_REMEDY}") from error
     with open(fd, "rb") as file:
-        folders.check_file(fd, path, {os.geteuid()}, ServiceError, remedy, kind="the journal ", process="server")
-        return file.readline(), file.read()
+        return file.read()
 
 
 def _pack_state(state: Any) -> dict[str, Any] | None:
@@ -177,12 +179,7 @@ def _pack_state(state: Any) -> dict[str, Any] | None:
 
 
 def _unpack_state(packed: Any) -> Any:
-    if packed is None:
-        return None
-    if isinstance(packed, str):  # version 1
-        packed = {"pickle": packed}
-    # Version 2 first wrote plain data without a pickle.
-    return packed["json"] if "json" in packed else pickle.loads(base64.b64decode(packed["pickle"]))
+    return None if packed is None else pickle.loads(base64.b64decode(packed["pickle"]))
 
 
 def _pack_lanes(place: Place) -> dict[str, Any]:
@@ -198,14 +195,36 @@ def _unpack_lanes(epoch: int, packed: Any) -> Place | None:
     return Place(epoch, packed["position"], (), tuple(packed["counts"]), tuple(starts), tuple(packed["ends"]))
 
 
-def _records(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    for start in range(0, len(data) - _RECORD.size + 1, _RECORD.size):
-        record = data[start : start + _RECORD.size]
-        # The checksum covers all other bytes, so a record that is half written or overwritten is detected.
-        checksum, tag, value, extra, who = _RECORD.unpack(record)
-        # A crash or a power failure has cut the record short. No later record can be trusted.
-        if checksum != zlib.crc32(record[4:]) or tag >> 4 != _MAGIC >> 4:
+def _records(path: str, data: bytes, start: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the records of a journal, which begin at an offset; see the module's docstring.
+
+    Raises:
+        ServiceError: A record is damaged.
+    """
+    check = zlib.crc32(data[:start])
+    for at in range(start, len(data), _RECORD.size):
+        record = data[at : at + _RECORD.size]
+        expected = zlib.crc32(record[4:], check)
+        if len(record) < _RECORD.size or int.from_bytes(record[:4], "little") != expected:
+            if any(data[at + _RECORD.size :]):
+                raise ServiceError(
+                    f"the journal {path} is damaged at byte {at:,} of {len(data):,}: a record has a wrong checksum. "
+                    f"Restore the file from a copy. Otherwise run truncate -s {at} {path}, and all batches that were "
+                    "taken after that record are delivered again; or remove the file, and the stream begins with its "
+                    "first batch"
+                )
+            warn(
+                f"the last record of the journal {path} is incomplete, as after a crash or a power failure: the server "
+                f"continues before it, and may deliver a batch again ({len(data) - at:,} of {len(data):,} bytes were "
+                "dropped)",
+                "Share one data loader between processes",
+                "Restart a server",
+            )
             return
+        _, tag, value, extra, who = _RECORD.unpack(record)
+        if tag >> 4 != _MAGIC >> 4:
+            raise ServiceError(f"the journal {path} has an unknown record at byte {at:,}: it is of another version")
+        check = expected
         yield tag & 0xF, value, extra, who
 
 
@@ -233,7 +252,7 @@ class Journal:
         self.changes: tuple[Place, ...] = ()
         # Written again into each new file, so that a restarted server knows whom to wait for.
         self.present: dict[int, Survivor] = {}
-        self._fd = -1
+        self._fd, self._check = -1, 0  # the checksum before the next record
         self._lock = Lock()  # guards the descriptor, which the syncing thread uses, too
         self._is_due, self._is_closed, self._has_warned = threading.Event(), False, False
         self._thread = JoinedThread(self._sync, "mpqueue-journal")
@@ -258,17 +277,23 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
-        head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
+        head = {"job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
         head |= {name: _pack_lanes(at) for name, at in (("lanes", lanes), ("begun", begun)) if at is not None}
         head |= {"history": self.history.plain()} if self.history else {}
         # Those of earlier epochs are not needed anymore.
         changes = [_pack_lanes(change) for change in self.changes if change.epoch == epoch]
         head |= {"changes": changes} if changes else {}
         # The new file replaces the old one, which contains the arrivals. So write the attached consumers again.
-        records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self.present.items()]
-        records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
+        records = [(_JournalKind.CAME, *survivor, who) for who, survivor in self.present.items()]
+        records += [(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
+        data = bytearray(seal(_MARK, json.dumps(head).encode() + b"\n"))
+        check = zlib.crc32(data)
+        for fields in records:
+            record, check = _pack(check, *fields)
+            data += record
         with self._named():
-            fd = self._replace(json.dumps(head).encode() + b"\n" + b"".join(records))
+            fd = self._replace(bytes(data))
+        self._check = check
         # The syncing thread may still use a duplicate of the old descriptor, which remains open until its sync is over.
         with self._lock:
             old, self._fd = self._fd, descriptors.own(fd)
@@ -332,7 +357,8 @@ class Journal:
             text = f"the journal cannot be written ({error.strerror}{place}): fix that and restart the server"
             raise OSError(error.errno, text, self._path) from error
 
-    def _append(self, record: bytes) -> None:
+    def _append(self, kind: int, value: int, extra: int, who: int) -> None:
+        record, self._check = _pack(self._check, kind, value, extra, who)
         with self._named():
             _write(self._fd, record)
 
@@ -344,14 +370,14 @@ class Journal:
         """
         # Write here, and sync in the thread: written data survives a crash of this process, and a sync would delay each
         # batch.
-        self._append(_pack(_JournalKind.TAKEN, position, 0, who))
+        self._append(_JournalKind.TAKEN, position, 0, who)
         self._is_due.set()
 
     def note_arrival(self, consumer: int, survivor: Survivor) -> None:
         """Record that a consumer has attached."""
         self.present[consumer] = survivor
         if self._fd >= 0:
-            self._append(_pack(_JournalKind.CAME, *survivor, consumer))
+            self._append(_JournalKind.CAME, *survivor, consumer)
         # Only after the arrival: a server that crashed in between would otherwise have forgotten the process.
         self.note_given_up(survivor.pid)
 
@@ -367,7 +393,7 @@ class Journal:
     def note_departure(self, consumer: int) -> None:
         """Record that a consumer has left."""
         if self.present.pop(consumer, None) is not None and self._fd >= 0:
-            self._append(_pack(_JournalKind.WENT, 0, 0, consumer))
+            self._append(_JournalKind.WENT, 0, 0, consumer)
 
     def _sync(self) -> None:
         # One sync covers all records written before it. So the number of syncs depends on the speed of the disk, not on
@@ -408,9 +434,11 @@ class Journal:
             descriptors.close(fd)
 
 
-def _pack(kind: int, value: int, extra: int, who: int) -> bytes:
-    record = _RECORD.pack(0, (_MAGIC & ~0xF) | kind, value, extra, who)
-    return struct.pack("<I", zlib.crc32(record[4:])) + record[4:]
+def _pack(check: int, kind: int, value: int, extra: int, who: int) -> tuple[bytes, int]:
+    """Return a record that follows one with a checksum, and its own checksum."""
+    record = _RECORD.pack(0, (_MAGIC & ~0xF) | kind, value, extra, who)[4:]
+    check = zlib.crc32(record, check)
+    return struct.pack("<I", check) + record, check
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -30,6 +30,7 @@ from mpqueue.system import descriptors
 from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.log import warn
+from mpqueue.system.own_files import open_own
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
 from mpqueue.transport.credentials import ForeignPeer
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
@@ -42,6 +43,7 @@ _SHORTEST_S, _LONGEST_S = 0.001, 0.02  # between two attempts of a consumer
 _PATIENCE_S = 5.0  # before a wait without a timeout is logged: the name is often wrong
 _DENIED_S = 0.5  # a folder that is being created denies access until it has its mode
 _LOCK, _SOCKET, _NEW, _MADE = "lock", "socket", "new", "made"
+_NOT_OURS = "remove it, or choose another name"
 _LOOK_S = 0.2  # between two checks whether an answer is still wanted
 _TRIES = 100  # attempts to create a folder that others remove at the same time
 
@@ -132,7 +134,7 @@ class ServerDirectory:
                 self._make_folder(mode)
                 # Do not truncate the file yet: another server may have locked it, and it contains that server's process
                 # id.
-                fd = os.open(self._path(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                fd = open_own(self._path(_LOCK), os.O_RDWR | os.O_CREAT, _NOT_OURS, ServiceError, "the lock ")
                 fd = descriptors.own(fd)  # closed in forked children, which would hold the lock otherwise
                 try:
                     if self._has_locked(fd):

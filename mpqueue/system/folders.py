@@ -1,4 +1,4 @@
-"""Folders and files that only this user can write to."""
+"""Folders that only this user can write to."""
 
 import os
 import stat
@@ -95,27 +95,3 @@ def check_whose(folder: str, uid: int) -> None:
         f"{other}, pass uid={other}. Otherwise, have {user}'s server use another name, or another location by the "
         "environment variable MPQUEUE_HOME"
     )
-
-
-def check_file(
-    fd: int,
-    path: str,
-    owners: set[int],
-    error: type[Exception],
-    remedy: str,
-    *,
-    kind: str = "",
-    process: str = "process",
-) -> None:
-    """Check that only ``owners`` can have written an open file, otherwise raise ``error``."""
-    # The open file is checked, not its name: the name could lead to another file by the time it is opened.
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise error(f"{kind}{path} is not a regular file: {remedy}")
-    if status.st_uid not in owners:
-        here = f"this {process} runs as uid {os.geteuid()}"
-        raise error(f"{kind}{path} belongs to uid {status.st_uid}, but {here}: {remedy}")
-    if status.st_mode & 0o022:
-        mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
-        trust = f"if you trust its contents, run chmod go-w {path}"
-        raise error(f"other users may write to {kind}{path} ({mode}): {trust}, otherwise {remedy}")

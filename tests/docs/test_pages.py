@@ -54,6 +54,13 @@ def test_pages_name_tests_with_their_file():
     } == {}
 
 
+def test_each_row_about_other_users_names_its_tests():
+    rows = re.findall(r"^\|(?!-).*\|$", prose(DOCS / "security.md"), re.M)
+    alone = [row for row in rows if not REFERENCE.search(row.split("|")[-2])]
+    assert len(rows) > 30
+    assert all(row.endswith("| Tests |") for row in alone), alone
+
+
 def contents(page):
     """Return the pages in the tables of contents of a page."""
     directives = re.findall(r"^```\{toctree\}\n(.*?)^```$", text_of(page), re.M | re.S)
