@@ -25,6 +25,7 @@ from typing import Any, Self
 from mpqueue.errors import FileError
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.urls import is_url
+from mpqueue.system import group_signals
 from mpqueue.system.cpus import num_cpus
 
 Scan = Callable[[str], Arrays]
@@ -86,9 +87,9 @@ class _ScanProcess:
     """A context manager for a process that scans one file after another. The process is killed at the end."""
 
     def __init__(self, scan: Scan) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD.format(path=sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        command = [sys.executable, "-c", _CHILD.format(path=sys.path)]
+        with group_signals.blocked():  # inherited, until `answer` ignores them
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._send(scan)
 
     def __enter__(self) -> Self:
@@ -124,9 +125,10 @@ class _ScanProcess:
 
 def answer() -> None:
     """Run the main loop of a child: scan the files that the caller requests."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes of a terminal; the caller ends its children
+    # Ctrl-C reaches all processes of a terminal; the caller ends its children.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    group_signals.ignore()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     answers_fd = os.dup(1)
     os.dup2(2, 1)  # redirect other output of this process to stderr
     with open(answers_fd, "wb") as answers, contextlib.suppress(EOFError, BrokenPipeError):

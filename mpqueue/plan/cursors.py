@@ -717,7 +717,9 @@ class StreamCursor(Cursor):
         self.num_lanes, self.lanes = share.num_lanes, LaneTable(share.num_lanes)
         self._epoch_batches = epoch_batches
         self._consumer: ConsumerProgress | None = None
-        self._turns: list[tuple[int, int]] = []  # a heap of (next element, lane) for lanes that may have this element
+        # A heap of (next element, lane) for lanes that may have this element, and the lanes in it that have ended.
+        self._turns: list[tuple[int, int]] = []
+        self._ended: set[int] = set()
         if epoch_batches is not None:
             # The work items of an endless stream have epoch 0, and the ledger looks up the length by that epoch.
             self.lengths[0] = epoch_batches
@@ -735,14 +737,12 @@ class StreamCursor(Cursor):
         # A lane with an unknown end takes its turns: its worker answers with the end, which changes no other turn.
         turns = [(count, lane) for lane, count in enumerate(counts) if count < ends.get(lane, count + 1)]
         heapq.heapify(turns)
-        self._turns = turns
+        self._turns, self._ended = turns, set()
 
     def end_lane(self, lane: int, number: int) -> None:
         """Deal no more work items of a lane, which has no element of this number."""
         self.lanes.end(lane, number)
-        self._turns = [turn for turn in self._turns if turn[1] != lane]
-        # Removing items breaks the heap order.
-        heapq.heapify(self._turns)
+        self._ended.add(lane)  # its turn leaves the heap when it comes: a search for it would take as long as all lanes
 
     def element(self, work_item: WorkItem) -> int:
         """Return the number of an element among those of all lanes of all ranks."""
@@ -776,12 +776,15 @@ class StreamCursor(Cursor):
             owner: Returns the worker that runs a lane.
         """
         # Divided among the owners of lanes that have not ended: the share of any other worker would never be used.
-        most = -(-credit // max(1, len({owner(lane) for _, lane in self._turns})))
+        most = -(-credit // max(1, len({owner(lane) for _, lane in self._turns if lane not in self._ended})))
         room = {number: most - count for number, count in held.items()}
         dealt: list[WorkItem] = []
         waiting: list[tuple[int, int]] = []
         while self._turns and len(dealt) < limit:
             lane = self._turns[0][1]
+            if lane in self._ended:
+                heapq.heappop(self._turns)
+                continue
             left = room.get(owner(lane), most)
             if left <= 0:
                 waiting.append(heapq.heappop(self._turns))
@@ -798,6 +801,9 @@ class StreamCursor(Cursor):
         dealt: list[WorkItem] = []
         while self._turns and len(dealt) < limit:
             count, lane = self._turns[0]
+            if lane in self._ended:
+                heapq.heappop(self._turns)
+                continue
             # The lane may not have this element. Waiting for that information would prevent computing ahead.
             heapq.heapreplace(self._turns, (count + 1, lane))
             dealt.append(WorkItem(self.next_number, self.epoch, count, count, lane))

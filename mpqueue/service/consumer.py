@@ -350,6 +350,9 @@ class Consumer(Generic[Batch_co]):
             # memory is unmapped with the last view.
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, _abandon, new, self._counts)
+        if not self._is_attached():  # a `close` of this moment has only left the old server
+            self._loop = None
+            return
         if new.welcome.epoch != self._epoch:  # the other consumers have taken the rest of the epoch
             self._loop, self._epoch = None, new.welcome.epoch
         elif self._loop is not None:
@@ -424,7 +427,7 @@ class Consumer(Generic[Batch_co]):
             self._life, self._needs_attention = _Life.CLOSED, True
             self._wake()
             # A thread blocked in `next` holds the lock until the server sends something, so do not wait for the lock
-            # here. `shut` wakes that thread.
+            # here. `leave_beside` wakes that thread.
             if not is_inside and self._lock.acquire(blocking=False):
                 try:
                     self._attachment.leave()
@@ -432,8 +435,7 @@ class Consumer(Generic[Batch_co]):
                 finally:
                     self._lock.release()
                 return
-            self._attachment.link.leave()
-            self._attachment.link.shut()
+            self._attachment.link.leave_beside()
         # If a signal handler called close() inside `next`, the descriptors are in use further up the stack.
         if not is_inside:
             with self._lock:

@@ -32,6 +32,7 @@ from mpqueue.service.records import (
 )
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals, not_of_handler
+from mpqueue.system.locks import RLock
 from mpqueue.transport.poller import READABLE, Poller, close_poller, make_poller
 from mpqueue.transport.records import ProtocolError
 
@@ -86,6 +87,9 @@ class ServerLink:
         self._poller: Poller | None = None  # for event loops, which wait for one descriptor
         self._came: deque[bytes] = deque()
         self._parsed: tuple[bytes, list[Any]] | None = None
+        # Held to close the descriptors, and by a thread that uses them beside the owner of the consumer's lock.
+        # Re-entrant: a garbage collection inside may close the link.
+        self._closing = RLock()
         self.arrived: deque[Offer | Text] = deque()
         self.death: Death | None = None
         self.wait_ns = 0
@@ -224,18 +228,22 @@ class ServerLink:
         """Notify the server, without waiting, that the consumer leaves. ``how``: see `DROPPED`."""
         self.send_nowait(pack_request(ToServer.LEAVE, how))
 
-    def shut(self) -> None:
-        """Wake a thread that waits in this link, as if the server had exited."""
-        with contextlib.suppress(OSError):  # the server has exited, or the socket is closed, as in a forked child
-            # Only the receiving side: for the server, the end of the sending side means that no view is left.
-            self._connection.shutdown(socket.SHUT_RD)
+    def leave_beside(self) -> None:
+        """Leave although another thread uses this link: notify the server, and wake the thread if it waits."""
+        with defer_signals(), self._closing:
+            if self.death is not None:  # the other thread has closed the socket, and its number may be another file's
+                return
+            self.leave()
+            with contextlib.suppress(OSError):  # the server has exited
+                # Only the receiving side: for the server, the end of the sending side means that no view is left.
+                self._connection.shutdown(socket.SHUT_RD)
 
     def linger(self, memory: mmap.mmap) -> None:
         """Stop using the connection, and close it when no view of this memory is left.
 
         After `LEAVE`, the end of the connection informs the server that all slots may be written again.
         """
-        with defer_signals():
+        with defer_signals(), self._closing:
             self._close_waits()
             # Keep the socket open as long as the memory is mapped. Its end, after LEAVE, then informs the server that
             # no view is left.
@@ -246,7 +254,7 @@ class ServerLink:
         """Close the descriptors; idempotent."""
         if self.death is None:
             self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
-        with defer_signals():
+        with defer_signals(), self._closing:
             descriptors.close_object(self._connection)
             self._close_waits()
 

@@ -13,6 +13,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     exceptions.py       reads and changes exceptions of user code without running it
     contexts.py         context managers for blocks that run user code
     interrupts.py       defers signal handlers, or allows them
+    group_signals.py    signals of the process group that only the trainer handles
     iterators.py        reads iterators of user code without calling their `__iter__` again
     exception_texts.py  texts of exceptions of user code
     contents.py         searches the contents of an object within bounds

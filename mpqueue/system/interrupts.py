@@ -41,7 +41,7 @@ _E = TypeVar("_E", bound=BaseException)
 _SIGNALS = tuple(map(int, signal.valid_signals()))
 # Signals that a thread causes itself.
 _ERRORS = {"SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
-_OF_PROCESS = {number for number in signal.valid_signals() if getattr(number, "name", "") not in _ERRORS}
+OF_PROCESS = {number for number in signal.valid_signals() if getattr(number, "name", "") not in _ERRORS}
 _CO_VARARGS = 0x4  # as in `inspect`, which takes long to import
 _handlers: dict[int, Any] = {}  # the user's handlers that are replaced now
 _seen: list[Any] = []  # all handlers at the last check
@@ -54,13 +54,13 @@ _delivers_late = False  # `allow_signals` has no effect
 
 def block_signals() -> None:
     """Block the signals of the process in this thread, so that other threads receive them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _OF_PROCESS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, OF_PROCESS)
 
 
 @context_manager
 def unblock_signals() -> Iterator[None]:
     """Unblock all signals inside the context, so that user code starts processes with this setting."""
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_PROCESS)
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_PROCESS)
     try:
         yield
     finally:

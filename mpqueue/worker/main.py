@@ -22,7 +22,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -36,6 +36,7 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
+from mpqueue.system import group_signals
 from mpqueue.system.child_process import finalize
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.cpus import busy_ns
@@ -169,9 +170,17 @@ _Run: TypeAlias = Callable[[int, int, Any], Any]
 _T = TypeVar("_T")
 
 
-def prepare_process() -> None:
-    """Set signals, streams and heap for a fork server or worker, independently of the trainer's settings."""
+def prepare_process(installed: Mapping[int, group_signals.Handler] | None = None) -> None:
+    """Set signals, streams and heap for a fork server or worker, independently of the trainer's settings.
+
+    Args:
+        installed: In a child of a fork server, the handlers of group signals that the source has installed there.
+    """
     keep_freed_memory()
+    if installed is None:
+        group_signals.ignore()
+    else:
+        group_signals.install(installed)
     # A forked worker inherits the descriptor that asyncio has set: its signals would wake the event loop of the
     # trainer.
     signal.set_wakeup_fd(-1)
@@ -182,7 +191,7 @@ def prepare_process() -> None:
     # Ignored until the worker runs: the default action would end it. Children of a fork server inherit this, also
     # across `exec`.
     signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
-    # A fork server starts with SIGINT blocked, and a worker forked from the trainer with `DUMP_SIGNAL` blocked.
+    # A fork server starts with the signals blocked that it ignores, and a worker forked from the trainer with all.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

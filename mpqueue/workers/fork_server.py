@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpqueue.plan.batching import Form
-from mpqueue.system import child_process, descriptors, hash_seed, open_files, parent_death
+from mpqueue.system import child_process, descriptors, group_signals, hash_seed, open_files, parent_death
 from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.own_process import make_mark
 from mpqueue.system.process_name import set_process_name, worker_name
@@ -61,6 +61,7 @@ class _ForkServer:
         self._payload: Payload | None = None
         self._broken: bytes | None = None
         self._writable_files: frozenset[open_files.OpenFile] = frozenset()  # files that the source has opened
+        self._handlers: dict[int, group_signals.Handler] = {}  # handlers for workers, by signal
         self._has_warned_of_threads = False
         # This process's seed, whatever the trainer's environment contains.
         self._hash_seed = os.environ[hash_seed.VARIABLE]
@@ -140,6 +141,7 @@ class _ForkServer:
         if self._settings is not None and self._settings.spawn:
             return  # each worker loads it itself
         own = make_mark()
+        group_signals.ignore()  # the handlers of the source before
         try:
             self._buffers = mapped(self._places, self._snapshots)
             with child_process.unpickling():
@@ -152,6 +154,8 @@ class _ForkServer:
             self._broken = failures.pack(error, "raised while the source was unpickled in the fork server")
         if not own[0]:  # code of the user forked this process while the source was unpickled
             leave_as_child()
+        # They are for workers: here, a handler that raises would end this process.
+        self._handlers = group_signals.take()
         # A garbage collection in a worker would write to the header of every object, and so copy the shared pages.
         gc.freeze()
 
@@ -228,7 +232,7 @@ class _ForkServer:
             self._sock.close()
             for fd in (*self._children, *self._snapshots.values()):
                 os.close(fd)
-            prepare_process()
+            prepare_process(self._handlers)
             assert self._settings is not None
             name = worker_name(config.info.id)
             set_process_name(name)
@@ -253,11 +257,12 @@ class _ForkServer:
             numbers = [str(fd) for fd in (*fds, -1)[:NUM_SPAWN_FDS]]
             # With the flags of the interpreter (-X, -W, -I): a spawned worker must behave like a forked one.
             flags = sys.orig_argv[1 : sys.orig_argv.index("-c")]
-            process = subprocess.Popen(
-                [sys.executable, *flags, "-c", SPAWN_CODE, *sys.path, *numbers],
-                pass_fds=fds,
-                env=hash_seed.with_hash_seed(os.environ, self._hash_seed),
-            )
+            with group_signals.blocked():
+                process = subprocess.Popen(
+                    [sys.executable, *flags, "-c", SPAWN_CODE, *sys.path, *numbers],
+                    pass_fds=fds,
+                    env=hash_seed.with_hash_seed(os.environ, self._hash_seed),
+                )
             theirs.close()
             source = self._data, list(self._snapshots), self._places
             tracker = child_process.shared_tracker()

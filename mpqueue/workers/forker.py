@@ -16,11 +16,11 @@ from typing import Any
 from mpqueue.memory import forked_views
 from mpqueue.memory.serialize import share_main
 from mpqueue.system import child_process, descriptors, interrupts, open_files, parent_death
-from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.interrupts import OF_PROCESS, defer_signals
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
 from mpqueue.transport.poller import READABLE
-from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
+from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import prepare_process, run_and_exit
 from mpqueue.workers.launcher import ProcessEvent, wait_for
 from mpqueue.workers.open_handles import opened_for_writing
@@ -165,8 +165,9 @@ def _fork_quietly() -> int:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         # On a busy machine the child may wait for seconds before its first step. A request for its stacks would end it
-        # then, the default action of the signal. `prepare_process` unblocks the signal, ignored.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {DUMP_SIGNAL})
+        # then, the default action of the signal, and another signal would run a handler of the trainer.
+        # `prepare_process` unblocks the signals when the child has its own handlers.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_PROCESS)
         pid = -1
         try:
             pid = forked_views.fork_worker()

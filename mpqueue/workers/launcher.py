@@ -15,14 +15,13 @@ import atexit
 import contextlib
 import os
 import select
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.memory.glibc import with_large_copies_uncached
-from mpqueue.system import descriptors, hash_seed, parent_death
+from mpqueue.system import descriptors, group_signals, hash_seed, parent_death
 from mpqueue.system.child_process import Parent, describe_parent
 from mpqueue.system.cpus import allowed_cpus
 from mpqueue.system.inheritance import inherited
@@ -155,12 +154,9 @@ def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
     import subprocess
 
     command = [sys.executable, *_interpreter_flags(), "-c", FORK_SERVER_CODE, *sys.path, *map(str, fds)]
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until the fork server ignores SIGINT
-    try:
+    with group_signals.blocked():  # inherited, until the fork server ignores them
         # `Popen` closes all other descriptors, so a fork server keeps no file or socket of the trainer open.
         return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_fork_server_environ(salt))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def working_folder() -> str:

@@ -11,7 +11,7 @@ import sys
 
 from helpers import forked
 
-from mpqueue.system import hash_seed
+from mpqueue.system import group_signals, hash_seed
 from mpqueue.workers import launcher
 from mpqueue.workers.entry_code import FORK_SERVER_CODE
 
@@ -45,17 +45,14 @@ def interpreter(*modules, environ=None):
     """
     started = _environ_of(hash_seed.chosen_hash_seed(os.environ)) | (environ or {})
     flags = launcher._interpreter_flags()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with group_signals.blocked():
         return forked.Interpreter("mpqueue.workers.fork_server", *modules, flags=flags, environ=started)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def use_forks():
     """Start all fork servers of this program as forks of its present state, as made by `interpreter`."""
     copy = forked.Copy()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by `interpreter`, as for a fork server
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # some are blocked by `interpreter`, as for a fork server
     launcher._start_interpreter = NewForkServers(copy).start
 
 

@@ -4,7 +4,8 @@ import gc
 import os
 import pickle
 import select
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 
 import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
+from mpqueue.service import consumer as consumer_module
 from mpqueue.service.records import (
     DETACHED,
     DROPPED,
@@ -366,6 +368,48 @@ class TestEnd:
             assert waiting.result(60) == []
             assert server.hear() == ConsumerRequest(ToServer.LEAVE)
             assert server.hear() is None
+
+    def test_link_is_not_closed_while_close_notifies_the_server_beside_a_loop(self, server):
+        """The loop may end at this moment and close the socket, whose number may then be that of another file."""
+        has_lock, may_close = threading.Event(), threading.Event()
+
+        def end_loop():
+            with consumer._lock:
+                has_lock.set()
+                assert may_close.wait(60)
+                link.close()
+
+        def send_late(*message):
+            may_close.set()
+            wait([ending], timeout=0.2)  # it has to wait for this call
+            return send(*message)
+
+        with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
+            link = consumer._attachment.link
+            ending = pool.submit(end_loop)
+            assert has_lock.wait(60)
+            send, link._send = link._send, send_late
+            consumer.close()
+            ending.result(60)
+            assert server.hear() == ConsumerRequest(ToServer.LEAVE)
+
+    def test_close_while_another_server_is_found_ends_the_loop(self, server, monkeypatch):
+        def close_at_the_end(*arguments):
+            attachment = open_attachment(*arguments)
+            consumer._attachment.link.leave_beside = has_left.set
+            closing.append(pool.submit(consumer.close))
+            assert has_left.wait(60)
+            return attachment
+
+        closing, has_left, open_attachment = [], threading.Event(), consumer_module.open_attachment
+        with ThreadPoolExecutor(2) as pool, attached(server, reconnect=True) as consumer:
+            waiting = pool.submit(list, consumer)
+            assert server.hear().kind == ToServer.BEGIN
+            monkeypatch.setattr(consumer_module, "open_attachment", close_at_the_end)
+            server.hang_up()
+            server.greet()
+            assert waiting.result(60) == []
+            closing[0].result(60)
 
     def test_closed_consumer_raises_clear_error(self, server):
         with attached(server) as consumer:

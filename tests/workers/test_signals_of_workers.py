@@ -1,18 +1,30 @@
-"""Signals in a worker: its handlers are those of a fresh process, it ignores Ctrl-C, and SIGTERM precedes SIGKILL."""
+"""Signals in a worker: it ignores those of its process group, has no handler of the trainer, and may end by SIGTERM."""
 
+import faulthandler
 import os
 import signal
+import subprocess
 
 import numpy as np
 import pytest
 from helpers.computed import Computed
 from helpers.gates import Gate, pass_gate
-from helpers.handling import handling
+from helpers.handling import handling, raising
 
 from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.workers import launcher
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 LOOKED_AT = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
+OF_GROUP = [
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGXCPU,
+    signal.SIGRTMIN,
+]
 
 
 def look(_):
@@ -58,3 +70,106 @@ def test_worker_that_does_not_exit_by_itself_may_clean_up_before_it_is_killed(me
         enqueuer.stop()
         waiting.let_go()
     assert (tmp_path / "mark").exists()
+
+
+def send(pid):
+    for number in OF_GROUP:
+        os.kill(pid, number)
+
+
+@METHODS
+def test_signals_of_the_group_end_no_worker_and_run_no_handler_of_the_trainer(method, monkeypatch):
+    trainer, start, ran_in = os.getpid(), launcher._start_interpreter, []
+
+    def hit(_):
+        for pid in {os.getpid(), os.getppid()} - {trainer}:
+            send(pid)
+        return np.array([os.getpid(), len(ran_in)])
+
+    def start_and_hit(*arguments):
+        process = start(*arguments)
+        send(process.pid)  # it has not run its first line
+        return process
+
+    monkeypatch.setattr(launcher, "_start_interpreter", start_and_hit)
+    with (
+        handling(lambda *_: ran_in.append(os.getpid()), *OF_GROUP),
+        Loader(Computed(hit, 3), workers=1, start_method=method) as loader,
+    ):
+        found = {tuple(batch) for _ in range(2) for batch in loader}
+        assert loader.statistics().deaths == 0
+    assert [count for _, count in found] == [0] * len(found)
+    assert len(found) == (2 if method == "fork" else 1)  # those of the second epoch are forked again
+    assert not ran_in
+
+
+class Installs:
+    """A source with a handler of SIGUSR1 that raises, installed when it is unpickled, or by the first batch."""
+
+    def __init__(self, *, early):
+        self.early, self.num_seen = early, 0
+
+    def __setstate__(self, state):
+        self.__dict__ |= state
+        if self.early:
+            signal.signal(signal.SIGUSR1, self.handle)
+
+    def __len__(self):
+        return 3
+
+    def handle(self, *_):
+        self.num_seen += 1
+        raise LookupError
+
+    def __getitem__(self, index):
+        if index == 0 and not self.early:
+            signal.signal(signal.SIGUSR1, self.handle)
+        os.kill(os.getppid(), signal.SIGUSR1)  # the fork server
+        try:
+            signal.raise_signal(signal.SIGUSR1)
+        except LookupError:
+            return np.array([self.num_seen])
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_handler_that_the_source_installs_runs_in_workers_and_not_in_their_fork_server(method, early):
+    with Loader(Installs(early=early), workers=1, start_method=method) as loader:
+        assert [int(batch[0]) for batch in loader] == [1, 2, 3]
+        assert loader.statistics().deaths == 0
+
+
+@METHODS
+def test_program_that_a_worker_starts_ignores_only_ctrl_c(method):
+    def ignored(_):
+        status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        return np.array([int(fields["SigIgn"], 16), int(fields["SigBlk"], 16)])
+
+    with (
+        handling(raising(AssertionError), *OF_GROUP),
+        Loader(Computed(ignored, 1), workers=1, start_method=method) as loader,
+    ):
+        assert [batch.tolist() for batch in loader] == [[1 << (signal.SIGINT - 1), 0]]
+
+
+@METHODS
+def test_faulthandler_writes_stacks_of_a_worker_only_where_the_source_has_registered_it(method, tmp_path):
+    path = tmp_path / "of_source"
+
+    def dump(index):
+        signal.raise_signal(signal.SIGUSR1)  # ignored in the first batch
+        if index == 0:
+            kept.append(open(path, "w"))
+            faulthandler.register(signal.SIGUSR1, kept[0], all_threads=False)
+        return path.read_text().count("most recent call first")
+
+    kept = []
+    with open(tmp_path / "of_trainer", "w") as file:
+        faulthandler.register(signal.SIGUSR1, file)
+        try:
+            with Loader(Computed(dump, 3), workers=1, start_method=method) as loader:
+                assert [int(batch) for batch in loader] == [0, 1, 2]
+        finally:
+            faulthandler.unregister(signal.SIGUSR1)
+    assert (tmp_path / "of_trainer").read_text() == ""
