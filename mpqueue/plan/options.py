@@ -472,7 +472,9 @@ def reject_unknown(unknown: Iterable[str], frontend: str, hints: Mapping[str, st
         hints: Remedies for names that other functions have.
     """
     for name in unknown:
-        hint = f": {hints[name]}" if name in hints else ""
-        if name in _TORCH_NAMES:
+        hint = ""
+        if name in hints:  # before torch's names: a frontend may have another remedy for them
+            hint = f": {hints[name]}"
+        elif name in _TORCH_NAMES:
             hint = f": torch's argument {name} is called {_TORCH_NAMES[name]}"
         raise TypeError(f"{frontend}() got an unexpected keyword argument {name!r}{hint}")
