@@ -247,7 +247,7 @@ class RemoteWorker:
         # The pool reads the unread grants of a worker from this pipe. Opened through /proc, its reading end can be
         # written.
         with contextlib.suppress(OSError):
-            fd = os.open(f"/proc/self/fd/{self.grants}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = descriptors.open_again(self.grants, os.O_WRONLY | os.O_NONBLOCK)
             try:
                 os.write(fd, unread)
             finally:

@@ -8,7 +8,7 @@ import time
 from mpqueue.commands.findings import Finding
 from mpqueue.system.folders import base_of
 
-_OLDEST, _NEWEST = (3, 11), (3, 13)  # versions of Python that are tested
+_OLDEST, _NEWEST = (3, 11), (3, 14)  # versions of Python that are tested
 _SLOW_START_S = 5.0
 
 

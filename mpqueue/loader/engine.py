@@ -25,6 +25,7 @@ from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import block_signals, defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.system.log import debug, debugs
+from mpqueue.system.platform_support import require_unpatched
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.recorder import Recorder
@@ -233,7 +234,10 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
     Raises:
         TypeError: The source cannot be sent to worker processes, and must not be inherited by fork.
+        RuntimeError: gevent or eventlet has patched this process.
     """
+    if job.workers:
+        require_unpatched()
     maker = import_module(kind_of(name).maker if job.workers else LOCAL_MAKER)
     made: Backend = maker.make_backend(name, ledger, lock, job)
     return made

@@ -112,9 +112,11 @@ class Segment:
         open the file, and a descriptor that was passed keeps its mode.
 
         Raises:
-            OSError: No descriptor is left, or /proc is not available.
+            OSError: No descriptor is left, or /proc is not mounted.
         """
-        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        from mpqueue.system import descriptors
+
+        return descriptors.open_again(self.fd, os.O_RDONLY)
 
     def reserve(self, offset: int, end: int, *, spare: int | None = 0) -> None:
         """Back the bytes from ``offset`` to ``end`` with memory, so that writing them cannot fail.

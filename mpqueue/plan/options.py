@@ -525,7 +525,7 @@ def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], 
     for name in unknown:
         from mpqueue.system.keywords import unknown_keyword  # imported here: few programs need it
 
-        remedy = hints.get(name, "")
-        if name in _TORCH_NAMES:
+        remedy = hints.get(name, "")  # before torch's names: a frontend may have another remedy for them
+        if not remedy and name in _TORCH_NAMES:
             remedy = f"torch's argument {name} is called {_TORCH_NAMES[name]}"
         raise unknown_keyword(frontend, name, known, remedy)

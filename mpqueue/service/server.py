@@ -45,6 +45,9 @@ from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.units import count_text
 
 
+_RANKS = 'pass mode="split" and world=N to the server, and rank=R to mpqueue.attach'
+
+
 @shows_options(ServerOptions)
 class Server:
     """A server that provides the batches of a source to consumers in other processes; see `mpqueue.attach`.
@@ -106,6 +109,7 @@ class Server:
             "Server",
             monitor="a server is always shown in `mpqueue top`",
             exclude="call exclude(ids) of the server",
+            **dict.fromkeys(("rank", "world_size", "num_replicas"), _RANKS),
         )
         self._directory = ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
@@ -414,7 +418,9 @@ class Server:
         return None if total is None else self._rules.mode.length(total)
 
     def __enter__(self) -> Self:
-        return self.start()
+        # As for `multiprocessing.managers.BaseManager`: `with` starts a new server, and accepts a running one.
+        with self._lock:
+            return self.start() if self._loop is None else self
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -239,7 +239,8 @@ class ServerDirectory:
                 raise ServiceError(self._missing(reason, now - began)) from reason
             if not is_told and now - began >= _PATIENCE_S:
                 is_told = True
-                warn(f"still waiting, because there is no timeout: {self._missing(reason, now - began)}")
+                missing = self._missing(reason, now - began, has_timeout=False)
+                warn(f"still waiting, because attach() has no timeout: {missing}")
             allow_signals(time.sleep, min(wait_s, end - now))
             # Short waits at first: a server and its consumers often start at the same moment.
             wait_s = min(wait_s * 1.5, _LONGEST_S)
@@ -254,7 +255,7 @@ class ServerDirectory:
         connection.setblocking(True)
         return connection
 
-    def _missing(self, reason: OSError, waited_s: float) -> str:
+    def _missing(self, reason: OSError, waited_s: float, *, has_timeout: bool = True) -> str:
         if isinstance(reason, PermissionError):
             return (
                 f"uid {os.geteuid()} may not connect to {self.socket_path}: start the server with "
@@ -262,10 +263,11 @@ class ServerDirectory:
             )
         if isinstance(reason, BlockingIOError):
             return f"the server at {self.socket_path} accepted no connection for {waited_s:.1f} s: is it suspended?"
+        waited = f"within {waited_s:.1f} s" if has_timeout else f"after {waited_s:.1f} s"
+        longer = ", or increase timeout" if has_timeout else ""
         return (
-            f"found no server {self.name!r} at {self.socket_path} within {waited_s:.1f} s: start one (mpqueue.Server "
-            "or mpqueue serve) or increase timeout. If it is running, pass the path of its folder as the name, or set "
-            "MPQUEUE_HOME"
+            f"found no server {self.name!r} at {self.socket_path} {waited}: start one (mpqueue.Server or mpqueue "
+            f"serve){longer}. If it is running, pass the path of its folder as the name, or set MPQUEUE_HOME"
         )
 
     def _path(self, name: str) -> str:

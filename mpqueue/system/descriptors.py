@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+_OPEN_FILES = "/proc/self/fd"
 _owned: set[int] = set()
 _objects: dict[int, Any] = {}  # sockets and epolls. Closed as objects: a later collection would close a reused number
 
@@ -36,7 +37,26 @@ def own(fd: int) -> int:
 def reopen(read_end: int) -> int:
     """Open the read end of a pipe again, as a separate non-blocking open file."""
     # A `dup` or a fork would share the open file, with its non-blocking flag and its signal owner.
-    return above_standard(os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    return above_standard(open_again(read_end, os.O_RDONLY | os.O_NONBLOCK))
+
+
+def open_again(fd: int, flags: int) -> int:
+    """Open the file of a descriptor again, as a separate open file; the new descriptor is not inheritable.
+
+    Raises:
+        OSError: The file cannot be opened with these flags, or /proc does not show this process.
+    """
+    try:
+        return os.open(f"{_OPEN_FILES}/{fd}", flags | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        if os.path.isdir(_OPEN_FILES):  # the file itself is missing
+            raise
+        raise OSError(
+            error.errno,
+            "/proc is not mounted, or does not show this process: mount it (mount -t proc proc /proc). Without it, "
+            'threads (backend="thread") and workers=0 work, but no worker processes and servers',
+            _OPEN_FILES,
+        ) from None
 
 
 def close(fd: int) -> None:

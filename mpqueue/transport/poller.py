@@ -9,8 +9,11 @@ import time
 from typing import TypeAlias
 
 from mpqueue.system import descriptors
+from mpqueue.system.platform_support import require_unpatched
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT  # the same numbers as EPOLLIN and EPOLLOUT
+
+require_unpatched()  # `select.epoll` would be missing below
 
 Events = list[tuple[int, int]]
 Poller: TypeAlias = select.epoll

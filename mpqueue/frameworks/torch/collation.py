@@ -24,10 +24,37 @@ from torch.utils.data._utils import collate
 
 from mpqueue.frameworks.torch.tensors import ARRAY_DTYPES, numpy_dtype, travels
 from mpqueue.memory.layout import Array
+from mpqueue.samples.leaves import no_sample
+from mpqueue.system.exceptions import add_note
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.worker import context
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.bool_))
 _FLOATS = (np.dtype(np.float64),)
+_HINT = "did the code of the dataset forget to return?"
+
+
+def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indices: Any = None) -> Any:
+    """Return ``collate_fn(samples)``. An error of torch's own function names the first sample that is None.
+
+    Args:
+        collate_fn: The function of the loader.
+        samples: The samples of a batch.
+        dataset: Their dataset.
+        indices: Their indices, for a list of samples by index.
+    """
+    try:
+        return collate_fn(samples)
+    except not_of_handler(TypeError) as error:
+        # Not for a user's function, which may accept None.
+        if collate_fn is collate.default_collate and type(samples) is list:
+            number = next((number for number, sample in enumerate(samples) if sample is None), None)
+            if number is not None:
+                place = (
+                    f"element {number} of a batch" if indices is None else f"the sample of index {indices[number]!r}"
+                )
+                add_note(error, str(no_sample(f"{place} of {type(dataset).__name__}", _HINT)))
+        raise
 
 
 class SlotCollation:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data._utils import worker as torch_worker
 
-from mpqueue.frameworks.torch.collation import SlotCollation
+from mpqueue.frameworks.torch.collation import SlotCollation, collated
 from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early
 from mpqueue.frameworks.torch.loaded_places import copied
 from mpqueue.frameworks.torch.samples import index_of
@@ -141,7 +141,8 @@ class MapSource(LoaderSource):
             data = self._items(batch, epoch, begin)
             # Seed for collate_fn: its random numbers must not depend on how many the last sample has drawn.
             begin(self.parts.base_seed, epoch, ~batch.first)
-            batch = self.parts.collate_fn(data)
+            indices = listed.indices if self.parts.is_batched else None
+            batch = collated(self.parts.collate_fn, data, self.parts.dataset, indices)
             # Without workers, the trainer computes the batch itself and needs no encoding.
             return encode(batch, self._collation.find) if self.parts.num_workers else batch
         finally:
@@ -340,7 +341,7 @@ class _StreamBatches(Iterator[Any]):
         if self._has_ended:
             raise StopIteration
         try:
-            batch = self._parts.collate_fn(self._elements())
+            batch = collated(self._parts.collate_fn, self._elements(), self._parts.dataset)
             return encode(batch, self._collation.find) if self._parts.num_workers else batch
         finally:
             self._collation.forget()
