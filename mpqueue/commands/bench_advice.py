@@ -13,7 +13,7 @@ part names the remaining bottleneck, the first of these with a true condition:
 from dataclasses import dataclass, replace
 
 from mpqueue.commands.bench_measure import Measured, Results, Setting
-from mpqueue.telemetry.units import rate_text
+from mpqueue.system.units import rate_text
 from mpqueue.workers.autosize import GAIN
 
 _IDLE, _LARGE_COPY, _WAITING = 0.3, 0.2, 0.5

@@ -19,7 +19,7 @@ from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.shared_state import find_shared_state
-from mpqueue.telemetry.units import count_text
+from mpqueue.system.units import count_text
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers.autosize import GAIN, MOST_THREADS, Autosize, Size, SizeWindow
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mpqueue.commands.bench_advice import Advice
 from mpqueue.commands.bench_measure import Results
 from mpqueue.commands.frame import aligned, folded
-from mpqueue.telemetry.units import rate_text, size_text
+from mpqueue.system.units import rate_text, size_text
 
 _SHOWN_ARRAYS = 4
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mpqueue.commands.frame import aligned
 from mpqueue.commands.top_rows import TopRow
-from mpqueue.telemetry.units import rate_text
+from mpqueue.system.units import rate_text
 
 _NOTHING = "no process of this user is monitored: set MPQUEUE_MONITOR=1, or pass monitor=True, in the training"
 _LEAST_NOTE = 12

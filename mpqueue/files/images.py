@@ -27,7 +27,7 @@ from mpqueue.files.urls import found_under, is_url
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.keywords import suggests_keywords
-from mpqueue.telemetry.units import count_text
+from mpqueue.system.units import count_text
 
 _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")
 

@@ -16,7 +16,7 @@ from mpqueue.files.index import Index
 from mpqueue.files.location import Location
 from mpqueue.files.opened import OpenFiles
 from mpqueue.files.ranges import FileRange
-from mpqueue.telemetry.units import count_text, size_text
+from mpqueue.system.units import count_text, size_text
 
 
 def checked_number(index: int, length: int, source: object) -> int:

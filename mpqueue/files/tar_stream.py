@@ -18,7 +18,7 @@ from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.keywords import suggests_keywords
-from mpqueue.telemetry.units import count_text
+from mpqueue.system.units import count_text
 from mpqueue.worker.context import worker_info
 
 

@@ -26,11 +26,11 @@ from mpqueue.system.interrupts import block_signals, defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.system.log import debug, debugs
 from mpqueue.system.platform_support import require_unpatched
+from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
-from mpqueue.telemetry.units import count_text
 from mpqueue.worker.context import worker_info_unasked
 from mpqueue.workers.backends import credit_for
 from mpqueue.workers.job import Job

@@ -733,7 +733,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         state = "stopped" if self._engine.was_started else "not started"
         if self._engine.is_running:
             state = f"running, epoch {self._position.where().epoch}"
-        from mpqueue.telemetry.units import count_text  # an import of `Loader` alone does not need it
+        from mpqueue.system.units import count_text  # an import of `Loader` alone does not need it
 
         workers = count_text(self.workers, "worker")
         return f"<Loader of {type(self.source).__name__}, {workers} ({self.backend}), {state}>"

@@ -9,9 +9,9 @@ from typing import Any
 
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.plan.cursors import WorkItem
+from mpqueue.system.units import share_text
 from mpqueue.telemetry.bars import bar_class
 from mpqueue.telemetry.stats import Statistics
-from mpqueue.telemetry.units import share_text
 
 _DRAW_EVERY_S = 0.5
 # At 80 columns, 10 to 25 are left for the bar. Elapsed time, bytes and slots are in the statistics.

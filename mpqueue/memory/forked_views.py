@@ -37,7 +37,7 @@ class _Heirs:
     __slots__ = ("children", "of")
 
     def __init__(self, of: Any) -> None:
-        self.of, self.children = of, set[_Child]()
+        self.of, self.children = of, set[_ForkedChild]()
 
 
 class Lease(weakref.ref[Any]):
@@ -62,7 +62,7 @@ class Lease(weakref.ref[Any]):
         """The memory, also while the lease is suspended."""
         return self.heirs.of if self.is_suspended else self.of
 
-    def suspend(self, child: "_Child") -> None:
+    def suspend(self, child: "_ForkedChild") -> None:
         """Do not end before this child has exited."""
         heirs = getattr(self, "heirs", None)
         if heirs is None:
@@ -70,7 +70,7 @@ class Lease(weakref.ref[Any]):
             del self.of  # the code that processes ended leases skips this one, without a check of its own
         heirs.children.add(child)
 
-    def resume(self, child: "_Child") -> bool:
+    def resume(self, child: "_ForkedChild") -> bool:
         """Record that this child has exited; return True if it was the last one."""
         heirs = getattr(self, "heirs", None)
         if heirs is None or child not in heirs.children:
@@ -100,14 +100,14 @@ class Lessor:
         collect()
         _lessors.add(self)
 
-    def keep_for(self, child: "_Child") -> Iterator["_Kept"]:
+    def keep_for(self, child: "_ForkedChild") -> Iterator["_Kept"]:
         """Suspend the leases of all memory that has views; yield them."""
         for lease in list(self._live.values()):
             if lease() is not None:
                 lease.suspend(child)
                 yield self, self._memory, lease
 
-    def resume(self, lease: Lease, child: "_Child") -> None:
+    def resume(self, lease: Lease, child: "_ForkedChild") -> None:
         """Resume a lease, and end it if it has no views in this process."""
         # After an end that was not processed yet, the deque has the lease twice. The second one is ignored.
         if lease.resume(child) and lease() is None:
@@ -117,7 +117,7 @@ class Lessor:
 _Kept = tuple[Lessor, Any, Lease]  # with the memory, which must remain mapped: a server reuses what is unmapped
 
 
-class _Child:
+class _ForkedChild:
     """A forked child.
 
     Attributes:
@@ -168,8 +168,8 @@ class _Child:
 
 
 _lessors: Living[Lessor] = Living()
-_children: set[_Child] = set()
-_forking: dict[int, _Child] = {}  # by thread
+_children: set[_ForkedChild] = set()
+_forking: dict[int, _ForkedChild] = {}  # by thread
 _forks_worker: set[int] = set()  # threads
 _lock = RLock()  # a garbage collection may close a ring while its thread has the lock
 
@@ -219,7 +219,7 @@ def _before_fork() -> None:
 def _begin() -> None:
     collect()
     with _lock:
-        child = _forking[threading.get_ident()] = _Child()
+        child = _forking[threading.get_ident()] = _ForkedChild()
         # Before and after the fork: another thread may delete a view, or get one, in between.
         child.keep()
 

@@ -37,9 +37,9 @@ from mpqueue.memory.segment import FIRST_BYTES, ForeignSegment, Segment, largest
 from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.log import warn
+from mpqueue.system.units import size_text
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Recorder
-from mpqueue.telemetry.units import size_text
 
 
 class _TimeOfEnd(weakref.ref[Array]):

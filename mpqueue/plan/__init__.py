@@ -8,6 +8,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
     backend_kinds.py        the properties of each backend
     ray_options.py          the options of the Ray backend
     refused.py              source validation: the kind of source that an object is, or an error
+    batch_types.py          the type of a batch, from that of the source
     batch_info.py           `BatchInfo`: which samples are in a batch
     batching.py             how workers run a source, and how samples become batches
     sample_ids.py           sets of sample ids

@@ -24,7 +24,7 @@ Batch = TypeVar("Batch")
 Item = TypeVar("Item")
 
 
-class Items(Protocol[Item_co]):
+class Indexed(Protocol[Item_co]):
     """A source with an index. Its length has one of several names, so it is not a part of the type."""
 
     def __getitem__(self, index: int, /) -> Item_co: ...
@@ -32,4 +32,4 @@ class Items(Protocol[Item_co]):
 
 # A source with an index, a generator function, or an iterator. The type of other sources, such as an object with only
 # ``__iter__``, is any: with it, an object with both methods would have the types of both.
-SourceOf: TypeAlias = Items[Item] | Callable[[], Iterator[Item]] | Iterator[Item]
+SourceOf: TypeAlias = Indexed[Item] | Callable[[], Iterator[Item]] | Iterator[Item]

@@ -974,7 +974,7 @@ class StreamPlan(Plan):
 
     def _of_workers(self, states: Sequence[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
         """Return the place of a stream with one virtual shard per worker."""
-        from mpqueue.telemetry.units import count_text  # for an error message
+        from mpqueue.system.units import count_text  # for an error message
 
         (state, *others), (place, *_) = states, places
         lanes, (rank, world) = state.get("lanes"), state.get("shard", (0, 1))

@@ -40,10 +40,9 @@ from mpqueue.system import forked
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
+from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
-from mpqueue.telemetry.units import count_text
-
 
 _RANKS = 'pass mode="split" and world=N to the server, and rank=R to mpqueue.attach'
 

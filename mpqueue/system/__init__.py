@@ -4,6 +4,7 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     platform_support.py abilities of this system
     keywords.py         errors for misspelt keyword arguments
+    units.py            numbers as strings with a suitable unit
     locks.py            locks that a signal handler cannot leave locked
     callers.py          the callers of a function: a line of user code, functions of other libraries
     extras.py           optional packages: whether they are installed, and their import

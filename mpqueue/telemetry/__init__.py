@@ -11,7 +11,6 @@ The modules, from the bottom up. A module imports only from its own line and the
     live.py           all objects of this process that have statistics
     rows.py           the table of metrics
     metrics.py        metrics for Prometheus, TensorBoard and OpenTelemetry
-    units.py          numbers as strings with a suitable unit
     bars.py           progress bars
     verdict.py        the bottleneck, in one sentence
     stats.py          the public statistics

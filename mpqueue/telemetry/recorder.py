@@ -141,7 +141,7 @@ class Distribution:
         return type(self)(tuple(pair for pair in left if pair[1] > 0), max(0.0, self.total_s - earlier.total_s))
 
     def __repr__(self) -> str:
-        from mpqueue.telemetry.units import count_text  # workers do not need it
+        from mpqueue.system.units import count_text  # workers do not need it
 
         return (
             f"<{count_text(self.count, 'time')}, {self.total_s:.3g} s; p50 {self.p50_s:.3g} s, p95 {self.p95_s:.3g} s, "

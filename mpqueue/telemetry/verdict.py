@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.system.cpus import num_cpus
-from mpqueue.telemetry.units import rate_text, share_text, size_text, time_text
+from mpqueue.system.units import rate_text, share_text, size_text, time_text
 
 _WAITS = 0.1  # share of the time; less is jitter of the machine
 _DOMINATES = 0.5

@@ -28,8 +28,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.system.limits import useful_workers
+from mpqueue.system.units import count_text
 from mpqueue.telemetry.stats import Resize
-from mpqueue.telemetry.units import count_text
 
 GAIN = 1.05  # a smaller difference of rates is noise
 MOST_THREADS = 32

@@ -8,7 +8,7 @@ from mpqueue.errors import WorkerDied
 from mpqueue.memory.ring import Ring
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.log import debug, debugs, warn
-from mpqueue.telemetry.units import count_text, size_text
+from mpqueue.system.units import count_text, size_text
 from mpqueue.workers.handle import Cause
 from mpqueue.workers.roster import Exit
 

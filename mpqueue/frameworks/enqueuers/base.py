@@ -21,7 +21,7 @@ from mpqueue.plan.checks import flag
 from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed
 from mpqueue.plan.plans import Plan
 from mpqueue.system.locks import RLock
-from mpqueue.telemetry.units import count_text
+from mpqueue.system.units import count_text
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:

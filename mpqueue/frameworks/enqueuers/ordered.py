@@ -8,7 +8,7 @@ from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceE
 from mpqueue.frameworks.enqueuers.forms import by_old_names, own_of, taken_by_name
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.plan.backend_kinds import BackendName
-from mpqueue.plan.batch_types import Batch_co, Item, Items
+from mpqueue.plan.batch_types import Batch_co, Indexed, Item
 from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import EnqueuerOptions, Options, check_counts, check_wait_time
@@ -68,7 +68,7 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
     @overload
     def __init__(
         self: "OrderedEnqueuer[Item]",
-        sequence: Items[Item],
+        sequence: Indexed[Item],
         *positional: int,
         workers: int | None = None,
         use_multiprocessing: bool | None = None,

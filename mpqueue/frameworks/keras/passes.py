@@ -37,8 +37,8 @@ from mpqueue.plan.sources import Source
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import defer_signals, is_interrupt
 from mpqueue.system.locks import Lock
+from mpqueue.system.units import count_text
 from mpqueue.telemetry.stats import Statistics
-from mpqueue.telemetry.units import count_text
 from mpqueue.workers.job import Job
 
 

@@ -16,7 +16,7 @@ from mpqueue.frameworks.torch.ranks import stream_plan
 from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.plan.backend_kinds import IN_PROCESSES
-from mpqueue.plan.batch_types import Batch, Batch_co, Item, Items, MaybeNone
+from mpqueue.plan.batch_types import Batch, Batch_co, Indexed, Item, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options
 from mpqueue.plan.rules import check_backend
@@ -102,7 +102,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     @overload
     def __init__(
         self: "DataLoader[Batch]",
-        dataset: Items[Item],
+        dataset: Indexed[Item],
         *args: Any,
         collate_fn: Callable[[list[Item]], Batch],
         shard: tuple[int, int] | Literal["auto"] | None = None,
@@ -116,7 +116,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     @overload
     def __init__(
         self: "DataLoader[Item]",
-        dataset: Items[Item],
+        dataset: Indexed[Item],
         batch_size: None,
         *args: Any,
         shard: tuple[int, int] | Literal["auto"] | None = None,

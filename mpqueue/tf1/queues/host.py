@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from mpqueue.errors import ResourceExhaustedError
-from mpqueue.telemetry.units import count_text
+from mpqueue.system.units import count_text
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.description import Description, decode_reset
 from mpqueue.tf1.queues.hub import Hub, HubDriver

@@ -16,9 +16,9 @@ from mpqueue.service.server import Server
 from mpqueue.service.server_directory import Claim, ServerDirectory
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import RLock
+from mpqueue.system.units import count_text
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.monitor import registry
-from mpqueue.telemetry.units import count_text
 from mpqueue.tf1.serving.desk import QueueDesk
 
 
