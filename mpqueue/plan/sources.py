@@ -123,8 +123,6 @@ class Source:
 
     def no_length(self) -> str:
         """Return the message for a caller that requests the number of batches, which is unknown."""
-        if self.has_index:
-            return f"the source ({self.name}) is endless and has no length"
         return f"the source ({self.title}) is a stream, which has no length: epoch_batches=n sets one"
 
     def length_now(self) -> int | None:
@@ -372,9 +370,7 @@ class Items(Source):
 
     def no_length(self) -> str:
         """Return the message for a caller that requests the number of batches, which is unknown."""
-        if self.has_index:
-            return f"the source ({self.name}) is endless and has no length"
-        return f"the source ({self.title}) is a stream, which has no length: epoch_batches=n sets one"
+        return f"the source ({self.name}) is endless and has no length"
 
     def length_now(self) -> int | None:
         """Return the current length without any check; None: endless, or the source has no length."""
