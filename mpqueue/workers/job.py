@@ -50,6 +50,7 @@ class Job:
         guard: Creates the guard of the ring; None if no guard is needed.
         ring: Options of the ring, and the form of its batches.
         recorder: Counts the events of the run.
+        fork_argument: The argument of the frontend that forks the workers from this process, for error messages.
     """
 
     plan: Plan
@@ -60,6 +61,7 @@ class Job:
     ring: RingPlan = LOCAL
     source_has_threads: bool = False
     recorder: Recorder = field(default_factory=Recorder, repr=False)
+    fork_argument: str = 'start_method="fork"'
 
     @property
     def source(self) -> Any:
