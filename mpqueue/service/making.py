@@ -19,8 +19,9 @@ _uids = itertools.count(1 << 33)  # distinct from the numbers of enqueuers and l
 
 
 def make_stream(
-    source: Any, *, world: int = 1, num_kept: int | None = None, start: StreamStart | None = None, **options: Any
-) -> Stream:
+    source: Any, *, world: int = 1, num_kept: int | None = None, start: StreamStart | None = None,
+    has_other_users: bool = False, **options: Any,
+) -> Stream:  # fmt: skip
     """Return a stream of a source.
 
     Args:
@@ -29,6 +30,7 @@ def make_stream(
         num_kept: Number of slots for batches that holders keep. None: enough for 8 batches of each of 32 consumers, or
             fewer if the address space is limited.
         start: Where it begins; None: at the beginning of the source.
+        has_other_users: Other users may attach, and map the ring.
         options: The options of an `mpqueue.Server` for samples and workers.
 
     Raises:
@@ -56,6 +58,6 @@ def make_stream(
         num_kept = max(SPARE_SLOTS, min(_NUM_KEPT, room))
     # A memfd has no name that other processes could open. Consumers get its descriptor over the socket, and its memory
     # is freed with the last mapping.
-    ring = RingPlan("memfd", max_queue_size + num_kept, PendingHandle)
+    ring = RingPlan("memfd", max_queue_size + num_kept, PendingHandle, may_hold_source=not has_other_users)
     job = Job(plan=plan, workers=workers, options=chosen.replace(max_queue_size=max_queue_size), ring=ring)
     return (Stream if plan.has_index else LaneStream)(job, start or StreamStart())

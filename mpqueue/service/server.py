@@ -123,7 +123,9 @@ class Server:
         own = chosen.replace(workers=workers, world=mode.num_shares)
         # Only ranks get equal shares; in other modes the stream has a single share. `start` and replays create streams
         # again from these options.
-        self._make_stream = partial(make_stream, source, **own.values_of(StreamOptions))
+        self._make_stream = partial(
+            make_stream, source, has_other_users=bool(self._uids), **own.values_of(StreamOptions)
+        )
         stream = self._stream = self._make_stream()
         if self._journal_path is not None:
             stream.check_restartable()

@@ -34,6 +34,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     leaving.py          ends processes that run user code, and children that this code forks
     process_name.py     the name of a process in `ps`
     log.py              the package's logger
+    standard_input.py   standard input of worker processes: a terminal, or an error
     folders.py          folders that only this user can write to
     own_files.py        files that this package reads back: their owner, and their seal
     safe_threads.py     threads that do not prevent a fork

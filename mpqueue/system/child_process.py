@@ -7,6 +7,7 @@ Workers are not started by `multiprocessing`, which takes 10 to 20 ms to import.
 after-fork hooks        Run in each forked worker. The trainer's finalizers are dropped, and its children forgotten.
 finalizers              Those of the worker run when it exits: they flush queues and end pools.
 resource tracker        The trainer's. With its own, a worker would unlink shared memory of the trainer at its exit.
+names of shared memory  Owned by the process that creates them, not by a worker that attaches to them.
 pickles of the source   Contain the keys of proxies, and locks and shared values of the same start method.
 ======================  ==============================================================================================
 
@@ -89,6 +90,7 @@ class _Child:
         self.watch: Watch | None = None
         self.tracker: int | None = None
         self.tracker_watch: Watch | None = None
+        self.names_watch: Watch | None = None
         self.is_unpickling = False
 
 
@@ -107,6 +109,8 @@ def enter(parent: Parent, name: str, number: int, sentinel: int) -> None:
     if _child.watch is not None:  # of the fork server, whose name this process must not get
         _child.watch.end()
     _child.watch = Watch("multiprocessing", partial(_set_process, parent, name, number, sentinel))
+    if _child.names_watch is None:  # otherwise done by the fork server
+        _child.names_watch = Watch(_TRACKER, _own_created_names_only)
     if "threading" in sys.modules:  # a fork leaves the id of the parent's thread
         sys.modules["threading"].main_thread()._set_native_id()
 
@@ -162,6 +166,23 @@ def _set_tracker(module: ModuleType) -> None:
     assert _child.tracker is not None
     # A duplicate: `multiprocessing` closes its descriptor when the tracker has been killed.
     tracker._fd, tracker._pid = os.dup(_child.tracker), None
+
+
+def _own_created_names_only(module: ModuleType) -> None:
+    # `SharedMemory` registers each name, unless its caller passes `track=False` (Python 3.13). A tracker unlinks the
+    # registered names at the exit of its processes: those of the trainer, or of another program.
+    register, unregister = module.register, module.unregister
+
+    def register_created(name: str, kind: str) -> None:
+        if kind != "shared_memory" or sys._getframe(1).f_locals.get("create", True):
+            register(name, kind)
+
+    def unregister_any(name: str, kind: str) -> None:
+        if kind == "shared_memory":
+            register(name, kind)  # the tracker prints an error for a name that it does not know
+        unregister(name, kind)
+
+    module.register, module.unregister = register_created, unregister_any  # type: ignore[attr-defined]
 
 
 @context_manager

@@ -43,6 +43,7 @@ from mpqueue.system.cpus import busy_ns
 from mpqueue.system.exceptions import matches, set_traceback
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
 from mpqueue.system.own_process import make_mark
+from mpqueue.system.standard_input import explain_quit, keep_terminal_only
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
@@ -197,6 +198,7 @@ def prepare_process(installed: Mapping[int, group_signals.Handler] | None = None
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(line_buffering=True)  # whole lines, at once
+    keep_terminal_only()
 
 
 def answer_for_stacks(ends: WorkerEnds) -> None:
@@ -588,6 +590,7 @@ class _Worker:
         raise error
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
+        explain_quit(error)
         packed = failures.pack(error, self._runner.note(unit, epoch))
         self._leave_if_forked()  # pickling has run user code, which may have forked
         # The frames of user code would keep its arrays, and with them a slot.

@@ -70,7 +70,7 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
                 if _has_cuda_context():
                     raise
                 raise UnpicklableSource(
-                    f'{error}. Or pass start_method="fork": forked workers inherit the source instead of unpickling it'
+                    f"{error}. Or pass {job.fork_argument}: forked workers inherit the source instead of unpickling it"
                 ) from error
             _announce_fork(error)
     if image is None:

@@ -24,11 +24,14 @@ class RingPlan(NamedTuple):
         kind: Kind of its segment.
         num_spare: Number of slots for batches that consumers keep.
         work: Class of a granted work item; None for `mpqueue.workers.handle.Work`.
+        may_hold_source: Running workers may get a changed source through a slot. If False, other users can read the
+            ring, and the source may contain secrets, such as the keys of the proxies of a manager.
     """
 
     kind: str | None = None
     num_spare: int = SPARE_SLOTS
     work: Callable[..., Any] | None = None
+    may_hold_source: bool = True
 
 
 LOCAL = RingPlan()
@@ -50,6 +53,7 @@ class Job:
         guard: Creates the guard of the ring; None if no guard is needed.
         ring: Options of the ring, and the form of its batches.
         recorder: Counts the events of the run.
+        fork_argument: The argument of the frontend that forks the workers from this process, for error messages.
     """
 
     plan: Plan
@@ -60,6 +64,7 @@ class Job:
     ring: RingPlan = LOCAL
     source_has_threads: bool = False
     recorder: Recorder = field(default_factory=Recorder, repr=False)
+    fork_argument: str = 'start_method="fork"'
 
     @property
     def source(self) -> Any:

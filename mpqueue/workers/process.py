@@ -322,7 +322,8 @@ class ProcessBackend:
         with defer_signals():
             if self.pool.owners is not None:
                 self.pool.owners.forget_places()
-            if not self.sync.refresh(self.pool.roster, self.pool.ring):
+            may_push = self.job.ring.may_hold_source
+            if not self.sync.refresh(self.pool.roster, self.pool.ring, may_push=may_push):
                 self.supervision.start_anew()
 
     def reset(self, *, anew: bool = False) -> None:

@@ -8,7 +8,7 @@ large arrays. After a change:
 2. The fork server gets a patch, for workers that it will fork.
 3. Running workers get the same patch through a free slot, if it is small. A large patch would be copied once per
    worker, so then new workers are forked that share it. Arrays outside the patch are reset to the sent version, as in a
-   worker that replaces a crashed one.
+   worker that replaces a crashed one. A ring that other users can read never holds a patch: new workers are forked.
 4. The slot is free again when each worker has loaded the patch or has exited.
 
 Workers forked from the trainer have no image to compare. They are forked again for each epoch.
@@ -108,8 +108,14 @@ class SourceSync:
         """Return whether the source has changed since the workers got it; True if that is unknown, after a fork."""
         return self._image is None or self._launcher is None or not self._launcher.has_image(self._take_image())
 
-    def refresh(self, roster: "Roster", ring: "Ring") -> bool:
-        """Make the workers use the present state of the source; return False if they must be restarted for it."""
+    def refresh(self, roster: "Roster", ring: "Ring", *, may_push: bool) -> bool:
+        """Make the workers use the present state of the source; return False if they must be restarted for it.
+
+        Args:
+            roster: The running workers.
+            ring: Their ring.
+            may_push: A slot of the ring may hold the source.
+        """
         if self._image is None:
             return False
         # Before the launcher is looked at: if the source cannot be pickled, nothing has changed yet.
@@ -127,7 +133,8 @@ class SourceSync:
         self._launcher = launcher
         if patch is None:
             return True
-        return not must_restart and patch.nbytes <= _MAX_PUSH_BYTES and self._push(roster, ring, patch)
+        may_push = may_push and not must_restart and patch.nbytes <= _MAX_PUSH_BYTES
+        return may_push and self._push(roster, ring, patch)
 
     def _take_image(self) -> SourceImage:
         try:

@@ -59,8 +59,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(*arguments, columns=120, rows=30, **environment):
-    """Run ``mpqueue`` with these arguments on a terminal."""
+def terminal(*arguments, run=("-m", "mpqueue"), columns=120, rows=30, **environment):
+    """Run ``mpqueue``, or other arguments of Python, with these arguments on a terminal."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     surroundings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -70,7 +70,7 @@ def terminal(*arguments, columns=120, rows=30, **environment):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "mpqueue", *arguments],
+        [sys.executable, *run, *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

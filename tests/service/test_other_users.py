@@ -1,10 +1,13 @@
 """Server names taken by other users: in a shared folder, any user can take a name first, and is not trusted."""
 
+import contextlib
+import multiprocessing
 import os
 import socket
 import stat
 import tempfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +128,54 @@ def serve(name, allow_uids):
 
 def stop():
     _held.pop().stop()
+
+
+class Proxied:
+    def __init__(self, proxy):
+        self.proxy, self.epoch = proxy, 0
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return index, self.epoch
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+class Sent(Proxied):
+    def __getitem__(self, index):
+        return index, self.epoch, self.proxy
+
+
+def contents_of_rings():
+    """Return the memory of all rings of servers that this process has open."""
+    contents = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of `iterdir`
+            if "memfd:mpqueue" in os.readlink(entry):
+                with open(entry, "rb") as file, contextlib.suppress(OSError):  # ENXIO: the end
+                    start = 0
+                    while True:
+                        start = os.lseek(file.fileno(), start, os.SEEK_DATA)
+                        end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                        contents.append(os.pread(file.fileno(), end - start, start))
+                        start = end
+    return b"".join(contents)
+
+
+@pytest.mark.parametrize("make", [Proxied, Sent])
+def test_memory_that_allowed_users_map_has_no_key_of_a_proxy(shared, make):
+    with multiprocessing.Manager() as manager:
+        source = make(manager.list(range(4)))
+        server = mpqueue.Server("photos", source, workers=2, batch_size=None, allow_uids=(STRANGER,), mode="broadcast")
+        with server, mpqueue.attach("photos") as consumer:
+            epochs = [[sample[:2] for sample in consumer] for _ in range(3)]
+            contents = contents_of_rings()
+        assert epochs == [[(index, epoch) for index in range(4)] for epoch in range(3)]
+    assert contents
+    assert bytes(multiprocessing.current_process().authkey) not in contents
 
 
 @needs_root

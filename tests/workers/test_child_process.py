@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import warnings
 from multiprocessing import managers, util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,6 +207,31 @@ memory.unlink()
     assert output == ""
 
 
+@METHODS
+@pytest.mark.parametrize("imported", ["os", "multiprocessing", "multiprocessing.shared_memory"])
+@pytest.mark.parametrize("unlinks", [False, True])
+def test_shared_memory_of_another_program_remains_until_it_is_unlinked(method, imported, unlinks, tmp_path):
+    memory = Path("/dev/shm", f"other-{tmp_path.parent.name}-{tmp_path.name}")
+    memory.write_bytes(bytes([7] * 8))
+    try:
+        said, output = ran(f"""{MEMORY}
+import {imported}
+class Unlinking(Shared):
+    def __getitem__(self, index):
+        value = super().__getitem__(index)
+        if {unlinks} and index == 3:
+            self.memory.unlink()
+        return value
+with Loader(Unlinking({memory.name!r}), batch_size=None, workers=1, start_method={method!r}) as loader:
+    say(read(loader))
+mpqueue.shutdown()
+""")
+        assert (said, output) == (["[7, 7, 7, 7]"], "")
+        assert memory.exists() is not unlinks
+    finally:
+        memory.unlink(missing_ok=True)
+
+
 @FRESH
 def test_shared_memory_that_workers_create_is_removed_at_the_end_of_the_trainer(method):
     said, output = ran(f"""
@@ -277,6 +303,13 @@ def test_objects_that_only_a_fork_can_share_name_it_in_the_error(kind, method):
         warnings.simplefilter("ignore", RuntimeWarning)  # the default falls back to a fork
         with Loader(source, batch_size=None, workers=1) as loader:
             assert list(loader) == [0, 1]
+
+
+@FRESH
+def test_error_of_a_torch_loader_names_its_own_argument(method):
+    source = Holding(multiprocessing.get_context("fork").Lock())
+    with pytest.raises(TypeError, match=r'held.* cannot be pickled.* pass multiprocessing_context="fork"'):
+        from_torch(source, method)
 
 
 class Unloadable(Holding):

@@ -101,3 +101,9 @@ def test_interrupted_cell_leaves_no_worker_and_the_next_cell_runs(kernel):
     left = [child for child in process.children(recursive=True) if "resource_tracker" not in " ".join(child.cmdline())]
     assert left == []
     assert kernel.run("source.hang_at = -1; train(source, 'forkserver')") == ("0 1 2 3 4 5 6 7 ", None)
+
+
+def test_forked_worker_raises_instead_of_waiting_for_input_of_the_notebook(kernel):
+    assert kernel.run(SOURCE) == ("", None)
+    asking = "class Asking(Numbers):\n    def __getitem__(self, index):\n        return input()\n"
+    assert kernel.run(f"{asking}train(Asking(), 'fork')") == ("", "RuntimeError")

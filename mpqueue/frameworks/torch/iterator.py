@@ -363,7 +363,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         )  # fmt: skip
         guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
         job = Job(
-            plan=plan, workers=workers, options=options, guard=guard, source_has_threads=parts.threads > 1
+            plan=plan, workers=workers, options=options, guard=guard, source_has_threads=parts.threads > 1,
+            fork_argument='multiprocessing_context="fork"',
         )  # fmt: skip
         self._shape = plan.source.shape()
         return job, plan.cursor(workers, self._backend, self._draws)

@@ -1,0 +1,149 @@
+"""Debuggers in a worker: they get the terminal, or an error that names the remedy."""
+
+import bdb
+import os
+import textwrap
+
+import pytest
+from helpers.outside import ran
+from helpers.terminals import terminal
+
+import mpqueue
+from mpqueue import Loader
+
+FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
+NO_INPUT = "no standard input.* pass workers=0 to a Loader, or num_workers=0 to a DataLoader"
+
+
+class Reader:
+    def __init__(self, read):
+        self.read = read
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.read() if index == 2 else index
+
+
+def stop_at_a_breakpoint():
+    secret = 30
+    breakpoint()  # noqa: T100
+    return secret
+
+
+def stop_at_an_error():
+    import pdb  # noqa: T100
+
+    try:
+        raise ValueError
+    except ValueError:
+        pdb.post_mortem()
+
+
+def interact():
+    import code
+
+    code.interact()
+
+
+def read_all():
+    import sys
+
+    return sys.stdin.read()
+
+
+@pytest.mark.parametrize("read", [stop_at_a_breakpoint, stop_at_an_error, interact, input, read_all])
+@FRESH
+def test_read_of_standard_input_raises_and_names_the_remedy(read, method, capfd):
+    with Loader(Reader(read), batch_size=2, workers=1, start_method=method) as loader:
+        batches = iter(loader)
+        assert next(batches).tolist() == [0, 1]
+        with pytest.raises(RuntimeError, match=NO_INPUT):
+            next(batches)
+    assert loader.statistics().deaths == 0
+
+
+def test_forked_worker_does_not_read_input_of_trainer_that_is_no_terminal():
+    said, _ = ran("""
+        class Reader(Numbers):
+            def __getitem__(self, index):
+                return input()
+        with Loader(Reader(2), batch_size=None, workers=1, start_method="fork") as loader:
+            try:
+                list(loader)
+            except RuntimeError as error:
+                say(error)
+    """)
+    assert "pass workers=0" in said[0]
+
+
+def quit_by_descriptor():
+    """Do the same as a debugger that reads the descriptor instead of `sys.stdin`."""
+    assert os.read(0, 1) == b""
+    raise bdb.BdbQuit
+
+
+@FRESH
+def test_other_debuggers_quit_with_a_note_that_names_the_remedy(method):
+    with Loader(Reader(quit_by_descriptor), batch_size=2, workers=1, start_method=method) as loader:
+        with pytest.raises(bdb.BdbQuit) as raised:
+            list(loader)
+    assert any("pass workers=0" in note for note in raised.value.__notes__)
+
+
+def call_hook():
+    return breakpoint(7)  # noqa: T100
+
+
+@FRESH
+def test_breakpoint_calls_the_hook_of_the_environment(method, monkeypatch):
+    monkeypatch.setenv("PYTHONBREAKPOINT", "operator.neg")
+    with Loader(Reader(call_hook), batch_size=None, workers=1, start_method=method) as loader:
+        assert list(loader) == [0, 1, -7, 3]
+
+
+def test_sample_that_stops_at_a_breakpoint_is_skipped_with_the_remedy(caplog):
+    with Loader(Reader(stop_at_a_breakpoint), batch_size=2, workers=1, on_error="skip") as loader:
+        assert [batch.tolist() for batch in loader] == [[0, 1], [3]]
+    assert "pass workers=0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "prepare"),
+    [
+        ({"workers": 0}, ""),
+        ({"workers": 1, "backend": "thread"}, ""),
+        ({"workers": 1, "start_method": "fork"}, ""),
+        ({"workers": 1, "start_method": "forkserver"}, "import sys; sys.stdin = open('/dev/tty')"),
+        ({"workers": 1, "start_method": "spawn"}, "import sys; sys.stdin = open('/dev/tty')"),
+    ],
+    ids=["no workers", "thread", "fork", "forkserver", "spawn"],
+)
+def test_breakpoint_stops_at_the_terminal(options, prepare, tmp_path):
+    (tmp_path / "train.py").write_text(
+        textwrap.dedent(f"""
+        import mpqueue
+
+        class Source:
+            def __len__(self):
+                return 4
+            def __getitem__(self, index):
+                secret = index * 1000
+                if index == 2:
+                    {prepare or "pass"}
+                    breakpoint()
+                return secret
+
+        with mpqueue.Loader(Source(), batch_size=None, **{options}) as loader:
+            print("batches", list(loader))
+        """)
+    )
+    path = os.path.dirname(os.path.dirname(mpqueue.__file__))
+    with terminal(run=[str(tmp_path / "train.py")], PYTHONPATH=path) as screen:
+        screen.wait_for(lambda lines: lines[-1:] == ["(Pdb)"])
+        screen.press(b"p secret\n")
+        screen.wait_for(lambda lines: "2000" in lines and lines[-1] == "(Pdb)")
+        screen.press(b"c\n")
+        screen.wait_for(lambda lines: any("batches [0, 1000, 2000, 3000]" in line for line in lines))
+        assert screen.end() == 0
