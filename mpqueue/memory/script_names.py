@@ -1,9 +1,9 @@
 """The names of a script in its workers: their `__main__` has the classes and functions that the source brings.
 
 A class or function of a script, a notebook or a module that a fresh interpreter cannot import is sent by value.
-`pickle` still looks it up by its name, for example in a cache of pickles or in ``Pool.map``. So the receiver of a source
-puts it under its name into the module of that name, until the next source arrives. Names that the source does not bring
-are missing. Attributes that the module has already are kept.
+`pickle` still looks it up by its name, for example in a cache of pickles or in ``Pool.map``. So the receiver of a
+source puts it under its name into the module of that name, until the next source arrives. Names that the source does
+not bring are missing. Attributes that the module has already are kept.
 
 Results of workers still contain these objects by value (`mpqueue.memory.serialize.is_loadable`): a consumer may be
 another program, and a notebook may have given the name to another class.
