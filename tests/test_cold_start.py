@@ -22,7 +22,7 @@ IMPORTS = {
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 81, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 85, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 71, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.workers.fork_server", 87, HEAVY | {"json"}),
+    "forkserver": ("import mpqueue.workers.fork_server", 88, HEAVY | {"json"}),
 }
 
 
