@@ -234,10 +234,15 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
     Raises:
         TypeError: The source cannot be sent to worker processes, and must not be inherited by fork.
-        RuntimeError: gevent or eventlet has patched this process.
+        RuntimeError: gevent or eventlet has patched this process, or a module starts processes while a worker imports
+            it.
     """
     if job.workers:
         require_unpatched()
+        if kind_of(name).in_processes:
+            from mpqueue.system.child_process import refuse_start_in_import  # for processes only
+
+            refuse_start_in_import()
     maker = import_module(kind_of(name).maker if job.workers else LOCAL_MAKER)
     made: Backend = maker.make_backend(name, ledger, lock, job)
     return made

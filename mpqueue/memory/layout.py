@@ -212,7 +212,10 @@ class SpecNumbers:
             return number, None
         try:
             encoded = pickle.dumps(spec, 5)
+            is_by_name = is_loadable(encoded)
         except Exception:
+            is_by_name = False
+        if not is_by_name:
             encoded = dumps_reply(spec, None)  # dictionary keys of a class that only the user's script defines
         number = len(self._numbers)
         # Too many specs: this one is sent with its batch, and neither side keeps it.

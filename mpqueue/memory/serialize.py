@@ -12,13 +12,17 @@ import functools
 import io
 import pickle
 import sys
+from collections import ChainMap
 from collections.abc import Callable
-from types import FunctionType
-from typing import Any
+from types import CodeType, FunctionType
+from typing import Any, ClassVar
 
 import numpy as np
 
 _REBUILDS = b"_rebuild_tensor_v3"
+_NO_FILE = "<dynamic-code>"  # cloudpickle's
+script_modules: tuple[bytes, ...] = ()
+"""In a worker: modules whose names only this worker and the trainer know, set by `mpqueue.memory.script_names`."""
 # The classes and functions of the main module by name; None if this process was not forked from the trainer.
 _shared_main: dict[str, Any] | None = None
 
@@ -40,7 +44,9 @@ def value_pickler() -> Any:
     import cloudpickle  # takes 10 ms, and most workers never need it
 
     class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        """A cloudpickle pickler that also pickles torch's untyped storages."""
+        """A cloudpickle pickler that also pickles torch's untyped storages, and keeps the file names of code."""
+
+        dispatch_table: ClassVar = ChainMap({CodeType: reduced_code}, *cloudpickle.Pickler.dispatch_table.maps)
 
         def reducer_override(self, obj: Any) -> Any:
             return _reduced_of_torch(obj) or super().reducer_override(obj)
@@ -48,12 +54,25 @@ def value_pickler() -> Any:
     return ValuePickler
 
 
-def is_loadable(pickled: bytes) -> bool:
-    """Return whether a pickle of `pickle.dumps` can be loaded.
+def reduced_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ...]]:
+    """Return the reduction of a code object, with the name of its file for tracebacks."""
+    import cloudpickle
 
-    Torch's own pickles of tensors in uint16, uint32, uint64 and float8 cannot: the function that rebuilds such a tensor
-    expects a storage of another class. `dumps_object` and `dumps_reply` pickle them correctly.
+    make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    filename = code.co_filename
+    return make, tuple(filename if type(part) is str and part == _NO_FILE else part for part in arguments)
+
+
+def is_loadable(pickled: bytes) -> bool:
+    """Return whether any process can load a pickle of `pickle.dumps`.
+
+    Names of a script exist in the trainer and its workers, but not in other consumers of a server. And torch's own
+    pickles of tensors in uint16, uint32, uint64 and float8 cannot be loaded: the function that rebuilds such a tensor
+    expects a storage of another class. `dumps_object` and `dumps_reply` pickle both correctly.
     """
+    for module in script_modules:
+        if module in pickled:
+            return False
     return _REBUILDS not in pickled
 
 

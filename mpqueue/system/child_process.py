@@ -9,6 +9,8 @@ finalizers              Those of the worker run when it exits: they flush queues
 resource tracker        The trainer's. With its own, a worker would unlink shared memory of the trainer at its exit.
 names of shared memory  Owned by the process that creates them, not by a worker that attaches to them.
 pickles of the source   Contain the keys of proxies, and locks and shared values of the same start method.
+imports                 A module that a worker imports must not start workers: the next ones would import it again, and
+                        so on without end.
 ======================  ==============================================================================================
 
 Nothing of this imports `multiprocessing`. If it is not imported yet, its state is set when it is.
@@ -19,11 +21,13 @@ import itertools
 import os
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
+from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.imports import Watch
 from mpqueue.system.interrupts import not_of_handler
@@ -92,6 +96,7 @@ class _Child:
         self.tracker_watch: Watch | None = None
         self.names_watch: Watch | None = None
         self.is_unpickling = False
+        self.threads_of_source: weakref.WeakSet[Any] = weakref.WeakSet()  # started while it was unpickled
 
 
 _child = _Child()
@@ -196,6 +201,8 @@ def unpickling() -> Iterator[None]:
     try:
         yield
     finally:
+        if "threading" in sys.modules:
+            _child.threads_of_source.update(sys.modules["threading"].enumerate())
         _child.is_unpickling = False
         _mark(False)
 
@@ -208,6 +215,53 @@ def _mark(is_unpickling: bool) -> None:
             current._inheriting = True
         else:
             vars(current).pop("_inheriting", None)
+
+
+def refuse_start_in_import() -> None:
+    """Raise an error if a module starts workers while this process, which is a worker or forks workers, imports it.
+
+    A thread that was started while the source was unpickled must not start workers, either.
+
+    Raises:
+        RuntimeError: The calling code does.
+    """
+    if _child.watch is None:
+        return
+    frame = _importing_frame() or (_outside_frame() if _is_thread_of_import() else None)
+    if frame is None:
+        return
+    file, line, name = frame.f_code.co_filename, frame.f_lineno, frame.f_globals["__name__"]
+    raise RuntimeError(
+        f"worker processes import the module {name!r} for the source, and it starts worker processes when it is "
+        f'imported: File "{file}", line {line}. Those would import it again, without end. Move that code of '
+        f'{name!r} into a function that the main script calls, or under `if __name__ == "__main__":`, or move '
+        "the classes and functions of the source to another module"
+    )
+
+
+def _is_thread_of_import() -> bool:
+    threading = sys.modules.get("threading")
+    if threading is None or threading.current_thread() is threading.main_thread():
+        return False
+    return _child.is_unpickling or threading.current_thread() in _child.threads_of_source
+
+
+def _outside_frame() -> FrameType:
+    """Return the innermost frame outside of this package."""
+    return sys._getframe(outside_stacklevel() - 1)  # level 1 is this function
+
+
+def _importing_frame() -> FrameType | None:
+    """Return the innermost frame of a module whose import is in progress; None if there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code, names = frame.f_code, frame.f_globals
+        if code.co_name == "<module>" and getattr(names.get("__spec__"), "_initializing", False):
+            return frame
+        if code.co_name == "run_and_exit" and names.get("__name__") == "mpqueue.worker.main":
+            return None  # the next frames are those of the trainer that has forked this worker
+        frame = frame.f_back
+    return None
 
 
 def finalize() -> None:

@@ -65,7 +65,7 @@ import struct
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import NO_PARTS, PartCounts
-from mpqueue.memory.serialize import dumps_object
+from mpqueue.memory.script_names import dumps_named
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
 from mpqueue.system.interrupts import not_of_handler
@@ -132,7 +132,7 @@ def pack_listed(listed: Listed) -> bytes:
     if all(type(index) is int for index in listed.indices):
         return _with_length(pickle.dumps((listed.first, list(listed.indices), *listed[2:]), 5))
     # By value: the class of an index may be defined by the user's script.
-    return _with_length(dumps_object(tuple(listed), None))
+    return _with_length(dumps_named(tuple(listed)))
 
 
 def unpack_listed(memory: Any, offset: int) -> Listed:

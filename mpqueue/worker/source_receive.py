@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mpqueue.memory.layout import Array, align
+from mpqueue.memory.script_names import forget_names
 from mpqueue.memory.snapshot import own_copies, reset
 
 _LENGTH_BYTES = 8
@@ -45,6 +46,7 @@ def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
     merged = {number: have[here] for number, here in old.items()} | new
     # By number: the pickle refers to its buffers by their order.
     buffers = [merged[number] for number in sorted(merged)]
+    forget_names()
     return pickle.loads(data, buffers=buffers), buffers
 
 

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mpqueue.memory.script_names import enter_worker, forget_names
 from mpqueue.plan.batching import Form
 from mpqueue.system import child_process, descriptors, group_signals, hash_seed, open_files, parent_death
 from mpqueue.system.leaving import leave_as_child
@@ -141,6 +142,7 @@ class _ForkServer:
         if self._settings is not None and self._settings.spawn:
             return  # each worker loads it itself
         own = make_mark()
+        forget_names()
         group_signals.ignore()  # the handlers of the source before
         try:
             self._buffers = mapped(self._places, self._snapshots)
@@ -290,6 +292,7 @@ class _ForkServer:
 def main() -> None:
     """Run the fork server; the entry point of its interpreter."""
     _collect_from_now_on()
+    enter_worker()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     # A separate open file: the signal and its owner belong to the open file, which the fork shares.
     parent_death.arm(descriptors.reopen(trainer_lifeline))
@@ -327,6 +330,7 @@ def _open_standard_streams() -> None:
 def spawned() -> None:
     """Run a worker that is a separate interpreter; its entry point."""
     _collect_from_now_on()
+    enter_worker()
     fd, *lifelines, life = (int(arg) for arg in sys.argv[-NUM_SPAWN_FDS:])
     if life >= 0:
         descriptors.own(life)  # otherwise a child that user code forks would keep our end open

@@ -13,13 +13,14 @@ import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import cloudpickle
 import numpy as np
 
 from mpqueue.memory.layout import align
-from mpqueue.memory.serialize import ByValue, collector, itself, value_pickler
+from mpqueue.memory.script_names import code_for_others, is_findable, script_pickler
+from mpqueue.memory.serialize import ByValue, collector, itself
 from mpqueue.system import child_process
 from mpqueue.system.contents import is_a
 from mpqueue.system.exception_texts import text_of
@@ -91,24 +92,27 @@ def _dumps(
     with io.BytesIO() as file:
         # Only if parts are left out: `persistent_id` is called for every object, which is slow.
         kind = _PartPickler if without else _SourcePickler
-        pickler = kind(file, protocol=5, buffer_callback=keep_inside)
+        pickler = kind(file, keep_inside, is_local=is_local)
         if without:
             pickler.numbers = {id(part): number for number, part in enumerate(without)}
-        # New for each image: the addresses of maps change when the source maps another file.
-        pickler.maps = MapFinder() if is_local else None
         with child_process.pickling() if is_local else contextlib.nullcontext():
             pickler.dump(value)
         return file.getvalue()
 
 
-class _SourcePickler(value_pickler()):  # type: ignore[misc]  # cloudpickle has no types
+class _SourcePickler(script_pickler()):  # type: ignore[misc]  # cloudpickle has no types
     """A cloudpickler that describes memory maps (including pyarrow tables) and shared tensors.
 
     Modules that another interpreter cannot find on `sys.path` are pickled by value.
     """
 
-    maps: MapFinder | None
-    dispatch_table: ClassVar = ChainMap(child_process.reducers, *value_pickler().dispatch_table.maps)
+    def __init__(self, file: io.BytesIO, keep_inside: Callable[[pickle.PickleBuffer], bool], *, is_local: bool) -> None:
+        # New for each image: the addresses of maps change when the source maps another file.
+        self.maps = MapFinder() if is_local else None
+        codes = {} if is_local else {CodeType: code_for_others}
+        # Before the call below, which reads it.
+        self.dispatch_table = ChainMap(codes, child_process.reducers, *script_pickler().dispatch_table.maps)
+        super().__init__(file, protocol=5, buffer_callback=keep_inside)
 
     def reducer_override(self, obj: Any) -> Any:
         if is_a(obj, np.ndarray):
@@ -129,7 +133,7 @@ class _SourcePickler(value_pickler()):  # type: ignore[misc]  # cloudpickle has 
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
         if is_a(obj, type) or callable(obj):
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
-            if module is not None and not _is_findable(module):
+            if module is not None and not is_findable(module):
                 cloudpickle.register_pickle_by_value(module)
         return super().reducer_override(obj)
 
@@ -141,29 +145,6 @@ class _PartPickler(_SourcePickler):
 
     def persistent_id(self, obj: Any) -> int | None:
         return self.numbers.get(id(obj))
-
-
-_findable: dict[str, bool] = {}
-
-
-def _is_findable(module: Any) -> bool:
-    """Return True if a fresh interpreter with our `sys.path` could import it."""
-    name = module.__name__
-    if name not in _findable:
-        _findable[name] = name == "__main__" or name in sys.builtin_module_names or _finds(name)
-    return _findable[name]
-
-
-def _finds(name: str) -> bool:
-    parent = name.rpartition(".")[0]
-    if parent:
-        return parent in sys.modules and _is_findable(sys.modules[parent])
-    # Not `importlib.util.find_spec`, which answers from `sys.modules`: a fresh interpreter starts without these.
-    finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-    try:
-        return any(finder.find_spec(name, None) is not None for finder in finders)
-    except (ImportError, ValueError):
-        return False
 
 
 class Patch(NamedTuple):

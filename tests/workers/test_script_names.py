@@ -1,0 +1,190 @@
+"""Code in a worker that pickles, or unpickles, classes and functions of the script."""
+
+import subprocess
+import sys
+
+import pytest
+from helpers.outside import ran
+
+FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
+METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+pytestmark = pytest.mark.usefixtures("forked_trainers")
+
+SCRIPT = """
+import enum, functools, multiprocessing, pickle, typing
+from collections import namedtuple
+from dataclasses import dataclass
+
+@dataclass
+class Record:
+    value: int
+class Outer:
+    class Inner:
+        pass
+    @staticmethod
+    def doubled(value):
+        return 2 * value
+class Color(enum.Enum):
+    RED = 1
+Point = namedtuple("Point", "x y")
+def doubled(value):
+    return 2 * value
+@functools.lru_cache(maxsize=8)
+def cached(value):
+    return 2 * value
+Number = typing.NewType("Number", int)
+
+class Rows:
+    def __init__(self, rows, *uses):
+        self.rows, self.uses = [pickle.dumps(row) for row in rows], uses
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, index):
+        value = pickle.loads(self.rows[index])
+        return pickle.dumps(value) == self.rows[index], value
+
+def read(source, method, workers=1):
+    with Loader(source, batch_size=None, workers=workers, start_method=method) as loader:
+        return list(loader)
+"""
+
+
+@METHODS
+def test_worker_pickles_and_unpickles_what_its_source_refers_to(method):
+    said, output = ran(f"""{SCRIPT}
+rows = [Record(1), Outer.Inner(), Color.RED, Point(1, 2), doubled, Outer.doubled, cached, Number]
+uses = [Record, Outer.Inner, Color, Point, doubled, Outer.doubled, cached, Number]
+for (is_equal, value), row in zip(read(Rows(rows, *uses), {method!r}), rows):
+    say(is_equal, type(value) is type(row))
+say(cached(2), read(Rows([cached], cached), {method!r})[0][1](2))
+""")
+    assert said == [*["True True"] * 8, "4 4"]
+    assert output == ""
+
+
+@FRESH
+def test_children_of_a_worker_have_the_names_of_its_source(method):
+    said, output = ran(f"""{SCRIPT}
+class Pooling(Rows):
+    def __getitem__(self, index):
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            return pool.map(doubled, [1, 2]), pool.map(Record, [3]) == [Record(3)]
+class Nesting(Rows):
+    def __getitem__(self, index):
+        return read(Rows([Record(4)], Record), "forkserver")
+say(read(Pooling([0]), {method!r}))
+say(read(Nesting([0]), {method!r}) == [[(True, Record(4))]])
+""")
+    assert said == ["[([2, 4], True)]", "True"]
+    assert output == ""
+
+
+@FRESH
+def test_worker_has_only_the_names_of_the_present_source(method):
+    said, _ = ran(f"""{SCRIPT}
+class Listing(Rows):
+    def __getitem__(self, index):
+        names = {{name for name in vars(sys.modules["__main__"]) if not name.startswith("__")}}
+        return sorted(names & {{"Record", "Outer", "Point", "gc", "f"}})
+source = Listing([0], Record, Outer.Inner)
+with Loader(source, batch_size=None, workers=1, start_method={method!r}) as loader:
+    say(*loader)
+    source.uses = Point,
+    say(*loader)
+say(read(Listing([0], Outer), {method!r}))
+""")
+    assert said == ["['Outer', 'Record']", "['Point']", "[['Outer']]"]
+
+
+@FRESH
+def test_batch_of_a_class_that_has_lost_its_name_is_of_that_class(method):
+    said, _ = ran(f"""{SCRIPT}
+Old = Record
+with Loader(Rows([Record(1), Record(2)], Record), batch_size=None, workers=1, start_method={method!r}) as loader:
+    batches = iter(loader)
+    say(type(next(batches)[1]) is Old)
+    @dataclass
+    class Record:
+        value: int
+    say(type(next(batches)[1]) is Old)
+say(type(read(Rows([Record(3)], Record), {method!r})[0][1]) is Record)
+""")
+    assert said == ["True"] * 3
+
+
+@FRESH
+def test_name_that_the_source_does_not_refer_to_is_explained(method):
+    said, _ = ran(f"""{SCRIPT}
+try:
+    read(Rows([Record(1)]), {method!r})
+except AttributeError as error:
+    say(error)
+""")
+    assert said[0].startswith("Can't get attribute 'Record' on <module '__main__' of a worker: it has only the classes")
+
+
+@FRESH
+def test_worker_has_the_names_of_a_module_that_it_cannot_import(method):
+    said, output = ran(f"""{SCRIPT}
+import types
+made = sys.modules["made"] = types.ModuleType("made")
+exec("class Made: pass\\ndef tripled(value): return 3 * value", vars(made))
+rows = [made.Made(), made.tripled]
+for (is_equal, value), row in zip(read(Rows(rows, *rows), {method!r}), rows):
+    say(is_equal, type(value) is type(row))
+say(read(Rows([0]), {method!r}))
+""")
+    assert said == ["True True", "True True", "[(True, 0)]"]
+    assert output == ""
+
+
+@FRESH
+def test_worker_of_a_child_of_multiprocessing_has_the_names_of_the_script(method, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import multiprocessing, pickle, mpqueue
+class Record:
+    pass
+class Rows:
+    def __init__(self, *rows):
+        self.rows = rows
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, index):
+        return pickle.dumps(Record), type(pickle.loads(self.rows[index])) is Record
+def train(row):
+    with mpqueue.Loader(Rows(row), batch_size=None, workers=1, start_method={method!r}) as loader:
+        for dumped, is_record in loader:
+            print(pickle.loads(dumped) is Record, is_record)
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=train, args=(pickle.dumps(Record()),))
+    child.start()
+    child.join()
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
+
+
+@FRESH
+def test_key_of_a_sample_can_be_pickled_in_a_worker(method):
+    said, _ = ran(f"""{SCRIPT}
+class Keyed:
+    def __len__(self):
+        return 2
+    def __getitem__(self, key):
+        return pickle.loads(pickle.dumps(key)) == key
+with Loader(Keyed(), sampler=[Point(1, 2), Point(3, 4)], batch_size=2, workers=1, start_method={method!r}) as loader:
+    say([batch.tolist() for batch in loader])
+""")
+    assert said == ["[[True, True]]"]
+
+
+def test_consumer_in_another_program_reads_batches_of_classes_of_the_script():
+    said, output = ran(f"""{SCRIPT}
+import subprocess
+name = f"names {{os.getpid()}}"
+with mpqueue.Server(name, Rows([Record(1), Record(2)], Record), batch_size=None, workers=1, seed=0):
+    code = f"import mpqueue; print(list(mpqueue.attach({{name!r}}, timeout=50)))"
+    say(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+""")
+    assert said == ["[(True, Record(value=1)), (True, Record(value=2))]\n"], output
