@@ -3,6 +3,7 @@
 The modules, from the bottom up. Each imports only from the modules above it::
 
     glibc.py         settings of glibc's allocator and memcpy for large batches
+    locking.py       maps shared memory that `mlockall` does not lock
     segment.py       creates, maps and frees shared memory
     slots.py         the states of the slots of a ring
     serialize.py     pickles by value what `pickle` cannot pickle by name

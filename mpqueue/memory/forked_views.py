@@ -103,9 +103,10 @@ class Lessor:
     def keep_for(self, child: "_ForkedChild") -> Iterator["_Kept"]:
         """Suspend the leases of all memory that has views; yield them."""
         for lease in list(self._live.values()):
-            if lease() is not None:
+            base = lease()
+            if base is not None:
                 lease.suspend(child)
-                yield self, self._memory, lease
+                yield self, base.base, lease  # not `_memory`: after its close, a consumer has views only
 
     def resume(self, lease: Lease, child: "_ForkedChild") -> None:
         """Resume a lease, and end it if it has no views in this process."""
@@ -176,6 +177,7 @@ _lock = RLock()  # a garbage collection may close a ring while its thread has th
 
 def release(lessor: Lessor) -> None:
     """Resume the leases of a lessor that does not reuse its memory any longer."""
+    _lessors.discard(lessor)
     if _children:
         with defer_signals(), _lock:
             for child in _children.copy():

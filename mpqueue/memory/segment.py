@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory import locking
 from mpqueue.system import platform_support
 
 if TYPE_CHECKING:
@@ -158,7 +159,13 @@ class Segment:
 
     def discard(self, offset: int, end: int) -> None:
         """Return the pages from ``offset`` to ``end`` (page aligned) to the system; they read as zeros afterwards."""
-        self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
+        try:
+            self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            locking.unlock(self.memory)  # the user's code called `mlockall` after the memory was mapped
+            self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
     def free_bytes(self) -> int:
         """Return the number of bytes that the file system, or the machine, has left."""
@@ -252,7 +259,7 @@ def _map(fd: int, size: int, prot: int) -> mmap.mmap:
     from mpqueue.system import descriptors
 
     with descriptors.apart_from_standard():
-        memory = mmap.mmap(fd, size, prot=prot)
+        memory = locking.map_unlocked(fd, size, prot)
     with contextlib.suppress(OSError):  # otherwise core dumps contain the whole ring
         memory.madvise(mmap.MADV_DONTDUMP)
     return memory
@@ -263,6 +270,7 @@ _REMEDIES = {
     errno.ENFILE: "; this machine has too many open files: check `sysctl fs.file-max`",
     errno.EFBIG: "; check `ulimit -f`",
     errno.ENOMEM: "; check `ulimit -v`",
+    errno.EAGAIN: "; this process has called `mlockall`: check `ulimit -l`",
 }
 
 

@@ -21,6 +21,10 @@ class Living(Generic[T]):
         """Add an object until it is collected."""
         self._references.add(weakref.ref(thing, self._references.discard))
 
+    def discard(self, thing: T) -> None:
+        """Remove an object if it is present."""
+        self._references.discard(weakref.ref(thing))
+
     def clear(self) -> None:
         """Remove all objects."""
         self._references.clear()

@@ -29,7 +29,30 @@ from mpqueue.workers.handle import Cause, WorkerHandle, WorkerState
 from mpqueue.workers.roster import Roster
 
 SLOW_S = 30.0
+_LOOK_S = 1.0  # maximum time between two looks at the clock while the consumer waits
 _LATE_S = 1.0  # a wait that ends this much late: this process was stopped, or other processes had the CPU
+
+
+class Looks:
+    """The looks of a consumer at the clock, which show the time in which it did not wait, or was stopped.
+
+    A stop of the process group, or a freeze of its container, stops the workers too.
+    """
+
+    def __init__(self) -> None:
+        self._seen_at = self._left_s = 0.0  # the time of the last look, and the seconds until the next one is due
+
+    def missed_s(self, now: float) -> float:
+        """Return the seconds since the last look in which the consumer did not wait, or was stopped."""
+        missed_s = now - self._seen_at - self._left_s
+        self._seen_at, self._left_s = now, 0.0
+        return missed_s if missed_s > _LATE_S else 0.0
+
+    def next_in_s(self, left_s: float) -> float:
+        """Return the seconds until the next look is due, if a time ends in ``left_s`` seconds."""
+        # Often, so that a stop is noticed in the middle of a long wait.
+        self._left_s = min(_LOOK_S, max(0.0, left_s))
+        return self._left_s
 
 
 class SlowBatch:
@@ -43,22 +66,24 @@ class SlowBatch:
     def __init__(self, ledger: Ledger, samples_of: Callable[[WorkItem], SampleIds]) -> None:
         self._ledger, self._samples_of = ledger, samples_of
         self._of = -1, -1  # the next work item, and the number of batches delivered so far
-        self._waited_s, self._due_s = 0.0, SLOW_S
-        self._seen_at = self._left_s = 0.0  # time of the last call of `time_left_s`, and its result
+        self._since, self._due_s = 0.0, SLOW_S  # the beginning of the wait, moved by the time that does not count
+        self._looks = Looks()
 
     def time_left_s(self) -> float | None:
-        """Return the seconds until a warning is due; None if the next batch is ready, or was not requested."""
+        """Return the seconds until the next look is due, 0 if a warning is due.
+
+        None: The next batch is ready, or was not requested.
+        """
         ledger = self._ledger
         head, now = ledger.head, time.monotonic()
         if head in ledger.ready or head not in ledger.work_items:
             return None
+        missed_s = self._looks.missed_s(now)
         # Without an order other batches may arrive: the wait for this one starts now.
         if self._of != (head, ledger.num_batches):
-            self._of, self._waited_s, self._due_s = (head, ledger.num_batches), 0.0, SLOW_S
-        elif (passed_s := now - self._seen_at) <= self._left_s + _LATE_S:
-            self._waited_s += passed_s
-        self._seen_at, self._left_s = now, max(0.0, self._due_s - self._waited_s)
-        return self._left_s
+            self._of, self._since, self._due_s = (head, ledger.num_batches), now, SLOW_S
+        self._since = min(now, self._since + missed_s)
+        return self._looks.next_in_s(self._since + self._due_s - now)
 
     def overdue(self) -> WorkItem | None:
         """Return the work item to warn of now, once for each time, or None."""
@@ -78,7 +103,7 @@ class SlowBatch:
             stack: The worker's stack; empty if unknown.
         """
         batch = f"index {work_item.unit} of epoch {work_item.epoch}{samples_text(self._samples_of(work_item))}"
-        message = f"{batch} is not ready after {self._waited_s:.0f} s of waiting; {who}"
+        message = f"{batch} is not ready after {time.monotonic() - self._since:.0f} s of waiting; {who}"
         warn(
             f"{message}:\n{stack.rstrip()}\n" if stack else message, "Worker processes", "Find slow or hanging batches"
         )
@@ -90,7 +115,6 @@ _QUIET_S = 0.05  # the dump arrives in many small writes
 # The capacity of a pipe. `faulthandler` writes at most 100 threads of 100 frames each.
 _MAX_STACK_BYTES = 1 << 16
 _NEW_S = 1.0  # a process that has just started may not have a handler yet, and the signal would end it
-_LOOK_S = 1.0  # maximum time between two looks at the clock while the consumer waits
 _AT_WORK = (WorkerState.SERVING, WorkerState.STARVED)
 
 
@@ -104,7 +128,7 @@ class HangWatch:
 
     def __init__(self, roster: Roster, timeout_s: float) -> None:
         self._roster, self._timeout_s = roster, timeout_s
-        self._seen_at = self._left_s = 0.0  # time of the last look, and the seconds until the next one is due
+        self._looks = Looks()
 
     def _at_work(self) -> Iterator[WorkerHandle]:
         return (w for w in self._roster.living if w.in_flight and w.life.state in _AT_WORK)
@@ -113,19 +137,15 @@ class HangWatch:
         """Return the seconds until the next look is due; None if no worker is busy."""
         now = self._look()
         ends_at = min(map(self._ends_at, self._at_work()), default=None)
-        # Often, so that a stop is noticed in the middle of a long wait.
-        self._left_s = _LOOK_S if ends_at is None else min(_LOOK_S, max(0.0, ends_at - now))
-        return None if ends_at is None else self._left_s
+        return None if ends_at is None else self._looks.next_in_s(ends_at - now)
 
     def _look(self) -> float:
-        """Exclude the time since the last look if this process was stopped or did not wait; return the time."""
-        # A stop of the process group, or a freeze of its container, stops the workers too.
+        """Exclude the time since the last look that does not count; return the time."""
         now = time.perf_counter_ns()
-        missed_s = now / 1e9 - self._seen_at - self._left_s
-        if missed_s > _LATE_S:
+        missed_ns = int(self._looks.missed_s(now / 1e9) * 1e9)
+        if missed_ns:
             for worker in self._at_work():
-                worker.busy_since = min(now, worker.busy_since + int(missed_s * 1e9))
-        self._seen_at, self._left_s = now / 1e9, 0.0
+                worker.busy_since = min(now, worker.busy_since + missed_ns)
         return now / 1e9
 
     def _ends_at(self, worker: WorkerHandle) -> float:

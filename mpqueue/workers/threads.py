@@ -36,7 +36,7 @@ from mpqueue.worker import context, failures, tensorflow_rng, torch_info
 from mpqueue.worker.runner import SourceRunner, StreamEnd, run_timed
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers import active_iterators
-from mpqueue.workers.hang import SlowBatch
+from mpqueue.workers.hang import Looks, SlowBatch
 from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
 
@@ -89,7 +89,7 @@ class ThreadBackend(InProcessBackend):
         # Until the first batch is computed.
         self._draw_check = SharedGeneratorCheck() if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
-        self._slow = SlowBatch(ledger, job.samples_of)
+        self._slow, self._looks = SlowBatch(ledger, job.samples_of), Looks()
         self._requested: tuple[int, float] = (-1, 0.0)  # the requested work item, and the time of the request
 
     def start(self) -> None:
@@ -180,9 +180,9 @@ class ThreadBackend(InProcessBackend):
         timeout_s = self._job.options.batch_timeout
         if timeout_s is not None:
             # If no thread is busy, the full time: a thread that starts later does not notify the consumer.
-            now = time.monotonic()
+            now = self._look()
             since = min((task.since for task in self._working.values()), default=now)
-            waits.append(max(0.0, since + timeout_s - now))
+            waits.append(self._looks.next_in_s(since + timeout_s - now))
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _tell_of_slow(self) -> None:
@@ -239,10 +239,20 @@ class ThreadBackend(InProcessBackend):
             with contextlib.suppress(RuntimeError):  # another thread has released it
                 waker.release()
 
+    def _look(self) -> float:
+        """Exclude the time since the last look that does not count for `batch_timeout`; return the time."""
+        now = time.monotonic()
+        missed_s = self._looks.missed_s(now)
+        if missed_s:
+            for worker, task in self._working.items():
+                self._working[worker] = task._replace(since=min(now, task.since + missed_s))
+        return now
+
     def _give_up_overdue(self, timeout_s: float) -> None:
         """Set a timeout error as the outcome of overdue work items, and abandon their threads."""
+        now = self._look()
         for worker, (work_item, since, is_wanted) in list(self._working.items()):
-            if time.monotonic() < since + timeout_s:
+            if now < since + timeout_s:
                 continue
             # The thread itself cannot be ended: Python has no safe way to stop a thread in user code.
             stack, samples = self._stack_of(worker), self._job.samples_of(work_item)

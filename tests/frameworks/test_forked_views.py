@@ -87,3 +87,15 @@ def check(opened, fork_reading):  # noqa: F811
     assert number == LENGTH - 1
     assert [child.end() for child in children] == [True] * NUM_FORKED
     forked_views.collect()  # the memory of a server remains mapped until then
+
+
+def test_child_keeps_the_batch_of_a_closed_consumer(tmp_path, fork_reading):  # noqa: F811
+    with consumer(tmp_path) as batches:
+        batch = next(iter(batches))
+        batches.close()
+        child = fork_reading(lambda batch=batch: number_of(batch) == 0)
+        del batch
+        with mpqueue.attach(str(tmp_path / "directory")) as other:
+            assert sum(1 for _ in other) == LENGTH
+        assert child.end()
+        forked_views.collect()

@@ -178,3 +178,14 @@ def test_batch_outlives_its_loader(fork_reading):  # noqa: F811
         child = forked_with(next(iter(loader)), fork_reading)
     assert not forked_views._children, "a closed ring is not reused, so its memory is released"
     assert child.end()
+
+
+def test_view_of_a_closed_ring_does_not_end_the_protection_of_others(fork_reading):  # noqa: F811
+    with mpqueue.Loader(Numbers(), workers=1, start_method="fork") as first:
+        closed = next(iter(first))
+    with mpqueue.Loader(Numbers(), workers=1, max_queue_size=1, start_method="fork") as loader:
+        batches = iter(loader)
+        child = forked_with(next(batches), fork_reading)
+        assert [int(batch[0]) for batch in batches] == list(range(1, LENGTH))
+        assert child.end()
+    assert not closed.any()

@@ -128,6 +128,7 @@ with mpqueue.Loader(range(8), workers=1) as loader:
     ("code", "remedy"),
     [
         (errno.EMFILE, "ulimit -n"), (errno.ENFILE, "fs.file-max"), (errno.ENOMEM, "ulimit -v"), (errno.EFBIG, "ulimit -f"),
+        (errno.EAGAIN, "ulimit -l"),
     ],
 )  # fmt: skip
 def test_error_of_mapping_names_limit(monkeypatch, code, remedy):

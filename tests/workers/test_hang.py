@@ -3,6 +3,7 @@
 import os
 import pickle
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from helpers.started import started
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.errors import BatchTimeout
 from mpqueue.worker.config import DUMP_SIGNAL
-from mpqueue.workers import forker, hang
+from mpqueue.workers import forker, hang, threads
 from mpqueue.workers.handle import Cause, WorkerLife
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
@@ -237,6 +238,39 @@ def test_next_call_tries_again_if_no_replacement_thread_can_be_started(monkeypat
             assert list(batches) == [1, 2]
         finally:
             source.go_on.set()
+
+
+class JumpingClock:
+    """A clock that jumps as if the process had been stopped.
+
+    Attributes:
+        is_read: Set when another thread reads the clock after the jump.
+    """
+
+    def __init__(self):
+        self.ahead_s, self.is_read, self.main = 0.0, threading.Event(), threading.get_ident()
+
+    def jump(self):
+        self.ahead_s, self.is_read = 500.0, threading.Event()
+
+    def monotonic(self):
+        if threading.get_ident() == self.main:
+            self.is_read.set()
+        return time.monotonic() + self.ahead_s
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count_for_threads(monkeypatch):
+    clock = JumpingClock()
+    monkeypatch.setattr(threads, "time", clock)
+
+    def stream():
+        yield 0
+        clock.jump()
+        clock.is_read.wait()
+        yield 1
+
+    with Loader(stream, workers=1, backend="thread", batch_timeout=60) as loader:
+        assert list(loader) == [0, 1]
 
 
 def test_worker_init_that_hangs_in_a_thread_is_given_up():

@@ -123,10 +123,20 @@ def test_warnings_follow_after_30_60_and_120_seconds_of_each_batch(monkeypatch):
             told.append(second)
         assert batch.time_left_s() > 0
     assert told == [30, 60, 120, 240]
-    ledger.head = 1
-    assert batch.time_left_s() == 30
-    now += 20
-    assert batch.time_left_s() == 10
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
+    work_items = {0: WorkItem(0, 0, 0, 0, -1, None)}
+    batch = SlowBatch(SimpleNamespace(head=0, num_batches=0, ready={}, work_items=work_items), no_samples)
+    told = []
+    for second in range(100):
+        if batch.overdue() is not None:
+            told.append(second)
+        assert batch.time_left_s() == 1
+        now += 25 if second == 2 else 1
+    assert told == [30, 60]
 
 
 def test_stacks_are_the_whole_answer_to_the_present_request():
