@@ -12,7 +12,7 @@ from helpers.gates import Gate, pass_gate
 from helpers.handling import handling, raising
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.workers import launcher
+from mpqueue.workers import forker, launcher
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 LOOKED_AT = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
@@ -173,3 +173,29 @@ def test_faulthandler_writes_stacks_of_a_worker_only_where_the_source_has_regist
         finally:
             faulthandler.unregister(signal.SIGUSR1)
     assert (tmp_path / "of_trainer").read_text() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_signal_that_is_deferred_at_a_fork_is_handled_in_the_trainer_only(number, monkeypatch):
+    """A loader in the worker handles signals that were deferred, and the handler of the source remains."""
+    handled, fork = [], forker._fork_quietly
+
+    def fork_with_signal():
+        signal.raise_signal(number)
+        return fork()
+
+    def look(_):
+        signal.signal(signal.SIGUSR2, lambda *_: handled.append("of the source"))
+        with Loader([1, 2], workers=0) as loader:
+            list(loader)
+        signal.raise_signal(signal.SIGUSR2)
+        return np.array(handled)
+
+    monkeypatch.setattr(forker, "_fork_quietly", fork_with_signal)
+    with (
+        handling(lambda *_: handled.append("of the trainer"), number),
+        Loader(Computed(look, 1), workers=1, start_method="fork") as loader,
+    ):
+        assert [batch.tolist() for batch in loader] == [["of the source"]]
+        assert loader.statistics().deaths == 0
+    assert handled == ["of the trainer"]
