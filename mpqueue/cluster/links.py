@@ -30,6 +30,7 @@ from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.transport.credentials import new_token
+from mpqueue.transport.listener import SCARCE
 from mpqueue.workers.launcher import ProcessEvent, working_folder
 from mpqueue.workers.source_send import SourceImage
 
@@ -80,6 +81,7 @@ class Links:
         self._delays: dict[str, tuple[float, float]] = {}  # by node: earliest next attempt, and the delay
         self._is_closed, self._opening = False, Lock()
         self._relays: list[JoinedThread] = []
+        self._shortage: OSError | None = None  # why waiting connections cannot be accepted at present
         with contextlib.ExitStack() as undo:
             self._wakeup = Wakeup()
             undo.callback(self._wakeup.close)
@@ -88,6 +90,7 @@ class Links:
             wire.enlarge_buffers(self._listener)
             self._listener.bind((address, 0))
             self._listener.listen(128)
+            self._listener.setblocking(False)  # a peer may disconnect before it is accepted
             self._thread = JoinedThread(self._run, "mpqueue-cluster")
             self._thread.start()
             undo.pop_all()
@@ -180,8 +183,11 @@ class Links:
         self._relays = [relay for relay in self._relays if relay.is_alive()]
         try:
             sock = descriptors.own_socket(self._listener.accept()[0])
-        except OSError:  # the peer has disconnected, or the process has no free descriptors
+        except OSError as error:
+            if error.errno in SCARCE:
+                self._pause(error)
             return
+        self._shortage = None
         # Each connection gets a thread before it has authenticated, so limit their number.
         if len(self._relays) >= len(self._agents) + _MOST_GREETED:
             descriptors.close_object(sock)
@@ -196,13 +202,22 @@ class Links:
             return
         self._relays.append(relay)
 
+    def _pause(self, error: OSError) -> None:
+        """Wait before the next attempt: the socket remains readable, and polling it would use a whole CPU."""
+        if self._shortage is None:
+            self._shortage = error
+            warn(f"this process cannot accept connections from nodes of the cluster: {error}; check `ulimit -n`")
+        time.sleep(_CHECK_S)
+
     def _check_starting(self) -> None:
         now = time.monotonic()
         for link, (_actor, ended, until) in list(self._agents.items()):
             if link.state is not LinkState.STARTING:
                 continue
             reason = reason_of(ended)
-            if reason is None and now > until:
+            if reason is None and now > until and self._shortage is not None:
+                reason = f"its agent waited {START_S:g} s for this process to accept its connection: {self._shortage}"
+            elif reason is None and now > until:
                 reason = (
                     f"its agent did not connect within {START_S:g} s: check that its CPUs are free (num_cpus of "
                     "ray_options, per worker), and that no firewall blocks this process's ports"

@@ -266,6 +266,9 @@ class Cursor:
     def end_lane(self, lane: int, number: int) -> None:
         """Deal no more work items of a lane, which has no element of this number."""
 
+    def forget_owners(self) -> None:
+        """Note that some lanes have other owners now."""
+
     def element(self, work_item: WorkItem) -> int:
         """Return the number of an element among those of all lanes of all ranks."""
         raise NotImplementedError
@@ -717,8 +720,11 @@ class StreamCursor(Cursor):
         self.num_lanes, self.lanes = share.num_lanes, LaneTable(share.num_lanes)
         self._epoch_batches = epoch_batches
         self._consumer: ConsumerProgress | None = None
-        # A heap of (next element, lane) for lanes that may have this element, and the lanes in it that have ended.
+        # Heaps of (next element, lane) for lanes that may have this element: one for all, or one for each worker while
+        # work items are dealt fairly. A lane that has ended leaves its heap when its turn comes: a search for it would
+        # take as long as all lanes.
         self._turns: list[tuple[int, int]] = []
+        self._shares: dict[int, list[tuple[int, int]]] = {}
         self._ended: set[int] = set()
         if epoch_batches is not None:
             # The work items of an endless stream have epoch 0, and the ledger looks up the length by that epoch.
@@ -737,12 +743,12 @@ class StreamCursor(Cursor):
         # A lane with an unknown end takes its turns: its worker answers with the end, which changes no other turn.
         turns = [(count, lane) for lane, count in enumerate(counts) if count < ends.get(lane, count + 1)]
         heapq.heapify(turns)
-        self._turns, self._ended = turns, set()
+        self._turns, self._shares, self._ended = turns, {}, set()
 
     def end_lane(self, lane: int, number: int) -> None:
         """Deal no more work items of a lane, which has no element of this number."""
         self.lanes.end(lane, number)
-        self._ended.add(lane)  # its turn leaves the heap when it comes: a search for it would take as long as all lanes
+        self._ended.add(lane)
 
     def element(self, work_item: WorkItem) -> int:
         """Return the number of an element among those of all lanes of all ranks."""
@@ -775,29 +781,55 @@ class StreamCursor(Cursor):
             held: Number of work items in flight, by worker.
             owner: Returns the worker that runs a lane.
         """
+        shares = self._shares_of(owner)
         # Divided among the owners of lanes that have not ended: the share of any other worker would never be used.
-        most = -(-credit // max(1, len({owner(lane) for _, lane in self._turns if lane not in self._ended})))
-        room = {number: most - count for number, count in held.items()}
+        most = -(-credit // max(1, len(shares)))
+        room = {number: most - held.get(number, 0) for number in shares}
+        firsts = [(turns[0], number) for number, turns in shares.items() if room[number] > 0]
+        heapq.heapify(firsts)
         dealt: list[WorkItem] = []
-        waiting: list[tuple[int, int]] = []
-        while self._turns and len(dealt) < limit:
-            lane = self._turns[0][1]
-            if lane in self._ended:
-                heapq.heappop(self._turns)
-                continue
-            left = room.get(owner(lane), most)
-            if left <= 0:
-                waiting.append(heapq.heappop(self._turns))
-                continue
-            room[owner(lane)] = left - 1
-            dealt += self.deal()
-        # With their old numbers, so that these lanes come first when their worker has room again.
-        for turn in waiting:
-            heapq.heappush(self._turns, turn)
+        while firsts and len(dealt) < limit:
+            _, number = firsts[0]
+            turns = shares[number]
+            count, lane = turns[0]
+            heapq.heapreplace(turns, (count + 1, lane))  # as in `deal`
+            dealt.append(WorkItem(self.next_number, self.epoch, count, count, lane))
+            self.next_number += 1
+            room[number] -= 1
+            if room[number] and self._has_turn(turns):
+                heapq.heapreplace(firsts, (turns[0], number))
+            else:
+                heapq.heappop(firsts)
         return dealt
+
+    def _shares_of(self, owner: Callable[[int], int]) -> dict[int, list[tuple[int, int]]]:
+        """Return the turns of each worker that owns lanes which have not ended."""
+        if self._turns:
+            turns, self._turns = self._turns, []
+            for turn in turns:
+                self._shares.setdefault(owner(turn[1]), []).append(turn)
+            for turns in self._shares.values():
+                heapq.heapify(turns)
+        self._shares = {number: turns for number, turns in self._shares.items() if self._has_turn(turns)}
+        return self._shares
+
+    def forget_owners(self) -> None:
+        """Divide the lanes among their owners again, because some have changed."""
+        for turns in self._shares.values():
+            self._turns += turns
+        self._shares = {}
+        heapq.heapify(self._turns)
+
+    def _has_turn(self, turns: list[tuple[int, int]]) -> bool:
+        """Remove ended lanes from the front of a heap; return whether a lane is left."""
+        while turns and turns[0][1] in self._ended:
+            heapq.heappop(turns)
+        return bool(turns)
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` of the next work items; none after the end of all lanes."""
+        if self._shares:
+            self.forget_owners()
         dealt: list[WorkItem] = []
         while self._turns and len(dealt) < limit:
             count, lane = self._turns[0]

@@ -15,7 +15,6 @@ offered at most its window; other messages are new specs, ends of epochs and exc
 
 import contextlib
 import enum
-import errno
 import socket
 import time
 from collections import deque
@@ -41,7 +40,7 @@ from mpqueue.system import descriptors
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import Credentials, ForeignPeer, check_peer, credentials_of
 from mpqueue.transport.framing import send_with_descriptors
-from mpqueue.transport.listener import accept
+from mpqueue.transport.listener import SCARCE, accept
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 from mpqueue.transport.records import ProtocolError
 
@@ -256,7 +255,6 @@ HANDSHAKE_S = 5.0
 MAX_STRANGERS = 64
 _PAUSE_S = 0.2
 _REPORT_S = 60.0  # between two warnings
-_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 class Reception:
@@ -305,7 +303,7 @@ class Reception:
         try:
             sock = accept(self._listener, None)  # any user: a refused one gets the reason as an answer
         except OSError as error:
-            if error.errno in _SCARCE:
+            if error.errno in SCARCE:
                 self._pause(error)
             return  # with any other error, the peer has disconnected already
         self._num_peers += 1

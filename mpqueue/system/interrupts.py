@@ -333,6 +333,19 @@ def restore() -> None:
         raise raised.pop()
 
 
+def begin_worker() -> None:
+    """Restore the user's handlers in a worker that was forked inside a block, which the worker never leaves.
+
+    Otherwise signals that this process has deferred would be handled in the worker, and handlers that the source
+    installs would be replaced for good by the first block in its code.
+    """
+    global _is_deferring, _delivers_late
+    _is_deferring = _delivers_late = False
+    _pending.clear()
+    _pending_after_collection.clear()
+    restore()
+
+
 def _deliver() -> None:
     # One by one: the handler may raise, and the others are handled at the end of the next block.
     while _pending:

@@ -7,6 +7,7 @@ All sockets created here are registered in `mpqueue.system.descriptors`: each be
 closes its copy. Close them with `close_object`.
 """
 
+import errno
 import os
 import socket
 from collections.abc import Collection
@@ -16,6 +17,8 @@ from mpqueue.transport.credentials import check_peer
 
 MAX_PATH_BYTES = 107
 """Maximum length of a socket's path, without the final NUL."""
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+"""Errors of `accept` that leave the connection in the backlog. With any other error, the peer has disconnected."""
 
 
 def listen_at(

@@ -96,7 +96,7 @@ class LaneRunner(SourceRunner):
         self._save_ns = _FIRST_SAVE_NS  # duration of a snapshot of any lane
         self._due_ns = self._between_ns  # work of a lane after which its next snapshot is due
         self._open: dict[int, OpenLane] = {}
-        self._epoch = -1  # of the lane that was opened last
+        self._epoch = -1  # of the lane that was opened last: no lane of another epoch is open
         self._generation = 0
         self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last starts, with their epochs
         self._part_names = part_names_of(parts.source)
@@ -215,9 +215,9 @@ class LaneRunner(SourceRunner):
             if not number or of != epoch:
                 start = BEGINNING
         if epoch != self._epoch:  # not for each lane: a search takes as long as all lanes
-            self._epoch = epoch
             for other in [other for other, open_ in self._open.items() if open_.epoch != epoch]:
                 del self._open[other]  # lanes that have moved to other workers still hold their buffers
+            self._epoch = epoch
         # Kept in case this opening fails, or the element is requested once more.
         self._starts[lane] = epoch, start
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)

@@ -100,8 +100,7 @@ class Forker:
         """Run a worker in the child; never returns."""
         try:
             parent_death.arm(read_end)
-            # Forked while handlers were deferred, and the child leaves that block only by its exit.
-            interrupts.restore()
+            interrupts.begin_worker()
             prepare_process()
             share_main()
             name = worker_name(config.info.id)

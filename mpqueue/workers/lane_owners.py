@@ -38,7 +38,7 @@ class LaneOwners:
 
     def __init__(self, cursor: Cursor, num_workers: int) -> None:
         self.element = cursor.element
-        self._lanes = cursor.lanes
+        self._cursor, self._lanes = cursor, cursor.lanes
         self._owners = [lane % num_workers for lane in range(cursor.num_lanes)]
         # With one lane per worker, user code may choose its share by its worker's number.
         self.may_move = cursor.num_lanes != num_workers
@@ -116,6 +116,7 @@ class LaneOwners:
     def move(self, lane: int, number: int) -> None:
         """Assign a lane to another worker."""
         self._owners[lane] = number
+        self._cursor.forget_owners()
 
     def adopt(self, numbers: Collection[int]) -> None:
         """Assign the lanes of removed workers to the given ones."""
@@ -137,3 +138,4 @@ class LaneOwners:
         for lane in sorted(free):
             self._owners[lane] = number = min(counts, key=lambda number: counts[number])
             counts[number] += 1
+        self._cursor.forget_owners()

@@ -115,6 +115,14 @@ class Roster:
         launcher, self.launcher = self.launcher, None
         return None if launcher is None else launcher.release(reusable=False)
 
+    def drop_unusable_launcher(self) -> None:
+        """Drop a launcher without workers if an interrupt broke off a message to it, which is not a crash."""
+        if self.launcher is not None and not self._by_key:
+            try:
+                self.events()
+            except LauncherGone:
+                self._lose_launcher()
+
     def start(self, number: int) -> None:
         """Request a worker; `events` reports that it runs, or why it does not.
 

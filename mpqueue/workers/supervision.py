@@ -79,6 +79,7 @@ class Supervision:
             WorkerDied: The fork server crashes repeatedly.
         """
         roster = self._pool.roster
+        roster.drop_unusable_launcher()
         # All places first: if a start fails, the remaining ones are still known as vacant, and the next call tries
         # again.
         for number in range(self.wanted):

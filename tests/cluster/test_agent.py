@@ -243,6 +243,29 @@ def test_connection_without_a_thread_is_closed_and_the_next_one_is_served(links_
             assert len(sock.recv(16)) == expected
 
 
+def test_lack_of_descriptors_is_reported_until_connections_are_accepted_again(links_and_events, monkeypatch, caplog):
+    made, events = links_and_events
+    listener, tries = made._listener, queue.SimpleQueue()
+    short = SimpleNamespace(fileno=listener.fileno, accept=lambda: [tries.put(None), exhausted()])
+    monkeypatch.setattr("mpqueue.cluster.links.start_agent", lambda *_: (None, None))
+    monkeypatch.setattr("mpqueue.cluster.links.reason_of", lambda _: None)
+    monkeypatch.setattr("mpqueue.cluster.links.end_agent", lambda _: None)
+    monkeypatch.setattr(made, "_nodes", lambda: [Node("a node", "192.0.2.1", {})])
+    link = made.open(Node("a node", "192.0.2.1", {}), 1, is_late=False)
+    link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
+    made._listener = short
+    with socket.create_connection(listener.getsockname(), DEADLOCK_S) as sock:
+        for _ in range(2):
+            tries.get(timeout=DEADLOCK_S)
+        assert ["cannot accept connections" in record.message for record in caplog.records] == [True]
+        made._agents[link] = None, None, 0.0  # the time for the start is over
+        error = events.get(timeout=DEADLOCK_S).error
+        made._listener = listener
+        assert len(sock.recv(16)) == 16  # the challenge
+    assert "accept its connection" in str(error)
+    assert "too many open files" in str(error)
+
+
 def test_node_whose_agent_could_not_be_created_is_free_for_another_one(links_and_events, monkeypatch):
     """Otherwise workers would be placed there, and wait for the agent forever."""
 

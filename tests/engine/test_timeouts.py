@@ -2,6 +2,7 @@
 
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from fractions import Fraction
 
 import numpy as np
@@ -78,3 +79,14 @@ def wait_for_server(given):
 def test_invalid_timeout_raises_and_stops_nothing(call, given, error):
     with pytest.raises(error, match=r"must be (a number of|at least 0) seconds,? or None"):
         call(given)
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf, 1e300])
+def test_join_without_a_limit_returns_when_another_thread_has_stopped_the_loader(timeout):
+    with mpqueue.Loader(Numbers(), workers=0) as loader, ThreadPoolExecutor(1) as pool:
+        iter(loader)
+        joining = pool.submit(loader.join, timeout)
+        assert wait([joining], 0.05).not_done
+        loader.stop(timeout=timeout)
+        assert joining.result(60) is None
+    loader.join(timeout)  # of a stopped one, at once

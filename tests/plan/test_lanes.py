@@ -1,11 +1,15 @@
-"""The snapshots of lanes: which one a lane starts from, and which are dropped."""
+"""The snapshots of lanes: which one a lane starts from, and which are dropped. And the turns of lanes."""
+
+import random
 
 import pytest
+from helpers.counting import instructions_of
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, starts
+from mpqueue.workers.lane_owners import LaneOwners
 
 
 def ledger_of(num_lanes=2, credit=8):
@@ -69,3 +73,70 @@ def test_place_contains_no_snapshots_ahead_of_it(num_unclaimed):
     place = ledger.progress.place()
     assert place.counts == [(4, 4), (4, 3), (3, 3)][num_unclaimed]
     assert tuple(start.number for start in place.starts) == place.counts
+
+
+def stream_cursor(num_lanes):
+    cursor = StreamCursor(num_lanes)
+    cursor.go_to(Place())
+    return cursor
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_fair_dealing_takes_the_first_turns_of_the_workers_with_room(seed):
+    draw, num_lanes, num_workers = random.Random(seed), 7, 3
+    cursor = stream_cursor(num_lanes)
+    owners = LaneOwners(cursor, num_workers)
+    turns = dict.fromkeys(range(num_lanes), 0)
+    while turns:
+        held = {worker: draw.randrange(4) for worker in range(num_workers) if draw.random() < 0.7}
+        credit, limit = draw.randrange(1, 12), draw.randrange(1, 6)
+        most = -(-credit // len({owners.owner(lane) for lane in turns}))
+        room = {worker: most - held.get(worker, 0) for worker in range(num_workers)}
+        expected = []
+        while len(expected) < limit and (
+            free := [(count, lane) for lane, count in turns.items() if room[owners.owner(lane)] > 0]
+        ):
+            count, lane = min(free)
+            expected.append((count, lane))
+            turns[lane] += 1
+            room[owners.owner(lane)] -= 1
+        dealt = cursor.deal_fairly(limit, credit, held, owners.owner)
+        assert [(work_item.unit, work_item.lane) for work_item in dealt] == expected
+        if draw.random() < 0.3:
+            lane = draw.choice(list(turns))
+            cursor.end_lane(lane, turns.pop(lane))
+        if draw.random() < 0.3:
+            owners.move(draw.randrange(num_lanes), draw.randrange(num_workers))
+        if turns and draw.random() < 0.2:
+            (work_item,) = cursor.deal()
+            first = min(turns, key=lambda lane: (turns[lane], lane))
+            assert (work_item.unit, work_item.lane) == (turns[first], first)
+            turns[first] += 1
+    assert cursor.deal_fairly(1, 8, {}, owners.owner) == cursor.deal() == []
+
+
+def deal_in_order(cursor):
+    return cursor.deal(8)
+
+
+def deal_to_workers(cursor):
+    """Worker 0 is slow, and has no room."""
+    return cursor.deal_fairly(8, 16, {0: 8}, lambda lane: lane % 2)
+
+
+def run_of(deal, num_lanes):
+    """Return a function that deals one element of each lane, and ends the lane."""
+    cursor = stream_cursor(num_lanes)
+
+    def run():
+        while work_items := deal(cursor):
+            for work_item in work_items:
+                cursor.end_lane(work_item.lane, work_item.unit)
+
+    return run
+
+
+@pytest.mark.parametrize("deal", [deal_in_order, deal_to_workers])
+def test_cost_of_a_lane_does_not_grow_with_the_number_of_lanes(deal):
+    few, many = (instructions_of(run_of(deal, num_lanes)) for num_lanes in (64, 1024))
+    assert many < 1.5 * 16 * few

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import pickle
 import select
@@ -54,8 +55,27 @@ def test_broadcast_yields_all_to_all_and_computes_each_batch_once(puppets):
         assert server.statistics().batches == 20
 
 
-def test_replacement_of_killed_rank_continues_where_it_was(puppets):
-    with mpqueue.Server("s", Indices(12), world=2, workers=2):
+def test_length_of_a_consumer_is_its_number_of_batches_in_an_epoch():
+    options = [{"mode": "broadcast"}, {"world": 2}, {}, {"epoch_batches": 5, "mode": "broadcast"}]
+    sources = [Indices(20), Indices(21), Indices(20), mpqueue.Dataset.range(20).filter(any_number).batch(2)]
+    found = []
+    for source, option in zip(sources, options, strict=True):
+        with (
+            mpqueue.Server("s", source, workers=1, **option),
+            mpqueue.attach("s", timeout=60, **{"rank": 0} if "world" in option else {}) as consumer,
+        ):
+            with contextlib.suppress(TypeError):
+                found.append(len(consumer))
+                continue
+            with pytest.raises(TypeError, match="delivers each batch to the consumer that requests it first"):
+                len(consumer)
+            found.append(None)
+    assert found == [20, 11, None, 5]
+
+
+@pytest.mark.parametrize("grace_s", [60, math.inf])
+def test_replacement_of_killed_rank_continues_where_it_was(puppets, grace_s):
+    with mpqueue.Server("s", Indices(12), world=2, workers=2, grace_s=grace_s):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
         assert firsts(first.take(3)) == [0, 2, 4]
         second.tell("take_all")

@@ -133,6 +133,31 @@ sys.stdin.readline()
 
 
 @METHODS
+def test_workers_that_are_stopped_during_a_fork_continue_and_end(method):
+    """One worker gets SIGCONT after the fork; `stop` ends the other one while the child runs."""
+    script = f"METHOD = {method!r}\n{FORKED}" + """
+pids = [worker.pid for worker in enqueuer.statistics().workers]
+for pid in pids:
+    os.kill(pid, signal.SIGSTOP)
+child = forked(lambda: time.sleep(1000))
+for pid in pids:
+    os.kill(pid, signal.SIGCONT)
+say(*(int(next(batches)[0]) for _ in range(8)), enqueuer.statistics().deaths)
+os.kill(pids[0], signal.SIGSTOP)
+other = forked(lambda: time.sleep(1000))
+enqueuer.stop()
+say("stopped", os.path.exists(f"/proc/{pids[0]}"))
+for pid in (child, other):
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""  # fmt: skip
+    with Trainer(script) as trainer:
+        assert [trainer.heard() for _ in range(3)] == ["0 1 2", "3 4 5 6 7 0 1 2 0", "stopped False"]
+        assert trainer.ended() == (0, "")
+        assert trainer.left_nothing()
+
+
+@METHODS
 def test_child_that_outlives_the_killed_trainer_keeps_no_worker(method):
     script = f"METHOD = {method!r}\n{FORKED}" + """
 say("child", forked(lambda: time.sleep(1000)))

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers.counting import instructions_of
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
@@ -18,6 +19,8 @@ from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.writer import SlotWriter
 from mpqueue.plan.cursors import Place
 from mpqueue.worker import lane_runner
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.runner import Parts
 from mpqueue.workers import dispatcher
 
 BACKENDS = pytest.mark.parametrize(("backend", "workers"), [("process", 3), ("thread", 3), ("process", 0)])
@@ -301,3 +304,26 @@ def test_lane_that_is_slow_to_resume_is_a_warning(tmp_path, monkeypatch):
     with running(numbers, workers=0, lanes=1, place=Place(counts=(3,))) as pipeline:
         with pytest.warns(RuntimeWarning, match="from its beginning again.*after element 3.*state_dict"):
             assert pipeline.next() == 3
+
+
+class Endless:
+    """A source, and its lanes."""
+
+    def open_lane(self, _):
+        return self
+
+    def next(self):
+        return 0
+
+    def save(self):
+        """Return None: no state."""
+
+
+def test_cost_of_opening_a_lane_does_not_grow_with_the_number_of_lanes():
+    def opening(num_lanes):
+        parts = Parts(Endless(), WorkerInfo(0, 1, 0), lambda *_: None, None, in_slot=False, num_lanes=num_lanes)
+        runner = lane_runner.LaneRunner(parts)
+        return lambda: [runner.run(0, unit) for unit in range(num_lanes)]
+
+    few, many = (instructions_of(opening(num_lanes)) for num_lanes in (64, 1024))
+    assert many < 1.5 * 16 * few

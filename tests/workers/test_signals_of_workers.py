@@ -1,6 +1,7 @@
 """Signals in a worker: it ignores those of its process group, has no handler of the trainer, and may end by SIGTERM."""
 
 import faulthandler
+import itertools
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from helpers.gates import Gate, pass_gate
 from helpers.handling import handling, raising
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.workers import launcher
+from mpqueue.transport.framing import send_with_descriptors
+from mpqueue.workers import forker, launcher
+from mpqueue.workers.fork_server_messages import ToForkServer, pack
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 LOOKED_AT = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
@@ -173,3 +176,60 @@ def test_faulthandler_writes_stacks_of_a_worker_only_where_the_source_has_regist
         finally:
             faulthandler.unregister(signal.SIGUSR1)
     assert (tmp_path / "of_trainer").read_text() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_signal_that_is_deferred_at_a_fork_is_handled_in_the_trainer_only(number, monkeypatch):
+    """A loader in the worker handles signals that were deferred, and the handler of the source remains."""
+    handled, fork = [], forker._fork_quietly
+
+    def fork_with_signal():
+        signal.raise_signal(number)
+        return fork()
+
+    def look(_):
+        signal.signal(signal.SIGUSR2, lambda *_: handled.append("of the source"))
+        with Loader([1, 2], workers=0) as loader:
+            list(loader)
+        signal.raise_signal(signal.SIGUSR2)
+        return np.array(handled)
+
+    monkeypatch.setattr(forker, "_fork_quietly", fork_with_signal)
+    with (
+        handling(lambda *_: handled.append("of the trainer"), number),
+        Loader(Computed(look, 1), workers=1, start_method="fork") as loader,
+    ):
+        assert [batch.tolist() for batch in loader] == [["of the source"]]
+        assert loader.statistics().deaths == 0
+    assert handled == ["of the trainer"]
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_interrupted_messages_to_a_fork_server_are_no_crashes(method, monkeypatch, caplog):
+    """One strikes before a message with the source, the next one in the middle of the message."""
+    send, strikes, epochs = launcher.ForkServer._send, [], itertools.count()
+
+    def send_or_strike(fork_server, kind, body, fds=()):
+        if kind == ToForkServer.SOURCE and strikes:
+            if strikes.pop(0) == "inside":
+                fork_server._is_whole = False
+                data = pack(kind, body, fds)
+                send_with_descriptors(fork_server._socket, data[:4], fds)
+            signal.raise_signal(signal.SIGUSR1)
+        send(fork_server, kind, body, fds)
+
+    monkeypatch.setattr(launcher.ForkServer, "_send", send_or_strike)
+    source = Computed(lambda _: np.zeros(1), 2)
+    with (
+        handling(raising(LookupError), signal.SIGUSR1),
+        Loader(source, workers=1, start_method=method, restarts=0) as loader,
+    ):
+        for round_ in range(3):
+            strikes[:] = [[], ["before"], ["before", "inside", "inside"]][round_]
+            source.epoch = next(epochs)
+            while strikes:
+                with pytest.raises(LookupError):
+                    list(loader)
+            assert len(list(loader)) == 2
+        assert loader.statistics().deaths == 0
+    assert not caplog.records

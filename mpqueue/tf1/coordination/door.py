@@ -10,7 +10,6 @@ can take over the name. So each side checks the user of the other side, and that
 """
 
 import contextlib
-import errno
 import os
 import select
 import socket
@@ -21,11 +20,10 @@ from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, new_token, prove
-from mpqueue.transport.listener import accept, connect_at, unix_socket
+from mpqueue.transport.listener import SCARCE, accept, connect_at, unix_socket
 from mpqueue.transport.poller import READABLE, Poller
 
 _BACKLOG = 128  # connections that wait for `accept`; further ones block in `connect`
-_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _PAUSE_S = 0.01
 
 
@@ -89,7 +87,7 @@ class Door:
         try:
             connection = accept(self._listener, (os.geteuid(), 0))
         except OSError as error:
-            if error.errno in _SCARCE:
+            if error.errno in SCARCE:
                 self._pause(error)
             return  # with any other error, it was a different user, or the client has disconnected
         self._is_short = False

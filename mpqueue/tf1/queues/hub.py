@@ -20,6 +20,7 @@ Steps that refer to a deferred call (a withdrawal, or a question about its outco
 """
 
 import contextlib
+import logging
 import os
 import select
 import threading
@@ -31,7 +32,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, SharedMemoryFull
+from mpqueue.errors import CancelledError, InternalError, InvalidArgumentError, OpError, SharedMemoryFull
+from mpqueue.system.exception_texts import text_of
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.arena import class_bytes, class_for, offset_of
@@ -56,6 +58,7 @@ from mpqueue.tf1.queues.wire import WITHDRAWN, Down, Record, RecordPipe, Up
 from mpqueue.transport.poller import READABLE, Events
 from mpqueue.transport.records import ProtocolError
 
+_log = logging.getLogger(__name__)
 # Larger classes would overflow the fields of an answer.
 _LARGEST_CLASS = class_for(1 << 62)
 
@@ -453,6 +456,7 @@ class Hub:
         shortage: Demands that wait for shared memory.
         queues: All queues, by number.
         is_closed: True after the hub was closed.
+        failure: The error that has closed it; empty if there was none.
         stale_at: Time of `time.perf_counter` at which the pipe must be checked again.
     """
 
@@ -484,7 +488,7 @@ class Hub:
         self._last_queue = 0
         self._dropped: deque[int] = deque()
         self._thread: threading.Thread | None = None
-        self.is_closed = False
+        self.is_closed, self.failure = False, ""
         self.stale_at = 0.0
 
     # -- Queues of this process
@@ -510,21 +514,34 @@ class Hub:
         """Remove a deleted queue. The garbage collector may call this method in any thread."""
         if os.getpid() == self._process_id:  # otherwise a forked child has collected its copy
             # Take no lock: the thread in which the garbage collector runs may hold it.
-            self._dropped.append(number)
-            self.watch.poke()
+            if self.failure:
+                self._drop_failed(number)
+            else:
+                self._dropped.append(number)
+                self.watch.poke()
 
     def serve(self) -> None:
         """Start the hub's thread. Until then, connections wait."""
         with defer_signals(), self.lock:
             if self._thread is None and not self.is_closed:
-                self._thread = threading.Thread(target=self.watch.run, name="mpqueue-queues", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="mpqueue-queues", daemon=True)
                 self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.watch.run()
+        except BaseException as error:
+            with self.lock:
+                self._fail(error)  # of the poll; an error of a step has done this
+            self.watch.end()
+            raise
 
     # -- Listening
 
     def attend(self) -> None:
         """Serve everything that is readable now, including closed connections."""
-        self._serve(self.watch.poller.poll(0))
+        if not self.is_closed:
+            self._serve(self.watch.poller.poll(0))
 
     def _serve(self, events: Events) -> None:
         # Handlers are deferred: many tables are half updated during a step, see NOTE [ Interrupts ] in `core`.
@@ -534,17 +551,24 @@ class Hub:
                 return
             # Read the pipe before the sockets: records that a process sent before it exited take effect first.
             self.catch_up()
-            for fd, event in events:
-                if fd == self._pipe.fd or self.watch.is_poke(fd):
-                    continue
-                ended = self._listener.attend(fd, event, self.pool, self._pipe)
-                if ended is not None:
-                    self._remove(ended)
-            self.recalls.extend()
-            while self._dropped:
-                self._forget(self._dropped.popleft())
-            if self.shortage.demands and not self.is_closed:
-                self.shortage.relieve()
+            try:
+                self._attend(events)
+            except BaseException as error:
+                self._fail(error)
+                raise
+
+    def _attend(self, events: Events) -> None:
+        for fd, event in events:
+            if fd == self._pipe.fd or self.watch.is_poke(fd):
+                continue
+            ended = self._listener.attend(fd, event, self.pool, self._pipe)
+            if ended is not None:
+                self._remove(ended)
+        self.recalls.extend()
+        while self._dropped:
+            self._forget(self._dropped.popleft())
+        if self.shortage.demands and not self.is_closed:
+            self.shortage.relieve()
 
     def _remove(self, client: Client) -> None:
         """Clean up after a closed connection. All of its records must have been read."""
@@ -577,13 +601,47 @@ class Hub:
             self._close()
 
     def _close(self) -> None:
+        self._disconnect()
+        self.pool.close()
+
+    def _disconnect(self) -> None:
         self.is_closed = True
         # A thread that has read an element pokes the watch if there are demands, and the watch is closed now.
         self.shortage.demands.clear()
         self._listener.close()
         self._pipe.close()
         self.watch.close()
-        self.pool.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """End all calls after an error in a step, which may have left any table half updated. Hold the lock.
+
+        Otherwise the calls of other processes would wait for answers indefinitely.
+        """
+        if self.is_closed:
+            return
+        self.failure = f"{type(error).__name__} in a step: {text_of(error)}"
+        _log.error("The queues of this process have failed, because of %s", self.failure)
+        try:
+            for queue in list(self.queues.values()):
+                notify(queue.machine.withdraw_all(self.refusal()))
+        except BaseException:  # of a table that the error has damaged; the connections end in any case
+            _log.exception("Not all waiting calls got the error of the queues of this process")
+        finally:
+            for client in self._listener.clients.values():
+                client.uses.clear()  # breaks the reference cycle client -> queue -> hub
+            self._disconnect()
+            while self._dropped:
+                self._drop_failed(self._dropped.popleft())
+
+    def _drop_failed(self, number: int) -> None:
+        # Not before the last queue: threads of this process may be reading elements.
+        self.queues.pop(number, None)
+        if not self.queues:
+            self.pool.close()
+
+    def refusal(self) -> InternalError:
+        """Return the error of each call after a failure."""
+        return InternalError(None, None, f"The queues of process {os.getpid()} have failed: {self.failure}")
 
     # -- What other processes send
 
@@ -598,6 +656,13 @@ class Hub:
         """Read all records from the pipe and take their steps in order. Hold the lock."""
         if self.is_closed:
             return
+        try:
+            self._take_records()
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _take_records(self) -> None:
         read, take, records, recalls = self._pipe.read, self._steps.take, self._pipe.records, self.recalls
         was_all = False
         num_recalled = 0
@@ -641,6 +706,8 @@ class HubDriver:
         hub, machine, windows = self.hub, self._queue.machine, self._queue.windows
         hub.watch.num_calls += 1  # keeps the hub's thread asleep; a lost increment in a race does no harm
         with hub.lock:
+            if hub.failure:
+                raise hub.refusal()
             if self._finishes_alone(request):
                 # No other call finishes, so there is no caller to notify. `recover` completes an interrupted step.
                 try:
@@ -693,6 +760,8 @@ class HubDriver:
     def close_now(self) -> None:
         """Close the queue and cancel pending enqueues."""
         with defer_signals(), self.hub.lock:
+            if self.hub.failure:  # all calls have failed
+                return
             self.hub.catch_up()
             while not self._queue.windows.make_way(CloseRequest()):
                 self.hub.catch_up()

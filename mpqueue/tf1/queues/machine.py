@@ -334,6 +334,10 @@ class QueueMachine:
         """End all requests of an owner in one step, so that none of them takes a returned element."""
         return self._withdraw([one for one in (*self._enqueues, *self._dequeues) if one.owner is owner], error)
 
+    def withdraw_all(self, error: OpError) -> list[Request]:
+        """End all waiting requests with ``error``."""
+        return self._withdraw([*self._enqueues, *self._dequeues], error)
+
     def put_back(self, taken: list[Token]) -> list[Request]:
         """Return elements of a finished dequeue that did not reach its caller; ``taken`` is empty afterwards."""
         self._elements.put_back(taken)

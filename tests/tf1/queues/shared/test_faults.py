@@ -7,12 +7,14 @@ import signal
 import threading
 import tracemalloc
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import pytest
 from helpers import others
 from helpers.gates import Gate, stop_at
+from helpers.handling import raising
 from helpers.others import Other, in_line
 from tf1.helpers.calls import Gate as ScopeGate
 
@@ -21,6 +23,7 @@ from mpqueue.errors import (
     CancelledError,
     DeadlineExceededError,
     FailedPreconditionError,
+    InternalError,
     OutOfRangeError,
 )
 from mpqueue.tf1.queues import blocks
@@ -402,3 +405,39 @@ def test_signal_handler_ends_the_first_call_to_a_stopped_owner():
             os.kill(owner.pid, signal.SIGCONT)
             signal.signal(signal.SIGALRM, before)
         assert queue.dequeue() == 3
+
+
+@pytest.mark.parametrize("in_a_call", [False, True])
+def test_error_in_a_step_of_the_owner_fails_the_calls_of_all_processes(in_a_call, monkeypatch):
+    """It is raised in the owner's thread for queues, or in a waiting call of the owner, which serves the others."""
+    unhandled = []
+    monkeypatch.setattr(threading, "excepthook", lambda raised: unhandled.append(raised.exc_type))
+    full, empty = FIFOQueue(1, "int64", [[]]), FIFOQueue(1, "int64", [[]])
+    full.enqueue([1])
+    with Other(full, empty) as waiting, Other(full, empty) as failing:
+        waiting.begin(lambda full, _: full.enqueue([2]))
+        in_line(full)
+        failing.ask(lambda full, _: full.size())
+        hub = full.queue_ref.driver.hub
+        with ThreadPoolExecutor(1) as pool:
+            if in_a_call:
+                leading = pool.submit(empty.dequeue)
+                in_line(empty)
+            hub._steps.take = raising(MemoryError)
+            failing.begin(lambda full, _: full.size())
+            with pytest.raises(InternalError, match="have failed: MemoryError in a step"):
+                waiting.end()
+            with pytest.raises(CancelledError):
+                failing.end()
+            if in_a_call:
+                assert type(leading.exception(60)) in {MemoryError, InternalError}
+        hub._thread.join(60)
+        assert unhandled in ([MemoryError], [])
+        for call in (lambda: full.enqueue([3]), full.dequeue, empty.dequeue):
+            with pytest.raises(InternalError, match="MemoryError"):
+                call()
+        full.close(cancel_pending_enqueues=True)
+        other = FIFOQueue(1, "int64", [[]])  # of another hub
+        with Other(other) as served:
+            served.ask(lambda queue: queue.enqueue([5]))
+            assert other.dequeue() == 5
