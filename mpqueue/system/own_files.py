@@ -168,7 +168,7 @@ def unseal(mark: bytes, read: Callable[[int, int], bytes], size: int, name: str 
     if len(found) == _MARK_BYTES and found[:-1] == mark[:-1] and found != mark:
         raise OtherVersion(found[-1])
     if found != mark:
-        raise DamagedFile("it is a file of another kind")
+        raise DamagedFile("it is a file of another kind" if found else "it is empty")
     if len(head) < SEAL_BYTES:
         raise DamagedFile("it is truncated")
     _, length = _HEAD.unpack_from(head)
