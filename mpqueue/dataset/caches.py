@@ -198,7 +198,8 @@ class FolderCache(Cache):
         return f"cache({self._folder!r})"
 
     def _open(self) -> RecordFiles:
-        base = os.path.join(self._folder, f"{self._key}.{_FORM}")
+        name = f"{self._key}.{_FORM}"
+        base = os.path.join(self._folder, name)
         paths = f"{base}.data", f"{base}.index"
         try:
             os.makedirs(self._folder, exist_ok=True)
@@ -209,7 +210,7 @@ class FolderCache(Cache):
                     raise
                 refused = error
             else:
-                return RecordFiles(*fds, max_bytes=self._max_bytes)
+                return RecordFiles(*fds, max_bytes=self._max_bytes, name=name)
             try:
                 fds = _open_both(*paths, os.O_RDONLY, _open_own)
             except FileNotFoundError:
@@ -219,7 +220,7 @@ class FolderCache(Cache):
                 add_note(error, f"cache({self._folder!r}) stores elements in this folder: use a writable folder")
             raise
         self._keeps_none = f"the files are read-only ({refused.strerror})"
-        return RecordFiles(*fds, max_bytes=self._max_bytes)
+        return RecordFiles(*fds, max_bytes=self._max_bytes, name=name)
 
 
 class MemoryCache(Cache):

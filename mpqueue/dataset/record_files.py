@@ -3,8 +3,8 @@
 ::
 
     data     the records, one after another, each at a multiple of 64 bytes
-    index    32 bytes per number: offset and length of the record, number of arrays, CRC of the record, and a CRC of the
-             entry with its number
+    index    32 bytes per number: offset and length of the record, number of arrays, CRC of the record and the name of
+             the files, and a CRC of the entry with its number
 
 A process appends a record with `O_APPEND`, so that each write gets separate bytes, and then writes the index entry.
 Records are never changed, and there is no lock that a killed process could hold:
@@ -12,6 +12,7 @@ Records are never changed, and there is no lock that a killed process could hold
     killed before the entry is complete   the record does not exist; its bytes are wasted
     two records with the same number      both are complete, and the later entry is used
     a file was truncated or damaged       truncated records and those with a wrong CRC do not exist; the others do
+    both files were renamed               no record exists
     power failure                         as for a damaged file
 
 The files have no header: an empty file, or none at all, contains no records. Each process compares a record with its
@@ -58,10 +59,12 @@ class RecordFiles:
         data: A descriptor of the data file, open for appending. This object closes it.
         index: A descriptor of the index file. This object closes it.
         max_bytes: The limit of the size of the data; None for no limit but the free space.
+        name: The name of the files. Records that were stored under another name do not exist.
     """
 
-    def __init__(self, data: int, index: int, *, max_bytes: int | None) -> None:
+    def __init__(self, data: int, index: int, *, max_bytes: int | None, name: str = "") -> None:
         self._pid, self._fds, self._max_bytes = os.getpid(), (data, index), max_bytes
+        self._mask = zlib.crc32(os.fsencode(name))  # of the CRC of each record
         self._data, self._index = _GrowingMap(data), _GrowingMap(index)
         self._checked = bytearray()  # flags of the records with a verified CRC
         self._lock = Lock()  # protects the file position after a write
@@ -100,7 +103,7 @@ class RecordFiles:
             checked.extend(bytes(number + 1 - len(checked) + len(checked) // 2))
         if not checked[number]:
             checksum = _checksums().get(kind)
-            if checksum is None or checksum(view) != crc:
+            if checksum is None or checksum(view) ^ self._mask != crc:
                 return MISSING
             checked[number] = True
         return records.unpack(view, num_arrays)
@@ -122,7 +125,7 @@ class RecordFiles:
         record, num_arrays = records.pack(value)
         kind, checksum = list(_checksums().items())[-1]
         offset = self._append(record)
-        entry = _ENTRY.pack(offset, len(record), num_arrays, kind, checksum(record))
+        entry = _ENTRY.pack(offset, len(record), num_arrays, kind, checksum(record) ^ self._mask)
         # After the record, so that a process that sees the entry sees all bytes of the record.
         self._publish(number, entry + _closed(entry, number, salt))
         return records.unpack(memoryview(record), num_arrays)

@@ -19,7 +19,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.groups import GroupedFiles
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
-from mpqueue.files.kept import cache_folder, open_kept
+from mpqueue.files.kept import cache_errors, cache_folder, open_kept
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.process_cache import ProcessCache
@@ -63,7 +63,8 @@ def _open(file: IndexedFile, folder: str, is_intact: Callable[[int, int, int], b
         return _reader_of(file.path, file.path)
     path = made_once(path_of(file, folder, "fetched"), lambda: _blocks(file), file.path, None, is_intact)
     # The library opens the file whose owner was checked, and not its name.
-    fd = open_kept(path, os.O_RDONLY)
+    with cache_errors(path):
+        fd = open_kept(path, os.O_RDONLY)
     try:
         return _reader_of(f"/proc/self/fd/{fd}", file.path)
     finally:

@@ -15,6 +15,7 @@ and the result must be the same.
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -265,6 +266,9 @@ def found_or_made(path: str, find: Callable[[], Found | None], make: Callable[[]
         path: The path of the file.
         find: A function that returns the content; None if it is missing.
         make: A function that writes the file.
+
+    Raises:
+        OSError: The file was removed while it was created, for example.
     """
     found = find()
     if found is not None:
@@ -277,7 +281,9 @@ def found_or_made(path: str, find: Callable[[], Found | None], make: Callable[[]
         if found is None:
             make()
             found = find()
-        assert found is not None
+        if found is None:
+            with cache_errors(path):
+                raise OSError(errno.EIO, "This file was removed or damaged as soon as it was written", path)
         return found
 
 

@@ -46,8 +46,8 @@ _DIGITS = 20  # of the largest offset
 _ALIGNED = 64
 
 
-# The identity of a file: device, inode, size.
-Identity = tuple[int, int, int]
+# The identity of a file: device, inode, size, modification time.
+Identity = tuple[int, int, int, int]
 
 
 class IndexArrays(dict[str, Array]):
@@ -201,7 +201,7 @@ def read(
             return None
         try:
             status = os.fstat(fd)
-            identity = status.st_dev, status.st_ino, status.st_size
+            identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
             try:
                 table = _table(fd, os.path.basename(path), status.st_size)
             except OtherVersion:

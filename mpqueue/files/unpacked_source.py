@@ -15,7 +15,7 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
-from mpqueue.files.kept import cache_folder, open_kept
+from mpqueue.files.kept import cache_errors, cache_folder, open_kept
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.ranges import FileRange
@@ -136,9 +136,18 @@ class _Contents(Sequence[IndexedFile]):
         content = self.current(number)
         if content is None or content.size != self._sizes[number]:
             self.replace(number, content)
-            content = self.current(number)
-            assert content is not None
+            content = self.made(number)
         return content
+
+    def made(self, number: int) -> IndexedFile:
+        """Return the decompressed content of a compressed file, which this process has just created.
+
+        Raises:
+            OSError: Another program has removed it.
+        """
+        path = path_of(self._files[number], self._folder)
+        with cache_errors(path):
+            return KeptFile.of(path)
 
     def current(self, number: int) -> IndexedFile | None:
         """Return the current decompressed content of a compressed file; None if it is missing."""
@@ -183,7 +192,9 @@ def scan_unpacked(
         if compression is None:
             return find(window, path) | {_BYTES: np.array([_NOT_COMPRESSED]), _CHECKS: np.empty(0, np.uint32)}
     content = unpack(IndexedFile.of(path), folder, compression)
-    with window_of(content, open_kept(content, os.O_RDONLY)) as window:
+    with cache_errors(content):
+        fd = open_kept(content, os.O_RDONLY)
+    with window_of(content, fd) as window:
         try:
             arrays = find(window, path)
         except FileError as error:

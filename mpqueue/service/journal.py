@@ -41,6 +41,8 @@ from mpqueue.service.modes import Mode
 from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
 from mpqueue.system import descriptors
+from mpqueue.system.exception_texts import named_text_of
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
@@ -136,10 +138,11 @@ def read_journal(path: str) -> Recovered | None:
         ) from None
     try:
         recovered = _parse_head(json.loads(head))
-    except Exception as error:  # unpickling may raise any exception: the class of a state may be missing
-        text = f"{type(error).__name__}: {error}"
+    except BaseException as error:  # unpickling may raise any exception: the class of a state may be missing
+        if is_interrupt(error):
+            raise
         raise ServiceError(
-            f"{path} is not a journal of this server ({text}): choose another path, or remove it"
+            f"{path} is not a journal of this server ({named_text_of(error)}): choose another path, or remove it"
         ) from error
     for kind, value, extra, who in _records(path, data, SEAL_BYTES + len(head)):
         # The records are events in the order of writing: a later departure removes the survivor of an earlier arrival.
@@ -253,6 +256,7 @@ class Journal:
         # Written again into each new file, so that a restarted server knows whom to wait for.
         self.present: dict[int, Survivor] = {}
         self._fd, self._check = -1, 0  # the checksum before the next record
+        self._is_torn = False  # the last record may be incomplete
         self._lock = Lock()  # guards the descriptor, which the syncing thread uses, too
         self._is_due, self._is_closed, self._has_warned = threading.Event(), False, False
         self._thread = JoinedThread(self._sync, "mpqueue-journal")
@@ -293,7 +297,7 @@ class Journal:
             data += record
         with self._named():
             fd = self._replace(bytes(data))
-        self._check = check
+        self._check, self._is_torn = check, False
         # The syncing thread may still use a duplicate of the old descriptor, which remains open until its sync is over.
         with self._lock:
             old, self._fd = self._fd, descriptors.own(fd)
@@ -313,6 +317,7 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
+        self._check_torn()
         recovered = read_journal(self._path)
         if recovered is None:
             raise FileNotFoundError(errno.ENOENT, "the journal was removed while the server was running", self._path)
@@ -358,15 +363,24 @@ class Journal:
             raise OSError(error.errno, text, self._path) from error
 
     def _append(self, kind: int, value: int, extra: int, who: int) -> None:
-        record, self._check = _pack(self._check, kind, value, extra, who)
+        self._check_torn()
+        record, check = _pack(self._check, kind, value, extra, who)
+        self._is_torn = True
         with self._named():
             _write(self._fd, record)
+        self._check, self._is_torn = check, False
+
+    def _check_torn(self) -> None:
+        """Raise an error after a record that could not be written: only the last record may be incomplete."""
+        if self._is_torn:
+            text = "an earlier record of the journal could not be written: restart the server"
+            raise OSError(errno.EIO, text, self._path)
 
     def note_taken(self, position: int, who: int) -> None:
         """Record that a batch was taken.
 
         Raises:
-            OSError: The record cannot be written. Do not write another record after a partial one.
+            OSError: The record, or an earlier one, cannot be written.
         """
         # Write here, and sync in the thread: written data survives a crash of this process, and a sync would delay each
         # batch.

@@ -21,10 +21,12 @@ from typing import Any
 
 from mpqueue.system import descriptors
 from mpqueue.system.log import warn
+from mpqueue.system.own_files import open_output
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.telemetry.trace_events import CONSUMER, FIRST_SERVED, FIRST_WORKER, Place, TraceEvents
 
+_REMEDY = "pass another path as trace="
 _MOST_WAITING = 512
 _MOST_EVENTS = 1_000_000  # about 120 MB
 _FLUSH_NS = 500_000_000
@@ -59,11 +61,13 @@ class Timeline:
         """Open the file, or continue it.
 
         Raises:
-            OSError: The file cannot be written.
+            OSError: The file cannot be written, or is a link.
         """
         is_new = not self._size
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if is_new else 0)
-        self._fd = descriptors.own(os.open(self.path, flags, 0o644))
+        # Truncated after the check: a link could lead to another file of this user.
+        self._fd = descriptors.own(open_output(self.path, os.O_WRONLY | os.O_CREAT, _REMEDY, 0o644))
+        if is_new and os.fstat(self._fd).st_size:  # not a device
+            os.ftruncate(self._fd, 0)
         os.lseek(self._fd, self._size, os.SEEK_SET)
         if is_new:
             self._write("[" + self._events.process(self._name).removeprefix(","))

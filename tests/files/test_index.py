@@ -290,6 +290,25 @@ def test_damaged_index_is_created_again_with_one_warning(paths, cache, caplog):
         assert Path(index.path).read_bytes() == whole
 
 
+def test_index_that_was_damaged_since_the_trainer_read_it_is_created_again_by_a_worker(paths, cache):
+    index = Index("bytes", 1, paths, scan, cache)
+    pickled, whole = pickle.dumps(index), Path(index.path).read_bytes()
+    Path(index.path).write_bytes(whole.replace(b"12345", b"12375"))
+    assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
+    assert Path(index.path).read_bytes() == whole
+
+
+def test_index_that_another_program_removes_at_once_raises_an_error_with_a_remedy(paths, cache, monkeypatch):
+    finish = index_file.IndexWriter.finish
+    monkeypatch.setattr(
+        index_file.IndexWriter, "finish", lambda writer: (finish(writer), os.unlink(writer._path)) and None
+    )
+    with pytest.raises(
+        OSError, match=r"removed or damaged as soon as it was written. .* pass another folder as index="
+    ):
+        Index("bytes", 1, paths, scan, cache)
+
+
 def test_index_of_another_version_is_created_again_without_a_warning(paths, cache, caplog):
     index = Index("bytes", 1, paths, scan, cache)
     with open(index.path, "r+b") as file:

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pickle
+import signal
 import threading
 from pathlib import Path
 
@@ -195,6 +196,61 @@ def test_state_that_cannot_be_unpickled_raises_clear_error(path: str):
         read_journal(path)
 
 
+class Alarm(Exception):
+    """The exception of a signal handler."""
+
+
+def test_handler_that_raises_while_a_state_is_unpickled_is_not_an_error_of_the_journal(path: str):
+    def handler(*_: object) -> None:
+        raise Alarm
+
+    write_state(path, pickle.dumps(Signalling()))
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(Alarm):
+            read_journal(path)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+class Signalling:
+    """Sends a signal to this process when unpickled."""
+
+    def __reduce__(self):
+        return signal.raise_signal, (signal.SIGUSR1,)
+
+
+@pytest.mark.parametrize("num_written", [0, 1, 31])
+def test_no_record_follows_one_that_could_not_be_written(path: str, monkeypatch: pytest.MonkeyPatch, num_written: int):
+    """A server may go on after an error, and the disk may have room again."""
+    journal = Journal(path, "job", 7)
+    journal.begin(0, None)
+    journal.note_arrival(11, Survivor(100, 5))
+    journal.note_taken(0, 0)
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if len(data) == 32 and num_written:
+            return write(fd, data[:num_written])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
+        patch.setattr(os, "write", full)
+        journal.note_taken(1, 0)
+    for call in (
+        lambda: journal.note_taken(2, 0),
+        lambda: journal.note_departure(11),
+        lambda: journal.note_history(()),
+    ):
+        with pytest.raises(OSError, match="an earlier record of the journal could not be written: restart the server"):
+            call()
+    assert read_journal(path).taken == {0: {0}}
+    journal.begin(1, None)
+    journal.note_taken(2, 0)
+    journal.close()
+    assert read_journal(path).taken == {0: {2}}
+
+
 # Data of other users is neither read nor overwritten
 
 
@@ -223,7 +279,7 @@ def mark(tmp_path: Path):
 def test_file_of_another_user_is_not_read(path: str, mark: Path):
     plant(path, mark)
     os.chown(path, STRANGER, -1)
-    with pytest.raises(ServiceError, match=rf"belongs to uid {STRANGER}, but this process runs as uid 0: use a "):
+    with pytest.raises(ServiceError, match=rf"belongs to uid {STRANGER}, but this process runs as uid 0 .*: use a "):
         read_journal(path)
 
 

@@ -87,6 +87,17 @@ def traced(folder, source, *, epochs=1, **options):
     return read(folder / "run.json")
 
 
+@pytest.mark.parametrize(
+    ("link", "problem"), [("symlink_to", "is a symbolic link"), ("hardlink_to", r"has 2 names \(hard links\)")]
+)
+def test_file_that_a_link_leads_to_is_not_overwritten(tmp_path, link, problem):
+    (tmp_path / "precious").write_text("precious")
+    getattr(tmp_path / "run.json", link)(tmp_path / "precious")
+    with pytest.raises(PermissionError, match=f"run.json {problem}.* pass another path as trace="):
+        traced(tmp_path, Slow(), workers=0)
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 @pytest.fixture(scope="module", params=["process", "thread"])
 def epoch(request, tmp_path_factory):
     """The events of one epoch with two workers."""
