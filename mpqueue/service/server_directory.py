@@ -240,7 +240,7 @@ class ServerDirectory:
             if not is_told and now - began >= _PATIENCE_S:
                 is_told = True
                 missing = self._missing(reason, now - began, has_timeout=False)
-                warn(f"still waiting, because attach() has no timeout: {missing}")
+                warn(f"still waiting, because there is no timeout: {missing}")
             allow_signals(time.sleep, min(wait_s, end - now))
             # Short waits at first: a server and its consumers often start at the same moment.
             wait_s = min(wait_s * 1.5, _LONGEST_S)
