@@ -31,6 +31,7 @@ from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.log import warn
 from mpqueue.system.own_files import open_own
+from mpqueue.system.platform_support import require_unpatched
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
 from mpqueue.transport.credentials import ForeignPeer
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
@@ -217,7 +218,9 @@ class ServerDirectory:
         Raises:
             ServiceError: There was no server until the deadline, this user may not connect, or the server belongs to
                 another user than `uid`.
+            RuntimeError: gevent or eventlet has patched this process.
         """
+        require_unpatched()
         began, wait_s, is_told = time.monotonic(), _SHORTEST_S, deadline is not None
         final = math.inf if deadline is None else deadline
         while True:
