@@ -15,6 +15,7 @@ import contextlib
 import inspect
 import itertools
 import pickle
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,11 +31,16 @@ from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
-from mpqueue.frameworks.torch.streams import iterable_ids
+from mpqueue.frameworks.torch.streams import IterablePlan, iterable_ids
 from mpqueue.frameworks.torch.worker import listed_of
 from mpqueue.plan.cursors import FROM_BEGINNING, Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
+from mpqueue.plan.options import Options
+from mpqueue.plan.ranks import Ranks
+from mpqueue.plan.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
+from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.contents import name_of
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
@@ -396,6 +402,18 @@ class InlineStreamIterator(InlineIterator):
     @property
     def _is_interrupted(self) -> bool:
         return self._is_fetching
+
+    def _next_data(self) -> Any:
+        was_over = self._pass.is_over
+        try:
+            return super()._next_data()
+        except StopIteration:
+            if not (was_over or self._progress.counts[0]):
+                options = Options(drop_last=bool(self._drop_last))
+                plan = IterablePlan(source=TorchIterable(self._dataset), options=options, ranks=Ranks())
+                reason = plan.why_empty(1, name_of(self._dataset))
+                warnings.warn(reason, UserWarning, stacklevel=outside_stacklevel())
+            raise
 
     def _count(self, *, is_returned: bool = False) -> None:
         if is_returned:  # assignments only, as in the base class
