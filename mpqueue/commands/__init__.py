@@ -5,6 +5,7 @@ From the ground up; a module imports only from its own line and the lines above 
 
     frame.py           the parser of a command, its printed or JSON output, extras that it needs
     factories.py       sources that are named on a command line
+    loader_options.py  the options of a loader on a command line
     findings.py        the result of a check of the machine: a verdict and a remedy
     checks_system.py checks_memory.py checks_python.py checks_gpu.py   the checks of ``mpqueue doctor``
     doctor.py          ``mpqueue doctor``: checks this machine for problems that affect training

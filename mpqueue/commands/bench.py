@@ -9,6 +9,7 @@ from typing import Any
 
 from mpqueue.commands import frame
 from mpqueue.commands.factories import NotFound, source_of
+from mpqueue.commands.loader_options import add_loader_options
 
 _EXAMPLES = """\
 examples:
@@ -44,8 +45,6 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("factory", metavar="FACTORY", help="callable without arguments that makes the source; or a generator function")
-    add("--workers", type=frame.count, metavar="N", help="your present number (default: one per CPU, as for a Loader)")
-    add("--backend", choices=("process", "thread"), default="process", help="your present backend (default: process)")
     add(
         "--step-ms",
         type=frame.positive,
@@ -55,26 +54,31 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--seconds", type=frame.positive, default=2.0, help="time to measure each number of workers (default: 2)")
     add("--most-workers", type=frame.count, metavar="N", help="the largest number to try (default: by the CPUs)")
     add("--only", choices=("process", "thread"), help="try only this kind of workers (default: both)")
-    group = parser.add_argument_group("batches (options of mpqueue.Loader)")
-    group.add_argument("--batch-size", type=int, help="number of samples per batch (default: an item is a batch)")
-    group.add_argument("--shuffle", action="store_true", help="a new order for every epoch")
-    group.add_argument("--max-queue-size", type=int, default=10, help="batches computed ahead (default: 10)")
+    add_loader_options(
+        parser,
+        workers={"type": frame.count, "help": "your present number (default: one per CPU)"},
+        threads={"help": "your present number of threads of a worker (default: 1)"},
+        backend={"choices": ("process", "thread"), "help": "your present backend (default: process)"},
+        trace={"help": "write a timeline of your present setting for Perfetto"},
+    )
     return parser
 
 
 def _run(parser: argparse.ArgumentParser, source: Any, options: argparse.Namespace) -> int:
-    from mpqueue.commands.bench_measure import explore, first_batch
+    from mpqueue.commands.bench_measure import Present, explore, first_batch
     from mpqueue.loader.loader import Loader
+    from mpqueue.plan.options import LoaderOptions
 
-    made = {name: getattr(options, name) for name in ("batch_size", "shuffle", "max_queue_size")}
+    made = {name: value for name, value in vars(options).items() if name in LoaderOptions.__annotations__}
     try:
         # Created without a start: invalid options are errors of the command line, not of the source.
-        Loader(source, workers=1, **made).close()
+        Loader(source, **made).close()
     except (TypeError, ValueError) as error:
         parser.error(str(error))
     try:
+        present = Present.of(made)
         batch = first_batch(source, made)
-        results = explore(source, batch, made, options, _progress(options))
+        results = explore(source, batch, made, present, options, _progress(options))
     except Exception:
         traceback.print_exc()
         frame.tell("bench", "the source has failed")

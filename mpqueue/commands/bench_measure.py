@@ -138,6 +138,26 @@ class MeasuredBatch(NamedTuple):
     unseen: str = ""
 
 
+class Present(NamedTuple):
+    """The user's present setting.
+
+    Attributes:
+        setting: The number and kind of workers.
+        trace: Path of a file for a timeline of its measurement; None for no timeline.
+    """
+
+    setting: Setting
+    trace: str | None = None
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> "Present":
+        """Return the setting in the options of a `Loader`, and remove these options, which the settings replace."""
+        workers, threads = options.pop("workers", num_cpus()), options.pop("threads", 1)
+        backend = options.pop("backend", "process")
+        setting = Setting(workers, backend, threads) if workers else Setting(0, "none")
+        return cls(setting, options.pop("trace", None))
+
+
 def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
     """Return a batch of a source.
 
@@ -172,8 +192,12 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
     """
     backend: Any = setting.backend if setting.workers else "process"
     started = time.perf_counter()
-    more: dict[str, Any] = {"threads": setting.threads} if setting.threads > 1 else {}
-    with Loader(source, workers=setting.workers, backend=backend, **options, **more) as loader:
+    own = dict(options)
+    if setting.threads > 1:
+        own["threads"] = setting.threads
+    if setting.is_in_threads:
+        own.pop("start_method", None)  # an error with threads
+    with Loader(source, workers=setting.workers, backend=backend, **own) as loader:
         batches = _endless(loader)
         next(batches)
         first_s = time.perf_counter() - started
@@ -226,14 +250,20 @@ def climb(try_one: Callable[[Setting], Measured], backend: Backend, most: Size) 
 
 
 def explore(
-    source: Any, batch: MeasuredBatch, made: dict[str, Any], options: argparse.Namespace, notify: Callable[[str], None]
+    source: Any,
+    batch: MeasuredBatch,
+    made: dict[str, Any],
+    present: Present,
+    options: argparse.Namespace,
+    notify: Callable[[str], None],
 ) -> Results:
     """Measure a source without workers, and with increasing numbers of each kind of workers.
 
     Args:
         source: The source of a `Loader`.
         batch: One of its batches.
-        made: Options of the `Loader`.
+        made: Options of the `Loader`, without those of a setting.
+        present: The user's present setting.
         options: Options of the command.
         notify: Called with the name of the current measurement; with an empty string at the end.
 
@@ -243,7 +273,8 @@ def explore(
 
     def try_one(setting: Setting) -> Measured:
         notify(f"measuring {setting} ...")
-        return measure(source, setting, options.seconds, made)
+        own = {"trace": present.trace} if setting == present.setting and present.trace is not None else {}
+        return measure(source, setting, options.seconds, made | own)
 
     measured = [try_one(Setting(0, "none"))]
     for backend in _BACKENDS if options.only is None else (options.only,):
@@ -251,13 +282,11 @@ def explore(
         cpus = limits.useful_workers()
         most = options.most_workers or (_PER_CPU * cpus if threads == 1 else cpus + max(1, cpus // 2))
         measured += climb(try_one, backend, Size(most, threads))
-    workers = num_cpus() if options.workers is None else options.workers
-    present = Setting(workers, options.backend if workers else "none")
-    if all(one.setting != present for one in measured):
-        measured.append(try_one(present))
+    if all(one.setting != present.setting for one in measured):
+        measured.append(try_one(present.setting))
     notify("")
     step_s = None if options.step_ms is None else options.step_ms / 1000
-    return Results(measured, present, batch.nbytes, num_cpus(), step_s, batch.drawn, batch.unseen)
+    return Results(measured, present.setting, batch.nbytes, num_cpus(), step_s, batch.drawn, batch.unseen)
 
 
 def _most_threads(source: Any, batch: MeasuredBatch, made: dict[str, Any]) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mpqueue.commands import frame
 from mpqueue.commands.factories import NotFound, source_of
+from mpqueue.commands.loader_options import add_loader_options
 from mpqueue.errors import ServiceError
 from mpqueue.service.modes import MODES
 from mpqueue.service.server import Server
@@ -139,34 +140,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--lease-timeout", type=float, help="seconds after which a silent consumer with batches is disconnected")
     add("--journal", metavar="FILE", help="file that records which batches were taken, so that a new server continues")
     add("--allow-uids", type=_uids, metavar="USER,...", help="other users who may attach: ids or names")
-    _add_options_of_loader(parser.add_argument_group("batches (options of mpqueue.Loader)"))
+    add_loader_options(parser)
     return parser
-
-
-def _add_options_of_loader(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--workers", type=int, help="worker processes (default: one per CPU)")
-    add("--max-queue-size", type=int, help="batches computed ahead")
-    add("--seed", type=int, help="seed of shuffled orders and random numbers")
-    add("--shuffle", action="store_true", help="a new order for every epoch")
-    add("--batch-size", type=int, help="number of samples per batch (default: an item is a batch)")
-    add("--drop-last", action="store_true", help="drop a last batch that is short")
-    add("--unordered", dest="ordered", action="store_false", help="return batches as soon as they are ready")
-    add("--on-error", choices=("raise", "skip"), help="effect of an exception of the source")
-    add("--max-errors", type=int, help="maximum number of skipped samples per epoch")
-    add("--lanes", type=int, help="virtual shards of a stream, which determine its order")
-    add("--epoch-batches", type=int, help="batches per epoch and rank of a stream")
-    add("--threads", type=int, help="threads of a worker that compute the samples of a batch")
-    add("--restarts", type=int, help="number of workers that may crash over one batch")
-    add("--batch-timeout", type=float, help="maximum time for one batch, in seconds")
-    add("--max-batch-bytes", type=int, help="maximum size of a batch; a larger batch is an error")
-    add(
-        "--backend",
-        choices=("process", "ray"),
-        help="worker processes here (default), or on the nodes of a Ray cluster",
-    )
-    add("--trace", metavar="FILE.json", help="write a timeline for Perfetto")
-    add("--start-method", metavar="{forkserver,fork,spawn}", help="how workers are started")
 
 
 def _uids(text: str) -> tuple[int, ...]:

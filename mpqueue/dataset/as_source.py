@@ -185,6 +185,10 @@ class DatasetStream(_DatasetSource, Lanes):
         assert stage is not None
         return f"the dataset has no length: {stage.named()} makes it a stream. epoch_batches=n sets a length"
 
+    def dropping(self, options: Options) -> str:  # noqa: ARG002 - the option is a stage
+        """Return the stage that drops short batches, for messages; empty if none does."""
+        return dropping_stage(self.runs.root)
+
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that no source of the dataset has, or for a `zip` of streams."""
         if samples:
@@ -337,6 +341,12 @@ def _peel(dataset: Any, root: nodes.StageNode, options: Options) -> Source:
 def stream_stage(root: nodes.StageNode) -> nodes.Numbered | None:
     """Return the first stage that turns an indexed dataset into a stream, or None if the whole tree is indexed."""
     return None if root.is_indexed else next(stage for stage in root.stages() if not stage.node.is_indexed)
+
+
+def dropping_stage(root: nodes.StageNode) -> str:
+    """Return the name of the first stage that drops short batches, for messages; empty if none does."""
+    dropping = (stage for stage in root.stages() if getattr(stage.node, "drop_last", False))
+    return next((stage.named() for stage in dropping), "")
 
 
 def require_index(root: nodes.StageNode, lack: str, remedy: str = "") -> None:

@@ -145,7 +145,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         self._latest: Callable[[], EpochIterator | None] = lambda: None
         self._is_iterator = not self._plan.source.can_replay
         self._has_warned_of_idle = is_auto  # the user has not chosen the number
-        self._has_warned = self._is_spent = False
+        self._has_warned = self._has_warned_of_no_batches = self._is_spent = False
         from mpqueue.plan.sample_ids import SampleSet
 
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
@@ -308,17 +308,26 @@ class Loader(Stoppable, Generic[Batch_co]):
             is_empty = False
             if not self._plan.has_index and not (self._is_endless and pipeline.epoch > self._position.epoch):
                 self._warn_of_copies(pipeline)
-                is_empty = self._is_endless and not self._position.where().position
+                where = self._position.where()
+                is_empty = self._is_endless and not where.position
+                if not self._is_endless:
+                    self._warn_of_no_batches(where)
                 self._position.end_stream()
                 self._is_spent = self._is_iterator
             self._position.epoch = self._position.where().epoch
             if is_empty and self._is_iterator:
                 raise self._spent()
             if is_empty:
-                raise RuntimeError(
-                    f"the stream of {type(self.source).__name__} is empty, also when it is restarted: an epoch "
-                    f"of {self._plan.epoch_batches} batches needs elements"
-                )
+                plan = cast("StreamPlan", self._plan)
+                reason = plan.why_empty(len(where.counts), plan.source.title)
+                raise RuntimeError(f"an epoch of {plan.epoch_batches} batches is impossible: {reason}")
+
+    def _warn_of_no_batches(self, where: "Place") -> None:
+        plan = cast("StreamPlan", self._plan)
+        warning = plan.no_batches(where, plan.source.title)
+        if warning and not self._has_warned_of_no_batches:
+            self._has_warned_of_no_batches = True
+            warnings.warn(warning, UserWarning, stacklevel=outside_stacklevel())
 
     def _warn_of_copies(self, pipeline: "Pipeline") -> None:
         if pipeline.has_unsharded() and not self._has_warned:

@@ -77,8 +77,8 @@ class _Order(TypedDict, total=False):
     """The order of samples.
 
     Attributes:
-        drop_last: Drop the last batch if it is short. With several ranks, drop final batches that not all ranks would
-            get.
+        drop_last: Drop the last batch if it is short; in a stream, that of each virtual shard. With several ranks, drop
+            final batches that not all ranks would get.
         sampler: Iterable of indices: the order of the samples (without ``batch_size``: of the batches). This process
             iterates it again in each epoch, and reads no further than the batches that are computed ahead. If it has
             ``set_epoch(n)``, this method is called first.
@@ -161,7 +161,9 @@ class WorkerOptions(TypedDict, total=False):
             A higher number tolerates occasional kills by the machine; a lower one reports a batch that crashes its
             worker sooner.
         batch_timeout: Maximum time for one batch, in seconds. After it, the worker is replaced and the batch is
-            retried. If None, the time is unlimited.
+            retried. The time is checked while the caller waits for a batch. For worker processes, a training step of
+            more than two seconds does not count: a worker that hangs during it is replaced after the caller has waited
+            for this time. If None, the time is unlimited.
         worker_init: Function that each worker calls without arguments before its first item.
         max_batch_bytes: Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using memory.
             If None, the size is unlimited.

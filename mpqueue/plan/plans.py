@@ -870,6 +870,41 @@ class StreamPlan(Plan):
         """Return the number itself."""
         return began.number
 
+    def no_batches(self, place: Place, title: str) -> str | None:
+        """Return a warning about a pass over the stream that ended without a batch; None: it returned batches.
+
+        Args:
+            place: The place after the pass.
+            title: The name of the source.
+        """
+        return None if any(place.counts) else self.why_empty(len(place.counts), title)
+
+    @property
+    def parts(self) -> str:
+        """The name of the parts of the stream, for messages."""
+        return "workers" if self.lanes is None else "virtual shards (lanes)"
+
+    def why_empty(self, num_lanes: int, title: str) -> str:
+        """Return the message for a stream that returns no batches.
+
+        Args:
+            num_lanes: Number of virtual shards of this rank.
+            title: The name of the source.
+        """
+        rank, world = self.shard
+        where = "" if world == 1 else f" on rank {rank} of {world}"
+        dropping = self.source.dropping(self.options)
+        if not dropping:
+            return f"the stream of {title} is empty{where}: it returned no elements. Check its source and its filters"
+        lanes, fewer = "", "a smaller batch size"
+        if num_lanes > 1:
+            lanes = f", and each of {num_lanes} {self.parts} makes its own batches"
+            fewer = f"{fewer}, fewer {self.parts}"
+        return (
+            f"the stream of {title} returned no batches{where}: {dropping} drops batches that are not full{lanes}. "
+            f"Use {fewer}, or no drop_last"
+        )
+
     def editor(self) -> None:
         """Return None: the source itself leaves out samples."""
 

@@ -221,6 +221,10 @@ class Source:
         """Return a description of each stage of a dataset; None: the source has no stages."""
         return None
 
+    def dropping(self, options: Options) -> str:
+        """Return the option or the stage that drops short batches of a stream, for messages; empty if none does."""
+        return "drop_last=True" if options.drop_last else ""
+
     def copies_warning(self, count: int, parts: str) -> str:
         """Return the warning for a stream that returned all of its elements in each worker or lane.
 

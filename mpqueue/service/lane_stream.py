@@ -24,6 +24,7 @@ from mpqueue.plan.plans import Plan, StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service.routing import BatchHandle, Failure
 from mpqueue.service.stream import Stream, StreamStart
+from mpqueue.system.log import warn
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class LaneStream(Stream):
         self._elements: deque[WorkItem] = deque(maxlen=_MOST_ELEMENTS)
         self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())  # of the previous epoch
         self._has_raised = False  # see `LoopPosition`
+        self._has_warned = False
         followed = start.history.before(place.epoch, place.position, plan.shard.world)
         super().__init__(job, StreamStart(place, history=followed))
         self.history, self.is_endless = start.history, plan.ends_by_count
@@ -146,15 +148,18 @@ class LaneStream(Stream):
         return position < self._missing_from or position in self._given
 
     def _end(self) -> BatchHandle | Failure | None:
+        plan, title = cast("StreamPlan", self.plan), self.plan.source.title
+        if not self.is_endless:
+            warning = plan.no_batches(self._pipeline.place(), title)
+            if warning and not self._has_warned:
+                self._has_warned = True
+                warn(warning)
         # An endless stream without elements would restart forever.
-        if not self.is_endless or self.count:
-            return super()._end()
-        plan = self.plan
-        text = (
-            f"the stream of {type(plan.source.runs).__name__} must have elements for an epoch of {plan.epoch_batches} "
-            "batches, got none, even after a restart of the stream"
-        )
-        return self._failed(RuntimeError(text), None)
+        elif not self.count:
+            reason = plan.why_empty(len(self._pipeline.place().counts), title)
+            error = RuntimeError(f"an epoch of {plan.epoch_batches} batches is impossible: {reason}")
+            return self._failed(error, None)
+        return super()._end()
 
     # -- Changes of the plan
 

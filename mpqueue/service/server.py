@@ -92,6 +92,7 @@ class Server:
     """
 
     _job: str  # a hash that identifies the stream; set by `start`
+    _is_entered = False  # inside of `with`
 
     def __new__(cls, name: str, source: Any = None, **options: Any) -> Self:  # noqa: ARG004 - of the constructor
         """Return an instance, of the subclass `QueueServer` if there is no source."""
@@ -297,7 +298,7 @@ class Server:
 
     def disown(self) -> None:
         """Have nothing to stop in a forked child: the thread is the parent's, and the lock may be held forever."""
-        self._loop, self._lock = None, RLock()
+        self._loop, self._lock, self._is_entered = None, RLock(), False
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -418,12 +419,21 @@ class Server:
         total = self._stream.length()
         return None if total is None else self._rules.mode.length(total)
 
+    @property
+    def _is_started(self) -> bool:
+        return self._loop is not None
+
     def __enter__(self) -> Self:
-        # As for `multiprocessing.managers.BaseManager`: `with` starts a new server, and accepts a running one.
+        # As for `multiprocessing.managers.BaseManager`: `with` starts a new server, and accepts a running one. Not one
+        # that another `with` has entered, which would find it stopped: `start` raises an error.
         with self._lock:
-            return self.start() if self._loop is None else self
+            if self._is_entered or not self._is_started:
+                self.start()
+            self._is_entered = True
+        return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_entered = False
         self.stop()
 
     def __repr__(self) -> str:

@@ -31,6 +31,7 @@ from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.log import warn
 from mpqueue.system.own_files import open_own
+from mpqueue.system.platform_support import require_unpatched
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
 from mpqueue.transport.credentials import ForeignPeer
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
@@ -217,7 +218,9 @@ class ServerDirectory:
         Raises:
             ServiceError: There was no server until the deadline, this user may not connect, or the server belongs to
                 another user than `uid`.
+            RuntimeError: gevent or eventlet has patched this process.
         """
+        require_unpatched()
         began, wait_s, is_told = time.monotonic(), _SHORTEST_S, deadline is not None
         final = math.inf if deadline is None else deadline
         while True:
@@ -240,7 +243,7 @@ class ServerDirectory:
             if not is_told and now - began >= _PATIENCE_S:
                 is_told = True
                 missing = self._missing(reason, now - began, has_timeout=False)
-                warn(f"still waiting, because attach() has no timeout: {missing}")
+                warn(f"still waiting, because there is no timeout: {missing}")
             allow_signals(time.sleep, min(wait_s, end - now))
             # Short waits at first: a server and its consumers often start at the same moment.
             wait_s = min(wait_s * 1.5, _LONGEST_S)

@@ -14,6 +14,13 @@ HAS_MEMORY_FILES = hasattr(os, "memfd_create")
 HAS_PIDFD_CALLS = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
 
 
+_PATCHED = (
+    "{0} has replaced threads, sockets or select in this process, and mpqueue needs those of Python: it waits for its "
+    "workers in threads, with epoll. Pass workers=0 to a Loader, or run the training in a process that does not call "
+    "{1}"
+)
+
+
 def require_unpatched() -> None:
     """Raise a RuntimeError if gevent or eventlet has replaced modules that wait; called before threads start.
 
@@ -25,12 +32,6 @@ def require_unpatched() -> None:
         raise RuntimeError(_PATCHED.format("gevent", "gevent.monkey.patch_all()"))
     if eventlet is not None and any(map(eventlet.is_monkey_patched, ("thread", "select", "socket"))):
         raise RuntimeError(_PATCHED.format("eventlet", "eventlet.monkey_patch()"))
-
-
-_PATCHED = (
-    "{0} has replaced threads, sockets or select in this process, and mpqueue needs those of Python: it waits for its "
-    "workers in threads, with epoll. Pass workers=0, or run the training in a process that does not call {1}"
-)
 
 
 def require_linux() -> None:

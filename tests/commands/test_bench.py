@@ -4,6 +4,7 @@ import json
 import random
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from helpers.commands import status_at_exit
 
 import mpqueue
 from mpqueue.__main__ import main
-from mpqueue.commands import bench_measure
+from mpqueue.commands import bench as bench_command
+from mpqueue.commands import bench_measure, serve
 from mpqueue.commands.bench_advice import advise
 from mpqueue.commands.bench_measure import Measured, Results, Setting, measure
 from mpqueue.workers.autosize import Size
@@ -209,7 +211,7 @@ def test_empty_epoch_is_an_error_not_an_endless_loop():
     def nothing():
         yield from ()
 
-    with pytest.raises(ValueError, match="no batches"):
+    with pytest.warns(UserWarning, match="is empty"), pytest.raises(ValueError, match="no batches"):
         measure(nothing, Setting(0, "none"), 0.1, {})
 
 
@@ -255,9 +257,43 @@ def test_json_has_every_setting_and_the_advice(bench):
     assert output["advice"]["sentence"]
 
 
+def test_options_of_a_loader_are_those_of_serve_and_apply_to_each_setting(bench, monkeypatch):
+    measured = []
+
+    def measure_and_note(source, setting, seconds, options):
+        measured.append((setting, options))
+        return measure(source, setting, seconds, options)
+
+    monkeypatch.setattr(bench_measure, "measure", measure_and_note)
+    of_all = (
+        "--max-queue-size 5 --seed 7 --batch-size 2 --drop-last --unordered --on-error skip --max-errors 9 --lanes 3 "
+        "--epoch-batches 4 --restarts 1 --batch-timeout 60 --max-batch-bytes 10000 --start-method fork"
+    )
+    own = "--only thread --workers 1 --threads 1 --backend process --trace timeline.json"
+    bench("data_of_bench:numbers", *of_all.split(), *own.split())
+    options = {
+        "max_queue_size": 5, "seed": 7, "batch_size": 2, "drop_last": True, "ordered": False, "on_error": "skip",
+        "max_errors": 9, "lanes": 3, "epoch_batches": 4, "restarts": 1, "batch_timeout": 60.0,
+        "max_batch_bytes": 10000, "start_method": "fork",
+    }  # fmt: skip
+    assert measured == [
+        (Setting(0, "none"), options),
+        (Setting(1, "thread"), options),
+        (Setting(1, "process"), options | {"trace": "timeline.json"}),
+    ]
+    assert json.loads(Path("timeline.json").read_text("utf-8"))
+    served, benched = (
+        {option for action in parser()._actions for option in action.option_strings}
+        for parser in (serve.make_parser, bench_command._make_parser)
+    )
+    servers = {"--name", "--mode", "--world", "--slow", "--grace-s", "--lease-timeout", "--journal", "--allow-uids"}
+    assert served - benched == servers
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["data_of_bench:Numbers", "--threads", "2"], "pass batch_size"),
         (["data_of_bench"], "expected MODULE:FACTORY"),
         (["data_of_bench:np.pi"], "a source needs __getitem__"),
         (["data_of_bench:Numbers", "--batch-size", "0"], "batch_size"),

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.control_groups import show_groups
+from helpers.structure import ROOT
 
 import mpqueue
 from mpqueue.__main__ import main
@@ -315,3 +316,13 @@ def test_doctor_runs_on_this_machine(servers_directory, capsys):
     assert {"pidfd", "cpus", "memory", "workers", "servers' folder"} <= set(names)
     assert all(finding["remedy"] for finding in output["findings"] if finding["verdict"] == "problem")
     assert os.listdir(servers_directory) == []
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_python_is_accepted_up_to_the_newest_version_that_the_package_names(after, monkeypatch):
+    metadata = (ROOT / "pyproject.toml").read_text("utf-8")
+    newest = max(int(minor) for minor in re.findall(r'"Programming Language :: Python :: 3\.(\d+)"', metadata))
+    monkeypatch.setattr(checks_python, "sys", SimpleNamespace(version_info=(3, newest + after, 0), executable="python"))
+    found = checks_python.python()
+    assert found.verdict == ("note" if after else "ok")
+    assert (f"mpqueue is tested with CPython 3.11 to 3.{newest}" in found.found) is bool(after)

@@ -198,10 +198,12 @@ def test_iterating_a_dataset_directly_warns():
 
 
 @pytest.mark.parametrize("empty", [Dataset(all_of_it).take(0), Dataset(all_of_it).repeat(0)])
-def test_source_that_is_never_opened_does_not_warn(empty):
+def test_source_that_is_never_opened_has_not_ignored_its_lane(empty):
     assert in_a_new_thread(lambda: list(empty)) == []
     for options in {"workers": 0}, {"workers": 1}:
-        assert in_a_new_thread(lambda options=options: run(empty, lanes=3, **options)) in ([], None)
+        with pytest.warns(UserWarning, match="the stream of Dataset is empty") as caught:
+            assert in_a_new_thread(lambda options=options: run(empty, lanes=3, **options)) in ([], None)
+        assert len(caught) == 1
 
 
 def state_of(source):

@@ -219,8 +219,9 @@ def test_loader_without_batches_is_rejected():
         mpqueue.worker_info()
         yield from ()
 
-    with Loader(nothing, workers=1) as loader, pytest.raises(ValueError, match="has no batches"):
-        dataset(loader)
+    with Loader(nothing, workers=1) as loader, pytest.warns(UserWarning, match="of .*nothing is empty"):
+        with pytest.raises(ValueError, match="has no batches"):
+            dataset(loader)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

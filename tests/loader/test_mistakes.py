@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -319,3 +320,53 @@ def test_error_has_no_name_of_an_internal_class(call):
         call()
     texts = [str(caught.value), *getattr(caught.value, "__notes__", ())]
     assert [text for text in texts if PRIVATE.search(text)] == []
+
+
+def of_a_part(*, num):
+    """Yield this part of the elements."""
+    info = mpqueue.worker_info()
+    yield from range(info.shard_id, num, info.num_shards)
+
+
+FILTERED = Dataset.range(40).filter(lambda x: x % 5 > 0)
+IN_SHARDS = r"each of 16 virtual shards \(lanes\) makes its own batches\. Use .*fewer virtual shards"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        (partial(of_a_part, num=3), {"batch_size": 4, "drop_last": True}, "no batches: drop_last=True drops"),
+        (partial(of_a_part, num=0), {"batch_size": 4}, "is empty: it returned no elements"),
+        (FILTERED, {"batch_size": 4, "drop_last": True}, rf"stage 2, batch\(4, drop_last=True\), drops .*{IN_SHARDS}"),
+        (FILTERED.batch(4, drop_last=True).map(abs), {}, rf"stage 2, batch\(4, drop_last=True\), drops .*{IN_SHARDS}"),
+        (FILTERED.batch(9, drop_last=True), {"shard": (1, 2), "lanes": 4}, r"on rank 1 of 2: .*each of 2 virtual sh"),
+        (FILTERED.filter(lambda _: False), {}, "is empty: it returned no elements"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:2 ranks share a stream")
+def test_epoch_of_a_stream_without_batches_is_a_warning_once(source, options, words, workers):
+    with Loader(source, workers=workers, **options) as loader:
+        with pytest.warns(UserWarning, match=words):
+            assert list(loader) == []
+        assert list(loader) == []
+        state = loader.state_dict()
+    with Loader(source, workers=0, **options) as resumed:
+        resumed.load_state_dict(state)
+        with pytest.warns(UserWarning, match=words):
+            assert list(resumed) == []
+
+
+def test_end_of_an_epoch_that_had_batches_before_the_resume_is_no_warning():
+    with Loader(FILTERED, batch_size=2, drop_last=True, workers=0) as loader:
+        batches = iter(loader)
+        state = [loader.state_dict() for _ in batches][-1]
+        loader.load_state_dict(state)
+        assert list(loader) == []
+
+
+def test_epoch_batches_of_a_stream_whose_batches_are_all_dropped_is_an_error():
+    words = r"an epoch of 2 batches is impossible: the stream of Dataset returned no batches: stage 2, batch\(4, drop_"
+    with Loader(FILTERED, batch_size=4, drop_last=True, epoch_batches=2, workers=0) as loader:
+        with pytest.raises(RuntimeError, match=words):
+            list(loader)

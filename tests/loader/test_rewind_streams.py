@@ -432,3 +432,30 @@ def test_endless_stream_that_began_again_knows_its_batches_after_an_exclusion():
         loader.exclude([1])
         found = list(placed(loader, loader))
         assert [samples for _, (samples, _) in found] == [(0,)] * len(found)
+
+
+@pytest.mark.parametrize("shard", [None, (1, 2)])
+def test_seek_in_an_endless_stream_goes_both_ways_also_after_a_resume(shard):
+    def opened():
+        return loader_of("an endless stream", epoch_batches=3, shard=shard)
+
+    with opened() as loader:
+        epochs = [[copied(batch) for batch in loader] for _ in range(6)]
+    with opened() as loader:
+        for _ in itertools.islice(itertools.chain.from_iterable(loader for _ in range(3)), 8):
+            pass
+        state = loader.state_dict()
+    with opened() as resumed:
+        resumed.load_state_dict(state)
+        assert [copied(batch) for batch in resumed] == epochs[2][2:]
+        for epoch, batch in (0, 1), (4, 0), (1, 2):
+            resumed.seek(epoch, batch)
+            assert [[copied(each) for each in resumed] for _ in range(2)] == [epochs[epoch][batch:], epochs[epoch + 1]]
+
+
+def test_epochs_of_an_endless_stream_before_a_loop_that_was_left_are_unknown():
+    with loader_of("an endless stream", epoch_batches=3) as loader:
+        next(iter(loader))
+        list(loader)
+        with pytest.raises(LookupError, match="only epochs from 2 on are known"):
+            loader.seek(1, 0)

@@ -372,6 +372,21 @@ def test_start_twice_and_wait_before_start_are_errors():
         assert server.wait(0.01) is False
 
 
+@pytest.mark.parametrize("source", [Indices(), None], ids=["batches", "queues"])
+def test_with_accepts_a_started_server_and_refuses_one_that_another_with_has_entered(source):
+    options = {} if source is None else {"workers": 1}
+    with mpqueue.Server("s", source, **options).start() as server:
+        assert server.wait(0) is False
+        with pytest.raises(ServiceStateError, match="already"), server:
+            pytest.fail("a second `with` would stop the server of the first")
+        assert server.wait(0) is False
+        server.stop()
+    with pytest.raises(ServiceStateError, match="not running"):
+        server.wait()
+    with server:
+        assert server.wait(0) is False
+
+
 class Hooked(Indices):
     """A source whose `on_epoch_end` calls a function, in the server's process."""
 
@@ -452,6 +467,8 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"exclude": [1]}, TypeError, r"'exclude': call exclude\(ids\) of the server"),
         ({"backend": "thread"}, ValueError, "backend='thread'"),
         ({"num_workers": 2}, TypeError, "workers"),
+        ({"rank": 2}, TypeError, 'mode="split" and world=N to the server, and rank=R to mpqueue.attach'),
+        ({"world_size": 2}, TypeError, "world=N to the server"),
         ({"journal": "/"}, ValueError, "journal must be the path of a file, got '/', which is empty or a folder"),
         ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
         ({"journal": "/no/j"}, ValueError, "journal must be the path of a file in an existing folder, got '/no/j'"),

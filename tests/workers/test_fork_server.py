@@ -172,7 +172,7 @@ def test_reason_of_a_crash_while_the_source_is_sent_is_reported(monkeypatch):
         tell(fork_server, image)
 
     monkeypatch.setattr(ForkServer, "set_image", killed_and_told)
-    with OrderedEnqueuer(Numbers(), True) as enqueuer, pytest.raises(WorkerDied, match="SIGKILL"):
+    with OrderedEnqueuer(Numbers(), True, restarts=0) as enqueuer, pytest.raises(WorkerDied, match="SIGKILL"):
         enqueuer.start(1)
 
 

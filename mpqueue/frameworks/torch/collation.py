@@ -24,18 +24,18 @@ from torch.utils.data._utils import collate
 
 from mpqueue.frameworks.torch.tensors import ARRAY_DTYPES, numpy_dtype, travels
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import no_sample
+from mpqueue.system.contents import name_of
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.worker import context
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.bool_))
 _FLOATS = (np.dtype(np.float64),)
-_HINT = "did the code of the dataset forget to return?"
+_DEEPEST = 20  # nested containers that are searched for None
 
 
 def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indices: Any = None) -> Any:
-    """Return ``collate_fn(samples)``. An error of torch's own function names the first sample that is None.
+    """Return ``collate_fn(samples)``. An error of torch's own function names the first sample that is, or has, None.
 
     Args:
         collate_fn: The function of the loader.
@@ -45,16 +45,39 @@ def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indic
     """
     try:
         return collate_fn(samples)
-    except not_of_handler(TypeError) as error:
+    except not_of_handler(TypeError, RuntimeError) as error:
         # Not for a user's function, which may accept None.
         if collate_fn is collate.default_collate and type(samples) is list:
-            number = next((number for number, sample in enumerate(samples) if sample is None), None)
+            found = ((number, _path_to_none(sample, _DEEPEST)) for number, sample in enumerate(samples))
+            number, path = next(((number, path) for number, path in found if path is not None), (None, ""))
             if number is not None:
                 place = (
                     f"element {number} of a batch" if indices is None else f"the sample of index {indices[number]!r}"
                 )
-                add_note(error, str(no_sample(f"{place} of {type(dataset).__name__}", _HINT)))
+                add_note(error, _none_text(f"{place} of {name_of(dataset)}", path or ""))
         raise
+
+
+def _none_text(name: str, path: str) -> str:
+    if path:
+        return f"{name} has None at sample{path}: torch cannot collate it. Use another value, or a collate_fn"
+    return (
+        f"{name} is None: did the code of the dataset forget to return? To skip samples, use "
+        "mpqueue.Dataset(source).filter(function), or a collate_fn that leaves out None"
+    )
+
+
+def _path_to_none(value: Any, depth: int) -> str | None:
+    """Return the indices that lead to the first None in nested dicts, lists and tuples; None: there is none."""
+    if value is None:
+        return ""
+    if depth == 0 or not isinstance(value, dict | list | tuple):
+        return None
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        path = _path_to_none(each, depth - 1)
+        if path is not None:
+            return f"[{key!r}]{path}"
+    return None
 
 
 class SlotCollation:

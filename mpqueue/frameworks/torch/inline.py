@@ -15,6 +15,7 @@ import contextlib
 import inspect
 import itertools
 import pickle
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,20 +25,50 @@ from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.collation import collated
 from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
-from mpqueue.frameworks.torch.streams import iterable_ids
+from mpqueue.frameworks.torch.streams import IterablePlan, iterable_ids
 from mpqueue.frameworks.torch.worker import listed_of
 from mpqueue.plan.cursors import FROM_BEGINNING, Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
+from mpqueue.plan.options import Options
+from mpqueue.plan.ranks import Ranks
+from mpqueue.plan.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
+from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.contents import name_of
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
+
+
+class _Collation:
+    """The ``collate_fn`` of a loader without workers, for a dataset with a batch size.
+
+    Args:
+        collate: The function.
+        dataset: The dataset.
+        has_index: Whether it is a map-style dataset.
+
+    Attributes:
+        count: Number of samples in the latest batch.
+        indices: The indices of the next batch of a map-style dataset.
+    """
+
+    count: int | None = None
+    indices: Any = None
+
+    def __init__(self, collate: Callable[[Any], Any], dataset: Any, *, has_index: bool) -> None:
+        self._collate, self._dataset, self._has_index = collate, dataset, has_index
+
+    def __call__(self, samples: list[Any]) -> Any:
+        self.count = len(samples)
+        return collated(self._collate, samples, self._dataset, self.indices if self._has_index else None)
 
 
 class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
@@ -80,6 +111,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             loader, None if resumed is None else resumed.beginning._replace(sampler=None, kept=None)
         ):
             super().__init__(loader)
+        self._collation = _Collation(self._collate_fn, self._dataset, has_index=not self._num_lanes)
+        if self._auto_collation:
+            self._dataset_fetcher.collate_fn = self._collation
         self._progress = Progress(self._num_lanes)
         if resumed is None:
             warn_of_skipping(loader)
@@ -150,12 +184,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._index = (super()._next_index(),)
                 self._is_drawing = False
             self._kept = self._index[0]
+            self._collation.indices = self._kept
             if self._edit is None:
                 return self._kept
             listed = self._edit(WorkItem(0, 0, 0, 0, -1, listed_of(self._kept, 0, 0)), FROM_BEGINNING).listed
             assert listed is not None
             if not listed.is_empty:
-                self._kept = index_of(listed)
+                self._kept = self._collation.indices = index_of(listed)
                 return self._kept
             self._count()  # all of its samples are excluded
 
@@ -223,7 +258,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         try:
             aside.seed = self._base_seed
             with context.asking():
-                return self._dataset_fetcher.fetch(index_of(listed))
+                self._collation.indices = index_of(listed)
+                return self._dataset_fetcher.fetch(self._collation.indices)
         finally:
             aside.seed = before
             state_before.restore()
@@ -239,26 +275,6 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 def _is_end(place: Place) -> bool:
     """Return whether the only stream of a place is known to have ended there."""
     return bool(place.ends) and place.ends[0] == sum(place.counts)
-
-
-class _CountedCollation:
-    """The ``collate_fn`` of an iterable-style dataset with a batch size.
-
-    Args:
-        collate: The function.
-
-    Attributes:
-        count: Number of samples in the latest batch.
-    """
-
-    count: int | None = None
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self._collate = collate
-
-    def __call__(self, samples: list[Any]) -> Any:
-        self.count = len(samples)
-        return self._collate(samples)
 
 
 class InlineStreamIterator(InlineIterator):
@@ -284,9 +300,6 @@ class InlineStreamIterator(InlineIterator):
         super().__init__(loader)
         if resumed is None or resumed.is_left:
             self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None)
-        self._counted = _CountedCollation(self._collate_fn)
-        if self._auto_collation:
-            self._dataset_fetcher.collate_fn = self._counted
 
     def release(self) -> None:
         """Prepare the dataset for another pass: it must not hold a loaded place."""
@@ -390,10 +403,22 @@ class InlineStreamIterator(InlineIterator):
     def _is_interrupted(self) -> bool:
         return self._is_fetching
 
+    def _next_data(self) -> Any:
+        was_over = self._pass.is_over
+        try:
+            return super()._next_data()
+        except StopIteration:
+            if not (was_over or self._progress.counts[0]):
+                options = Options(drop_last=bool(self._drop_last))
+                plan = IterablePlan(source=TorchIterable(self._dataset), options=options, ranks=Ranks())
+                reason = plan.why_empty(1, name_of(self._dataset))
+                warnings.warn(reason, UserWarning, stacklevel=outside_stacklevel())
+            raise
+
     def _count(self, *, is_returned: bool = False) -> None:
         if is_returned:  # assignments only, as in the base class
             self.num_returned += 1
-            self._last, self._num_samples = (self._progress.counts[0], self._kept), self._counted.count
+            self._last, self._num_samples = (self._progress.counts[0], self._kept), self._collation.count
         self._batch = self._index = None
         self._progress.counts[0] += 1
 

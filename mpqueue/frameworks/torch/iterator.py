@@ -53,6 +53,7 @@ from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.contents import name_of
 from mpqueue.system.exceptions import add_note, notes_of, set_traceback
 from mpqueue.system.interrupts import is_interrupt, not_of_handler
 from mpqueue.worker.failures import kind_of as raised_kind_of
@@ -378,7 +379,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             is_laned, lanes = isinstance(self._dataset, StreamDataset), state.lanes_of(loader)
             source = LoaderStream(LanedSource(parts)) if is_laned else Function(StreamSource(parts))
             kind = StreamPlan if is_laned else IterablePlan
-            plan = kind(source=source, options=Options(), ranks=Ranks(), lanes=lanes)
+            options = Options(drop_last=bool(self._drop_last))
+            plan = kind(source=source, options=options, ranks=Ranks(), lanes=lanes)
         return plan.with_seed(parts.base_seed)
 
     # -- The beginning of a pass
@@ -557,13 +559,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):
             # Read before `_end`, which stops the pipeline of workers that are not persistent.
-            is_empty = self._is_endless and not pipeline.is_stopped and pipeline.epoch == self._epoch
+            place = None if pipeline.is_stopped else pipeline.place()
             self._end()
-            if is_empty:
-                raise RuntimeError(
-                    "the stream has no elements on this rank, even after it is restarted, so an epoch of "
-                    f"{self._stream_plan and self._stream_plan.epoch_batches} batches is impossible"
-                ) from None
+            if self._is_stream and place is not None:
+                self._check_batches(place)
             raise StopIteration from None
         except StopIteration:
             self._warn_of_stop_iteration()
@@ -582,6 +581,21 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         self._pass.is_over = True
         if not self._persistent_workers:
             self._engine.stop()
+
+    def _check_batches(self, place: Place) -> None:
+        """Warn if a pass over a stream returned no batch; raise a RuntimeError if it must have some.
+
+        Args:
+            place: The place after the pass.
+        """
+        plan, title = cast("StreamPlan", self._job.plan), name_of(self._dataset)
+        if not self._is_endless:
+            warning = plan.no_batches(place, title)
+            if warning:
+                warnings.warn(warning, UserWarning, stacklevel=outside_stacklevel())
+        elif place.epoch == self._epoch:
+            reason = plan.why_empty(len(place.counts), title)
+            raise RuntimeError(f"an epoch of {plan.epoch_batches} batches is impossible: {reason}") from None
 
     def _warn_of_stop_iteration(self) -> None:
         if not self._has_warned:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.utils import data
 
-from mpqueue.dataset.as_source import DatasetStream, check_functions
+from mpqueue.dataset.as_source import DatasetStream, check_functions, dropping_stage
 from mpqueue.dataset.dataset import Dataset
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.frameworks.torch.collation import SlotCollation
@@ -22,6 +22,7 @@ from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.lanes import LaneShare
+from mpqueue.plan.options import Options
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.refused import copies_message
 from mpqueue.plan.sources import Function, Lanes
@@ -33,7 +34,12 @@ class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not
 
     Args:
         dataset: The stream.
+
+    Attributes:
+        shown_as: The name in messages.
     """
+
+    shown_as = "Dataset"
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -95,6 +101,10 @@ class LoaderStream(Lanes):
         """Raise a `TypeError` for a function that cannot be sent to worker processes."""
         check_functions(self.runs.lanes.root, workers, backend, start_method)
 
+    def dropping(self, options: Options) -> str:  # noqa: ARG002 - the loader's option is a stage
+        """Return the stage that drops short batches, for messages; empty if none does."""
+        return dropping_stage(self.runs.lanes.root)
+
     def copies_warning(self, count: int, parts: str) -> str:
         """Return the warning for a stream that returned all of its elements in each worker or lane."""
         return copies_message(self.runs.lanes.streams[0], count, parts)
@@ -110,6 +120,8 @@ class IterablePlan(StreamPlan):
 
     The id of a sample is ``(worker, number)``, where each batch of a worker counts ``batch_size`` samples.
     """
+
+    parts = "workers"
 
     def identified(self, *, run: bool, has_raised: bool = False) -> StreamPlan:  # noqa: ARG002 - only the last batch of a worker is run again
         """Return the plan of a stream whose elements are the numbers of samples in each batch."""

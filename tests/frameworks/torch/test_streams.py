@@ -249,7 +249,7 @@ def test_state_of_another_kind_of_dataset_is_rejected_when_loaded(workers):
 def test_stream_without_elements_raises_instead_of_an_epoch():
     empty = mpqueue.Dataset.range(4).filter(lambda x: x > 9)
     for workers in (0, 1):
-        with pytest.raises(RuntimeError, match="no elements on this rank"):
+        with pytest.raises(RuntimeError, match="of 3 batches is impossible: the stream of Dataset is empty"):
             next(iter(DataLoader(empty, batch_size=2, epoch_batches=3, num_workers=workers)))
 
 
@@ -509,3 +509,38 @@ def test_slow_worker_does_not_block_others_with_in_order_false(persistent):
             assert torch.cat(found).tolist() == list(range(1, 40, 2))
             arrival.let_go()
             assert torch.cat(list(batches)).tolist() == list(range(0, 40, 2))
+
+
+class Elements(data.IterableDataset):
+    """Some elements, which each worker returns."""
+
+    def __init__(self, num):
+        self.num = num
+
+    def __iter__(self):
+        return iter(range(self.num))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("dataset", "options", "words"),
+    [
+        (Elements(3), {"batch_size": 4, "drop_last": True}, "stream of Elements returned no batches: drop_last=True"),
+        (Elements(0), {"batch_size": 4}, "the stream of Elements is empty"),
+        (Elements(0), {"batch_size": None}, "the stream of Elements is empty"),
+        (STREAM, {"batch_size": 32, "drop_last": True}, r"of Dataset returned no batches: stage 5, batch\(32, drop_.*16 v"),
+    ],
+)  # fmt: skip
+def test_pass_over_a_stream_without_batches_is_a_warning(dataset, options, words, workers):
+    with pytest.warns(UserWarning, match=words):
+        assert list(DataLoader(dataset, num_workers=workers, **options)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pass_that_is_resumed_at_its_end_is_empty_without_a_warning(workers):
+    loader = DataLoader(Elements(8), batch_size=4, num_workers=workers, drop_last=True)
+    batches = iter(loader)
+    state = [loader.state_dict() for _ in batches][-1]
+    resumed = DataLoader(Elements(8), batch_size=4, num_workers=workers, drop_last=True)
+    resumed.load_state_dict(state)
+    assert list(resumed) == []

@@ -216,3 +216,50 @@ def test_tensors_of_unlike_dtypes_follow_the_first_as_in_the_workers_of_torch():
     )
     assert got.dtype is torch.float32
     assert got.tolist() == [[0, 0], [1, 1]]
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """The elements of a list, as an iterable-style dataset."""
+
+    def __init__(self, elements):
+        self.elements = elements
+
+    def __iter__(self):
+        return iter(self.elements)
+
+
+FORGOTTEN = "is None: did the code of the dataset forget to return"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        ([0, 1, 2, 3, 4, None], f"the sample of index 5 of list {FORGOTTEN}"),
+        ([0, 1, None, 3], f"the sample of index 2 of list {FORGOTTEN}"),
+        ([torch.ones(2), None], f"the sample of index 1 of list {FORGOTTEN}"),
+        ([(0, {"x": 1}), (1, {"x": None})], "the sample of index 1 of list has None at sample[1]['x']: torch cannot"),
+        (Stream([0, 1, 2, None]), f"element 1 of a batch of Stream {FORGOTTEN}"),
+    ],
+)
+def test_error_of_torchs_collation_names_the_sample_that_is_none(dataset, text, workers):
+    loader = mpqueue.torch.DataLoader(dataset, batch_size=2, num_workers=workers)
+    with pytest.raises((TypeError, RuntimeError)) as caught:
+        list(loader)
+    assert any(note.startswith(text) for note in caught.value.__notes__), caught.value.__notes__
+
+
+def _counted(samples):
+    return len(samples)
+
+
+def _refusing(samples):
+    raise TypeError("of the function")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_function_of_a_user_may_collate_none_and_its_error_gets_no_hint(workers):
+    assert [*mpqueue.torch.DataLoader([None] * 3, batch_size=2, num_workers=workers, collate_fn=_counted)] == [2, 1]
+    with pytest.raises(TypeError, match="of the function") as caught:
+        list(mpqueue.torch.DataLoader([None] * 3, batch_size=2, num_workers=workers, collate_fn=_refusing))
+    assert not any("None" in note for note in getattr(caught.value, "__notes__", ()))
