@@ -63,11 +63,8 @@ def _open(file: IndexedFile, folder: str, is_intact: Callable[[int, int, int], b
         return _reader_of(file.path, file.path)
     path = made_once(path_of(file, folder, "fetched"), lambda: _blocks(file), file.path, None, is_intact)
     # The library opens the file whose owner was checked, and not its name.
-    fd = open_kept(path, os.O_RDONLY)
-    try:
-        return _reader_of(f"/proc/self/fd/{fd}", file.path)
-    finally:
-        os.close(fd)
+    with open_kept(path, os.O_RDONLY) as held:
+        return _reader_of(f"/proc/self/fd/{held.fd}", file.path)
 
 
 def _reader_of(path: str, name: str) -> Any:

@@ -296,7 +296,7 @@ def locked(path: str) -> Iterator[None]:
         # Registered, so that children that another thread forks do not inherit the descriptor and keep the lock. The
         # file is private: another user who may open it could lock it forever.
         with cache_errors(path):
-            fd = descriptors.own(open_kept(path, os.O_RDWR | os.O_CREAT))
+            fd = descriptors.own(open_kept(path, os.O_RDWR | os.O_CREAT).dup())
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             # The previous holder may have removed this file while this process waited, and others may have created a

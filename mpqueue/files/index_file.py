@@ -196,22 +196,20 @@ def read(
     """
     with cache_errors(path):
         try:
-            fd = open_kept(path, os.O_RDONLY)
+            held = open_kept(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
-        try:
-            status = os.fstat(fd)
+        with held:
+            status = os.fstat(held.fd)
             identity = status.st_dev, status.st_ino, status.st_size
             try:
-                table = _table(fd, os.path.basename(path), status.st_size)
+                table = _table(held.fd, os.path.basename(path), status.st_size)
             except OtherVersion:
                 return None
             except DamagedFile as error:
                 raise DamagedFile(f"{path}: {error}") from None
-            note_use(fd)
-            mapped = mmap.mmap(fd, status.st_size, prot=mmap.PROT_READ)
-        finally:
-            os.close(fd)
+            note_use(held.fd)
+            mapped = mmap.mmap(held.fd, status.st_size, prot=mmap.PROT_READ)
     arrays = {
         name: np.frombuffer(mapped, np.dtype(dtype), count, offset) for name, (dtype, count, offset, _) in table.items()
     }

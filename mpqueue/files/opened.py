@@ -27,6 +27,7 @@ from mpqueue.files.positioned import read_at
 from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.ranges import Piece, RangedFile
 from mpqueue.files.urls import is_url
+from mpqueue.system.held_descriptors import HeldDescriptor
 
 # The maximum gap between requests that are joined into one read.
 _MAX_GAP_BYTES = 4 * 1024
@@ -62,10 +63,10 @@ class IndexedFile(NamedTuple):
             return False
         return self.ctime == other.ctime or self.inode == other.inode
 
-    def open(self) -> int:
-        """Open the file for reading, and return its descriptor."""
+    def open(self) -> HeldDescriptor:
+        """Open the file for reading."""
         # O_NONBLOCK: if the path has become a FIFO, opening it must not block; `_OpenFile.check` will raise an error.
-        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return HeldDescriptor(os.open, self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     @property
     def is_remote(self) -> bool:
@@ -97,17 +98,11 @@ class IndexedFile(NamedTuple):
 
 
 class _OpenFile:
-    """A descriptor that is closed when no reader uses it any longer."""
+    """An open file, which is closed when no reader uses it any longer."""
 
     def __init__(self, file: IndexedFile) -> None:
-        self.file, self._pid = file, os.getpid()
-        self._fd: int | None = file.open()
-
-    # The functions are default arguments, because the names of this module may be deleted when the interpreter exits.
-    def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:
-        fd = getattr(self, "_fd", None)
-        if fd is not None and self._pid == getpid():  # see the module docstring
-            close(fd)
+        self.file, self._held = file, file.open()
+        self._fd = self._held.fd
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the file.
@@ -129,7 +124,6 @@ class _OpenFile:
         """
         # This loop is part of the cost of every sample, so it avoids function calls, which take 0.1 us each.
         pread, fd, size, last, at = os.pread, self._fd, self.file.size, len(order) - 1, 0
-        assert fd is not None
         while at <= last:
             number = order[at]
             _, start, length = pieces[number]
@@ -159,12 +153,10 @@ class _OpenFile:
             raise FileError(
                 file.path, offset, f"cannot read {length:,} bytes: the file had {file.size:,} bytes when it was indexed"
             )
-        assert self._fd is not None
         return read_at(self._fd, offset, length)  # fewer bytes if the file has shrunk; `check` raises then
 
     def inode(self) -> int:
         """Return the inode number of the open file."""
-        assert self._fd is not None
         return os.fstat(self._fd).st_ino
 
     def check(self) -> None:
@@ -173,7 +165,6 @@ class _OpenFile:
         Raises:
             FileError: The file has changed.
         """
-        assert self._fd is not None
         status, file = os.fstat(self._fd), self.file
         if (
             status.st_size != file.size

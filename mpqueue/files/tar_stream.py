@@ -152,16 +152,25 @@ def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
     """
     if not IndexedFile.of(file.path).is_same(file):
         raise FileError(file.path, None, "it has changed since the source was created; create the source again")
-    with open_window(file.path) as window:
-        # The name of a first member can begin with the magic number of a compression.
-        is_tar = window.read(257, 5) == b"ustar"
-        if is_tar or compression_of(window) is None:
-            yield from _grouped(window)
-            return
-        blocks = unpacked_blocks(window)
-        yield from _grouped(ForwardWindow(window.path, blocks))
-        for _ in blocks:  # the checksum of the content follows its last byte
-            pass
+    if file.is_remote:
+        with open_window(file.path) as window:
+            yield from _of_window(window)
+    else:
+        # Without a `with` statement, whose `__exit__` a signal handler could interrupt if the generator ends early. The
+        # last reference closes the file.
+        yield from _of_window(open_window(file.path))
+
+
+def _of_window(window: ScanWindow) -> Iterator[TarSample | FileError]:
+    # The name of a first member can begin with the magic number of a compression.
+    is_tar = window.read(257, 5) == b"ustar"
+    if is_tar or compression_of(window) is None:
+        yield from _grouped(window)
+        return
+    blocks = unpacked_blocks(window)
+    yield from _grouped(ForwardWindow(window.path, blocks))
+    for _ in blocks:  # the checksum of the content follows its last byte
+        pass
 
 
 def _grouped(window: ScanWindow) -> Iterator[TarSample | FileError]:

@@ -18,9 +18,11 @@ import fcntl
 import os
 import select
 import socket
-import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
+
+from mpqueue.system.built_in_calls import BuiltInCalls
 
 _OPEN_FILES = "/proc/self/fd"
 _owned: set[int] = set()
@@ -92,18 +94,9 @@ def close_object(thing: Any) -> None:
 
 def close_with(owner: Any, sock: socket.socket) -> Callable[[], None]:
     """Close a registered socket when its owner is collected, or when the returned function is called."""
-    # An interrupt in a finalizer is lost, and with it the rest of the finalizer. So each step is one built-in function.
-    # Both refer to the socket, so that its id is not reused.
-    steps = (_socket.socket.close, sock), (_objects.pop, id(sock), sock)
-    finalizers = [weakref.finalize(owner, *step) for step in steps]
-    for finalizer in finalizers:
-        finalizer.atexit = False
-
-    def close() -> None:
-        for finalizer in finalizers:
-            finalizer()
-
-    return close
+    # The second step refers to the socket, so that its id is not reused before.
+    watch = BuiltInCalls(owner, partial(_socket.socket.close, sock), partial(_objects.pop, id(sock), sock))
+    return watch.call
 
 
 def pipe() -> tuple[int, int]:

@@ -22,6 +22,8 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from mpqueue.system.held_descriptors import HeldDescriptor
+
 _MARK_BYTES = 16
 _HEAD = struct.Struct(f"<{_MARK_BYTES}sQ")
 _CHECK = struct.Struct("<I")
@@ -49,7 +51,7 @@ class OtherVersion(Exception):
 
 def open_own(
     path: str, flags: int, remedy: str, error: type[Exception] = PermissionError, kind: str = "", mode: int = 0o600
-) -> int:
+) -> HeldDescriptor:
     """Open a file that only this user or root can have written; see the module's docstring.
 
     Args:
@@ -65,22 +67,18 @@ def open_own(
         OSError: The file does not exist, or cannot be opened.
     """
     try:
-        fd = os.open(path, flags | _AS_IT_IS, mode)
+        held = HeldDescriptor(os.open, path, flags | _AS_IT_IS, mode)
     except OSError as refused:
         if refused.errno == errno.ELOOP:
             raise error(f"{kind}{path} is a symbolic link, expected a file: {remedy}") from refused
         if refused.errno in _NO_FILE:
             raise error(f"{kind}{path} is not a regular file: {remedy}") from refused
         raise
-    try:
-        problem = _problem(os.fstat(fd), f"{kind}{path}", path)
-    except BaseException:
-        os.close(fd)
-        raise
+    problem = _problem(os.fstat(held.fd), f"{kind}{path}", path)
     if problem:
-        os.close(fd)
+        held.close()  # the traceback refers to it
         raise error(problem + remedy)
-    return fd
+    return held
 
 
 def _problem(status: os.stat_result, what: str, path: str) -> str:

@@ -1,5 +1,7 @@
 """Promises of every format: copies, forks, threads, loaders, partial reads, and indices out of range."""
 
+import contextlib
+import gzip
 import os
 import pickle
 import random
@@ -8,7 +10,9 @@ from functools import partial
 
 import pytest
 from helpers.file_formats import SOURCES, comparable, several, write_all, write_array_record
+from helpers.finalizers import calls_of_python_in
 from helpers.in_threads import in_threads
+from helpers.strikes import Struck, each_strike
 from helpers.tabular import answer_of_child
 
 import mpqueue
@@ -43,6 +47,37 @@ def test_pickle_is_small_and_its_copy_reads(make):
     data = pickle.dumps(source)
     assert len(data) < 2000
     assert read(pickle.loads(data), [0, -1]) == wanted
+
+
+def test_deallocation_closes_files_without_python_code(make):
+    """A signal handler that raises in Python code of a deallocation would be ignored, and leak the descriptor."""
+    before = os.listdir("/proc/self/fd")
+    sources = [make()]
+    several(sources[0], [0, len(sources[0]) - 1])
+    assert calls_of_python_in(sources.clear) == []
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@pytest.mark.parametrize("name", ["0.tar", "0.tar.gz"])
+def test_deallocation_of_an_unfinished_stream_closes_its_file_without_python_code(folder, name):
+    (folder / "0.tar.gz").write_bytes(gzip.compress((folder / "0.tar").read_bytes()))
+    before = os.listdir("/proc/self/fd")
+    samples = [iter(files.TarStream(folder / name))]
+    next(samples[0])
+    assert calls_of_python_in(samples.clear) == []
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_interrupted_read_leaks_no_descriptor(make):
+    before = os.listdir("/proc/self/fd")
+    wanted = read(make(), [0])
+    for _, strike in each_strike(7, least=5):
+        source = make()
+        with contextlib.suppress(Struck), strike:
+            read(source, [0])
+        assert read(source, [0]) == wanted
+        del source
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_child_forked_after_use_reads(make):
