@@ -21,7 +21,7 @@ from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.kept import cache_folder, open_kept
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile, OpenFiles
+from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
 from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
 from mpqueue.system.extras import import_extra
@@ -164,8 +164,8 @@ class ArrayRecord(GroupedFiles):
 
     @staticmethod
     def _check(file: IndexedFile) -> None:
-        if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
-            raise FileError(file.path, None, "it has changed since it was indexed; create the source again")
+        if not file.is_remote and not (now := IndexedFile.of(file.path)).is_same(file):
+            raise changed_error(file, now)
 
     def _reader(self, group: int) -> tuple[Any, int]:
         file = self._index.files[group]

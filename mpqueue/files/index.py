@@ -39,7 +39,8 @@ _BAR_AFTER_S = 2.0
 _OF_FILES = "files/"  # prefixes of array names that are reserved
 _STARTS = "starts/"
 _CTIMES, _INODES = _OF_FILES + "ctimes", _OF_FILES + "inodes"
-_OF_THIS_MACHINE = frozenset({_CTIMES, _INODES})
+_ATTRIBUTES = _OF_FILES + "attributes"
+_OF_THIS_MACHINE = frozenset({_CTIMES, _INODES, _ATTRIBUTES})
 Found = TypeVar("Found")
 
 
@@ -49,13 +50,13 @@ class IndexedFiles(Sequence[IndexedFile]):
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._names = Texts(arrays[_OF_FILES + "names"], arrays[_OF_FILES + "name_ends"])
         self._sizes, self._versions = arrays[_OF_FILES + "sizes"], arrays[_OF_FILES + "versions"]
-        self._ctimes, self._inodes = arrays[_CTIMES], arrays[_INODES]
+        self._ctimes, self._inodes, self._attributes = arrays[_CTIMES], arrays[_INODES], arrays[_ATTRIBUTES]
 
     def __len__(self) -> int:
         return len(self._sizes)
 
     def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
-        numbers = (self._sizes, self._versions, self._ctimes, self._inodes)
+        numbers = (self._sizes, self._versions, self._ctimes, self._inodes, self._attributes)
         return IndexedFile(self._names[number], *(int(each[number]) for each in numbers))
 
 
@@ -206,6 +207,7 @@ class Index:
             writer.add(_OF_FILES + "versions", np.array([file.version for file in files], np.int64))
             writer.add(_CTIMES, np.array([file.ctime for file in files], np.int64))
             writer.add(_INODES, np.array([file.inode for file in files], np.uint64))
+            writer.add(_ATTRIBUTES, np.array([file.attributes for file in files], np.uint32))
 
     @staticmethod
     def _check_same(file: IndexedFile, now: IndexedFile) -> None:

@@ -40,7 +40,7 @@ from mpqueue.system.own_files import SEAL_BYTES, DamagedFile, OtherVersion, seal
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-_VERSION = 5
+_VERSION = 6
 _MARK = b"mpqueue index\n\x00" + bytes([_VERSION])
 _DIGITS = 20  # of the largest offset
 _ALIGNED = 64

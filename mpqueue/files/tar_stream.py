@@ -12,7 +12,7 @@ from typing import Any, Self
 from mpqueue.errors import FileError
 from mpqueue.files.index import files_key
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile
+from mpqueue.files.opened import IndexedFile, changed_error
 from mpqueue.files.tar_headers import SPARSE, TarMember, TarSample, samples_in, sparse_text, warn
 from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
@@ -150,18 +150,24 @@ def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
         FileError: The archive is damaged or truncated, or has changed.
         OSError: The archive cannot be read.
     """
-    if not IndexedFile.of(file.path).is_same(file):
-        raise FileError(file.path, None, "it has changed since the source was created; create the source again")
+    if not (now := IndexedFile.of(file.path)).is_same(file):
+        raise changed_error(file, now)
     if file.is_remote:
         with open_window(file.path) as window:
-            yield from _of_window(window)
+            yield from _of_window(window, file)
     else:
         # Without a `with` statement, whose `__exit__` a signal handler could interrupt if the generator ends early. The
         # last reference closes the file.
-        yield from _of_window(open_window(file.path))
+        yield from _of_window(open_window(file.path), file)
 
 
-def _of_window(window: ScanWindow) -> Iterator[TarSample | FileError]:
+def _of_window(window: ScanWindow, file: IndexedFile) -> Iterator[TarSample | FileError]:
+    for sample in _read(window):
+        window.check(file)  # after the read, so that a change before or during it is detected
+        yield sample
+
+
+def _read(window: ScanWindow) -> Iterator[TarSample | FileError]:
     # The name of a first member can begin with the magic number of a compression.
     is_tar = window.read(257, 5) == b"ustar"
     if is_tar or compression_of(window) is None:

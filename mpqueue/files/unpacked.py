@@ -104,7 +104,12 @@ class KeptFile(IndexedFile):
         with open_kept(path, os.O_RDONLY) as held:
             note_use(held.fd)
             status = os.fstat(held.fd)
-        return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return cls(path, 0, 0).at(status)
+
+    def is_same(self, other: IndexedFile) -> bool:
+        """Return whether a file is the same. Its content has checksums, and `note_use` changes its ctime."""
+        names = self.path, self.size, self.version, self.inode
+        return names == (other.path, other.size, other.version, other.inode)
 
 
 def has_size(fd: int, size: int, crc: int) -> bool:  # noqa: ARG001 - as `has_content`

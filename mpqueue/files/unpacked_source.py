@@ -17,7 +17,7 @@ from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.kept import cache_folder, open_kept
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile, OpenFiles
+from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
 from mpqueue.files.unpacked import KeptFile, path_of, unpack
@@ -155,8 +155,8 @@ class _Contents(Sequence[IndexedFile]):
             content: The damaged content; None if it is missing.
         """
         file = self._files[number]
-        if not IndexedFile.of(file.path).is_same(file):
-            raise FileError(file.path, None, "it has changed since it was indexed; make the source again")
+        if not (now := IndexedFile.of(file.path)).is_same(file):
+            raise changed_error(file, now)
         with open_window(file.path) as window:
             compression = self._compression_of(window)
         unpack(file, self._folder, compression, None if content is None else content.inode)

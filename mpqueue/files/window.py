@@ -12,6 +12,7 @@ from typing import Self
 
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
+from mpqueue.files.opened import IndexedFile, checked
 from mpqueue.files.positioned import read_at
 from mpqueue.files.ranges import RangedFile
 from mpqueue.files.urls import is_url
@@ -38,6 +39,14 @@ class ScanWindow:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes; fewer at the end of the file."""
+        raise NotImplementedError
+
+    def check(self, file: IndexedFile) -> None:
+        """Raise a `FileError` if the file has changed since an earlier time.
+
+        Args:
+            file: The file at that time.
+        """
         raise NotImplementedError
 
     def error(self, offset: int, problem: str) -> FileError:
@@ -76,6 +85,9 @@ class _LocalWindow(ScanWindow):
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
+    def check(self, file: IndexedFile) -> None:
+        checked(file, self._fd)
+
     def read(self, offset: int, length: int) -> bytes:
         position = offset - self._start
         if position >= 0 and position + length <= len(self._data):
@@ -101,6 +113,9 @@ class _RemoteWindow(ScanWindow):
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def check(self, file: IndexedFile) -> None:
+        pass  # each read compares the version
 
     def read(self, offset: int, length: int) -> bytes:
         length = min(length, self.size - offset)
