@@ -123,6 +123,10 @@ class ArrayRecord(GroupedFiles):
 
     Args:
         paths: The files: a path, an fsspec URL, a pattern, braces, or a list of these.
+        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
+        on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
+            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
@@ -135,10 +139,18 @@ class ArrayRecord(GroupedFiles):
 
     _group_noun = "file"
 
-    def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        paths: Names,
+        *,
+        exclude: Names | None = None,
+        on_error: str = "raise",
+        index: str | os.PathLike[str] | None = None,
+    ) -> None:
         self._folder = cache_folder(index)
         find = functools.partial(scan, folder=self._folder)
-        super().__init__(Index("array_record", _VERSION, expand(paths), find, self._folder), 0)
+        files = expand(paths, exclude)
+        super().__init__(Index("array_record", _VERSION, files, find, self._folder, on_error=on_error), 0)
         self._has_remote = False  # all are read from local files
         self._readers = _Readers(_MAX_OPEN)
 

@@ -16,7 +16,6 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.kept import cache_folder, open_kept
-from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
@@ -35,8 +34,8 @@ class UnpackedSource(FileSource):
     """Samples of files by index. Each sample is one range, and the files may be compressed.
 
     Args:
-        format, version: See `Index`.
-        paths: The files.
+        format, version, on_error: See `Index`.
+        paths: The files, expanded.
         find, compression_of: See `scan_unpacked`.
         index: The folder for the index and the decompressed files.
         more_bytes: See `scan_unpacked`.
@@ -46,17 +45,19 @@ class UnpackedSource(FileSource):
         self,
         format: str,
         version: int,
-        paths: Names,
+        paths: Sequence[str],
         find: FindRecords,
         compression_of: Compression,
         index: str | os.PathLike[str] | None,
         more_bytes: int = 0,
+        *,
+        on_error: str,
     ) -> None:
         self._folder, self._compression_of = cache_folder(index), compression_of
         scan = functools.partial(
             scan_unpacked, folder=self._folder, compression_of=compression_of, find=find, more_bytes=more_bytes
         )
-        super().__init__(Index(format, version, expand(paths), scan, self._folder), "offsets")
+        super().__init__(Index(format, version, paths, scan, self._folder, on_error=on_error), "offsets")
         self._has_compressed = bool((self._index[_BYTES] != _NOT_COMPRESSED).any())
         if self._has_compressed:
             contents = self._contents()
