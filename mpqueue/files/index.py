@@ -213,7 +213,11 @@ class Index:
 
     def _build(self, files: Sequence[IndexedFile], writer: index_file.IndexWriter) -> None:
         _, _, paths, scan, is_skipping = self._recipe
-        scan_file = functools.partial(scan_or_note, scan) if is_skipping else scan
+        scan_file = scan
+        if is_skipping:
+            scan_file = functools.partial(scan_or_note, scan)
+        elif len(paths) > 1:
+            scan_file = functools.partial(scan_or_advise, scan)
         total_bytes = sum(file.size for file in files)
         starts: dict[str, list[int]] = {}
         numbers: list[int] = []
@@ -281,6 +285,17 @@ def scan_or_note(scan: Scan, path: str) -> Arrays:
         return {ERROR: error_array(f"{error}; this file is left out")}
 
 
+def scan_or_advise(scan: Scan, path: str) -> Arrays:
+    """Return the arrays of one of several files, or add a remedy to the error of the scan."""
+    try:
+        return scan(path)
+    except not_of_handler(FileError) as error:
+        if "on_error" in error.what:
+            raise
+        remedy = "pass on_error='skip' to leave out such files, or exclude= to leave out this one"
+        raise FileError(error.path, error.offset, f"{error.what}; {remedy}") from error
+
+
 def error_array(text: str) -> Array:
     """Return a text as an array."""
     return np.frombuffer(os.fsencode(text), np.uint8)
@@ -288,7 +303,7 @@ def error_array(text: str) -> Array:
 
 def warn_of_damage(text: str) -> None:
     """Log a warning about a file of which samples are left out."""
-    log.warn(text, "Read tar, TFRecord, Parquet and image files", "Errors")
+    log.warn(text, "Read tar, TFRecord, Parquet and image files", "Leave out files")
 
 
 def open_or_make(

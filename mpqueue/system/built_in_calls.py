@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
+_call: Callable[[Callable[[], object]], object] = operator.call
 _watches: dict[int, "BuiltInCalls"] = {}
 
 
@@ -37,6 +38,7 @@ class BuiltInCalls(weakref.ref[Any]):
     def __init__(self, owner: Any, *functions: Callable[[], object]) -> None:
         super().__init__(owner, operator.methodcaller("call"))  # type: ignore[call-arg]  # missing in the type stubs
         # An iterator, so that a second call finds no function left. A `deque` exhausts it in C code.
-        calls = map(operator.call, (*functions, partial(_watches.pop, id(self), None)))
+        last: Callable[[], object] = partial(_watches.pop, id(self), None)
+        calls: map[object] = map(_call, (*functions, last))
         self.call = partial(deque, calls, 0)
         _watches[id(self)] = self  # a weak reference that is itself collected first calls nothing

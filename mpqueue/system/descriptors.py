@@ -92,7 +92,7 @@ def close_object(thing: Any) -> None:
     _objects.pop(id(thing), None)
 
 
-def close_with(owner: Any, sock: socket.socket) -> Callable[[], None]:
+def close_with(owner: Any, sock: socket.socket) -> Callable[[], object]:
     """Close a registered socket when its owner is collected, or when the returned function is called."""
     # The second step refers to the socket, so that its id is not reused before.
     watch = BuiltInCalls(owner, partial(_socket.socket.close, sock), partial(_objects.pop, id(sock), sock))
