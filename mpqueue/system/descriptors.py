@@ -92,11 +92,16 @@ def close_object(thing: Any) -> None:
     _objects.pop(id(thing), None)
 
 
-def close_with(owner: Any, sock: socket.socket) -> Callable[[], object]:
-    """Close a registered socket when its owner is collected, or when the returned function is called."""
-    # The second step refers to the socket, so that its id is not reused before.
-    watch = BuiltInCalls(owner, partial(_socket.socket.close, sock), partial(_objects.pop, id(sock), sock))
-    return watch.call
+def close_with(owner: Any, thing: Any, close: Callable[[Any], object] = _socket.socket.close) -> Callable[[], object]:
+    """Close a registered object when its owner is collected, or when the returned function is called.
+
+    Args:
+        owner: The owner.
+        thing: The object, a socket by default.
+        close: The built-in function that closes it.
+    """
+    # The second step refers to the object, so that its id is not reused before.
+    return BuiltInCalls(owner, partial(close, thing), partial(_objects.pop, id(thing), thing)).call
 
 
 def pipe() -> tuple[int, int]:
