@@ -20,8 +20,9 @@ import functools
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -64,6 +65,22 @@ class IndexedFiles(Sequence[IndexedFile]):
     def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
         numbers = (self._sizes, self._versions, self._ctimes, self._inodes, self._attributes)
         return IndexedFile(self._names[number], *(int(each[number]) for each in numbers))
+
+
+class _Stamp(NamedTuple):
+    """The state of all files of an index on one machine, see `IndexedFile.is_same`."""
+
+    machine: str
+    ctimes: int
+    attributes: int
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> Self:
+        ctimes, attributes = (zlib.crc32(arrays[name].tobytes()) for name in (_GIVEN_CTIMES, _ATTRIBUTES))
+        return cls(os.uname().nodename, ctimes, attributes)
+
+    def is_same(self, other: "_Stamp") -> bool:
+        return self.machine != other.machine or self.ctimes == other.ctimes or self.attributes != other.attributes
 
 
 class Texts(Sequence[str]):
@@ -125,17 +142,19 @@ class Index:
         self._key = files_key(format, version, files)
         self._compared: Identity | None = None
         self._content: int | None = None
+        self._stamp: _Stamp | None = None
+        self._stamped: IndexArrays | None = None  # compared with the stamp
         self._arrays: IndexArrays | None = None
         self._open(files)
         for error in self.errors:
             warn_of_damage(error)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._recipe, self._folder, self._key, self._compared, self._content
+        return self._recipe, self._folder, self._key, self._compared, self._content, self._stamp
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._recipe, self._folder, self._key, self._compared, self._content = state
-        self._arrays = None
+        self._recipe, self._folder, self._key, self._compared, self._content, self._stamp = state
+        self._arrays = self._stamped = None
 
     @property
     def path(self) -> str:
@@ -183,10 +202,17 @@ class Index:
         assert self._arrays is not None
         if self._content is None:
             self._content = self._arrays.content
-        elif self._content != self._arrays.content:  # another program has indexed files that replaced these files
+        if self._arrays is not self._stamped:
+            self._compare(self._arrays)
+        return self._arrays
+
+    def _compare(self, arrays: IndexArrays) -> None:
+        """Raise an error if another program has indexed files that replaced the files of this index."""
+        stamp = _Stamp.of(arrays)
+        if self._content != arrays.content or not stamp.is_same(self._stamp or stamp):
             self._arrays = None
             raise self._changed_error()
-        return self._arrays
+        self._stamp, self._stamped = stamp, arrays
 
     def _same_files(self) -> list[IndexedFile]:
         """Return the files, which must be unchanged since the source was created."""

@@ -18,8 +18,8 @@ from helpers.footprint import DEADLOCK_S
 from helpers.forking import status_of_fork
 
 from mpqueue.errors import FileError
+from mpqueue.files import JSONLines, index_file, scanning
 from mpqueue.files import index as index_module
-from mpqueue.files import index_file, scanning
 from mpqueue.files.index import Index
 from mpqueue.files.opened import OpenFiles
 from mpqueue.system.own_files import DamagedFile
@@ -164,6 +164,18 @@ def test_new_modes_and_links_of_a_file_do_not_count_as_changes(paths, cache, tmp
     assert again["bytes"].tobytes() == b"12345"
     for files in (old.files, again.files):
         assert OpenFiles(files).read(0, 0, 3) == b"123"
+
+
+def test_copy_of_a_source_raises_after_another_program_has_indexed_a_rewritten_file(tmp_path, cache):
+    """The new file has the same positions, so the new index differs only in the ctime."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("1\n2\n")
+    data = pickle.dumps(JSONLines(path, index=cache))
+    assert pickle.loads(data)[0] == 1
+    rewritten(path, b"3\n4\n")
+    assert JSONLines(path, index=cache)[0] == 3
+    with pytest.raises(FileError, match="differs from the file with which the source was created"):
+        pickle.loads(data)[0]
 
 
 def test_replaced_file_raises_when_it_is_read(paths, cache):
