@@ -18,16 +18,15 @@ import contextlib
 import errno
 import fcntl
 import os
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
 from mpqueue.dataset.records import copied
 from mpqueue.memory.segment import memory_file
-from mpqueue.system import descriptors
 from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.exceptions import add_note
+from mpqueue.system.held_descriptors import HeldDescriptor
 from mpqueue.system.log import warn
 from mpqueue.system.own_files import open_own
 from mpqueue.worker import context
@@ -157,7 +156,7 @@ class Cache:
             warn(f"{self!r}: {text}", "Streams", "Caches")
 
 
-_MADE_ANEW = {"_opened", "_keeps_none", "_told", "_finalizer"}
+_MADE_ANEW = {"_opened", "_keeps_none", "_told", "_held"}
 
 
 class NoCache(Cache):
@@ -236,17 +235,10 @@ class MemoryCache(Cache):
     def __init__(self, max_bytes: int | None) -> None:
         super().__init__(_free_bytes() // _SHARE_OF_MEMORY if max_bytes is None else max_bytes)
         self._pid, self._name = os.getpid(), f"mpqueue-cache-{os.urandom(8).hex()}"
-        data = memory_file(self._name)
-        try:
-            index = memory_file(self._name)
-        except OSError:
-            os.close(data)
-            raise
+        self._held = [HeldDescriptor(memory_file, self._name) for _ in range(2)]
+        self._fds = data, _ = self._held[0].fd, self._held[1].fd
         # `memfd_create` has no flag for appending, which `RecordFiles` needs.
         fcntl.fcntl(data, fcntl.F_SETFL, fcntl.fcntl(data, fcntl.F_GETFL) | os.O_APPEND)
-        self._fds = data, index
-        self._finalizer = weakref.finalize(self, _close_in, self._pid, self._fds)
-        self._finalizer.atexit = False  # at exit, the kernel closes them
 
     def __repr__(self) -> str:
         return "cache()"
@@ -258,7 +250,7 @@ class MemoryCache(Cache):
             data, index = (f"/proc/{process}/fd/{fd}" for fd in self._fds)
             with contextlib.suppress(OSError):
                 if all(os.readlink(path) == f"/memfd:{self._name} (deleted)" for path in (data, index)):
-                    return RecordFiles(*_open_both(data, index, os.O_RDWR), max_bytes=self._max_bytes)
+                    return RecordFiles(*_open_both(data, index, os.O_RDWR, _open_any), max_bytes=self._max_bytes)
         self._keeps_none = (
             f"its memory is unreachable from process {os.getpid()}: process {self._pid} is on another machine, or has "
             "closed the cache; use cache(folder)"
@@ -266,25 +258,20 @@ class MemoryCache(Cache):
         return None
 
 
-def _open_both(data: str, index: str, flags: int, open_file: Callable[[str, int], int] = os.open) -> tuple[int, int]:
-    """Return descriptors of both files; the one of the data file is opened for appending."""
-    first = descriptors.above_standard(open_file(data, flags | os.O_APPEND | os.O_CLOEXEC))
-    try:
-        return first, descriptors.above_standard(open_file(index, flags | os.O_CLOEXEC))
-    except BaseException:
-        os.close(first)
-        raise
+def _open_both(
+    data: str, index: str, flags: int, open_file: Callable[[str, int], HeldDescriptor]
+) -> tuple[HeldDescriptor, HeldDescriptor]:
+    """Open both files, the data file for appending."""
+    flags |= os.O_CLOEXEC
+    return open_file(data, flags | os.O_APPEND).above_standard(), open_file(index, flags).above_standard()
 
 
-def _open_own(path: str, flags: int) -> int:
+def _open_any(path: str, flags: int) -> HeldDescriptor:
+    return HeldDescriptor(os.open, path, flags)
+
+
+def _open_own(path: str, flags: int) -> HeldDescriptor:
     return open_own(path, flags, _REMEDY, mode=0o644)
-
-
-def _close_in(pid: int, fds: tuple[int, int]) -> None:
-    """Close descriptors in the process that opened them. In a child, the same numbers may belong to other files."""
-    if os.getpid() == pid:
-        for fd in fds:
-            os.close(fd)
 
 
 def _free_bytes() -> int:

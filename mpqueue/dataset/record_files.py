@@ -36,6 +36,7 @@ import numpy as np
 
 from mpqueue.dataset import records
 from mpqueue.system import descriptors
+from mpqueue.system.held_descriptors import HeldDescriptor
 from mpqueue.system.locks import Lock
 
 MISSING: Any = object()
@@ -56,25 +57,18 @@ class RecordFiles:
     """The two files as opened by one process; any thread may use them.
 
     Args:
-        data: A descriptor of the data file, open for appending. This object closes it.
-        index: A descriptor of the index file. This object closes it.
+        data: The data file, open for appending.
+        index: The index file.
         max_bytes: The limit of the size of the data; None for no limit but the free space.
         name: The name of the files. Records that were stored under another name do not exist.
     """
 
-    def __init__(self, data: int, index: int, *, max_bytes: int | None, name: str = "") -> None:
-        self._pid, self._fds, self._max_bytes = os.getpid(), (data, index), max_bytes
+    def __init__(self, data: HeldDescriptor, index: HeldDescriptor, *, max_bytes: int | None, name: str = "") -> None:
+        self._held, self._fds, self._max_bytes = (data, index), (data.fd, index.fd), max_bytes
         self._mask = zlib.crc32(os.fsencode(name))  # of the CRC of each record
-        self._data, self._index = _GrowingMap(data), _GrowingMap(index)
+        self._data, self._index = _GrowingMap(data.fd), _GrowingMap(index.fd)
         self._checked = bytearray()  # flags of the records with a verified CRC
         self._lock = Lock()  # protects the file position after a write
-
-    # The functions are default arguments, because the names of this module may be deleted when the interpreter exits.
-    def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:
-        # A forked child opens the files itself, and the same descriptor numbers may belong to other files there.
-        if getattr(self, "_pid", None) == getpid():
-            for fd in self._fds:
-                close(fd)
 
     def get(self, number: int, salt: int = 0) -> Any:
         """Return a value with arrays that are read-only views of the file, or `MISSING`.

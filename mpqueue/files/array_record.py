@@ -21,7 +21,7 @@ from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.kept import cache_errors, cache_folder, open_kept
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile, OpenFiles
+from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
 from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
 from mpqueue.system.extras import import_extra
@@ -64,11 +64,9 @@ def _open(file: IndexedFile, folder: str, is_intact: Callable[[int, int, int], b
     path = made_once(path_of(file, folder, "fetched"), lambda: _blocks(file), file.path, None, is_intact)
     # The library opens the file whose owner was checked, and not its name.
     with cache_errors(path):
-        fd = open_kept(path, os.O_RDONLY)
-    try:
-        return _reader_of(f"/proc/self/fd/{fd}", file.path)
-    finally:
-        os.close(fd)
+        held = open_kept(path, os.O_RDONLY)
+    with held:
+        return _reader_of(f"/proc/self/fd/{held.fd}", file.path)
 
 
 def _reader_of(path: str, name: str) -> Any:
@@ -127,6 +125,10 @@ class ArrayRecord(GroupedFiles):
 
     Args:
         paths: The files: a path, an fsspec URL, a pattern, braces, or a list of these.
+        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
+        on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
+            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
@@ -139,10 +141,18 @@ class ArrayRecord(GroupedFiles):
 
     _group_noun = "file"
 
-    def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        paths: Names,
+        *,
+        exclude: Names | None = None,
+        on_error: str = "raise",
+        index: str | os.PathLike[str] | None = None,
+    ) -> None:
         self._folder = cache_folder(index)
         find = functools.partial(scan, folder=self._folder)
-        super().__init__(Index("array_record", _VERSION, expand(paths), find, self._folder), 0)
+        files = expand(paths, exclude)
+        super().__init__(Index("array_record", _VERSION, files, find, self._folder, on_error=on_error), 0)
         self._has_remote = False  # all are read from local files
         self._readers = _Readers(_MAX_OPEN)
 
@@ -168,8 +178,8 @@ class ArrayRecord(GroupedFiles):
 
     @staticmethod
     def _check(file: IndexedFile) -> None:
-        if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
-            raise FileError(file.path, None, "it has changed since it was indexed; create the source again")
+        if not file.is_remote and not (now := IndexedFile.of(file.path)).is_same(file):
+            raise changed_error(file, now)
 
     def _reader(self, group: int) -> tuple[Any, int]:
         file = self._index.files[group]

@@ -144,6 +144,10 @@ class Arrow(GroupedFiles):
         columns: The names of the columns to read, in this order. If None, all.
         cache_bytes: The size of the cache per process. It contains decoded batches and, if all batches fit, the rows
             that were read. Use a smaller cache with many workers.
+        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
+        on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
+            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
@@ -165,9 +169,11 @@ class Arrow(GroupedFiles):
         columns: Iterable[str] | None = None,
         *,
         cache_bytes: int = DEFAULT_BYTES,
+        exclude: Names | None = None,
+        on_error: str = "raise",
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(Index("arrow", _VERSION, expand(paths), scan, index), cache_bytes)
+        super().__init__(Index("arrow", _VERSION, expand(paths, exclude), scan, index, on_error=on_error), cache_bytes)
         self._batches = ProcessCache(_MAX_BATCH_BYTES)
         self._columns = chosen(columns, self._check_schemas().names)
 

@@ -20,7 +20,7 @@ from mpqueue.files.index import Texts, files_key, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.kept import cache_folder
 from mpqueue.files.location import Location
-from mpqueue.files.names import folder_name
+from mpqueue.files.names import Exclusion, Names, folder_name
 from mpqueue.files.opened import IndexedFile, read_whole
 from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
@@ -43,6 +43,8 @@ class Images:
         folder: The folder, a path or an fsspec URL. Its subfolders are the classes, and contain images at any depth.
         decode: Decode with Pillow: ``"image"`` is then a uint8 array of shape (height, width, 3) in RGB. Otherwise it
             is the bytes of the file.
+        exclude: A pattern of images to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name. A class without any other images is left out, too.
         index: The folder for the names of the files. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
@@ -69,12 +71,17 @@ class Images:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], *, decode: bool = False, index: str | os.PathLike[str] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        decode: bool = False,
+        exclude: Names | None = None,
+        index: str | os.PathLike[str] | None = None,
     ) -> None:
         if decode:
             _pillow()
-        self._folder, self._decode = folder_name(folder), decode
-        self.classes, arrays = _walk(self._folder)
+        self._folder, self._decode, self._exclusion = folder_name(folder), decode, Exclusion(exclude)
+        self.classes, arrays = _walk(self._folder, self._exclusion)
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._length = len(arrays["labels"])
         kept = cache_folder(index)
@@ -140,22 +147,27 @@ class Images:
         return self._arrays
 
     def _write_again(self, writer: IndexWriter) -> None:
-        classes, arrays = _walk(self._folder)
+        classes, arrays = _walk(self._folder, self._exclusion)
         if f"{_key(self._folder, classes, arrays)}.index" != os.path.basename(self._kept):
             raise FileError(self._folder, None, "its files differ from the files with which the source was created")
         _write(arrays, writer)
 
 
-def _walk(folder: str) -> tuple[list[str], Arrays]:
+def _walk(folder: str, exclusion: Exclusion) -> tuple[list[str], Arrays]:
     """Return the classes of a folder, and the arrays of its images: names relative to the folder, and labels."""
     names_of = _found_at_url(folder) if is_url(folder) else _found(folder)
     if not names_of:
         raise FileNotFoundError(f"{folder} has no folders with images, expected one for each class")
-    classes = sorted(names_of, key=os.fsencode)
-    for name in classes:
-        if not names_of[name]:
+    for name, images in names_of.items():
+        if not images:
             suffixes = b", ".join(_SUFFIXES).decode()
             raise FileNotFoundError(f"the class {name!r} of {folder} has no images: files that end in {suffixes}")
+    left = {*exclusion.rest_of([f"{folder}/{os.fsdecode(image)}" for images in names_of.values() for image in images])}
+    names_of = {
+        name: [image for image in images if f"{folder}/{os.fsdecode(image)}" in left]
+        for name, images in names_of.items()
+    }
+    classes = sorted((name for name, images in names_of.items() if images), key=os.fsencode)
     text, ends = packed([image for name in classes for image in names_of[name]])
     labels = np.repeat(np.arange(len(classes)), [len(names_of[name]) for name in classes])
     return classes, {"names": text, "name_ends": ends, "labels": labels}

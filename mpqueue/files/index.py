@@ -21,18 +21,20 @@ import functools
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from mpqueue.errors import FileError
 from mpqueue.files import index_file
-from mpqueue.files.index_file import Array, Identity, IndexArrays
+from mpqueue.files.index_file import Array, Arrays, Identity, IndexArrays
 from mpqueue.files.kept import cache_errors, cache_folder, open_kept
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.scanning import Scan, scan_all
 from mpqueue.system import descriptors, log
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.own_files import DamagedFile
 from mpqueue.telemetry.bars import bar_class
 
@@ -40,7 +42,13 @@ _BAR_AFTER_S = 2.0
 _OF_FILES = "files/"  # prefixes of array names that are reserved
 _STARTS = "starts/"
 _CTIMES, _INODES = _OF_FILES + "ctimes", _OF_FILES + "inodes"
-_OF_THIS_MACHINE = frozenset({_CTIMES, _INODES})
+_ATTRIBUTES = _OF_FILES + "attributes"
+_GIVEN_CTIMES = _OF_FILES + "given_ctimes"  # also of the files that were left out
+_OF_THIS_MACHINE = frozenset({_CTIMES, _INODES, _ATTRIBUTES, _GIVEN_CTIMES})
+_NUMBERS, _ERROR_TEXTS = _OF_FILES + "numbers", _OF_FILES + "errors"
+# An array in the result of a scan: the text of the error that ended it. Alone, it leaves out the file.
+ERROR = "error"
+_NO_ERROR = np.empty(0, np.uint8)
 Found = TypeVar("Found")
 
 
@@ -50,14 +58,30 @@ class IndexedFiles(Sequence[IndexedFile]):
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._names = Texts(arrays[_OF_FILES + "names"], arrays[_OF_FILES + "name_ends"])
         self._sizes, self._versions = arrays[_OF_FILES + "sizes"], arrays[_OF_FILES + "versions"]
-        self._ctimes, self._inodes = arrays[_CTIMES], arrays[_INODES]
+        self._ctimes, self._inodes, self._attributes = arrays[_CTIMES], arrays[_INODES], arrays[_ATTRIBUTES]
 
     def __len__(self) -> int:
         return len(self._sizes)
 
     def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
-        numbers = (self._sizes, self._versions, self._ctimes, self._inodes)
+        numbers = (self._sizes, self._versions, self._ctimes, self._inodes, self._attributes)
         return IndexedFile(self._names[number], *(int(each[number]) for each in numbers))
+
+
+class _Stamp(NamedTuple):
+    """The state of all files of an index on one machine, see `IndexedFile.is_same`."""
+
+    machine: str
+    ctimes: int
+    attributes: int
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> Self:
+        ctimes, attributes = (zlib.crc32(arrays[name].tobytes()) for name in (_GIVEN_CTIMES, _ATTRIBUTES))
+        return cls(os.uname().nodename, ctimes, attributes)
+
+    def is_same(self, other: "_Stamp") -> bool:
+        return self.machine != other.machine or self.ctimes == other.ctimes or self.attributes != other.attributes
 
 
 class Texts(Sequence[str]):
@@ -90,31 +114,48 @@ class Index:
         scan: A picklable function that returns the arrays of one file: one-dimensional, with the same names and dtypes
             for each file. It raises a `FileError` for an unreadable file.
         folder: The folder of the index; None for `cache_folder`.
+        on_error: ``"skip"`` leaves out files for which the scan raises a `FileError`, and logs a warning for each.
 
     Raises:
-        FileError: A file is not a regular file, changed during the scan, or could not be scanned.
+        ValueError: ``on_error`` is unknown.
+        FileError: A file is not a regular file, changed during the scan, or could not be scanned. With
+            ``on_error="skip"``: no file could be scanned; the error is that of the first one.
         OSError: A file does not exist, or the folder is not writable, for example.
     """
 
     def __init__(
-        self, format: str, version: int, paths: Sequence[str], scan: Scan, folder: str | os.PathLike[str] | None = None
+        self,
+        format: str,
+        version: int,
+        paths: Sequence[str],
+        scan: Scan,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        on_error: str = "raise",
     ) -> None:
+        is_skipping = check_on_error(on_error) == "skip"
+        if is_skipping:
+            format = f"{format}, on_error=skip"
         # Before the scan: the key must be that of the files as they were when the scan began.
         files = IndexedFile.of_all(paths)
-        self._recipe = format, version, [file.path for file in files], scan
+        self._recipe = format, version, [file.path for file in files], scan, is_skipping
         self._folder = cache_folder(folder)
         self._key = files_key(format, version, files)
         self._compared: Identity | None = None
         self._content: int | None = None
+        self._stamp: _Stamp | None = None
+        self._stamped: IndexArrays | None = None  # compared with the stamp
         self._arrays: IndexArrays | None = None
         self._open(files)
+        for error in self.errors:
+            warn_of_damage(error)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._recipe, self._folder, self._key, self._compared, self._content
+        return self._recipe, self._folder, self._key, self._compared, self._content, self._stamp
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._recipe, self._folder, self._key, self._compared, self._content = state
-        self._arrays = None
+        self._recipe, self._folder, self._key, self._compared, self._content, self._stamp = state
+        self._arrays = self._stamped = None
 
     @property
     def path(self) -> str:
@@ -135,8 +176,19 @@ class Index:
 
     @functools.cached_property
     def files(self) -> IndexedFiles:
-        """The files at the time of indexing."""
+        """The files at the time of indexing, without those that were left out."""
         return IndexedFiles(self._mapped())
+
+    @property
+    def numbers(self) -> list[int]:
+        """The number of each file of `files` among the given paths."""
+        numbers: list[int] = self._mapped()[_NUMBERS].tolist()
+        return numbers
+
+    @property
+    def errors(self) -> Sequence[str]:
+        """The errors of files of which samples were left out."""
+        return Texts(self._mapped()[_ERROR_TEXTS], self._mapped()[_ERROR_TEXTS + "/ends"])
 
     def total_bytes(self) -> int:
         """Return the total size of all files in bytes."""
@@ -151,14 +203,21 @@ class Index:
         assert self._arrays is not None
         if self._content is None:
             self._content = self._arrays.content
-        elif self._content != self._arrays.content:  # another program has indexed files that replaced these files
+        if self._arrays is not self._stamped:
+            self._compare(self._arrays)
+        return self._arrays
+
+    def _compare(self, arrays: IndexArrays) -> None:
+        """Raise an error if another program has indexed files that replaced the files of this index."""
+        stamp = _Stamp.of(arrays)
+        if self._content != arrays.content or not stamp.is_same(self._stamp or stamp):
             self._arrays = None
             raise self._changed_error()
-        return self._arrays
+        self._stamp, self._stamped = stamp, arrays
 
     def _same_files(self) -> list[IndexedFile]:
         """Return the files, which must be unchanged since the source was created."""
-        format, version, paths, _ = self._recipe
+        format, version, paths, *_ = self._recipe
         files = IndexedFile.of_all(paths)
         if files_key(format, version, files) != self._key:
             raise self._changed_error()
@@ -174,23 +233,34 @@ class Index:
 
     def _open(self, files: Sequence[IndexedFile]) -> None:
         def is_current(arrays: IndexArrays) -> bool:
-            return np.array_equal(arrays[_CTIMES], [file.ctime for file in files])
+            return np.array_equal(arrays[_GIVEN_CTIMES], [file.ctime for file in files])
 
         self._arrays = open_or_make(self.path, functools.partial(self._build, files), is_current)
         self._compared = self._arrays.identity
 
     def _build(self, files: Sequence[IndexedFile], writer: index_file.IndexWriter) -> None:
-        _, _, paths, scan = self._recipe
+        _, _, paths, scan, is_skipping = self._recipe
+        scan_file = scan
+        if is_skipping:
+            scan_file = functools.partial(scan_or_note, scan)
+        elif len(paths) > 1:
+            scan_file = functools.partial(scan_or_advise, scan)
         total_bytes = sum(file.size for file in files)
         starts: dict[str, list[int]] = {}
+        numbers: list[int] = []
+        errors: list[bytes] = []
         with (
             _bar(len(files), total_bytes) as bar,
-            contextlib.closing(scan_all(scan, paths, total_bytes)) as scans,
+            contextlib.closing(scan_all(scan_file, paths, total_bytes)) as scans,
         ):
-            for file, arrays in zip(files, scans, strict=True):
+            for number, (file, arrays) in enumerate(zip(files, scans, strict=True)):
                 if not file.is_remote:  # remote files are checked together below
                     # After its scan, so that a change before or during the scan is detected.
                     self._check_same(file, IndexedFile.of(file.path))
+                if (error := arrays.pop(ERROR, _NO_ERROR)).size:
+                    errors.append(error.tobytes())
+                if arrays:
+                    numbers.append(number)
                 for name, part in arrays.items():
                     starts.setdefault(name, [0]).append(writer.add(name, part))
                 if bar is not None:
@@ -200,6 +270,14 @@ class Index:
                 self._check_same(file, now)
             for name, ends in starts.items():
                 writer.add(_STARTS + name, np.array(ends, np.int64))
+            if not numbers:
+                scan(paths[0])  # raises its error
+                raise FileError(paths[0], None, "it changed while it was being indexed")
+            for name, array in zip(("", "/ends"), packed(errors), strict=True):
+                writer.add(_ERROR_TEXTS + name, array)
+            writer.add(_NUMBERS, np.array(numbers, np.int64))
+            writer.add(_GIVEN_CTIMES, np.array([file.ctime for file in files], np.int64))
+            files = [files[number] for number in numbers]
             names, name_ends = packed([os.fsencode(file.path) for file in files])
             writer.add(_OF_FILES + "names", names)
             writer.add(_OF_FILES + "name_ends", name_ends)
@@ -207,11 +285,52 @@ class Index:
             writer.add(_OF_FILES + "versions", np.array([file.version for file in files], np.int64))
             writer.add(_CTIMES, np.array([file.ctime for file in files], np.int64))
             writer.add(_INODES, np.array([file.inode for file in files], np.uint64))
+            writer.add(_ATTRIBUTES, np.array([file.attributes for file in files], np.uint32))
 
     @staticmethod
     def _check_same(file: IndexedFile, now: IndexedFile) -> None:
         if not now.is_same(file):
             raise FileError(file.path, None, "it changed while it was being indexed")
+
+
+def check_on_error(on_error: str) -> str:
+    """Return the argument ``on_error`` of a source.
+
+    Raises:
+        ValueError: It is unknown.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+    return on_error
+
+
+def scan_or_note(scan: Scan, path: str) -> Arrays:
+    """Return the arrays of a file, or the error of the scan as `ERROR`."""
+    try:
+        return scan(path)
+    except not_of_handler(FileError) as error:
+        return {ERROR: error_array(f"{error}; this file is left out")}
+
+
+def scan_or_advise(scan: Scan, path: str) -> Arrays:
+    """Return the arrays of one of several files, or add a remedy to the error of the scan."""
+    try:
+        return scan(path)
+    except not_of_handler(FileError) as error:
+        if "on_error" in error.what:
+            raise
+        remedy = "pass on_error='skip' to leave out such files, or exclude= to leave out this one"
+        raise FileError(error.path, error.offset, f"{error.what}; {remedy}") from error
+
+
+def error_array(text: str) -> Array:
+    """Return a text as an array."""
+    return np.frombuffer(os.fsencode(text), np.uint8)
+
+
+def warn_of_damage(text: str) -> None:
+    """Log a warning about a file of which samples are left out."""
+    log.warn(text, "Read tar, TFRecord, Parquet and image files", "Leave out files")
 
 
 def open_or_make(
@@ -302,7 +421,7 @@ def locked(path: str) -> Iterator[None]:
         # Registered, so that children that another thread forks do not inherit the descriptor and keep the lock. The
         # file is private: another user who may open it could lock it forever.
         with cache_errors(path):
-            fd = descriptors.own(open_kept(path, os.O_RDWR | os.O_CREAT))
+            fd = descriptors.own(open_kept(path, os.O_RDWR | os.O_CREAT).dup())
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             # The previous holder may have removed this file while this process waited, and others may have created a

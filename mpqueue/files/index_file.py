@@ -40,7 +40,7 @@ from mpqueue.system.own_files import SEAL_BYTES, DamagedFile, OtherVersion, seal
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-_VERSION = 5
+_VERSION = 6
 _MARK = b"mpqueue index\n\x00" + bytes([_VERSION])
 _DIGITS = 20  # of the largest offset
 _ALIGNED = 64
@@ -196,22 +196,20 @@ def read(
     """
     with cache_errors(path):
         try:
-            fd = open_kept(path, os.O_RDONLY)
+            held = open_kept(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
-        try:
-            status = os.fstat(fd)
+        with held:
+            status = os.fstat(held.fd)
             identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
             try:
-                table = _table(fd, os.path.basename(path), status.st_size)
+                table = _table(held.fd, os.path.basename(path), status.st_size)
             except OtherVersion:
                 return None
             except DamagedFile as error:
                 raise DamagedFile(f"{path}: {error}") from None
-            note_use(fd)
-            mapped = mmap.mmap(fd, status.st_size, prot=mmap.PROT_READ)
-        finally:
-            os.close(fd)
+            note_use(held.fd)
+            mapped = mmap.mmap(held.fd, status.st_size, prot=mmap.PROT_READ)
     arrays = {
         name: np.frombuffer(mapped, np.dtype(dtype), count, offset) for name, (dtype, count, offset, _) in table.items()
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from mpqueue.errors import FileError
 from mpqueue.files.index_file import Array, Arrays
-from mpqueue.files.names import Names
+from mpqueue.files.names import Names, expand
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of
 from mpqueue.files.unpacked_source import UnpackedSource
@@ -37,6 +37,10 @@ class JSONLines(UnpackedSource):
     Args:
         paths: A path, an fsspec URL, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}``
             expands to a hundred names.
+        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
+        on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
+            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
@@ -56,8 +60,16 @@ class JSONLines(UnpackedSource):
         (2, {'text': 'two'})
     """
 
-    def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
-        super().__init__("json lines", 4, paths, _lines, compression_of, index)
+    def __init__(
+        self,
+        paths: Names,
+        *,
+        exclude: Names | None = None,
+        on_error: str = "raise",
+        index: str | os.PathLike[str] | None = None,
+    ) -> None:
+        files = expand(paths, exclude)
+        super().__init__("json lines", 4, files, _lines, compression_of, index, on_error=on_error)
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         return [FileRange(file, int(self._index["offsets"][number]), int(self._index["lengths"][number]))]

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from mpqueue.system.held_descriptors import HeldDescriptor
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.own_files import open_own
 
@@ -36,8 +37,8 @@ def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
     return os.path.join(base, "mpqueue")
 
 
-def open_kept(path: str, flags: int) -> int:
-    """Open a file of the index folder, and return its descriptor.
+def open_kept(path: str, flags: int) -> HeldDescriptor:
+    """Open a file of the index folder.
 
     Raises:
         PermissionError: Another user may have written the file; see `mpqueue.system.own_files`.

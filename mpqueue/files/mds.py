@@ -31,7 +31,7 @@ from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.mds_values import Decode, decoder, size_of
-from mpqueue.files.names import folder_name
+from mpqueue.files.names import Exclusion, Names, folder_name
 from mpqueue.files.opened import read_whole
 from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.process_cache import DEFAULT_BYTES
@@ -120,6 +120,10 @@ class MDS(GroupedFiles):
             bytes.
         allow_unsafe_types: Allow columns of pickles. The author of the files can then run any code.
         cache_bytes: The size of the cache of decompressed shards, per process.
+        exclude: A pattern of shards to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
+        on_error: What to do if a shard is truncated or damaged when the source is created. ``"raise"`` raises a
+            `FileError`. ``"skip"`` leaves out the shard, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the shards. If None, the user's cache folder.
 
     Raises:
@@ -144,9 +148,13 @@ class MDS(GroupedFiles):
         decode: bool = True,
         allow_unsafe_types: bool = False,
         cache_bytes: int = DEFAULT_BYTES,
+        exclude: Names | None = None,
+        on_error: str = "raise",
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        shards = _read_index(folder_name(folder))
+        listed = _read_index(folder_name(folder))
+        left = {*Exclusion(exclude).rest_of([shard.path for shard in listed])}
+        shards = [shard for shard in listed if shard.path in left]
         stored = shards[0].columns
         for shard in shards:
             if shard.columns != stored:
@@ -163,7 +171,9 @@ class MDS(GroupedFiles):
                     f"the column {name!r} contains pickles, which can run any code: pass allow_unsafe_types=True if "
                     "you trust the author of these files, or exclude the column with columns="
                 )
-        super().__init__(Index("mds", _VERSION, [shard.path for shard in shards], scan, index), cache_bytes)
+        paths = [shard.path for shard in shards]
+        super().__init__(Index("mds", _VERSION, paths, scan, index, on_error=on_error), cache_bytes)
+        shards = [shards[number] for number in self._index.numbers]
         for shard, number in zip(shards, self._index["rows"].tolist(), strict=True):
             if number != shard.num_samples:
                 raise FileError(shard.path, 0, f"it has {number:,} samples, but index.json lists {shard.num_samples:,}")

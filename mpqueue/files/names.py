@@ -5,6 +5,7 @@
 are not interpreted. An fsspec URL is also a name; whether its file exists is checked when it is used.
 """
 
+import fnmatch
 import glob
 import io
 import itertools
@@ -24,17 +25,19 @@ _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.([1-9]\d*))?")
 _MAX_NAMES = 1_000_000  # a mistyped range must raise an error instead of exhausting the memory
 
 
-def expand(names: Names) -> list[str]:
+def expand(names: Names, exclude: Names | None = None) -> list[str]:
     """Return the names of files, in the given order; the matches of a pattern are sorted.
 
     Args:
         names: A path, or several. ``*``, ``?``, ``[...]`` and ``**`` match existing names; ``{000..099}`` and ``{a,b}``
             expand to each of these. The prefix ``file://`` is removed. fsspec URLs are also names:
             ``s3://bucket/*.tar``.
+        exclude: Patterns of files to leave out, see `Exclusion`.
 
     Raises:
         TypeError: The argument is not a path or an iterable of paths.
-        FileNotFoundError: A path does not exist, or no file matches a pattern; the message names it.
+        FileNotFoundError: A path does not exist, no file matches a pattern (the message names it), or ``exclude``
+            leaves out all files.
         ValueError: Braces do not match, there are more than a million names, a URL has an unknown scheme, or there are
             no names.
         ImportError: There is a URL, and fsspec, or a package that it needs for this scheme, is not installed.
@@ -45,7 +48,48 @@ def expand(names: Names) -> list[str]:
     files: list[str] = []
     for name in arguments:
         files += _expand_one(_text(name))
-    return files
+    return Exclusion(exclude).rest_of(files)
+
+
+class Exclusion:
+    """Patterns of files to leave out.
+
+    Args:
+        patterns: A pattern with ``*``, ``?``, ``[...]`` and braces, or several; None for no pattern. A pattern without
+            a slash is compared with the last part of a name, and another one with the end of the name, from a slash on.
+            ``*`` also matches slashes.
+
+    Raises:
+        TypeError: The argument is not a pattern or an iterable of patterns.
+        ValueError: A pattern is empty, or its braces do not match.
+    """
+
+    def __init__(self, patterns: Names | None) -> None:
+        given = () if patterns is None else [patterns] if isinstance(patterns, str | bytes | os.PathLike) else patterns
+        texts = [_text(name, "a pattern of exclude") for name in _listed(given, "exclude")]
+        self._patterns = [each for text in texts for each in {text, *expand_braces(text)}]
+
+    def rest_of(self, names: list[str]) -> list[str]:
+        """Return the files that are not left out.
+
+        Raises:
+            FileNotFoundError: No file is left.
+        """
+        excluded = {name for pattern in self._patterns for name in _matches(pattern, names)}
+        left = [name for name in names if name not in excluded]
+        if names and not left:
+            raise FileNotFoundError(f"exclude={self._patterns} leaves out all {len(names):,} files, such as {names[0]}")
+        return left
+
+
+def _matches(pattern: str, names: list[str]) -> list[str]:
+    """Return the names that a pattern of `Exclusion` matches; only equal ones if there are any."""
+    compared = {name: name if "/" in pattern else name.rpartition("/")[2] for name in names}
+    equal = [name for name in names if compared[name] == pattern]
+    if equal:
+        return equal
+    matches = re.compile("|".join(map(fnmatch.translate, (pattern, f"*/{pattern}")))).match
+    return [name for name in names if matches(compared[name])]
 
 
 def folder_name(folder: Name) -> str:
@@ -59,15 +103,13 @@ def folder_name(folder: Name) -> str:
     return name.rstrip("/") if urls.is_url(name) else os.path.realpath(name)
 
 
-def _listed(names: Any) -> Sequence[Name]:
+def _listed(names: Any, what: str = "names of files") -> Sequence[Name]:
     if isinstance(names, io.IOBase):  # iterating it would return its lines
-        raise TypeError(f"names of files must be a path or a list of paths, got an open file: pass its name, {names!r}")
+        raise TypeError(f"{what} must be a path or a list of paths, got an open file: pass its name, {names!r}")
     try:
         return list(names)
     except TypeError:
-        raise TypeError(
-            f"names of files must be a path or a list of paths, got {type(names).__name__}: {names!r}"
-        ) from None
+        raise TypeError(f"{what} must be a path or a list of paths, got {type(names).__name__}: {names!r}") from None
 
 
 def _text(name: Name, noun: str = "a file name") -> str:

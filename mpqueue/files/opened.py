@@ -17,9 +17,10 @@ comparison comes *after* the read, so a change before or during the read is dete
 
 import os
 import stat
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
@@ -27,6 +28,7 @@ from mpqueue.files.positioned import read_at
 from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.ranges import Piece, RangedFile
 from mpqueue.files.urls import is_url
+from mpqueue.system.held_descriptors import HeldDescriptor
 
 # The maximum gap between requests that are joined into one read.
 _MAX_GAP_BYTES = 4 * 1024
@@ -44,6 +46,8 @@ class IndexedFile(NamedTuple):
         ctime: The time of the last change of the file or its inode, in nanoseconds; 0 for remote files. Programs cannot
             set it, so it reveals changes that preserve size and modification time.
         inode: Its inode number; 0 for remote files.
+        attributes: A checksum of mode, owner and number of hard links; 0 for remote files. If these change, the ctime
+            changes, too, but not the content.
     """
 
     path: str
@@ -51,21 +55,31 @@ class IndexedFile(NamedTuple):
     version: int
     ctime: int = 0
     inode: int = 0
+    attributes: int = 0
 
     def is_same(self, other: "IndexedFile") -> bool:
         """Return whether a file is the same and unchanged.
 
-        A new owner, mode or hard link changes only the ctime, and some network file systems change inodes, so neither
-        alone counts as a change. A replaced file has another ctime and another inode.
+        Some network file systems change inodes, so that alone does not count as a change. Another ctime does: the file
+        was replaced, or rewritten in place and given its old modification time. The exception is a new owner, mode or
+        hard link, which explains another ctime of the same inode.
         """
         if (self.path, self.size, self.version) != (other.path, other.size, other.version):
             return False
-        return self.ctime == other.ctime or self.inode == other.inode
+        return self.ctime == other.ctime or (self.inode == other.inode and self.attributes != other.attributes)
 
-    def open(self) -> int:
-        """Open the file for reading, and return its descriptor."""
+    def at(self, status: os.stat_result) -> Self:
+        """Return this file with another status."""
+        attributes = zlib.crc32(b"%d %d %d %d" % (status.st_mode, status.st_uid, status.st_gid, status.st_nlink))
+        return self._replace(
+            size=status.st_size, version=status.st_mtime_ns, ctime=status.st_ctime_ns, inode=status.st_ino,
+            attributes=attributes,
+        )  # fmt: skip
+
+    def open(self) -> HeldDescriptor:
+        """Open the file for reading."""
         # O_NONBLOCK: if the path has become a FIFO, opening it must not block; `_OpenFile.check` will raise an error.
-        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return HeldDescriptor(os.open, self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     @property
     def is_remote(self) -> bool:
@@ -86,7 +100,7 @@ class IndexedFile(NamedTuple):
         if not stat.S_ISREG(status.st_mode):
             remedy = f"; name the files in it, such as {path.rstrip('/')}/*" if stat.S_ISDIR(status.st_mode) else ""
             raise FileError(path, None, f"it is not a regular file{remedy}")
-        return cls(os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return cls(os.path.realpath(path), 0, 0).at(status)
 
     @classmethod
     def of_all(cls, paths: Sequence[str]) -> "list[IndexedFile]":
@@ -96,18 +110,36 @@ class IndexedFile(NamedTuple):
         return ranges.at_once([partial(cls.of, path) for path in paths])
 
 
+def changed_error(file: IndexedFile, now: IndexedFile) -> FileError:
+    """Return the error for a file that has changed since it was indexed."""
+    if (now.size, now.version) != (file.size, file.version):
+        kind = f"it had {file.size:,} bytes, and now has {now.size:,} with another modification time"
+    else:
+        kind = "it was replaced or rewritten with its old size and modification time, because its ctime differs"
+    return FileError(file.path, None, f"it has changed since it was indexed: {kind}; create the source again")
+
+
+def checked(file: IndexedFile, fd: int) -> IndexedFile:
+    """Return the current state of an open file, which must be unchanged since it was indexed.
+
+    Raises:
+        FileError: The file has changed.
+    """
+    status = os.fstat(fd)
+    if status.st_ctime_ns == file.ctime and status.st_size == file.size and status.st_mtime_ns == file.version:
+        return file
+    now = file.at(status)
+    if not now.is_same(file):
+        raise changed_error(file, now)
+    return now
+
+
 class _OpenFile:
-    """A descriptor that is closed when no reader uses it any longer."""
+    """An open file, which is closed when no reader uses it any longer."""
 
     def __init__(self, file: IndexedFile) -> None:
-        self.file, self._pid = file, os.getpid()
-        self._fd: int | None = file.open()
-
-    # The functions are default arguments, because the names of this module may be deleted when the interpreter exits.
-    def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:
-        fd = getattr(self, "_fd", None)
-        if fd is not None and self._pid == getpid():  # see the module docstring
-            close(fd)
+        self.file, self._held = file, file.open()
+        self.fd = self._held.fd
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the file.
@@ -128,8 +160,7 @@ class _OpenFile:
             found: A list with an entry for each piece, to which the bytes are written.
         """
         # This loop is part of the cost of every sample, so it avoids function calls, which take 0.1 us each.
-        pread, fd, size, last, at = os.pread, self._fd, self.file.size, len(order) - 1, 0
-        assert fd is not None
+        pread, fd, size, last, at = os.pread, self.fd, self.file.size, len(order) - 1, 0
         while at <= last:
             number = order[at]
             _, start, length = pieces[number]
@@ -159,13 +190,7 @@ class _OpenFile:
             raise FileError(
                 file.path, offset, f"cannot read {length:,} bytes: the file had {file.size:,} bytes when it was indexed"
             )
-        assert self._fd is not None
-        return read_at(self._fd, offset, length)  # fewer bytes if the file has shrunk; `check` raises then
-
-    def inode(self) -> int:
-        """Return the inode number of the open file."""
-        assert self._fd is not None
-        return os.fstat(self._fd).st_ino
+        return read_at(self.fd, offset, length)  # fewer bytes if the file has shrunk; `check` raises then
 
     def check(self) -> None:
         """Compare the file with its index.
@@ -173,19 +198,8 @@ class _OpenFile:
         Raises:
             FileError: The file has changed.
         """
-        assert self._fd is not None
-        status, file = os.fstat(self._fd), self.file
-        if (
-            status.st_size != file.size
-            or status.st_mtime_ns != file.version
-            or (status.st_ctime_ns != file.ctime and status.st_ino != file.inode)  # see `IndexedFile.is_same`
-        ):
-            raise FileError(
-                file.path,
-                None,
-                f"it has changed since it was indexed: it had {file.size:,} bytes, and now has {status.st_size:,} with "
-                "another modification time; create the source again",
-            )
+        # The new state: a new owner, mode or link must not explain a second change. See `IndexedFile.is_same`.
+        self.file = checked(self.file, self.fd)
 
 
 class OpenFiles:
@@ -237,7 +251,7 @@ class OpenFiles:
     def file(self, number: int) -> IndexedFile | None:
         """Return a local file that this process has open; None if it is not open."""
         (opened,) = self._opened.get_kept([number])
-        return opened.file._replace(inode=opened.inode()) if isinstance(opened, _OpenFile) else None
+        return opened.file.at(os.fstat(opened.fd)) if isinstance(opened, _OpenFile) else None
 
     def close(self) -> None:
         """Release all files, which are closed after their last reads; the next read opens its file again."""

@@ -88,6 +88,10 @@ class Parquet(GroupedFiles):
         columns: The names of the columns to read, in this order. If None, all.
         cache_bytes: The size of the cache of decoded row groups, per process. Use a larger cache for shuffled rows, and
             a smaller one with many workers. The group that was decoded last is always kept.
+        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
+        on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
+            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
@@ -106,9 +110,13 @@ class Parquet(GroupedFiles):
         columns: Iterable[str] | None = None,
         *,
         cache_bytes: int = DEFAULT_BYTES,
+        exclude: Names | None = None,
+        on_error: str = "raise",
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(Index("parquet", _VERSION, expand(paths), scan, index), cache_bytes)
+        super().__init__(
+            Index("parquet", _VERSION, expand(paths, exclude), scan, index, on_error=on_error), cache_bytes
+        )
         self._footers = ProcessCache(_MAX_FOOTER_BYTES)
         files = self._index.files
         (_, schema), *others = schemas(self._index)

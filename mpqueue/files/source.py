@@ -98,6 +98,11 @@ class FileSource:
         return ranges[0].offset, ranges[-1].offset + ranges[-1].length
 
     @property
+    def file_errors(self) -> list[str]:
+        """The errors of the files of which ``on_error="skip"`` has left out samples, one for each file."""
+        return list(self._index.errors)
+
+    @property
     def index_path(self) -> str:
         """The file that contains the index."""
         return self._index.path

@@ -5,19 +5,18 @@ it contains the key and the end of its members. Reading a sample takes one `os.p
 """
 
 import functools
-import itertools
 import os
 from array import array
 
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.index import Index, packed
+from mpqueue.files.index import ERROR, Index, error_array, packed
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.tar_headers import SPARSE, TarSample, samples_in, sparse_text, warn
+from mpqueue.files.tar_headers import SPARSE, TarSample, samples_in, sparse_text
 from mpqueue.files.window import open_window
 from mpqueue.system.keywords import suggests_keywords
 
@@ -36,14 +35,17 @@ class Tar(FileSource):
     Args:
         paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` expands
             to a hundred names.
+        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
         on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`. ``"skip"`` ignores
-            the rest of the archive, and logs a warning that names the position. The last sample before it is also
-            skipped, because it may lack a member.
+            the rest of the archive, and logs a warning that names the position; see `file_errors`. The last sample
+            before it is also skipped, because it may lack a member. A file that is not a tar archive is left out.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
         FileNotFoundError: A file does not exist, or no file matches.
-        FileError: A file is not a tar archive, or is compressed, truncated or damaged.
+        FileError: A file is not a tar archive, or is compressed, truncated or damaged. With ``on_error="skip"``: all
+            files are.
         ValueError: ``on_error`` is unknown.
 
     Follows: WebDataset, and its ``handler=warn_and_continue``. In addition, samples have an index; two members with the
@@ -63,19 +65,16 @@ class Tar(FileSource):
         (2, {'__key__': 'cat', 'txt': b'meow', 'cls': b'0'})
     """
 
-    def __init__(self, paths: Names, *, on_error: str = "raise", index: str | os.PathLike[str] | None = None) -> None:
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-        form, find = ("tar", scan) if on_error == "raise" else ("tar, on_error=skip", scan_to_error)
-        super().__init__(Index(form, 1, expand(paths), find, index), "member_ends")
-        if on_error == "skip":
-            self._warn_of_damaged()
-
-    def _warn_of_damaged(self) -> None:
-        starts, text = self._index.starts("errors"), self._index["errors"]
-        for first, last in itertools.pairwise(starts.tolist()):
-            if first < last:
-                warn(f"{os.fsdecode(text[first:last].tobytes())}; only the samples before it are read")
+    def __init__(
+        self,
+        paths: Names,
+        *,
+        exclude: Names | None = None,
+        on_error: str = "raise",
+        index: str | os.PathLike[str] | None = None,
+    ) -> None:
+        find = scan_to_error if on_error == "skip" else scan
+        super().__init__(Index("tar", 2, expand(paths, exclude), find, index, on_error=on_error), "member_ends")
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         start, stop = self._members(number, file)
@@ -145,7 +144,7 @@ def scan(path: str) -> Arrays:
 
 
 def scan_to_error(path: str) -> Arrays:
-    """Return the same for the samples before an error, and the text of the error as ``errors``.
+    """Return the same for the samples before an error, and the error.
 
     Raises:
         FileError: The file is not a tar archive.
@@ -153,7 +152,7 @@ def scan_to_error(path: str) -> Arrays:
     arrays, error = _scanned(path)
     if error is not None and not error.offset:
         raise error
-    return arrays | {"errors": np.frombuffer(b"" if error is None else os.fsencode(str(error)), np.uint8)}
+    return arrays if error is None else arrays | {ERROR: error_array(f"{error}; only the samples before it are read")}
 
 
 def _scanned(path: str) -> tuple[Arrays, FileError | None]:

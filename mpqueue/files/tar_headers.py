@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 from mpqueue.errors import FileError
 from mpqueue.files.unpacked import compression_of
 from mpqueue.files.window import ScanWindow
-from mpqueue.system import log
 
 _BLOCK = 512
 # Longer names are invalid, even if the header of a long name or of pax records has a larger size.
@@ -28,11 +27,6 @@ _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders,
 SPARSE = -1
 TarSample = dict[str, str | bytes]
 Value = TypeVar("Value")
-
-
-def warn(text: str) -> None:
-    """Log a warning about an archive that is read in part."""
-    log.warn(text, "Read tar, TFRecord, Parquet and image files", "Errors")
 
 
 class TarMember(NamedTuple):

@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Any, Self
 
 from mpqueue.errors import FileError
-from mpqueue.files.index import files_key
+from mpqueue.files.index import check_on_error, files_key, warn_of_damage
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile
-from mpqueue.files.tar_headers import SPARSE, TarMember, TarSample, samples_in, sparse_text, warn
+from mpqueue.files.opened import IndexedFile, changed_error
+from mpqueue.files.tar_headers import SPARSE, TarMember, TarSample, samples_in, sparse_text
 from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
 from mpqueue.system.interrupts import is_of_handler
@@ -35,6 +35,8 @@ class TarStream:
 
     Args:
         paths: A path, an fsspec URL, a pattern (``*``, ``?``), braces (``{000..099}``), or a list of these.
+        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
         on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`; the next sample is
             then the first one of the next archive. ``"skip"`` logs a warning that names the position, and continues
             with the next archive. In both cases the sample before the damage is skipped, because it may lack a member.
@@ -60,10 +62,9 @@ class TarStream:
         [b'meow', b'woof']
     """
 
-    def __init__(self, paths: Names, *, on_error: str = "raise") -> None:
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-        self._files, self._on_error = IndexedFile.of_all(expand(paths)), on_error
+    def __init__(self, paths: Names, *, exclude: Names | None = None, on_error: str = "raise") -> None:
+        self._on_error = check_on_error(on_error)
+        self._files = IndexedFile.of_all(expand(paths, exclude))
 
     def __mpqueue_source__(self, options: Any, needs: str | None) -> Any:
         """Return the source of ``Dataset(self)``, which has the same virtual shards for any number of workers."""
@@ -116,7 +117,7 @@ class TarIterator:
                 self._next_archive()
                 if self._on_error == "raise" or not isinstance(error, FileError):
                     raise
-                warn(f"{error}; the rest of this archive is skipped")
+                warn_of_damage(f"{error}; the rest of this archive is skipped")
                 continue
             if sample is None:
                 self._next_archive()
@@ -126,7 +127,7 @@ class TarIterator:
                 return sample
             if self._on_error == "raise":
                 raise sample
-            warn(f"{sample}; this sample is skipped")
+            warn_of_damage(f"{sample}; this sample is skipped")
         raise StopIteration
 
     def _next_archive(self) -> None:
@@ -150,18 +151,33 @@ def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
         FileError: The archive is damaged or truncated, or has changed.
         OSError: The archive cannot be read.
     """
-    if not IndexedFile.of(file.path).is_same(file):
-        raise FileError(file.path, None, "it has changed since the source was created; create the source again")
-    with open_window(file.path) as window:
-        # The name of a first member can begin with the magic number of a compression.
-        is_tar = window.read(257, 5) == b"ustar"
-        if is_tar or compression_of(window) is None:
-            yield from _grouped(window)
-            return
-        blocks = unpacked_blocks(window)
-        yield from _grouped(ForwardWindow(window.path, blocks))
-        for _ in blocks:  # the checksum of the content follows its last byte
-            pass
+    if not (now := IndexedFile.of(file.path)).is_same(file):
+        raise changed_error(file, now)
+    if file.is_remote:
+        with open_window(file.path) as window:
+            yield from _of_window(window, file)
+    else:
+        # Without a `with` statement, whose `__exit__` a signal handler could interrupt if the generator ends early. The
+        # last reference closes the file.
+        yield from _of_window(open_window(file.path), file)
+
+
+def _of_window(window: ScanWindow, file: IndexedFile) -> Iterator[TarSample | FileError]:
+    for sample in _read(window):
+        window.check(file)  # after the read, so that a change before or during it is detected
+        yield sample
+
+
+def _read(window: ScanWindow) -> Iterator[TarSample | FileError]:
+    # The name of a first member can begin with the magic number of a compression.
+    is_tar = window.read(257, 5) == b"ustar"
+    if is_tar or compression_of(window) is None:
+        yield from _grouped(window)
+        return
+    blocks = unpacked_blocks(window)
+    yield from _grouped(ForwardWindow(window.path, blocks))
+    for _ in blocks:  # the checksum of the content follows its last byte
+        pass
 
 
 def _grouped(window: ScanWindow) -> Iterator[TarSample | FileError]:

@@ -15,7 +15,7 @@ import functools
 import os
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,13 @@ from mpqueue.errors import FileError, InvalidArgumentError
 from mpqueue.examples.example_plan import ExamplePlan, plan
 from mpqueue.examples.features import as_feature
 from mpqueue.examples.reading import parse_apart, parse_one
+from mpqueue.files.index import ERROR, error_array
 from mpqueue.files.index_file import Arrays
-from mpqueue.files.names import Names
+from mpqueue.files.names import Names, expand
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of, has_zlib_mark
 from mpqueue.files.unpacked_source import UnpackedSource
-from mpqueue.files.window import ScanWindow
+from mpqueue.files.window import ScanWindow, content_error
 from mpqueue.system.extras import import_extra
 from mpqueue.system.keywords import suggests_keywords
 
@@ -56,6 +57,11 @@ class TFRecord(UnpackedSource):
             the shape of its feature (a NumPy scalar or `bytes` for ``[]``); for a `VarLenFeature`, the array of its
             values. Strings are `bytes`. If None, records are not parsed.
         check_crc: Verify the checksums; needs the extra ``files``.
+        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+            file's name.
+        on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
+            `FileError`. ``"skip"`` reads the records before the damage, and logs a warning that names the position; see
+            `file_errors`. A file without such records is left out, and also a damaged compressed file.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
@@ -87,16 +93,19 @@ class TFRecord(UnpackedSource):
         *,
         features: Mapping[str, Any] | None = None,
         check_crc: bool = True,
+        exclude: Names | None = None,
+        on_error: str = "raise",
         index: str | os.PathLike[str] | None = None,
     ) -> None:
         if features is not None:
             plan(features)  # raises for wrong features now, not in a worker
         self._features = None if features is None else {key: as_feature(value) for key, value in features.items()}
-        find = functools.partial(_records, check_crc)
+        find = functools.partial(_records_to_error if on_error == "skip" else _records, check_crc)
         # The checksum of a record follows it, and is read with it.
         self._check_bytes = _CHECK.size if check_crc else 0
         form = f"tfrecord, check_crc={check_crc}"
-        super().__init__(form, 3, paths, find, _compression, index, self._check_bytes)
+        files = expand(paths, exclude)
+        super().__init__(form, 3, files, find, _compression, index, self._check_bytes, on_error=on_error)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return samples by index; raises as ``[i]``."""
@@ -159,8 +168,43 @@ def _records(check_crc: bool, window: ScanWindow, path: str) -> Arrays:
     Raises:
         FileError: The file is not a TFRecord file, or is truncated or damaged.
     """
-    crc32c = _crc32c() if check_crc else None
+    arrays, error = _scanned(check_crc, window, path)
+    if error is not None:
+        raise error
+    return arrays
+
+
+def _records_to_error(check_crc: bool, window: ScanWindow, path: str) -> Arrays:
+    """Return the same for the records before an error, and the error.
+
+    Raises:
+        FileError: There are no such records.
+    """
+    arrays, error = _scanned(check_crc, window, path)
+    if error is None:
+        return arrays
+    if error.offset is None or not len(arrays["offsets"]):
+        raise error
+    shown = error if window.path == path else content_error(path, error.offset, error.what)
+    return arrays | {ERROR: error_array(f"{shown}; only the records before it are read")}
+
+
+def _scanned(check_crc: bool, window: ScanWindow, path: str) -> tuple[Arrays, FileError | None]:
+    """Return the positions of the payloads up to the first error, and the error."""
     offsets, lengths = array("q"), array("q")
+    error: FileError | None = None
+    try:
+        for offset, length in _payloads(check_crc, window, path):
+            offsets.append(offset)
+            lengths.append(length)
+    except FileError as damaged:
+        error = damaged
+    return {"offsets": np.frombuffer(offsets, np.int64), "lengths": np.frombuffer(lengths, np.int64)}, error
+
+
+def _payloads(check_crc: bool, window: ScanWindow, path: str) -> Iterator[tuple[int, int]]:
+    """Yield the position and length of each payload; raises as `_records`."""
+    crc32c = _crc32c() if check_crc else None
     at = 0
     while at < window.size:
         header = window.read(at, _HEADER.size)
@@ -181,9 +225,7 @@ def _records(check_crc: bool, window: ScanWindow, path: str) -> Arrays:
                 f"a record and its checksum have {length + _CHECK.size:,} bytes, but only {window.size - start:,} "
                 "bytes follow: the file is truncated, or not a TFRecord file",
             )
-        offsets.append(start)
-        lengths.append(length)
-    return {"offsets": np.frombuffer(offsets, np.int64), "lengths": np.frombuffer(lengths, np.int64)}
+        yield start, length
 
 
 def _slow_crc32c(data: bytes) -> int:

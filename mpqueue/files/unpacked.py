@@ -29,6 +29,7 @@ from mpqueue.files.positioned import read_at
 from mpqueue.files.window import ScanWindow, open_window
 from mpqueue.system import log
 from mpqueue.system.extras import import_extra
+from mpqueue.system.held_descriptors import HeldDescriptor
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.own_files import DamagedFile, OtherVersion, seal, unseal
 
@@ -88,8 +89,8 @@ class KeptFile(IndexedFile):
 
     __slots__ = ()
 
-    def open(self) -> int:
-        """Open the file for reading, and return its descriptor.
+    def open(self) -> HeldDescriptor:
+        """Open the file for reading.
 
         Raises:
             PermissionError: Another user may have written the file.
@@ -100,13 +101,15 @@ class KeptFile(IndexedFile):
     @classmethod
     def of(cls, path: str) -> "KeptFile":
         """Return the current state of a file, and note its use. Raises as `open`."""
-        fd = open_kept(path, os.O_RDONLY)
-        try:
-            note_use(fd)
-            status = os.fstat(fd)
-        finally:
-            os.close(fd)
-        return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        with open_kept(path, os.O_RDONLY) as held:
+            note_use(held.fd)
+            status = os.fstat(held.fd)
+        return cls(path, 0, 0).at(status)
+
+    def is_same(self, other: IndexedFile) -> bool:
+        """Return whether a file is the same. Its content has checksums, and `note_use` changes its ctime."""
+        names = self.path, self.size, self.version, self.inode
+        return names == (other.path, other.size, other.version, other.inode)
 
 
 def has_size(fd: int, size: int, crc: int) -> bool:  # noqa: ARG001 - as `has_content`
@@ -171,7 +174,7 @@ def made_once(
             return path
         with cache_errors(path), contextlib.ExitStack() as opened:
             try:
-                fd, check_fd = (_opened(name, opened) for name in (path, check))
+                fd, check_fd = (opened.enter_context(_opened(name)).fd for name in (path, check))
                 body = unseal(_CHECK_MARK, functools.partial(read_at, check_fd), os.fstat(check_fd).st_size, basename)
                 size, crc = _CHECK.unpack(body)
             except (FileNotFoundError, DamagedFile, OtherVersion, struct.error):
@@ -182,11 +185,10 @@ def made_once(
     return found_or_made(path, find, write)
 
 
-def _opened(path: str, opened: contextlib.ExitStack) -> int:
-    fd = open_kept(path, os.O_RDONLY)
-    opened.callback(os.close, fd)
-    note_use(fd)
-    return fd
+def _opened(path: str) -> HeldDescriptor:
+    held = open_kept(path, os.O_RDONLY)
+    note_use(held.fd)
+    return held
 
 
 def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Iterator[bytes]:
@@ -215,9 +217,10 @@ def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Itera
                     break
                 frame = begin()
             try:
-                yield frame.decompress(data)
+                content = frame.decompress(data)
             except not_of_handler(Exception) as error:  # each library raises other errors
                 raise FileError(path, at, f"it cannot be decompressed ({compression}): {error}") from error
+            yield content  # outside of the `try`, so that the end of an unfinished generator runs no code
             data = b""
             if frame.eof:
                 data, frame = frame.unused_data, None

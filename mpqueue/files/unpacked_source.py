@@ -16,8 +16,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.kept import cache_errors, cache_folder, open_kept
-from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile, OpenFiles
+from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
 from mpqueue.files.unpacked import KeptFile, path_of, unpack
@@ -35,8 +34,8 @@ class UnpackedSource(FileSource):
     """Samples of files by index. Each sample is one range, and the files may be compressed.
 
     Args:
-        format, version: See `Index`.
-        paths: The files.
+        format, version, on_error: See `Index`.
+        paths: The files, expanded.
         find, compression_of: See `scan_unpacked`.
         index: The folder for the index and the decompressed files.
         more_bytes: See `scan_unpacked`.
@@ -46,17 +45,19 @@ class UnpackedSource(FileSource):
         self,
         format: str,
         version: int,
-        paths: Names,
+        paths: Sequence[str],
         find: FindRecords,
         compression_of: Compression,
         index: str | os.PathLike[str] | None,
         more_bytes: int = 0,
+        *,
+        on_error: str,
     ) -> None:
         self._folder, self._compression_of = cache_folder(index), compression_of
         scan = functools.partial(
             scan_unpacked, folder=self._folder, compression_of=compression_of, find=find, more_bytes=more_bytes
         )
-        super().__init__(Index(format, version, expand(paths), scan, self._folder), "offsets")
+        super().__init__(Index(format, version, paths, scan, self._folder, on_error=on_error), "offsets")
         self._has_compressed = bool((self._index[_BYTES] != _NOT_COMPRESSED).any())
         if self._has_compressed:
             contents = self._contents()
@@ -164,8 +165,8 @@ class _Contents(Sequence[IndexedFile]):
             content: The damaged content; None if it is missing.
         """
         file = self._files[number]
-        if not IndexedFile.of(file.path).is_same(file):
-            raise FileError(file.path, None, "it has changed since it was indexed; make the source again")
+        if not (now := IndexedFile.of(file.path)).is_same(file):
+            raise changed_error(file, now)
         with open_window(file.path) as window:
             compression = self._compression_of(window)
         unpack(file, self._folder, compression, None if content is None else content.inode)
@@ -193,8 +194,8 @@ def scan_unpacked(
             return find(window, path) | {_BYTES: np.array([_NOT_COMPRESSED]), _CHECKS: np.empty(0, np.uint32)}
     content = unpack(IndexedFile.of(path), folder, compression)
     with cache_errors(content):
-        fd = open_kept(content, os.O_RDONLY)
-    with window_of(content, fd) as window:
+        held = open_kept(content, os.O_RDONLY)
+    with window_of(content, held) as window:
         try:
             arrays = find(window, path)
         except FileError as error:

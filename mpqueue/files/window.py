@@ -12,9 +12,11 @@ from typing import Self
 
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
+from mpqueue.files.opened import IndexedFile, checked
 from mpqueue.files.positioned import read_at
 from mpqueue.files.ranges import RangedFile
 from mpqueue.files.urls import is_url
+from mpqueue.system.held_descriptors import HeldDescriptor
 
 _AHEAD_BYTES = 128 * 1024
 # If headers are further apart than this, the bytes between them are not read.
@@ -39,6 +41,14 @@ class ScanWindow:
         """Return bytes; fewer at the end of the file."""
         raise NotImplementedError
 
+    def check(self, file: IndexedFile) -> None:
+        """Raise a `FileError` if the file has changed since an earlier time.
+
+        Args:
+            file: The file at that time.
+        """
+        raise NotImplementedError
+
     def error(self, offset: int, problem: str) -> FileError:
         """Return an error about a position of this file."""
         return FileError(self.path, offset, problem)
@@ -57,23 +67,26 @@ def open_window(path: str) -> ScanWindow:
     """
     # O_NONBLOCK: opening a named pipe would otherwise block until it has a writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-    return _RemoteWindow(path) if is_url(path) else window_of(path, os.open(path, flags))
+    return _RemoteWindow(path) if is_url(path) else window_of(path, HeldDescriptor(os.open, path, flags))
 
 
-def window_of(path: str, fd: int) -> ScanWindow:
+def window_of(path: str, held: HeldDescriptor) -> ScanWindow:
     """Return a window of an open file, which closes the descriptor."""
-    return _LocalWindow(path, fd)
+    return _LocalWindow(path, held)
 
 
 class _LocalWindow(ScanWindow):
-    def __init__(self, path: str, fd: int) -> None:
-        self.path, self._fd = path, fd
+    def __init__(self, path: str, held: HeldDescriptor) -> None:
+        self.path, self._held, self._fd = path, held, held.fd
         self.size = os.fstat(self._fd).st_size
         self._start, self._data = 0, b""
         self._last, self._num_close = 0, 0
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        self._held.close()
+
+    def check(self, file: IndexedFile) -> None:
+        checked(file, self._fd)
 
     def read(self, offset: int, length: int) -> bytes:
         position = offset - self._start
@@ -100,6 +113,9 @@ class _RemoteWindow(ScanWindow):
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def check(self, file: IndexedFile) -> None:
+        pass  # each read compares the version
 
     def read(self, offset: int, length: int) -> bytes:
         length = min(length, self.size - offset)

@@ -11,7 +11,6 @@ import io
 import itertools
 import mmap
 import os
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,13 +59,12 @@ class Snapshot:
             self._file.close()
             raise
         descriptors.own_object(self._file)
-        self._finalizer = weakref.finalize(self, descriptors.close_object, self._file)
-        self._finalizer.atexit = False
+        self._close = descriptors.close_with(self, self._file, io.FileIO.close)
 
     def let_go(self) -> None:
         """Close the descriptor and drop the map: the memory remains only while others map it."""
         self._view = None
-        self._finalizer()
+        self._close()
 
     def _write(self, offset: int, buffer: memoryview) -> None:
         # `pwrite` causes no page faults: 1.6 GB/s, where writing through a map reached 1.2 GB/s.

@@ -167,10 +167,10 @@ def _parse_head(header: dict[str, Any]) -> Recovered:
 def _read_own(path: str) -> bytes:
     """Return the bytes of a file that only this user can have written."""
     try:
-        fd = open_own(path, os.O_RDONLY, _REMEDY, ServiceError, "the journal ")
+        held = open_own(path, os.O_RDONLY, _REMEDY, ServiceError, "the journal ")
     except PermissionError as error:
         raise ServiceError(f"uid {os.geteuid()} may not read the journal {path}: {_REMEDY}") from error
-    with open(fd, "rb") as file:
+    with held, open(held.dup(), "rb") as file:
         return file.read()
 
 

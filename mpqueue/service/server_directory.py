@@ -135,8 +135,9 @@ class ServerDirectory:
                 self._make_folder(mode)
                 # Do not truncate the file yet: another server may have locked it, and it contains that server's process
                 # id.
-                fd = open_own(self._path(_LOCK), os.O_RDWR | os.O_CREAT, _NOT_OURS, ServiceError, "the lock ")
-                fd = descriptors.own(fd)  # closed in forked children, which would hold the lock otherwise
+                held = open_own(self._path(_LOCK), os.O_RDWR | os.O_CREAT, _NOT_OURS, ServiceError, "the lock ")
+                with held:
+                    fd = descriptors.own(held.dup())  # closed in forked children, which would hold the lock otherwise
                 try:
                     if self._has_locked(fd):
                         # The process id is for the error message of a second server.

@@ -18,9 +18,11 @@ import fcntl
 import os
 import select
 import socket
-import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
+
+from mpqueue.system.built_in_calls import BuiltInCalls
 
 _OPEN_FILES = "/proc/self/fd"
 _owned: set[int] = set()
@@ -90,20 +92,16 @@ def close_object(thing: Any) -> None:
     _objects.pop(id(thing), None)
 
 
-def close_with(owner: Any, sock: socket.socket) -> Callable[[], None]:
-    """Close a registered socket when its owner is collected, or when the returned function is called."""
-    # An interrupt in a finalizer is lost, and with it the rest of the finalizer. So each step is one built-in function.
-    # Both refer to the socket, so that its id is not reused.
-    steps = (_socket.socket.close, sock), (_objects.pop, id(sock), sock)
-    finalizers = [weakref.finalize(owner, *step) for step in steps]
-    for finalizer in finalizers:
-        finalizer.atexit = False
+def close_with(owner: Any, thing: Any, close: Callable[[Any], object] = _socket.socket.close) -> Callable[[], object]:
+    """Close a registered object when its owner is collected, or when the returned function is called.
 
-    def close() -> None:
-        for finalizer in finalizers:
-            finalizer()
-
-    return close
+    Args:
+        owner: The owner.
+        thing: The object, a socket by default.
+        close: The built-in function that closes it.
+    """
+    # The second step refers to the object, so that its id is not reused before.
+    return BuiltInCalls(owner, partial(close, thing), partial(_objects.pop, id(thing), thing)).call
 
 
 def pipe() -> tuple[int, int]:

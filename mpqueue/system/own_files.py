@@ -23,6 +23,8 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from mpqueue.system.held_descriptors import HeldDescriptor
+
 _MARK_BYTES = 16
 _HEAD = struct.Struct(f"<{_MARK_BYTES}sQ")
 _CHECK = struct.Struct("<I")
@@ -51,7 +53,7 @@ class OtherVersion(Exception):
 
 def open_own(
     path: str, flags: int, remedy: str, error: type[Exception] = PermissionError, kind: str = "", mode: int = 0o600
-) -> int:
+) -> HeldDescriptor:
     """Open a file that only this user or root can have written; see the module's docstring.
 
     Args:
@@ -69,7 +71,7 @@ def open_own(
     return _open(path, flags, remedy, error, kind, mode, _problem_of_writers)
 
 
-def open_output(path: str, flags: int, remedy: str, mode: int = 0o600) -> int:
+def open_output(path: str, flags: int, remedy: str, mode: int = 0o600) -> HeldDescriptor:
     """Open a file to write to it, and not a file that a link leads to. See `open_own`.
 
     Raises:
@@ -87,27 +89,22 @@ def _open(
     kind: str,
     mode: int,
     problem_of: Callable[[os.stat_result, str, str], str],
-) -> int:
+) -> HeldDescriptor:
     """Open a file without following a link, and check it."""
     what = f"{kind}{path}"
     try:
-        fd = os.open(path, flags | _AS_IT_IS, mode)
+        held = HeldDescriptor(os.open, path, flags | _AS_IT_IS, mode)
     except OSError as refused:
         if refused.errno == errno.ELOOP and os.path.islink(path):  # otherwise, the links of its folder form a loop
             raise error(f"{what} is a symbolic link, expected a file: {remedy}") from refused
         if refused.errno in _NO_FILE:
             raise error(f"{what} is not a regular file: {remedy}") from refused
         raise
-    try:
-        status = os.fstat(fd)
-        problem = problem_of(status, what, path)
-    except BaseException:
-        os.close(fd)
-        raise
+    problem = problem_of(os.fstat(held.fd), what, path)
     if problem:
-        os.close(fd)
+        held.close()  # the traceback refers to it
         raise error(problem + remedy)
-    return fd
+    return held
 
 
 def _problem_of_links(status: os.stat_result, what: str, path: str) -> str:  # noqa: ARG001 - as `_problem_of_writers`

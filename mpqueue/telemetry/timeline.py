@@ -65,7 +65,7 @@ class Timeline:
         """
         is_new = not self._size
         # Truncated after the check: a link could lead to another file of this user.
-        self._fd = descriptors.own(open_output(self.path, os.O_WRONLY | os.O_CREAT, _REMEDY, 0o644))
+        self._fd = descriptors.own(open_output(self.path, os.O_WRONLY | os.O_CREAT, _REMEDY, 0o644).dup())
         if is_new and os.fstat(self._fd).st_size:  # not a device
             os.ftruncate(self._fd, 0)
         os.lseek(self._fd, self._size, os.SEEK_SET)

@@ -1,5 +1,7 @@
 """Promises of every format: copies, forks, threads, loaders, partial reads, and indices out of range."""
 
+import contextlib
+import gzip
 import os
 import pickle
 import random
@@ -7,12 +9,15 @@ import sys
 from functools import partial
 
 import pytest
-from helpers.file_formats import SOURCES, comparable, several, write_all, write_array_record
+from helpers.file_formats import SOURCES, comparable, rewritten, several, write_all, write_array_record, write_tar
+from helpers.finalizers import calls_of_python_in
 from helpers.in_threads import in_threads
+from helpers.strikes import Struck, each_strike
 from helpers.tabular import answer_of_child
 
 import mpqueue
 from mpqueue import files
+from mpqueue.errors import FileError
 from mpqueue.files import tfrecord
 
 pytest.importorskip("pyarrow.parquet")
@@ -43,6 +48,68 @@ def test_pickle_is_small_and_its_copy_reads(make):
     data = pickle.dumps(source)
     assert len(data) < 2000
     assert read(pickle.loads(data), [0, -1]) == wanted
+
+
+def test_deallocation_closes_files_without_python_code(make):
+    """A signal handler that raises in Python code of a deallocation would be ignored, and leak the descriptor."""
+    before = os.listdir("/proc/self/fd")
+    sources = [make()]
+    several(sources[0], [0, len(sources[0]) - 1])
+    assert calls_of_python_in(sources.clear) == []
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_file_rewritten_in_place_with_its_size_and_time_never_returns_new_bytes(make):
+    """Rows and contents that a process keeps in memory, or in the folder of the index, remain the old ones."""
+    source = make()
+    wanted, path = read(source, [0, 1]), source.locate(0).path
+    with open(path, "rb") as file:
+        whole = file.read()
+    start, stop = source.locate(0).start or 0, source.locate(0).stop or len(whole)
+    rewritten(path, whole[:start] + bytes(stop - start) + whole[stop:])
+    if isinstance(source, files.Images):  # it has no index of the bytes
+        wanted = [{**wanted[0], "image": bytes(len(whole))}, wanted[1]]
+    has_kept = isinstance(source, files.Images) or path.endswith(".gz")
+    is_table = isinstance(source, files.Parquet | files.Arrow)
+    for copy, may_return in ((source, has_kept or is_table), (pickle.loads(pickle.dumps(source)), has_kept)):
+        if may_return:
+            assert read(copy, [0, 1]) == wanted
+        else:
+            with pytest.raises(FileError, match=r"has changed since it was indexed.*its ctime differs"):
+                read(copy, [0, 1])
+    rewritten(path, whole)
+
+
+@pytest.mark.parametrize("name", ["0.tar", "0.tar.gz"])
+def test_unfinished_stream_raises_if_its_file_is_rewritten_in_place(tmp_path, name):
+    write_tar(tmp_path / name, [(f"{i}.txt", b"old") for i in range(3)], "w:gz" if "gz" in name else "w")
+    samples = iter(files.TarStream(tmp_path / name))
+    assert next(samples)["txt"] == b"old"
+    rewritten(tmp_path / name, (tmp_path / name).read_bytes())
+    with pytest.raises(FileError, match="its ctime differs"):
+        next(samples)
+
+
+@pytest.mark.parametrize("name", ["0.tar", "0.tar.gz"])
+def test_deallocation_of_an_unfinished_stream_closes_its_file_without_python_code(folder, name):
+    (folder / "0.tar.gz").write_bytes(gzip.compress((folder / "0.tar").read_bytes()))
+    before = os.listdir("/proc/self/fd")
+    samples = [iter(files.TarStream(folder / name))]
+    next(samples[0])
+    assert calls_of_python_in(samples.clear) == []
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_interrupted_read_leaks_no_descriptor(make):
+    before = os.listdir("/proc/self/fd")
+    wanted = read(make(), [0])
+    for _, strike in each_strike(7, least=5):
+        source = make()
+        with contextlib.suppress(Struck), strike:
+            read(source, [0])
+        assert read(source, [0]) == wanted
+        del source
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_child_forked_after_use_reads(make):

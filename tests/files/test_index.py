@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.file_formats import rewritten
 from helpers.footprint import DEADLOCK_S
 from helpers.forking import status_of_fork
 
 from mpqueue.errors import FileError
+from mpqueue.files import JSONLines, index_file, scanning
 from mpqueue.files import index as index_module
-from mpqueue.files import index_file, scanning
 from mpqueue.files.index import Index
 from mpqueue.files.opened import OpenFiles
 from mpqueue.system.own_files import DamagedFile
@@ -138,20 +139,6 @@ def test_user_without_a_home_folder_gets_a_remedy(paths, monkeypatch):
         Index("bytes", 1, paths, scan)
 
 
-def rewritten(path, data, *, replace):
-    """Write a file again with the same size and modification time."""
-    before = os.stat(path)
-    assert len(data) == before.st_size
-    target = f"{path}.new" if replace else path
-    while True:
-        with open(target, "wb") as file:
-            file.write(data)
-        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
-        os.replace(target, path)
-        if os.stat(path).st_ctime_ns != before.st_ctime_ns:  # the clock of the file system has advanced
-            return
-
-
 @pytest.mark.parametrize("replace", [True, False])
 def test_file_rewritten_with_equal_size_and_time_is_indexed_again(paths, cache, replace):
     old = Index("bytes", 1, paths, scan, cache)
@@ -179,6 +166,18 @@ def test_new_modes_and_links_of_a_file_do_not_count_as_changes(paths, cache, tmp
         assert OpenFiles(files).read(0, 0, 3) == b"123"
 
 
+def test_copy_of_a_source_raises_after_another_program_has_indexed_a_rewritten_file(tmp_path, cache):
+    """The new file has the same positions, so the new index differs only in the ctime."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("1\n2\n")
+    data = pickle.dumps(JSONLines(path, index=cache))
+    assert pickle.loads(data)[0] == 1
+    rewritten(path, b"3\n4\n")
+    assert JSONLines(path, index=cache)[0] == 3
+    with pytest.raises(FileError, match="differs from the file with which the source was created"):
+        pickle.loads(data)[0]
+
+
 def test_replaced_file_raises_when_it_is_read(paths, cache):
     index = Index("bytes", 1, paths, scan, cache)
     rewritten(paths[0], b"789", replace=True)
@@ -190,7 +189,8 @@ def test_another_inode_alone_does_not_count_as_a_change(paths, cache):
     """Some network file systems change inodes. A change needs another ctime, too."""
     (first, *_) = Index("bytes", 1, paths, scan, cache).files
     assert first.is_same(first._replace(inode=7))
-    assert first.is_same(first._replace(ctime=7))
+    assert first.is_same(first._replace(ctime=7, attributes=7))
+    assert not first.is_same(first._replace(ctime=7))
     assert not first.is_same(first._replace(inode=7, ctime=7))
     assert OpenFiles([first._replace(inode=7)]).read(0, 0, 3) == b"123"
 

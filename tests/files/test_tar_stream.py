@@ -162,7 +162,7 @@ def test_local_or_remote_archive_is_read_until_it_changes(tmp_path, is_remote):
     stream = TarStream(written(6))
     assert labels(stream) == list(range(6))
     written(7)
-    with pytest.raises(FileError, match="it has changed since the source was created"):
+    with pytest.raises(FileError, match="it has changed since it was indexed"):
         next(iter(stream))
 
 

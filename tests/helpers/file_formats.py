@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import struct
 import tarfile
 
@@ -34,6 +35,20 @@ def write_tar(path, contents, mode="w", *, mtime=0, **options):
             info.size, info.mtime = len(data) if info.isreg() else info.size, mtime
             archive.addfile(info, io.BytesIO(data))
     return path
+
+
+def rewritten(path, data, *, replace=False):
+    """Write a file again with the same size and modification time."""
+    before = os.stat(path)
+    assert len(data) == before.st_size
+    target = f"{path}.new" if replace else path
+    while True:
+        with open(target, "wb") as file:
+            file.write(data)
+        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.replace(target, path)
+        if os.stat(path).st_ctime_ns != before.st_ctime_ns:  # the clock of the file system has advanced
+            return
 
 
 def write_array_record(path, records):

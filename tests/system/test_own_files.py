@@ -298,9 +298,8 @@ def test_file_that_is_replaced_while_it_is_opened_is_read(tmp_path, monkeypatch)
     (tmp_path / "a").write_text("old")
     opening = os.open
     monkeypatch.setattr(os, "open", lambda *given: (opening(*given), os.unlink(given[0]))[0])
-    fd = open_own(str(tmp_path / "a"), os.O_RDONLY, "")
-    assert os.read(fd, 3) == b"old"
-    os.close(fd)
+    held = open_own(str(tmp_path / "a"), os.O_RDONLY, "")
+    assert os.read(held.fd, 3) == b"old"
 
 
 # Damaged contents

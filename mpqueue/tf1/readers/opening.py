@@ -9,10 +9,10 @@
 
 import os
 import stat
-import weakref
 from typing import Any, BinaryIO, Protocol, cast
 
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OpError, UnimplementedError
+from mpqueue.system.held_descriptors import HeldDescriptor
 from mpqueue.tf1.readers.failures import file_error, shown
 
 # Fits into the second-level cache, and is large enough to make the time of the system call negligible.
@@ -127,10 +127,9 @@ class LocalFile:
     def __init__(self, name: bytes) -> None:
         self._name = name
         # O_NONBLOCK: if the path was replaced by a FIFO after the stat, opening it must not block.
-        descriptor = os.open(local_path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        self._descriptor, self._position = descriptor, 0
-        self._finalizer = weakref.finalize(self, os.close, descriptor)
-        self.size_hint = os.fstat(descriptor).st_size
+        self._held = HeldDescriptor(os.open, local_path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._descriptor, self._position = self._held.fd, 0
+        self.size_hint = os.fstat(self._descriptor).st_size
 
     def read(self, num_bytes: int) -> bytes:
         """Return the next bytes; see `ByteSource`."""
@@ -143,7 +142,7 @@ class LocalFile:
 
     def close(self) -> None:
         """Close the file, which also happens when this object is garbage-collected."""
-        self._finalizer()
+        self._held.close()
 
 
 class RemoteFile:
