@@ -6,7 +6,6 @@ returned to the system. Therefore segments are not locked: the system may swap o
 """
 
 import ctypes
-import errno
 import functools
 import mmap
 import os
@@ -14,14 +13,12 @@ from typing import Any
 
 
 def map_unlocked(fd: int, size: int, prot: int) -> mmap.mmap:
-    """Map the first ``size`` bytes of a file. No page is added to the file, also after ``mlockall(MCL_FUTURE)``.
+    """Map the first ``size`` bytes of a file. No page is added to the file, after ``mlockall(MCL_FUTURE)``.
 
     Raises:
         OSError: The system call failed. EAGAIN: the limit of locked memory is reached.
         ValueError: The file is shorter.
     """
-    if not _is_new_memory_locked():
-        return mmap.mmap(fd, size, prot=prot)
     return _map_writable(fd, size) if prot & mmap.PROT_WRITE else _map_readable(fd, size, prot)
 
 
@@ -32,17 +29,6 @@ def unlock(memory: mmap.mmap) -> None:
         OSError: The system call failed.
     """
     _call("munlock", memory)
-
-
-def _is_new_memory_locked() -> bool:
-    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        try:
-            page.madvise(mmap.MADV_DONTNEED)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # which it returns for locked memory
-                raise
-            return True
-    return False
 
 
 def _map_writable(fd: int, size: int) -> mmap.mmap:

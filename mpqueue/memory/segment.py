@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory import locking
 from mpqueue.system import platform_support
 
 if TYPE_CHECKING:
@@ -164,6 +163,8 @@ class Segment:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
+            from mpqueue.memory import locking
+
             locking.unlock(self.memory)  # the user's code called `mlockall` after the memory was mapped
             self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
@@ -259,10 +260,27 @@ def _map(fd: int, size: int, prot: int) -> mmap.mmap:
     from mpqueue.system import descriptors
 
     with descriptors.apart_from_standard():
-        memory = locking.map_unlocked(fd, size, prot)
+        memory = _map_unlocked(fd, size, prot) if _is_new_memory_locked() else mmap.mmap(fd, size, prot=prot)
     with contextlib.suppress(OSError):  # otherwise core dumps contain the whole ring
         memory.madvise(mmap.MADV_DONTDUMP)
     return memory
+
+
+def _map_unlocked(fd: int, size: int, prot: int) -> mmap.mmap:
+    from mpqueue.memory import locking  # few programs need it
+
+    return locking.map_unlocked(fd, size, prot)
+
+
+def _is_new_memory_locked() -> bool:
+    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        try:
+            page.madvise(mmap.MADV_DONTNEED)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # which it returns for locked memory
+                raise
+            return True
+    return False
 
 
 _REMEDIES = {

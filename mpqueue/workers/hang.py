@@ -51,7 +51,8 @@ class Looks:
     def next_in_s(self, left_s: float) -> float:
         """Return the seconds until the next look is due, if a time ends in ``left_s`` seconds."""
         # Often, so that a stop is noticed in the middle of a long wait.
-        self._left_s = min(_LOOK_S, max(0.0, left_s))
+        # Not `min` and `max`, which take 0.2 µs: called for each wait.
+        self._left_s = _LOOK_S if left_s > _LOOK_S else left_s if left_s > 0 else 0.0
         return self._left_s
 
 
@@ -82,7 +83,8 @@ class SlowBatch:
         # Without an order other batches may arrive: the wait for this one starts now.
         if self._of != (head, ledger.num_batches):
             self._of, self._since, self._due_s = (head, ledger.num_batches), now, SLOW_S
-        self._since = min(now, self._since + missed_s)
+        elif missed_s:
+            self._since = min(now, self._since + missed_s)
         return self._looks.next_in_s(self._since + self._due_s - now)
 
     def overdue(self) -> WorkItem | None:
