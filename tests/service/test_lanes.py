@@ -110,3 +110,13 @@ def test_journal_of_different_lanes_is_refused(tmp_path):
             mpqueue.Server("s", other, **options).start()
     with pytest.raises(ServiceError, match="belongs to another stream"):
         mpqueue.Server("s", STREAM, lanes=8, **options).start()
+
+
+def test_epoch_of_a_server_without_batches_is_logged_once(caplog):
+    short = mpqueue.Dataset.range(20).filter(lambda number: number > 0)
+    with (
+        mpqueue.Server("dropped", short, batch_size=4, drop_last=True, workers=1),
+        mpqueue.attach("dropped", timeout=60) as consumer,
+    ):
+        assert [list(consumer) for _ in range(2)] == [[], []]
+    assert sum("returned no batches: stage 2, batch(4, drop_last=True)" in text for text in caplog.messages) == 1
