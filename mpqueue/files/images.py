@@ -20,7 +20,7 @@ from mpqueue.files.index import Texts, files_key, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.kept import cache_folder
 from mpqueue.files.location import Location
-from mpqueue.files.names import Exclusion, Names, folder_name
+from mpqueue.files.names import FileExclusion, Names, folder_name
 from mpqueue.files.opened import IndexedFile, read_whole
 from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
@@ -80,7 +80,7 @@ class Images:
     ) -> None:
         if decode:
             _pillow()
-        self._folder, self._decode, self._exclusion = folder_name(folder), decode, Exclusion(exclude)
+        self._folder, self._decode, self._exclusion = folder_name(folder), decode, FileExclusion(exclude)
         self.classes, arrays = _walk(self._folder, self._exclusion)
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._length = len(arrays["labels"])
@@ -153,7 +153,7 @@ class Images:
         _write(arrays, writer)
 
 
-def _walk(folder: str, exclusion: Exclusion) -> tuple[list[str], Arrays]:
+def _walk(folder: str, exclusion: FileExclusion) -> tuple[list[str], Arrays]:
     """Return the classes of a folder, and the arrays of its images: names relative to the folder, and labels."""
     names_of = _found_at_url(folder) if is_url(folder) else _found(folder)
     if not names_of:

@@ -68,7 +68,7 @@ class IndexedFiles(Sequence[IndexedFile]):
         return IndexedFile(self._names[number], *(int(each[number]) for each in numbers))
 
 
-class _Stamp(NamedTuple):
+class _IndexedStates(NamedTuple):
     """The state of all files of an index on one machine, see `IndexedFile.is_same`."""
 
     machine: str
@@ -80,7 +80,7 @@ class _Stamp(NamedTuple):
         ctimes, attributes = (zlib.crc32(arrays[name].tobytes()) for name in (_GIVEN_CTIMES, _ATTRIBUTES))
         return cls(os.uname().nodename, ctimes, attributes)
 
-    def is_same(self, other: "_Stamp") -> bool:
+    def is_same(self, other: "_IndexedStates") -> bool:
         return self.machine != other.machine or self.ctimes == other.ctimes or self.attributes != other.attributes
 
 
@@ -143,7 +143,7 @@ class Index:
         self._key = files_key(format, version, files)
         self._compared: Identity | None = None
         self._content: int | None = None
-        self._stamp: _Stamp | None = None
+        self._stamp: _IndexedStates | None = None
         self._stamped: IndexArrays | None = None  # compared with the stamp
         self._arrays: IndexArrays | None = None
         self._open(files)
@@ -209,7 +209,7 @@ class Index:
 
     def _compare(self, arrays: IndexArrays) -> None:
         """Raise an error if another program has indexed files that replaced the files of this index."""
-        stamp = _Stamp.of(arrays)
+        stamp = _IndexedStates.of(arrays)
         if self._content != arrays.content or not stamp.is_same(self._stamp or stamp):
             self._arrays = None
             raise self._changed_error()

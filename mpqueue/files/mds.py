@@ -31,7 +31,7 @@ from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.mds_values import Decode, decoder, size_of
-from mpqueue.files.names import Exclusion, Names, folder_name
+from mpqueue.files.names import FileExclusion, Names, folder_name
 from mpqueue.files.opened import read_whole
 from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.process_cache import DEFAULT_BYTES
@@ -153,7 +153,7 @@ class MDS(GroupedFiles):
         index: str | os.PathLike[str] | None = None,
     ) -> None:
         listed = _read_index(folder_name(folder))
-        left = {*Exclusion(exclude).rest_of([shard.path for shard in listed])}
+        left = {*FileExclusion(exclude).rest_of([shard.path for shard in listed])}
         shards = [shard for shard in listed if shard.path in left]
         stored = shards[0].columns
         for shard in shards:

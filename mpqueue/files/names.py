@@ -32,7 +32,7 @@ def expand(names: Names, exclude: Names | None = None) -> list[str]:
         names: A path, or several. ``*``, ``?``, ``[...]`` and ``**`` match existing names; ``{000..099}`` and ``{a,b}``
             expand to each of these. The prefix ``file://`` is removed. fsspec URLs are also names:
             ``s3://bucket/*.tar``.
-        exclude: Patterns of files to leave out, see `Exclusion`.
+        exclude: Patterns of files to leave out, see `FileExclusion`.
 
     Raises:
         TypeError: The argument is not a path or an iterable of paths.
@@ -48,10 +48,10 @@ def expand(names: Names, exclude: Names | None = None) -> list[str]:
     files: list[str] = []
     for name in arguments:
         files += _expand_one(_text(name))
-    return Exclusion(exclude).rest_of(files)
+    return FileExclusion(exclude).rest_of(files)
 
 
-class Exclusion:
+class FileExclusion:
     """Patterns of files to leave out.
 
     Args:
@@ -83,7 +83,7 @@ class Exclusion:
 
 
 def _matches(pattern: str, names: list[str]) -> list[str]:
-    """Return the names that a pattern of `Exclusion` matches; only equal ones if there are any."""
+    """Return the names that a pattern of `FileExclusion` matches; only equal ones if there are any."""
     compared = {name: name if "/" in pattern else name.rpartition("/")[2] for name in names}
     equal = [name for name in names if compared[name] == pattern]
     if equal:

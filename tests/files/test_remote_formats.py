@@ -118,4 +118,4 @@ def test_file_for_a_library_that_needs_a_path_is_downloaded_once(tmp_path, monke
         gone.unlink()
         with pytest.raises(FileError, match=r"a\.array_record.*changed"):
             pickle.loads(pickle.dumps(source))[4]
-        assert sorted(path.suffix for path in kept.iterdir()) == [".fetched", ".index", ".index"]
+        assert sorted(path.suffix for path in kept.iterdir()) == [".check", ".fetched", ".index", ".index"]
