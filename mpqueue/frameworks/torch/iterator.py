@@ -176,7 +176,7 @@ class _WorkerBatches:
         assert engine.pipeline is not None
         self.epoch, self.first = epoch, first
         self._job, self._cursor, self._pipeline = job, cursor, engine.pipeline
-        self.place, self.statistics = self._pipeline.place, engine.statistics
+        self.place, self.statistics, self.starts = self._pipeline.place, engine.statistics, engine.starts
         self._watch = watch  # of a map-style dataset
         self._begun = begun  # where the pass begins
         self._num_before = self._pipeline.ledger.num_returned  # in earlier passes of persistent workers
@@ -311,6 +311,15 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
 
     def __init__(self, loader: Any) -> None:
+        self._engine = Engine(kind="DataLoader", name=type(loader.dataset).__name__)
+        earlier: state.Pass | None = getattr(loader, "_pass", None)
+        if earlier is not None:  # the workers are not persistent: this pass starts others
+            self._engine.starts.follow(earlier.batches.starts)
+        with self._engine.starts.part("order"):
+            self._init_base(loader)
+        self._reset(loader, first_iter=True)
+
+    def _init_base(self, loader: Any) -> None:
         state.settle(loader)
         resumed, facts = state.due(loader), sampler_facts(loader) or evaluation(loader)
         with contextlib.ExitStack() as undo:
@@ -344,8 +353,6 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             _PassDraws()
         )  # refers to the draws, not to this object, which must be collected to end the workers
         self._job, self._cursor = self._make_job(loader)
-        self._engine = Engine(kind="DataLoader", name=type(self._dataset).__name__)
-        self._reset(loader, first_iter=True)
 
     def _make_job(self, loader: Any) -> tuple[Job, Cursor]:
         workers, seed = self._num_workers, seed_of_rank(loader, self._base_seed)
@@ -414,7 +421,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                     lanes=plan.share().total, shard=plan.shard, epoch_batches=plan.epoch_batches
                 )
             # Torch's own method: it iterates the sampler, which may draw from the generator at this moment.
-            _Base._reset(self, loader, first_iter)
+            with self._engine.starts.part("order"):
+                _Base._reset(self, loader, first_iter)
             self._epoch += 1
             place = Place(self._epoch) if resumed is None else resumed.place
             if following is not None:
