@@ -22,7 +22,7 @@ class PartText(NamedTuple):
 
 
 PART_TEXTS = {
-    "hook": PartText("on_epoch_end", "on_epoch_end runs in the training process: move its work to the workers"),
+    "hook": PartText("on_epoch_end", "move work of on_epoch_end, which runs in the training process, to the workers"),
     "compare": PartText(
         "comparing the source with the workers' copy",
         "keep large data in files (np.memmap), in arrays or in shared memory instead of lists and dicts, or set "

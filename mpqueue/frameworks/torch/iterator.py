@@ -390,6 +390,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     # -- The beginning of a pass
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        with self._engine.starts.part("order"):
+            self._begin_pass(loader, first_iter=first_iter)
+
+    def _begin_pass(self, loader: Any, *, first_iter: bool) -> None:
         state.settle(loader)
         resumed: state.State | None = getattr(loader, "resumed", None)
         if resumed is not None:
@@ -421,8 +425,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                     lanes=plan.share().total, shard=plan.shard, epoch_batches=plan.epoch_batches
                 )
             # Torch's own method: it iterates the sampler, which may draw from the generator at this moment.
-            with self._engine.starts.part("order"):
-                _Base._reset(self, loader, first_iter)
+            _Base._reset(self, loader, first_iter)
             self._epoch += 1
             place = Place(self._epoch) if resumed is None else resumed.place
             if following is not None:
