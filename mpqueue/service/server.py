@@ -419,7 +419,11 @@ class Server:
     def __enter__(self) -> Self:
         # As for `multiprocessing.managers.BaseManager`: `with` starts a new server, and accepts a running one.
         with self._lock:
-            return self.start() if self._loop is None else self
+            return self if self._is_started else self.start()
+
+    @property
+    def _is_started(self) -> bool:
+        return self._loop is not None
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -104,6 +104,10 @@ class QueueServer(Server):
         host = None if serving is None else serving.desk.host
         return 0 if host is None else host.num_queues
 
+    @property
+    def _is_started(self) -> bool:
+        return self._serving is not None
+
     def __repr__(self) -> str:
         state = "stopped" if self._serving is None else count_text(self._num_queues(), "queue")
         return f"<{type(self).__name__} {self.name!r}: {state}>"
