@@ -155,8 +155,7 @@ class Engine:
         if job.options.progress:
             from mpqueue.loader.progress import ProgressBar
 
-            name = type(job.source).__name__[:_MOST_NAME]
-            pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), name)
+            pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), job.plan.source.name[:_MOST_NAME])
         return pipeline
 
     def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
@@ -182,7 +181,7 @@ class Engine:
             path = path_for(job.options.trace, is_worker=worker_info_unasked() is not None)
             if path is None:
                 return None
-            self._timeline = Timeline(path, f"mpqueue: {type(job.source).__name__}")
+            self._timeline = Timeline(path, f"mpqueue: {job.plan.source.name}")
         self._timeline.begin(max(1, job.workers))
         return self._timeline
 

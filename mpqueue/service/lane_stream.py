@@ -151,7 +151,7 @@ class LaneStream(Stream):
             return super()._end()
         plan = self.plan
         text = (
-            f"the stream of {type(plan.source.runs).__name__} must have elements for an epoch of {plan.epoch_batches} "
+            f"the stream of {plan.source.name} must have elements for an epoch of {plan.epoch_batches} "
             "batches, got none, even after a restart of the stream"
         )
         return self._failed(RuntimeError(text), None)

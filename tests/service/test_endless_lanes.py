@@ -112,7 +112,7 @@ def test_server_may_crash_in_any_epoch(puppets, start_server, tmp_path, mode):
 def test_stream_without_elements_has_no_epochs():
     empty = mpqueue.Dataset.range(4).filter(lambda number: number > 9)
     with mpqueue.Server("s", empty, workers=1, epoch_batches=3), mpqueue.attach("s", timeout=30) as consumer:
-        with pytest.raises(RuntimeError, match=r"must have elements .* of 3 batches"):
+        with pytest.raises(RuntimeError, match=r"the stream of Dataset must have elements .* of 3 batches"):
             next(iter(consumer))
 
 
