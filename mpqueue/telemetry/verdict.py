@@ -126,8 +126,8 @@ def _of_workers(counted: Any) -> str:
         share = share_text(min(1.0, times.blocked.p50_s / times.compute.p50_s))
         return (
             f"the source waits for {share} of its {time_text(times.compute.p50_s)} per batch (disk, network, locks), "
-            f"and waiting workers need no CPU; use more than {number} workers, or threads=16 in each, or read fewer "
-            "and larger pieces"
+            f"and waiting workers need no CPU; use more than {count_text(number, 'worker')}, or threads=16 in "
+            "each, or read fewer and larger pieces"
         )
     if not counted.ring_kind:
         return (
@@ -135,7 +135,7 @@ def _of_workers(counted: Any) -> str:
         )
     if counted.nodes:  # the workers do not use the CPUs of this machine
         return (
-            f"the workers are the bottleneck; use more than {number} workers if "
+            f"the workers are the bottleneck; use more than {count_text(number, 'worker')} if "
             f"{count_text(len(counted.nodes), 'node')} have enough CPUs, or more nodes, or make the source cheaper "
             f"(a batch takes {time_text(times.compute.p50_s)})"
         )

@@ -81,6 +81,12 @@ CASES = {
         ),
         "waiting workers need no CPU; use more than 2 workers",
     ),
+    "waiting source of one worker": (
+        changed(
+            workers=WORKERS[:1], compute_s=9.0, times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
+        ),
+        "use more than 1 worker, or threads=16 in each",
+    ),
     "source that waits a little": (
         changed(times=Times(compute=times(0.02, count=100), blocked=times(0.005, count=100))), "use more than"
     ),
