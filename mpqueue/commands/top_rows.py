@@ -12,6 +12,7 @@ from mpqueue.telemetry.monitor.asking import MonitorAnswer
 
 _MANY = {"process": "processes", "thread": "threads", "ray": "by Ray"}
 _SILENT = "does not answer"
+_SLOW_STARTS = 0.1  # share of the time
 
 
 @dataclass(frozen=True)
@@ -214,5 +215,7 @@ def _note(thing: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         notes.append(f"{thing['queues']} queues")
     if thing.get("mode"):
         notes.append(str(thing["mode"]) + (f" over {thing['world']}" if thing.get("world") else ""))
+    if now.get("epoch_start_share", 0.0) >= _SLOW_STARTS:
+        notes.append(f"{now['epoch_start_share']:.0%} of the time at starts of epochs")
     notes += [f"{now[key]} {label}" for key, label in (("skipped", "skipped"), ("copies", "copies")) if now.get(key)]
     return ", ".join(notes)

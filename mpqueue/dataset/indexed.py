@@ -34,6 +34,7 @@ from mpqueue.dataset.ids import Keep, SampleIds, prefixed, within
 from mpqueue.dataset.nodes import Lengths, StageNode, salted
 from mpqueue.engine.skips import Skipped
 from mpqueue.system.exceptions import add_note
+from mpqueue.system.units import count_text
 from mpqueue.worker.fixed_seeds import FixedSeeds
 from mpqueue.worker.runner import BeginBatch
 
@@ -292,7 +293,7 @@ class SourceNode(StageNode):
     def order_line(self) -> str:
         """Return the length of the source."""
         length = self.length_by()
-        return "endless" if length is None else f"{length} samples"
+        return "endless" if length is None else f"{count_text(length, 'sample')}"
 
 
 class LinkReader(Reader):

@@ -30,6 +30,7 @@ from mpqueue.seeding.eager_seeding import EagerSeeding
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.interrupts import is_interrupt
+from mpqueue.system.units import count_text
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 
@@ -174,7 +175,7 @@ def checked_index(index: Any, length: int | None) -> int:
         raise TypeError(f"the index of an element must be an integer, got {index!r}") from None
     inside = place + length if place < 0 and length is not None else place
     if inside < 0 or (length is not None and inside >= length):
-        extent = "is endless" if length is None else f"has {length} elements"
+        extent = "is endless" if length is None else f"has {count_text(length, 'element')}"
         raise IndexError(f"index {place} is out of range: the dataset {extent}")
     return inside
 

@@ -138,6 +138,17 @@ def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Conca
     return call
 
 
+def _starting(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Concatenate["Pipeline", _P], _T]:
+    """Time a method as a part of an epoch's start, including its wait for the lock."""
+
+    @functools.wraps(method)
+    def call(self: "Pipeline", /, *args: _P.args, **options: _P.kwargs) -> _T:
+        with self.recorder.starts.part("order"):
+            return method(self, *args, **options)
+
+    return call
+
+
 class Pipeline:
     """One stream of batches from one source.
 
@@ -491,6 +502,8 @@ class Pipeline:
         if self._requests_epochs and ledger.cursor.last_epoch != ledger.progress.epoch:
             ledger.cursor.last_epoch = ledger.progress.epoch
             self.backend.pump()
+        if self.recorder.starts.is_pending:
+            self.recorder.starts.settle(ledger.progress.epoch)
         ledger.needs_attention = False
         # Checked after the flag was cleared: another thread, or a handler, may have stopped the stream since the test.
         if ledger.is_closed:
@@ -540,8 +553,14 @@ class Pipeline:
 
     def _mark_due(self) -> None:
         self.recorder.mark(f"epoch {self.ledger.progress.epoch - 1} ends")
-        if self._end.mark_due(self.finish_epoch) or self._last_epoch is not None or self._requests_epochs:
+        if self._end.mark_due(self._finish_ahead) or self._last_epoch is not None or self._requests_epochs:
             self.ledger.needs_attention = True
+
+    @_locked
+    def _finish_ahead(self) -> None:
+        """Run the epoch end in a thread, while the consumer does something else."""
+        with self.recorder.starts.ahead():
+            self.finish_epoch()
 
     @_locked
     def finish_epoch(self) -> None:
@@ -552,19 +571,23 @@ class Pipeline:
             return
         # Otherwise its thread might wake later, and end the next epoch too early.
         end.cancel_timer()
+        starts = self.recorder.starts
         try:
-            end.run_hook()
+            with starts.part("hook"):
+                end.run_hook()
             if not self.is_stopped:
                 self.is_inconsistent = True  # until the epoch is open
-                # Workers compute the next epoch from the current state of the source.
-                self.backend.refresh()
-                self.ledger.cursor.open_epoch()
-                self.backend.pump()
+                with starts.part("order"):
+                    # Workers compute the next epoch from the current state of the source.
+                    self.backend.refresh()
+                    self.ledger.cursor.open_epoch()
+                    self.backend.pump()
                 self.is_inconsistent = end.is_due = False
         except BaseException as error:
             # Not raised here, because the timer's thread has no caller.
             self.ledger.fail(error)
 
+    @_starting
     @_locked
     def is_outdated(self) -> bool:
         """Return whether the computed batches, or the workers' source, may be older than the source is now.
@@ -591,6 +614,7 @@ class Pipeline:
         for watcher in self.watchers:
             watcher.wake()
 
+    @_starting
     @_locked
     def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop the work in flight and go to another place in the order; ``refresh``: the source may have changed."""
@@ -616,6 +640,7 @@ class Pipeline:
             ledger.go_to(place)
         self.backend.pump()
         self.is_inconsistent = False
+        ledger.needs_attention = True  # settles the times of this start
 
     @_locked
     def begin_epoch(self, epoch: int) -> None:
@@ -624,6 +649,7 @@ class Pipeline:
         if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.unclaimed):
             self.ledger.enter(epoch)
 
+    @_starting
     @_locked
     def hand_out(self, epoch: int) -> None:
         """Make `step` end after this epoch, which has a length, rather than after the previous one."""
@@ -678,6 +704,7 @@ class Pipeline:
     def resume(self) -> None:
         """Continue after a `pause`, with the full credit."""
         self.ledger.resume()
+        self.ledger.needs_attention = True  # settles the times of this start
         if not self.is_stopped:
             self.backend.pump()
 

@@ -22,6 +22,7 @@ from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.source import FileSource, checked_number
 from mpqueue.system import log
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.units import count_text
 
 # The number of groups that are decoded before a warning that they are decoded for very few rows.
 _GROUPS_BEFORE_WARNING = 30
@@ -221,7 +222,7 @@ class _GroupRows(Sequence[Any]):
     def __getitem__(self, row: int) -> Any:  # type: ignore[override]  # slices are not supported
         number, length = operator.index(row), len(self._rows)
         if not -length <= number < length:
-            raise IndexError(f"row {number} is out of range: there are {length:,} rows")
+            raise IndexError(f"row {number} is out of range: there are {count_text(length, 'row')}")
         try:
             return self._rows[number % length]
         except DAMAGED as error:

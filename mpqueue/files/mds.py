@@ -41,6 +41,7 @@ from mpqueue.files.window import open_window
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.keywords import suggests_keywords
+from mpqueue.system.units import count_text
 
 _VERSION = 1
 
@@ -76,7 +77,9 @@ def scan(path: str) -> Arrays:
                 raise
             raise FileError(path, 0, f"it cannot be decompressed: {error}") from error
         if len(head) < 4 or len(data) < 4 * (number + 1):
-            raise FileError(path, 0, f"it ends before the offsets of its {number:,} samples and may be truncated")
+            raise FileError(
+                path, 0, f"it ends before the offsets of its {count_text(number, 'sample')} and may be truncated"
+            )
         places = np.frombuffer(data, "<u4")
         if places[0] < 4 + len(data) or (places[1:] < places[:-1]).any():
             raise FileError(path, 4, "the offsets of its samples decrease; it may not be an MDS shard")
@@ -176,7 +179,9 @@ class MDS(GroupedFiles):
         shards = [shards[number] for number in self._index.numbers]
         for shard, number in zip(shards, self._index["rows"].tolist(), strict=True):
             if number != shard.num_samples:
-                raise FileError(shard.path, 0, f"it has {number:,} samples, but index.json lists {shard.num_samples:,}")
+                raise FileError(
+                    shard.path, 0, f"it has {count_text(number, 'sample')}, but index.json lists {shard.num_samples:,}"
+                )
         self._stored, self._names, self._decode_images = stored, names, decode
         # Decompressed sizes of compressed shards; None for plain ones.
         self._raw_bytes = [None if shard.path.endswith(".mds") else shard.raw_bytes for shard in shards]

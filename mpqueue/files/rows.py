@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpqueue.system.extras import import_extra
+from mpqueue.system.units import count_text
 
 Value = Callable[[Any], Any]
 
@@ -138,5 +139,5 @@ class TableRows(Sequence[dict[str, Any]]):
 
     def __getitem__(self, row: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
         if not 0 <= row < self._num_rows:  # a damaged group may have fewer rows than the index
-            raise IndexError(f"row {row} is out of range: there are {self._num_rows} rows")
+            raise IndexError(f"row {row} is out of range: there are {count_text(self._num_rows, 'row')}")
         return {name: read(row) for name, read in self._readers}

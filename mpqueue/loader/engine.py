@@ -29,7 +29,7 @@ from mpqueue.system.platform_support import require_unpatched
 from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
-from mpqueue.telemetry.recorder import Recorder
+from mpqueue.telemetry.recorder import Recorder, StartTally
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
 from mpqueue.worker.context import worker_info_unasked
 from mpqueue.workers.backends import credit_for
@@ -67,6 +67,7 @@ class Engine:
         ended: An event that is set while no stream is running.
         was_started: Whether a stream was ever started.
         latest: The counters of the last stream; they remain available after the engine is collected.
+        starts: The times at the starts of epochs.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Engine:
         self._finalizer: WhenCollected | None = None
         self._lock = RLock()  # a signal handler may call stop() inside start()
         self.latest = Latest()
+        self.starts = StartTally()
 
     def start(
         self,
@@ -108,14 +110,22 @@ class Engine:
             OSError: There are not enough processes, descriptors or memory.
             Exception: The exception that unpickling the source raised.
         """
+        with self.starts.part("launch"):
+            self.starts.note_launch()
+            return self._launch(job, cursor, backend, max_queue_size, place, allowance)
+
+    def _launch(
+        self, job: Job, cursor: Cursor, backend: BackendName, max_queue_size: int, place: Place, allowance: int | None
+    ) -> Pipeline:
         ledger = Ledger(cursor, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
+        ledger.needs_attention = True  # the first step settles the times of this start
         # Before any worker starts: this raises if the source has no batches, or does not have this place.
         ledger.go_to(place)
         # Before the source is sent: otherwise each worker's copy would draw a different order.
         job.plan.source.draw_order()
         if allowance is not None:
             ledger.allowance = allowance
-        job = replace(job, recorder=Recorder(self._open_timeline(job)))
+        job = replace(job, recorder=Recorder(self._open_timeline(job), self.starts))
         pipeline = self._connect(job, ledger)
         # If a handler raised between the start and the assignments below, the workers would never be stopped.
         with self._lock, defer_signals(), contextlib.ExitStack() as undo:
@@ -145,8 +155,7 @@ class Engine:
         if job.options.progress:
             from mpqueue.loader.progress import ProgressBar
 
-            name = type(job.source).__name__[:_MOST_NAME]
-            pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), name)
+            pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), job.plan.source.name[:_MOST_NAME])
         return pipeline
 
     def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
@@ -172,7 +181,7 @@ class Engine:
             path = path_for(job.options.trace, is_worker=worker_info_unasked() is not None)
             if path is None:
                 return None
-            self._timeline = Timeline(path, f"mpqueue: {type(job.source).__name__}")
+            self._timeline = Timeline(path, f"mpqueue: {job.plan.source.name}")
         self._timeline.begin(max(1, job.workers))
         return self._timeline
 
@@ -215,6 +224,7 @@ class Engine:
                     pipeline.bar.close()
                 # Before the pipeline is dropped, so that `statistics` always finds one of the two.
                 self.latest.statistics = _collect(pipeline)
+                pipeline.recorder.starts = self.starts.detach()
                 self.pipeline = None
                 registry.hide(self)
                 if self._finalizer is not None:

@@ -209,7 +209,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         running = self._engine.pipeline
         if running is not None:  # before the lock, which another thread may hold at the fork
             running.lifetime.check_own()
-        with self._lock:
+        with self._engine.starts.part("order"), self._lock:
             if self._is_spent:
                 raise self._spent()
             self._apply_option()

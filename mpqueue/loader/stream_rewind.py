@@ -26,6 +26,7 @@ from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.units import count_text
 from mpqueue.workers.job import Job
 
 
@@ -217,7 +218,7 @@ class StreamRewind(Rewind):
                 "epoch: ask that rank"
             )
         if length is not None and batch >= length:
-            raise LookupError(f"epoch {epoch} has no batch {batch}: it has {length} batches")
+            raise LookupError(f"epoch {epoch} has no batch {batch}: it has {count_text(length, 'batch')}")
         share = plan.share(self._job.workers, self._backend)
         ends = {} if where is None else _known_ends(where)
         if length is not None and not plan.skips:

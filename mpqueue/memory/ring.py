@@ -37,7 +37,7 @@ from mpqueue.memory.segment import FIRST_BYTES, ForeignSegment, Segment, largest
 from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.log import warn
-from mpqueue.system.units import size_text
+from mpqueue.system.units import count_text, size_text
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Recorder
 
@@ -182,7 +182,7 @@ class HeldCopies:
         self._has_warned = True
         holders = "the consumer and its forked children hold" if forked_views.are_kept() else "the consumer holds"
         warn(
-            f"{holders} {num_held} batches, so it gets private copies until some are released "
+            f"{holders} {count_text(num_held, 'batch')}, so it gets private copies until some are released "
             f"({size_text(self._num_bytes)} so far). Drop batches that you no longer need, or request copies with "
             f"{self._way}",
             "Monitor data loading",
@@ -383,7 +383,7 @@ class Ring:
         states = Counter(slot.state.value for slot in self.slots.slots)
         shown = ", ".join(f"{count} {state}" for state, count in states.items())
         size = f"{self.slots.bytes_reserved():,} bytes in {self.segment.kind}"
-        return f"<ring of {self.slots.num_slots} slots: {shown}; {size}>"
+        return f"<ring of {count_text(self.slots.num_slots, 'slot')}: {shown}; {size}>"
 
     def _trim(self, slot: Slot, keep_bytes: int) -> None:
         self._cut(slot, max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE))

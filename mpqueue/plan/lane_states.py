@@ -15,6 +15,7 @@ from typing import Any
 
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
+from mpqueue.system.units import count_text
 
 _MOST_SHOWN = 8
 
@@ -152,7 +153,11 @@ def _check_alike(states: Sequence[dict[str, Any]], places: Sequence[Place], shar
         world = shard_in(state)[1]
         lanes = state.get("lanes", len(place.counts) * world if world == 1 else None)
         if place.counts and lanes != share.total:
-            of = f"lanes={lanes}" if lanes is not None else f"{len(place.counts)} workers, each with its own stream"
+            of = (
+                f"lanes={lanes}"
+                if lanes is not None
+                else f"{count_text(len(place.counts), 'worker')}, each with its own stream"
+            )
             raise ValueError(
                 f"the state was saved for a stream of {of}, and this loader has lanes={share.total}: pass the same "
                 "number of lanes, which determines the order. The numbers of workers and ranks may change"
@@ -184,7 +189,9 @@ def _by_lane(
         starts = place.starts or (BEGINNING,) * len(lanes)
         ends = place.ends or (-1,) * len(lanes)
         if not len(counts) == len(starts) == len(ends) == len(lanes):
-            raise ValueError(f"the state of rank {rank} of {world} has {len(counts)} lanes, expected {len(lanes)}")
+            raise ValueError(
+                f"the state of rank {rank} of {world} has {count_text(len(counts), 'lane')}, expected {len(lanes)}"
+            )
         progress |= dict(zip(lanes, zip(counts, starts, ends, strict=True), strict=True))
     return progress
 

@@ -51,6 +51,7 @@ from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import IN_ORDER, Source, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.seeding.seeds import permutation
+from mpqueue.system.units import count_text
 
 if TYPE_CHECKING:
     from mpqueue.plan.draws import Draws
@@ -455,7 +456,7 @@ class IndexPlan(Plan):
         if total is not None and place.position > total:
             raise ValueError(
                 f"the state was saved after batch {place.position} of an epoch, and the source of this loader has "
-                f"{total} batches: load the state into a loader of the same source"
+                f"{count_text(total, 'batch')}: load the state into a loader of the same source"
             )
 
     def _joined(
@@ -1009,8 +1010,6 @@ class StreamPlan(Plan):
 
     def _of_workers(self, states: Sequence[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
         """Return the place of a stream with one virtual shard per worker."""
-        from mpqueue.system.units import count_text  # for an error message
-
         (state, *others), (place, *_) = states, places
         lanes, (rank, world) = state.get("lanes"), state.get("shard", (0, 1))
         if others:

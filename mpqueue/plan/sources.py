@@ -43,6 +43,7 @@ from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sequence import Sequence
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contents import name_of, title_of
+from mpqueue.system.units import count_text
 
 IN_ORDER = "in order"
 DEFAULT_LANES = 16
@@ -439,7 +440,7 @@ class Items(Source):
             if type(sample) is not int:
                 raise ValueError(f"{self.name} has no sample {sample!r}: its samples have indices")
             if length is not None and sample >= length:
-                raise ValueError(f"{self.name} has no sample {sample}: it has {length} samples")
+                raise ValueError(f"{self.name} has no sample {sample}: it has {count_text(length, 'sample')}")
 
 
 class Lanes(Source):
@@ -594,7 +595,7 @@ def warn_of_idle(share: LaneShare, lanes: int | None, workers: int) -> None:
     of = f" ({here} on each of {world} ranks)" if world > 1 else ""
     enough = -(-workers // here) * lanes
     warnings.warn(
-        f"{workers} workers run a stream of {lanes} lanes{of}, and each lane is run by one worker: "
+        f"{workers} workers run a stream of {count_text(lanes, 'lane')}{of}, and each lane is run by one worker: "
         f"{workers - here} of the workers will be idle. Pass workers={here}; or lanes={enough}, which changes the "
         "order and cannot resume states saved with this one",
         UserWarning,

@@ -133,7 +133,9 @@ class Deliveries:
         error = failure.error
         assert error is not None
         if peer.credentials.uid == os.geteuid():
-            note = f"raised in the server in place of batch {failure.position} of epoch {failure.epoch}"
+            # An epoch that cannot be opened, or an order that cannot be drawn, has no batch.
+            where = f"in place of batch {failure.position}" if failure.position >= 0 else "before the next batch"
+            note = f"raised in the server {where} of epoch {failure.epoch}"
             return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
         # A consumer of a different user does not load pickles, which can run arbitrary code.
         return Text(ToConsumer.RAISED, 0, number, named_text_of(error).encode(errors="backslashreplace")[:4096])

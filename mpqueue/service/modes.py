@@ -25,6 +25,7 @@ from mpqueue.service.routing import (
     Seat,
     Turns,
 )
+from mpqueue.system.units import count_text
 
 
 class Arrival(NamedTuple):
@@ -289,7 +290,7 @@ class Broadcast(Mode):
         # Without a replay, the batches between its count and the frontier would silently be missing from its epoch.
         if resume is not None and not arrival.can_replay and resume.epoch == epoch and resume.count < arrival.frontier:
             raise Refused(
-                f"this consumer has had {resume.count} batches of epoch {resume.epoch} and the others "
+                f"this consumer has had {count_text(resume.count, 'batch')} of epoch {resume.epoch} and the others "
                 f"{arrival.frontier}, and the stream cannot compute those in between again: attach again with "
                 'join="now" or "next"'
             )

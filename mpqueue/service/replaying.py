@@ -33,6 +33,7 @@ from mpqueue.service.stream import StreamStart
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import debug
+from mpqueue.system.units import count_text
 from mpqueue.system.wakeup import Wakeup
 
 _AHEAD = 2  # batches: one is computed while the previous one waits for a slot
@@ -134,7 +135,7 @@ class LaneReplay:
                 self._fail(
                     RuntimeError(
                         f"batch {self.asked[0]} of epoch {self._epoch} cannot be computed again: the stream ended "
-                        f"after {stream.count} batches. The source must yield the same elements each time"
+                        f"after {count_text(stream.count, 'batch')}. The source must yield the same elements each time"
                     )
                 )
             else:

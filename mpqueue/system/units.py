@@ -25,9 +25,10 @@ def count_text(count: int, one: str, many: str | None = None) -> str:
     Args:
         count: The number.
         one: The noun for one thing.
-        many: The noun for several; None: ``one`` with an "s".
+        many: The noun for several; None: ``one`` with an "s", or with "es" as in "batches" and "processes".
     """
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    ending = "es" if one.endswith(("ch", "s")) else "s"
+    return f"{count:,} {one if count == 1 else many or one + ending}"
 
 
 def rate_text(per_s: float) -> str:

@@ -7,6 +7,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     stage_rows.py     the work of the stages of a dataset, as reported by workers, and its sums
     trace_events.py   the events of a stream, as lines of a trace
     timeline.py       a trace file for Perfetto
+    epoch_starts.py   the parts of an epoch's start, and remedies for slow ones
     recorder.py       the counters and times of one stream, and their distributions
     live.py           all objects of this process that have statistics
     rows.py           the table of metrics

@@ -8,6 +8,7 @@ Writers, all of them under the pipeline's lock unless noted::
     pipeline     the consumer's waiting time for each batch
     leases       how long it has kept the views of a timed batch; recorded when the pipeline next processes leases
     engine       the start and the end of the stream
+    pipeline, backend and frontends    the parts of the start of an epoch (`StartTally`), also without the lock
 
 A batch is timed if `EVERY_NS` have passed since the worker's previous timed batch. So all slow batches are timed, and a
 sample of the fast ones; each timed batch counts for all batches since the previous one. (A worker process waits twice
@@ -23,6 +24,7 @@ Recording a time changes two numbers in place, and allocates only small integers
 prometheus-client takes 1.3 µs, and has no percentiles.
 """
 
+from _thread import get_ident
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -202,11 +204,125 @@ class WorkerTally:
         self.collate.add(collate_ns, weight)
 
 
+# What delays the first batch of an epoch. `ahead` is an epoch's end in a thread, while the consumer may do other work.
+START_PARTS = ("hook", "compare", "send", "restart", "order", "ahead", "launch")
+_SLOW_START_NS = 1_000_000_000
+
+
+class StartTally:
+    """The times at the starts of epochs, for one engine over all of its streams.
+
+    `part` times a part. Parts may be nested: the time of an inner part does not count for the outer one.
+
+    Attributes:
+        count: Number of starts in this stream.
+        parts_ns: Nanoseconds in this stream, by part.
+        timeline: The timeline of this stream, or None.
+    """
+
+    def __init__(self) -> None:
+        self.count = self._num_launches = 0
+        self.parts_ns = dict.fromkeys(START_PARTS, 0)
+        self.timeline: Timeline | None = None
+        self._latest_ns: dict[str, int] = {}  # of the start in progress, by part
+        self._notes: dict[str, str] = {}
+        self._total_ns = 0
+        self._ahead: int | None = None  # the thread that ends an epoch ahead of the consumer
+        self._has_warned = False
+
+    def part(self, name: str) -> "StartPart":
+        """Return a context manager that times a part, which is one of `START_PARTS`."""
+        return StartPart(self, name, self._total_ns)
+
+    def note(self, name: str, text: str) -> None:
+        """Add details of a part to the warning about a slow start."""
+        self._notes[name] = text
+
+    def add(self, name: str, began_ns: int, before_ns: int) -> None:
+        """Record a part that ends now; ``before_ns`` is the total of all parts at its beginning."""
+        ended = clock_ns()
+        if get_ident() == self._ahead:
+            return  # within `ahead`
+        # Not of the clock alone: inner parts have ended by now, and are in the total.
+        own = max(0, ended - began_ns - (self._total_ns - before_ns))
+        self._total_ns += own
+        self.parts_ns[name] += own
+        self._latest_ns[name] = self._latest_ns.get(name, 0) + own
+        if self.timeline is not None:
+            self.timeline.start_part(name, began_ns, ended)
+
+    @context_manager
+    def ahead(self) -> Iterator[None]:
+        """Time the end of an epoch in a thread. A consumer that waits for it has that wait in its own part."""
+        self._ahead, began = get_ident(), clock_ns()
+        try:
+            yield
+        finally:
+            self._ahead, ended = None, clock_ns()
+            self.parts_ns["ahead"] += ended - began
+            if self.timeline is not None:
+                self.timeline.ahead(began, ended)
+
+    def follow(self, before: "StartTally | None") -> None:
+        """Continue the counts of starts and warnings of another engine with the same source."""
+        if before is not None:
+            self._num_launches, self._has_warned = before._num_launches, before._has_warned
+
+    def note_launch(self) -> None:
+        """Record that workers are started. The first start is expected to take long."""
+        self._num_launches += 1
+
+    @property
+    def is_pending(self) -> bool:
+        """True if parts were recorded since `settle`."""
+        return bool(self._latest_ns)
+
+    def settle(self, epoch: int) -> None:
+        """Count the start of an epoch, which is complete; warn of the first slow one."""
+        latest, notes, self._latest_ns, self._notes = self._latest_ns, self._notes, {}, {}
+        self.count += 1
+        is_first = "launch" in latest and self._num_launches == 1
+        if sum(latest.values()) > _SLOW_START_NS and not (is_first or self._has_warned):
+            self._has_warned = True
+            from mpqueue.telemetry.epoch_starts import warn_of_start  # only for a slow start
+
+            warn_of_start(epoch, {name: ns / 1e9 for name, ns in latest.items()}, notes)
+
+    def detach(self) -> "StartTally":
+        """Return the counters of the stream that has ended, and count from 0 for the next one."""
+        ended = StartTally()
+        ended.count, ended.parts_ns = self.count, self.parts_ns
+        self.count, self.parts_ns, self.timeline = 0, dict.fromkeys(START_PARTS, 0), None
+        self._latest_ns, self._notes = {}, {}
+        return ended
+
+
+class StartPart:
+    """A part of the start of an epoch, timed from the beginning to the end of ``with``.
+
+    Attributes:
+        name: The part, which may change until the end.
+    """
+
+    __slots__ = ("_before_ns", "_began_ns", "_tally", "name")
+
+    def __init__(self, tally: StartTally, name: str, before_ns: int) -> None:
+        self._tally, self.name, self._before_ns = tally, name, before_ns
+        self._began_ns = clock_ns()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tally.add(self.name, self._began_ns, self._before_ns)
+
+
 class Recorder:
     """The counters and times of one stream.
 
     Args:
         timeline: A timeline to draw the events in, or None.
+        starts: The times at the starts of epochs; None for new ones.
 
     Attributes:
         timeline: The timeline, or None.
@@ -215,10 +331,13 @@ class Recorder:
         waits: Its waiting time for each batch that was not ready.
         leases: Time that it has kept the views of a batch.
         stages: The work of the stages of a dataset.
+        starts: The times at the starts of epochs.
     """
 
-    def __init__(self, timeline: "Timeline | None" = None) -> None:
+    def __init__(self, timeline: "Timeline | None" = None, starts: StartTally | None = None) -> None:
         self.timeline = timeline
+        self.starts = starts or StartTally()
+        self.starts.timeline = timeline
         self.workers: list[WorkerTally] = []
         self.waits, self.leases = Histogram(), Histogram()
         self.stages = StageTallies()

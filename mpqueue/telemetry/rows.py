@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+from mpqueue.telemetry.recorder import START_PARTS
+
 Values = Iterator[tuple[dict[str, str], float]]
 
 
@@ -56,6 +58,17 @@ def _parts(statistics: Any) -> Values:
         yield {"part": str(name)}, count
 
 
+def _starts(statistics: Any) -> Values:
+    if hasattr(statistics, "epoch_starts"):
+        yield {}, statistics.epoch_starts.count
+
+
+def _start_parts(statistics: Any) -> Values:
+    if hasattr(statistics, "epoch_starts"):
+        for name in START_PARTS:
+            yield {"part": name}, getattr(statistics.epoch_starts, f"{name}_s")
+
+
 def _copies(statistics: Any) -> Values:
     for reason in ("asked", "held", "moved"):
         if hasattr(statistics, f"copies_{reason}"):
@@ -69,6 +82,8 @@ ROWS = (
         "elapsed", "seconds", False, "Time since the workers started, or the consumer attached", "", _field("elapsed_s")
     ),
     MonitorRow("wait", "seconds", True, "Time that the consumer spent waiting for batches", "", _field("wait_s")),
+    MonitorRow("epoch_starts", "", True, "Starts of epochs", "", _starts),
+    MonitorRow("epoch_start", "seconds", True, "Time at the starts of epochs, by part", "part", _start_parts),
     MonitorRow(
         "compute", "seconds", True, "Time that a worker spent in the source", "worker", _of_workers("compute_s")
     ),
@@ -96,7 +111,10 @@ ROWS = (
     MonitorRow("consumer_behind", "", False, "Batches assigned and not yet taken", "consumer", _of_consumers("behind")),
 )
 # Rates and shares, which are properties of statistics.
-DERIVED = ("batches_per_s", "bytes_per_s", "wait_share", "compute_share", "copy_share", "credit_wait_share")
+DERIVED = (
+    "batches_per_s", "bytes_per_s", "wait_share", "epoch_start_share", "compute_share", "copy_share",
+    "credit_wait_share",
+)  # fmt: skip
 TIMES = {
     "wait": "Time that the consumer spent waiting for a batch",
     "seed": "Time to seed random generators for a batch",

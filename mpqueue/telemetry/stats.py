@@ -223,6 +223,41 @@ class StageStatistics(Counted):
 
 
 @dataclass(frozen=True)
+class EpochStarts(Counted):
+    """Times at the starts of epochs, before the workers get the work of the first batch.
+
+    `exclude`, `seek` and `set_weights` in the middle of an epoch count as well.
+
+    Attributes:
+        count: Number of starts.
+        hook_s: Seconds in ``on_epoch_end``.
+        compare_s: Seconds for comparing the source with the copy in the workers.
+        send_s: Seconds for sending a source that has changed.
+        restart_s: Seconds for restarting workers, because they cannot receive the change.
+        order_s: All other seconds, such as for the order of the samples, a sampler, or a wait for ``ahead_s``.
+        ahead_s: Seconds of ends of epochs that ran in a thread, while the program did something else.
+        launch_s: Seconds for starting the workers, before ``elapsed_s`` of `Statistics` begins.
+    """
+
+    count: int = 0
+    hook_s: float = 0.0
+    compare_s: float = 0.0
+    send_s: float = 0.0
+    restart_s: float = 0.0
+    order_s: float = 0.0
+    ahead_s: float = 0.0
+    launch_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """Seconds for which the program was delayed, without ``ahead_s`` and ``launch_s``."""
+        return self.hook_s + self.compare_s + self.send_s + self.restart_s + self.order_s
+
+
+_NO_STARTS = EpochStarts()
+
+
+@dataclass(frozen=True)
 class Resize(Counted):
     """A change of the number of workers by ``workers="auto"``, or of threads in each by ``threads="auto"``.
 
@@ -280,6 +315,7 @@ class Statistics(Rated):
             The name of a part of a list is its number. With several mixes, the number of the stage precedes the name.
             Parts after the first 256 are counted together, as "other parts".
         resizes: The changes by ``workers="auto"`` or ``threads="auto"``; otherwise empty.
+        epoch_starts: The times at the starts of epochs, an `EpochStarts`. They are not part of ``wait_s``.
     """
 
     slots_in_use: int = 0
@@ -308,6 +344,12 @@ class Statistics(Rated):
     stages: tuple[StageStatistics, ...] = ()
     parts: Mapping[str | int, int] = field(default_factory=dict, hash=False)
     resizes: tuple[Resize, ...] = ()
+    epoch_starts: EpochStarts = _NO_STARTS
+
+    @property
+    def epoch_start_share(self) -> float:
+        """Share of the time at the starts of epochs."""
+        return min(1.0, _ratio(self.epoch_starts.total_s, self.elapsed_s))
 
     @property
     def compute_share(self) -> float:
@@ -408,6 +450,9 @@ def statistics_of(
         stages=tuple(
             StageStatistics(name, num_in, num_out, ns / 1e9, waiting_ns / 1e9)
             for name, num_in, num_out, ns, waiting_ns in recorder.stages.rows()
+        ),
+        epoch_starts=EpochStarts(
+            recorder.starts.count, **{f"{name}_s": ns / 1e9 for name, ns in recorder.starts.parts_ns.items()}
         ),
     )
 

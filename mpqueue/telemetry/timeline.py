@@ -9,8 +9,8 @@ in the queue, every half second with events, and at the end. Each event is one l
 program is killed, only the closing bracket is missing, which the format permits. After `_MOST_EVENTS` only marks
 (epochs, crashes) are written.
 
-*Threads.* All calls are made in the consumer's thread, under the pipeline's lock. Only the end of a lease may come from
-any thread, and just appends to the queue.
+*Threads.* All calls are made in the consumer's thread, under the pipeline's lock. Only the end of a lease and the parts
+of an epoch's start may come from any thread, and just append to the queue.
 """
 
 import contextlib
@@ -115,6 +115,16 @@ class Timeline:
         if ns >= _SHORTEST_WAIT_NS and self._may_draw():
             self._add(self._events.slice, "wait", CONSUMER, began_ns, ns)
             self._flush_if_due(began_ns + ns)
+
+    def start_part(self, name: str, began_ns: int, ended_ns: int) -> None:
+        """Draw a part of the start of an epoch, if it is long enough to matter; from any thread."""
+        if ended_ns - began_ns >= _SHORTEST_WAIT_NS and self._fd >= 0:
+            self._add(self._events.start_part, name, began_ns, ended_ns)
+
+    def ahead(self, began_ns: int, ended_ns: int) -> None:
+        """Draw the end of an epoch in a thread."""
+        if self._fd >= 0:
+            self._add(self._events.span, "epoch end ahead", began_ns, began_ns, ended_ns)
 
     def take(self, place: Place, began_ns: int) -> None:
         """Draw that the consumer took a batch from ``began_ns`` until now."""

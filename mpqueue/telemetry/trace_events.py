@@ -2,7 +2,7 @@
 
     worker 0    [wait for work][ compute [seed]   [collate] ][copy]
                                                                |  a flow: from the batch's copy until it is taken
-    consumer    [   wait   ]                                   [take]
+    consumer    [   wait   ]                                   [take]  [epoch start [compare source]]
     in ring                                                   [=====]
     held                                                             [==========]
     consumer 1 of a server                                                [ batch ]
@@ -17,6 +17,10 @@ from typing import Any
 from mpqueue.telemetry.stage_rows import StageRow
 
 _MOST_KNOWN = 4096
+_START_NAMES = {
+    "hook": "on_epoch_end", "compare": "compare source", "send": "send source", "restart": "restart workers",
+    "order": "epoch start", "launch": "start workers",
+}  # fmt: skip
 CONSUMER, FIRST_WORKER, FIRST_SERVED = 1, 10, 1 << 20  # rows
 
 Place = tuple[int, int, int]  # of a batch: number of its work item, epoch, index
@@ -86,6 +90,10 @@ class TraceEvents:
             f'{self._begin}"X","name":"{name}","ts":{began_ns / 1e3:.3f},"dur":{ns / 1e3:.3f},'
             f'"tid":{row},"args":{args}}}'
         )
+
+    def start_part(self, name: str, began_ns: int, ended_ns: int) -> str:
+        """Return the event of a part of an epoch's start. Its inner parts lie within it."""
+        return self.slice(_START_NAMES[name], CONSUMER, began_ns, ended_ns - began_ns)
 
     def span(self, name: str, number: int, began_ns: int, ended_ns: int) -> str:
         """Return the events of a period of a batch, which may overlap with other batches' periods."""

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.system.cpus import num_cpus
-from mpqueue.system.units import rate_text, share_text, size_text, time_text
+from mpqueue.system.units import count_text, rate_text, share_text, size_text, time_text
+from mpqueue.telemetry.epoch_starts import PART_TEXTS, slowest_of
 
 _WAITS = 0.1  # share of the time; less is jitter of the machine
 _DOMINATES = 0.5
@@ -39,14 +40,17 @@ def sentence(counted: Any, judge: Callable[[Any], str]) -> str:
 
 def _crashes(counted: Any) -> str:
     deaths = getattr(counted, "deaths", 0)  # a consumer has no workers
-    return f"; {_count(deaths, 'worker')} crashed, see the log of mpqueue" if deaths else ""
+    return f"; {count_text(deaths, 'worker')} crashed, see the log of mpqueue" if deaths else ""
 
 
 def of_engine(counted: Any) -> str:
     """Return the bottleneck according to a `mpqueue.Statistics`."""
-    share = share_text(counted.wait_share)
+    share, starts = share_text(counted.wait_share), _of_starts(counted)
+    if starts and counted.epoch_start_share >= counted.wait_share:
+        return starts
     if counted.wait_share >= _WAITS:
-        return f"the consumer waited {share} of the time: {_of_workers(counted)}{_of_stages(counted)}"
+        also = f"; in addition, {starts}" if starts else ""
+        return f"the consumer waited {share} of the time: {_of_workers(counted)}{_of_stages(counted)}{also}"
     return f"the consumer waited only {share} of the time: {_of_trainer(counted)}"
 
 
@@ -56,13 +60,16 @@ def of_server(counted: Any) -> str:
     if not consumers:
         return "no consumer is attached"
     share = sum(consumer.wait_share for consumer in consumers) / len(consumers)
-    text = f"{_count(len(consumers), 'consumer')} waited {share_text(share)} of the time"
+    text = f"{count_text(len(consumers), 'consumer')} waited {share_text(share)} of the time"
     slow = [consumer for consumer in consumers if consumer.holds_up]
     if slow and len(consumers) > 1:
         names = ", ".join(f"{consumer.number} (process {consumer.pid})" for consumer in slow)
         return f'{text}: the others wait for consumer {names}; make it faster, or choose slow="detach"'
     if share >= _WAITS:
-        return f"{text}: {_of_workers(counted)}{_of_stages(counted)}"
+        starts = _of_starts(counted)
+        if starts and counted.epoch_start_share >= _DOMINATES * share:  # the consumers wait in this time, too
+            return f"{text}: {starts}"
+        return f"{text}: {_of_workers(counted)}{_of_stages(counted)}{f'; in addition, {starts}' if starts else ''}"
     return f"{text}: they are the bottleneck, and more workers would not help"
 
 
@@ -75,6 +82,18 @@ def of_consumer(counted: Any) -> str:
             "waits for; see the server's statistics"
         )
     return f"this consumer waited only {share} of the time: it is the bottleneck, and a faster server would not help"
+
+
+def _of_starts(counted: Any) -> str:
+    """Return what delays the starts of epochs, and a remedy; an empty string if they are fast."""
+    if counted.epoch_start_share < _WAITS:
+        return ""
+    starts = counted.epoch_starts
+    slowest = slowest_of({name: getattr(starts, f"{name}_s") for name in PART_TEXTS if name != "launch"})
+    return (
+        f"epochs start slowly, in {time_text(starts.total_s)} of {time_text(counted.elapsed_s)} "
+        f"({count_text(starts.count, 'start')}), mostly because of {slowest.action}; {slowest.remedy}"
+    )
 
 
 def _of_workers(counted: Any) -> str:
@@ -107,8 +126,8 @@ def _of_workers(counted: Any) -> str:
         share = share_text(min(1.0, times.blocked.p50_s / times.compute.p50_s))
         return (
             f"the source waits for {share} of its {time_text(times.compute.p50_s)} per batch (disk, network, locks), "
-            f"and waiting workers need no CPU; use more than {number} workers, or threads=16 in each, or read fewer "
-            "and larger pieces"
+            f"and waiting workers need no CPU; use more than {count_text(number, 'worker')}, or threads=16 in "
+            "each, or read fewer and larger pieces"
         )
     if not counted.ring_kind:
         return (
@@ -116,9 +135,9 @@ def _of_workers(counted: Any) -> str:
         )
     if counted.nodes:  # the workers do not use the CPUs of this machine
         return (
-            f"the workers are the bottleneck; use more than {number} workers if {_count(len(counted.nodes), 'node')} "
-            "have enough CPUs, or more nodes, or make the source cheaper (a batch takes "
-            f"{time_text(times.compute.p50_s)})"
+            f"the workers are the bottleneck; use more than {count_text(number, 'worker')} if "
+            f"{count_text(len(counted.nodes), 'node')} have enough CPUs, or more nodes, or make the source cheaper "
+            f"(a batch takes {time_text(times.compute.p50_s)})"
         )
     if resizes and (number < cpus or len(resizes) > 1):
         return (
@@ -126,10 +145,10 @@ def _of_workers(counted: Any) -> str:
             f"source cheaper (a batch takes {time_text(times.compute.p50_s)})"
         )
     if number < cpus:
-        return f"the workers are the bottleneck; use more than {_count(number, 'worker')} (there are {cpus} CPUs)"
+        return f"the workers are the bottleneck; use more than {count_text(number, 'worker')} (there are {cpus} CPUs)"
     return (
-        f"the workers are the bottleneck: {_count(number, 'worker')} on {_count(cpus, 'CPU')}; make the source cheaper "
-        f"(a batch takes {time_text(times.compute.p50_s)}), or use another machine as well"
+        f"the workers are the bottleneck: {count_text(number, 'worker')} on {count_text(cpus, 'CPU')}; make the "
+        f"source cheaper (a batch takes {time_text(times.compute.p50_s)}), or use another machine as well"
     )
 
 
@@ -155,7 +174,3 @@ def _of_trainer(counted: Any) -> str:
             "batches that are no longer needed"
         )
     return "it is the bottleneck, and more or faster workers would not help"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

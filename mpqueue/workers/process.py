@@ -23,6 +23,7 @@ from mpqueue.engine import queue_address
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
 from mpqueue.system.interrupts import defer_signals, not_of_handler
+from mpqueue.system.units import size_text
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, statistics_of
 from mpqueue.transport.poller import READABLE
@@ -311,7 +312,9 @@ class ProcessBackend:
 
     def is_stale(self) -> bool:
         """Return whether the workers may have an older version of the source."""
-        is_stale = self.sync.is_stale()
+        with self.job.recorder.starts.part("compare"):
+            is_stale = self.sync.is_stale()
+        self._note_size()
         if is_stale:  # the change may have added shared memory
             self.may_change_unseen = self.job.may_change_unseen()
         return is_stale
@@ -323,8 +326,16 @@ class ProcessBackend:
             if self.pool.owners is not None:
                 self.pool.owners.forget_places()
             may_push = self.job.ring.may_hold_source
-            if not self.sync.refresh(self.pool.roster, self.pool.ring, may_push=may_push):
-                self.supervision.start_anew()
+            obstacle = self.sync.refresh(self.pool.roster, self.pool.ring, may_push=may_push)
+            if obstacle is not None:
+                self.job.recorder.starts.note("restart", obstacle)
+                with self.job.recorder.starts.part("restart"):
+                    self.supervision.start_anew()
+        self._note_size()
+
+    def _note_size(self) -> None:
+        if self.tells_changes:
+            self.job.recorder.starts.note("compare", size_text(self.sync.num_bytes))
 
     def reset(self, *, anew: bool = False) -> None:
         """End all workers, discard all work items and start again: an interrupt may have left any state inconsistent.

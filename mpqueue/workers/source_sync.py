@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpqueue.memory.slots import Slot
+from mpqueue.system.units import size_text
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers.launcher import ForkServer, Launcher, LauncherGone, take_fork_server
 from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # the fork server starts before these modules are imported
     from mpqueue.workers.roster import Roster
 
 _MAX_PUSH_BYTES = 16 << 20
+_NO_LAUNCHER = "the fork server has exited"
 
 
 class SourceSync:
@@ -108,8 +110,14 @@ class SourceSync:
         """Return whether the source has changed since the workers got it; True if that is unknown, after a fork."""
         return self._image is None or self._launcher is None or not self._launcher.has_image(self._take_image())
 
-    def refresh(self, roster: "Roster", ring: "Ring", *, may_push: bool) -> bool:
-        """Make the workers use the present state of the source; return False if they must be restarted for it.
+    @property
+    def num_bytes(self) -> int:
+        """Size of the image that the workers have; 0 if they have inherited the source."""
+        image = self._image
+        return 0 if image is None else len(image.data) + sum(buffer.nbytes for buffer in image.buffers)
+
+    def refresh(self, roster: "Roster", ring: "Ring", *, may_push: bool) -> str | None:
+        """Make the workers use the present state of the source; return why they must be restarted for it, or None.
 
         Args:
             roster: The running workers.
@@ -117,24 +125,35 @@ class SourceSync:
             may_push: A slot of the ring may hold the source.
         """
         if self._image is None:
-            return False
+            return "forked workers cannot receive changes of the source"
+        starts = ring.recorder.starts
         # Before the launcher is looked at: if the source cannot be pickled, nothing has changed yet.
-        self._image = self._take_image()
+        with starts.part("compare"):
+            self._image = self._take_image()
         # Unknown until the image is sent: after an interrupt in between, the next comparison must send it again.
         launcher, self._launcher = roster.launcher, None
         if launcher is None:
-            return False
+            return _NO_LAUNCHER
         # Running workers would attach to new shared memory of the source, and unlink it at their exit.
         must_restart = launcher is self._fork_server and self._fork_server.knows_other_parent()
-        try:
-            patch = launcher.set_image(self._image)
-        except LauncherGone:
-            return False  # the restart will detect it, too
-        self._launcher = launcher
-        if patch is None:
-            return True
-        may_push = may_push and not must_restart and patch.nbytes <= _MAX_PUSH_BYTES
-        return may_push and self._push(roster, ring, patch)
+        with starts.part("send") as part:
+            try:
+                patch = launcher.set_image(self._image)
+            except LauncherGone:
+                return _NO_LAUNCHER  # the restart will detect it, too
+            self._launcher = launcher
+            if patch is None:
+                part.name = "compare"
+                return None
+            changed = f"{size_text(patch.nbytes)} have changed"
+            starts.note("send", changed)
+            if must_restart:
+                return "the source may contain new objects of multiprocessing"
+            if not may_push:
+                return "users of allow_uids can read the memory of batches, which must not hold the source"
+            if patch.nbytes > _MAX_PUSH_BYTES:
+                return f"{changed}, and running workers receive up to {size_text(_MAX_PUSH_BYTES)}"
+            return None if self._push(roster, ring, patch) else f"{changed}, and no slot of the ring is free"
 
     def _take_image(self) -> SourceImage:
         try:

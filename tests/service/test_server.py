@@ -414,6 +414,21 @@ def test_call_that_would_wait_for_its_own_thread_is_an_error(puppets):
         assert len(caught) >= 3
 
 
+def test_error_of_a_hook_names_no_batch():
+    source = Hooked(4)
+
+    def fail():
+        raise ValueError("of the hook")
+
+    source.hook = fail
+    with mpqueue.Server("s", source, workers=1), mpqueue.attach("s", timeout=30) as consumer:
+        assert len(list(consumer)) == 4
+        with pytest.raises(ValueError, match="of the hook") as error:
+            next(iter(consumer))
+    (note,) = [note for note in error.value.__notes__ if "in the server" in note]
+    assert note == "raised in the server before the next batch of epoch 1"
+
+
 def test_forked_child_can_leave_the_block_of_its_parents_server(puppets):
     with mpqueue.Server("s", Indices(4), workers=1) as server:
 

@@ -32,6 +32,12 @@ def test_each_epoch_has_complete_bar(shown, backend, workers):
         assert re.search(rf"Numbers {epoch}: 100%.*5/5 .*batch/s.*waits", text)
 
 
+def test_bar_of_dataset_has_public_name(shown):
+    with Loader(mpqueue.Dataset.range(4).filter(bool), workers=1, progress=True) as loader:
+        assert len(list(loader)) == 3
+    assert re.search(r"\bDataset 0: 3 ", shown.getvalue())
+
+
 def test_enqueuer_has_bar(shown):
     enqueuer = mpqueue.OrderedEnqueuer(Numbers(3), use_multiprocessing=True, progress=True)
     enqueuer.start(workers=1)

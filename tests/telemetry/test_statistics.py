@@ -17,7 +17,7 @@ from mpqueue import Loader, Statistics
 from mpqueue.service.reports import ServedConsumer
 from mpqueue.system.cpus import busy_ns, num_cpus
 from mpqueue.telemetry.stage_rows import MOST_ROWS, OTHERS
-from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, StageStatistics, WorkerStatistics
+from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, EpochStarts, StageStatistics, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 BATCH_S = 0.006  # longer than the interval of timed batches: each batch is timed
@@ -273,7 +273,7 @@ def test_difference_has_changes_between_two_moments():
 
 
 # Fields that only grow have their growth in a difference; fields that describe a moment have their later value.
-KINDS = [Statistics, WorkerStatistics, StageStatistics, ConsumerStatistics, ServedConsumer]
+KINDS = [Statistics, WorkerStatistics, StageStatistics, EpochStarts, ConsumerStatistics, ServedConsumer]
 
 
 def with_numbers(kind, number):

@@ -7,7 +7,14 @@ import pytest
 from mpqueue.service.reports import ServedConsumer, ServerStatistics
 from mpqueue.telemetry import verdict
 from mpqueue.telemetry.recorder import Histogram
-from mpqueue.telemetry.stats import ConsumerStatistics, NodeStatistics, Statistics, Times, WorkerStatistics
+from mpqueue.telemetry.stats import (
+    ConsumerStatistics,
+    EpochStarts,
+    NodeStatistics,
+    Statistics,
+    Times,
+    WorkerStatistics,
+)
 
 
 def times(*seconds, count=1):
@@ -74,6 +81,12 @@ CASES = {
         ),
         "waiting workers need no CPU; use more than 2 workers",
     ),
+    "waiting source of one worker": (
+        changed(
+            workers=WORKERS[:1], compute_s=9.0, times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
+        ),
+        "use more than 1 worker, or threads=16 in each",
+    ),
     "source that waits a little": (
         changed(times=Times(compute=times(0.02, count=100), blocked=times(0.005, count=100))), "use more than"
     ),
@@ -87,6 +100,18 @@ CASES = {
     "no workers": (changed(ring_kind="", workers=(WorkerStatistics(0),)), "computes the batches itself; use workers"),
     "threads": (changed(ring_kind="", credit_wait_s=0.1), "use processes"),
     "deaths": (changed(deaths=2), "2 workers crashed"),
+    "slow starts": (
+        changed(wait_s=0.2, epoch_starts=EpochStarts(20, compare_s=5.0, order_s=1.0)),
+        "s; epochs start slowly, in 6 s of 10 s (20 starts), mostly because of comparing the source with the workers' copy",
+    ),
+    "slow starts of threads": (
+        changed(wait_s=0.2, epoch_starts=EpochStarts(1, hook_s=2.0)), "(1 start), mostly because of on_epoch_end; move"
+    ),
+    "slow workers, and slow starts": (
+        changed(epoch_starts=EpochStarts(20, restart_s=2.0)),
+        "the workers are the bottleneck; use more than 2 workers (there are 4 CPUs); in addition, epochs start slowly",
+    ),
+    "fast starts": (changed(epoch_starts=EpochStarts(20, ahead_s=9.0, launch_s=9.0, hook_s=0.9)), "the workers are"),
     "nothing yet": (changed(batches=0), "no batches yet"),
 }  # fmt: skip
 

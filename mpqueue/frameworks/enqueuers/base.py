@@ -245,5 +245,5 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
         if not self._is_running:
             state = "stopped" if self._starts else "not started"
             return f"<{type(self).__name__} of {type(self.sequence).__name__}, {state}>"
-        workers = count_text(self.workers, *("process", "processes") if self.use_multiprocessing else ("thread",))
+        workers = count_text(self.workers, "process" if self.use_multiprocessing else "thread")
         return f"<{type(self).__name__} of {type(self.sequence).__name__}, running, {workers}>"

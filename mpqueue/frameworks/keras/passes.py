@@ -230,7 +230,7 @@ class PassEnqueuer(idle.Pool):
 
     def _begin(self) -> int:
         """Begin a pass of the dataset as it is now."""
-        with self._lock:
+        with self._engine.starts.part("order"), self._lock:
             num_stops = self._num_stops  # as in `_next`
             self._resolved.source.draw_order()
             self._plan.begin(self._resolved.source, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
@@ -251,7 +251,8 @@ class PassEnqueuer(idle.Pool):
             if pipeline is None:
                 pipeline = self._launch()
             elif num_stops != self._num_seen:
-                self._continue(pipeline)
+                with self._engine.starts.part("order"):
+                    self._continue(pipeline)
             elif not pipeline.ledger.allowance:  # paused
                 pipeline.resume()
             self._num_seen = num_stops
@@ -320,7 +321,7 @@ class PassEnqueuer(idle.Pool):
 
     def __repr__(self) -> str:
         state = "running" if self._is_running else "stopped"
-        workers = count_text(self.workers, *("process", "processes") if self.use_multiprocessing else ("thread",))
+        workers = count_text(self.workers, "process" if self.use_multiprocessing else "thread")
         return f"<{type(self).__name__} of {type(self.source).__name__}, {state}, {workers}>"
 
     @property

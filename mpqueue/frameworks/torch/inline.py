@@ -88,6 +88,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     epoch = first = num_returned = 0
 
+    starts = None
     _num_lanes = 0  # of a stream
     _base_seed: int  # drawn by torch's base class
     _watch: SamplerWatch | None = None  # draws from a sampler; None: an iterable-style dataset has none

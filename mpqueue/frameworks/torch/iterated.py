@@ -17,6 +17,7 @@ from typing import Any
 
 from mpqueue.frameworks.torch.loaded_places import LoadedPlace, copied
 from mpqueue.seeding.global_rng import GlobalState
+from mpqueue.system.units import count_text
 from mpqueue.worker.generator_lanes import has_state
 
 _KEY = "mpqueue"
@@ -123,8 +124,8 @@ def copy_before(dataset: Any) -> Any:
 def ended_early(dataset: Any, num_returned: int, number: int) -> ValueError:
     """Return the error for a dataset that ends before the place of a state."""
     return ValueError(
-        f"the state was saved after {num_returned} batches of a stream, and {type(dataset).__name__} ended after "
-        f"{number}: load the state into a loader of the same dataset"
+        f"the state was saved after {count_text(num_returned, 'batch')} of a stream, and "
+        f"{type(dataset).__name__} ended after {number}: load the state into a loader of the same dataset"
     )
 
 

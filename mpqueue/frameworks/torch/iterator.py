@@ -177,7 +177,7 @@ class _WorkerBatches:
         assert engine.pipeline is not None
         self.epoch, self.first = epoch, first
         self._job, self._cursor, self._pipeline = job, cursor, engine.pipeline
-        self.place, self.statistics = self._pipeline.place, engine.statistics
+        self.place, self.statistics, self.starts = self._pipeline.place, engine.statistics, engine.starts
         self._watch = watch  # of a map-style dataset
         self._begun = begun  # where the pass begins
         self._num_before = self._pipeline.ledger.num_returned  # in earlier passes of persistent workers
@@ -312,6 +312,15 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
 
     def __init__(self, loader: Any) -> None:
+        self._engine = Engine(kind="DataLoader", name=type(loader.dataset).__name__)
+        earlier: state.Pass | None = getattr(loader, "_pass", None)
+        if earlier is not None:  # the workers are not persistent: this pass starts others
+            self._engine.starts.follow(earlier.batches.starts)
+        with self._engine.starts.part("order"):
+            self._init_base(loader)
+        self._reset(loader, first_iter=True)
+
+    def _init_base(self, loader: Any) -> None:
         state.settle(loader)
         resumed, facts = state.due(loader), sampler_facts(loader) or evaluation(loader)
         with contextlib.ExitStack() as undo:
@@ -345,8 +354,6 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             _PassDraws()
         )  # refers to the draws, not to this object, which must be collected to end the workers
         self._job, self._cursor = self._make_job(loader)
-        self._engine = Engine(kind="DataLoader", name=type(self._dataset).__name__)
-        self._reset(loader, first_iter=True)
 
     def _make_job(self, loader: Any) -> tuple[Job, Cursor]:
         workers, seed = self._num_workers, seed_of_rank(loader, self._base_seed)
@@ -386,6 +393,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     # -- The beginning of a pass
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        with self._engine.starts.part("order"):
+            self._begin_pass(loader, first_iter=first_iter)
+
+    def _begin_pass(self, loader: Any, *, first_iter: bool) -> None:
         state.settle(loader)
         resumed: state.State | None = getattr(loader, "resumed", None)
         if resumed is not None:

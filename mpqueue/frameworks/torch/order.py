@@ -22,6 +22,7 @@ from mpqueue.frameworks.torch.ranks import rank_and_world
 from mpqueue.frameworks.torch.samples import keys_of
 from mpqueue.frameworks.torch.skipping import is_shard, samplers_of
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
+from mpqueue.system.units import count_text
 
 _OF_TORCH = ("torch.utils.data.", "torchdata.")
 _GENERATOR = " with a generator"
@@ -146,7 +147,7 @@ class SamplerWatch:
             is_empty = not self.number and self._again is not None
             if self.number >= self._known.number and not is_empty:
                 raise
-            self._iterate_again(f"only {self.number} batches")
+            self._iterate_again(f"only {count_text(self.number, 'batch')}")
             return self.take()
         self.mark = self.after(index, self.mark)
         self.number += 1
@@ -169,11 +170,11 @@ class SamplerWatch:
             self.batches = iter(())  # no batch follows the error
             mark = "" if self._known.mark is None else f" (fingerprint {self._known.mark:08x})"
             raise ValueError(
-                f"the state was saved after {self._known.number} batches{mark}, and the {self._name} of this loader "
-                f"returned {found}: samples of this epoch would be repeated or missing. Load the state into a loader "
-                "with the same dataset and sampler, and call set_epoch of the sampler, if it has one, as in the "
-                "original run. A sampler that draws random numbers must draw them from torch or from a generator that "
-                "is its attribute, or have state_dict() and load_state_dict(state)"
+                f"the state was saved after {count_text(self._known.number, 'batch')}{mark}, and the "
+                f"{self._name} of this loader returned {found}: samples of this epoch would be repeated or missing. "
+                "Load the state into a loader with the same dataset and sampler, and call set_epoch of the sampler, if "
+                "it has one, as in the original run. A sampler that draws random numbers must draw them from torch or "
+                "from a generator that is its attribute, or have state_dict() and load_state_dict(state)"
             )
         num_drawn, self.batches, self._again = self.number, self._again(), None
         self.number = self.mark = 0

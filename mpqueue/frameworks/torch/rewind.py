@@ -27,6 +27,7 @@ from mpqueue.plan.cursors import Edit, Listed
 from mpqueue.plan.history import NO_HISTORY, At, History
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sampler_state import DrawsRandomNumbers
+from mpqueue.system.units import count_text
 
 
 class Run:
@@ -238,7 +239,9 @@ def _check_ids(loader: Any, samples: SampleSet) -> None:
     length = len(innermost.data_source)
     for each in samples.ends():
         if not isinstance(each, int) or each >= length:
-            raise ValueError(f"ids must be indices of the dataset, which has {length} samples, got {each!r}")
+            raise ValueError(
+                f"ids must be indices of the dataset, which has {count_text(length, 'sample')}, got {each!r}"
+            )
 
 
 def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
@@ -272,7 +275,8 @@ def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
         ) from None
     if batch not in found:
         raise LookupError(
-            f"epoch {loader._passes.number} has no batch {batch}: its sampler returned {number + 1} batches"
+            f"epoch {loader._passes.number} has no batch {batch}: its sampler returned "
+            f"{count_text(number + 1, 'batch')}"
         )
     return found[batch]
 

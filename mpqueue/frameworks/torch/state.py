@@ -50,6 +50,7 @@ from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.telemetry.recorder import StartTally
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
@@ -148,6 +149,10 @@ class PassBatches(Protocol):
 
     epoch: int
     first: int
+
+    @property
+    def starts(self) -> StartTally | None:
+        """The times at the starts of the workers' epochs; None without workers."""
 
     @property
     def num_returned(self) -> int:

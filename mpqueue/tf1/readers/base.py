@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import DeadlineExceededError, UnimplementedError
+from mpqueue.system.units import count_text
 from mpqueue.tf1.coordination.members import checked_timeout
 from mpqueue.tf1.queues.barging_lock import BargingLock
 from mpqueue.tf1.queues.making import as_integer
@@ -296,7 +297,8 @@ class ReaderBase:
 
     def __repr__(self) -> str:
         place = f"in {self._work!r}" if self._is_working else "between units"
-        counts = f"{self.num_records_produced()} records, {self.num_work_units_completed()} units completed"
+        records, units = self.num_records_produced(), self.num_work_units_completed()
+        counts = f"{count_text(records, 'record')}, {count_text(units, 'unit')} completed"
         return f"<{type(self).__name__}{f' {self.name!r}' if self.name else ''}: {counts}, {place}>"
 
 

@@ -8,6 +8,7 @@ exception, the run is computed record by record, so a rule never reports errors 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from mpqueue.system.units import count_text
 from mpqueue.tf1.runs.rows import Array, Rows, Value, contiguous, spread, together
 
 
@@ -112,5 +113,7 @@ def checked(call: Call, outputs: Sequence[Array]) -> Sequence[Value]:
         CannotJoin: The number of rows of an array is not the number of records.
     """
     if any(not each.ndim or len(each) != call.num_records for each in outputs):
-        raise CannotJoin(f"expected {call.num_records} rows, got the shapes {[each.shape for each in outputs]}")
+        raise CannotJoin(
+            f"expected {count_text(call.num_records, 'row')}, got the shapes {[each.shape for each in outputs]}"
+        )
     return [Rows(each) for each in outputs]
