@@ -21,8 +21,8 @@ IMPORTS = {
     "Loader": ("import mpqueue; mpqueue.Loader", 23, HEAVY | OF_RANDOM | {"json", "socket"}),
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 81, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 85, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "queue": ("import mpqueue; mpqueue.FIFOQueue", 71, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.workers.fork_server", 88, HEAVY | {"json"}),
+    "queue": ("import mpqueue; mpqueue.FIFOQueue", 72, (HEAVY | OF_RANDOM) - {"logging", "random"}),
+    "forkserver": ("import mpqueue.workers.fork_server", 90, HEAVY | {"json"}),
 }
 
 

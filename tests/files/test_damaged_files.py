@@ -154,14 +154,15 @@ def test_loader_resumes_after_a_left_out_file_with_another_number_of_workers(thr
     assert found == wanted
 
 
-def test_state_of_a_source_with_a_left_out_file_is_refused_after_its_repair(tmp_path):
+def test_state_of_shuffled_samples_with_a_left_out_file_is_refused_after_its_repair(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(b"1\n" * 50))
     whole = (tmp_path / "a.jsonl.gz").read_bytes()
     cut(tmp_path / "a.jsonl.gz")
 
     def loader():
-        return mpqueue.Loader(files.JSONLines(tmp_path / "*.gz", on_error="skip"), batch_size=8, workers=0)
+        lines = files.JSONLines(tmp_path / "*.gz", on_error="skip")
+        return mpqueue.Loader(lines, batch_size=8, workers=0, shuffle=True)
 
     state = loader().state_dict()
     (tmp_path / "a.jsonl.gz").write_bytes(whole)
