@@ -9,8 +9,8 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -93,6 +93,10 @@ class Images:
 
     def __len__(self) -> int:
         return self._length
+
+    if TYPE_CHECKING:  # Python iterates by `__getitem__`, and type checkers do not know that
+
+        def __iter__(self) -> Iterator[Any]: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return a sample.

@@ -7,8 +7,8 @@ until a process reads; see `mpqueue.files.opened` and `mpqueue.files.index`.
 import functools
 import operator
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mpqueue.dataset.ids import as_index
 from mpqueue.errors import FileError
@@ -52,6 +52,10 @@ class FileSource:
 
     def __len__(self) -> int:
         return self._length
+
+    if TYPE_CHECKING:  # Python iterates by `__getitem__`, and type checkers do not know that
+
+        def __iter__(self) -> Iterator[Any]: ...
 
     def __getitem__(self, index: int) -> Any:
         """Return a sample.

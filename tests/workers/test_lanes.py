@@ -19,7 +19,7 @@ from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.writer import SlotWriter
 from mpqueue.plan.cursors import Place
 from mpqueue.worker import lane_runner
-from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.context import WorkerInfo, keep_thread
 from mpqueue.worker.runner import Parts
 from mpqueue.workers import dispatcher
 
@@ -325,5 +325,7 @@ def test_cost_of_opening_a_lane_does_not_grow_with_the_number_of_lanes():
         runner = lane_runner.LaneRunner(parts)
         return lambda: [runner.run(0, unit) for unit in range(num_lanes)]
 
+    restore = keep_thread()
     few, many = (instructions_of(opening(num_lanes)) for num_lanes in (64, 1024))
+    restore()
     assert many < 1.5 * 16 * few

@@ -4,6 +4,7 @@ Each limit is raised step by step from far too low to sufficient, so that every 
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -60,7 +61,11 @@ before = len(os.listdir("/proc/self/fd"))
 
 def outcomes(script, **options):
     said, output = ran(PRELUDE + script, **options)
-    assert output == ""  # no tracebacks are printed
+    # No tracebacks are printed, except by Python itself for a thread that gets no memory for its first frame.
+    assert (
+        re.sub(r"Exception ignored in thread started by: <function _reap_parked .*>\nMemoryError: ?\n", "", output)
+        == ""
+    )
     assert not [line for line in said if line.startswith("left")], said
     return said
 

@@ -18,16 +18,23 @@ from hypothesis import strategies as st
 from mpqueue import Loader
 from mpqueue.errors import WorkerDied
 from mpqueue.plan.cursors import EpochCursor
+from mpqueue.system.child_process import shared_tracker
 from mpqueue.worker.records import MAGIC, REPORT, ReportKind
 from mpqueue.workers.handle import Cause
 
 
 def reports():
-    """Return the descriptor of this worker's reports: the first writable pipe. (The other one is for its stacks.)"""
+    """Return the descriptor of this worker's reports: the first writable pipe. (The other one is for its stacks.)
+
+    Except for the pipe of the resource tracker, which the trainer of the tests may have.
+    """
+    trackers = {os.fstat(fd).st_ino for fd in shared_tracker()}
     for name in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
             flags = int(open(f"/proc/self/fdinfo/{name}").read().split()[3], 8)
-            if int(name) > 2 and stat.S_ISFIFO(os.fstat(int(name)).st_mode) and flags & os.O_ACCMODE == os.O_WRONLY:
+            status = os.fstat(int(name))
+            is_pipe = int(name) > 2 and stat.S_ISFIFO(status.st_mode) and status.st_ino not in trackers
+            if is_pipe and flags & os.O_ACCMODE == os.O_WRONLY:
                 return int(name)
         except OSError:
             continue

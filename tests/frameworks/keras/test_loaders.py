@@ -263,8 +263,9 @@ def test_fit_raises_the_error_of_an_item():
 @pytest.mark.parametrize("kind", ["plain", "built"])
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="there, the missing batch is an IndexError")
 def test_fit_of_a_stream_without_batches_names_the_loader(kind):
-    with Loader(lambda: iter(()), workers=0) as loader, pytest.raises(ValueError, match=r"epoch of <Loader .* none"):
-        fit(accelerate(loader), kind=kind, shuffle=False)
+    with Loader(lambda: iter(()), workers=0) as loader, pytest.warns(UserWarning, match="it returned no elements"):
+        with pytest.raises(ValueError, match=r"epoch of <Loader .* none"):
+            fit(accelerate(loader), kind=kind, shuffle=False)
 
 
 def test_workers_remain_after_a_fit_and_statistics_equal_the_loaders(delivered):
