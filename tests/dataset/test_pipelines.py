@@ -16,6 +16,9 @@ from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.lanes import LaneRun
 
+# Some of the random streams are empty.
+pytestmark = pytest.mark.filterwarnings("ignore:the stream of .* (is empty|returned no batches)")
+
 MOST = 60  # elements of a lane that are compared, because a mix may be endless
 
 

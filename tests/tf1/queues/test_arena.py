@@ -43,6 +43,9 @@ class FakeSegment:
     def has_room(self, nbytes, *, spare):
         return nbytes <= self.available_bytes()
 
+    def memory_full(self, nbytes, advice):
+        return SharedMemoryFull(nbytes, self.available_bytes(), advice)
+
     def close(self):
         self.closed = True
 
