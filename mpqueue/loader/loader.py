@@ -305,16 +305,19 @@ class Loader(Stoppable, Generic[Batch_co]):
         with self._lock:
             if iterator != self._position.iterator:
                 return
-            is_empty = False
+            is_empty, warning = False, None
             if not self._plan.has_index and not (self._is_endless and pipeline.epoch > self._position.epoch):
                 self._warn_of_copies(pipeline)
                 where = self._position.where()
                 is_empty = self._is_endless and not where.position
                 if not self._is_endless:
-                    self._warn_of_no_batches(where)
+                    warning = self._no_batches(where)
                 self._position.end_stream()
                 self._is_spent = self._is_iterator
             self._position.epoch = self._position.where().epoch
+            if warning:
+                self._has_warned_of_no_batches = True
+                warnings.warn(warning, UserWarning, stacklevel=outside_stacklevel())
             if is_empty and self._is_iterator:
                 raise self._spent()
             if is_empty:
@@ -322,12 +325,15 @@ class Loader(Stoppable, Generic[Batch_co]):
                 reason = plan.why_empty(len(where.counts), plan.source.title)
                 raise RuntimeError(f"an epoch of {plan.epoch_batches} batches is impossible: {reason}")
 
-    def _warn_of_no_batches(self, where: "Place") -> None:
+    def _no_batches(self, where: "Place") -> str | None:
+        # An interrupted call is repeated, and may find the place of the next epoch.
+        if self._has_warned_of_no_batches or where.epoch != self._position.epoch:
+            return None
         plan = cast("StreamPlan", self._plan)
-        warning = plan.no_batches(where, plan.source.title)
-        if warning and not self._has_warned_of_no_batches:
-            self._has_warned_of_no_batches = True
-            warnings.warn(warning, UserWarning, stacklevel=outside_stacklevel())
+        # Others may have read the elements of an iterator, and an interrupt may have lost the last ones.
+        if self._is_iterator and not plan.source.dropping(plan.options):
+            return None
+        return plan.no_batches(where, plan.source.title)
 
     def _warn_of_copies(self, pipeline: "Pipeline") -> None:
         if pipeline.has_unsharded() and not self._has_warned:

@@ -139,5 +139,5 @@ def test_error_of_mapping_names_limit(monkeypatch, code, remedy):
     with pytest.raises(OSError, match=remedy) as caught:
         Segment.create(1 << 20)
     assert caught.value.errno == code
-    remedies = {"ulimit -n", "fs.file-max", "ulimit -v", "ulimit -f"}
+    remedies = {"ulimit -n", "fs.file-max", "ulimit -v", "ulimit -f", "ulimit -l"}
     assert [one for one in sorted(remedies) if one in str(caught.value)] == [remedy]

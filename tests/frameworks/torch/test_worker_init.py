@@ -99,7 +99,9 @@ class TestStateful:
                 return iter(())
 
         with mpqueue.torch.install():
-            assert list(_stateful(Empty(), worker_init_fn=draw_nothing)) == []
+            loader = _stateful(Empty(), worker_init_fn=draw_nothing)
+            with pytest.warns(UserWarning, match="the stream of Empty is empty"):
+                assert list(loader) == []
 
 
 def draw_nothing(_number):

@@ -120,7 +120,7 @@ class ArenaAgainstAnOracle(AimingMachine):
         # A large call is refused as a whole, before any of its memory is reserved.
         assert error.bytes_asked == slab_bytes(size_class) or (error.bytes_asked >= 1 << 20 and num_pages <= 0)
         assert error.bytes_available == self.arena.segment.available_bytes()
-        assert error.remedy.startswith("Dequeue more often, use smaller elements")
+        assert error.remedy.startswith("Dequeue more often, or use smaller elements")
         assert not self.arena.trim(size_class)  # the memory of idle slabs has been used
 
     def give(self, size_class):
