@@ -6,6 +6,8 @@ script is the same class again in the trainer.
 
 A worker that is forked from the trainer shares the trainer's main module. It has the trainer's classes under the same
 names, but cloudpickle does not know them there and would make copies. `share_main` and `dumps_reply` use the names.
+Consumers of a server are other programs without these names. So its workers pickle them by value (`part_from_main`),
+and cloudpickle knows them because `identify_main` has run before the fork.
 """
 
 import functools
@@ -19,10 +21,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mpqueue.system.contents import is_a
+from mpqueue.system.interrupts import not_of_handler
+
 _REBUILDS = b"_rebuild_tensor_v3"
 _NO_FILE = "<dynamic-code>"  # cloudpickle's
 script_modules: tuple[bytes, ...] = ()
-"""In a worker: modules whose names only this worker and the trainer know, set by `mpqueue.memory.script_names`."""
+"""In a worker: modules whose names only this worker and the trainer know, set by `mpqueue.memory.script_names`, or by
+`part_from_main` in a forked worker."""
 # The classes and functions of the main module by name; None if this process was not forked from the trainer.
 _shared_main: dict[str, Any] | None = None
 
@@ -112,6 +118,41 @@ def share_main() -> None:
     """
     global _shared_main
     _shared_main = {name: value for name, value in vars(sys.modules["__main__"]).items() if _has_name(value)}
+
+
+def identify_main() -> None:
+    """Let cloudpickle know the classes of the main module, so that the workers forked next pickle the same classes.
+
+    Otherwise a consumer would get a class of its own from each worker.
+    """
+    import cloudpickle
+
+    main = sys.modules["__main__"]
+    if main.__name__ != "__main__":  # in a child of `multiprocessing`
+        cloudpickle.register_pickle_by_value(main)
+    _identify(value_pickler()(io.BytesIO(), protocol=5), main, main.__name__, set())
+
+
+def _identify(pickler: Any, holder: Any, module_name: str, seen: set[int]) -> None:
+    for value in list(vars(holder).values()):
+        if not is_a(value, type) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        try:
+            if value.__module__ == module_name:
+                pickler.reducer_override(value)  # only the outline of the class: its attributes may be large
+                _identify(pickler, value, module_name, seen)
+        except not_of_handler(Exception):  # of a metaclass of the user
+            continue
+
+
+def part_from_main() -> None:
+    """Pickle classes and functions of the main module by value: replies go to other programs.
+
+    A forked worker of a server calls this function before it runs user code.
+    """
+    global script_modules
+    script_modules = (sys.modules["__main__"].__name__.encode(),)
 
 
 def dumps_reply(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:

@@ -58,6 +58,7 @@ def make_stream(
         num_kept = max(SPARE_SLOTS, min(_NUM_KEPT, room))
     # A memfd has no name that other processes could open. Consumers get its descriptor over the socket, and its memory
     # is freed with the last mapping.
-    ring = RingPlan("memfd", max_queue_size + num_kept, PendingHandle, may_hold_source=not has_other_users)
+    num_spare = max_queue_size + num_kept
+    ring = RingPlan("memfd", num_spare, PendingHandle, has_other_programs=True, may_hold_source=not has_other_users)
     job = Job(plan=plan, workers=workers, options=chosen.replace(max_queue_size=max_queue_size), ring=ring)
     return (Stream if plan.has_index else LaneStream)(job, start or StreamStart())

@@ -77,7 +77,8 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
         from mpqueue.workers.open_handles import refuse_what_forks_share
 
         refuse_what_forks_share(job.source, job.workers)
-    sync = SourceSync(watch, image, spawn=chosen.start_method == "spawn")
+    spawn, has_other_programs = chosen.start_method == "spawn", job.ring.has_other_programs
+    sync = SourceSync(watch, image, spawn=spawn, has_other_programs=has_other_programs)
     with contextlib.ExitStack() as undo:
         undo.callback(sync.drop)
         sync.begin()  # from here on, this process imports modules while the fork server starts

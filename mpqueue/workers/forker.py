@@ -14,7 +14,7 @@ import warnings
 from typing import Any
 
 from mpqueue.memory import forked_views
-from mpqueue.memory.serialize import share_main
+from mpqueue.memory.serialize import identify_main, part_from_main, share_main
 from mpqueue.system import child_process, descriptors, interrupts, open_files, parent_death
 from mpqueue.system.interrupts import OF_PROCESS, defer_signals
 from mpqueue.system.process_name import set_process_name, worker_name
@@ -34,10 +34,11 @@ class Forker:
 
     Args:
         payload: The source and settings that the workers run.
+        has_other_programs: See `mpqueue.workers.job.RingPlan`.
     """
 
-    def __init__(self, payload: Payload) -> None:
-        self._payload = payload
+    def __init__(self, payload: Payload, *, has_other_programs: bool = False) -> None:
+        self._payload, self._has_other_programs = payload, has_other_programs
         self._lifeline_read, self._lifeline = descriptors.pipe()
         self._poller: Any = None
         self._children: dict[int, tuple[int, int]] = {}  # (key, pid), by sentinel
@@ -64,6 +65,8 @@ class Forker:
             # Before signals are deferred, because the search takes long.
             self._writable_files = opened_for_writing(self._payload.source, ends)
         parent = child_process.describe_parent()
+        if self._has_other_programs:
+            identify_main()
         with defer_signals(), Birth() as birth:
             # The file positions of this moment: the trainer may read on before the child runs.
             shared = open_files.shared_files(self._writable_files)
@@ -102,7 +105,10 @@ class Forker:
             parent_death.arm(read_end)
             interrupts.begin_worker()
             prepare_process()
-            share_main()
+            if self._has_other_programs:
+                part_from_main()
+            else:
+                share_main()
             name = worker_name(config.info.id)
             set_process_name(name)
             child_process.enter(parent, name, config.info.id + 1, read_end)

@@ -24,6 +24,7 @@ class RingPlan(NamedTuple):
         kind: Kind of its segment.
         num_spare: Number of slots for batches that consumers keep.
         work: Class of a granted work item; None for `mpqueue.workers.handle.Work`.
+        has_other_programs: Its consumers are other programs, which do not know the names of this program's script.
         may_hold_source: Running workers may get a changed source through a slot. If False, other users can read the
             ring, and the source may contain secrets, such as the keys of the proxies of a manager.
     """
@@ -31,6 +32,7 @@ class RingPlan(NamedTuple):
     kind: str | None = None
     num_spare: int = SPARE_SLOTS
     work: Callable[..., Any] | None = None
+    has_other_programs: bool = False
     may_hold_source: bool = True
 
 

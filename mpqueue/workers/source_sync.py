@@ -41,6 +41,7 @@ class SourceSync:
         watch: Watches the payload: the source and `worker_init`.
         image: The payload's image; None if workers are forked from the trainer.
         spawn: Workers are fresh interpreters.
+        has_other_programs: See `mpqueue.workers.job.RingPlan`.
         make_launcher: Creates the launcher of a pool on several machines, which needs an image. If None, a fork server.
     """
 
@@ -50,9 +51,11 @@ class SourceSync:
         image: SourceImage | None,
         *,
         spawn: bool,
+        has_other_programs: bool = False,
         make_launcher: Callable[[], Launcher] | None = None,
     ) -> None:
         self._watch, self._image, self._spawn, self._make_launcher = watch, image, spawn, make_launcher
+        self._has_other_programs = has_other_programs
         self._started: ForkServer | None = None
         self._fork_server: ForkServer | None = None  # of the running workers
         self._launcher: Launcher | None = None  # the launcher that has the image
@@ -86,7 +89,7 @@ class SourceSync:
         if self._image is None:
             from mpqueue.workers.forker import Forker  # imports everything that runs in a worker
 
-            return Forker(self._watch.payload)
+            return Forker(self._watch.payload, has_other_programs=self._has_other_programs)
         if self._make_launcher is not None:
             launcher = self._make_launcher()
         else:
