@@ -39,6 +39,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     standard_input.py   standard input of worker processes: a terminal, or an error
     folders.py          folders that only this user can write to
     own_files.py        files that this package reads back: their owner, and their seal
+    lock_files.py       files that a process locks while it uses something
     safe_threads.py     threads that do not prevent a fork
     joined_threads.py   threads that can be joined in spite of Ctrl-C
     child_process.py    makes a worker a child process in the sense of `multiprocessing`
