@@ -28,7 +28,7 @@ from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.system import descriptors
 from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
-from mpqueue.system.lock_files import LockInUse, lock_now
+from mpqueue.system.lock_files import LockInUse, lock_now, release
 from mpqueue.system.log import warn
 from mpqueue.system.platform_support import require_unpatched
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
@@ -182,7 +182,7 @@ class ServerDirectory:
         except FileNotFoundError:
             pass  # the folder was removed by another process
         finally:
-            descriptors.close(lock)
+            release(lock)
 
     def connect(self, deadline: float | None, is_wanted: Callable[[], bool] = lambda: True) -> socket.socket:
         """Connect to the server, and wait for one that is not running yet. A wait without a timeout is logged once.

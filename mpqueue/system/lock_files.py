@@ -45,7 +45,7 @@ def lock_now(path: str, kind: str, remedy: str, error: type[Exception]) -> int |
             raise LockInUse(f"process {pid or 'of unknown id'}") from None
         # Check after locking: the previous holder may have unlinked this file in the meantime, and another process may
         # have created the next one. Then the lock of the old file is worthless.
-        if _is_at(fd, path):
+        if is_at(fd, path):
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
             return fd
@@ -57,16 +57,26 @@ def lock_now(path: str, kind: str, remedy: str, error: type[Exception]) -> int |
 
 
 def unlock(fd: int, path: str) -> None:
-    """Remove a lock file and release the lock."""
+    """Remove a lock file, unless another process has created it again, and release the lock."""
     try:
-        # Removed first, see `lock_now`; the user may have removed it, and another process may have created the next.
-        if _is_at(fd, path):
+        if is_at(fd, path):  # removed before the release, see `lock_now`
             os.unlink(path)
+    finally:
+        release(fd)
+
+
+def release(fd: int) -> None:
+    """Release a lock, and close its descriptor."""
+    try:
+        # A child that another thread forked while the file was being opened may have a duplicate of the descriptor.
+        # Closing ours would leave the lock to that child, and a process that waits for it would wait for the child.
+        fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         descriptors.close(fd)
 
 
-def _is_at(fd: int, path: str) -> bool:
+def is_at(fd: int, path: str) -> bool:
+    """Return whether an open file is the one with a path."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
