@@ -35,6 +35,7 @@ from mpqueue.files.opened import IndexedFile
 from mpqueue.files.scanning import Scan, scan_all
 from mpqueue.system import descriptors, log
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.lock_files import is_at, release
 from mpqueue.system.own_files import DamagedFile
 from mpqueue.telemetry.bars import bar_class
 
@@ -426,23 +427,16 @@ def locked(path: str) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX)
             # The previous holder may have removed this file while this process waited, and others may have created a
             # new one.
-            if _is_same(fd, path):
+            if is_at(fd, path):
                 try:
                     yield
                 finally:
                     # The user may have deleted the folder, and another process may have created the file again.
-                    if _is_same(fd, path):
+                    if is_at(fd, path):
                         os.unlink(path)
                 return
         finally:
-            descriptors.close(fd)
-
-
-def _is_same(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
+            release(fd)
 
 
 def _bar(num_files: int, total_bytes: int) -> Any:

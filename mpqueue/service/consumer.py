@@ -8,7 +8,6 @@ batch that was delivered and has not reached the caller is returned by the follo
 
 import enum
 import os
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, Literal, NamedTuple, NoReturn, Self
 
@@ -27,6 +26,7 @@ from mpqueue.service.modes import mode_of
 from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import forked
+from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.living import Living
@@ -90,7 +90,7 @@ class Consumer(Generic[Batch_co]):
         self._counts = counts
         # A consumer that is dropped without close() leaves, so that its untaken batches go to other consumers. The
         # finalizer refers to the attachment only: a reference to the consumer would keep it alive.
-        self._finalizer = weakref.finalize(self, _abandon, attachment, counts)
+        self._finalizer = WhenCollected(self, _abandon, attachment, counts)
         forked.watch(self)
         live.add(self, "Consumer")
 
@@ -349,7 +349,7 @@ class Consumer(Generic[Batch_co]):
             # The old attachment needs no finalizer: its descriptors were closed when the crash was noticed, and its
             # memory is unmapped with the last view.
             self._finalizer.detach()
-            self._finalizer = weakref.finalize(self, _abandon, new, self._counts)
+            self._finalizer = WhenCollected(self, _abandon, new, self._counts)
         if not self._is_attached():  # a `close` of this moment has only left the old server
             self._loop = None
             return

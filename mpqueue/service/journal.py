@@ -12,8 +12,10 @@ departure of a consumer. At each epoch it writes a new file and renames it over 
 epoch. For a stream with lanes, it also does so in the middle of an epoch: the head then contains the place to resume
 from, with snapshots (`mpqueue.service.checkpoints`).
 
-Written data survives a crash of the process without a sync. A thread syncs the file, so that little is lost in a power
-failure.
+Written data survives a crash of the process without a sync. A new file is synced before it replaces the old one, so a
+power failure leaves one of the two. A thread syncs the records, so that few of them are lost.
+
+The server holds the lock file ``JOURNAL.lock`` while it runs: two servers would overwrite the records of each other.
 
 A journal can contain pickles, and loading a pickle can run arbitrary code. So no byte is parsed of a file that another
 user may have written. In a folder that other users can write, they can only prevent a server from starting.
@@ -29,8 +31,9 @@ import pickle
 import struct
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from mpqueue.errors import ServiceError
@@ -42,8 +45,10 @@ from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
 from mpqueue.system import descriptors
 from mpqueue.system.exception_texts import named_text_of
+from mpqueue.system.held_descriptors import HeldDescriptor
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.lock_files import LockInUse, lock_now, unlock
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
 from mpqueue.system.own_files import SEAL_BYTES, DamagedFile, OtherVersion, open_own, seal, unseal
@@ -52,6 +57,7 @@ from mpqueue.system.processes import kernel_fields
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
 _MARK = b"mpqueue journal" + bytes([3])  # with the version
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _REMEDY = "use a journal in a folder where only this user may write, or remove the file if it is not yours"
 
 
@@ -107,6 +113,42 @@ class Recovered:
     def pairs(self) -> list[tuple[int, int]]:
         """Return the taken batches as pairs of holder and position."""
         return [(who, position) for who, positions in self.taken.items() for position in sorted(positions)]
+
+
+def lock_journal(path: str) -> Callable[[], None]:
+    """Prevent other servers from using a journal, until the returned function is called.
+
+    Raises:
+        ServiceError: Another server is using it, or another user may write to the lock file.
+        OSError: The lock file cannot be created.
+    """
+    lock = f"{path}.lock"
+    fd: int | None = None
+    try:
+        with _named(path):
+            while fd is None:
+                fd = lock_now(lock, "the lock ", _REMEDY, ServiceError)
+    except LockInUse as holder:
+        raise ServiceError(
+            f"the journal {path} is in use by the server in {holder}: stop that server, or use another journal"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        warn(f"the file system of the journal {path} has no locks: no other server may use it at the same time")
+        return lambda: None
+    return partial(unlock, fd, lock)
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Add the path of a journal and a remedy to errors."""
+    try:
+        yield
+    except OSError as error:
+        place = f", {error.filename}" if error.filename not in {None, path} else ""
+        text = f"the journal cannot be written ({error.strerror}{place}): fix that and restart the server"
+        raise OSError(error.errno, text, path) from error
 
 
 def place_in(recovered: Recovered, mode: Mode) -> Place:
@@ -295,7 +337,7 @@ class Journal:
         for fields in records:
             record, check = _pack(check, *fields)
             data += record
-        with self._named():
+        with _named(self._path):
             fd = self._replace(bytes(data))
         self._check, self._is_torn = check, False
         # The syncing thread may still use a duplicate of the old descriptor, which remains open until its sync is over.
@@ -339,10 +381,12 @@ class Journal:
             os.unlink(new)  # left by a killed server, or put there by another user, perhaps as a link
         # O_EXCL and O_NOFOLLOW: in a shared folder, another user may have created a file or a link here since the
         # unlink.
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
+        fd = descriptors.above_standard(os.open(new, flags, 0o600))
         try:
             # Write everything before the rename: a server killed in between leaves the old journal intact.
             _write(fd, data)
+            self._sync_now(os.fdatasync, fd)
             os.rename(new, self._path)
         except BaseException:
             os.close(fd)
@@ -350,23 +394,14 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.unlink(new)
             raise
+        self._sync_now(self._sync_folder)
         return fd
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Add the path and a remedy to errors."""
-        try:
-            yield
-        except OSError as error:
-            place = f", {error.filename}" if error.filename not in {None, self._path} else ""
-            text = f"the journal cannot be written ({error.strerror}{place}): fix that and restart the server"
-            raise OSError(error.errno, text, self._path) from error
 
     def _append(self, kind: int, value: int, extra: int, who: int) -> None:
         self._check_torn()
         record, check = _pack(self._check, kind, value, extra, who)
         self._is_torn = True
-        with self._named():
+        with _named(self._path):
             _write(self._fd, record)
         self._check, self._is_torn = check, False
 
@@ -419,16 +454,27 @@ class Journal:
             self._sync_once()
 
     def _sync_once(self) -> None:
-        """Sync the written data. Warn once if that fails: the data is only lost if the machine crashes."""
+        self._sync_now(self._sync_records)
+
+    def _sync_records(self) -> None:
+        # Sync a duplicate of the descriptor: `begin` would have to wait for the disk if the lock were held.
+        with self._lock:
+            fd = descriptors.above_standard(os.dup(self._fd)) if self._fd >= 0 else -1
+        if fd >= 0:
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+
+    def _sync_folder(self) -> None:
+        """Sync the folder, so that the new file has the name on the disk, too."""
+        with HeldDescriptor(os.open, os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as held:
+            os.fsync(held.fd)
+
+    def _sync_now(self, sync: Callable[..., None], *arguments: int) -> None:
+        """Sync written data. Warn once if that fails: the data is only lost if the machine crashes."""
         try:
-            # Sync a duplicate of the descriptor: `begin` would have to wait for the disk if the lock were held.
-            with self._lock:
-                fd = descriptors.above_standard(os.dup(self._fd)) if self._fd >= 0 else -1
-            if fd >= 0:
-                try:
-                    os.fdatasync(fd)
-                finally:
-                    os.close(fd)
+            sync(*arguments)
         except OSError as error:
             if not self._has_warned:
                 warn(f"the journal {self._path} cannot be synced and may be lost in a power failure: {error}")

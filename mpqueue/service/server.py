@@ -25,7 +25,7 @@ from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
 from mpqueue.service.handshake import Welcome
-from mpqueue.service.journal import Journal, Recovered, job_of, place_in, read_journal
+from mpqueue.service.journal import Journal, Recovered, job_of, lock_journal, place_in, read_journal
 from mpqueue.service.lane_stream import LaneStream
 from mpqueue.service.loop import Deliveries, Loop
 from mpqueue.service.making import make_stream
@@ -144,8 +144,8 @@ class Server:
         """Start the workers and serve. Return when consumers can attach.
 
         Raises:
-            ServiceError: The name is in use; the folder cannot be created or used; or the journal belongs to another
-                stream.
+            ServiceError: The name or the journal is in use; the folder cannot be created or used; or the journal
+                belongs to another stream.
             ServiceStateError: The server is already running.
             OSError: There are not enough processes, threads, descriptors or memory.
         """
@@ -153,11 +153,13 @@ class Server:
             if self._loop is not None:
                 raise ServiceStateError(f"the server {self.name!r} is already running: call stop() before start()")
             with contextlib.ExitStack() as undo:
-                # Claim the name first: two servers of one name must not read and write the same journal.
                 # A signal handler that raised between the claim and the callback would leave the name in use.
                 with defer_signals():
                     claim = self._directory.claim(is_open_to_others=bool(self._uids))
                     undo.callback(claim.close)
+                    if self._journal_path is not None:
+                        # Before it is read: a server of another name may be writing to it.
+                        undo.callback(lock_journal(self._journal_path))
                 desk = Desk(self._directory)
                 undo.callback(desk.close)
                 self._stream, recovered = self._recover()

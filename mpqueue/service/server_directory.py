@@ -13,7 +13,6 @@ created it and it is empty.
 
 import contextlib
 import errno
-import fcntl
 import math
 import os
 import socket
@@ -29,8 +28,8 @@ from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.system import descriptors
 from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
+from mpqueue.system.lock_files import LockInUse, lock_now, release
 from mpqueue.system.log import warn
-from mpqueue.system.own_files import open_own
 from mpqueue.system.platform_support import require_unpatched
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
 from mpqueue.transport.credentials import ForeignPeer
@@ -120,6 +119,12 @@ class ServerDirectory:
             except BaseException:
                 self._leave(lock)
                 raise
+        except LockInUse as holder:
+            # A second server fails at once instead of waiting for the first one.
+            raise ServiceError(
+                f"the name {self.name!r} is in use by the server in {holder} (folder {self.folder}): stop that server, "
+                "or use another name"
+            ) from None
         except OSError as error:
             raise ServiceError(
                 f"cannot serve {self.name!r} in {self.folder}: {error}. Use a folder of a local file system that this "
@@ -133,37 +138,10 @@ class ServerDirectory:
             with contextlib.suppress(FileNotFoundError):  # a stopping server has just removed the folder
                 # Repeat from here: after a removal, the folder must be created again before the lock file.
                 self._make_folder(mode)
-                # Do not truncate the file yet: another server may have locked it, and it contains that server's process
-                # id.
-                held = open_own(self._path(_LOCK), os.O_RDWR | os.O_CREAT, _NOT_OURS, ServiceError, "the lock ")
-                with held:
-                    fd = descriptors.own(held.dup())  # closed in forked children, which would hold the lock otherwise
-                try:
-                    if self._has_locked(fd):
-                        # The process id is for the error message of a second server.
-                        os.ftruncate(fd, 0)
-                        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-                        return fd
-                except BaseException:
-                    descriptors.close(fd)
-                    raise
-                descriptors.close(fd)
+                fd = lock_now(self._path(_LOCK), "the lock ", _NOT_OURS, ServiceError)
+                if fd is not None:
+                    return fd
         raise FileNotFoundError(errno.ENOENT, f"the folder was removed {_TRIES} times", self.folder)
-
-    def _has_locked(self, fd: int) -> bool:
-        """Lock an open lock file; return False if it is no longer the file in the folder."""
-        try:
-            # Non-blocking: a second server must fail at once instead of waiting for the first one.
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(fd, 64, 0).decode("ascii", "replace").strip()
-            raise ServiceError(
-                f"the name {self.name!r} is in use by the server in process {pid or 'of unknown id'} (folder "
-                f"{self.folder}): stop that server, or use another name"
-            ) from None
-        # Check after locking: a stopping server may have unlinked this file in the meantime, and another server may
-        # have created the next one. Then the lock of the old file is worthless.
-        return os.path.samestat(os.fstat(fd), os.stat(self._path(_LOCK), follow_symlinks=False))
 
     def _make_folder(self, mode: int) -> None:
         """Create the folder with this mode, or check an existing one."""
@@ -204,7 +182,7 @@ class ServerDirectory:
         except FileNotFoundError:
             pass  # the folder was removed by another process
         finally:
-            descriptors.close(lock)
+            release(lock)
 
     def connect(self, deadline: float | None, is_wanted: Callable[[], bool] = lambda: True) -> socket.socket:
         """Connect to the server, and wait for one that is not running yet. A wait without a timeout is logged once.

@@ -20,12 +20,12 @@ The modules, from the bottom up. A module imports only from its own line and the
     contents.py         searches the contents of an object within bounds
     memory_maps.py      the memory maps of this process
     shared_state.py     finds memory in an object that other programs can write to
+    collected.py        calls a function when an object is collected
     replacement.py      replaces attributes of other libraries while they are needed
     built_in_calls.py   calls built-in functions when an object is collected
     descriptors.py      descriptors that forked children must not keep
     open_files.py       open files across a fork
     condition.py        a condition variable that a signal handler cannot leave locked
-    collected.py        calls a function when an object is collected
     living.py           sets of weak references that any thread may add to
     held_descriptors.py descriptors that are closed with their last reference
     forked.py           disables the copies of objects in forked children
@@ -39,6 +39,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     standard_input.py   standard input of worker processes: a terminal, or an error
     folders.py          folders that only this user can write to
     own_files.py        files that this package reads back: their owner, and their seal
+    lock_files.py       files that a process locks while it uses something
     safe_threads.py     threads that do not prevent a fork
     joined_threads.py   threads that can be joined in spite of Ctrl-C
     child_process.py    makes a worker a child process in the sense of `multiprocessing`

@@ -11,11 +11,13 @@ watched, or when the interpreter exits.
 
 import atexit
 import os
+import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from mpqueue.system import interrupts
+from mpqueue.system.interrupts import not_of_handler
 
 _live: dict[int, "WhenCollected"] = {}
 _is_registered = False
@@ -28,25 +30,25 @@ class WhenCollected(weakref.ref[Any]):
         owner: The object.
         function: Called when the object is collected, or when the interpreter exits. It must not refer to the object.
         arguments: Arguments of the function.
+        at_exit: Call it when the interpreter exits.
     """
 
-    __slots__ = ("_arguments", "_function")
+    __slots__ = ("_arguments", "_at_exit", "_function")
 
-    def __new__(cls, owner: Any, _function: Callable[..., object], *_arguments: Any) -> Self:
+    def __new__(cls, owner: Any, _function: Callable[..., object], *_arguments: Any, at_exit: bool = True) -> Self:  # noqa: ARG004
         """Create the reference."""
         return super().__new__(cls, owner, _end)
 
-    def __init__(self, owner: Any, function: Callable[..., object], *arguments: Any) -> None:
+    def __init__(self, owner: Any, function: Callable[..., object], *arguments: Any, at_exit: bool = True) -> None:
         global _is_registered
         super().__init__(owner, _end)  # type: ignore[call-arg]  # missing in the type stubs
-        self._function, self._arguments = function, arguments
+        self._function, self._arguments, self._at_exit = function, arguments, at_exit
         if not _is_registered:
             _is_registered = True
             # Late: exit functions run in reverse order, and those registered before may be needed until then.
             atexit.register(_call_all)
         # Callbacks that an interrupt has broken off.
-        for left in [watch for watch in list(_live.values()) if watch() is None]:
-            left.call()
+        _call_reporting([watch for watch in list(_live.values()) if watch() is None])
         # A weak reference that is itself collected first calls nothing, so it is kept here.
         _live[id(self)] = self
 
@@ -68,8 +70,16 @@ def _end(watch: WhenCollected) -> None:
 
 
 def _call_all() -> None:
-    for watch in list(_live.values()):
-        watch.call()
+    _call_reporting([watch for watch in list(_live.values()) if watch._at_exit])
+
+
+def _call_reporting(watches: Iterable[WhenCollected]) -> None:
+    """Call functions of objects that have nothing to do with the caller: print their errors."""
+    for watch in watches:
+        try:
+            watch.call()
+        except not_of_handler(Exception):
+            sys.excepthook(*sys.exc_info())
 
 
 # The resources belong to the parent: a child that exits normally must not end its workers.

@@ -9,10 +9,10 @@ If another program replaces our attribute, its attribute is kept, and may still 
 is needed (`num_installations`), and otherwise call the library's own (`replaced`).
 """
 
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.locks import RLock
 
@@ -82,7 +82,7 @@ class Replacement:
             ImportError: The library is not installed, or is not supported.
         """
         self.hold()
-        weakref.finalize(holder, self.let_go).atexit = False
+        WhenCollected(holder, self.let_go, at_exit=False)
 
     def _put(self, owner: Any) -> None:
         current = getattr(owner, self._attribute)

@@ -34,6 +34,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Self
 
+from mpqueue.system.built_in_calls import BuiltInCalls
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.joined_threads import start_thread
 from mpqueue.system.leaving import leave_as_child, without_children
@@ -186,11 +187,11 @@ class Helpers:
         # reentrant.
         self._calls: SimpleQueue[HelperCall | None] = SimpleQueue()
         self._lock = Lock()  # no call is queued after the end, where it would wait forever
-        # A function without a reference to this object: the threads would keep it.
+        # Functions without a reference to this object: the threads would keep it.
         # Registered before the first thread starts: if one cannot be started, the others end with this object.
-        self._end = weakref.finalize(self, _dismiss, self._calls, threads)
         # At the interpreter's exit, daemon threads end without it.
-        self._end.atexit = False
+        self._end = BuiltInCalls(self, *[partial(self._calls.put, None)] * threads).call
+        self._has_ended = False
         # Without this, a signal handler that raises within `start` would make a running thread look like a failed
         # start.
         with defer_signals():
@@ -207,7 +208,7 @@ class Helpers:
         self.check()
         call = HelperCall(function, arguments)
         with self._lock:
-            if not self._end.alive:
+            if self._has_ended:
                 raise RuntimeError("the threads of this worker have ended: its loader was stopped")
             self._calls.put(call)
         return call
@@ -227,6 +228,7 @@ class Helpers:
     def dismiss(self) -> None:
         """End the threads after the queued calls; must not be called by a signal handler that interrupts a `submit`."""
         with self._lock:
+            self._has_ended = True
             self._end()
 
 
@@ -390,11 +392,6 @@ def shared_helpers(threads: int) -> Helpers:
             # Created under the lock: two threads that need it at the same time must not start it twice.
             helpers = _shared[key] = Helpers(threads)
         return helpers
-
-
-def _dismiss(calls: "SimpleQueue[HelperCall | None]", threads: int) -> None:
-    for _ in range(threads):
-        calls.put(None)
 
 
 def _serve(calls: "SimpleQueue[HelperCall | None]", clock: CallClock) -> None:

@@ -1,7 +1,12 @@
 """Finalizers: whether they run Python code, in which the exception of a signal handler would be lost."""
 
 import inspect
+import signal
 import sys
+import time
+
+import pytest
+from helpers.strikes import Struck
 
 
 def calls_of_python_in(function):
@@ -23,3 +28,32 @@ def calls_of_python_in(function):
     finally:
         sys.setprofile(before)
     return called
+
+
+def end_interrupted(monkeypatch, owner, name, end):
+    """Call ``end``, which drops an object whose finalizer calls a method, where a signal arrives.
+
+    The exception of its handler must leave ``end``, and the finalizer must not be interrupted.
+    """
+    method, calls = getattr(owner, name), []
+
+    def strike(*arguments, **options):
+        calls.append("begins")
+        signal.raise_signal(signal.SIGUSR1)
+        result = method(*arguments, **options)
+        calls.append("ends")
+        return result
+
+    def handler(*_):
+        raise Struck
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, strike)
+            with pytest.raises(Struck):
+                end()
+                time.sleep(0)  # where Python checks for signals
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert calls == ["begins", "ends"]

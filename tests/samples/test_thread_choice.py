@@ -4,12 +4,13 @@ import threading
 
 import pytest
 from helpers.computed import Computed
+from helpers.finalizers import calls_of_python_in
 from helpers.footprint import DEADLOCK_S
 from samples.test_on_error import Broken
 from samples.test_threads import Draws, Meeting, Shared, by, indices, plain
 
 from mpqueue import Loader
-from mpqueue.worker.helper_threads import Helpers, InOrder
+from mpqueue.worker.helper_threads import THREAD_NAME, Helpers, InOrder
 from mpqueue.worker.thread_choice import ThreadChoice
 
 
@@ -113,3 +114,13 @@ def test_no_call_is_taken_while_threads_join_in():
         worker.join(DEADLOCK_S)
     helpers.dismiss()
     assert found == list(range(6))
+
+
+def test_end_of_dropped_threads_runs_no_python_code():
+    before = threading.active_count()
+    helpers = [Helpers(2)]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)]
+    assert calls_of_python_in(helpers.clear) == []
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    assert threading.active_count() == before

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
+from helpers.finalizers import end_interrupted
 from helpers.forking import status_of_fork
 from helpers.requests import ConsumerRequest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of, fill_connection
@@ -16,6 +17,7 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
 from mpqueue.service import consumer as consumer_module
+from mpqueue.service.attachment import Attachment
 from mpqueue.service.records import (
     DETACHED,
     DROPPED,
@@ -438,6 +440,15 @@ class TestEnd:
         gc.collect()
         assert server.hear().kind == ToServer.BEGIN
         # It did not leave regularly, so the seat of a rank is kept.
+        assert server.hear() == ConsumerRequest(ToServer.LEAVE, DROPPED)
+        assert server.hear() is None
+
+    def test_interrupt_while_a_consumer_is_collected_is_raised_after_it_has_left(self, server, monkeypatch):
+        with attached(server) as consumer:
+            consumers = [consumer]
+            consumer.close = lambda: None
+        del consumer
+        end_interrupted(monkeypatch, Attachment, "abandon", consumers.clear)
         assert server.hear() == ConsumerRequest(ToServer.LEAVE, DROPPED)
         assert server.hear() is None
 

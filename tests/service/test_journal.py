@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import fcntl
 import json
 import os
 import pickle
@@ -15,7 +16,7 @@ from helpers.others import Other
 from helpers.server_directories import STRANGER, become, needs_root
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.journal import _MARK, Journal, Recovered, Survivor, read_journal, started_at
+from mpqueue.service.journal import _MARK, Journal, Recovered, Survivor, lock_journal, read_journal, started_at
 from mpqueue.system.own_files import seal
 
 
@@ -146,6 +147,46 @@ def test_failed_sync_is_logged_and_does_not_end_the_server(path, monkeypatch, ca
     journal.close()
     assert "Input/output error" in caplog.text
     assert read_journal(path).taken == {0: {1}}
+
+
+def test_new_file_is_synced_before_it_replaces_the_old_one(path: str, monkeypatch: pytest.MonkeyPatch):
+    steps: list[tuple[str, str]] = []
+
+    def note(name: str) -> None:
+        call = getattr(os, name)
+
+        def noted(*arguments: object) -> object:
+            steps.append((threading.current_thread().name, name))  # a thread syncs, too
+            return call(*arguments)
+
+        monkeypatch.setattr(os, name, noted)
+
+    for name in ("fdatasync", "rename", "fsync"):
+        note(name)
+    journal = Journal(path, "job", 7)
+    journal.begin(3, None)
+    journal.begin(4, None)
+    journal.close()
+    here = [name for thread, name in steps if thread == threading.current_thread().name]
+    assert here[:6] == ["fdatasync", "rename", "fsync"] * 2
+
+
+def test_second_user_of_a_journal_is_refused(path: str):
+    unlock = lock_journal(path)
+    with pytest.raises(ServiceError, match=f"{path} is in use by the server in process {os.getpid()}: stop that serv"):
+        lock_journal(path)
+    unlock()
+    assert not os.listdir(os.path.dirname(path))
+    lock_journal(path)()
+
+
+def test_file_system_without_locks_is_reported(path: str, monkeypatch: pytest.MonkeyPatch, caplog):
+    def none(_fd: int, _operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    lock_journal(path)()
+    assert "has no locks: no other server may use it at the same time" in caplog.text
 
 
 def test_next_server_also_waits_for_survivors_not_yet_back(path: str):
@@ -333,7 +374,7 @@ def test_failed_rewrite_keeps_the_old_file_and_leaves_no_new_one(path: str, monk
 
 
 @needs_root
-@pytest.mark.parametrize("name", ["journal", "journal.new"])
+@pytest.mark.parametrize("name", ["journal", "journal.new", "journal.lock"])
 def test_other_user_in_shared_folder_can_only_prevent_start(tmp_path: Path, mark: Path, name: str):
     """Root may remove all files, so the server's user is a separate one here."""
     folder = tmp_path / "shared"
@@ -351,6 +392,7 @@ def test_other_user_in_shared_folder_can_only_prevent_start(tmp_path: Path, mark
 
 def refused_journal(path: str) -> str:
     try:
+        lock_journal(path)
         read_journal(path)
         written(path)
     except (ServiceError, OSError) as error:

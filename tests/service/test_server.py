@@ -441,6 +441,19 @@ def test_forked_child_can_leave_the_block_of_its_parents_server(puppets):
         assert firsts(puppets("s").do("take_all")) == [0, 1, 2, 3]
 
 
+def test_two_servers_with_one_journal_are_refused(tmp_path):
+    path = tmp_path / "journal"
+    other = mpqueue.Server("other", Indices(3), workers=1, journal=path)
+    with mpqueue.Server("first", Indices(3), workers=1, journal=path):
+        with pytest.raises(ServiceError, match=f"the journal {path} is in use by the server in process {os.getpid()}"):
+            other.start()
+        with pytest.raises(ServiceError, match="no server"):
+            mpqueue.attach("other", timeout=0)
+    with other:  # the name and the journal are free again
+        assert sorted(os.listdir(tmp_path)) == ["journal", "journal.lock"]
+    assert os.listdir(tmp_path) == ["journal"]
+
+
 @pytest.mark.parametrize("with_journal", [True, False], ids=["journal", "no journal"])
 def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypatch, with_journal):
     server = mpqueue.Server("s", Indices(4), workers=1, journal=tmp_path / "journal" if with_journal else None)

@@ -3,6 +3,7 @@
 import types
 
 import pytest
+from helpers.finalizers import end_interrupted
 from helpers.strikes import Struck, each_strike
 
 from mpqueue.system.replacement import Replacement
@@ -102,3 +103,15 @@ def test_end_of_an_installation_that_a_signal_interrupts_is_complete(library):
             installed.__exit__()
         assert library.make is theirs, after
         assert not replacement.num_installations, after
+
+
+class Holder:
+    """An object."""
+
+
+def test_interrupt_while_a_holder_is_collected_is_raised_after_the_attribute_is_restored(library, monkeypatch):
+    theirs, replacement, holders = library.make, _replace(library), [Holder()]
+    replacement.hold_for(holders[0])
+    assert library.make is not theirs
+    end_interrupted(monkeypatch, replacement, "_find", holders.clear)
+    assert library.make is theirs

@@ -17,7 +17,6 @@ dataset in its present state.
 
 import contextlib
 import multiprocessing
-import sys
 import time
 import warnings
 import weakref
@@ -53,6 +52,7 @@ from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.collected import WhenCollected
 from mpqueue.system.contents import name_of
 from mpqueue.system.exceptions import add_note, notes_of, set_traceback
 from mpqueue.system.interrupts import is_interrupt, not_of_handler
@@ -313,6 +313,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def __init__(self, loader: Any) -> None:
         self._engine = Engine(kind="DataLoader", name=type(loader.dataset).__name__)
+        WhenCollected(self, _end, self._engine)  # the loader may still refer to the engine
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         if earlier is not None:  # the workers are not persistent: this pass starts others
             self._engine.starts.follow(earlier.batches.starts)
@@ -622,14 +623,16 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def _shutdown_workers(self) -> None:
         """End the workers immediately. Torch and other libraries call this method."""
-        engine: Engine | None = getattr(self, "_engine", None)  # missing if `__init__` has raised
-        if engine is not None and not sys.is_finalizing():
-            with contextlib.suppress(MPQueueError):
-                # Immediately: dropping an iterator must not wait for batches that are being computed.
-                engine.stop(0)
+        _end(self._engine)
 
-    def __del__(self) -> None:
-        self._shutdown_workers()
+    # C code in place of torch's method, which a signal handler could interrupt. `WhenCollected` ends the workers.
+    __del__ = staticmethod(tuple)
+
+
+def _end(engine: Engine) -> None:
+    with contextlib.suppress(MPQueueError):
+        # Immediately: dropping an iterator must not wait for batches that are being computed.
+        engine.stop(0)
 
 
 def _as_in_torch(error: WorkerRaised) -> Exception:

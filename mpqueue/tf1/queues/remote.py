@@ -135,11 +135,14 @@ class OwnerMapping:
         except OSError:  # there is too little address space
             close_descriptors(fds)
             raise
-        self.pipe = descriptors.own(fds[0])
+        # An object that C code closes, see `mpqueue.system.held_descriptors`. A forked child closes it at once.
+        closer = select.epoll.fromfd(descriptors.above_standard(fds[0]))
+        descriptors.own_object(closer)
+        self.pipe = closer.fileno()
         os.close(fds[1])  # the mapping remains valid without the descriptor
         self.segment.fd = -1
         self.words = memoryview(self.segment.memory).cast("q")
-        weakref.finalize(self, _close_own, self.pipe, generation[0]).atexit = False
+        descriptors.close_with(self, closer, select.epoll.close)
 
 
 _mappings: weakref.WeakValueDictionary[Address, OwnerMapping] = weakref.WeakValueDictionary()
@@ -544,12 +547,6 @@ def connection(place: QueuePlace, timeout: float | None = None) -> Connection:
     if existing is None:
         existing = _own.connections[place.address] = Connection(place, timeout)
     return existing
-
-
-def _close_own(fd: int, made_in: int) -> None:
-    # A forked child has closed the descriptor already, and its number may refer to another file.
-    if generation[0] == made_in:
-        descriptors.close(fd)
 
 
 def _in_child() -> None:

@@ -4,11 +4,11 @@ Records are buffered and written in blocks. The buffer is in a separate object, 
 is garbage-collected, or exists at the interpreter's exit, as in TensorFlow.
 """
 
-import weakref
 import zlib
 from typing import Self
 
 from mpqueue.errors import FailedPreconditionError
+from mpqueue.system.collected import WhenCollected
 from mpqueue.tf1.readers.failures import file_error, shown
 from mpqueue.tf1.readers.opening import FileName, file_name, open_output
 from mpqueue.tf1.readers.options import TFRecordOptions
@@ -48,7 +48,8 @@ class TFRecordWriter:
         settings = options if isinstance(options, TFRecordOptions) else TFRecordOptions(options)
         frame(b"")  # raises an error for a missing google-crc32c before the file is truncated
         self._out = _Output(file_name(path), settings)
-        self._finalizer = weakref.finalize(self, _Output.close, self._out)
+        self._is_closed = False
+        self._end = WhenCollected(self, self._out.close)
 
     def write(self, record: bytes | str) -> None:
         """Append one record.
@@ -84,10 +85,13 @@ class TFRecordWriter:
         Raises:
             ResourceExhaustedError, ...: Errors of the operating system.
         """
-        self._finalizer()
+        if not self._is_closed:
+            self._is_closed = True
+            self._end.detach()
+            self._out.close()
 
     def _check_open(self) -> None:
-        if not self._finalizer.alive:
+        if self._is_closed:
             raise FailedPreconditionError(None, None, f"The writer of {shown(self._out.name)} is closed.")
 
     def __enter__(self) -> Self:
@@ -97,7 +101,7 @@ class TFRecordWriter:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<TFRecordWriter of {shown(self._out.name)!r}: {'open' if self._finalizer.alive else 'closed'}>"
+        return f"<TFRecordWriter of {shown(self._out.name)!r}: {'closed' if self._is_closed else 'open'}>"
 
 
 class _Output:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mpqueue.errors import OutOfRangeError
+from mpqueue.system.collected import WhenCollected
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.base import EnqueueOp, QueueBase
@@ -102,7 +103,7 @@ class BatchOp(Source):
     def _start(self) -> Coordinator:
         coord, session = Coordinator(), get_default_session()
         # The threads refer to the coordinator and not to this object, so that dropping the object stops them.
-        weakref.finalize(self, _stop, weakref.ref(coord))
+        WhenCollected(self, _stop, weakref.ref(coord))
         for runner in [*_runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
             runner.create_threads(session, coord, daemon=True, start=True)
         return coord

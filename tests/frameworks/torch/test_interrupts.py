@@ -8,11 +8,13 @@ import signal
 import numpy as np
 import pytest
 import torch
+from helpers.finalizers import end_interrupted
 from helpers.strikes import Strike, Struck
 from torch.utils import data
 
 import mpqueue
 from mpqueue.frameworks.torch import inline
+from mpqueue.loader.engine import Engine
 from mpqueue.torch import DataLoader
 
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -242,3 +244,12 @@ def test_seeded_loop_without_workers_keeps_its_numbers_after_an_interrupt(make):
             break
     assert after > 100
     assert changed == []
+
+
+def test_interrupt_while_an_iterator_is_collected_is_raised_after_its_workers_are_stopped(monkeypatch):
+    loader = DataLoader(Samples(), batch_size=2, num_workers=1)
+    iterators = [iter(loader)]
+    next(iterators[0])
+    engine = iterators[0]._engine
+    end_interrupted(monkeypatch, Engine, "stop", iterators.clear)
+    assert engine.ended.is_set()

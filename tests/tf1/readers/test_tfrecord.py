@@ -11,11 +11,13 @@ import sys
 import zlib
 
 import pytest
+from helpers.finalizers import end_interrupted
+from helpers.forking import status_of_fork
 from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io
-from mpqueue.tf1.readers import tfrecord
+from mpqueue.tf1.readers import tfrecord, writing
 from mpqueue.tf1.readers.opening import BLOCK_BYTES
 from mpqueue.tf1.readers.tfrecord import frame
 
@@ -272,3 +274,18 @@ def test_error_without_crc32c_names_the_extra_before_truncating_a_file(tmp_path,
     assert path.read_bytes()
     monkeypatch.undo()
     assert list(python_io.tf_record_iterator(path)) == [b"kept"]
+
+
+def test_interrupt_while_a_writer_is_collected_is_raised_after_its_records_are_written(tmp_path, monkeypatch):
+    writers = [python_io.TFRecordWriter(tmp_path / "r")]
+    writers[0].write(b"a record")
+    end_interrupted(monkeypatch, writing._Output, "_write_out", writers.clear)
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"a record"]
+
+
+def test_writer_in_a_forked_child_leaves_the_records_of_the_parent_to_it(tmp_path):
+    writers = [python_io.TFRecordWriter(tmp_path / "r")]
+    writers[0].write(b"a record")
+    assert status_of_fork(writers.clear) == 0
+    writers.clear()
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"a record"]

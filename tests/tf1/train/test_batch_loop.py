@@ -7,6 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
+from helpers.finalizers import end_interrupted
 from helpers.in_threads import in_threads
 from tf1.helpers.numbered_lines import NUMBERS
 
@@ -279,3 +280,14 @@ def test_batch_op_with_failed_source_is_freed_with_its_error():
     batches = loop()
     gc.collect()
     assert batches() is None
+
+
+def test_interrupt_while_a_batch_is_collected_is_raised_after_its_runners_are_stopped(monkeypatch):
+    batches = [train.batch([counter()], 1)]
+    next(iter(batches[0]))
+    mpqueue.reset_default_graph()
+    threads = runner_threads()
+    assert threads
+    end_interrupted(monkeypatch, mpqueue.Coordinator, "request_stop", lambda: (batches.clear(), gc.collect()))
+    for thread in threads:
+        thread.join(DEADLOCK_S)

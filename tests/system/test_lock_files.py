@@ -1,0 +1,52 @@
+"""Lock files that several processes use."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mpqueue.files.index import locked
+from mpqueue.system.held_descriptors import HeldDescriptor
+from mpqueue.system.lock_files import lock_now, unlock
+
+
+@contextlib.contextmanager
+def locked_now(path: str) -> Iterator[None]:
+    fd = lock_now(path, "the lock ", "", PermissionError)
+    assert fd is not None
+    yield
+    unlock(fd, path)
+
+
+@pytest.mark.parametrize("hold", [locked, locked_now])
+def test_child_that_was_forked_while_the_file_was_opened_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold
+):
+    path = str(tmp_path / "lock")
+    read_end, write_end = os.pipe()
+    children: list[int] = []
+    dup = HeldDescriptor.dup
+
+    def fork_and_dup(held: HeldDescriptor) -> int:
+        children.append(os.fork())
+        if not children[-1]:
+            os.close(write_end)
+            os.read(read_end, 1)  # until the test ends
+            os._exit(0)
+        return dup(held)
+
+    monkeypatch.setattr(HeldDescriptor, "dup", fork_and_dup)
+    try:
+        with hold(path):
+            waiting = os.open(path, os.O_RDWR)  # as a process that waits for this lock
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(waiting)
+    finally:
+        os.close(write_end)
+        os.close(read_end)
+        for child in children:
+            os.waitpid(child, 0)
+    assert not os.path.exists(path)
