@@ -76,6 +76,7 @@ def _settle(terms: AgentTerms) -> None:
         os.chdir(terms.cwd)
     # Appended: the packages of this machine come first, because the trainer's paths may hold other versions here.
     sys.path += [entry for entry in terms.path if entry not in sys.path and os.path.exists(entry)]
+    sys.argv = terms.argv  # not that of Ray's worker: the fork server copies it for the workers
     # For the interpreters that this process starts. Its own hash seed is fixed since its start.
     os.environ[hash_seed.VARIABLE] = terms.hash_seed
 

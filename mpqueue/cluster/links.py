@@ -31,7 +31,7 @@ from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.transport.credentials import new_token
 from mpqueue.transport.listener import SCARCE
-from mpqueue.workers.launcher import ProcessEvent, working_folder
+from mpqueue.workers.launcher import ProcessEvent, command_line, working_folder
 from mpqueue.workers.source_send import SourceImage
 
 LOOK_S = 1.0
@@ -116,8 +116,8 @@ class Links:
         number = len(self.past)
         self.past.append(link)
         terms = AgentTerms(
-            self._listener.getsockname(), self._token, number, list(sys.path), working_folder(),
-            hash_seed.chosen_hash_seed(os.environ), self._spawn, self._options.deadline_s,
+            self._listener.getsockname(), self._token, number, list(sys.path), command_line(),
+            working_folder(), hash_seed.chosen_hash_seed(os.environ), self._spawn, self._options.deadline_s,
         )  # fmt: skip
         self.by_node[node.id] = link
         try:

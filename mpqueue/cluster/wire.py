@@ -66,6 +66,7 @@ class AgentTerms(NamedTuple):
         token: The token with which both sides authenticate.
         number: Number of this agent's link, sent after the authentication.
         path: The trainer's `sys.path`. Entries that exist on this machine are appended.
+        argv: The trainer's `sys.argv`.
         cwd: The trainer's working directory.
         hash_seed: The hash seed of the workers' interpreters: sets of strings have the same order in all of them.
         spawn: Whether each worker is a new interpreter.
@@ -76,6 +77,7 @@ class AgentTerms(NamedTuple):
     token: bytes
     number: int
     path: list[str]
+    argv: list[str]
     cwd: str
     hash_seed: str
     spawn: bool

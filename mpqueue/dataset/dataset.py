@@ -48,9 +48,9 @@ from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
+from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.plan.sources import Source
 from mpqueue.system.exception_texts import named_text_of
-from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.log import warn
 
 _State = TypeVar("_State")

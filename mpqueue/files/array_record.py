@@ -24,8 +24,8 @@ from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
 from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
+from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.extras import import_extra
-from mpqueue.system.keywords import suggests_keywords
 
 _VERSION = 1
 _MAX_OPEN = 64

@@ -37,7 +37,7 @@ from mpqueue.files.names import Names, expand
 from mpqueue.files.process_cache import DEFAULT_BYTES, ProcessCache
 from mpqueue.files.ranges import at_once
 from mpqueue.files.rows import TableRows, pyarrow
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.plan.signatures import suggests_keywords
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 _VERSION = 1

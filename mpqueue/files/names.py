@@ -56,8 +56,8 @@ class FileExclusion:
 
     Args:
         patterns: A pattern with ``*``, ``?``, ``[...]`` and braces, or several; None for no pattern. A pattern without
-            a slash is compared with the last part of a name, and another one with the end of the name, from a slash on.
-            ``*`` also matches slashes.
+            a slash is compared with the last part of a name. A pattern with a slash is compared with the end of the
+            name, from a slash on. ``*`` also matches slashes.
 
     Raises:
         TypeError: The argument is not a pattern or an iterable of patterns.

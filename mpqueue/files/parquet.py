@@ -25,7 +25,7 @@ from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.process_cache import DEFAULT_BYTES, ProcessCache
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.plan.signatures import suggests_keywords
 
 _VERSION = 1
 # The memory usage of a parsed footer, as a multiple of its size in the file.

@@ -31,8 +31,8 @@ from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of, has_zlib_mark
 from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow, content_error
+from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.extras import import_extra
-from mpqueue.system.keywords import suggests_keywords
 
 _HEADER = struct.Struct("<QI")
 _CHECK = struct.Struct("<I")

@@ -1,8 +1,8 @@
 """The base class of sources over files that may be compressed, and are then decompressed once into a cache file.
 
-The cache file may be damaged or removed later. The index therefore contains its size, and a checksum of each record,
-because a reader of a few records cannot verify the checksum of all content.
-Content that differs is decompressed again, by one process of a host, with one warning.
+The cache file may be damaged or removed later. The index therefore contains its size and a checksum of each record: a
+reader of a few records cannot verify the checksum of all content. Content that differs is decompressed again, by one
+process of a host, with one warning.
 """
 
 import functools

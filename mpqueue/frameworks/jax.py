@@ -31,11 +31,11 @@ from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch_co, MaybeNone
 from mpqueue.plan.checks import integer
+from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.exceptions import matches
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.iterators import rest_of
-from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.locks import RLock
 
 __all__ = ["device_iterator"]

@@ -17,7 +17,7 @@ from mpqueue.errors import WorkerDied
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.plan.batch_types import Batch, Batch_co, Item, MaybeNone, SourceOf
 from mpqueue.plan.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
-from mpqueue.plan.signatures import shows_options
+from mpqueue.plan.signatures import shows_options, suggests_keywords
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.exceptions import matches
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _uids = itertools.count(1 << 32)  # distinct from the enqueuers', because seeds are derived from both
 
 
+@suggests_keywords
 @shows_options(LoaderOptions)
 class Loader(Stoppable, Generic[Batch_co]):
     """An iterable over the batches of a source, which workers compute ahead.

@@ -1,8 +1,7 @@
 """Views of shared memory that children of user code inherit by a fork.
 
 A child that user code forks (``Process(target=save, args=(batch,))``) has the parent's views, of the same memory. The
-parent does not know when the child deletes them. So memory that has views at a fork is not reused until the child
-exits:
+parent does not know when the child deletes them. So memory with views at a fork is not reused until the child exits:
 
     before the fork    the leases of all memory with views are suspended; a pipe is created
     after it           the child keeps the write end, which its own children inherit, but no program that it executes

@@ -3,8 +3,12 @@
 A constructor takes ``**options: Unpack[LoaderOptions]``, which type checkers and editors read. `inspect.signature`,
 `help`, notebooks and the reference pages read ``__signature__`` and ``__doc__``, which list each option with its type,
 default and description.
+
+Frontends also name the argument that a caller probably meant. Python itself does so from version 3.13 on, except for
+functions that take ``**options``.
 """
 
+import functools
 import inspect
 import re
 import textwrap
@@ -91,3 +95,34 @@ def _with_options(function: Callable[..., Any], kind: Any) -> inspect.Signature:
         for (name, row), hint in zip(rows_of(kind).items(), kind.__annotations__.values(), strict=True)
     ]
     return signature.replace(parameters=[*own, *shown])
+
+
+def suggests_keywords(decorated: _Function) -> _Function:
+    """Decorate a function, or a class with its public methods, to name the argument that a caller probably meant.
+
+    Functions that take any keyword argument are left out; see `mpqueue.plan.options.Options.of`.
+    """
+    if not inspect.isclass(decorated):
+        return _suggesting(decorated)  # type: ignore[no-any-return]
+    for name, value in list(vars(decorated).items()):
+        if inspect.isfunction(value) and (name == "__init__" or not name.startswith("_")):
+            setattr(decorated, name, _suggesting(value))
+    return decorated
+
+
+def _suggesting(function: Any) -> Any:
+    code = function.__code__
+    known = frozenset(code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount])
+    if code.co_flags & inspect.CO_VARKEYWORDS or known <= {"self"}:
+        return function
+
+    @functools.wraps(function)
+    def call(*args: Any, **keywords: Any) -> Any:
+        if not keywords.keys() <= known:
+            name = next(name for name in keywords if name not in known)
+            from mpqueue.system.keywords import unknown_keyword  # imported here: few programs need it
+
+            raise unknown_keyword(function.__qualname__.removesuffix(".__init__"), name, known - {"self"})
+        return function(*args, **keywords)
+
+    return call

@@ -18,6 +18,7 @@ from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.plan import checks
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch_co, MaybeNone
+from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.service.attaching import AttachTerms, open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts, open_timeline
@@ -28,7 +29,6 @@ from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import forked
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock, acquire, is_owned
 from mpqueue.telemetry import live

@@ -19,7 +19,7 @@ from mpqueue.plan.history import At
 from mpqueue.plan.options import Options, ServerOptions, StreamOptions
 from mpqueue.plan.plans import Plan
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.plan.signatures import shows_options
+from mpqueue.plan.signatures import shows_options, suggests_keywords
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
@@ -47,6 +47,7 @@ from mpqueue.telemetry.monitor import registry
 _RANKS = 'pass mode="split" and world=N to the server, and rank=R to mpqueue.attach'
 
 
+@suggests_keywords
 @shows_options(ServerOptions)
 class Server:
     """A server that provides the batches of a source to consumers in other processes; see `mpqueue.attach`.

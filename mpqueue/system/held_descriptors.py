@@ -64,6 +64,6 @@ class HeldDescriptor:
 _living: Living[HeldDescriptor] = Living()
 _of_parents: list[HeldDescriptor] = []
 os.register_at_fork(after_in_child=lambda: _of_parents.extend(_living))
-# The interpreter keeps this list with its fork hooks until its exit has flushed all files, also that of a child which
-# has reused a number.
+# With its fork hooks, the interpreter keeps this list until its exit has flushed all files. That includes a file of a
+# child that has reused a number.
 os.register_at_fork(before=_of_parents.__len__)

@@ -336,8 +336,8 @@ def restore() -> None:
 def begin_worker() -> None:
     """Restore the user's handlers in a worker that was forked inside a block, which the worker never leaves.
 
-    Otherwise signals that this process has deferred would be handled in the worker, and handlers that the source
-    installs would be replaced for good by the first block in its code.
+    Otherwise, signals that this process has deferred would be handled in the worker. And the first block in the code of
+    the source would replace the handlers that the source has installed.
     """
     global _is_deferring, _delivers_late
     _is_deferring = _delivers_late = False

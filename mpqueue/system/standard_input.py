@@ -2,7 +2,7 @@
 
 A child of `multiprocessing` reads the end of a file. `pdb` ends at it: with a `BdbQuit` without a message, or silently
 after `pdb.post_mortem`. A fork of the trainer would share the input of the trainer, together with the lines that the
-trainer has buffered, or the connection of a notebook kernel, where it waits forever.
+trainer has buffered. In a notebook, it would wait forever for the kernel.
 """
 
 import builtins

@@ -268,7 +268,8 @@ class _ForkServer:
             theirs.close()
             source = self._data, list(self._snapshots), self._places
             tracker = child_process.shared_tracker()
-            body = config, source, os.environ.get(hash_seed.VARIABLE), self._settings.parent, len(tracker)
+            shown = os.environ.get(hash_seed.VARIABLE)
+            body = config, source, shown, self._settings.argv, self._settings.parent, len(tracker)
             try:
                 for read_end in lifelines:
                     parent_death.arm(read_end, process.pid)
@@ -336,13 +337,12 @@ def spawned() -> None:
         descriptors.own(life)  # otherwise a child that user code forks would keep our end open
     for read_end in lifelines:
         parent_death.arm(read_end)
-    sys.argv[:] = [""]
     prepare_process()
     with socket.socket(fileno=fd) as sock:
         message = messages.receive(sock, messages.TO_FORK_SERVER)
     if message is None:
         os._exit(1)
-    config, (data, numbers, places), shown, parent, num_trackers = message.body
+    config, (data, numbers, places), shown, sys.argv, parent, num_trackers = message.body
     hash_seed.show(shown)
     name = worker_name(config.info.id)
     set_process_name(name)

@@ -6,7 +6,7 @@ The large arrays of a source are in shared memory, of which only descriptors are
 
 To the fork server                                           From the fork server
 ------------------                                           --------------------
-SETTINGS  working directory, environment, resource tracker  FORKED  (worker's key, pid)
+SETTINGS  folder, `sys.argv`, environment, tracker           FORKED  (worker's key, pid)
 SOURCE    pickle, places of buffers, new memory              EXITED  (worker's key, wait status, peak bytes)
 FORK      (key, config) and the worker's descriptors         FAILED  (worker's key or None, packed exception)
 KILL      (key, signal)                                      NOTE    a warning for the user, once
@@ -58,6 +58,7 @@ class Settings(NamedTuple):
     """Settings that a fork server copies from the trainer at each start."""
 
     cwd: str
+    argv: list[str]
     path: list[str]
     environ: dict[str, str]
     cpus: frozenset[int]
@@ -68,6 +69,7 @@ class Settings(NamedTuple):
         """Give this process the settings of the trainer."""
         with contextlib.suppress(OSError):  # the trainer's working directory may have been removed
             os.chdir(self.cwd)
+        sys.argv = self.argv  # flags of the source parse it
         sys.path[:] = self.path
         if dict(os.environ) != self.environ:
             # By `os.environ` and not a copy: it also sets the variables in the C library, where C code reads them.

@@ -159,6 +159,11 @@ def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_fork_server_environ(salt))
 
 
+def command_line() -> list[str]:
+    """Return `sys.argv` for workers; an empty list if an embedding program has not set it."""
+    return list(map(str, getattr(sys, "argv", ())))
+
+
 def working_folder() -> str:
     """Return the working directory; the root if it was removed."""
     try:
@@ -199,10 +204,12 @@ class ForkServer:
         self.is_watched = False  # by `_reap_parked`
 
     def settle(self) -> None:
-        """Send the present working directory, path, environment and CPUs of the trainer."""
+        """Send the present working directory, command line, path, environment and CPUs of the trainer."""
         environ = {**os.environ, **_ONE_THREAD}
         self._parent = parent = describe_parent()
-        settings = messages.Settings(working_folder(), list(sys.path), environ, allowed_cpus(), self.kind.spawn, parent)
+        settings = messages.Settings(
+            working_folder(), command_line(), list(sys.path), environ, allowed_cpus(), self.kind.spawn, parent
+        )
         tracker = [] if parent.tracker is None else [parent.tracker]
         self._send(messages.ToForkServer.SETTINGS, settings, tracker)
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import queue
 import socket
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ from mpqueue.cluster.relay import LinkState, NodeLink, Relay
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
 from mpqueue.memory.slots import PAGE
 from mpqueue.plan.ray_options import RayOptions
-from mpqueue.system import descriptors, processes
+from mpqueue.system import descriptors, hash_seed, processes
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.worker import failures
@@ -29,7 +30,7 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
 from mpqueue.workers.launcher import LauncherGone
 
-TERMS = AgentTerms(("127.0.0.1", 0), b"", 0, [], "/", "1", spawn=False, deadline_s=60.0)
+TERMS = AgentTerms(("127.0.0.1", 0), b"", 0, [], [], "/", "1", spawn=False, deadline_s=60.0)
 
 
 def exhausted(*_):
@@ -338,3 +339,12 @@ def test_links_at_a_foreign_address_leave_no_descriptor():
     with pytest.raises(OSError, match="assign"):
         Links(RayOptions.of({}), spawn=False, address="192.0.2.1", emit=print, choose=list)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_agent_has_the_command_line_of_the_trainer(monkeypatch, tmp_path):
+    for name in ("argv", "path"):
+        monkeypatch.setattr(sys, name, list(getattr(sys, name)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(hash_seed.VARIABLE, "0")
+    agents._settle(TERMS._replace(argv=["train.py", "--rate", "3"]))
+    assert sys.argv == ["train.py", "--rate", "3"]

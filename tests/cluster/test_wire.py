@@ -37,7 +37,7 @@ def test_agent_accepts_nothing_from_process_on_port_of_crashed_trainer(as_traine
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=impostor)
         thread.start()
-        terms = AgentTerms(listener.getsockname(), new_token(), 0, [], "/", "0", False, 10.0)
+        terms = AgentTerms(listener.getsockname(), new_token(), 0, [], [], "/", "0", False, 10.0)
         with pytest.raises(ConnectionError):
             _connect(terms)
         thread.join(60)

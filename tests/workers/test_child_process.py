@@ -62,6 +62,26 @@ with Loader(Observer(), batch_size=None, workers=1, start_method={method!r}) as 
     assert said[2].startswith("True MainProcess True ")
 
 
+@METHODS
+def test_worker_has_the_command_line_of_the_trainer(method):
+    said, _ = ran(f"""
+class Parsing:
+    def __len__(self):
+        return 1
+    def __getstate__(self):
+        return {{"changed": len(sys.argv)}}
+    def __setstate__(self, state):  # as a module does that the source imports
+        self.at_start = sys.argv
+    def __getitem__(self, index):
+        say(*sys.argv, sys.argv == getattr(self, "at_start", sys.argv))
+        return 0
+for sys.argv in ["train.py", "--rate", "3"], ["train.py", "-v"]:
+    with Loader(Parsing(), batch_size=None, workers=1, start_method={method!r}) as loader:
+        list(loader)
+""")
+    assert said == ["train.py --rate 3 True", "train.py -v True"]
+
+
 class Proxied:
     """Samples in a dict of a manager."""
 

@@ -20,6 +20,7 @@ from mpqueue.plan.batch_types import Batch_co
 from mpqueue.plan.checks import flag
 from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed
 from mpqueue.plan.plans import Plan
+from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.workers.job import Job
@@ -32,6 +33,7 @@ WORKERS, MAX_QUEUE_SIZE = 1, 10  # used if neither the constructor, the sequence
 _RUNTIME = ("_engine", "_lock", "_ended", "queue")
 
 
+@suggests_keywords
 class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
     """Base class of the enqueuers. It starts and stops them; `OrderedEnqueuer` and `GeneratorEnqueuer` return batches.
 

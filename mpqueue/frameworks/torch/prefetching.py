@@ -21,9 +21,9 @@ import torch
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
 from mpqueue.plan.checks import integer
+from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
-from mpqueue.system.keywords import suggests_keywords
 
 
 class _Moving(NamedTuple):
