@@ -211,10 +211,10 @@ def fork_worker() -> int:
         _forks_worker.discard(thread)
 
 
-# Exceptions of fork hooks are lost. So handlers of signals run after them.
+# Exceptions of fork hooks are lost, also in the hooks of other modules. So handlers of signals run after the fork.
 def _before_fork() -> None:
     if _lessors and threading.get_ident() not in _forks_worker:
-        deliver_after_return(_begin)
+        deliver_after_return(_begin, is_last=False)
 
 
 def _begin() -> None:

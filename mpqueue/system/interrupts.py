@@ -18,6 +18,7 @@ signals.
 import _thread
 import functools
 import gc
+import os
 import signal
 import sys
 import threading
@@ -132,10 +133,14 @@ def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwarg
     return result
 
 
-def deliver_after_return(call: Callable[[], object]) -> None:
+def deliver_after_return(call: Callable[[], object], *, is_last: bool = True) -> None:
     """Call a function, and handle the signals that arrive in it after the caller has returned to C code.
 
     For callbacks of weak references, where an exception of a handler would be lost. The caller must return at once.
+
+    Args:
+        call: The function.
+        is_last: If False, C code calls other callbacks then, and the next call of this function handles the signals.
     """
     global _is_deferring, _delivers_late
     if not _is_main_thread():
@@ -155,7 +160,9 @@ def deliver_after_return(call: Callable[[], object]) -> None:
         is_collecting = bool(_pending) and _is_collecting()
         _is_deferring = _delivers_late = False
         restore()
-        arrived, _pending[:] = tuple(map(signal.Signals, _pending)), ()
+        arrived: tuple[signal.Signals, ...] = ()
+        if is_last:
+            arrived, _pending[:] = tuple(map(signal.Signals, _pending)), ()
         if arrived and is_collecting:
             _deliver_after_collection(arrived)
         else:
@@ -336,14 +343,16 @@ def restore() -> None:
 def begin_worker() -> None:
     """Restore the user's handlers in a worker that was forked inside a block, which the worker never leaves.
 
-    Otherwise, signals that this process has deferred would be handled in the worker. And the first block in the code of
-    the source would replace the handlers that the source has installed.
+    Otherwise, the first block in the code of the source would replace the handlers that the source has installed.
     """
     global _is_deferring, _delivers_late
     _is_deferring = _delivers_late = False
-    _pending.clear()
-    _pending_after_collection.clear()
     restore()
+
+
+# The parent handles them.
+os.register_at_fork(after_in_child=_pending.clear)
+os.register_at_fork(after_in_child=_pending_after_collection.clear)
 
 
 def _deliver() -> None:
