@@ -319,8 +319,7 @@ class Loader(Stoppable, Generic[Batch_co]):
                 raise self._spent()
             if is_empty:
                 plan = cast("StreamPlan", self._plan)
-                reason = plan.why_empty(len(where.counts), plan.source.title)
-                raise RuntimeError(f"an epoch of {plan.epoch_batches} batches is impossible: {reason}")
+                raise plan.impossible_epoch(where, plan.source.title)
 
     def _warn_of_no_batches(self, where: "Place") -> None:
         plan = cast("StreamPlan", self._plan)
