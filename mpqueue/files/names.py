@@ -69,6 +69,9 @@ class FileExclusion:
         texts = [_text(name, "a pattern of exclude") for name in _listed(given, "exclude")]
         self._patterns = [each for text in texts for each in {text, *expand_braces(text)}]
 
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
     def rest_of(self, names: list[str]) -> list[str]:
         """Return the files that are not left out.
 
