@@ -132,8 +132,9 @@ class ArrayRecord(GroupedFiles):
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches.
+        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
         FileError: A file is not an ArrayRecord file, or is truncated. When reading: a file has changed, or is damaged.
+        ValueError: ``on_error`` is unknown.
         ImportError: array_record is not installed (extra ``arrayrecord``).
 
     Follows: `ArrayRecordDataSource` of `array_record` and Grain.

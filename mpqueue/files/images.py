@@ -48,8 +48,9 @@ class Images:
         index: The folder for the names of the files. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        TypeError: ``folder`` or ``index`` is not a path.
-        FileNotFoundError: The folder does not exist, has no subfolders, or a subfolder has no images.
+        TypeError: ``folder`` or ``index`` is not a path, or ``exclude`` is not a pattern.
+        FileNotFoundError: The folder does not exist, has no subfolders, or a subfolder has no images. Or ``exclude``
+            leaves out all images.
         NotADirectoryError: The path is not a folder.
         ImportError: ``decode`` is True, and Pillow is not installed.
 

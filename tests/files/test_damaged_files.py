@@ -236,9 +236,9 @@ def test_images_and_shards_are_left_out(originals):
     ("exclude", "kind", "words"),
     [
         ("*", FileNotFoundError, r"leaves out all 2 files, such as .*0\.tar"),
-        (1, TypeError, "exclude must be a path or a list of paths, got int"),
+        (1, TypeError, "exclude must be a pattern or a list of patterns, got int"),
         ([1], TypeError, "a pattern of exclude must be a str or an os.PathLike, got int"),
-        ("", ValueError, "'' is not a valid file name"),
+        ("", ValueError, "a pattern of exclude must not be empty or contain a null byte, got ''"),
         ("{a", ValueError, "braces must match"),
     ],
 )
