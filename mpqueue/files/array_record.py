@@ -25,6 +25,7 @@ from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
 from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
 from mpqueue.system.extras import import_extra
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.keywords import suggests_keywords
 
 _VERSION = 1
@@ -162,13 +163,13 @@ class ArrayRecord(GroupedFiles):
         try:
             try:
                 records: list[Any] = self._readers.get(group, self._reader).read(rows)
-            except (RuntimeError, FileError):
+            except not_of_handler(RuntimeError, FileError):
                 if not file.is_remote:
                     raise
                 # The downloaded content may be damaged. If so, it is downloaded again.
                 self._readers = _Readers(_MAX_OPEN)
                 records = _open(file, self._folder, has_content).read(rows)
-        except RuntimeError as error:
+        except not_of_handler(RuntimeError) as error:
             self._check(file)  # raises a clearer error if the file has changed
             raise FileError(file.path, None, f"records {rows[0]:,} to {rows[-1]:,} cannot be read: {error}") from error
         self._check(file)
