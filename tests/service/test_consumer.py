@@ -396,7 +396,7 @@ class TestEnd:
     def test_close_while_another_server_is_found_ends_the_loop(self, server, monkeypatch):
         def close_at_the_end(*arguments):
             attachment = open_attachment(*arguments)
-            consumer._attachment.link.leave_beside = has_left.set
+            consumer._attachment.link.leave_concurrently = has_left.set
             closing.append(pool.submit(consumer.close))
             assert has_left.wait(60)
             return attachment
