@@ -351,6 +351,7 @@ class Consumer(Generic[Batch_co]):
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, _abandon, new, self._counts)
         if not self._is_attached():  # a `close` of this moment has only left the old server
+            new.leave()
             self._loop = None
             return
         if new.welcome.epoch != self._epoch:  # the other consumers have taken the rest of the epoch

@@ -410,6 +410,7 @@ class TestEnd:
             server.greet()
             assert waiting.result(60) == []
             closing[0].result(60)
+            assert server.hear() == ConsumerRequest(ToServer.LEAVE)
 
     def test_closed_consumer_raises_clear_error(self, server):
         with attached(server) as consumer:
