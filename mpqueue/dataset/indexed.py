@@ -293,7 +293,7 @@ class SourceNode(StageNode):
     def order_line(self) -> str:
         """Return the length of the source."""
         length = self.length_by()
-        return "endless" if length is None else f"{count_text(length, 'sample')}"
+        return "endless" if length is None else count_text(length, "sample")
 
 
 class LinkReader(Reader):

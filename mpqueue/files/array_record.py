@@ -26,6 +26,7 @@ from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
 from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.extras import import_extra
+from mpqueue.system.interrupts import not_of_handler
 
 _VERSION = 1
 _MAX_OPEN = 64
@@ -132,8 +133,9 @@ class ArrayRecord(GroupedFiles):
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches.
+        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
         FileError: A file is not an ArrayRecord file, or is truncated. When reading: a file has changed, or is damaged.
+        ValueError: ``on_error`` is unknown.
         ImportError: array_record is not installed (extra ``arrayrecord``).
 
     Follows: `ArrayRecordDataSource` of `array_record` and Grain.
@@ -161,13 +163,13 @@ class ArrayRecord(GroupedFiles):
         try:
             try:
                 records: list[Any] = self._readers.get(group, self._reader).read(rows)
-            except (RuntimeError, FileError):
+            except not_of_handler(RuntimeError, FileError):
                 if not file.is_remote:
                     raise
                 # The downloaded content may be damaged. If so, it is downloaded again.
                 self._readers = _Readers(_MAX_OPEN)
                 records = _open(file, self._folder, has_content).read(rows)
-        except RuntimeError as error:
+        except not_of_handler(RuntimeError) as error:
             self._check(file)  # raises a clearer error if the file has changed
             raise FileError(file.path, None, f"records {rows[0]:,} to {rows[-1]:,} cannot be read: {error}") from error
         self._check(file)

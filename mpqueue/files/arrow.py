@@ -151,10 +151,10 @@ class Arrow(GroupedFiles):
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches.
+        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
         FileError: A file has another format, is truncated, or has another schema than the first one. When reading: a
             file has changed, or is damaged. The message contains the file and the offset.
-        ValueError: A column does not exist; the message lists the existing ones.
+        ValueError: A column does not exist; the message lists the existing ones. Or ``on_error`` is unknown.
         ImportError: pyarrow is not installed (extra ``files``).
 
     Follows: `pyarrow.ipc`, and `datasets.Dataset.from_file` of Hugging Face, which maps its files and returns lists of

@@ -48,8 +48,9 @@ class Images:
         index: The folder for the names of the files. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        TypeError: ``folder`` or ``index`` is not a path.
-        FileNotFoundError: The folder does not exist, has no subfolders, or a subfolder has no images.
+        TypeError: ``folder`` or ``index`` is not a path, or ``exclude`` is not a pattern.
+        FileNotFoundError: The folder does not exist, has no subfolders, or a subfolder has no images. Or ``exclude``
+            leaves out all images.
         NotADirectoryError: The path is not a folder.
         ImportError: ``decode`` is True, and Pillow is not installed.
 
@@ -166,15 +167,22 @@ def _walk(folder: str, exclusion: FileExclusion) -> tuple[list[str], Arrays]:
         if not images:
             suffixes = b", ".join(_SUFFIXES).decode()
             raise FileNotFoundError(f"the class {name!r} of {folder} has no images: files that end in {suffixes}")
-    left = {*exclusion.rest_of([f"{folder}/{os.fsdecode(image)}" for images in names_of.values() for image in images])}
-    names_of = {
-        name: [image for image in images if f"{folder}/{os.fsdecode(image)}" in left]
-        for name, images in names_of.items()
-    }
-    classes = sorted((name for name, images in names_of.items() if images), key=os.fsencode)
+    if exclusion:  # it takes as long as the scan
+        names_of = _rest_of(folder, names_of, exclusion)
+    classes = sorted(names_of, key=os.fsencode)
     text, ends = packed([image for name in classes for image in names_of[name]])
     labels = np.repeat(np.arange(len(classes)), [len(names_of[name]) for name in classes])
     return classes, {"names": text, "name_ends": ends, "labels": labels}
+
+
+def _rest_of(folder: str, names_of: dict[str, list[bytes]], exclusion: FileExclusion) -> dict[str, list[bytes]]:
+    """Return the images of each class that are not left out, and only classes with such images."""
+    left = {*exclusion.rest_of([f"{folder}/{os.fsdecode(image)}" for images in names_of.values() for image in images])}
+    rest = {
+        name: [image for image in images if f"{folder}/{os.fsdecode(image)}" in left]
+        for name, images in names_of.items()
+    }
+    return {name: images for name, images in rest.items() if images}
 
 
 def _found_at_url(folder: str) -> dict[str, list[bytes]]:

@@ -78,7 +78,8 @@ class _IndexedStates(NamedTuple):
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Self:
-        ctimes, attributes = (zlib.crc32(arrays[name].tobytes()) for name in (_GIVEN_CTIMES, _ATTRIBUTES))
+        # Not of files that were left out: none of their bytes is used, and a repaired file changes the content.
+        ctimes, attributes = (zlib.crc32(arrays[name].tobytes()) for name in (_CTIMES, _ATTRIBUTES))
         return cls(os.uname().nodename, ctimes, attributes)
 
     def is_same(self, other: "_IndexedStates") -> bool:

@@ -44,9 +44,10 @@ class JSONLines(UnpackedSource):
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file does not exist, or no file matches.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
         FileError: A compressed file is damaged or truncated, or a file is not UTF-8 text. When reading: a line is not
             valid JSON.
+        ValueError: ``on_error`` is unknown.
         ImportError: A file is compressed with zstd, and zstandard is not installed (extra ``files``).
 
     Follows: jsonlines.org.

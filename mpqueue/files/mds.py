@@ -131,10 +131,11 @@ class MDS(GroupedFiles):
 
     Raises:
         TypeError: ``folder`` or ``index`` is not a path.
-        FileNotFoundError: ``index.json``, or a shard listed in it, does not exist.
+        FileNotFoundError: ``index.json``, or a shard listed in it, does not exist; or ``exclude`` leaves out all of
+            them.
         FileError: A shard is truncated, has other columns than the first one, or does not match ``index.json``. When
             reading: a shard has changed, or is damaged. The message contains the file and the offset.
-        ValueError: A column does not exist, or contains pickles.
+        ValueError: A column does not exist, or contains pickles. Or ``on_error`` is unknown.
         ImportError: A shard is compressed with zstd, and zstandard is not installed (extra ``files``).
 
     Follows: MosaicML's `streaming` (version 2 of its format). Its readers also download shards, and decompress them to

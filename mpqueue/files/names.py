@@ -66,8 +66,11 @@ class FileExclusion:
 
     def __init__(self, patterns: Names | None) -> None:
         given = () if patterns is None else [patterns] if isinstance(patterns, str | bytes | os.PathLike) else patterns
-        texts = [_text(name, "a pattern of exclude") for name in _listed(given, "exclude")]
-        self._patterns = [each for text in texts for each in {text, *expand_braces(text)}]
+        texts = [_text(name, "a pattern of exclude") for name in _listed(given, "exclude", "a pattern")]
+        self._patterns = [each for text in texts for each in dict.fromkeys([text, *expand_braces(text)])]
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
 
     def rest_of(self, names: list[str]) -> list[str]:
         """Return the files that are not left out.
@@ -103,13 +106,14 @@ def folder_name(folder: Name) -> str:
     return name.rstrip("/") if urls.is_url(name) else os.path.realpath(name)
 
 
-def _listed(names: Any, what: str = "names of files") -> Sequence[Name]:
+def _listed(names: Any, what: str = "names of files", kind: str = "a path") -> Sequence[Name]:
+    expected = f"{what} must be {kind} or a list of {kind.removeprefix('a ')}s"
     if isinstance(names, io.IOBase):  # iterating it would return its lines
-        raise TypeError(f"{what} must be a path or a list of paths, got an open file: pass its name, {names!r}")
+        raise TypeError(f"{expected}, got an open file: pass its name, {names!r}")
     try:
         return list(names)
     except TypeError:
-        raise TypeError(f"{what} must be a path or a list of paths, got {type(names).__name__}: {names!r}") from None
+        raise TypeError(f"{expected}, got {type(names).__name__}: {names!r}") from None
 
 
 def _text(name: Name, noun: str = "a file name") -> str:
@@ -117,7 +121,7 @@ def _text(name: Name, noun: str = "a file name") -> str:
         raise TypeError(f"{noun} must be a str or an os.PathLike, got {type(name).__name__}: {name!r}")
     text = os.fsdecode(name).removeprefix("file://")
     if not text or "\0" in text:
-        raise ValueError(f"{text!r} is not a valid file name")
+        raise ValueError(f"{noun} must not be empty or contain a null byte, got {text!r}")
     return text
 
 

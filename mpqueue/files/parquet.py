@@ -95,10 +95,10 @@ class Parquet(GroupedFiles):
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches.
+        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
         FileError: A file is not a Parquet file, is truncated, or has other columns than the first one. When reading: a
             file has changed, or is damaged. The message contains the file and the offset.
-        ValueError: A column does not exist; the message lists the existing ones.
+        ValueError: A column does not exist; the message lists the existing ones. Or ``on_error`` is unknown.
         ImportError: pyarrow is not installed (extra ``files``).
 
     Follows: `pyarrow.parquet`, and the samples of Hugging Face's `datasets`, which returns lists of numbers as lists.

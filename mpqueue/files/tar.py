@@ -43,7 +43,7 @@ class Tar(FileSource):
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file does not exist, or no file matches.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
         FileError: A file is not a tar archive, or is compressed, truncated or damaged. With ``on_error="skip"``: all
             files are.
         ValueError: ``on_error`` is unknown.

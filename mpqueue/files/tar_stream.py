@@ -42,7 +42,7 @@ class TarStream:
             with the next archive. In both cases the sample before the damage is skipped, because it may lack a member.
 
     Raises:
-        FileNotFoundError: A file does not exist, or no file matches a pattern.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
         ValueError: ``on_error`` is unknown.
         FileError: When reading: an archive is truncated, damaged, or has changed since the source was created.
         ImportError: When reading: an archive is compressed with zstd, and zstandard is not installed (extra ``files``).

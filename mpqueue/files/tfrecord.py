@@ -65,10 +65,10 @@ class TFRecord(UnpackedSource):
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file does not exist, or no file matches.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
         FileError: A file is not a TFRecord file, is truncated or damaged, or the checksum of a length is wrong. When
             reading: the checksum of a record is wrong, or the record is not an Example with these features.
-        ValueError: ``features`` is empty, or contains an object that is not a feature.
+        ValueError: ``features`` is empty, or contains an object that is not a feature. Or ``on_error`` is unknown.
         TypeError: ``features`` is not a mapping, or a feature has a dtype that Examples do not support.
         ImportError: ``check_crc`` is True and google-crc32c is not installed; or a file is compressed with zstd, and
             zstandard is not installed (extra ``files``).

@@ -323,8 +323,7 @@ class Loader(Stoppable, Generic[Batch_co]):
                 raise self._spent()
             if is_empty:
                 plan = cast("StreamPlan", self._plan)
-                reason = plan.why_empty(len(where.counts), plan.source.title)
-                raise RuntimeError(f"an epoch of {plan.epoch_batches} batches is impossible: {reason}")
+                raise plan.impossible_epoch(where, plan.source.title)
 
     def _no_batches(self, where: "Place") -> str | None:
         # An interrupted call is repeated, and may find the place of the next epoch.

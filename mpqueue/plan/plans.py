@@ -880,6 +880,17 @@ class StreamPlan(Plan):
         """
         return None if any(place.counts) else self.why_empty(len(place.counts), title)
 
+    def impossible_epoch(self, place: Place, title: str) -> RuntimeError:
+        """Return the error for an epoch of a number of batches over a stream that returns none.
+
+        Args:
+            place: The place after the pass.
+            title: The name of the source.
+        """
+        each, of_all = self.epoch_batches or 0, self.ranks.batches_of_all(1) or 1
+        reason = self.why_empty(len(place.counts), title)
+        return RuntimeError(f"an epoch of {count_text(each // of_all, 'batch')} is impossible: {reason}")
+
     @property
     def parts(self) -> str:
         """The name of the parts of the stream, for messages."""
@@ -892,7 +903,7 @@ class StreamPlan(Plan):
             num_lanes: Number of virtual shards of this rank.
             title: The name of the source.
         """
-        rank, world = self.shard
+        rank, world = self.ranks.lane_shard  # a server runs the virtual shards of all ranks
         where = "" if world == 1 else f" on rank {rank} of {world}"
         dropping = self.source.dropping(self.options)
         if not dropping:

@@ -351,6 +351,7 @@ class Consumer(Generic[Batch_co]):
             self._finalizer.detach()
             self._finalizer = WhenCollected(self, _abandon, new, self._counts)
         if not self._is_attached():  # a `close` of this moment has only left the old server
+            new.leave()
             self._loop = None
             return
         if new.welcome.epoch != self._epoch:  # the other consumers have taken the rest of the epoch
@@ -427,7 +428,7 @@ class Consumer(Generic[Batch_co]):
             self._life, self._needs_attention = _Life.CLOSED, True
             self._wake()
             # A thread blocked in `next` holds the lock until the server sends something, so do not wait for the lock
-            # here. `leave_beside` wakes that thread.
+            # here. `leave_concurrently` wakes that thread.
             if not is_inside and self._lock.acquire(blocking=False):
                 try:
                     self._attachment.leave()
@@ -435,7 +436,7 @@ class Consumer(Generic[Batch_co]):
                 finally:
                     self._lock.release()
                 return
-            self._attachment.link.leave_beside()
+            self._attachment.link.leave_concurrently()
         # If a signal handler called close() inside `next`, the descriptors are in use further up the stack.
         if not is_inside:
             with self._lock:

@@ -156,9 +156,7 @@ class LaneStream(Stream):
                 warn(warning)
         # An endless stream without elements would restart forever.
         elif not self.count:
-            reason = plan.why_empty(len(self._pipeline.place().counts), title)
-            error = RuntimeError(f"an epoch of {plan.epoch_batches} batches is impossible: {reason}")
-            return self._failed(error, None)
+            return self._failed(plan.impossible_epoch(self._pipeline.place(), title), None)
         return super()._end()
 
     # -- Changes of the plan

@@ -87,7 +87,7 @@ class ServerLink:
         self._poller: Poller | None = None  # for event loops, which wait for one descriptor
         self._came: deque[bytes] = deque()
         self._parsed: tuple[bytes, list[Any]] | None = None
-        # Held to close the descriptors, and by a thread that uses them beside the owner of the consumer's lock.
+        # Held to close the descriptors, and by a thread that uses them without the consumer's lock.
         # Re-entrant: a garbage collection inside may close the link.
         self._closing = RLock()
         self.arrived: deque[Offer | Text] = deque()
@@ -228,7 +228,7 @@ class ServerLink:
         """Notify the server, without waiting, that the consumer leaves. ``how``: see `DROPPED`."""
         self.send_nowait(pack_request(ToServer.LEAVE, how))
 
-    def leave_beside(self) -> None:
+    def leave_concurrently(self) -> None:
         """Leave although another thread uses this link: notify the server, and wake the thread if it waits."""
         with defer_signals(), self._closing:
             if self.death is not None:  # the other thread has closed the socket, and its number may be another file's

@@ -132,6 +132,17 @@ def test_left_out_file_repaired_with_its_size_and_time_is_read(tmp_path):
     assert len(make()) == 2
 
 
+def test_copy_of_a_source_is_valid_after_a_left_out_file_gets_another_mode(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(b"1\n"))
+    cut(tmp_path / "a.jsonl.gz")
+    make = partial(files.JSONLines, tmp_path / "*.gz", on_error="skip")
+    copy = pickle.dumps(make())
+    (tmp_path / "a.jsonl.gz").chmod(0o600)
+    make()  # creates the index again
+    assert list(pickle.loads(copy)) == [1]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_resumes_after_a_left_out_file_with_another_number_of_workers(three, workers):
     _, make, (_, second, _) = three
@@ -225,9 +236,9 @@ def test_images_and_shards_are_left_out(originals):
     ("exclude", "kind", "words"),
     [
         ("*", FileNotFoundError, r"leaves out all 2 files, such as .*0\.tar"),
-        (1, TypeError, "exclude must be a path or a list of paths, got int"),
+        (1, TypeError, "exclude must be a pattern or a list of patterns, got int"),
         ([1], TypeError, "a pattern of exclude must be a str or an os.PathLike, got int"),
-        ("", ValueError, "'' is not a valid file name"),
+        ("", ValueError, "a pattern of exclude must not be empty or contain a null byte, got ''"),
         ("{a", ValueError, "braces must match"),
     ],
 )

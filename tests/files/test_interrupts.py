@@ -5,15 +5,27 @@ import signal
 import zlib
 
 import pytest
-from helpers.file_formats import write_tar
+from helpers.file_formats import write_array_record, write_tar
 from helpers.tabular import table, write_parquet
 from PIL import Image
 
-from mpqueue.files import Images, JSONLines, Parquet, TarStream, images, index_file, parquet, ranges, tar_headers
+from mpqueue.files import (
+    ArrayRecord,
+    Images,
+    JSONLines,
+    Parquet,
+    TarStream,
+    array_record,
+    images,
+    index_file,
+    parquet,
+    ranges,
+    tar_headers,
+)
 
 
-class TimeLimit(TimeoutError):
-    """An exception of a handler, of a class that reads also raise."""
+class TimeLimit(TimeoutError, RuntimeError):
+    """An exception of a handler, of classes that reads also raise."""
 
 
 @pytest.fixture
@@ -56,10 +68,22 @@ def rows(folder):
     return Parquet(write_parquet(folder / "a.parquet", table(3)), index=folder)
 
 
+def remote_records(folder):
+    pytest.importorskip("array_record")
+    data = write_array_record(folder / "a.array_record", [b"1"]).read_bytes()
+    pytest.importorskip("fsspec").filesystem("memory").pipe("/interrupts/a.array_record", data)
+    return ArrayRecord("memory://interrupts/a.array_record", index=folder)
+
+
 @pytest.mark.parametrize(
     ("make", "place"),
-    [(remote_lines, (ranges._Other, "read")), (decoded_images, (images, "_pillow")), (rows, (parquet, "TableRows"))],
-    ids=["request", "image", "row group"],
+    [
+        (remote_lines, (ranges._Other, "read")),
+        (decoded_images, (images, "_pillow")),
+        (rows, (parquet, "TableRows")),
+        (remote_records, (array_record._Readers, "get")),
+    ],
+    ids=["request", "image", "row group", "records"],
 )
 def test_exception_of_a_handler_in_a_read_is_raised_unchanged(tmp_path, interrupt_in, make, place):
     source = make(tmp_path)

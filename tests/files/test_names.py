@@ -78,7 +78,7 @@ def test_braces_expand_as_in_a_shell(pattern, names):
         (["a-00.tar", "no.tar"], FileNotFoundError, "no.tar"),
         ([], ValueError, "empty list"),
         ("", ValueError, "''"),
-        ("a\0b", ValueError, "not a valid file name"),
+        ("a\0b", ValueError, "a file name must not be empty or contain a null byte"),
         ("nothing://bucket/a.tar", ValueError, "nothing"),
         ("{a,{b,c}}.tar", ValueError, "braces must match"),
         ("{a,b.tar", ValueError, "braces must match"),
@@ -105,7 +105,7 @@ def test_open_file_is_not_accepted_as_a_list_of_names(folder):
     [
         (None, TypeError, r"the folder must be a str or an os\.PathLike, got "),
         (["a", "b"], TypeError, r"the folder must be a str or an os\.PathLike, got "),
-        ("", ValueError, "'' is not a valid file name"),
+        ("", ValueError, "the folder must not be empty"),
     ],
 )
 def test_argument_that_is_not_a_folder_raises(make, given, error, message):

@@ -398,7 +398,7 @@ class TestEnd:
     def test_close_while_another_server_is_found_ends_the_loop(self, server, monkeypatch):
         def close_at_the_end(*arguments):
             attachment = open_attachment(*arguments)
-            consumer._attachment.link.leave_beside = has_left.set
+            consumer._attachment.link.leave_concurrently = has_left.set
             closing.append(pool.submit(consumer.close))
             assert has_left.wait(60)
             return attachment
@@ -412,6 +412,7 @@ class TestEnd:
             server.greet()
             assert waiting.result(60) == []
             closing[0].result(60)
+            assert server.hear() == ConsumerRequest(ToServer.LEAVE)
 
     def test_closed_consumer_raises_clear_error(self, server):
         with attached(server) as consumer:

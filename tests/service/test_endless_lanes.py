@@ -109,11 +109,15 @@ def test_server_may_crash_in_any_epoch(puppets, start_server, tmp_path, mode):
         assert (list(first), list(second)) == (whole[::2], whole[1::2])
 
 
-def test_stream_without_elements_has_no_epochs():
+@pytest.mark.parametrize(("options", "rank"), [({}, None), ({"mode": "split", "world": 2}, 1)])
+def test_stream_without_elements_has_no_epochs(options, rank):
     empty = mpqueue.Dataset.range(4).filter(lambda number: number > 9)
-    with mpqueue.Server("s", empty, workers=1, epoch_batches=3), mpqueue.attach("s", timeout=30) as consumer:
-        with pytest.raises(RuntimeError, match=r"of 3 batches is impossible: .*is empty"):
-            next(iter(consumer))
+    with (
+        mpqueue.Server("s", empty, workers=1, epoch_batches=3, **options),
+        mpqueue.attach("s", rank=rank, timeout=30) as consumer,
+        pytest.raises(RuntimeError, match=r"of 3 batches is impossible: the stream of Dataset is empty: it returned"),
+    ):
+        next(iter(consumer))
 
 
 def test_epoch_batches_of_indexed_source_are_refused_as_by_loader():

@@ -14,7 +14,7 @@ The arrays are identified by their address, so that `mpqueue.frameworks.torch.te
 the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indic
         collate_fn: The function of the loader.
         samples: The samples of a batch.
         dataset: Their dataset.
-        indices: Their indices, for a list of samples by index.
+        indices: Their indices, as the sampler returned them; None if they have none.
     """
     try:
         return collate_fn(samples)
@@ -51,9 +51,10 @@ def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indic
             found = ((number, _path_to_none(sample, _DEEPEST)) for number, sample in enumerate(samples))
             number, path = next(((number, path) for number, path in found if path is not None), (None, ""))
             if number is not None:
-                place = (
-                    f"element {number} of a batch" if indices is None else f"the sample of index {indices[number]!r}"
-                )
+                # An iterator of indices is used up, and `__getitems__` may return another number of samples.
+                keys = [*indices] if isinstance(indices, Collection) else []
+                is_known = len(keys) == len(samples)
+                place = f"the sample of index {keys[number]!r}" if is_known else f"element {number} of a batch"
                 add_note(error, _none_text(f"{place} of {name_of(dataset)}", path or ""))
         raise
 

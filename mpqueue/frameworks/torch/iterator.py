@@ -606,8 +606,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             if warning:
                 warnings.warn(warning, UserWarning, stacklevel=outside_stacklevel())
         elif place.epoch == self._epoch:
-            reason = plan.why_empty(len(place.counts), title)
-            raise RuntimeError(f"an epoch of {plan.epoch_batches} batches is impossible: {reason}") from None
+            raise plan.impossible_epoch(place, title) from None
 
     def _warn_of_stop_iteration(self) -> None:
         if not self._has_warned:

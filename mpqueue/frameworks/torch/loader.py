@@ -152,10 +152,12 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        known = inspect.signature(data.DataLoader).parameters
-        for name in options:
-            if name not in known:
-                raise unknown_keyword("DataLoader", name, {*known, *inspect.signature(DataLoader).parameters})
+        # In a class with several bases, the next one may have more arguments than torch's DataLoader.
+        known = inspect.signature(super().__init__).parameters
+        if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
+            for name in options:
+                if name not in known:
+                    raise unknown_keyword("DataLoader", name, {*known, *inspect.signature(DataLoader).parameters})
         if backend not in IN_PROCESSES:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, Options(ray_options=ray_options))

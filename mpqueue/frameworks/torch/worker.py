@@ -141,10 +141,9 @@ class MapSource(LoaderSource):
             data = self._items(batch, epoch, begin)
             # Seed for collate_fn: its random numbers must not depend on how many the last sample has drawn.
             begin(self.parts.base_seed, epoch, ~batch.first)
-            indices = listed.indices if self.parts.is_batched else None
-            batch = collated(self.parts.collate_fn, data, self.parts.dataset, indices)
+            value = collated(self.parts.collate_fn, data, self.parts.dataset, batch.indices)
             # Without workers, the trainer computes the batch itself and needs no encoding.
-            return encode(batch, self._collation.find) if self.parts.num_workers else batch
+            return encode(value, self._collation.find) if self.parts.num_workers else value
         finally:
             # Also after an error: a kept array would keep its slot.
             self._collation.forget()

@@ -500,6 +500,25 @@ def test_copy_of_a_used_loader_starts_again(options, copy_of):
     assert _numbers(iterator) == [[2, 3], [4, 5]]
 
 
+class Labelled(data.DataLoader):
+    """A base class with one more argument than torch's."""
+
+    def __init__(self, *args, label, **options):
+        super().__init__(*args, **options)
+        self.label = label
+
+
+class LabelledLoader(DataLoader, Labelled):
+    """A class with both bases."""
+
+
+def test_other_base_of_a_subclass_may_take_more_arguments():
+    loader = LabelledLoader(Numbers(4), batch_size=2, label="x")
+    assert (loader.label, len(loader)) == ("x", 2)
+    with pytest.raises(TypeError, match="batchsize"):
+        LabelledLoader(Numbers(4), batchsize=2, label="x")
+
+
 def test_subclass_that_copies_its_dict_can_be_pickled():
     class Own(DataLoader):
         def __getstate__(self):

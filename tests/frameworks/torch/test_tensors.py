@@ -249,6 +249,31 @@ def test_error_of_torchs_collation_names_the_sample_that_is_none(dataset, text, 
     assert any(note.startswith(text) for note in caught.value.__notes__), caught.value.__notes__
 
 
+class Shortening(list):
+    """A dataset that returns fewer samples than requested."""
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices][1:]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("dataset", "indices", "place"),
+    [
+        (list, (1, 0, 2), "the sample of index 2"),
+        (list, {0, 2}, "the sample of index 2"),
+        (list, dict.fromkeys([0, 2]), "the sample of index 2"),
+        (list, torch.tensor([1, 2]), "the sample of index tensor(2)"),
+        (Shortening, [0, 1, 2], "element 1 of a batch"),
+    ],
+)
+def test_sample_that_is_none_is_named_for_each_kind_of_indices(dataset, indices, place, workers):
+    loader = mpqueue.torch.DataLoader(dataset([0, 1, None]), batch_sampler=[indices], num_workers=workers)
+    with pytest.raises((TypeError, RuntimeError), match="NoneType") as caught:
+        list(loader)
+    assert any(note.startswith(f"{place} of {dataset.__name__} {FORGOTTEN}") for note in caught.value.__notes__)
+
+
 def _counted(samples):
     return len(samples)
 
