@@ -50,12 +50,20 @@ def value_pickler() -> Any:
     import cloudpickle  # takes 10 ms, and most workers never need it
 
     class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        """A cloudpickle pickler that also pickles torch's untyped storages, and keeps the file names of code."""
+        """A cloudpickle pickler that keeps the file names of code.
+
+        It also pickles torch's untyped storages, and functions of `functools.singledispatch`.
+        """
 
         dispatch_table: ClassVar = ChainMap({CodeType: reduced_code}, *cloudpickle.Pickler.dispatch_table.maps)
 
         def reducer_override(self, obj: Any) -> Any:
-            return _reduced_of_torch(obj) or super().reducer_override(obj)
+            reduced = _reduced_of_torch(obj) or super().reducer_override(obj)
+            if reduced is NotImplemented or type(obj) is not FunctionType or obj.__code__ is not _DISPATCHING:
+                return reduced
+            # Its closure has a cache with weak references, which cannot be pickled.
+            own = {name: value for name, value in vars(obj).items() if name not in _OF_DISPATCH}
+            return _single_dispatch, (obj.__name__,), (dict(obj.registry), own), None, None, _fill_dispatch
 
     return ValuePickler
 
@@ -67,6 +75,26 @@ def reduced_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ..
     make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
     filename = code.co_filename
     return make, tuple(filename if type(part) is str and part == _NO_FILE else part for part in arguments)
+
+
+def _single_dispatch(name: str) -> Any:
+    def unset() -> None:
+        """Stand for the function, which may refer to the result: `_fill_dispatch` replaces it."""
+
+    unset.__name__ = name  # in error messages
+    return functools.singledispatch(unset)
+
+
+_DISPATCHING = _single_dispatch("").__code__
+_OF_DISPATCH = {*vars(_single_dispatch(""))} - {"__wrapped__"}
+
+
+def _fill_dispatch(function: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:
+    registry, own = state
+    functools.update_wrapper(function, own["__wrapped__"])
+    vars(function).update(own)
+    for kind, implementation in registry.items():
+        function.register(kind, implementation)
 
 
 def is_loadable(pickled: bytes) -> bool:
