@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.system.contents import is_a
 from mpqueue.system.interrupts import not_of_handler
 
 _REBUILDS = b"_rebuild_tensor_v3"
@@ -62,8 +61,9 @@ def value_pickler() -> Any:
             if reduced is NotImplemented or type(obj) is not FunctionType or obj.__code__ is not _DISPATCHING:
                 return reduced
             # Its closure has a cache with weak references, which cannot be pickled.
+            registry = dict(vars(obj)["registry"])
             own = {name: value for name, value in vars(obj).items() if name not in _OF_DISPATCH}
-            return _single_dispatch, (obj.__name__,), (dict(obj.registry), own), None, None, _fill_dispatch
+            return _single_dispatch, (obj.__name__,), (registry, own), None, None, _fill_dispatch
 
     return ValuePickler
 
@@ -78,7 +78,7 @@ def reduced_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ..
 
 
 def _single_dispatch(name: str) -> Any:
-    def unset() -> None:
+    def unset(_value: Any) -> None:
         """Stand for the function, which may refer to the result: `_fill_dispatch` replaces it."""
 
     unset.__name__ = name  # in error messages
@@ -108,6 +108,11 @@ def is_loadable(pickled: bytes) -> bool:
         if module in pickled:
             return False
     return _REBUILDS not in pickled
+
+
+def is_loadable_elsewhere(pickled: bytes) -> bool:
+    """Return whether other programs can load a pickle of `pickle.dumps`; their main module is another one."""
+    return sys.modules["__main__"].__name__.encode() not in pickled and is_loadable(pickled)
 
 
 def _reduced_of_torch(obj: Any) -> tuple[Any, ...] | None:
@@ -163,14 +168,14 @@ def identify_main() -> None:
 
 def _identify(pickler: Any, holder: Any, module_name: str, seen: set[int]) -> None:
     for value in list(vars(holder).values()):
-        if not is_a(value, type) or id(value) in seen:
+        if id(value) in seen:
             continue
-        seen.add(id(value))
         try:
-            if value.__module__ == module_name:
+            if isinstance(value, type) and value.__module__ == module_name:
+                seen.add(id(value))
                 pickler.reducer_override(value)  # only the outline of the class: its attributes may be large
                 _identify(pickler, value, module_name, seen)
-        except not_of_handler(Exception):  # of a metaclass of the user
+        except not_of_handler(Exception):  # of a metaclass or a proxy of the user
             continue
 
 
