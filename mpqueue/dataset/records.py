@@ -13,10 +13,9 @@ import pickle
 import struct
 from typing import Any
 
-from mpqueue.memory.serialize import collector, dumps_object, is_loadable
+from mpqueue.memory.serialize import collector, dumps_object, is_loadable_elsewhere
 
 ALIGNED = 64
-_MAIN = b"__main__"
 _LENGTH_BYTES = 8
 
 
@@ -29,9 +28,7 @@ def pack(value: Any) -> tuple[bytes, int]:
     buffers: list[memoryview] = []
     try:
         pickled = pickle.dumps(value, 5, buffer_callback=collector(buffers, 0))
-        by_name = _MAIN not in pickled and is_loadable(
-            pickled
-        )  # a class of a script has another module in other processes
+        by_name = is_loadable_elsewhere(pickled)
     except Exception:  # `pickle` cannot pickle it by name
         by_name = False
     if not by_name:

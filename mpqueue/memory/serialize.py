@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.system.contents import is_a
 from mpqueue.system.interrupts import not_of_handler
 
 _REBUILDS = b"_rebuild_tensor_v3"
@@ -50,12 +49,21 @@ def value_pickler() -> Any:
     import cloudpickle  # takes 10 ms, and most workers never need it
 
     class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        """A cloudpickle pickler that also pickles torch's untyped storages, and keeps the file names of code."""
+        """A cloudpickle pickler that keeps the file names of code.
+
+        It also pickles torch's untyped storages, and functions of `functools.singledispatch`.
+        """
 
         dispatch_table: ClassVar = ChainMap({CodeType: reduced_code}, *cloudpickle.Pickler.dispatch_table.maps)
 
         def reducer_override(self, obj: Any) -> Any:
-            return _reduced_of_torch(obj) or super().reducer_override(obj)
+            reduced = _reduced_of_torch(obj) or super().reducer_override(obj)
+            if reduced is NotImplemented or type(obj) is not FunctionType or obj.__code__ is not _DISPATCHING:
+                return reduced
+            # Its closure has a cache with weak references, which cannot be pickled.
+            registry = dict(vars(obj)["registry"])
+            own = {name: value for name, value in vars(obj).items() if name not in _OF_DISPATCH}
+            return _single_dispatch, (obj.__name__,), (registry, own), None, None, _fill_dispatch
 
     return ValuePickler
 
@@ -69,6 +77,26 @@ def reduced_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ..
     return make, tuple(filename if type(part) is str and part == _NO_FILE else part for part in arguments)
 
 
+def _single_dispatch(name: str) -> Any:
+    def unset(_value: Any) -> None:
+        """Stand for the function, which may refer to the result: `_fill_dispatch` replaces it."""
+
+    unset.__name__ = name  # in error messages
+    return functools.singledispatch(unset)
+
+
+_DISPATCHING = _single_dispatch("").__code__
+_OF_DISPATCH = {*vars(_single_dispatch(""))} - {"__wrapped__"}
+
+
+def _fill_dispatch(function: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:
+    registry, own = state
+    functools.update_wrapper(function, own["__wrapped__"])
+    vars(function).update(own)
+    for kind, implementation in registry.items():
+        function.register(kind, implementation)
+
+
 def is_loadable(pickled: bytes) -> bool:
     """Return whether any process can load a pickle of `pickle.dumps`.
 
@@ -80,6 +108,11 @@ def is_loadable(pickled: bytes) -> bool:
         if module in pickled:
             return False
     return _REBUILDS not in pickled
+
+
+def is_loadable_elsewhere(pickled: bytes) -> bool:
+    """Return whether other programs can load a pickle of `pickle.dumps`; their main module is another one."""
+    return sys.modules["__main__"].__name__.encode() not in pickled and is_loadable(pickled)
 
 
 def _reduced_of_torch(obj: Any) -> tuple[Any, ...] | None:
@@ -135,14 +168,14 @@ def identify_main() -> None:
 
 def _identify(pickler: Any, holder: Any, module_name: str, seen: set[int]) -> None:
     for value in list(vars(holder).values()):
-        if not is_a(value, type) or id(value) in seen:
+        if id(value) in seen:
             continue
-        seen.add(id(value))
         try:
-            if value.__module__ == module_name:
+            if isinstance(value, type) and value.__module__ == module_name:
+                seen.add(id(value))
                 pickler.reducer_override(value)  # only the outline of the class: its attributes may be large
                 _identify(pickler, value, module_name, seen)
-        except not_of_handler(Exception):  # of a metaclass of the user
+        except not_of_handler(Exception):  # of a metaclass or a proxy of the user
             continue
 
 

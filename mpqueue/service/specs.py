@@ -22,7 +22,7 @@ import numpy as np
 
 from mpqueue.errors import ServiceError
 from mpqueue.memory.layout import NodeKind, Spec
-from mpqueue.memory.serialize import dumps_object
+from mpqueue.memory.serialize import dumps_object, is_loadable_elsewhere
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import unreadable
@@ -87,9 +87,12 @@ def decode_spec(body: bytes, is_pickled: bool, *, allow_pickle: bool) -> Spec:
 def _pickled(spec: Spec) -> bytes:
     try:
         # Plain pickle is faster, and its result can be loaded without cloudpickle.
-        return pickle.dumps(spec, 5)
-    except Exception:  # classes defined in the main script or in functions
-        return dumps_object(spec, None)
+        pickled = pickle.dumps(spec, 5)
+        if is_loadable_elsewhere(pickled):
+            return pickled
+    except Exception:  # noqa: S110 - classes that functions define
+        pass
+    return dumps_object(spec, None)
 
 
 def _unpickled(body: bytes, *, allow_pickle: bool) -> Spec:

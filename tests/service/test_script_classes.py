@@ -9,7 +9,7 @@ CONSUMER = """
 import mpqueue
 with mpqueue.attach("records", timeout=30) as consumer:
     batches = list(consumer)
-records, kinds = zip(*batches)
+records, kinds = zip(*((batch["record"], *(batch.keys() - {"record"})) for batch in batches))
 print(len({type(record) for record in records}), len({*kinds}), [record.double() for record in records])
 """
 
@@ -31,13 +31,13 @@ class Records:
     def __len__(self):
         return 6
     def __getitem__(self, index):
-        return Record(index), Kinds.Kind.EVEN
+        return {"record": Record(index), Kinds.Kind.EVEN: np.zeros(3)}
 
 def serve(**options):
     with mpqueue.Server("records", Records(), mode="broadcast", workers=2, max_queue_size=4, **options):
         say(subprocess.run([sys.executable, "-c", CONSUMER], check=True, capture_output=True, text=True).stdout.strip())
         with mpqueue.attach("records", timeout=30, join="replay") as consumer:
-            say({type(record) is Record and kind is Kinds.Kind.EVEN for record, kind in consumer})
+            say({type(batch["record"]) is Record and Kinds.Kind.EVEN in batch for batch in consumer})
 """
 
 

@@ -33,6 +33,12 @@ def doubled(value):
 def cached(value):
     return 2 * value
 Number = typing.NewType("Number", int)
+@functools.singledispatch
+def depth(value):
+    return 0
+@depth.register
+def _(value: list):
+    return 1 + depth(value[0])
 
 class Rows:
     def __init__(self, rows, *uses):
@@ -52,13 +58,14 @@ def read(source, method, workers=1):
 @METHODS
 def test_worker_pickles_and_unpickles_what_its_source_refers_to(method):
     said, output = ran(f"""{SCRIPT}
-rows = [Record(1), Outer.Inner(), Color.RED, Point(1, 2), doubled, Outer.doubled, cached, Number]
-uses = [Record, Outer.Inner, Color, Point, doubled, Outer.doubled, cached, Number]
+rows = [Record(1), Outer.Inner(), Color.RED, Point(1, 2), doubled, Outer.doubled, cached, Number, depth]
+uses = [Record, Outer.Inner, Color, Point, doubled, Outer.doubled, cached, Number, depth]
 for (is_equal, value), row in zip(read(Rows(rows, *uses), {method!r}), rows):
     say(is_equal, type(value) is type(row))
-say(cached(2), read(Rows([cached], cached), {method!r})[0][1](2))
+for function, value in ((cached, 2), (depth, [[2]])):
+    say(function(value), read(Rows([function], function), {method!r})[0][1](value))
 """)
-    assert said == [*["True True"] * 8, "4 4"]
+    assert said == [*["True True"] * 9, "4 4", "2 2"]
     assert output == ""
 
 
