@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from mpqueue.system.collected import WhenCollected
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
@@ -50,7 +49,7 @@ class Endpoint:
         self._server: StopServer | None = None
         self._client: StopClient | None = None
         self._lock = RLock()  # reentrant: a signal handler may use the coordinator
-        self._finalizer: WhenCollected | None = None
+        self._finalizer: weakref.finalize[..., StopListener] | None = None
         self._is_stopping = False
         _endpoints.add(self)
 
@@ -100,7 +99,7 @@ class Endpoint:
     def _end_with_listener(self, close: Callable[[], None]) -> None:
         listener = self._listener()
         if listener is not None:
-            self._finalizer = WhenCollected(listener, close)
+            self._finalizer = weakref.finalize(listener, close)
 
     def _on_report(self, report: bytes) -> bool:
         listener = self._listener()
