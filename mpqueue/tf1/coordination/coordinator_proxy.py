@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from mpqueue.system.collected import WhenCollected
 from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
@@ -49,7 +50,7 @@ class Endpoint:
         self._server: StopServer | None = None
         self._client: StopClient | None = None
         self._lock = RLock()  # reentrant: a signal handler may use the coordinator
-        self._finalizer: weakref.finalize[..., StopListener] | None = None
+        self._finalizer: WhenCollected | None = None
         self._is_stopping = False
         _endpoints.add(self)
 
@@ -99,7 +100,7 @@ class Endpoint:
     def _end_with_listener(self, close: Callable[[], None]) -> None:
         listener = self._listener()
         if listener is not None:
-            self._finalizer = weakref.finalize(listener, close)
+            self._finalizer = WhenCollected(listener, close)
 
     def _on_report(self, report: bytes) -> bool:
         listener = self._listener()
