@@ -25,6 +25,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -32,7 +33,6 @@ from functools import partial
 from typing import Any
 
 from mpqueue.errors import CancelledError, InternalError, InvalidArgumentError, OpError, SharedMemoryFull
-from mpqueue.system.collected import WhenCollected
 from mpqueue.system.exception_texts import text_of
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import Lock
@@ -502,7 +502,7 @@ class Hub:
         windows = Windows(self.pool.words, core.machine, self.recalls)
         queue = SharedQueue(self._last_queue, core, self.pool, windows)
         self.queues[queue.number] = queue
-        WhenCollected(core, self.drop, queue.number, at_exit=False)
+        weakref.finalize(core, self.drop, queue.number).atexit = False
         return queue
 
     def find(self, number: int) -> QueueCore | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
+from helpers.finalizers import end_interrupted
 
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.program import flags
@@ -252,3 +253,10 @@ def test_eager_execution_is_disabled():
     assert tf.is_tensor(tf.Variable(1))
     assert not tf.is_tensor(np.zeros(1))
     assert int(tf.__version__.split(".")[0]) == 1
+
+
+def test_interrupt_while_a_file_is_collected_is_raised_after_it_is_closed(monkeypatch):
+    memory = pytest.importorskip("fsspec.implementations.memory")
+    name = "memory://collected"
+    end_interrupted(monkeypatch, memory.MemoryFile, "close", lambda: tf.gfile.GFile(name, "w").write("text"))
+    assert tf.gfile.GFile(name).read() == "text"

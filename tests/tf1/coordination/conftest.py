@@ -11,4 +11,4 @@ def coord():
     yield coord
     end = coord._endpoint._finalizer
     if end is not None:
-        end()  # the garbage collector would do this too late: pytest keeps fixture values after the test
+        end.call()  # the garbage collector would do this too late: pytest keeps fixture values after the test

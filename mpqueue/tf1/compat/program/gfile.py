@@ -12,6 +12,7 @@ from mpqueue.errors import (
     PermissionDeniedError,
     UnimplementedError,
 )
+from mpqueue.system.collected import WhenCollected
 from mpqueue.tf1.compat.program.texts import as_bytes, as_text
 from mpqueue.tf1.readers.file_systems import located, problems_of
 from mpqueue.tf1.readers.files import matching_files
@@ -205,6 +206,8 @@ class GFile:
         if self._handle is None:
             with located(self.name) as (files, path):
                 self._handle = files.open(path, f"{self._plain_mode}b")
+            # Scripts read a file in one expression, and never close it.
+            self._end = WhenCollected(self, self._handle.close)
         with problems_of(self.name):
             yield self._handle
 
@@ -264,12 +267,9 @@ class GFile:
         """Close the file; the next use opens it again."""
         handle, self._handle = self._handle, None
         if handle is not None:
+            self._end.detach()
             with problems_of(self.name):
                 handle.close()
-
-    def __del__(self) -> None:
-        if self._handle is not None:
-            self._handle.close()  # scripts read a file in one expression, and never close it
 
     def __enter__(self) -> Self:
         return self
