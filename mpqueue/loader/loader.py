@@ -750,5 +750,5 @@ class Loader(Stoppable, Generic[Batch_co]):
             state = f"running, epoch {self._position.where().epoch}"
         from mpqueue.system.units import count_text  # an import of `Loader` alone does not need it
 
-        workers = count_text(self.workers, "worker")
-        return f"<Loader of {type(self.source).__name__}, {workers} ({self.backend}), {state}>"
+        workers = f"{count_text(self.workers, 'worker')} ({self.backend})" if self.workers else "no workers"
+        return f"<Loader of {type(self.source).__name__}, {workers}, {state}>"

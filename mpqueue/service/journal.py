@@ -175,7 +175,7 @@ def read_journal(path: str) -> Recovered | None:
         head = unseal(_MARK, lambda offset, length: data[offset : offset + length], len(data))
     except (DamagedFile, OtherVersion) as error:
         raise ServiceError(
-            f"{path} is not a journal of this version of mpqueue, or its head is damaged ({error}). Restore the file "
+            f"{path} is not a journal of this version of mpqueue, or its header is damaged ({error}). Restore the file "
             "from a copy; or choose another path, or remove it: the stream then begins with its first batch"
         ) from None
     try:
@@ -268,7 +268,7 @@ def _records(path: str, data: bytes, start: int) -> Iterator[tuple[int, int, int
             return
         _, tag, value, extra, who = _RECORD.unpack(record)
         if tag >> 4 != _MAGIC >> 4:
-            raise ServiceError(f"the journal {path} has an unknown record at byte {at:,}: it is of another version")
+            raise ServiceError(f"the journal {path} has an unknown record at byte {at:,}: another version has written it")
         check = expected
         yield tag & 0xF, value, extra, who
 

@@ -162,6 +162,7 @@ def test_statistics_remain_after_stop():
     assert loader.statistics().batches == 4
     assert loader.statistics().bytes > 0
     assert "stopped" in repr(loader)
+    assert repr(Loader(Numbers(4), workers=0)) == "<Loader of Numbers, no workers, not started>"
 
 
 def test_loader_cannot_be_pickled():

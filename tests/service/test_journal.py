@@ -118,7 +118,7 @@ def test_each_changed_byte_of_the_head_is_refused(path: str):
     for content in damaged:
         Path(path).write_bytes(content)
         with pytest.raises(
-            ServiceError, match=r"is not a journal of this version .* or its head is damaged .*remove it"
+            ServiceError, match=r"is not a journal of this version .* or its header is damaged .*remove it"
         ):
             read_journal(path)
 
