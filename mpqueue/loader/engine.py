@@ -111,7 +111,6 @@ class Engine:
             Exception: The exception that unpickling the source raised.
         """
         with self.starts.part("launch"):
-            self.starts.note_launch()
             return self._launch(job, cursor, backend, max_queue_size, place, allowance)
 
     def _launch(

@@ -26,7 +26,7 @@ class Watch:
     """A function to call once a module is imported; called at once if it is imported already.
 
     Args:
-        name: Name of a top-level module.
+        name: Full name of a module.
         call: Called with the module, once.
     """
 

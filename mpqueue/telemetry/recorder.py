@@ -268,10 +268,6 @@ class StartTally:
         if before is not None:
             self._num_launches, self._has_warned = before._num_launches, before._has_warned
 
-    def note_launch(self) -> None:
-        """Record that workers are started. The first start is expected to take long."""
-        self._num_launches += 1
-
     @property
     def is_pending(self) -> bool:
         """True if parts were recorded since `settle`."""
@@ -281,6 +277,8 @@ class StartTally:
         """Count the start of an epoch, which is complete; warn of the first slow one."""
         latest, notes, self._latest_ns, self._notes = self._latest_ns, self._notes, {}, {}
         self.count += 1
+        # The first start of workers is expected to take long, also after one that an interrupt has broken off.
+        self._num_launches += "launch" in latest
         is_first = "launch" in latest and self._num_launches == 1
         if sum(latest.values()) > _SLOW_START_NS and not (is_first or self._has_warned):
             self._has_warned = True

@@ -210,6 +210,24 @@ def test_second_start_of_workers_warns(monkeypatch, caplog):
     assert message.startswith("epoch 1 started 4 s late: 4 s for starting the workers again. To start faster, keep the")
 
 
+def test_start_after_an_interrupted_one_does_not_warn(monkeypatch, caplog):
+    start = Supervision.await_workers
+    interrupts = [KeyboardInterrupt()]
+
+    def slow(self):
+        CLOCK.pass_s(4)
+        if interrupts:
+            raise interrupts.pop()
+        start(self)
+
+    monkeypatch.setattr(Supervision, "await_workers", slow)
+    with Loader(Source(), workers=1) as loader:
+        with pytest.raises(KeyboardInterrupt):
+            loops(loader, 1)
+        loops(loader, 1)
+    assert not caplog.messages
+
+
 class Sampler:
     """A sampler of torch that takes long to begin."""
 
