@@ -268,7 +268,7 @@ def _records(path: str, data: bytes, start: int) -> Iterator[tuple[int, int, int
             return
         _, tag, value, extra, who = _RECORD.unpack(record)
         if tag >> 4 != _MAGIC >> 4:
-            raise ServiceError(f"the journal {path} has an unknown record at byte {at:,}: another version has written it")
+            raise ServiceError(f"the journal {path} has an unknown record at byte {at:,}, of another version")
         check = expected
         yield tag & 0xF, value, extra, who
 
