@@ -71,6 +71,8 @@ def _end(watch: WhenCollected) -> None:
 
 def _call_all() -> None:
     _call_reporting([watch for watch in list(_live.values()) if watch._at_exit])
+    # As `weakref.finalize`: no others are called from here on. Names that they need may be None soon.
+    _live.clear()
 
 
 def _call_reporting(watches: Iterable[WhenCollected]) -> None:

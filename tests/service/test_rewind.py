@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import struct
+import zlib
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from mpqueue.plan.cursors import Place
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service import explaining
 from mpqueue.service.checkpoints import Checkpoints
-from mpqueue.service.journal import _RECORD, _JournalKind, _pack
+from mpqueue.service.journal import _JournalKind, _pack
 from mpqueue.service.modes import mode_of
 from mpqueue.service.records import ToServer, pack_request
 from mpqueue.worker import lane_runner
@@ -444,7 +444,7 @@ def test_endless_stream_refuses_changes_after_a_restart_at_the_end_of_its_epoch(
     with served(stream, **options):
         pass
     # As if the server was killed after it had recorded the last batch of the epoch, and before the next epoch.
-    (check,) = struct.unpack_from("<I", path.read_bytes()[-_RECORD.size :])
+    check = zlib.crc32(path.read_bytes())  # of the header, because no record follows it yet
     with open(path, "ab") as file:
         for position in range(6):
             record, check = _pack(check, _JournalKind.TAKEN, position, 0, 1)

@@ -338,7 +338,7 @@ def test_worker_that_cannot_get_its_source_leaves_no_zombie(inside, monkeypatch)
     monkeypatch.setattr(fork_server_messages, "send", fails)
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c"])
     _, server = inside
-    server._settings = SimpleNamespace(parent=None)
+    server._settings = SimpleNamespace(parent=None, argv=[])
     with Birth() as birth, pytest.raises(OSError, match="too many descriptors in flight"):
         server._spawn(None, WorkerEnds(0, 1, 2, 3), birth)
     with pytest.raises(ChildProcessError):
