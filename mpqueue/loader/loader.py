@@ -326,8 +326,8 @@ class Loader(Stoppable, Generic[Batch_co]):
                 raise plan.impossible_epoch(where, plan.source.title)
 
     def _no_batches(self, where: "Place") -> str | None:
-        # An interrupted call is repeated, and may find the place of the next epoch.
-        if self._has_warned_of_no_batches or where.epoch != self._position.epoch:
+        # An interrupted call is repeated. After the end was recorded, `where` is the place of the next epoch.
+        if self._has_warned_of_no_batches or not self._position.is_counting:
             return None
         plan = cast("StreamPlan", self._plan)
         # Others may have read the elements of an iterator, and an interrupt may have lost the last ones.

@@ -56,6 +56,11 @@ class LoopPosition:
         return self.place if self._pipeline is None else self._pipeline.place()
 
     @property
+    def is_counting(self) -> bool:
+        """True until the end of the present loop was recorded."""
+        return self._pipeline is not None
+
+    @property
     def steps(self) -> int:
         """Number of batches that the loops have returned."""
         return self._steps if self._pipeline is None else self._steps_before + self._pipeline.ledger.num_returned
