@@ -289,6 +289,7 @@ def test_server_times_hook(caplog):
 def test_timeline_draws_parts(tmp_path, monkeypatch):
     path = tmp_path / "run.json"
     monkeypatch.setattr("mpqueue.telemetry.timeline.clock_ns", CLOCK)
+    monkeypatch.setattr("mpqueue.workers.handle.clock_ns", CLOCK)  # of the event that a batch was taken
     with Loader(Hooked(pickle_s=3), workers=1, trace=path) as loader:
         loops(loader, 2)
     events = [event for event in json.loads(path.read_text()) if event["ph"] == "X" and event["tid"] == 1]
