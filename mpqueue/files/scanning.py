@@ -27,6 +27,7 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.urls import is_url
 from mpqueue.system import group_signals
 from mpqueue.system.cpus import num_cpus
+from mpqueue.system.interrupts import set_signal_mask
 
 Scan = Callable[[str], Arrays]
 
@@ -128,7 +129,7 @@ def answer() -> None:
     # Ctrl-C reaches all processes of a terminal; the caller ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     group_signals.ignore()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    set_signal_mask()
     answers_fd = os.dup(1)
     os.dup2(2, 1)  # redirect other output of this process to stderr
     with open(answers_fd, "wb") as answers, contextlib.suppress(EOFError, BrokenPipeError):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mpqueue.system.contexts import context_manager
-from mpqueue.system.interrupts import OF_PROCESS
+from mpqueue.system.interrupts import OF_PROCESS, set_signal_mask
 
 Handler = Callable[[int, Any], Any]
 
@@ -68,7 +68,7 @@ def blocked() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        set_signal_mask(before)
 
 
 def _ignore_one(number: int) -> None:

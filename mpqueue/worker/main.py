@@ -41,6 +41,7 @@ from mpqueue.system.child_process import finalize
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.cpus import busy_ns
 from mpqueue.system.exceptions import matches, set_traceback
+from mpqueue.system.interrupts import set_signal_mask
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
 from mpqueue.system.own_process import make_mark
 from mpqueue.system.standard_input import explain_quit, keep_terminal_only
@@ -193,7 +194,7 @@ def prepare_process(installed: Mapping[int, group_signals.Handler] | None = None
     # across `exec`.
     signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     # A fork server starts with the signals blocked that it ignores, and a worker forked from the trainer with all.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    set_signal_mask()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -16,7 +16,7 @@ from typing import Any
 from mpqueue.memory import forked_views
 from mpqueue.memory.serialize import identify_main, part_from_main, share_main
 from mpqueue.system import child_process, descriptors, interrupts, open_files, parent_death
-from mpqueue.system.interrupts import OF_PROCESS, defer_signals
+from mpqueue.system.interrupts import OF_PROCESS, defer_signals, set_signal_mask
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
 from mpqueue.transport.poller import READABLE
@@ -179,4 +179,4 @@ def _fork_quietly() -> int:
             return pid
         finally:
             if pid != 0:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                set_signal_mask(before)

@@ -3,14 +3,17 @@
 import faulthandler
 import itertools
 import os
+import re
 import signal
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.computed import Computed
 from helpers.gates import Gate, pass_gate
 from helpers.handling import handling, raising
+from helpers.waits import until
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.transport.framing import send_with_descriptors
@@ -78,11 +81,21 @@ def test_worker_that_does_not_exit_by_itself_may_clean_up_before_it_is_killed(me
 def send(pid):
     for number in OF_GROUP:
         os.kill(pid, number)
+        # The kernel may deliver several at once, which needs a larger stack than `faulthandler` has.
+        until(lambda: not is_delivering(pid), f"signal {number} is never delivered")
 
 
+def is_delivering(pid):
+    """Return whether a process has pending signals that it does not block."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    thread, process, blocked = (int(bits, 16) for bits in re.findall(r"^S..(?:Pnd|Blk):\s*(\w+)", status, re.MULTILINE))
+    return bool((thread | process) & ~blocked)
+
+
+@pytest.mark.fresh_fork_server
 @METHODS
 def test_signals_of_the_group_end_no_worker_and_run_no_handler_of_the_trainer(method, monkeypatch):
-    trainer, start, ran_in = os.getpid(), launcher._start_interpreter, []
+    trainer, start, flags, ran_in = os.getpid(), launcher._start_interpreter, launcher._interpreter_flags, []
 
     def hit(_):
         for pid in {os.getpid(), os.getppid()} - {trainer}:
@@ -95,6 +108,7 @@ def test_signals_of_the_group_end_no_worker_and_run_no_handler_of_the_trainer(me
         return process
 
     monkeypatch.setattr(launcher, "_start_interpreter", start_and_hit)
+    monkeypatch.setattr(launcher, "_interpreter_flags", lambda: [*flags(), "-X", "faulthandler"])
     with (
         handling(lambda *_: ran_in.append(os.getpid()), *OF_GROUP),
         Loader(Computed(hit, 3), workers=1, start_method=method) as loader,
