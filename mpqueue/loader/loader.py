@@ -452,7 +452,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         from mpqueue.plan.saved_states import history_in, parts_in, place_read_from, steps_in
 
         # Before the workers are stopped: an invalid state has no effect.
-        place = self._plan.place(states, self.workers, self.backend)
+        self._plan.place(states, self.workers, self.backend)
         first = earliest(states, [place_read_from(state) for state in states])
         if "source" in first and not self._plan.source.can_resume:
             raise ValueError(
@@ -465,11 +465,12 @@ class Loader(Stoppable, Generic[Batch_co]):
         self.stop()
         # The cursor knows the fingerprints of the sampler in the run that ends here.
         self._cursor = None
-        place = self._plan.begun_at(first, place, self._draws)
         if "source" in first:
             self.source.load_state_dict(first["source"])
         plan = self._plan.with_seed(operator.index(first["seed"])).with_history(history)
         self._use(plan)
+        # Only now: the state of the source, and weights that were changed, determine how many batches an epoch has.
+        place = plan.begun_at(first, plan.place(states, self.workers, self.backend), self._draws)
         self._excludes = bool(self._excluded)
         began = plan.began_at(first, place)
         known_from = plan.first_of_ranks(began)

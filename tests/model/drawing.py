@@ -1,0 +1,197 @@
+"""Random pipelines and loaders, as plain data."""
+
+from model import functions as f
+
+WEIGHTS = {1: [(1,)], 2: [(1, 1), (3, 1), (1, 0), (5, 3)], 3: [(2, 1, 1), (5, 2, 1), (1, 0, 1), (6, 1, 1)]}
+NAMES = ("web", "code", "books")
+
+
+class Pipeline:
+    """A pipeline that grows link by link.
+
+    Args:
+        chosen: The random generator.
+        kinds: The random numbers that functions may draw.
+        may_raise: Samples may raise.
+    """
+
+    def __init__(self, chosen, kinds, may_raise):
+        self.chosen, self.kinds, self.may_raise = chosen, kinds, may_raise
+        self.links, self.features = [], set()
+        self.is_stream = self.is_batched = self.is_merged = self.is_endless = self.has_zip = self.raises = False
+        self.mixes, self.is_ordered, self.names = 0, True, ()
+        self.draws_order = False
+
+    def salt(self):
+        return self.chosen.randrange(50)
+
+    def draws(self):
+        """Return the random numbers that a function draws."""
+        return self.chosen.choice(["", "r", self.kinds, self.kinds])
+
+    def add(self, feature, *link, **facts):
+        self.features.add(feature)
+        self.links.append(link)
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    @property
+    def data(self):
+        return tuple(self.links)
+
+
+def pipeline(chosen, kinds="r", most=5, *, may_raise=True, streams=None, depth=0):
+    """Return a random pipeline; ``streams=False``: it has an index."""
+    made = Pipeline(chosen, kinds, may_raise)
+    join = chosen.random() < (0.35 if depth == 0 else 0.1)
+    if join:
+        _join(made, streams, depth)
+    else:
+        _root(made, streams)
+    for _ in range(chosen.randrange(most + 1)):
+        _link(made, streams)
+    if made.is_endless and (made.is_stream or depth):
+        made.add("take", "take", chosen.choice([7, 30]), is_endless=False)
+    return made
+
+
+def _root(made, streams):
+    chosen = made.chosen
+    length = chosen.choice([3, 8, 20, 33, 60])
+    name = chosen.choice(["range", "range", "list", "index", "index"] + ["shards", "stateful"] * (streams is not False))
+    if name == "index":
+        raises = made.may_raise and chosen.random() < 0.3
+        kind = chosen.choice([f.Samples, f.Samples, f.AtOnce])
+        made.raises |= raises
+        kinds = "" if kind is f.AtOnce else made.draws()
+        made.add("source" if kind is f.Samples else "getitems", "index", kind(length, kinds, raises))
+    elif name == "shards":
+        made.add("generator", "stream", f.Shards(length, made.draws()), is_stream=True)
+    elif name == "stateful":
+        raising = f.StatefulShards(length, made.salt())
+        if not made.may_raise:
+            return _root(made, streams)
+        made.add("stateful-source", "stream", raising, is_stream=True, raises=True)
+    else:
+        made.add(name, name, length)
+
+
+def _join(made, streams, depth):
+    chosen = made.chosen
+    name = chosen.choice(["zip", "concatenate", "mix", "mix"])
+    count = chosen.randint(1, 3)
+    inputs = [
+        pipeline(chosen, made.kinds, 2, may_raise=made.may_raise, streams=streams, depth=depth + 1) for _ in range(count)
+    ]
+    if name == "mix" and any(not each.is_stream and not _length(each) for each in inputs):
+        return _root(made, streams)
+    for each in inputs:
+        made.features |= each.features
+        made.mixes += each.mixes
+        made.is_stream |= each.is_stream
+        made.is_batched |= each.is_batched
+        made.is_merged |= each.is_merged
+        made.has_zip |= each.has_zip
+        made.raises |= each.raises
+        made.is_ordered &= each.is_ordered
+        made.draws_order |= each.draws_order
+    datas = [each.data for each in inputs]
+    if name == "mix":
+        stop = chosen.choice(["first", "first", "all", "never"])
+        names = NAMES[:count] if chosen.random() < 0.5 else ()
+        weights = [(0, chosen.choice(WEIGHTS[count]))]
+        if chosen.random() < 0.3:
+            weights.append((chosen.randint(1, 20), chosen.choice(WEIGHTS[count])))
+            made.features.add("schedule")
+        endless = stop == "never"
+        made.add(f"mix-{stop}", "mix", tuple(datas), tuple(weights), stop, names, is_endless=endless, names=names or tuple(range(count)))
+        made.mixes += 1
+        made.is_ordered = made.draws_order = True
+    else:
+        made.add(name, name, tuple(datas))
+        made.is_merged |= name == "zip"
+        made.has_zip |= name == "zip"
+        made.is_ordered &= name != "zip"
+    return None
+
+
+def _length(made):
+    from model.elements import Run
+    from model.pipelines import stage_of
+
+    length = stage_of(made.data).length(Run(0, 0))
+    return 1 if length is None else length
+
+
+LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch", "bucket", "pack", "take", "skip",
+         "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort"]  # fmt: skip
+STREAM_LINKS = {"filter", "flat_map", "buffer", "bucket", "pack", "scan", "take_while"}
+INDEX_LINKS = {"shuffle", "split", "sort"}
+
+
+def _link(made, streams):
+    chosen = made.chosen
+    name = chosen.choice(LINKS)
+    if (streams is False and name in STREAM_LINKS) or (name in INDEX_LINKS and (made.is_stream or made.is_endless)):
+        return
+    raises = made.may_raise and chosen.random() < 0.25
+    if name in STREAM_LINKS:
+        made.is_stream = True
+    salt = made.salt()
+    if name == "map":
+        function = f.Raising(salt, made.draws()) if raises else f.Drawing(salt, made.draws(), chosen.choice([1, 3]))
+        made.raises |= raises
+        with_id = not made.is_merged and chosen.random() < 0.2
+        function = f.WithId(salt) if with_id else function
+        threads = 2 if chosen.random() < 0.15 and set(getattr(function, "kinds", "")) <= {"r"} else 1
+        made.add("with_id" if with_id else "map", "map", function, threads, with_id)
+        made.features |= {"threads"} if threads > 1 else set()
+    elif name == "filter":
+        function = f.RaisingFilter(salt) if raises else chosen.choice([f.Kept(salt), f.KeptByDraw(salt, chosen.choice(["r", made.kinds]))])
+        made.raises |= raises
+        threads = 2 if chosen.random() < 0.15 and set(getattr(function, "kinds", "")) <= {"r"} else 1
+        made.add("filter", "filter", function, threads)
+    elif name == "flat_map":
+        function = f.Items(salt, made.draws()) if raises or made.may_raise else f.Listed(salt)
+        made.raises |= made.may_raise
+        made.add("flat_map", "flat_map", function, is_batched=False)
+    elif name in {"shuffle", "enumerate"}:
+        made.add(name, name)
+        made.is_ordered &= name != "shuffle"
+        made.draws_order |= name == "shuffle"
+    elif name == "buffer":
+        made.add("buffer", "buffer", chosen.choice([1, 2, 5, 9]))
+    elif name == "batch":
+        made.add("batch", "batch", chosen.randint(1, 4), chosen.random() < 0.3, f.Collating(made.draws()), is_batched=True, is_merged=True)
+    elif name == "bucket":
+        by = ([3, 2, 1], None) if chosen.random() < 0.5 else (None, 12)
+        made.add("bucket", "bucket", f.Sized(salt), [3, 6], *by, chosen.random() < 0.3, f.Collating(made.draws()), is_batched=True, is_merged=True)
+    elif name == "pack":
+        if made.is_batched:
+            return
+        made.add(
+            "pack", "pack", f.Sequence(salt), chosen.randint(1, 9), chosen.choice(["best_fit", "concatenate"]),
+            chosen.randint(1, 3), chosen.choice(["cut", "drop"]), is_merged=True,
+        )  # fmt: skip
+    elif name == "take":
+        made.add("take", "take", chosen.choice([0, 5, 17, 40]), is_endless=False)
+    elif name == "skip":
+        made.add("skip", "skip", chosen.choice([0, 1, 5, 12]))
+    elif name == "repeat":
+        times = chosen.choice([0, 1, 2, 3, None])
+        made.add("repeat", "repeat", times, is_ordered=False)
+        made.is_endless |= times is None
+    elif name == "cache":
+        made.add("cache", "cache", is_ordered=False, draws_order=False)
+    elif name == "scan":
+        made.add("scan", "scan", f.Running(salt))
+        made.raises = True
+        if not made.may_raise:
+            made.links.pop()
+    elif name == "take_while":
+        made.add("take_while", "take_while", f.Early(salt))
+    elif name == "split" and not made.draws_order:
+        low = chosen.choice([0.125, 0.25, 0.5])
+        made.add("split", "split", low, low + 0.4, salt, is_ordered=False)
+    elif name == "sort" and not (made.raises or made.draws_order):
+        made.add("sort", "sort", f.Hashed(salt), is_ordered=False)

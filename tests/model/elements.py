@@ -1,0 +1,259 @@
+"""The elements of a dataset, as recipes: which samples an element is made of, and how its value follows from them.
+
+A recipe can be followed again without some samples. That is all that exclusion and ``on_error="skip"`` mean.
+"""
+
+import copy
+from typing import Any, NamedTuple
+
+from model.numbers import call
+
+
+class Failed(NamedTuple):
+    """An error in place of an element."""
+
+    kind: str
+    text: str
+
+
+class Run(NamedTuple):
+    """What a pass over a dataset depends on; ``lane`` is one of ``lanes``.
+
+    With a list ``skips``, samples that raise are left out, and the list gets their ids.
+    """
+
+    seed: int
+    epoch: int
+    skips: list[Any] | None = None
+    lane: int = 0
+    lanes: int = 1
+
+
+class Element:
+    """An element. Its token names it in its stage: its index, or in a lane often a tuple made of other tokens.
+
+    An element that cannot be divided is left out as a whole, if one of its samples is excluded or it raises.
+    """
+
+    def value(self):
+        """The value of an element is the same each time, and so is its error."""
+        if "_known" not in vars(self):
+            try:
+                self._known = self.compute(), None
+            except Exception as error:
+                self._known = None, error
+        if self._known[1] is not None:
+            raise self._known[1]
+        return self._known[0]
+
+    def without(self, excluded):
+        """Return what is left without excluded samples, or None."""
+        return None if any(each in excluded for each in self.ids()) else self
+
+    def skipping(self, skipped):
+        """Return what is left without samples that raise, or None; append the ids of these samples to a list."""
+        try:
+            self.value()
+        except Exception:
+            skipped += self.ids()
+            return None
+        return self
+
+
+def tried(element, skips):
+    """An error replaces its element. With ``skips``, what raises is left out, and the rest of the element remains."""
+    try:
+        element.value()
+    except Exception as error:
+        return Failed(type(error).__name__, str(error)) if skips is None else element.skipping(skips)
+    return element
+
+
+class Single(Element):
+    """A sample of a source; or an item of `flat_map`, which has the ids of the element that it is an item of."""
+
+    def __init__(self, token, ids, compute):
+        self.token, self._ids, self.compute = token, ids, compute
+
+    def ids(self):
+        return self._ids
+
+
+class Made(Element):
+    """An element that is made of another one: of what is left of that one, if samples are left out."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @property
+    def token(self):
+        return self.inner.token
+
+    def ids(self):
+        return self.inner.ids()
+
+    def of(self, inner):
+        if inner is None or inner is self.inner:
+            return inner and self
+        made = copy.copy(self)
+        vars(made).pop("_known", None)
+        made.inner = inner
+        return made
+
+    def without(self, excluded):
+        return self.of(self.inner.without(excluded))
+
+    def skipping(self, skipped):
+        made = self.of(self.inner.skipping(skipped))
+        return made and Element.skipping(made, skipped)
+
+
+class Mapped(Made):
+    """The result of a function. Its random numbers are those of the stage and of the element's token."""
+
+    def __init__(self, inner, key, function, with_id):
+        super().__init__(inner)
+        self._key, self._function, self._with_id = key, function, with_id
+
+    def compute(self):
+        given = (self.inner.value(), *self.ids()) if self._with_id else (self.inner.value(),)
+        return call((*self._key, self.token), self._function, *given)
+
+
+class Scanned(Made):
+    """The result of `scan`, which also depends on the state before the element."""
+
+    def __init__(self, inner, before, result):
+        super().__init__(inner)
+        self._before, self._result = before, result
+
+    @property
+    def token(self):
+        return self.inner.token, 0, self._before
+
+    def compute(self):
+        return self._result(self.inner, self._before)[1]
+
+
+class Numbered(Made):
+    """An element with the number of its pass, of its input, or of its place, which precedes its token in a lane.
+
+    By index, its token is its index ``place``. If inputs have names, that of its own precedes the ids of its samples.
+    With ``shows``, the value is the pair (number, value), as that of `enumerate`.
+    """
+
+    def __init__(self, inner, number, part=None, place=None, *, shows=False):
+        super().__init__(inner)
+        self._number, self._part, self._place, self._shows = number, part, place, shows
+
+    @property
+    def token(self):
+        return (self._number, self.inner.token) if self._place is None else self._place
+
+    def ids(self):
+        return named(self._part, self.inner.ids())
+
+    def compute(self):
+        return (self._number, self.inner.value()) if self._shows else self.inner.value()
+
+    def without(self, excluded):
+        return self.of(self.inner.without(within(self._part, excluded)))
+
+    def skipping(self, skipped):
+        inside = []
+        made = self.of(self.inner.skipping(inside))
+        skipped += named(self._part, inside)
+        return made
+
+
+def named(part, ids):
+    """The id of a sample of a part begins with the name of the part."""
+    return ids if part is None else [(part, *each) if isinstance(each, tuple) else (part, each) for each in ids]
+
+
+def within(part, ids):
+    """Return the ids of the samples of a part, without its name."""
+    if part is None:
+        return ids
+    inside = [each[1:] for each in ids if isinstance(each, tuple) and each[0] == part]
+    return {each if len(each) > 1 else each[0] for each in inside}
+
+
+class Joined(Element):
+    """A batch. It keeps the elements that are left, and the random numbers of ``token``; None: of its first element."""
+
+    def __init__(self, parts, collate, key, place=None, token=None):
+        self.parts, self._rest = parts, (collate, key, place, token)
+
+    @property
+    def token(self):
+        return tuple(part.token for part in self.parts) if self._rest[2] is None else self._rest[2]
+
+    def ids(self):
+        return [each for part in self.parts for each in part.ids()]
+
+    def compute(self):
+        collate, key, _, token = self._rest
+        return call((*key, self.parts[0].token if token is None else token), collate, [each.value() for each in self.parts])
+
+    def _left(self, parts):
+        left = [part for part in parts if part is not None]
+        return Joined(left, *self._rest) if left else None
+
+    def without(self, excluded):
+        return self._left([part.without(excluded) for part in self.parts])
+
+    def skipping(self, skipped):
+        made = self._left([part.skipping(skipped) for part in self.parts])
+        return made and Element.skipping(made, skipped)
+
+
+class Pair(Element):
+    """A tuple of `zip`, which is left out as a whole: the elements of its inputs may belong together."""
+
+    def __init__(self, parts, place=None):
+        self._parts, self.token = parts, tuple(part.token for part in parts) if place is None else place
+
+    def ids(self):
+        return [each for number, part in enumerate(self._parts) for each in named(number, part.ids())]
+
+    def compute(self):
+        return tuple(part.value() for part in self._parts)
+
+
+class Piece(NamedTuple):
+    """The items of a sequence from ``start`` to ``stop``, as a segment of a row."""
+
+    element: Any
+    start: int
+    stop: int
+
+    @property
+    def size(self):
+        return self.stop - self.start
+
+
+class Row(Element):
+    """A row of `pack`: items, the number of each item's segment and its position in it. Segments are left out singly."""
+
+    def __init__(self, pieces, length):
+        self.pieces, self._length = pieces, length
+        self.token = tuple((piece.element.token, piece.start, piece.stop) for piece in pieces)
+
+    def ids(self):
+        return [each for piece in self.pieces for each in piece.element.ids()]
+
+    def compute(self):
+        items = [(int(piece.element.value()[at]), segment, at - piece.start)
+                 for segment, piece in enumerate(self.pieces, 1) for at in range(piece.start, piece.stop)]  # fmt: skip
+        columns = zip(*(items + [(0, 0, 0)] * (self._length - len(items))), strict=True)
+        return dict(zip(("tokens", "segment_ids", "positions"), map(list, columns), strict=True))
+
+    def without(self, excluded):
+        kept = kept_pieces(self.pieces, excluded)
+        return Row(kept, self._length) if kept else None
+
+
+def kept_pieces(pieces, excluded):
+    """Return the pieces of sequences without excluded samples."""
+    return [piece for piece in pieces if Element.without(piece.element, excluded) is not None]

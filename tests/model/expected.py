@@ -1,0 +1,238 @@
+"""A run of a loader as the model has it: its place, its changes, its states, and what each operation must return.
+
+All ranks are at the same batch. A state is a copy of the place with all that follows from the past.
+"""
+
+import copy
+import itertools
+
+from model.elements import Failed
+from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, sought
+from model.program import END, plain
+
+MOST = 90  # batches of an endless epoch that are compared
+
+
+class Impossible(Exception):
+    """What would follow is promised by no document."""
+
+
+class IndexRun:
+    """A run of a source with an index.
+
+    Attributes:
+        epoch, batch: The place: the next batch.
+        start: The batch of all ranks at which these ranks began epoch ``begun``.
+    """
+
+    def __init__(self, setup, seed, world, excluded):
+        self.setup, self.seed, self.world = setup, seed, world
+        self.epoch = self.batch = self.begun = self.start = 0
+        self.changes = [Change(0, 0, world, excluded)] if excluded else []
+        self.loop = self.last = None
+        self.goes = [False] * world  # each rank continues its epoch in the next loop
+        self._known = {}
+
+    # -- The batches
+
+    def end(self, epoch):
+        """Return the number of the batch after the last one of a rank; None: endless."""
+        total, start = Index(self.setup, self.seed, epoch, self.world).total(), self.start if epoch == self.begun else 0
+        left = total if total is None else max(0, total - start)
+        drops = Index(self.setup, self.seed, epoch, self.world)._drops
+        return total and -(-start // self.world) + (left // self.world if drops else -(-left // self.world))
+
+    def of(self, epoch, rank):
+        """Return the batches of a rank in an epoch, by number."""
+        key = epoch, rank
+        if key not in self._known:
+            start = self.start if epoch == self.begun else 0
+            found = batches(self.setup, self.seed, epoch, self.world, rank, self.changes, start)
+            self._known[key] = {each.batch: each for each in itertools.islice(found, MOST)}
+        return self._known[key]
+
+    def at(self, epoch, batch, rank=0):
+        """Return a batch, or None if there is none: it was left out, belongs to other ranks, or the epoch is over."""
+        return self.of(epoch, rank).get(batch)
+
+    # -- Loops
+
+    def begin(self):
+        """Begin a loop: the next epoch if the last loop was left early, unless it goes on after an error or a state."""
+        if len(set(self.goes)) > 1:
+            raise Impossible  # after an error, a rank continues its epoch, and the others begin the next one
+        if not self.goes[0] and self.batch != self._first(self.epoch):
+            self.epoch, self.batch = self.epoch + 1, 0
+        self.loop = self.epoch
+
+    def _first(self, epoch):
+        return -(-self.start // self.world) if epoch == self.begun else 0
+
+    def take(self):
+        """Return the next batch of each rank, and move on."""
+        if self.loop is None or self.epoch != self.loop:
+            self.loop = None
+            return [END] * self.world
+        numbers = {min((number for number in self.of(self.epoch, rank) if number >= self.batch), default=None)
+                   for rank in range(self.world)}  # fmt: skip
+        assert len(numbers) == 1, f"ranks at different batches {numbers}"
+        (number,) = numbers
+        if number is None:
+            self.epoch, self.batch, self.loop, self.goes = self.epoch + 1, 0, None, [False] * self.world
+            return [END] * self.world
+        found = [self.at(self.epoch, number, rank) for rank in range(self.world)]
+        self.last = None if any(isinstance(each.value, Failed) for each in found) else found
+        self.goes = [isinstance(each.value, Failed) for each in found]
+        self.batch = number + 1
+        if self.batch == self.end(self.epoch):
+            self.epoch, self.batch = self.epoch + 1, 0
+        return [plain(each.value) for each in found]
+
+    def stop(self):
+        """Stop: the loop is over."""
+        self.loop = None
+
+    # -- States and changes
+
+    def state(self):
+        """Return a copy."""
+        made = copy.copy(self)
+        made.changes, made._known = list(self.changes), {}
+        return made
+
+    def load(self, state, world):
+        """Continue at a state, with another number of ranks."""
+        vars(self).update(vars(state.state()))
+        first = self._first(self.epoch)
+        self.start = (self.start if self.epoch == self.begun else 0) + (self.batch - first) * self.world
+        self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
+        self.batch = self._first(self.epoch)
+        if self.end(self.epoch) == self.batch and self.start:
+            self.epoch, self.batch = self.epoch + 1, 0
+        return self
+
+    def seek(self, epoch, batch):
+        """Continue at a place."""
+        self.changes = sought(self.changes, epoch, batch, self.world)
+        self.epoch, self.batch, self.loop, self.last = epoch, batch, None, None
+        self.goes = [True] * self.world
+        self._known = {}
+
+    def exclude(self, ids):
+        """Exclude samples from here on."""
+        before = excluded_at(self.changes, self.epoch + 1, 0, self.world)
+        if not set(ids) <= before:
+            self.changes.append(Change(self.epoch, self.batch, self.world, set(ids)))
+        self._known = {}
+
+    def is_known(self, epoch, batch):
+        """Return whether a batch can be explained: other ranks did not return it."""
+        return epoch != self.begun or batch >= self._first(epoch)
+
+
+class StreamRun(IndexRun):
+    """A run of a stream: its place is the number of elements of each lane."""
+
+    def __init__(self, setup, seed, world, excluded):
+        super().__init__(setup, seed, world, excluded)
+        self.excluded = set(excluded)
+        self.drops = []  # the exclusions in this epoch: (elements of each lane, ids)
+        self.stream = self._opened()
+        self.counts_numbers = True
+
+    def _opened(self):
+        endless = self.setup.epoch_batches is not None
+        stream = Stream(self.setup, self.seed, 0 if endless else self.epoch, self.world)
+        if self.excluded - {each for _, ids in self.drops for each in ids}:
+            stream.drop(self.excluded - {each for _, ids in self.drops for each in ids})
+        return stream
+
+    def _reopen(self, counts):
+        self.stream = self._opened()
+        for before, ids in self.drops:
+            self.stream.advance(before)
+            self.stream.drop(ids)
+        self.stream.advance(counts)
+
+    def begin(self):
+        super().begin()
+        if self.setup.epoch_batches is None and not self.batch and any(self.stream.counts()):
+            self._next_epoch()
+
+    def _next_epoch(self):
+        if self.setup.epoch_batches is None:
+            self.drops = []
+            self.stream = self._opened()
+
+    def _first(self, epoch):
+        return 0
+
+    def take(self):
+        if self.loop is None or self.epoch != self.loop:
+            self.loop = None
+            return [END] * self.world
+        found = [self.stream.take(rank, self.world) for rank in range(self.world)]
+        if None in found:
+            if self.setup.epoch_batches is not None or found != [None] * self.world:
+                raise Impossible  # a rank of an endless stream has no elements, or ranks end at different batches
+            self.epoch, self.batch, self.loop, self.goes = self.epoch + 1, 0, None, [False] * self.world
+            self._next_epoch()
+            return [END] * self.world
+        made = [Batch(self.epoch, self.batch, *of_stream(each)) for each in found]
+        self.goes = [isinstance(each.value, Failed) for each in made]
+        self.last = None if any(isinstance(each.value, Failed) for each in made) else made
+        self.batch += 1
+        if self.batch == self.setup.epoch_batches:
+            self.epoch, self.batch = self.epoch + 1, 0
+        return [plain(each.value) for each in made]
+
+    def state(self):
+        made = copy.copy(self)
+        made.changes, made.drops, made.excluded = list(self.changes), list(self.drops), set(self.excluded)
+        made.saved, made._known, made.stream = self.stream.counts(), {}, None
+        return made
+
+    def load(self, state, world):
+        vars(self).update({name: value for name, value in vars(state).items() if name != "stream"})
+        self.changes, self.drops, self.excluded = list(state.changes), list(state.drops), set(state.excluded)
+        self.counts_numbers &= self.world == world
+        self.batch = -(-self.batch * self.world // world)
+        if self.setup.epoch_batches is not None and self.batch >= self.setup.epoch_batches:
+            self.epoch, self.batch = self.epoch + 1, 0
+        self.world, self.loop, self.goes, self.last, self._known = world, None, [True] * world, None, {}
+        self._reopen(state.saved)
+        return self
+
+    def exclude(self, ids):
+        new = set(ids) - self.excluded
+        if new:
+            self.changes.append(Change(self.epoch, self.batch, self.world, new))
+            self.excluded |= new
+            if any(self.stream.counts()):
+                self.drops.append((self.stream.counts(), new))
+            self.stream.drop(new)
+        self._known = {}
+
+    def seek(self, epoch, batch):
+        """Run the epoch to the place; exclusions after it are moved there."""
+        super().seek(epoch, batch)
+        self.drops, excluded, self.excluded = [], self.excluded, excluded_at(self.changes, epoch, -1, self.world)
+        self.stream = self._opened()
+        for number in range(batch + 1):
+            for change in self.changes:
+                if change.on(self.world) == (epoch, number):
+                    if any(self.stream.counts()):
+                        self.drops.append((self.stream.counts(), change.value))
+                    self.stream.drop(change.value)
+            if number < batch:
+                for rank in range(self.world):
+                    self.stream.take(rank, self.world)
+        self.excluded = excluded
+
+    def is_known(self, epoch, batch):
+        return self.counts_numbers
+
+
+def run_of(setup, *given):
+    """Return the run of a source."""
+    return (IndexRun if setup.has_index else StreamRun)(setup, *given)

@@ -1,0 +1,280 @@
+"""Sources and functions as users write them. The product and the model call the same ones.
+
+A function that draws does so in the order of ``kinds``: "r" `mpqueue.rng`, "p" `random`, "n" `numpy.random`.
+"""
+
+import os
+import signal
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import mpqueue
+from model.numbers import drawn
+
+
+def digest(value, salt):
+    """Return a number that looks random and depends on a value."""
+    return zlib.crc32(repr(value).encode(), salt)
+
+
+class Hashed(NamedTuple):
+    """Map any value to a small number."""
+
+    salt: int
+
+    def __call__(self, value):
+        return digest(value, self.salt) % 1000
+
+
+class Drawing(NamedTuple):
+    """Append random numbers; ``only`` draws for some values alone."""
+
+    salt: int
+    kinds: str = "r"
+    only: int = 1
+
+    def __call__(self, value):
+        return (value, *drawn(self.kinds)) if digest(value, self.salt) % self.only == 0 else (value,)
+
+
+class WithId(NamedTuple):
+    """Append the id of the sample."""
+
+    salt: int
+
+    def __call__(self, value, id):
+        return value, id
+
+
+class Raising(NamedTuple):
+    """Raise for some values, before or after a draw."""
+
+    salt: int
+    kinds: str = "r"
+
+    def __call__(self, value):
+        numbers = drawn(self.kinds)
+        if digest(value, self.salt) % 7 == 0:
+            raise ERRORS[digest(value, self.salt) % len(ERRORS)](f"cannot take {value!r}")
+        return value, *numbers
+
+
+ERRORS = [ValueError, KeyError, RuntimeError, OSError, ZeroDivisionError]
+
+
+class Kept(NamedTuple):
+    """Keep some values."""
+
+    salt: int
+
+    def __call__(self, value):
+        return digest(value, self.salt) % 3 > 0
+
+
+class KeptByDraw(NamedTuple):
+    """Keep a random half of the elements."""
+
+    salt: int
+    kinds: str = "r"
+
+    def __call__(self, value):
+        return drawn(self.kinds)[0] < 500
+
+
+class RaisingFilter(NamedTuple):
+    """Keep some values, and raise for others."""
+
+    salt: int
+
+    def __call__(self, value):
+        if digest(value, self.salt) % 9 == 0:
+            raise LookupError(f"no verdict for {value!r}")
+        return digest(value, self.salt) % 9 > 3
+
+
+class Early(NamedTuple):
+    """Accept values, except for a rare one."""
+
+    salt: int
+
+    def __call__(self, value):
+        return digest(value, self.salt) % 29 > 0
+
+
+class Items(NamedTuple):
+    """Return several items for each value, followed by an error for some."""
+
+    salt: int
+    kinds: str = "r"
+
+    def __call__(self, value):
+        number = digest(value, self.salt)
+        for item in range(number % 4):
+            yield value, item, *drawn(self.kinds)
+        if number % 11 == 0:
+            raise LookupError(f"no more of {value!r}")
+
+
+class Listed(NamedTuple):
+    """Return a list of items."""
+
+    salt: int
+
+    def __call__(self, value):
+        return [(value, item) for item in range(digest(value, self.salt) % 3)]
+
+
+class Running(NamedTuple):
+    """Return a running sum for `scan`, with a random number."""
+
+    salt: int
+
+    def __call__(self, state, value):
+        if digest(value, self.salt) % 13 == 0:
+            raise ArithmeticError(f"cannot add {value!r}")
+        state += digest(value, self.salt) % 10
+        return state, (value, state, *drawn("r"))
+
+
+class Sized(NamedTuple):
+    """Return a length."""
+
+    salt: int
+
+    def __call__(self, value):
+        return digest(value, self.salt) % 10
+
+
+class Sequence(NamedTuple):
+    """Map any value to a sequence of numbers, which may be empty."""
+
+    salt: int
+
+    def __call__(self, value):
+        number = digest(value, self.salt)
+        return [number % 100 + item for item in range(number % 7)]
+
+
+class Collating(NamedTuple):
+    """Make a batch: a tuple of the samples, with random numbers."""
+
+    kinds: str = ""
+
+    def __call__(self, samples):
+        return (*samples, *drawn(self.kinds))
+
+
+def stacked(samples):
+    """Make a batch as the default collation does: arrays of numbers, tuples by field, lists of strings."""
+    if isinstance(samples[0], tuple):
+        return tuple(stacked(list(column)) for column in zip(*samples, strict=True))
+    return list(samples)
+
+
+class Fatal(NamedTuple):
+    """Call a function; for one value, first send this process a signal, once: when the file ``mark`` can be removed."""
+
+    function: object
+    at: int
+    mark: str
+    signal: int = signal.SIGKILL
+
+    def __call__(self, *given):
+        if digest(given[0], 5) % 40 == self.at:
+            try:
+                os.remove(self.mark)
+            except FileNotFoundError:
+                return self.function(*given)
+            os.kill(os.getpid(), self.signal)
+        return self.function(*given)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A source with an index. Its samples draw; some raise, if ``raises``."""
+
+    length: int
+    kinds: str = "r"
+    raises: bool = False
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        numbers = drawn(self.kinds)
+        if self.raises and digest(index, 1) % 9 == 0:
+            raise ERRORS[digest(index, 2) % 5](f"sample {index} is damaged")
+        return index, *numbers
+
+
+class AtOnce(Samples):
+    """A source that reads the samples of a batch in one call. Only the call as a whole draws."""
+
+    def __getitems__(self, indices):
+        numbers = drawn(self.kinds)
+        return [(self[index][0], *numbers) for index in indices]
+
+
+class Growing(list):
+    """A source whose hook changes it at the end of an epoch."""
+
+    def on_epoch_end(self):
+        self[:] = [value + 1000 for value in self]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A generator function: the share of a lane."""
+
+    length: int
+    kinds: str = "r"
+
+    def __call__(self):
+        info = mpqueue.worker_info()
+        return self.share(info.shard_id, info.num_shards)
+
+    def share(self, lane, lanes):
+        for number in range(lane, self.length, lanes):
+            yield number, *drawn(self.kinds)
+
+
+@dataclass(frozen=True)
+class StatefulShards:
+    """The share of a lane, from an iterator that has a state and raises for some elements."""
+
+    length: int
+    salt: int = 3
+
+    def __call__(self):
+        info = mpqueue.worker_info()
+        return self.share(info.shard_id, info.num_shards)
+
+    def share(self, lane, lanes):
+        return _Stateful(self.length, self.salt, lane, lanes)
+
+
+class _Stateful:
+    def __init__(self, length, salt, lane, lanes):
+        self._length, self._salt, self._step, self._at = length, salt, lanes, lane
+
+    @property
+    def is_over(self):
+        return self._at >= self._length
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.is_over:
+            raise StopIteration
+        at, self._at = self._at, self._at + self._step
+        if digest(at, self._salt) % 9 == 0:
+            raise OSError(f"cannot read {at}")
+        return at
+
+    def state_dict(self):
+        return {"at": self._at}
+
+    def load_state_dict(self, state):
+        self._at = state["at"]

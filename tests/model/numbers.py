@@ -1,0 +1,90 @@
+"""The random numbers of the model. What user code draws is a function of (seed, epoch, place), and of nothing else.
+
+The keys of the numbers are mpqueue's own: they have golden data of their own in ``tests/seeding``.
+"""
+
+import random
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+import mpqueue
+from mpqueue.dataset.mixing import shuffled
+from mpqueue.seeding.global_rng import number_of
+from mpqueue.seeding.permutation import SampleOrder
+from mpqueue.seeding.picks import Picks
+from mpqueue.seeding.seeds import BatchSeed, generator, permutation, place_of, sequence_of
+
+__all__ = ["Picks", "SampleOrder", "call", "drawn", "permutation", "place_of", "seed_of_stage", "shuffled"]
+
+_WORD = 0xFFFFFFFFFFFFFFFF
+
+
+def seed_of_stage(seed: int, number: int) -> int:
+    """Each stage of a dataset has its own seed, derived from the seed of the run and the number of the stage."""
+    return (seed + number * 0x9E3779B97F4A7C15) & _WORD
+
+
+class Numbers:
+    """The generators that user code finds: all of them begin anew from (seed, epoch, place)."""
+
+    def __init__(self, seed: int, epoch: int, place: int) -> None:
+        self._key = seed, epoch, place
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """What `mpqueue.rng` returns."""
+        return generator(BatchSeed(*self._key))
+
+    @cached_property
+    def python(self) -> random.Random:
+        """The generator of the module `random`."""
+        return random.Random(number_of(*self._key))
+
+    @cached_property
+    def numpy(self) -> np.random.RandomState:
+        """The generator of the functions of `numpy.random`."""
+        return np.random.RandomState(number_of(*self._key) & 0xFFFFFFFF)
+
+
+_now: Numbers | None = None  # while the model calls user code
+
+
+def call(key: tuple[int, int, Any], function: Callable[..., Any], *arguments: Any) -> Any:
+    """Before each call of user code, the random numbers begin anew; ``key`` is (seed, epoch, token)."""
+    global _now
+    seed, epoch, token = key
+    before, _now = _now, Numbers(seed, epoch, place_of(token))
+    try:
+        return function(*arguments)
+    finally:
+        _now = before
+
+
+def drawn(kinds: str) -> tuple[int, ...]:
+    """Return a random number of each kind, as user code draws it: "r" mpqueue's, "p" Python's, "n" NumPy's."""
+    draws: dict[str, Callable[[], Any]] = {"r": _of_rng, "p": _of_python, "n": _of_numpy}
+    return tuple(int(draws[kind]()) for kind in kinds)
+
+
+def _of_rng() -> Any:
+    return (mpqueue.rng() if _now is None else _now.rng).integers(1000)
+
+
+def _of_python() -> Any:
+    return (random if _now is None else _now.python).randrange(1000)
+
+
+def _of_numpy() -> Any:
+    return (np.random if _now is None else _now.numpy).randint(1000)
+
+
+def is_in_part(seed: int, index: int, low: float, high: float) -> bool:
+    """A sample is in a part of `split` if a hash of the seed and its index lies in the range of the part."""
+    (key,) = sequence_of(seed, 0x73706C6974).generate_state(1, np.uint64).tolist()
+    word = (index * 0x9E3779B97F4A7C15 + key) & _WORD
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        word = ((word ^ word >> shift) * factor) & _WORD
+    return round(low * 2**53) <= (word ^ word >> 31) >> 11 < round(high * 2**53)

@@ -1,0 +1,288 @@
+"""The batches of a loader: their order, their places, ranks, and the changes of a run.
+
+A place is (epoch, batch): the number of the batch among those of a rank. Samples are excluded from a place on.
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+from model.elements import Failed, Joined, Run, Single, tried
+from model.functions import stacked
+from model.numbers import SampleOrder, call, permutation
+from model.stages import Batch as BatchStage
+from model.stages import Lane
+
+
+class Setup(NamedTuple):
+    """A source and the options of `mpqueue.Loader` that decide its batches.
+
+    Attributes:
+        source: An object with ``__getitem__`` and ``__len__``; or the last `model.stages.Stage` of a dataset.
+        is_dataset: It is a stage.
+    """
+
+    source: Any
+    is_dataset: bool = True
+    batch_size: int | None = None
+    drop_last: bool = False
+    shuffle: bool = False
+    collate: Any = None
+    sampler: list[Any] | None = None
+    batch_sampler: list[Any] | None = None
+    lanes: int = 1
+    epoch_batches: int | None = None
+    skips: bool = False
+
+    @property
+    def has_index(self):
+        """Each batch can be computed by its number."""
+        return not self.is_dataset or self.source.is_indexed
+
+
+class Batch(NamedTuple):
+    """A batch at its place: the ids of its samples, its value or its error, and the ids of samples that were skipped."""
+
+    epoch: int
+    batch: int
+    ids: list[Any]
+    value: Any
+    skipped: list[Any] = []
+
+
+class Change(NamedTuple):
+    """A call of ``exclude`` at a place of ``world`` ranks; its value is a set of ids."""
+
+    epoch: int
+    batch: int
+    world: int
+    value: Any
+
+    def on(self, world):
+        """With another number of ranks, a place is that of the batch which these ranks return first, rounded up."""
+        return self.epoch, -(-self.batch * self.world // world)
+
+
+def sought(changes, epoch, batch, world):
+    """A seek to a place before an exclusion moves the exclusion there: no later batch has its samples."""
+    return [Change(epoch, batch, world, each.value) if each.on(world) > (epoch, batch) else each for each in changes]
+
+
+def excluded_at(changes, epoch, batch, world):
+    """Return the samples that are excluded at a place."""
+    return {each for change in changes if change.on(world) <= (epoch, batch) for each in change.value}
+
+
+def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0):
+    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks."""
+    order = (Index if setup.has_index else Stream)(setup, seed, epoch, world)
+    return order.batches(rank, changes, start)
+
+
+class Index:
+    """The batches of an epoch of a source with an index. They follow from (seed, epoch, number of the batch).
+
+    Rank r of n returns every n-th batch, from batch r on. All ranks return the same number: the end is filled from the
+    beginning of the order, or dropped.
+    """
+
+    def __init__(self, setup, seed, epoch, world):
+        self._setup, self._world, self._run = setup, world, Run(seed, epoch)
+        self._joins = setup.batch_size is not None or setup.batch_sampler is not None
+        self._stage = setup.source if setup.is_dataset else None
+        self._size, self._drops, self._collate = setup.batch_size, setup.drop_last, setup.collate or stacked
+        self._key, self._source = (seed, epoch), setup.source
+        if isinstance(self._stage, BatchStage) and setup.sampler is None and setup.batch_sampler is None:
+            last, self._joins = self._stage, True  # the loader joins the samples itself
+            self._size, self._drops, self._collate = last.size, last.drop_last or setup.drop_last, last.collate
+            self._stage, self._key = last.inputs[0], last.key(self._run)
+        self._fills = world > 1 and not self._drops
+
+    def length(self):
+        """Return the number of samples of the epoch, or of items that are batches; None: endless."""
+        setup = self._setup
+        if setup.batch_sampler is not None or setup.sampler is not None:
+            return len(setup.batch_sampler or setup.sampler)
+        return len(self._source) if self._stage is None else self._stage.length(self._run)
+
+    def total(self):
+        """Return the number of batches over all ranks, before the end is filled."""
+        length, size = self.length(), (self._joins and self._size) or 1
+        return length and (length // size if self._drops else -(-length // size))
+
+    def samples(self, number):
+        """Return the (place, index) of each sample of a batch, by its number over all ranks."""
+        setup, length, (seed, epoch, *_) = self._setup, self.length(), self._run
+        if setup.batch_sampler is not None:
+            lists = [setup.batch_sampler[at % length] for at in range(number + 1)]
+            return list(enumerate(lists[-1], sum(map(len, lists[:-1]))))
+        if not self._joins:
+            place = number if length is None else number % length
+            if setup.shuffle and setup.sampler is None:
+                place = int(permutation(seed, epoch, length)[place])
+            return [(number, place if setup.sampler is None else setup.sampler[place])]
+        first = number * self._size
+        places = range(first, first + (self._size if self._fills or length is None else min(self._size, length - first)))
+        if setup.sampler is not None:
+            return [(place, setup.sampler[place % length]) for place in places]
+        if setup.shuffle and self._stage is None:
+            order = SampleOrder(seed, shuffle=True).at(epoch, length, list(range(length)))
+            return [(place, int(order[place % length])) for place in places]
+        return [(place, place if length is None else place % length) for place in places]
+
+    def element(self, place, index):
+        """Return a sample. Its random numbers follow from its place in the order; of a dataset, from its index."""
+        if self._stage is not None:
+            return self._stage.element(index, self._run)
+        at = place if self._joins else index
+        return Single(index, [index], lambda: call((*self._run[:2], at), self._source.__getitem__, index))
+
+    def batch(self, samples, excluded, first):
+        """Return a batch without excluded samples, or None. Its own random numbers follow from its first place."""
+        parts = [self.element(*sample).without(excluded) for sample in samples]
+        parts = [part for part in parts if part is not None]
+        if not self._joins or not parts:
+            return parts[0] if parts else None
+        if self._stage is None and hasattr(self._source, "__getitems__"):
+            return AtOnce(parts, self._collate, self._key, token=~first).of(self._source)
+        return Joined(parts, self._collate, self._key, token=~first)
+
+    def edited(self, number, rounds, rank, excluded):
+        """Return a batch without excluded samples, or None if it is left out.
+
+        A *round* has one batch of each rank. If all of them are empty, or one of them with ``drop_last``, all ranks
+        leave it out. Any other empty batch is filled with batch r of the epoch for rank r, or the next one that has
+        samples.
+        """
+        samples = self.samples(number)
+        own = self.batch(samples, excluded, samples[0][0])
+        if self._world == 1 or (own is not None and not self._drops):
+            return own
+        of_ranks = [self.samples(each) for each in rounds]
+        empty = [self.batch(each, excluded, 0) is None for each in of_ranks]
+        if any(empty) if self._drops else all(empty):
+            return None
+        first = [self.samples(each) for each in range(self._world)]
+        for other in [*first[rank:], *first[:rank], *of_ranks[rank:], *of_ranks[:rank]] if own is None else ():
+            kept = [each for each in other if self.element(*each).without(excluded) is not None]
+            if kept:
+                moved = [(samples[0][0] + at, index) for at, (_, index) in enumerate(kept)]
+                return self.batch(moved if self._joins else kept, excluded, samples[0][0])
+        return own
+
+    def batches(self, rank, changes, start):
+        """Yield the batches of a rank. A batch without samples is left out, and keeps its number."""
+        world, total = self._world, self.total()
+        before, left = -(-start // world), None if total is None else max(0, total - start)
+        turns = itertools.count() if left is None else range(left // world if self._drops else -(-left // world))
+        for turn in turns:
+            rounds = range(start + turn * world, start + (turn + 1) * world)
+            place = self._run.epoch, before + turn
+            batch = self.edited(rounds[rank], rounds, rank, excluded_at(changes, *place, world))
+            if batch is not None:
+                skipped = []
+                left_over = tried(batch, skipped if self._setup.skips else None)
+                if left_over is not None:
+                    is_error = isinstance(left_over, Failed)
+                    ids = batch.ids() if is_error else left_over.ids()
+                    yield Batch(*place, ids, left_over if is_error else left_over.value(), skipped)
+
+
+class AtOnce(Joined):
+    """A batch of a source that is asked for all samples at once; the call has the random numbers of the batch."""
+
+    def of(self, source):
+        self._source = source
+        return self
+
+    def compute(self):
+        collate, key, _, token = self._rest
+        samples = call((*key, token), self._source.__getitems__, [part.token for part in self.parts])
+        return call((*key, token), collate, samples)
+
+
+class Stream:
+    """The elements of the lanes of a stream. The lane with the fewest elements is next; rank r of n has every n-th lane.
+
+    A lane of a stream with ``epoch_batches`` is endless: it continues with its next epoch, unless one was empty.
+    """
+
+    def __init__(self, setup, seed, epoch, world=1):
+        self._setup, self._epoch, self._world = setup, epoch, world
+        is_endless = setup.epoch_batches is not None
+        self._position = 0
+        self.lanes = [
+            Epochs(setup.source, Run(seed, 0 if is_endless else epoch, [] if setup.skips else None, lane, setup.lanes), is_endless)
+            for lane in range(setup.lanes)
+        ]
+
+    def counts(self):
+        """Return the number of elements of each lane, which are the state of a stream."""
+        return [lane.count for lane in self.lanes]
+
+    def advance(self, counts):
+        """Read each lane up to a number of elements."""
+        for lane, count in zip(self.lanes, counts, strict=True):
+            while lane.count < count:
+                lane.next()
+
+    def drop(self, excluded):
+        """Exclude samples from here on, in buffers and unfinished batches, too."""
+        for lane in self.lanes:
+            lane.drop(excluded)
+
+    def take(self, rank=0, world=None):
+        """Return the next element of a rank, an error in place of one, or None at the end."""
+        own = self.lanes[rank :: world or self._world]
+        while live := [lane for lane in own if not lane.has_ended]:
+            lane = min(live, key=lambda lane: lane.count)
+            one = lane.next()
+            if one is not None:
+                return one
+        return None
+
+    def batches(self, rank, changes, start):
+        """Yield the batches of a rank from the beginning of the epoch."""
+        setup, each = self._setup, self._setup.epoch_batches
+        for number in itertools.count(start):
+            epoch, batch = (self._epoch, number) if each is None else divmod(number, each)
+            for change in changes:
+                if change.on(self._world) == (epoch, batch):
+                    self.drop(change.value)
+            if each is not None and epoch > self._epoch:
+                return
+            one = self.take(rank)
+            if one is None:
+                return
+            if epoch == self._epoch:
+                yield Batch(epoch, batch, *of_stream(one))
+
+
+def of_stream(one):
+    """Return the ids and the value of an element of a stream; an error has no ids."""
+    return ([], one) if isinstance(one, Failed) else (one.ids(), one.value())
+
+
+class Epochs:
+    """A lane, with its number of elements. Samples that are left out take no number."""
+
+    def __init__(self, stage, run, is_endless):
+        self._stage, self.run, self._is_endless = stage, run, is_endless
+        self.count, self.has_ended, self._has_given, self._excluded = 0, False, False, set()
+        self.lane = Lane(stage, run, ())
+
+    def next(self):
+        while not self.has_ended:
+            one = next(iter(self.lane), None)
+            if one is not None:
+                self.count += 1
+                self._has_given |= not isinstance(one, Failed)
+                return one
+            self.has_ended, self._has_given = not (self._is_endless and self._has_given), False
+            if not self.has_ended:
+                self.run = self.run._replace(epoch=self.run.epoch + 1)
+                self.lane = Lane(self._stage, self.run, self._excluded)
+        return None
+
+    def drop(self, excluded):
+        self._excluded |= excluded
+        self.lane.drop(excluded)

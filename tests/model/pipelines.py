@@ -1,0 +1,111 @@
+"""Pipelines as plain data: ``(root, link, link, ...)``. The model has a stage for each; the product's code is written.
+
+A root is ``("range", 9)``, ``("list", 9)``, ``("index", source)``, ``("stream", source)``, or a join of pipelines:
+``("zip", pipelines)``, ``("concatenate", pipelines)``, ``("mix", pipelines, schedule, stop, names)``.
+"""
+
+from model import functions, stages
+
+
+def rows_plain(row):
+    """Return a row of `pack` as tuples."""
+    return tuple(tuple(int(each) for each in row[name]) for name in ("tokens", "segment_ids", "positions"))
+
+
+def stage_of(pipeline, before=0):
+    """Return the last stage of a pipeline, whose stages are numbered from ``before`` on."""
+    stage = _root_of(pipeline[0], before)
+    for number, link in enumerate(pipeline[1:], 1):
+        if link[0] == "sort":  # whose keys do not depend on what else is in the tree
+            stage = stages.Picked(stage.number + 1, stage, stages.sorted_by(stage_of(pipeline[:number]), link[1]))
+        else:
+            stage = _linked(stage, *link)
+    return stage
+
+
+def _root_of(root, before):
+    name, given, *rest = root
+    if name in {"zip", "concatenate", "mix"}:
+        inputs = []
+        for each in given:
+            inputs.append(stage_of(each, before))
+            before = inputs[-1].number + 1
+        kind = {"zip": stages.Zip, "concatenate": stages.Concatenate, "mix": stages.Mix}[name]
+        return kind(before, inputs, *rest)
+    if name == "stream":
+        return stages.Stream(before, given)
+    return stages.Source(before, {"range": range, "list": letters}.get(name, lambda source: source)(given))
+
+
+def letters(length):
+    """Return the samples of a list."""
+    return [f"sample {number}" for number in range(length)]
+
+
+def _linked(stage, name, *given):
+    number = stage.number + 1
+    if name == "map":
+        return stages.Map(number, stage, *given)
+    if name == "filter":
+        return stages.Filter(number, stage, *given)
+    if name == "shuffle":
+        return stages.Picked(number, stage, stages.shuffled_whole)
+    if name == "split":
+        return stages.Picked(number, stage, stages.part_of_split(*given))
+    if name == "pack":
+        function, *rest = given
+        packed = stages.Pack(number + 1, stages.Map(number, stage, function), *rest)
+        return stages.Map(number + 2, packed, rows_plain)
+    if name == "scan":
+        return stages.Scan(number, stage, *given)
+    if name in {"enumerate", "cache"}:
+        return {"enumerate": stages.Enumerate, "cache": stages.Cache}[name](number, [stage])
+    kind = {
+        "take_while": stages.TakeWhile, "flat_map": stages.FlatMap, "buffer": stages.Buffer, "take": stages.Take,
+        "skip": stages.Skip, "repeat": stages.Repeat, "batch": stages.Batch, "bucket": stages.Bucket,
+    }[name]  # fmt: skip
+    return kind(number, stage, *given)
+
+
+def code_of(pipeline):
+    """Return the expression that builds a pipeline with the product."""
+    name, given, *rest = pipeline[0]
+    if name in {"zip", "concatenate"}:
+        text = f"Dataset.{name}({', '.join(map(code_of, given))})"
+    elif name == "mix":
+        schedule, stop, names = rest
+        inputs = [code_of(each) for each in given]
+        named = [(start, dict(zip(names, weights, strict=True)) if names else list(weights)) for start, weights in schedule]
+        datasets = ", ".join(f"{part!r}: {each}" for part, each in zip(names, inputs, strict=True)) if names else ", ".join(inputs)
+        weights = named[0][1] if len(named) == 1 else named
+        text = f"Dataset.mix({'{' if names else '['}{datasets}{'}' if names else ']'}, weights={weights!r}, stop={stop!r})"
+    elif name == "range":
+        text = f"Dataset.range({given})"
+    else:
+        text = f"Dataset({f'letters({given})' if name == 'list' else repr(given)})"
+    return text + "".join(_code_of_link(*link) for link in pipeline[1:])
+
+
+def _code_of_link(name, *given):
+    if name in {"map", "filter"}:
+        function, threads, *with_id = given
+        more = f", threads={threads}" * (threads > 1) + ", with_id=True" * any(with_id)
+        return f".{name}({function!r}{more})"
+    if name == "buffer":
+        return f".shuffle(buffer={given[0]})"
+    if name == "split":
+        low, high, seed = given
+        return f".split([{low}, {high - low}, {1 - high}], seed={seed})[1]"
+    if name == "scan":
+        return f".scan(0, {given[0]!r})"
+    if name == "batch":
+        size, drops, collate = given
+        return f".batch({size}, drop_last={drops}" + ("" if collate is functions.stacked else f", collate={collate!r}") + ")"
+    if name == "bucket":
+        function, boundaries, sizes, most, drops, collate = given
+        bounds = f"batch_sizes={sizes}" if sizes else f"max_tokens={most}"
+        return f".bucket({function!r}, {boundaries}, {bounds}, drop_last={drops}, collate={collate!r})"
+    if name == "pack":
+        function, length, strategy, bins, long = given
+        return f".map({function!r}).pack({length}, strategy={strategy!r}, bins={bins}, long={long!r}).map(rows_plain)"
+    return f".{name}({', '.join(repr(each) for each in given if each is not None)})"

@@ -1,0 +1,439 @@
+"""A play: a pipeline, a front end and operations, played by the product and by the model side by side.
+
+Each step is a line of a program, which is executed at once. So the program of a play that shows a difference is its
+lines, and a play is plain data that can be made smaller.
+"""
+
+import contextlib
+import json
+import random
+import warnings
+from typing import Any, NamedTuple
+
+import mpqueue
+from model import functions, pipelines, program
+from model.elements import Failed
+from model.expected import MOST, Impossible, run_of
+from model.orders import Setup, Stream
+from model.program import plain
+from model.stages import Batch, Enumerate, Map, Mix, Skip, Take, Zip
+
+
+class Difference(AssertionError):
+    """The product and the model differ, or something is left at the end."""
+
+
+class Play(NamedTuple):
+    """A play.
+
+    Attributes:
+        seed: The seed of the loaders.
+        source: A pipeline, or a plain source.
+        options: The options of the loader that decide its batches.
+        front: The name of the front end.
+        config: The first workers: (workers, backend, number of ranks).
+        operations: Their names with numbers, from which the details follow where they are played.
+    """
+
+    seed: int
+    source: Any
+    options: dict[str, Any]
+    front: str
+    config: tuple[int, str, int]
+    operations: list[tuple[Any, ...]]
+
+
+class Script:
+    """The lines of a program, with the objects that they have made."""
+
+    def __init__(self):
+        self.lines = []
+        self.space = {"mpqueue": mpqueue, "Dataset": mpqueue.Dataset}
+        for module in (functions, pipelines, program):
+            self.space.update({name: value for name, value in vars(module).items() if name[0] != "_"})
+        self.space["json"] = json
+
+    def do(self, line):
+        self.lines.append(line)
+        try:
+            exec(line, self.space)
+        except Exception as error:
+            raise Difference(f"{line}\n    raised {type(error).__name__}: {error}") from error
+
+    def check(self, expression, expected):
+        self.lines.append(f"assert {expression} == {expected!r}")
+        try:
+            found = eval(expression, self.space)
+        except Exception as error:
+            raise Difference(f"{expression}\n    raised {type(error).__name__}: {error}\n    instead of {expected!r}") from error
+        if found != expected:
+            raise Difference(f"{expression}\n    is        {found!r}\n    should be {expected!r}")
+        return found
+
+    def text(self, comment):
+        """Return the program."""
+        head = ["import json", "import mpqueue", "from mpqueue import Dataset", "from model.functions import *",
+                "from model.pipelines import *", "from model.program import *"]  # fmt: skip
+        body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
+        return "\n".join([f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', "    main()", ""])
+
+
+class Front(NamedTuple):
+    """A front end: expressions of the product, for all ranks.
+
+    Attributes:
+        opened: Opens the ranks; the parts in braces are filled in.
+        begin: Begins a loop on each rank.
+        operations: The names of the operations that it promises.
+    """
+
+    opened: str
+    begin: str
+    operations: frozenset[str]
+
+
+ALWAYS = {"take", "take", "finish", "again", "save", "load", "load", "older", "statistics", "kill", "pause", "stop", "mark", "other", "interrupt", "fork"}
+FRONTS = {
+    "loader": Front(
+        "[mpqueue.Loader(source, seed={seed}, {options}workers={workers}, backend={backend!r}, shard=(rank, {world}))"
+        " for rank in range({world})]",
+        "[iter(each) for each in runs]",
+        frozenset(ALWAYS | {"last", "explain", "compute", "seek", "exclude", "weights"}),
+    ),
+}
+
+
+class Player:
+    """Plays a play.
+
+    Args:
+        play: The play.
+    """
+
+    def __init__(self, play):
+        self.play, self.script, self.front = play, Script(), FRONTS[play.front]
+        self.workers, self.backend, world = play.config
+        self.is_dataset = isinstance(play.source, tuple)
+        stage = pipelines.stage_of(play.source) if self.is_dataset else play.source
+        options = {name: value for name, value in play.options.items() if name in Setup._fields}
+        self.setup = Setup(stage, self.is_dataset, **options)
+        self.run = run_of(self.setup, play.seed, world, play.options.get("exclude", []))
+        self.mix = _only_mix(stage) if self.is_dataset else None
+        self.is_zip = self.is_dataset and any(isinstance(each, Zip) and not each.is_indexed for each in _all(stage))
+        self.saved, self.done, self.loses = [], [], False
+
+    def start(self):
+        """Describe the source, open it and begin."""
+        source = pipelines.code_of(self.play.source) if self.is_dataset else repr(self.play.source)
+        self.script.do(f"source = {source}")
+        self.open()
+        self.begin()
+
+    def open(self):
+        names = {"skips": "on_error", "is_dataset": None}
+        options = {names.get(name, name): value for name, value in self.play.options.items()}
+        if "on_error" in options:
+            options["on_error"] = "skip"
+        if self.setup.has_index:
+            options.pop("lanes", None)
+        text = "".join(f"{name}={value!r}, " for name, value in options.items())
+        self.script.do("runs = " + self.front.opened.format(
+            seed=self.play.seed, options=text, workers=self.workers, backend=self.backend, world=self.run.world
+        ))  # fmt: skip
+
+    def begin(self):
+        self.script.do(f"its = {self.front.begin}")
+        self.run.begin()
+
+    def operate(self, name, *numbers):
+        """Play an operation, if it is possible here."""
+        if self.mix is not None:
+            self.mix.changes[:] = getattr(self.run, "weights", ())
+        getattr(self, f"do_{name}")(*numbers)
+
+    def end(self):
+        self.script.do("for each in runs: each.stop()")
+
+    def took(self, expression="take(its)"):
+        """Take a batch of each rank; return whether there was one."""
+        expected = self.run.take()
+        self.script.check(expression, expected)
+        return expected[0] != program.END
+
+    # -- Operations
+
+    def do_take(self, count):
+        for _ in range(count % 5 + 1):
+            if not self.took():
+                self.begin()
+
+    def do_finish(self):
+        for _ in range(MOST):
+            if not self.took():
+                self.begin()
+                return
+
+    def do_again(self):
+        self.begin()
+
+    def do_stop(self):
+        self.script.do("for each in runs: each.stop()")
+        self.run.stop()
+        self.script.check("take(its)", [program.END] * self.run.world)
+        self.begin()
+
+    def do_statistics(self):
+        self.script.do("[each.statistics() for each in runs]")
+
+    def do_save(self):
+        if len(self.saved) < 6:
+            self.script.do(f"state{len(self.saved)} = json.loads(json.dumps([each.state_dict() for each in runs]))")
+            self.saved.append((self.run.state(), list(getattr(self.run, "weights", ()))))
+
+    def do_load(self, workers, backend, world, slot=None):
+        """Load the latest state into new loaders."""
+        if slot is None:
+            self.do_save()
+            slot = len(self.saved) - 1
+        state, weights = self.saved[slot % len(self.saved)]
+        worlds = [1, 2, 4] if not self.setup.skips and self.play.config[2] > 1 and not weights else [state.world]
+        if not self.setup.has_index and self.setup.epoch_batches is None:
+            worlds = [state.world]
+        self.end()
+        self.workers = workers % 4
+        self.backend = backend if self.play.config[1] == "thread" else "process"
+        self.run.load(state, worlds[world % len(worlds)])
+        self.run.weights = list(weights)
+        self.open()
+        name = f"state{slot % len(self.saved)}"
+        own = self.run.world == state.world and slot % 2
+        self.script.do(f"for rank, each in enumerate(runs): each.load_state_dict({name}{'[rank]' * own})")
+        self.begin()
+
+    def do_older(self, workers, backend, world, slot):
+        """Load an older state."""
+        if self.saved:
+            self.do_load(workers, backend, world, slot)
+
+    def do_last(self):
+        if self.run.last is not None and self.run.is_known(self.run.last[0].epoch, self.run.last[0].batch):
+            expected = [(each.epoch, each.batch, each.ids, each.skipped) for each in self.run.last]
+            self.script.check("[(each.last.epoch, each.last.batch, list(each.last.samples), list(each.last.skipped)) for each in runs]", expected)
+
+    def _place(self, back, number):
+        """Return the place of a known batch that all ranks have, or None."""
+        run = self.run
+        epoch = max(0, run.epoch + back % 3 - 1)
+        if not self.setup.has_index:
+            if not run.counts_numbers or run.world > 1 or self.setup.epoch_batches is not None or run.changes:
+                return None
+        found = [set(run.of(epoch, rank)) for rank in range(run.world)]
+        numbers = sorted(each for each in set.intersection(*found) if run.is_known(epoch, each))
+        return (epoch, numbers[number % len(numbers)]) if numbers else None
+
+    def do_explain(self, back, number):
+        place = self._place(back, number)
+        batches = [] if place is None else [self.run.at(*place, rank) for rank in range(self.run.world)]
+        if batches and not self.setup.skips and not (any(isinstance(each.value, Failed) for each in batches) and not self.setup.has_index):
+            self.script.check(f"[list(each.explain({place[0]}, {place[1]}, run=True).samples) for each in runs]", [each.ids for each in batches])
+
+    def do_compute(self, back, number):
+        place = self._place(back, number)
+        if place is not None:
+            expected = [plain(self.run.at(*place, rank).value) for rank in range(self.run.world)]
+            self.script.check(f"[outcome(each.compute, {place[0]}, {place[1]}) for each in runs]", expected)
+
+    def do_seek(self, back, number):
+        place = self._place(back, number)
+        if place is not None:
+            self.script.do(f"for each in runs: each.seek({place[0]}, {place[1]})")
+            self.run.seek(*place)
+            self.begin()
+
+    def do_exclude(self, seed, count):
+        chosen, ids = random.Random(seed), self._ids()
+        if not ids:
+            return
+        ids = chosen.sample(ids, min(len(ids), count % 9 + 1))
+        if self.is_zip:
+            self.script.check(f"[kind_of(each.exclude, {ids!r}) for each in runs]", ["ValueError"] * self.run.world)
+            return
+        self.script.do(f"for each in runs: each.exclude({ids!r})")
+        self.run.exclude(ids)
+
+    def _ids(self):
+        """Return the ids of samples of this epoch, in order."""
+        run = self.run
+        if self.setup.has_index:
+            found = [each for rank in range(run.world) for each in run.of(run.epoch, rank).values()]
+            return list(dict.fromkeys(sample for each in found for sample in each.ids))
+        stream = Stream(self.setup, run.seed, 0 if self.setup.epoch_batches else run.epoch)
+        found = (stream.take() for _ in range(40))
+        return list(dict.fromkeys(sample for each in found if each is not None and not isinstance(each, Failed) for sample in each.ids()))
+
+    def do_weights(self, seed):
+        run = self.run
+        before = getattr(run, "weights", [])
+        number = None if self.mix is None else _samples_before(self, run)
+        if number is None:
+            return
+        chosen = random.Random(seed)
+        weights = [chosen.choice([1, 2, 3]) for _ in self.mix.inputs]
+        weights[0] += {1: 0, 2: 0, 3: 1, 4: 0, 5: 3, 6: 2, 7: 1, 8: 0, 9: 7}[sum(weights)]
+        named = dict(zip(self.mix.parts, weights, strict=True)) if isinstance(self.mix.parts[0], str) else weights
+        epoch, at = number
+        self.script.check(f"[each.set_weights({named!r}, at={at}) for each in runs]", [at] * run.world)
+        change = epoch, at, tuple(map(float, weights))
+        run.weights = [*(each for each in before if each[:2] < change[:2]), change]
+        run._known = {}
+
+    def do_kill(self, which):
+        self.script.do(f"kill({which % 3})")
+
+    def do_pause(self):
+        self.script.do("pause()")
+
+    def do_interrupt(self, after):
+        if self.run.loop is not None:
+            if not self.took(f"interrupted(its, {(after % 30 + 1) / 5000})"):
+                self.begin()
+
+    def do_fork(self):
+        self.script.check("forked(its)", ["RuntimeError"] * self.run.world)
+
+    def do_mark(self):
+        """Kill a worker in the middle of a sample, if the pipeline has such a sample."""
+        if self.workers and self.backend == "process" and "Fatal" in repr(self.play.source):
+            self.script.do("mark()")
+            self.do_take(2)
+            self.script.do("unmark()")
+
+    def do_other(self, seed):
+        """Another run of the same source at the same time, which may share a cache."""
+        from itertools import islice
+
+        from model.orders import batches
+
+        if self.run.world > 1 or getattr(self.run, "weights", ()):
+            return
+        self.script.do("other = " + self.front.opened.format(seed=seed, options=self._options(), workers=0, backend="process", world=1))
+        expected = [plain(each.value) for each in islice(batches(self.setup, seed, 0, 1, 0, _changes(self.play)), 4)]
+        self.script.do("others = iter(other[0])")
+        self.script.check(f"[outcome(next, others) for _ in range({len(expected)})]", expected)
+
+    def _options(self):
+        line = self.script.lines[1]
+        return line[line.index("seed=") :].partition(", ")[2].partition("workers=")[0]
+
+
+def _changes(play):
+    from model.orders import Change
+
+    return [Change(0, 0, 1, set(play.options["exclude"]))] if play.options.get("exclude") else []
+
+
+def _only_mix(stage):
+    """Return the only mixture of a dataset whose samples are used in their order, or None."""
+    while not isinstance(stage, Mix):
+        if len(stage.inputs) != 1 or not isinstance(stage, Map | Take | Enumerate | Batch):
+            return None
+        stage = stage.inputs[0]
+    return None if any("Mix" in repr(type(each)) for each in _all(stage)[1:]) else stage
+
+
+def _all(stage):
+    return [stage, *(each for input_ in stage.inputs for each in _all(input_))]
+
+
+def _samples_before(player, run):
+    """Return the epoch and the first sample of the mixture that no rank has got."""
+    stage, number = player.setup.source, 0
+    if not player.setup.has_index:
+        return None
+    first = run.start if run.epoch == run.begun else 0
+    number = first + (run.batch - run._first(run.epoch)) * run.world
+    while not isinstance(stage, Mix):
+        if isinstance(stage, Batch):
+            number *= stage.size
+        elif isinstance(stage, Skip):
+            number += stage._count
+        stage = stage.inputs[0]
+    return run.epoch, number
+
+
+def draw(seed, weigh=lambda features, operations: 0):
+    """Return a random play with its features."""
+    from model import drawing
+
+    chosen = random.Random(seed)
+    mixed = chosen.random() < 0.3
+    kinds = "r" if mixed else "rpn"
+    config = chosen.choice([0, 0, 1, 2, 3]), chosen.choice(["process", "thread"]) if mixed else "process", 1
+    options = {}
+    world = chosen.choice([1, 1, 2, 4])
+    while True:
+        made = drawing.pipeline(chosen, kinds, streams=None if world == 1 or chosen.random() < 0.5 else False)
+        stage = pipelines.stage_of(made.data)
+        if stage.is_indexed:
+            from model.elements import Run
+
+            length = stage.length(Run(0, 0))
+            if length == 0:
+                continue
+        break
+    features, source = set(made.features), made.data
+    links = list(source)
+    if stage.is_indexed and not made.is_batched and chosen.random() < 0.7:
+        if chosen.random() < 0.5 and length is not None:
+            links.append(("shuffle",))
+            features.add("shuffle")
+        links.append(("batch", chosen.randint(1, 5), False, functions.Collating(chosen.choice(["", kinds]))))
+        features.add("batch")
+        source = tuple(links)
+    if not stage.is_indexed:
+        options["lanes"] = 4 if world > 1 else chosen.choice([1, 2, 3, 5])
+        features.add("lanes")
+        if world > 1 or chosen.random() < 0.3:
+            options["epoch_batches"] = chosen.randint(2, 9)
+            features.add("epoch_batches")
+    if world == 1 and made.raises and chosen.random() < 0.6:
+        options["skips"] = True
+        features.add("on_error")
+    if world > 1:
+        features.add("shard")
+    names = sorted(FRONTS["loader"].operations)
+    operations = []
+    for _ in range(chosen.randint(3, 12)):
+        name = chosen.choice(names)
+        numbers = {
+            "take": [chosen.randrange(5)], "load": [chosen.randrange(4), chosen.choice(["process", "thread"]), chosen.randrange(3)],
+            "older": [chosen.randrange(4), chosen.choice(["process", "thread"]), chosen.randrange(3), chosen.randrange(6)],
+            "explain": [chosen.randrange(3), chosen.randrange(50)], "compute": [chosen.randrange(3), chosen.randrange(50)],
+            "seek": [chosen.randrange(3), chosen.randrange(50)], "exclude": [chosen.randrange(1000), chosen.randrange(9)],
+            "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
+            "other": [chosen.randrange(100)],
+        }.get(name, [])  # fmt: skip
+        operations += [(name, *numbers)]
+        if chosen.random() < 0.6:
+            operations.append(("take", chosen.randrange(3)))
+    return Play(seed, source, options, "loader", (*config[:2], world), operations), features | {name for name, *_ in operations}
+
+
+def play(given):
+    """Play; raise a `Difference` with the program of what was played."""
+    player = Player(given)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.suppress(Impossible):
+                player.start()
+                for operation in given.operations:
+                    player.operate(*operation)
+            player.end()
+    except Difference as difference:
+        difference.program = player.script.text(f"Seed {given.seed}: {str(difference).splitlines()[0][:80]}")
+        raise
+    finally:
+        for each in player.script.space.get("runs", ()):
+            each.stop()
+    return player

@@ -1,0 +1,120 @@
+"""What the programs of the player call: batches as plain data, and errors in place of results."""
+
+import contextlib
+import os
+import signal
+import time
+
+import numpy as np
+import psutil
+
+import mpqueue
+
+from model.elements import Failed
+
+PACKAGE = os.path.dirname(mpqueue.__file__)
+END = Failed("StopIteration", "")
+
+
+def plain(value):
+    """Return a batch as plain data, which can be compared and written into a program."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value).__module__.partition(".")[0] in {"torch", "jax", "jaxlib", "tensorflow"}:
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, tuple | list) and not isinstance(value, Failed):
+        return type(value)(map(plain, value))
+    return value
+
+
+def outcome(function, *given):
+    """Return what a function returns, as plain data; or its error."""
+    try:
+        return plain(function(*given))
+    except Exception as error:
+        return Failed(type(error).__name__, str(error))
+
+
+def take(batches):
+    """Return the next batch of each rank."""
+    return [outcome(next, each) for each in batches]
+
+
+def kind_of(function, *given):
+    """Return the type of the error of a function, or None."""
+    found = outcome(function, *given)
+    return found.kind if isinstance(found, Failed) else None
+
+
+def workers():
+    """Return the workers of this process."""
+    return [each for each in psutil.Process().children(recursive=True) if each.name().startswith("mpqueue-worker")]
+
+
+def kill(which):
+    """Kill a worker, if there is one."""
+    with contextlib.suppress(psutil.Error, IndexError):
+        workers()[which].kill()
+
+
+class Interrupted(Exception):
+    """Raised by a signal handler."""
+
+
+def interrupted(batches, after_s):
+    """Return the next batches, although a signal handler raises in the middle; an iterator is asked again."""
+
+    def handle(number, frame):
+        signal.setitimer(signal.ITIMER_REAL, after_s)
+        while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
+            frame = frame.f_back
+        # Only before `next` has returned: otherwise this program would lose the batch.
+        if frame is not None and strikes:
+            strikes.pop()
+            raise Interrupted
+
+    strikes = [1, 2]
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, after_s)
+    found = []
+    try:
+        while len(found) < len(batches):
+            got = outcome(next, batches[len(found)])
+            if not (isinstance(got, Failed) and got.kind == "Interrupted"):
+                found.append(got)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return found
+
+
+def forked(batches):
+    """Fork this process; return the types of the errors that the child gets for a batch of each rank."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.write(writer, repr([kind_of(next, each) for each in batches]).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        text = file.read()
+    os.waitpid(pid, 0)
+    return eval(text)
+
+
+def pause(seconds=0.03):
+    """Stop all workers with SIGSTOP for some time."""
+    stopped = workers()
+    for each in stopped:
+        with contextlib.suppress(psutil.Error):
+            each.suspend()
+    time.sleep(seconds)
+    for each in stopped:
+        with contextlib.suppress(psutil.Error):
+            each.resume()

@@ -1,0 +1,82 @@
+"""How sequences become rows of one length: the two strategies of `pack`."""
+
+from model.elements import Row, kept_pieces
+
+
+def cut(piece, size):
+    """Return the first ``size`` items of a piece, and the rest."""
+    middle = piece.start + size
+    return piece._replace(stop=middle), piece._replace(start=middle)
+
+
+class Rows:
+    """Open rows by number, and closed ones. Excluded samples leave both; an empty row is no row."""
+
+    def __init__(self, length, bins=0):
+        self._length, self._bins, self._opened, self._rows, self._closed = length, bins, 0, {}, []
+
+    def closed(self):
+        """Yield the rows that are closed."""
+        while self._closed:
+            yield Row(self._closed.pop(0), self._length)
+
+    def without(self, excluded):
+        kept = {number: kept_pieces(row, excluded) for number, row in self._rows.items()}
+        self._rows = {number: row for number, row in kept.items() if row}
+        self._closed = [left for row in self._closed if (left := kept_pieces(row, excluded))]
+        return self
+
+    def _space(self, number):
+        return self._length - sum(piece.size for piece in self._rows.get(number, ()))
+
+
+class BestFit(Rows):
+    """A sequence goes into the open row where it leaves the least space. A full row is closed.
+
+    Where it fits into none, a new row is opened. At the limit, the fullest row is closed first, unless twice the limit
+    of rows were opened since the oldest one: then that one. A sequence that is longer than a row fills whole rows.
+    """
+
+    def add(self, piece):
+        while piece.size > self._length:
+            whole, piece = cut(piece, self._length)
+            self._closed.append([whole])
+        fitting = [(self._space(number), number) for number in self._rows if self._space(number) >= piece.size]
+        if fitting:
+            number = min(fitting)[1]
+            self._rows[number].append(piece)
+            if not self._space(number):
+                self._closed.append(self._rows.pop(number))
+        elif piece.size == self._length:
+            self._closed.append([piece])
+        else:
+            if len(self._rows) == self._bins:
+                oldest, fullest = min(self._rows), min((self._space(each), each) for each in self._rows)[1]
+                self._closed.append(self._rows.pop(oldest if self._opened - oldest >= 2 * self._bins else fullest))
+            self._opened += 1
+            self._rows[self._opened] = [piece]
+
+    def finish(self):
+        """At the end, fit the rest again, the longest first; rows and segments are in the order of their arrival."""
+        pieces = [piece for number in sorted(self._rows) for piece in self._rows[number]]
+        order, again = {id(piece): at for at, piece in enumerate(pieces)}, BestFit(self._length, len(pieces) + 1)
+        for piece in sorted(pieces, key=lambda piece: -piece.size):
+            again.add(piece)
+        rows = [sorted(row, key=lambda each: order[id(each)]) for row in [*again._closed, *again._rows.values()]]
+        self._closed += sorted(rows, key=lambda row: order[id(row[0])])
+        self._rows = {}
+
+
+class Concatenation(Rows):
+    """The items of all sequences one after another, cut into rows."""
+
+    def add(self, piece):
+        while piece.size:
+            first, piece = cut(piece, min(piece.size, self._space(0)))
+            self._rows.setdefault(0, []).append(first)
+            if not self._space(0):
+                self.finish()
+
+    def finish(self):
+        self._closed += self._rows.values()
+        self._rows = {}

@@ -1,0 +1,661 @@
+"""The stages of a dataset: what each one promises, by index and in a virtual shard (lane).
+
+A stage with an index defines the element at each index. A stream has lanes: lane l of L reads the elements l, l + L,
+l + 2 L, ... of an indexed part, or the share that its source gives it. Each stage works in each lane on its own. A lane
+*holds* elements that it has read and not returned; samples that are excluded leave it.
+"""
+
+import itertools
+from bisect import bisect_right
+
+from model.elements import Failed, Joined, Mapped, Numbered, Pair, Piece, Run, Scanned, Single, tried, within
+from model.mixtures import index_picks, lane_picks, plan
+from model.numbers import Picks, SampleOrder, call, is_in_part, seed_of_stage
+from model.rows import BestFit, Concatenation
+
+END = object()
+
+
+class Stage:
+    """A stage. Its inputs have the numbers before its own, and its random numbers depend on its number.
+
+    `element` returns the element at an index, `elements` yields those of a lane. ``parts`` are the names of its inputs
+    in the ids of samples.
+    """
+
+    def __init__(self, number, inputs, *, is_stream=False):
+        self.number, self.inputs, self.parts = number, inputs, [None] * len(inputs)
+        self.is_indexed = not is_stream and all(each.is_indexed for each in inputs)
+
+    def length(self, run):
+        """Return the number of elements of an indexed stage; None: endless."""
+        return self.inputs[0].length(run)
+
+    def key(self, run):
+        return seed_of_stage(run.seed, self.number), run.epoch
+
+
+class Lane:
+    """The elements of a stage in a lane, one by one, with errors in place of elements."""
+
+    def __init__(self, stage, run, excluded):
+        self.stage, self.run, self.excluded, self.key = stage, run, set(excluded), stage.key(run)
+        self.held, self.inputs = [], {}
+        self._elements = indices(self) if stage.is_indexed else stage.elements(self)
+
+    def __iter__(self):
+        return self._elements
+
+    def read(self, at=0, run=None):
+        """Open an input."""
+        part = self.stage.parts[at]
+        self.inputs[at] = Lane(self.stage.inputs[at], run or self.run, within(part, self.excluded))
+        return self.inputs[at]
+
+    def drop(self, excluded):
+        """From here on, samples are excluded: what the lane holds loses them, and its inputs do."""
+        self.excluded |= excluded
+        self.held = left_of(self.held, excluded)
+        for at, lane in self.inputs.items():
+            lane.drop(within(self.stage.parts[at], excluded))
+
+    def tried(self, element):
+        """Return an element in a list; or its error, or nothing if it is left out because of the error."""
+        found = tried(element, self.run.skips)
+        return [] if found is None else [found]
+
+    def called(self, function, token, *arguments):
+        """Return the result of a function, and a list with its error, unless errors are skipped."""
+        try:
+            return call((*self.key, token), function, *arguments), []
+        except Exception as error:
+            if self.run.skips is None:
+                return END, [Failed(type(error).__name__, str(error))]
+            self.run.skips.append(token)
+            return END, []
+
+
+def left_of(held, excluded):
+    """Return what is left of elements, and of lists of elements, without excluded samples."""
+    left = [left_of(each, excluded) if isinstance(each, list) else each.without(excluded) for each in held]
+    return [each for each in left if each is not None]
+
+
+def indices(lane):
+    """Lane l of L reads the indices l, l + L, l + 2 L, ... of an indexed dataset."""
+    run, length = lane.run, lane.stage.length(lane.run)
+    for place in itertools.count(run.lane, run.lanes):
+        if length is not None and place >= length:
+            return
+        element = lane.stage.element(place, run).without(lane.excluded)
+        if element is not None:
+            yield from lane.tried(element)
+
+
+def share(count, run):
+    """Return a lane's share of the first ``count`` elements of a stream."""
+    return max(0, -(-(count - run.lane) // run.lanes))
+
+
+def again(run, number, times):
+    """Return the run of a pass over a dataset that is repeated: each pass is an epoch of its own."""
+    return run._replace(epoch=(run.epoch << 32) + number if times is None else run.epoch * times + number)
+
+
+class Source(Stage):
+    """The id of a sample is its index, and so is the place that its random numbers are derived from."""
+
+    def __init__(self, number, source):
+        super().__init__(number, [])
+        self._source = source
+
+    def length(self, run):
+        return len(self._source)
+
+    def element(self, place, run):
+        return Single(place, [place], lambda: call((*self.key(run), place), self._source.__getitem__, place))
+
+
+class Stream(Stage):
+    """The id of a sample is (lane, number). An excluded sample is read, because later ones may depend on it."""
+
+    def __init__(self, number, source):
+        super().__init__(number, [], is_stream=True)
+        self._source = source
+
+    def elements(self, lane):
+        run = lane.run
+        items = call((*lane.key, run.lane), lambda: iter(self._source.share(run.lane, run.lanes)))
+        for number in itertools.count():
+            token = number * run.lanes + run.lane
+            item, errors = lane.called(next, token, items, END)
+            if item is not END:
+                element = Single(token, [(run.lane, number)], lambda item=item: item)
+                yield from left_of([element], lane.excluded)
+            elif errors or (run.skips is not None and not is_over(items)):
+                yield from errors
+            else:
+                return
+
+
+def is_over(items):
+    """Return whether an iterator has ended. It is not over after an error, unless it is a generator."""
+    return getattr(items, "gi_frame", items) is None or getattr(items, "is_over", False)
+
+
+class Map(Stage):
+    """`map` calls a function for each element. The element keeps its token."""
+
+    def __init__(self, number, input_, function, threads=1, with_id=False):
+        super().__init__(number, [input_])
+        self._function, self._threads, self._with_id = function, threads, with_id
+
+    def element(self, place, run):
+        return Mapped(self.inputs[0].element(place, run), self.key(run), self._function, self._with_id)
+
+    def elements(self, lane):
+        for one in ahead(lane, self._threads):
+            is_error = isinstance(one, Failed)
+            yield from [one] if is_error else lane.tried(Mapped(one, lane.key, self._function, self._with_id))
+
+
+def ahead(lane, threads):
+    """With ``threads``, a stage of a stream holds 4 elements for each of them that it has read ahead.
+
+    It reads the next ones when half of them were used. An error of its input comes after the elements before it.
+    """
+    if threads == 1:
+        yield from lane.read()
+        return
+    source, errors, most = iter(lane.read()), [], 4 * threads
+    for used in itertools.count():
+        while not errors and len(lane.held) < most - used % (most // 2) and (one := next(source, END)) is not END:
+            (errors if isinstance(one, Failed) else lane.held).append(one)
+        if used:
+            yield before
+        while not lane.held and errors:
+            yield errors.pop()
+            while not errors and len(lane.held) < most - used % (most // 2) and (one := next(source, END)) is not END:
+                (errors if isinstance(one, Failed) else lane.held).append(one)
+        if not lane.held:
+            return
+        before = lane.held.pop(0)
+
+
+class Calling(Stage):
+    """A stage of a stream that calls a function."""
+
+    def __init__(self, number, input_, function, threads=1):
+        super().__init__(number, [input_], is_stream=True)
+        self.function, self.threads = function, threads
+
+
+class Filter(Calling):
+    """`filter` keeps the elements that a function accepts."""
+
+    def elements(self, lane):
+        for one in ahead(lane, self.threads):
+            verdict, errors = (False, [one]) if isinstance(one, Failed) else lane.called(self.function, one.token, one.value())
+            yield from errors if verdict is END or not verdict else [one]
+
+
+class TakeWhile(Calling):
+    """`take_while` ends a lane before the first element that a function does not accept."""
+
+    def elements(self, lane):
+        for one in lane.read():
+            verdict, errors = (END, [one]) if isinstance(one, Failed) else lane.called(self.function, one.token, one.value())
+            if not verdict:
+                return
+            yield from errors if verdict is END else [one]
+
+
+class FlatMap(Calling):
+    """`flat_map` returns the items of an iterable, which have the ids of the element.
+
+    Which samples an item is made of is unknown: an element with an excluded sample has no further items.
+    """
+
+    def elements(self, lane):
+        for one in lane.read():
+            if isinstance(one, Failed):
+                yield one
+                continue
+            items, errors = lane.called(lambda value: iter(self.function(value)), one.token, one.value())
+            yield from errors
+            lane.held = [] if items is END else [Single(one.token, one.ids(), None)]
+            for number in itertools.count():
+                if not lane.held:
+                    break
+                token = one.token, number
+                item, errors = lane.called(next, token, items, END)
+                if item is END:  # or an error, which ends a generator
+                    yield from errors
+                    break
+                yield Single(token, one.ids(), lambda item=item: item)
+            lane.held = []
+
+
+class Scan(Calling):
+    """`scan` calls a function with a state. The state changes only if the function succeeds."""
+
+    def elements(self, lane):
+        def result(element, before):
+            return call((*lane.key, element.token), self.function, before, element.value())
+
+        state = 0
+        for one in lane.read():
+            if isinstance(one, Failed):
+                yield one
+                continue
+            made = Scanned(one, state, result)
+            found = lane.tried(made)
+            if found == [made]:
+                state = result(one, state)[0]
+            yield from found
+
+
+class Picked(Stage):
+    """A stage whose elements are those of its input at other indices, which a function returns."""
+
+    def __init__(self, number, input_, indices_of):
+        super().__init__(number, [input_])
+        self._indices_of = indices_of
+
+    def length(self, run):
+        return len(self._indices_of(self, run))
+
+    def element(self, place, run):
+        return Numbered(self.inputs[0].element(int(self._indices_of(self, run)[place]), run), 0, place=place)
+
+
+def shuffled_whole(stage, run):
+    """`shuffle()` is a permutation of the whole dataset, another one in each epoch."""
+    length = stage.inputs[0].length(run)
+    return SampleOrder(stage.key(run)[0], shuffle=True).at(run.epoch, length, list(range(length)))
+
+
+def part_of_split(low, high, seed):
+    """`split` gives a sample to a part by its index alone, in each epoch and for each length."""
+    return lambda stage, run: [at for at in range(stage.inputs[0].length(run)) if is_in_part(seed, at, low, high)]
+
+
+def sorted_by(own, function):
+    """`sort` orders the elements by a key, which is computed with seed 0 in epoch 0, by the stages before alone."""
+
+    def indices_of(stage, run):
+        first, length = Run(0, 0), stage.inputs[0].length(run)
+        key = seed_of_stage(0, own.number + 1), 0
+        keys = [call((*key, at), function, own.element(at, first).value()) for at in range(length)]
+        return sorted(range(length), key=keys.__getitem__)
+
+    return indices_of
+
+
+class Buffer(Stage):
+    """`shuffle(buffer=n)` fills a buffer; then each element that is read takes the place of a picked one.
+
+    At the end, the rest of the buffer is shuffled.
+    """
+
+    def __init__(self, number, input_, size):
+        super().__init__(number, [input_], is_stream=True)
+        self._size = size
+
+    def elements(self, lane):
+        picks, numbers = Picks(*lane.key, lane.run.lane), itertools.count()
+        for one in lane.read():
+            if isinstance(one, Failed):
+                yield one
+            elif len(lane.held) < self._size:
+                lane.held.append(one)
+            else:
+                at = int(picks.take(next(numbers), 1, self._size)[0])
+                picked, lane.held[at] = lane.held[at], one
+                yield picked
+        lane.held = [lane.held[at] for at in picks.order(len(lane.held))]
+        while lane.held:
+            yield lane.held.pop()
+
+
+class Take(Stage):
+    """`take` returns the first elements; of a stream, a lane's share of them. Errors are not counted."""
+
+    def __init__(self, number, input_, count):
+        super().__init__(number, [input_])
+        self._count = count
+
+    def length(self, run):
+        length = self.inputs[0].length(run)
+        return self._count if length is None else min(length, self._count)
+
+    def element(self, place, run):
+        return self.inputs[0].element(place, run)
+
+    def elements(self, lane):
+        left = share(self._count, lane.run)
+        for one in lane.read() if left else ():
+            left -= not isinstance(one, Failed)
+            yield one
+            if not left:
+                return
+
+
+class Skip(Take):
+    """`skip` leaves out the first elements; of a stream, a lane's share of them. Errors are not counted."""
+
+    def length(self, run):
+        length = self.inputs[0].length(run)
+        return length and max(0, length - self._count)
+
+    def element(self, place, run):
+        return Numbered(self.inputs[0].element(place + self._count, run), 0, place=place)
+
+    def elements(self, lane):
+        left = share(self._count, lane.run)
+        for one in lane.read():
+            if isinstance(one, Failed) or not left:
+                yield one
+            else:
+                left -= 1
+
+
+class Enumerate(Stage):
+    """`enumerate` returns pairs. Element n of lane l of L has the number ``n * L + l``."""
+
+    def element(self, place, run):
+        return Numbered(self.inputs[0].element(place, run), place, place=place, shows=True)
+
+    def elements(self, lane):
+        places = itertools.count(lane.run.lane, lane.run.lanes)
+        for one in lane.read():
+            yield one if isinstance(one, Failed) else Numbered(one, next(places), shows=True)
+
+
+class Repeat(Stage):
+    """`repeat` opens its input for each pass. Without a number of passes, one without elements is the last."""
+
+    def __init__(self, number, input_, times):
+        super().__init__(number, [input_])
+        self._times = times
+
+    def length(self, run):
+        length = self.inputs[0].length(run)
+        return length and (None if self._times is None else length * self._times)
+
+    def element(self, place, run):
+        length = self.inputs[0].length(run)
+        if length is None:
+            return self.inputs[0].element(place, run)
+        number, inside = divmod(place, length)
+        return Numbered(self.inputs[0].element(inside, again(run, number, self._times)), 0, place=place)
+
+    def elements(self, lane):
+        for number in itertools.count() if self._times is None else range(self._times):
+            has_given = False
+            for one in lane.read(0, again(lane.run, number, self._times)):
+                has_given |= not isinstance(one, Failed)
+                yield one if isinstance(one, Failed) else Numbered(one, number)
+            if self._times is None and not has_given:
+                return
+
+
+class Batch(Stage):
+    """`batch` joins consecutive elements. By index, samples that are left out leave a gap in their batch.
+
+    In a lane, later elements take their places. An error does not end a batch.
+    """
+
+    def __init__(self, number, input_, size, drop_last, collate):
+        super().__init__(number, [input_])
+        self.size, self.drop_last, self.collate = size, drop_last, collate
+
+    def length(self, run):
+        length = self.inputs[0].length(run)
+        return length and (length // self.size if self.drop_last else -(-length // self.size))
+
+    def element(self, place, run):
+        length, first, end = self.inputs[0].length(run), place * self.size, (place + 1) * self.size
+        parts = [self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))]
+        return Joined(parts, self.collate, self.key(run), place, ~first)
+
+    def elements(self, lane):
+        for one in lane.read():
+            if isinstance(one, Failed):
+                yield one
+                continue
+            lane.held.append(one)
+            if len(lane.held) == self.size:
+                batch, lane.held = Joined(lane.held, self.collate, lane.key), []
+                yield from lane.tried(batch)
+        if lane.held and not self.drop_last:
+            batch, lane.held = Joined(lane.held, self.collate, lane.key), []
+            yield from lane.tried(batch)
+
+
+class Bucket(Calling):
+    """`bucket` puts each element into the bucket of its length; a full bucket becomes a batch.
+
+    With ``max_tokens``, the greatest length times the number of elements is at most that.
+    """
+
+    def __init__(self, number, input_, function, boundaries, batch_sizes, max_tokens, drop_last, collate):
+        super().__init__(number, input_, function)
+        self._boundaries, self._sizes, self._most = boundaries, batch_sizes, max_tokens
+        self._drop_last, self._collate = drop_last, collate
+
+    def elements(self, lane):
+        lane.held = [[], [[] for _ in range(len(self._boundaries) + 1)]]  # full buckets, and open ones
+        for one in lane.read():
+            if isinstance(one, Failed):
+                yield one
+                continue
+            length, errors = lane.called(self.function, one.token, one.value())
+            yield from errors
+            if length is not END:
+                self._put(one, length, *lane.held)
+                yield from self._batches(lane)
+        lane.held = [[] if self._drop_last else lane.held[1], []]
+        yield from self._batches(lane)
+
+    def _put(self, one, length, full, buckets):
+        at = bisect_right(self._boundaries, length)
+        for _ in range(2):
+            if self._sizes:
+                size = self._sizes[at]
+            elif at < len(self._boundaries):
+                size = max(1, self._most // self._boundaries[at])
+            else:
+                size = self._most // max(1, length, *[self.function(each.value()) for each in buckets[at]])
+            if len(buckets[at]) < size:
+                break
+            full.append(buckets[at])  # this one is too long to fit with the others
+            buckets[at] = []
+        buckets[at].append(one)
+        if len(buckets[at]) >= size:
+            full.append(buckets[at])
+            buckets[at] = []
+
+    def _batches(self, lane):
+        while lane.held[0]:
+            bucket = lane.held[0].pop(0)
+            yield from lane.tried(Joined(bucket, self._collate, lane.key)) if bucket else []
+
+
+class Pack(Stage):
+    """`pack` fills rows of one length with sequences. Excluded samples leave the rows that are not returned yet."""
+
+    def __init__(self, number, input_, size, strategy, bins, long):
+        super().__init__(number, [input_], is_stream=True)
+        self._size, self._long = size, long
+        self._new_rows = lambda: BestFit(size, bins) if strategy == "best_fit" else Concatenation(size)
+
+    def elements(self, lane):
+        lane.held = [self._new_rows()]
+        for one in lane.read():
+            if isinstance(one, Failed):
+                yield one
+                continue
+            size = len(one.value())
+            if size and (size <= self._size or self._long == "cut"):
+                lane.held[0].add(Piece(one, 0, size))
+            yield from lane.held[0].closed()
+        lane.held[0].finish()
+        yield from lane.held[0].closed()
+
+
+class Cache(Stage):
+    """`cache` repeats epoch 0 of seed 0. Excluded samples stay in it, and are left out of what it returns."""
+
+    def length(self, run):
+        return self.inputs[0].length(run._replace(seed=0, epoch=0))
+
+    def element(self, place, run):
+        return self.inputs[0].element(place, run._replace(seed=0, epoch=0))
+
+    def elements(self, lane):
+        numbers = itertools.count()
+        for one in Lane(self.inputs[0], lane.run._replace(seed=0, epoch=0), set()):
+            if isinstance(one, Failed):
+                yield one
+                continue
+            left = Numbered(one, next(numbers)).without(lane.excluded)
+            yield from lane.tried(left) if left is not None else []
+
+
+class Joining(Stage):
+    """A stage with several inputs, whose names or numbers begin the ids of their samples."""
+
+    def __init__(self, number, inputs, names=()):
+        super().__init__(number, inputs)
+        self.parts = list(names) or list(range(len(inputs)))
+
+
+class Zip(Joining):
+    """`zip` returns tuples of one element of each input, until an input has no more."""
+
+    def length(self, run):
+        return min((length for each in self.inputs if (length := each.length(run)) is not None), default=None)
+
+    def element(self, place, run):
+        return Pair([each.element(place, run) for each in self.inputs], place)
+
+    def elements(self, lane):
+        lanes = [iter(lane.read(at)) for at in range(len(self.inputs))]
+        while True:
+            row = []
+            for each in lanes:
+                while isinstance(one := next(each, END), Failed):
+                    yield one
+                if one is END:
+                    return
+                row.append(one)
+            yield Pair(row)
+
+
+class Concatenate(Joining):
+    """`concatenate` returns the elements of one input after another."""
+
+    def length(self, run):
+        lengths = [each.length(run) for each in self.inputs]
+        return None if None in lengths else sum(lengths)
+
+    def element(self, place, run):
+        inside = place
+        for at, each in enumerate(self.inputs):
+            length = each.length(run)
+            if length is None or inside < length:
+                return Numbered(each.element(inside, run), at, self.parts[at], place)
+            inside -= length
+        raise IndexError(place)
+
+    def elements(self, lane):
+        for at in range(len(self.inputs)):
+            for one in lane.read(at):
+                yield one if isinstance(one, Failed) else Numbered(one, at, self.parts[at])
+            del lane.inputs[at]
+
+
+class Mix(Joining):
+    """`mix` takes elements of its inputs by weight, in blocks; see `model.mixtures`.
+
+    With "first", it ends when the picked input has no more. Otherwise an input starts again at its end. With "all", the
+    mixture ends when the last needed input starts again; with "never", it ends when none has elements.
+    """
+
+    def __init__(self, number, inputs, schedule, stop, names):
+        super().__init__(number, inputs, names)
+        self.schedule, self.stop, self.changes, self._known = schedule, stop, [], {}
+
+    def plan(self, run):
+        return plan(self.schedule, self.changes, run.epoch)
+
+    def picks(self, run, count):
+        """Return the inputs of the first samples of an epoch; ``count=None``: of all."""
+        key, known = (run.seed, run.epoch, tuple(self.changes)), []
+        if count is not None and len(known := self._known.get(key, [])) >= count:
+            return known
+        lengths = [each.length(run) for each in self.inputs]
+        found = index_picks(*self.plan(run), lengths, self.stop, self.key(run))
+        self._known[key] = known = list(itertools.islice(found, count and count + 600))
+        return known
+
+    def length(self, run):
+        ends = any(each.length(run) is not None for each in self.inputs)
+        return len(self.picks(run, None)) if ends and self.stop != "never" else None
+
+    def element(self, place, run):
+        picks = self.picks(run, place + 1)
+        at, inside = picks[place], picks[:place].count(picks[place])
+        length = self.inputs[at].length(run)
+        begun, inside = (0, inside) if self.stop == "first" or not length else divmod(inside, length)
+        inner = run if self.stop == "first" else again(run, begun, None)
+        return Numbered(self.inputs[at].element(inside, inner), at, self.parts[at], place)
+
+    def elements(self, lane):
+        lane.picks, lane.has_ended = 0, False  # for changes of weights
+        branches, done, before = {}, set(), None
+        for at, span in lane_picks(lambda: self.plan(lane.run), (*lane.key, lane.run.lane), *lane.run[-2:]):
+            if span != before and self.stop != "first" and span.needed <= done:
+                break
+            before = span
+            if at not in branches:
+                branches[at] = Passes(lane, at, starts_again=self.stop != "first")
+            branch = branches[at]
+            while isinstance(one := branch.next(), Failed):
+                yield one
+            if branch.number if self.stop == "all" else branch.is_empty:
+                done.add(at)
+            if one is END if self.stop == "first" else span.needed <= done and (self.stop == "all" or one is END):
+                break
+            lane.picks += 1
+            if one is not END:
+                yield Numbered(one, at, self.parts[at])
+        lane.has_ended = True
+
+
+class Passes:
+    """An input of a mixture. It starts again at its end, as a dataset that is repeated without a number of passes."""
+
+    def __init__(self, lane, at, *, starts_again):
+        self._lane, self._at, self._starts_again = lane, at, starts_again
+        self.number, self.is_empty, self._has_given = 0, False, False
+        self._elements = iter(self._open())
+
+    def _open(self):
+        run = self._lane.run
+        return self._lane.read(self._at, again(run, self.number, None) if self._starts_again else run)
+
+    def next(self):
+        while not self.is_empty:
+            one = next(self._elements, END)
+            if not self._starts_again or isinstance(one, Failed):
+                return one
+            if one is not END:
+                self._has_given = True
+                return Numbered(one, self.number)
+            self.number += 1
+            self.is_empty, self._has_given = not self._has_given, False
+            if not self.is_empty:
+                self._elements = iter(self._open())
+        return END
