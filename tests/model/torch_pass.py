@@ -1,10 +1,10 @@
 """What a pass of a torch `DataLoader` returns: the model of the loaders of torch, torchdata and `mpqueue.torch`.
 
-You compare two rules of random numbers. torch's own workers, ``kind="stock"``, are seeded once: the numbers of a sample
+There are two rules of random numbers. torch's own workers, ``kind="stock"``, are seeded once: the numbers of a sample
 depend on its worker. Workers of mpqueue, any other kind, seed each sample by its place. All else is equal.
 
-A sample is ``(id, number of torch, number of Python, number of NumPy)``. Your dataset draws the three numbers in this
-order. A batch is a list of samples, and a pass is a list of batches.
+A sample is ``(id, number of torch, number of Python, number of NumPy)``, a batch is a list of samples, and a pass is a
+list of batches.
 """
 
 import random
@@ -24,19 +24,16 @@ class Setup(NamedTuple):
     Attributes:
         length: Number of samples in the dataset.
         kind: "map"; "getitems": map style with ``__getitems__``; "iterable": each worker returns every n-th element;
-            "stateful iterable": this one has ``state_dict``, and counts how often it was iterated.
-        batch_size: As for the loader; None: each sample is a batch. Not used with ``("batches", lists)``.
-        drop_last: As for the loader.
+            "stateful iterable": in addition it has ``state_dict``, and counts how often it was iterated.
+        batch_size, drop_last: As for the loader. Not used with ``("batches", lists)``.
         sampler: ("sequential",), ("random", replacement, num_samples), ("subset", indices), ("weighted", weights,
             num_samples, replacement), ("distributed", rank, world, shuffle, seed, drop_last) or ("batches", lists).
         generator_seed: Seed of the generator of the loader and its sampler; None: they draw from the default one.
-        num_workers: As for the loader.
-        persistent: As the loader's ``persistent_workers``.
+        num_workers, persistent: As for the loader.
         seed: Your program seeds the generators of torch, Python and NumPy with it, before the first pass.
         sets_epoch: Your program calls ``set_epoch`` with the number of the pass.
         init_draws: Number of samples for which ``worker_init_fn`` draws the numbers.
-        excluded: The ids that your program passes to ``exclude`` before the first pass. torch's loader has no such
-            method.
+        excluded: The ids that your program passes to ``exclude`` before the first pass; not for the stock loader.
     """
 
     length: int
@@ -72,10 +69,9 @@ class Generators:
 
 
 def passes(setup: Setup, count: int, kind: str = "stock") -> list[list[Batch]]:
-    """Your loader draws a base seed at each `iter`, then an order; all random numbers follow from the two.
+    """Each pass, your loader draws a base seed, and then its sampler draws the order.
 
-    Persistent workers keep the base seed of the first pass. The loader draws the base seed from its `generator`, or from
-    torch's default one if it has none.
+    The loader draws the seed from its `generator`, or from torch's default one. Persistent workers keep their first seed.
     """
     main = Generators(setup.seed, setup.seed, setup.seed)
     own = main.torch if setup.generator_seed is None else torch.Generator().manual_seed(setup.generator_seed)
@@ -93,36 +89,28 @@ def passes(setup: Setup, count: int, kind: str = "stock") -> list[list[Batch]]:
 
 
 def rest(found: list[list[Batch]], number: int, taken: int, *, is_over: bool = False) -> list[list[Batch]]:
-    """A state after some batches of a pass resumes with exactly the batches after them, and then with the later passes.
+    """A state resumes with exactly the batches after those that the pass has returned, and then with the later passes.
 
-    At the last batch, the next `for` returns no batch. After the end of your loop (`is_over`), the next `for` is the next
-    pass.
+    At the last batch, the next `for` returns no batch. After your loop (`is_over`), it returns the next pass.
 
-    Later passes are equal if the loader has a `generator`, or if your program restores torch's default one. You may
-    resume with any number of workers from 1 on. Random numbers of `num_workers=0` are equal if your program restores the
-    three global generators.
+    You may resume with another number of workers from 1 on. Without a `generator`, later passes need torch's default
+    one: your program restores it. With `num_workers=0`, your program restores the generators of the samples.
     """
     return found[number + 1 :] if is_over else [found[number][taken:], *found[number + 1 :]]
 
 
-# -- The order
-
-
 def seed_from(generator: torch.Generator) -> int:
-    """A seed is an integer of 63 bits, drawn from a generator of torch."""
+    """A seed is an integer of 63 bits from a generator of torch."""
     return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
 
 
 def order(setup: Setup, number: int, own: torch.Generator, default: torch.Generator) -> list[Any]:
-    """The sampler returns the keys of a pass; it draws them after the base seed, and before the first sample.
-
-    A sampler draws from the `generator` that you pass to it. Without one, torch's default generator is used.
-    """
+    """A sampler draws its order after the base seed and before the first sample, from your `generator` or the default."""
     name, *options = setup.sampler
     if name == "sequential":
         return list(range(setup.length))
     if name == "random":
-        # Without a generator, the sampler only draws a seed from torch's default one, and has a generator of its own.
+        # Without a generator, it draws only a seed from torch's default one.
         drawn = torch.Generator().manual_seed(seed_from(default)) if own is default else own
         return random_order(setup.length, drawn, *options)
     if name == "subset":
@@ -138,13 +126,13 @@ def order(setup: Setup, number: int, own: torch.Generator, default: torch.Genera
 
 
 def random_order(length: int, generator: torch.Generator, replacement: bool, num_samples: int | None) -> list[int]:
-    """A random order is a row of permutations, the last one cut; with replacement, keys are drawn 32 at a time."""
+    """A random order is several permutations in a row, and the last one is cut. Replacement draws 32 keys at a time."""
     num_samples, keys = length if num_samples is None else num_samples, []
     if replacement:
         for first in range(0, num_samples, 32):
             keys += torch.randint(length, (min(32, num_samples - first),), generator=generator).tolist()
         return keys
-    # One permutation more than needed if the last one is whole: torch draws it and uses no key of it.
+    # If the last permutation is whole, torch draws one more, which is not used.
     for _ in range(num_samples // length + 1):
         keys += torch.randperm(length, generator=generator).tolist()
     return keys[:num_samples]
@@ -153,9 +141,9 @@ def random_order(length: int, generator: torch.Generator, replacement: bool, num
 def distributed_order(
     length: int, epoch: int, rank: int, world: int, shuffle: bool, seed: int, drop_last: bool
 ) -> list[int]:
-    """Each rank gets every n-th key of one order, which depends on the sampler's seed and epoch only.
+    """Each rank gets every n-th key of one order, which depends only on the sampler's seed and epoch.
 
-    All ranks get the same number of keys: the order is repeated from its beginning, or with `drop_last` cut.
+    All ranks get the same number of keys: the order continues from its beginning, or `drop_last` cuts it.
     """
     keys = list(range(length))
     if shuffle:
@@ -175,16 +163,9 @@ def grouped(setup: Setup, keys: list[Any]) -> list[list[Any]]:
     return groups[:-1] if is_short and setup.drop_last else groups
 
 
-# -- The random numbers
-
-
 def worker_generators(setup: Setup, base_seed: int, worker: int) -> Generators:
-    """A worker of torch begins with seeds of its own, derived from the base seed and its number.
-
-    torch and Python get the sum of the two, and NumPy four words of a seed sequence. Then `worker_init_fn` may draw.
-    """
-    words = [worker, base_seed & 0xFFFFFFFF, base_seed >> 32, 0]
-    seed = base_seed + worker
+    """Each worker of torch derives its seeds from the base seed and its number; then your `worker_init_fn` may draw."""
+    seed, words = base_seed + worker, [worker, base_seed & 0xFFFFFFFF, base_seed >> 32, 0]
     found = Generators(seed, seed, np.random.SeedSequence(words).generate_state(4))
     for _ in range(setup.init_draws):
         found.sample(0)
@@ -207,9 +188,9 @@ class Numbers(NamedTuple):
     epoch: int
 
     def of(self, setup: Setup, worker: int, place: int) -> Generators:
-        """With `num_workers=0`, samples draw from the generators of your program. torch's workers have their own.
+        """With `num_workers=0`, samples draw from the generators of your program, and in torch from those of a worker.
 
-        Workers of mpqueue seed the generators by base seed, epoch and place, whichever worker computes the sample.
+        mpqueue seeds them by base seed, epoch and place: the numbers are equal for any `num_workers` from 1 on.
         """
         if not setup.num_workers:
             return self.main
@@ -219,13 +200,10 @@ class Numbers(NamedTuple):
         return Generators(seed & 0x7FFFFFFFFFFFFFFF, seed, seed & 0xFFFFFFFF)
 
 
-# -- The passes
-
-
 def map_pass(setup: Setup, keys: list[Any], numbers: Numbers) -> list[Batch]:
-    """Workers of torch take the batches of a map-style dataset in turn. Each sample counts one place of the order.
+    """Workers of torch take the batches in turn. mpqueue seeds each sample by its place in the order of the pass.
 
-    With `__getitems__`, mpqueue seeds once per batch, by the complement of its first place.
+    With `__getitems__`, mpqueue seeds each batch once, by the complement of its first place.
     """
     groups = keys if setup.sampler[0] == "batches" else grouped(setup, keys)
     is_batched = setup.batch_size is not None or setup.sampler[0] == "batches"
@@ -244,22 +222,22 @@ def map_pass(setup: Setup, keys: list[Any], numbers: Numbers) -> list[Batch]:
 
 
 def kept(setup: Setup, groups: list[list[int]], group: list[int], first: int) -> list[tuple[int, int]]:
-    """Excluded samples are missing, and the others keep their batches and places. Empty batches are left out.
+    """The other samples keep their batches and places, and your loader leaves out empty batches.
 
-    If the sampler shares the samples among ranks, the first batch that is not empty fills an empty one.
+    With several ranks, the first batch that is not empty fills each empty one instead.
     """
     found = [(place, key) for place, key in enumerate(group, first) if key not in setup.excluded]
-    if found or setup.sampler[0] != "distributed":
+    if found or setup.sampler[0] != "distributed" or setup.sampler[2] == 1:
         return found
     others = [[key for key in other if key not in setup.excluded] for other in groups]
     return list(enumerate(next(filter(None, others), []), first))
 
 
 def iterable_pass(setup: Setup, number: int, numbers: Numbers) -> list[Batch]:
-    """Each worker iterates over its own copy of an iterable-style dataset, and the loader takes their batches in turn.
+    """Each worker iterates over its copy of the dataset, and your loader takes their batches in turn until all have ended.
 
-    A worker that has ended is left out. mpqueue seeds once per batch, by its number and its worker. Persistent workers
-    iterate over the same copy again, and without workers your process does.
+    Persistent workers iterate over the same copy again, and so does your process with `num_workers=0`.
+    mpqueue seeds each batch once, by its number and its worker.
     """
     num_streams = max(1, setup.num_workers)
     counts = setup.kind == "stateful iterable" and (setup.persistent or not setup.num_workers)

@@ -6,13 +6,7 @@ import numpy as np
 import torch
 from torch.utils import data
 
-HEAD = """\
-import random
-import numpy as np
-import torch
-from torch.utils import data
-from model import torch_real
-"""
+HEAD = ["import random, numpy as np, torch", "from torch.utils import data", "from model import torch_real"]
 LOADERS = {
     "stock": ("", "data.DataLoader"),
     "mpqueue": ("import mpqueue.torch", "mpqueue.torch.DataLoader"),
@@ -52,10 +46,11 @@ class Iterable(data.IterableDataset):
         self.length = length
 
     def __iter__(self):
+        return map(drawn, self.keys())
+
+    def keys(self):
         info = data.get_worker_info()
-        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        for key in range(worker, self.length, workers):
-            yield drawn(key)
+        return range(self.length) if info is None else range(info.id, self.length, info.num_workers)
 
 
 class Stateful(Iterable):
@@ -66,12 +61,10 @@ class Stateful(Iterable):
         self.iteration, self.at, self.is_loaded = -1, 0, False
 
     def __iter__(self):
-        info = data.get_worker_info()
-        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         if not self.is_loaded:
             self.iteration, self.at = self.iteration + 1, 0
         self.is_loaded = False
-        for key in range(worker, self.length, workers)[self.at :]:
+        for key in self.keys()[self.at :]:
             self.at += 1
             yield drawn(key + 1000 * self.iteration)
 
@@ -112,14 +105,14 @@ def lines(setup, kind):
         "distributed": "data.DistributedSampler(dataset, {1}, {0}, {2}, {3}, {4})",
     }.get(name, "None")  # fmt: skip
     size = f"batch_size={setup.batch_size}, drop_last={setup.drop_last}, sampler=sampler"
+    workers = f"num_workers={setup.num_workers}, persistent_workers={setup.persistent}, generator=generator"
+    workers += f", worker_init_fn=torch_real.Draws({setup.init_draws})" if setup.num_workers else ""
     made = "None" if setup.generator_seed is None else f"torch.Generator().manual_seed({setup.generator_seed})"
     return [
-        *HEAD.splitlines(), *imports.splitlines(),
+        *HEAD, *imports.splitlines(),
         f"torch.manual_seed({setup.seed}), random.seed({setup.seed}), np.random.seed({setup.seed})",
         f"dataset, generator = torch_real.{KINDS[setup.kind]}({setup.length}), {made}",
         f"sampler = {given.format(*options)}",
-        f"loader = {loader}(dataset, {'batch_sampler=sampler' if name == 'batches' else size}, generator=generator, "
-        f"num_workers={setup.num_workers}, persistent_workers={setup.persistent}, "
-        f"worker_init_fn=torch_real.Draws({setup.init_draws}))",
+        f"loader = {loader}(dataset, {'batch_sampler=sampler' if name == 'batches' else size}, {workers})",
         *([f"loader.exclude({setup.excluded})"] if setup.excluded else []),
     ]  # fmt: skip
