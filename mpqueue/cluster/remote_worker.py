@@ -26,7 +26,18 @@ from mpqueue.system import descriptors
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
-from mpqueue.worker.records import GRANT, HELD, MAGIC, OUTCOMES, REPORT, TAIL, GrantKind, ReportKind, listed_bytes
+from mpqueue.worker.records import (
+    GRANT,
+    HELD,
+    MAGIC,
+    OUTCOMES,
+    PARTIAL,
+    REPORT,
+    TAIL,
+    GrantKind,
+    ReportKind,
+    listed_bytes,
+)
 
 _AHEAD_NS = 2_000_000  # the round trip of a message, with some delay on either side
 _LEAST_AHEAD, _MOST_AHEAD = 3, 64  # 64 grants fit into the smallest possible pipe
@@ -224,9 +235,9 @@ class RemoteWorker:
         return True
 
     def _fail(self, report: tuple[Any, ...]) -> None:
-        """Report missing memory in place of a batch, or the end of a lane without its tail."""
+        """Report missing memory in place of a batch, or the end of a lane without its tail, if that may be lost."""
         slot, high_water = self._slot_of(report)
-        if report[1] == ReportKind.END:
+        if report[1] == ReportKind.END and not report[2] & PARTIAL:
             self._send_outcome((*report[:2], report[2] & ~TAIL, *report[3:6], 0, 0, *report[8:]), high_water)
             return
         error = self._segment.memory_full(report[7])

@@ -77,7 +77,8 @@ class Outcome(Protocol):
     Attributes:
         is_plain: The outcome is a complete batch: not an exception, not the end of a stream.
         is_end: The stream of the work item's virtual shard is exhausted.
-        is_partial: Some samples of the batch were skipped: `open` returns the fields of a `Partial`.
+        is_partial: Some samples of the batch, or after the last one of an exhausted stream, were skipped: `open`
+            returns the fields of a `Partial`.
     """
 
     is_plain: bool

@@ -443,7 +443,7 @@ class Pipeline:
         """Process the end of a lane, skip an error, or raise the exception of a batch."""
         # The end of a lane, not of the stream: the stream ends when no lane has anything to deal.
         if outcome.is_end:
-            self.ledger.cursor.end_lane(work_item.lane, work_item.unit)
+            self._end_lane(work_item, outcome)
             return None
         # Skip in the order of delivery, not of arrival: the maximum number of errors applies to the consumer's epoch.
         # An error in dealing has no position, and belongs to no batch that could be skipped.
@@ -463,12 +463,22 @@ class Pipeline:
             self._count(work_item)
             self._failure, self._is_raising = None, True
             raise
-        if self.ledger.cursor.lane_share.is_endless:  # the epoch gets another batch instead
+        if work_item.lane >= 0:  # the epoch gets another batch instead, so that numbers of batches have no gaps
             self.ledger.parts.drop(work_item)
             self.ledger.progress.count_skipped(work_item)
         else:
             self._count(work_item)
         return None
+
+    def _end_lane(self, work_item: WorkItem, outcome: Outcome) -> None:
+        """Process the end of a lane, and the samples left out after its last element. It counts as no batch."""
+        left: Outcome = NOTHING_LEFT
+        if self.skips is not None and outcome.is_partial:
+            left = self.skips.resolve(work_item._replace(epoch=self.epoch_of(work_item)), outcome)
+        self.ledger.cursor.end_lane(work_item.lane, work_item.unit)
+        if left is not NOTHING_LEFT:  # too many errors, which belong to no batch
+            self._is_raising = True
+            left.open()
 
     def _count(self, work_item: WorkItem) -> None:
         """Count an outcome that is not a batch."""

@@ -1,6 +1,7 @@
 """Samples and batches that are skipped because the source raised for them: counted, logged, and bounded.
 
-An error is recorded when its batch would have been delivered, not when it happened ahead of that. Only errors of the
+An error is recorded when its batch would have been delivered, not when it happened ahead of that; after the last batch
+of a lane, with the end of the lane. What is left out of a stream uses up no number of a batch. Only errors of the
 source are skipped: a worker crash, a timeout and a lack of memory are always raised.
 """
 

@@ -227,7 +227,13 @@ class StreamRewind(Rewind):
             element = self._element_of_endless(plan, where, position, ends, run=run)
             if element is None:
                 raise LookupError(f"epoch {epoch} has no batch {batch}: no virtual shard of this rank has an element")
-        elif where is not None and where.epoch == epoch and batch < where.position and self._job.options.ordered:
+        elif (
+            where is not None
+            and where.epoch == epoch
+            and batch < where.position
+            and self._job.options.ordered
+            and not (plan.skips and self._has_gaps(where, epoch, batch))
+        ):
             # Other ranks may have begun the epoch, and returned another number of these elements.
             element = element_at(batch + sum(where.counts) - where.position, share.num_lanes, ends)
         else:
@@ -284,11 +290,7 @@ class StreamRewind(Rewind):
 
     def _run_to(self, plan: StreamPlan, where: Place | None, epoch: int, batch: int, *, run: bool) -> FoundElement:
         """Run the stream up to a batch."""
-        length, begin = plan.epoch_batches, Place(epoch if plan.epoch_batches is None else 0)
-        for place in () if where is None else (*self._position.anchors, where):
-            is_before = (place.epoch, place.position) <= (epoch, batch)
-            if is_before and place.epoch in {epoch, place.epoch if length is not None else epoch}:
-                begin = place
+        length, begin = plan.epoch_batches, self._known_before(where, epoch, batch)
         self._check_beginning(begin, epoch, batch)
         left = (epoch - begin.epoch) * (length or 0) + batch - begin.position
         identified = self._identified(plan, run=run)
@@ -312,6 +314,20 @@ class StreamRewind(Rewind):
                 raise LookupError(f"epoch {epoch} has no batch {batch}: the stream ends before it") from None
         assert last is not None
         return FoundElement(last.work_item, before._replace(epoch=epoch, position=batch, starts=begin.starts))
+
+    def _known_before(self, where: Place | None, epoch: int, batch: int) -> Place:
+        """Return the last known place that is not after a batch."""
+        is_endless = self._plan.epoch_batches is not None
+        begin = Place(0 if is_endless else epoch)
+        for place in () if where is None else (*self._position.anchors, where):
+            if (place.epoch, place.position) <= (epoch, batch) and (is_endless or place.epoch == epoch):
+                begin = place
+        return begin
+
+    def _has_gaps(self, where: Place, epoch: int, batch: int) -> bool:
+        """Return whether elements without a batch lie between the last known place before a batch and this place."""
+        begin = self._known_before(where, epoch, batch)
+        return sum(where.counts) - where.position != sum(begin.counts) - begin.position
 
     def _check_beginning(self, begin: Place, epoch: int, batch: int) -> None:
         """Raise a `LookupError` if samples were excluded between a place to begin and a batch."""

@@ -17,7 +17,8 @@ class BatchInfo:
 
     Attributes:
         epoch: The epoch, from 0.
-        batch: The number of the batch within this rank and epoch, from 0. Empty batches count.
+        batch: The number of the batch within this rank and epoch, from 0. Empty batches count if the source has
+            an index.
         step: The number of batches that this rank got before it in the run; None if the batch was not returned.
         rank: The rank of the batch.
         world_size: The number of ranks.

@@ -91,6 +91,7 @@ class Elements:
         first = number * size
         skipped: list[Skipped] = []
         samples: list[Any] = []
+        has_ended = False
         for place in range(first, first + size):
             try:
                 sample = self.element(epoch, place)
@@ -99,6 +100,7 @@ class Elements:
                     raise self._refuse_none(place)
             except StreamEnd:
                 # The rest is a smaller batch. The next call raises the end again.
+                has_ended = True
                 break
             except Exception as error:
                 if not plan.skips or passes_at_once(error):
@@ -106,9 +108,8 @@ class Elements:
                 skipped.append(Skipped.because_of(error, place))
             else:
                 samples.append(sample)
-        # A batch with skipped elements is returned even if it is empty, or its errors would not be counted.
-        if not skipped and (not samples or (plan.drops and len(samples) < size)):
-            raise StreamEnd
+        if has_ended and (not samples or plan.drops):
+            raise StreamEnd(skipped=[tuple(entry) for entry in skipped])
         if not plan.skips:
             return self._join(first, samples, plan, stages)
         kept = range(first, first + len(samples))

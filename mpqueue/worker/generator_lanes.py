@@ -14,6 +14,7 @@ import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.lanes import LaneStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
@@ -98,10 +99,13 @@ class GeneratorLane:
                     value = elements.element(self._epoch, number)
                 else:
                     value = elements.next(self._epoch, number, self.stages)
-            except StreamEnd:
+            except StreamEnd as ended:
                 # An endless lane that was empty would restart forever.
                 if not self._run.endless or self._is_empty:
                     raise
+                if self._run.skip is not None:  # they are reported with the next element
+                    for entry in ended.skipped:
+                        self._run.skip(Skipped(*entry))
             else:
                 self._is_empty = False
                 return value

@@ -27,7 +27,6 @@ from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.lanes import BEGINNING, LaneStart, RetryStart
 from mpqueue.system.exception_texts import named_text_of, text_of
-from mpqueue.system.exceptions import matches
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow, since
 from mpqueue.worker import context
@@ -54,7 +53,7 @@ class OpenLane:
         epoch: Its epoch.
         number: Number of its next element.
         generation: The number of calls of `LaneRunner.reopen` before it was opened.
-        skipped: Samples left out of the element in progress.
+        skipped: Samples left out since the last element.
         worked_ns: Time in its code since the last snapshot.
         saved: The last snapshot, if it was taken after the last element.
         marker: Reports samples until the first requested element is computed; None if samples are not marked.
@@ -74,6 +73,12 @@ class OpenLane:
         """Return whether a snapshot may be taken now; otherwise the lane prepares for it."""
         settle = getattr(self.lane, "settle", None)
         return settle is None or bool(settle())
+
+    def take_skipped(self) -> list[tuple[Any, ...]]:
+        """Return the samples that were left out since the last call."""
+        taken = [tuple(entry) for entry in self.skipped]
+        self.skipped.clear()
+        return taken
 
     def take_rows(self) -> list[StageRow]:
         """Return the work of the stages since the last call."""
@@ -161,30 +166,30 @@ class LaneRunner(SourceRunner):
                 # before it.
                 self._starts[lane], current.saved = (epoch, current.saved), None
             context.enter_lane(current.info)
-        began, skipped = clock_ns(), current.skipped
-        if skipped:
-            skipped.clear()
+        began = clock_ns()
         try:
             if self._plan is not None and type(current.lane) is GeneratorLane:
                 current.lane.stages = self.stages  # only these collate here
             value = current.lane.next()
+        except StreamEnd as ended:
+            current.number = number + 1
+            self._open[lane] = current
+            # With the end, and not as an element without a batch: threads of a stage may notice the same sample while
+            # an earlier element is computed, and the number of elements must not depend on that.
+            raise StreamEnd(current.take_rows(), [*current.take_skipped(), *ended.skipped]) from None
         except BaseException as error:
             if not passes_at_once(error):
                 # An error of the source replaces the element. The lane itself can continue.
                 current.number = number + 1
                 self._open[lane] = current
-            if matches(error, StreamEnd):
-                if skipped:  # it raises the end again for the next element
-                    return Partial(None, [tuple(entry) for entry in skipped], True)
-                raise StreamEnd(current.take_rows()) from None
             raise
         finally:
             if current.marker is not None:  # samples after this element are started in blocks again
                 current.marker.end()
                 current.marker = None
         current.number = number + 1
-        if skipped:
-            value = Partial(value, [tuple(entry) for entry in skipped], False)
+        if current.skipped:
+            value = _without(value, current.take_skipped())
         current.worked_ns += clock_ns() - began
         if current.worked_ns >= self._due_ns and (current.settle() or current.worked_ns >= self._due_ns + _SETTLE_NS):
             try:
@@ -257,6 +262,7 @@ class LaneRunner(SourceRunner):
                 if passes_at_once(error):
                     raise
                 continue  # the consumer got this error at its position
+        current.skipped.clear()  # the consumer got them with these elements
         if marker is not None:
             marker.is_on = True
         took_s = (clock_ns() - began) / 1e9
@@ -306,6 +312,13 @@ class LaneRunner(SourceRunner):
         # For all lanes: those opened before the duration was known would each take a first one too early.
         self._due_ns = max(_WORK_PER_SAVE * self._save_ns, self._between_ns)
         return data
+
+
+def _without(value: Any, skipped: list[tuple[Any, ...]]) -> Partial:
+    """Return an element with the samples left out before it; it may be a batch without some of its own."""
+    if type(value) is Partial:
+        return value._replace(skipped=skipped + value.skipped)
+    return Partial(value, skipped, False)
 
 
 class FunctionRunner(LaneRunner):

@@ -30,6 +30,7 @@ import numpy as np
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import GroupFull, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
@@ -47,7 +48,6 @@ from mpqueue.system.own_process import make_mark
 from mpqueue.system.standard_input import explain_quit, keep_terminal_only
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
-from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, tensorflow_rng, torch_info
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
@@ -468,9 +468,14 @@ class _Worker:
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
             # The batch failed, but the source may have allocated memory in its slot, and hold it.
             flags = HELD * writer.keeps_slot() + UNSHARDED * (not self._runner.is_shared)
-            if ended.rows:
-                header_offset, nbytes = self._place_rows(ended.rows)
-                flags |= TAIL * (nbytes > 0)
+            try:
+                if ended.rows or ended.skipped:
+                    header_offset, nbytes = self._place_end(ended, slot, turn)
+                    flags |= TAIL * (nbytes > 0) | PARTIAL * bool(ended.skipped)
+            except (OSError, SharedMemoryFull) as error:  # without the list, its samples would be missing silently
+                kind = ReportKind.RAISED
+                spec, _, header_offset, nbytes, is_held = self._place_failure(error, unit, epoch)
+                flags = HELD * is_held
         except BaseException as error:
             # Including SystemExit and KeyboardInterrupt of the source: if they ended this worker, its replacements
             # would get the same errors, until `restarts` is used up.
@@ -501,12 +506,15 @@ class _Worker:
             self._place_again(error, slot, turn, partial(self._writer.append, end, tail))
         return True
 
-    def _place_rows(self, rows: StageRows) -> tuple[int, int]:
-        """Write the tail of a finished lane; return its start and end, or zeros if memory is lacking."""
+    def _place_end(self, ended: StreamEnd, slot: int, turn: int) -> tuple[int, int]:
+        """Write the tail of a finished lane; return its start and end, or zeros if memory for rows is lacking."""
+        place = partial(self._writer.place_bytes, pack_tail(rows=ended.rows, skipped=ended.skipped))
         try:
-            placed = self._writer.place_bytes(pack_tail(rows=rows))
-        except OSError:
-            return 0, 0
+            placed = place()
+        except OSError as error:
+            if not ended.skipped:
+                return 0, 0
+            placed = self._place_again(error, slot, turn, place)
         return placed.header_offset, placed.nbytes
 
     def _is_to_leave(self, error: BaseException) -> bool:

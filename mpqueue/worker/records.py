@@ -54,7 +54,7 @@ attribute is kept: see `mpqueue.worker.shuffle_detection`.
 A list of samples is written into the slot before the grant, and read before anything else is written there: its length,
 then a pickle. The start of a lane, a snapshot, is sent in the same way. A snapshot of a worker is sent in the *tail* of
 a batch (flag `TAIL`): a pickle of the snapshot and of rows of the work of stages, and its length in the last 8 bytes.
-The end of a lane may have only a tail.
+The end of a lane may have only a tail, which also lists the samples left out after its last element (flag `PARTIAL`).
 
 *Streams.* Element n of lane l of L lanes has the number n * L + l. WORK for element 0 opens the lane again. Any other
 WORK is for the element after the last one of its lane that was granted to this worker.
@@ -62,6 +62,7 @@ WORK is for the element after the last one of its lane that was granted to this 
 
 import pickle
 import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import NO_PARTS, PartCounts
@@ -151,9 +152,11 @@ def unpack_start(memory: Any, offset: int) -> LaneStart | RetryStart:
     return start
 
 
-def pack_tail(state: bytes | None = None, rows: StageRows = (), parts: PartCounts = NO_PARTS) -> bytes:
-    """Return the bytes after a batch: a snapshot, rows and the counts of parts, and their length at the end."""
-    data = pickle.dumps((state, list(rows), dict(parts)), 5)
+def pack_tail(
+    state: bytes | None = None, rows: StageRows = (), parts: PartCounts = NO_PARTS, skipped: Sequence[Any] = ()
+) -> bytes:  # fmt: skip
+    """Return the bytes after a batch: the fields of a `Tail`, and their length at the end."""
+    data = pickle.dumps((state, list(rows), dict(parts), list(skipped)), 5)
     return data + _LENGTH.pack(len(data))
 
 
@@ -164,12 +167,14 @@ class Tail(NamedTuple):
         state: The snapshot of its lane, or None.
         rows: The work of stages.
         parts: The number of samples of each part of a mixture.
+        skipped: At the end of a lane: the samples left out after its last element.
         nbytes: Number of bytes of the tail.
     """
 
     state: bytes | None
     rows: list[StageRow]
     parts: PartCounts
+    skipped: list[tuple[Any, ...]]
     nbytes: int
 
 
@@ -185,7 +190,7 @@ def unpack_tail(memory: Any, start: int, end: int) -> Tail:
         raise ProtocolError(f"expected a tail within the {end - start} bytes of a batch, got one of {length} bytes")
     first = at - length
     try:
-        state, rows, parts = pickle.loads(memory[first:at])
+        state, rows, parts, skipped = pickle.loads(memory[first:at])
     except not_of_handler(Exception) as error:
         raise ProtocolError("expected a valid tail after the batch") from error
-    return Tail(state, rows, parts, end - first)
+    return Tail(state, rows, parts, skipped, end - first)

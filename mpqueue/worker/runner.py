@@ -3,7 +3,7 @@
 Before each item the random numbers of its batch are set, so a stream is the same in any worker and from any start.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import Partial, WithTail
@@ -33,11 +33,12 @@ class StreamEnd(Exception):
 
     Args:
         rows: The unreported work of its stages.
+        skipped: The samples left out after its last element: fields of `mpqueue.engine.skips.Skipped`.
     """
 
-    def __init__(self, rows: StageRows = ()) -> None:
+    def __init__(self, rows: StageRows = (), skipped: Sequence[tuple[Any, ...]] = ()) -> None:
         super().__init__()
-        self.rows = rows
+        self.rows, self.skipped = rows, skipped
 
 
 def part_names_of(source: Any) -> Any:

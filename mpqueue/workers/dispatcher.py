@@ -32,6 +32,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -487,7 +488,8 @@ class Dispatcher:
                 work.is_end = kind == ReportKind.END
                 worker.has_ended = worker.has_ended or work.is_end
                 if flags & TAIL:
-                    self._enter_tail(worker, work)
+                    work.skipped = self._enter_tail(worker, work)
+                    work.is_partial = work.is_end and bool(work.skipped)
                 if flags & UNSHARDED and worker.process is not None and not worker.uses_queues:
                     self._pool.ledger.unsharded.add(work.work_item.lane)  # otherwise a queue has divided the elements
             elif flags & _FLAGGED:
@@ -552,8 +554,8 @@ class Dispatcher:
         else:
             work.read = worker.specs[spec]
 
-    def _enter_tail(self, worker: WorkerHandle, work: Work) -> None:
-        """Copy a tail out of the slot; the batch ends before it."""
+    def _enter_tail(self, worker: WorkerHandle, work: Work) -> list[tuple[Any, ...]]:
+        """Copy a tail out of the slot, and return its skipped samples; the batch ends before it."""
         work_item, start = work.work_item, work.slot.offset
         tail = unpack_tail(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
         work.nbytes -= tail.nbytes
@@ -565,12 +567,13 @@ class Dispatcher:
                 raise ProtocolError("expected a snapshot only for a lane")
             if tail.rows:
                 recorder.add_stages(tail.rows, self.tallies[worker.number].weight)
-            return
+            return tail.skipped
         if tail.rows:
             recorder.add_stages(tail.rows)
         # The snapshot of cancelled work may belong to another epoch or to an earlier source.
         if tail.state is not None and not work.cancelled:
             self._pool.ledger.lanes.note(work_item.lane, work_item.unit + 1, tail.state)
+        return tail.skipped
 
     def _note_cost(self, item_ns: int) -> None:
         # A moving average: one slow batch must not end the use of chunks.

@@ -140,10 +140,11 @@ class Work:
         cancelled: The outcome is not needed.
         is_plain: The outcome is a batch, not an exception or the end of the stream.
         is_end: The worker's stream has ended.
-        is_partial: Some samples of the batch were left out.
+        is_partial: Some samples of the batch, or before the end of the stream, were left out.
         read: How to read the batch; None if the slot contains an exception.
         header_offset: Offset of the batch's header, or of the exception, in the slot.
         nbytes: End of the batch in the slot.
+        skipped: The samples left out before the end of the stream.
     """
 
     __slots__ = (
@@ -155,12 +156,14 @@ class Work:
         "nbytes",
         "read",
         "ring",
+        "skipped",
         "slot",
         "work_item",
     )
     read: ReadSpec | None  # this and the next two are set when the work is reported
     header_offset: int
     nbytes: int
+    skipped: list[tuple[Any, ...]]  # set when the end is reported with a tail
 
     def __init__(self, work_item: WorkItem, slot: Slot, ring: Ring) -> None:
         self.work_item, self.slot, self.ring = work_item, slot, ring
@@ -171,6 +174,8 @@ class Work:
         """Return the batch, as views of the slot or in private memory; or raise the exception in the slot."""
         ring, slot, read = self.ring, self.slot, self.read
         start, memory = slot.offset, ring.memory
+        if self.is_end:  # it has no slot anymore
+            return Partial(None, self.skipped, True)
         if read is None:
             try:
                 raise failures.unpack(memory[start + self.header_offset : start + self.nbytes])

@@ -118,7 +118,8 @@ class InProcessBackend:
         """Return the outcome of a work item after the end of its lane."""
         if not runner.is_shared:
             self._ledger.unsharded.add(work_item.lane)
-        return Result(is_end=True, rows=end.rows)
+        left_out = Partial(None, list(end.skipped), True) if end.skipped else None
+        return Result(left_out, is_end=True, rows=end.rows)
 
     def _failed(self, work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
         """Return the outcome of a work item after an error of the source."""

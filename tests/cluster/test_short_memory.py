@@ -14,7 +14,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import FIRST_BYTES, Segment
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.config import WorkerEnds
-from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
+from mpqueue.worker.records import GRANT, MAGIC, PARTIAL, REPORT, TAIL, GrantKind, ReportKind
 from mpqueue.workers.handle import Pipes
 
 STRIDE = 1 << 20
@@ -44,9 +44,9 @@ class Relayed:
         os.write(self.pipes.grants, GRANT.pack(MAGIC, kind, slot, turn, 5, 0, FIRST_BYTES))
         return [GRANT.unpack(grant)[1] for grant, _ in self.worker.read()]
 
-    def report(self, kind, turn=1, slot=0, data=b"", high_water=1 << 19):
+    def report(self, kind, turn=1, slot=0, data=b"", high_water=1 << 19, flags=0):
         """Send a report from the agent; return the memory into which its bytes were received."""
-        report = (MAGIC, kind, 0, slot, turn, 3, 0, len(data), high_water, 1, 2, 3)
+        report = (MAGIC, kind, flags, slot, turn, 3, 0, len(data), high_water, 1, 2, 3)
         view = self.worker.place_for(report) if data else None
         if view is not None:
             view[:] = data
@@ -94,6 +94,18 @@ def test_batch_without_memory_waits_with_all_later_reports(relayed):
     assert [kind for kind, *_ in relayed.heard()] == [ReportKind.BATCH, ReportKind.LET_GO, ReportKind.BATCH]
     assert relayed.bytes_at(1, BIG) == b"a" * BIG
     assert relayed.bytes_at(2, 10) == b"b" * 10
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind"), [(TAIL, ReportKind.END), (TAIL | PARTIAL, ReportKind.RAISED)], ids=["rows", "skipped samples"]
+)
+def test_end_of_lane_without_memory_for_its_tail_loses_no_skipped_samples(relayed, flags, kind):
+    relayed.grant(GrantKind.WORK)
+    relayed.has_memory = False
+    relayed.report(ReportKind.END, data=b"a" * BIG, flags=flags)
+    assert [found for found, *_ in relayed.heard()] == [ReportKind.FULL]
+    relayed.grant(GrantKind.FAIL)
+    assert [found for found, *_ in relayed.heard()] == [kind]
 
 
 def test_answer_to_missing_memory_on_node_is_forwarded(relayed):

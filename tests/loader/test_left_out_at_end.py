@@ -1,0 +1,235 @@
+"""Samples of a stream that are left out use up no number of a batch, also after the last batch of a virtual shard."""
+
+import errno
+import logging
+import os
+from functools import partial
+
+import pytest
+from helpers.server_directories import servers_directory  # noqa: F401
+
+import mpqueue
+from mpqueue import Dataset
+from mpqueue.errors import SharedMemoryFull, TooManyErrors
+
+BACKENDS = [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}]
+IDS = ["inline", "processes", "threads"]
+COUNT = 14  # of the samples that remain, and of those that raise
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+
+
+def four(number):
+    return [10 * number + each for each in range(4)]
+
+
+def same(value):
+    return value
+
+
+def is_fine(value):
+    if value % 10 in (1, 3):
+        raise ValueError(value)
+    return True
+
+
+def checked(state, value):
+    is_fine(value)
+    return state + 1, value
+
+
+# The last sample of each virtual shard raises. Threads notice that while an earlier sample is computed.
+STREAMS = {
+    "scan": lambda threads: Dataset.range(7).flat_map(four).map(same, threads=threads).scan(0, checked),
+    "filter": lambda threads: Dataset.range(7).flat_map(four).filter(is_fine, threads=threads),
+    "caches": lambda threads: (
+        Dataset.range(7).flat_map(four).filter(is_fine, threads=threads).cache().map(same, threads=threads).cache()
+    ),
+}
+
+
+class Items:
+    """An iterator that raises for some items, also for the last one."""
+
+    def __init__(self, lane):
+        self.lane, self.number = lane, -1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.number += 1
+        if self.number == 7:
+            raise StopIteration
+        if self.number in (2, 3, 6):
+            raise ValueError(self.number)
+        return 10 * self.lane + self.number
+
+
+def items():
+    return Items(mpqueue.worker_info().lane)
+
+
+def loader_of(source, **options):
+    return mpqueue.Loader(source, **({"workers": 0, "seed": 3, "lanes": 3, "on_error": "skip"} | options))
+
+
+def as_list(batch):
+    return batch.tolist() if hasattr(batch, "tolist") else batch
+
+
+def placed(loader, batches):
+    """Return the number and the contents of each batch, and the count of each virtual shard after it."""
+    return [(loader.last.batch, as_list(batch), loader.state_dict()["counts"]) for batch in batches]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("options", BACKENDS, ids=IDS)
+def test_places_do_not_depend_on_threads_and_workers(name, options):
+    with loader_of(STREAMS[name](1)) as loader:
+        expected = placed(loader, loader)
+        assert [number for number, *_ in expected] == list(range(COUNT))
+    for threads in (1, 2):
+        with loader_of(STREAMS[name](threads), **options) as loader:
+            assert placed(loader, loader) == expected
+            assert loader.statistics().skipped == COUNT
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_any_place_and_state_continues(threads):
+    data, whole = STREAMS["filter"](threads), []
+    with loader_of(data) as loader:
+        states = [(loader.state_dict(), 0)]
+        for batch in loader:
+            whole.append((loader.last.batch, batch, loader.last.samples))
+            states.append((loader.state_dict(), loader.statistics().skipped))
+        for number, batch, samples in whole:
+            assert loader.compute(0, number) == batch
+            assert loader.explain(0, number, run=True).samples == samples
+            loader.seek(0, number)
+            assert [(loader.last.batch, each, loader.last.samples) for each in loader] == whole[number:]
+        with pytest.raises(LookupError):
+            loader.compute(0, COUNT)
+    for state, skipped in states:
+        with loader_of(data) as loader:
+            loader.load_state_dict(state)
+            assert [(loader.last.batch, each, loader.last.samples) for each in loader] == whole[state["position"] :]
+            assert loader.statistics().skipped == COUNT - skipped
+
+
+@pytest.mark.parametrize(
+    ("options", "of_lane"),
+    [
+        ({}, [0, 1, 4, 5]),
+        ({"batch_size": 2}, [[0, 1], [4, 5]]),  # a batch in the middle, and the last one, have no samples
+        ({"batch_size": 3}, [[0, 1], [4, 5]]),
+        ({"batch_size": 5}, [[0, 1, 4], [5]]),
+        ({"batch_size": 5, "drop_last": True}, [[0, 1, 4]]),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("backend", BACKENDS, ids=IDS)
+def test_elements_of_generator_functions(options, of_lane, backend):
+    whole = [
+        [10 * lane + each for each in batch] if isinstance(batch, list) else 10 * lane + batch
+        for batch in of_lane
+        for lane in range(3)
+    ]
+    with loader_of(items, **options, **backend) as loader:
+        for epoch in range(2):
+            assert [each[:2] for each in placed(loader, loader)] == list(enumerate(whole))
+            assert loader.statistics().skipped == 9 * (epoch + 1)
+        if not loader.workers:
+            assert [as_list(loader.compute(1, number)) for number in range(len(whole))] == whole
+            loader.seek(1, 4 % len(whole))
+            assert [each[:2] for each in placed(loader, loader)] == list(enumerate(whole))[4 % len(whole) :]
+
+
+@pytest.mark.parametrize("options", BACKENDS, ids=IDS)
+def test_endless_stream_counts_samples_at_its_restarts(options):
+    with loader_of(items, batch_size=2, epoch_batches=6, **options) as loader:
+        for epoch in range(2):
+            assert [number for number, *_ in placed(loader, loader)] == list(range(6))
+            # Those after the last element of a lane are reported with the first one of its next pass.
+            assert loader.statistics().skipped >= 6 + 9 * epoch
+
+
+def is_early(value):
+    if value > 6:
+        raise ValueError(value)
+    return True
+
+
+@pytest.mark.parametrize("options", BACKENDS, ids=IDS)
+def test_too_many_errors_at_the_end_replace_no_batch(options):
+    with loader_of(Dataset.range(10).filter(is_early), lanes=2, max_errors=2, **options) as loader:
+        for epoch in range(2):
+            found = []
+            with pytest.raises(TooManyErrors, match=f"3 samples or batches of epoch {epoch} "):
+                found.extend(loader)
+            assert found == list(range(7))
+            assert loader.last.batch == 6
+            assert list(loader) == []  # the rest of the epoch
+
+
+@pytest.mark.usefixtures("servers_directory")
+def test_server_skips_samples_at_the_end():
+    with mpqueue.Server("s", STREAMS["filter"](2), workers=2, seed=3, lanes=3, on_error="skip") as server:
+        with mpqueue.attach("s", timeout=60) as consumer:
+            assert [(consumer.last.batch, value) for value in consumer] == [
+                each[:2] for each in placed_alone(STREAMS["filter"](1))
+            ]
+        assert server.statistics().skipped == COUNT
+
+
+def placed_alone(source):
+    with loader_of(source) as loader:
+        return placed(loader, loader)
+
+
+@pytest.mark.usefixtures("servers_directory")
+def test_consumer_gets_too_many_errors_at_the_end_after_all_batches():
+    data = Dataset.range(10).filter(is_early)
+    with mpqueue.Server("s", data, workers=1, lanes=2, on_error="skip", max_errors=2):
+        with mpqueue.attach("s", timeout=60) as consumer:
+            batches, found = iter(consumer), []
+            with pytest.raises(TooManyErrors):
+                found.extend(batches)
+            assert consumer.last.batch == 6
+
+
+def without_memory(is_full):
+    """Fail to reserve memory for a slot while a function returns True; a `worker_init`."""
+    real = os.posix_fallocate
+
+    def fallocate(fd, offset, length):
+        if is_full():
+            raise OSError(errno.ENOSPC, "no space left on device")
+        real(fd, offset, length)
+
+    os.posix_fallocate = fallocate
+
+
+def has_long_text(value):
+    if value:
+        raise ValueError("x" * (1 << 18))
+    return True
+
+
+def test_samples_at_the_end_do_not_vanish_without_memory_for_their_errors(tmp_path):
+    full = tmp_path / "full"
+    full.touch()
+    data = Dataset.range(3).filter(has_long_text)
+    with loader_of(data, lanes=1, workers=1, worker_init=partial(without_memory, full.exists)) as loader:
+        batches = iter(loader)
+        assert next(batches) == 0
+        with pytest.raises(SharedMemoryFull):
+            next(batches)
+        full.unlink()
+        assert list(loader) == []
+        assert list(loader) == [0]
+        assert loader.statistics().skipped == 2
+        assert loader.statistics().deaths == 0
