@@ -39,17 +39,30 @@ class FoundElement(NamedTuple):
     """An element at a place of the stream.
 
     Attributes:
-        work_item: Its work item.
+        work_item: Its work item; None if its error is known.
         place: The place before it.
+        error: The error in its place, which does not change where the place is.
     """
 
-    work_item: WorkItem
+    work_item: WorkItem | None
     place: Place
+    error: BaseException | None = None
+
+    def item(self) -> WorkItem:
+        """Return its work item.
+
+        Raises:
+            BaseException: The error in its place.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.work_item is not None
+        return self.work_item
 
     @property
     def start(self) -> LaneStart:
         """The newest snapshot of its lane that is not after it."""
-        return self.place.starts[self.work_item.lane] if self.place.starts else BEGINNING
+        return self.place.starts[self.item().lane] if self.place.starts else BEGINNING
 
 
 class LaneCursor(OneWorkItem, StreamCursor):
@@ -108,7 +121,7 @@ class StreamRewind(Rewind):
             where = self._position.where()
             place = self._place(where, epoch, batch, element, self.share(), _known_ends(where))
             found = FoundElement(self._item(plan, epoch, batch, element), place)
-        samples = self._ids(plan, found.work_item, found.start, run=True)
+        samples = self._ids(plan, found.item(), found.start, run=True)
         if not samples:
             raise LookupError(
                 f"the samples of batch {batch} of epoch {epoch} are unknown: {plan.source.name} must return the same "
@@ -124,7 +137,7 @@ class StreamRewind(Rewind):
         plan = self._plan_at(epoch, batch).of_rank(rank)
         self._identified(plan, run=run)  # refuses user code before anything is run
         found = self._find(plan, epoch, batch, run=run)
-        return self._info(plan, epoch, batch, self._ids(plan, found.work_item, found.start, run=run))
+        return self._info(plan, epoch, batch, self._ids(plan, found.item(), found.start, run=run))
 
     def compute(self, epoch: int, batch: int) -> Any:
         """Return a batch of this rank, computed again; see `Loader.compute`."""
@@ -132,7 +145,7 @@ class StreamRewind(Rewind):
         self._check_replay()
         plan = self._plan_at(epoch, batch)
         found = self._find(plan, epoch, batch, run=True)
-        with self._opened_lane(plan, found.work_item, found.start) as pipeline:
+        with self._opened_lane(plan, found.item(), found.start) as pipeline:
             return batch_from(pipeline, epoch, batch)
 
     def _identified(self, plan: StreamPlan, *, run: bool) -> StreamPlan:
@@ -307,13 +320,17 @@ class StreamRewind(Rewind):
                         # An element that raises has a place, too, but it is not the requested one.
                         if not pipeline.is_failure(error):
                             raise
-                before = pipeline.place()
+                before = pipeline.place()._replace(epoch=epoch, position=batch, starts=begin.starts)
                 pipeline.next()
                 last = pipeline.last()
             except EndOfStream:
                 raise LookupError(f"epoch {epoch} has no batch {batch}: the stream ends before it") from None
+            except BaseException as error:
+                if not pipeline.is_failure(error):
+                    raise
+                return FoundElement(None, before, error)
         assert last is not None
-        return FoundElement(last.work_item, before._replace(epoch=epoch, position=batch, starts=begin.starts))
+        return FoundElement(last.work_item, before)
 
     def _known_before(self, where: Place | None, epoch: int, batch: int) -> Place:
         """Return the last known place that is not after a batch."""

@@ -77,6 +77,8 @@ class IndexRun:
                    for rank in range(self.world)}  # fmt: skip
         assert len(numbers) == 1, f"ranks at different batches {numbers}"
         (number,) = numbers
+        if number is None and len(self.of(self.epoch, 0)) == MOST:
+            raise Impossible
         if number is None:
             self.epoch, self.batch, self.loop, self.goes = self.epoch + 1, 0, None, [False] * self.world
             return [END] * self.world

@@ -4,6 +4,7 @@ The keys of the numbers are mpqueue's own: they have golden data of their own in
 """
 
 import random
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -49,18 +50,21 @@ class Numbers:
         return np.random.RandomState(number_of(*self._key) & 0xFFFFFFFF)
 
 
-_now: Numbers | None = None  # while the model calls user code
+class _Thread(threading.local):
+    now = None  # the numbers while the model calls user code; the product's threads call the same code
+
+
+_thread = _Thread()
 
 
 def call(key: tuple[int, int, Any], function: Callable[..., Any], *arguments: Any) -> Any:
     """Before each call of user code, the random numbers begin anew; ``key`` is (seed, epoch, token)."""
-    global _now
     seed, epoch, token = key
-    before, _now = _now, Numbers(seed, epoch, place_of(token))
+    before, _thread.now = _thread.now, Numbers(seed, epoch, place_of(token))
     try:
         return function(*arguments)
     finally:
-        _now = before
+        _thread.now = before
 
 
 def drawn(kinds: str) -> tuple[int, ...]:
@@ -70,15 +74,15 @@ def drawn(kinds: str) -> tuple[int, ...]:
 
 
 def _of_rng() -> Any:
-    return (mpqueue.rng() if _now is None else _now.rng).integers(1000)
+    return (mpqueue.rng() if _thread.now is None else _thread.now.rng).integers(1000)
 
 
 def _of_python() -> Any:
-    return (random if _now is None else _now.python).randrange(1000)
+    return (random if _thread.now is None else _thread.now.python).randrange(1000)
 
 
 def _of_numpy() -> Any:
-    return (np.random if _now is None else _now.numpy).randint(1000)
+    return (np.random if _thread.now is None else _thread.now.numpy).randint(1000)
 
 
 def is_in_part(seed: int, index: int, low: float, high: float) -> bool:

@@ -154,24 +154,26 @@ class Player:
     def end(self):
         self.script.do("for each in runs: each.stop()")
 
-    def took(self, expression="take(its)"):
-        """Take a batch of each rank; return whether there was one."""
-        expected = self.run.take()
-        self.script.check(expression, expected)
-        return expected[0] != program.END
+    def take(self, count, call="take(its)"):
+        """Take batches of each rank, at most to the end; return whether the loop goes on."""
+        expected = []
+        while len(expected) < count and (not expected or expected[-1][0] != program.END):
+            expected.append(self.run.take())
+        if len(expected) == 1:
+            self.script.check(call, expected[0])
+        else:
+            self.script.check(f"[{call} for _ in range({len(expected)})]", expected)
+        return expected[-1][0] != program.END
 
     # -- Operations
 
     def do_take(self, count):
-        for _ in range(count % 5 + 1):
-            if not self.took():
-                self.begin()
+        if not self.take(count % 5 + 1):
+            self.begin()
 
     def do_finish(self):
-        for _ in range(MOST):
-            if not self.took():
-                self.begin()
-                return
+        if not self.take(MOST):
+            self.begin()
 
     def do_again(self):
         self.begin()
@@ -294,9 +296,8 @@ class Player:
         self.script.do("pause()")
 
     def do_interrupt(self, after):
-        if self.run.loop is not None:
-            if not self.took(f"interrupted(its, {(after % 30 + 1) / 5000})"):
-                self.begin()
+        if not self.take(1, f"interrupted(its, {(after % 30 + 1) / 5000})"):
+            self.begin()
 
     def do_fork(self):
         self.script.check("forked(its)", ["RuntimeError"] * self.run.world)
