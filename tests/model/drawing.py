@@ -1,6 +1,11 @@
-"""Random pipelines and loaders, as plain data."""
+"""Random pipelines, loaders and operations, as plain data: a `model.playing.Play` for each seed."""
+
+import random
 
 from model import functions as f
+from model.elements import Run
+from model.pipelines import stage_of
+from model.playing import FRONTS, Play
 
 WEIGHTS = {1: [(1,)], 2: [(1, 1), (3, 1), (1, 0), (5, 3)], 3: [(2, 1, 1), (5, 2, 1), (1, 0, 1), (6, 1, 1)]}
 NAMES = ("web", "code", "books")
@@ -81,7 +86,8 @@ def _join(made, streams, depth):
     name = chosen.choice(["zip", "concatenate", "mix", "mix"])
     count = chosen.randint(1, 3)
     inputs = [
-        pipeline(chosen, made.kinds, 2, may_raise=made.may_raise, streams=streams, depth=depth + 1) for _ in range(count)
+        pipeline(chosen, made.kinds, 2, may_raise=made.may_raise, streams=streams, depth=depth + 1)
+        for _ in range(count)
     ]
     if name == "mix" and any(not each.is_stream and not _length(each) for each in inputs):
         return _root(made, streams)
@@ -104,7 +110,16 @@ def _join(made, streams, depth):
             weights.append((chosen.randint(1, 20), chosen.choice(WEIGHTS[count])))
             made.features.add("schedule")
         endless = stop == "never"
-        made.add(f"mix-{stop}", "mix", tuple(datas), tuple(weights), stop, names, is_endless=endless, names=names or tuple(range(count)))
+        made.add(
+            f"mix-{stop}",
+            "mix",
+            tuple(datas),
+            tuple(weights),
+            stop,
+            names,
+            is_endless=endless,
+            names=names or tuple(range(count)),
+        )
         made.mixes += 1
         made.is_ordered = made.draws_order = True
     else:
@@ -116,9 +131,6 @@ def _join(made, streams, depth):
 
 
 def _length(made):
-    from model.elements import Run
-    from model.pipelines import stage_of
-
     length = stage_of(made.data).length(Run(0, 0))
     return 1 if length is None else length
 
@@ -147,7 +159,11 @@ def _link(made, streams):
         made.add("with_id" if with_id else "map", "map", function, threads, with_id)
         made.features |= {"threads"} if threads > 1 else set()
     elif name == "filter":
-        function = f.RaisingFilter(salt) if raises else chosen.choice([f.Kept(salt), f.KeptByDraw(salt, chosen.choice(["r", made.kinds]))])
+        function = (
+            f.RaisingFilter(salt)
+            if raises
+            else chosen.choice([f.Kept(salt), f.KeptByDraw(salt, chosen.choice(["r", made.kinds]))])
+        )
         made.raises |= raises
         threads = 2 if chosen.random() < 0.15 and set(getattr(function, "kinds", "")) <= {"r"} else 1
         made.add("filter", "filter", function, threads)
@@ -162,10 +178,28 @@ def _link(made, streams):
     elif name == "buffer":
         made.add("buffer", "buffer", chosen.choice([1, 2, 5, 9]))
     elif name == "batch":
-        made.add("batch", "batch", chosen.randint(1, 4), chosen.random() < 0.3, f.Collating(made.draws()), is_batched=True, is_merged=True)
+        made.add(
+            "batch",
+            "batch",
+            chosen.randint(1, 4),
+            chosen.random() < 0.3,
+            f.Collating(made.draws()),
+            is_batched=True,
+            is_merged=True,
+        )
     elif name == "bucket":
         by = ([3, 2, 1], None) if chosen.random() < 0.5 else (None, 12)
-        made.add("bucket", "bucket", f.Sized(salt), [3, 6], *by, chosen.random() < 0.3, f.Collating(made.draws()), is_batched=True, is_merged=True)
+        made.add(
+            "bucket",
+            "bucket",
+            f.Sized(salt),
+            [3, 6],
+            *by,
+            chosen.random() < 0.3,
+            f.Collating(made.draws()),
+            is_batched=True,
+            is_merged=True,
+        )
     elif name == "pack":
         if made.is_batched:
             return
@@ -195,3 +229,113 @@ def _link(made, streams):
         made.add("split", "split", low, low + 0.4, salt, is_ordered=False)
     elif name == "sort" and not (made.raises or made.draws_order):
         made.add("sort", "sort", f.Hashed(salt), is_ordered=False)
+
+
+def play(seed, front=None):
+    """Return the play of a seed, and its features and operations."""
+    chosen = random.Random(seed)
+    front = front or chosen.choice(sorted(FRONTS))
+    world = chosen.choice([1, 1, 2, 4])
+    backends = chosen.choice([("process",), ("process",), ("process", "thread")])
+    kinds = "rpn" if len(backends) == 1 else "r"
+    config = chosen.choice([0, 0, 1, 2, 3]), chosen.choice(backends), world
+    features = {front, *backends, f"workers={min(config[0], 2)}"} | ({"shard"} if world > 1 else set())
+    if chosen.random() < 0.2:
+        source, options, raises = _plain(chosen, kinds, features)
+        is_stream = False
+    else:
+        source, options, raises, is_stream = _dataset(chosen, kinds, features, world)
+    if world == 1 and raises and chosen.random() < 0.6:
+        options["skips"] = True
+        features.add("on_error")
+    if (
+        chosen.random() < 0.1
+        and not is_stream
+        and isinstance(source, tuple)
+        and source[0][0] == "range"
+        and len(source) < 3
+    ):
+        options["exclude"] = [0, 1]
+        features.add("exclude=")
+    operations = _operations(chosen, FRONTS[front].operations)
+    return Play(seed, source, options, front, config, backends, operations), features, {name for name, *_ in operations}
+
+
+def _plain(chosen, kinds, features):
+    """Return a source that is no dataset, with the options for its samples."""
+    raises = chosen.random() < 0.4
+    kind = chosen.choice([f.Samples, f.AtOnce])
+    length = chosen.choice([3, 8, 20, 33])
+    features |= {"samples" if kind is f.Samples else "__getitems__"}
+    source, options, way = kind(length, chosen.choice(["", kinds]), raises), {}, chosen.randrange(4)
+    if way == 0:
+        options["shuffle"] = chosen.random() < 0.5
+        return f.Samples(length, kinds, raises), options, raises
+    if way == 3:
+        options["batch_sampler"] = [
+            chosen.choices(range(length), k=chosen.randint(1, 4)) for _ in range(chosen.randint(1, 9))
+        ]
+        features.add("batch_sampler")
+    else:
+        options["batch_size"], options["drop_last"] = chosen.randint(1, 4), chosen.random() < 0.3 and length > 16
+        options["shuffle"] = way == 1 and chosen.random() < 0.6
+        features |= (
+            {"batch_size"}
+            | ({"drop_last"} if options["drop_last"] else set())
+            | ({"shuffle="} if options["shuffle"] else set())
+        )
+    if way == 2:
+        options["sampler"] = chosen.choices(range(length), k=chosen.randint(17, 25))
+        features.add("sampler")
+    options["collate"] = chosen.choice([f.stacked, f.Collating(""), f.Collating(kinds)])
+    return source, options, raises
+
+
+def _dataset(chosen, kinds, features, world):
+    """Return a pipeline with the options that fit it."""
+    length = 0
+    while length == 0:
+        made = pipeline(chosen, kinds, streams=None if world == 1 or chosen.random() < 0.5 else False)
+        stage = stage_of(made.data)
+        length = stage.length(Run(0, 0)) if stage.is_indexed else 1
+    features |= made.features
+    links, options = list(made.data), {}
+    if stage.is_indexed and not made.is_batched and chosen.random() < 0.7:
+        if chosen.random() < 0.5 and length is not None:
+            links.append(("shuffle",))
+            features.add("shuffle")
+        collate = f.stacked if _is_flat(links) else f.Collating(chosen.choice(["", kinds]))
+        drops = length is not None and length >= 20 and chosen.random() < 0.3
+        links.append(("batch", chosen.randint(1, 5), drops, collate))
+        features |= {"batch"} | ({"drop_last"} if drops else set())
+    if not stage.is_indexed:
+        options["lanes"] = 4 if world > 1 else chosen.choice([1, 2, 3, 5])
+        features.add("lanes")
+        if world > 1 or chosen.random() < 0.3:
+            options["epoch_batches"] = chosen.randint(2, 9)
+            features.add("epoch_batches")
+    return tuple(links), options, made.raises, not stage.is_indexed
+
+
+def _is_flat(links):
+    """Return whether the default collation makes arrays of the elements."""
+    return links[0][0] == "range" and all(name in {"shuffle", "take", "skip", "split"} for name, *_ in links[1:])
+
+
+def _operations(chosen, names):
+    """Return operations with numbers, from which their details follow where they are played."""
+    operations = []
+    for _ in range(chosen.randint(3, 12)):
+        name = chosen.choice(sorted(names))
+        numbers = {
+            "next": [chosen.randrange(5)], "load": [chosen.randrange(4), chosen.randrange(2), chosen.randrange(3)],
+            "older": [chosen.randrange(4), chosen.randrange(2), chosen.randrange(3), chosen.randrange(6)],
+            "explain": [chosen.randrange(3), chosen.randrange(50)], "compute": [chosen.randrange(3), chosen.randrange(50)],
+            "seek": [chosen.randrange(3), chosen.randrange(50)], "exclude": [chosen.randrange(1000), chosen.randrange(9)],
+            "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
+            "other": [chosen.randrange(100)],
+        }.get(name, [])  # fmt: skip
+        operations.append((name, *numbers))
+        if chosen.random() < 0.6:
+            operations.append(("next", chosen.randrange(3)))
+    return operations

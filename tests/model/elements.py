@@ -14,6 +14,24 @@ class Failed(NamedTuple):
 
     kind: str
     text: str
+    others: tuple[Any, ...] = ()
+
+    def __eq__(self, other):
+        return isinstance(other, Failed) and (
+            self[:2] == other[:2]
+            or any(other == each for each in self.others)
+            or any(self == each for each in other.others)
+        )
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = None
+
+
+def failed(error):
+    """Return an error in place of an element. Of several samples that raise, it is not promised which one is named."""
+    return Failed(type(error).__name__, str(error), tuple(map(failed, getattr(error, "others", ()))))
 
 
 class Run(NamedTuple):
@@ -65,8 +83,17 @@ def tried(element, skips):
     try:
         element.value()
     except Exception as error:
-        return Failed(type(error).__name__, str(error)) if skips is None else element.skipping(skips)
+        return failed(error) if skips is None else element.skipping(skips)
     return element
+
+
+def errors_of(element):
+    """Return the errors that an element may raise."""
+    try:
+        element.value()
+    except Exception as error:
+        return [error, *getattr(error, "others", ())]
+    return []
 
 
 class Single(Element):
@@ -194,7 +221,13 @@ class Joined(Element):
 
     def compute(self):
         collate, key, _, token = self._rest
-        return call((*key, self.parts[0].token if token is None else token), collate, [each.value() for each in self.parts])
+        errors = [error for each in self.parts for error in errors_of(each)]
+        if errors:
+            errors[0].others = errors[1:]
+            raise errors[0]
+        return call(
+            (*key, self.parts[0].token if token is None else token), collate, [each.value() for each in self.parts]
+        )
 
     def _left(self, parts):
         left = [part for part in parts if part is not None]

@@ -121,7 +121,9 @@ class Index:
                 place = int(permutation(seed, epoch, length)[place])
             return [(number, place if setup.sampler is None else setup.sampler[place])]
         first = number * self._size
-        places = range(first, first + (self._size if self._fills or length is None else min(self._size, length - first)))
+        places = range(
+            first, first + (self._size if self._fills or length is None else min(self._size, length - first))
+        )
         if setup.sampler is not None:
             return [(place, setup.sampler[place % length]) for place in places]
         if setup.shuffle and self._stage is None:
@@ -211,7 +213,11 @@ class Stream:
         is_endless = setup.epoch_batches is not None
         self._position = 0
         self.lanes = [
-            Epochs(setup.source, Run(seed, 0 if is_endless else epoch, [] if setup.skips else None, lane, setup.lanes), is_endless)
+            Epochs(
+                setup.source,
+                Run(seed, 0 if is_endless else epoch, [] if setup.skips else None, lane, setup.lanes),
+                is_endless,
+            )
             for lane in range(setup.lanes)
         ]
 

@@ -75,10 +75,18 @@ def code_of(pipeline):
     elif name == "mix":
         schedule, stop, names = rest
         inputs = [code_of(each) for each in given]
-        named = [(start, dict(zip(names, weights, strict=True)) if names else list(weights)) for start, weights in schedule]
-        datasets = ", ".join(f"{part!r}: {each}" for part, each in zip(names, inputs, strict=True)) if names else ", ".join(inputs)
+        named = [
+            (start, dict(zip(names, weights, strict=True)) if names else list(weights)) for start, weights in schedule
+        ]
+        datasets = (
+            ", ".join(f"{part!r}: {each}" for part, each in zip(names, inputs, strict=True))
+            if names
+            else ", ".join(inputs)
+        )
         weights = named[0][1] if len(named) == 1 else named
-        text = f"Dataset.mix({'{' if names else '['}{datasets}{'}' if names else ']'}, weights={weights!r}, stop={stop!r})"
+        text = (
+            f"Dataset.mix({'{' if names else '['}{datasets}{'}' if names else ']'}, weights={weights!r}, stop={stop!r})"
+        )
     elif name == "range":
         text = f"Dataset.range({given})"
     else:
@@ -100,7 +108,11 @@ def _code_of_link(name, *given):
         return f".scan(0, {given[0]!r})"
     if name == "batch":
         size, drops, collate = given
-        return f".batch({size}, drop_last={drops}" + ("" if collate is functions.stacked else f", collate={collate!r}") + ")"
+        return (
+            f".batch({size}, drop_last={drops}"
+            + ("" if collate is functions.stacked else f", collate={collate!r}")
+            + ")"
+        )
     if name == "bucket":
         function, boundaries, sizes, most, drops, collate = given
         bounds = f"batch_sizes={sizes}" if sizes else f"max_tokens={most}"

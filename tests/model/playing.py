@@ -5,7 +5,9 @@ lines, and a play is plain data that can be made smaller.
 """
 
 import contextlib
+import gc
 import json
+import os
 import random
 import warnings
 from typing import Any, NamedTuple
@@ -32,6 +34,7 @@ class Play(NamedTuple):
         options: The options of the loader that decide its batches.
         front: The name of the front end.
         config: The first workers: (workers, backend, number of ranks).
+        backends: The backends that give these random numbers: threads share the global generators.
         operations: Their names with numbers, from which the details follow where they are played.
     """
 
@@ -40,6 +43,7 @@ class Play(NamedTuple):
     options: dict[str, Any]
     front: str
     config: tuple[int, str, int]
+    backends: tuple[str, ...]
     operations: list[tuple[Any, ...]]
 
 
@@ -65,7 +69,9 @@ class Script:
         try:
             found = eval(expression, self.space)
         except Exception as error:
-            raise Difference(f"{expression}\n    raised {type(error).__name__}: {error}\n    instead of {expected!r}") from error
+            raise Difference(
+                f"{expression}\n    raised {type(error).__name__}: {error}\n    instead of {expected!r}"
+            ) from error
         if found != expected:
             raise Difference(f"{expression}\n    is        {found!r}\n    should be {expected!r}")
         return found
@@ -75,7 +81,9 @@ class Script:
         head = ["import json", "import mpqueue", "from mpqueue import Dataset", "from model.functions import *",
                 "from model.pipelines import *", "from model.program import *"]  # fmt: skip
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
-        return "\n".join([f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', "    main()", ""])
+        return "\n".join(
+            [f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', "    main()", ""]
+        )
 
 
 class Front(NamedTuple):
@@ -92,7 +100,10 @@ class Front(NamedTuple):
     operations: frozenset[str]
 
 
-ALWAYS = {"take", "take", "finish", "again", "save", "load", "load", "older", "statistics", "kill", "pause", "stop", "mark", "other", "interrupt", "fork"}
+ALWAYS = {
+    "next", "finish", "again", "save", "load", "older", "statistics", "kill", "pause", "stop", "mark", "other",
+    "interrupt", "fork", "clock",
+}  # fmt: skip
 FRONTS = {
     "loader": Front(
         "[mpqueue.Loader(source, seed={seed}, {options}workers={workers}, backend={backend!r}, shard=(rank, {world}))"
@@ -134,6 +145,8 @@ class Player:
         options = {names.get(name, name): value for name, value in self.play.options.items()}
         if "on_error" in options:
             options["on_error"] = "skip"
+        if options.get("collate") is functions.stacked:
+            del options["collate"]
         if self.setup.has_index:
             options.pop("lanes", None)
         text = "".join(f"{name}={value!r}, " for name, value in options.items())
@@ -167,7 +180,7 @@ class Player:
 
     # -- Operations
 
-    def do_take(self, count):
+    def do_next(self, count):
         if not self.take(count % 5 + 1):
             self.begin()
 
@@ -203,7 +216,7 @@ class Player:
             worlds = [state.world]
         self.end()
         self.workers = workers % 4
-        self.backend = backend if self.play.config[1] == "thread" else "process"
+        self.backend = self.play.backends[backend % len(self.play.backends)]
         self.run.load(state, worlds[world % len(worlds)])
         self.run.weights = list(weights)
         self.open()
@@ -220,7 +233,10 @@ class Player:
     def do_last(self):
         if self.run.last is not None and self.run.is_known(self.run.last[0].epoch, self.run.last[0].batch):
             expected = [(each.epoch, each.batch, each.ids, each.skipped) for each in self.run.last]
-            self.script.check("[(each.last.epoch, each.last.batch, list(each.last.samples), list(each.last.skipped)) for each in runs]", expected)
+            self.script.check(
+                "[(each.last.epoch, each.last.batch, list(each.last.samples), list(each.last.skipped)) for each in runs]",
+                expected,
+            )
 
     def _place(self, back, number):
         """Return the place of a known batch that all ranks have, or None."""
@@ -236,8 +252,15 @@ class Player:
     def do_explain(self, back, number):
         place = self._place(back, number)
         batches = [] if place is None else [self.run.at(*place, rank) for rank in range(self.run.world)]
-        if batches and not self.setup.skips and not (any(isinstance(each.value, Failed) for each in batches) and not self.setup.has_index):
-            self.script.check(f"[list(each.explain({place[0]}, {place[1]}, run=True).samples) for each in runs]", [each.ids for each in batches])
+        if (
+            batches
+            and not self.setup.skips
+            and not (any(isinstance(each.value, Failed) for each in batches) and not self.setup.has_index)
+        ):
+            self.script.check(
+                f"[list(each.explain({place[0]}, {place[1]}, run=True).samples) for each in runs]",
+                [each.ids for each in batches],
+            )
 
     def do_compute(self, back, number):
         place = self._place(back, number)
@@ -271,7 +294,11 @@ class Player:
             return list(dict.fromkeys(sample for each in found for sample in each.ids))
         stream = Stream(self.setup, run.seed, 0 if self.setup.epoch_batches else run.epoch)
         found = (stream.take() for _ in range(40))
-        return list(dict.fromkeys(sample for each in found if each is not None and not isinstance(each, Failed) for sample in each.ids()))
+        return list(
+            dict.fromkeys(
+                sample for each in found if each is not None and not isinstance(each, Failed) for sample in each.ids()
+            )
+        )
 
     def do_weights(self, seed):
         run = self.run
@@ -302,11 +329,15 @@ class Player:
     def do_fork(self):
         self.script.check("forked(its)", ["RuntimeError"] * self.run.world)
 
+    def do_clock(self):
+        """The clock of the machine jumps by a day."""
+        self.script.do("jump()")
+
     def do_mark(self):
         """Kill a worker in the middle of a sample, if the pipeline has such a sample."""
         if self.workers and self.backend == "process" and "Fatal" in repr(self.play.source):
             self.script.do("mark()")
-            self.do_take(2)
+            self.do_next(2)
             self.script.do("unmark()")
 
     def do_other(self, seed):
@@ -317,7 +348,10 @@ class Player:
 
         if self.run.world > 1 or getattr(self.run, "weights", ()):
             return
-        self.script.do("other = " + self.front.opened.format(seed=seed, options=self._options(), workers=0, backend="process", world=1))
+        self.script.do(
+            "other = "
+            + self.front.opened.format(seed=seed, options=self._options(), workers=0, backend="process", world=1)
+        )
         expected = [plain(each.value) for each in islice(batches(self.setup, seed, 0, 1, 0, _changes(self.play)), 4)]
         self.script.do("others = iter(other[0])")
         self.script.check(f"[outcome(next, others) for _ in range({len(expected)})]", expected)
@@ -362,62 +396,12 @@ def _samples_before(player, run):
     return run.epoch, number
 
 
-def draw(seed, weigh=lambda features, operations: 0):
-    """Return a random play with its features."""
-    from model import drawing
-
-    chosen = random.Random(seed)
-    mixed = chosen.random() < 0.3
-    kinds = "r" if mixed else "rpn"
-    config = chosen.choice([0, 0, 1, 2, 3]), chosen.choice(["process", "thread"]) if mixed else "process", 1
-    options = {}
-    world = chosen.choice([1, 1, 2, 4])
-    while True:
-        made = drawing.pipeline(chosen, kinds, streams=None if world == 1 or chosen.random() < 0.5 else False)
-        stage = pipelines.stage_of(made.data)
-        if stage.is_indexed:
-            from model.elements import Run
-
-            length = stage.length(Run(0, 0))
-            if length == 0:
-                continue
-        break
-    features, source = set(made.features), made.data
-    links = list(source)
-    if stage.is_indexed and not made.is_batched and chosen.random() < 0.7:
-        if chosen.random() < 0.5 and length is not None:
-            links.append(("shuffle",))
-            features.add("shuffle")
-        links.append(("batch", chosen.randint(1, 5), False, functions.Collating(chosen.choice(["", kinds]))))
-        features.add("batch")
-        source = tuple(links)
-    if not stage.is_indexed:
-        options["lanes"] = 4 if world > 1 else chosen.choice([1, 2, 3, 5])
-        features.add("lanes")
-        if world > 1 or chosen.random() < 0.3:
-            options["epoch_batches"] = chosen.randint(2, 9)
-            features.add("epoch_batches")
-    if world == 1 and made.raises and chosen.random() < 0.6:
-        options["skips"] = True
-        features.add("on_error")
-    if world > 1:
-        features.add("shard")
-    names = sorted(FRONTS["loader"].operations)
-    operations = []
-    for _ in range(chosen.randint(3, 12)):
-        name = chosen.choice(names)
-        numbers = {
-            "take": [chosen.randrange(5)], "load": [chosen.randrange(4), chosen.choice(["process", "thread"]), chosen.randrange(3)],
-            "older": [chosen.randrange(4), chosen.choice(["process", "thread"]), chosen.randrange(3), chosen.randrange(6)],
-            "explain": [chosen.randrange(3), chosen.randrange(50)], "compute": [chosen.randrange(3), chosen.randrange(50)],
-            "seek": [chosen.randrange(3), chosen.randrange(50)], "exclude": [chosen.randrange(1000), chosen.randrange(9)],
-            "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
-            "other": [chosen.randrange(100)],
-        }.get(name, [])  # fmt: skip
-        operations += [(name, *numbers)]
-        if chosen.random() < 0.6:
-            operations.append(("take", chosen.randrange(3)))
-    return Play(seed, source, options, "loader", (*config[:2], world), operations), features | {name for name, *_ in operations}
+def leftovers():
+    """Return what this process holds: workers, open files, and mapped segments."""
+    gc.collect()
+    with open("/proc/self/maps") as maps:
+        segments = sum("/dev/shm/" in line or "memfd:" in line for line in maps)
+    return {"workers": len(program.workers()), "files": len(os.listdir("/proc/self/fd")), "segments": segments}
 
 
 def play(given):
@@ -435,6 +419,6 @@ def play(given):
         difference.program = player.script.text(f"Seed {given.seed}: {str(difference).splitlines()[0][:80]}")
         raise
     finally:
-        for each in player.script.space.get("runs", ()):
+        for each in [*player.script.space.get("runs", ()), *player.script.space.get("other", ())]:
             each.stop()
-    return player
+    player.script.space.clear()

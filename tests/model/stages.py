@@ -195,7 +195,9 @@ class Filter(Calling):
 
     def elements(self, lane):
         for one in ahead(lane, self.threads):
-            verdict, errors = (False, [one]) if isinstance(one, Failed) else lane.called(self.function, one.token, one.value())
+            verdict, errors = (
+                (False, [one]) if isinstance(one, Failed) else lane.called(self.function, one.token, one.value())
+            )
             yield from errors if verdict is END or not verdict else [one]
 
 
@@ -204,7 +206,9 @@ class TakeWhile(Calling):
 
     def elements(self, lane):
         for one in lane.read():
-            verdict, errors = (END, [one]) if isinstance(one, Failed) else lane.called(self.function, one.token, one.value())
+            verdict, errors = (
+                (END, [one]) if isinstance(one, Failed) else lane.called(self.function, one.token, one.value())
+            )
             if not verdict:
                 return
             yield from errors if verdict is END else [one]
@@ -416,7 +420,9 @@ class Batch(Stage):
 
     def element(self, place, run):
         length, first, end = self.inputs[0].length(run), place * self.size, (place + 1) * self.size
-        parts = [self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))]
+        parts = [
+            self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))
+        ]
         return Joined(parts, self.collate, self.key(run), place, ~first)
 
     def elements(self, lane):

@@ -1,0 +1,233 @@
+"""Plays for some minutes in several processes, and reports pairs of features, and the programs of differences.
+
+A process plays one play after another, and writes a line for each. If it dies or hangs, the play at fault is known.
+"""
+
+import argparse
+import collections
+import faulthandler
+import itertools
+import json
+import logging
+import os
+import select
+import subprocess
+import sys
+import time
+import traceback
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_HANGS_S, _CANDIDATES = 90, 8
+
+
+def main(minutes, seed, folder=".", jobs=2, report=print, fronts=None):
+    """Play; return True if the product equals the model."""
+    counts, num_plays, wrong = Pairs(), 0, {}
+    for found in plays(minutes * 60, seed, jobs, fronts):
+        num_plays += 1
+        counts.add(found["features"], found["operations"])
+        if found["error"]:
+            wrong[found["seed"]] = found["error"]
+            report(f"seed {found['seed']}: {found['error']}")
+    for each in list(wrong)[:8]:
+        path = os.path.join(folder, f"model-{each}.py")
+        program = _answer("--shrink", each, seconds=240)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(program or f'"""Seed {each}: {wrong[each]}"""\n')
+        report(f"seed {each}: {path}")
+    with open(os.path.join(folder, "model-pairs.txt"), "w", encoding="utf-8") as file:
+        file.write(counts.table())
+    report(f"{num_plays} plays from seed {seed}, {len(wrong)} with differences")
+    return not wrong
+
+
+class Pairs:
+    """How often two features, and an operation and a feature, met."""
+
+    def __init__(self):
+        self.counts = collections.Counter()
+        self.features, self.operations = set(), set()
+
+    def add(self, features, operations):
+        self.features |= set(features)
+        self.operations |= set(operations)
+        self.counts.update(_pairs(features, operations))
+
+    def num_new(self, features, operations):
+        return sum(pair not in self.counts for pair in _pairs(features, operations))
+
+    def table(self):
+        """Return a row for each feature and operation, with the number of plays of each column's feature."""
+        columns = sorted(self.features)
+        lines = ["".ljust(14) + " ".join(str(number).rjust(4) for number in range(len(columns)))]
+        for row in [*columns, *sorted(self.operations)]:
+            cells = [self.counts[tuple(sorted((row, column)))] if row != column else "" for column in columns]
+            number = f"{columns.index(row)} " if row in columns else ""
+            lines.append((number + row).ljust(14)[:14] + " ".join(str(cell or ".").rjust(4) for cell in cells))
+        return "\n".join(lines)
+
+
+def _pairs(features, operations):
+    pairs = [*itertools.combinations(sorted(features), 2), *itertools.product(features, operations)]
+    return [tuple(sorted(pair)) for pair in pairs]
+
+
+def plays(seconds, seed, jobs, fronts):
+    """Yield what each play found."""
+    until = time.monotonic() + seconds
+    children = [_Child(seed * 1_000_000 + number * 100_000, until, fronts) for number in range(jobs)]
+    while children:
+        ready, _, _ = select.select([child.output for child in children], [], [], 1)
+        for child in list(children):
+            line = child.output.readline() if child.output in ready else ""
+            if line:
+                found = json.loads(line)
+                child.began(found)
+                if "error" in found:
+                    yield found
+            elif child.output in ready or child.is_late():
+                found = child.lost()
+                if found is not None:
+                    yield found
+                children.remove(child)
+                if time.monotonic() < until:
+                    children.append(_Child(child.seed + 1, until, fronts))
+
+
+class _Child:
+    """A process that plays."""
+
+    def __init__(self, seed, until, fronts):
+        self.seed, self._now, self._since = seed, None, time.monotonic()
+        left = str(max(1, until - time.monotonic()))
+        self._process = _started("--play", seed, left, fronts or "")
+        self.output = self._process.stdout
+
+    def began(self, found):
+        self._since, self.seed = time.monotonic(), found["batch"]
+        self._now = None if "error" in found else found
+
+    def is_late(self):
+        return time.monotonic() - self._since > 2 * _HANGS_S
+
+    def lost(self):
+        self._process.kill()
+        self._process.wait()
+        return self._now and {**self._now, "error": f"the process hung or ended with {self._process.returncode}"}
+
+
+def _started(*arguments):
+    command = [sys.executable, "-W", "ignore", "-m", "model.command", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def _answer(*arguments, seconds):
+    process = _started(*arguments)
+    try:
+        return process.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return ""
+
+
+def _play_until(seed, seconds, fronts):
+    """Play, and write a line before and after each play."""
+    counts, until, left = Pairs(), time.monotonic() + seconds, Leftovers()
+    for batch in itertools.count(seed):
+        if time.monotonic() > until:
+            return
+        # Of some candidates, the one with the most pairs that have not met.
+        drawn = [(number, *_drawn(number, fronts)) for number in range(batch * _CANDIDATES, (batch + 1) * _CANDIDATES)]
+        number, given, features, operations = max(drawn, key=lambda each: counts.num_new(*each[2:]))
+        line = {"batch": batch, "seed": number, "features": sorted(features), "operations": sorted(operations)}
+        print(json.dumps(line), flush=True)
+        counts.add(features, operations)
+        faulthandler.dump_traceback_later(_HANGS_S, exit=True)
+        error = found(given) or left.complaint()
+        print(json.dumps({**line, "error": error}), flush=True)
+
+
+def _drawn(number, fronts):
+    from model import drawing
+
+    return drawing.play(number, fronts or None)
+
+
+class Leftovers:
+    """Notices what plays leave: more than the first 30 plays did, after several plays in a row."""
+
+    def __init__(self):
+        self._most, self._num_plays, self._in_row = collections.Counter(), 0, 0
+
+    def complaint(self):
+        from model.playing import leftovers
+
+        now = collections.Counter(leftovers())
+        self._num_plays += 1
+        is_more = bool(now - self._most)
+        self._in_row = self._in_row + 1 if is_more else 0
+        if self._num_plays > 30 and not (self._in_row > 5 or now["workers"]):
+            return None
+        before, self._most, self._in_row = self._most, self._most | now, 0
+        return f"left at the end: {dict(now)}, before: {dict(before)}" if self._num_plays > 30 else None
+
+
+def found(given):
+    """Return the difference that a play shows, or None."""
+    from model import playing
+
+    try:
+        playing.play(given)
+    except playing.Difference as difference:
+        return str(difference)
+    except Exception as error:
+        return f"the model raised {type(error).__name__}: {error}\n{''.join(traceback.format_exc(limit=-3))}"
+    return None
+
+
+def _shrink(number, fronts=""):
+    """Write the smallest program that shows the difference of a play."""
+    from model import drawing, playing, shrinking
+
+    first = _error_of(drawing.play(number, fronts or None)[0])
+    if first is None:
+        print(f'"""Seed {number}: no difference when it was played again."""')
+        return
+
+    def fails(candidate):
+        faulthandler.dump_traceback_later(_HANGS_S, exit=True)
+        error = _error_of(candidate)
+        return error is not None and _kind(error) == _kind(first)
+
+    small = shrinking.shrunk(drawing.play(number, fronts or None)[0], fails, most=400)
+    print((_error_of(small) or first).program)
+
+
+def _error_of(given):
+    from model import playing
+
+    try:
+        playing.play(given)
+    except playing.Difference as difference:
+        return difference
+    except Exception:
+        return None
+    return None
+
+
+def _kind(difference):
+    """Return what a smaller play must show, too: an error of the same type, or another value."""
+    lines = str(difference).splitlines()
+    return [line.partition("raised")[2].partition(":")[0] for line in lines if line.startswith("    raised")]
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--play", nargs=3)
+    parser.add_argument("--shrink", type=int)
+    options = parser.parse_args()
+    if options.play:
+        _play_until(int(options.play[0]), float(options.play[1]), options.play[2])
+    else:
+        _shrink(options.shrink)
