@@ -161,7 +161,9 @@ class CacheStage(LinkStage):
             if self.run.keep is not None and tokens:
                 values, tokens = self._left(values, tokens, self.run.keep)
                 if not tokens:
+                    self._note_fruitless(1)
                     continue
+            self._num_fruitless = 0
             self.num_out += len(tokens)
             return values, tokens
 

@@ -97,8 +97,9 @@ class RetryBegin:
             WorkerDied: It has crashed its workers.
             BatchTimeout: It has exceeded the timeout in its workers.
         """
-        # As unsigned words, the form that a report can carry; negative places are used for whole batches.
-        name = seed & _WORD, epoch, place & _WORD
+        # As unsigned words, the form that a report can carry. Negative places are used for whole batches, and epochs of
+        # endless passes over endless passes need more than one word.
+        name = seed & _WORD, epoch & _WORD, place & _WORD
         if self._lost and name in self._lost:
             raise pickle.loads(bytes.fromhex(self._lost[name]))
         if self._marker is not None and self._marker.is_on:

@@ -5,14 +5,17 @@ A process plays one play after another, and writes a line for each. If it dies o
 
 import argparse
 import collections
+import contextlib
 import faulthandler
 import itertools
 import json
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
@@ -31,7 +34,7 @@ def main(minutes, seed, folder=".", jobs=2, report=print, fronts=None):
             report(f"seed {found['seed']}: {found['error']}")
     for each in list(wrong)[:8]:
         path = os.path.join(folder, f"model-{each}.py")
-        program = _answer("--shrink", each, seconds=240)
+        program = shrunk_program(each)
         with open(path, "w", encoding="utf-8") as file:
             file.write(program or f'"""Seed {each}: {wrong[each]}"""\n')
         report(f"seed {each}: {path}")
@@ -72,36 +75,54 @@ def _pairs(features, operations):
     return [tuple(sorted(pair)) for pair in pairs]
 
 
-def plays(seconds, seed, jobs, fronts):
-    """Yield what each play found."""
+def plays(seconds, seed, jobs, fronts, package=""):
+    """Yield what each play found. The package may be another copy, in a folder."""
     until = time.monotonic() + seconds
-    children = [_Child(seed * 1_000_000 + number * 100_000, until, fronts) for number in range(jobs)]
+    children = [_Child(seed * 1_000_000 + number * 100_000, until, fronts, package) for number in range(jobs)]
+    try:
+        yield from _read(children, until)
+    finally:
+        for child in children:
+            child.lost()
+
+
+def _read(children, until):
     while children:
         ready, _, _ = select.select([child.output for child in children], [], [], 1)
         for child in list(children):
-            line = child.output.readline() if child.output in ready else ""
-            if line:
-                found = json.loads(line)
+            lines = child.lines() if child.output in ready else []
+            for found in map(json.loads, lines or ()):
                 child.began(found)
                 if "error" in found:
                     yield found
-            elif child.output in ready or child.is_late():
+            if lines is None or child.is_late():
+                children.remove(child)
+                if time.monotonic() < until:
+                    children.append(child.next(until))
                 found = child.lost()
                 if found is not None:
                     yield found
-                children.remove(child)
-                if time.monotonic() < until:
-                    children.append(_Child(child.seed + 1, until, fronts))
 
 
 class _Child:
     """A process that plays."""
 
-    def __init__(self, seed, until, fronts):
-        self.seed, self._now, self._since = seed, None, time.monotonic()
-        left = str(max(1, until - time.monotonic()))
-        self._process = _started("--play", seed, left, fronts or "")
+    def __init__(self, seed, until, fronts, package):
+        self.seed, self._now, self._since, self._rest = seed, None, time.monotonic(), (fronts, package)
+        self._rest_of_line = b""
+        self._errors = tempfile.TemporaryFile("w+")
+        left = max(1, until - time.monotonic())
+        self._process = _started(package, "--play", seed, left, fronts or "", errors=self._errors)
         self.output = self._process.stdout
+
+    def next(self, until):
+        return _Child(self.seed + 1, until, *self._rest)
+
+    def lines(self):
+        """Return the complete lines that can be read now; None at the end."""
+        data = os.read(self.output.fileno(), 1 << 20)
+        *lines, self._rest_of_line = (self._rest_of_line + data).split(b"\n")
+        return lines if data else None
 
     def began(self, found):
         self._since, self.seed = time.monotonic(), found["batch"]
@@ -111,22 +132,30 @@ class _Child:
         return time.monotonic() - self._since > 2 * _HANGS_S
 
     def lost(self):
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        return self._now and {**self._now, "error": f"the process hung or ended with {self._process.returncode}"}
+        self._errors.seek(0)
+        what = f"the process hung or ended with {self._process.returncode}\n{self._errors.read()[-6000:]}"
+        self._errors.close()
+        return self._now and {**self._now, "error": what}
 
 
-def _started(*arguments):
+def _started(package, *arguments, errors=subprocess.DEVNULL):
     command = [sys.executable, "-W", "ignore", "-m", "model.command", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        command, cwd=TESTS, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": package},
+    )  # fmt: skip
 
 
-def _answer(*arguments, seconds):
-    process = _started(*arguments)
+def shrunk_program(seed, package="", seconds=240):
+    """Return the smallest program that shows the difference of a play; empty if it takes too long."""
+    process = _started(package, "--shrink", seed)
     try:
-        return process.communicate(timeout=seconds)[0]
+        return process.communicate(timeout=seconds)[0].decode()
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         return ""
 
 

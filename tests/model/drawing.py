@@ -138,6 +138,7 @@ def _length(made):
 LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch", "bucket", "pack", "take", "skip",
          "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort"]  # fmt: skip
 STREAM_LINKS = {"filter", "flat_map", "buffer", "bucket", "pack", "scan", "take_while"}
+SEARCHING = {"filter", "flat_map", "bucket", "pack", "take_while", "cache"}  # would search an endless lane forever
 INDEX_LINKS = {"shuffle", "split", "sort"}
 
 
@@ -145,6 +146,8 @@ def _link(made, streams):
     chosen = made.chosen
     name = chosen.choice(LINKS)
     if (streams is False and name in STREAM_LINKS) or (name in INDEX_LINKS and (made.is_stream or made.is_endless)):
+        return
+    if made.is_endless and name in SEARCHING:
         return
     raises = made.may_raise and chosen.random() < 0.25
     if name in STREAM_LINKS:

@@ -4,6 +4,7 @@ Weights whose sum divides 512 are exact: each block has the *quota* of each inpu
 range of samples with the same weights. It begins with a new block, and each input continues where it is.
 """
 
+import functools
 import itertools
 import math
 from fractions import Fraction
@@ -24,7 +25,7 @@ class Span(NamedTuple):
 
     start: int
     weights: tuple[float, ...]
-    needed: set[int]
+    needed: frozenset[int]
 
 
 def quotas(weights):
@@ -42,16 +43,18 @@ def plan(schedule, changes, epoch):
     cuts = []
     for of, at, weights in changes:
         if of < epoch or (of == epoch and not at):
-            schedule = [(0, weights)]
+            schedule = ((0, weights),)
         elif of == epoch:
             cuts.append((at, weights))
     used = [used_by(weights) for _, weights in schedule]
-    spans = [Span(start, weights, set().union(*used[number:])) for number, (start, weights) in enumerate(schedule)]
+    spans = [
+        Span(start, weights, frozenset().union(*used[number:])) for number, (start, weights) in enumerate(schedule)
+    ]
     return spans, cuts
 
 
 def used_by(weights):
-    return {number for number, weight in enumerate(weights) if weight}
+    return frozenset(number for number, weight in enumerate(weights) if weight)
 
 
 def block(span, words, number, counts):
@@ -98,7 +101,7 @@ def index_picks(spans, cuts, lengths, stop, words):
 
 def _picks_of(span, given, lengths, stop, words, end):
     """Yield the inputs of a span, count them in ``given``, and return whether the mixture ends with it."""
-    left = [None if length is None else length - count for length, count in zip(lengths, given, strict=True)]
+    left = tuple(None if length is None else length - count for length, count in zip(lengths, given, strict=True))
     places, is_last = _extent(span, left, stop, None if end is None else end - span.start)
     counts = quotas(span.weights)
     size = sum(counts)
@@ -110,6 +113,7 @@ def _picks_of(span, given, lengths, stop, words, end):
     return is_last
 
 
+@functools.lru_cache(10_000)
 def _extent(span, left, stop, most):
     """Return the number of samples of a span, and whether the mixture ends with it.
 

@@ -168,18 +168,21 @@ def ahead(lane, threads):
         yield from lane.read()
         return
     source, errors, most = iter(lane.read()), [], 4 * threads
-    for used in itertools.count():
+
+    def read(used):
         while not errors and len(lane.held) < most - used % (most // 2) and (one := next(source, END)) is not END:
             (errors if isinstance(one, Failed) else lane.held).append(one)
-        if used:
-            yield before
-        while not lane.held and errors:
+
+    for used in itertools.count(1):
+        read(used - 1)
+        while errors and not lane.held:
             yield errors.pop()
-            while not errors and len(lane.held) < most - used % (most // 2) and (one := next(source, END)) is not END:
-                (errors if isinstance(one, Failed) else lane.held).append(one)
+            read(used - 1)
         if not lane.held:
             return
-        before = lane.held.pop(0)
+        one = lane.held.pop(0)
+        read(used)
+        yield one
 
 
 class Calling(Stage):
@@ -591,7 +594,7 @@ class Mix(Joining):
 
     def __init__(self, number, inputs, schedule, stop, names):
         super().__init__(number, inputs, names)
-        self.schedule, self.stop, self.changes, self._known = schedule, stop, [], {}
+        self.schedule, self.stop, self.changes, self._known, self._lengths = schedule, stop, [], {}, {}
 
     def plan(self, run):
         return plan(self.schedule, self.changes, run.epoch)
@@ -607,8 +610,12 @@ class Mix(Joining):
         return known
 
     def length(self, run):
-        ends = any(each.length(run) is not None for each in self.inputs)
-        return len(self.picks(run, None)) if ends and self.stop != "never" else None
+        if self.stop == "never" or all(each.length(run) is None for each in self.inputs):
+            return None
+        key = self.changes and (run.seed, run.epoch, tuple(self.changes))  # without changes, equal in all epochs
+        if str(key) not in self._lengths:
+            self._lengths[str(key)] = len(self.picks(run, None))
+        return self._lengths[str(key)]
 
     def element(self, place, run):
         picks = self.picks(run, place + 1)
