@@ -23,10 +23,13 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _HANGS_S, _CANDIDATES = 90, 8
 
 
-def main(minutes, seed, folder=".", jobs=2, report=print, fronts=None):
-    """Play; return True if the product equals the model."""
+def main(count, seed, folder=".", jobs=2, report=print, fronts=None):
+    """Play so many times, or with a float for so many minutes; return True if the product equals the model."""
     counts, num_plays, wrong = Pairs(), 0, {}
-    for found in plays(minutes * 60, seed, jobs, fronts):
+    is_count = isinstance(count, int)
+    for found in itertools.islice(
+        plays(3600 if is_count else count * 60, seed, jobs, fronts), count if is_count else None
+    ):
         num_plays += 1
         counts.add(found["features"], found["operations"])
         if found["error"]:
@@ -138,6 +141,7 @@ class _Child:
         self._errors.seek(0)
         what = f"the process hung or ended with {self._process.returncode}\n{self._errors.read()[-6000:]}"
         self._errors.close()
+        self.output.close()
         return self._now and {**self._now, "error": what}
 
 

@@ -263,35 +263,40 @@ class Scan(Calling):
 
 
 class Picked(Stage):
-    """A stage whose elements are those of its input at other indices, which a function returns."""
+    """A stage whose elements are those of its input at other indices, which a function returns for its length."""
 
     def __init__(self, number, input_, indices_of):
         super().__init__(number, [input_])
-        self._indices_of = indices_of
+        self._indices_of, self._known = indices_of, {}
+
+    def _at(self, run):
+        key = run.seed, run.epoch, self.inputs[0].length(run)
+        if key not in self._known:
+            self._known[key] = self._indices_of(self, run, key[2])
+        return self._known[key]
 
     def length(self, run):
-        return len(self._indices_of(self, run))
+        return len(self._at(run))
 
     def element(self, place, run):
-        return Numbered(self.inputs[0].element(int(self._indices_of(self, run)[place]), run), 0, place=place)
+        return Numbered(self.inputs[0].element(int(self._at(run)[place]), run), 0, place=place)
 
 
-def shuffled_whole(stage, run):
+def shuffled_whole(stage, run, length):
     """`shuffle()` is a permutation of the whole dataset, another one in each epoch."""
-    length = stage.inputs[0].length(run)
     return SampleOrder(stage.key(run)[0], shuffle=True).at(run.epoch, length, list(range(length)))
 
 
 def part_of_split(low, high, seed):
     """`split` gives a sample to a part by its index alone, in each epoch and for each length."""
-    return lambda stage, run: [at for at in range(stage.inputs[0].length(run)) if is_in_part(seed, at, low, high)]
+    return lambda _stage, _run, length: [at for at in range(length) if is_in_part(seed, at, low, high)]
 
 
 def sorted_by(own, function):
     """`sort` orders the elements by a key, which is computed with seed 0 in epoch 0, by the stages before alone."""
 
-    def indices_of(stage, run):
-        first, length = Run(0, 0), stage.inputs[0].length(run)
+    def indices_of(_stage, _run, length):
+        first = Run(0, 0)
         key = seed_of_stage(0, own.number + 1), 0
         keys = [call((*key, at), function, own.element(at, first).value()) for at in range(length)]
         return sorted(range(length), key=keys.__getitem__)

@@ -1,0 +1,106 @@
+"""The player with fixed seeds, and programs in which it found differences."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import mpqueue
+from model import command, drawing, orders, pipelines, playing, shrinking
+from model.functions import Drawing, StatefulShards
+from model.orders import Change
+from mpqueue import Dataset
+from mpqueue.worker.retry_markers import Marker, RetryBegin
+
+SEEDS = {"loader": 1}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("front", sorted(SEEDS))
+def test_product_equals_the_model(front, tmp_path):
+    found = []
+    assert command.main(200, SEEDS[front], tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("front", sorted(playing.FRONTS))
+def test_product_equals_the_model_in_more_plays(front, tmp_path):
+    found = []
+    assert command.main(600, 2, tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)
+
+
+def test_difference_is_shrunk_to_a_program(monkeypatch):
+    monkeypatch.setattr(
+        pipelines.stages.Enumerate, "element", lambda self, place, run: self.inputs[0].element(place, run)
+    )
+    given = playing.Play(
+        7, (("range", 60), ("shuffle",), ("map", Drawing(1, "rpn"), 1, False), ("enumerate",), ("batch", 3, False, tuple)),
+        {}, "loader", (0, "process", 1), ("process",), [("next", 3), ("save",), ("exclude", 5, 3), ("next", 2)],
+    )  # fmt: skip
+    given = given._replace(source=(*given.source[:-1], ("batch", 3, False, playing.functions.Collating())))
+    small = shrinking.shrunk(given, lambda play: command.found(play) is not None)
+    assert [name for name, *_ in small.source[1:]] == ["enumerate"]
+    assert [name for name, *_ in small.operations] == ["next"]
+    with pytest.raises(playing.Difference) as difference:
+        playing.play(small)
+    program = difference.value.program
+    assert program.count("\n") <= 30
+    environment = {**os.environ, "PYTHONPATH": command.TESTS}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert "AssertionError" in ended.stderr
+
+
+def test_drawings_follow_from_the_seed():
+    assert [repr(drawing.play(seed)) for seed in range(20)] == [repr(drawing.play(seed)) for seed in range(20)]
+
+
+def test_excluded_samples_and_places_by_definition():
+    setup = orders.Setup(pipelines.stage_of((("range", 7), ("batch", 2, False, tuple))))
+    found = orders.batches(setup, 0, 0, changes=[Change(0, 1, 1, {3, 6})])
+    assert [(each.batch, each.value) for each in found] == [(0, (0, 1)), (1, (2,)), (2, (4, 5))]
+    assert orders.sought([Change(0, 3, 1, {5})], 0, 1, 1) == [Change(0, 1, 1, {5})]
+
+
+def test_ranks_resume_an_epoch_that_new_weights_have_made_longer():
+    source = Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 7, "b": 1})
+
+    def ranks():
+        return [mpqueue.Loader(source, workers=0, seed=1, shard=(rank, 2)) for rank in range(2)]
+
+    first, resumed = ranks(), ranks()
+    batches = [iter(each) for each in first]
+    for _ in range(4):
+        [next(each) for each in batches]
+    for each in first:
+        each.set_weights({"a": 1, "b": 1})
+    for _ in range(8):
+        [next(each) for each in batches]
+    for own, other in zip(first, resumed, strict=True):
+        other.load_state_dict(json.loads(json.dumps(own.state_dict())))
+    assert [list(each) for each in resumed] == [list(each) for each in batches]
+
+
+def test_seek_to_an_element_that_raises_continues_there():
+    loader = mpqueue.Loader(Dataset(StatefulShards(3, 32)), workers=0, lanes=3, seed=1)
+    loader.seek(0, 0)
+    with pytest.raises(OSError, match="cannot read 0"):
+        next(iter(loader))
+
+
+def test_endless_passes_over_endless_passes_have_other_orders_in_each_epoch():
+    inner = Dataset.mix([Dataset.range(8).shuffle()], stop="never")
+    loader = mpqueue.Loader(Dataset.mix([inner], stop="never"), workers=0, seed=1)
+    first, second = (list(itertools.islice(loader, 8)) for _ in range(2))
+    assert first != second
+
+
+def test_marked_sample_of_a_nested_endless_epoch_has_a_name_of_three_words():
+    told = []
+    marker = Marker(told.append)
+    marker.is_on = True
+    RetryBegin(lambda *_: None, marker, ()).look(1, (5 << 64) + 3, -1)
+    assert told == [(1, 3, (1 << 64) - 1)]
