@@ -126,15 +126,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             # The description of this rank's order, because the state may be another rank's.
             beginning = resumed.beginning._replace(order=order_of(loader))
             self._base_seed = beginning.base_seed
-            drawn = None if not is_eager or loader.generator is None else loader.generator.get_state()
             # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with
             # which the pass began.
             is_set = self._load(resumed.place) and loader.generator is None
             with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning):
                 self._drop(loader, resumed)
             self._progress.go_to(resumed.place)
-            if drawn is not None:
-                loader.generator.set_state(drawn)
         self._edit = editor_of(loader, beginning)
         self._pass = state.Pass(beginning, self)
         loader.note_pass(self._pass)

@@ -396,6 +396,7 @@ def watch_of(loader: Any, batches: Iterator[Any], resumed: State | None) -> Samp
     """Return the draw of a pass from an iterator of the loader's sampler, which begins where the pass began."""
     if resumed is None:
         return SamplerWatch(loader, batches)
+    _draw_seed_again(loader, resumed.beginning)
     again = None if resumed.beginning.sampler is None else partial(iter, loader._index_sampler)
     return SamplerWatch(loader, batches, resumed.drawn, again)
 
@@ -484,6 +485,19 @@ def _seed_from(generator: torch.Generator | None) -> int:
     return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
 
 
+def _draw_seed_again(loader: Any, beginning: Beginning) -> None:
+    """Draw the seed of the workers if the pass has drawn it after its sampler was iterated; see `drawn_at`.
+
+    A sampler may draw the rest of its order later, and so may the next pass.
+    """
+    if beginning.generator is None:
+        return
+    generator = generator_of(loader)
+    before = generator.get_state()
+    if _seed_from(generator) != beginning.base_seed:  # it was drawn before
+        generator.set_state(before)
+
+
 def begin(loader: Any, base_seed: int) -> Beginning:
     """Return the beginning of a pass: the present state, before the sampler is iterated."""
     is_ordered = isinstance(sampler_of(loader), SequentialSampler) and loader.generator is None
@@ -550,7 +564,7 @@ def _recorded(beginning: Beginning) -> dict[str, Any]:
 
 @context_manager
 def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
-    """Yield the sampler of a pass at its beginning. At the end, samplers and generators continue where they were.
+    """Yield the batches of the sampler of a pass. At the end, samplers and generators continue where they were.
 
     Raises:
         DrawsRandomNumbers: The state of the sampler at the beginning is unknown.
@@ -560,7 +574,9 @@ def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
     try:
         _go_to(loader, beginning)
         with _randomness_of(loader).aside(_recorded(beginning)) as drawn:
-            yield drawn
+            batches = iter(drawn)
+            _draw_seed_again(loader, beginning)
+            yield batches
     finally:
         shared.restore()
         generator.set_state(before)
@@ -603,7 +619,9 @@ def leave(loader: Any, left: State) -> None:
     sampler = sampler_with_epoch(loader)
     epoch = epoch_of(sampler)
     with at_beginning(loader, beginning):
-        deque(islice(loader._index_sampler, num_drawn), 0)
+        batches = iter(loader._index_sampler)
+        _draw_seed_again(loader, beginning)
+        deque(islice(batches, num_drawn), 0)
     if epoch is not None:
         sampler.set_epoch(epoch)  # the epoch of the next pass, if the program has set it already
 
