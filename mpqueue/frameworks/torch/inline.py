@@ -108,9 +108,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         state.settle(loader, is_eager=is_eager)
         resumed, loader.resumed = state.due(loader), None
         before = state.begin(loader, 0) if is_eager and resumed is None else None
-        with state.at_beginning(
-            loader, None if resumed is None else resumed.beginning._replace(sampler=None, kept=None)
-        ):
+        with contextlib.ExitStack() as undo:
+            if resumed is not None:
+                if any(resumed.place.counts):  # a dataset may draw in its `__iter__`
+                    undo.callback(GlobalState().restore)
+                undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             super().__init__(loader)
         self._collation = _Collation(self._collate_fn, self._dataset, has_index=not self._num_lanes)
         if self._auto_collation:
@@ -355,18 +357,21 @@ class InlineStreamIterator(InlineIterator):
         if is_end and start.state is None:
             fetcher.ended = True
         # To the end, if it was there: the dataset may count its epochs.
-        num_dropped = sum(place.counts) - start.number
-        for number in itertools.count():
-            if fetcher.ended or (number == num_dropped and not is_end):
-                break
-            try:
-                self._fetched()
-            except StopIteration:
-                if number < num_dropped:
-                    raise ended_early(self._dataset, sum(place.counts), start.number + number) from None
-            except BaseException as error:  # of the source: it was raised before the state was saved
-                if is_interrupt(error):
-                    raise
+        num_dropped, before = sum(place.counts) - start.number, GlobalState()
+        try:
+            for number in itertools.count():
+                if fetcher.ended or (number == num_dropped and not is_end):
+                    break
+                try:
+                    self._fetched()
+                except StopIteration:
+                    if number < num_dropped:
+                        raise ended_early(self._dataset, sum(place.counts), start.number + number) from None
+                except BaseException as error:  # of the source: it was raised before the state was saved
+                    if is_interrupt(error):
+                        raise
+        finally:
+            before.restore()  # the trainer drew these numbers before the state was saved
 
     def _fetched(self) -> Any:
         try:
