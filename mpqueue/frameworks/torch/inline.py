@@ -131,7 +131,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with
             # which the pass began.
             is_set = self._load(resumed.place) and loader.generator is None
-            with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning):
+            draws = not resumed.place.position
+            with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning, draws=draws):
                 self._drop(loader, resumed)
             self._progress.go_to(resumed.place)
         self._edit = editor_of(loader, beginning)

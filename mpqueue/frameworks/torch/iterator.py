@@ -418,7 +418,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             loader.resumed = None  # after `_finish`, which an interrupt may leave
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         following = None if resumed is not None or first_iter or earlier is None else earlier.following()
-        with state.at_beginning(loader, None if resumed is None else resumed.beginning):
+        draws = resumed is not None and not resumed.place.position
+        with state.at_beginning(loader, None if resumed is None else resumed.beginning, draws=draws):
             beginning = state.begin(loader, self._base_seed)._replace(shape=self._shape)
             facts = sampler_facts(loader)  # before the sampler draws, which increments its epoch
             if facts is None and resumed is None:

@@ -453,9 +453,9 @@ def settle(loader: Any, *, is_eager: bool = False) -> None:
     resumed: State | None = getattr(loader, "resumed", None)
     if resumed is None or not resumed.is_new:
         return
-    with at_beginning(loader, resumed.beginning):
+    facts = sampler_facts(loader)
+    with at_beginning(loader, resumed.beginning, draws=facts is None or not facts.is_drawn):
         before = begin(loader, 0)
-        facts = sampler_facts(loader)
         iter(loader._index_sampler)  # as torch does before it draws the seed
         seed = _seed_from(loader.generator)
         after = begin(loader, seed)
@@ -532,13 +532,21 @@ def epoch_of(sampler: Any) -> int | None:
 
 
 @context_manager
-def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
-    """Set samplers and generators to an earlier beginning. The trainer's default generator is restored at the end."""
+def at_beginning(loader: Any, beginning: Beginning | None, *, draws: bool = False) -> Iterator[None]:
+    """Set samplers and generators to an earlier beginning. The trainer's default generator is restored at the end.
+
+    Args:
+        loader: The loader.
+        beginning: The beginning; None: change nothing.
+        draws: The pass has drawn nothing from there yet. If the trainer's default generator is there now, it is not
+            restored: the pass draws from it, as without a resume. Otherwise the next pass would have the same order.
+    """
     if beginning is None:
         yield
         return
     generator = generator_of(loader)
-    before = generator.get_state() if loader.generator is None else None
+    is_here = draws and generator_state(generator) == beginning.generator
+    before = generator.get_state() if loader.generator is None and not is_here else None
     _go_to(loader, beginning)
     try:
         with _randomness_of(loader).restored(_recorded(beginning)):
