@@ -34,6 +34,7 @@ from mpqueue.engine.pipeline import Pipeline, Returned
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import reject_cuda
+from mpqueue.frameworks.torch.iterated import starts_after
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.pinned import make_pinned
@@ -47,6 +48,7 @@ from mpqueue.loader.replay import computed
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Base, Cursor, Drawn, Edit, Listed, Place, WorkItem
+from mpqueue.plan.lanes import LaneStart
 from mpqueue.plan.options import Options, StartMethod
 from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
@@ -400,11 +402,11 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     def _begin_pass(self, loader: Any, *, first_iter: bool) -> None:
         state.settle(loader)
         resumed: state.State | None = getattr(loader, "resumed", None)
+        left = resumed
         if resumed is not None:
             if resumed.is_left:
                 state.leave(loader, resumed)
                 self._continue_after(loader, resumed, resumed.place.epoch)
-                self._finish(resumed.place)
                 resumed = None
             else:
                 if self._counts_epochs:
@@ -415,8 +417,13 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                     loader.num_lanes = len(resumed.place.counts)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)
         if getattr(loader, "resumed", None) is not None:
-            loader.resumed = None  # after `_finish`, which an interrupt may leave
+            loader.resumed = None
         earlier: state.Pass | None = getattr(loader, "_pass", None)
+        starts: tuple[LaneStart, ...] = ()
+        if self._counts_epochs and resumed is None:
+            if left is None and earlier is not None and not first_iter:
+                left = earlier.left()
+            starts = () if left is None else self._starts_after(loader, left)
         following = None if resumed is not None or first_iter or earlier is None else earlier.following()
         draws = resumed is not None and not resumed.place.position
         with state.at_beginning(loader, None if resumed is None else resumed.beginning, draws=draws):
@@ -432,7 +439,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             # Torch's own method: it iterates the sampler, which may draw from the generator at this moment.
             _Base._reset(self, loader, first_iter)
             self._epoch += 1
-            place = Place(self._epoch) if resumed is None else resumed.place
+            place = Place(self._epoch, starts=starts) if resumed is None else resumed.place
             if following is not None:
                 # The stream continues where the previous pass was left; only the number of the epoch changes.
                 place, self._epoch = following.place, following.place.epoch
@@ -470,22 +477,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         """True if the datasets of the workers may count their epochs: workers that are not persistent have one."""
         return self._is_stream and self._persistent_workers and has_state(self._dataset)
 
-    def _finish(self, place: Place) -> None:
-        """Have workers iterate over the rest of a pass that is not resumed: their datasets continue to count."""
-        if not self._counts_epochs or not any(start.state for start in place.starts):
-            return
-        self._cursor.last_epoch = place.epoch
-        pipeline = self._start(place._replace(ends=()))
-        for _ in place.counts:  # one batch of each stream, or its end, opens it
-            try:
-                pipeline.next()
-            except (EndOfStream, Stopped):
-                return
-            except MPQueueError as error:
-                raise RuntimeError(f"DataLoader: {error}") from error
-            except BaseException as error:  # of the dataset, instead of a batch
-                if is_interrupt(error):
-                    raise
+    def _starts_after(self, loader: Any, left: state.State) -> tuple[LaneStart, ...]:
+        """Return where the streams begin the next epoch. Workers that have begun the epoch before do not use it."""
+        starts = starts_after(left.place, self._epoch + 1, loader.batch_size, is_over=left.is_over, runs_ahead=True)
+        return starts if len(starts) == self._cursor.num_lanes else ()
 
     def _begin(self, place: Place, *, continues: bool) -> None:
         """Bring the workers to the beginning of the pass. In an endless stream they may already be there."""

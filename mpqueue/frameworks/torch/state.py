@@ -212,6 +212,10 @@ class Pass:
         is_left = is_left or self.is_over
         return State(self.beginning, place, is_left, self.is_over, drawn=self.batches.drawn(place)).as_dict()
 
+    def left(self) -> State:
+        """Return where the pass is left."""
+        return State(self.beginning, self.batches.place(), is_left=True, is_over=self.is_over)
+
     def following(self) -> State | None:
         """Return where the next pass of an endless stream begins; None: it is not such a stream."""
         return None if self._plan is None else State(self.beginning, self._plan.after(self.batches.place()))
