@@ -312,6 +312,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _early: "_Early | None" = None
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
     _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
+    _left: state.State | None = None  # the end of a pass that is not resumed
 
     def __init__(self, loader: Any) -> None:
         self._engine = Engine(kind="DataLoader", name=type(loader.dataset).__name__)
@@ -325,6 +326,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def _init_base(self, loader: Any) -> None:
         state.settle(loader)
+        self._left = getattr(loader, "resumed", None)  # before `due`, which may drop it
         resumed, facts = state.due(loader), sampler_facts(loader) or evaluation(loader)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known, so the draw of a new one is undone
@@ -402,7 +404,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     def _begin_pass(self, loader: Any, *, first_iter: bool) -> None:
         state.settle(loader)
         resumed: state.State | None = getattr(loader, "resumed", None)
-        left = resumed
+        left, self._left = resumed or self._left, None
         if resumed is not None:
             if resumed.is_left:
                 state.leave(loader, resumed)
@@ -421,7 +423,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         starts: tuple[LaneStart, ...] = ()
         if self._counts_epochs and resumed is None:
-            if left is None and earlier is not None and not first_iter:
+            if left is None and earlier is not None and not (first_iter and self._num_workers):
                 left = earlier.left()
             starts = () if left is None else self._starts_after(loader, left)
         following = None if resumed is not None or first_iter or earlier is None else earlier.following()
@@ -474,8 +476,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     @property
     def _counts_epochs(self) -> bool:
-        """True if the datasets of the workers may count their epochs: workers that are not persistent have one."""
-        return self._is_stream and self._persistent_workers and has_state(self._dataset)
+        """True if the datasets of the streams may count their epochs: workers that are not persistent have one."""
+        is_persistent = self._persistent_workers or not self._num_workers
+        return self._is_stream and is_persistent and has_state(self._dataset)
 
     def _starts_after(self, loader: Any, left: state.State) -> tuple[LaneStart, ...]:
         """Return where the streams begin the next epoch. Workers that have begun the epoch before do not use it."""

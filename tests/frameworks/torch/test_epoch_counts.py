@@ -275,13 +275,21 @@ def test_state_after_a_pass_that_was_left_has_the_count(taken):
     assert rest[1] == [400, 400, 401, 401, 402, 402, 403, 403]
 
 
-@pytest.mark.parametrize("taken", [2, 4, None])
-@pytest.mark.parametrize(("before", "now"), [("inline", "fork"), ("fork", "inline"), ("two workers", "fork")])
+@pytest.mark.parametrize("taken", [0, 1, 2, 4, None])
+@pytest.mark.parametrize(
+    ("before", "now"), [("inline", "fork"), ("fork", "inline"), ("two workers", "fork"), ("two workers", "inline")]
+)
 def test_count_continues_with_other_workers(before, now, taken):
     _, state, rest = run(lambda: made(Counted, before), 1, taken)
     loader = made(Counted, now)
     loader.load_state_dict(state)
     assert [values(loader), values(loader)] == rest
+    following = [value + 100 for value in rest[1]]
+    assert values(loader) == following
+    again = made(Counted, now)
+    again.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
+    next(iter(again))  # a pass that is left counts
+    assert values(again) == [value + 200 for value in following]
 
 
 @pytest.mark.parametrize("way", ["fork", "two workers"])
