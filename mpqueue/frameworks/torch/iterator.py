@@ -496,6 +496,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         elif continues and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
             pipeline.begin_epoch(place.epoch)
         else:
+            if isinstance(self._job.plan, IterablePlan) and not (self._counts_epochs or pipeline.is_inconsistent):
+                # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
+                # before its worker had begun it.
+                pipeline.await_first_units()
             with contextlib.suppress(Stopped):  # stopped by another thread: the pass ends before its first batch
                 pipeline.restart_at(place)
         if self._is_endless:

@@ -257,6 +257,44 @@ def test_state_before_the_first_batches_of_an_epoch_has_the_count(kind, way, tak
             assert found == rest
 
 
+class CountedWithoutState(data.IterableDataset):
+    epoch = -1
+
+    def __iter__(self):
+        self.epoch += 1
+        yield from range(100 * self.epoch, 100 * self.epoch + LENGTH)
+
+
+class Late:
+    """A ``worker_init_fn`` in which the second worker waits."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __call__(self, number):
+        if number:
+            pass_gate(self.address)
+
+
+@pytest.mark.parametrize("kind", [Counted, CountedWithoutState])
+def test_pass_that_was_left_counts_for_a_worker_that_starts_late(kind, monkeypatch):
+    with Gate() as gate:
+        options = WAYS["two workers"] | {"worker_init_fn": Late(gate.address)}
+        loader = DataLoader(kind(), batch_size=None, **options)
+        assert next(iter(loader)) == 0
+        arrival, backend = gate.arrival(), loader._iterator._pipeline.backend
+        wait, is_held = backend.wait, [True]
+
+        def wait_after_release(*args):
+            if is_held:
+                is_held.clear()
+                arrival.let_go()
+            return wait(*args)
+
+        monkeypatch.setattr(backend, "wait", wait_after_release)
+        assert values(loader) == [100, 100, 101, 101, 102, 102, 103, 103]
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_state_after_a_pass_that_was_left_has_the_count(taken):
     """Some workers have not begun that pass when the next one begins. Each begun pass counts, as in torch."""
