@@ -41,7 +41,7 @@ from mpqueue.plan.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contents import name_of
-from mpqueue.system.interrupts import is_interrupt
+from mpqueue.system.interrupts import is_interrupt, not_of_handler
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
@@ -286,7 +286,10 @@ def _start_of(loader: Any, resumed: state.State | None, earlier: state.Pass | No
         resumed: The state that is resumed; None: none.
         earlier: The pass before; None: none.
     """
-    left = resumed if resumed is not None or earlier is None else earlier.left()
+    try:
+        left = resumed if resumed is not None or earlier is None else earlier.left()
+    except not_of_handler(Exception):  # of the dataset's `state_dict`: the program may never request a state
+        return BEGINNING
     if left is None:
         return BEGINNING
     if left.is_left:
@@ -388,7 +391,7 @@ class InlineStreamIterator(InlineIterator):
         if is_pending:  # the state of the dataset is after the pending batch, and the place before it
             return place
         # Before its first element, a dataset may report an earlier place: its generator has not started yet.
-        is_unread = self._known.state is not None and not self._is_read
+        is_unread = self._known.number > 0 and not self._is_read
         if is_unread or (not place.counts[0] and not has_state(fetcher.dataset_iter)):
             return place
         saved = self._iterated.state_dict(is_over=fetcher.ended)

@@ -257,6 +257,38 @@ def test_state_before_the_first_batches_of_an_epoch_has_the_count(kind, way, tak
             assert found == rest
 
 
+class HasGenerator(OwnIterator):
+    """An iterator whose state contains torch's default generator."""
+
+    def __next__(self):
+        return 1000 * super().__next__() + torch.randint(1000, ()).item()
+
+    def state_dict(self):
+        return super().state_dict() | {"generator": torch.get_rng_state()}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        torch.set_rng_state(state["generator"])
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_generator_in_the_state_of_an_iterator_is_set_in_later_epochs_too(taken):
+    _, state, rest = run(lambda: made(HasGenerator, "inline"), 1, taken)
+    loader = made(HasGenerator, "inline")
+    loader.load_state_dict(state)
+    assert [values(loader), values(loader)] == rest
+
+
+class CannotSave(Counted):
+    def state_dict(self):
+        raise NotImplementedError
+
+
+def test_program_that_requests_no_state_needs_none():
+    loader = made(CannotSave, "inline")
+    assert [values(loader)[0] for _ in range(3)] == [0, 100, 200]
+
+
 class CountedWithoutState(data.IterableDataset):
     epoch = -1
 
