@@ -692,7 +692,15 @@ class Pipeline:
         """
         with self.lock:
             self.ledger.pause()
-        while waits and (head := self._oldest_running()) is not None:
+        if waits:
+            self._await_running()
+
+    def await_first_units(self) -> None:
+        """Wait until each lane has computed its first element, or no more can be computed before a batch is taken."""
+        self._await_running(first_units=True)
+
+    def _await_running(self, *, first_units: bool = False) -> None:
+        while (head := self._oldest_running(first_units=first_units)) is not None:
             with self.lock:  # not `_locked`: an interrupt of a sleep leaves no change half done
                 if not self.is_stopped:
                     timeout_s = self._backend_timeout_s()
@@ -700,11 +708,19 @@ class Pipeline:
                         self.backend.wait(head, timeout_s)
 
     @_locked
-    def _oldest_running(self) -> int | None:
-        """Process arrived reports; return the oldest running work item, which is the one a `batch_timeout` can end."""
+    def _oldest_running(self, *, first_units: bool = False) -> int | None:
+        """Process arrived reports; return the oldest running work item, which is the one a `batch_timeout` can end.
+
+        Args:
+            first_units: Consider only the first element of each lane, unless it may wait for room.
+        """
         # Called before each wait: in the meantime another thread may take a batch, stop, or go to another place.
         ledger = self.ledger
         while not self.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
+            if first_units:
+                at_work = {number for number in at_work if not ledger.work_items[number].unit}
+                if not at_work or self.backend.has_waiting:
+                    break
             head = min(at_work)
             if not self.backend.take_in(head):
                 return head

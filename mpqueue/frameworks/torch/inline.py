@@ -26,7 +26,7 @@ from torch.utils.data import dataloader as torch_loader
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.collation import collated
-from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early
+from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early, is_earlier, starts_after
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
@@ -41,7 +41,7 @@ from mpqueue.plan.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contents import name_of
-from mpqueue.system.interrupts import is_interrupt
+from mpqueue.system.interrupts import is_interrupt, not_of_handler
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
@@ -108,9 +108,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         state.settle(loader, is_eager=is_eager)
         resumed, loader.resumed = state.due(loader), None
         before = state.begin(loader, 0) if is_eager and resumed is None else None
-        with state.at_beginning(
-            loader, None if resumed is None else resumed.beginning._replace(sampler=None, kept=None)
-        ):
+        with contextlib.ExitStack() as undo:
+            if resumed is not None:
+                if any(resumed.place.counts):  # a dataset may draw in its `__iter__`
+                    undo.callback(GlobalState().restore)
+                undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             super().__init__(loader)
         self._collation = _Collation(self._collate_fn, self._dataset, has_index=not self._num_lanes)
         if self._auto_collation:
@@ -126,15 +128,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             # The description of this rank's order, because the state may be another rank's.
             beginning = resumed.beginning._replace(order=order_of(loader))
             self._base_seed = beginning.base_seed
-            drawn = None if not is_eager or loader.generator is None else loader.generator.get_state()
             # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with
             # which the pass began.
             is_set = self._load(resumed.place) and loader.generator is None
-            with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning):
+            draws = not resumed.place.position
+            with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning, draws=draws):
                 self._drop(loader, resumed)
             self._progress.go_to(resumed.place)
-            if drawn is not None:
-                loader.generator.set_state(drawn)
         self._edit = editor_of(loader, beginning)
         self._pass = state.Pass(beginning, self)
         loader.note_pass(self._pass)
@@ -278,6 +278,27 @@ def _is_end(place: Place) -> bool:
     return bool(place.ends) and place.ends[0] == sum(place.counts)
 
 
+def _start_of(loader: Any, resumed: state.State | None, earlier: state.Pass | None) -> LaneStart:
+    """Return where the only stream of a loader begins its next pass; see `starts_after`.
+
+    Args:
+        loader: The loader.
+        resumed: The state that is resumed; None: none.
+        earlier: The pass before; None: none.
+    """
+    try:
+        left = resumed if resumed is not None or earlier is None else earlier.left()
+    except not_of_handler(Exception):  # of the dataset's `state_dict`: the program may never request a state
+        return BEGINNING
+    if left is None:
+        return BEGINNING
+    if left.is_left:
+        starts = starts_after(left.place, 0, loader.batch_size, is_over=left.is_over, runs_ahead=False)
+    else:
+        starts = left.place.starts
+    return starts[0] if len(starts) == 1 and is_earlier(starts[0]) else BEGINNING
+
+
 class InlineStreamIterator(InlineIterator):
     """The batches of an iterable-style dataset without workers.
 
@@ -289,59 +310,32 @@ class InlineStreamIterator(InlineIterator):
     _num_samples: int | None = None  # of the batch that was returned last
     _iterated: IteratedDataset
     _is_read = False  # the dataset has returned elements in this pass
+    _known = BEGINNING  # the state from before the first element that this pass reads
 
     def __init__(self, loader: Any) -> None:
-        earlier = getattr(loader, "_pass", None)
-        if earlier is not None:
-            earlier.batches.release()
+        earlier: state.Pass | None = getattr(loader, "_pass", None)
         resumed: state.State | None = getattr(loader, "resumed", None)
         self._before = None if resumed is None else copy_before(loader.dataset)
-        if resumed is not None and resumed.is_left:
-            self._finish(loader, resumed)
+        if has_state(loader.dataset):
+            self._known = _start_of(loader, resumed, earlier)
+        if earlier is not None:
+            earlier.batches.release()
+        if resumed is not None and self._known.state is not None:
+            iterated = IteratedDataset(loader.dataset, iter(()), self._before)
+            iterated.pass_over(pickle.loads(self._known.state)["state"], loader.dataset)
         super().__init__(loader)
-        if resumed is None or resumed.is_left:
-            self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None)
 
     def release(self) -> None:
         """Prepare the dataset for another pass: it must not hold a loaded place."""
         self._iterated.prepare_next(is_read=self._is_read)
 
-    def _finish(self, loader: Any, left: state.State) -> None:
-        """Iterate over the rest of a pass that is not resumed, so that a dataset continues to count its epochs."""
-        dataset, place, before = loader.dataset, left.place, GlobalState()
-        start = place.starts[0] if place.starts else BEGINNING
-        if not has_state(dataset) or start.state is None:
-            return
-        try:
-            self._iterated = iterated = IteratedDataset(dataset, iter(dataset), self._before)
-            if not iterated.load_state_dict(pickle.loads(start.state)["state"], dataset):
-                is_to_end = left.is_over or _is_end(place)
-                num_left = (sum(place.counts) - start.number) * (loader.batch_size or 1)
-                # A generator begins with its first element. A dataset that is its own iterator begins nothing.
-                self._read(None if is_to_end else max(num_left, iterated.iterator is not dataset))
-            self.release()
-        finally:
-            before.restore()
-
-    def _read(self, limit: int | None) -> None:
-        """Read elements and drop them, and the errors instead of them; None: up to the end."""
-        for _ in itertools.count() if limit is None else range(limit):
-            try:
-                next(self._iterated.iterator)
-            except StopIteration:
-                return
-            except BaseException as error:
-                if is_interrupt(error):
-                    raise
-            self._is_read = True
-
     def _load(self, place: Place) -> bool:
         fetcher = self._dataset_fetcher
         self._iterated = IteratedDataset(self._dataset, fetcher.dataset_iter, self._before)
         start = place.starts[0] if place.starts else BEGINNING
-        if start.state is None:
+        if start.state is None or is_earlier(start):
             return False
-        before = torch.get_rng_state()
+        self._known, before = start, torch.get_rng_state()
         fetcher.ended = self._iterated.load_state_dict(pickle.loads(start.state)["state"], self._dataset)
         fetcher.dataset_iter = self._iterated.iterator
         return not torch.equal(before, torch.get_rng_state())
@@ -358,18 +352,21 @@ class InlineStreamIterator(InlineIterator):
         if is_end and start.state is None:
             fetcher.ended = True
         # To the end, if it was there: the dataset may count its epochs.
-        num_dropped = sum(place.counts) - start.number
-        for number in itertools.count():
-            if fetcher.ended or (number == num_dropped and not is_end):
-                break
-            try:
-                self._fetched()
-            except StopIteration:
-                if number < num_dropped:
-                    raise ended_early(self._dataset, sum(place.counts), start.number + number) from None
-            except BaseException as error:  # of the source: it was raised before the state was saved
-                if is_interrupt(error):
-                    raise
+        num_dropped, before = sum(place.counts) - start.number, GlobalState()
+        try:
+            for number in itertools.count():
+                if fetcher.ended or (number == num_dropped and not is_end):
+                    break
+                try:
+                    self._fetched()
+                except StopIteration:
+                    if number < num_dropped:
+                        raise ended_early(self._dataset, sum(place.counts), start.number + number) from None
+                except BaseException as error:  # of the source: it was raised before the state was saved
+                    if is_interrupt(error):
+                        raise
+        finally:
+            before.restore()  # the trainer drew these numbers before the state was saved
 
     def _fetched(self) -> Any:
         try:
@@ -383,6 +380,8 @@ class InlineStreamIterator(InlineIterator):
     def place(self) -> Place:
         """Return the progress of the consumer, with the state of the stream if it has one."""
         place, fetcher = self._progress.place(), self._dataset_fetcher
+        if self._known.state is not None:
+            place = place._replace(starts=(self._known,))
         # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
         if self._is_interrupted:
             return place
@@ -391,8 +390,9 @@ class InlineStreamIterator(InlineIterator):
             place = place._replace(ends=(place.counts[0] + is_pending,))
         if is_pending:  # the state of the dataset is after the pending batch, and the place before it
             return place
-        # Before its first batch, a dataset reports the end of the previous pass: its generator has not started yet.
-        if not place.counts[0] and not has_state(fetcher.dataset_iter):
+        # Before its first element, a dataset may report an earlier place: its generator has not started yet.
+        is_unread = self._known.number > 0 and not self._is_read
+        if is_unread or (not place.counts[0] and not has_state(fetcher.dataset_iter)):
             return place
         saved = self._iterated.state_dict(is_over=fetcher.ended)
         if saved is None:

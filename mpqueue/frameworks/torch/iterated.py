@@ -7,16 +7,30 @@ state, if it has one, is what it counts::
 
 Early releases saved the state of the iterator, or otherwise that of the dataset, without such a dict.
 
+Before the first batch of an epoch, a generator has not begun, and a dataset still reports the epoch before. The state
+of that time is of the earlier epoch, and says how to get from there to the beginning of this one::
+
+    {"mpqueue": 1, "earlier": the state, or None, "rest": 6, "begun": 1}
+
+"rest" is the number of elements that were read after the state, or None up to the end. "begun" is the number of later
+epochs that were begun, and left before their first state. Without "earlier", they are counted from the original
+dataset.
+
 After its end, a dataset may report its last place, or the beginning of the next epoch. So a state of that time is
 marked. When it is loaded, the dataset is iterated: if it returns no element, it was at the end, and the next iteration
 is the next epoch. Otherwise the state is loaded again, for the next epoch.
 """
 
+import itertools
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
 from mpqueue.frameworks.torch.loaded_places import LoadedPlace, copied
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.units import count_text
 from mpqueue.worker.generator_lanes import has_state
 
@@ -77,6 +91,49 @@ class IteratedDataset:
             before.restore()
         return True
 
+    def begin_after(self, saved: dict[str, Any], dataset: Any) -> None:
+        """Begin the epoch after those of a state of `starts_after`; the arguments are those of `load_state_dict`."""
+        self.pass_over(saved, dataset)
+        self.iterator = iter(self.dataset)
+
+    def pass_over(self, saved: dict[str, Any], dataset: Any) -> None:
+        """Iterate over the epochs of a state of `starts_after`, as the dataset may count them.
+
+        The trainer's random numbers do not change; the arguments are those of `load_state_dict`.
+        """
+        self.dataset, before = dataset, GlobalState()
+        try:
+            if saved["earlier"] is not None:
+                self.iterator = iter(dataset)
+                if self.load_state_dict(saved["earlier"], dataset):
+                    self.prepare_next(is_read=False)
+                else:
+                    self._leave(saved["rest"])
+            for _ in range(saved["begun"]):
+                self.iterator = iter(self.dataset)
+                self._leave(0)
+        finally:
+            before.restore()
+
+    def _leave(self, limit: int | None) -> None:
+        """Read elements and drop them, and the errors instead of them; then prepare the dataset for its next epoch.
+
+        Args:
+            limit: Number of elements; None: up to the end.
+        """
+        # A generator begins with its first element. A dataset that is its own iterator begins nothing.
+        least, is_read = int(self.iterator is not self.dataset), False
+        for _ in itertools.count() if limit is None else range(max(limit, least)):
+            try:
+                next(self.iterator)
+            except StopIteration:
+                break
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+            is_read = True
+        self.prepare_next(is_read=is_read)
+
     def prepare_next(self, *, is_read: bool) -> None:
         """Prepare the dataset for its next epoch: its attributes must not hold a loaded place.
 
@@ -100,7 +157,9 @@ class IteratedDataset:
             self._hold()
             if is_for_next:  # a dataset may count its epochs in `__iter__`, which the next epoch calls
                 return
+            before = GlobalState()
             self.iterator = iter(dataset)
+            before.restore()  # only `load_state_dict` of a dataset may change the trainer's random numbers
         if "iterator" in states:
             _check(self.iterator)
             self.iterator.load_state_dict(states["iterator"])  # type: ignore[attr-defined]
@@ -109,6 +168,53 @@ class IteratedDataset:
 
     def _hold(self) -> None:
         self._place = None if self._before is None else LoadedPlace(self.dataset, self._before)
+
+
+def starts_after(
+    place: Place, epoch: int, batch_size: int | None, *, is_over: bool, runs_ahead: bool
+) -> tuple[LaneStart, ...]:
+    """Return where each stream begins an epoch, for a dataset that may count its epochs.
+
+    Args:
+        place: The place in the epoch before, which is not resumed.
+        epoch: The number of the epoch that begins.
+        batch_size: The loader's batch size; None: each element is a batch.
+        is_over: The end of the epoch before was reached.
+        runs_ahead: Each stream was begun, and has computed a batch after the returned ones, as workers do.
+    """
+    num_lanes = len(place.counts)
+    lanes = zip(
+        place.starts or (BEGINNING,) * num_lanes, place.counts, place.ends or (-1,) * num_lanes, strict=True
+    )  # fmt: skip
+    return tuple(
+        _start_after(start, count, epoch, batch_size or 1, is_over=is_over or count == end, runs_ahead=runs_ahead)
+        for start, count, end in lanes
+    )
+
+
+def _start_after(
+    start: LaneStart, count: int, epoch: int, batch_size: int, *, is_over: bool, runs_ahead: bool
+) -> LaneStart:
+    saved = None if start.state is None else pickle.loads(start.state)["state"]
+    if saved is not None and not is_earlier(start):
+        rest = None if is_over else (count - start.number + runs_ahead) * batch_size
+        saved = {_KEY: _VERSION, "earlier": saved, "rest": rest, "begun": 0}
+    else:
+        saved = saved or {_KEY: _VERSION, "earlier": None, "rest": 0, "begun": 0}
+        saved["begun"] += bool(count or is_over or runs_ahead)
+        if saved["earlier"] is None and not saved["begun"]:
+            return BEGINNING
+    return LaneStart(0, pickle.dumps({"epoch": epoch, "state": saved}, 5))
+
+
+def is_earlier(start: LaneStart) -> bool:
+    """Return whether a start is one of `starts_after`: its state is of earlier epochs."""
+    return start.state is not None and is_of_earlier(pickle.loads(start.state)["state"])
+
+
+def is_of_earlier(saved: Any) -> bool:
+    """Return whether the state of a stream is of epochs before the one that begins there; see `starts_after`."""
+    return isinstance(saved, dict) and saved.get(_KEY) == _VERSION and "earlier" in saved
 
 
 def copy_before(dataset: Any) -> Any:

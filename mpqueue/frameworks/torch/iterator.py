@@ -34,6 +34,7 @@ from mpqueue.engine.pipeline import Pipeline, Returned
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import reject_cuda
+from mpqueue.frameworks.torch.iterated import starts_after
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.pinned import make_pinned
@@ -47,6 +48,7 @@ from mpqueue.loader.replay import computed
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Base, Cursor, Drawn, Edit, Listed, Place, WorkItem
+from mpqueue.plan.lanes import LaneStart
 from mpqueue.plan.options import Options, StartMethod
 from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
@@ -310,6 +312,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _early: "_Early | None" = None
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
     _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
+    _left: state.State | None = None  # the end of a pass that is not resumed
 
     def __init__(self, loader: Any) -> None:
         self._engine = Engine(kind="DataLoader", name=type(loader.dataset).__name__)
@@ -323,6 +326,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def _init_base(self, loader: Any) -> None:
         state.settle(loader)
+        self._left = getattr(loader, "resumed", None)  # before `due`, which may drop it
         resumed, facts = state.due(loader), sampler_facts(loader) or evaluation(loader)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known, so the draw of a new one is undone
@@ -400,11 +404,11 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     def _begin_pass(self, loader: Any, *, first_iter: bool) -> None:
         state.settle(loader)
         resumed: state.State | None = getattr(loader, "resumed", None)
+        left, self._left = resumed or self._left, None
         if resumed is not None:
             if resumed.is_left:
                 state.leave(loader, resumed)
                 self._continue_after(loader, resumed, resumed.place.epoch)
-                self._finish(resumed.place)
                 resumed = None
             else:
                 if self._counts_epochs:
@@ -415,10 +419,16 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                     loader.num_lanes = len(resumed.place.counts)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)
         if getattr(loader, "resumed", None) is not None:
-            loader.resumed = None  # after `_finish`, which an interrupt may leave
+            loader.resumed = None
         earlier: state.Pass | None = getattr(loader, "_pass", None)
+        starts: tuple[LaneStart, ...] = ()
+        if self._counts_epochs and resumed is None:
+            if left is None and earlier is not None and not (first_iter and self._num_workers):
+                left = earlier.left()
+            starts = () if left is None else self._starts_after(loader, left)
         following = None if resumed is not None or first_iter or earlier is None else earlier.following()
-        with state.at_beginning(loader, None if resumed is None else resumed.beginning):
+        draws = resumed is not None and not resumed.place.position
+        with state.at_beginning(loader, None if resumed is None else resumed.beginning, draws=draws):
             beginning = state.begin(loader, self._base_seed)._replace(shape=self._shape)
             facts = sampler_facts(loader)  # before the sampler draws, which increments its epoch
             if facts is None and resumed is None:
@@ -431,7 +441,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             # Torch's own method: it iterates the sampler, which may draw from the generator at this moment.
             _Base._reset(self, loader, first_iter)
             self._epoch += 1
-            place = Place(self._epoch) if resumed is None else resumed.place
+            place = Place(self._epoch, starts=starts) if resumed is None else resumed.place
             if following is not None:
                 # The stream continues where the previous pass was left; only the number of the epoch changes.
                 place, self._epoch = following.place, following.place.epoch
@@ -466,25 +476,14 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     @property
     def _counts_epochs(self) -> bool:
-        """True if the datasets of the workers may count their epochs: workers that are not persistent have one."""
-        return self._is_stream and self._persistent_workers and has_state(self._dataset)
+        """True if the datasets of the streams may count their epochs: workers that are not persistent have one."""
+        is_persistent = self._persistent_workers or not self._num_workers
+        return self._is_stream and is_persistent and has_state(self._dataset)
 
-    def _finish(self, place: Place) -> None:
-        """Have workers iterate over the rest of a pass that is not resumed: their datasets continue to count."""
-        if not self._counts_epochs or not any(start.state for start in place.starts):
-            return
-        self._cursor.last_epoch = place.epoch
-        pipeline = self._start(place._replace(ends=()))
-        for _ in place.counts:  # one batch of each stream, or its end, opens it
-            try:
-                pipeline.next()
-            except (EndOfStream, Stopped):
-                return
-            except MPQueueError as error:
-                raise RuntimeError(f"DataLoader: {error}") from error
-            except BaseException as error:  # of the dataset, instead of a batch
-                if is_interrupt(error):
-                    raise
+    def _starts_after(self, loader: Any, left: state.State) -> tuple[LaneStart, ...]:
+        """Return where the streams begin the next epoch. Workers that have begun the epoch before do not use it."""
+        starts = starts_after(left.place, self._epoch + 1, loader.batch_size, is_over=left.is_over, runs_ahead=True)
+        return starts if len(starts) == self._cursor.num_lanes else ()
 
     def _begin(self, place: Place, *, continues: bool) -> None:
         """Bring the workers to the beginning of the pass. In an endless stream they may already be there."""
@@ -497,6 +496,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         elif continues and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
             pipeline.begin_epoch(place.epoch)
         else:
+            if isinstance(self._job.plan, IterablePlan) and not (self._counts_epochs or pipeline.is_inconsistent):
+                # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
+                # before its worker had begun it.
+                pipeline.await_first_units()
             with contextlib.suppress(Stopped):  # stopped by another thread: the pass ends before its first batch
                 pipeline.restart_at(place)
         if self._is_endless:

@@ -127,8 +127,8 @@ def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Calla
         if loader is None or not any(map(_is_of_ranks, samplers_of(loader))):
             return None
         try:
-            with state.sampler_again(loader, beginning) as sampler:
-                for index in sampler:
+            with state.sampler_again(loader, beginning) as indices:
+                for index in indices:
                     kept = without(listed_of(index, 0, 0), excluded, is_batched=loader._auto_collation)
                     if not kept.is_empty:
                         return kept
@@ -258,10 +258,10 @@ def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
     known = -1 if returned is None else returned.position
     drawn, places, number = {}, batches.first, -1
     try:
-        with state.sampler_again(loader, begun.beginning) as sampler:
+        with state.sampler_again(loader, begun.beginning) as indices:
             # Also up to the batch that was returned last: only there is it seen whether the sampler still returns the
             # same order.
-            for number, index in enumerate(islice(sampler, max(batch, known) + 1)):
+            for number, index in enumerate(islice(indices, max(batch, known) + 1)):
                 if number in (batch, known):
                     drawn[number] = listed_of(index, batches.epoch, places)
                 places += num_places(index, is_batched=is_batched)

@@ -212,6 +212,10 @@ class Pass:
         is_left = is_left or self.is_over
         return State(self.beginning, place, is_left, self.is_over, drawn=self.batches.drawn(place)).as_dict()
 
+    def left(self) -> State:
+        """Return where the pass is left."""
+        return State(self.beginning, self.batches.place(), is_left=True, is_over=self.is_over)
+
     def following(self) -> State | None:
         """Return where the next pass of an endless stream begins; None: it is not such a stream."""
         return None if self._plan is None else State(self.beginning, self._plan.after(self.batches.place()))
@@ -396,6 +400,7 @@ def watch_of(loader: Any, batches: Iterator[Any], resumed: State | None) -> Samp
     """Return the draw of a pass from an iterator of the loader's sampler, which begins where the pass began."""
     if resumed is None:
         return SamplerWatch(loader, batches)
+    _draw_seed_again(loader, resumed.beginning)
     again = None if resumed.beginning.sampler is None else partial(iter, loader._index_sampler)
     return SamplerWatch(loader, batches, resumed.drawn, again)
 
@@ -452,9 +457,9 @@ def settle(loader: Any, *, is_eager: bool = False) -> None:
     resumed: State | None = getattr(loader, "resumed", None)
     if resumed is None or not resumed.is_new:
         return
-    with at_beginning(loader, resumed.beginning):
+    facts = sampler_facts(loader)
+    with at_beginning(loader, resumed.beginning, draws=facts is None or not facts.is_drawn):
         before = begin(loader, 0)
-        facts = sampler_facts(loader)
         iter(loader._index_sampler)  # as torch does before it draws the seed
         seed = _seed_from(loader.generator)
         after = begin(loader, seed)
@@ -482,6 +487,19 @@ def drawn_at(before: Beginning, after: Beginning) -> Beginning:
 def _seed_from(generator: torch.Generator | None) -> int:
     """Draw a seed of workers, as torch does."""
     return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
+
+
+def _draw_seed_again(loader: Any, beginning: Beginning) -> None:
+    """Draw the seed of the workers if the pass has drawn it after its sampler was iterated; see `drawn_at`.
+
+    A sampler may draw the rest of its order later, and so may the next pass.
+    """
+    if beginning.generator is None:
+        return
+    generator = generator_of(loader)
+    before = generator.get_state()
+    if _seed_from(generator) != beginning.base_seed:  # it was drawn before
+        generator.set_state(before)
 
 
 def begin(loader: Any, base_seed: int) -> Beginning:
@@ -518,13 +536,21 @@ def epoch_of(sampler: Any) -> int | None:
 
 
 @context_manager
-def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
-    """Set samplers and generators to an earlier beginning. The trainer's default generator is restored at the end."""
+def at_beginning(loader: Any, beginning: Beginning | None, *, draws: bool = False) -> Iterator[None]:
+    """Set samplers and generators to an earlier beginning. The trainer's default generator is restored at the end.
+
+    Args:
+        loader: The loader.
+        beginning: The beginning; None: change nothing.
+        draws: The pass has drawn nothing from there yet. If the trainer's default generator is there now, it is not
+            restored: the pass draws from it, as without a resume. Otherwise the next pass would have the same order.
+    """
     if beginning is None:
         yield
         return
     generator = generator_of(loader)
-    before = generator.get_state() if loader.generator is None else None
+    is_here = draws and generator_state(generator) == beginning.generator
+    before = generator.get_state() if loader.generator is None and not is_here else None
     _go_to(loader, beginning)
     try:
         with _randomness_of(loader).restored(_recorded(beginning)):
@@ -550,7 +576,7 @@ def _recorded(beginning: Beginning) -> dict[str, Any]:
 
 @context_manager
 def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
-    """Yield the sampler of a pass at its beginning. At the end, samplers and generators continue where they were.
+    """Yield the batches of the sampler of a pass. At the end, samplers and generators continue where they were.
 
     Raises:
         DrawsRandomNumbers: The state of the sampler at the beginning is unknown.
@@ -560,7 +586,9 @@ def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
     try:
         _go_to(loader, beginning)
         with _randomness_of(loader).aside(_recorded(beginning)) as drawn:
-            yield drawn
+            batches = iter(drawn)
+            _draw_seed_again(loader, beginning)
+            yield batches
     finally:
         shared.restore()
         generator.set_state(before)
@@ -603,7 +631,9 @@ def leave(loader: Any, left: State) -> None:
     sampler = sampler_with_epoch(loader)
     epoch = epoch_of(sampler)
     with at_beginning(loader, beginning):
-        deque(islice(loader._index_sampler, num_drawn), 0)
+        batches = iter(loader._index_sampler)
+        _draw_seed_again(loader, beginning)
+        deque(islice(batches, num_drawn), 0)
     if epoch is not None:
         sampler.set_epoch(epoch)  # the epoch of the next pass, if the program has set it already
 

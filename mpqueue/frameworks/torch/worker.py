@@ -21,11 +21,12 @@ import torch
 from torch.utils.data._utils import worker as torch_worker
 
 from mpqueue.frameworks.torch.collation import SlotCollation, collated
-from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early
+from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early, is_of_earlier
 from mpqueue.frameworks.torch.loaded_places import copied
 from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.plan.cursors import Listed
+from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.iterators import rest_of
 from mpqueue.worker import context
@@ -259,6 +260,7 @@ class _Stream:
         self._parts, self._collation, self._dataset = parts, collation, dataset
         self._epoch: int | None = None  # the present epoch
         self._before: Any = None  # a copy of the dataset from before this epoch
+        self._is_next = False  # the dataset has begun the epoch before this one
         self._latest: _StreamBatches | None = None
 
     def another_dataset(self) -> Any:
@@ -273,8 +275,10 @@ class _Stream:
         elif latest is not None:
             dataset = latest.next_dataset()
         if epoch != self._epoch:
+            self._is_next = self._epoch is not None and epoch == self._epoch + 1
             self._epoch, self._before = epoch, copy_before(dataset)
-        self._dataset, self._latest = dataset, _StreamBatches(self._parts, self._collation, dataset, self._before)
+        self._dataset = dataset
+        self._latest = _StreamBatches(self._parts, self._collation, dataset, self._before, is_next=self._is_next)
         return self._latest
 
 
@@ -288,6 +292,7 @@ class _StreamBatches(Iterator[Any]):
         collation: Finds the tensors in the slot.
         dataset: The dataset to iterate.
         before: A copy of the dataset from before its iteration; None: it has no state, or cannot be copied.
+        is_next: The dataset has begun the epoch before this one.
 
     Attributes:
         saves_first: As for `GeneratorLane`. A dataset with a state may count its epochs. Then another worker, or a
@@ -297,8 +302,11 @@ class _StreamBatches(Iterator[Any]):
 
     num_returned = 0
 
-    def __init__(self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any) -> None:
-        self._parts, self._collation, self._before = parts, collation, before
+    def __init__(
+        self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any, *, is_next: bool = False
+    ) -> None:
+        self._parts, self._collation, self._before, self._is_next = parts, collation, before, is_next
+        self._numbers = GlobalState() if has_state(dataset) else None  # a dataset may draw in its `__iter__`
         self._iterated = IteratedDataset(dataset, iter(dataset), before)
         self.saves_first = has_state(dataset)
         self._has_ended = self._is_read = False
@@ -310,9 +318,16 @@ class _StreamBatches(Iterator[Any]):
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from a state."""
+        if self._is_next and is_of_earlier(state):
+            return  # this dataset has counted the earlier epochs itself
         # A copy: this dataset may be in the middle of the epoch already.
         dataset = self._iterated.dataset if self._before is None else copied(self._before)
-        self._has_ended = self._iterated.load_state_dict(state, dataset)
+        if not is_of_earlier(state):
+            self._has_ended = self._iterated.load_state_dict(state, dataset)
+            return
+        if self._numbers is not None:
+            self._numbers.restore()
+        self._iterated.begin_after(state, dataset)
 
     def next_dataset(self) -> Any:
         """Return the dataset for the next epoch."""

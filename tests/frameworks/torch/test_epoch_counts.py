@@ -219,13 +219,147 @@ def test_workers_of_any_kind_continue_the_count(way, taken):
     assert [values(loader), values(loader)] == rest
 
 
-@pytest.mark.parametrize("taken", [2, 4, None])
-@pytest.mark.parametrize(("before", "now"), [("inline", "fork"), ("fork", "inline"), ("two workers", "fork")])
+class DrawsAtOnce(CountsInIter):
+    """Draws random numbers of torch when it is iterated."""
+
+    def __iter__(self):
+        self.drawn = self.drawn if self.at else torch.randint(1000, ()).item()
+        return super().__iter__()
+
+    def state_dict(self):
+        return super().state_dict() | {"drawn": self.drawn}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.drawn = state["drawn"]
+
+    def rest(self):
+        return (1000 * number + self.drawn for number in super().rest())
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+@pytest.mark.parametrize("way", ["inline", "fork", "two workers"])
+@pytest.mark.parametrize("kind", [*COUNTING, DrawsAtOnce, Wraps])
+def test_state_before_the_first_batches_of_an_epoch_has_the_count(kind, way, taken):
+    """The generator of the dataset has not begun, or its worker has returned nothing yet."""
+    for num_epochs in (0, 1, 2):
+        _, state, rest = run(lambda: made(kind, way), num_epochs, taken)
+        if kind is DrawsAtOnce and way == "inline":  # it draws from the generators of the program
+            rest = [[number // 1000 for number in epoch] for epoch in rest]
+        for _ in range(2):  # resumed, and once more from the resumed loader at the same place
+            loader = made(kind, way)
+            loader.load_state_dict(state)
+            batches = iter(loader)
+            state = pickle.loads(pickle.dumps(loader.state_dict()))
+            found = [values(batches), values(loader)]
+            if kind is DrawsAtOnce and way == "inline":
+                found = [[number // 1000 for number in epoch] for epoch in found]
+            assert found == rest
+
+
+class HasGenerator(OwnIterator):
+    """An iterator whose state contains torch's default generator."""
+
+    def __next__(self):
+        return 1000 * super().__next__() + torch.randint(1000, ()).item()
+
+    def state_dict(self):
+        return super().state_dict() | {"generator": torch.get_rng_state()}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        torch.set_rng_state(state["generator"])
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_generator_in_the_state_of_an_iterator_is_set_in_later_epochs_too(taken):
+    _, state, rest = run(lambda: made(HasGenerator, "inline"), 1, taken)
+    loader = made(HasGenerator, "inline")
+    loader.load_state_dict(state)
+    assert [values(loader), values(loader)] == rest
+
+
+class CannotSave(Counted):
+    def state_dict(self):
+        raise NotImplementedError
+
+
+def test_program_that_requests_no_state_needs_none():
+    loader = made(CannotSave, "inline")
+    assert [values(loader)[0] for _ in range(3)] == [0, 100, 200]
+
+
+class CountedWithoutState(data.IterableDataset):
+    epoch = -1
+
+    def __iter__(self):
+        self.epoch += 1
+        yield from range(100 * self.epoch, 100 * self.epoch + LENGTH)
+
+
+class Late:
+    """A ``worker_init_fn`` in which the second worker waits."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __call__(self, number):
+        if number:
+            pass_gate(self.address)
+
+
+@pytest.mark.parametrize("kind", [Counted, CountedWithoutState])
+def test_pass_that_was_left_counts_for_a_worker_that_starts_late(kind, monkeypatch):
+    with Gate() as gate:
+        options = WAYS["two workers"] | {"worker_init_fn": Late(gate.address)}
+        loader = DataLoader(kind(), batch_size=None, **options)
+        assert next(iter(loader)) == 0
+        arrival, backend = gate.arrival(), loader._iterator._pipeline.backend
+        wait, is_held = backend.wait, [True]
+
+        def wait_after_release(*args):
+            if is_held:
+                is_held.clear()
+                arrival.let_go()
+            return wait(*args)
+
+        monkeypatch.setattr(backend, "wait", wait_after_release)
+        assert values(loader) == [100, 100, 101, 101, 102, 102, 103, 103]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_state_after_a_pass_that_was_left_has_the_count(taken):
+    """Some workers have not begun that pass when the next one begins. Each begun pass counts, as in torch."""
+    loader = made(Counted, "two workers")
+    values(loader)
+    next(iter(loader))
+    iter(loader)
+    batches = iter(loader)
+    for _ in range(taken):
+        next(batches)
+    state = pickle.loads(pickle.dumps(loader.state_dict()))
+    rest = [values(batches), values(loader)]
+    other = made(Counted, "two workers")
+    other.load_state_dict(state)
+    assert [values(other), values(other)] == rest
+    assert rest[1] == [400, 400, 401, 401, 402, 402, 403, 403]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 4, None])
+@pytest.mark.parametrize(
+    ("before", "now"), [("inline", "fork"), ("fork", "inline"), ("two workers", "fork"), ("two workers", "inline")]
+)
 def test_count_continues_with_other_workers(before, now, taken):
     _, state, rest = run(lambda: made(Counted, before), 1, taken)
     loader = made(Counted, now)
     loader.load_state_dict(state)
     assert [values(loader), values(loader)] == rest
+    following = [value + 100 for value in rest[1]]
+    assert values(loader) == following
+    again = made(Counted, now)
+    again.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
+    next(iter(again))  # a pass that is left counts
+    assert values(again) == [value + 200 for value in following]
 
 
 @pytest.mark.parametrize("way", ["fork", "two workers"])
@@ -293,13 +427,13 @@ def test_program_still_reaches_a_dataset_that_got_a_state(way):
 
 
 class Crashes(Counted):
-    def __init__(self, gate=None, fuse=None):
+    def __init__(self, gate=None, fuse=None, at=202):
         super().__init__()
-        self.gate, self.fuse = gate, str(fuse)
+        self.gate, self.fuse, self.crashes_at = gate, str(fuse), at
 
     def __iter__(self):
         for number in super().__iter__():
-            if number == 202 and self.gate is not None and burns(self.fuse):
+            if number == self.crashes_at and self.gate is not None and burns(self.fuse):
                 pass_gate(self.gate)
             yield number
 
@@ -317,6 +451,18 @@ def test_worker_crash_after_a_resume_keeps_the_count(tmp_path):
         arrival.let_go()
         assert values(batches) == [201, 202, 203]
         assert values(loader) == [300, 301, 302, 303]
+
+
+def test_worker_crash_before_the_first_batch_of_an_epoch_keeps_the_count(tmp_path):
+    with Gate() as gate:
+        loader = made(lambda: Crashes(gate.address, tmp_path / "fuse", at=100), "fork")
+        values(loader)
+        batches = iter(loader)
+        arrival = gate.arrival()
+        os.kill(arrival.pid, signal.SIGKILL)
+        arrival.let_go()
+        assert values(batches) == [100, 101, 102, 103]
+        assert values(loader) == [200, 201, 202, 203]
 
 
 class OnlySaves(data.IterableDataset):

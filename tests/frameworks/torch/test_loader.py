@@ -915,6 +915,31 @@ def test_state_before_the_first_pass_restores_its_order_and_the_numbers_of_sampl
         assert batches(other) == second  # other passes draw from the trainer's generator
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("order", ["shuffle", "weighted", "in order"])
+def test_program_that_restores_the_default_generator_gets_the_same_later_passes(order, workers, is_begun):
+    """If it is where the pass begins, the pass draws from it. Otherwise the next one would have the same order."""
+
+    def make(seed):
+        options = {"sampler": data.WeightedRandomSampler([1.0] * 12, 12)} if order == "weighted" else {}
+        torch.manual_seed(seed)
+        dataset = Drawing() if workers else Numbers()
+        return DataLoader(dataset, 2, shuffle=order == "shuffle", num_workers=workers, **options)
+
+    def batches(loop):
+        return [[part.tolist() for part in batch] if workers else batch.tolist() for batch in loop]
+
+    loader = make(3)
+    loop = iter(loader) if is_begun else loader
+    state, numbers = pickle.dumps(loader.state_dict()), torch.get_rng_state()
+    rest = [batches(loop), batches(loader), torch.get_rng_state().tolist()]
+    other = make(4)
+    other.load_state_dict(pickle.loads(state))
+    torch.set_rng_state(numbers)
+    assert [batches(other), batches(other), torch.get_rng_state().tolist()] == rest
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("order", _ORDERS)
 def test_states_of_equal_loaders_are_equal_and_hold_no_tensors(workers, order):

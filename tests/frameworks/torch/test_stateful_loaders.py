@@ -1,11 +1,13 @@
 """torchdata's `StatefulDataLoader` under `mpqueue.torch.install`: our workers, and our state instead of its own."""
 
+import itertools
 import pickle
 
 import pytest
 import torch
 from helpers.footprint import children_of
 from helpers.torch_batches import Noisy
+from torch.utils.data import RandomSampler
 
 import mpqueue.torch
 from mpqueue.frameworks.torch.inline import InlineIterator
@@ -13,6 +15,7 @@ from mpqueue.frameworks.torch.iterator import PassIterator
 
 pytest.importorskip("torchdata.stateful_dataloader")
 from torchdata.stateful_dataloader import StatefulDataLoader
+from torchdata.stateful_dataloader.sampler import RandomSampler as OwnRandomSampler
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 
@@ -108,3 +111,38 @@ def test_state_before_the_first_pass_restores_its_order(workers, own):
         assert [indices.tolist() for indices, _ in other] == wanted
         other.load_state_dict(state)
         assert [indices.tolist() for indices, _ in other] == wanted
+
+
+ORDERS = {
+    "shuffle": lambda _: {"shuffle": True},
+    "lazy": lambda generator: {"sampler": RandomSampler(Noisy(), generator=generator)},
+    "lazy, in parts": lambda generator: {"sampler": RandomSampler(Noisy(), num_samples=80, generator=generator)},
+    "at once, in parts": lambda generator: {"sampler": OwnRandomSampler(Noisy(), True, 80, generator)},
+}
+
+
+@pytest.mark.parametrize("taken", [0, 1, -2, None])
+@pytest.mark.parametrize("order", ORDERS)
+def test_sampler_draws_from_the_generator_of_the_loader_as_without_a_resume(order, taken):
+    """Before the seed of the workers or after it, at once or in parts."""
+
+    def make():
+        generator = torch.Generator().manual_seed(5)
+        return StatefulDataLoader(Noisy(), 2, generator=generator, **ORDERS[order](generator))
+
+    def passes(*loops):
+        return [[indices.tolist() for indices, _ in loop] for loop in loops]
+
+    with mpqueue.torch.install():
+        loader = make()
+        batches = iter(loader)
+        seen = passes(batches if taken is None else itertools.islice(batches, taken % len(loader)))
+        state = pickle.loads(pickle.dumps(loader.state_dict()))
+        other = make()
+        other.load_state_dict(state)
+        rest = passes(*[loader] * 2 if taken is None else [batches, loader])
+        assert passes(other, other) == rest
+        if taken == 1:
+            again = make()
+            [whole] = passes(again)
+            assert [list(again.explain(0, batch).samples) for batch in range(len(whole))] == whole == seen[0] + rest[0]

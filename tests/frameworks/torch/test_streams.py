@@ -2,7 +2,9 @@
 
 import itertools
 import pickle
+import random
 
+import numpy as np
 import pytest
 import torch
 from helpers.gates import Gate, pass_gate
@@ -395,6 +397,57 @@ def test_random_numbers_of_the_trainer_do_not_change_without_a_generator_state()
     assert torch.initial_seed() == 1
     drawn = torch.rand(())
     assert drawn == torch.rand((), generator=torch.Generator().manual_seed(1))
+
+
+class Draws(data.IterableDataset):
+    """Draws from all generators in its ``__iter__``, and for each element."""
+
+    def __iter__(self):
+        return (self.drawn() for _ in [self.drawn()] * 6)
+
+    def drawn(self):
+        return random.random(), np.random.random(), torch.rand(()).item()
+
+
+class DrawsWithState(Draws):
+    at = 0
+
+    def __iter__(self):
+        self.drawn()
+        return self.rest()
+
+    def rest(self):
+        while self.at < 6:
+            self.at += 1
+            yield self.drawn()
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator()])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("make", [Draws, DrawsWithState])
+def test_resume_without_workers_draws_no_numbers_of_the_trainer(make, workers, generator):
+    """The elements that are computed again have drawn them before the state was saved."""
+    loader = DataLoader(make(), batch_size=None, num_workers=workers, generator=generator)
+    batches = iter(loader)
+    for _ in range(3):
+        next(batches)
+    other = DataLoader(make(), batch_size=None, generator=generator)
+    other.load_state_dict(loader.state_dict())
+    before = numbers_of_trainer()
+    rest = iter(other)
+    assert numbers_of_trainer() == before
+    assert len(list(rest)) == 6 * max(1, workers) - 3
+
+
+def numbers_of_trainer():
+    _, keys, *place = np.random.get_state()
+    return random.getstate(), keys.tolist(), place, torch.get_rng_state().tolist()
 
 
 class Shared(data.IterableDataset):
