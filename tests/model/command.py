@@ -20,7 +20,7 @@ import time
 import traceback
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_HANGS_S, _CANDIDATES = 90, 8
+_HANGS_S, _CANDIDATES = 300, 8
 
 
 def main(count, seed, folder=".", jobs=2, report=print, fronts=None):
@@ -37,7 +37,7 @@ def main(count, seed, folder=".", jobs=2, report=print, fronts=None):
             report(f"seed {found['seed']}: {found['error']}")
     for each in list(wrong)[:8]:
         path = os.path.join(folder, f"model-{each}.py")
-        program = shrunk_program(each)
+        program = shrunk_program(each, fronts)
         with open(path, "w", encoding="utf-8") as file:
             file.write(program or f'"""Seed {each}: {wrong[each]}"""\n')
         report(f"seed {each}: {path}")
@@ -153,9 +153,9 @@ def _started(package, *arguments, errors=subprocess.DEVNULL):
     )  # fmt: skip
 
 
-def shrunk_program(seed, package="", seconds=240):
+def shrunk_program(seed, fronts, package="", seconds=240):
     """Return the smallest program that shows the difference of a play; empty if it takes too long."""
-    process = _started(package, "--shrink", seed)
+    process = _started(package, "--shrink", seed, fronts or "")
     try:
         return process.communicate(timeout=seconds)[0].decode()
     except subprocess.TimeoutExpired:
@@ -218,9 +218,9 @@ def found(given):
     return None
 
 
-def _shrink(number, fronts=""):
+def _shrink(number, fronts):
     """Write the smallest program that shows the difference of a play."""
-    from model import drawing, playing, shrinking
+    from model import drawing, shrinking
 
     first = _error_of(drawing.play(number, fronts or None)[0])
     if first is None:
@@ -258,9 +258,9 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     parser = argparse.ArgumentParser()
     parser.add_argument("--play", nargs=3)
-    parser.add_argument("--shrink", type=int)
+    parser.add_argument("--shrink", nargs=2)
     options = parser.parse_args()
     if options.play:
         _play_until(int(options.play[0]), float(options.play[1]), options.play[2])
     else:
-        _shrink(options.shrink)
+        _shrink(int(options.shrink[0]), options.shrink[1])

@@ -18,10 +18,11 @@ class Pipeline:
         chosen: The random generator.
         kinds: The random numbers that functions may draw.
         may_raise: Samples may raise.
+        mark: The file whose presence kills a worker at a sample; empty: no sample is fatal.
     """
 
-    def __init__(self, chosen, kinds, may_raise):
-        self.chosen, self.kinds, self.may_raise = chosen, kinds, may_raise
+    def __init__(self, chosen, kinds, may_raise, mark):
+        self.chosen, self.kinds, self.may_raise, self.mark = chosen, kinds, may_raise, mark
         self.links, self.features = [], set()
         self.is_stream = self.is_batched = self.is_merged = self.is_endless = self.has_zip = self.raises = False
         self.mixes, self.is_ordered, self.names = 0, True, ()
@@ -45,9 +46,9 @@ class Pipeline:
         return tuple(self.links)
 
 
-def pipeline(chosen, kinds="r", most=5, *, may_raise=True, streams=None, depth=0):
+def pipeline(chosen, kinds="r", most=5, *, may_raise=True, streams=None, depth=0, mark=""):
     """Return a random pipeline; ``streams=False``: it has an index."""
-    made = Pipeline(chosen, kinds, may_raise)
+    made = Pipeline(chosen, kinds, may_raise, mark)
     join = chosen.random() < (0.35 if depth == 0 else 0.1)
     if join:
         _join(made, streams, depth)
@@ -86,7 +87,7 @@ def _join(made, streams, depth):
     name = chosen.choice(["zip", "concatenate", "mix", "mix"])
     count = chosen.randint(1, 3)
     inputs = [
-        pipeline(chosen, made.kinds, 2, may_raise=made.may_raise, streams=streams, depth=depth + 1)
+        pipeline(chosen, made.kinds, 2, may_raise=made.may_raise, streams=streams, depth=depth + 1, mark=made.mark)
         for _ in range(count)
     ]
     if name == "mix" and any(not each.is_stream and not _length(each) for each in inputs):
@@ -158,6 +159,9 @@ def _link(made, streams):
         made.raises |= raises
         with_id = not made.is_merged and chosen.random() < 0.2
         function = f.WithId(salt) if with_id else function
+        if made.mark and chosen.random() < 0.5:
+            function = f.Fatal(function, salt, made.mark)
+            made.features.add("fatal")
         threads = 2 if chosen.random() < 0.15 and set(getattr(function, "kinds", "")) <= {"r"} else 1
         made.add("with_id" if with_id else "map", "map", function, threads, with_id)
         made.features |= {"threads"} if threads > 1 else set()
@@ -219,7 +223,8 @@ def _link(made, streams):
         made.add("repeat", "repeat", times, is_ordered=False)
         made.is_endless |= times is None
     elif name == "cache":
-        made.add("cache", "cache", is_ordered=False, draws_order=False)
+        is_shared = chosen.random() < 0.5
+        made.add("cache(folder)" if is_shared else "cache", "cache", is_shared, is_ordered=False, draws_order=False)
     elif name == "scan":
         made.add("scan", "scan", f.Running(salt))
         made.raises = True
@@ -243,11 +248,12 @@ def play(seed, front=None):
     kinds = "rpn" if len(backends) == 1 else "r"
     config = chosen.choice([0, 0, 1, 2, 3]), chosen.choice(backends), world
     features = {front, *backends, f"workers={min(config[0], 2)}"} | ({"shard"} if world > 1 else set())
+    mark = f"mpqueue-model-{seed}" if backends == ("process",) else ""
     if chosen.random() < 0.2:
         source, options, raises = _plain(chosen, kinds, features)
         is_stream = False
     else:
-        source, options, raises, is_stream = _dataset(chosen, kinds, features, world)
+        source, options, raises, is_stream = _dataset(chosen, kinds, features, world, mark)
     if world == 1 and raises and chosen.random() < 0.6:
         options["skips"] = True
         features.add("on_error")
@@ -260,12 +266,27 @@ def play(seed, front=None):
     ):
         options["exclude"] = [0, 1]
         features.add("exclude=")
-    operations = _operations(chosen, FRONTS[front].operations)
-    return Play(seed, source, options, front, config, backends, operations), features, {name for name, *_ in operations}
+    names = FRONTS[front].operations
+    if "hook" in features:  # of one rank, whose epochs end
+        config, names = (*config[:2], 1), names & ENDING
+    operations = _operations(chosen, names)
+    fatal = mark if "fatal" in features else ""
+    return (
+        Play(seed, source, options, front, config, backends, operations, fatal),
+        features,
+        {name for name, *_ in operations},
+    )
+
+
+ENDING = {"next", "finish", "statistics", "kill", "pause", "interrupt", "clock", "save", "load", "older", "last"}
 
 
 def _plain(chosen, kinds, features):
     """Return a source that is no dataset, with the options for its samples."""
+    if chosen.random() < 0.15:
+        features.add("hook")
+        features.discard("shard")
+        return f.Growing(chosen.choice([8, 20])), {"batch_size": 3}, False
     raises = chosen.random() < 0.4
     kind = chosen.choice([f.Samples, f.AtOnce])
     length = chosen.choice([3, 8, 20, 33])
@@ -294,11 +315,11 @@ def _plain(chosen, kinds, features):
     return source, options, raises
 
 
-def _dataset(chosen, kinds, features, world):
+def _dataset(chosen, kinds, features, world, mark):
     """Return a pipeline with the options that fit it."""
     length = 0
     while length == 0:
-        made = pipeline(chosen, kinds, streams=None if world == 1 or chosen.random() < 0.5 else False)
+        made = pipeline(chosen, kinds, streams=None if world == 1 or chosen.random() < 0.5 else False, mark=mark)
         stage = stage_of(made.data)
         length = stage.length(Run(0, 0)) if stage.is_indexed else 1
     features |= made.features

@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 from model.numbers import call
 
 
+class Cancelled(BaseException):
+    """An error that reports no bad sample, so that ``on_error="skip"`` must not hide it."""
+
+
+RAISED = (Exception, Cancelled)
+
+
 class Failed(NamedTuple):
     """An error in place of an element."""
 
@@ -58,7 +65,7 @@ class Element:
         if "_known" not in vars(self):
             try:
                 self._known = self.compute(), None
-            except Exception as error:
+            except RAISED as error:
                 self._known = None, error
         if self._known[1] is not None:
             raise self._known[1]
@@ -82,8 +89,13 @@ def tried(element, skips):
     """An error replaces its element. With ``skips``, what raises is left out, and the rest of the element remains."""
     try:
         element.value()
-    except Exception as error:
-        return failed(error) if skips is None else element.skipping(skips)
+    except RAISED as error:
+        if skips is None or not isinstance(error, Exception):
+            return failed(error)
+        try:
+            return element.skipping(skips)
+        except Cancelled as inside:
+            return failed(inside)
     return element
 
 
@@ -91,7 +103,7 @@ def errors_of(element):
     """Return the errors that an element may raise."""
     try:
         element.value()
-    except Exception as error:
+    except RAISED as error:
         return [error, *getattr(error, "others", ())]
     return []
 
@@ -234,6 +246,7 @@ class Joined(Element):
         return Joined(left, *self._rest) if left else None
 
     def without(self, excluded):
+        """A batch keeps the elements that are left; without any, it is left out."""
         return self._left([part.without(excluded) for part in self.parts])
 
     def skipping(self, skipped):
@@ -283,6 +296,7 @@ class Row(Element):
         return dict(zip(("tokens", "segment_ids", "positions"), map(list, columns), strict=True))
 
     def without(self, excluded):
+        """A row keeps the segments of sequences that have no excluded sample."""
         kept = kept_pieces(self.pieces, excluded)
         return Row(kept, self._length) if kept else None
 

@@ -195,6 +195,7 @@ class StreamRun(IndexRun):
         return made
 
     def load(self, state, world):
+        """Continue where each lane was; the number of the batch is divided among the ranks, rounded up."""
         vars(self).update({name: value for name, value in vars(state).items() if name != "stream"})
         self.changes, self.drops, self.excluded = list(state.changes), list(state.drops), set(state.excluded)
         self.counts_numbers &= self.world == world

@@ -5,12 +5,14 @@ A function that draws does so in the order of ``kinds``: "r" `mpqueue.rng`, "p" 
 
 import os
 import signal
+import tempfile
 import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import mpqueue
-from model.numbers import drawn
+from model.elements import Cancelled
+from model.numbers import drawn, is_model
 
 
 def digest(value, salt):
@@ -60,7 +62,7 @@ class Raising(NamedTuple):
         return value, *numbers
 
 
-ERRORS = [ValueError, KeyError, RuntimeError, OSError, ZeroDivisionError]
+ERRORS = [ValueError, KeyError, RuntimeError, OSError, MemoryError, Cancelled]
 
 
 class Kept(NamedTuple):
@@ -173,17 +175,21 @@ def stacked(samples):
 
 
 class Fatal(NamedTuple):
-    """Call a function; for one value, first send this process a signal, once: when the file ``mark`` can be removed."""
+    """Call a function. For some values, first send this process a signal, once: if a file can be removed."""
 
     function: object
-    at: int
+    salt: int
     mark: str
-    signal: int = signal.SIGKILL
+    signal: int = int(signal.SIGKILL)
+
+    @property
+    def kinds(self):
+        return getattr(self.function, "kinds", "")
 
     def __call__(self, *given):
-        if digest(given[0], 5) % 40 == self.at:
+        if digest(given[0], self.salt) % 3 == 0 and not is_model():
             try:
-                os.remove(self.mark)
+                os.remove(os.path.join(tempfile.gettempdir(), self.mark))
             except FileNotFoundError:
                 return self.function(*given)
             os.kill(os.getpid(), self.signal)
@@ -204,7 +210,7 @@ class Samples:
     def __getitem__(self, index):
         numbers = drawn(self.kinds)
         if self.raises and digest(index, 1) % 9 == 0:
-            raise ERRORS[digest(index, 2) % 5](f"sample {index} is damaged")
+            raise ERRORS[digest(index, 2) % len(ERRORS)](f"sample {index} is damaged")
         return index, *numbers
 
 
@@ -216,11 +222,32 @@ class AtOnce(Samples):
         return [(self[index][0], *numbers) for index in indices]
 
 
-class Growing(list):
-    """A source whose hook changes it at the end of an epoch."""
+class Growing:
+    """A source whose hook changes its samples at the end of an epoch. Its state is the number of these epochs."""
+
+    def __init__(self, length, ended=0):
+        self.length, self.ended = length, ended
+
+    def __repr__(self):
+        return f"Growing({self.length})"
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return self.ended * 1000 + index, *drawn("r")
+
+    def in_epoch(self, epoch):
+        return Growing(self.length, epoch)
 
     def on_epoch_end(self):
-        self[:] = [value + 1000 for value in self]
+        self.ended += 1
+
+    def state_dict(self):
+        return {"ended": self.ended}
+
+    def load_state_dict(self, state):
+        self.ended = state["ended"]
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ def call(key: tuple[int, int, Any], function: Callable[..., Any], *arguments: An
         _thread.now = before
 
 
+def is_model():
+    """Return whether the model calls user code in this thread, not the product."""
+    return _thread.now is not None
+
+
 def drawn(kinds: str) -> tuple[int, ...]:
     """Return a random number of each kind, as user code draws it: "r" mpqueue's, "p" Python's, "n" NumPy's."""
     draws: dict[str, Callable[[], Any]] = {"r": _of_rng, "p": _of_python, "n": _of_numpy}

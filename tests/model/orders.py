@@ -90,7 +90,7 @@ class Index:
         self._joins = setup.batch_size is not None or setup.batch_sampler is not None
         self._stage = setup.source if setup.is_dataset else None
         self._size, self._drops, self._collate = setup.batch_size, setup.drop_last, setup.collate or stacked
-        self._key, self._source = (seed, epoch), setup.source
+        self._key, self._source = (seed, epoch), getattr(setup.source, "in_epoch", lambda _: setup.source)(epoch)
         if isinstance(self._stage, BatchStage) and setup.sampler is None and setup.batch_sampler is None:
             last, self._joins = self._stage, True  # the loader joins the samples itself
             self._size, self._drops, self._collate = last.size, last.drop_last or setup.drop_last, last.collate

@@ -101,6 +101,8 @@ def _code_of_link(name, *given):
         return f".{name}({function!r}{more})"
     if name == "buffer":
         return f".shuffle(buffer={given[0]})"
+    if name == "cache":
+        return f".cache({'folder' * given[0]})"
     if name == "split":
         low, high, seed = given
         return f".split([{low}, {high - low}, {1 - high}], seed={seed})[1]"

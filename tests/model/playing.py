@@ -9,6 +9,8 @@ import gc
 import json
 import os
 import random
+import shutil
+import tempfile
 import time
 import warnings
 from typing import Any, NamedTuple
@@ -40,6 +42,7 @@ class Play(NamedTuple):
         config: The first workers: (workers, backend, number of ranks).
         backends: The backends that give these random numbers: threads share the global generators.
         operations: Their names with numbers, from which the details follow where they are played.
+        fatal: The name of the file whose presence kills a worker at a sample; empty: no sample is fatal.
     """
 
     seed: int
@@ -49,6 +52,7 @@ class Play(NamedTuple):
     config: tuple[int, str, int]
     backends: tuple[str, ...]
     operations: list[tuple[Any, ...]]
+    fatal: str = ""
 
 
 class Script:
@@ -59,7 +63,7 @@ class Script:
         self.space = {"mpqueue": mpqueue, "Dataset": mpqueue.Dataset}
         for module in (functions, pipelines, program):
             self.space.update({name: value for name, value in vars(module).items() if name[0] != "_"})
-        self.space["json"] = json
+        self.space |= {"json": json, "shutil": shutil, "tempfile": tempfile}
 
     def do(self, line):
         self.lines.append(line)
@@ -82,7 +86,7 @@ class Script:
 
     def text(self, comment):
         """Return the program."""
-        head = ["import json", "import mpqueue", "from mpqueue import Dataset", "from model.functions import *",
+        head = ["import json, shutil, tempfile", "import mpqueue", "from mpqueue import Dataset", "from model.functions import *",
                 "from model.pipelines import *", "from model.program import *"]  # fmt: skip
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
         return "\n".join(
@@ -140,6 +144,8 @@ class Player:
     def start(self):
         """Describe the source, open it and begin."""
         source = pipelines.code_of(self.play.source) if self.is_dataset else repr(self.play.source)
+        if "folder" in source:
+            self.script.do("folder = tempfile.mkdtemp()")
         self.script.do(f"source = {source}")
         self.open()
         self.begin()
@@ -170,6 +176,8 @@ class Player:
 
     def end(self):
         self.script.do("for each in runs: each.stop()")
+        if "folder" in self.script.space:
+            self.script.do("shutil.rmtree(folder)")
 
     def take(self, count, call="take(its)"):
         """Take batches of each rank, at most to the end; return whether the loop goes on."""
@@ -193,7 +201,8 @@ class Player:
             self.begin()
 
     def do_again(self):
-        self.begin()
+        if not hasattr(self.play.source, "in_epoch"):  # whose hook is not called for an epoch that was left
+            self.begin()
 
     def do_stop(self):
         self.script.do("for each in runs: each.stop()")
@@ -218,7 +227,7 @@ class Player:
         worlds = [1, 2, 4] if not self.setup.skips and self.play.config[2] > 1 and not weights else [state.world]
         if not self.setup.has_index and self.setup.epoch_batches is None:
             worlds = [state.world]
-        self.end()
+        self.script.do("for each in runs: each.stop()")
         self.workers = workers % 4
         self.backend = self.play.backends[backend % len(self.play.backends)]
         self.run.load(state, worlds[world % len(worlds)])
@@ -341,10 +350,10 @@ class Player:
 
     def do_mark(self):
         """Kill a worker in the middle of a sample, if the pipeline has such a sample."""
-        if self.workers and self.backend == "process" and "Fatal" in repr(self.play.source):
-            self.script.do("mark()")
+        if self.workers and self.backend == "process" and self.play.fatal:
+            self.script.do(f"mark = marked({self.play.fatal!r})\nmark.__enter__()")
             self.do_next(2)
-            self.script.do("unmark()")
+            self.script.do("mark.__exit__(None, None, None)")
 
     def do_other(self, seed):
         """Another run of the same source at the same time, which may share a cache."""
@@ -363,7 +372,7 @@ class Player:
         self.script.check(f"[outcome(next, others) for _ in range({len(expected)})]", expected)
 
     def _options(self):
-        line = self.script.lines[1]
+        line = next(line for line in self.script.lines if line.startswith("runs"))
         return line[line.index("seed=") :].partition(", ")[2].partition("workers=")[0]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import tempfile
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ import psutil
 
 import mpqueue
 
-from model.elements import Failed
+from model.elements import RAISED, Failed
 
 PACKAGE = os.path.dirname(mpqueue.__file__)
 END = Failed("StopIteration", "")
@@ -35,7 +36,7 @@ def outcome(function, *given):
     """Return what a function returns, as plain data; or its error."""
     try:
         return plain(function(*given))
-    except Exception as error:
+    except RAISED as error:
         return Failed(type(error).__name__, str(error))
 
 
@@ -108,6 +109,19 @@ def forked(batches):
         text = file.read()
     os.waitpid(pid, 0)
     return eval(text)
+
+
+@contextlib.contextmanager
+def marked(mark):
+    """Let the next worker that comes to a fatal sample die."""
+    path = os.path.join(tempfile.gettempdir(), mark)
+    with open(path, "w"):
+        pass
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 def pause(seconds=0.03):

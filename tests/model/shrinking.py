@@ -75,7 +75,7 @@ def _smaller_links(link):
             yield (name, *given[:at], each // 2, *given[at + 1 :])
         elif each is True:
             yield (name, *given[:at], False, *given[at + 1 :])
-        elif getattr(each, "kinds", ""):
+        elif "kinds" in getattr(each, "_fields", ()) and each.kinds:
             yield (name, *given[:at], each._replace(kinds=""), *given[at + 1 :])
     if name == "map" and not isinstance(given[0], Hashed) and not given[2]:
         yield (name, Hashed(1), *given[1:])

@@ -8,7 +8,21 @@ l + 2 L, ... of an indexed part, or the share that its source gives it. Each sta
 import itertools
 from bisect import bisect_right
 
-from model.elements import Failed, Joined, Mapped, Numbered, Pair, Piece, Run, Scanned, Single, tried, within
+from model.elements import (
+    RAISED,
+    Failed,
+    Joined,
+    Mapped,
+    Numbered,
+    Pair,
+    Piece,
+    Run,
+    Scanned,
+    Single,
+    failed,
+    tried,
+    within,
+)
 from model.mixtures import index_picks, lane_picks, plan
 from model.numbers import Picks, SampleOrder, call, is_in_part, seed_of_stage
 from model.rows import BestFit, Concatenation
@@ -68,9 +82,9 @@ class Lane:
         """Return the result of a function, and a list with its error, unless errors are skipped."""
         try:
             return call((*self.key, token), function, *arguments), []
-        except Exception as error:
-            if self.run.skips is None:
-                return END, [Failed(type(error).__name__, str(error))]
+        except RAISED as error:
+            if self.run.skips is None or not isinstance(error, Exception):
+                return END, [failed(error)]
             self.run.skips.append(token)
             return END, []
 
