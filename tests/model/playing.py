@@ -15,7 +15,6 @@ import time
 import warnings
 from typing import Any, NamedTuple
 
-import mpqueue
 from model import functions, pipelines, program, served
 from model.elements import Failed
 from model.expected import MOST, Impossible, run_of
@@ -23,6 +22,7 @@ from model.orders import Setup, Stream
 from model.program import plain
 from model.stages import Batch, Enumerate, Map, Mix, Skip, Take, Zip
 
+import mpqueue
 
 _time = time.time
 

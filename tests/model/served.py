@@ -9,9 +9,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+from model.program import outcome
 
 import mpqueue
-from model.program import outcome
 
 _DEADLOCK_S = 60
 
