@@ -4,7 +4,7 @@ import copy
 
 from model.elements import Failed
 from model.expected import IndexRun, StreamRun
-from model.functions import Aging
+from model.functions import Growing
 from model.playing import FRONTS, Front, Player
 from model.program import END
 
@@ -42,16 +42,18 @@ class _Enqueued:
 
 
 class _OrderedRun(_Enqueued, IndexRun):
+    """The epochs whose hook was called are fewer than the epochs, if the enqueuer was stopped within one."""
+
     age = 0
+
+    def __init__(self, setup, *given):
+        super().__init__(setup, *given)
+        if isinstance(setup.source, Growing):
+            setup.source.in_epoch = lambda _: Growing(setup.source.length, self.age)
 
     def move(self):
         if self.starts and self.end(self.epoch) is not None:  # an endless source goes on after its last batch
             self.epoch, self.batch = self.epoch + 1, 0
-
-    def of(self, epoch, rank):
-        if isinstance(self.setup.source, Aging):
-            self.setup.source.age = self.age
-        return super().of(epoch, rank)
 
     def end_epoch(self):
         """Call the hook of the source, if all batches of an epoch were taken."""
@@ -109,7 +111,7 @@ class Enqueuing(Player):
 
     def do_other(self, seed):
         """Another enqueuer of the same source at the same time."""
-        if isinstance(self.setup.source, Aging):
+        if isinstance(self.setup.source, Growing):
             return
         run = self.run_of(self.setup, seed, 1, [])
         run.restart()
@@ -124,7 +126,7 @@ _CALL = "(source, seed={seed}, {options}use_multiprocessing={backend!r} == 'proc
 FRONTS["ordered"] = Front(
     "[mpqueue.OrderedEnqueuer" + _CALL, "[each.get() for each in runs]",
     frozenset(_OPERATIONS | {"order", "ending"}), Enqueuing, frozenset({"shuffle"}),
-    streams=False, ages=True, worlds=(1,),
+    streams=False, worlds=(1,),
 )  # fmt: skip
 FRONTS["generator"] = Front(
     "[mpqueue.GeneratorEnqueuer" + _CALL, "[each.get() for each in runs]",

@@ -10,9 +10,10 @@ import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import mpqueue
 from model.elements import Cancelled
 from model.numbers import drawn, is_model
+
+import mpqueue
 
 
 def digest(value, salt):

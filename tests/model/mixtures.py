@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-
 from model.numbers import shuffled
 
 BLOCK = 512

@@ -248,7 +248,7 @@ class Stream:
 
     def batches(self, rank, changes, start):
         """Yield the batches of a rank from the beginning of the epoch."""
-        setup, each = self._setup, self._setup.epoch_batches
+        each = self._setup.epoch_batches
         for number in itertools.count(start):
             epoch, batch = (self._epoch, number) if each is None else divmod(number, each)
             for change in changes:

@@ -104,7 +104,6 @@ class Front(NamedTuple):
         player: The class of its player; None: `Player`.
         options: The names of the options that it has; None: all.
         streams: Whether its sources are streams; None: any.
-        ages: A source may change itself at the end of an epoch.
         worlds: The numbers of ranks.
         backends: The backends.
     """
@@ -115,7 +114,6 @@ class Front(NamedTuple):
     player: Any = None
     options: frozenset[str] | None = None
     streams: bool | None = None
-    ages: bool = False
     worlds: tuple[int, ...] = (1, 1, 2, 4)
     backends: tuple[tuple[str, ...], ...] = (("process",), ("process",), ("process", "thread"))
 

@@ -8,10 +8,9 @@ import time
 
 import numpy as np
 import psutil
+from model.elements import RAISED, Failed
 
 import mpqueue
-
-from model.elements import RAISED, Failed
 
 PACKAGE = os.path.dirname(mpqueue.__file__)
 END = Failed("StopIteration", "")

@@ -1,10 +1,8 @@
 """The front ends of a server: its ranks, and the consumers of a broadcast."""
 
-import copy
-
 from model.elements import Failed
 from model.expected import IndexRun, StreamRun
-from model.functions import Aging
+from model.functions import Growing
 from model.playing import FRONTS, Front, Player
 from model.program import END
 
@@ -34,7 +32,7 @@ class _Consumers:
             epoch, found = self.epoch, super().take()
         if found == [END] * self.world:
             self.taken = self.epoch, []
-            if isinstance(self.setup.source, Aging):
+            if isinstance(self.setup.source, Growing):
                 self.last = None  # cannot be explained
         else:
             self.taken = epoch, [*(self.taken[1] if self.taken[0] == epoch else []), found * self.copies]
@@ -43,10 +41,7 @@ class _Consumers:
 
 
 class _IndexConsumers(_Consumers, IndexRun):
-    def of(self, epoch, rank):
-        if isinstance(self.setup.source, Aging):
-            self.setup.source.age = epoch
-        return super().of(epoch, rank)
+    pass
 
 
 class _StreamConsumers(_Consumers, StreamRun):
@@ -68,14 +63,13 @@ class Serving(Player):
 
     @staticmethod
     def run_of(setup, *given):
-        setup = setup._replace(source=copy.copy(setup.source))
         return (_IndexConsumers if setup.has_index else _StreamConsumers)(setup, *given)
 
     @property
     def num_runs(self):
         return self.run.world * self.run.copies
 
-    def end(self):
+    def close(self):
         self.script.do("for each in runs: each.close()")
         self.script.do("server.stop()")
 
@@ -148,7 +142,6 @@ for _name, _mode, _attached, _worlds in (
         frozenset(_OPERATIONS),
         Serving,
         frozenset(_OPTIONS | {"skips", "journal"}),
-        ages=True,
         worlds=_worlds,
         backends=(("process",),),
     )

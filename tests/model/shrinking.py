@@ -26,7 +26,7 @@ def _smaller(play):
         for first in range(0, count, size):
             yield play._replace(operations=play.operations[:first] + play.operations[first + size :])
         size //= 2
-    workers, backend, world = play.config
+    _, backend, world = play.config
     for config in ((0, "process", 1), (0, "process", world), (1, backend, world)):
         if config != play.config and config < play.config:
             yield play._replace(config=config)

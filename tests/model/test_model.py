@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-
-import mpqueue
 from model import command, drawing, orders, pipelines, playing, shrinking
 from model.functions import Drawing, StatefulShards
 from model.orders import Change
+
+import mpqueue
 from mpqueue import Dataset
 from mpqueue.worker.retry_markers import Marker, RetryBegin
 
