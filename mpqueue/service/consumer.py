@@ -254,6 +254,7 @@ class Consumer(Generic[Batch_co]):
                     return batch
                 attachment.latest = record
                 attachment.enter(record)
+                loop.continues = False
                 raise raised
         except BaseException:
             # The batch was delivered, or taken from `_unclaimed`, before the interrupt: the server may never offer it
@@ -271,6 +272,7 @@ class Consumer(Generic[Batch_co]):
             error = attachment.error_of(record)
             attachment.latest = record
             attachment.enter(record)
+            loop.continues = False
             raise error
         if record.epoch < self._epoch:  # it was sent again, because a `RECALL` might have dropped the first one
             attachment.link.arrived.popleft()
@@ -492,7 +494,7 @@ class ConsumerIterator(Iterator[Batch_co]):
         continues: True if the loop continues an epoch that an earlier one started.
 
     Attributes:
-        continues: The same, until the iterator has yielded a batch.
+        continues: The same, until the iterator has yielded a batch, or raised an exception in place of one.
         is_replaced: True if a later iterator has replaced this one.
     """
 

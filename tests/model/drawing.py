@@ -2,6 +2,7 @@
 
 import random
 
+from model import enqueuing, serving  # noqa: F401 - they add front ends
 from model import functions as f
 from model.elements import Run
 from model.pipelines import stage_of
@@ -243,22 +244,25 @@ def play(seed, front=None):
     """Return the play of a seed, and its features and operations."""
     chosen = random.Random(seed)
     front = front or chosen.choice(sorted(FRONTS))
-    world = chosen.choice([1, 1, 2, 4])
-    backends = chosen.choice([("process",), ("process",), ("process", "thread")])
+    has = FRONTS[front]
+    world, backends = chosen.choice(has.worlds), chosen.choice(has.backends)
     kinds = "rpn" if len(backends) == 1 else "r"
     config = chosen.choice([0, 0, 1, 2, 3]), chosen.choice(backends), world
     features = {front, *backends, f"workers={min(config[0], 2)}"} | ({"shard"} if world > 1 else set())
     mark = f"mpqueue-model-{seed}" if backends == ("process",) else ""
-    if chosen.random() < 0.2:
-        source, options, raises = _plain(chosen, kinds, features)
+    if chosen.random() < 0.2 and not has.streams:
+        source, options, raises = _plain(chosen, kinds, features, has)
         is_stream = False
     else:
-        source, options, raises, is_stream = _dataset(chosen, kinds, features, world, mark)
-    if world == 1 and raises and chosen.random() < 0.6:
+        source, options, raises, is_stream = _dataset(chosen, kinds, features, world, has, mark)
+    if has.options is not None:
+        options = {name: value for name, value in options.items() if name in has.options}
+    if world == 1 and raises and _may(has, "skips") and chosen.random() < 0.6:
         options["skips"] = True
         features.add("on_error")
     if (
         chosen.random() < 0.1
+        and _may(has, "exclude")
         and not is_stream
         and isinstance(source, tuple)
         and source[0][0] == "range"
@@ -266,8 +270,11 @@ def play(seed, front=None):
     ):
         options["exclude"] = [0, 1]
         features.add("exclude=")
-    names = FRONTS[front].operations
-    if "hook" in features:  # of one rank, whose epochs end
+    if _has(has, "journal") and chosen.random() < 0.5:
+        options["journal"] = True
+        features.add("journal")
+    names = has.operations
+    if "hook" in features and has.options is None:  # of one rank, whose epochs end
         config, names = (*config[:2], 1), names & ENDING
     operations = _operations(chosen, names)
     fatal = mark if "fatal" in features else ""
@@ -281,7 +288,15 @@ def play(seed, front=None):
 ENDING = {"next", "finish", "statistics", "kill", "pause", "interrupt", "clock", "save", "load", "older", "last"}
 
 
-def _plain(chosen, kinds, features):
+def _may(front, option):
+    return front.options is None or option in front.options
+
+
+def _has(front, option):
+    return option in (front.options or ())
+
+
+def _plain(chosen, kinds, features, front):
     """Return a source that is no dataset, with the options for its samples."""
     if chosen.random() < 0.15:
         features.add("hook")
@@ -292,7 +307,7 @@ def _plain(chosen, kinds, features):
     length = chosen.choice([3, 8, 20, 33])
     features |= {"samples" if kind is f.Samples else "__getitems__"}
     source, options, way = kind(length, chosen.choice(["", kinds]), raises), {}, chosen.randrange(4)
-    if way == 0:
+    if way == 0 or not _may(front, "batch_size"):
         options["shuffle"] = chosen.random() < 0.5
         return f.Samples(length, kinds, raises), options, raises
     if way == 3:
@@ -315,13 +330,16 @@ def _plain(chosen, kinds, features):
     return source, options, raises
 
 
-def _dataset(chosen, kinds, features, world, mark):
+def _dataset(chosen, kinds, features, world, front, mark):
     """Return a pipeline with the options that fit it."""
     length = 0
     while length == 0:
-        made = pipeline(chosen, kinds, streams=None if world == 1 or chosen.random() < 0.5 else False, mark=mark)
+        streams = front.streams if world == 1 or chosen.random() < 0.5 else False
+        made = pipeline(chosen, kinds, streams=streams, mark=mark)
         stage = stage_of(made.data)
         length = stage.length(Run(0, 0)) if stage.is_indexed else 1
+        if front.streams and stage.is_indexed:
+            length = 0
     features |= made.features
     links, options = list(made.data), {}
     if stage.is_indexed and not made.is_batched and chosen.random() < 0.7:
@@ -335,7 +353,7 @@ def _dataset(chosen, kinds, features, world, mark):
     if not stage.is_indexed:
         options["lanes"] = 4 if world > 1 else chosen.choice([1, 2, 3, 5])
         features.add("lanes")
-        if world > 1 or chosen.random() < 0.3:
+        if (world > 1 and not _has(front, "journal")) or chosen.random() < 0.3:
             options["epoch_batches"] = chosen.randint(2, 9)
             features.add("epoch_batches")
     return tuple(links), options, made.raises, not stage.is_indexed
@@ -357,7 +375,9 @@ def _operations(chosen, names):
             "explain": [chosen.randrange(3), chosen.randrange(50)], "compute": [chosen.randrange(3), chosen.randrange(50)],
             "seek": [chosen.randrange(3), chosen.randrange(50)], "exclude": [chosen.randrange(1000), chosen.randrange(9)],
             "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
-            "other": [chosen.randrange(100)],
+            "other": [chosen.randrange(100)], "leave": [chosen.randrange(4)],
+            "crash": [chosen.randrange(3), chosen.randrange(2)], "stop": [chosen.randrange(4)],
+            "order": [chosen.randrange(2)],
         }.get(name, [])  # fmt: skip
         operations.append((name, *numbers))
         if chosen.random() < 0.6:

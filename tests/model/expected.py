@@ -173,7 +173,7 @@ class StreamRun(IndexRun):
         if self.loop is None or self.epoch != self.loop:
             self.loop = None
             return [END] * self.world
-        found = [self.stream.take(rank, self.world) for rank in range(self.world)]
+        found = self._round()
         if None in found:
             if self.setup.epoch_batches is not None or found != [None] * self.world:
                 raise Impossible  # a rank of an endless stream has no elements, or ranks end at different batches
@@ -187,6 +187,9 @@ class StreamRun(IndexRun):
         if self.batch == self.setup.epoch_batches:
             self.epoch, self.batch = self.epoch + 1, 0
         return [plain(each.value) for each in made]
+
+    def _round(self):
+        return [self.stream.take(rank, self.world) for rank in range(self.world)]
 
     def state(self):
         made = copy.copy(self)

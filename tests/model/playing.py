@@ -15,7 +15,7 @@ import time
 import warnings
 from typing import Any, NamedTuple
 
-from model import functions, pipelines, program
+from model import functions, pipelines, program, served
 from model.elements import Failed
 from model.expected import MOST, Impossible, run_of
 from model.orders import Setup, Stream
@@ -61,7 +61,7 @@ class Script:
     def __init__(self):
         self.lines = []
         self.space = {"mpqueue": mpqueue, "Dataset": mpqueue.Dataset}
-        for module in (functions, pipelines, program):
+        for module in (functions, pipelines, program, served):
             self.space.update({name: value for name, value in vars(module).items() if name[0] != "_"})
         self.space |= {"json": json, "shutil": shutil, "tempfile": tempfile}
 
@@ -87,7 +87,7 @@ class Script:
     def text(self, comment):
         """Return the program."""
         head = ["import json, shutil, tempfile", "import mpqueue", "from mpqueue import Dataset", "from model.functions import *",
-                "from model.pipelines import *", "from model.program import *"]  # fmt: skip
+                "from model.pipelines import *", "from model.program import *", "from model.served import *"]  # fmt: skip
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
         return "\n".join(
             [f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', "    main()", ""]
@@ -101,11 +101,21 @@ class Front(NamedTuple):
         opened: Opens the ranks; the parts in braces are filled in.
         begin: Begins a loop on each rank.
         operations: The names of the operations that it promises.
+        player: The class of its player; None: `Player`.
+        options: The names of the options that it has; None: all.
+        streams: Whether its sources are streams; None: any.
+        worlds: The numbers of ranks.
+        backends: The backends.
     """
 
     opened: str
     begin: str
     operations: frozenset[str]
+    player: Any = None
+    options: frozenset[str] | None = None
+    streams: bool | None = None
+    worlds: tuple[int, ...] = (1, 1, 2, 4)
+    backends: tuple[tuple[str, ...], ...] = (("process",), ("process",), ("process", "thread"))
 
 
 ALWAYS = {
@@ -127,7 +137,12 @@ class Player:
 
     Args:
         play: The play.
+
+    Attributes:
+        owners: The expression of the objects that have ``exclude`` and ``set_weights``.
     """
+
+    owners = "runs"
 
     def __init__(self, play):
         self.play, self.script, self.front = play, Script(), FRONTS[play.front]
@@ -136,10 +151,20 @@ class Player:
         stage = pipelines.stage_of(play.source) if self.is_dataset else play.source
         options = {name: value for name, value in play.options.items() if name in Setup._fields}
         self.setup = Setup(stage, self.is_dataset, **options)
-        self.run = run_of(self.setup, play.seed, world, play.options.get("exclude", []))
+        self.run = self.run_of(self.setup, play.seed, world, play.options.get("exclude", []))
         self.mix = _only_mix(stage) if self.is_dataset else None
         self.is_zip = self.is_dataset and any(isinstance(each, Zip) and not each.is_indexed for each in _all(stage))
         self.saved, self.done, self.loses = [], [], False
+
+    run_of = staticmethod(run_of)
+
+    @property
+    def num_owners(self):
+        return self.run.world
+
+    @property
+    def num_runs(self):
+        return self.run.world
 
     def start(self):
         """Describe the source, open it and begin."""
@@ -159,10 +184,11 @@ class Player:
             del options["collate"]
         if self.setup.has_index:
             options.pop("lanes", None)
-        text = "".join(f"{name}={value!r}, " for name, value in options.items())
-        self.script.do("runs = " + self.front.opened.format(
-            seed=self.play.seed, options=text, workers=self.workers, backend=self.backend, world=self.run.world
-        ))  # fmt: skip
+        self.text = "".join(f"{name}={value!r}, " for name, value in options.items())
+        self.script.do(f"runs = {self.opened(self.play.seed, self.workers, self.backend, self.run.world)}")
+
+    def opened(self, seed, workers=0, backend="process", world=1):
+        return self.front.opened.format(seed=seed, options=self.text, workers=workers, backend=backend, world=world)
 
     def begin(self):
         self.script.do(f"its = {self.front.begin}")
@@ -175,9 +201,17 @@ class Player:
         getattr(self, f"do_{name}")(*numbers)
 
     def end(self):
-        self.script.do("for each in runs: each.stop()")
+        self.close()
         if "folder" in self.script.space:
             self.script.do("shutil.rmtree(folder)")
+
+    def close(self):
+        self.script.do("for each in runs: each.stop()")
+
+    def release(self):
+        """Release what is left after a difference; idempotent."""
+        for each in [*self.script.space.get("runs", ()), *self.script.space.get("other", ())]:
+            each.stop()
 
     def take(self, count, call="take(its)"):
         """Take batches of each rank, at most to the end; return whether the loop goes on."""
@@ -204,10 +238,10 @@ class Player:
         if not hasattr(self.play.source, "in_epoch"):  # whose hook is not called for an epoch that was left
             self.begin()
 
-    def do_stop(self):
+    def do_stop(self, number=0):
         self.script.do("for each in runs: each.stop()")
         self.run.stop()
-        self.script.check("take(its)", [program.END] * self.run.world)
+        self.script.check("take(its)", [program.END] * self.num_runs)
         self.begin()
 
     def do_statistics(self):
@@ -296,9 +330,10 @@ class Player:
             return  # without any sample, the search for the next batch of an endless epoch has no end
         ids = chosen.sample(ids, min(len(ids), count % 9 + 1))
         if self.is_zip:
-            self.script.check(f"[kind_of(each.exclude, {ids!r}) for each in runs]", ["ValueError"] * self.run.world)
+            kinds = ["ValueError"] * self.num_owners
+            self.script.check(f"[kind_of(each.exclude, {ids!r}) for each in {self.owners}]", kinds)
             return
-        self.script.do(f"for each in runs: each.exclude({ids!r})")
+        self.script.do(f"for each in {self.owners}: each.exclude({ids!r})")
         self.run.exclude(ids)
 
     def _ids(self):
@@ -326,7 +361,8 @@ class Player:
         weights[0] += {1: 0, 2: 0, 3: 1, 4: 0, 5: 3, 6: 2, 7: 1, 8: 0, 9: 7}[sum(weights)]
         named = dict(zip(self.mix.parts, weights, strict=True)) if isinstance(self.mix.parts[0], str) else weights
         epoch, at = number
-        self.script.check(f"[each.set_weights({named!r}, at={at}) for each in runs]", [at] * run.world)
+        call = f"[each.set_weights({named!r}, at={at}) for each in {self.owners}]"
+        self.script.check(call, [at] * self.num_owners)
         change = epoch, at, tuple(map(float, weights))
         run.weights = [*(each for each in before if each[:2] < change[:2]), change]
         run._known = {}
@@ -342,7 +378,7 @@ class Player:
             self.begin()
 
     def do_fork(self):
-        self.script.check("forked(its)", ["RuntimeError"] * self.run.world)
+        self.script.check("forked(its)", ["RuntimeError"] * self.num_runs)
 
     def do_clock(self):
         """The clock of the machine jumps by a day."""
@@ -363,17 +399,10 @@ class Player:
 
         if self.run.world > 1 or getattr(self.run, "weights", ()):
             return
-        self.script.do(
-            "other = "
-            + self.front.opened.format(seed=seed, options=self._options(), workers=0, backend="process", world=1)
-        )
+        self.script.do(f"other = {self.opened(seed)}")
         expected = [plain(each.value) for each in islice(batches(self.setup, seed, 0, 1, 0, _changes(self.play)), 4)]
         self.script.do("others = iter(other[0])")
         self.script.check(f"[outcome(next, others) for _ in range({len(expected)})]", expected)
-
-    def _options(self):
-        line = next(line for line in self.script.lines if line.startswith("runs"))
-        return line[line.index("seed=") :].partition(", ")[2].partition("workers=")[0]
 
 
 def _changes(play):
@@ -421,7 +450,7 @@ def leftovers():
 
 def play(given):
     """Play; raise a `Difference` with the program of what was played."""
-    player = Player(given)
+    player = (FRONTS[given.front].player or Player)(given)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -435,6 +464,5 @@ def play(given):
         raise
     finally:
         time.time = _time  # after a jump of the clock
-        for each in [*player.script.space.get("runs", ()), *player.script.space.get("other", ())]:
-            each.stop()
+        player.release()
     player.script.space.clear()

@@ -286,6 +286,17 @@ def test_source_exception_is_raised_in_place_and_stream_continues(puppets):
             assert firsts(one.take(2)) == [4, 5]
 
 
+def test_loop_that_yields_only_exceptions_ends_with_its_epoch():
+    """It is not empty, so it does not become the loop over the next epoch."""
+    with mpqueue.Server("s", Failing(4), mode="broadcast", workers=1), mpqueue.attach("s", timeout=60) as consumer:
+        assert len(list(zip(range(3), consumer, strict=False))) == 3
+        batches = iter(consumer)
+        with pytest.raises(KeyError):
+            next(batches)
+        assert list(batches) == []
+        assert consumer.epoch == 1
+
+
 def test_on_epoch_end_runs_once_after_all_batches_are_taken(puppets, tmp_path):
     class Ending(Indices):
         def on_epoch_end(self):

@@ -1,0 +1,117 @@
+"""What the programs of a server call: the server, in a fork of the program so that it can be killed, and its consumers."""
+
+import contextlib
+import gc
+import multiprocessing
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+from model.program import outcome
+
+import mpqueue
+
+_DEADLOCK_S = 60
+
+
+class Served:
+    """A server. With ``journal``, it can be killed and continues."""
+
+    def __init__(self, source, *, journal=False, **options):
+        self._folder, self._source, self._options = tempfile.mkdtemp(prefix="mpqueue-model-"), source, options
+        if journal:
+            options["journal"] = f"{self._folder}/journal"
+        self._start()
+
+    def _start(self):
+        self._pipe, pipe = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("fork").Process(target=self._serve, args=(pipe, self._pipe))
+        self._process.start()
+        pipe.close()
+        self._call("wait", 0)
+
+    def _serve(self, pipe, other_end):
+        other_end.close()  # so that the server stops when the player dies
+        try:
+            server = mpqueue.Server(f"{self._folder}/s", self._source, **self._options).start()
+        except Exception as error:
+            pipe.send((error, None))
+            return
+        with server, contextlib.suppress(EOFError):
+            while True:
+                name, given = pipe.recv()
+                try:
+                    pipe.send((None, getattr(server, name)(*given)))
+                except Exception as error:
+                    pipe.send((error, None))
+
+    def _call(self, name, *given):
+        self._pipe.send((name, given))
+        if not self._pipe.poll(_DEADLOCK_S):
+            raise TimeoutError(f"the server does not answer {name}")
+        error, found = self._pipe.recv()
+        if error is not None:
+            raise error
+        return found
+
+    def attach(self, rank=None, join="next"):
+        """Return a consumer."""
+        return mpqueue.attach(f"{self._folder}/s", rank=rank, timeout=_DEADLOCK_S, reconnect=True, join=join)
+
+    def statistics(self):
+        return self._call("statistics")
+
+    def exclude(self, ids):
+        return self._call("exclude", ids)
+
+    def set_weights(self, weights, at):
+        return self._call("set_weights", weights, at)
+
+    def crash(self, workers):
+        """Kill the server, and start the next one."""
+        self._end(self._process.kill)
+        self._options["workers"] = workers
+        self._start()
+
+    def stop(self):
+        """Stop the server and remove its folder."""
+        self._end(self._pipe.close)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self, end):
+        """End the server; all of its processes must end, too."""
+        others = psutil.Process(self._process.pid).children(recursive=True) if self._process.is_alive() else []
+        end()
+        self._pipe.close()
+        self._process.join(_DEADLOCK_S)
+        until = time.monotonic() + _DEADLOCK_S
+        while any(map(_is_running, others)):
+            if time.monotonic() > until:
+                raise TimeoutError(f"processes of the server still run: {others}")
+            time.sleep(0.01)
+
+
+def _is_running(process):
+    with contextlib.suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def at_once(function, each):
+    """Call a function for each in a thread of its own; return what it returns, or raises."""
+    with ThreadPoolExecutor(len(each)) as threads:
+        return list(threads.map(lambda one: outcome(function, one), each))
+
+
+def entered(consumers):
+    """Return a loop over each consumer. After a crash of the server, some wait for the others."""
+    with ThreadPoolExecutor(len(consumers)) as threads:
+        return list(threads.map(iter, consumers))
+
+
+def lose(consumers, which):
+    """Drop a consumer, which counts as a crash."""
+    consumers[which] = None
+    gc.collect()

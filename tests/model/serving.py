@@ -1,0 +1,147 @@
+"""The front ends of a server: its ranks, and the consumers of a broadcast."""
+
+from model.elements import Failed
+from model.expected import IndexRun, StreamRun
+from model.functions import Growing
+from model.playing import FRONTS, Front, Player
+from model.program import END
+
+_OPTIONS = {"shuffle", "batch_size", "drop_last", "sampler", "batch_sampler", "collate", "lanes", "epoch_batches"}
+
+
+class _Consumers:
+    """The run of the consumers: a loop continues the epoch of the last one. In a broadcast, all get each batch.
+
+    Attributes:
+        copies: The number of consumers that get each batch.
+        taken: The epoch of the latest batches, and the batches of this epoch.
+    """
+
+    copies, began, continues, taken = 1, None, False, (0, [])
+
+    def begin(self):
+        self.goes, self.continues = [True] * self.world, self.began == self.epoch
+        super().begin()
+        self.began = self.epoch
+
+    def take(self):
+        epoch, continues, self.continues = self.epoch, self.continues, False
+        found = super().take()
+        if found == [END] * self.world and continues:  # an empty rest of an epoch is no loop of its own
+            self.begin()
+            epoch, found = self.epoch, super().take()
+        if found == [END] * self.world:
+            self.taken = self.epoch, []
+            if isinstance(self.setup.source, Growing):
+                self.last = None  # cannot be explained
+        else:
+            self.taken = epoch, [*(self.taken[1] if self.taken[0] == epoch else []), found * self.copies]
+            self.last = self.last and self.last * self.copies
+        return found * self.copies
+
+
+class _IndexConsumers(_Consumers, IndexRun):
+    pass
+
+
+class _StreamConsumers(_Consumers, StreamRun):
+    def _round(self):
+        """Rank r of n gets every n-th batch of one order; an incomplete round is left out."""
+        found = [self.stream.take(0, 1) for _ in range(self.world)]
+        return [None] * self.world if None in found else found
+
+
+class Serving(Player):
+    """Plays on a server and its consumers."""
+
+    owners, num_owners = "[server]", 1
+
+    def __init__(self, play):
+        super().__init__(play)
+        self.run.copies = 2 if play.front == "broadcast" else 1
+        self.workers, self.closed = max(1, self.workers), -1
+
+    @staticmethod
+    def run_of(setup, *given):
+        return (_IndexConsumers if setup.has_index else _StreamConsumers)(setup, *given)
+
+    @property
+    def num_runs(self):
+        return self.run.world * self.run.copies
+
+    def close(self):
+        self.script.do("for each in runs: each.close()")
+        self.script.do("server.stop()")
+
+    def release(self):
+        for each in self.script.space.get("runs", ()):
+            each.close()
+        if "server" in self.script.space:
+            self.script.space["server"].stop()
+
+    def take(self, count, call="at_once(next, its)"):
+        return super().take(count, call)
+
+    def do_last(self):
+        if self.setup.has_index or not any(
+            isinstance(each, Failed) for batches in self.run.taken[1] for each in batches
+        ):
+            super().do_last()
+
+    def do_leave(self, which):
+        """A consumer leaves, and another one takes its place: it gets the batch again that was not taken, or the epoch."""
+        if not self.run.taken[1]:
+            return  # an empty epoch may be over for one consumer and not for the others
+        which, self.run.last = which % self.num_runs, None
+        self.script.do("its = one = None")
+        if self.run.copies > 1:
+            self.script.do(f"runs[{which}].close()")
+            self.script.do(f"runs[{which}] = server.attach(join='replay')")
+        else:
+            self.script.do(f"lose(runs, {which})")
+            self.script.do(f"runs[{which}] = server.attach({which})")
+        again = [batches[which] for batches in self.run.taken[1][-1 if self.run.copies == 1 else 0 :]]
+        if again:
+            self.script.do(f"one = iter(runs[{which}])")
+            self.script.check(f"[outcome(next, one) for _ in range({len(again)})]", again)
+        self.begin()
+
+    def do_crash(self, workers, begins):
+        """The server is killed, and the next one continues with its journal."""
+        # With an empty epoch of a broadcast, the next server may be an epoch ahead, and refuses the consumers.
+        if self.play.options.get("journal") and (self.run.copies == 1 or self.run.taken[1]):
+            self.script.do(f"server.crash({workers % 3 + 1})")
+            self.closed, self.run.last = self.run.epoch, None
+            if begins % 2:
+                self.begin()
+
+    def _may_change(self):
+        """Return False while the server may compute the last batches of an endless epoch again."""
+        return self.setup.epoch_batches is None or self.run.epoch > self.closed
+
+    def do_exclude(self, *given):
+        if self._may_change():
+            super().do_exclude(*given)
+
+    def do_weights(self, *given):
+        if self._may_change():
+            super().do_weights(*given)
+
+
+_OPERATIONS = {
+    "next", "finish", "again", "statistics", "kill", "pause", "interrupt", "fork", "clock", "last", "exclude", "weights",
+    "leave", "crash",
+}  # fmt: skip
+for _name, _mode, _attached, _worlds in (
+    ("server", "mode='split', world={world}", "server.attach(rank) for rank in range({world})", (1, 2, 4)),
+    ("broadcast", "mode='broadcast', world=2", "server.attach() for _ in range(2)", (1,)),
+):
+    FRONTS[_name] = Front(
+        f"(server := Served(source, seed={{seed}}, {{options}}workers={{workers}}, {_mode})) and [{_attached}]",
+        "entered(runs)",
+        frozenset(_OPERATIONS),
+        Serving,
+        frozenset(_OPTIONS | {"skips", "journal"}),
+        worlds=_worlds,
+        backends=(("process",),),
+    )
