@@ -115,7 +115,7 @@ class Enqueuing(Player):
             return
         run = self.run_of(self.setup, seed, 1, [])
         run.restart()
-        self.script.do(f"other = {self.opened(seed)}")
+        self.script.do(f"other = {self.opened(seed, self.text)}")
         self.script.do("other[0].start(workers=0)")
         self.script.do("others = [other[0].get()]")
         self.script.check("[take(others) for _ in range(4)]", [run.take() for _ in range(4)])

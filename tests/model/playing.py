@@ -6,9 +6,11 @@ lines, and a play is plain data that can be made smaller.
 
 import contextlib
 import gc
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import tempfile
 import time
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple
 from model import functions, pipelines, program, served
 from model.elements import Failed
 from model.expected import MOST, Impossible, run_of
-from model.orders import Setup, Stream
+from model.orders import Setup, Stream, batches
 from model.program import plain
 from model.stages import Batch, Enumerate, Map, Mix, Skip, Take, Zip
 
@@ -185,10 +187,10 @@ class Player:
         if self.setup.has_index:
             options.pop("lanes", None)
         self.text = "".join(f"{name}={value!r}, " for name, value in options.items())
-        self.script.do(f"runs = {self.opened(self.play.seed, self.workers, self.backend, self.run.world)}")
+        self.script.do(f"runs = {self.opened(self.play.seed, self.text, self.workers, self.backend, self.run.world)}")
 
-    def opened(self, seed, workers=0, backend="process", world=1):
-        return self.front.opened.format(seed=seed, options=self.text, workers=workers, backend=backend, world=world)
+    def opened(self, seed, text, workers=0, backend="process", world=1):
+        return self.front.opened.format(seed=seed, options=text, workers=workers, backend=backend, world=world)
 
     def begin(self):
         self.script.do(f"its = {self.front.begin}")
@@ -298,15 +300,15 @@ class Player:
 
     def do_explain(self, back, number):
         place = self._place(back, number)
-        batches = [] if place is None else [self.run.at(*place, rank) for rank in range(self.run.world)]
+        found = [] if place is None else [self.run.at(*place, rank) for rank in range(self.run.world)]
         if (
-            batches
+            found
             and not self.setup.skips
-            and not (any(isinstance(each.value, Failed) for each in batches) and not self.setup.has_index)
+            and not (any(isinstance(each.value, Failed) for each in found) and not self.setup.has_index)
         ):
             self.script.check(
                 f"[list(each.explain({place[0]}, {place[1]}, run=True).samples) for each in runs]",
-                [each.ids for each in batches],
+                [each.ids for each in found],
             )
 
     def do_compute(self, back, number):
@@ -392,23 +394,17 @@ class Player:
             self.script.do("mark.__exit__(None, None, None)")
 
     def do_other(self, seed):
-        """Another run of the same source at the same time, which may share a cache."""
-        from itertools import islice
-
-        from model.orders import batches
-
+        """Another run of the same source at the same time, which may share a cache. It excludes and may skip nothing."""
         if self.run.world > 1 or getattr(self.run, "weights", ()):
             return
-        self.script.do(f"other = {self.opened(seed)}")
-        expected = [plain(each.value) for each in islice(batches(self.setup, seed, 0, 1, 0, _changes(self.play)), 4)]
+        skips = self.setup.skips and seed % 2 == 0
+        text = re.sub(r"exclude=[^]]*\], ", "", self.text)
+        text = text if skips else text.replace("on_error='skip', ", "")
+        self.script.do(f"other = {self.opened(seed, text)}")
+        found = itertools.islice(batches(self.setup._replace(skips=skips), seed, 0), 12)
+        expected = [plain(each.value) for each in found]
         self.script.do("others = iter(other[0])")
         self.script.check(f"[outcome(next, others) for _ in range({len(expected)})]", expected)
-
-
-def _changes(play):
-    from model.orders import Change
-
-    return [Change(0, 0, 1, set(play.options["exclude"]))] if play.options.get("exclude") else []
 
 
 def _only_mix(stage):
