@@ -55,7 +55,7 @@ class Attachment:
         length: Number of batches per epoch for this consumer, as far as `next_record` knows; None if unknown.
         num_missed: Number of batches that the consumer missed because it was slow.
         has_begun: Contains an entry if the server was notified that a loop over its epoch has started.
-        positions: Epoch and position of the batches delivered last.
+        positions: Epoch and position of the batches and exceptions delivered last.
     """
 
     def __init__(
@@ -219,6 +219,9 @@ class Attachment:
         """Complete the delivery of a batch or an exception; may be repeated."""
         if type(record) is Offer:
             self.ring.enter(record)
+        # Also those of exceptions, which take the place of a batch: the next server would raise them once more, and the
+        # consumer of a rank would be a step behind the others.
+        if record.position >= 0:
             self.positions.append((record.epoch, record.position))
         self.number = record.number
         # Remove the record last: `recover` repeats this method while the delivered record is still in the queue.

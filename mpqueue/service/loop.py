@@ -130,15 +130,16 @@ class Deliveries:
         )  # fmt: skip
 
     def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
-        error = failure.error
+        error, epoch, position = failure.error, failure.epoch, failure.position
         assert error is not None
         if peer.credentials.uid == os.geteuid():
             # An epoch that cannot be opened, or an order that cannot be drawn, has no batch.
-            where = f"in place of batch {failure.position}" if failure.position >= 0 else "before the next batch"
-            note = f"raised in the server {where} of epoch {failure.epoch}"
-            return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
+            where = f"in place of batch {position}" if position >= 0 else "before the next batch"
+            note = f"raised in the server {where} of epoch {epoch}"
+            return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note), epoch, position)
         # A consumer of a different user does not load pickles, which can run arbitrary code.
-        return Text(ToConsumer.RAISED, 0, number, named_text_of(error).encode(errors="backslashreplace")[:4096])
+        text = named_text_of(error).encode(errors="backslashreplace")[:4096]
+        return Text(ToConsumer.RAISED, 0, number, text, epoch, position)
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Undo the counts and the drawing of an offer."""

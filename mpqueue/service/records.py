@@ -87,7 +87,7 @@ OFFER = RecordType(
     magic=MAGIC, kinds=_OFFERS,
 )  # fmt: skip
 TEXT = RecordType(
-    "kind:B flags:B nbytes:I number:Q",
+    "kind:B flags:B nbytes:I number:Q epoch:I position:q",
     magic=MAGIC, kinds=kinds_of(ToConsumer) - _OFFERS, most={"nbytes": MAX_BODY},
 )  # fmt: skip
 
@@ -149,17 +149,22 @@ class Text(NamedTuple):
         number: For SPEC its number; for `RAISED` the number among the consumer's offers; for `RECALL` the number of the
             last offer that remains; for EXPLAINED the number of the question.
         body: A spec, an exception, JSON or a string in UTF-8; empty for `RECALL`.
+        epoch, position: For `RAISED`, those of the batch in whose place the exception was raised. The position is -1 if
+            there is no such batch, and for all other kinds.
     """
 
     kind: int
     flags: int
     number: int
     body: bytes
+    epoch: int = 0
+    position: int = -1
 
     def pack(self) -> bytes:
         """Return the encoded message."""
         assert len(self.body) <= MAX_BODY
-        return TEXT.pack(self.kind, self.flags, len(self.body), self.number) + self.body
+        head = TEXT.pack(self.kind, self.flags, len(self.body), self.number, self.epoch, self.position)
+        return head + self.body
 
 
 def unpack_down(data: bytes) -> "list[Offer] | list[Text]":
@@ -171,5 +176,5 @@ def unpack_down(data: bytes) -> "list[Offer] | list[Text]":
     # The first kind decides: a message contains offers and ends, or one text. The loop over the offers runs in C.
     if data[2:3] and data[2] in _OFFERS:
         return list(map(_make_offer, OFFER.parse_all(data)))
-    (kind, flags, _nbytes, number), body = TEXT.parse_with_body(data)
-    return [Text(kind, flags, number, body)]
+    (kind, flags, _nbytes, number, epoch, position), body = TEXT.parse_with_body(data)
+    return [Text(kind, flags, number, body, epoch, position)]

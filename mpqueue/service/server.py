@@ -164,7 +164,7 @@ class Server:
                 desk = Desk(self._directory)
                 undo.callback(desk.close)
                 self._stream, recovered = self._recover()
-                self._job = job_of(self._stream, self._rules)
+                self._job = recovered.job or job_of(self._stream, self._rules)
                 journal = self._open_journal(recovered, undo)
                 undo.callback(self._stream.stop)  # before the start, which may be interrupted at its last step
                 self._stream.start()
@@ -185,14 +185,16 @@ class Server:
             return self._make_stream(), Recovered()
         # Without a given seed, use the journal's: another random seed would be a different stream.
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
-        place = place_in(recovered, self._rules.mode)
-        start = StreamStart(place, recovered.lanes, recovered.begun, recovered.history, recovered.changes)
-        stream = self._make_stream(seed=seed, start=start)
-        if job_of(stream, self._rules) != recovered.job:
+        # Compare without the history: changed weights may change the length, which is part of the identity, and those
+        # of another source may not fit this one.
+        if job_of(self._make_stream(seed=seed), self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} belongs to another stream: use the same source, length, seed and "
                 "options, or another journal"
             )
+        place = place_in(recovered, self._rules.mode)
+        start = StreamStart(place, recovered.lanes, recovered.begun, recovered.history, recovered.changes)
+        stream = self._make_stream(seed=seed, start=start)
         # Load the state before the workers start, because they receive a copy of the source then.
         if recovered.state is not None:
             stream.job.source.load_state_dict(recovered.state)

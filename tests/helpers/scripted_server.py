@@ -141,9 +141,9 @@ class ScriptedServer:
     def end(self, epoch=0, count=0):
         self.send(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
-    def raised(self, body, flags=0):
+    def raised(self, body, flags=0, epoch=0, position=-1):
         self.number += 1
-        self.send(Text(ToConsumer.RAISED, flags, self.number, body).pack())
+        self.send(Text(ToConsumer.RAISED, flags, self.number, body, epoch, position).pack())
 
     def cut(self, flag, why="because"):
         self.send(Text(ToConsumer.CUT, flag, 0, why.encode()).pack())

@@ -15,7 +15,8 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 import mpqueue
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.service.handshake import Hello, Resume
-from mpqueue.service.records import ToServer
+from mpqueue.service.records import PICKLED, ToServer
+from mpqueue.worker import failures
 
 
 def numbers(batches):
@@ -172,6 +173,22 @@ class TestReconnect:
             assert numbers([third.result(60)]) == [positions[2]]
             assert numbers(kept) == [*positions[:2]]
             assert server.hear() == ConsumerRequest(ToServer.ASK, 0)
+
+    @pytest.mark.parametrize(("position", "taken", "count"), [(1, (0, 1), 2), (-1, (0,), 1)], ids=["batch", "no batch"])
+    def test_exception_in_place_of_a_batch_is_reported_to_new_server(self, server, pool, position, taken, count):
+        with attached(server, reconnect=True) as consumer:
+            server.offer(batch_of(0))
+            server.raised(failures.pack(ValueError("bad"), ""), PICKLED, position=position)
+            batches = iter(consumer)
+            kept = [next(batches)]
+            with pytest.raises(ValueError, match="bad"):
+                next(batches)
+            server.restart()
+            server.hang_up()
+            rest = pool.submit(next, batches)
+            assert server.greet().resume == Resume(job="job", epoch=0, taken=taken, count=count)
+            server.offer(batch_of(2), position=2)
+            assert numbers([*kept, rest.result(60)]) == [0, 2]
 
     def test_reconnect_between_loops_resumes_at_next_epoch(self, server, pool):
         with attached(server, reconnect=True) as consumer:

@@ -12,7 +12,7 @@ from helpers.server_directories import servers_directory  # noqa: F401
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.errors import ServiceDied, ServiceStateError
+from mpqueue.errors import ServiceDied, ServiceError, ServiceStateError
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service import explaining
@@ -229,6 +229,30 @@ class TestSetWeights:
                 assert len(rows(consumer)) == expected
                 assert len(consumer) == expected
         assert len(consumer) == expected, "also after the end of the server"
+
+    def test_restarted_server_recognizes_its_journal_if_the_length_was_changed(self, tmp_path):
+        def mixed(length):
+            parts = [Dataset.range(length), Dataset.range(8), Dataset.range(3)]
+            return Dataset.mix(parts, weights=[1, 0, 1], stop="all").batch(5)
+
+        options = {"batch_size": None, "mode": "split", "world": 1, "journal": tmp_path / "journal"}
+        with mpqueue.Loader(mixed(16), workers=0, seed=3) as loader:
+            batches = iter(loader)
+            expected = [next(batches).tolist() for _ in range(2)]
+            loader.set_weights([4, 1, 3], 10)
+            expected += rows(batches)
+        with served(mixed(16), **options) as server, attached(rank=0) as consumer:
+            batches = iter(consumer)
+            found = [next(batches).tolist() for _ in range(2)]
+            length = len(consumer)
+            server.set_weights([4, 1, 3], 10)
+            assert len(consumer) != length
+        # A source without a mixture, for which these weights mean nothing, is another stream, too.
+        for source in (mixed(20), Dataset.range(16).batch(5)):
+            with pytest.raises(ServiceError, match="belongs to another stream"):
+                served(source, **options).start()
+        with served(mixed(16), **options), attached(rank=0) as consumer:
+            assert found[:1] + rows(consumer) == expected
 
     def test_bad_input_changes_nothing(self):
         with mpqueue.Loader(self.dataset(), workers=0, seed=3) as loader:

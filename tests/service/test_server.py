@@ -635,6 +635,37 @@ def test_restarted_server_continues_where_killed_one_was(puppets, start_server, 
         assert sorted(taken[0] + taken[1]) == list(range(30)), "no batch is lost or duplicated"
 
 
+_RAISES = """
+import sys
+import mpqueue
+
+def checked(number):
+    if number == 1:
+        raise ValueError(number)
+    return number
+
+source = mpqueue.Dataset.range(4).map(checked)
+with mpqueue.Server("s", source, workers=1, mode="split", world=2, journal=sys.argv[2]):
+    print("serves", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_exception_before_a_crash_is_raised_once(start_server_script, tmp_path):
+    """Only its consumer knows that it was raised. Once more, its rank would have one step more than the others."""
+    process = start_server_script(_RAISES, tmp_path / "journal")
+    with contextlib.ExitStack() as stack:
+        ranks = [stack.enter_context(mpqueue.attach("s", rank=rank, timeout=60, reconnect=True)) for rank in range(2)]
+        loops = [iter(rank) for rank in ranks]
+        assert next(loops[0]) == 0
+        with pytest.raises(ValueError, match="1"):
+            next(loops[1])
+        process.kill()
+        process.wait()
+        start_server_script(_RAISES, tmp_path / "journal")
+        assert [list(loop) for loop in loops] == [[2], [3]]
+
+
 def test_server_killed_before_all_are_back_leaves_survivors_to_next_one(puppets, start_server, tmp_path):
     server = start_server(12, world=None)
     first, second = (puppets("s", reconnect=True).attached() for _ in range(2))
