@@ -4,12 +4,9 @@ import contextlib
 import importlib.util
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
-
-from parts.machine import SCRIPTS
 
 STORE_BYTES = 2 << 30  # of each raylet; unused pages take no memory
 JOIN_S = 60
@@ -50,11 +47,6 @@ class RayCluster:
         return self._cluster.add_node(num_cpus=cpus, **size)
 
     @property
-    def address(self) -> str:
-        """Address at which other programs connect to the cluster."""
-        return str(self._cluster.address)
-
-    @property
     def others(self) -> list[str]:
         """Ids of the other raylets that are running."""
         return list(self._nodes)
@@ -81,33 +73,8 @@ def ray_cluster(num_others: int, cpus: int, own_cpus: int = 1) -> Iterator[RayCl
         cluster.close()
 
 
-@contextlib.contextmanager
-def cluster_aside(cpus: int) -> Iterator[str]:
-    """Run a cluster of one raylet in another process, for programs that connect to it; yield its address."""
-    surroundings = os.environ | {"PYTHONPATH": str(SCRIPTS)}
-    command = [sys.executable, "-m", "parts.ray_cluster", str(cpus)]
-    with subprocess.Popen(
-        command, cwd=SCRIPTS, env=surroundings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:  # exits at the end of its input
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.communicate()
-
-
 def only_on(node: str) -> Any:
     """Return the scheduling strategy that places everything on one node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node, soft=False)
-
-
-def main() -> None:
-    with ray_cluster(0, 0, int(sys.argv[1])) as cluster:
-        print(cluster.address, flush=True)
-        sys.stdin.read()
-
-
-if __name__ == "__main__":
-    main()

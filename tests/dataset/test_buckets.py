@@ -1,12 +1,8 @@
-"""The stage `bucket`: batches of similar lengths, snapshots and errors."""
-
-from bisect import bisect_right
+"""The stage `bucket`: batches of similar lengths, and errors."""
 
 import numpy as np
 import pytest
-from helpers.lane_inputs import Samples, assert_resumes_everywhere, drain, lane_run
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from helpers.lane_inputs import Samples, drain, lane_run
 
 from mpqueue.dataset.buckets import BucketNode, BucketStage
 from mpqueue.dataset.indexed import SourceNode
@@ -28,19 +24,6 @@ def numbered(sizes):
     return [100 * (1 + number) + np.arange(size) for number, size in enumerate(sizes)]
 
 
-def test_snapshot_after_any_batch_or_error_resumes_with_the_rest():
-    samples = [*numbered([3, 5]), ValueError("of the source"), 7, *numbered([4, 0, 9])]
-    assert_resumes_everywhere(lambda: bucket(samples, [4], [2, 2]), np.array_equal)
-
-    def collate(some):
-        if len(some[0]) == 5:
-            raise ArithmeticError("of the collation")
-        return np.concatenate(some)
-
-    samples = numbered([5, 1, 4, 1, 3, 4])
-    assert_resumes_everywhere(lambda: bucket(samples, [4], [2, 2], collate=collate), np.array_equal)
-
-
 def test_batches_are_padded_to_their_longest_sample():
     first, second = batches_of([[1], [4, 5, 6, 7], [2, 3], [8, 9, 10, 11, 12]], [4], [2, 2])
     assert first.tolist() == [[1, 0], [2, 3]]
@@ -49,22 +32,6 @@ def test_batches_are_padded_to_their_longest_sample():
 
 def test_collate_receives_the_samples():
     assert batches_of(["ab", "cd", "e"], [2], [2, 2], collate="-".join) == ["ab-cd", "e"]
-
-
-@settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(0, 64), max_size=60))
-def test_max_tokens_bounds_each_batch_and_is_used(lengths):
-    """A full bucket has room for samples of its maximum length; the last bucket counts the actual lengths."""
-    stage = bucket(numbered(lengths), [4, 8, 16], max_tokens=64)
-    batches, _ = drain(stage)
-    assert sum(map(len, batches)) == len(lengths)
-    assert max([batch.size for batch in batches], default=0) <= 64
-    left = [0, 0, 0, 0]
-    for batch in batches:
-        number = bisect_right([4, 8, 16], batch.shape[1])
-        if number < 3:
-            left[number] += len(batch) != [16, 8, 4][number]
-    assert max(left) <= 1  # incomplete batches, at the end
 
 
 def test_sample_longer_than_max_tokens_raises():
@@ -109,19 +76,6 @@ def test_error_names_the_samples_of_the_batch():
     with pytest.raises(ArithmeticError) as caught:
         stage.pull(1)
     assert f"stage {stage.number}, {stage.line}, for samples 0, 1" in caught.value.__notes__[0]
-
-
-def test_failing_samples_are_skipped_with_on_error_skip():
-    skipped = []
-
-    def collate(some):
-        if len(some) == 2:
-            raise ArithmeticError("no")
-        return some
-
-    batches = batches_of(["a", 7, "b", "c"], [4], [2, 2], collate=collate, run=lane_run(skipped.append))
-    assert batches == [["c"]]
-    assert [entry.indices for entry in skipped] == [(1,), (0, 2)]
 
 
 def test_stop_iteration_in_collate_or_length_does_not_end_the_stream():

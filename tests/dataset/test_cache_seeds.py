@@ -103,29 +103,6 @@ def test_elements_are_the_same_for_other_start_methods(options):
     assert elements(BEFORE["late draws"]().cache(), seed=2, **options) == list(BEFORE["late draws"]())
 
 
-@pytest.mark.parametrize("name", ["late draws of a stream", "held generators"])
-def test_stages_around_a_cache_do_not_change_its_elements(name):
-    expected = sorted(BEFORE[name]().cache())
-    shuffled = BEFORE[name]().cache().shuffle(buffer=7)
-    assert elements(shuffled, workers=1, seed=3) == expected
-    twice = BEFORE[name]().cache().map(tuple).cache()
-    assert elements(twice, workers=1, seed=3) == expected
-
-
-def test_resumed_run_with_other_workers_caches_the_same_elements(tmp_path):
-    dataset = BEFORE["late draws of a stream"]().cache(tmp_path / "one").batch(4, collate=list)
-    with mpqueue.Loader(dataset, workers=0, seed=1) as loader:
-        whole = list(loader)
-    dataset = BEFORE["late draws of a stream"]().cache(tmp_path / "two").batch(4, collate=list)
-    with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
-        iterator = iter(loader)
-        found = [next(iterator) for _ in range(5)]
-        state = loader.state_dict()
-    with mpqueue.Loader(dataset, workers=0) as loader:
-        loader.load_state_dict(state)
-        assert found + list(loader) == whole
-
-
 def draw_some(number):
     return number, random.random() if number % 16 == 15 else None
 

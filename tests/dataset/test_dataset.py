@@ -2,7 +2,6 @@
 
 import pickle
 
-import numpy as np
 import pytest
 
 import mpqueue
@@ -31,30 +30,6 @@ def test_methods_do_not_modify_the_dataset():
     assert len(first.take(3)) == 3
     assert len(first) == 10
     assert (first.root.number, first.batch(2).root.number, first.root.number) == (0, 1, 0)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "length"),
-    [
-        (Dataset.range(10), 10),
-        (Dataset.range(2, 10, 3), 3),
-        (Dataset(np.zeros((7, 2))), 7),
-        (Dataset.range(10).batch(4), 3),
-        (Dataset.range(10).batch(4, drop_last=True), 2),
-        (Dataset.range(10).repeat(3), 30),
-        (Dataset.range(10).repeat(0), 0),
-        (Dataset.range(10).repeat().take(25), 25),
-        (Dataset.range(10).take(25), 10),
-        (Dataset.range(10).skip(25), 0),
-        (Dataset.range(10).skip(4), 6),
-        (Dataset.zip(Dataset.range(10), Dataset.range(3)), 3),
-        (Dataset.concatenate(Dataset.range(10), Dataset.range(3)), 13),
-        (Dataset.range(10).map(double).shuffle().enumerate(), 10),
-    ],
-)
-def test_indexed_dataset_has_a_length(dataset, length):
-    assert len(dataset) == length
-    assert len(list(dataset)) == length
 
 
 @pytest.mark.parametrize(

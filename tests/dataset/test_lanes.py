@@ -6,8 +6,8 @@ import signal
 
 import numpy as np
 import pytest
-from helpers import pipelines
-from helpers.pipelines import Failed, Raising, Shards, StatefulShards, opened, reopened, rest_of
+from helpers.pipelines import Failed, opened, reopened, rest_of
+from model.functions import Shards, _Stateful
 
 import mpqueue
 from mpqueue.dataset import roots, stages
@@ -125,21 +125,6 @@ def test_generator_that_raises_has_ended():
 # -- Skipping
 
 
-@pytest.mark.parametrize("stateful", [False, True])
-def test_skipping_errors_keeps_all_other_elements(stateful):
-    root = mpqueue.Dataset(StatefulShards(60)) if stateful else mpqueue.Dataset.range(60)
-    dataset = (
-        root.map(Raising(1)).filter(pipelines.RaisingFilter(2)).flat_map(pipelines.Copies(3))
-        .shuffle(buffer=5).map(Raising(4)).batch(3, collate=tuple)
-    )  # fmt: skip
-    raised = rest_of(opened(dataset, 1, 2))
-    skipped = []
-    kept = rest_of(opened(dataset, 1, 2, skip=skipped.append))
-    assert kept == [one for one in raised if not isinstance(one, Failed)]
-    assert len(skipped) == sum(isinstance(one, Failed) for one in raised) > 5
-    assert all("raised by stage" in entry.text for entry in skipped)
-
-
 def test_batch_that_cannot_be_collated_is_skipped_as_a_whole():
     skipped = []
     dataset = mpqueue.Dataset([[1], [2], [3, 4], [5], [6], [7]]).map(np.array).filter(always).batch(2)
@@ -184,12 +169,12 @@ def test_source_with_state_dict_is_not_read_from_its_beginning_again(monkeypatch
     monkeypatch.setattr(roots, "clock_ns", lambda: 0)  # saving a state takes no time
     reads = []
 
-    class Counting(pipelines._StatefulIterator):
+    class Counting(_Stateful):
         def __next__(self):
-            reads.append(self.at)
+            reads.append(self._at)
             return super().__next__()
 
-    dataset = mpqueue.Dataset(lambda: Counting(10**9)).shuffle(buffer=50).batch(8, collate=tuple)
+    dataset = mpqueue.Dataset(lambda: Counting(10**9, 3, 0, 1)).shuffle(buffer=50).batch(8, collate=tuple)
     lane = opened(dataset, skip=lambda entry: None)
     for _ in range(2000):
         lane.next()
@@ -363,28 +348,3 @@ def test_filter_after_flat_map_sees_all_items_before_giving_up(monkeypatch):
 def test_pack_that_drops_most_samples_continues():
     texts = mpqueue.Dataset.range(1000).map(lambda number: [number] * (2 if number % 300 == 299 else 9))
     assert len(rest_of(opened(texts.pack(4, long="drop")))) == 2
-
-
-def walk(number):
-    """Yield items that depend on the random numbers of all earlier items."""
-    total = number
-    for item in range(40):
-        total += mpqueue.rng().integers(100)
-        if item % 10 == 7:  # ends a block
-            total += int(np.random.randint(100))
-        yield total
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_generator_items_draw_the_same_in_blocks_singly_and_after_resume(workers):
-    walks = mpqueue.Dataset.range(4).flat_map(walk)
-    with mpqueue.Loader(walks, workers=0, lanes=1, seed=5) as loader:
-        one_by_one = list(loader)
-    with mpqueue.Loader(walks.batch(16), workers=workers, lanes=1, seed=5) as loader:
-        batches = iter(loader)
-        found = [next(batches).tolist() for _ in range(3)]
-        state = loader.state_dict()
-    with mpqueue.Loader(walks.batch(16), workers=workers, lanes=1, seed=5) as loader:
-        loader.load_state_dict(state)
-        found += [batch.tolist() for batch in loader]
-    assert [item for batch in found for item in batch] == one_by_one

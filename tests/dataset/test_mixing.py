@@ -3,7 +3,6 @@
 from collections import Counter
 from fractions import Fraction
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,20 +28,6 @@ def test_blocks_follow_the_weights_without_drift(weights, block):
     for weight, count in zip(weights, before, strict=True):
         # Within one or two places per dataset, and rounding after 25 binary digits.
         assert abs(float(Fraction(weight) / total * block * size) - count) < 2 * len(weights) + 1e-6 * block * size
-
-
-def test_mix_has_another_order_but_equal_length_per_seed_and_epoch():
-    parts = [mpqueue.Dataset.range(700), mpqueue.Dataset.range(1000, 1300)]
-    mixed = mpqueue.Dataset.mix(parts, [0.7, 0.3])
-    assert len(mixed) == 1000
-    orders = []
-    for seed in (0, 1):
-        with mpqueue.Loader(mixed, batch_size=100, workers=0, seed=seed) as loader:
-            orders += [np.concatenate(list(loader)).tolist() for _ in range(2)]
-    assert all(sorted(order) == [*range(700), *range(1000, 1300)] for order in orders)
-    assert len(set(map(tuple, orders))) == 4
-    for order in orders:  # each dataset in its separate order
-        assert [x for x in order if x < 1000] == list(range(700))
 
 
 def test_endless_mix_has_its_shares_at_any_index():

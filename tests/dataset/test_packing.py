@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.lane_inputs import Samples, assert_resumes_everywhere, drain, lane_run
+from helpers.lane_inputs import Samples, drain, lane_run
 
 from mpqueue.dataset.indexed import SourceNode
 from mpqueue.dataset.packing import PackNode, PackStage
@@ -67,12 +67,6 @@ def test_arrays_of_other_libraries_are_packed():
     torch = pytest.importorskip("torch")
     (row,) = rows_of([torch.tensor([1, 2]), torch.tensor([3])], 4)
     assert row["tokens"].tolist() == [1, 2, 3, 0]
-
-
-@pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
-def test_snapshot_after_any_row_or_error_resumes_with_the_rest(strategy):
-    samples = [*numbered([3, 5, 30, 2]), ValueError("of the source"), "text", *numbered([4, 0, 9])]
-    assert_resumes_everywhere(lambda: pack(samples, 8, strategy=strategy), same)
 
 
 def test_snapshot_within_a_block_contains_unplaced_samples():

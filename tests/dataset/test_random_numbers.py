@@ -21,10 +21,6 @@ def draw(sample):
     return (*sample, random.random(), np.random.rand(), mpqueue.rng().random())
 
 
-def collate(samples):
-    return [list(sample) for sample in samples] + [[mpqueue.rng().random()]]
-
-
 def flat(loader):
     return [sample for batch in loader for sample in batch]
 
@@ -99,30 +95,6 @@ def test_calling_process_draws_the_same_as_workers_from_any_sample_on(name):
     assert len({number for _, number in expected[0]}) > 80
 
 
-def test_threads_draw_the_same_numbers_after_other_samples_drew():
-    def some(sample):
-        return sample, [mpqueue.rng().random() for _ in range(sample % 3)]
-
-    batches = Dataset.range(600).map(some).filter(lambda sample: len(sample[1]) != 1).batch(100, collate=list)
-    expected = epochs(batches, workers=0)
-    for workers in (1, 2):
-        assert epochs(batches, workers=workers, backend="thread") == expected
-
-
-def test_batch_sizes_and_ranks_do_not_change_samples():
-    by_index = {sample[0]: sample for sample in epochs(DATASET.batch(12, collate=list), workers=0)[0]}
-    assert {sample[0]: sample for sample in epochs(DATASET.batch(1, collate=list), workers=1)[0]} == by_index
-    ranks = [epochs(DATASET.batch(3, collate=list), workers=1, shard=(rank, 2))[0] for rank in range(2)]
-    assert {sample[0]: sample for each in ranks for sample in each} == by_index
-
-
-def test_direct_access_equals_a_loader_with_seed_0():
-    with mpqueue.Loader(DATASET.batch(5, collate=collate), workers=1, seed=0) as loader:
-        expected = list(loader)
-    assert list(DATASET.batch(5, collate=collate)) == expected
-    assert [DATASET.batch(5, collate=collate)[place] for place in (2, 0)] == [expected[2], expected[0]]
-
-
 def test_generators_of_the_caller_are_restored():
     torch = pytest.importorskip("torch")
     for seed in (random.seed, np.random.seed, torch.manual_seed):
@@ -137,21 +109,9 @@ def test_generators_of_the_caller_are_restored():
         mpqueue.rng()
 
 
-def test_later_stage_does_not_change_earlier_random_numbers():
-    first = epochs(DATASET.batch(4, collate=list), 1, workers=0)[0]
-    more = epochs(DATASET.map(draw).take(9).batch(4, collate=list), 1, workers=0)[0]
-    assert [sample[: len(first[0])] for sample in more] == first[:9]
-
-
 def test_same_dataset_in_two_branches_draws_different_numbers():
     drawn = Dataset.range(3).map(lambda _: mpqueue.rng().random())
     assert len({number for pair in Dataset.zip(drawn, drawn) for number in pair}) == 6
-
-
-def test_passes_of_a_repeated_dataset_draw_different_numbers():
-    drawn = Dataset.range(3).map(lambda _: mpqueue.rng().random())
-    assert len(set(drawn.repeat(4))) == 12
-    assert len(set(Dataset.mix([drawn, Dataset.range(100, 110)], stop="all"))) == 20
 
 
 class Nested:

@@ -5,28 +5,10 @@ import signal
 
 import numpy as np
 import pytest
-from helpers import pipelines
-from helpers.pipelines import Copies, Drawn, Kept, Raising, Shards
 from helpers.strikes import Strike, Struck
+from model.functions import Drawing, Kept
 
 import mpqueue
-from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
-
-
-def test_elements_alternate_between_lanes_until_each_ends():
-    dataset = mpqueue.Dataset(Shards(75)).map(Drawn(1)).filter(Kept(2)).flat_map(Copies(12)).shuffle(buffer=3)
-    lanes = []
-    restore = context.keep_thread()
-    for lane in range(16):
-        context.enter_thread(context.WorkerInfo(0, 1, 0, lane=lane, num_lanes=16), is_seed_given=True)
-        lanes.append(pipelines.model_of(dataset, LaneRun(lane, 16, 0, 0, context.begin_batch)))
-    restore()
-    rounds = [lane[turn] for turn in range(max(map(len, lanes))) for lane in lanes if turn < len(lane)]
-    found = pipelines.outcomes_of(iter(dataset).__next__)
-    assert found == rounds
-    assert any(isinstance(one, pipelines.Failed) for one in found)
-    assert len({len(lane) for lane in lanes}) > 1
 
 
 def test_functions_see_one_worker_and_their_lane():
@@ -67,8 +49,8 @@ def test_torch_iterable_dataset_selects_its_share_by_lane(kind):
             assert list(loader) == wanted
 
 
-STREAM = mpqueue.Dataset.range(90).map(Drawn(1)).filter(Kept(2)).flat_map(lambda pair: [pair, pair]).shuffle(buffer=3)
-INDEXED = mpqueue.Dataset.range(60).shuffle().map(Drawn(1))
+STREAM = mpqueue.Dataset.range(90).map(Drawing(1)).filter(Kept(2)).flat_map(lambda pair: [pair, pair]).shuffle(buffer=3)
+INDEXED = mpqueue.Dataset.range(60).shuffle().map(Drawing(1))
 
 
 def struck_at(elements, places):
@@ -97,7 +79,7 @@ def test_continuing_after_an_interrupt_neither_loses_nor_repeats_elements(datase
 
 @pytest.mark.parametrize(("kind", "step"), [("stream", 17), ("indexed", 3)])  # a stream has about 600 points
 def test_interrupt_at_any_point_does_not_change_later_elements(kind, step):
-    dataset = mpqueue.Dataset.range(6).shuffle().map(Drawn(1))
+    dataset = mpqueue.Dataset.range(6).shuffle().map(Drawing(1))
     if kind == "stream":
         dataset = dataset.filter(Kept(2)).shuffle(buffer=2)
     wanted, place, is_struck = list(dataset), 0, True
@@ -130,10 +112,3 @@ def test_ctrl_c_in_a_user_function_takes_no_element():
                 continue
         assert found == list(range(50))
         assert len(struck) == 2
-
-
-@pytest.mark.parametrize("dataset", [mpqueue.Dataset.range(40), mpqueue.Dataset.range(40).filter(Kept(3))])
-def test_error_takes_the_place_of_one_element(dataset):
-    found = pipelines.outcomes_of(iter(dataset.map(Raising(1))).__next__)
-    assert [one.kind for one in found if isinstance(one, pipelines.Failed)].count("ValueError") > 1
-    assert len(found) == len(list(dataset))

@@ -32,25 +32,12 @@ def below_50(number):
 # -- scan
 
 
-def test_scan_returns_results_of_a_separate_state_for_each_lane():
-    numbers = Dataset.range(10).scan(100, add)
-    assert rest_of(opened(numbers)) == [(number, 100 + sum(range(number + 1))) for number in range(10)]
-    assert rest_of(opened(numbers, 1, 2)) == [(1, 101), (3, 104), (5, 109), (7, 116), (9, 125)]
-
-
 def test_scan_makes_an_indexed_dataset_a_stream():
     numbers = Dataset.range(10).scan(0, add)
     assert "a stream" in repr(numbers)
     assert "1: scan(0, add)" in repr(numbers)
     with pytest.raises(TypeError, match=r"stage 1, scan\(0, add\), makes it a stream"):
         len(numbers)
-
-
-def test_state_begins_again_in_each_epoch_and_pass():
-    assert rest_of(opened(Dataset.range(3).scan(0, add).repeat(2))) == [(0, 0), (1, 1), (2, 3)] * 2
-    with mpqueue.Loader(Dataset.range(6).scan(0, add), workers=1, lanes=1) as loader:
-        epochs = [list(loader), list(loader)]
-    assert epochs == [[(number, sum(range(number + 1))) for number in range(6)]] * 2
 
 
 def collect(state, number):
@@ -151,17 +138,6 @@ def test_random_numbers_of_later_stages_do_not_depend_on_the_state():
     assert len(set(one)) == 9
 
 
-def test_function_draws_random_numbers_of_its_element():
-    def draw(state, element):
-        return state, int(mpqueue.rng().integers(1 << 30))
-
-    dataset = Dataset.range(9).scan(0, draw).shuffle(buffer=3)
-    whole = rest_of(opened(dataset))
-    lane = opened(dataset)
-    found = rest_of(lane, 4)
-    assert found + rest_of(opened(dataset, state=pickle.loads(pickle.dumps(lane.save())))) == whole
-
-
 PLAIN = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(),
@@ -200,16 +176,6 @@ def plain(value):
 # -- take_while
 
 
-def test_take_while_ends_each_lane_at_its_first_rejected_element():
-    numbers = Dataset([1, 2, 60, 3, 5, 70, 4]).take_while(below_50)
-    assert rest_of(opened(numbers)) == [1, 2]
-    assert rest_of(opened(numbers, 0, 2)) == [1]
-    assert rest_of(opened(numbers, 1, 2)) == [2, 3]
-    assert "1: take_while(below_50)" in repr(numbers)
-    with pytest.raises(TypeError, match=r"stage 1, take_while\(below_50\), makes it a stream"):
-        numbers[0]
-
-
 def test_function_of_take_while_is_not_called_after_the_end():
     calls = []
 
@@ -229,20 +195,6 @@ def test_take_while_ends_an_endless_dataset_and_starts_again_in_each_pass():
         number for lane in range(16) for number in itertools.takewhile(below_50, range(lane, 100, 16))
     )
     assert rest_of(opened(Dataset([1, 60, 2]).take_while(below_50).repeat(3))) == [1, 1, 1]
-
-
-def test_take_while_resumes_at_any_element_and_stays_ended():
-    dataset = Dataset.range(70).shuffle(buffer=3).take_while(below_50).shuffle(buffer=4)
-    whole = rest_of(opened(dataset, 1, 2))
-    assert 3 < len(whole) < 35
-    for cut in range(len(whole) + 1):
-        lane = opened(dataset, 1, 2)
-        found = rest_of(lane, cut)
-        state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
-        assert found + rest_of(opened(dataset, 1, 2, state=state)) == whole
-    lane = opened(dataset, 1, 2)
-    rest_of(lane)
-    assert rest_of(opened(dataset, 1, 2, state=pickle.loads(pickle.dumps(lane.save())))) == []
 
 
 def test_error_of_take_while_replaces_its_element():

@@ -79,11 +79,6 @@ def test_sort_has_the_ids_of_its_samples_and_works_after_pickling():
     assert list(pickle.loads(pickle.dumps(dataset))) == list(dataset)
 
 
-def test_last_names_the_samples_of_a_sorted_batch():
-    with mpqueue.Loader(Dataset([3, 1, 2]).sort(int).batch(2), workers=0) as loader:
-        assert [loader.last.samples for _ in loader] == [(1, 2), (0,)]
-
-
 def test_keys_of_random_elements_are_those_of_the_first_epoch():
     def draw(number):
         return number, mpqueue.rng().random()

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-import mpqueue
 from mpqueue import Dataset
 from mpqueue.dataset.splitting import Members, members_of
 
@@ -112,15 +111,6 @@ def test_part_is_read_by_index_in_any_order():
     assert part[-1] == numbers[-1]
     with pytest.raises(IndexError):
         part[len(numbers)]
-
-
-@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}])
-def test_loader_shuffles_a_part_and_a_stream_reads_it(options):
-    train, test = Dataset.range(3000).split([0.9, 0.1], seed=5)
-    with mpqueue.Loader(train, batch_size=100, shuffle=True, seed=0, **options) as loader:
-        assert sorted(number for batch in loader for number in batch.tolist()) == list(train)
-    with mpqueue.Loader(test.filter(lambda number: True), **options) as loader:
-        assert sorted(loader) == list(test)
 
 
 def test_split_works_after_pickling_and_has_the_ids_of_its_samples():

@@ -5,15 +5,10 @@ import threading
 import time
 
 import pytest
-from helpers import pipelines
 from helpers.footprint import DEADLOCK_S
-from helpers.pipelines import rest_of
+from helpers.pipelines import opened, rest_of
 
 import mpqueue
-
-
-def opened(dataset, **options):
-    return pipelines.opened(dataset, 1, 2, **options)
 
 
 def always(value):
@@ -33,13 +28,13 @@ class Meeting:
 
 def test_all_threads_are_in_the_function_at_once():
     dataset = mpqueue.Dataset.range(24).filter(always).map(Meeting(4), threads=4)
-    assert rest_of(opened(dataset)) == list(range(1, 24, 2))
+    assert rest_of(opened(dataset, 1, 2)) == list(range(1, 24, 2))
 
 
 def test_at_most_four_elements_per_thread_are_read_ahead():
     taken = []
     dataset = mpqueue.Dataset.range(1000).map(lambda value: taken.append(value) or value).filter(always, threads=3)
-    lane = opened(dataset)
+    lane = opened(dataset, 1, 2)
     assert [lane.next() for _ in range(10)] == list(range(1, 21, 2))
     assert len(taken) <= 10 + 4 * 3
 
@@ -53,11 +48,11 @@ def test_elements_in_flight_are_computed_again_after_a_snapshot():
         return value
 
     dataset = mpqueue.Dataset.range(30).filter(always).map(held, threads=2)
-    lane = opened(dataset)
+    lane = opened(dataset, 1, 2)
     assert [lane.next(), lane.next()] == [1, 3]
     state = pickle.loads(pickle.dumps(lane.save()))
     gate.set()
-    assert rest_of(opened(dataset, state=state)) == list(range(5, 30, 2)) == rest_of(lane)
+    assert rest_of(opened(dataset, 1, 2, state=state)) == list(range(5, 30, 2)) == rest_of(lane)
 
 
 def test_error_in_a_thread_is_raised_in_order_with_its_note():
@@ -66,7 +61,7 @@ def test_error_in_a_thread_is_raised_in_order_with_its_note():
             raise OSError("no such file")
         return value
 
-    lane = opened(mpqueue.Dataset.range(10).filter(always).map(failing, threads=2))
+    lane = opened(mpqueue.Dataset.range(10).filter(always).map(failing, threads=2), 1, 2)
     assert [lane.next(), lane.next()] == [1, 3]
     with pytest.raises(OSError, match="no such file") as caught:
         lane.next()
@@ -78,7 +73,7 @@ def test_error_in_a_thread_is_raised_in_order_with_its_note():
 def test_invalid_value_of_a_stage_raises(stage, text):
     dataset = getattr(mpqueue.Dataset.range(3).filter(always), stage)(lambda value: None, threads=2)
     with pytest.raises(TypeError, match=text):
-        opened(dataset).next()
+        opened(dataset, 1, 2).next()
 
 
 def test_threads_end_with_the_last_lane():

@@ -1,17 +1,20 @@
-"""Weights of a mix that change: each element is compared with a slow implementation, which counts one by one."""
+"""Weights of a mix that change, in mixes of many samples: each element is compared with the model."""
 
 import itertools
 import json
 import pickle
 
-import numpy as np
 import pytest
+from helpers.pipelines import made
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model.elements import Run
+from model.functions import Kept, WithId
+from model.pipelines import stage_of
+from model.stages import Lane
 
 from mpqueue import Dataset
 from mpqueue.dataset.indexed import IndexedRun
-from mpqueue.dataset.mixing import Shares, apportioned, shares_of, shuffled
 from mpqueue.dataset.mixtures import lane_place, length_in, with_weights
 from mpqueue.dataset.nodes import salted
 from mpqueue.dataset.opening import DatasetLanes, open_stages
@@ -22,11 +25,13 @@ from mpqueue.worker.runner import StreamEnd
 STOPS = ["first", "all", "never"]
 MOST = 3000  # elements of an endless mix that are compared
 
-WEIGHT = st.one_of(st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, 2.0]), st.floats(0.01, 1.0))
 
-
-def weights_of(count):
-    return st.lists(WEIGHT, min_size=count, max_size=count).filter(any)
+@st.composite
+def weights_of(draw, count):
+    """Return integers whose sum is a power of two, as `model.mixtures` needs them."""
+    weights = draw(st.lists(st.integers(0, 9), min_size=count, max_size=count))
+    weights[draw(st.integers(0, count - 1))] += (1 << sum(weights).bit_length()) - sum(weights)
+    return tuple(weights)
 
 
 @st.composite
@@ -54,72 +59,18 @@ def mixed(lengths, schedule, stop, changes=(), make=lambda dataset: dataset):
     return root
 
 
-# -- The slow implementation of an indexed mix
-
-
-def reference(lengths, schedule, changes, stop, seed, epoch):
-    """Return the number of the part of each place, and whether the mix has ended."""
-    begun, cuts = schedule, []
-    for of, at, weights in changes:  # in the order of their creation
-        if (of, at) <= (epoch, 0):
-            begun, cuts = [(0, weights)], []
-        elif of == epoch:
-            cuts = [cut for cut in cuts if cut[0] < at] + [(at, weights)]
-    picks, has_ended = planned(lengths, begun, stop, seed, epoch, [], 0)
-    for at, weights in cuts:
-        if has_ended and len(picks) < at:
-            break
-        picks, has_ended = planned(lengths, [(at, weights)], stop, seed, epoch, picks[:at], at)
-    return picks, has_ended
-
-
-def planned(lengths, schedule, stop, seed, epoch, picks, start):
-    picks = list(picks)
-    used = [[weight > 0 for weight in weights] for _, weights in schedule]
-    for number, (begin, weights) in enumerate(schedule):
-        end = schedule[number + 1][0] if number + 1 < len(schedule) else MOST + 1024
-        needed = {at for flags in used[number:] for at, flag in enumerate(flags) if flag}
-        taken = np.bincount(np.array(picks, int), minlength=len(lengths))
-        if stop == "all" and begin and all(taken[at] >= lengths[at] for at in needed):
-            return picks, True
-        shares = Shares(weights)
-        for block in itertools.count():
-            first = begin + block * shares.size
-            if first >= end:
-                break
-            quotas, places = shares.quotas(block), min(shares.size, end - first)
-            taken = np.bincount(np.array(picks, int), minlength=len(lengths))
-            ends_at = None
-            may_end = stop == "first" or all(taken[at] + quotas[at] >= lengths[at] for at in needed)
-            tried = {"first": range(places, -1, -1), "all": range(1, places + 1), "never": ()}[stop]
-            for length in tried if may_end else ():
-                after = taken + (quotas if length == shares.size else apportioned(quotas, length))
-                if stop == "all" and all(after[at] >= lengths[at] for at in needed):
-                    ends_at = length
-                    break
-                if stop == "first" and all(after[at] <= lengths[at] for at in np.flatnonzero(weights)):
-                    ends_at = None if length == places else length
-                    break
-            places = places if ends_at is None else ends_at
-            datasets = np.arange(len(lengths)).repeat(quotas if places == shares.size else apportioned(quotas, places))
-            key = (begin,) if begin else ()
-            picks += shuffled(datasets, seed, epoch, *key, block).tolist()
-            if ends_at is not None:
-                return picks, True
-            if len(picks) >= MOST:
-                return picks, False
-    return picks, False
-
-
-def elements_of(picks, lengths, stop):
-    """Return the elements of the parts in the order of the picks."""
-    counts = [0] * len(lengths)
-    elements = []
-    for at in picks:
-        index = counts[at] if stop == "first" else counts[at] % lengths[at]
-        elements.append(100_000 * at + index)
-        counts[at] += 1
-    return elements
+def modelled(lengths, schedule, stop, changes, *links):
+    """Return a mix whose elements have their ids, and the same in the model, both with changed weights."""
+    data = (
+        ("mix", tuple((("range", length), *links) for length in lengths), tuple(schedule), stop, ()),
+        ("map", WithId(1), 1, True),
+    )
+    root, stage = made(data).root, stage_of(data)
+    for epoch, at, weights in changes:
+        root = with_weights(root, epoch, weights, at)
+        mix = stage.inputs[0]
+        mix.changes[:] = [*(each for each in mix.changes if each[:2] < (epoch, at)), (epoch, at, tuple(weights))]
+    return root, stage
 
 
 def counts_of(mix, epoch, count, seed=0):
@@ -131,32 +82,25 @@ def counts_of(mix, epoch, count, seed=0):
 
 @settings(max_examples=60)
 @given(mixes(), st.integers(0, 3), st.integers(0, 5), st.data())
-def test_indexed_mix_equals_the_slow_implementation(mix, epoch, seed, data):
+def test_indexed_mix_equals_the_model(mix, epoch, seed, data):
     lengths, schedule, changes, stop = mix
-    root = mixed(lengths, schedule, stop, changes)
-    stage_seed = salted(seed, root.number)
-    picks, has_ended = reference(lengths, schedule, changes, stop, stage_seed, epoch)
-    length = length_in(root, epoch, seed)
-    if has_ended:
-        assert length == len(picks)
-    else:
-        assert length is None or length >= MOST
-        picks = picks[:MOST]
-    expected = elements_of(picks, lengths, stop)
-    readers, run = Readers(root), IndexedRun(seed, epoch, lambda *_: None)
-    found = readers.at(range(len(picks)), run)
-    assert found == expected
-    # Any access returns the same elements: singly, and in blocks across seams.
-    if picks:
-        for place in data.draw(st.lists(st.integers(0, len(picks) - 1), max_size=5)):
-            assert readers.at([place], run) == [expected[place]]
-        some = data.draw(st.lists(st.integers(0, len(picks) - 1), min_size=9, max_size=40))
-        assert readers.at(some, run) == [expected[place] for place in some]
-    count = data.draw(st.integers(0, len(picks)))
-    counts = counts_of(root, epoch, count, seed)
-    assert counts == {at: picks[:count].count(at) for at in range(len(lengths))}
-    if stop == "first":
-        assert len(set(found)) == len(found)
+    root, stage = modelled(lengths, schedule, stop, changes)
+    run = Run(seed, epoch)
+    length = stage.length(run)
+    assert length_in(root, epoch, seed) == length
+    length = MOST if length is None else length
+    picks = stage.inputs[0].picks(run, length)[:length]
+    readers, reads = Readers(root), IndexedRun(seed, epoch, lambda *_: None)
+    places = data.draw(st.lists(st.integers(0, length - 1), max_size=40)) if length else []
+    expected = [stage.element(place, run).value() for place in places]
+    # Any access returns the same elements: singly, in blocks across seams, and all at once.
+    assert readers.at(places, reads) == expected
+    assert [readers.at([place], reads)[0] for place in places[:5]] == expected[:5]
+    found = readers.at(range(length), reads)
+    assert [sample_id[0] for _, sample_id in found] == picks
+    assert [found[place] for place in places] == expected
+    count = data.draw(st.integers(0, length))
+    assert counts_of(root.input, epoch, count, seed) == {at: picks[:count].count(at) for at in range(len(lengths))}
 
 
 # -- Lanes
@@ -185,57 +129,14 @@ def elements_in(lane, most):
     return found
 
 
-def lane_reference(lengths, schedule, changes, stop, seed, epoch, lane, num_lanes, most):
-    """Return the elements of a lane of a mix of streams, pick by pick."""
-    spans = [(begin, weights, schedule[number:]) for number, (begin, weights) in enumerate(schedule)]
-    for of, at, weights in changes:
-        if (of, at) <= (epoch, 0):
-            spans = [(0, weights, [(0, weights)])]
-        elif of == epoch:
-            spans = [span for span in spans if span[0] < at] + [(at, weights, [(at, weights)])]
-    spans = [
-        (begin, weights, {at for _, each in rest for at, w in enumerate(each) if w}) for begin, weights, rest in spans
-    ]
-    parts = [list(range(100_000 * at + lane, 100_000 * at + length, num_lanes)) for at, length in enumerate(lengths)]
-    given, passes, orders, elements = [0] * len(parts), [0] * len(parts), {}, []
-    for pick in itertools.count():
-        if len(elements) >= most:
-            break
-        place = pick * num_lanes + lane
-        begin, weights, needed = [span for span in spans if span[0] <= place][-1]
-        if stop != "first" and all(passes[at] for at in needed):
-            break
-        shares = shares_of(tuple(weights))
-        first = -(-max(0, begin - lane) // num_lanes)
-        block, inside = divmod(pick - first, shares.size)
-        if (begin, block) not in orders:
-            key = (begin,) if begin else ()
-            orders[begin, block] = shuffled(shares.datasets(block), seed, epoch, lane, *key, block).tolist()
-        at = orders[begin, block][inside]
-        if given[at] == len(parts[at]):
-            if stop == "first":
-                break
-            if stop == "all" or not parts[at]:  # with "never", only parts without elements in this lane matter
-                passes[at] += 1
-                if all(passes[each] for each in needed):
-                    break
-            if not parts[at]:
-                continue
-            given[at] = 0
-        elements.append(parts[at][given[at]])
-        given[at] += 1
-    return elements
-
-
 @settings(max_examples=60)
 @given(mixes(most_length=400, most_at=600), st.integers(0, 2), st.sampled_from([1, 3]), st.data())
-def test_lane_of_streams_equals_the_slow_implementation_and_resumes_anywhere(mix, epoch, num_lanes, data):
+def test_lane_of_streams_equals_the_model_and_resumes_anywhere(mix, epoch, num_lanes, data):
     lengths, schedule, changes, stop = mix
-    root = mixed(lengths, schedule, stop, changes, stream)
+    root, stage = modelled(lengths, schedule, stop, changes, ("filter", Kept(1), 1))
     lane = data.draw(st.integers(0, num_lanes - 1))
-    expected = lane_reference(
-        lengths, schedule, changes, stop, salted(3, root.number), epoch, lane, num_lanes, most=900
-    )
+    of_model = itertools.islice(Lane(stage, Run(3, epoch, None, lane, num_lanes), ()), 900)
+    expected = [one.value() for one in of_model]
     opened = open_lane(root, lane, num_lanes, epoch=epoch)
     stop_at = data.draw(st.integers(0, len(expected)))
     assert elements_in(opened, stop_at) == expected[:stop_at]

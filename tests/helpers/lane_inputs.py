@@ -1,9 +1,4 @@
-"""Inputs for tests of single stages, and a test of their snapshots after every element."""
-
-import json
-import operator
-
-import pytest
+"""Inputs for tests of single stages."""
 
 from mpqueue.dataset.indexed import SourceNode
 from mpqueue.dataset.stages import LaneStage
@@ -67,33 +62,3 @@ def drain(stage, blocks=(1,), limit=10_000):
         got += values
         tokens += some
     raise AssertionError("the stage does not end")
-
-
-def assert_resumes_everywhere(make, same=operator.eq):
-    """Assert that a stage loaded from a snapshot after any element yields the rest, and that snapshots are plain data.
-
-    Args:
-        make: Creates a new stage.
-        same: Compares two elements.
-    """
-    whole, tokens = drain(make())
-    for place in range(len(whole) + 1):
-        first = make()
-        for number in range(place):
-            if isinstance(whole[number], Exception):
-                with pytest.raises(type(whole[number])):
-                    first.pull(1)
-            else:
-                first.pull(1)
-        second = make()
-        second.load(json.loads(json.dumps(first.save([token for token in tokens[:place] if token is not None]))))
-        rest, _ = drain(second)
-        assert len(rest) == len(whole) - place
-        for got, expected in zip(rest, whole[place:], strict=True):
-            if isinstance(expected, Exception):
-                assert (type(got), str(got)) == (type(expected), str(expected))
-            else:
-                assert same(got, expected)
-        again = [number for number in range(place) if tokens[number] is not None]
-        rebuilt = second.rebuild([tokens[number] for number in again])
-        assert all(same(got, whole[number]) for got, number in zip(rebuilt, again, strict=True))

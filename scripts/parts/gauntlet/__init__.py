@@ -10,8 +10,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     verdict.py       lost samples, repeated samples, and their order
     ranks.py         the ranks of one run: started, watched, killed
     scenarios.py     a killed and resumed run, compared with an uninterrupted one
-    own.py           many random kills and resumes of mpqueue
-    rewinding.py     random pipelines of mpqueue with seeks, exclusions and changes of weights
     table.py         the tables of docs/resume-comparison.md, and their data in docs/gauntlet.json
     command.py       the program
 

@@ -2,14 +2,17 @@
 
 import argparse
 import dataclasses
+import importlib
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from parts.gauntlet import own, rewinding, table
+from parts.gauntlet import table
 from parts.gauntlet.peers import ENTRIES, OURS, install
 from parts.gauntlet.pipeline import Setup
 from parts.gauntlet.scenarios import CHANGES, Gauntlet, Outcome
+from parts.machine import ROOT
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
@@ -18,10 +21,8 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
     if options.install:
         install()
         return 0
-    if options.own:
-        return 0 if own.run(options.own, options.seed, _report) else 1
-    if options.rewind:
-        return 0 if rewinding.run(options.rewind, options.seed, _report) else 1
+    if options.model or options.mutants is not None:
+        return 0 if _modelled(options) else 1
     if options.draw:
         _draw()
         return 0
@@ -34,7 +35,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
         for variant in (table.BATCHES, table.ROWS) if entry.packs else (table.BATCHES,):
             outcomes = _played(name, variant, options.changes or CHANGES, options.seed)
             rows.append(table.row_of(name, variant, entry.version(), outcomes))
-            exact &= name != OURS or all(map(own.is_exact, outcomes.values()))
+            exact &= name != OURS or all(outcome.is_exact for outcome in outcomes.values())
             if options.write:  # save each result at once, because the whole takes long
                 table.save(rows[-1:])
     for variant in (table.BATCHES, table.ROWS, table.WORDS):
@@ -42,6 +43,15 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
     if options.write:
         _draw()
     return 0 if exact else 1
+
+
+def _modelled(options: argparse.Namespace) -> bool:
+    """Compare mpqueue, or copies with a fault, with the model of the tests."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    command, mutants = (importlib.import_module(f"model.{name}") for name in ("command", "mutants"))
+    if options.mutants is not None:
+        return bool(mutants.main(options.mutants, options.minutes, options.seed))
+    return bool(command.main(options.minutes, options.seed, folder=".", jobs=2, report=_report))
 
 
 def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[str, Outcome]:
@@ -69,11 +79,10 @@ def _report(line: str) -> None:
 def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/gauntlet", description=description)
     parser.add_argument("--install", action="store_true", help="create the peers' virtual environments, and exit")
-    parser.add_argument("--own", type=int, metavar="N", help="run N random kills and resumes of mpqueue instead")
-    parser.add_argument(
-        "--rewind", type=int, metavar="N", help="run N random pipelines of mpqueue that are rewound instead"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="seed of the kills (default: 1)")
+    parser.add_argument("--model", action="store_true", help="compare random pipelines of mpqueue with a model instead")
+    parser.add_argument("--mutants", nargs="*", metavar="NAME", help="find faults in this way; all by default")
+    parser.add_argument("--minutes", type=float, default=10, help="time of --model, or for each mutant (default: 10)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all random choices (default: 1)")
     parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
     parser.add_argument(
@@ -82,10 +91,7 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument(
         "--draw", action="store_true", help="draw the tables of docs/resume-comparison.md from docs/gauntlet.json"
     )
-    chosen = parser.parse_args(arguments)
-    if chosen.own is not None and chosen.own < 1:
-        parser.error(f"--own must be 1 or more, got {chosen.own}")
-    return chosen
+    return parser.parse_args(arguments)
 
 
 def _names(known: Iterable[str]):

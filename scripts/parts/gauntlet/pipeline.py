@@ -15,7 +15,6 @@ WEIGHTS = (0.7, 0.3)
 SECOND = 10_000_000
 ROW, LONGEST = 512, 200  # of packed rows, and of the sequences in them
 LANES = 16  # of mpqueue; shards of Hugging Face's datasets
-JOURNAL = "journal"  # of a server, in `Setup.folder`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +27,8 @@ class Setup:
         cost_s: CPU time in seconds for decoding a sample.
         buffer, batch: Size of the shuffle buffer, and number of samples (or rows) per batch.
         is_packed: Whether samples are sequences that are packed into rows.
-        backend: Backend of mpqueue; "server" for a server with the batches of all ranks.
-        threads: Number of threads that decode a sample; for mpqueue.
         seed: Seed of all random choices.
-        folder: Folder of the sets in a peer's own format, and of a server's files.
+        folder: Folder of the sets in a peer's own format.
     """
 
     workers: int
@@ -42,8 +39,6 @@ class Setup:
     buffer: int = 1000
     batch: int = 32
     is_packed: bool = False
-    backend: str = "process"
-    threads: int = 1
     seed: int = 1
     folder: str = ""
 

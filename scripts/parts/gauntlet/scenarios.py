@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mpqueue.service.journal import read_journal
 from parts.gauntlet.peers import Entry
-from parts.gauntlet.pipeline import JOURNAL, Setup
+from parts.gauntlet.pipeline import Setup
 from parts.gauntlet.ranks import Ranks, ResumeError
 from parts.gauntlet.trainer import Task
 from parts.gauntlet.verdict import Batch, Part, Verdict, judge, stream
@@ -23,7 +22,6 @@ class Stage(NamedTuple):
 
     workers: int
     world: int
-    backend: str = "process"
 
 
 CHANGES = {
@@ -52,13 +50,18 @@ class Outcome:
     first_s: float = 0.0
     state_bytes: int = 0
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether no sample was lost or repeated, and the order is that of the uninterrupted run."""
+        return self.verdict == (0, 0, True)
+
 
 class Gauntlet:
     """Runs of one entry.
 
     Args:
         entry: The library that loads the data.
-        setup: Setup of all runs, with the workers, ranks and backend of each stage.
+        setup: Setup of all runs, with the workers and ranks of each stage.
         folder: An empty folder for all files.
         seed: Seed of the kills.
         plain: Setup of a reference run with the same batches, or None to compare with a run that has the workers and
@@ -137,41 +140,6 @@ class Gauntlet:
         verdict = judge(uninterrupted, parts, splits_batch=self._entry.splits_batch)
         return Outcome(verdict, first_s=first_s, state_bytes=state_bytes)
 
-    def play_served(self, stages: Sequence[Stage], shares: tuple[float, float]) -> Outcome:
-        """Run a server and its ranks, with a kill at the end of each stage but the last, and resume from the journal.
-
-        The batches of a part that count are the ones that its journal records as taken. A server drops a last round
-        with fewer batches than ranks, so it is not compared.
-
-        Args:
-            stages: The stages in order, all with the same number of ranks.
-            shares: Argument of `play`.
-        """
-        world = stages[0].world
-        try:
-            uninterrupted = self.uninterrupted(stages[0])
-            uninterrupted = uninterrupted[: len(uninterrupted) // world * world]
-            journal = Path(self._setup.folder) / JOURNAL
-            kept: list[list[Batch]] = [[] for _ in range(world)]
-            first_s, journal_bytes = 0.0, 0
-            for number, stage in enumerate(stages):
-                is_last = number == len(stages) - 1
-                left = len(uninterrupted) // world - max(map(len, kept))
-                kill_at = None if is_last else max(2, int(self._random.uniform(*shares) * left))
-                ranks = self._ranks(
-                    self._setups(stage), None, save_every=1 << 40, slow_from=-1 if kill_at is None else kill_at
-                )
-                self._run(ranks, kill_at)
-                first_s = max(first_s, ranks.first_seconds() if number else 0.0)
-                taken = None if is_last else read_journal(str(journal))
-                for rank, (own, batches) in enumerate(zip(kept, ranks.batches(), strict=True)):
-                    new = batches if is_last else batches[: taken.count_of(rank, world) - len(own) if taken else 0]
-                    own.extend(new)
-                journal_bytes = max(journal_bytes, journal.stat().st_size)
-        except ResumeError as error:
-            return Outcome(refusal=str(error))
-        return Outcome(judge(uninterrupted, [kept]), first_s=first_s, state_bytes=journal_bytes)
-
     def _run(self, ranks: Ranks, kill_at: int | None) -> None:
         """Run ranks to the end, or until they are killed after a number of batches of each."""
         try:
@@ -184,7 +152,7 @@ class Gauntlet:
 
     def _setups(self, stage: Stage) -> list[Setup]:
         return [
-            dataclasses.replace(self._setup, workers=stage.workers, rank=rank, world=stage.world, backend=stage.backend)
+            dataclasses.replace(self._setup, workers=stage.workers, rank=rank, world=stage.world)
             for rank in range(stage.world)
         ]
 
