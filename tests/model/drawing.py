@@ -261,7 +261,7 @@ def play(seed, front=None):
         options["skips"] = True
         features.add("on_error")
     if (
-        chosen.random() < 0.1
+        chosen.random() < 0.5
         and _may(has, "exclude")
         and not is_stream
         and isinstance(source, tuple)
@@ -270,6 +270,9 @@ def play(seed, front=None):
     ):
         options["exclude"] = [0, 1]
         features.add("exclude=")
+    if front == "loader" and chosen.random() < 0.4:
+        options["start_method"] = "fork"
+        features.add("snapshots")
     if _has(has, "journal") and chosen.random() < 0.5:
         options["journal"] = True
         features.add("journal")

@@ -173,6 +173,8 @@ class Player:
             self.script.do("folder = tempfile.mkdtemp()")
         self.script.do(f"source = {source}")
         self.open()
+        if "start_method" in self.play.options:
+            self.script.do("save_often()")
         self.begin()
 
     def open(self):
@@ -464,5 +466,6 @@ def play(given):
         raise
     finally:
         time.time = _time  # after a jump of the clock
+        program.save_often(is_on=False)
         player.release()
     player.script.space.clear()
