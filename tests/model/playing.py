@@ -20,7 +20,7 @@ from model.elements import Failed
 from model.expected import MOST, Impossible, run_of
 from model.orders import Setup, Stream
 from model.program import plain
-from model.stages import Batch, Enumerate, Map, Mix, Skip, Take, Zip
+from model.stages import Batch, Bucket, Enumerate, Joining, Map, Mix, Pack, Skip, Take, Zip
 
 import mpqueue
 
@@ -154,6 +154,7 @@ class Player:
         self.run = self.run_of(self.setup, play.seed, world, play.options.get("exclude", []))
         self.mix = _only_mix(stage) if self.is_dataset else None
         self.is_zip = self.is_dataset and any(isinstance(each, Zip) and not each.is_indexed for each in _all(stage))
+        self.has_parts = self.is_dataset and play.front == "loader" and _has_parts(stage)
         self.saved, self.done, self.loses = [], [], False
 
     run_of = staticmethod(run_of)
@@ -248,6 +249,11 @@ class Player:
 
     def do_statistics(self):
         self.script.do("[each.statistics() for each in runs]")
+        if self.has_parts:
+            names = [[str(each[0]) for each in of_rank] for of_rank in self.run.returned]
+            self.script.check(
+                "list(map(parts_of, runs))", [{name: each.count(name) for name in each} for each in names]
+            )
 
     def do_save(self):
         if len(self.saved) < 6:
@@ -292,11 +298,18 @@ class Player:
         run = self.run
         epoch = max(0, run.epoch + back % 3 - 1)
         if not self.setup.has_index:
-            if not run.counts_numbers or run.world > 1 or self.setup.epoch_batches is not None or run.changes:
+            is_endless = self.setup.epoch_batches is not None
+            if not run.counts_numbers or run.world > 1 or (is_endless and self._has_ended_lane(epoch)):
                 return None
         found = [set(run.of(epoch, rank)) for rank in range(run.world)]
         numbers = sorted(each for each in set.intersection(*found) if run.is_known(epoch, each))
         return (epoch, numbers[number % len(numbers)]) if numbers else None
+
+    def _has_ended_lane(self, epoch):
+        """Return whether an endless stream has a lane whose elements were all left out, before the end of an epoch."""
+        order = Stream(self.setup, self.run.seed, epoch)
+        list(order.batches(0, self.run.changes, 0))
+        return any(lane.has_ended for lane in order.lanes)
 
     def do_explain(self, back, number):
         place = self._place(back, number)
@@ -309,6 +322,12 @@ class Player:
             self.script.check(
                 f"[list(each.explain({place[0]}, {place[1]}, run=True).samples) for each in runs]",
                 [each.ids for each in batches],
+            )
+
+        first = 0 if place is None else self.run._first(place[0])
+        if first:  # other ranks returned the batches before
+            self.script.check(
+                f"[kind_of(each.explain, {place[0]}, {first - 1}) for each in runs]", ["LookupError"] * self.run.world
             )
 
     def do_compute(self, back, number):
@@ -420,6 +439,15 @@ def _only_mix(stage):
             return None
         stage = stage.inputs[0]
     return None if any("Mix" in repr(type(each)) for each in _all(stage)[1:]) else stage
+
+
+def _has_parts(stage):
+    """Return whether the ids begin with the parts of the only mixture, which mixes samples."""
+    while len(stage.inputs) == 1 and not isinstance(stage, Joining):
+        stage = stage.inputs[0]
+    return isinstance(stage, Mix) and not any(
+        isinstance(each, Mix | Zip | Batch | Bucket | Pack) for each in _all(stage)[1:]
+    )
 
 
 def _all(stage):

@@ -136,6 +136,11 @@ def pause(seconds=0.03):
             each.resume()
 
 
+def parts_of(loader):
+    """Return the numbers of samples that each part of a mixture has returned."""
+    return {name: count for name, count in loader.state_dict()["parts"].items() if count}
+
+
 def save_often(*, is_on=True, usual=(lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS)):
     """Take a snapshot of a lane after each element, in workers that are forked from here, too."""
     lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS = (0, 0) if is_on else usual
