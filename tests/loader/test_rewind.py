@@ -290,18 +290,6 @@ class TestBadInput:
             assert sum(len(batch) for batch in loader) == 40
             assert loader.last.samples == tuple(loader.compute(1, loader.last.batch).tolist())
 
-    def test_place_of_another_number_of_ranks_remains_unknown_after_a_seek(self):
-        loader, other = loader_of(shard=(0, 2)), loader_of(shard=(0, 3))
-        iter_after(loader, 2)
-        other.load_state_dict(loader.state_dict())
-        expected = [indices(batch) for batch in other]
-        for place in [(1, 0), (0, 3)]:
-            other.seek(*place)
-            with pytest.raises(LookupError, match="another number of ranks"):
-                other.explain(0, 1)
-            assert [other.explain(0, number).samples for number in (2, 3, 4)] == expected
-        assert [indices(batch) for batch in other] == expected[1:]
-
 
 def test_state_of_an_early_release_without_the_place_where_ranks_began_is_loaded():
     def of_ranks(rank, world):

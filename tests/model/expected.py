@@ -32,6 +32,7 @@ class IndexRun:
         self.loop = self.last = None
         self.goes = [False] * world  # each rank continues its epoch in the next loop
         self.returned = [()] * world  # the ids of all samples that each rank has returned
+        self.known_from = 0, 0  # other ranks returned the batches of this epoch before this one
         self._known = {}
 
     # -- The batches
@@ -117,6 +118,7 @@ class IndexRun:
         self.start = (self.start if self.epoch == self.begun else 0) + (self.batch - first) * self.world
         self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
         self.batch = self._first(self.epoch)
+        self.known_from = self.known_from if world == state.world else (self.epoch, self.batch)
         if self.end(self.epoch) == self.batch and self.start:
             self.epoch, self.batch = self.epoch + 1, 0
         return self

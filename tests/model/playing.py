@@ -299,7 +299,7 @@ class Player:
         epoch = max(0, run.epoch + back % 3 - 1)
         if not self.setup.has_index:
             is_endless = self.setup.epoch_batches is not None
-            if not run.counts_numbers or run.world > 1 or (is_endless and self._has_ended_lane(epoch)):
+            if not run.counts_numbers or (is_endless and self._has_ended_lane(epoch)):
                 return None
         found = [set(run.of(epoch, rank)) for rank in range(run.world)]
         numbers = sorted(each for each in set.intersection(*found) if run.is_known(epoch, each))
@@ -307,9 +307,11 @@ class Player:
 
     def _has_ended_lane(self, epoch):
         """Return whether an endless stream has a lane whose elements were all left out, before the end of an epoch."""
-        order = Stream(self.setup, self.run.seed, epoch)
-        list(order.batches(0, self.run.changes, 0))
-        return any(lane.has_ended for lane in order.lanes)
+        run = self.run
+        orders = [Stream(self.setup, run.seed, epoch, run.world) for _ in range(run.world)]
+        for rank, order in enumerate(orders):
+            list(order.batches(rank, run.changes, 0))
+        return any(lane.has_ended for order in orders for lane in order.lanes)
 
     def do_explain(self, back, number):
         place = self._place(back, number)
@@ -324,10 +326,10 @@ class Player:
                 [each.ids for each in batches],
             )
 
-        first = 0 if place is None else self.run._first(place[0])
-        if first:  # other ranks returned the batches before
+        epoch, first = self.run.known_from
+        if first and place is not None and place[0] == epoch:
             self.script.check(
-                f"[kind_of(each.explain, {place[0]}, {first - 1}) for each in runs]", ["LookupError"] * self.run.world
+                f"[kind_of(each.explain, {epoch}, {first - 1}) for each in runs]", ["LookupError"] * self.run.world
             )
 
     def do_compute(self, back, number):
