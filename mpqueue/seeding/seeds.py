@@ -91,6 +91,6 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
 
 def sequence_of(*words: int) -> "np.random.SeedSequence":
     """Return the entropy of these numbers, for any generator of NumPy."""
-    # Entropy must not be negative, indices of user-made orders may be. A larger number keeps all of its words: the epoch
+    # Entropy must not be negative, indices of user-made orders may be. A larger number keeps its words: the epoch
     # of a pass over endless passes has the epoch of the run in its third word.
     return np.random.SeedSequence([number & WORD if number < 0 else number for number in words])

@@ -75,34 +75,10 @@ def loader_of(size=40, *, workers=0, lanes=LANES, **options):
     return Loader(Numbers(size), workers=workers, lanes=lanes, seed=7, **options)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4, 16])
-def test_elements_alternate_between_lanes(lanes):
-    with loader_of(lanes=lanes) as loader:
-        assert [named(loader) for _ in range(2)] == [expected(40, lanes, epoch) for epoch in range(2)]
-
-
 def test_stream_has_16_lanes_by_default():
     with loader_of(lanes=None) as loader:
         assert named(loader) == expected(40, 16)
         assert loader.state_dict()["lanes"] == 16
-
-
-@pytest.mark.parametrize("has_snapshots", [True, False])
-def test_state_resumes_at_every_place_with_and_without_snapshots(has_snapshots, request):
-    if has_snapshots:
-        request.getfixturevalue("always_saved")
-    with loader_of() as loader:
-        whole, second = values(loader), values(loader)
-    with loader_of() as loader:
-        states = [loader.state_dict()]
-        states += [loader.state_dict() for _ in loader]
-    assert len(states) == len(whole) + 1
-    for count, state in enumerate(states[:-1]):
-        with loader_of() as loader:
-            loader.load_state_dict(state)
-            assert values(loader) == whole[count:]
-            assert values(loader) == second
-    assert sum(start is not None for start in states[-2].get("starts", ())) == (LANES if has_snapshots else 0)
 
 
 def on_all_ranks(world, states, count, **options):
@@ -181,73 +157,11 @@ def test_no_batch_is_dealt_beyond_first_epoch(options, queue):
             assert not batches.pipeline.ledger.work_items
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_abandoned_epoch_of_n_batches_is_over(workers, monkeypatch):
-    monkeypatch.setattr(Pipeline, "restart_at", None)
-    with loader_of(20, workers=workers, epoch_batches=7) as loader:
-        found = named(itertools.islice(loader, 3))
-        assert loader.epoch == 0
-        found += named(loader)
-        assert loader.epoch == 2
-        assert (found, len(found)) == (endless(20, 10), 10)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_epoch_of_n_batches_keeps_its_length_if_resumed(workers):
-    """A loop continues after an error, and after a load until its first batch."""
-    raising = mpqueue.Dataset.range(30).filter(lambda _: True).map(one_over)
-    with Loader(raising, lanes=1, workers=workers, epoch_batches=6) as loader:
-        batches = iter(loader)
-        with pytest.raises(ZeroDivisionError):
-            next(batches)
-        assert [next(batches) for _ in range(2)] == [1, 1 / 2]
-        state = loader.state_dict()
-        loader.load_state_dict(state)
-        iter(loader)
-        assert [list(loader) for _ in range(2)] == [[1 / n for n in numbers] for numbers in (range(3, 6), range(6, 12))]
-    with Loader(raising, lanes=1, workers=workers, epoch_batches=6) as loader:
-        with pytest.raises(ZeroDivisionError):
-            next(iter(loader))
-        assert [list(loader) for _ in range(2)] == [[1 / n for n in numbers] for numbers in (range(1, 6), range(6, 12))]
-
-
-def one_over(number):
-    return 1 / number
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loop_over_abandoned_iterator_has_n_batches(workers):
     with Loader(iter(range(12)), workers=workers, backend="thread", epoch_batches=4) as loader:
         assert list(itertools.islice(loader, 2)) == [0, 1]
         assert [list(loader) for _ in range(2)] == [[2, 3, 4, 5], [6, 7, 8, 9]]
-
-
-@pytest.mark.usefixtures("always_saved")
-def test_state_in_epoch_of_n_batches_resumes_at_every_place():
-    with loader_of(20, epoch_batches=7) as loader:
-        whole = [values(loader) for _ in range(3)]
-    with loader_of(20, epoch_batches=7) as loader:
-        states = [loader.state_dict()]
-        for _ in range(2):
-            states += [loader.state_dict() for _ in loader]
-    for count, state in enumerate(states):
-        epoch, position = divmod(count, 7)
-        assert (state["epoch"], state["position"]) == (epoch, position)
-        with loader_of(20, epoch_batches=7) as loader:
-            loader.load_state_dict(state)
-            assert values(loader) == whole[epoch][position:]
-            assert loader.epoch == epoch + 1
-
-
-def test_all_ranks_have_equal_numbers_of_batches():
-    found = []
-    for rank in range(4):
-        with loader_of(20, lanes=8, shard=(rank, 4), epoch_batches=5) as loader:
-            for _ in range(3):
-                batches = named(loader)
-                assert len(batches) == 5
-                found += batches
-    assert sorted(found) == sorted(endless(20, 60, lanes=8))
 
 
 @pytest.mark.usefixtures("always_saved")
@@ -274,12 +188,6 @@ def test_empty_stream_with_epoch_batches_raises():
         pytest.raises(RuntimeError, match=r"of 3 batches is .*Numbers is empty"),
     ):
         next(iter(loader))
-
-
-def test_empty_lanes_do_not_shorten_epoch():
-    """There are two elements for four lanes."""
-    with loader_of(3, epoch_batches=4) as loader:
-        assert [named(loader) for _ in range(2)] == [[(0, 1), (0, 2), (1, 1), (1, 2)], [(2, 1), (2, 2), (3, 1), (3, 2)]]
 
 
 def test_iterator_has_epochs_of_n_batches_until_its_end():

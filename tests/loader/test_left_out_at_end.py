@@ -98,28 +98,6 @@ def test_places_do_not_depend_on_threads_and_workers(name, options):
             assert loader.statistics().skipped == COUNT
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_any_place_and_state_continues(threads):
-    data, whole = STREAMS["filter"](threads), []
-    with loader_of(data) as loader:
-        states = [(loader.state_dict(), 0)]
-        for batch in loader:
-            whole.append((loader.last.batch, batch, loader.last.samples))
-            states.append((loader.state_dict(), loader.statistics().skipped))
-        for number, batch, samples in whole:
-            assert loader.compute(0, number) == batch
-            assert loader.explain(0, number, run=True).samples == samples
-            loader.seek(0, number)
-            assert [(loader.last.batch, each, loader.last.samples) for each in loader] == whole[number:]
-        with pytest.raises(LookupError):
-            loader.compute(0, COUNT)
-    for state, skipped in states:
-        with loader_of(data) as loader:
-            loader.load_state_dict(state)
-            assert [(loader.last.batch, each, loader.last.samples) for each in loader] == whole[state["position"] :]
-            assert loader.statistics().skipped == COUNT - skipped
-
-
 @pytest.mark.parametrize(
     ("options", "of_lane"),
     [

@@ -16,99 +16,13 @@ from helpers.handling import handling, raising
 from helpers.in_threads import in_threads
 
 import mpqueue
-from mpqueue import Dataset, Loader
+from mpqueue import Loader
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 
 
 def numbers_of(batches):
     return [int(batch[0]) for batch in batches]
-
-
-def bad(length, bad):
-    """Return a source with some items that raise."""
-
-    def item(index):
-        if index in bad:
-            raise LookupError(f"item {index}")
-        return np.full(64, index)
-
-    return Computed(item, length)
-
-
-@KINDS
-def test_iterator_continues_after_failed_batch(backend, workers):
-    with Loader(bad(6, {2, 5}), workers=workers, backend=backend) as loader:
-        batches = iter(loader)
-        found = []
-        for _ in range(6):
-            try:
-                found.append(int(next(batches)[0]))
-            except LookupError as error:
-                found.append(str(error))
-        assert found == [0, 1, "item 2", 3, 4, "item 5"]
-        assert list(batches) == []
-
-
-@KINDS
-def test_new_loop_continues_after_failed_batch(backend, workers):
-    with Loader(bad(5, {2}), workers=workers, backend=backend) as loader:
-        batches = iter(loader)
-        assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
-        with pytest.raises(LookupError):
-            next(batches)
-        assert numbers_of(loader) == [3, 4]
-
-
-def test_loop_left_after_handled_error_ends_its_epoch():
-    with Loader(bad(5, {1}), workers=2) as loader:
-        batches = iter(loader)
-        next(batches)
-        with pytest.raises(LookupError):
-            next(batches)
-        assert int(next(batches)[0]) == 2
-        assert int(next(iter(loader))[0]) == 0
-
-
-def test_state_after_failure_resumes_after_failed_batch():
-    with Loader(bad(5, {2}), workers=2, seed=1) as loader:
-        batches = iter(loader)
-        next(batches)
-        next(batches)
-        with pytest.raises(LookupError):
-            next(batches)
-        state = loader.state_dict()
-    with Loader(bad(5, {2}), workers=1) as resumed:
-        resumed.load_state_dict(state)
-        assert numbers_of(resumed) == [3, 4]
-
-
-def loops_over(loader, count):
-    """Return the batches of a number of loops, each with the type of the error that ended it."""
-    found = []
-    for _ in range(count):
-        found.append([])
-        try:
-            found[-1].extend(map(int, loader))
-        except LookupError:
-            found[-1].append(LookupError)
-    return found
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_loop_after_failed_last_batch_is_next_epoch_or_end_of_stream(workers):
-    def raises_at_the_last(number):
-        if number == 2:
-            raise LookupError(number)
-        return number
-
-    numbers = Dataset.range(3)
-    with Loader(numbers.map(raises_at_the_last), workers=workers) as loader:
-        assert len(loader) == 3
-        first, second = loops_over(loader, 2)
-    with Loader(numbers.filter(lambda _number: True).map(raises_at_the_last), workers=workers) as loader:
-        assert loops_over(loader, 3) == [first, [], first]
-    assert first == second == [0, 1, LookupError]
 
 
 def test_numbers_of_workers_and_batches_may_be_numpy_integers():

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from helpers.drawing import Drawing, copied, drawing, indices
+from helpers.drawing import Drawing, copied, indices
 from helpers.numbered import iter_after
 
 import mpqueue
@@ -21,10 +21,6 @@ ORDERS = {
     "a batch sampler": {"batch_sampler": [[5, 6], [9], [1, 2, 3]], "batch_size": None},
     "a short batch dropped": {"drop_last": True},
 }
-
-
-# Workers run the same code for each order, except for batches that the trainer lists.
-RUNS = [*((order, 0) for order in ORDERS), ("a rank", 2), ("a batch sampler", 2)]
 
 
 def loader_of(source=None, **options):
@@ -53,17 +49,12 @@ class Damaged(Drawing):
 
 
 class TestLast:
-    @pytest.mark.parametrize(("order", "workers"), RUNS)
-    def test_names_the_samples_of_each_batch(self, order, workers):
-        with loader_of(workers=workers, **ORDERS[order]) as loader:
-            steps = itertools.count()
-            for epoch in range(2):
-                for number, batch in enumerate(loader):
-                    info = loader.last
-                    assert (info.epoch, info.batch, info.step) == (epoch, number, next(steps))
-                    assert info.samples == indices(batch)
-            assert (info.rank, info.world_size) == ORDERS[order].get("shard", (0, 1))
-            assert info.seed == 3
+    def test_has_the_place_the_rank_and_the_seed(self):
+        with loader_of(shuffle=True, shard=(1, 3)) as loader:
+            steps = [loader.last.step for _ in range(2) for _ in loader]
+            info = loader.last
+        assert steps == list(range(len(steps)))
+        assert (info.epoch, info.rank, info.world_size, info.seed) == (1, 1, 3, 3)
 
     def test_is_valid_after_stop_and_can_be_pickled(self):
         with loader_of(workers=1) as loader:
@@ -71,15 +62,6 @@ class TestLast:
         info = loader.last
         assert info.samples == tuple(range(8))
         assert pickle.loads(pickle.dumps(info)) == info
-
-    def test_names_skipped_samples(self):
-        with loader_of(Damaged({1, 4}), on_error="skip") as loader:
-            batches = iter(loader)
-            next(batches)
-            assert loader.last.samples == (0, 2, 3, 5, 6, 7)
-            assert loader.last.skipped == (1, 4)
-            next(batches)
-            assert loader.last.skipped == ()
 
     def test_step_continues_after_a_resume(self):
         first, second = loader_of(), loader_of(seed=9)
@@ -93,21 +75,6 @@ class TestLast:
 
 
 class TestExplainAndCompute:
-    @pytest.mark.parametrize(("order", "workers"), RUNS)
-    def test_any_batch_is_known_and_computed_again(self, order, workers):
-        with loader_of(workers=workers, **ORDERS[order]) as loader:
-            for (epoch, number), batch in epochs(loader).items():
-                assert loader.explain(epoch, number).samples == tuple(batch["index"])
-                assert loader.explain(epoch, number).step is None
-                assert copied(loader.compute(epoch, number)) == batch
-
-    def test_future_batches_are_known_before_the_first_loop(self):
-        loader = loader_of(shuffle=True)
-        expected = [loader.explain(2, number).samples for number in range(13)]
-        assert [indices(batch) for batch in itertools.islice(loader, 0)] == []
-        seen = epochs(loader, 3)
-        assert [tuple(seen[2, number]["index"]) for number in range(13)] == expected
-
     def test_every_rank_is_known_from_one(self):
         loader = loader_of(shuffle=True, shard=(0, 3))
         for rank in range(3):
@@ -126,19 +93,6 @@ class TestExplainAndCompute:
             assert states == (random.getstate(), np.random.get_state()[1].tolist())
             assert (loader.epoch, loader.last.batch) == (0, 0)
             assert indices(next(batches)) == tuple(range(8, 16))
-
-    def test_dataset_shows_the_samples_of_its_source(self):
-        dataset = mpqueue.Dataset.range(50).map(drawing).shuffle().batch(4)
-        with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
-            for (epoch, number), batch in epochs(loader).items():
-                assert loader.explain(epoch, number).samples == tuple(batch["index"])
-                assert copied(loader.compute(epoch, number)) == batch
-
-    def test_error_of_a_sample_is_raised(self):
-        loader = loader_of(Damaged({0}))
-        assert loader.explain(0, 0).samples == tuple(range(8))
-        with pytest.raises(OSError, match="damaged"):
-            loader.compute(0, 0)
 
     def test_skipped_samples_are_missing_in_a_computed_batch(self):
         loader = loader_of(Damaged(range(12)), on_error="skip")
@@ -216,19 +170,6 @@ class TestExplainAndCompute:
 
 
 class TestSeek:
-    @pytest.mark.parametrize(("order", "workers"), RUNS)
-    def test_next_loop_begins_at_the_place(self, order, workers):
-        with loader_of(workers=workers, **ORDERS[order]) as loader:
-            seen = epochs(loader)
-            last = max(number for _, number in seen)
-            for epoch in (1, 0):
-                steps = loader.state_dict()["step"]
-                loader.seek(epoch, last - 1)
-                assert (loader.last, loader.epoch) == (None, epoch)
-                rest = [copied(batch) for batch in loader]
-                assert rest == [seen[epoch, last - 1], seen[epoch, last]]
-                assert loader.last.step == steps + 1
-
     def test_nothing_before_the_place_is_computed(self):
         loader = loader_of(Damaged(range(80)))
         loader.seek(7, 10)
@@ -244,59 +185,11 @@ class TestSeek:
 
 
 class TestExclude:
-    @pytest.mark.parametrize(("order", "workers"), RUNS)
-    def test_later_batches_lack_the_samples_and_keep_the_others(self, order, workers):
-        excluded = {1, 5, 9, *range(16, 24), 40, 60}
-        with loader_of(workers=workers, **ORDERS[order]) as loader:
-            expected = epochs(loader)
-        with loader_of(workers=workers, **ORDERS[order]) as loader:
-            batches = iter(loader)
-            assert copied(next(batches)) == expected[0, 0]
-            loader.exclude(excluded)
-            found = dict(placed(loader, batches)) | dict(placed(loader, loader))
-            for place, batch in found.items():
-                assert batch == without(expected[place], excluded)
-                assert loader.explain(*place).samples == tuple(batch["index"])
-                assert copied(loader.compute(*place)) == batch
-            missing = expected.keys() - found.keys() - {(0, 0)}
-            assert all(excluded.issuperset(expected[place]["index"]) for place in missing)
-            for place in missing:
-                with pytest.raises(LookupError, match="is empty"):
-                    loader.compute(*place)
-            assert loader.explain(0, 0).samples == tuple(expected[0, 0]["index"])
-
     def test_samples_are_not_asked_or_counted(self):
         with loader_of(Damaged(range(6)), exclude=range(6), on_error="skip") as loader:
             assert [indices(batch) for batch in itertools.islice(loader, 2)] == [(6, 7), tuple(range(8, 16))]
             assert loader.statistics().skipped == 0
             assert loader.last.skipped == ()
-
-    def test_threads_leave_out_samples(self):
-        with loader_of(workers=1, threads=3, exclude=[2, 9]) as loader:
-            batches = [indices(batch) for batch in loader]
-        assert batches[0] == (0, 1, 3, 4, 5, 6, 7)
-        assert batches[1] == (8, *range(10, 16))
-
-    def test_epoch_may_consist_of_or_end_with_empty_batches(self):
-        with loader_of(Drawing(24), workers=1, exclude=range(8, 24)) as loader:
-            assert [[indices(batch) for batch in loader] for _ in range(2)] == [[tuple(range(8))]] * 2
-            assert (loader.epoch, loader.last.epoch, loader.last.step) == (2, 1, 1)
-        with loader_of(Drawing(24), workers=1, exclude=range(24)) as loader:
-            assert [*loader, *loader] == []
-            assert loader.last is None
-
-    @pytest.mark.parametrize("world", [1, 2])
-    def test_batch_of_an_endless_dataset_loses_only_its_sample(self, world):
-        found = {}
-        for rank in range(world):
-            dataset = mpqueue.Dataset.range(6).repeat().batch(4)
-            with mpqueue.Loader(dataset, seed=7, workers=1, exclude=[1], shard=(rank, world)) as loader:
-                for batch in itertools.islice(loader, 6 // world):
-                    place = loader.last.epoch, loader.last.batch
-                    found[loader.last.batch * world + rank] = batch.tolist()
-                    assert loader.explain(*place).samples == loader.last.samples == tuple(batch)
-        assert [found[number] for number in range(3)] == [[0, 2, 3], [4, 5, 0], [2, 3, 4, 5]]
-        assert [found[number] for number in range(3, 6)] == [found[number] for number in range(3)]
 
     def test_state_has_all_exclusions_and_ranges_remain_ranges(self):
         loader, other = loader_of(), loader_of(seed=8)
@@ -322,49 +215,16 @@ class TestExclude:
                 seen += batch.tolist()
         assert sorted(seen) == [index for index in range(60) if index != 3]
 
-    @pytest.mark.parametrize("call", [lambda loader: loader.explain(1, 0), lambda loader: loader.seek(1, 0)])
-    def test_option_applies_to_batches_before_the_first_loop(self, call):
-        loader = loader_of(exclude=[1, 9])
-        call(loader)
-        assert loader.explain(0, 0).samples == (0, *range(2, 8))
-        assert indices(loader.compute(1, 1)) == (8, *range(10, 16))
-
     def test_option_applies_after_a_load(self):
         first, second = loader_of(), loader_of(exclude=range(8, 12))
         next(iter(first))
         second.load_state_dict(first.state_dict())
         assert indices(next(iter(second))) == (12, 13, 14, 15)
 
-    def test_seek_before_an_exclusion_moves_it(self):
-        loader = loader_of()
-        iter_after(loader, 3)
-        loader.exclude([0, 9])
-        assert loader.explain(0, 0).samples == tuple(range(8))
-        loader.seek(0, 0)
-        assert loader.explain(0, 0).samples == tuple(range(1, 8))
-        assert [indices(batch) for batch in itertools.islice(loader, 2)] == [tuple(range(1, 8)), (8, *range(10, 16))]
-
     def test_million_ids_take_little_time_and_are_found(self):
         loader = loader_of(range(2_000_000), batch_size=4)
         loader.exclude(np.arange(0, 2_000_000, 2))
         assert [batch.tolist() for batch in itertools.islice(loader, 2)] == [[1, 3], [5, 7]]
-
-    def test_ranks_resume_with_the_history_of_another_number_of_ranks(self):
-        states = []
-        for rank in range(2):
-            with loader_of(shuffle=True, shard=(rank, 2)) as loader:
-                batches = iter(loader)
-                next(batches)
-                loader.exclude(range(50))
-                next(batches)
-                states.append(loader.state_dict())
-        assert states[0] | {"checksum": 0} == states[1] | {"checksum": 0}
-        rest = loader_of(shuffle=True)
-        rest.load_state_dict(states[0])
-        found = [sample for batch in rest for sample in indices(batch)]
-        with loader_of(shuffle=True) as loader:
-            expected = [sample for batch in itertools.islice(loader, 4, None) for sample in indices(batch)]
-        assert found == [sample for sample in expected if sample >= 50]
 
     def test_states_with_unlike_histories_are_refused(self):
         one, two = loader_of(), loader_of()
@@ -430,97 +290,21 @@ class TestBadInput:
             assert sum(len(batch) for batch in loader) == 40
             assert loader.last.samples == tuple(loader.compute(1, loader.last.batch).tolist())
 
-    def test_place_of_another_number_of_ranks_remains_unknown_after_a_seek(self):
-        loader, other = loader_of(shard=(0, 2)), loader_of(shard=(0, 3))
-        iter_after(loader, 2)
-        other.load_state_dict(loader.state_dict())
-        expected = [indices(batch) for batch in other]
-        for place in [(1, 0), (0, 3)]:
-            other.seek(*place)
-            with pytest.raises(LookupError, match="another number of ranks"):
-                other.explain(0, 1)
-            assert [other.explain(0, number).samples for number in (2, 3, 4)] == expected
-        assert [indices(batch) for batch in other] == expected[1:]
 
+def test_state_of_an_early_release_without_the_place_where_ranks_began_is_loaded():
+    def of_ranks(rank, world):
+        return mpqueue.Loader(range(60), shard=(rank, world), workers=0, seed=5, batch_size=2, shuffle=True)
 
-def placed(loader, batches):
-    """Yield the place and the contents of each batch."""
-    for batch in batches:
-        yield (loader.last.epoch, loader.last.batch), copied(batch)
-
-
-def without(batch, excluded):
-    """Return a batch without some samples."""
-    kept = [row for row, index in enumerate(batch["index"]) if index not in excluded]
-    return {name: [values[row] for row in kept] for name, values in batch.items()}
-
-
-ORDERS_OF_RANKS = {
-    "samples": lambda: {"batch_size": 2, "shuffle": True},
-    "batches": lambda: {"shuffle": True},
-    "a sampler": lambda: {"batch_size": 2, "sampler": [*range(59, -1, -1)]},
-}
-
-
-class TestRanksThatResume:
-    """One rank begins an epoch, three ranks resume it, and three ranks resume from the states of these."""
-
-    def loader(self, order, rank, world, **options):
-        return mpqueue.Loader(range(60), shard=(rank, world), workers=0, seed=5, **ORDERS_OF_RANKS[order]() | options)
-
-    def resumed(self, order, rank):
-        """Return a loader, the batches of its rank by their number, and its state before it was saved."""
-        with self.loader(order, 0, 1) as first:
-            iter_after(first, 4)
-            state = first.state_dict()
-        infos = {}
-        for num_batches in (2, 3):
-            loader = self.loader(order, rank, 3)
-            loader.load_state_dict(json.loads(json.dumps(state)))
-            for _, _ in zip(range(num_batches), loader, strict=False):
-                infos[loader.last.batch] = loader.last
+    state = None
+    for rank, world, num_batches in ((0, 1, 4), (1, 3, 2), (1, 3, 3)):
+        with of_ranks(rank, world) as loader:
+            if state is not None:
+                loader.load_state_dict(json.loads(json.dumps(state)))
+            iter_after(loader, num_batches)
             state = loader.state_dict()
-        return loader, infos, state
-
-    @pytest.mark.parametrize("rank", range(3))
-    @pytest.mark.parametrize("order", ORDERS_OF_RANKS)
-    def test_batches_since_these_ranks_began_the_epoch_are_known(self, order, rank):
-        loader, infos, state = self.resumed(order, rank)
-        with loader:
-            assert list(infos) == [2, 3, 4, 5, 6]  # 4 batches are 2 turns of 3 ranks
-            assert state["began"] == 4
-            for number, info in infos.items():
-                assert loader.explain(0, number).samples == info.samples
-            for number in (0, 1):
-                with pytest.raises(LookupError, match="another number of ranks"):
-                    loader.explain(0, number)
-            loader.seek(0, 3)
-            for number, _ in zip((3, 4, 5), loader, strict=False):
-                assert (loader.last.batch, loader.last.samples) == (number, infos[number].samples)
-
-    def test_state_of_an_early_release_is_loaded(self):
-        loader, _, state = self.resumed("samples", 1)
-        del state["began"]
-        state = {name: value for name, value in state.items() if name != "checksum"}
-        with loader:
-            loader.load_state_dict(sealed(state))
-            next(iter(loader))
-            assert loader.last.batch == 7
-            assert loader.explain(0, 7) == loader.explain(0, 7, rank=1)
-
-    def test_next_epoch_is_known_from_its_beginning(self):
-        loader, _, _ = self.resumed("samples", 1)
-        with loader:
-            for _ in loader:
-                pass
-            assert "began" not in loader.state_dict()
-            assert loader.explain(1, 0).samples
-
-    def test_seek_before_the_place_of_a_state_counts_batches_of_the_epoch(self):
-        with self.loader("samples", 0, 2) as loader:
-            iter_after(loader, 3)
-            loader.load_state_dict(loader.state_dict())
-            loader.seek(0, 1)
-            next(iter(loader))
-            assert loader.last.batch == 1
-            assert loader.last.samples == loader.explain(0, 1).samples
+    assert state.pop("began") == 4
+    with of_ranks(1, 3) as loader:
+        loader.load_state_dict(sealed({name: value for name, value in state.items() if name != "checksum"}))
+        next(iter(loader))
+        assert loader.last.batch == 7
+        assert loader.explain(0, 7) == loader.explain(0, 7, rank=1)

@@ -1,17 +1,13 @@
 """The samples of a batch of a stream, and that batch again."""
 
 import itertools
-import json
 from typing import Any
 
 import pytest
-from helpers.drawing import copied, drawing, has_even_index, indices
-from helpers.numbered import iter_after
+from helpers.drawing import copied, drawing, has_even_index
 
 import mpqueue
 from mpqueue import Dataset
-
-EXCLUDED = [4, 5, 6, 7, 8, 9, 10, 11, 22, 44, 46]
 
 
 def generated():
@@ -25,21 +21,13 @@ def repeated(sample):
     return [sample, sample]
 
 
-def without_threes(index):
-    """Return whether an index is not a multiple of 3."""
-    return index % 3 > 0
-
-
 STREAMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "a buffer": (lambda: Dataset.range(90).shuffle(buffer=20).map(drawing).batch(5), {}),
     "a filter": (lambda: Dataset.range(90).map(drawing).filter(has_even_index).shuffle(buffer=7).batch(5), {}),
     "items": (lambda: Dataset.range(40).map(drawing).flat_map(repeated).batch(3), {}),
-    "a mix": (lambda: Dataset.mix([Dataset.range(50)] * 2, [2, 1]).shuffle(buffer=5).map(drawing).batch(4), {}),
-    "a cache": (lambda: Dataset.range(90).filter(without_threes).cache().shuffle(buffer=9).map(drawing).batch(5), {}),
     "an endless stream": (lambda: Dataset.range(50).map(drawing).shuffle(buffer=7).batch(4), {"epoch_batches": 9}),
     "a generator": (lambda: Dataset(generated).batch(4), {}),
 }  # fmt: skip
-BY_INDEX = ["a buffer", "a filter", "an endless stream", "a cache"]  # an id is the index in the only source
 
 
 def loader_of(name, **options):
@@ -52,40 +40,6 @@ def placed(loader, batches):
     for batch in batches:
         info = loader.last
         yield (info.epoch, info.batch), (info.samples, copied(batch))
-
-
-def index_of(sample):
-    """Return the index in an id: of the source, or of the generator function."""
-    if isinstance(sample, int):
-        return sample
-    _, number = sample
-    return number
-
-
-@pytest.mark.parametrize(("name", "workers"), [*((name, 0) for name in STREAMS), ("a cache", 2)])
-def test_batches_are_known_and_computed_again(name, workers):
-    with loader_of(name, workers=workers) as loader:
-        seen, steps = {}, itertools.count()
-        for epoch in range(2):
-            for number, batch in enumerate(loader):
-                info = loader.last
-                assert (info.epoch, info.batch, info.step) == (epoch, number, next(steps))
-                seen[epoch, number] = info, copied(batch)
-                if number == 5:
-                    ahead = {place: loader.explain(*place, run=True) for place in [(epoch, 2), (epoch, 7), (1, 1)]}
-        for place, info in ahead.items():
-            assert info.samples == seen[place][0].samples
-        for place, (info, batch) in list(seen.items())[::3]:
-            if name != "a generator":
-                assert tuple(map(index_of, info.samples)) == tuple(batch["index"])
-            assert loader.explain(*place, run=True).samples == info.samples
-            assert copied(loader.compute(*place)) == batch
-
-
-def test_generator_has_pairs_of_lane_and_number():
-    with loader_of("a generator") as loader:
-        for batch in loader:
-            assert [lane + 4 * number for lane, number in loader.last.samples] == list(indices(batch))
 
 
 def test_function_without_dataset_has_pairs_of_lane_and_number():
@@ -121,17 +75,6 @@ def test_order_without_decisions_needs_no_user_code():
             assert loader.explain(0, number).samples == tuple(batch.tolist())
 
 
-@pytest.mark.parametrize("name", ["a filter", "an endless stream"])
-def test_next_loop_begins_at_the_place(name):
-    with loader_of(name, workers=2) as loader:
-        seen = {place: batch for _ in range(2) for place, (_, batch) in placed(loader, loader)}
-        last = max(number for _, number in seen)
-        for epoch, number in [(0, last - 1), (1, 2), (0, 0)]:
-            loader.seek(epoch, number)
-            assert loader.last is None
-            assert [copied(batch) for batch in loader] == [seen[epoch, each] for each in range(number, last + 1)]
-
-
 def test_batch_after_the_end_does_not_exist():
     loader = loader_of("a buffer")
     for call in (loader.explain, loader.compute, loader.seek):
@@ -140,75 +83,6 @@ def test_batch_after_the_end_does_not_exist():
     endless = loader_of("an endless stream")
     with pytest.raises(LookupError, match="it has 9 batches"):
         endless.explain(0, 9)
-
-
-def run(name, workers, *, saved_after=None, backend="process"):
-    """Return a loader, the batches of two epochs with an exclusion after 3 batches, and a state among them."""
-    loader, found, state = loader_of(name, workers=workers, backend=backend), {}, None
-    for _ in range(2):
-        batches = iter(loader)
-        while True:
-            if len(found) == saved_after:
-                state = json.loads(json.dumps(loader.state_dict()))
-            batch = next(batches, None)
-            if batch is None:
-                break
-            info = loader.last
-            found[info.epoch, info.batch] = info.samples, copied(batch)
-            if len(found) == 3:
-                loader.exclude(EXCLUDED)
-    return loader, found, state
-
-
-@pytest.mark.parametrize("name", BY_INDEX)
-def test_stream_moves_up_and_loses_excluded_samples(name):
-    loader, found, _ = run(name, 0)
-    with loader:
-        places = list(found)
-        for place in places[3:]:
-            assert not set(found[place][0]) & set(EXCLUDED)
-        assert {len(found[place][0]) for place in places[3:8]} <= {4, 5}
-        for place, (samples, batch) in found.items():
-            assert samples == tuple(batch["index"])
-            assert loader.explain(*place, run=True).samples == samples
-            assert copied(loader.compute(*place)) == batch
-        every = sorted(sample for (epoch, _), (samples, _) in found.items() if epoch == 0 for sample in samples)
-        early = {sample for place in places[:3] for sample in found[place][0]}
-        if name == "a buffer":
-            assert every == [index for index in range(90) if index in early or index not in EXCLUDED]
-
-
-@pytest.mark.parametrize(
-    ("name", "saved_after"), [("a buffer", 2), ("a filter", 3), *((name, 11) for name in BY_INDEX)]
-)
-def test_excluded_stream_resumes_exactly(name, saved_after):
-    loader, found, state = run(name, 2, saved_after=saved_after)
-    loader.stop()
-    with loader_of(name, workers=3, seed=77) as other:
-        other.load_state_dict(state)
-        if saved_after < 3:  # the state is from before the exclusion
-            batches = iter(other)
-            rest = dict(itertools.islice(placed(other, batches), 3 - saved_after))
-            assert rest == dict(list(found.items())[saved_after:3])
-            return
-        rest = [batch for _ in range(2) for batch in placed(other, other)]
-    assert rest[: len(found) - saved_after] == list(found.items())[saved_after:]
-
-
-@pytest.mark.parametrize("name", BY_INDEX)
-def test_batch_before_an_exclusion_keeps_its_samples(name):
-    with loader_of(name) as loader:
-        infos = []
-        for batch in loader:
-            expected, before = tuple(copied(batch)["index"]), loader.last
-            # From the second time on, the virtual shards continue from snapshots without the samples.
-            loader.exclude(expected[:2])
-            assert loader.last.samples == expected
-            assert before.samples == expected
-            infos.append((loader.last, expected))
-            if len(infos) == 3:
-                break
-        assert [info.samples for info, _ in infos] == [samples for _, samples in infos]
 
 
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
@@ -236,22 +110,6 @@ def test_ranks_that_resume_an_epoch_know_its_batches(ordered):
                 loader.explain(0, known_from - 1)
             with pytest.raises(LookupError, match="of another rank is unknown"):
                 loader.explain(0, 5, rank=1 - rank)
-
-
-def failing_in_the_second():
-    """Return an iterator that raises once in the second virtual shard, and continues."""
-    return iter(map(int, ["0"] if mpqueue.worker_info().shard_id == 0 else ["no number", "1", "2"]))
-
-
-def test_batch_behind_an_error_of_the_source_is_computed_again():
-    with mpqueue.Loader(Dataset(failing_in_the_second), lanes=2, workers=0) as loader:
-        batches = iter(loader)
-        assert next(batches) == 0
-        with pytest.raises(ValueError, match="no number"):
-            next(batches)
-        assert [(batch, loader.last.samples) for batch in batches] == [(1, ((1, 1),)), (2, ((1, 2),))]
-        assert loader.explain(0, 3, run=True).samples == ((1, 2),)
-        assert loader.compute(0, 3) == 2
 
 
 def refusing_seven(sample):
@@ -320,54 +178,6 @@ def test_zip_of_streams_is_refused():
         loader.exclude([(0, 1)])
 
 
-@pytest.mark.parametrize("name", ["a buffer", "a filter", "an endless stream"])
-def test_seek_before_an_exclusion_moves_it_into_the_buffers(name):
-    with loader_of(name) as loader:
-        before = {place: samples for place, (samples, _) in placed(loader, loader)}
-    with loader_of(name) as loader:
-        iter_after(loader, 6)
-        loader.exclude(EXCLUDED)
-        loader.seek(0, 2)
-        after = {place: samples for place, (samples, _) in placed(loader, loader)}
-        assert not {sample for samples in after.values() for sample in samples} & set(EXCLUDED)
-        assert loader.explain(0, 1, run=True).samples == before[0, 1]
-        returned = [*before[0, 0], *before[0, 1], *(sample for samples in after.values() for sample in samples)]
-        if name == "a buffer":
-            early = {*before[0, 0], *before[0, 1]}
-            assert sorted(returned) == [index for index in range(90) if index in early or index not in EXCLUDED]
-
-
-def check_again(loader, found):
-    """Check that batches are known and computed again, and that a loop can begin at the last of them."""
-    for place, (samples, batch) in found.items():
-        assert loader.explain(*place, run=True).samples == samples
-        assert copied(loader.compute(*place)) == batch
-    place, (_, batch) = found.popitem()
-    loader.seek(*place)
-    assert copied(next(iter(loader))) == batch
-
-
-@pytest.mark.parametrize("name", ["a filter", "a cache"])
-def test_batches_after_an_earlier_place_are_not_those_before_the_seek(name):
-    with loader_of(name) as loader:
-        batches = iter_after(loader, 6)
-        loader.exclude(EXCLUDED)
-        next(batches)
-        loader.seek(0, 2)
-        check_again(loader, dict(itertools.islice(placed(loader, loader), 6)))
-
-
-@pytest.mark.parametrize("name", ["a buffer", "an endless stream"])
-def test_batches_after_a_load_are_not_those_of_the_run_before(name):
-    with loader_of(name) as loader:
-        state = loader.state_dict()
-        batches = iter_after(loader, 4)
-        loader.exclude(EXCLUDED)
-        next(batches)
-        loader.load_state_dict(state)
-        check_again(loader, dict(itertools.islice(placed(loader, loader), 7)))
-
-
 def is_in_first_half(index):
     """Return whether an index is below 2."""
     return index % 4 < 2
@@ -432,25 +242,6 @@ def test_endless_stream_that_began_again_knows_its_batches_after_an_exclusion():
         loader.exclude([1])
         found = list(placed(loader, loader))
         assert [samples for _, (samples, _) in found] == [(0,)] * len(found)
-
-
-@pytest.mark.parametrize("shard", [None, (1, 2)])
-def test_seek_in_an_endless_stream_goes_both_ways_also_after_a_resume(shard):
-    def opened():
-        return loader_of("an endless stream", epoch_batches=3, shard=shard)
-
-    with opened() as loader:
-        epochs = [[copied(batch) for batch in loader] for _ in range(6)]
-    with opened() as loader:
-        for _ in itertools.islice(itertools.chain.from_iterable(loader for _ in range(3)), 8):
-            pass
-        state = loader.state_dict()
-    with opened() as resumed:
-        resumed.load_state_dict(state)
-        assert [copied(batch) for batch in resumed] == epochs[2][2:]
-        for epoch, batch in (0, 1), (4, 0), (1, 2):
-            resumed.seek(epoch, batch)
-            assert [[copied(each) for each in resumed] for _ in range(2)] == [epochs[epoch][batch:], epochs[epoch + 1]]
 
 
 def test_epochs_of_an_endless_stream_before_a_loop_that_was_left_are_unknown():

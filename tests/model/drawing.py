@@ -261,7 +261,7 @@ def play(seed, front=None):
         options["skips"] = True
         features.add("on_error")
     if (
-        chosen.random() < 0.1
+        chosen.random() < 0.5
         and _may(has, "exclude")
         and not is_stream
         and isinstance(source, tuple)
@@ -270,6 +270,13 @@ def play(seed, front=None):
     ):
         options["exclude"] = [0, 1]
         features.add("exclude=")
+    if front == "loader" and len(backends) == 1 and chosen.random() < 0.6:
+        options["start_method"] = "fork"
+        features.add("snapshots")
+    is_batched = "batch_size" in options or (isinstance(source, tuple) and source[-1][0] == "batch" and not is_stream)
+    if front == "loader" and kinds == "r" and is_batched and not features & {"getitems", "__getitems__"}:
+        options["threads"] = chosen.choice([1, 1, 2, 4])
+        features |= {"threads="} if options["threads"] > 1 else set()
     if _has(has, "journal") and chosen.random() < 0.5:
         options["journal"] = True
         features.add("journal")
@@ -326,6 +333,8 @@ def _plain(chosen, kinds, features, front):
     if way == 2:
         options["sampler"] = chosen.choices(range(length), k=chosen.randint(17, 25))
         features.add("sampler")
+        if chosen.random() < 0.2:  # it orders the batches of the source
+            return source, {"sampler": options["sampler"]}, raises
     options["collate"] = chosen.choice([f.stacked, f.Collating(""), f.Collating(kinds)])
     return source, options, raises
 

@@ -31,6 +31,8 @@ class IndexRun:
         self.changes = [Change(0, 0, world, excluded)] if excluded else []
         self.loop = self.last = None
         self.goes = [False] * world  # each rank continues its epoch in the next loop
+        self.returned = [()] * world  # the ids of all samples that each rank has returned
+        self.known_from = 0, 0  # other ranks returned the batches of this epoch before this one
         self._known = {}
 
     # -- The batches
@@ -83,12 +85,18 @@ class IndexRun:
             self.epoch, self.batch, self.loop, self.goes = self.epoch + 1, 0, None, [False] * self.world
             return [END] * self.world
         found = [self.at(self.epoch, number, rank) for rank in range(self.world)]
-        self.last = None if any(isinstance(each.value, Failed) for each in found) else found
-        self.goes = [isinstance(each.value, Failed) for each in found]
+        self._note(found)
         self.batch = number + 1
         if self.batch == self.end(self.epoch):
             self.epoch, self.batch = self.epoch + 1, 0
         return [plain(each.value) for each in found]
+
+    def _note(self, found):
+        """Note the batches, or errors, that the ranks return."""
+        self.goes = [isinstance(each.value, Failed) for each in found]
+        self.last = None if any(self.goes) else found
+        pairs = zip(self.returned, found, self.goes, strict=True)
+        self.returned = [before if has_failed else (*before, *each.ids) for before, each, has_failed in pairs]
 
     def stop(self):
         """Stop: the loop is over."""
@@ -105,10 +113,12 @@ class IndexRun:
     def load(self, state, world):
         """Continue at a state, with another number of ranks."""
         vars(self).update(vars(state.state()))
+        self.returned = self.returned if world == self.world else [()] * world
         first = self._first(self.epoch)
         self.start = (self.start if self.epoch == self.begun else 0) + (self.batch - first) * self.world
         self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
         self.batch = self._first(self.epoch)
+        self.known_from = self.known_from if world == state.world else (self.epoch, self.batch)
         if self.end(self.epoch) == self.batch and self.start:
             self.epoch, self.batch = self.epoch + 1, 0
         return self
@@ -157,7 +167,10 @@ class StreamRun(IndexRun):
         self.stream.advance(counts)
 
     def begin(self):
+        before = self.epoch
         super().begin()
+        # After an epoch of n batches that was left early, a batch has another number of elements before it.
+        self.counts_numbers &= self.setup.epoch_batches is None or self.epoch == before
         if self.setup.epoch_batches is None and not self.batch and any(self.stream.counts()):
             self._next_epoch()
 
@@ -181,8 +194,7 @@ class StreamRun(IndexRun):
             self._next_epoch()
             return [END] * self.world
         made = [Batch(self.epoch, self.batch, *of_stream(each)) for each in found]
-        self.goes = [isinstance(each.value, Failed) for each in made]
-        self.last = None if any(isinstance(each.value, Failed) for each in made) else made
+        self._note(made)
         self.batch += 1
         if self.batch == self.setup.epoch_batches:
             self.epoch, self.batch = self.epoch + 1, 0
@@ -202,6 +214,7 @@ class StreamRun(IndexRun):
         vars(self).update({name: value for name, value in vars(state).items() if name != "stream"})
         self.changes, self.drops, self.excluded = list(state.changes), list(state.drops), set(state.excluded)
         self.counts_numbers &= self.world == world
+        self.returned = self.returned if world == self.world else [()] * world
         self.batch = -(-self.batch * self.world // world)
         if self.setup.epoch_batches is not None and self.batch >= self.setup.epoch_batches:
             self.epoch, self.batch = self.epoch + 1, 0
@@ -222,15 +235,17 @@ class StreamRun(IndexRun):
     def seek(self, epoch, batch):
         """Run the epoch to the place; exclusions after it are moved there."""
         super().seek(epoch, batch)
-        self.drops, excluded, self.excluded = [], self.excluded, excluded_at(self.changes, epoch, -1, self.world)
+        each, first = self.setup.epoch_batches, epoch if self.setup.epoch_batches is None else 0
+        self.drops, excluded, self.excluded = [], self.excluded, excluded_at(self.changes, first, -1, self.world)
         self.stream = self._opened()
-        for number in range(batch + 1):
+        last = batch if each is None else epoch * each + batch
+        for number in range(last + 1):
             for change in self.changes:
-                if change.on(self.world) == (epoch, number):
+                if change.on(self.world) == ((epoch, number) if each is None else divmod(number, each)):
                     if any(self.stream.counts()):
                         self.drops.append((self.stream.counts(), change.value))
                     self.stream.drop(change.value)
-            if number < batch:
+            if number < last:
                 for rank in range(self.world):
                     self.stream.take(rank, self.world)
         self.excluded = excluded

@@ -249,6 +249,8 @@ class Stream:
     def batches(self, rank, changes, start):
         """Yield the batches of a rank from the beginning of the epoch."""
         each = self._setup.epoch_batches
+        if each is None and (excluded := excluded_at(changes, self._epoch, -1, self._world)):
+            self.drop(excluded)
         for number in itertools.count(start):
             epoch, batch = (self._epoch, number) if each is None else divmod(number, each)
             for change in changes:

@@ -22,7 +22,7 @@ from model.elements import Failed
 from model.expected import MOST, Impossible, run_of
 from model.orders import Setup, Stream, batches
 from model.program import plain
-from model.stages import Batch, Enumerate, Map, Mix, Skip, Take, Zip
+from model.stages import Batch, Bucket, Enumerate, Joining, Map, Mix, Pack, Skip, Take, Zip
 
 import mpqueue
 
@@ -156,6 +156,7 @@ class Player:
         self.run = self.run_of(self.setup, play.seed, world, play.options.get("exclude", []))
         self.mix = _only_mix(stage) if self.is_dataset else None
         self.is_zip = self.is_dataset and any(isinstance(each, Zip) and not each.is_indexed for each in _all(stage))
+        self.has_parts = self.is_dataset and play.front == "loader" and _has_parts(stage)
         self.saved, self.done, self.loses = [], [], False
 
     run_of = staticmethod(run_of)
@@ -175,6 +176,8 @@ class Player:
             self.script.do("folder = tempfile.mkdtemp()")
         self.script.do(f"source = {source}")
         self.open()
+        if "start_method" in self.play.options:
+            self.script.do("save_often()")
         self.begin()
 
     def open(self):
@@ -248,6 +251,11 @@ class Player:
 
     def do_statistics(self):
         self.script.do("[each.statistics() for each in runs]")
+        if self.has_parts:
+            names = [[str(each[0]) for each in of_rank] for of_rank in self.run.returned]
+            self.script.check(
+                "list(map(parts_of, runs))", [{name: each.count(name) for name in each} for each in names]
+            )
 
     def do_save(self):
         if len(self.saved) < 6:
@@ -292,11 +300,20 @@ class Player:
         run = self.run
         epoch = max(0, run.epoch + back % 3 - 1)
         if not self.setup.has_index:
-            if not run.counts_numbers or run.world > 1 or self.setup.epoch_batches is not None or run.changes:
+            is_endless = self.setup.epoch_batches is not None
+            if not run.counts_numbers or (is_endless and self._has_ended_lane(epoch)):
                 return None
         found = [set(run.of(epoch, rank)) for rank in range(run.world)]
         numbers = sorted(each for each in set.intersection(*found) if run.is_known(epoch, each))
         return (epoch, numbers[number % len(numbers)]) if numbers else None
+
+    def _has_ended_lane(self, epoch):
+        """Return whether an endless stream has a lane whose elements were all left out, before the end of an epoch."""
+        run = self.run
+        orders = [Stream(self.setup, run.seed, epoch, run.world) for _ in range(run.world)]
+        for rank, order in enumerate(orders):
+            list(order.batches(rank, run.changes, 0))
+        return any(lane.has_ended for order in orders for lane in order.lanes)
 
     def do_explain(self, back, number):
         place = self._place(back, number)
@@ -309,6 +326,12 @@ class Player:
             self.script.check(
                 f"[list(each.explain({place[0]}, {place[1]}, run=True).samples) for each in runs]",
                 [each.ids for each in found],
+            )
+
+        epoch, first = self.run.known_from
+        if first and place is not None and place[0] == epoch:
+            self.script.check(
+                f"[kind_of(each.explain, {epoch}, {first - 1}) for each in runs]", ["LookupError"] * self.run.world
             )
 
     def do_compute(self, back, number):
@@ -416,6 +439,15 @@ def _only_mix(stage):
     return None if any("Mix" in repr(type(each)) for each in _all(stage)[1:]) else stage
 
 
+def _has_parts(stage):
+    """Return whether the ids begin with the parts of the only mixture, which mixes samples."""
+    while len(stage.inputs) == 1 and not isinstance(stage, Joining):
+        stage = stage.inputs[0]
+    return isinstance(stage, Mix) and not any(
+        isinstance(each, Mix | Zip | Batch | Bucket | Pack) for each in _all(stage)[1:]
+    )
+
+
 def _all(stage):
     return [stage, *(each for input_ in stage.inputs for each in _all(input_))]
 
@@ -460,5 +492,6 @@ def play(given):
         raise
     finally:
         time.time = _time  # after a jump of the clock
+        program.save_often(is_on=False)
         player.release()
     player.script.space.clear()

@@ -11,6 +11,7 @@ import psutil
 from model.elements import RAISED, Failed
 
 import mpqueue
+from mpqueue.worker import lane_runner
 
 PACKAGE = os.path.dirname(mpqueue.__file__)
 END = Failed("StopIteration", "")
@@ -133,6 +134,16 @@ def pause(seconds=0.03):
     for each in stopped:
         with contextlib.suppress(psutil.Error):
             each.resume()
+
+
+def parts_of(loader):
+    """Return the numbers of samples that each part of a mixture has returned."""
+    return {name: count for name, count in loader.state_dict()["parts"].items() if count}
+
+
+def save_often(*, is_on=True, usual=(lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS)):
+    """Take a snapshot of a lane after each element, in workers that are forked from here, too."""
+    lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS = (0, 0) if is_on else usual
 
 
 def jump():

@@ -136,22 +136,6 @@ def test_a_state_without_snapshots_has_none():
     assert starts_in(mixed) == (BEGINNING, LaneStart(1, pickle.dumps("one", 5)))
 
 
-@pytest.mark.parametrize("before", [1, 2, 4, 8])
-@pytest.mark.parametrize("after", [1, 2, 4, 8])
-def test_states_of_all_ranks_resume_with_any_number_of_ranks(before, after):
-    counts = [3, 3, 2, 2, 2, 2, 2, 2]
-    states = states_of(before, counts)[::-1]
-    for rank in range(after):
-        loader = loader_of(lanes=8, shard=(rank, after))
-        loader.load_state_dict(states)
-        found = loader.state_dict()
-        mine = range(rank, 8, after)
-        assert found["counts"] == tuple(counts[lane] for lane in mine)
-        assert found["starts"] == [[counts[lane] // 2, [lane, counts[lane]]] for lane in mine]
-        assert found.get("ends", [-1] * len(mine)) == [99 if lane == 3 else -1 for lane in mine]
-        assert found["position"] == -(-18 // after)
-
-
 @pytest.mark.parametrize(("before", "after", "rank"), [(2, 2, 1), (1, 4, 2), (2, 4, 3)])
 def test_one_state_is_enough_if_it_has_all_lanes_of_the_rank(before, after, rank):
     states = states_of(before, [6] * 8)

@@ -1,6 +1,5 @@
 """All ranks return equally many batches, and nothing is lost, whatever is excluded, skipped or returned out of order."""
 
-import itertools
 import json
 from collections import Counter
 
@@ -52,7 +51,6 @@ KINDS = {
         "batch_sampler": [list(range(first, min(first + size, length))) for first in range(0, length, size)]
     },
 }
-SIZED = {"samples", "shuffled samples", "a sampler", "a sampler without a length"}  # samples fill the last batch
 
 
 def loader_of(kind, length, size, rank, world, damaged=(), **options):
@@ -91,86 +89,9 @@ class Run:
             steps.append(list(map(ids, batches)))
         return steps
 
-    def check_answers(self, batches):
-        """Check the answers about the batches that were returned last."""
-        for batch, loader in zip(batches, self.loaders, strict=True):
-            info = loader.last
-            assert list(info.samples) == list(loader.explain(info.epoch, info.batch).samples) == batch
-            assert ids(loader.compute(info.epoch, info.batch)) == batch
-
     def exclude(self, samples):
         for loader in self.loaders:
             loader.exclude(samples)
-
-    def states(self):
-        return [loader.state_dict() for loader in self.loaders]
-
-
-def rounds_of(order, size, world, *, drops, samples_fill):
-    """Return the rounds of an epoch; its end is filled up from the beginning, or dropped."""
-    if samples_fill and world > 1 and not drops:
-        order = list(itertools.islice(itertools.cycle(order), -(-len(order) // (size * world)) * size * world))
-    batches = [order[first : first + size] for first in range(0, len(order), size)]
-    if drops:
-        batches = [batch for batch in batches if len(batch) == size]
-        batches = batches[: len(batches) // world * world]
-    batches += list(itertools.islice(itertools.cycle(batches), -len(batches) % world))
-    return [batches[first : first + world] for first in range(0, len(batches), world)]
-
-
-def without(whole, first, excluded, *, drops):
-    """Return the batches of all ranks without excluded samples, or None if the round is left out."""
-    kept, spare = ([[one for one in batch if one not in excluded] for batch in batches] for batches in (whole, first))
-    if not any(kept) or (drops and not all(kept)):
-        return None
-    for rank, batch in enumerate(list(kept)):
-        fills = itertools.chain(spare[rank:], spare[:rank], kept[rank:], kept[:rank])
-        kept[rank] = batch or next(filter(None, fills))
-    return kept
-
-
-shapes = st.tuples(
-    st.sampled_from(sorted(KINDS)), st.integers(12, 30), st.integers(1, 3), st.integers(1, 4), st.booleans()
-)
-
-
-@FEW
-@given(shapes, st.integers(1, 4), st.integers(0, 3), st.integers(0, 3), st.data())
-def test_excluded_batches_are_left_out_or_filled_on_all_ranks(shape, other, before, after, data):
-    kind, length, size, world, drops = shape
-    size = 1 if "batches" in kind else size
-    drops = drops and kind != "a batch sampler"
-    options = {"drop_last": True} if drops else {}
-    some = st.one_of(
-        st.sets(st.integers(0, length - 1), max_size=length // 2),
-        st.tuples(st.integers(0, length - 1), st.integers(0, 9)).map(lambda of: set(range(length)[of[0] : sum(of)])),
-    )
-    sets = data.draw(some), data.draw(some)
-    order = [one for step in Run(kind, length, size, 1).begin().take() for one in step[0]]
-    rounds = rounds_of(order, size, world, drops=drops, samples_fill=kind in SIZED)
-    found = Run(kind, length, size, world, **options)
-    found.exclude(sets[0])
-    steps = found.begin().take(before)
-    found.exclude(sets[1])
-    steps += found.take(after)
-    if steps:
-        found.check_answers(steps[-1])
-    states = found.states()
-    rest = found.take()
-    expected, excluded = [], sets[0]
-    for batches in rounds:
-        excluded = sets[0] | sets[1] if len(expected) == before else excluded
-        kept = without(batches, rounds[0], excluded, drops=drops)
-        expected += [] if kept is None else [kept]
-    assert steps + rest == expected
-    assert all(state == states[0] for state in states)
-    if states[0]["epoch"]:
-        return
-    assert Run(kind, length, size, world, **options).load(states[-1]).begin().take() == rest
-    resumed = Run(kind, length, size, other, **options).load(states).begin().take()
-    if not drops:
-        returned = {one for step in steps + resumed for batch in step for one in batch}
-        assert returned >= set(order) - sets[0] - sets[1]
 
 
 def own_steps(stream, count):

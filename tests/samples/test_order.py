@@ -43,21 +43,6 @@ def test_a_billion_samples_start_as_fast_as_a_thousand():
     assert used_s(10**9) < 100 * used_s(1000)
 
 
-def test_source_of_batches_keeps_order_over_ranks():
-    """The end is padded from the beginning, or dropped; a batch has the same random numbers both times."""
-
-    draws = Computed(lambda index: np.array([index, mpqueue.rng().random()]), 5)
-
-    def stream(**options):
-        with mpqueue.Loader(draws, workers=0, seed=3, shuffle=True, **options) as loader:
-            return [batch.tolist() for batch in loader]
-
-    alone = stream()
-    one, two = stream(shard=(0, 2)), stream(shard=(1, 2))
-    assert [one[0], two[0], one[1], two[1], one[2], two[2]] == [*alone, alone[0]]
-    assert stream(shard=(1, 2), drop_last=True) == two[:2]
-
-
 def test_length_counts_batches_of_rank():
     source = range(10)
     assert len(mpqueue.Loader(source, batch_size=4)) == 3
@@ -83,18 +68,6 @@ def test_epochs_are_counted_and_close_stops_workers():
     assert loader.epoch == 2
     loader.close()
     assert not loader.is_alive()
-
-
-def test_getitems_is_called_for_whole_batch():
-    class AtOnce(Computed):
-        def __getitems__(self, indices):
-            assert type(indices) is list
-            return [(index, mpqueue.rng().random()) for index in indices]
-
-    with mpqueue.Loader(AtOnce(None, 5), batch_size=2, workers=1, seed=1) as loader:
-        batches = list(loader)
-    assert [batch[0].tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
-    assert len({draw for batch in batches for draw in batch[1].tolist()}) == 5
 
 
 def test_getitems_with_too_few_samples_raises():

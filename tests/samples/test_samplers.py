@@ -1,9 +1,7 @@
 """Samplers are iterated in the trainer, lazily, and restarted for each epoch; they may return any keys."""
 
 import itertools
-import os
 import random
-import signal
 
 import numpy as np
 import pytest
@@ -38,11 +36,6 @@ def test_batches_follow_sampler(options):
         assert found[0] == [[7, 7], [3, 9], [1]]
 
 
-def test_sampler_without_batch_size_orders_batches():
-    with mpqueue.Loader(INDICES, sampler=[5, 2, 5], workers=1) as loader:
-        assert [list(loader), list(loader)] == [[5, 2, 5]] * 2
-
-
 def test_endless_sampler_is_drawn_lazily():
     sampler = Counting()
     with mpqueue.Loader(INDICES, sampler=sampler, batch_size=10, workers=1, max_queue_size=3) as loader:
@@ -67,20 +60,6 @@ def test_source_without_length_works_with_several_workers():
 
     with mpqueue.Loader(Squares(), sampler=[3, 1, 2], batch_size=2, workers=2) as loader:
         assert [batch.tolist() for batch in loader] == [[9, 1], [4]]
-
-
-def test_worker_crash_loses_no_indices(tmp_path):
-    class Dies:
-        def __getitem__(self, index):
-            if index % 10 == 7 and not (mark := tmp_path / str(index)).exists():
-                mark.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return index
-
-    order = random.Random(3).sample(range(100), 40)
-    with mpqueue.Loader(Dies(), sampler=order, batch_size=3, workers=2) as loader:
-        assert list(itertools.chain(*(batch.tolist() for batch in loader))) == order
-        assert loader.statistics().deaths > 0
 
 
 def test_long_list_of_indices_is_sent():

@@ -79,35 +79,6 @@ def plain(value):
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-@pytest.mark.parametrize(
-    ("workers", "backend", "collate"),
-    [(0, "process", list), (2, "process", None), (2, "process", list), (2, "thread", None)],
-)
-def test_threads_change_neither_order_nor_random_numbers_nor_memory(workers, backend, collate):
-    def taken(threads):
-        options = {"workers": workers, "backend": backend, "shuffle": True, "seed": 5, "collate": collate}
-        with Loader(Draws(22), batch_size=5, threads=threads, **options) as loader:
-            return [plain(loader) for _ in range(2)]
-
-    assert taken(1) == taken(3) == taken(8)
-
-
-def test_threads_do_not_change_samples_of_dataset():
-    def taken(threads):
-        dataset = mpqueue.Dataset(Draws(22)).shuffle().map(lambda sample: (*sample, mpqueue.rng().random())).batch(5)
-        with Loader(dataset, workers=2, seed=5, threads=threads) as loader:
-            return plain(loader)
-
-    assert taken(1) == taken(3)
-
-
-def test_threads_work_with_samplers_and_ranks():
-    with Loader(Samples(), batch_sampler=[[3, 1], [5, 4, 2]], workers=2, threads=3) as loader:
-        assert indices(loader) == [[3, 1], [5, 4, 2]]
-    with Loader(Samples(10), batch_size=4, shard=(1, 2), workers=2, threads=3) as loader:
-        assert indices(loader) == [[4, 5, 6, 7], [2, 3, 4, 5]]
-
-
 class Failing(Samples):
     """A source with samples that raise when the whole first batch is running."""
 

@@ -58,11 +58,3 @@ def test_state_between_epochs_works_for_all_ranks():
         warnings.simplefilter("error")
         loader.load_state_dict(state)
         assert loader.epoch == 1
-
-
-def test_ordered_state_works_for_all_ranks():
-    _, state = taken(0, 2, 2)
-    with loader_of(1, 4) as loader, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        loader.load_state_dict(state)
-        assert [batch.tolist() for batch in loader] == [[10, 11], [18, 19]]

@@ -248,18 +248,6 @@ def test_workers_draw_same_numbers_as_caller(source, start_method):
     assert rows(source, workers=2, start_method=start_method) == expected
 
 
-def numbers():
-    for number in range(8):
-        yield np.array([number, imported_random() if number > 4 else 0.0])
-
-
-@pytest.mark.parametrize("options", [{}, {"batch_size": 2}])
-def test_generator_function_draws_same_numbers_as_caller(options):
-    expected = rows(numbers, workers=0, **options)
-    assert len({number for number in np.ravel(expected) if 0 < number < 1}) == 3
-    assert rows(numbers, workers=1, **options) == expected
-
-
 def test_forked_child_of_source_repeats_no_batch():
     """Python seeds its generator in the child, which counts as a draw."""
 

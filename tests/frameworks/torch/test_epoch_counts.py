@@ -11,7 +11,6 @@ from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
 from torch.utils import data
 
-import mpqueue.torch
 from mpqueue.torch import DataLoader
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
@@ -37,14 +36,6 @@ class Counted(data.IterableDataset):
 
     def load_state_dict(self, state):
         self.epoch, self.at, self.is_resumed = state["epoch"], state["at"], True
-
-
-class Drawing(Counted):
-    """Draws random numbers of torch."""
-
-    def __iter__(self):
-        for number in super().__iter__():
-            yield 1000 * number + torch.randint(1000, ()).item()
 
 
 class CountsAtItsEnd(Counted):
@@ -210,15 +201,6 @@ def test_resumed_dataset_continues_its_count(kind, way, size, taken):
         assert values(again) == values(loader)
 
 
-@pytest.mark.parametrize("taken", [2, None])
-@pytest.mark.parametrize("way", ["spawn", "forkserver", "two workers"])
-def test_workers_of_any_kind_continue_the_count(way, taken):
-    _, state, rest = run(lambda: made(Counted, way), 1, taken)
-    loader = made(Counted, way)
-    loader.load_state_dict(state)
-    assert [values(loader), values(loader)] == rest
-
-
 class DrawsAtOnce(CountsInIter):
     """Draws random numbers of torch when it is iterated."""
 
@@ -360,27 +342,6 @@ def test_count_continues_with_other_workers(before, now, taken):
     again.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
     next(iter(again))  # a pass that is left counts
     assert values(again) == [value + 200 for value in following]
-
-
-@pytest.mark.parametrize("way", ["fork", "two workers"])
-@pytest.mark.parametrize("taken", [3, None])
-def test_random_numbers_continue_with_the_count(way, taken):
-    _, state, rest = run(lambda: made(Drawing, way), 1, taken)
-    loader = made(Drawing, way)
-    loader.load_state_dict(state)
-    assert [values(loader), values(loader)] == rest
-
-
-@pytest.mark.parametrize("way", ["inline", "fork"])
-@pytest.mark.parametrize("kind", [Counted, CountsForItsIterator])
-def test_loaders_of_torch_and_torchdata_continue_the_count(kind, way):
-    stateful = pytest.importorskip("torchdata.stateful_dataloader")
-    with mpqueue.torch.install():
-        for loader_class in (data.DataLoader, stateful.StatefulDataLoader):
-            _, state, rest = run(lambda loader_class=loader_class: made(kind, way, loader_class=loader_class), 1, 2)
-            loader = made(kind, way, loader_class=loader_class)
-            loader.load_state_dict(state)
-            assert [values(loader), values(loader)] == rest == [[102, 103], [200, 201, 202, 203]]
 
 
 @pytest.mark.parametrize("taken", [1, 2, 4, None])

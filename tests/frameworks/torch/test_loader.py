@@ -9,13 +9,11 @@ import multiprocessing
 import os
 import pickle
 import queue
-import random
 import signal
 import threading
 import warnings
 from multiprocessing.context import SpawnContext
 
-import numpy as np
 import pytest
 import torch
 from helpers.beginning_again import BeginsAgain
@@ -23,9 +21,6 @@ from helpers.faults import burns
 from helpers.forking import status_of_fork
 from helpers.gates import Gate, pass_gate
 from helpers.strikes import Strike, Struck
-from helpers.torch_batches import as_it_is
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -45,19 +40,6 @@ class Numbers(data.Dataset):
 
     def __getitem__(self, index):
         return index
-
-
-class Drawing(Numbers):
-    """Items with random numbers of each generator, from a certain item on."""
-
-    def __init__(self, n=12, draws_from=0):
-        super().__init__(n)
-        self.draws_from = draws_from
-
-    def __getitem__(self, index):
-        if index < self.draws_from:
-            return index, -1.0, -1.0, -1.0
-        return index, torch.rand(()).item(), float(np.random.random()), random.random()
 
 
 class Pids(Numbers):
@@ -172,33 +154,6 @@ def test_dataset_with_gpu_memory_is_rejected(monkeypatch):
 # -- Random numbers
 
 
-def _drawn(dataset, **options):
-    torch.manual_seed(5)
-    loader = DataLoader(dataset, collate_fn=as_it_is, **options)
-    return {item[0]: item[1:] for batch in loader for item in batch}
-
-
-@settings(max_examples=5)
-@given(
-    workers=st.integers(1, 3), batch_size=st.integers(1, 7), draws_from=st.sampled_from([0, 1, 5, 11]),
-    shuffle=st.booleans(),
-)  # fmt: skip
-def test_sample_draws_the_same_numbers_with_any_workers(workers, batch_size, draws_from, shuffle):
-    """This includes datasets with few samples that draw, so that a worker notices late."""
-    dataset = Drawing(draws_from=draws_from)
-    expected = _drawn(dataset, batch_size=4, num_workers=1, shuffle=shuffle)
-    assert _drawn(dataset, batch_size=batch_size, num_workers=workers, shuffle=shuffle) == expected
-    numbers = [number for item in expected.values() for number in item if number != -1.0]
-    assert len(set(numbers)) == 3 * (12 - draws_from)
-
-
-def test_epochs_of_persistent_workers_draw_different_numbers():
-    torch.manual_seed(1)
-    loader = DataLoader(Drawing(), batch_size=3, num_workers=2, persistent_workers=True, collate_fn=as_it_is)
-    first, second = ([item for batch in loader for item in batch] for _ in range(2))
-    assert not {item[1] for item in first} & {item[1] for item in second}
-
-
 def test_dataset_without_draws_is_computed_once():
     class Counting(Numbers):
         def __init__(self):
@@ -214,50 +169,6 @@ def test_dataset_without_draws_is_computed_once():
 
 
 # -- State
-
-
-@settings(max_examples=7)
-@given(
-    taken=st.integers(0, 7), before=st.integers(1, 3), after=st.integers(1, 3), shuffle=st.booleans(),
-    persistent=st.booleans(), own=st.booleans(),
-)  # fmt: skip
-def test_loader_resumes_at_the_position_of_a_state(taken, before, after, shuffle, persistent, own):
-    """Samples and random numbers are the same for any number of workers."""
-
-    def make(workers):
-        generator = _own(3) if own else None
-        return DataLoader(
-            Drawing(14), batch_size=2, num_workers=workers, shuffle=shuffle, persistent_workers=persistent,
-            generator=generator, collate_fn=as_it_is,
-        )  # fmt: skip
-
-    torch.manual_seed(8)
-    loader = make(before)
-    list(loader)
-    iterator = iter(loader)
-    for _ in range(taken):
-        next(iterator)
-    state = pickle.dumps(loader.state_dict())
-    rest = list(iterator)
-    torch.manual_seed(99)
-    resumed = make(after)
-    resumed.load_state_dict(pickle.loads(state))
-    assert torch.initial_seed() == 99
-    assert list(resumed) == rest
-    assert len(list(resumed)) == 7
-
-
-def test_stream_without_workers_resumes():
-    class Stream(data.IterableDataset):
-        def __iter__(self):
-            return iter(range(9))
-
-    loader = DataLoader(Stream(), batch_size=2)
-    next(iter(loader))
-    for workers in (0, 1):
-        other = DataLoader(Stream(), batch_size=2, num_workers=workers)
-        other.load_state_dict(loader.state_dict())
-        assert _numbers(other) == [[2, 3], [4, 5], [6, 7], [8]]
 
 
 class Counted(data.IterableDataset):
@@ -336,20 +247,12 @@ class Shell:
         return len(self.batches)
 
 
-def _in_batches(sampler):
-    return {"batch_size": 1, "batch_sampler": data.BatchSampler(sampler, 2, drop_last=False)}
-
-
 SAMPLERS = {
-    "generator": lambda seed: {"sampler": data.RandomSampler(Numbers(), generator=_own(seed))},
-    "generator, in batches": lambda seed: _in_batches(data.RandomSampler(Numbers(), generator=_own(seed))),
-    "own state": lambda seed: {"sampler": OwnSampler(seed)},
-    "default generator": lambda _: {"shuffle": True},
-    "default generator, in batches": lambda _: _in_batches(data.RandomSampler(Numbers())),
+    "own state": lambda seed: {"batch_size": 2, "sampler": OwnSampler(seed)},
     "in a shell": lambda _: {
-        "batch_size": 1, "batch_sampler": Shell(data.BatchSampler(data.RandomSampler(Numbers()), 2, drop_last=False)),
+        "batch_sampler": Shell(data.BatchSampler(data.RandomSampler(Numbers()), 2, drop_last=False))
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0), (2, 2)])
@@ -358,7 +261,7 @@ def test_state_contains_the_order_of_a_sampler(kind, before, after):
     """A loader with workers resumes from the state of one without, and vice versa."""
 
     def make(seed, workers):
-        return DataLoader(Numbers(), **{"batch_size": 2, "num_workers": workers} | SAMPLERS[kind](seed))
+        return DataLoader(Numbers(), num_workers=workers, **SAMPLERS[kind](seed))
 
     torch.manual_seed(4)
     loader = make(1, before)
@@ -373,23 +276,6 @@ def test_state_contains_the_order_of_a_sampler(kind, before, after):
     assert _numbers(resumed) == rest
     assert torch.equal(torch.random.get_rng_state(), expected)
     assert sorted(number for batch in _numbers(resumed) for number in batch) == list(range(12))
-
-
-@pytest.mark.parametrize("is_persistent", [False, True])
-@pytest.mark.parametrize("is_finished", [False, True])
-def test_program_sets_the_next_epoch_of_a_sampler_after_loading_a_state_between_passes(is_finished, is_persistent):
-    def make():
-        sampler = data.distributed.DistributedSampler(Numbers(24), 2, 1, seed=3)
-        options = {"num_workers": 1, "persistent_workers": is_persistent, "generator": _own(1)}
-        return DataLoader(Numbers(24), 2, sampler=sampler, **options)
-
-    loader, other = make(), make()
-    if is_finished:
-        list(loader)
-    other.load_state_dict(loader.state_dict())
-    for each in (loader, other):
-        each.sampler.set_epoch(5)
-    assert _numbers(other) == _numbers(loader)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -416,61 +302,6 @@ def test_state_contains_the_epoch_of_a_sampler(workers, is_batched):
     for each in (loader, resumed):
         tell(each, 5)
     assert _numbers(resumed) == _numbers(loader) != rest
-
-
-class DrawingStream(data.IterableDataset):
-    """Numbers of each worker, which draw."""
-
-    def __iter__(self):
-        info = data.get_worker_info()
-        first, step = (0, 1) if info is None else (info.id, info.num_workers)
-        for number in range(first, 12, step):
-            yield number, torch.rand(()).item()
-
-
-@pytest.mark.parametrize(
-    ("make", "options"),
-    [(lambda: Numbers(12), {}),
-     (lambda: Drawing(12), {"num_workers": 1}),
-     (lambda: Drawing(12), {"num_workers": 1, "persistent_workers": True}),
-     (DrawingStream, {"num_workers": 2}),
-     (DrawingStream, {"num_workers": 2, "persistent_workers": True})],
-    ids=["inline", "workers", "persistent", "stream", "stream, persistent"],
-)  # fmt: skip
-def test_orders_and_numbers_continue_after_the_state_of_a_finished_pass(make, options):
-    """A run that is resumed at the end of an epoch must not repeat the order of the first epoch."""
-
-    def loader():
-        shuffle = {} if make is DrawingStream else {"shuffle": True}
-        generator = torch.Generator().manual_seed(3)
-        return DataLoader(make(), batch_size=4, generator=generator, collate_fn=as_it_is, **shuffle, **options)
-
-    undisturbed, first, other = loader(), loader(), loader()
-    epochs = [list(undisturbed) for _ in range(3)]
-    assert epochs[0] != epochs[1]
-    assert list(first) == epochs[0]
-    other.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
-    assert [list(other), list(other)] == epochs[1:]
-
-
-@pytest.mark.parametrize("taken", [0, 2])
-def test_used_persistent_workers_resume_with_the_numbers_of_a_state(taken):
-    """The state is from the run of a different loader, or from an earlier pass."""
-
-    def make(seed):
-        options = {"num_workers": 1, "persistent_workers": True, "generator": torch.Generator().manual_seed(seed)}
-        return DataLoader(Drawing(8), batch_size=2, shuffle=True, collate_fn=as_it_is, **options)
-
-    loader, other = make(1), make(2)
-    iterator = iter(loader)
-    for _ in range(taken):
-        next(iterator)
-    state = loader.state_dict()
-    rest, behind = list(iterator), list(loader)
-    next(iter(other))
-    for each in (loader, other):
-        each.load_state_dict(state)
-        assert [list(each), list(each)] == [rest, behind]
 
 
 def test_loaded_state_is_kept_in_states_and_copies_until_it_is_used():
@@ -752,31 +583,6 @@ class EpochsWithState(Epochs):
         self.epoch, self.at = state["epoch"], state["at"]
 
 
-@pytest.mark.parametrize("before", [0, 1])
-@pytest.mark.parametrize("after", [0, 1])
-def test_state_after_a_short_last_batch_is_the_end(before, after):
-    """To fill that batch, more elements were requested than the dataset has."""
-    loader = DataLoader(EpochsWithState(), batch_size=4, num_workers=before)
-    batches = iter(loader)
-    assert [next(batches).tolist() for _ in range(2)][-1] == [[0, 4], [0, 5]]
-    other = DataLoader(EpochsWithState(), batch_size=4, num_workers=after)
-    other.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
-    assert _numbers(other) == []
-    assert [number for _, number in _numbers(other)[0]] == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("kind", [Epochs, EpochsWithState])
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, if other tests have imported it
-def test_epochs_of_persistent_workers_equal_those_of_torch(kind, workers):
-    options = {"batch_size": 2, "num_workers": workers, "persistent_workers": True, "multiprocessing_context": "fork"}
-    theirs, ours = (loader_class(kind(), **options) for loader_class in (data.DataLoader, DataLoader))
-    for epoch in range(3):
-        found = _numbers(ours)
-        assert found == _numbers(theirs)
-        assert found[0] == [[epoch, 0], [epoch, 1]]
-
-
 def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
     """The interrupts strike at different places of the call for the second batch.
 
@@ -791,23 +597,6 @@ def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
             found.append(next(batches))
         assert _numbers([*found, *batches]) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)], after
         assert [_numbers(loader)[0] for _ in range(2)] == [[[epoch, 0], [epoch, 1]] for epoch in (2, 3)], after
-
-
-class StartsWhereLoaded(data.IterableDataset):
-    """The numbers below 6. All later epochs, too, begin where a state was loaded."""
-
-    start = at = 0
-
-    def __iter__(self):
-        for number in range(self.start, 6):
-            self.at = number
-            yield torch.tensor([-1, number])
-
-    def state_dict(self):
-        return {"at": self.at + 1}
-
-    def load_state_dict(self, state):
-        self.start = state["at"]
 
 
 class EpochsWithTable(EpochsWithState):
@@ -827,13 +616,10 @@ class EpochsWithParent(EpochsWithState):
 
 
 @pytest.mark.parametrize(("size", "taken"), [(2, 1), (2, 3), (None, 3)])
-@pytest.mark.parametrize(
-    ("kind", "following"),
-    [(EpochsWithState, 2), (EpochsWithTable, 2), (EpochsWithParent, 2), (StartsWhereLoaded, -1)],
-)
+@pytest.mark.parametrize("kind", [EpochsWithTable, EpochsWithParent])
 @pytest.mark.usefixtures("many_snapshots")
-def test_epoch_after_a_resumed_one_is_complete(kind, following, size, taken):
-    """A resumed worker continues the count, and a loaded place is not where all later epochs begin."""
+def test_epoch_after_a_resumed_one_is_complete(kind, size, taken):
+    """A resumed worker continues the count."""
     options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork", "batch_size": size}
     loader = DataLoader(kind(), **options)
     _numbers(loader)
@@ -844,23 +630,7 @@ def test_epoch_after_a_resumed_one_is_complete(kind, following, size, taken):
     other.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
     assert _numbers(other) == _numbers(batches)
     numbers = torch.tensor(_numbers(other)).reshape(-1, 2).tolist()
-    assert numbers == [[following, number] for number in range(6)]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_second_epoch_of_persistent_workers_resumes_from_its_state(workers):
-    options = {"batch_size": 2, "persistent_workers": True, "multiprocessing_context": "fork"}
-    loader = DataLoader(EpochsWithState(), num_workers=workers, **options)
-    _numbers(loader)
-    batches = iter(loader)
-    for _ in range(2 * workers):
-        next(batches)
-    state = pickle.loads(pickle.dumps(loader.state_dict()))
-    rest = _numbers(batches)
-    assert rest == [[[1, 4], [1, 5]]] * workers
-    other = DataLoader(EpochsWithState(), num_workers=1, **options)
-    other.load_state_dict(state)
-    assert _numbers(other) == rest
+    assert numbers == [[2, number] for number in range(6)]
 
 
 def test_worker_crash_in_the_second_epoch_of_a_stream_loses_no_batch(tmp_path):
@@ -884,60 +654,6 @@ _ORDERS = {
     "weighted": lambda _seed: {"sampler": data.WeightedRandomSampler([1.0] * 12, 12)},
     "in order": lambda _seed: {},
 }
-
-
-def _seeded(seed, workers, order, dataset):
-    torch.manual_seed(seed)
-    return DataLoader(dataset, batch_size=4, num_workers=workers, **_ORDERS[order](seed))
-
-
-@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (2, 1)])
-@pytest.mark.parametrize("order", _ORDERS)
-def test_state_before_the_first_pass_restores_its_order_and_the_numbers_of_samples(before, after, order):
-    """The samples of workers also draw random numbers, which do not depend on the number of workers."""
-
-    def batches(loader):
-        return [[part.tolist() for part in batch] for batch in loader]
-
-    draws = before > 0 < after
-    dataset = Drawing() if draws else Numbers()
-    loader = _seeded(3, before, order, dataset)
-    state = pickle.loads(pickle.dumps(loader.state_dict()))
-    first, second = batches(loader), batches(loader)
-    other = _seeded(4, after, order, dataset)
-    next(iter(other))  # the load ends this pass
-    other.load_state_dict(state)
-    assert other.state_dict() == state
-    own = torch.random.get_rng_state()
-    assert batches(other) == first
-    assert torch.equal(torch.random.get_rng_state(), own)
-    if order == "own generator" or not (draws or order in ("shuffle", "weighted")):
-        assert batches(other) == second  # other passes draw from the trainer's generator
-
-
-@pytest.mark.parametrize("is_begun", [False, True])
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("order", ["shuffle", "weighted", "in order"])
-def test_program_that_restores_the_default_generator_gets_the_same_later_passes(order, workers, is_begun):
-    """If it is where the pass begins, the pass draws from it. Otherwise the next one would have the same order."""
-
-    def make(seed):
-        options = {"sampler": data.WeightedRandomSampler([1.0] * 12, 12)} if order == "weighted" else {}
-        torch.manual_seed(seed)
-        dataset = Drawing() if workers else Numbers()
-        return DataLoader(dataset, 2, shuffle=order == "shuffle", num_workers=workers, **options)
-
-    def batches(loop):
-        return [[part.tolist() for part in batch] if workers else batch.tolist() for batch in loop]
-
-    loader = make(3)
-    loop = iter(loader) if is_begun else loader
-    state, numbers = pickle.dumps(loader.state_dict()), torch.get_rng_state()
-    rest = [batches(loop), batches(loader), torch.get_rng_state().tolist()]
-    other = make(4)
-    other.load_state_dict(pickle.loads(state))
-    torch.set_rng_state(numbers)
-    assert [batches(other), batches(other), torch.get_rng_state().tolist()] == rest
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,6 +1,5 @@
 """The samples of a batch of `mpqueue.torch.DataLoader`, that batch again, and batches without some samples."""
 
-import itertools
 import math
 import pickle
 import random
@@ -68,16 +67,6 @@ def at_once(info, workers):
     return [number * max(1, workers) + worker for worker, number in info.samples]
 
 
-class OwnNumbers(data.Dataset):
-    """Samples with random numbers that threads do not share."""
-
-    def __len__(self):
-        return 23
-
-    def __getitem__(self, index):
-        return index, mpqueue.rng().random()
-
-
 class Epochs(data.Sampler):
     """A separate order for each epoch from ``set_epoch``."""
 
@@ -97,25 +86,9 @@ def generator():
     return torch.Generator().manual_seed(7)
 
 
-def replacing():
-    return data.RandomSampler(range(23), replacement=True, num_samples=40, generator=generator())
-
-
-LISTS = [[3, 4], (5, 6, 7), [8], np.array([9, 10])]
-ORDERS = {
-    "in order": dict,
-    "shuffled": lambda: {"shuffle": True},
-    "own generator": lambda: {"shuffle": True, "generator": generator()},
-    "with replacement": lambda: {"sampler": replacing()},
-    "batch sampler": lambda: {"batch_sampler": LISTS},
-    "no batches": lambda: {"batch_size": None, "shuffle": True},
-    "sampler with epochs": lambda: {"sampler": Epochs()},
-}
-
-
 def loader_of(workers, order="shuffled", **options):
     torch.manual_seed(5)
-    chosen = ({} if order == "batch sampler" else {"batch_size": 4}) | ORDERS[order]() | options
+    chosen = {"batch_size": 4, "shuffle": order == "shuffled"} | options
     return DataLoader(chosen.pop("dataset", Noisy()), num_workers=workers, **chosen)
 
 
@@ -130,32 +103,6 @@ def random_states(loader):
 
 
 class TestLast:
-    @pytest.mark.parametrize("order", ORDERS)
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_last_and_explain_name_the_samples_of_each_batch_and_change_nothing(self, workers, order):
-        loader, steps = loader_of(workers, order), itertools.count()
-        wanted = [[indices(batch) for batch in loader] for _ in range(2)]
-        loader = loader_of(workers, order)
-        assert loader.last is None
-        for number, samples in enumerate(wanted):
-            batches = iter(loader)
-            assert loader.last is None
-            for position, batch in enumerate(batches):
-                before, info = random_states(loader), loader.last
-                assert (info.epoch, info.batch, info.step) == (number, position, next(steps))
-                assert info.samples == indices(batch) == samples[position]
-                assert all(type(sample) is int for sample in info.samples)
-                explained = [loader.explain(number, each) for each in range(len(samples))]
-                assert [each.samples for each in explained] == samples
-                assert random_states(loader) == before
-            assert (info.rank, info.world_size, info.skipped, explained[0].step) == (0, 1, (), None)
-            assert loader.last == pickle.loads(pickle.dumps(info))
-
-    def test_counts_passes_of_persistent_workers(self):
-        loader = loader_of(2, persistent_workers=True)
-        steps = [(loader.last.epoch, loader.last.batch, loader.last.step) for _ in range(2) for _ in loader]
-        assert steps == [(step // 6, step % 6, step) for step in range(12)]
-
     def test_pass_that_is_left_before_its_first_batch_does_not_count(self):
         loader = loader_of(0)
         iter(loader)
@@ -282,34 +229,11 @@ class TestExplainAndCompute:
             assert explained == {tuple(seen)}
 
     def test_explain_uses_the_epoch_of_the_pass(self):
-        loader = loader_of(0, "sampler with epochs")
+        loader = loader_of(0, "in order", sampler=Epochs())
         wanted = [indices(batch) for batch in loader]
         loader.sampler.set_epoch(1)
         assert loader.explain(0, 0).samples == wanted[0]
         assert loader.sampler.epoch == 1
-
-    @pytest.mark.parametrize(
-        ("order", "options"),
-        [
-            *((order, {}) for order in ORDERS),
-            ("shuffled", {"threads": 2, "dataset": OwnNumbers()}),
-            ("own generator", {"persistent_workers": True}),
-        ],
-    )
-    def test_compute_returns_the_same_batch_bit_for_bit(self, order, options):
-        loader = loader_of(2, order, **options)
-        for number in range(2):
-            batches = iter(loader)
-            first = next(batches)
-            batch = next(batches)
-            before = random_states(loader)
-            again = loader.compute(number, 1)
-            assert random_states(loader) == before
-            assert indices(again) == indices(batch)
-            assert torch.equal(again[1], batch[1])
-            assert torch.equal(loader.compute(number, 0)[1], first[1])
-            later = loader.compute(number, 2)
-            assert torch.equal(later[1], next(batches)[1])
 
     def test_compute_without_workers_has_the_samples_and_keeps_the_generators(self):
         loader = loader_of(0)
@@ -399,38 +323,6 @@ class TestExplainAndCompute:
 
 
 class TestExclude:
-    @pytest.mark.parametrize("order", ORDERS)
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_later_batches_lack_the_samples(self, workers, order):
-        # Without random numbers: without workers, samples would draw from the generator of the order.
-        numbers = data.TensorDataset(torch.arange(23))
-        loader = loader_of(workers, order, dataset=numbers)
-        plain = [[indices(batch) for batch in loader] for _ in range(2)]
-        loader = loader_of(workers, order, dataset=numbers)
-        batches = iter(loader)
-        seen = [indices(next(batches))]
-        gone = {*plain[0][1], plain[0][0][0], plain[0][2][0]}
-        loader.exclude(gone)
-        seen += map(indices, batches)
-        assert seen == [plain[0][0], *_without(plain[0][1:], gone)]
-        second = [indices(batch) for batch in loader]
-        assert second == _without(plain[1], gone)
-
-    @pytest.mark.parametrize("persistent", [False, True])
-    def test_other_samples_keep_their_random_numbers(self, persistent):
-        options = {"persistent_workers": persistent}
-        loader = loader_of(2, **options)
-        numbers = [dict(_numbers(loader)) for _ in range(2)]
-        loader = loader_of(2, **options)
-        batches = iter(loader)
-        seen = dict(_numbers([next(batches)]))
-        gone = [index for index in range(0, 23, 3) if index not in seen]
-        loader.exclude(gone)
-        for number in range(2):
-            seen |= dict(_numbers(batches))
-            assert seen == {index: noise for index, noise in numbers[number].items() if index not in gone}
-            batches, seen = iter(loader), {}
-
     @pytest.mark.parametrize("workers", [0, 2])
     def test_last_explain_and_compute_know_the_exclusion(self, workers):
         loader = loader_of(workers, "in order")
@@ -445,21 +337,6 @@ class TestExclude:
         with pytest.raises(LookupError, match="is empty"):
             loader.compute(0, 2)
 
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_state_contains_the_exclusion(self, workers):
-        loader = loader_of(workers, "in order")
-        batches = iter(loader)
-        next(batches)
-        loader.exclude(range(4, 7))
-        assert indices(next(batches)) == (7,)
-        state = pickle.loads(pickle.dumps(loader.state_dict()))
-        other = loader_of(2 - workers, "in order")
-        other.load_state_dict(state)
-        assert other.state_dict()["history"] == state["history"]
-        assert indices(next(iter(other))) == (8, 9, 10, 11)
-        assert [other.explain(0, number).samples for number in range(2)] == [(0, 1, 2, 3), (7,)]
-        assert [indices(batch) for batch in other][1] == (7,)
-
     def test_exclusion_after_a_loaded_state_holds_from_its_place(self):
         loader = loader_of(1, "in order")
         batches = iter(loader)
@@ -468,31 +345,6 @@ class TestExclude:
         loader.exclude([1, 4])
         assert indices(next(iter(loader))) == (5, 6, 7)
         assert loader.explain(loader.last.epoch, 0).samples == (0, 1, 2, 3)
-
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_ranks_of_a_distributed_sampler_get_equally_many_batches(self, workers):
-        numbers = torch.arange(24)
-
-        def loader_of_rank(rank):
-            sampler = data.DistributedSampler(numbers, num_replicas=2, rank=rank, seed=3)
-            return DataLoader(numbers, batch_size=2, sampler=sampler, num_workers=workers)
-
-        order = [[batch.tolist() for batch in loader_of_rank(rank)] for rank in range(2)]
-        excluded = [*order[0][3], order[0][0][1]]
-        for rank in range(2):
-            loader = loader_of_rank(rank)
-            loader.exclude(excluded)
-            batches = iter(loader)
-            found = [next(batches).tolist() for _ in range(4)]
-            assert loader.explain(0, 3).samples == loader.last.samples == tuple(found[3])
-            assert loader.compute(0, 3).tolist() == found[3]
-            state = loader.state_dict()
-            rest = [batch.tolist() for batch in batches]
-            resumed = loader_of_rank(rank)
-            resumed.load_state_dict(state)
-            assert [batch.tolist() for batch in resumed] == rest
-            kept = [[each for each in batch if each not in excluded] for batch in order[rank]]
-            assert found + rest == [batch or kept[0] for batch in kept]
 
     def test_copy_has_its_own_exclusions(self):
         loader = loader_of(0, "in order")
@@ -537,14 +389,3 @@ class TestExclude:
             getattr(DataLoader(dataset, 2), call)(*arguments)
         assert kind in str(caught.value)
         assert remedy in str(caught.value)
-
-
-def _without(batches, gone):
-    left = (tuple(index for index in batch if index not in gone) for batch in batches)
-    return [batch for batch in left if batch]
-
-
-def _numbers(batches):
-    """Yield each index with its random numbers."""
-    for batch, noise in batches:
-        yield from zip(batch.tolist(), map(tuple, noise.tolist()), strict=True)

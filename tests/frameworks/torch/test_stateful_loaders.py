@@ -10,8 +10,6 @@ from helpers.torch_batches import Noisy
 from torch.utils.data import RandomSampler
 
 import mpqueue.torch
-from mpqueue.frameworks.torch.inline import InlineIterator
-from mpqueue.frameworks.torch.iterator import PassIterator
 
 pytest.importorskip("torchdata.stateful_dataloader")
 from torchdata.stateful_dataloader import StatefulDataLoader
@@ -27,37 +25,6 @@ def _loader(workers, **options):
 
 def _lists(batches):
     return [(indices.tolist(), noise.tolist()) for indices, noise in batches]
-
-
-@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1)])
-@pytest.mark.parametrize("persistent", [False, True])
-def test_loader_resumes_bit_for_bit_with_other_workers(before, after, persistent):
-    with mpqueue.torch.install():
-        whole = _loader(before, persistent_workers=persistent)
-        wanted = [*_lists(whole), *_lists(whole)]
-        first = _loader(before, persistent_workers=persistent)
-        batches = iter(first)
-        assert type(batches) is PassIterator
-        seen = _lists(next(batches) for _ in range(4))
-        state = pickle.loads(pickle.dumps(first.state_dict()))
-        second = _loader(after, persistent_workers=persistent)
-        second.load_state_dict(state)
-        assert [*seen, *_lists(second)] == wanted[:6]
-        if persistent:
-            assert _lists(second) == wanted[6:]
-
-
-def test_loader_without_workers_counts_batches():
-    with mpqueue.torch.install():
-        whole = _loader(0)
-        wanted = [indices.tolist() for _ in range(2) for indices, _ in whole]
-        loader = _loader(0)
-        batches = iter(loader)
-        assert type(batches) is InlineIterator
-        seen = [next(batches)[0].tolist() for _ in range(4)]
-        other = _loader(0)
-        other.load_state_dict(loader.state_dict())
-        assert seen + [indices.tolist() for _ in range(2) for indices, _ in other] == wanted
 
 
 def test_state_before_the_first_batch_starts_no_workers():
@@ -91,26 +58,6 @@ def test_state_of_torchdata_is_rejected_with_the_remedy(workers):
     del loader
     with mpqueue.torch.install(), pytest.raises(ValueError, match="state that torchdata saved without mpqueue"):
         _loader(workers).load_state_dict(state)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("own", [False, True])
-def test_state_before_the_first_pass_restores_its_order(workers, own):
-    def make(seed):
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed) if own else None
-        return StatefulDataLoader(Noisy(), 2, shuffle=True, num_workers=workers, generator=generator)
-
-    with mpqueue.torch.install():
-        first = make(5)
-        state = pickle.loads(pickle.dumps(first.state_dict()))
-        assert state == make(5).state_dict()
-        wanted = [indices.tolist() for indices, _ in first]
-        other = make(6)
-        other.load_state_dict(state)
-        assert [indices.tolist() for indices, _ in other] == wanted
-        other.load_state_dict(state)
-        assert [indices.tolist() for indices, _ in other] == wanted
 
 
 ORDERS = {

@@ -31,19 +31,6 @@ def made(**options):
     return DataLoader(STREAM, generator=torch.Generator().manual_seed(3), **options)
 
 
-def test_stream_is_equal_for_any_workers_and_differs_in_each_epoch():
-    alone = made(batch_size=8)
-    epochs = [plain(alone), plain(alone)]
-    assert epochs[0] != epochs[1]
-    for epoch in epochs:
-        assert sorted(x for batch in epoch for x in batch["x"]) == [x for x in range(400) if x % 10]
-    for options in ({"num_workers": 1}, {"num_workers": 3, "persistent_workers": True}):
-        loader = made(batch_size=8, **options)
-        assert plain(loader) == epochs[0]
-        if not options.get("persistent_workers"):  # otherwise the workers keep their seed, and only the epoch changes
-            assert plain(loader) == epochs[1]
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_elements_equal_those_of_torchs_own_loaders(workers):
     (one, *_) = made(batch_size=None, num_workers=workers)
@@ -72,21 +59,6 @@ def test_state_resumes_with_any_workers_from_its_snapshots(before, after):
     other.load_state_dict(pickle.loads(pickle.dumps(state)))
     assert seen + plain(other) == whole
     assert plain(other) != whole  # the next pass
-
-
-def test_state_can_be_loaded_with_persistent_workers():
-    loader = made(batch_size=4, num_workers=1, persistent_workers=True)
-    first, second = plain(loader), plain(loader)
-    batches = iter(loader)
-    for _ in range(10):
-        next(batches)
-    state = loader.state_dict()
-    rest = plain(batches)
-    other = made(batch_size=4, num_workers=2, persistent_workers=True)
-    assert [plain(other) for _ in range(2)] == [first, second]
-    plain(other), plain(other)
-    other.load_state_dict(state)
-    assert plain(other) == rest
 
 
 def made_by_a_library(seed=3, **options):
