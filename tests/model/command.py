@@ -20,11 +20,14 @@ import time
 import traceback
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_HANGS_S, _CANDIDATES = 300, 8
+_HANGS_S, _TURN_S, _CANDIDATES = 300, 180, 8
 
 
 def main(count, seed, folder=".", jobs=2, report=print, fronts=None):
-    """Play so many times, or with a float for so many minutes; return True if the product equals the model."""
+    """Play so many times, or with a float for so many minutes; return True if the product equals the model.
+
+    Without the name of a front end, processes with each of them follow one another.
+    """
     counts, num_plays, wrong = Pairs(), 0, {}
     is_count = isinstance(count, int)
     for found in itertools.islice(
@@ -33,13 +36,13 @@ def main(count, seed, folder=".", jobs=2, report=print, fronts=None):
         num_plays += 1
         counts.add(found["features"], found["operations"])
         if found["error"]:
-            wrong[found["seed"]] = found["error"]
+            wrong[found["seed"]] = found
             report(f"seed {found['seed']}: {found['error']}")
     for each in list(wrong)[:8]:
         path = os.path.join(folder, f"model-{each}.py")
-        program = shrunk_program(each, fronts)
+        program = shrunk_program(each, wrong[each]["front"])
         with open(path, "w", encoding="utf-8") as file:
-            file.write(program or f'"""Seed {each}: {wrong[each]}"""\n')
+            file.write(program or f'"""Seed {each}: {wrong[each]["error"]}"""\n')
         report(f"seed {each}: {path}")
     with open(os.path.join(folder, "model-pairs.txt"), "w", encoding="utf-8") as file:
         file.write(counts.table())
@@ -80,8 +83,11 @@ def _pairs(features, operations):
 
 def plays(seconds, seed, jobs, fronts, package=""):
     """Yield what each play found. The package may be another copy, in a folder."""
+    from model import playing
+
     until = time.monotonic() + seconds
-    children = [_Child(seed * 1_000_000 + number * 100_000, until, fronts, package) for number in range(jobs)]
+    turns = itertools.cycle([fronts] if fronts else playing.fronts())
+    children = [_Child(seed * 1_000_000 + number * 100_000, until, turns, package) for number in range(jobs)]
     try:
         yield from _read(children, until)
     finally:
@@ -110,12 +116,12 @@ def _read(children, until):
 class _Child:
     """A process that plays."""
 
-    def __init__(self, seed, until, fronts, package):
-        self.seed, self._now, self._since, self._rest = seed, None, time.monotonic(), (fronts, package)
+    def __init__(self, seed, until, turns, package):
+        self.seed, self._now, self._since, self._rest = seed, None, time.monotonic(), (turns, package)
         self._rest_of_line = b""
         self._errors = tempfile.TemporaryFile("w+")
-        left = max(1, until - time.monotonic())
-        self._process = _started(package, "--play", seed, left, fronts or "", errors=self._errors)
+        left = min(max(1, until - time.monotonic()), _TURN_S)
+        self._process = _started(package, "--play", seed, left, next(turns), errors=self._errors)
         self.output = self._process.stdout
 
     def next(self, until):
@@ -153,9 +159,9 @@ def _started(package, *arguments, errors=subprocess.DEVNULL):
     )  # fmt: skip
 
 
-def shrunk_program(seed, fronts, package="", seconds=240):
+def shrunk_program(seed, front, package="", seconds=240):
     """Return the smallest program that shows the difference of a play; empty if it takes too long."""
-    process = _started(package, "--shrink", seed, fronts or "")
+    process = _started(package, "--shrink", seed, front)
     try:
         return process.communicate(timeout=seconds)[0].decode()
     except subprocess.TimeoutExpired:
@@ -163,27 +169,31 @@ def shrunk_program(seed, fronts, package="", seconds=240):
         return ""
 
 
-def _play_until(seed, seconds, fronts):
+def _play_until(seed, seconds, front):
     """Play, and write a line before and after each play."""
+    from model import drawing
+
     counts, until, left = Pairs(), time.monotonic() + seconds, Leftovers()
     for batch in itertools.count(seed):
         if time.monotonic() > until:
             return
         # Of some candidates, the one with the most pairs that have not met.
-        drawn = [(number, *_drawn(number, fronts)) for number in range(batch * _CANDIDATES, (batch + 1) * _CANDIDATES)]
+        drawn = [
+            (number, *drawing.play(number, front)) for number in range(batch * _CANDIDATES, (batch + 1) * _CANDIDATES)
+        ]
         number, given, features, operations = max(drawn, key=lambda each: counts.num_new(*each[2:]))
-        line = {"batch": batch, "seed": number, "features": sorted(features), "operations": sorted(operations)}
+        line = {
+            "batch": batch,
+            "seed": number,
+            "front": front,
+            "features": sorted(features),
+            "operations": sorted(operations),
+        }
         print(json.dumps(line), flush=True)
         counts.add(features, operations)
         faulthandler.dump_traceback_later(_HANGS_S, exit=True)
         error = found(given) or left.complaint()
         print(json.dumps({**line, "error": error}), flush=True)
-
-
-def _drawn(number, fronts):
-    from model import drawing
-
-    return drawing.play(number, fronts or None)
 
 
 class Leftovers:
@@ -218,11 +228,11 @@ def found(given):
     return None
 
 
-def _shrink(number, fronts):
+def _shrink(number, front):
     """Write the smallest program that shows the difference of a play."""
     from model import drawing, shrinking
 
-    first = _error_of(drawing.play(number, fronts or None)[0])
+    first = _error_of(drawing.play(number, front)[0])
     if first is None:
         print(f'"""Seed {number}: no difference when it was played again."""')
         return
@@ -232,7 +242,7 @@ def _shrink(number, fronts):
         error = _error_of(candidate)
         return error is not None and _kind(error) == _kind(first)
 
-    small = shrinking.shrunk(drawing.play(number, fronts or None)[0], fails, most=400)
+    small = shrinking.shrunk(drawing.play(number, front)[0], fails, most=400)
     print((_error_of(small) or first).program)
 
 

@@ -6,7 +6,7 @@ from model import enqueuing, serving  # noqa: F401 - they add front ends
 from model import functions as f
 from model.elements import Run
 from model.pipelines import stage_of
-from model.playing import FRONTS, Play
+from model.playing import FRONTS, TORCH_FRONTS, Play
 
 WEIGHTS = {1: [(1,)], 2: [(1, 1), (3, 1), (1, 0), (5, 3)], 3: [(2, 1, 1), (5, 2, 1), (1, 0, 1), (6, 1, 1)]}
 NAMES = ("web", "code", "books")
@@ -240,10 +240,13 @@ def _link(made, streams):
         made.add("sort", "sort", f.Hashed(salt), is_ordered=False)
 
 
-def play(seed, front=None):
+def play(seed, front="loader"):
     """Return the play of a seed, and its features and operations."""
+    if front in TORCH_FRONTS:
+        from model import torch_playing  # imports torch
+
+        return torch_playing.drawn(seed, front)
     chosen = random.Random(seed)
-    front = front or chosen.choice(sorted(FRONTS))
     has = FRONTS[front]
     world, backends = chosen.choice(has.worlds), chosen.choice(has.backends)
     kinds = "rpn" if len(backends) == 1 else "r"
@@ -283,12 +286,12 @@ def play(seed, front=None):
     names = has.operations
     if "hook" in features and has.options is None:  # of one rank, whose epochs end
         config, names = (*config[:2], 1), names & ENDING
-    operations = _operations(chosen, names)
+    made = operations(chosen, names)
     fatal = mark if "fatal" in features else ""
     return (
-        Play(seed, source, options, front, config, backends, operations, fatal),
+        Play(seed, source, options, front, config, backends, made, fatal),
         features,
-        {name for name, *_ in operations},
+        {name for name, *_ in made},
     )
 
 
@@ -373,9 +376,9 @@ def _is_flat(links):
     return links[0][0] == "range" and all(name in {"shuffle", "take", "skip", "split"} for name, *_ in links[1:])
 
 
-def _operations(chosen, names):
+def operations(chosen, names):
     """Return operations with numbers, from which their details follow where they are played."""
-    operations = []
+    made = []
     for _ in range(chosen.randint(3, 12)):
         name = chosen.choice(sorted(names))
         numbers = {
@@ -386,9 +389,9 @@ def _operations(chosen, names):
             "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
             "other": [chosen.randrange(100)], "leave": [chosen.randrange(4)],
             "crash": [chosen.randrange(3), chosen.randrange(2)], "stop": [chosen.randrange(4)],
-            "order": [chosen.randrange(2)],
+            "order": [chosen.randrange(2)], "epoch": [chosen.randrange(5)], "refuse": [chosen.randrange(8)],
         }.get(name, [])  # fmt: skip
-        operations.append((name, *numbers))
+        made.append((name, *numbers))
         if chosen.random() < 0.6:
-            operations.append(("next", chosen.randrange(3)))
-    return operations
+            made.append(("next", chosen.randrange(3)))
+    return made

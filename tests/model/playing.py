@@ -6,6 +6,7 @@ lines, and a play is plain data that can be made smaller.
 
 import contextlib
 import gc
+import importlib.util
 import itertools
 import json
 import os
@@ -132,6 +133,12 @@ FRONTS = {
         frozenset(ALWAYS | {"last", "explain", "compute", "seek", "exclude", "weights"}),
     ),
 }
+TORCH_FRONTS = {"torch": "torch", "installed": "torch", "stateful": "torchdata"}  # and what they import
+
+
+def fronts():
+    """Return the names of all front ends whose packages are installed."""
+    return [*FRONTS, *(name for name, needed in TORCH_FRONTS.items() if importlib.util.find_spec(needed))]
 
 
 class Player:
@@ -476,9 +483,17 @@ def leftovers():
     return {"workers": len(program.workers()), "files": len(os.listdir("/proc/self/fd")), "segments": segments}
 
 
+def _player(given):
+    if given.front in TORCH_FRONTS:
+        from model import torch_playing
+
+        return torch_playing.TorchPlayer(given)
+    return (FRONTS[given.front].player or Player)(given)
+
+
 def play(given):
     """Play; raise a `Difference` with the program of what was played."""
-    player = (FRONTS[given.front].player or Player)(given)
+    player = _player(given)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

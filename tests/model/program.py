@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import psutil
-from model.elements import RAISED, Failed
+from model.elements import Failed
 
 import mpqueue
 from mpqueue.worker import lane_runner
@@ -36,7 +36,9 @@ def outcome(function, *given):
     """Return what a function returns, as plain data; or its error."""
     try:
         return plain(function(*given))
-    except RAISED as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return Failed(type(error).__name__, str(error))
 
 

@@ -7,7 +7,9 @@ A sample is ``(id, number of torch, number of Python, number of NumPy)``, a batc
 list of batches.
 """
 
+import itertools
 import random
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,16 +26,20 @@ class Setup(NamedTuple):
     Attributes:
         length: Number of samples in the dataset.
         kind: "map"; "getitems": map style with ``__getitems__``; "iterable": each worker returns every n-th element;
-            "stateful iterable": in addition it has ``state_dict``, and counts how often it was iterated.
+            "stateful iterable": in addition it has ``state_dict``, and counts how often it was iterated; "kept iterable":
+            it has ``state_dict``, and begins each iteration at the loaded place; "own iterable": it is its own iterator.
         batch_size, drop_last: As for the loader. Not used with ``("batches", lists)``.
         sampler: ("sequential",), ("random", replacement, num_samples), ("subset", indices), ("weighted", weights,
-            num_samples, replacement), ("distributed", rank, world, shuffle, seed, drop_last) or ("batches", lists).
+            num_samples, replacement), ("distributed", rank, world, shuffle, seed, drop_last), ("batches", lists), or
+            ("held", names): your own one, with generators of Python in these attributes, each of which shuffles the keys.
         generator_seed: Seed of the generator of the loader and its sampler; None: they draw from the default one.
         num_workers, persistent: As for the loader.
         seed: Your program seeds the generators of torch, Python and NumPy with it, before the first pass.
         sets_epoch: Your program calls ``set_epoch`` with the number of the pass.
         init_draws: Number of samples for which ``worker_init_fn`` draws the numbers.
         excluded: The ids that your program passes to ``exclude`` before the first pass; not for the stock loader.
+        raising: The ids whose samples raise an error, before they draw. The error is raised instead of the batch.
+        error: The name of its class.
     """
 
     length: int
@@ -48,11 +54,17 @@ class Setup(NamedTuple):
     sets_epoch: bool = True
     init_draws: int = 0
     excluded: tuple[int, ...] = ()
+    raising: tuple[int, ...] = ()
+    error: str = "OSError"
 
     @property
     def is_iterable(self) -> bool:
         """Your dataset is an iterable-style one."""
         return self.kind.endswith("iterable")
+
+
+class Raised(Exception):
+    """A sample raised an error, with this text."""
 
 
 class Generators:
@@ -75,6 +87,7 @@ def passes(setup: Setup, count: int, kind: str = "stock") -> list[list[Batch]]:
     """
     main = Generators(setup.seed, setup.seed, setup.seed)
     own = main.torch if setup.generator_seed is None else torch.Generator().manual_seed(setup.generator_seed)
+    held = held_by(setup)
     found: list[list[Batch]] = []
     for number in range(count):
         if number == 0 or not setup.persistent:
@@ -82,9 +95,10 @@ def passes(setup: Setup, count: int, kind: str = "stock") -> list[list[Batch]]:
             workers = [worker_generators(setup, base_seed, worker) for worker in range(setup.num_workers)]
         numbers = Numbers(main, workers if kind == "stock" else [], base_seed, number if setup.persistent else 0)
         if setup.is_iterable:
-            found.append(iterable_pass(setup, number, numbers))
+            counts = setup.persistent or not setup.num_workers
+            found.append([batch for *_, batch in iterable_pass(setup, number if counts else 0, numbers)])
         else:
-            found.append(map_pass(setup, order(setup, number, own, main.torch), numbers))
+            found.append(map_pass(setup, list(groups_of(setup, number, own, main.torch, held)), numbers))
     return found
 
 
@@ -104,38 +118,59 @@ def seed_from(generator: torch.Generator) -> int:
     return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
 
 
-def order(setup: Setup, number: int, own: torch.Generator, default: torch.Generator) -> list[Any]:
+def held_by(setup: Setup) -> list[random.Random]:
+    """The generators that your own sampler holds."""
+    return [random.Random(number) for number, _ in enumerate(setup.sampler[1])] if setup.sampler[0] == "held" else []
+
+
+def groups_of(
+    setup: Setup, number: int, own: torch.Generator, default: torch.Generator, held: list[random.Random]
+) -> Iterator[list[Any]]:
+    """The keys of each batch of a pass. They are drawn when they are needed."""
+    keys = order(setup, number, own, default, held)
+    return keys if setup.sampler[0] == "batches" else grouped(setup, keys)
+
+
+def order(
+    setup: Setup, number: int, own: torch.Generator, default: torch.Generator, held: list[random.Random]
+) -> Iterator[Any]:
     """A sampler draws its order after the base seed and before the first sample, from your `generator` or the default."""
     name, *options = setup.sampler
     if name == "sequential":
-        return list(range(setup.length))
-    if name == "random":
+        yield from range(setup.length)
+    elif name == "random":
         # Without a generator, it draws only a seed from torch's default one.
         drawn = torch.Generator().manual_seed(seed_from(default)) if own is default else own
-        return random_order(setup.length, drawn, *options)
-    if name == "subset":
+        yield from random_order(setup.length, drawn, *options)
+    elif name == "subset":
         (indices,) = options
-        return [indices[place] for place in torch.randperm(len(indices), generator=own).tolist()]
-    if name == "weighted":
+        yield from [indices[place] for place in torch.randperm(len(indices), generator=own).tolist()]
+    elif name == "weighted":
         weights, num_samples, replacement = options
         keys = torch.multinomial(torch.tensor(weights, dtype=torch.float64), num_samples, replacement, generator=own)
-        return list(keys.tolist())
-    if name == "distributed":
-        return distributed_order(setup.length, number if setup.sets_epoch else 0, *options)
-    return list(options[0])  # batches
+        yield from keys.tolist()
+    elif name == "distributed":
+        yield from distributed_order(setup.length, number if setup.sets_epoch else 0, *options)
+    elif name == "held":
+        keys = list(range(setup.length))
+        for generator in held:
+            generator.shuffle(keys)
+        yield from keys
+    else:
+        yield from options[0]  # batches
 
 
-def random_order(length: int, generator: torch.Generator, replacement: bool, num_samples: int | None) -> list[int]:
+def random_order(length: int, generator: torch.Generator, replacement: bool, num_samples: int | None) -> Iterator[int]:
     """A random order is several permutations in a row, and the last one is cut. Replacement draws 32 keys at a time."""
-    num_samples, keys = length if num_samples is None else num_samples, []
+    num_samples = length if num_samples is None else num_samples
     if replacement:
         for first in range(0, num_samples, 32):
-            keys += torch.randint(length, (min(32, num_samples - first),), generator=generator).tolist()
-        return keys
+            yield from torch.randint(length, (min(32, num_samples - first),), generator=generator).tolist()
+        return
+    for _ in range(num_samples // length):
+        yield from torch.randperm(length, generator=generator).tolist()
     # If the last permutation is whole, torch draws one more, which is not used.
-    for _ in range(num_samples // length + 1):
-        keys += torch.randperm(length, generator=generator).tolist()
-    return keys[:num_samples]
+    yield from torch.randperm(length, generator=generator).tolist()[: num_samples % length]
 
 
 def distributed_order(
@@ -155,12 +190,12 @@ def distributed_order(
     return keys[rank::world]
 
 
-def grouped(setup: Setup, keys: list[Any]) -> list[list[Any]]:
+def grouped(setup: Setup, keys: Iterable[Any]) -> Iterator[list[Any]]:
     """A batch has the next `batch_size` keys; you can drop a last batch that is short."""
-    size = setup.batch_size or 1
-    groups = [keys[first : first + size] for first in range(0, len(keys), size)]
-    is_short = bool(groups) and len(groups[-1]) < size
-    return groups[:-1] if is_short and setup.drop_last else groups
+    size, keys = setup.batch_size or 1, iter(keys)
+    while group := list(itertools.islice(keys, size)):
+        if len(group) == size or not setup.drop_last:
+            yield group
 
 
 def worker_generators(setup: Setup, base_seed: int, worker: int) -> Generators:
@@ -200,56 +235,83 @@ class Numbers(NamedTuple):
         return Generators(seed & 0x7FFFFFFFFFFFFFFF, seed, seed & 0xFFFFFFFF)
 
 
-def map_pass(setup: Setup, keys: list[Any], numbers: Numbers) -> list[Batch]:
-    """Workers of torch take the batches in turn. mpqueue seeds each sample by its place in the order of the pass.
+def map_pass(setup: Setup, groups: list[list[Any]], numbers: Numbers) -> list[Batch]:
+    """Workers of torch take the batches in turn. Batches without a sample are left out."""
+    computed = (map_batch(setup, groups, number, setup.excluded, numbers) for number in range(len(groups)))
+    return [batch for batch in computed if batch]
+
+
+def map_batch(setup: Setup, groups: list[list[Any]], number: int, excluded: Iterable[int], numbers: Numbers) -> Batch:
+    """mpqueue seeds each sample by its place in the order of the pass.
 
     With `__getitems__`, mpqueue seeds each batch once, by the complement of its first place.
     """
-    groups = keys if setup.sampler[0] == "batches" else grouped(setup, keys)
+    worker, first = number % max(1, setup.num_workers), sum(map(len, groups[:number]))
     is_batched = setup.batch_size is not None or setup.sampler[0] == "batches"
-    found: list[Batch] = []
-    first = 0
-    for number, group in enumerate(groups):
-        worker = number % max(1, setup.num_workers)
-        shared = numbers.of(setup, worker, ~first) if setup.kind == "getitems" and is_batched else None
-        batch = [
-            (shared or numbers.of(setup, worker, place)).sample(key) for place, key in kept(setup, groups, group, first)
-        ]
-        if batch:
-            found.append(batch)
-        first += len(group)
-    return found
+    shared = numbers.of(setup, worker, ~first) if setup.kind == "getitems" and is_batched else None
+    batch = []
+    for place, key in kept(setup, groups, number, excluded):
+        if key in setup.raising:
+            raise Raised(str(key))
+        batch.append((shared or numbers.of(setup, worker, place)).sample(key))
+    return batch
 
 
-def kept(setup: Setup, groups: list[list[int]], group: list[int], first: int) -> list[tuple[int, int]]:
+def kept(setup: Setup, groups: list[list[int]], number: int, excluded: Iterable[int]) -> list[tuple[int, int]]:
     """The other samples keep their batches and places, and your loader leaves out empty batches.
 
     With several ranks, the first batch that is not empty fills each empty one instead.
     """
-    found = [(place, key) for place, key in enumerate(group, first) if key not in setup.excluded]
+    first = sum(map(len, groups[:number]))
+    found = [(place, key) for place, key in enumerate(groups[number], first) if key not in excluded]
     if found or setup.sampler[0] != "distributed" or setup.sampler[2] == 1:
         return found
-    others = [[key for key in other if key not in setup.excluded] for other in groups]
+    others = [[key for key in other if key not in excluded] for other in groups]
     return list(enumerate(next(filter(None, others), []), first))
 
 
-def iterable_pass(setup: Setup, number: int, numbers: Numbers) -> list[Batch]:
+def iterable_pass(
+    setup: Setup, count: int, numbers: Numbers, skip: int = 0
+) -> Iterator[tuple[int, int, Batch | Raised]]:
     """Each worker iterates over its copy of the dataset, and your loader takes their batches in turn until all have ended.
 
     Persistent workers iterate over the same copy again, and so does your process with `num_workers=0`.
     mpqueue seeds each batch once, by its number and its worker.
+
+    Args:
+        setup: The arguments of your loader.
+        count: How often the dataset was iterated before.
+        numbers: Where the samples draw their numbers.
+        skip: The number of batches at the beginning that were returned before.
+
+    Yields:
+        The worker, the number of its batch, and the batch or its error.
     """
     num_streams = max(1, setup.num_workers)
-    counts = setup.kind == "stateful iterable" and (setup.persistent or not setup.num_workers)
-    streams = []
-    for worker in range(num_streams):
-        keys = [key + counts * number * _ITERATION for key in range(worker, setup.length, num_streams)]
-        stream: list[Batch] = []
-        for group in grouped(setup._replace(drop_last=False), keys):
-            generators = numbers.of(setup, worker, len(stream) * num_streams + worker)
-            stream.append([generators.sample(key) for key in group])
-        # A short batch is dropped after its elements have drawn their numbers.
-        is_short = bool(stream) and len(stream[-1]) < (setup.batch_size or 1)
-        streams.append(stream[:-1] if is_short and setup.drop_last else stream)
-    longest = max(map(len, streams))
-    return [stream[unit] for unit in range(longest) for stream in streams if unit < len(stream)]
+    added = count * _ITERATION if setup.kind == "stateful iterable" else 0
+    streams = {
+        worker: iter([key + added for key in range(worker, setup.length, num_streams)]) for worker in range(num_streams)
+    }
+    for unit in itertools.count():
+        if not streams:
+            return
+        for worker, keys in list(streams.items()):
+            of = Generators(0, 0, 0) if skip > 0 else numbers.of(setup, worker, unit * num_streams + worker)
+            batch: Batch = []
+            try:
+                for key in itertools.islice(keys, setup.batch_size or 1):
+                    if key in setup.raising:
+                        raise Raised(str(key))
+                    batch.append(of.sample(key))
+            except Raised as error:
+                found = error
+            else:
+                # A short batch is dropped after its elements have drawn their numbers.
+                is_short = len(batch) < (setup.batch_size or 1)
+                if not batch or (is_short and setup.drop_last):
+                    del streams[worker]
+                    continue
+                found = batch
+            if skip <= 0:
+                yield worker, unit, found
+            skip -= 1
