@@ -122,10 +122,13 @@ class Forker:
 
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
         """Return the exits of children with readable sentinels."""
+        return [self._reap(sentinel) for sentinel, _ in wait_for(self._poll(), timeout_s)]
+
+    def _poll(self) -> select.poll:
         poll = select.poll()
         for sentinel in self._children:
             poll.register(sentinel, select.POLLIN)
-        return [self._reap(sentinel) for sentinel, _ in wait_for(poll, timeout_s)]
+        return poll
 
     def _reap(self, sentinel: int) -> ProcessEvent:
         key, pid = self._forget(sentinel)
@@ -150,7 +153,9 @@ class Forker:
         descriptors.close(self._lifeline)
         until = time.monotonic() + _REAP_S
         while self._children and (left := until - time.monotonic()) > 0:
-            self.events(left)
+            # Signals remain blocked: after an exception, the caller would release nothing of what follows.
+            for sentinel, _ in self._poll().poll(left * 1000):
+                self._reap(sentinel)
         # Stuck in the kernel. They were killed, so they exit later, and remain zombies until this process ends.
         for sentinel in list(self._children):
             self._forget(sentinel)

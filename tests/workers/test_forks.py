@@ -2,10 +2,13 @@
 
 import inspect
 import os
+import select
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from helpers.computed import Computed
 from helpers.faults import Numbers, burns, numbers
@@ -14,6 +17,7 @@ from helpers.outside import Trainer, ran
 from helpers.started import started
 
 from mpqueue import Loader
+from mpqueue.workers import forker
 
 pytestmark = pytest.mark.usefixtures("forked_trainers")
 
@@ -297,3 +301,30 @@ def test_child_that_collects_a_loader_during_its_fork_ends_no_worker():
     command = [sys.executable, "-W", "ignore", "-c", COLLECTED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (0, "workers are ended by the trainer\n", "")
+
+
+def test_interrupt_while_forked_workers_are_reaped_leaves_none(monkeypatch):
+    loader = Loader(Numbers(), workers=1, start_method="fork")
+    next(iter(loader))
+    (worker,) = [each for each in psutil.Process().children() if each.name().startswith("mpqueue-worker")]
+
+    def interrupted_poll():
+        poll = select.poll()
+
+        def wait(timeout_ms):
+            signal.raise_signal(signal.SIGALRM)
+            return poll.poll(timeout_ms)
+
+        return SimpleNamespace(register=poll.register, poll=wait)
+
+    def interrupt(number, frame):
+        raise InterruptedError
+
+    monkeypatch.setattr(forker, "select", SimpleNamespace(poll=interrupted_poll, POLLIN=select.POLLIN))
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(InterruptedError):
+            loader.stop(0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not psutil.pid_exists(worker.pid)
