@@ -83,10 +83,10 @@ def _pairs(features, operations):
 
 def plays(seconds, seed, jobs, fronts, package=""):
     """Yield what each play found. The package may be another copy, in a folder."""
-    from model import playing
+    from model import drawing  # which also adds front ends
 
     until = time.monotonic() + seconds
-    turns = itertools.cycle([fronts] if fronts else playing.fronts())
+    turns = itertools.cycle([fronts] if fronts else drawing.fronts())
     children = [_Child(seed * 1_000_000 + number * 100_000, until, turns, package) for number in range(jobs)]
     try:
         yield from _read(children, until)

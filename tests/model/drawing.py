@@ -6,7 +6,7 @@ from model import enqueuing, serving  # noqa: F401 - they add front ends
 from model import functions as f
 from model.elements import Run
 from model.pipelines import stage_of
-from model.playing import FRONTS, TORCH_FRONTS, Play
+from model.playing import FRONTS, TORCH_FRONTS, Play, fronts  # noqa: F401 - of all modules
 
 WEIGHTS = {1: [(1,)], 2: [(1, 1), (3, 1), (1, 0), (5, 3)], 3: [(2, 1, 1), (5, 2, 1), (1, 0, 1), (6, 1, 1)]}
 NAMES = ("web", "code", "books")
@@ -243,9 +243,9 @@ def _link(made, streams):
 def play(seed, front="loader"):
     """Return the play of a seed, and its features and operations."""
     if front in TORCH_FRONTS:
-        from model import torch_playing  # imports torch
+        from model import torch_drawing  # imports torch
 
-        return torch_playing.drawn(seed, front)
+        return torch_drawing.drawn(seed, front)
     chosen = random.Random(seed)
     has = FRONTS[front]
     world, backends = chosen.choice(has.worlds), chosen.choice(has.backends)

@@ -27,7 +27,7 @@ def test_product_equals_the_model(front, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("front", sorted(playing.FRONTS))
+@pytest.mark.parametrize("front", drawing.fronts())
 def test_product_equals_the_model_in_more_plays(front, tmp_path):
     found = []
     assert command.main(600, 2, tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)

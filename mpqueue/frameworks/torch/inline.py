@@ -380,6 +380,7 @@ class InlineStreamIterator(InlineIterator):
     def place(self) -> Place:
         """Return the progress of the consumer, with the state of the stream if it has one."""
         place, fetcher = self._progress.place(), self._dataset_fetcher
+        place = place._replace(position=place.counts[0])  # with workers, the pass continues to count there
         if self._known.state is not None:
             place = place._replace(starts=(self._known,))
         # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.

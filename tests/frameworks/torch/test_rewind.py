@@ -389,3 +389,18 @@ class TestExclude:
             getattr(DataLoader(dataset, 2), call)(*arguments)
         assert kind in str(caught.value)
         assert remedy in str(caught.value)
+
+
+def test_number_of_a_batch_of_a_stream_continues_with_workers_after_a_pass_without():
+    numbers = []
+    state = None
+    for workers in (0, 1, 0, 1):
+        loader = DataLoader(Sharded(), batch_size=None, num_workers=workers)
+        if state is not None:
+            loader.load_state_dict(state)
+        batches = iter(loader)
+        for _ in range(2):
+            next(batches)
+            numbers.append(loader.last.batch)
+        state = loader.state_dict()
+    assert numbers == list(range(8))
