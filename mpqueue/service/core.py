@@ -653,6 +653,8 @@ class Core:
             # A seat in replay is not complete, even if its queue is empty: missed batches are still being computed.
             if not seat.has_all or seat.epoch != self.epoch or seat.queue or seat.replay_at is not None:
                 continue
+            if self._must_begin(seat):
+                continue
             # Also to a consumer that has attached again and whose loop continues: without the end, its loop would
             # become one over the next epoch.
             if (seat.has_begun or seat.is_midway) and not seat.has_end:
@@ -663,6 +665,13 @@ class Core:
             if not seat.untaken:
                 seat.enter(self.epoch + 1)
                 self._note(seat)
+
+    def _must_begin(self, seat: Seat) -> bool:
+        """Return whether the epoch is empty and waits for the loop of a seat, as it would with batches."""
+        # Otherwise the next loop of this seat would be one over a later epoch than that of the others. After a crash of
+        # this server, the next one would be an epoch ahead of the consumer.
+        is_empty = not seat.had.num if seat.rank is not None else not self.frontier
+        return is_empty and self._routing.waits_for_all and not (seat.has_begun or seat.is_midway)
 
     # -- Slow and crashed consumers
 

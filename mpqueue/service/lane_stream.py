@@ -62,7 +62,9 @@ class LaneStream(Stream):
         self._is_resumed = self._missing_from > 0 or bool(self._given or self._upcoming)
         # The elements that `take` returned last; their number is that of the positions before `count`.
         self._elements: deque[WorkItem] = deque(maxlen=_MOST_ELEMENTS)
-        self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())  # of the previous epoch
+        # Those of the previous epoch: a consumer may ask for the samples of its last batch in the next epoch.
+        self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())
+        self._places_before: tuple[Place, ...] = ()
         self._has_raised = False  # see `LoopPosition`
         self._has_warned = False
         followed = start.history.before(place.epoch, place.position, plan.shard.world)
@@ -89,6 +91,7 @@ class LaneStream(Stream):
         if epoch != self.epoch:
             self._settle_changes()
             self._elements_before = self.epoch, self.count, tuple(self._elements)
+            self._places_before = self.places
             self._elements.clear()
         return super().open_epoch(epoch)
 
@@ -212,7 +215,8 @@ class LaneStream(Stream):
         plan = cast("StreamPlan", self.plan.with_history(self.history if history is None else history))
         # A separate source: that of the plan changes with the stream.
         plan = plan.excluding(plan.history.excluded)
-        places = KnownPlaces(place, self.places, self._has_raised, self._is_resumed)
+        anchors = (*self._places_before, *self.places)
+        places = KnownPlaces(place, anchors, self._has_raised, self._is_resumed)
         return StreamRewind(plan, self.job, places, self.job.options.backend)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:

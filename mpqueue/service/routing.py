@@ -287,9 +287,11 @@ class Routing(ABC):
     Attributes:
         pool: Batches that belong to no seat yet.
         settles_early: A seat may have all of its epoch before the stream is over.
+        waits_for_all: No epoch ends before each seat has begun its loop over it.
     """
 
     settles_early: ClassVar[bool] = False
+    waits_for_all: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -488,6 +490,8 @@ class RankedRouting(Routing):
 
 class FirstComeRouting(Routing):
     """Each batch goes to one consumer."""
+
+    waits_for_all: ClassVar[bool] = False  # others can take all batches of an epoch
 
     _turns: Turns
 

@@ -416,6 +416,32 @@ def test_loop_that_continues_after_restart_ends_with_its_epoch(rules, kwargs, he
     assert simulation.consumers[2].taken == []
 
 
+@pytest.mark.parametrize(
+    ("rules", "known", "length"),
+    [
+        ({"mode": "broadcast"}, False, 0),
+        ({"world": 2}, False, 0),
+        ({"world": 2}, True, 0),
+        ({"world": 2}, False, 1),  # an incomplete round
+    ],
+)
+def test_empty_epoch_waits_for_the_loop_of_each_consumer(rules, known, length):
+    """Otherwise the consumers would be in loops over different epochs."""
+    simulation = Simulation(rules_of(**rules), [length, 4], known=known)
+    for number in (1, 2):
+        assert simulation.attach(number, number - 1 if "world" in rules else None)
+    for number in (1, 2):
+        assert simulation.finished == []
+        simulation.next(number)
+        simulation.settle(number)
+        assert (simulation.consumers[number].is_looping, simulation.consumers[number].epoch) == (False, 1)
+    assert simulation.finished == [0]
+    simulation.next(1), simulation.next(2)
+    simulation.settle(1, 2)
+    assert simulation.finished == [0, 1]
+    assert all(simulation.consumers[number].taken for number in (1, 2))
+
+
 def test_restarted_broadcast_does_not_wait_for_whole_group_again():
     simulation = Simulation(rules_of(mode="broadcast", world=2, window=1), [3], has_opened=True)
     resumed(simulation, 1, None, 0, (0,), 1)

@@ -425,6 +425,20 @@ class TestStream:
                 assert len(batch) == len(samples)
                 assert not any(sample in left for sample in samples)
 
+    @streams("a filter", "a buffer", "an endless stream")
+    def test_samples_of_the_last_batch_are_known_in_the_next_epoch(self, name):
+        with stream_of(name) as server, attached() as consumer:
+            batches = iter(consumer)
+            for _ in range(3):
+                next(batches)
+            server.exclude(ids_of(name, *EXCLUDED))
+            assert len(list(batches)) > 3
+            samples = consumer.last.samples
+            batches = iter(consumer)  # the server opens the next epoch
+            assert consumer.last.samples == samples
+            next(batches)
+            assert consumer.last.epoch == 1
+
     @streams("a filter", "items")
     def test_unordered_batches_have_each_other_sample_once(self, name):
         excluded = ids_of(name, *EXCLUDED)
