@@ -14,7 +14,10 @@ from model.pipelines import stage_of
 from model.program import plain
 
 # Some of the random streams are empty.
-pytestmark = pytest.mark.filterwarnings("ignore:the stream of .* (is empty|returned no batches)")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the stream of .* (is empty|returned no batches)"),
+    pytest.mark.usefixtures("only_exceptions"),
+]
 
 MOST = 60  # elements that are compared, because a dataset may be endless
 

@@ -44,6 +44,7 @@ def after_exclusion(dataset, run, place, start, excluded):
     return plain(outcomes_of(lane.next, MOST))
 
 
+@pytest.mark.usefixtures("only_exceptions")
 @pytest.mark.parametrize("step_ns", [0, 10**9], ids=["blocks", "slow"])
 @pytest.mark.parametrize("first", range(0, 400, 100))
 def test_exclusion_depends_on_the_place_only(first, step_ns, monkeypatch):
@@ -88,7 +89,7 @@ def test_exclusion_depends_on_the_place_only(first, step_ns, monkeypatch):
 
 STAGES = [
     ("map", Hashed(1), 2, False), ("filter", Kept(2), 1), ("flat_map", Items(3)), ("buffer", 4),
-    ("batch", 2, False, Collating()), ("repeat", 2), ("take", 20), ("skip", 2), ("enumerate",), ("cache",),
+    ("batch", 2, False, Collating()), ("repeat", 2), ("take", 20), ("skip", 2), ("enumerate",), ("cache", False),
     ("bucket", Sized(1), [3, 6], [3, 2, 1], None, False, Collating()), ("pack", Sequence(1), 5, "best_fit", 2, "cut"),
 ]  # fmt: skip
 

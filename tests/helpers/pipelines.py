@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import re
 
 from model import drawing, functions, pipelines
 from model.elements import Failed, Run
@@ -72,9 +73,12 @@ def drawn(chosen, most, **options):
     return drawing.pipeline(chosen, "r", most, **options).data
 
 
-def made(data, code=None):
-    """Return the dataset of a pipeline, or of other code that makes it."""
-    return eval(code or pipelines.code_of(data), vars(functions) | vars(pipelines) | {"Dataset": mpqueue.Dataset})
+def made(data, folder=None):
+    """Return the dataset of a pipeline. Its caches are in memory, or in a folder with their numbers as names."""
+    parts = re.split(r"\.cache\(\w*\)", pipelines.code_of(data))
+    caches = [f".cache({str(folder)!r}, name='{number}')" if folder else ".cache()" for number in range(len(parts) - 1)]
+    code = "".join(itertools.chain(*zip(parts, [*caches, ""], strict=True)))
+    return eval(code, vars(functions) | vars(pipelines) | {"Dataset": mpqueue.Dataset})
 
 
 def expected(lane, count):

@@ -51,7 +51,7 @@ def _modelled(options: argparse.Namespace) -> bool:
     command, mutants = (importlib.import_module(f"model.{name}") for name in ("command", "mutants"))
     if options.mutants is not None:
         return bool(mutants.main(options.mutants, options.minutes, options.seed))
-    return bool(command.main(options.minutes, options.seed, folder=".", jobs=2, report=_report))
+    return bool(command.main(float(options.minutes), options.seed, folder=".", jobs=2, report=_report))
 
 
 def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[str, Outcome]:
@@ -81,7 +81,7 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument("--install", action="store_true", help="create the peers' virtual environments, and exit")
     parser.add_argument("--model", action="store_true", help="compare random pipelines of mpqueue with a model instead")
     parser.add_argument("--mutants", nargs="*", metavar="NAME", help="find faults in this way; all by default")
-    parser.add_argument("--minutes", type=float, default=10, help="time of --model, or for each mutant (default: 10)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time of --model, or for each mutant (default: 10)")
     parser.add_argument("--seed", type=int, default=1, help="seed of all random choices (default: 1)")
     parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
