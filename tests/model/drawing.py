@@ -2,7 +2,7 @@
 
 import random
 
-from model import enqueuing, serving  # noqa: F401 - they add front ends
+from model import enqueuing, frameworks, serving  # noqa: F401 - they add front ends
 from model import functions as f
 from model.elements import Run
 from model.pipelines import stage_of
@@ -295,7 +295,8 @@ def play(seed, front="loader"):
     )
 
 
-ENDING = {"next", "finish", "statistics", "kill", "pause", "interrupt", "clock", "save", "load", "older", "last"}
+ENDING = {"next", "finish", "statistics", "kill", "pause", "interrupt", "clock", "save", "load", "older", "last",
+          "cancel", "fit"}  # fmt: skip
 
 
 def _may(front, option):
@@ -344,12 +345,13 @@ def _plain(chosen, kinds, features, front):
 
 def _dataset(chosen, kinds, features, world, front, mark):
     """Return a pipeline with the options that fit it."""
-    length = 0
-    while length == 0:
+    length, least = 0, 1
+    while length is not None and length < least:
         streams = front.streams if world == 1 or chosen.random() < 0.5 else False
         made = pipeline(chosen, kinds, streams=streams, mark=mark)
         stage = stage_of(made.data)
-        length = stage.length(Run(0, 0)) if stage.is_indexed else 1
+        length = stage.length(Run(0, 0)) if stage.is_indexed else None
+        least = world if made.data[-1][0] == "batch" and made.data[-1][2] else 1  # a batch for each rank
         if front.streams and stage.is_indexed:
             length = 0
     features |= made.features
@@ -390,6 +392,8 @@ def operations(chosen, names):
             "other": [chosen.randrange(100)], "leave": [chosen.randrange(4)],
             "crash": [chosen.randrange(3), chosen.randrange(2)], "stop": [chosen.randrange(4)],
             "order": [chosen.randrange(2)], "epoch": [chosen.randrange(5)], "refuse": [chosen.randrange(8)],
+            "cancel": [chosen.randrange(30)],
+            "fit": [chosen.randrange(4), chosen.randrange(3), chosen.randrange(25), chosen.randrange(20), chosen.randrange(4)],
         }.get(name, [])  # fmt: skip
         made.append((name, *numbers))
         if chosen.random() < 0.6:

@@ -128,6 +128,8 @@ class IndexRun:
         self.changes = sought(self.changes, epoch, batch, self.world)
         self.epoch, self.batch, self.loop, self.last = epoch, batch, None, None
         self.goes = [True] * self.world
+        if epoch < self.begun:  # the epoch in which these ranks began will be whole
+            self.begun, self.start = epoch, 0
         self._known = {}
 
     def exclude(self, ids):

@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from model.elements import Cancelled
 from model.numbers import drawn, is_model
 
@@ -173,6 +174,16 @@ def stacked(samples):
     if isinstance(samples[0], tuple):
         return tuple(stacked(list(column)) for column in zip(*samples, strict=True))
     return list(samples)
+
+
+class Digits(NamedTuple):
+    """Make an array of any value, or of the samples of a batch: every framework can convert it."""
+
+    kinds: str = ""
+
+    def __call__(self, value):
+        values = value if isinstance(value, list) else [value]
+        return np.array([*(digest(each, 0) % 1000 for each in values), *drawn(self.kinds)])
 
 
 class Fatal(NamedTuple):

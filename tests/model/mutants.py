@@ -14,7 +14,7 @@ from model import command
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mutants")
 FRONT_OF = {"torch": "torch", "torch-iterable": "torch", "stateful": "torch", "keras": "keras", "jax": "jax",
-            "prefetch": "prefetch", "server": "server", "enqueuer": "ordered"}  # fmt: skip
+            "prefetch": "prefetch-ahead", "server": "server", "enqueuer": "ordered"}  # fmt: skip
 
 
 def names():

@@ -18,7 +18,7 @@ import time
 import warnings
 from typing import Any, NamedTuple
 
-from model import functions, pipelines, program, served
+from model import adapted, functions, pipelines, program, served
 from model.elements import Failed
 from model.expected import MOST, Impossible, run_of
 from model.orders import Setup, Stream, batches
@@ -64,7 +64,7 @@ class Script:
     def __init__(self):
         self.lines = []
         self.space = {"mpqueue": mpqueue, "Dataset": mpqueue.Dataset}
-        for module in (functions, pipelines, program, served):
+        for module in (functions, pipelines, program, served, adapted):
             self.space.update({name: value for name, value in vars(module).items() if name[0] != "_"})
         self.space |= {"json": json, "shutil": shutil, "tempfile": tempfile}
 
@@ -90,7 +90,7 @@ class Script:
     def text(self, comment):
         """Return the program."""
         head = ["import json, shutil, tempfile", "import mpqueue", "from mpqueue import Dataset", "from model.functions import *",
-                "from model.pipelines import *", "from model.program import *", "from model.served import *"]  # fmt: skip
+                "from model.pipelines import *", "from model.program import *", "from model.served import *", "from model.adapted import *"]  # fmt: skip
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
         return "\n".join(
             [f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', "    main()", ""]
@@ -125,20 +125,21 @@ ALWAYS = {
     "next", "finish", "again", "save", "load", "older", "statistics", "kill", "pause", "stop", "mark", "other",
     "interrupt", "fork", "clock",
 }  # fmt: skip
-FRONTS = {
-    "loader": Front(
-        "[mpqueue.Loader(source, seed={seed}, {options}workers={workers}, backend={backend!r}, shard=(rank, {world}))"
-        " for rank in range({world})]",
-        "[iter(each) for each in runs]",
-        frozenset(ALWAYS | {"last", "explain", "compute", "seek", "exclude", "weights"}),
-    ),
-}
+PLACES = {"last", "explain", "compute", "seek"}
+ALL = frozenset(ALWAYS | PLACES | {"exclude", "weights"})
+OPENED = (
+    "[mpqueue.Loader(source, seed={seed}, {options}workers={workers}, backend={backend!r}, shard=(rank, {world}))"
+    " for rank in range({world})]"
+)
+FRONTS = {"loader": Front(OPENED, "[iter(each) for each in runs]", ALL)}
 TORCH_FRONTS = {"torch": "torch", "installed": "torch", "stateful": "torchdata"}  # and what they import
+PACKAGES = TORCH_FRONTS | {"prefetch": "torch", "prefetch-ahead": "torch", "jax": "jax", "keras": "keras"}
 
 
 def fronts():
     """Return the names of all front ends whose packages are installed."""
-    return [*FRONTS, *(name for name, needed in TORCH_FRONTS.items() if importlib.util.find_spec(needed))]
+    names = [*FRONTS, *TORCH_FRONTS]
+    return [name for name in names if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name])]
 
 
 class Player:
@@ -149,9 +150,10 @@ class Player:
 
     Attributes:
         owners: The expression of the objects that have ``exclude`` and ``set_weights``.
+        states: The expression of the objects that have the states and ``last``.
     """
 
-    owners = "runs"
+    owners = states = "runs"
 
     def __init__(self, play):
         self.play, self.script, self.front = play, Script(), FRONTS[play.front]
@@ -266,7 +268,8 @@ class Player:
 
     def do_save(self):
         if len(self.saved) < 6:
-            self.script.do(f"state{len(self.saved)} = json.loads(json.dumps([each.state_dict() for each in runs]))")
+            states = f"[each.state_dict() for each in {self.states}]"
+            self.script.do(f"state{len(self.saved)} = json.loads(json.dumps({states}))")
             self.saved.append((self.run.state(), list(getattr(self.run, "weights", ()))))
 
     def do_load(self, workers, backend, world, slot=None):
@@ -286,7 +289,10 @@ class Player:
         self.open()
         name = f"state{slot % len(self.saved)}"
         own = self.run.world == state.world and slot % 2
-        self.script.do(f"for rank, each in enumerate(runs): each.load_state_dict({name}{'[rank]' * own})")
+        self.resume(f"{name}{'[rank]' * own}", workers // 2)
+
+    def resume(self, state, number):
+        self.script.do(f"for rank, each in enumerate({self.states}): each.load_state_dict({state})")
         self.begin()
 
     def do_older(self, workers, backend, world, slot):
@@ -298,7 +304,8 @@ class Player:
         if self.run.last is not None and self.run.is_known(self.run.last[0].epoch, self.run.last[0].batch):
             expected = [(each.epoch, each.batch, each.ids, each.skipped) for each in self.run.last]
             self.script.check(
-                "[(each.last.epoch, each.last.batch, list(each.last.samples), list(each.last.skipped)) for each in runs]",
+                "[(each.last.epoch, each.last.batch, list(each.last.samples), list(each.last.skipped))"
+                f" for each in {self.states}]",
                 expected,
             )
 

@@ -268,6 +268,24 @@ def test_fit_of_a_stream_without_batches_names_the_loader(kind):
             fit(accelerate(loader), kind=kind, shuffle=False)
 
 
+@pytest.mark.filterwarnings("ignore:.*ran out of data")
+def test_epochs_of_a_stream_after_a_resumed_one_are_whole():
+    """Keras would end them after as many batches as the resumed one had left."""
+    stream = (
+        mpqueue.Dataset.range(12).filter(bool).map(lambda _: (np.ones((2, 4), "float32"), np.ones((2, 1), "float32")))
+    )
+    steps = []
+    with Loader(stream, workers=0) as loader:
+        batches = iter(loader)
+        for _ in range(8):
+            next(batches)
+        loader.load_state_dict(loader.state_dict())
+        record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
+        fit(accelerate(loader), shuffle=False, callbacks=[record])
+        assert loader.epoch == 3
+    assert steps == [*range(3), *range(11), *range(11)]
+
+
 def test_workers_remain_after_a_fit_and_statistics_equal_the_loaders(delivered):
     with Loader(marked.FromProcesses(), workers=1) as loader:
         dataset = accelerate(loader)
