@@ -102,6 +102,7 @@ class Deliveries:
         self.share: Callable[[Any], None] = stream.share
         self.free: Callable[[Any], None] = stream.release
         self.touched: set[Peer] = set()
+        self._changed: list[Peer] = []  # by messages that were sent before `flush`
 
     def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
         """Offer a batch, or the exception in place of a batch, to a consumer."""
@@ -195,6 +196,10 @@ class Deliveries:
     def finish_epoch(self, epoch: int) -> None:
         """Run the end of an epoch."""
         self.stream.finish_epoch()
+        # Send the ends of the epoch before it is journaled as over. If the server is killed in between, its successor
+        # ends the epoch again for those that did not get the end. One in the next epoch has no batches of this one
+        # anymore, and a broadcast refuses consumers that are behind.
+        self._changed += self._flushed()
         self._note_epoch(epoch + 1)
 
     def abandon(self, epoch: int) -> None:
@@ -244,7 +249,11 @@ class Deliveries:
             self._checkpoints.note_taken(position, who)
 
     def flush(self) -> list[Peer]:
-        """Send the collected messages; return the peers whose sockets became full or writable."""
+        """Send the collected messages; return the peers whose sockets became full or writable since the last call."""
+        changed, self._changed = [*self._changed, *self._flushed()], []
+        return changed
+
+    def _flushed(self) -> list[Peer]:
         changed = []
         for peer in self.touched:
             was_full = peer.is_full

@@ -68,3 +68,26 @@ def test_writable_socket_is_not_watched_anymore(pair: Any):
     deliveries.cut(1, LOST, "more")
     assert deliveries.flush() == [peer], "a writable socket would otherwise wake the server repeatedly"
     assert not peer.is_full
+
+
+def test_end_of_an_epoch_is_sent_before_the_next_one_is_journaled(pair: Any):
+    """A server killed in between would leave a consumer of a broadcast an epoch behind its successor."""
+    peer, theirs = pair
+    received: list[Any] = []
+
+    def begin(epoch: int, *_: object, **__: object) -> None:
+        if epoch == 4:
+            received.append((epoch, [(end.kind, end.epoch) for end in unpack_down(theirs.recv(1 << 14))]))
+
+    hooks: dict[str, Any] = {"finish_epoch": lambda: None, "next_place": lambda: None, "source_state": lambda: None}
+    stream: Any = SimpleNamespace(share=None, release=None, **hooks)
+    journal: Any = SimpleNamespace(begin=begin)
+    deliveries = Deliveries(stream, journal)
+    deliveries.peers[1] = peer
+    deliveries.end(1, 3, 0)
+    deliveries.finish_epoch(3)
+    assert received == [(4, [(ToConsumer.END, 3)])]
+    while not peer.is_full:
+        deliveries.end(1, 4, 0)
+        deliveries.finish_epoch(4)
+    assert deliveries.flush() == [peer], "it must be watched for writability"
