@@ -103,6 +103,17 @@ class Copying(Prefetching):
         self.take(MOST)  # first, the batches that were taken ahead
         self.begin()
 
+    def resume(self, state, number):
+        """Load a state before the first loop, or within a loop."""
+        if number % 2:
+            self.leave()
+        super().resume(state, number)
+
+    def leave(self):
+        """Leave a loop that is no part of the run."""
+        self.script.do(f"its = {self.front.begin}")
+        self.script.do("take(its)")
+
 
 class Transferring(Copying):
     """Plays on `mpqueue.jax.device_iterator`."""
@@ -116,8 +127,7 @@ class Transferring(Copying):
     def resume(self, state, number):
         """Load a state into the loader of the next iterator, or into an iterator within its epoch."""
         if number % 2:
-            self.script.do(f"its = {self.front.begin}")
-            self.script.do("take(its)")
+            self.leave()
             self.script.do(f"for rank, each in enumerate(its): each.load_state_dict({state})")
             self.run.begin()
         else:
