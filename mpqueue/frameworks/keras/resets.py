@@ -33,7 +33,7 @@ def tell(listener: Any) -> None:
 def _ways_back(epoch_iterator: Any) -> list[Callable[[], None]]:
     adapter = epoch_iterator.data_adapter
     parts = getattr(adapter, "enqueuer", None), getattr(adapter, "_dataset", None)
-    return [part.take_back for part in parts if hasattr(part, "take_back")]
+    return [part.take_back for part in parts if part is not None and hasattr(part, "take_back")]
 
 
 def _reset(self: Any) -> Any:
