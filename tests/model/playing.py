@@ -154,6 +154,7 @@ class Player:
     """
 
     owners = states = "runs"
+    has_sought = False
 
     def __init__(self, play):
         self.play, self.script, self.front = play, Script(), FRONTS[play.front]
@@ -359,10 +360,13 @@ class Player:
         if place is not None:
             self.script.do(f"for each in runs: each.seek({place[0]}, {place[1]})")
             self.run.seek(*place)
+            self.has_sought = True
             self.begin()
 
     def do_exclude(self, seed, count):
         chosen, ids = random.Random(seed), self._ids()
+        if self.has_sought and not self.setup.has_index:
+            return  # the exclusion would raise an error that the seek has passed, as documented
         if not ids or (
             self.setup.has_index and self.run.end(self.run.epoch) is None and (self.run.changes or len(ids) < 20)
         ):

@@ -93,7 +93,7 @@ def generators(saved=None):
 
 def opened(setup, kind):
     namespace = {}
-    exec("\n".join(torch_real.lines(setup, kind)).replace("mpqueue.torch.install()", ""), namespace)
+    exec("\n".join([*torch_real.head(kind, installs=False), *torch_real.lines(setup, kind)]), namespace)
     return namespace
 
 
@@ -118,15 +118,15 @@ def test_loader_of_mpqueue_returns_the_passes_of_the_model_and_resumes_anywhere(
     setup = drawn_setup(chosen)
     # torchdata replaces the random sampler of a loader without workers by its own.
     is_replaced = setup.sampler[0] == "random" and not setup.num_workers
-    kind = chosen.choice(["mpqueue", "installed"] + ["stateful"] * (not is_replaced))
-    expected = passes(setup, 4, "mpqueue")
+    kind = chosen.choice(["torch", "installed"] + ["stateful"] * (not is_replaced))
+    expected = passes(setup, 4, "torch")
     number = chosen.randrange(3)
     most = len(expected[number])
     # Without workers, an iterable without a state draws again up to its place.
     taken = chosen.randint(most if setup.kind == "iterable" and not setup.num_workers else 0, most)
     is_over = taken == len(expected[number]) and chosen.random() < 0.5
     others = chosen.randint(1, 3) if setup.num_workers and "iterable" not in setup.kind else setup.num_workers
-    with mpqueue.torch.install() if kind != "mpqueue" else contextlib.nullcontext():
+    with mpqueue.torch.install() if kind != "torch" else contextlib.nullcontext():
         space = opened(setup, kind)
         for each in range(number):
             assert [torch_real.rows(batch) for batch in begun(space, setup, each)] == expected[each]
