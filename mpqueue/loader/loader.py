@@ -159,12 +159,12 @@ class Loader(Stoppable, Generic[Batch_co]):
         self._looked_at: Callable[[], Callable[[], Bookmark | None] | None] = lambda: None
 
     def __len__(self) -> int:
-        """Return the number of batches per epoch on this rank.
+        """Return the number of batches per epoch on this rank; of the current epoch, if weights were changed.
 
         Raises:
             TypeError: The source is a generator or endless, or the sampler has no length.
         """
-        length = self._plan.length()
+        length = self._plan.length(self._position.epoch)
         if length is None:
             raise TypeError(self._plan.source.no_length())
         return length

@@ -199,8 +199,11 @@ class Plan(ABC):
     # -- The order
 
     @abstractmethod
-    def length(self) -> int | None:
+    def length(self, epoch: int | None = None) -> int | None:
         """Return the number of batches per epoch that are dealt here; None: endless or unknown.
+
+        Args:
+            epoch: An epoch, which weights of a mixture may have made longer or shorter; None: one without changes.
 
         Raises:
             TypeError: The source or its sampler has no length.
@@ -429,9 +432,9 @@ class IndexPlan(Plan):
         """Return the number of batches for this many items of the source, over all ranks; None: endless."""
         return num_items if num_items is None or self.batching is None else self.batching.num_batches(num_items)
 
-    def length(self) -> int | None:
+    def length(self, epoch: int | None = None) -> int | None:
         """Return the number of batches per epoch that are dealt here; None: endless."""
-        total = self.total()
+        total = self.total() if epoch is None else self.total_in(epoch)
         return None if total is None else len(self.ranks.numbers(total))
 
     def _check_drop(self, length: str = "") -> None:
@@ -498,7 +501,7 @@ class IndexPlan(Plan):
 
     def num_left(self, place: Place) -> int | None:
         """Return the number of batches of an epoch after a place of this rank; None: endless."""
-        total = self.total()
+        total = self.total_in(place.epoch)
         if total is None:
             return None
         return len(self.ranks.numbers(total, place.base)) - place.position - len(place.ahead)
@@ -963,7 +966,7 @@ class StreamPlan(Plan):
         """Return where the next epoch begins if an endless stream is left at this place."""
         return place._replace(epoch=place.epoch + 1, position=0) if place.position else place
 
-    def length(self) -> int | None:
+    def length(self, epoch: int | None = None) -> int | None:
         """Return the number of batches per epoch that are dealt here; None: unknown."""
         return self.epoch_batches
 

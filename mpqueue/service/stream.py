@@ -239,9 +239,9 @@ class Stream:
         return self.plan.seed
 
     def length(self) -> int | None:
-        """Return the number of batches per epoch over all ranks; None if it is endless or unknown."""
+        """Return the number of batches of the epoch over all ranks; None if it is endless or unknown."""
         try:
-            return self.plan.length()
+            return self.plan.length(self.epoch)
         except TypeError:
             return None
 

@@ -172,3 +172,12 @@ def test_state_with_weights_does_not_change_a_loop_without_a_mixture():
         with pytest.raises(ValueError, match="has no mixture"):
             loader.load_state_dict(sealed({**loader.state_dict(), "history": change.plain()}))
         assert list(batches) == list(range(1, 8))
+
+
+def test_length_is_that_of_the_current_epoch():
+    source = Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 1, "b": 1})
+    loader = mpqueue.Loader(source, workers=0, seed=1)
+    first = len(loader), len(list(loader))
+    loader.set_weights({"a": 7, "b": 1})
+    assert first == (17, 17)
+    assert len(loader) == len(list(loader)) == 23

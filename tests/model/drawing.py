@@ -25,9 +25,7 @@ class Pipeline:
     def __init__(self, chosen, kinds, may_raise, mark):
         self.chosen, self.kinds, self.may_raise, self.mark = chosen, kinds, may_raise, mark
         self.links, self.features = [], set()
-        self.is_stream = self.is_batched = self.is_merged = self.is_endless = self.has_zip = self.raises = False
-        self.mixes, self.is_ordered, self.names = 0, True, ()
-        self.draws_order = False
+        self.is_stream = self.is_batched = self.is_merged = self.is_endless = self.raises = self.draws_order = False
 
     def salt(self):
         return self.chosen.randrange(50)
@@ -95,13 +93,10 @@ def _join(made, streams, depth):
         return _root(made, streams)
     for each in inputs:
         made.features |= each.features
-        made.mixes += each.mixes
         made.is_stream |= each.is_stream
         made.is_batched |= each.is_batched
         made.is_merged |= each.is_merged
-        made.has_zip |= each.has_zip
         made.raises |= each.raises
-        made.is_ordered &= each.is_ordered
         made.draws_order |= each.draws_order
     datas = [each.data for each in inputs]
     if name == "mix":
@@ -120,15 +115,11 @@ def _join(made, streams, depth):
             stop,
             names,
             is_endless=endless,
-            names=names or tuple(range(count)),
         )
-        made.mixes += 1
-        made.is_ordered = made.draws_order = True
+        made.draws_order = True
     else:
         made.add(name, name, tuple(datas))
         made.is_merged |= name == "zip"
-        made.has_zip |= name == "zip"
-        made.is_ordered &= name != "zip"
     return None
 
 
@@ -181,7 +172,6 @@ def _link(made, streams):
         made.add("flat_map", "flat_map", function, is_batched=False)
     elif name in {"shuffle", "enumerate"}:
         made.add(name, name)
-        made.is_ordered &= name != "shuffle"
         made.draws_order |= name == "shuffle"
     elif name == "buffer":
         made.add("buffer", "buffer", chosen.choice([1, 2, 5, 9]))
@@ -221,11 +211,11 @@ def _link(made, streams):
         made.add("skip", "skip", chosen.choice([0, 1, 5, 12]))
     elif name == "repeat":
         times = chosen.choice([0, 1, 2, 3, None])
-        made.add("repeat", "repeat", times, is_ordered=False)
+        made.add("repeat", "repeat", times)
         made.is_endless |= times is None
     elif name == "cache":
         is_shared = chosen.random() < 0.5
-        made.add("cache(folder)" if is_shared else "cache", "cache", is_shared, is_ordered=False, draws_order=False)
+        made.add("cache(folder)" if is_shared else "cache", "cache", is_shared, draws_order=False)
     elif name == "scan":
         made.add("scan", "scan", f.Running(salt))
         made.raises = True
@@ -235,9 +225,9 @@ def _link(made, streams):
         made.add("take_while", "take_while", f.Early(salt))
     elif name == "split" and not made.draws_order:
         low = chosen.choice([0.125, 0.25, 0.5])
-        made.add("split", "split", low, low + 0.4, salt, is_ordered=False)
+        made.add("split", "split", low, low + 0.4, salt)
     elif name == "sort" and not (made.raises or made.draws_order):
-        made.add("sort", "sort", f.Hashed(salt), is_ordered=False)
+        made.add("sort", "sort", f.Hashed(salt))
 
 
 def play(seed, front="loader"):

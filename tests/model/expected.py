@@ -29,6 +29,7 @@ class IndexRun:
         self.setup, self.seed, self.world = setup, seed, world
         self.epoch = self.batch = self.begun = self.start = 0
         self.changes = [Change(0, 0, world, excluded)] if excluded else []
+        self.weights = []  # the changes of weights: (epoch, sample, weights); replaced as a whole
         self.loop = self.last = None
         self.goes = [False] * world  # each rank continues its epoch in the next loop
         self.returned = [()] * world  # the ids of all samples that each rank has returned
@@ -39,10 +40,9 @@ class IndexRun:
 
     def end(self, epoch):
         """Return the number of the batch after the last one of a rank; None: endless."""
-        total, start = Index(self.setup, self.seed, epoch, self.world).total(), self.start if epoch == self.begun else 0
-        left = total if total is None else max(0, total - start)
-        drops = Index(self.setup, self.seed, epoch, self.world)._drops
-        return total and -(-start // self.world) + (left // self.world if drops else -(-left // self.world))
+        order, start = Index(self.setup, self.seed, epoch, self.world), self.start if epoch == self.begun else 0
+        turns = order.turns(start)
+        return turns if turns is None else -(-start // self.world) + turns
 
     def of(self, epoch, rank):
         """Return the batches of a rank in an epoch, by number."""
@@ -157,8 +157,7 @@ class StreamRun(IndexRun):
     def _opened(self):
         endless = self.setup.epoch_batches is not None
         stream = Stream(self.setup, self.seed, 0 if endless else self.epoch, self.world)
-        if self.excluded - {each for _, ids in self.drops for each in ids}:
-            stream.drop(self.excluded - {each for _, ids in self.drops for each in ids})
+        stream.drop(self.excluded - {each for _, ids in self.drops for each in ids})
         return stream
 
     def _reopen(self, counts):

@@ -157,7 +157,7 @@ class Fitting(Adapting):
         epochs, most, at = (epochs % 3 + 1, 0 if has_hook else most, at) if is_fit else (1, 0, 0)
         if is_fit:
             options = f", epochs={epochs}"
-            if flags & 2 and self.run.world == 1 and not (has_hook or getattr(self.run, "weights", ())):
+            if flags & 2 and self.run.world == 1 and not (has_hook or self.run.weights):
                 self.script.do(f"other = {self.opened(self.play.seed + 1, self.text)}")
                 held_out = run_of(self.setup, self.play.seed + 1, 1, self.play.options.get("exclude", []))
                 options += ", validation_data=mpqueue.keras.accelerate(other[0])"
@@ -176,7 +176,7 @@ class Fitting(Adapting):
         self.script.check("[each[0] for each in found]", expected)
         if 0 < at <= len(steps) and not _has_failed(steps[at - 1][0]):
             self.script.do(f"state{len(self.saved)} = json.loads(json.dumps([each[1][0] for each in found]))")
-            self.saved.append((steps[at - 1][1], list(getattr(self.run, "weights", ()))))
+            self.saved.append(steps[at - 1][1])
 
 
 def _epoch(run, most, *, is_first):

@@ -109,6 +109,12 @@ class Index:
         length, size = self.length(), (self._joins and self._size) or 1
         return length and (length // size if self._drops else -(-length // size))
 
+    def turns(self, start):
+        """Return the number of batches of each rank from batch ``start`` of all ranks on; None: endless."""
+        total, world = self.total(), self._world
+        left = total if total is None else max(0, total - start)
+        return left if left is None else left // world if self._drops else -(-left // world)
+
     def samples(self, number):
         """Return the (place, index) of each sample of a batch, by its number over all ranks."""
         setup, length, (seed, epoch, *_) = self._setup, self.length(), self._run
@@ -173,10 +179,9 @@ class Index:
 
     def batches(self, rank, changes, start):
         """Yield the batches of a rank. A batch without samples is left out, and keeps its number."""
-        world, total = self._world, self.total()
-        before, left = -(-start // world), None if total is None else max(0, total - start)
-        turns = itertools.count() if left is None else range(left // world if self._drops else -(-left // world))
-        for turn in turns:
+        world, turns = self._world, self.turns(start)
+        before = -(-start // world)
+        for turn in itertools.count() if turns is None else range(turns):
             rounds = range(start + turn * world, start + (turn + 1) * world)
             place = self._run.epoch, before + turn
             batch = self.edited(rounds[rank], rounds, rank, excluded_at(changes, *place, world))

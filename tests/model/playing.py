@@ -167,7 +167,7 @@ class Player:
         self.mix = _only_mix(stage) if self.is_dataset else None
         self.is_zip = self.is_dataset and any(isinstance(each, Zip) and not each.is_indexed for each in _all(stage))
         self.has_parts = self.is_dataset and play.front == "loader" and _has_parts(stage)
-        self.saved, self.done, self.loses = [], [], False
+        self.saved = []
 
     run_of = staticmethod(run_of)
 
@@ -212,7 +212,7 @@ class Player:
     def operate(self, name, *numbers):
         """Play an operation, if it is possible here."""
         if self.mix is not None:
-            self.mix.changes[:] = getattr(self.run, "weights", ())
+            self.mix.changes[:] = self.run.weights
         getattr(self, f"do_{name}")(*numbers)
 
     def end(self):
@@ -271,22 +271,21 @@ class Player:
         if len(self.saved) < 6:
             states = f"[each.state_dict() for each in {self.states}]"
             self.script.do(f"state{len(self.saved)} = json.loads(json.dumps({states}))")
-            self.saved.append((self.run.state(), list(getattr(self.run, "weights", ()))))
+            self.saved.append(self.run.state())
 
     def do_load(self, workers, backend, world, slot=None):
         """Load the latest state into new loaders."""
         if slot is None:
             self.do_save()
             slot = len(self.saved) - 1
-        state, weights = self.saved[slot % len(self.saved)]
-        worlds = [1, 2, 4] if not self.setup.skips and self.play.config[2] > 1 and not weights else [state.world]
+        state = self.saved[slot % len(self.saved)]
+        worlds = [1, 2, 4] if not self.setup.skips and self.play.config[2] > 1 and not state.weights else [state.world]
         if not self.setup.has_index and self.setup.epoch_batches is None:
             worlds = [state.world]
         self.script.do("for each in runs: each.stop()")
         self.workers = workers % 4
         self.backend = self.play.backends[backend % len(self.play.backends)]
         self.run.load(state, worlds[world % len(worlds)])
-        self.run.weights = list(weights)
         self.open()
         name = f"state{slot % len(self.saved)}"
         own = self.run.world == state.world and slot % 2
@@ -395,7 +394,6 @@ class Player:
 
     def do_weights(self, seed):
         run = self.run
-        before = getattr(run, "weights", [])
         number = None if self.mix is None else _samples_before(self, run)
         if number is None:
             return
@@ -407,7 +405,7 @@ class Player:
         call = f"[each.set_weights({named!r}, at={at}) for each in {self.owners}]"
         self.script.check(call, [at] * self.num_owners)
         change = epoch, at, tuple(map(float, weights))
-        run.weights = [*(each for each in before if each[:2] < change[:2]), change]
+        run.weights = [*(each for each in run.weights if each[:2] < change[:2]), change]
         run._known = {}
 
     def do_kill(self, which):
@@ -436,7 +434,7 @@ class Player:
 
     def do_other(self, seed):
         """Another run of the same source at the same time, which may share a cache. It excludes and may skip nothing."""
-        if self.run.world > 1 or getattr(self.run, "weights", ()):
+        if self.run.world > 1 or self.run.weights:
             return
         skips = self.setup.skips and seed % 2 == 0
         text = re.sub(r"exclude=[^]]*\], ", "", self.text)
@@ -454,7 +452,7 @@ def _only_mix(stage):
         if len(stage.inputs) != 1 or not isinstance(stage, Map | Take | Enumerate | Batch):
             return None
         stage = stage.inputs[0]
-    return None if any("Mix" in repr(type(each)) for each in _all(stage)[1:]) else stage
+    return None if any(isinstance(each, Mix) for each in _all(stage)[1:]) else stage
 
 
 def _has_parts(stage):

@@ -157,9 +157,11 @@ class IteratedDataset:
             self._hold()
             if is_for_next:  # a dataset may count its epochs in `__iter__`, which the next epoch calls
                 return
-            before = GlobalState()
-            self.iterator = iter(dataset)
-            before.restore()  # only `load_state_dict` of a dataset may change the trainer's random numbers
+            before = GlobalState()  # only `load_state_dict` of a dataset may change the trainer's random numbers
+            try:
+                self.iterator = iter(dataset)
+            finally:
+                before.restore()
         if "iterator" in states:
             _check(self.iterator)
             self.iterator.load_state_dict(states["iterator"])  # type: ignore[attr-defined]

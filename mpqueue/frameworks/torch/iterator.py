@@ -149,7 +149,7 @@ class _PassDraws(dict[int, _SamplerDraw]):
 class PassPlan(DrawnPlan):
     """The plan of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
 
-    def length(self) -> int | None:
+    def length(self, epoch: int | None = None) -> int | None:  # noqa: ARG002 - as in other plans
         """Return None: torch's loader determines the length."""
         return None
 
