@@ -1,12 +1,13 @@
 """Random pipelines, loaders and operations, as plain data: a `model.playing.Play` for each seed."""
 
 import random
+from dataclasses import astuple
 
 from model import enqueuing, frameworks, serving  # noqa: F401 - they add front ends
 from model import functions as f
 from model.elements import Run
 from model.pipelines import stage_of
-from model.playing import FRONTS, TORCH_FRONTS, Play, fronts  # noqa: F401 - of all modules
+from model.playing import FRONTS, PLACES, TORCH_FRONTS, Play, fronts  # noqa: F401 - of all modules
 
 WEIGHTS = {1: [(1,)], 2: [(1, 1), (3, 1), (1, 0), (5, 3)], 3: [(2, 1, 1), (5, 2, 1), (1, 0, 1), (6, 1, 1)]}
 NAMES = ("web", "code", "books")
@@ -52,7 +53,7 @@ def pipeline(chosen, kinds="r", most=5, *, may_raise=True, streams=None, depth=0
     if join:
         _join(made, streams, depth)
     else:
-        _root(made, streams)
+        _root(made, streams, depth)
     for _ in range(chosen.randrange(most + 1)):
         _link(made, streams)
     if made.is_endless and (made.is_stream or depth):
@@ -60,7 +61,7 @@ def pipeline(chosen, kinds="r", most=5, *, may_raise=True, streams=None, depth=0
     return made
 
 
-def _root(made, streams):
+def _root(made, streams, depth):
     chosen = made.chosen
     length = chosen.choice([3, 8, 20, 33, 60])
     name = chosen.choice(["range", "range", "list", "index", "index"] + ["shards", "stateful"] * (streams is not False))
@@ -69,13 +70,17 @@ def _root(made, streams):
         kind = chosen.choice([f.Samples, f.Samples, f.AtOnce])
         made.raises |= raises
         kinds = "" if kind is f.AtOnce else made.draws()
-        made.add("source" if kind is f.Samples else "getitems", "index", kind(length, kinds, raises))
+        if depth == 0 and kind is f.Samples and len(made.kinds) > 1 and chosen.random() < 0.2:
+            made.add("held-generator", "index", f.Holding(length, kinds, raises, "0.0."))
+            made.add("cache", "cache", chosen.random() < 0.5)
+        else:
+            made.add("source" if kind is f.Samples else "getitems", "index", kind(length, kinds, raises))
     elif name == "shards":
         made.add("generator", "stream", f.Shards(length, made.draws()), is_stream=True)
     elif name == "stateful":
         raising = f.StatefulShards(length, made.salt())
         if not made.may_raise:
-            return _root(made, streams)
+            return _root(made, streams, depth)
         made.add("stateful-source", "stream", raising, is_stream=True, raises=True)
     else:
         made.add(name, name, length)
@@ -90,7 +95,7 @@ def _join(made, streams, depth):
         for _ in range(count)
     ]
     if name == "mix" and any(not each.is_stream and not _length(each) for each in inputs):
-        return _root(made, streams)
+        return _root(made, streams, depth)
     for each in inputs:
         made.features |= each.features
         made.is_stream |= each.is_stream
@@ -132,12 +137,17 @@ LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch"
          "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort"]  # fmt: skip
 STREAM_LINKS = {"filter", "flat_map", "buffer", "bucket", "pack", "scan", "take_while"}
 SEARCHING = {"filter", "flat_map", "bucket", "pack", "take_while", "cache"}  # would search an endless lane forever
+GROUPING, HOLDING = (
+    {"batch", "bucket", "pack", "zip", "scan"},
+    ["cache", "buffer", "flat_map"],
+)  # elements of several samples are held
 INDEX_LINKS = {"shuffle", "split", "sort"}
 
 
 def _link(made, streams):
     chosen = made.chosen
-    name = chosen.choice(LINKS)
+    groups = made.links[-1][0] in GROUPING and chosen.random() < 0.4
+    name = chosen.choice(HOLDING if groups else LINKS)
     if (streams is False and name in STREAM_LINKS) or (name in INDEX_LINKS and (made.is_stream or made.is_endless)):
         return
     if made.is_endless and name in SEARCHING:
@@ -167,8 +177,9 @@ def _link(made, streams):
         threads = 2 if chosen.random() < 0.15 and set(getattr(function, "kinds", "")) <= {"r"} else 1
         made.add("filter", "filter", function, threads)
     elif name == "flat_map":
-        function = f.Items(salt, made.draws()) if raises or made.may_raise else f.Listed(salt)
-        made.raises |= made.may_raise
+        function = chosen.choice([f.Listed(salt), f.Restarting(salt)])
+        if made.may_raise and chosen.random() < 0.6:
+            function, made.raises = f.Items(salt, made.draws()), True
         made.add("flat_map", "flat_map", function, is_batched=False)
     elif name in {"shuffle", "enumerate"}:
         made.add(name, name)
@@ -276,6 +287,8 @@ def play(seed, front="loader"):
     names = has.operations
     if "hook" in features and has.options is None:  # of one rank, whose epochs end
         config, names = (*config[:2], 1), names & ENDING
+    if "drawing-sampler" in features:
+        names = names - PLACES  # the orders of other epochs are not known
     made = operations(chosen, names)
     fatal = mark if "fatal" in features else ""
     return (
@@ -307,7 +320,7 @@ def _plain(chosen, kinds, features, front):
     kind = chosen.choice([f.Samples, f.AtOnce])
     length = chosen.choice([3, 8, 20, 33])
     features |= {"samples" if kind is f.Samples else "__getitems__"}
-    source, options, way = kind(length, chosen.choice(["", kinds]), raises), {}, chosen.randrange(4)
+    source, options, way = kind(length, chosen.choice(["", kinds]), raises), {}, chosen.choice([0, 1, 2, 2, 3])
     if way == 0 or not _may(front, "batch_size"):
         options["shuffle"] = chosen.random() < 0.5
         return f.Samples(length, kinds, raises), options, raises
@@ -327,8 +340,14 @@ def _plain(chosen, kinds, features, front):
     if way == 2:
         options["sampler"] = chosen.choices(range(length), k=chosen.randint(17, 25))
         features.add("sampler")
+        if chosen.random() < 0.5 and front.options is None:
+            options["sampler"], options["drop_last"] = f.Shuffling(length), length > 16 and chosen.random() < 0.5
+            features.add("drawing-sampler")
         if chosen.random() < 0.2:  # it orders the batches of the source
             return source, {"sampler": options["sampler"]}, raises
+    if len(kinds) > 1 and kind is f.Samples and "loader" in features and chosen.random() < 0.3:
+        features.add("held-generator")  # which threads share
+        return f.Holding(*astuple(source)), options, raises
     options["collate"] = chosen.choice([f.stacked, f.Collating(""), f.Collating(kinds)])
     return source, options, raises
 
@@ -378,8 +397,8 @@ def operations(chosen, names):
             "older": [chosen.randrange(4), chosen.randrange(2), chosen.randrange(3), chosen.randrange(6)],
             "explain": [chosen.randrange(3), chosen.randrange(50)], "compute": [chosen.randrange(3), chosen.randrange(50)],
             "seek": [chosen.randrange(3), chosen.randrange(50)], "exclude": [chosen.randrange(1000), chosen.randrange(9)],
-            "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
-            "other": [chosen.randrange(100)], "leave": [chosen.randrange(4)],
+            "child": [chosen.randrange(2, 15)], "finish": [chosen.randrange(1000), chosen.randrange(9)], "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
+            "other": [chosen.randrange(100)], "damage": [chosen.randrange(3), chosen.randrange(4), chosen.randrange(2)], "leave": [chosen.randrange(4)],
             "crash": [chosen.randrange(3), chosen.randrange(2)], "stop": [chosen.randrange(4)],
             "order": [chosen.randrange(2)], "epoch": [chosen.randrange(5)], "refuse": [chosen.randrange(8)],
             "cancel": [chosen.randrange(30)],

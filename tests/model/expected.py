@@ -114,12 +114,13 @@ class IndexRun:
         """Continue at a state, with another number of ranks."""
         vars(self).update(vars(state.state()))
         self.returned = self.returned if world == self.world else [()] * world
-        first = self._first(self.epoch)
-        self.start = (self.start if self.epoch == self.begun else 0) + (self.batch - first) * self.world
+        done = (self.start if self.epoch == self.begun else 0) + (self.batch - self._first(self.epoch)) * self.world
+        # One rank continues the order of all ranks, and knows its beginning.
+        self.start, self.batch = (0, done) if world == 1 else (done, -(-done // world))
         self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
-        self.batch = self._first(self.epoch)
-        self.known_from = self.known_from if world == state.world else (self.epoch, self.batch)
-        if self.end(self.epoch) == self.batch and self.start:
+        self.known_from = self.known_from if world == state.world else (self.epoch, self._first(self.epoch))
+        end = self.end(self.epoch)
+        if end is not None and self.batch >= end and done:
             self.epoch, self.batch = self.epoch + 1, 0
         return self
 

@@ -3,16 +3,20 @@
 A function that draws does so in the order of ``kinds``: "r" `mpqueue.rng`, "p" `random`, "n" `numpy.random`.
 """
 
+import functools
+import operator
 import os
+import random
 import signal
 import tempfile
 import zlib
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 from model.elements import Cancelled
-from model.numbers import drawn, is_model
+from model.numbers import drawn, is_model, of_held
 
 import mpqueue
 
@@ -129,6 +133,27 @@ class Listed(NamedTuple):
         return [(value, item) for item in range(digest(value, self.salt) % 3)]
 
 
+class Restarting(NamedTuple):
+    """Return an iterator that begins again in each ``__iter__``."""
+
+    salt: int
+
+    def __call__(self, value):
+        return _Restarting([(value, item) for item in range(digest(value, self.salt) % 5)])
+
+
+class _Restarting:
+    def __init__(self, items):
+        self._items = items
+
+    def __iter__(self):
+        self._left = iter(self._items)
+        return self
+
+    def __next__(self):
+        return next(self._left)
+
+
 class Running(NamedTuple):
     """Return a running sum for `scan`, with a random number."""
 
@@ -226,12 +251,52 @@ class Samples:
         return index, *numbers
 
 
+HELD = "held" + ".inner" * 7
+
+
+@dataclass(frozen=True)
+class Holding(Samples):
+    """Its samples also draw from a generator that is held by an object in an object, at a path from what is seeded."""
+
+    path: str = ""
+
+    def __post_init__(self):
+        held = functools.reduce(lambda inner, _: SimpleNamespace(inner=inner), range(7), random.Random(0))
+        object.__setattr__(self, "held", held)
+
+    def __getitem__(self, index):
+        return *super().__getitem__(index), of_held(self.path + HELD, operator.attrgetter(HELD)(self))
+
+
 class AtOnce(Samples):
     """A source that reads the samples of a batch in one call. Only the call as a whole draws."""
 
     def __getitems__(self, indices):
         numbers = drawn(self.kinds)
         return [(self[index][0], *numbers) for index in indices]
+
+
+class Shuffling:
+    """A sampler that shuffles with its own generator in each epoch."""
+
+    def __init__(self, length):
+        self.length, self.generator = length, random.Random(length)
+
+    def __repr__(self):
+        return f"Shuffling({self.length})"
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        keys = list(range(self.length))
+        self.generator.shuffle(keys)
+        return iter(keys)
+
+    def in_epoch(self, epoch):
+        """Return the order of an epoch: each one iterates the sampler once."""
+        sampler = Shuffling(self.length)
+        return [list(sampler) for _ in range(epoch + 1)][-1]
 
 
 class Growing:

@@ -5,6 +5,7 @@ The keys of the numbers are mpqueue's own: they have golden data of their own in
 
 import random
 import threading
+import zlib
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -49,6 +50,11 @@ class Numbers:
         """The generator of the functions of `numpy.random`."""
         return np.random.RandomState(number_of(*self._key) & 0xFFFFFFFF)
 
+    def held(self, path: str) -> random.Random:
+        """A generator that the source holds, at a path of attributes."""
+        words = [each & _WORD for each in (*self._key, zlib.crc32(path.encode()))]
+        return random.Random(int.from_bytes(np.random.SeedSequence(words).generate_state(4).tobytes(), "little"))
+
 
 class _Thread(threading.local):
     now = None  # the numbers while the model calls user code; the product's threads call the same code
@@ -88,6 +94,11 @@ def _of_python() -> Any:
 
 def _of_numpy() -> Any:
     return (np.random if _thread.now is None else _thread.now.numpy).randint(1000)
+
+
+def of_held(path: str, generator: random.Random) -> int:
+    """Return a random number of a generator that the source holds at a path."""
+    return (generator if _thread.now is None else _thread.now.held(path)).randrange(1000)
 
 
 def is_in_part(seed: int, index: int, low: float, high: float) -> bool:

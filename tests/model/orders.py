@@ -95,6 +95,7 @@ class Index:
             last, self._joins = self._stage, True  # the loader joins the samples itself
             self._size, self._drops, self._collate = last.size, last.drop_last or setup.drop_last, last.collate
             self._stage, self._key = last.inputs[0], last.key(self._run)
+        self._sampler = getattr(setup.sampler, "in_epoch", lambda _: setup.sampler)(epoch)
         self._fills = world > 1 and not self._drops
 
     def length(self):
@@ -125,13 +126,13 @@ class Index:
             place = number if length is None else number % length
             if setup.shuffle and setup.sampler is None:
                 place = int(permutation(seed, epoch, length)[place])
-            return [(number, place if setup.sampler is None else setup.sampler[place])]
+            return [(number, place if setup.sampler is None else self._sampler[place])]
         first = number * self._size
         places = range(
             first, first + (self._size if self._fills or length is None else min(self._size, length - first))
         )
         if setup.sampler is not None:
-            return [(place, setup.sampler[place % length]) for place in places]
+            return [(place, self._sampler[place % length]) for place in places]
         if setup.shuffle and self._stage is None:
             order = SampleOrder(seed, shuffle=True).at(epoch, length, list(range(length)))
             return [(place, int(order[place % length])) for place in places]

@@ -19,7 +19,7 @@ import warnings
 from typing import Any, NamedTuple
 
 from model import adapted, functions, pipelines, program, served
-from model.elements import Failed
+from model.elements import Failed, Run
 from model.expected import MOST, Impossible, run_of
 from model.orders import Setup, Stream, batches
 from model.program import plain
@@ -123,7 +123,7 @@ class Front(NamedTuple):
 
 ALWAYS = {
     "next", "finish", "again", "save", "load", "older", "statistics", "kill", "pause", "stop", "mark", "other",
-    "interrupt", "fork", "clock",
+    "interrupt", "fork", "clock", "damage",
 }  # fmt: skip
 PLACES = {"last", "explain", "compute", "seek"}
 ALL = frozenset(ALWAYS | PLACES | {"exclude", "weights"})
@@ -131,7 +131,7 @@ OPENED = (
     "[mpqueue.Loader(source, seed={seed}, {options}workers={workers}, backend={backend!r}, shard=(rank, {world}))"
     " for rank in range({world})]"
 )
-FRONTS = {"loader": Front(OPENED, "[iter(each) for each in runs]", ALL)}
+FRONTS = {"loader": Front(OPENED, "[iter(each) for each in runs]", ALL | {"child"})}
 TORCH_FRONTS = {"torch": "torch", "installed": "torch", "stateful": "torchdata"}  # and what they import
 PACKAGES = TORCH_FRONTS | {"prefetch": "torch", "prefetch-ahead": "torch", "jax": "jax", "keras": "keras"}
 
@@ -167,9 +167,16 @@ class Player:
         self.mix = _only_mix(stage) if self.is_dataset else None
         self.is_zip = self.is_dataset and any(isinstance(each, Zip) and not each.is_indexed for each in _all(stage))
         self.has_parts = self.is_dataset and play.front == "loader" and _has_parts(stage)
+        self.is_endless = self.is_dataset and any(
+            each.is_indexed and each.length(Run(0, 0)) is None for each in _all(stage)
+        )
         self.saved = []
 
     run_of = staticmethod(run_of)
+
+    @property
+    def excludes(self):
+        return "exclude" in self.front.operations
 
     @property
     def num_owners(self):
@@ -184,7 +191,8 @@ class Player:
         source = pipelines.code_of(self.play.source) if self.is_dataset else repr(self.play.source)
         if "folder" in source:
             self.script.do("folder = tempfile.mkdtemp()")
-        self.script.do(f"source = {source}")
+        self.source = f"source = {source}"
+        self.script.do(self.source)
         self.open()
         if "start_method" in self.play.options:
             self.script.do("save_often()")
@@ -230,14 +238,18 @@ class Player:
 
     def take(self, count, call="take(its)"):
         """Take batches of each rank, at most to the end; return whether the loop goes on."""
-        expected = []
-        while len(expected) < count and (not expected or expected[-1][0] != program.END):
-            expected.append(self.run.take())
+        expected = self._expected(count)
         if len(expected) == 1:
             self.script.check(call, expected[0])
         else:
             self.script.check(f"[{call} for _ in range({len(expected)})]", expected)
         return expected[-1][0] != program.END
+
+    def _expected(self, count):
+        expected = []
+        while len(expected) < count and (not expected or expected[-1][0] != program.END):
+            expected.append(self.run.take())
+        return expected
 
     # -- Operations
 
@@ -245,8 +257,11 @@ class Player:
         if not self.take(count % 5 + 1):
             self.begin()
 
-    def do_finish(self):
+    def do_finish(self, seed, count):
         if not self.take(MOST):
+            if seed % 2 and self.excludes:
+                self.do_exclude(seed, count)
+                self.take(1)  # the iterator stays at its end
             self.begin()
 
     def do_again(self):
@@ -299,6 +314,13 @@ class Player:
         """Load an older state."""
         if self.saved:
             self.do_load(workers, backend, world, slot)
+
+    def do_damage(self, way, workers, backend):
+        """Damage the files of caches, and continue with new loaders."""
+        if "folder" in self.script.space:
+            self.do_save()
+            self.script.do(f"for each in runs: each.stop()\ndamage(folder, {way})\n{self.source}")
+            self.do_load(workers, backend, 0, len(self.saved) - 1)
 
     def do_last(self):
         if self.run.last is not None and self.run.is_known(self.run.last[0].epoch, self.run.last[0].batch):
@@ -366,10 +388,8 @@ class Player:
         chosen, ids = random.Random(seed), self._ids()
         if self.has_sought and not self.setup.has_index:
             return  # the exclusion would raise an error that the seek has passed, as documented
-        if not ids or (
-            self.setup.has_index and self.run.end(self.run.epoch) is None and (self.run.changes or len(ids) < 20)
-        ):
-            return  # without any sample, the search for the next batch of an endless epoch has no end
+        if not ids or (self.is_endless and (self.run.changes or len(ids) < 20)):
+            return  # without any sample, the search for the next element of an endless order has no end
         ids = chosen.sample(ids, min(len(ids), count % 9 + 1))
         if self.is_zip:
             kinds = ["ValueError"] * self.num_owners
@@ -421,6 +441,13 @@ class Player:
     def do_fork(self):
         self.script.check("forked(its)", ["RuntimeError"] * self.num_runs)
 
+    def do_child(self, count):
+        """A forked child keeps a batch."""
+        expected = self._expected(count)
+        self.script.check(f"seen_by_child(its, {len(expected) - 1})", expected)
+        if expected[-1][0] == program.END:
+            self.begin()
+
     def do_clock(self):
         """The clock of the machine jumps by a day."""
         self.script.do("jump()")  # undone at the end of the play
@@ -435,6 +462,13 @@ class Player:
     def do_other(self, seed):
         """Another run of the same source at the same time, which may share a cache. It excludes and may skip nothing."""
         if self.run.world > 1 or self.run.weights:
+            return
+        if seed % 5 == 0 and self.play.backends == (
+            "process",
+        ):  # threads share generators: what they draw is not known
+            text = self.text.replace("start_method='fork', ", "")
+            self.script.do(f"other = {self.opened(seed, text, 2, 'thread')}\nothers = iter(other[0])")
+            self.script.do("[outcome(next, others) for _ in range(20)]\nother[0].stop()")
             return
         skips = self.setup.skips and seed % 2 == 0
         text = re.sub(r"exclude=[^]]*\], ", "", self.text)

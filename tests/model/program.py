@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -34,8 +35,12 @@ def plain(value):
 
 def outcome(function, *given):
     """Return what a function returns, as plain data; or its error."""
+    return plain(_raw(function, *given))
+
+
+def _raw(function, *given):
     try:
-        return plain(function(*given))
+        return function(*given)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -113,6 +118,28 @@ def forked(batches):
     return eval(text)
 
 
+def seen_by_child(batches, count):
+    """Return a batch as a child sees it that was forked before this process took the later batches; and those."""
+    got = [_raw(next, each) for each in batches]
+    (reader, writer), (read_go, write_go) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.read(read_go, 1)
+            os.write(writer, repr(list(map(plain, got))).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    del got
+    later = [take(batches) for _ in range(count)]
+    os.write(write_go, b"x")
+    with os.fdopen(reader) as file:
+        text = file.read()
+    os.waitpid(pid, 0)
+    os.close(read_go), os.close(write_go)
+    return [eval(text), *later]
+
+
 @contextlib.contextmanager
 def marked(mark):
     """Let the next worker that comes to a fatal sample die."""
@@ -146,6 +173,24 @@ def parts_of(loader):
 def save_often(*, is_on=True, usual=(lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS)):
     """Take a snapshot of a lane after each element, in workers that are forked from here, too."""
     lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS = (0, 0) if is_on else usual
+
+
+def damage(folder, way):
+    """Damage the files of caches: give them the names of another cache, change bytes, or cut them off."""
+    with tempfile.TemporaryDirectory() as other:
+        list(mpqueue.Dataset.range(60).map(str).cache(other))
+        renamed = {os.path.splitext(name)[1]: os.path.join(other, name) for name in os.listdir(other)}
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            size = os.path.getsize(path)
+            if way == 0:
+                os.replace(shutil.copy(renamed[os.path.splitext(name)[1]], other + "/copy"), path)
+            elif way == 1:
+                with open(path, "r+b") as file:
+                    file.seek(size // 2)
+                    file.write(bytes(each ^ 255 for each in file.read(100)))
+            else:
+                os.truncate(path, size // 2)
 
 
 def jump():

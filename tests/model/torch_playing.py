@@ -13,7 +13,7 @@ from model.torch_pass import Setup
 class TorchPlayer(Player):
     """Plays with a loader of torch. The options of the play are those of `torch_pass.Setup`; its source is the length."""
 
-    mix = None
+    mix, excludes = None, True
 
     def __init__(self, play):
         self.play, self.script, self.saved = play, Script(), []
