@@ -8,6 +8,7 @@ or `grace_s` is over.
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -102,12 +103,12 @@ class Admission:
     # -- Consumers of the previous server
 
     def await_survivors(self, survivors: Iterable[Survivor], handlers: Handlers, grace_s: float) -> None:
-        """Keep epochs closed until these processes have attached again or exited, for at most `grace_s` seconds."""
+        """Keep epochs closed until these consumers are attached again or have exited, for at most `grace_s` seconds."""
         # Only the survivors know the batches they took last. Another consumer could be offered one of those, and the
         # batch would be taken twice. In a broadcast, the others could finish the epoch, whose rest a survivor that is
         # back later could not get.
         self._awaited_until = time.monotonic() + grace_s
-        for pid, started in set(survivors):  # several consumers can belong to one process
+        for (pid, started), count in Counter(survivors).items():  # several consumers can belong to one process
             try:
                 sentinel = descriptors.own(os.pidfd_open(pid))
             except OSError:
@@ -118,7 +119,7 @@ class Admission:
                 descriptors.close(sentinel)
                 continue
             # The pidfd becomes readable when the process exits, so that a crashed survivor ends the wait immediately.
-            self._core.awaited.add(pid)
+            self._core.awaited[pid] = count
             self.sentinels[pid] = sentinel
             handlers.watch(sentinel, partial(self._give_up, handlers, pid))
 

@@ -26,6 +26,7 @@ with the news that a rank is lost, unless that rank has finished the epoch. A gr
 crashed consumer.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -263,8 +264,8 @@ class Core:
         epoch: The running epoch, or the next one.
         group: The consumers and their seats.
         holders: The holders of slots.
-        awaited: Ids of processes whose consumers were attached to the previous server. No epoch opens before they have
-            attached again or exited.
+        awaited: How many consumers of a process were attached to the previous server and are not yet again, by process
+            id. No epoch opens before they have attached again or their process has exited.
         is_running: True if the epoch was opened and is not finished.
         frontier: The next position that the stream yields.
     """
@@ -290,7 +291,7 @@ class Core:
         # there, because only `advance` knows the time.
         self._fresh: set[int] = set()
         self._known: set[int] = set()  # positions that consumers reported as taken when they attached
-        self.awaited: set[int] = set()
+        self.awaited: Counter[int] = Counter()
         self.group, self.holders = mode.make_group(rules.window, epoch, had), Holders(outside)
         self._replays = Replays(outside, self.holders, rules.window, mode.num_shares)
         self._routing = mode.routing(
@@ -332,7 +333,10 @@ class Core:
         seat = self._mode.seat_for(arrival, self.group)
         # Only after all possible refusals: the batches of a refused survivor are still unknown, so the wait for it must
         # continue.
-        self.awaited.discard(pid)
+        if pid in self.awaited:
+            self.awaited[pid] -= 1
+            if not self.awaited[pid]:
+                del self.awaited[pid]
         self.group.sit(consumer, seat, now)
         self.holders.open(consumer)
         if resume is not None:
@@ -675,9 +679,9 @@ class Core:
 
     # -- Slow and crashed consumers
 
-    def forget_awaited(self, *pids: int) -> None:
-        """Stop waiting for these processes."""
-        self.awaited.difference_update(pids)
+    def forget_awaited(self, pid: int) -> None:
+        """Stop waiting for the consumers of a process."""
+        self.awaited.pop(pid, None)
         self._go_on()
 
     def advance(self, now: float) -> None:

@@ -428,16 +428,22 @@ class Journal:
         if self._fd >= 0:
             self._append(_JournalKind.CAME, *survivor, consumer)
         # Only after the arrival: a server that crashed in between would otherwise have forgotten the process.
-        self.note_given_up(survivor.pid)
+        for number in self._awaited_of(survivor.pid)[:1]:
+            self.note_departure(number)
 
     def await_back(self, survivors: Iterable[Survivor]) -> None:
         """Keep survivors that have not attached again in the journal. Call this before `begin`."""
         # Negative keys: this server assigns the numbers of consumers again from 1.
-        self.present.update({-survivor.pid: survivor for survivor in survivors})
+        self.present.update({-number: survivor for number, survivor in enumerate(survivors, 1)})
+
+    def _awaited_of(self, pid: int) -> list[int]:
+        """Return the numbers of the survivors of a process that have not attached again."""
+        return [number for number, survivor in self.present.items() if number < 0 and survivor.pid == pid]
 
     def note_given_up(self, pid: int) -> None:
-        """Record that a process is not awaited anymore: it has attached again, has exited, or is late."""
-        self.note_departure(-pid)
+        """Record that a process is not awaited anymore: its consumers are back, or it has exited or is late."""
+        for number in self._awaited_of(pid):
+            self.note_departure(number)
 
     def note_departure(self, consumer: int) -> None:
         """Record that a consumer has left."""

@@ -23,10 +23,10 @@ def test_exit_of_process_with_two_consumers_is_handled_once():
         admission = Admission(core, None, "job", None, -1, None)  # type: ignore[arg-type]  # no consumer attaches
         survivor = Survivor(process.pid, started_at(process.pid))
         admission.await_survivors([survivor, survivor], handlers, 60.0)
-        assert core.awaited == {process.pid}
+        assert core.awaited == {process.pid: 2}
         process.kill()
         handlers.wait(60.0)
-        assert core.awaited == set()
+        assert not core.awaited
         admission.close(handlers)
         handlers.close()
 
@@ -78,3 +78,21 @@ def test_checkpoints_count_batches_that_only_their_consumer_knew(tmp_path, monke
     assert recovered.lanes is not None
     assert recovered.lanes.position == 4
     assert recovered.taken == {0: {2}, 1: {3, 5}}
+
+
+def test_epoch_waits_for_each_consumer_of_a_process():
+    core = Simulation(rules_of(), []).core
+    core.awaited[7] = 2
+    for number, left in ((1, {7: 1}), (2, {})):
+        core.attach(number, Hello(), now=0.0, pid=7)
+        assert core.awaited == left
+
+
+def test_journal_keeps_each_consumer_of_a_process_that_is_not_back(tmp_path):
+    path, survivor = str(tmp_path / "journal"), Survivor(os.getpid(), started_at(os.getpid()))
+    journal = Journal(path, "job", 7)
+    journal.await_back([survivor, survivor])
+    journal.begin(4, None)
+    journal.note_arrival(1, survivor)
+    journal.close()
+    assert list(read_journal(path).survivors.values()) == [survivor, survivor]
