@@ -154,6 +154,7 @@ class Player:
     """
 
     owners = states = "runs"
+    interrupted = "interrupted"
     has_sought = False
 
     def __init__(self, play):
@@ -435,7 +436,7 @@ class Player:
         self.script.do("pause()")
 
     def do_interrupt(self, after):
-        if not self.take(1, f"interrupted(its, {(after % 30 + 1) / 5000})"):
+        if not self.take(1, f"{self.interrupted}(its, {(after % 30 + 1) / 5000})"):
             self.begin()
 
     def do_fork(self):

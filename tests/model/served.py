@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
-from model.program import outcome
+from model.program import interrupted, outcome
 
 import mpqueue
 
@@ -103,6 +103,13 @@ def at_once(function, each):
     """Call a function for each in a thread of its own; return what it returns, or raises."""
     with ThreadPoolExecutor(len(each)) as threads:
         return list(threads.map(lambda one: outcome(function, one), each))
+
+
+def interrupted_at_once(consumers, after_s):
+    """Interrupt the first consumer, while the others, for which it may wait, take a batch in threads of their own."""
+    with ThreadPoolExecutor(len(consumers)) as threads:
+        others = [threads.submit(outcome, next, each) for each in consumers[1:]]
+        return interrupted(consumers[:1], after_s) + [each.result() for each in others]
 
 
 def entered(consumers):

@@ -55,6 +55,7 @@ class Serving(Player):
     """Plays on a server and its consumers."""
 
     owners, num_owners = "[server]", 1
+    interrupted = "interrupted_at_once"
 
     def __init__(self, play):
         super().__init__(play)
@@ -108,11 +109,15 @@ class Serving(Player):
 
     def do_crash(self, workers, begins):
         """The server is killed, and the next one continues with its journal."""
+        if self.run.copies > 1 and not self._ids():
+            return  # an empty epoch may be over for one consumer and not for the others
         if self.play.options.get("journal"):
             self.script.do(f"server.crash({workers % 3 + 1})")
             self.closed, self.run.last = self.run.epoch, None
             if begins % 2:
                 self.begin()
+            if self.run.copies > 1:  # no consumer gets a batch before all are back
+                self.do_next(0)
 
     def _may_change(self):
         """Return False while the server may compute the last batches of an endless epoch again."""
