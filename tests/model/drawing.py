@@ -315,7 +315,10 @@ def _plain(chosen, kinds, features, front):
     if chosen.random() < 0.15:
         features.add("hook")
         features.discard("shard")
-        return f.Growing(chosen.choice([8, 20])), {"batch_size": 3}, False
+        return chosen.choice([f.Growing, f.Unseen])(chosen.choice([8, 20])), {"batch_size": 3}, False
+    if chosen.random() < 0.1 and not _has(front, "journal"):  # a server is another process
+        features.add("late-order")
+        return f.LateOrder(chosen.choice([8, 20])), {"shuffle": chosen.random() < 0.5}, False
     raises = chosen.random() < 0.4
     kind = chosen.choice([f.Samples, f.AtOnce])
     length = chosen.choice([3, 8, 20, 33])

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import tempfile
+import weakref
 import zlib
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -325,6 +326,58 @@ class Growing:
 
     def load_state_dict(self, state):
         self.ended = state["ended"]
+
+
+class Unseen(Growing):
+    """Its number is in a file, so a comparison of the source does not show that it has changed."""
+
+    constant = False
+
+    def __init__(self, length):
+        handle, self.path = tempfile.mkstemp(prefix="mpqueue-model-")
+        os.close(handle)
+        weakref.finalize(self, _remove, self.path, os.getpid()).atexit = False
+        super().__init__(length)
+
+    def __repr__(self):
+        return f"Unseen({self.length})"
+
+    @property
+    def ended(self):
+        with open(self.path) as file:
+            return int(file.read())
+
+    @ended.setter
+    def ended(self, number):
+        with open(self.path, "r+") as file:  # in place: a worker may read it now
+            file.write(f"{number:9}")
+
+
+def _remove(path, pid):
+    if os.getpid() == pid:
+        os.remove(path)
+
+
+class LateOrder:
+    """It draws its order with the first sample, as iterators of images do. Each process would draw another one."""
+
+    def __init__(self, length):
+        self.length, self.index_array, self._pid = length, None, os.getpid()
+
+    def __repr__(self):
+        return f"LateOrder({self.length})"
+
+    def __len__(self):
+        return self.length
+
+    def __set_index_array__(self):
+        shift = 0 if is_model() else os.getpid() - self._pid
+        self.index_array = [(number + shift) % self.length for number in range(self.length)]
+
+    def __getitem__(self, index):
+        if self.index_array is None:
+            self.__set_index_array__()
+        return self.index_array[index], *drawn("r")
 
 
 @dataclass(frozen=True)
