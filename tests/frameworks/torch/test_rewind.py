@@ -109,21 +109,6 @@ class TestLast:
         next(iter(loader))
         assert loader.last.epoch == 0
 
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_names_batches_of_a_resumed_pass(self, workers):
-        loader = loader_of(workers)
-        batches = iter(loader)
-        next(batches)
-        next(batches)
-        state = loader.state_dict()
-        third = indices(next(batches))
-        loader.load_state_dict(state)
-        assert loader.last is None
-        assert indices(next(iter(loader))) == third
-        info = loader.last
-        assert (info.epoch, info.batch, info.step, info.samples) == (1, 2, 3, third)
-        assert loader.explain(1, 0).samples != third
-
     def test_names_the_rank_of_torch_distributed(self, monkeypatch):
         loader = loader_of(0)
         next(iter(loader))
@@ -336,15 +321,6 @@ class TestExclude:
         assert indices(loader.compute(0, 1)) == (4, 6, 7)
         with pytest.raises(LookupError, match="is empty"):
             loader.compute(0, 2)
-
-    def test_exclusion_after_a_loaded_state_holds_from_its_place(self):
-        loader = loader_of(1, "in order")
-        batches = iter(loader)
-        next(batches)
-        loader.load_state_dict(loader.state_dict())
-        loader.exclude([1, 4])
-        assert indices(next(iter(loader))) == (5, 6, 7)
-        assert loader.explain(loader.last.epoch, 0).samples == (0, 1, 2, 3)
 
     def test_copy_has_its_own_exclusions(self):
         loader = loader_of(0, "in order")
