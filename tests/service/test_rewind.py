@@ -104,15 +104,6 @@ class TestExclude:
             assert second.last.samples == tuple(found[1][-1].tolist())
         assert tuple([int(batch[0]) // 4 for batch in batches] for batches in found) == expected
 
-    def test_late_consumer_gets_the_same_batches(self):
-        with served() as server, attached() as first:
-            batches = iter(first)
-            found = [next(batches).tolist() for _ in range(4)]
-            server.exclude([2, 9, 33])
-            with attached(join="replay") as late:
-                rest, of_late = in_threads(lambda: rows(batches), lambda: rows(late))
-        assert found + rest == of_late == loaded([2, 9, 33], 4)
-
     def test_bad_input_changes_nothing(self):
         server = served()
         with pytest.raises(ServiceStateError, match="not running"):

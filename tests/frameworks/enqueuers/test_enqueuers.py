@@ -76,12 +76,6 @@ def test_calls_in_the_wrong_order_raise_with_the_remedy():
     assert not enqueuer.is_running()
 
 
-def test_dropping_a_generator_for_every_item_does_not_stop_the_enqueuer():
-    with OrderedEnqueuer(Counting(), True) as enqueuer:
-        enqueuer.start(2)
-        assert [int(next(enqueuer.get())[0]) for _ in range(6)] == [0, 1, 2, 3, 100, 101]
-
-
 def test_generator_keeps_the_enqueuer_alive_and_may_be_read_in_another_thread():
     def batches():
         enqueuer = OrderedEnqueuer(Counting(), True)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from helpers import marked
 from helpers.faults import Numbers
-from helpers.fitting import BACKEND, as_py_dataset, fit, make_model
+from helpers.fitting import BACKEND, fit, make_model
 from helpers.strikes import Struck, each_strike
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
@@ -129,16 +129,6 @@ def test_parts_of_an_epoch_continue_where_the_last_one_ended(delivered):
     with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
         fit(accelerate(loader), steps_per_epoch=2, epochs=6)
     assert delivered.take()[-12:] == flat(expected)
-
-
-def test_evaluate_and_predict_take_one_epoch_each():
-    model, source = make_model("built"), marked.Still()
-    plain = as_py_dataset(marked.Still())
-    with Loader(source, workers=2) as loader:
-        fast = accelerate(loader)
-        assert model.evaluate(fast, verbose=0) == model.evaluate(plain, verbose=0)
-        np.testing.assert_array_equal(model.predict(fast, verbose=0), model.predict(plain, verbose=0))
-        assert source.state == 2
 
 
 def test_predict_with_a_model_that_was_never_built_uses_up_no_epoch():

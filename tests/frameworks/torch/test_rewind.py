@@ -62,11 +62,6 @@ def is_no_third(number):
     return number % 3 > 0
 
 
-def at_once(info, workers):
-    """Return the numbers of `Sharded` with these ids."""
-    return [number * max(1, workers) + worker for worker, number in info.samples]
-
-
 class Epochs(data.Sampler):
     """A separate order for each epoch from ``set_epoch``."""
 
@@ -116,25 +111,6 @@ class TestLast:
             monkeypatch.setattr(torch.distributed, name, lambda answer=answer: answer)
         assert (loader.last.rank, loader.last.world_size) == (2, 4)
 
-    @pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"batch_size": None}], ids=str)
-    @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True)])
-    def test_iterable_style_dataset_has_pairs_of_worker_and_number(self, workers, persistent, options):
-        loader = DataLoader(
-            Sharded(), **{"batch_size": 4, "num_workers": workers, "persistent_workers": persistent} | options
-        )
-        assert loader.last is None
-        found, step = [], 0
-        for epoch in range(2):
-            for number, batch in enumerate(loader):
-                info = loader.last
-                assert (info.epoch, info.batch, info.step, info.skipped) == (epoch, number, step, ())
-                found.append((info, loader.last, batch.reshape(-1).tolist() if torch.is_tensor(batch) else [batch]))
-                step += 1
-                assert at_once(info, workers) == found[-1][-1]
-            assert at_once(loader.last, workers) == found[-1][-1], "also after the end of the loop"
-        for _, later, expected in found:
-            assert at_once(later, workers) == expected, "also if it is read later"
-
     def test_iterable_style_dataset_is_not_changed(self):
         dataset = Sharded()
         loader = DataLoader(dataset, 4)
@@ -168,24 +144,6 @@ class TestLast:
                 infos.append((loader.last, batch.tolist()))
         for info, expected in infos:
             assert info.samples == tuple(expected)
-
-    def test_resumed_stream_counts_on(self):
-        loader = DataLoader(Sharded(), 4, num_workers=2)
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
-        state = loader.state_dict()
-        other = DataLoader(Sharded(), 4, num_workers=1)
-        other.load_state_dict(state)
-        assert other.last is None
-        for batch in other:
-            assert at_once(other.last, 2) == batch.tolist()
-
-    def test_loaders_of_torch_answer_while_installed(self):
-        with mpqueue.torch.install():
-            loader = data.DataLoader(Noisy(), 4, shuffle=True, num_workers=1)
-            batch = next(iter(loader))
-            assert loader.last.samples == indices(batch)
 
     def test_attributes_of_other_loaders_replace_the_answers_while_installed(self):
         class Remembering(data.DataLoader):
