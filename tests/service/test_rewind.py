@@ -480,31 +480,6 @@ def test_place_after_a_change_becomes_no_checkpoint(monkeypatch):
     assert journal.places == [3, 4, 5]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_stream_with_buffers_continues_after_an_exclusion_as_that_of_a_loader(workers, monkeypatch):
-    parts = [Dataset.range(200).shuffle(buffer=9), Dataset.range(200).filter(lambda number: number % 3 > 0)]
-    dataset = Dataset.mix(parts, weights=[3, 1]).shuffle(buffer=7).batch(4, collate=list)
-    excluded, found = {0: range(0, 200, 3), 1: range(100)}, []
-    with mpqueue.Loader(dataset, lanes=4, workers=0, seed=3) as loader:
-        batches, expected = iter(loader), []
-        for number in range(20):
-            if number == 7:
-                loader.exclude(excluded)
-            expected.append(next(batches))
-    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
-    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
-    with (
-        served(dataset, batch_size=None, lanes=4, workers=workers, start_method="fork") as server,
-        attached() as consumer,
-    ):
-        batches = iter(consumer)
-        for number in range(20):
-            if number == 7:
-                server.exclude(excluded)
-            found.append(next(batches))
-    assert found == expected
-
-
 @pytest.mark.parametrize("options", [{}, {"lanes": 4}, {"lanes": 4, "batch_size": 7}, {"batch_size": 7}], ids=str)
 def test_generator_function_has_known_samples_and_excludes_none(options):
     with served(Generated(), **{"batch_size": None, "workers": 2} | options) as server, attached() as consumer:

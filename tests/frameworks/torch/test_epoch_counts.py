@@ -309,15 +309,6 @@ def test_pass_that_was_left_counts_for_a_worker_that_starts_late(kind, monkeypat
         assert values(loader) == [100, 100, 101, 101, 102, 102, 103, 103]
 
 
-def test_pass_that_is_left_counts():
-    """As in the uninterrupted run: the next epoch follows, and not the rest of the one that was left."""
-    for way in ("inline", "fork"):
-        _, state, _ = run(lambda way=way: made(Counted, way), 1, 2)
-        loader = made(Counted, way)
-        loader.load_state_dict(state | {"is_left": True})
-        assert values(loader) == [200, 201, 202, 203]
-
-
 class Shared(Counted):
     """The dataset reads a tensor in shared memory, which the program changes."""
 
