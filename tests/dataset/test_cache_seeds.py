@@ -31,6 +31,20 @@ class Creating:
         return number, self.generator.random()
 
 
+class Requested:
+    """A source with `__getitems__`, which draws for all samples of a request."""
+
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, index):
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices):
+        shared = random.random(), mpqueue.rng().random()
+        return [(index, *shared, np.random.rand()) for index in indices]
+
+
 def draw_late(number):
     """Draw only after the first batches of a worker, which then have shown no draw."""
     if number < 24:
@@ -49,12 +63,18 @@ def is_kept(_):
     return True
 
 
+def by_chance(number):
+    return number < 10 or np.random.random() < 0.7
+
+
 BEFORE = {
     "late draws": lambda: Dataset.range(48).map(draw_late),
     "late draws of a stream": lambda: Dataset.range(48).map(draw_late).filter(is_kept),
+    "a filter that draws": lambda: Dataset.range(60).filter(by_chance).map(draw_late),
     "held generators": lambda: Dataset.range(48).map(Holding()),
     "held generators of a stream": lambda: Dataset.range(48).filter(is_kept).map(Holding()),
     "a generator created by an element": lambda: Dataset.range(48).map(Creating()),
+    "requests of several samples": lambda: Dataset(Requested()),
     "a generator function": lambda: Dataset(generated),
 }
 RUNS = [{"workers": 0}, {"workers": 0, "seed": 1}, {"workers": 2, "seed": 2}]
@@ -138,11 +158,46 @@ def test_generators_of_the_caller_continue(options):
     assert (generators_of_caller(), holding(1)) == expected
 
 
+# -- Questions about a run
+
+
 def num_stored(folder):
     """Return the number of elements in a folder."""
     (index,) = pathlib.Path(folder).glob("*.index")
     content = index.read_bytes()
     return sum(content[at : at + 32] != bytes(32) for at in range(0, len(content), 32))
+
+
+QUESTIONS = {
+    "explain": lambda loader: loader.explain(0, 7, run=True),
+    "compute": lambda loader: loader.compute(0, 7),
+    "seek": lambda loader: loader.seek(0, 6),
+    "exclude": lambda loader: loader.exclude([0]),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("name", ["late draws", "late draws of a stream"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_question_stores_nothing_and_changes_no_batch(question, name, workers, tmp_path):
+    def loader_of(folder):
+        cached = BEFORE[name]().cache(tmp_path / folder)
+        dataset = cached.shuffle(buffer=3) if "stream" in name else cached.shuffle()
+        return mpqueue.Loader(dataset.batch(4, collate=list), workers=workers, seed=1)
+
+    with loader_of("plain") as loader:
+        expected = list(loader)
+    with loader_of("asked") as loader:
+        answer = QUESTIONS[question](loader)
+        if question == "compute":
+            assert answer == expected[7]
+        assert num_stored(tmp_path / "asked") == 0
+        found = list(loader)
+    if question == "exclude":
+        rest = sorted(element for batch in expected for element in batch if element[0] != 0)
+        assert sorted(element for batch in found for element in batch) == rest
+    else:
+        assert found == (expected[6:] if question == "seek" else expected)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -129,3 +129,26 @@ def test_sampler_with_state_resumes_its_order(at, workers):
     with mpqueue.Loader(INDICES, sampler=Shuffling(2), batch_size=3, workers=workers) as loader:
         loader.load_state_dict(state)
         assert [batch.tolist() for batch in loader] == (rest if at != 4 else following)
+
+
+class Counted(Shuffling):
+    def __len__(self):
+        return 12
+
+
+@pytest.mark.parametrize("kind", [Shuffling, Counted])
+def test_state_with_fewer_batches_than_ranks_resumes_with_next_epoch(kind):
+    """The rest of the epoch is dropped, as without a sampler."""
+    options = {"batch_size": 3, "drop_last": True, "workers": 0}
+    with mpqueue.Loader(INDICES, sampler=kind(1), **options) as loader:
+        stream = iter_after(loader, 2)
+        state = loader.state_dict()
+        list(stream)
+        following = [batch.tolist() for batch in loader]
+    pieces = []
+    for rank in range(4):
+        with mpqueue.Loader(INDICES, sampler=kind(2), shard=(rank, 4), **options) as loader:
+            loader.load_state_dict(state)
+            assert loader.epoch == 1
+            pieces += [batch.tolist() for batch in loader]
+    assert pieces == following
