@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from helpers.beginning_again import BeginsAgain
 
 from mpqueue import Dataset
 from mpqueue.dataset import batching
@@ -79,8 +78,3 @@ def test_small_and_large_elements_can_alternate_between_batches():
     assert [number for batch in found for number in batch[:, 0].tolist()] == list(range(64))
     with pytest.raises(StreamEnd):
         lane.next()
-
-
-def test_items_of_an_iterator_that_begins_again_in_iter_are_read_once():
-    dataset = Dataset.range(2).flat_map(lambda _: BeginsAgain(20)).batch(10, collate=list)
-    assert sorted(dataset) == sorted([list(range(10)), list(range(10, 20))] * 2)

@@ -55,22 +55,6 @@ def test_sampler_selects_the_elements():
         assert list(loader) == [["7", "1"], ["5"]]
 
 
-@pytest.mark.parametrize("use_multiprocessing", [True, False])
-def test_enqueuer_accepts_a_dataset_of_batches(use_multiprocessing):
-    enqueuer = mpqueue.OrderedEnqueuer(DATASET, use_multiprocessing=use_multiprocessing, seed=3)
-    enqueuer.start(workers=2, max_queue_size=4)
-    try:
-        batches = enqueuer.get()
-        assert plain(next(batches) for _ in range(13)) == expected()[0]
-    finally:
-        enqueuer.stop()
-
-
-def test_server_accepts_a_dataset(servers_directory):  # noqa: F811
-    with mpqueue.Server("numbers", DATASET, workers=1, seed=3), mpqueue.attach("numbers") as consumer:
-        assert plain(consumer) == expected()[0]
-
-
 def test_torch_loaders_accept_a_dataset_of_samples():
     torch = pytest.importorskip("torch")
     import mpqueue.torch

@@ -9,7 +9,6 @@ import signal
 
 import pytest
 from helpers.computed import Computed
-from helpers.in_threads import in_threads
 from helpers.server_directories import servers_directory  # noqa: F401
 
 import mpqueue
@@ -64,18 +63,6 @@ def epochs(data, count=2, **options):
 
 def all_of(batches):
     return sorted(sample for batch in batches for sample in batch)
-
-
-@pytest.mark.parametrize("options", [{}, {"shuffle": True, "seed": 5}, {"workers": 1}], ids=str)
-def test_excluded_samples_are_not_requested(options):
-    data = Dataset(Broken()).batch(3).map(same)
-    for each in (
-        data,
-        data.map(as_list).batch(2, collate=list),
-        *([] if "shuffle" in options else [data.filter(true)]),
-    ):
-        found = epochs(each, exclude=OUT, **{"workers": 0} | options)
-        assert list(map(all_of, found)) == [[number for number in range(LENGTH) if number not in OUT]] * 2
 
 
 @pytest.mark.parametrize("stages", [(), ("filter",)])
@@ -133,35 +120,3 @@ def test_batch_of_a_crashed_worker_is_computed_again_without_the_samples(tmp_pat
     with mpqueue.Loader(data, workers=1, start_method="fork", exclude=[4, 8], restarts=1) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 1, 2], [3, 5], [6, 7], [9, 10, 11]]
     assert marker.exists()
-
-
-@pytest.mark.usefixtures("servers_directory")
-@pytest.mark.parametrize("filtered", [False, True])
-def test_late_consumer_of_a_server_gets_the_same_batches(filtered):
-    data = Dataset.range(LENGTH).batch(3).map(same)
-    data = data.filter(true) if filtered else data
-    lanes = {"lanes": 1} if filtered else {}
-    with mpqueue.Server("s", data, workers=1, mode="broadcast", **lanes) as server:
-        with mpqueue.attach("s", timeout=60) as first:
-            batches = iter(first)
-            found = [next(batches).tolist() for _ in range(2)]
-            server.exclude([1, 4, 7, 9, 10, 11])
-            with mpqueue.attach("s", timeout=60, join="replay") as late:
-
-                def rest():
-                    for batch in batches:
-                        assert first.last.samples == tuple(batch.tolist())
-                        found.append(batch.tolist())
-
-                _, of_late = in_threads(rest, lambda: [batch.tolist() for batch in late])
-    assert found == of_late == [[0, 1, 2], [3, 4, 5], [6, 8], *([at, at + 1, at + 2] for at in range(12, LENGTH, 3))]
-
-
-@pytest.mark.usefixtures("servers_directory")
-def test_consumer_of_a_server_names_skipped_samples(caplog):
-    caplog.set_level(logging.CRITICAL, "mpqueue")
-    data = Dataset(Broken([4])).batch(3).map(same)
-    with mpqueue.Server("s", data, workers=1, on_error="skip"), mpqueue.attach("s", timeout=60) as consumer:
-        found = [(batch.tolist(), consumer.last.samples, consumer.last.skipped) for batch in consumer]
-        assert consumer.statistics().skipped == 1
-    assert found[:3] == [([0, 1, 2], (0, 1, 2), ()), ([3, 5], (3, 5), (4,)), ([6, 7, 8], (6, 7, 8), ())]

@@ -11,7 +11,6 @@ from helpers.pipelines import Failed, opened, rest_of
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
-import mpqueue
 from mpqueue import Dataset
 from mpqueue.dataset.state_codes import code_of, state_of
 from mpqueue.worker.runner import StreamEnd
@@ -50,14 +49,7 @@ def collect(state, number):
 STAGES = [
     lambda dataset: dataset,
     lambda dataset: dataset.shuffle(buffer=4),
-    lambda dataset: dataset.batch(3, collate=list),
     lambda dataset: dataset.filter(keep).shuffle(buffer=3).batch(2, collate=list),
-    lambda dataset: dataset.flat_map(lambda element: [element, element]).shuffle(buffer=3),
-    lambda dataset: dataset.repeat(2).enumerate().shuffle(buffer=3),
-    lambda dataset: dataset.scan((0, 1.5), lambda state, element: ((state[0] + 1, state[1] / 2), (*state, element))),
-    lambda dataset: Dataset.mix([dataset.shuffle(buffer=2), Dataset.range(30)], stop="all"),
-    lambda dataset: dataset.cache().shuffle(buffer=3),
-    lambda dataset: dataset.map(repr, threads=2),
 ]
 
 
@@ -129,15 +121,6 @@ def test_wrong_arguments_of_scan_raise():
         Dataset.range(3).scan(0, 1)
 
 
-def test_random_numbers_of_later_stages_do_not_depend_on_the_state():
-    def draw(element):
-        return int(mpqueue.rng().integers(1 << 30))
-
-    one, other = (rest_of(opened(Dataset.range(9).scan(initial, add).map(draw))) for initial in (0, 1))
-    assert one == other
-    assert len(set(one)) == 9
-
-
 PLAIN = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(),
@@ -204,15 +187,6 @@ def test_error_of_take_while_replaces_its_element():
         return number < 3
 
     assert rest_of(opened(Dataset.range(9).take_while(check))) == [0, Failed("ValueError", "no 1"), 2]
-
-
-def test_error_after_the_end_is_not_raised():
-    def refuse(number):
-        if number > 3:
-            raise ValueError(f"no {number}")
-        return number
-
-    assert rest_of(opened(Dataset.range(9).filter(keep).map(refuse).take_while(lambda number: number < 3))) == [0, 1, 2]
 
 
 def test_wrong_verdict_of_take_while_raises():

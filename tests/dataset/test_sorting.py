@@ -79,14 +79,6 @@ def test_sort_has_the_ids_of_its_samples_and_works_after_pickling():
     assert list(pickle.loads(pickle.dumps(dataset))) == list(dataset)
 
 
-def test_keys_of_random_elements_are_those_of_the_first_epoch():
-    def draw(number):
-        return number, mpqueue.rng().random()
-
-    drawn = Dataset.range(50).map(draw)
-    assert list(drawn.sort(lambda pair: pair[1])) == sorted(drawn, key=lambda pair: pair[1])
-
-
 def test_sort_after_a_cache_of_a_shuffle_keeps_the_cached_order(caplog):
     words = Dataset(["aa", "b", "cc", "d"]).shuffle().cache()
     assert list(words.sort(len)) == sorted(words, key=len)

@@ -175,15 +175,6 @@ def test_mix_that_ended_at_the_sample_of_a_change_continues_with_the_new_weights
         assert again.pull(3)[0][:1] == expected
 
 
-@pytest.mark.parametrize("stop", STOPS)
-def test_lane_without_elements_of_some_parts_skips_their_picks(stop):
-    # Lane 3 of 4 has no element of the first part.
-    root = mixed([2, 40], [(0, [1, 1]), (30, [1, 0]), (60, [1, 3])], stop, (), stream)
-    lane = open_lane(root, 3, 4)
-    found = elements_in(lane, 30)
-    assert set(found) <= set(range(100_003, 100_040, 4))
-
-
 @pytest.mark.parametrize("changes", [[], [(0, 300, [1, 4])]])
 def test_lanes_of_an_indexed_mix_follow_the_schedule(changes):
     num_lanes = 3

@@ -126,14 +126,6 @@ def test_epoch_ends_after_the_last_batch_was_returned(is_resumed, workers, monke
         assert (loader.epoch, loader.source.ends) == (1, 1)
 
 
-def test_unfinished_epoch_is_left_as_in_a_loader():
-    with Loader(Numbered(9), workers=2) as loader:
-        batches = device_iterator(loader)
-        assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
-        del batches
-        assert numbers_of(device_iterator(loader)) == list(range(9))
-
-
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("of_a_loader", [True, False], ids=["loader", "list"])
 def test_interrupt_at_any_place_loses_and_repeats_no_batch(prefetch, of_a_loader):
@@ -167,49 +159,6 @@ def test_signals_at_random_moments_lose_no_batch_and_states_are_correct(error):
                 break
 
 
-@pytest.mark.parametrize("prefetch", [0, 1, 9])
-@pytest.mark.parametrize("num_taken", [0, 1, 4, 5, 6, 7])
-def test_state_counts_returned_batches(prefetch, num_taken):
-    with Loader(Numbered(6), workers=0, shuffle=True, seed=4) as loader:
-        expected = [*numbers_of(loader), *numbers_of(loader)]
-    with Loader(Numbered(6), workers=1, shuffle=True, seed=4) as loader:
-        batches = device_iterator(loader, prefetch=prefetch)
-        taken = [batch for _, batch in zip(range(num_taken), batches, strict=False)]
-        state = batches.state_dict()
-    assert numbers_of(taken) == expected[: min(num_taken, 6)]
-    with Loader(Numbered(6), workers=2, shuffle=True) as loader:
-        loader.load_state_dict(state)
-        rest = numbers_of(device_iterator(loader))
-    assert rest == (expected[num_taken:6] or expected[6:])
-
-
-class RandomOrder:
-    """A sampler whose order differs in each epoch."""
-
-    def __init__(self):
-        self.rng = np.random.default_rng(4)
-
-    def __iter__(self):
-        return iter(self.rng.permutation(12).tolist())
-
-    def __len__(self):
-        return 12
-
-
-@pytest.mark.parametrize(
-    "options", [{"shuffle": True}, {"batch_size": 2, "sampler": RandomOrder()}], ids=["shuffle", "sampler"]
-)
-def test_batches_in_transfer_are_returned_again_after_a_resume(options):
-    with Loader(Numbered(12), workers=1, seed=4, **options) as loader:
-        batches = device_iterator(loader, prefetch=2)
-        next(batches)
-        state = batches.state_dict()
-        rest = [np.asarray(batch).tolist() for batch in batches]
-        batches.load_state_dict(state)
-        assert [np.asarray(batch).tolist() for batch in batches] == rest
-        assert loader.epoch == 1
-
-
 def test_exclusion_applies_after_the_batches_in_transfer_and_is_in_the_state():
     def lists(batches):
         return [np.asarray(batch).tolist() for batch in batches]
@@ -230,23 +179,6 @@ def test_exclusion_applies_after_the_batches_in_transfer_and_is_in_the_state():
         assert lists(device_iterator(loader))[1] == [4, 6, 7], "the next epoch"
 
 
-@pytest.mark.parametrize("prefetch", [0, 1, 9])
-@pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
-def test_last_is_the_returned_batch_and_not_the_one_transferred_last(prefetch, stream):
-    numbers = mpqueue.Dataset.range(12)
-    source = numbers.filter(bool).batch(3) if stream else numbers.shuffle().batch(3)
-    with Loader(source, workers=1, seed=4) as loader:
-        step = itertools.count()
-        for epoch in range(2):
-            batches = device_iterator(loader, prefetch=prefetch)
-            for number, batch in enumerate(batches):
-                info = batches.last
-                assert (info.epoch, info.batch, info.step) == (epoch, number, next(step))
-                if not stream:
-                    assert info.samples == tuple(batch.tolist())
-            assert batches.last == info
-
-
 def test_last_counts_as_the_state_does():
     with Loader(Numbered(6), workers=1) as loader:
         batches = device_iterator(loader, prefetch=2)
@@ -259,14 +191,6 @@ def test_last_counts_as_the_state_does():
         assert batches.last is None
         next(batches)
         assert (batches.last.batch, batches.last.step) == (1, 1)
-
-
-def test_last_is_the_batch_before_an_error():
-    with Loader(Broken(), workers=1) as loader:
-        batches, returned = device_iterator(loader), []
-        with pytest.raises(LookupError, match="batch 3 is damaged"):
-            returned.extend(batches)
-        assert batches.last.batch == len(returned) - 1
 
 
 def test_state_and_last_of_an_iterable_that_is_not_a_loader_are_rejected():

@@ -2,7 +2,6 @@
 
 import itertools
 import pickle
-import re
 
 from model import drawing, functions, pipelines
 from model.elements import Failed, Run
@@ -73,11 +72,9 @@ def drawn(chosen, most, **options):
     return drawing.pipeline(chosen, "r", most, **options).data
 
 
-def made(data, folder=None):
-    """Return the dataset of a pipeline. Its caches are in memory, or in a folder with their numbers as names."""
-    parts = re.split(r"\.cache\(\w*\)", pipelines.code_of(data))
-    caches = [f".cache({str(folder)!r}, name='{number}')" if folder else ".cache()" for number in range(len(parts) - 1)]
-    code = "".join(itertools.chain(*zip(parts, [*caches, ""], strict=True)))
+def made(data):
+    """Return the dataset of a pipeline. Its caches are in memory."""
+    code = pipelines.code_of(data).replace(".cache(folder)", ".cache()")
     return eval(code, vars(functions) | vars(pipelines) | {"Dataset": mpqueue.Dataset})
 
 

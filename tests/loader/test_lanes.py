@@ -258,20 +258,6 @@ def test_state_dict_in_another_thread_is_consistent(options):
             assert start is None or start[0] <= count
 
 
-@pytest.mark.usefixtures("always_saved")
-def test_state_and_last_at_a_bookmark_equal_the_earlier_ones():
-    """`mpqueue.jax` uses this, because its consumer lags the loader."""
-    with loader_of() as loader:
-        bookmarks, states, infos = [], [], []
-        for _ in loader:
-            bookmarks.append(loader.bookmark())
-            states.append(loader.state_dict())
-            infos.append(loader.last)
-        assert [loader.state_at(bookmark) for bookmark in bookmarks] == states
-        assert [loader.last_at(bookmark) for bookmark in bookmarks] == infos
-        assert [info.step for info in infos] == list(range(len(infos)))
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [

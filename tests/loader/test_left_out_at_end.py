@@ -126,15 +126,6 @@ def test_elements_of_generator_functions(options, of_lane, backend):
             assert [each[:2] for each in placed(loader, loader)] == list(enumerate(whole))[4 % len(whole) :]
 
 
-@pytest.mark.parametrize("options", BACKENDS, ids=IDS)
-def test_endless_stream_counts_samples_at_its_restarts(options):
-    with loader_of(items, batch_size=2, epoch_batches=6, **options) as loader:
-        for epoch in range(2):
-            assert [number for number, *_ in placed(loader, loader)] == list(range(6))
-            # Those after the last element of a lane are reported with the first one of its next pass.
-            assert loader.statistics().skipped >= 6 + 9 * epoch
-
-
 def is_early(value):
     if value > 6:
         raise ValueError(value)
@@ -151,21 +142,6 @@ def test_too_many_errors_at_the_end_replace_no_batch(options):
             assert found == list(range(7))
             assert loader.last.batch == 6
             assert list(loader) == []  # the rest of the epoch
-
-
-@pytest.mark.usefixtures("servers_directory")
-def test_server_skips_samples_at_the_end():
-    with mpqueue.Server("s", STREAMS["filter"](2), workers=2, seed=3, lanes=3, on_error="skip") as server:
-        with mpqueue.attach("s", timeout=60) as consumer:
-            assert [(consumer.last.batch, value) for value in consumer] == [
-                each[:2] for each in placed_alone(STREAMS["filter"](1))
-            ]
-        assert server.statistics().skipped == COUNT
-
-
-def placed_alone(source):
-    with loader_of(source) as loader:
-        return placed(loader, loader)
 
 
 @pytest.mark.usefixtures("servers_directory")

@@ -112,35 +112,6 @@ def test_ranks_that_resume_an_epoch_know_its_batches(ordered):
                 loader.explain(0, 5, rank=1 - rank)
 
 
-def refusing_seven(sample):
-    """Return a sample; raise for one of them."""
-    if sample == 7:
-        raise LookupError("seven")
-    return sample
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_batches_after_an_error_have_the_samples_that_came(threads):
-    stream = Dataset.range(40).shuffle(buffer=5).map(refusing_seven, threads=threads)
-    with mpqueue.Loader(stream, lanes=2, batch_size=4, seed=1, workers=0) as loader:
-        batches, taken = iter(loader), []
-        for number in itertools.count():
-            try:
-                taken.append((next(batches).tolist(), loader.last))
-            except LookupError:
-                failed = number
-            except StopIteration:
-                break
-        after = taken[failed:]
-        assert sorted(sample for batch, _ in taken for sample in batch) == [*range(7), *range(8, 40)]
-        assert [list(info.samples) for _, info in after] == [batch for batch, _ in after]
-        for batch, info in after:
-            assert list(loader.explain(0, info.batch, run=True).samples) == batch
-            assert loader.compute(0, info.batch).tolist() == batch
-            with pytest.raises(RuntimeError, match="pass run=True"):
-                loader.explain(0, info.batch)
-
-
 @pytest.mark.filterwarnings("ignore:3 ranks share a stream")
 @pytest.mark.parametrize("taken", [4, 5, 7])
 def test_last_knows_exclusions_on_a_number_of_ranks_that_does_not_divide_the_batches(taken):

@@ -101,17 +101,6 @@ def test_batches_taken_out_of_order_are_skipped(kind):
 
 
 @OF_POSITIONS
-def test_place_always_means_the_same_work(kind):
-    units = [work_item.unit for work_item in deal(at(kind), 3 * LENGTH)]
-    assert [work_item.unit for work_item in deal(at(kind, Place(1, 2)), LENGTH)] == units[LENGTH + 2 : 2 * LENGTH + 2]
-
-
-@OF_POSITIONS
-def test_end_of_an_epoch_is_a_place(kind):
-    assert places(deal(at(kind, Place(0, LENGTH)), 2)) == [(1, 0), (1, 1)]
-
-
-@OF_POSITIONS
 def test_place_after_the_end_is_rejected(kind):
     with pytest.raises(ValueError, match=f"^position {LENGTH + 1} does not exist: .* {LENGTH} batches"):
         at(kind, Place(0, LENGTH + 1))

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from mpqueue.plan.cursors import FROM_BEGINNING, Base, Listed
+from mpqueue.plan.cursors import FROM_BEGINNING, Listed
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
@@ -46,22 +46,6 @@ def test_indices_of_other_libraries_become_integers():
 
 def test_keys_that_are_not_integers_are_unchanged():
     assert lists(order_of(["a", (1, 2), None], 2)) == [["a", (1, 2)], [None]]
-
-
-def test_fewer_samples_than_one_batch_per_rank_are_repeated():
-    orders = [order_of([7, 8], 2, rank=rank, world=3) for rank in range(3)]
-    assert [lists(order) for order in orders] == [[[7, 8]]] * 3
-    orders = [order_of([7, 8, 9], 2, rank=rank, world=2) for rank in range(2)]
-    assert [lists(order) for order in orders] == [[[7, 8]], [[9, 7]]]
-
-
-@pytest.mark.parametrize("base", range(7))
-def test_ranks_that_resume_an_epoch_get_equally_many_samples(base):
-    """Of 13 samples in batches of 2, three ranks get those after `base` batches, and the first ones again."""
-    orders = [lists(order_of(range(13), 2, rank=rank, world=3), base=Base(base)) for rank in range(3)]
-    together = [index for turn in zip(*orders, strict=True) for batch in turn for index in batch]
-    rest = 13 - 2 * base
-    assert together == [*range(2 * base, 13), *range(-rest % 6)]
 
 
 class Sampler:

@@ -7,8 +7,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import FROM_BEGINNING, EpochCursor, Place, StreamCursor
-from mpqueue.plan.lanes import LaneShare
+from mpqueue.plan.cursors import FROM_BEGINNING, EpochCursor, Place
 from mpqueue.seeding.seeds import permutation
 
 SEED = 7
@@ -204,16 +203,3 @@ def test_epoch_with_skipped_last_positions_ends_before_them():
     assert units(cursor.deal(1)) == [1]
     cursor.open_epoch()
     assert [(work_item.epoch, work_item.unit) for work_item in cursor.deal(1)] == [(1, 0)]
-
-
-def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
-    """Lane l of n has l, l + n, l + 2 n ...; rank r of a world has the lanes with number r modulo world."""
-    found = set()
-    for rank in (0, 1, 2):
-        cursor = StreamCursor(LaneShare(2, 6, first=rank, step=3))
-        assert list(cursor.lane_share.lanes()) == [rank, rank + 3]
-        cursor.go_to(Place())
-        elements = [cursor.element(work_item) for work_item in cursor.deal(8)]
-        assert {element % 6 % 3 for element in elements} == {rank}
-        found |= set(elements)
-    assert found == set(range(24))

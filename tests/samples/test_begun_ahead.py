@@ -112,22 +112,6 @@ def test_workers_stop_beginning_early_after_first_crash(tmp_path, monkeypatch, o
     assert reported == [(GrantKind.AHEAD, unit) for unit in expected]
 
 
-@pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_failed_batch_keeps_begun_batches(on_error):
-    def fail(index):
-        if index // SIZE == 1:
-            raise LookupError(index)
-
-    with Loader(Samples(fail), batch_size=SIZE, workers=1, threads=2, on_error=on_error) as loader:
-        batches = iter(loader)
-        assert next(batches).tolist() == batch(0)
-        if on_error == "raise":
-            with pytest.raises(LookupError, match="4"):
-                next(batches)
-        assert taken(batches) == [batch(number) for number in range(2, 6)]
-        assert loader.statistics().skipped == (SIZE if on_error == "skip" else 0)
-
-
 class Key:
     """A key for an index that equals no other object; one key cannot be unpickled in a worker."""
 

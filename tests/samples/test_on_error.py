@@ -49,13 +49,6 @@ def test_broken_samples_are_skipped(source, workers, backend, caplog):
 
 
 @backends
-def test_broken_batches_are_skipped(workers, backend):
-    with mpqueue.Loader(Broken(), on_error="skip", workers=workers, backend=backend) as loader:
-        assert [[index for index, _ in loader] for _ in range(2)] == [[0, 2, 3, 4, 8]] * 2
-        assert loader.statistics().skipped == 10
-
-
-@backends
 def test_more_than_max_errors_raise(workers, backend):
     options = {"batch_size": 2, "on_error": "skip", "workers": workers, "backend": backend}
     with mpqueue.Loader(Broken(), max_errors=5, **options) as loader:

@@ -54,15 +54,6 @@ def numbers(batches):
 
 
 class TestLoops:
-    def test_unfinished_loop_continues_in_next_one(self, tmp_path):
-        with auto(tmp_path, 6) as server:
-            with attached_to(server) as consumer:
-                for array, _ in consumer:
-                    if array[0, 0] == 2:
-                        break
-                assert (consumer.epoch, numbers(consumer), consumer.epoch) == (0, [3, 4, 5], 1)
-        assert server.faults == []
-
     def test_invalidated_loop_raises_on_next_request(self, tmp_path):
         with auto(tmp_path, 4) as server, attached_to(server) as consumer:
             old = iter(consumer)
@@ -76,18 +67,6 @@ class TestLoops:
             with pytest.raises(RuntimeError, match="attach twice"):
                 list(zip(consumer, consumer, strict=False))
         assert server.faults == []
-
-    def test_loop_left_after_last_batch_is_followed_by_next_epoch(self, tmp_path):
-        """The epoch has no batches left, and the next loop is not empty."""
-        with auto(tmp_path, 3) as server, attached_to(server) as consumer:
-            for _ in range(3):
-                assert [int(batch[0][0, 0]) for _, batch in zip(range(3), consumer, strict=False)] == [0, 1, 2]
-            assert consumer.epoch == 2
-            assert numbers(consumer) == [0, 1, 2]
-
-    def test_empty_epoch_is_an_empty_loop(self, tmp_path):
-        with auto(tmp_path, 0) as server, attached_to(server) as consumer:
-            assert (list(consumer), list(consumer), consumer.epoch) == ([], [], 2)
 
     def test_epoch_follows_batches_if_others_took_all_of_one(self, server):
         with attached(server) as consumer:

@@ -22,16 +22,6 @@ def epochs(num_epochs, *consumers):
         return list(threads.map(lambda consumer: [plain(consumer) for _ in range(num_epochs)], consumers))
 
 
-def test_each_rank_gets_n_batches_of_its_own_lanes():
-    with mpqueue.Server("s", STREAM, workers=2, seed=3, world=2, epoch_batches=30):
-        consumers = [mpqueue.attach("s", rank=rank, timeout=30) for rank in range(2)]
-        assert [len(consumer) for consumer in consumers] == [30, 30]
-        results = epochs(3, *consumers)
-        for consumer in consumers:
-            consumer.close()
-    assert results == [loaded(STREAM, 3, shard=(rank, 2), epoch_batches=30) for rank in range(2)]
-
-
 def test_first_come_consumers_share_n_batches():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, epoch_batches=30):
         with mpqueue.attach("s", timeout=30) as first, mpqueue.attach("s", timeout=30) as second:

@@ -81,19 +81,6 @@ def test_late_consumers_proceed_independently_and_may_be_the_only_ones_left():
     assert [before + after for before, after in zip(yielded, rest, strict=True)] == [whole] * 2
 
 
-def test_epoch_of_n_batches_is_recomputed_from_its_beginning():
-    whole = loaded(STREAM, num_epochs=3, epoch_batches=30)
-    with mpqueue.Server("s", STREAM, **BROADCAST, epoch_batches=30), mpqueue.attach("s", timeout=30) as first:
-        assert plain(first) == whole[0]
-        begun = iter(first)
-        had = some(begun, 20)
-        with late() as second:
-            assert second.epoch == 1
-            rest = at_once(begun, second)
-            assert [had + rest[0], rest[1]] == [whole[1]] * 2
-            assert at_once(first, second) == [whole[2]] * 2
-
-
 def test_crash_of_late_consumer_leaves_nothing_behind(puppets):
     (whole,) = loaded(STREAM)
     with mpqueue.Server("s", STREAM, **BROADCAST), mpqueue.attach("s", timeout=30) as first:
@@ -134,38 +121,6 @@ def test_worker_of_replay_may_be_killed(tmp_path):
             rest = at_once(begun, second)
         assert [had + rest[0], rest[1]] == [whole] * 2
         assert not (tmp_path / "fuse").exists() or computed(tmp_path / "log")[2, 4] >= 2
-
-
-def bad_at_31(x):
-    if x == 31:
-        raise ValueError("31 is bad")
-    return np.array(x)
-
-
-def through(loop, count=100):
-    """Return the batches, and the errors in their places."""
-    yielded = []
-    while len(yielded) < count:
-        try:
-            yielded.append(int(next(loop)))
-        except StopIteration:
-            return yielded
-        except ValueError as error:
-            yielded.append(str(error))
-    return yielded
-
-
-@pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_errors_and_skipped_batches_are_the_same_in_replay(on_error):
-    source = mpqueue.Dataset.range(60).filter(lambda x: x % 5 > 0).map(bad_at_31)
-    with mpqueue.Server("s", source, **BROADCAST, on_error=on_error), mpqueue.attach("s", timeout=30) as first:
-        begun = iter(first)
-        had = [through(begun, 40)]
-        with late() as second, ThreadPoolExecutor(2) as threads:
-            rest = list(threads.map(through, (begun, iter(second))))
-    assert had[0] + rest[0] == rest[1]
-    assert rest[1].count("31 is bad") == (on_error == "raise")
-    assert sorted(set(rest[1]) - {"31 is bad"}) == [x for x in range(60) if x % 5 and x != 31]
 
 
 class Shrinks:

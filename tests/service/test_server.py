@@ -34,18 +34,6 @@ def any_number(number):
     return number >= 0
 
 
-def test_each_rank_gets_its_share_of_each_epoch_and_all_shares_are_equal():
-    with mpqueue.Server("s", Indices(21), world=2, workers=1):
-        ranks = [mpqueue.attach("s", rank=rank, timeout=60) for rank in range(2)]
-        with ThreadPoolExecutor(2) as pool:
-            for _ in range(2):
-                shares = [[int(batch[0]) for batch in share] for share in pool.map(list, ranks)]
-                assert shares == [[*range(0, 21, 2)], [*range(1, 21, 2), 0]]
-        assert [len(rank) for rank in ranks] == [11, 11]
-        for rank in ranks:
-            rank.close()
-
-
 def test_broadcast_yields_all_to_all_and_computes_each_batch_once(puppets):
     with mpqueue.Server("s", Indices(20), mode="broadcast", world=3, workers=2) as server:
         all_of_them = [puppets("s") for _ in range(3)]
@@ -311,17 +299,6 @@ def test_on_epoch_end_runs_once_after_all_batches_are_taken(puppets, tmp_path):
         assert len(second.do("take_all")) == 2
         first.do("take")
         assert (tmp_path / "ends").read_text() == "end, without 0\n"
-
-
-def test_skipped_samples_are_also_skipped_in_replay(puppets):
-    with mpqueue.Server("s", Failing(12), mode="broadcast", workers=1, max_queue_size=2, on_error="skip"):
-        first = puppets("s").attached()
-        first.take(6)
-        late = puppets("s", join="replay").attached()
-        late.tell("take_all")
-        first.tell("take_all")
-        assert firsts(first.answer()) == [7, 8, 9, 10, 11]
-        assert firsts(late.answer()) == [0, 1, 2, *range(4, 12)]
 
 
 def test_replay_that_is_impossible_is_an_error_for_late_consumer_only(puppets, monkeypatch):

@@ -11,7 +11,7 @@ from helpers.numbered import iter_after
 from helpers.started import started
 
 import mpqueue
-from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue import GeneratorEnqueuer, Loader
 
 
 def draw(index):
@@ -26,15 +26,6 @@ def stream(count, workers, **options):
     with started(DRAWING, workers, shuffle=True, **options) as enqueuer:
         batches = enqueuer.get()
         return [next(batches).tolist() for _ in range(count)]
-
-
-def test_threads_yield_the_same_stream_with_mpqueue_rng():
-    expected = stream(25, 0, seed=11)
-    with OrderedEnqueuer(DRAWING, shuffle=True, seed=11) as enqueuer:
-        enqueuer.start(3)
-        batches = enqueuer.get()
-        got = [next(batches).tolist() for _ in range(25)]
-    assert [(index, mine) for index, _, _, mine in got] == [(index, mine) for index, _, _, mine in expected]
 
 
 def test_source_that_changes_itself_without_a_state_cannot_be_resumed():

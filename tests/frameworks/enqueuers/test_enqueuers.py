@@ -35,19 +35,6 @@ def take(generator, count):
     return [int(next(generator)[0]) for _ in range(count)]
 
 
-@pytest.mark.parametrize(("processes", "workers"), WAYS)
-def test_order_is_kept_over_epochs_and_restart_begins_with_item_0(processes, workers):
-    sequence = Counting()
-    with OrderedEnqueuer(sequence, processes) as enqueuer:
-        enqueuer.start(workers, 3)
-        assert take(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
-        enqueuer.stop()
-        assert not enqueuer.is_running()
-        enqueuer.start(workers, 3)
-        assert take(enqueuer.get(), 4) == [200, 201, 202, 203]
-    assert sequence.epoch == 2, "`stop` directly after the last batch runs no epoch end"
-
-
 def test_epoch_end_runs_without_a_request_for_a_batch():
     ended = threading.Event()
 
@@ -87,12 +74,6 @@ def test_calls_in_the_wrong_order_raise_with_the_remedy():
     enqueuer.stop()
     enqueuer.stop()
     assert not enqueuer.is_running()
-
-
-def test_dropping_a_generator_for_every_item_does_not_stop_the_enqueuer():
-    with OrderedEnqueuer(Counting(), True) as enqueuer:
-        enqueuer.start(2)
-        assert [int(next(enqueuer.get())[0]) for _ in range(6)] == [0, 1, 2, 3, 100, 101]
 
 
 def test_generator_keeps_the_enqueuer_alive_and_may_be_read_in_another_thread():

@@ -14,25 +14,6 @@ STREAM = (
 )
 
 
-def test_stream_is_equal_for_any_number_of_workers():
-    expected = list(STREAM)
-    for workers, options in ((0, {}), (2, {"use_multiprocessing": True}), (3, {"backend": "thread"})):
-        with GeneratorEnqueuer(STREAM, seed=0, **options) as enqueuer:
-            enqueuer.start(workers=workers)
-            assert list(enqueuer.get()) == expected
-
-
-def test_lanes_make_a_generator_function_independent_of_the_number_of_workers():
-    def numbers():
-        info = mpqueue.worker_info()
-        yield from range(info.shard_id, 20, info.num_shards)
-
-    for workers in (1, 3):
-        with GeneratorEnqueuer(numbers, use_multiprocessing=True, lanes=4) as enqueuer:
-            enqueuer.start(workers=workers)
-            assert list(enqueuer.get()) == list(range(20))
-
-
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [

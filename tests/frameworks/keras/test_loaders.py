@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from helpers import marked
 from helpers.faults import Numbers
-from helpers.fitting import BACKEND, as_py_dataset, fit, make_model
+from helpers.fitting import BACKEND, fit, make_model
 from helpers.strikes import Struck, each_strike
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
@@ -124,38 +124,11 @@ def test_keras_with_another_way_to_reset_data_is_rejected(monkeypatch):
     assert EpochIterator.reset is stock
 
 
-def test_consecutive_fits_continue_with_the_loaders_epochs(delivered):
-    expected = epochs_of(marked.Marked(), 4, workers=1, shuffle=True, seed=1)
-    with Loader(marked.Marked(), workers=1, shuffle=True, seed=1) as loader:
-        dataset = accelerate(loader)
-        for number in range(2):
-            fit(dataset, epochs=2)
-            assert delivered.take()[-10:] == flat(expected[2 * number :][:2])
-
-
 def test_parts_of_an_epoch_continue_where_the_last_one_ended(delivered):
     expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
     with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
         fit(accelerate(loader), steps_per_epoch=2, epochs=6)
     assert delivered.take()[-12:] == flat(expected)
-
-
-def test_training_and_validation_use_separate_loaders():
-    training, validation = marked.Marked(), marked.Marked(3)
-    with Loader(training, workers=1) as loader, Loader(validation, workers=1) as held_out:
-        history = fit(accelerate(loader), validation_data=accelerate(held_out))[1]
-        assert len(history["val_loss"]) == 3
-        assert (training.state, validation.state) == (3, 3)
-
-
-def test_evaluate_and_predict_take_one_epoch_each():
-    model, source = make_model("built"), marked.Still()
-    plain = as_py_dataset(marked.Still())
-    with Loader(source, workers=2) as loader:
-        fast = accelerate(loader)
-        assert model.evaluate(fast, verbose=0) == model.evaluate(plain, verbose=0)
-        np.testing.assert_array_equal(model.predict(fast, verbose=0), model.predict(plain, verbose=0))
-        assert source.state == 2
 
 
 def test_predict_with_a_model_that_was_never_built_uses_up_no_epoch():

@@ -309,62 +309,6 @@ def test_pass_that_was_left_counts_for_a_worker_that_starts_late(kind, monkeypat
         assert values(loader) == [100, 100, 101, 101, 102, 102, 103, 103]
 
 
-@pytest.mark.parametrize("taken", [0, 1, 2])
-def test_state_after_a_pass_that_was_left_has_the_count(taken):
-    """Some workers have not begun that pass when the next one begins. Each begun pass counts, as in torch."""
-    loader = made(Counted, "two workers")
-    values(loader)
-    next(iter(loader))
-    iter(loader)
-    batches = iter(loader)
-    for _ in range(taken):
-        next(batches)
-    state = pickle.loads(pickle.dumps(loader.state_dict()))
-    rest = [values(batches), values(loader)]
-    other = made(Counted, "two workers")
-    other.load_state_dict(state)
-    assert [values(other), values(other)] == rest
-    assert rest[1] == [400, 400, 401, 401, 402, 402, 403, 403]
-
-
-@pytest.mark.parametrize("taken", [0, 1, 2, 4, None])
-@pytest.mark.parametrize(
-    ("before", "now"), [("inline", "fork"), ("fork", "inline"), ("two workers", "fork"), ("two workers", "inline")]
-)
-def test_count_continues_with_other_workers(before, now, taken):
-    _, state, rest = run(lambda: made(Counted, before), 1, taken)
-    loader = made(Counted, now)
-    loader.load_state_dict(state)
-    assert [values(loader), values(loader)] == rest
-    following = [value + 100 for value in rest[1]]
-    assert values(loader) == following
-    again = made(Counted, now)
-    again.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
-    next(iter(again))  # a pass that is left counts
-    assert values(again) == [value + 200 for value in following]
-
-
-@pytest.mark.parametrize("taken", [1, 2, 4, None])
-@pytest.mark.parametrize("way", ["inline", "fork"])
-@pytest.mark.parametrize("kind", [KeepsPlace, Wraps])
-def test_loaded_place_is_not_the_beginning_of_later_epochs(kind, way, taken):
-    _, state, rest = run(lambda: made(kind, way), 1, taken)
-    loader = made(kind, way)
-    loader.load_state_dict(state)
-    first, second = values(loader), values(loader)
-    assert first == rest[0]
-    assert [number % 100 for number in second] == list(range(LENGTH))
-
-
-def test_pass_that_is_left_counts():
-    """As in the uninterrupted run: the next epoch follows, and not the rest of the one that was left."""
-    for way in ("inline", "fork"):
-        _, state, _ = run(lambda way=way: made(Counted, way), 1, 2)
-        loader = made(Counted, way)
-        loader.load_state_dict(state | {"is_left": True})
-        assert values(loader) == [200, 201, 202, 203]
-
-
 class Shared(Counted):
     """The dataset reads a tensor in shared memory, which the program changes."""
 

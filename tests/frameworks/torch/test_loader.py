@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import gc
-import itertools
 import json
 import multiprocessing
 import os
@@ -16,7 +15,6 @@ from multiprocessing.context import SpawnContext
 
 import pytest
 import torch
-from helpers.beginning_again import BeginsAgain
 from helpers.faults import burns
 from helpers.forking import status_of_fork
 from helpers.gates import Gate, pass_gate
@@ -460,17 +458,6 @@ def test_data_pipes_use_torchs_own_workers():
         iterator = iter(DataLoader(pipe, batch_size=2, num_workers=1))
     assert type(iterator) is _MultiProcessingDataLoaderIter
     assert sorted(number for batch in iterator for number in batch.tolist()) == [0, 1, 2, 3]
-
-
-class OwnIterator(BeginsAgain, data.IterableDataset):
-    """A dataset that is its own iterator."""
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_dataset_that_begins_again_in_iter_is_read_once(num_workers):
-    loader = DataLoader(OwnIterator(5), batch_size=2, num_workers=num_workers)
-    for _ in range(2):
-        assert _numbers(itertools.islice(loader, 9)) == [[0, 1], [2, 3], [4]]
 
 
 class ThreadContext(SpawnContext):

@@ -92,29 +92,6 @@ def test_samples_draw_the_same_for_any_batch_size(source):
     assert samples(workers=2, batch_size=5) == samples(workers=1, batch_size=2)
 
 
-class Holds:
-    """Adds a number from its own generator to the items of other datasets."""
-
-    def __init__(self, *parts):
-        self.parts, self.rng = parts, np.random.RandomState(3)
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return np.concatenate([*(part[index] for part in self.parts), [self.rng.random_sample()]])
-
-
-def test_generators_of_nested_datasets_are_seeded_for_each_sample():
-    found = []
-    for workers in (1, 2):
-        torch.manual_seed(SEED)
-        loader = mpqueue.torch.DataLoader(Holds(Holds(), Holds(Holds(Holds(Holds())))), 3, num_workers=workers)
-        found.append([batch.tolist() for batch in loader])
-    assert found[0] == found[1]
-    assert len(set(np.ravel(found[0]))) == 12 * 6
-
-
 def test_samples_that_raise_do_not_change_numbers_of_others():
     class Broken(DrawsAtTimes):
         def __getitem__(self, index):

@@ -62,11 +62,6 @@ def is_no_third(number):
     return number % 3 > 0
 
 
-def at_once(info, workers):
-    """Return the numbers of `Sharded` with these ids."""
-    return [number * max(1, workers) + worker for worker, number in info.samples]
-
-
 class Epochs(data.Sampler):
     """A separate order for each epoch from ``set_epoch``."""
 
@@ -109,46 +104,12 @@ class TestLast:
         next(iter(loader))
         assert loader.last.epoch == 0
 
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_names_batches_of_a_resumed_pass(self, workers):
-        loader = loader_of(workers)
-        batches = iter(loader)
-        next(batches)
-        next(batches)
-        state = loader.state_dict()
-        third = indices(next(batches))
-        loader.load_state_dict(state)
-        assert loader.last is None
-        assert indices(next(iter(loader))) == third
-        info = loader.last
-        assert (info.epoch, info.batch, info.step, info.samples) == (1, 2, 3, third)
-        assert loader.explain(1, 0).samples != third
-
     def test_names_the_rank_of_torch_distributed(self, monkeypatch):
         loader = loader_of(0)
         next(iter(loader))
         for name, answer in (("is_initialized", True), ("get_rank", 2), ("get_world_size", 4)):
             monkeypatch.setattr(torch.distributed, name, lambda answer=answer: answer)
         assert (loader.last.rank, loader.last.world_size) == (2, 4)
-
-    @pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"batch_size": None}], ids=str)
-    @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True)])
-    def test_iterable_style_dataset_has_pairs_of_worker_and_number(self, workers, persistent, options):
-        loader = DataLoader(
-            Sharded(), **{"batch_size": 4, "num_workers": workers, "persistent_workers": persistent} | options
-        )
-        assert loader.last is None
-        found, step = [], 0
-        for epoch in range(2):
-            for number, batch in enumerate(loader):
-                info = loader.last
-                assert (info.epoch, info.batch, info.step, info.skipped) == (epoch, number, step, ())
-                found.append((info, loader.last, batch.reshape(-1).tolist() if torch.is_tensor(batch) else [batch]))
-                step += 1
-                assert at_once(info, workers) == found[-1][-1]
-            assert at_once(loader.last, workers) == found[-1][-1], "also after the end of the loop"
-        for _, later, expected in found:
-            assert at_once(later, workers) == expected, "also if it is read later"
 
     def test_iterable_style_dataset_is_not_changed(self):
         dataset = Sharded()
@@ -183,24 +144,6 @@ class TestLast:
                 infos.append((loader.last, batch.tolist()))
         for info, expected in infos:
             assert info.samples == tuple(expected)
-
-    def test_resumed_stream_counts_on(self):
-        loader = DataLoader(Sharded(), 4, num_workers=2)
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
-        state = loader.state_dict()
-        other = DataLoader(Sharded(), 4, num_workers=1)
-        other.load_state_dict(state)
-        assert other.last is None
-        for batch in other:
-            assert at_once(other.last, 2) == batch.tolist()
-
-    def test_loaders_of_torch_answer_while_installed(self):
-        with mpqueue.torch.install():
-            loader = data.DataLoader(Noisy(), 4, shuffle=True, num_workers=1)
-            batch = next(iter(loader))
-            assert loader.last.samples == indices(batch)
 
     def test_attributes_of_other_loaders_replace_the_answers_while_installed(self):
         class Remembering(data.DataLoader):
@@ -336,15 +279,6 @@ class TestExclude:
         assert indices(loader.compute(0, 1)) == (4, 6, 7)
         with pytest.raises(LookupError, match="is empty"):
             loader.compute(0, 2)
-
-    def test_exclusion_after_a_loaded_state_holds_from_its_place(self):
-        loader = loader_of(1, "in order")
-        batches = iter(loader)
-        next(batches)
-        loader.load_state_dict(loader.state_dict())
-        loader.exclude([1, 4])
-        assert indices(next(iter(loader))) == (5, 6, 7)
-        assert loader.explain(loader.last.epoch, 0).samples == (0, 1, 2, 3)
 
     def test_copy_has_its_own_exclusions(self):
         loader = loader_of(0, "in order")

@@ -438,14 +438,6 @@ class Shared(data.IterableDataset):
         self.at = None
 
 
-class SharedWithState(Shared):
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
-
-
 class BufferShuffledExamplesIterable:
     """A stage of a stream of Hugging Face, by its name."""
 
@@ -486,9 +478,8 @@ def pairs(batches):
 
 
 @pytest.mark.parametrize(
-    ("make", "before", "after"), [(Shared, 2, 0), (Shared, 3, 2), (SharedWithState, 2, 1), (SharedWithState, 2, 3),
-     (ShuffledByBuffer, 2, 1), (ShuffledByBuffer, 2, 0)],
-)  # fmt: skip
+    ("make", "before", "after"), [(Shared, 2, 0), (Shared, 3, 2), (ShuffledByBuffer, 2, 1), (ShuffledByBuffer, 2, 0)]
+)
 @pytest.mark.usefixtures("many_snapshots")
 def test_iterable_dataset_resumes_with_another_number_of_workers(make, before, after):
     """Bit for bit, also in later epochs: the stream remains divided among the original number of workers."""
