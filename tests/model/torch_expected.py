@@ -24,7 +24,7 @@ class TorchRun:
         known: The keys and the value of each returned batch by place.
     """
 
-    world = 1
+    world, is_copy = 1, False
 
     def __init__(self, setup):
         self.setup, self.workers, self.main = setup, setup.num_workers, Generators(*[setup.seed] * 3)
@@ -138,6 +138,8 @@ class TorchRun:
 
     def load(self, state, workers):
         """Continue at a state, in a new loader."""
+        if state.is_copy and state.is_pending and state.setup.kind == "stateful iterable":
+            raise Impossible  # the copy does not know that the dataset was iterated before
         vars(self).update(vars(state.state()))
         self.workers, self.is_resumed = workers, not self.is_over
         if self.is_over:
@@ -155,5 +157,5 @@ class TorchRun:
 
     def copied(self):
         """Continue with a copy of the loader."""
-        self.base_seed, self.is_over = None, True
+        self.base_seed, self.is_over, self.is_copy = None, True, True
         self.count = self.count if self._draws_here() else -1

@@ -58,6 +58,29 @@ def places(work_items):
     return [(work_item.epoch, work_item.position, work_item.unit) for work_item in work_items]
 
 
+def test_undelivered_batches_are_dealt_again_without_drawing():
+    cursor, sampler = schedule_of(range(6), [70, 71, 72])
+    assert places(cursor.deal(4)) == [(0, number, number) for number in range(4)]
+    cursor.start_at(0, 2)
+    assert places(cursor.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    assert places(cursor.deal(9)) == [(0, 4, 4), (0, 5, 5)]
+    cursor.start_at(0, 6)
+    cursor.start_at(0, 1)
+    assert cursor.lengths == {0: 6}
+    assert places(cursor.deal(2)) == [(0, 1, 1), (0, 2, 2)]
+    assert sampler.begun == [0]
+
+
+def test_batches_of_an_earlier_epoch_are_not_dealt_later():
+    cursor, sampler = schedule_of([7, 8, 9], [4, 5, 6])
+    cursor.deal(9)
+    assert places(cursor.deal(1)) == [(1, 0, 4)]
+    assert cursor.mark_at(1, 2) is None
+    cursor.start_at(1, 2)
+    assert places(cursor.deal(9)) == [(1, 2, 6)]
+    assert sampler.begun == [0, 1]
+
+
 def test_delivered_batches_are_dropped():
     cursor, sampler = schedule_of(range(6), [70, 71, 72, 73, 74, 75])
     cursor.follow(consumer := Progress(0))
@@ -69,6 +92,16 @@ def test_delivered_batches_are_dropped():
     cursor.start_at(0, 1)  # as after loading a state
     assert places(cursor.deal(2)) == [(0, 1, 71), (0, 2, 72)]
     assert sampler.begun == [0, 0]
+
+
+def test_consumer_in_another_epoch_drops_no_batches():
+    cursor, sampler = schedule_of(range(6))
+    cursor.follow(consumer := Progress(0))
+    consumer.go_to(Place(1, 4))
+    cursor.deal(3)
+    cursor.start_at(0)
+    assert places(cursor.deal(9)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+    assert sampler.begun == [0]
 
 
 def test_draw_that_cannot_be_repeated_continues_after_its_error():

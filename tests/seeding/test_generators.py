@@ -2,11 +2,12 @@
 
 import json
 import random
+import types
 
 import numpy as np
 import pytest
 
-from mpqueue.seeding.generators import GeneratorState, set_state, state_of
+from mpqueue.seeding.generators import GeneratorState, generators_in, set_state, state_of
 
 
 class Wrapped(random.Random):
@@ -90,3 +91,10 @@ def test_normal_number_that_is_cached_counts_as_state():
     state = GeneratorState(generator)
     generator.normal()
     assert state.has_changed()
+
+
+def test_generators_have_different_paths_for_any_names_of_attributes():
+    inner, outer = types.SimpleNamespace(), types.SimpleNamespace()
+    vars(outer).update({"a.b": random.Random(1), "a": inner})
+    inner.b = random.Random(2)
+    assert sorted(path for path, _ in generators_in(outer)) == ["a..b", "a.b"]
