@@ -91,6 +91,10 @@ class Copying(Prefetching):
     keeps_end = True
 
     @property
+    def do_seek(self, *given):
+        if self.run.world == 1 or self.setup.has_index:  # ranks of a stream have taken other numbers of batches ahead
+            super().do_seek(*given)
+
     def wrapped(self):
         return f"on_device(each, {self.play.seed % 4})"
 

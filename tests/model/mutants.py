@@ -38,6 +38,8 @@ def main(chosen, minutes, seed, jobs=2, report=print):
                 else 0
             )
         missed += [] if found else [name]
+        if found and not lines:
+            report(found["error"][:500])
         report(f"| {name} | {title} | {count if found else f'not in {count}'} | {took:.0f} | {lines or ''} |")
     report(f"{len(missed)} not found: {', '.join(missed)}")
     return not missed

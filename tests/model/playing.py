@@ -342,7 +342,12 @@ class Player:
                 return None
         found = [set(run.of(epoch, rank)) for rank in range(run.world)]
         numbers = sorted(each for each in set.intersection(*found) if run.is_known(epoch, each))
+        if self.is_zip:  # an element that raises takes no partners, which is known only after it was read
+            numbers = list(itertools.takewhile(lambda number: not self._raises(epoch, number), numbers))
         return (epoch, numbers[number % len(numbers)]) if numbers else None
+
+    def _raises(self, epoch, number):
+        return any(isinstance(self.run.at(epoch, number, rank).value, Failed) for rank in range(self.run.world))
 
     def _has_ended_lane(self, epoch):
         """Return whether an endless stream has a lane whose elements were all left out, before the end of an epoch."""
