@@ -91,15 +91,15 @@ class Copying(Prefetching):
     keeps_end = True
 
     @property
-    def do_seek(self, *given):
-        if self.run.world == 1 or self.setup.has_index:  # ranks of a stream have taken other numbers of batches ahead
-            super().do_seek(*given)
-
     def wrapped(self):
         return f"on_device(each, {self.play.seed % 4})"
 
     def run_of(self, setup, seed, *given):
         return _Ahead(run_of(setup, seed, *given), seed % 4, keeps_end=self.keeps_end)
+
+    def do_seek(self, *given):
+        if self.run.world == 1 or self.setup.has_index:  # ranks of a stream have taken other numbers of batches ahead
+            super().do_seek(*given)
 
     def do_stop(self, number=0):
         self.script.do("for each in runs: each.stop()")
