@@ -310,6 +310,10 @@ class Consumer(Generic[Batch_co]):
         latest, arrived = attachment.latest, attachment.link.arrived
         if isinstance(latest, Offer) and arrived and arrived[0] is latest:  # the end of an epoch
             self._end_epoch(latest)
+        # An interrupt may have struck after another server was attached. Without its `BEGIN`, that server would wait
+        # for this consumer, and this consumer for a batch.
+        if self._loop is not None and not self._attachment.has_begun:
+            self._begin()
 
     # -- Reconnecting after a server crash
 
@@ -348,6 +352,8 @@ class Consumer(Generic[Batch_co]):
                 raise ServiceDied(f"{error}; reconnecting failed: {refusal}") from refusal
             self._counts.keep(old)
             self._attachment = new
+            if new.welcome.epoch != self._epoch:  # the other consumers have taken the rest of the epoch
+                self._loop, self._epoch = None, new.welcome.epoch
             # The old attachment needs no finalizer: its descriptors were closed when the crash was noticed, and its
             # memory is unmapped with the last view.
             self._finalizer.detach()
@@ -356,9 +362,7 @@ class Consumer(Generic[Batch_co]):
             new.leave()
             self._loop = None
             return
-        if new.welcome.epoch != self._epoch:  # the other consumers have taken the rest of the epoch
-            self._loop, self._epoch = None, new.welcome.epoch
-        elif self._loop is not None:
+        if self._loop is not None:  # if a handler raises before this, `_attend` does it
             self._begin()
 
     def _is_attached(self) -> bool:

@@ -17,6 +17,7 @@ from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckErro
 
 import mpqueue
 from mpqueue.service import server as server_module
+from mpqueue.service.consumer import Consumer
 from mpqueue.service.records import Text, ToConsumer, ToServer
 
 RANDOM_S = 1.0
@@ -229,3 +230,25 @@ def test_value_error_of_handler_in_last_is_not_invalid_data(tmp_path, monkeypatc
             _ = consumer.last
         signal.signal(signal.SIGUSR1, before)
         assert next(batches)[0][0, 0] == 6
+
+
+@pytest.mark.timeout(20)
+def test_iterator_goes_on_after_an_interrupt_when_another_server_was_just_attached(tmp_path, monkeypatch):
+    """The new server must get a `BEGIN`: otherwise it and the consumer wait for each other."""
+    left, begin = [Struck()], Consumer._begin
+
+    def begin_struck_once(self):
+        if self._loop is not None and left:
+            raise left.pop()
+        begin(self)
+
+    monkeypatch.setattr(Consumer, "_begin", begin_struck_once)
+    with (
+        AutoServer(tmp_path, 6, num_slots=8, window=3, dies_after=2).start() as server,
+        mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer,
+    ):
+        batches, yielded = iter(consumer), []
+        while len(yielded) < 6:
+            with contextlib.suppress(Struck):
+                yielded.append(int(next(batches)[0][0, 0]))
+    assert (yielded, left, server.faults) == (list(range(6)), [], [])
