@@ -333,10 +333,7 @@ class Core:
         seat = self._mode.seat_for(arrival, self.group)
         # Only after all possible refusals: the batches of a refused survivor are still unknown, so the wait for it must
         # continue.
-        if pid in self.awaited:
-            self.awaited[pid] -= 1
-            if not self.awaited[pid]:
-                del self.awaited[pid]
+        self.awaited -= Counter((pid,))  # keeps only positive numbers
         self.group.sit(consumer, seat, now)
         self.holders.open(consumer)
         if resume is not None:

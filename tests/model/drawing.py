@@ -137,10 +137,8 @@ LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch"
          "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort"]  # fmt: skip
 STREAM_LINKS = {"filter", "flat_map", "buffer", "bucket", "pack", "scan", "take_while"}
 SEARCHING = {"filter", "flat_map", "bucket", "pack", "take_while", "cache"}  # would search an endless lane forever
-GROUPING, HOLDING = (
-    {"batch", "bucket", "pack", "zip", "scan"},
-    ["cache", "buffer", "flat_map"],
-)  # elements of several samples are held
+# Elements of several samples are often held after the stages that make them.
+GROUPING, HOLDING = {"batch", "bucket", "pack", "zip", "scan"}, ["cache", "buffer", "flat_map"]
 INDEX_LINKS = {"shuffle", "split", "sort"}
 
 

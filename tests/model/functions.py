@@ -257,7 +257,7 @@ HELD = "held" + ".inner" * 7
 
 @dataclass(frozen=True)
 class Holding(Samples):
-    """Its samples also draw from a generator that is held by an object in an object, at a path from what is seeded."""
+    """Its samples also draw from a generator held by nested objects; ``path`` leads from what is seeded to this source."""
 
     path: str = ""
 

@@ -469,9 +469,8 @@ class Player:
         """Another run of the same source at the same time, which may share a cache. It excludes and may skip nothing."""
         if self.run.world > 1 or self.run.weights:
             return
-        if seed % 5 == 0 and self.play.backends == (
-            "process",
-        ):  # threads share generators: what they draw is not known
+        # Threads share generators, so what they draw is not known.
+        if seed % 5 == 0 and self.play.backends == ("process",):
             text = self.text.replace("start_method='fork', ", "")
             self.script.do(f"other = {self.opened(seed, text, 2, 'thread')}\nothers = iter(other[0])")
             self.script.do("[outcome(next, others) for _ in range(20)]\nother[0].stop()")

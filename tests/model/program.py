@@ -35,7 +35,7 @@ def plain(value):
 
 def outcome(function, *given):
     """Return what a function returns, as plain data; or its error."""
-    return plain(_raw(function, *given))
+    return _raw(lambda: plain(function(*given)))
 
 
 def _raw(function, *given):
