@@ -103,10 +103,14 @@ class Admission:
     # -- Consumers of the previous server
 
     def await_survivors(self, survivors: Iterable[Survivor], handlers: Handlers, grace_s: float) -> None:
-        """Keep epochs closed until these consumers are attached again or have exited, for at most `grace_s` seconds."""
+        """Wait until these consumers are attached again or have exited, for at most `grace_s` seconds.
+
+        Until then, a stream is not changed, and except with ranks, no epoch opens.
+        """
         # Only the survivors know the batches they took last. Another consumer could be offered one of those, and the
         # batch would be taken twice. In a broadcast, the others could finish the epoch, whose rest a survivor that is
-        # back later could not get.
+        # back later could not get. A change of a stream would begin before those batches, and move others to their
+        # places, which nobody would get.
         self._awaited_until = time.monotonic() + grace_s
         for (pid, started), count in Counter(survivors).items():  # several consumers can belong to one process
             try:

@@ -265,7 +265,7 @@ class Core:
         group: The consumers and their seats.
         holders: The holders of slots.
         awaited: How many consumers of a process were attached to the previous server and are not yet again, by process
-            id. No epoch opens before they have attached again or their process has exited.
+            id, until that has exited.
         is_running: True if the epoch was opened and is not finished.
         frontier: The next position that the stream yields.
     """
@@ -461,7 +461,8 @@ class Core:
         if position is not None:
             self._routing.continue_from(position, total)
             for seat in self.group.seats:
-                seat.has_all = False
+                # A consumer that was notified of the end may begin the next epoch before this one has ended again.
+                seat.has_all = seat.has_end
             # The stream has dropped the batches that it was computing again: they are requested once more.
             self._replays.start_again(self.group.seats)
             self.frontier, self._has_ended = min(self.frontier, position), False
@@ -608,8 +609,8 @@ class Core:
             self._note(seat)
 
     def _open_if_due(self) -> None:
-        """Open the epoch if a consumer has started its loop, and all awaited consumers are present."""
-        if self.awaited or not self.group.is_begun(self.epoch):
+        """Open the epoch if a consumer has started its loop, and all that must be present are."""
+        if (self.awaited and not self._mode.opens_without) or not self.group.is_begun(self.epoch):
             return
         if not self._mode.may_open(self.group, has_opened=self._has_opened):
             return

@@ -7,7 +7,7 @@ of an epoch, and to find the samples of a batch.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -164,8 +164,22 @@ class LaneStream(Stream):
 
     # -- Changes of the plan
 
-    def check_change(self) -> None:
-        """Raise a `ValueError` if the stream cannot be changed while it runs."""
+    def check_change(self, awaited: Collection[int]) -> None:
+        """Raise an error if the stream cannot be changed now.
+
+        Args:
+            awaited: Processes of consumers of the previous server that are not attached again.
+
+        Raises:
+            ValueError: It takes elements from a queue.
+            ServiceStateError: Consumers are awaited.
+        """
+        if awaited:
+            raise ServiceStateError(
+                "the server has just been restarted, and only consumers that are attached again have told it which "
+                f"batches they have: try again when those of process {', '.join(map(str, awaited))} have requested a "
+                "batch"
+            )
         if self.takes_from_queues:
             raise ValueError(
                 f"{self.plan.source.name} takes elements from a queue, so its virtual shards cannot be run again "

@@ -509,7 +509,7 @@ class Loop:
             Exception: As raised by ``changed``, or by the journal. Nothing has changed then.
         """
         stream, core = self._stream, self.core
-        stream.check_change()
+        stream.check_change(core.awaited)
         # The steps of a `RECALL`, see `mpqueue.service.records`: first all are sent, then the messages are processed.
         replies = {number: self.peers[number].recall(last) for number, last in core.group.unopened().items()}
         heard = {number: messages for number, messages in replies.items() if messages is not None}

@@ -114,7 +114,7 @@ class Mode(ABC):
         epochs_behind: How many epochs a consumer that resumes may be behind the group.
         replays_missed: Batches that a consumer missed are computed again for it.
         can_join_late: A consumer may arrive late and get all batches of the running epoch (``join="replay"``).
-        awaits_survivors: A restarted server waits for the consumers of the previous one before it opens an epoch.
+        opens_without: A restarted server opens an epoch before the consumers of the previous one are attached again.
     """
 
     name: ModeName
@@ -127,7 +127,7 @@ class Mode(ABC):
     replays_missed: ClassVar[bool] = True
     can_join_late: ClassVar[bool] = False
     # Other consumers could be offered the batches that a survivor has taken, or finish the epoch before it is back.
-    awaits_survivors: ClassVar[bool] = True
+    opens_without: ClassVar[bool] = False
 
     # -- The stream
 
@@ -208,7 +208,7 @@ class Ranked(Mode):
 
     world: int
     routing: ClassVar[type[Routing]] = RankedRouting
-    awaits_survivors: ClassVar[bool] = False  # no other consumer can get the batches of a rank, or end its epoch
+    opens_without: ClassVar[bool] = True  # no other consumer can get the batches of a rank, or end its epoch
 
     @property
     def num_ranks(self) -> int:

@@ -206,8 +206,7 @@ class Server:
         journal = Journal(self._journal_path, self._job, self._stream.seed)
         undo.callback(journal.close)
         journal.history, journal.changes = recovered.history, recovered.changes
-        if self._rules.mode.awaits_survivors:
-            journal.await_back(recovered.survivors.values())
+        journal.await_back(recovered.survivors.values())
         state = recovered.state if recovered.job else self._stream.source_state()
         # Written before any consumer can attach, with the recovered batches: a second crash must not lose them.
         journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes, recovered.begun)
@@ -239,8 +238,7 @@ class Server:
         )  # fmt: skip
         admission = Admission(core, journal, self._job, self._welcome, stream.ring_fd, deliveries.journal_taken)
         loop = Loop(claim, self._uids, core, deliveries, admission, desk)
-        if mode.awaits_survivors:
-            admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
+        admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
         loop.start()
         return loop
 
@@ -330,7 +328,7 @@ class Server:
             ValueError: An id is negative; or the source has no such sample or part; or the source is a generator
                 function, or a `zip` of streams, or takes elements from a queue.
             ServiceStateError: The server is not running; or it was just restarted, and computes the last batches of an
-                epoch again.
+                epoch again, or, for a stream, not all consumers are attached again.
             OSError: The journal cannot be written, or was removed; nothing has changed.
         """
         samples, plan = SampleSet.of(ids), self._stream.latest_plan
@@ -364,7 +362,7 @@ class Server:
                 other parts, negative, not finite or all zero; or sample ``at`` was returned already; or the source
                 takes elements from a queue.
             ServiceStateError: The server is not running; or it was just restarted, and computes the last batches of an
-                epoch again.
+                epoch again, or, for a stream, not all consumers are attached again.
             OSError: The journal cannot be written, or was removed; nothing has changed.
         """
         weights = self._stream.plan.source.checked_weights(weights)

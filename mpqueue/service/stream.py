@@ -25,7 +25,7 @@ Order, seeds, restarts of workers and timeouts are as in a `Loader`.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Self, cast
@@ -529,8 +529,8 @@ class Stream:
         """The plan with all exclusions and changes of weights."""
         return self.plan.with_history(self.history)
 
-    def check_change(self) -> None:
-        """Raise a `ValueError` if the stream cannot be changed while it runs."""
+    def check_change(self, awaited: Collection[int]) -> None:
+        """Raise an error if the stream cannot be changed now, see `LaneStream.check_change`."""
 
     def change_place(self, position: int | None, next_epoch: int) -> tuple[Place, bool]:
         """Return the place where a change begins, and whether it is in the open epoch.

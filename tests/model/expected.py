@@ -154,6 +154,7 @@ class StreamRun(IndexRun):
         self.drops = []  # the exclusions in this epoch: (elements of each lane, ids)
         self.stream = self._opened()
         self.counts_numbers = True
+        self.began, self.earlier = (0, 0), []  # the place at which this process began, and the changes before it
 
     def _opened(self):
         endless = self.setup.epoch_batches is not None
@@ -222,6 +223,7 @@ class StreamRun(IndexRun):
             self.epoch, self.batch = self.epoch + 1, 0
         self.world, self.loop, self.goes, self.last, self._known = world, None, [True] * world, None, {}
         self._reopen(state.saved)
+        self.began, self.earlier = (self.epoch, self.batch), list(self.changes)
         return self
 
     def exclude(self, ids):
@@ -253,7 +255,10 @@ class StreamRun(IndexRun):
         self.excluded = excluded
 
     def is_known(self, epoch, batch):
-        return self.counts_numbers
+        """Return False, too, for a batch that another process returned after it excluded samples."""
+        first = (epoch if self.setup.epoch_batches is None else 0), 0
+        is_behind = any(first < each.on(self.world) <= (epoch, batch) for each in self.changes if each in self.earlier)
+        return self.counts_numbers and not (is_behind and (epoch, batch) < self.began)
 
 
 def run_of(setup, *given):

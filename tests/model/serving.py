@@ -61,6 +61,7 @@ class Serving(Player):
         super().__init__(play)
         self.run.copies = 2 if play.front == "broadcast" else 1
         self.workers, self.closed = max(1, self.workers), -1
+        self.awaits = False  # the consumers of a server that was killed are not attached to the next one
 
     @staticmethod
     def run_of(setup, *given):
@@ -80,7 +81,13 @@ class Serving(Player):
         if "server" in self.script.space:
             self.script.space["server"].stop()
 
+    def begin(self):
+        super().begin()
+        if self.awaits:  # a consumer is not certainly attached again before it requests a batch
+            self.do_next(0)
+
     def take(self, count, call="at_once(next, its)"):
+        self.awaits = False
         return super().take(count, call)
 
     def do_last(self):
@@ -113,7 +120,7 @@ class Serving(Player):
             return  # an empty epoch may be over for one consumer and not for the others
         if self.play.options.get("journal"):
             self.script.do(f"server.crash({workers % 3 + 1})")
-            self.closed, self.run.last = self.run.epoch, None
+            self.closed, self.run.last, self.awaits = self.run.epoch, None, not self.setup.has_index
             if begins % 2:
                 self.begin()
             if self.run.copies > 1:  # no consumer gets a batch before all are back
@@ -124,11 +131,15 @@ class Serving(Player):
         return self.setup.epoch_batches is None or self.run.epoch > self.closed
 
     def do_exclude(self, *given):
-        if self._may_change():
+        if self.awaits:
+            ids = [] if self.is_zip else [each for each in self._ids() if each not in self.run.excluded][:1]
+            if ids:
+                self.script.check(f"[kind_of(each.exclude, {ids!r}) for each in [server]]", ["ServiceStateError"])
+        elif self._may_change():
             super().do_exclude(*given)
 
     def do_weights(self, *given):
-        if self._may_change():
+        if not self.awaits and self._may_change():
             super().do_weights(*given)
 
 

@@ -199,7 +199,7 @@ class ModelLoop(Loop):
         self.core = Core(rules_of(window=window, **rules), self)
         self._stream = SimpleNamespace(
             latest_plan=SimpleNamespace(history=None), change_place=self.change_place, rewind_at=lambda place: place,
-            total=lambda: length, length=lambda: length, check_change=lambda: None, rerun=threading.Lock(),
+            total=lambda: length, length=lambda: length, check_change=lambda awaited: None, rerun=threading.Lock(),
         )  # fmt: skip
         self._deliveries = SimpleNamespace(note_history=lambda history, place: None, change=self.change_stream)
         self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
