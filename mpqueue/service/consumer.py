@@ -384,7 +384,7 @@ class Consumer(Generic[Batch_co]):
 
         Raises:
             LookupError: The source has changed in ``on_epoch_end`` since; or it is a stream that cannot be run again,
-                or whose functions have raised.
+                whose functions have raised, or that has ended another epoch since.
             ServiceDied, ConsumerDied: The server has exited; this consumer was detached.
             RuntimeError: The consumer was closed, or belongs to another process.
         """

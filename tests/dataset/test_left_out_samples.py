@@ -3,7 +3,6 @@
 The batches themselves are compared by the player of ``tests/model``.
 """
 
-import logging
 import os
 import signal
 
@@ -15,15 +14,9 @@ import mpqueue
 from mpqueue import Dataset
 from mpqueue.errors import TooManyErrors
 
-LENGTH, OUT = 24, (4, 6, 7, 8, 13)  # with a batch of 3 that has no other sample
-
 
 def same(value):
     return value
-
-
-def true(_):
-    return True
 
 
 def as_list(batch):
@@ -43,47 +36,16 @@ def samples_of(value):
 class Broken:
     """A source whose samples raise if they are left out; so a request for an excluded one fails."""
 
-    def __init__(self, out=OUT):
+    def __init__(self, out):
         self.out = set(out)
 
     def __len__(self):
-        return LENGTH
+        return 24
 
     def __getitem__(self, index):
         if index in self.out:
             raise OSError(f"sample {index} is broken")
         return index
-
-
-def epochs(data, count=2, **options):
-    """Return the samples of each batch, in each epoch."""
-    with mpqueue.Loader(data, **options) as loader:
-        return [[samples_of(batch) for batch in loader] for _ in range(count)]
-
-
-def all_of(batches):
-    return sorted(sample for batch in batches for sample in batch)
-
-
-@pytest.mark.parametrize("stages", [(), ("filter",)])
-def test_cache_has_whole_elements_only(stages, tmp_path, caplog):
-    caplog.set_level(logging.CRITICAL, "mpqueue")
-    numbers = Dataset(Broken([4])).batch(3).map(same)
-    cached = (numbers.filter(true) if stages else numbers).cache(str(tmp_path))
-    options = {"workers": 0, "seed": 0}
-    expected = [[number for number in batch if number != 4] for batch in epochs(Dataset.range(LENGTH).batch(3), 1)[0]]
-    for _ in range(2):
-        with mpqueue.Loader(cached, on_error="skip", **options) as loader:
-            assert sorted(map(as_list, loader)) == expected
-            assert loader.statistics().skipped == 1
-    repaired = Dataset(Broken(())).batch(3).map(same)
-    repaired = (repaired.filter(true) if stages else repaired).cache(str(tmp_path))
-    for exclude in ((), [4], range(3, 6), ()):
-        # A stream computes whole elements for its cache. By index, excluded samples are not requested.
-        of_exclude = repaired if stages or 4 not in exclude else cached
-        assert all_of(epochs(of_exclude, 1, exclude=exclude, **options)[0]) == [
-            number for number in range(LENGTH) if number not in exclude
-        ]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

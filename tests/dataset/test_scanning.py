@@ -46,27 +46,6 @@ def collect(state, number):
     return state, (number, state["seen"], state["sum"])
 
 
-STAGES = [
-    lambda dataset: dataset,
-    lambda dataset: dataset.shuffle(buffer=4),
-    lambda dataset: dataset.filter(keep).shuffle(buffer=3).batch(2, collate=list),
-]
-
-
-@pytest.mark.parametrize("stage", range(len(STAGES)))
-def test_resume_at_any_element_continues_with_the_exact_state(stage):
-    initial = {"seen": [], "sum": np.zeros(2)}
-    dataset = STAGES[stage](Dataset.range(12).shuffle().scan(initial, collect))
-    whole = [repr(element) for element in rest_of(opened(dataset, 1, 2))]
-    assert len(whole) > 1
-    for cut in range(len(whole)):
-        lane = opened(dataset, 1, 2)
-        found = [repr(element) for element in rest_of(lane, cut)]
-        state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
-        found += [repr(element) for element in rest_of(opened(dataset, 1, 2, state=state))]
-        assert found == whole
-
-
 def test_initial_state_is_not_modified():
     initial = {"seen": [], "sum": 0}
     rest_of(opened(Dataset.range(5).scan(initial, collect)))

@@ -15,7 +15,7 @@ from model.stages import Lane
 
 from mpqueue import Dataset
 from mpqueue.dataset.indexed import IndexedRun
-from mpqueue.dataset.mixtures import lane_place, length_in, with_weights
+from mpqueue.dataset.mixtures import length_in, with_weights
 from mpqueue.dataset.nodes import salted
 from mpqueue.dataset.opening import DatasetLanes, open_stages
 from mpqueue.dataset.source import Readers
@@ -173,22 +173,6 @@ def test_mix_that_ended_at_the_sample_of_a_change_continues_with_the_new_weights
         again = open_stages(with_weights(before, 0, [0, 1], at), run)
         again.load(stage.save())
         assert again.pull(3)[0][:1] == expected
-
-
-@pytest.mark.parametrize("changes", [[], [(0, 300, [1, 4])]])
-def test_lanes_of_an_indexed_mix_follow_the_schedule(changes):
-    num_lanes = 3
-    root = mixed([700, 800], [(0, [3, 1]), (200, [1, 1])], "first", changes)
-    elements = Readers(root).at(range(length_in(root, 0, 3)), IndexedRun(3, 0, lambda *_: None))
-    after = Dataset._of(root).filter(keep).root
-    lanes = [open_lane(after, lane, num_lanes) for lane in range(num_lanes)]
-    for number, lane in enumerate(lanes):
-        assert elements_in(lane, 50 + number) == elements[number::num_lanes][: 50 + number]
-    states = [lane.save() for lane in lanes]
-    for number, state in enumerate(states):
-        assert lane_place(after, state, number, num_lanes) == (0, 50 + number)
-        again = open_lane(after, number, num_lanes, state=json.loads(json.dumps(state)))
-        assert elements_in(again, 2000) == elements[number::num_lanes][50 + number :]
 
 
 def test_far_place_of_a_mix_with_a_late_seam_is_computed_directly():

@@ -1,7 +1,5 @@
 """The weights of a mixture are changed while it is read."""
 
-import json
-
 import pytest
 from helpers.numbered import iter_after
 
@@ -27,36 +25,6 @@ KINDS = {
 def loader_of(kind, **options):
     make, needed = KINDS[kind]
     return mpqueue.Loader(make(), **({"seed": 1, "workers": 0} | needed | options))
-
-
-def changed_twice(resumed_after=None, **options):
-    """Return the ids of the first batches of a stream with two changes, and its history."""
-    loader, found = loader_of("a stream", **options), []
-    batches = iter(loader)
-    for number in range(120):
-        next(batches)
-        found.append(loader.last.samples)
-        if number in {8, 24}:
-            loader.set_weights(*((AFTER, 240) if number == 8 else (THEN, 340)))  # the lanes are ahead
-        if number == resumed_after:
-            state = json.loads(json.dumps(loader.state_dict()))
-            loader.stop()
-            loader = loader_of("a stream", workers=1, seed=9)
-            loader.load_state_dict(state)
-            batches = iter(loader)
-    loader.stop()
-    return found, loader.state_dict()["history"]
-
-
-@pytest.mark.parametrize("resumed_after", [5, 9, 40])
-def test_stream_resumes_exactly_before_and_after_changes(resumed_after):
-    found, history = changed_twice()
-    assert [entry["weights"] for entry in history] == [AFTER, THEN]
-    shares = [
-        sum(part == "web" for each in some for part, _ in each) / (4 * len(some)) for some in (found[:50], found[-12:])
-    ]
-    assert shares[0] > 0.62 > shares[1]
-    assert changed_twice(resumed_after, workers=2)[0] == found
 
 
 def test_first_sample_of_a_stream_is_the_first_that_no_lane_has_taken():
@@ -101,27 +69,6 @@ def test_change_between_epochs_of_a_stream_keeps_the_earlier_epochs():
         seen.append(list(loader))
         for epoch, batch in [(0, 0), (0, 30), (1, 5), (1, 50), (2, 0), (2, 40)]:
             assert loader.compute(epoch, batch) == seen[epoch][batch]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "weights", "stop", "lanes", "stages", "changes"),
-    [
-        ((12, 17), [1, 1], "first", 2, lambda mix: mix.shuffle(buffer=9).batch(2), {10: [0, 1], 11: [0, 2]}),
-        ((5, 6), [0, 1], "all", 4, lambda mix: mix.shuffle(buffer=3), {4: [2, 2], 6: [2, 2]}),
-    ],
-    ids=["buffer", "all"],
-)
-def test_lanes_whose_mix_has_ended_stay_as_they_were(sizes, weights, stop, lanes, stages, changes):
-    """A buffer that is being emptied, and a short last batch, are not continued with the new weights."""
-    first, second = sizes
-    mix = Dataset.mix([Dataset.range(first), Dataset.range(100, 100 + second)], weights=weights, stop=stop)
-    with mpqueue.Loader(stages(mix), lanes=lanes, seed=3, workers=0) as loader:
-        seen = []
-        for batch in loader:
-            seen.append(repr(batch))
-            if len(seen) in changes:
-                loader.set_weights(changes[len(seen)])
-        assert [repr(loader.compute(0, number)) for number in range(len(seen))] == seen
 
 
 # `dataset/test_mixtures.py` has all invalid weights and all datasets without one mixture.

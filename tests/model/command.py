@@ -23,15 +23,16 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _HANGS_S, _TURN_S, _CANDIDATES = 300, 180, 8
 
 
-def main(count, seed, folder=".", jobs=2, report=print, fronts=None):
+def main(count, seed, folder=".", jobs=2, report=print, fronts=None, focus=()):
     """Play so many times, or with a float for so many minutes; return True if the product equals the model.
 
-    Without the name of a front end, processes with each of them follow one another.
+    Without the name of a front end, processes with each of them follow one another. Each play has all features and
+    operations of the focus.
     """
     counts, num_plays, wrong = Pairs(), 0, {}
     is_count = isinstance(count, int)
     for found in itertools.islice(
-        plays(3600 if is_count else count * 60, seed, jobs, fronts), count if is_count else None
+        plays(3600 if is_count else count * 60, seed, jobs, fronts, focus=focus), count if is_count else None
     ):
         num_plays += 1
         counts.add(found["features"], found["operations"])
@@ -81,13 +82,13 @@ def _pairs(features, operations):
     return [tuple(sorted(pair)) for pair in pairs]
 
 
-def plays(seconds, seed, jobs, fronts, package=""):
+def plays(seconds, seed, jobs, fronts, package="", focus=()):
     """Yield what each play found. The package may be another copy, in a folder."""
     from model import drawing  # which also adds front ends
 
     until = time.monotonic() + seconds
     turns = itertools.cycle([fronts] if fronts else drawing.fronts())
-    children = [_Child(seed * 1_000_000 + number * 100_000, until, turns, package) for number in range(jobs)]
+    children = [_Child(seed * 1_000_000 + number * 100_000, until, turns, package, focus) for number in range(jobs)]
     try:
         yield from _read(children, until)
     finally:
@@ -116,12 +117,12 @@ def _read(children, until):
 class _Child:
     """A process that plays."""
 
-    def __init__(self, seed, until, turns, package):
-        self.seed, self._now, self._since, self._rest = seed, None, time.monotonic(), (turns, package)
+    def __init__(self, seed, until, turns, package, focus):
+        self.seed, self._now, self._since, self._rest = seed, None, time.monotonic(), (turns, package, focus)
         self._rest_of_line = b""
         self._errors = tempfile.TemporaryFile("w+")
         left = min(max(1, until - time.monotonic()), _TURN_S)
-        self._process = _started(package, "--play", seed, left, next(turns), errors=self._errors)
+        self._process = _started(package, "--play", seed, left, next(turns), *focus, errors=self._errors)
         self.output = self._process.stdout
 
     def next(self, until):
@@ -169,21 +170,19 @@ def shrunk_program(seed, front, package="", seconds=240):
         return ""
 
 
-def _play_until(seed, seconds, front):
+def _play_until(seed, seconds, front, *focus):
     """Play, and write a line before and after each play."""
     from model import drawing
 
     counts, until, left = Pairs(), time.monotonic() + seconds, Leftovers()
-    for batch in itertools.count(seed):
-        if time.monotonic() > until:
-            return
+    drawn = ((number, *drawing.play(number, front)) for number in itertools.count(seed * _CANDIDATES))
+    drawn = (each for each in drawn if set(focus) <= each[2] | each[3])
+    while time.monotonic() < until:
         # Of some candidates, the one with the most pairs that have not met.
-        drawn = [
-            (number, *drawing.play(number, front)) for number in range(batch * _CANDIDATES, (batch + 1) * _CANDIDATES)
-        ]
-        number, given, features, operations = max(drawn, key=lambda each: counts.num_new(*each[2:]))
+        candidates = list(itertools.islice(drawn, 2 if focus else _CANDIDATES))
+        number, given, features, operations = max(candidates, key=lambda each: counts.num_new(*each[2:]))
         line = {
-            "batch": batch,
+            "batch": candidates[-1][0] // _CANDIDATES,
             "seed": number,
             "front": front,
             "features": sorted(features),
@@ -268,10 +267,10 @@ def _kind(difference):
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     parser = argparse.ArgumentParser()
-    parser.add_argument("--play", nargs=3)
+    parser.add_argument("--play", nargs="+")
     parser.add_argument("--shrink", nargs=2)
     options = parser.parse_args()
     if options.play:
-        _play_until(int(options.play[0]), float(options.play[1]), options.play[2])
+        _play_until(int(options.play[0]), float(options.play[1]), *options.play[2:])
     else:
         _shrink(int(options.shrink[0]), options.shrink[1])

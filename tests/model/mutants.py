@@ -1,6 +1,7 @@
 """Whether the player notices faults that were mended: it plays against copies of the package that have one of them.
 
-A patch in ``mutants`` takes a mend back. Its first lines say what it breaks, and which features must meet to show it.
+A patch in ``mutants`` takes a mend back. Its first lines say what it breaks, and in which front end which features and
+operations must meet to show it. All plays have these.
 """
 
 import os
@@ -13,8 +14,6 @@ import time
 from model import command
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mutants")
-FRONT_OF = {"torch": "torch", "torch-iterable": "torch", "stateful": "torch", "keras": "keras", "jax": "jax",
-            "prefetch": "prefetch-ahead", "server": "server", "enqueuer": "ordered"}  # fmt: skip
 
 
 def names():
@@ -27,10 +26,10 @@ def main(chosen, minutes, seed, jobs=2, report=print):
     for name in chosen or names():
         with open(os.path.join(FOLDER, f"{name}.patch"), encoding="utf-8") as file:
             title, needs, *_ = file.read().splitlines()
-        fronts = {FRONT_OF[word] for word in re.findall(r"[\w-]+", needs) if word in FRONT_OF}
+        front, *focus = re.findall(r"[^ ,:]+", needs.removeprefix("needs:"))
         with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
             began = time.monotonic()
-            found, count = tried(name, folder, minutes * 60, seed, jobs, max(fronts, default="loader"))
+            found, count = tried(name, folder, minutes * 60, seed, jobs, front, focus)
             took = time.monotonic() - began
             lines = (
                 command.shrunk_program(found["seed"], found["front"], folder).count("\n")
@@ -45,7 +44,7 @@ def main(chosen, minutes, seed, jobs=2, report=print):
     return not missed
 
 
-def tried(name, folder, seconds, seed, jobs, front):
+def tried(name, folder, seconds, seed, jobs, front, focus):
     """Play against a mutant; return the first difference, or None, and the number of plays."""
     shutil.copytree(
         os.path.join(command.TESTS, "..", "mpqueue"),
@@ -53,7 +52,7 @@ def tried(name, folder, seconds, seed, jobs, front):
         ignore=shutil.ignore_patterns("__pycache__"),
     )
     subprocess.run(["patch", "-p1", "-s", "-i", os.path.join(FOLDER, f"{name}.patch")], cwd=folder, check=True)
-    count, plays = 0, command.plays(seconds, seed, jobs, front, folder)
+    count, plays = 0, command.plays(seconds, seed, jobs, front, folder, focus)
     for found in plays:
         count += 1
         if found["error"]:

@@ -91,6 +91,8 @@ class Serving(Player):
         return super().take(count, call)
 
     def do_last(self):
+        if self.run.last is not None and self.run.last[0].epoch < self.run.epoch - 1:
+            return  # the server does not keep the places of an earlier epoch, as documented
         if self.setup.has_index or not any(
             isinstance(each, Failed) for batches in self.run.taken[1] for each in batches
         ):
