@@ -41,7 +41,7 @@ def main(count, seed, folder=".", jobs=2, report=print, fronts=None, focus=()):
             report(f"seed {found['seed']}: {found['error']}")
     for each in list(wrong)[:8]:
         path = os.path.join(folder, f"model-{each}.py")
-        program = shrunk_program(each, wrong[each]["front"])
+        program = shrunk_program(each, wrong[each]["front"], focus)
         with open(path, "w", encoding="utf-8") as file:
             file.write(program or f'"""Seed {each}: {wrong[each]["error"]}"""\n')
         report(f"seed {each}: {path}")
@@ -160,9 +160,9 @@ def _started(package, *arguments, errors=subprocess.DEVNULL):
     )  # fmt: skip
 
 
-def shrunk_program(seed, front, package="", seconds=240):
+def shrunk_program(seed, front, focus=(), package="", seconds=240):
     """Return the smallest program that shows the difference of a play; empty if it takes too long."""
-    process = _started(package, "--shrink", seed, front)
+    process = _started(package, "--shrink", seed, front, *focus)
     try:
         return process.communicate(timeout=seconds)[0].decode()
     except subprocess.TimeoutExpired:
@@ -175,7 +175,7 @@ def _play_until(seed, seconds, front, *focus):
     from model import drawing
 
     counts, until, left = Pairs(), time.monotonic() + seconds, Leftovers()
-    drawn = ((number, *drawing.play(number, front)) for number in itertools.count(seed * _CANDIDATES))
+    drawn = ((number, *drawing.play(number, front, focus)) for number in itertools.count(seed * _CANDIDATES))
     drawn = (each for each in drawn if set(focus) <= each[2] | each[3])
     while time.monotonic() < until:
         # Of some candidates, the one with the most pairs that have not met.
@@ -228,11 +228,11 @@ def found(given):
     return None
 
 
-def _shrink(number, front):
+def _shrink(number, front, *focus):
     """Write the smallest program that shows the difference of a play."""
     from model import drawing, shrinking
 
-    first = _error_of(drawing.play(number, front)[0])
+    first = _error_of(drawing.play(number, front, focus)[0])
     if first is None:
         print(f'"""Seed {number}: no difference when it was played again."""')
         return
@@ -242,7 +242,7 @@ def _shrink(number, front):
         error = _error_of(candidate)
         return error is not None and _kind(error) == _kind(first)
 
-    small = shrinking.shrunk(drawing.play(number, front)[0], fails, most=400)
+    small = shrinking.shrunk(drawing.play(number, front, focus)[0], fails, most=400)
     print((_error_of(small) or first).program)
 
 
@@ -268,9 +268,9 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     parser = argparse.ArgumentParser()
     parser.add_argument("--play", nargs="+")
-    parser.add_argument("--shrink", nargs=2)
+    parser.add_argument("--shrink", nargs="+")
     options = parser.parse_args()
     if options.play:
         _play_until(int(options.play[0]), float(options.play[1]), *options.play[2:])
     else:
-        _shrink(int(options.shrink[0]), options.shrink[1])
+        _shrink(int(options.shrink[0]), *options.shrink[1:])

@@ -21,10 +21,11 @@ class Pipeline:
         kinds: The random numbers that functions may draw.
         may_raise: Samples may raise.
         mark: The file whose presence kills a worker at a sample; empty: no sample is fatal.
+        focus: Features that are drawn more often than others.
     """
 
-    def __init__(self, chosen, kinds, may_raise, mark):
-        self.chosen, self.kinds, self.may_raise, self.mark = chosen, kinds, may_raise, mark
+    def __init__(self, chosen, kinds, may_raise, mark, focus):
+        self.chosen, self.kinds, self.may_raise, self.mark, self.focus = chosen, kinds, may_raise, mark, focus
         self.links, self.features = [], set()
         self.is_stream = self.is_batched = self.is_merged = self.is_endless = self.raises = self.draws_order = False
 
@@ -45,11 +46,19 @@ class Pipeline:
     def data(self):
         return tuple(self.links)
 
+    def one_of(self, names):
+        return _one_of(self.chosen, names, self.focus)
 
-def pipeline(chosen, kinds="r", most=5, *, may_raise=True, streams=None, depth=0, mark=""):
+
+def _one_of(chosen, names, focus):
+    favoured = [name for name in names if name in focus]
+    return chosen.choice(favoured if favoured and chosen.random() < 0.6 else names)
+
+
+def pipeline(chosen, kinds="r", most=5, *, may_raise=True, streams=None, depth=0, mark="", focus=()):
     """Return a random pipeline; ``streams=False``: it has an index."""
-    made = Pipeline(chosen, kinds, may_raise, mark)
-    join = chosen.random() < (0.35 if depth == 0 else 0.1)
+    made = Pipeline(chosen, kinds, may_raise, mark, focus)
+    join = chosen.random() < (0.1 if depth else 0.8 if JOINS & set(focus) else 0.35)
     if join:
         _join(made, streams, depth)
     else:
@@ -88,12 +97,10 @@ def _root(made, streams, depth):
 
 def _join(made, streams, depth):
     chosen = made.chosen
-    name = chosen.choice(["zip", "concatenate", "mix", "mix"])
+    name = made.one_of(["zip", "concatenate", "mix", "mix"])
     count = chosen.randint(1, 3)
-    inputs = [
-        pipeline(chosen, made.kinds, 2, may_raise=made.may_raise, streams=streams, depth=depth + 1, mark=made.mark)
-        for _ in range(count)
-    ]
+    options = {"may_raise": made.may_raise, "streams": streams, "mark": made.mark, "focus": made.focus}
+    inputs = [pipeline(chosen, made.kinds, 2, depth=depth + 1, **options) for _ in range(count)]
     if name == "mix" and any(not each.is_stream and not _length(each) for each in inputs):
         return _root(made, streams, depth)
     for each in inputs:
@@ -112,8 +119,9 @@ def _join(made, streams, depth):
             weights.append((chosen.randint(1, 20), chosen.choice(WEIGHTS[count])))
             made.features.add("schedule")
         endless = stop == "never"
+        made.features.add(f"mix-{stop}")
         made.add(
-            f"mix-{stop}",
+            "mix",
             "mix",
             tuple(datas),
             tuple(weights),
@@ -133,6 +141,7 @@ def _length(made):
     return 1 if length is None else length
 
 
+JOINS = {"zip", "concatenate", "mix"}
 LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch", "bucket", "pack", "take", "skip",
          "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort"]  # fmt: skip
 STREAM_LINKS = {"filter", "flat_map", "buffer", "bucket", "pack", "scan", "take_while"}
@@ -145,7 +154,7 @@ INDEX_LINKS = {"shuffle", "split", "sort"}
 def _link(made, streams):
     chosen = made.chosen
     groups = made.links[-1][0] in GROUPING and chosen.random() < 0.4
-    name = chosen.choice(HOLDING if groups else LINKS)
+    name = made.one_of(HOLDING if groups else LINKS)
     if (streams is False and name in STREAM_LINKS) or (name in INDEX_LINKS and (made.is_stream or made.is_endless)):
         return
     if made.is_endless and name in SEARCHING:
@@ -239,8 +248,8 @@ def _link(made, streams):
         made.add("sort", "sort", f.Hashed(salt))
 
 
-def play(seed, front="loader"):
-    """Return the play of a seed, and its features and operations."""
+def play(seed, front="loader", focus=()):
+    """Return the play of a seed, and its features and operations. Those of a focus are more frequent."""
     if front in TORCH_FRONTS:
         from model import torch_drawing  # imports torch
 
@@ -256,7 +265,7 @@ def play(seed, front="loader"):
         source, options, raises = _plain(chosen, kinds, features, has)
         is_stream = False
     else:
-        source, options, raises, is_stream = _dataset(chosen, kinds, features, world, has, mark)
+        source, options, raises, is_stream = _dataset(chosen, kinds, features, world, has, mark, focus)
     if has.options is not None:
         options = {name: value for name, value in options.items() if name in has.options}
     if world == 1 and raises and _may(has, "skips") and chosen.random() < 0.6:
@@ -287,7 +296,7 @@ def play(seed, front="loader"):
         config, names = (*config[:2], 1), names & ENDING
     if "drawing-sampler" in features:
         names = names - PLACES  # the orders of other epochs are not known
-    made = operations(chosen, names)
+    made = operations(chosen, names, focus)
     fatal = mark if "fatal" in features else ""
     return (
         Play(seed, source, options, front, config, backends, made, fatal),
@@ -353,12 +362,12 @@ def _plain(chosen, kinds, features, front):
     return source, options, raises
 
 
-def _dataset(chosen, kinds, features, world, front, mark):
+def _dataset(chosen, kinds, features, world, front, mark, focus):
     """Return a pipeline with the options that fit it."""
     length, least = 0, 1
     while length is not None and length < least:
         streams = front.streams if world == 1 or chosen.random() < 0.5 else False
-        made = pipeline(chosen, kinds, streams=streams, mark=mark)
+        made = pipeline(chosen, kinds, streams=streams, mark=mark, focus=focus)
         stage = stage_of(made.data)
         length = stage.length(Run(0, 0)) if stage.is_indexed else None
         least = world if made.data[-1][0] == "batch" and made.data[-1][2] else 1  # a batch for each rank
@@ -388,11 +397,11 @@ def _is_flat(links):
     return links[0][0] == "range" and all(name in {"shuffle", "take", "skip", "split"} for name, *_ in links[1:])
 
 
-def operations(chosen, names):
+def operations(chosen, names, focus=()):
     """Return operations with numbers, from which their details follow where they are played."""
     made = []
     for _ in range(chosen.randint(3, 12)):
-        name = chosen.choice(sorted(names))
+        name = _one_of(chosen, sorted(names), focus)
         numbers = {
             "next": [chosen.randrange(5)], "load": [chosen.randrange(4), chosen.randrange(2), chosen.randrange(3)],
             "older": [chosen.randrange(4), chosen.randrange(2), chosen.randrange(3), chosen.randrange(6)],

@@ -32,7 +32,7 @@ def main(chosen, minutes, seed, jobs=2, report=print):
             found, count = tried(name, folder, minutes * 60, seed, jobs, front, focus)
             took = time.monotonic() - began
             lines = (
-                command.shrunk_program(found["seed"], found["front"], folder).count("\n")
+                command.shrunk_program(found["seed"], found["front"], focus, folder).count("\n")
                 if found and found["error"][:3] != "the"
                 else 0
             )

@@ -175,6 +175,10 @@ def save_often(*, is_on=True, usual=(lane_runner._WORK_PER_SAVE, lane_runner._BE
     lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS = (0, 0) if is_on else usual
 
 
+def size_of(folder):
+    return sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
+
+
 def damage(folder, way):
     """Damage the files of caches: give them the names of another cache, change bytes, or cut them off."""
     with tempfile.TemporaryDirectory() as other:
