@@ -57,25 +57,6 @@ def test_element_that_is_the_state_keeps_its_value():
     assert rest_of(opened(history)) == [[[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]]
 
 
-def test_error_replaces_an_element_and_leaves_the_state():
-    def add_even(total, number):
-        total.append(number)
-        if number % 2:
-            raise ValueError(f"no {number}")
-        return total, (number, sum(total))
-
-    dataset = Dataset.range(5).scan([], add_even)
-    wanted = [(0, 0), Failed("ValueError", "no 1"), (2, 2), Failed("ValueError", "no 3"), (4, 6)]
-    assert rest_of(opened(dataset)) == wanted
-    for cut in range(6):
-        lane = opened(dataset)
-        found = rest_of(lane, cut)
-        assert found + rest_of(opened(dataset, state=pickle.loads(pickle.dumps(lane.save())))) == wanted
-    skipped = []
-    assert rest_of(opened(dataset, skip=skipped.append)) == [(0, 0), (2, 2), (4, 6)]
-    assert len(skipped) == 2
-
-
 @pytest.mark.parametrize(
     ("function", "message"),
     [

@@ -7,11 +7,11 @@ import random
 
 import pytest
 from helpers.pipelines import Failed, drawn, expected, lane_of, made, outcomes_of, run_of
-from model.functions import Collating, Hashed, Items, Kept, Sequence, Sized, digest
+from model.functions import Collating, digest
 from model.program import plain
 
 from mpqueue.dataset import batching, joining
-from mpqueue.dataset.opening import DatasetLanes, keep_without
+from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.outline import ShorteningLanes
 
 MOST = 40  # elements of a lane after the place
@@ -85,34 +85,3 @@ def test_exclusion_depends_on_the_place_only(first, step_ns, monkeypatch):
         start = run_to(DatasetLanes(dataset.root), of_run, place, itertools.cycle(chances))
         assert (number, after_exclusion(dataset, of_run, place, start, excluded)) == (number, wanted)
     assert num_changed > 15
-
-
-STAGES = [
-    ("map", Hashed(1), 2, False), ("filter", Kept(2), 1), ("flat_map", Items(3)), ("buffer", 4),
-    ("batch", 2, False, Collating()), ("repeat", 2), ("take", 20), ("skip", 2), ("enumerate",), ("cache", False),
-    ("bucket", Sized(1), [3, 6], [3, 2, 1], None, False, Collating()), ("pack", Sequence(1), 5, "best_fit", 2, "cut"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("first", STAGES, ids=[stage[0] for stage in STAGES])
-def test_each_walk_over_a_snapshot_takes_the_items_that_were_saved(first):
-    """At the beginning, in the middle, while buffers are emptied, and at the end; also if a cache has all elements."""
-    inputs = (("range", 9), ("filter", Kept(1), 1)), (("range", 20),)
-    for second, is_filled in itertools.product(STAGES, [False, True]):
-        if first[0] in {"batch", "bucket", "pack"} and second[0] == "pack":
-            continue  # `pack` rejects rows of batches
-        dataset = made((("mix", inputs, ((0, (1, 1)),), "all", ()), first, second, ("buffer", 3)))
-        lanes, run = DatasetLanes(dataset.root), run_of(seed=1)
-        if is_filled:
-            outcomes_of(lanes.open_lane(run).next)
-        for place in (0, 1, 5, 12, 100):
-            lane = lanes.open_lane(run, keeps_tokens=True)
-            outcomes_of(lane.next, place)
-            stages = by_json(lane.save_without(keep_without({(0, 1), (1, 2), (1, 7)})))["stages"]
-            for walk in (
-                lambda items, lane=lane: lane._stage.drop_from(items, keep_without({(0, 2), (1, 1)})),
-                lambda items, lanes=lanes, run=run: lanes.open_lane(run)._stage.load_from(items),
-            ):
-                items = iter(stages)
-                walk(items)
-                assert list(items) == []

@@ -7,7 +7,7 @@ from model import enqueuing, frameworks, serving  # noqa: F401 - they add front 
 from model import functions as f
 from model.elements import Run
 from model.pipelines import stage_of
-from model.playing import FRONTS, PLACES, TORCH_FRONTS, Play, fronts  # noqa: F401 - of all modules
+from model.playing import FRONTS, TORCH_FRONTS, Play, fronts  # noqa: F401 - of all modules
 
 WEIGHTS = {1: [(1,)], 2: [(1, 1), (3, 1), (1, 0), (5, 3)], 3: [(2, 1, 1), (5, 2, 1), (1, 0, 1), (6, 1, 1)]}
 NAMES = ("web", "code", "books")
@@ -294,8 +294,6 @@ def play(seed, front="loader", focus=()):
     names = has.operations
     if "hook" in features and has.options is None:  # of one rank, whose epochs end
         config, names = (*config[:2], 1), names & ENDING
-    if "drawing-sampler" in features:
-        names = names - PLACES  # the orders of other epochs are not known
     made = operations(chosen, names, focus)
     fatal = mark if "fatal" in features else ""
     return (
@@ -325,6 +323,10 @@ def _plain(chosen, kinds, features, front):
         return chosen.choice([f.Growing, f.Unseen])(chosen.choice([8, 20])), {"batch_size": 3}, False
     if chosen.random() < 0.1 and not _has(front, "journal"):  # a server is another process
         features.add("late-order")
+        if front.options is None and chosen.random() < 0.3:
+            features.add("hook")
+            features.discard("shard")
+            return f.DroppingOrder(chosen.choice([8, 20])), {}, False
         return f.LateOrder(chosen.choice([8, 20])), {"shuffle": chosen.random() < 0.5}, False
     raises = chosen.random() < 0.4
     kind = chosen.choice([f.Samples, f.AtOnce])
@@ -351,7 +353,8 @@ def _plain(chosen, kinds, features, front):
         options["sampler"] = chosen.choices(range(length), k=chosen.randint(17, 25))
         features.add("sampler")
         if chosen.random() < 0.5 and front.options is None:
-            options["sampler"], options["drop_last"] = f.Shuffling(length), length > 16 and chosen.random() < 0.5
+            names = chosen.choice([("generator",), ("random", "numpy"), ("a.b", "a/b")])
+            options["sampler"], options["drop_last"] = f.Shuffling(length, names), length > 16 and chosen.random() < 0.5
             features.add("drawing-sampler")
         if chosen.random() < 0.2:  # it orders the batches of the source
             return source, {"sampler": options["sampler"]}, raises

@@ -8,6 +8,7 @@ import operator
 import os
 import random
 import signal
+import sys
 import tempfile
 import weakref
 import zlib
@@ -278,25 +279,30 @@ class AtOnce(Samples):
 
 
 class Shuffling:
-    """A sampler that shuffles with its own generator in each epoch."""
+    """A sampler that shuffles with its own generators in each epoch; "a/b" is the attribute b of its attribute a."""
 
-    def __init__(self, length):
-        self.length, self.generator = length, random.Random(length)
+    def __init__(self, length, names=("generator",)):
+        self.length, self.names = length, names
+        for number, name in enumerate(names):
+            *outer, inner = name.split("/")
+            held = {inner: random.Random(length + number)}
+            vars(self).update({outer[0]: SimpleNamespace(**held)} if outer else held)
 
     def __repr__(self):
-        return f"Shuffling({self.length})"
+        return f"Shuffling({self.length}, {self.names!r})"
 
     def __len__(self):
         return self.length
 
     def __iter__(self):
         keys = list(range(self.length))
-        self.generator.shuffle(keys)
+        for name in self.names:
+            functools.reduce(getattr, name.split("/"), self).shuffle(keys)
         return iter(keys)
 
     def in_epoch(self, epoch):
         """Return the order of an epoch: each one iterates the sampler once."""
-        sampler = Shuffling(self.length)
+        sampler = Shuffling(self.length, self.names)
         return [list(sampler) for _ in range(epoch + 1)][-1]
 
 
@@ -359,7 +365,10 @@ def _remove(path, pid):
 
 
 class LateOrder:
-    """It draws its order with the first sample, as iterators of images do. Each process would draw another one."""
+    """It draws its order with the first sample, as iterators of images do. Each process would draw another one.
+
+    Its samples also depend on the command line, which workers have, too.
+    """
 
     def __init__(self, length):
         self.length, self.index_array, self._pid = length, None, os.getpid()
@@ -377,7 +386,26 @@ class LateOrder:
     def __getitem__(self, index):
         if self.index_array is None:
             self.__set_index_array__()
-        return self.index_array[index], *drawn("r")
+        return self.index_array[index], len(sys.argv), *drawn("r")
+
+
+class DroppingOrder(LateOrder):
+    """It draws its order again in each epoch."""
+
+    def __repr__(self):
+        return f"DroppingOrder({self.length})"
+
+    def in_epoch(self, _):
+        return self
+
+    def on_epoch_end(self):
+        self.index_array = None
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,8 @@ class Player:
             if seed % 2 and self.excludes:
                 self.do_exclude(seed, count)
                 self.take(1)  # the iterator stays at its end
+            if hasattr(self.play.source, "in_epoch") and count % 2:
+                self.script.do("time.sleep(0.2)")  # the hook runs, and the next epoch is computed ahead
             self.begin()
 
     def do_again(self):
@@ -336,6 +338,9 @@ class Player:
         """Return the place of a known batch that all ranks have, or None."""
         run = self.run
         epoch = max(0, run.epoch + back % 3 - 1)
+        draws = isinstance(self.setup.sampler, functions.Shuffling)
+        if draws and (run.last is None or not run.begun <= run.epoch - 1 <= epoch <= run.epoch == run.last[0].epoch):
+            return None  # the orders of other epochs are not known
         if not self.setup.has_index:
             is_endless = self.setup.epoch_batches is not None
             if not run.counts_numbers or (is_endless and self._has_ended_lane(epoch)):

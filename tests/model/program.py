@@ -60,7 +60,14 @@ def kind_of(function, *given):
 
 def workers():
     """Return the workers of this process."""
-    return [each for each in psutil.Process().children(recursive=True) if each.name().startswith("mpqueue-worker")]
+    found = psutil.Process().children(recursive=True)
+    return [each for each in found if _name_of(each).startswith("mpqueue-worker")]
+
+
+def _name_of(process):
+    with contextlib.suppress(psutil.Error):  # it has exited
+        return process.name()
+    return ""
 
 
 def kill(which):
