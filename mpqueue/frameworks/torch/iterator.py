@@ -540,6 +540,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 raise
             if pipeline.failed is None or not pipeline.is_failure(error):
                 raise
+            # Its traceback contains this frame, and with it the iterator, which must be collected to end the workers.
+            set_traceback(error, None)
             taken = pipeline.failed, _Raised(error)
         pipeline.give_back(taken)
 

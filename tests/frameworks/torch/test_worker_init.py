@@ -1,6 +1,8 @@
 """`worker_init_fn` in the workers of `mpqueue.torch.DataLoader`: its random numbers, its errors."""
 
+import gc
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -87,6 +89,10 @@ class TestStateful:
                 next(batches)
             assert loader.state_dict()["place"]["position"] == 1
             assert list(batches) == list(range(1, 8))
+            kept = weakref.ref(iter(loader))
+            del batches, loader
+            gc.collect()
+            assert kept() is None  # which ends the workers
 
     def test_batches_after_worker_init_fn_are_complete(self):
         with mpqueue.torch.install():
