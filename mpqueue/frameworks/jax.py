@@ -175,8 +175,6 @@ class DeviceIterator(Iterator[Batch_co]):
         while not self._is_over and len(self._ahead) <= self._prefetch:
             if self._ahead and (self._num_left == 0 or matches(self._ahead[-1].outcome, BaseException)):
                 return
-            if self._num_left:
-                self._num_left -= 1
             # Before the request: until this batch is returned, a state must contain this position.
             self._before = self._loader.bookmark() if isinstance(self._loader, Loader) else None
             before = len(self._ahead)
@@ -186,6 +184,8 @@ class DeviceIterator(Iterator[Batch_co]):
                 self._ahead.append(_Ahead(error, self._before))
             # Neither a batch nor an error was added: `islice` has met the end of the epoch.
             self._is_over = len(self._ahead) == before
+            if self._num_left:  # after the request: an interrupt of it takes no batch
+                self._num_left -= 1
             self._start_last()
 
     def _start_last(self) -> None:

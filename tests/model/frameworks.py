@@ -98,7 +98,9 @@ class Copying(Prefetching):
         return _Ahead(run_of(setup, seed, *given), seed % 4, keeps_end=self.keeps_end)
 
     def do_seek(self, *given):
-        if self.run.world == 1 or self.setup.has_index:  # ranks of a stream have taken other numbers of batches ahead
+        # Ranks of a stream, or of a source with an error, have taken other numbers of batches ahead.
+        has_error = any(self.run.goes) or any(_has_failed(found) for _, found, _ in self.run._ahead)
+        if self.run.world == 1 or (self.setup.has_index and not has_error):
             super().do_seek(*given)
 
     def do_stop(self, number=0):
