@@ -15,7 +15,7 @@ from mpqueue.worker.records import GRANT, HELD, MAGIC, OUTCOMES, REPORT, GrantKi
 from mpqueue.workers.handle import Pipes
 
 _READ_BYTES = REPORT.size * 512
-# THREADS and AHEAD have no slot either, but never arrive: only workers on the trainer's machine get them.
+# AHEAD has no slot either, but never arrives: only workers on the trainer's machine get it.
 _WITHOUT_SLOT = (GrantKind.RETRY, GrantKind.FAIL, GrantKind.CLOSE)
 
 

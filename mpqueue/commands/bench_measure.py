@@ -290,7 +290,7 @@ def explore(
 
 
 def _most_threads(source: Any, batch: MeasuredBatch, made: dict[str, Any]) -> int:
-    """Return the largest number of threads per worker: 1 if samples draw from shared generators, as for "auto"."""
+    """Return the largest number of threads per worker: 1 if samples draw from shared generators."""
     try:
         Loader(source, workers=1, threads=2, **made).close()
     except ValueError:

@@ -4,8 +4,6 @@ import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-FIND_THREADS = 0
-
 
 class Form(enum.Enum):
     """The form of a source in a worker, which selects the class of the worker's runner.
@@ -49,8 +47,7 @@ class Batching(NamedTuple):
         drops: Drop a last batch with fewer samples.
         fills: Fill up the last batches from the beginning of the order, so that all ranks get the same number.
         skips: Leave out samples that raise.
-        threads: Number of threads per worker that compute the samples of a batch; `FIND_THREADS`: the trainer
-            determines it.
+        threads: Number of threads per worker that compute the samples of a batch.
     """
 
     batch_size: int | None

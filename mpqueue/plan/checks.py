@@ -44,17 +44,10 @@ def integer(least: int | None = None, *, or_none: bool = False) -> Check:
     return check
 
 
-def integer_or_auto(inner: Check) -> Check:
-    """Return a check that also accepts "auto". Whether the backend supports "auto" is checked with the backend."""
-
-    def check(name: str, value: Any) -> None:
-        if isinstance(value, str):
-            if value != "auto":
-                raise ValueError(f'{name} must be an integer or "auto", got {value!r}')
-            return
-        inner(name, value)
-
-    return check
+def integer_or_auto(name: str, value: Any) -> None:
+    """Check a string. The backend checks a number, and whether it supports "auto"."""
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f'{name} must be an integer or "auto", got {value!r}')
 
 
 def number(what: str, *, above_zero: bool = False, or_none: bool = False) -> Check:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self, TypedDict
 
 from mpqueue.plan import checks
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.batching import FIND_THREADS, Batching
+from mpqueue.plan.batching import Batching
 from mpqueue.plan.checks import Check, integer, is_integer
 
 StartMethod = Literal["forkserver", "fork", "spawn"]
@@ -225,16 +225,14 @@ class _LoaderWorkers(TypedDict, total=False):
         shuffle: Use a new order for every epoch (sources with an index only).
         threads: Number of threads per worker that compute the samples of a batch, for sources that wait for disks or
             networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng`
-            is separate for each sample; generators that threads share are seeded once per batch. "auto": as many as
-            improve throughput, up to 32. The number is doubled while the trainer waits for batches and the source waits
-            for data; it is 1 if samples draw from generators that threads share, or if the source is not thread-safe.
+            is separate for each sample; generators that threads share are seeded once per batch.
     """
 
-    workers: Annotated[int | Literal["auto"] | None, Option(None, checks.integer_or_auto(checks.unchecked))]
+    workers: Annotated[int | Literal["auto"] | None, Option(None, checks.integer_or_auto)]
     backend: Annotated[BackendName, Option("process", checks.unchecked)]
     max_queue_size: Annotated[int, Option(10, checks.unchecked)]
     shuffle: Annotated[bool, Option(False, checks.flag)]
-    threads: Annotated[int | Literal["auto"], Option(1, checks.integer_or_auto(integer(1)))]
+    threads: Annotated[int, Option(1, integer(1))]
 
 
 class ExcludeOptions(TypedDict, total=False):
@@ -452,7 +450,7 @@ def batching_of(options: Options, *, world: int) -> Batching:
     return Batching(
         None if options.batch_size is None else int(options.batch_size), options.shuffle, options.collate,
         drops=bool(options.drop_last), fills=world > 1 and not options.drop_last, skips=options.on_error == "skip",
-        threads=FIND_THREADS if options.threads == "auto" else int(options.threads),
+        threads=int(options.threads),
     )  # fmt: skip
 
 

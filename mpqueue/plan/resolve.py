@@ -42,8 +42,6 @@ def resolve(
         resolved = kind(source)
     options = resolved.remaining(options)
     check(resolved, options)
-    if options.threads == "auto" and not resolved.may_thread():
-        options = options.replace(threads=1)
     if serves_ranks is None:
         ranks = Ranks(shard_of(options.shard), drop_last=options.drop_last, ordered=options.ordered)
     else:

@@ -42,11 +42,10 @@ def check_backend(backend: BackendName, options: Options) -> None:
             f"start_method={options.start_method!r} needs worker processes, and backend={backend!r} has no processes: "
             'leave it out, or use backend="process"'
         )
-    for name in ("workers", "threads"):
-        if isinstance(getattr(options, name), str) and not (kind.in_processes and kind.is_local):
-            raise ValueError(
-                f'{name}="auto" needs worker processes on this machine, got backend={backend!r}: pass an integer'
-            )
+    if isinstance(options.workers, str) and not (kind.in_processes and kind.is_local):
+        raise ValueError(
+            f'workers="auto" needs worker processes on this machine, got backend={backend!r}: pass an integer'
+        )
     if not kind.is_local:
         from mpqueue.plan.ray_options import check_installed  # imported here: most programs do not use Ray
 
@@ -85,7 +84,7 @@ def _drop_needs_batch_size() -> ValueError:
 
 
 def _check_threads(source: Source, options: Options) -> None:
-    shown = f"threads={options.threads}" if options.threads != "auto" else 'threads="auto"'
+    shown = f"threads={options.threads}"
     if not source.has_index:
         raise ValueError(
             f"{shown} computes the samples of a batch by their indices, and {source.name} is a stream, whose elements "
@@ -96,6 +95,6 @@ def _check_threads(source: Source, options: Options) -> None:
             f"{shown} computes the samples of a batch in parallel, and each item of the source is already a batch: "
             "pass batch_size, for a source of samples; or use more workers"
         )
-    why_not = None if options.threads == "auto" else source.why_not_threads(int(options.threads))
+    why_not = source.why_not_threads(int(options.threads))
     if why_not is not None:
         raise ValueError(why_not)

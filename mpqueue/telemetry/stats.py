@@ -259,18 +259,16 @@ _NO_STARTS = EpochStarts()
 
 @dataclass(frozen=True)
 class Resize(Counted):
-    """A change of the number of workers by ``workers="auto"``, or of threads in each by ``threads="auto"``.
+    """A change of the number of workers by ``workers="auto"``.
 
     Attributes:
         at_s: Seconds after the start.
         workers: New number of workers.
-        threads: New number of threads in each worker.
         reason: Reason for the change.
     """
 
     at_s: float
     workers: int
-    threads: int
     reason: str
 
 
@@ -314,7 +312,7 @@ class Statistics(Rated):
         parts: For a dataset with `Dataset.mix`, the number of samples from each part in the returned batches, by name.
             The name of a part of a list is its number. With several mixes, the number of the stage precedes the name.
             Parts after the first 256 are counted together, as "other parts".
-        resizes: The changes by ``workers="auto"`` or ``threads="auto"``; otherwise empty.
+        resizes: The changes by ``workers="auto"``; otherwise empty.
         epoch_starts: The times at the starts of epochs, an `EpochStarts`. They are not part of ``wait_s``.
     """
 

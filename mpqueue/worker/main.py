@@ -389,8 +389,6 @@ class _Worker:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, read_start)
             elif kind == GrantKind.STATE:
                 self._load_state(slot, turn, unit)
-            elif kind == GrantKind.THREADS:
-                self._runner.use_threads(unit)
             elif kind == GrantKind.AHEAD:
                 self._runner.begin_ahead(self._batch_ahead if unit else None)
             elif kind == GrantKind.CLOSE:

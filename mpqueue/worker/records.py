@@ -15,7 +15,6 @@ LISTED  as WORK, for the samples listed in the slot END       the lane is exhaus
 LANE    as WORK, but open the lane again first,
         from the snapshot in the slot
 CLOSE   another worker has this lane now
-THREADS compute samples in this number of threads
 AHEAD   start samples of the next batch early
 RETRY   memory may be available: place it again     FULL      no memory for this batch; the worker keeps it
 FAIL    no memory: try once more, then report       LOADED    the new state is loaded, and the slot is free again
@@ -31,7 +30,6 @@ turn        to be repeated in the report            spec           number of the
 unit        index, or number in the stream;         header_offset  offset of the header in the slot
             for STATE: number of bytes in the slot,
             for CLOSE: number of the lane,
-            for THREADS: number of threads,
             for AHEAD: 1 to start, 0 to stop,
             for RETRY: 1 if the batch is due next
 epoch       epoch, from 0                           end            end of the batch; for FULL the missing bytes
@@ -79,7 +77,7 @@ MAGIC = 0x514D
 class GrantKind:
     """Kinds of grants; plain `int`, because the hot path compares them."""
 
-    WORK, STATE, RETRY, FAIL, LISTED, LANE, THREADS, CLOSE, AHEAD = 1, 2, 3, 4, 5, 6, 7, 8, 9
+    WORK, STATE, RETRY, FAIL, LISTED, LANE, CLOSE, AHEAD = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 class ReportKind:

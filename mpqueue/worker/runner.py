@@ -142,9 +142,6 @@ class SourceRunner:
     def end(self) -> None:
         """Release the resources after the last batch."""
 
-    def use_threads(self, threads: int) -> None:
-        """Compute samples in this number of threads, if this class has threads."""
-
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
         """Start samples of the next batches while threads are idle, if there are threads; None: stop that."""
 

@@ -14,10 +14,6 @@ With ``__getitems__``, each thread requests a part of the batch, if the source a
 
 The global generators of the process, and those that the source keeps, are seeded once per batch, and the threads draw
 from them in an unpredictable order. A worker checks in its first batch whether samples use them.
-
-With ``threads="auto"`` a worker first uses only its own thread, and seeds these generators for each sample. It checks
-one batch before it follows a request for more threads. If samples use these generators, their numbers would change with
-the threads, so the worker keeps its single thread.
 """
 
 import itertools
@@ -67,7 +63,7 @@ class SampleThreads:
         tells: Generators that threads share are seeded for each batch: warn if the first batch uses them.
 
     Attributes:
-        threads: Number of threads for the next batch.
+        threads: Number of threads.
     """
 
     # No `__dict__`: a search through the source's attributes must not enter this object.
@@ -157,8 +153,6 @@ class SampleThreads:
             return [sample for _ in parts for sample in calls.next()]
 
     def _ready(self) -> Helpers:
-        if self._helpers is not None and self._helpers.threads != self.threads:
-            self.end()
         if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
             self._choice = ThreadChoice(context.process_info())
             self._helpers = Helpers(self.threads)
@@ -198,29 +192,6 @@ class SampleThreads:
             draws.tell(self.threads)
 
 
-class _Watched:
-    """A source of samples that records whether samples use generators that threads share."""
-
-    def __init__(self, source: Any) -> None:
-        self._source, self.has_drawn = source, False
-        # Only if the source has it, because its presence decides how a batch is requested.
-        if hasattr(source, "__getitems__"):
-            self.__getitems__ = partial(self._watch, source.__getitems__)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._watch(partial(operator.getitem, self._source), index)
-
-    def _watch(self, ask: Callable[..., Any], argument: Any, **options: Any) -> Any:
-        draws = SharedGeneratorCheck()  # created after the seeding for this sample, which it triggers at the latest
-        try:
-            return ask(argument, **options)
-        finally:
-            self.has_drawn = self.has_drawn or bool(draws.drawn())
-
-
 class ThreadedSampleRunner(SampleRunner):
     """Runs a source of samples in several threads; see `SampleRunner`."""
 
@@ -228,16 +199,8 @@ class ThreadedSampleRunner(SampleRunner):
         super().__init__(parts)
         self._seeding = parts.seeding
         # Worker threads, and a caller without a seed, do not seed shared generators.
-        self._threads = SampleThreads(
-            self._plan.threads or 1, tells=parts.seeding is not None and parts.info.id == 0
-        )  # fmt: skip
-        self._wanted = self._threads.threads
+        self._threads = SampleThreads(self._plan.threads, tells=parts.seeding is not None and parts.info.id == 0)
         self._batch_ahead: BatchAhead | None = None
-        self._draws: bool | None = None  # whether samples use generators that threads share; None before the check
-
-    def use_threads(self, threads: int) -> None:
-        """Set the number of threads, unless samples use generators that threads would share."""
-        self._wanted = threads
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
         """Start samples of the next batches of an epoch while threads are idle; None stops that."""
@@ -264,22 +227,7 @@ class ThreadedSampleRunner(SampleRunner):
         find_ahead = None if self._batch_ahead is None or at_once else partial(self._find_ahead, epoch)
         return self._threads.each(ask, self._info.seed, BatchIndices(epoch, listed), find_ahead)
 
-    def _run_watched(self, epoch: int, listed: Listed) -> Any:
-        """Compute a batch with one thread, and check whether its samples use generators that threads share."""
-        source, self._source = self._source, _Watched(self._source)
-        try:
-            return super()._computed(epoch, listed)
-        finally:
-            self._draws, self._source = self._source.has_drawn, source
-
     def _computed(self, epoch: int, listed: Listed) -> Any:
-        # A change takes effect between two batches, when no sample is in progress.
-        if self._wanted != self._threads.threads:
-            if self._draws is None:
-                return self._run_watched(epoch, listed)
-            self._threads.threads = 1 if self._draws else self._wanted
-        if self._threads.threads == 1:
-            return super()._computed(epoch, listed)
         if self._seeding is None:
             batch = self._run(epoch, listed)
         else:
@@ -293,26 +241,24 @@ class ThreadedSampleRunner(SampleRunner):
         self._threads.end()
 
     def _add_each(
-        self, epoch: int, listed: Listed, source: Any, begin: BeginBatch
+        self,
+        epoch: int,
+        listed: Listed,
+        source: Any,
+        begin: BeginBatch,  # noqa: ARG002 - a helper thread begins its sample
     ) -> tuple[AnyCollation | None, list[Any]]:
-        if self._threads.threads == 1:
-            return super()._add_each(epoch, listed, source, begin)
         with self._ask_each(partial(operator.getitem, source), epoch, listed) as calls:
             added = super()._add_each(epoch, listed, calls, _begun)
         self._threads.note(len(listed.indices))
         return added
 
     def _try_each(self, epoch: int, listed: Listed, ask: Callable[[Any], Any]) -> TriedSamples:
-        if self._threads.threads == 1:
-            return super()._try_each(epoch, listed, ask)
         with self._ask_each(ask, epoch, listed) as calls:
             tried = self._sorted_out(listed, lambda _place, _index: calls.take())
         self._threads.note(len(listed.indices))
         return tried
 
     def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Any]) -> Any:
-        if self._threads.threads == 1:
-            return super()._run_at_once(epoch, listed, getitems)
         first, indices = listed.first, listed.indices
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(self._all_of, getitems)

@@ -1,8 +1,8 @@
-"""The choice of the number of workers, and of threads in each, for "auto".
+"""The choice of the number of workers, and in ``mpqueue bench`` also of threads in each.
 
-The backend calls `Autosize.look` from the consumer's own calls, then starts and retires workers accordingly. This
-module does not start workers, wait or read a clock, so a simulation can drive it. ``mpqueue bench`` measures the
-sizes that `Autosize.decide` requests, one after the other.
+With ``workers="auto"``, the backend calls `Autosize.look` from the consumer's own calls, then starts and retires
+workers accordingly. This module does not start workers, wait or read a clock, so a simulation can drive it.
+``mpqueue bench`` measures the sizes that `Autosize.decide` requests, one after the other.
 
 The run is divided into *windows* of at least half a second and of a few batches per worker. A window has these
 figures: the number of batches computed, the waiting time of the trainer, the average number of busy workers
@@ -127,7 +127,7 @@ class Autosize:
 
     def __init__(self, first: Size, most: Size, at: float) -> None:
         self.wanted = self._first = first
-        self.steps = [Resize(0.0, *first, "the start")]
+        self.steps = [Resize(0.0, first.workers, "the start")]
         self.looks_at = at
         self.latest: SizeWindow | None = None
         self._most, self._started = most, at
@@ -250,5 +250,5 @@ class Autosize:
 
     def _change(self, wanted: Size, reason: str, at: float) -> bool:
         self.wanted, self._settles, self._idle_windows = wanted, True, 0
-        self.steps.append(Resize(at - self._started, *wanted, reason))
+        self.steps.append(Resize(at - self._started, wanted.workers, reason))
         return True

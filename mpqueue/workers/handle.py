@@ -43,7 +43,7 @@ from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.failures import unreadable
-from mpqueue.worker.records import GRANT, MAGIC
+from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.worker.retry_markers import Name
 
 
@@ -392,9 +392,9 @@ class WorkerHandle:
         grants, reports, stacks = self.pipes.worker_ends
         return WorkerEnds(grants, reports, segment_fd, stacks)
 
-    def tell(self, kind: int, unit: int) -> None:
-        """Send a setting for all later grants: `GrantKind.THREADS` or `GrantKind.AHEAD`."""
-        self.outbox += GRANT.pack(MAGIC, kind, 0, 0, unit, 0, 0)
+    def begin_ahead(self, *, begins: bool) -> None:
+        """Start samples of the next batches early from the next grant on, or stop that."""
+        self.outbox += GRANT.pack(MAGIC, GrantKind.AHEAD, 0, 0, begins, 0, 0)
         self.flush()
 
     def flush(self) -> None:

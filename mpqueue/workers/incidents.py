@@ -50,17 +50,17 @@ def report_start(number: int) -> None:
 
 
 def report_resize(wanted: str, reason: str) -> None:
-    """Log a new number of workers or threads."""
+    """Log a new number of workers."""
     debug(f"changed to {wanted}: {reason}")
 
 
 def report_threads_would_help(gain: float) -> None:
     """Warn that the source waits most of the time, and that threads would overlap its waits."""
     warn(
-        f'the source waits most of the time, and workers="auto" adds worker processes only. threads="auto" computes '
-        f"samples in several threads of each worker: about {gain:.0f} times the samples per second",
+        f'the source waits most of the time, and workers="auto" adds worker processes only. threads=16 computes '
+        f"samples in 16 threads of each worker: up to {gain:.0f} times the samples per second",
         "Tuning",
-        "Automatic numbers of workers and threads",
+        "An automatic number of workers",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
 from mpqueue.plan.batch_info import SampleIds
-from mpqueue.plan.batching import FIND_THREADS, Batching, Form
+from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import Plan
@@ -87,11 +87,6 @@ class Job:
     def can_replay(self) -> bool:
         """True if lost work can be computed again; an iterator cannot."""
         return self.plan.source.can_replay
-
-    @property
-    def finds_threads(self) -> bool:
-        """True if the number of threads per worker is chosen during the run."""
-        return self.samples is not None and self.samples.threads == FIND_THREADS
 
     @property
     def has_threads(self) -> bool:

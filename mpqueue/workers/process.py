@@ -123,16 +123,14 @@ class ProcessBackend:
         self.pump = self.dispatcher.pump
         begins_ahead = self.may_begin_ahead and job.has_threads and options.restarts > 0
         self.supervision = Supervision(self.pool, self.dispatcher, self.pressure, begins_ahead=begins_ahead)
-        if job.is_auto or job.finds_threads:
-            from mpqueue.workers.autosize import MOST_THREADS, Autosize, Size
+        if job.is_auto:
+            from mpqueue.workers.autosize import Autosize, Size
 
-            first = Size(1 if job.is_auto else job.workers, 1)
-            most = Size(job.workers, MOST_THREADS if job.finds_threads else 1)
-            self._auto = Autosize(first, most, time.monotonic())
-            self._may_hint_threads = job.may_thread and not job.has_threads
             # Workers are added when their use is known, because each costs memory and a start.
-            self.supervision.wanted = first.workers
-            self.dispatcher.resize(first.workers)
+            self._auto = Autosize(Size(1, 1), Size(job.workers, 1), time.monotonic())
+            self._may_hint_threads = job.may_thread and not job.has_threads
+            self.supervision.wanted = 1
+            self.dispatcher.resize(1)
         self._slow = SlowBatch(self.ledger, job.samples_of)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
@@ -242,7 +240,6 @@ class ProcessBackend:
 
         def resize() -> None:
             nonlocal is_done
-            self.supervision.use_threads(auto.wanted.threads)
             is_done = self.supervision.resize(auto.wanted.workers)
 
         has_failed = not self._run_supervised(resize)

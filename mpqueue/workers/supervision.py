@@ -25,7 +25,6 @@ import time
 from collections import Counter
 
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.worker.records import GrantKind
 from mpqueue.workers import incidents
 from mpqueue.workers.crash_attribution import CrashAttribution
 from mpqueue.workers.dispatcher import Dispatcher
@@ -50,7 +49,6 @@ class Supervision:
         num_restarts: Number of replacements that were started.
         vacant: Numbers of the workers to start; True if the last worker with that number has crashed.
         wanted: Number of workers that the pool must have.
-        threads: Number of threads in each worker, if it is chosen during the run.
         lost: Exit of a worker that cannot be replaced, or None.
         deaths_on: Number of crashed workers, by machine; "" is this one.
     """
@@ -64,7 +62,6 @@ class Supervision:
         self.deaths_on: Counter[str] = Counter()
         self._pool, self._dispatcher, self._pressure = pool, dispatcher, pressure
         self.wanted = pool.job.workers
-        self.threads = 1
         self._begins_ahead = begins_ahead
         self._attribution = CrashAttribution(pool)
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots with memory that user code of abandoned workers holds
@@ -127,11 +124,8 @@ class Supervision:
                 incidents.report_start(number)
                 self._pool.roster.start(number)
                 worker = self._pool.roster.workers[number]
-                # These precede the first grant in its pipe, and apply to it.
-                if self.threads > 1:
-                    worker.tell(GrantKind.THREADS, self.threads)
-                if self._begins_ahead:
-                    worker.tell(GrantKind.AHEAD, 1)
+                if self._begins_ahead:  # this precedes the first grant in its pipe, and applies to it
+                    worker.begin_ahead(begins=True)
             except LauncherGone as gone:
                 self._renew_launcher(gone)
             else:
@@ -197,16 +191,6 @@ class Supervision:
         self._dispatcher.resize(max(roster.workers, default=0) + 1)
         return len(roster.workers) == wanted
 
-    def use_threads(self, threads: int) -> None:
-        """Set the number of threads of each worker, beginning with its first unread grant."""
-        if threads == self.threads:
-            return
-        self.threads = threads
-        for worker in self._pool.roster.workers.values():
-            if worker.is_stealable:  # otherwise the message takes effect only after all present grants
-                self._pool.recall(worker)
-            worker.tell(GrantKind.THREADS, threads)
-
     @property
     def _lacks_one(self) -> bool:
         return len(self._pool.roster.workers) + len(self.vacant) < self.wanted
@@ -271,7 +255,7 @@ class Supervision:
         if self._begins_ahead:
             self._begins_ahead = False
             for worker in self._pool.roster.workers.values():
-                worker.tell(GrantKind.AHEAD, 0)
+                worker.begin_ahead(begins=False)
 
     def _leave_vacant(self, leaving: Exit) -> None:
         if not self._pool.job.can_replay:  # another copy of the iterator would start from the beginning

@@ -4,11 +4,6 @@ from collections import Counter
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset.source import IndexedSource
-from mpqueue.plan.batching import Batching
-from mpqueue.worker.context import WorkerInfo
-from mpqueue.worker.runner import Parts
-from mpqueue.worker.threaded_samples import ThreadedSampleRunner
 
 
 def keep(_):
@@ -27,16 +22,3 @@ def test_parts_of_several_mixes_name_the_stage():
     assert parts["5: 0"] + parts["5: 1"] == found.total()
     assert parts["3: web"] + parts["3: code"] == parts["5: 0"]
     assert parts["3: web"] == sum(count for sample, count in found.items() if sample[:2] == (0, "web"))
-
-
-def test_batch_that_is_checked_for_shared_generators_counts():
-    """With ``threads="auto"``, the runner watches the source in the batch before it uses more threads."""
-    dataset = IndexedSource(Dataset.mix(PARTS).root)
-    runner = ThreadedSampleRunner(
-        Parts(dataset, WorkerInfo(0, 1, 0), lambda *_: None, Batching(4, threads=1), in_slot=False)
-    )
-    runner.use_threads(2)
-    try:
-        assert [sum(runner.run(0, unit).parts.values()) for unit in range(3)] == [4, 4, 4]
-    finally:
-        runner.end()

@@ -108,6 +108,7 @@ class TorchPlayer(Player):
             way % 4 == 2
             and (name in {"sequential", "held"} or setup.sampler == ("random", False, None))
             and setup.kind in RAISING
+            and not (setup.is_iterable and self.setup.raising)  # an error ends a batch early
         ):  # the other ones have a state, which is not compared
             shorter = (self.run.position - 1) * (setup.batch_size or 1)
             return setup._replace(length=shorter if setup.is_iterable else setup.length - 1)

@@ -89,27 +89,27 @@ def test_sample_that_kills_early_fails_only_its_batch(workers, restarts):
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({"threads": 2}, [1, 1, 0]), ({"threads": 2, "restarts": 0}, []), ({}, [])],
+    [({"threads": 2}, [True, True, False]), ({"threads": 2, "restarts": 0}, []), ({}, [])],
     ids=["threads", "no restarts", "one thread"],
 )
 def test_workers_stop_beginning_early_after_first_crash(tmp_path, monkeypatch, options, expected):
     """The second crash must be attributed to the right batch."""
-    reported, tell = [], WorkerHandle.tell
+    reported, begin_ahead = [], WorkerHandle.begin_ahead
 
-    def note(worker, kind, unit):
-        reported.append((kind, unit))
+    def note(worker, *, begins):
+        reported.append(begins)
         assert worker.key < 2, "its replacement has no markers"
-        tell(worker, kind, unit)
+        begin_ahead(worker, begins=begins)
 
     def kill_once(index):
         if index == SIZE and burns(str(tmp_path / "fuse")):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(WorkerHandle, "tell", note)
+    monkeypatch.setattr(WorkerHandle, "begin_ahead", note)
     with Loader(Samples(kill_once), batch_size=SIZE, workers=2, **options) as loader:
         assert len(outcomes(loader)) == 6
         assert loader.statistics().deaths == 1
-    assert reported == [(GrantKind.AHEAD, unit) for unit in expected]
+    assert reported == expected
 
 
 class Key:
@@ -232,7 +232,7 @@ def test_messages_keep_their_place_when_grants_are_taken_back():
         for turn in (1, 2):
             worker.in_flight[turn] = Work(turn, turn, None)
         worker.outbox += GRANT.pack(MAGIC, GrantKind.WORK, 0, 1, 0, 0, 0)
-        worker.tell(GrantKind.AHEAD, 0)
+        worker.begin_ahead(begins=False)
         worker.outbox += GRANT.pack(MAGIC, GrantKind.WORK, 0, 2, 0, 0, 0)
         worker.flush()
         taken = pool.take_unread(worker, 2)

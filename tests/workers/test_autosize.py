@@ -116,10 +116,6 @@ def numbers():
     return Computed(lambda index: np.full(300, index), 200)
 
 
-def drawing():
-    return Computed(lambda _: np.full(300, random.random()), 200)
-
-
 @pytest.fixture
 def restless(monkeypatch):
     """Change the size at every fifth look, and look whenever the trainer waits."""
@@ -128,9 +124,7 @@ def restless(monkeypatch):
     def look(self, *_):
         is_other = len(wanted) % 5 == 0
         most = self._most
-        wanted.append(
-            Size(chance.randint(1, most.workers), chance.randint(1, min(3, most.threads))) if is_other else self.wanted
-        )
+        wanted.append(Size(chance.randint(1, most.workers), 1) if is_other else self.wanted)
         before, self.wanted = self.wanted, wanted[-1]
         return before != self.wanted
 
@@ -154,15 +148,6 @@ def taken(loader, kills=0):
     return given
 
 
-@pytest.mark.usefixtures("restless")
-def test_source_without_a_declaration_gets_threads():
-    source = numbers()
-    source.thread_safe = None
-    with mpqueue.Loader(source, batch_size=4, threads="auto", workers=1) as loader:
-        assert len(taken(loader)) == 50
-        assert loader.statistics().resizes
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [numbers, stream])
 def test_any_size_at_any_time_yields_the_same_batches(make, restless):
@@ -171,38 +156,6 @@ def test_any_size_at_any_time_yields_the_same_batches(make, restless):
     with mpqueue.Loader(make(), workers="auto", seed=5) as loader:
         assert [taken(loader), taken(loader, kills=1)] == wanted
     assert len(set(restless)) > 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": "auto"}], ids=str)
-def test_any_number_of_threads_at_any_time_yields_the_same_batches(options, restless):
-    with mpqueue.Loader(drawing(), batch_size=4, workers=1, seed=5) as alone:
-        wanted = taken(alone)
-    with mpqueue.Loader(drawing(), batch_size=4, threads="auto", seed=5, **options) as loader:
-        assert taken(loader, kills=1) == wanted
-    assert len({size.threads for size in restless}) > 1
-
-
-@pytest.mark.usefixtures("restless")
-def test_failing_samples_are_skipped_with_any_number_of_threads():
-    broken = Computed(lambda index: index // (index % 10 != 3), 200)
-    options = {"batch_size": 4, "on_error": "skip"}
-    with mpqueue.Loader(broken, workers=1, **options) as alone:
-        wanted = taken(alone)
-    with mpqueue.Loader(broken, workers=2, threads="auto", **options) as loader:
-        assert taken(loader) == wanted
-        assert loader.statistics().skipped == 20
-
-
-@pytest.mark.parametrize(("thread_safe", "getitems"), [(False, False), (None, True)])
-def test_source_that_is_not_thread_safe_gets_one_thread(thread_safe, getitems):
-    unsafe = numbers()
-    unsafe.thread_safe = thread_safe
-    if getitems:
-        unsafe.__getitems__ = lambda indices: [unsafe[index] for index in indices]
-    with mpqueue.Loader(unsafe, batch_size=4, threads="auto", workers=1) as loader:
-        assert len(taken(loader)) == 50
-        assert not loader.statistics().resizes
 
 
 @pytest.mark.usefixtures("restless")
@@ -237,14 +190,13 @@ def test_starts_with_one_worker(monkeypatch):
         assert len([worker for worker in loader.statistics().workers if worker.pid]) == 1
 
 
-@pytest.mark.parametrize("name", ["workers", "threads"])
 @pytest.mark.parametrize(
     ("number", "backend", "said"),
     [("many", "process", r'must be an integer or "auto", got'), ("auto", "thread", "worker processes")],
 )
-def test_invalid_number_of_workers_is_rejected(name, number, backend, said):
-    with pytest.raises(ValueError, match=f"{name}.*{said}"):
-        mpqueue.Loader(numbers(), batch_size=4, backend=backend, **{name: number})
+def test_invalid_number_of_workers_is_rejected(number, backend, said):
+    with pytest.raises(ValueError, match=f"workers.*{said}"):
+        mpqueue.Loader(numbers(), batch_size=4, backend=backend, workers=number)
 
 
 def test_generator_function_with_worker_shards_is_rejected():
@@ -279,7 +231,7 @@ class InOneThread(Computed):
 
 
 def _hints(caplog):
-    return [record for record in caplog.records if 'threads="auto"' in record.getMessage()]
+    return [record for record in caplog.records if "threads=16 computes" in record.getMessage()]
 
 
 @pytest.mark.skipif(busy_ns() is None, reason="the waiting time of a process is unknown on this system")
@@ -294,7 +246,7 @@ def test_waiting_source_gets_one_hint_about_threads(caplog):
 
 @pytest.mark.parametrize(
     ("source", "options"),
-    [(InOneThread(sleep, 64), {}), (Computed(sleep, 64), {"threads": 2}), (Computed(sleep, 64), {"threads": "auto"})],
+    [(InOneThread(sleep, 64), {}), (Computed(sleep, 64), {"threads": 2})],
 )
 def test_no_hint_if_threads_are_rejected_or_in_use(caplog, source, options):
     with mpqueue.Loader(source, batch_size=4, workers="auto", **options) as loader:
