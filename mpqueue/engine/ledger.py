@@ -22,7 +22,7 @@ from typing import Any
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.returned_parts import ReturnedParts
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Cursor, Place, StreamCursor, WorkItem
-from mpqueue.plan.lanes import LaneTable, starts
+from mpqueue.plan.lanes import LaneTable, ends_before, starts
 from mpqueue.system.interrupts import not_of_handler
 
 # Below 0: where memory is short, the work items with the higher numbers make room for the others, and extra work items
@@ -57,10 +57,11 @@ class Progress:
     def place(self) -> Place:
         """Return the consumer's place: after all batches that it has received, before all others."""
         # Lanes first: another thread may count in the meantime, and a snapshot must not be ahead of the counts.
-        known, counted = self._lanes.known(), self._counted()
+        known, counted, ends = self._lanes.known(), self._counted(), self._lanes.ends_by_lane()
         if self.unclaimed:
             counted = self._before([work_item for work_item, _ in self.unclaimed], counted)
-        return counted._replace(starts=starts(known, counted.counts), ends=self._lanes.ends_by_lane())
+            ends = ends_before(ends, counted.counts) if ends else ends
+        return counted._replace(starts=starts(known, counted.counts), ends=ends)
 
     def counted(self) -> Place:
         """Return the place up to which batches are counted."""
@@ -328,6 +329,10 @@ class Ledger:
     def has_next(self) -> bool:
         """True if `take` would return a work item, provided that its outcome is plain."""
         return (self.head if self.is_ordered else self._first_ready()) in self.ready
+
+    def next_outcome(self) -> Outcome | None:
+        """Return the outcome that `take` would return, without taking it; None: it is not ready."""
+        return self.ready.get(self.head if self.is_ordered else self._first_ready())
 
     def take(self) -> tuple[WorkItem, Outcome] | None:
         """Take the next outcome of the order with its work item, or return None if it is not ready."""

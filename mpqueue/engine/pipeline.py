@@ -827,6 +827,21 @@ class Pipeline:
             self._recover()
         self.backend.take_in(None, may_fail=False)
 
+    @_locked
+    def is_next_plain(self) -> bool | None:
+        """Return whether the next outcome is a complete batch, without taking it; None: it is not ready.
+
+        False also means that only a `step` can tell.
+        """
+        ledger = self.ledger
+        if self.is_stopped or ledger.needs_attention:
+            return False
+        self.backend.take_in(None, may_fail=False)
+        outcome = ledger.next_outcome()
+        if outcome is None:
+            return None if ledger.num_in_order else False
+        return outcome.is_plain
+
     @property
     def is_full(self) -> bool:
         """True if no more can be computed before a batch is taken: all is ready, or waits for room."""

@@ -164,6 +164,19 @@ def starts(known: Sequence[tuple[LaneStart, ...]], counts: Sequence[int]) -> tup
     return tuple(_newest(kept, count) for kept, count in zip(known, counts, strict=True))
 
 
+def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
+    """Return the ends that an ordered stream reaches before its lanes have returned these counts; -1 for the others.
+
+    A lane that has returned all of its elements may still end later: after an exclusion it can have another one.
+    """
+    # The lanes take turns, by count and number. A lane that has not ended for certain has the next turn.
+    turns = [(count, lane) for lane, (end, count) in enumerate(zip(ends, counts, strict=True)) if end != count]
+    following = min(turns, default=None)
+    if following is None:
+        return tuple(ends)
+    return tuple(end if end >= 0 and (end, lane) < following else -1 for lane, end in enumerate(ends))
+
+
 def _with_lost(start: LaneStart, lost: Lost) -> LaneStart | None:
     """Return a start whose state includes a lost sample; None if the state includes it already."""
     assert start.state is not None

@@ -20,6 +20,7 @@ from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.history import History
 from mpqueue.plan.lane_order import Element
+from mpqueue.plan.lanes import ends_before
 from mpqueue.plan.plans import Plan, StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service.routing import BatchHandle, Failure
@@ -217,9 +218,11 @@ class LaneStream(Stream):
                 new if old.number <= new.number <= count else old
                 for old, new, count in zip(starts, known.starts or starts, counts, strict=True)
             ]
+        # Ends after the place are not known there: an exclusion changes what a lane returns.
+        ends = ends_before(now.ends, counts) if now.ends and self.job.options.ordered else now.ends
         return now._replace(
-            epoch=self.epoch, position=position, ahead=(), counts=tuple(counts), starts=tuple(starts)
-        )  # fmt: skip
+            epoch=self.epoch, position=position, ahead=(), counts=tuple(counts), starts=tuple(starts), ends=ends
+        )
 
     def rewind_at(self, place: Place, history: History | None = None) -> "StreamRewind":
         """Return the object that changes the plan at a place, or finds samples; by default with all changes."""

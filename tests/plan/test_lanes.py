@@ -8,7 +8,7 @@ from helpers.counting import instructions_of
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.plan.cursors import Place, StreamCursor
-from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, starts
+from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
 from mpqueue.workers.lane_owners import LaneOwners
 
 
@@ -39,6 +39,13 @@ def test_a_lane_begins_at_the_newest_snapshot_that_is_not_ahead():
     assert found[-1] == LaneStart(30, b"30")
     assert table.start(0, 99) == BEGINNING
     assert starts(table.known(), (99, 29)) == (BEGINNING, LaneStart(20, b"20"))
+
+
+def test_only_ends_before_a_place_are_known_there():
+    assert ends_before((2, -1, 1), (2, 2, 1)) == (2, -1, 1)  # lane 1 has the next turn, after that of lane 0
+    assert ends_before((1, -1, 0), (1, 0, 0)) == (-1, -1, -1)  # lane 1 has its first turn before both
+    assert ends_before((3, -1), (2, 2)) == (-1, -1)
+    assert ends_before((2, 1), (2, 1)) == (2, 1)
 
 
 def test_unreachable_snapshots_are_dropped():

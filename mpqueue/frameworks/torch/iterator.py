@@ -528,10 +528,17 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         pipeline = self._pipeline
         deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
         try:
-            while (taken := pipeline.step()) is None:
-                if deadline is not None and time.monotonic() >= deadline:
-                    return  # the following `next` raises this
-                pipeline.wait(deadline=deadline)
+            # Not taken if it is a batch: that would draw one more from the sampler, whose last draw may use the
+            # trainer's generator. Torch draws it at the first `next`.
+            taken = None
+            while taken is None:
+                is_plain = pipeline.is_next_plain()
+                if is_plain or (deadline is not None and time.monotonic() >= deadline):
+                    return  # the following `next` returns the batch, or raises that the time is over
+                if is_plain is None:
+                    pipeline.wait(deadline=deadline)
+                else:
+                    taken = pipeline.step()
         except (EndOfStream, Stopped):
             return  # raised again by the following `next`
         except BaseException as error:
