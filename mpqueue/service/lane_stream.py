@@ -67,6 +67,7 @@ class LaneStream(Stream):
         self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())
         self._places_before: tuple[Place, ...] = ()
         self._has_raised = False  # see `LoopPosition`
+        self._goes_on = first != Place()  # the errors that the previous server met are unknown
         self._has_warned = False
         followed = start.history.before(place.epoch, place.position, plan.shard.world)
         super().__init__(job, StreamStart(place, history=followed))
@@ -233,7 +234,7 @@ class LaneStream(Stream):
         # A separate source: that of the plan changes with the stream.
         plan = plan.excluding(plan.history.excluded)
         anchors = (*self._places_before, *self.places)
-        places = KnownPlaces(place, anchors, self._has_raised, self._is_resumed)
+        places = KnownPlaces(place, anchors, self._has_raised, self._is_resumed or self._goes_on)
         return StreamRewind(plan, self.job, places, self.job.options.backend)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
