@@ -111,8 +111,8 @@ class Enqueuing(Player):
 
     def do_other(self, seed):
         """Another enqueuer of the same source at the same time."""
-        if isinstance(self.setup.source, Growing):
-            return
+        if isinstance(self.setup.source, Growing) or not self.workers:
+            return  # without workers, both compute in threads, which share generators
         run = self.run_of(self.setup, seed, 1, [])
         run.restart()
         self.script.do(f"other = {self.opened(seed, self.text)}")

@@ -24,7 +24,7 @@ class TorchRun:
         known: The keys and the value of each returned batch by place.
     """
 
-    world, is_copy = 1, False
+    world, is_copy, drawn_by_main = 1, False, 0
 
     def __init__(self, setup):
         self.setup, self.workers, self.main = setup, setup.num_workers, Generators(*[setup.seed] * 3)
@@ -43,6 +43,7 @@ class TorchRun:
         if self.is_unread and self.setup.kind == "kept iterable":
             raise Impossible  # without an element, it is unknown which attributes hold the loaded place
         self.number, self.position, self.is_over, self.known, self.groups = self.number + 1, 0, False, {}, []
+        self.drawn_by_main = 0
         if self.setup.persistent and self.workers and self.base_seed is not None:
             self.seed_epoch += 1
         else:
@@ -141,6 +142,8 @@ class TorchRun:
         if state.is_copy and state.is_pending and state.setup.kind == "stateful iterable":
             raise Impossible  # the copy does not know that the dataset was iterated before
         vars(self).update(vars(state.state()))
+        if not state.workers:  # the numbers of these batches are those of the main process
+            self.drawn_by_main = self.position
         self.workers, self.is_resumed = workers, not self.is_over
         if self.is_over:
             return

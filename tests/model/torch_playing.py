@@ -137,7 +137,8 @@ class TorchPlayer(Player):
 
     def do_compute(self, _back, number):
         place, given = self._place(number)
-        if place is None or not self.run.workers or (place < self.run.position and place not in self.run.known):
+        is_known = place is not None and (place >= self.run.position or place in self.run.known)
+        if not (is_known and self.run.workers and place >= self.run.drawn_by_main):
             return
         keys, value = self.run.computed(place)
         if keys:
