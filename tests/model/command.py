@@ -39,14 +39,14 @@ def main(count, seed, folder=".", jobs=2, report=print, fronts=None, focus=()):
         if found["error"]:
             wrong[found["seed"]] = found
             report(f"seed {found['seed']}: {found['error']}")
+    with open(os.path.join(folder, "model-pairs.txt"), "w", encoding="utf-8") as file:
+        file.write(counts.table())
     for each in list(wrong)[:8]:
         path = os.path.join(folder, f"model-{each}.py")
         program = shrunk_program(each, wrong[each]["front"], focus)
         with open(path, "w", encoding="utf-8") as file:
             file.write(program or f'"""Seed {each}: {wrong[each]["error"]}"""\n')
         report(f"seed {each}: {path}")
-    with open(os.path.join(folder, "model-pairs.txt"), "w", encoding="utf-8") as file:
-        file.write(counts.table())
     report(f"{num_plays} plays from seed {seed}, {len(wrong)} with differences")
     return not wrong
 
