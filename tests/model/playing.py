@@ -155,7 +155,7 @@ class Player:
 
     owners = states = "runs"
     interrupted = "interrupted"
-    has_sought = False
+    has_sought = has_met_error = False
 
     def __init__(self, play):
         self.play, self.script, self.front = play, Script(), FRONTS[play.front]
@@ -250,6 +250,7 @@ class Player:
         expected = []
         while len(expected) < count and (not expected or expected[-1][0] != program.END):
             expected.append(self.run.take())
+            self.has_met_error |= any(isinstance(each, Failed) and each != program.END for each in expected[-1])
         return expected
 
     # -- Operations
@@ -310,6 +311,7 @@ class Player:
         self.resume(f"{name}{'[rank]' * own}", workers // 2)
 
     def resume(self, state, number):
+        self.has_met_error = False
         self.script.do(f"for rank, each in enumerate({self.states}): each.load_state_dict({state})")
         self.begin()
 
@@ -365,6 +367,10 @@ class Player:
     def do_explain(self, back, number):
         place = self._place(back, number)
         found = [] if place is None else [self.run.at(*place, rank) for rank in range(self.run.world)]
+        # Before the first error, a stream does not call functions that decide nothing, so it knows of no error.
+        is_unmet = found and not (self.setup.has_index or self.has_met_error)
+        if is_unmet and any(self._raises(place[0], number) for number in self.run.of(place[0], 0) if number < place[1]):
+            return
         if (
             found
             and not self.setup.skips
