@@ -457,10 +457,6 @@ class Pipeline:
         except BaseException as error:
             if interrupted_opening(error, outcome):
                 raise
-            # As before a batch is opened; torch draws from its sampler at this moment, too.
-            self.ledger.num_in_hand = 1
-            self.backend.pump()
-            self.ledger.num_in_hand = 0
             # Counted like a batch, otherwise it would be raised forever. If an interrupt breaks that off, the
             # next `step` raises the error that is kept here.
             self._failure, self.failed = error, work_item

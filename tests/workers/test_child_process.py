@@ -342,7 +342,7 @@ def refuse():
 
 
 @FRESH
-@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"workers": "auto", "threads": "auto"}])
+@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"workers": "auto"}])
 def test_error_of_unpickling_is_the_error_of_the_loop(options, method):
     loader = Loader(Unloadable(0), **{"batch_size": 2, "workers": 2, "start_method": method, **options})
     with contextlib.closing(loader), pytest.raises(ConnectionError, match="the source cannot connect"):
