@@ -60,7 +60,7 @@ class Progress:
         known, counted, ends = self._lanes.known(), self._counted(), self._lanes.ends_by_lane()
         if self.unclaimed:
             counted = self._before([work_item for work_item, _ in self.unclaimed], counted)
-            ends = ends_before(ends, counted.counts) if ends else ends
+            ends = ends_before(ends, counted.counts)
         return counted._replace(starts=starts(known, counted.counts), ends=ends)
 
     def counted(self) -> Place:
@@ -328,7 +328,7 @@ class Ledger:
     @property
     def has_next(self) -> bool:
         """True if `take` would return a work item, provided that its outcome is plain."""
-        return (self.head if self.is_ordered else self._first_ready()) in self.ready
+        return self.next_outcome() is not None
 
     def next_outcome(self) -> Outcome | None:
         """Return the outcome that `take` would return, without taking it; None: it is not ready."""

@@ -169,6 +169,8 @@ def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
 
     A lane that has returned all of its elements may still end later: after an exclusion it can have another one.
     """
+    if not ends:
+        return ()
     # The lanes take turns, by count and number. A lane that has not ended for certain has the next turn.
     turns = [(count, lane) for lane, (end, count) in enumerate(zip(ends, counts, strict=True)) if end != count]
     following = min(turns, default=None)

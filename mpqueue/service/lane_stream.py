@@ -220,7 +220,7 @@ class LaneStream(Stream):
                 for old, new, count in zip(starts, known.starts or starts, counts, strict=True)
             ]
         # Ends after the place are not known there: an exclusion changes what a lane returns.
-        ends = ends_before(now.ends, counts) if now.ends and self.job.options.ordered else now.ends
+        ends = ends_before(now.ends, counts) if self.job.options.ordered else now.ends
         return now._replace(
             epoch=self.epoch, position=position, ahead=(), counts=tuple(counts), starts=tuple(starts), ends=ends
         )

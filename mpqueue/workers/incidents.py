@@ -54,11 +54,11 @@ def report_resize(wanted: str, reason: str) -> None:
     debug(f"changed to {wanted}: {reason}")
 
 
-def report_threads_would_help(gain: float) -> None:
+def report_threads_would_help(threads: int, gain: float) -> None:
     """Warn that the source waits most of the time, and that threads would overlap its waits."""
     warn(
-        f'the source waits most of the time, and workers="auto" adds worker processes only. threads=16 computes '
-        f"samples in 16 threads of each worker: up to {gain:.0f} times the samples per second",
+        f'the source waits most of the time, and workers="auto" adds worker processes only. '
+        f"threads={threads} computes samples in threads of each worker: about {gain:.0f} times the samples per second",
         "Tuning",
         "An automatic number of workers",
     )

@@ -233,7 +233,9 @@ class ProcessBackend:
             self._is_resizing = True
         if self._may_hint_threads and (gain := auto.thread_gain()) >= _THREAD_GAIN:
             self._may_hint_threads = False
-            incidents.report_threads_would_help(gain)
+            from mpqueue.workers.autosize import MOST_THREADS
+
+            incidents.report_threads_would_help(MOST_THREADS, gain)
         if not self._is_resizing:
             return True
         is_done = False

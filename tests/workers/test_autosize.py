@@ -231,7 +231,7 @@ class InOneThread(Computed):
 
 
 def _hints(caplog):
-    return [record for record in caplog.records if "threads=16 computes" in record.getMessage()]
+    return [record for record in caplog.records if "threads=32 computes" in record.getMessage()]
 
 
 @pytest.mark.skipif(busy_ns() is None, reason="the waiting time of a process is unknown on this system")
