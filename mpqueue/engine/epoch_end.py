@@ -1,8 +1,9 @@
 """The end of an epoch, for sources that have their own `on_epoch_end`.
 
-The epoch end is due once the epoch's last batch has been delivered. It runs inside the following `next`. If neither
-`next` nor `stop` is called within 0.1 s, a one-shot thread runs it, so that the next epoch is prepared while the
-trainer validates. It does not run at once, because programs read the state of the epoch right after its last batch.
+The epoch end is due once the epoch's last batch is counted, and waits until the user has got that batch. It runs inside
+the following `next`. If neither `next` nor `stop` is called within 0.1 s, a one-shot thread runs it, so that the next
+epoch is prepared while the trainer validates. It does not run at once, because programs read the state of the epoch
+right after its last batch.
 
 If the hook raises, the following `next` raises the exception. The `next` after that opens the next epoch without
 calling the hook again.
@@ -36,25 +37,30 @@ class EpochEnd:
         self._hook_is_due = False
         self._timer: threading.Lock | None = None  # the one-shot thread waits until this lock is released
 
-    def mark_due(self, finish: Callable[[], Any]) -> bool:
-        """Record that an epoch is over, which ``finish`` will end. Return False without a hook."""
+    def mark_due(self) -> bool:
+        """Record that all batches of an epoch are counted. Return False without a hook."""
         if self._hook is None:
             return False
         self._hook_is_due = self.is_due = True
-        if self._timed:
-            self._timer = timer = threading.Lock()
-            timer.acquire()
-
-            def run() -> None:
-                # The release of the lock cancels the thread, as `cancel_timer` does.
-                if not timer.acquire(timeout=EPOCH_END_DELAY_S):
-                    finish()
-
-            # A signal handler that raises inside `Thread.start` could leave a running thread that is not recorded.
-            # Without a thread ("can't start new thread"), the following `next` runs the hook.
-            with defer_signals(), contextlib.suppress(RuntimeError):
-                threading.Thread(target=run, name="mpqueue-epoch-end", daemon=True).start()
         return True
+
+    def start_timer(self, finish: Callable[[], Any]) -> None:
+        """Call ``finish`` in 0.1 s, unless another call ends the epoch before."""
+        self.cancel_timer()
+        if not self._timed:
+            return
+        self._timer = timer = threading.Lock()
+        timer.acquire()
+
+        def run() -> None:
+            # The release of the lock cancels the thread, as `cancel_timer` does.
+            if not timer.acquire(timeout=EPOCH_END_DELAY_S):
+                finish()
+
+        # A signal handler that raises inside `Thread.start` could leave a running thread that is not recorded.
+        # Without a thread ("can't start new thread"), the following `next` runs the hook.
+        with defer_signals(), contextlib.suppress(RuntimeError):
+            threading.Thread(target=run, name="mpqueue-epoch-end", daemon=True).start()
 
     def forget(self) -> None:
         """Record that the epoch is not over after all: some of its batches are delivered again."""

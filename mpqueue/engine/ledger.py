@@ -11,13 +11,14 @@ work items.
 and must be computed again. They have their own numbers and their own credit, are dealt first, and are taken in the
 order of the requests.
 
-*Progress.* A batch is *counted* when it is opened, and *received* when the caller holds it. If an interrupt occurs
-between the two, the batch is *unclaimed*: the next step delivers it first, and a saved state starts before it.
+*Progress.* A batch is *counted* when it is opened. If an interrupt occurs before the caller has it, the batch is *given
+back*: the next step delivers it first. A front end that takes batches ahead of its user *holds* them. A saved state
+starts before all batches that are given back or held.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.returned_parts import ReturnedParts
@@ -29,6 +30,11 @@ from mpqueue.system.interrupts import not_of_handler
 # go first.
 FIRST_EXTRA = -1 << 62
 
+# A batch that was delivered: its work item, the epoch and the position of the consumer after it, and the last work item
+# with samples that were left out (`Skips.latest`). For an error: its work item, -1, -1, and the error.
+# Not a named tuple: to create one is a call, in which a signal handler may raise.
+Delivery: TypeAlias = tuple[WorkItem, int, int, Any]
+
 
 class Progress:
     """The place up to which batches are counted; see `Place` for the attributes.
@@ -38,28 +44,33 @@ class Progress:
         lanes: The known snapshots and ends of these virtual shards.
 
     Attributes:
-        unclaimed: Work items and batches that were counted, but not received by their caller. They are delivered first.
-            Each change is one assignment, so that no interrupt sees half of it.
+        given_back: Work items and batches that were counted, but not received by their caller. They are delivered
+            first. Each change is one assignment, so that no interrupt sees half of it.
+        held: What a front end has taken, and its user has not got. Each change is one assignment.
+        lent: A batch that a framework has taken ahead of use. It cannot be taken back, so that a change of the run
+            begins after it; but a state begins before it. Nothing or one batch.
         own_epoch: The latest epoch in which a batch was left out or raised on this rank alone; -1: none.
     """
 
     def __init__(self, num_lanes: int, lanes: LaneTable | None = None) -> None:
         self._lanes = lanes or LaneTable(num_lanes)
-        self._lanes.follow(lambda: self.counts)
+        self._lanes.follow(self._kept_of)
         self.epoch = self.position = 0
         self.ahead: set[int] = set()
         self.counts = [0] * num_lanes
-        self.unclaimed: tuple[tuple[WorkItem, Any], ...] = ()
+        self.given_back: tuple[tuple[WorkItem, Any], ...] = ()
+        self.held: tuple[Delivery, ...] = ()
+        self.lent: tuple[Delivery, ...] = ()
         self._ended = (-1, 0)  # the previous epoch, and the number of its batches
         self._begun = (-1, FROM_BEGINNING)  # the epoch of the last `go_to`, and its base
         self.own_epoch = -1
 
     def place(self) -> Place:
-        """Return the consumer's place: after all batches that it has received, before all others."""
+        """Return the user's place: after all batches that it has got, before all others."""
         # Lanes first: another thread may count in the meantime, and a snapshot must not be ahead of the counts.
         known, counted, ends = self._lanes.known(), self._counted(), self._lanes.ends_by_lane()
-        if self.unclaimed:
-            counted = self._before([work_item for work_item, _ in self.unclaimed], counted)
+        if self.has_missing:
+            counted = self._before(self._missing(), counted)
             ends = ends_before(ends, counted.counts)
         return counted._replace(starts=starts(known, counted.counts), ends=ends)
 
@@ -74,6 +85,31 @@ class Progress:
             place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
             if (self.epoch, self.position) == place[:2]:
                 return place._replace(base=self._base(place.epoch), is_own=self._is_own(place))
+
+    def _missing(self) -> list[WorkItem]:
+        """Return the work items that were counted, and whose batches the user has not got."""
+        given_back = [work_item for work_item, _ in self.given_back]
+        return given_back + [work_item for work_item, *_ in (*self.lent, *self.held)]
+
+    @property
+    def has_missing(self) -> bool:
+        """True if the user has not got all batches that were counted: the epoch cannot end yet."""
+        return bool(self.given_back or self.held or self.lent)
+
+    def drop_held(self) -> None:
+        """Drop what is held: another loop begins, or the run continues at a place that does not count it."""
+        self.held = self.lent = ()
+
+    def kept(self) -> tuple[int, int]:
+        """Return the epoch and the position before which the user has got all batches.
+
+        Whoever forgets what a state at an earlier place needs asks for this place, not for the counted one.
+        """
+        return min([(self.epoch, self.position), *((each.epoch, each.position) for each in self._missing())])
+
+    def _kept_of(self, lane: int) -> int:
+        """Return the number of elements of a lane that the user has got without a gap."""
+        return min([self.counts[lane], *(each.unit for each in self._missing() if each.lane == lane)])
 
     def _before(self, missing: list[WorkItem], counted: Place) -> Place:
         """Return the counted place without some work items that may have been counted."""
@@ -244,13 +280,16 @@ class Ledger:
 
     @property
     def num_taken(self) -> int:
-        """Number of batches that the consumer has received."""
-        return self.num_batches - len(self.progress.unclaimed)
+        """Number of batches that the user has got, and of errors."""
+        progress = self.progress
+        return self.num_batches - len(progress.given_back) - len(progress.held) - len(progress.lent)
 
     @property
     def num_returned(self) -> int:
-        """Number of batches that the consumer has received, without errors and batches whose samples were skipped."""
-        return self.num_batches - self.num_empty - len(self.progress.unclaimed)
+        """Number of batches that the user has got, without errors and batches whose samples were skipped."""
+        progress = self.progress
+        num_held = sum(epoch >= 0 for _, epoch, *_ in progress.held) + len(progress.lent)
+        return self.num_batches - self.num_empty - len(progress.given_back) - num_held
 
     @property
     def num_in_order(self) -> int:

@@ -33,7 +33,7 @@ consistent, at no cost without an interrupt:
 2. Anywhere else, the state may be *inconsistent*. The next `step` discards the work in flight and rolls back to the
    last counted place. The state is marked by assignments alone, so that a second interrupt does not undo the mark.
 3. A batch is counted after it was opened, by one assignment (`Ledger.latest`). From there until its caller holds it, a
-   frame has it in a local variable, and moves it to `Progress.unclaimed` if anything is raised. The next `step` then
+   frame has it in a local variable, and moves it to `Progress.given_back` if anything is raised. The next `step` then
    delivers it first, before the end of its epoch. Until then it is not received, and no state counts it
    (`Progress.place`). The layers above (`next`, iterators) return the batch at once: they call one Python method, and
    make no other call after it.
@@ -58,12 +58,12 @@ deletes or reassigns its parameters is not recognized: its exception counts as t
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
 from mpqueue.engine.epoch_end import EpochEnd
-from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.ledger import Delivery, Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_opening
 from mpqueue.engine.skips import NOTHING_LEFT, LeftOut, Skips
@@ -81,8 +81,8 @@ _T = TypeVar("_T")
 _clock = time.perf_counter_ns
 
 
-class Returned(NamedTuple):
-    """The batch that a pipeline returned last.
+class Mark(NamedTuple):
+    """A batch that a user has got.
 
     Attributes:
         work_item: Its work item.
@@ -109,6 +109,10 @@ class Bar(Protocol):
 
     def close(self) -> None:
         """Leave the bar as it is."""
+
+
+def _without(deliveries: tuple[Delivery, ...], delivery: Delivery) -> tuple[Delivery, ...]:
+    return tuple(each for each in deliveries if each is not delivery)
 
 
 def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Concatenate["Pipeline", _P], _T]:
@@ -167,8 +171,8 @@ class Pipeline:
         loop: Number of the loop that receives batches; callers with an earlier number get `Stopped`.
         may_fail: No memory will be freed while the next batch is awaited, so that it may fail for lack of memory.
         failed: The last work item that made `step` raise.
-        returned: The work item of the batch that `step` returned last, with the epoch and the position of the consumer
-            after it; None: none was returned.
+        returned: The batch that the user has got last; None: none.
+        holds: The present loop takes batches ahead of its user: `step` adds each of them to `Progress.held`.
         is_inconsistent: An interrupt may have left a change half done: the next `step` discards the work in flight and
             rolls back to the last counted place.
         watchers: Objects that wait for `fileno`; woken by `stop`, before descriptors are closed, and by a later loop.
@@ -194,8 +198,9 @@ class Pipeline:
         self.loop = 0
         self.may_fail = True
         self.failed: WorkItem | None = None
-        self.returned: tuple[WorkItem, int, int] | None = None
-        self._returned_before: tuple[WorkItem, int, int] | None = None
+        self.returned: Delivery | None = None
+        self._returned_before: Delivery | None = None
+        self.holds = False
         self.recorder = recorder or Recorder()
         self.bar: Bar | None = None
         self.watchers: Living[Any] = Living()
@@ -258,8 +263,8 @@ class Pipeline:
                         # batch costs only one test.
                         if ledger.needs_attention:
                             self._attend()
-                            if progress.unclaimed:
-                                taken, progress.unclaimed = progress.unclaimed[0], progress.unclaimed[1:]
+                            if progress.given_back:
+                                taken, progress.given_back = progress.given_back[0], progress.given_back[1:]
                                 break
                         # First the ready outcomes: polling worker processes is a system call, and often several of them
                         # have reported at once.
@@ -305,8 +310,8 @@ class Pipeline:
                             if self._failure is not None:
                                 ledger.failure = self._failure
                             if taken is not None:
-                                progress.unclaimed = (taken, *progress.unclaimed)
-                    # The batch is unclaimed by now, or will be computed again: the outer handler must not add it again.
+                                progress.given_back = (taken, *progress.given_back)
+                    # The batch is given back by now, or is computed again: the outer handler must not add it again.
                     taken = None
                     self._has_failed, self._failure = self._is_raising, None
                     ledger.is_waiting = self._is_raising = False
@@ -319,7 +324,7 @@ class Pipeline:
         except BaseException as error:
             # With its own work item: another thread may have counted a batch since.
             if taken is not None:
-                progress.unclaimed = (taken, *progress.unclaimed)
+                progress.given_back = (taken, *progress.given_back)
                 ledger.needs_attention = True
             if self.lifetime.deferred_stop is not None:
                 self.lifetime.run_deferred_stop(self.stop)
@@ -328,7 +333,12 @@ class Pipeline:
             raise
         if taken is not None:
             # The last step, and assignments alone: after them, no signal handler can take the batch from the caller.
-            self._returned_before, self.returned = self.returned, (taken[0], progress.epoch, progress.position)
+            skips = self.skips
+            delivery = taken[0], progress.epoch, progress.position, None if skips is None else skips.latest
+            if self.holds:
+                progress.held = (*progress.held, delivery)
+            else:
+                self._returned_before, self.returned = self.returned, delivery
         return taken
 
     def _look(self) -> bool:
@@ -385,7 +395,7 @@ class Pipeline:
         with self.lock:
             if not self.is_stopped:
                 progress, self.ledger.needs_attention = self.ledger.progress, True
-                progress.unclaimed = (taken, *progress.unclaimed)
+                progress.given_back = (taken, *progress.given_back)
                 self.returned = self._returned_before
 
     def next(self, loop: int = 0, deadline: float | None = None) -> Any:
@@ -406,6 +416,67 @@ class Pipeline:
             if deadline is not None and time.monotonic() >= deadline:
                 raise NotYet
             self.wait(loop, deadline)
+
+    def take(self, loop: int = 0) -> tuple[WorkItem, Any] | None:
+        """Block until the next batch is ready, and return it with its work item, for a loop that `holds` batches.
+
+        At the end of the epoch, return None while anything is held: the end is not delivered yet.
+
+        Raises:
+            Exception: As for `step`.
+        """
+        while True:
+            try:
+                taken = self.step(loop)
+            except EndOfStream:
+                if not self.ledger.progress.held:
+                    raise
+                return None
+            if taken is not None:
+                return taken
+            self.wait(loop)
+
+    def is_held(self, delivery: Delivery) -> bool:
+        """Return whether a batch is held, or the error in its place; if not, a change of the run has dropped it."""
+        return any(each is delivery for each in self.ledger.progress.held)
+
+    def lend(self, delivery: Delivery) -> None:
+        """Record that a framework has taken a batch that was held, ahead of use: see `Progress.lent`."""
+        progress = self.ledger.progress
+        progress.held, progress.lent = _without(progress.held, delivery), (delivery,)
+
+    def pass_on(self, delivery: Delivery, *, is_final: bool = True) -> None:
+        """Record that the user gets a batch, or the error in its place. No effect if a change of the run dropped it.
+
+        Args:
+            delivery: The entry of `Progress.held` or `Progress.lent`.
+            is_final: The batch will not be held again. If it is the last one of its epoch, the epoch ends in 0.1 s.
+        """
+        progress = self.ledger.progress
+        held, lent = _without(progress.held, delivery), _without(progress.lent, delivery)
+        if len(held) + len(lent) == len(progress.held) + len(progress.lent):
+            return
+        returned = delivery if delivery[1] >= 0 else self.returned
+        progress.held, progress.lent, self.returned = held, lent, returned
+        if is_final and self._end.is_due and not (held or lent):
+            self._start_timer()
+
+    def hold_again(self, deliveries: Sequence[Delivery], returned: Delivery | None) -> None:
+        """Hold batches that were passed on, because the user did not use them.
+
+        Args:
+            deliveries: The batches. One that is held already is left where it is.
+            returned: The value of ``returned`` before them.
+        """
+        progress = self.ledger.progress
+        added = [each for each in deliveries if not self.is_held(each)]
+        if added:
+            lent = tuple(each for each in progress.lent if each not in added)
+            progress.lent, progress.held, self.returned = lent, (*added, *progress.held), returned
+
+    @_locked
+    def _start_timer(self) -> None:
+        self._end.start_timer(self._finish_ahead)
 
     def wait(self, loop: int = 0, deadline: float | None = None) -> None:
         """Block until `step` may have something to do; an interrupt of this method is harmless anywhere.
@@ -462,6 +533,8 @@ class Pipeline:
             self._failure, self.failed = error, work_item
             self._count(work_item)
             self._failure, self._is_raising = None, True
+            if self.holds and work_item.position >= 0:
+                self.ledger.progress.held = (*self.ledger.progress.held, (work_item, -1, -1, error))
             raise
         if work_item.lane >= 0:  # the epoch gets another batch instead, so that numbers of batches have no gaps
             self.ledger.parts.drop(work_item)
@@ -494,9 +567,9 @@ class Pipeline:
             raise self._expected(lifetime.refusal())
         if self.is_stopped:
             raise self._expected(Stopped())
-        # First, because it shows whether the epoch is over. Then the unclaimed batches, which precede all else.
+        # First, because it shows whether the epoch is over. Then what was given back, which precedes all else.
         self._finish_count()
-        if ledger.progress.unclaimed:
+        if ledger.progress.given_back:
             return
         # Called twice: an epoch end, which runs below, keeps the exception of its hook.
         self._raise_failure()
@@ -563,7 +636,11 @@ class Pipeline:
 
     def _mark_due(self) -> None:
         self.recorder.mark(f"epoch {self.ledger.progress.epoch - 1} ends")
-        if self._end.mark_due(self._finish_ahead) or self._last_epoch is not None or self._requests_epochs:
+        is_due = self._end.mark_due()
+        # The user has not got what is held. When it gets the last batch, `pass_on` starts the timer.
+        if is_due and not self.holds:
+            self._end.start_timer(self._finish_ahead)
+        if is_due or self._last_epoch is not None or self._requests_epochs:
             self.ledger.needs_attention = True
 
     @_locked
@@ -576,8 +653,8 @@ class Pipeline:
     def finish_epoch(self) -> None:
         """Run the epoch end if it is due, and begin the next epoch; its exception is kept for the next `step`."""
         end = self._end
-        # An unclaimed batch belongs to the epoch that would end here, and is delivered first.
-        if not end.is_due or self.is_stopped or self.ledger.progress.unclaimed:
+        # A batch that was given back or is held belongs to the epoch that would end here.
+        if not end.is_due or self.is_stopped or self.ledger.progress.has_missing:
             return
         # Otherwise its thread might wake later, and end the next epoch too early.
         end.cancel_timer()
@@ -632,8 +709,9 @@ class Pipeline:
             raise self._expected(Stopped())
         ledger = self.ledger
         self._finish_count()
-        # Unclaimed batches are dropped, too: the new place does not count them.
-        ledger.progress.unclaimed = ()
+        # What was given back or is held is dropped, too: the new place does not count it.
+        ledger.progress.given_back = ()
+        ledger.progress.drop_held()
         if place.epoch < ledger.progress.epoch:
             self._end.forget()
         self.finish_epoch()
@@ -656,7 +734,7 @@ class Pipeline:
     def begin_epoch(self, epoch: int) -> None:
         """Begin the epoch at the current place of an endless stream; batches computed ahead remain valid."""
         self._finish_count()
-        if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.unclaimed):
+        if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.given_back):
             self.ledger.enter(epoch)
 
     @_starting
@@ -780,19 +858,17 @@ class Pipeline:
         length = self.ledger.cursor.length_of(epoch)
         return default if length is None else length
 
-    def last(self) -> Returned | None:
+    def last(self) -> Mark | None:
         """Return the batch that `step` returned last; None: none."""
         if self.returned is None:
             return None
-        work_item, epoch, position = self.returned
-        skipped = LeftOut()
-        if self.skips is not None and self.skips.latest[0] == work_item.number:
-            skipped = self.skips.latest[1]
+        work_item, epoch, position, latest = self.returned
+        skipped = latest[1] if latest is not None and latest[0] == work_item.number else LeftOut()
         if work_item.lane < 0:
-            return Returned(work_item, work_item.epoch, work_item.position, skipped)
+            return Mark(work_item, work_item.epoch, work_item.position, skipped)
         # An element belongs to no epoch; the consumer's place after it shows its position.
         epoch, position = self.ledger.progress.before(epoch, position)
-        return Returned(work_item, epoch, position, skipped, self.ledger.lanes.start(work_item.lane, work_item.unit))
+        return Mark(work_item, epoch, position, skipped, self.ledger.lanes.start(work_item.lane, work_item.unit))
 
     def has_unsharded(self) -> bool:
         """Return whether several lanes returned elements, and none of them requested its number before its end."""
@@ -801,12 +877,12 @@ class Pipeline:
         return len(self.ledger.unsharded) == num_lanes > 1 and any(self.ledger.progress.counts)
 
     def place(self) -> Place:
-        """Return the place to resume a stream: after all batches that its consumer has received."""
+        """Return the place to resume a stream: after all batches that its user has got."""
         return self.ledger.progress.place()
 
     @property
     def epoch(self) -> int:
-        """The epoch of the counted place; unclaimed batches may belong to the previous epoch."""
+        """The epoch of the counted place; batches that were given back or are held may belong to the previous one."""
         return self.ledger.progress.epoch
 
     def epoch_of(self, work_item: WorkItem) -> int:
@@ -859,7 +935,7 @@ class Pipeline:
         # As in `step`: a task that waits for the descriptor has not seen the reports that were read here.
         if self._is_polled and self.ledger.has_next:
             self.backend.wake()
-        return len(self.ledger.ready) + len(self.ledger.progress.unclaimed)
+        return len(self.ledger.ready) + len(self.ledger.progress.given_back)
 
     @property
     def is_stopped(self) -> bool:
@@ -900,5 +976,5 @@ class Pipeline:
         self.ledger.extras.clear()
         progress = self.ledger.progress
         # The batches are released; the work items are kept, because they were not received and no state may count them.
-        progress.unclaimed = tuple((work_item, None) for work_item, _ in progress.unclaimed)
+        progress.given_back = tuple((work_item, None) for work_item, _ in progress.given_back)
         self.backend.stop(timeout_s)

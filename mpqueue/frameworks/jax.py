@@ -14,29 +14,21 @@ many such arrays, the ring returns private copies, as for every consumer that ke
 No thread is used: a `next` takes one batch from the loader, starts its transfer, and returns the batch that was
 started ``prefetch`` calls before.
 
-*Interrupts.* Ctrl-C may raise between any two bytecodes. No batch is lost or returned twice: a batch is moved from the
-loader into ``_ahead`` by one call of C. It is replaced there, after its transfer has started, by one store. If a signal
-arrives after it was removed, it is put back. The next `next` continues with the remaining steps.
+An interrupt loses no batch: see `mpqueue.loader.ahead`.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.loader.bookmark import Bookmark
+from mpqueue.loader.ahead import Ahead
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch_co, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.plan.signatures import suggests_keywords
-from mpqueue.system.exceptions import matches
 from mpqueue.system.extras import import_extra
-from mpqueue.system.interrupts import not_of_handler
-from mpqueue.system.iterators import rest_of
-from mpqueue.system.locks import RLock
 
 __all__ = ["device_iterator"]
 
@@ -82,7 +74,7 @@ def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int =
     if not hasattr(loader, "__iter__"):
         hint = ": pass its get()" if hasattr(loader, "get") else ""
         raise TypeError(f"device_iterator needs a Loader or an iterable of batches, got {type(loader).__name__}{hint}")
-    return DeviceIterator(loader, _Putter(jax, sharding), int(prefetch))
+    return DeviceIterator(loader, _Mover(jax, sharding), int(prefetch))
 
 
 class _Transfer(NamedTuple):
@@ -98,110 +90,16 @@ class _Transfer(NamedTuple):
     arrays: list[Any]
     views: list[Any]
 
-    def is_ready(self) -> bool:
-        """Return True if our transfers no longer read the views. JAX itself may still do, see the module docstring."""
-        return all(array.is_deleted() or array.is_ready() for array in self.arrays)
-
-
-class _Ahead(NamedTuple):
-    """The outcome of the next `__next__`.
-
-    Attributes:
-        outcome: A batch that is being transferred, or the error that was raised instead.
-        before: Position of the loader before this batch; None: the loader is not a `Loader`.
-    """
-
-    outcome: _Transfer | BaseException
-    before: Bookmark | None
-
 
 class DeviceIterator(Iterator[Batch_co]):
     """The iterator of `device_iterator`."""
 
-    def __init__(self, loader: Iterable[Any], put: Callable[[Any], _Transfer], prefetch: int) -> None:
-        self._loader, self._put, self._prefetch = loader, put, prefetch
-        self._ahead: deque[Any] = deque()  # `_Ahead` objects; the last may still be the loader's batch
-        self._transfers: deque[_Transfer] = deque()  # unfinished transfers, also those of returned batches
-        self._lock = RLock()  # reentrant: a signal handler may request a batch, too
-        self._begin()
-
-    def _begin(self) -> None:
-        self._batches = rest_of(iter(self._loader))
-        self._num_left = _num_left(self._loader)  # after `iter`, which moves the loader to its next epoch
-        self._before: Bookmark | None = None  # position of the loader before the last batch was requested
-        self._is_over = False
+    def __init__(self, loader: Iterable[Any], mover: "_Mover", prefetch: int) -> None:
+        self._loader, self._mover, self._prefetch = loader, mover, prefetch
+        self._ahead = Ahead.of(loader, mover, prefetch)
 
     def __next__(self) -> Batch_co:
-        taken: _Ahead | None = None
-        outcome: Any = None
-        try:
-            with self._lock:
-                # First, return slots to the workers, before another batch is requested.
-                self._release_views()
-                self._fill()
-                if not self._ahead:
-                    raise StopIteration
-                taken = self._ahead[0]
-                # Otherwise a batch that is ready would exist until the next call, even if the loop deletes it.
-                self._release_views()
-                del self._ahead[0]
-            outcome = taken.outcome
-            if matches(outcome, BaseException):
-                raise outcome
-            return outcome.batch  # type: ignore[no-any-return]  # noqa: TRY300 - a signal may still raise here
-        except BaseException as error:
-            self._keep(taken, error)
-            del taken, outcome  # otherwise the error's traceback would keep the batch and this frame alive
-            raise
-
-    def _keep(self, taken: _Ahead | None, error: BaseException) -> None:
-        """Put back a batch that was removed but not returned because of an interrupt."""
-        with self._lock:
-            if taken is not None and taken.outcome is not error and not (self._ahead and self._ahead[0] is taken):
-                self._ahead.appendleft(taken)
-
-    def _release_views(self) -> None:
-        """Release the views of finished transfers. Transfers finish in the order of their start."""
-        while self._transfers and self._transfers[0].is_ready():
-            self._transfers.popleft().views.clear()
-
-    def _fill(self) -> None:
-        """Start transfers until there are enough.
-
-        No batch is requested after an error until the error was raised. The end of the epoch is requested as late as
-        possible, because the request ends the loader's epoch and runs the source's ``on_epoch_end``.
-        """
-        self._start_last()
-        while not self._is_over and len(self._ahead) <= self._prefetch:
-            if self._ahead and (self._num_left == 0 or matches(self._ahead[-1].outcome, BaseException)):
-                return
-            # Before the request: until this batch is returned, a state must contain this position.
-            self._before = self._loader.bookmark() if isinstance(self._loader, Loader) else None
-            before = len(self._ahead)
-            try:
-                self._ahead.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
-            except not_of_handler(BaseException) as error:
-                self._ahead.append(_Ahead(error, self._before))
-            # Neither a batch nor an error was added: `islice` has met the end of the epoch.
-            self._is_over = len(self._ahead) == before
-            if self._num_left:  # after the request: an interrupt of it takes no batch
-                self._num_left -= 1
-            self._start_last()
-
-    def _start_last(self) -> None:
-        """Start the transfer of the last batch, unless it has started already."""
-        if not self._ahead or isinstance(self._ahead[-1], _Ahead):
-            return
-        outcome: _Transfer | BaseException
-        try:
-            outcome = self._put(self._ahead[-1])
-            # JAX still reads the views, so their slot must not be granted to a worker yet.
-            self._transfers.append(outcome)
-        except not_of_handler(
-            BaseException
-        ) as error:  # after an interrupt, the batch stays in `_ahead` for the next call
-            outcome = error
-        self._ahead[-1] = _Ahead(outcome, self._before)
+        return self._ahead.__next__()  # type: ignore[no-any-return]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last returned batch, for `load_state_dict`.
@@ -213,10 +111,7 @@ class DeviceIterator(Iterator[Batch_co]):
             TypeError: The batches are not from a `mpqueue.Loader`.
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended.
         """
-        loader = self._stateful_loader()
-        with self._lock:
-            self._start_last()
-            return loader.state_at(self._ahead[0].before) if self._ahead else loader.state_dict()
+        return self._stateful_loader().state_dict()
 
     @property
     def last(self) -> BatchInfo | MaybeNone:
@@ -227,10 +122,7 @@ class DeviceIterator(Iterator[Batch_co]):
         Raises:
             TypeError: The batches are not from a `mpqueue.Loader`.
         """
-        loader = self._stateful_loader("last needs")
-        with self._lock:
-            self._start_last()
-            return loader.last_at(self._ahead[0].before) if self._ahead else loader.last
+        return self._stateful_loader("last needs").last
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state with the rest of its epoch. Batches transferred ahead are dropped.
@@ -242,11 +134,8 @@ class DeviceIterator(Iterator[Batch_co]):
             TypeError: The batches are not from a `mpqueue.Loader`.
             ValueError: It is not such a state.
         """
-        loader = self._stateful_loader()
-        with self._lock:
-            loader.load_state_dict(state)
-            self._ahead.clear()
-            self._begin()
+        self._stateful_loader().load_state_dict(state)
+        self._ahead = Ahead.of(self._loader, self._mover, self._prefetch)
 
     def __repr__(self) -> str:
         return f"<batches of {self._loader!r} on devices, {len(self._ahead)} transferred ahead>"
@@ -257,19 +146,8 @@ class DeviceIterator(Iterator[Batch_co]):
         return self._loader
 
 
-def _num_left(loader: Iterable[Any]) -> int | None:
-    """Return the number of batches that are left in the epoch, which may be resumed; None: unknown."""
-    if not isinstance(loader, Loader):
-        return None
-    try:
-        left = loader._plan.num_left(loader._position.where())
-    except TypeError:
-        return None
-    return None if left is None else max(0, left)
-
-
-class _Putter:
-    """Starts transfers of batches to devices.
+class _Mover:
+    """Transfers batches to devices: the `mpqueue.loader.ahead.Mover`.
 
     Args:
         jax: The module.
@@ -280,7 +158,7 @@ class _Putter:
         self._jax, self._sharding = jax, sharding
         self._is_single = sharding is None or isinstance(sharding, jax.Device | jax.sharding.Sharding)
 
-    def __call__(self, batch: Any) -> _Transfer:
+    def start(self, batch: Any) -> _Transfer:
         """Start the transfer of a batch."""
         tree = self._jax.tree_util
         leaves, structure = tree.tree_flatten(batch)
@@ -291,6 +169,18 @@ class _Putter:
         for place, array in zip(places, arrays, strict=True):
             leaves[place] = array
         return _Transfer(tree.tree_unflatten(structure, leaves), arrays, views)
+
+    def finish(self, moving: _Transfer) -> Any:
+        """Return the batch with device arrays. JAX waits for a transfer where an array is used."""
+        return moving.batch
+
+    def is_done(self, moving: _Transfer) -> bool:
+        """Return whether our transfers no longer read the views. JAX itself may still do, see the module docstring."""
+        return all(array.is_deleted() or array.is_ready() for array in moving.arrays)
+
+    def release(self, moving: _Transfer) -> None:
+        """Drop the views, so that their slot can be granted to a worker."""
+        moving.views.clear()
 
     def _targets(self, batch: Any, num_leaves: int) -> list[Any]:
         """Return the target of each leaf."""

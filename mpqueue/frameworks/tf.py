@@ -161,17 +161,15 @@ class _Feed:
         self.raise_error()
         if self._is_notified and self._is_read(epoch) and not self._is_in_earnest(epoch):
             raise StopIteration  # Keras reads ahead; this may be a look, which must not end the loader's epoch
-        loader = self.epochs.loader
-        first, kept, num_taken = epoch.first, epoch.kept, epoch.num_taken
-        before = loader.bookmark()
+        loader, before = self.epochs.loader, epoch.now()
         batch = epoch.__next__()
         try:
             result = _like(self.spec, batch)
             is_ahead = loader.workers and kind_of(loader.backend).in_processes
             if is_ahead and self._is_read(epoch) and self._is_in_earnest(epoch):
                 self._finish(epoch)
-        except BaseException:  # the next call returns this batch; a state must contain the position before it
-            epoch.first, epoch.kept, epoch.num_taken = first or ((before, batch),), kept, num_taken
+        except BaseException:  # the next call returns this batch, and no state counts it
+            epoch.undo(batch, before)
             raise
         return result
 

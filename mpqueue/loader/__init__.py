@@ -5,10 +5,11 @@ The modules, from the bottom up. A module imports only from its own line and the
     progress.py         the progress bar of an epoch
     engine.py           one stream of batches and its workers
     loop_position.py    the position of the loops over a loader
-    bookmark.py         that position, for frontends that take batches ahead of use
     epoch_iterator.py   the iterator of one epoch
     replay.py           a batch that is computed again by the calling thread
     rewind.py           the samples of any batch of a source with an index
     stream_rewind.py    the same for streams
     loader.py           `Loader`
+    held.py             batches that a frontend has taken, and its user has not got
+    ahead.py            batches that are moved to a device ahead of use
 """

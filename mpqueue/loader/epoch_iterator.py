@@ -30,11 +30,17 @@ class EpochIterator(Iterator[Any]):
     def __init__(self, loader: Any, pipeline: Pipeline, take: Callable[[int], Any]) -> None:
         position = loader._position
         self._loader, self._position, self.pipeline, self._take = loader, position, pipeline, take
-        self._number, self._epoch = position.iterator, position.place.epoch
+        self._started, self._epoch = position.iterator, position.place.epoch
+        self._number = self._started  # -1: the epoch is over
         self._is_unfinished = False
         self._failure: BaseException | None = None  # an interrupt prevented its delivery to the caller
         self._next = take  # the path of every batch
         self._loop = pipeline.loop
+
+    @property
+    def is_current(self) -> bool:
+        """True if no later iterator was created, and no other place was loaded; also after the end of the epoch."""
+        return bool(self._started == self._position.iterator)
 
     def replace(self) -> None:
         """Record that a later iterator invalidates this one, unless it is exhausted."""

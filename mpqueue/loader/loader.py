@@ -8,7 +8,6 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, cast, overload
 
 from mpqueue.engine.backend import Stopped
@@ -25,8 +24,7 @@ from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.locks import RLock
 
 if TYPE_CHECKING:
-    from mpqueue.engine.pipeline import Pipeline, Returned
-    from mpqueue.loader.bookmark import Bookmark
+    from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
     from mpqueue.loader.rewind import IndexRewind
     from mpqueue.loader.stream_rewind import StreamRewind
@@ -155,8 +153,6 @@ class Loader(Stoppable, Generic[Batch_co]):
         self._lock = RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended  # of `Stoppable`
-        # Returns the position before batches that a framework only inspected: `mpqueue.frameworks.keras.loader_passes`.
-        self._looked_at: Callable[[], Callable[[], Bookmark | None] | None] = lambda: None
 
     def __len__(self) -> int:
         """Return the number of batches per epoch on this rank; of the current epoch, if weights were changed.
@@ -203,8 +199,15 @@ class Loader(Stoppable, Generic[Batch_co]):
 
         return AsyncBatches(epoch.__next__, epoch.pipeline)
 
-    def _iterate(self, way: "Callable[[Pipeline], Callable[[int], Any]]") -> "EpochIterator":
-        """Start an epoch; ``way`` selects the method of the pipeline that returns a batch."""
+    def _iterate(
+        self, way: "Callable[[Pipeline], Callable[[int], Any]]", *, holds: bool = False
+    ) -> "EpochIterator":  # fmt: skip
+        """Start an epoch.
+
+        Args:
+            way: Selects the method of the pipeline that returns a batch.
+            holds: The caller takes batches ahead of its user: see `mpqueue.loader.held`.
+        """
         from mpqueue.loader.epoch_iterator import EpochIterator
 
         running = self._engine.pipeline
@@ -215,15 +218,19 @@ class Loader(Stoppable, Generic[Batch_co]):
                 raise self._spent()
             self._apply_option()
             self._set_plan(self._plan.renewed())
-            is_outdated = self._is_outdated()  # first: if it raises, the position does not change
             before = self._latest()
+            if self._position.is_holding:  # otherwise the end of the epoch would wait for these batches
+                if before is not None:
+                    before.replace()
+                self._position.leave()
+            is_outdated = self._is_outdated()  # first: if it raises, the position does not change
             if before is not None:
                 before.replace()
             pipeline = self._engine.pipeline
             if pipeline is not None:  # before its position is read: the previous loop takes no more batches
                 pipeline.begin_loop()
             goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
-            pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated)
+            pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated, holds=holds)
             # Answers about the epoch must not depend on later changes of the source. An error of its length is raised
             # by the pipeline.
             try:
@@ -255,8 +262,8 @@ class Loader(Stoppable, Generic[Batch_co]):
         self._plan.source.draw_order()  # the program may have dropped it
         return pipeline.is_outdated()
 
-    def _begin(self, *, goes_on: bool, is_outdated: bool) -> "Pipeline":
-        """Move the workers to the start of the epoch, with the current source."""
+    def _begin(self, *, goes_on: bool, is_outdated: bool, holds: bool) -> "Pipeline":
+        """Move the workers to the start of the epoch, with the current source; ``holds``: see `_iterate`."""
         pipeline, place = self._engine.pipeline, self._position.place
         if pipeline is None or pipeline.is_stopped:
             # A stopped pipeline that was not released must end before a new one starts.
@@ -274,6 +281,7 @@ class Loader(Stoppable, Generic[Batch_co]):
             if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):
                 with contextlib.suppress(Stopped):  # by another thread: the loop ends before its first batch
                     pipeline.restart_at(place, refresh=is_outdated)
+        pipeline.holds = holds
         if self._is_endless or self._plan.has_index:
             pipeline.hand_out(place.epoch)
         self._position.use_counts_of(pipeline)
@@ -367,62 +375,32 @@ class Loader(Stoppable, Generic[Batch_co]):
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
-        unused = self._before_unused()
-        if unused is not None:
-            return self.state_at(unused)
-        pipeline = self._engine.pipeline
-        if pipeline is not None:
-            pipeline.finish_epoch()
-        return self.state_at(self.bookmark())
-
-    def _before_unused(self) -> "Bookmark | None":
-        """Return the position before batches that a framework only inspected; None: it has used all of them."""
-        looked_at = self._looked_at()
-        return None if looked_at is None else looked_at()
-
-    def bookmark(self) -> "Bookmark":
-        """Return the position of the loops, for `state_at` and `last_at`.
-
-        `mpqueue.jax` uses it, because it takes batches ahead.
-        """
-        from mpqueue.loader.bookmark import Bookmark
-
-        where, ordered = self._position.where(), self._job.options.ordered
-        state = self._plan.state(where, self._draws, self._cursor, ordered=ordered)
-        state |= {"step": self._position.steps, "world_size": self._plan.shard.world}
-        if self._plan.source.part_names:
-            counts = self._position.parts_at(where)
-            state |= {"rank": self._plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
-        number, ahead = self._position.began(where.epoch)
-        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
-        began = state["position"] if ahead else number
-        if began:
-            state["began"] = began
-        return Bookmark(state, self._position.last)
-
-    def state_at(self, bookmark: "Bookmark") -> dict[str, Any]:
-        """Return the result of `state_dict` for a position in the current epoch.
-
-        Args:
-            bookmark: The result of `bookmark` at that position.
-
-        Raises:
-            RuntimeError: The state of the source in that epoch is lost; see `state_dict`.
-        """
         from mpqueue.plan.lane_states import plain
         from mpqueue.plan.saved_states import sealed
 
-        source, plan, place = self.source, self._plan, bookmark.place
+        pipeline = self._engine.pipeline
+        if pipeline is not None:
+            pipeline.finish_epoch()
+        where, ordered = self._position.where(), self._job.options.ordered
+        place = self._plan.state(where, self._draws, self._cursor, ordered=ordered)
+        place |= {"step": self._position.steps, "world_size": self._plan.shard.world}
+        if self._plan.source.part_names:
+            counts = self._position.parts_at(where)
+            place |= {"rank": self._plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
+        number, ahead = self._position.began(where.epoch)
+        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
+        began = place["position"] if ahead else number
+        if began:
+            place["began"] = began
+        source, plan = self.source, self._plan
         state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
-        # Of now, not of the bookmark: the caller may have excluded samples since, and a run that resumes here must not
-        # return them again.
         if plan.history:
             state["history"] = plan.history.plain()
         if plan.source.has_state:
             state["source"] = source.state_dict()
-        elif place["epoch"] and plan.epoch_end is not None:
+        elif where.epoch and plan.epoch_end is not None:
             raise RuntimeError(
-                f"{type(source).__name__} changes itself in on_epoch_end, so epoch {place['epoch']} cannot be "
+                f"{type(source).__name__} changes itself in on_epoch_end, so epoch {where.epoch} cannot be "
                 "resumed without its state: define state_dict() and load_state_dict(state)"
             )
         return sealed(state)
@@ -481,6 +459,11 @@ class Loader(Stoppable, Generic[Batch_co]):
         # A worker process has another copy of the iterator then.
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)
 
+    @property
+    def is_moved(self) -> bool:
+        """True if a state was loaded, or a place was sought."""
+        return self._position.is_moved
+
     # -- Batches by their place
 
     @property
@@ -488,26 +471,11 @@ class Loader(Stoppable, Generic[Batch_co]):
         """The place and the samples of the batch that was returned last.
 
         None before the first batch, and after `load_state_dict` and `seek`. The samples are computed by this property,
-        so a loop that does not read it has no cost. The result stays valid. Batches that a framework only inspected do
-        not count, as in `state_dict`.
+        so a loop that does not read it has no cost. The result stays valid. Batches that a framework has taken ahead,
+        or only inspected, do not count, as in `state_dict`.
         """
-        return self.last_later()()
-
-    def last_later(self) -> "Callable[[], BatchInfo | None]":
-        """Return a function that returns the present `last`, and computes its samples only then."""
-        unused = self._before_unused()
-        return partial(self._info_of, self._position.last if unused is None else unused.returned)
-
-    def last_at(self, bookmark: "Bookmark") -> "BatchInfo | None":
-        """Return the result of `last` for an earlier position.
-
-        Args:
-            bookmark: The result of `bookmark` at that position.
-        """
-        return self._info_of(bookmark.returned)
-
-    def _info_of(self, returned: "Returned | None") -> "BatchInfo | None":
-        return None if returned is None else self._rewind().info_of(returned)
+        last = self._position.last
+        return None if last is None else self._rewind().info_of(last)
 
     def explain(self, epoch: int, batch: int, *, rank: int | None = None, run: bool = False) -> "BatchInfo":
         """Return which samples are in a batch, before or after it was returned, without computing it.
@@ -629,6 +597,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         from mpqueue.loader.rewind import excluded
 
         self._check_length()
+        self._position.use_lent()
         change = excluded(self._plan, self._answers(), samples)
         if change is not None:
             self._use(change.plan)
@@ -663,6 +632,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         if at is None and not plan.has_index and plan.shard.world > 1:
             raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
         with self._lock:
+            self._position.use_lent()
             rewind = self._rewind()
             self._check_length()
             change = weighed(self._plan, rewind, weights, at)
@@ -687,6 +657,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         pipeline = self._engine.pipeline
         self._position.anchors.append(place)
         if pipeline is None or pipeline.is_stopped:
+            self._position.settle()
             self._position.place = place
         else:
             with contextlib.suppress(Stopped):
@@ -717,7 +688,8 @@ class Loader(Stoppable, Generic[Batch_co]):
         """
         self._engine.stop(timeout)
         with self._lock:
-            if self._engine.pipeline is None:
+            # Batches that are held can still be got, and a state counts them then.
+            if self._engine.pipeline is None and not self._position.is_holding:
                 self._position.settle()
 
     def statistics(self) -> "Statistics":

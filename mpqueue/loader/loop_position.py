@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from mpqueue.engine.outcomes import NO_PARTS
-from mpqueue.engine.pipeline import Pipeline, Returned
+from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.engine.skips import may_raise_again
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Place
 
@@ -24,7 +24,7 @@ class LoopPosition:
         epoch: The epoch of the running loop, or of the next one.
         has_raised: A sample has raised an error in place of a batch.
         is_resumed: The loops continue another run, whose errors are unknown.
-        num_loads: How often a place was loaded.
+        is_moved: A place was loaded or sought.
         begun: The epoch of the place that was loaded or sought last, and its base.
         anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
             because a batch after such a place cannot be computed from an earlier snapshot.
@@ -33,20 +33,20 @@ class LoopPosition:
     def __init__(self, *, is_endless: bool) -> None:
         self._is_endless = is_endless
         self.place = Place()
-        self.iterator = self.epoch = self.num_loads = 0
+        self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
         self._pipeline: Pipeline | None = None
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
-        self.has_raised = self.is_resumed = False
+        self.has_raised = self.is_resumed = self.is_moved = False
         self._goes_on = False  # the next loop continues in the middle of the epoch
         self.begun = self._began = 0, FROM_BEGINNING
         self._known_from = 0, 0
         self.anchors: deque[Place] = deque(maxlen=_MOST_ANCHORS)
         # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
-        self._last: Returned | None = None
+        self._last: Mark | None = None
         # The samples of each part of a mixture in these batches.
         self._parts: dict[str | int, int] = {}
         self._parts_before: dict[str | int, int] = {}
@@ -54,6 +54,12 @@ class LoopPosition:
     def where(self) -> Place:
         """Return the current place of the loops."""
         return self.place if self._pipeline is None else self._pipeline.place()
+
+    @property
+    def is_holding(self) -> bool:
+        """True if a front end holds batches of the present loop, which its user has not got."""
+        progress = None if self._pipeline is None else self._pipeline.ledger.progress
+        return progress is not None and bool(progress.held or progress.lent)
 
     @property
     def is_counting(self) -> bool:
@@ -76,7 +82,7 @@ class LoopPosition:
         return _sums(self._parts_before, self._pipeline.ledger.parts.at(where), 1)
 
     @property
-    def last(self) -> Returned | None:
+    def last(self) -> Mark | None:
         """The batch that the loops returned last; None: none since a place was loaded."""
         returned = None if self._pipeline is None else self._pipeline.last()
         return self._last if returned is None else returned._replace(step=self.steps - 1)
@@ -90,11 +96,24 @@ class LoopPosition:
         return self._began[1] if epoch == self._began[0] else FROM_BEGINNING
 
     def settle(self) -> None:
-        """Keep the current place, and stop counting by the pipeline."""
+        """Keep the current place, and stop counting by the pipeline. Batches that are held are dropped."""
         if self._pipeline is not None:
+            progress = self._pipeline.ledger.progress
             self._goes_on = self._goes_on_at == (self._pipeline, self._pipeline.ledger.num_taken)
             where = self.where()
             self._stop_counting(where, where)
+            progress.drop_held()
+
+    def use_lent(self) -> None:
+        """Count a batch that a framework has taken ahead: it will use this batch, whatever changes."""
+        if self._pipeline is not None:
+            for delivery in self._pipeline.ledger.progress.lent:
+                self._pipeline.pass_on(delivery)
+
+    def leave(self) -> None:
+        """Leave the present loop, which holds batches: they belong to no later loop."""
+        self.settle()
+        self.iterator += 1
 
     def _stop_counting(self, where: Place, place: Place) -> None:
         self._steps, self._last, self._parts = self.steps, self.last, self.parts_at(where)
@@ -140,7 +159,9 @@ class LoopPosition:
         """Record that an error was raised in place of a batch."""
         self.has_raised |= may_raise_again(error)
         if self._pipeline is not None:
-            self._goes_on_at = self._pipeline, self._pipeline.ledger.num_taken
+            # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
+            ledger = self._pipeline.ledger
+            self._goes_on_at = self._pipeline, ledger.num_batches - len(ledger.progress.given_back)
 
     def give_up(self) -> None:
         """Record that the stream cannot continue at its place: the next loop begins a new epoch."""
@@ -182,11 +203,12 @@ class LoopPosition:
         """Make the next loop continue at a place of this run."""
         self.settle()
         self.place, self._goes_on, self.first_epoch = place, True, None
+        self.iterator += 1  # running iterators end
+        self.is_moved = True
         self.epoch, self._last, self.begun = place.epoch, None, (place.epoch, place.base)
         # Snapshots of later places may hold samples that are excluded from this place on.
         kept = [each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)]
         self.anchors = deque([*kept, place], _MOST_ANCHORS)
-        self.num_loads += 1
 
 
 def _sums(counts: Mapping[str | int, int], more: Mapping[str | int, int], times: int) -> dict[str | int, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mpqueue.engine.pipeline import Returned
+from mpqueue.engine.pipeline import Mark
 from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.checks import integer
@@ -126,7 +126,7 @@ class IndexRewind(Rewind):
         super().__init__(plan, job, position)
         self._draws = draws
 
-    def info_of(self, returned: Returned) -> BatchInfo:
+    def info_of(self, returned: Mark) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
         plan, work_item = self._plan, returned.work_item
         batch = plan.number_of(returned.position, self._position.base_of(returned.epoch))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.pipeline import Pipeline, Returned
+from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.loader.replay import OneWorkItem, batch_from, opened
 from mpqueue.loader.rewind import KnownPlaces, Rewind, checked_place, checked_rank
@@ -85,7 +85,7 @@ class StreamRewind(Rewind):
         super().__init__(plan, job, position)
         self._backend = backend
 
-    def info_of(self, returned: Returned) -> BatchInfo:
+    def info_of(self, returned: Mark) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
         plan, work_item, start = self._plan, returned.work_item, returned.start
         epoch, position, step = returned.epoch, returned.position, returned.step

@@ -211,6 +211,9 @@ class ConsumerProgress(Protocol):
     epoch: int
     position: int
 
+    def kept(self) -> tuple[int, int]:
+        """Return the epoch and the position before which the user has got all batches."""
+
 
 # The number of batches of an endless source: no rank reaches it, and it fits into an index.
 ENDLESS = 1 << 62
@@ -690,8 +693,9 @@ class DrawnCursor(EpochCursor):
 
     def _forget_delivered(self) -> None:
         # Only delivered batches, not those in flight: after an interrupt, the work in flight is dealt again.
-        if self._consumer is not None and self._consumer.epoch == self._drawn_epoch:
-            self._forget_before(self._consumer.position)
+        epoch, position = (-1, 0) if self._consumer is None else self._consumer.kept()
+        if epoch == self._drawn_epoch:
+            self._forget_before(position)
 
     def _forget_before(self, position: int) -> None:
         """Drop batches that were drawn before this position, except for those kept for the whole epoch."""

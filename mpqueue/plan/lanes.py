@@ -99,11 +99,11 @@ class LaneTable:
     def __init__(self, num_lanes: int) -> None:
         self.ends: dict[int, int] = {}
         self._known: list[tuple[LaneStart, ...]] = [()] * num_lanes  # ascending
-        self._counts: Callable[[], Sequence[int]] | None = None
+        self._count_of: Callable[[int], int] | None = None
 
-    def follow(self, counts: Callable[[], Sequence[int]]) -> None:
-        """Set the function that returns the delivered elements of each lane. Without it, all snapshots are kept."""
-        self._counts = counts
+    def follow(self, count_of: Callable[[int], int]) -> None:
+        """Set the function that returns how many elements of a lane were got. Without it, all snapshots are kept."""
+        self._count_of = count_of
 
     def note(self, lane: int, number: int, state: bytes) -> None:
         """Add a snapshot that was taken after element ``number - 1``, and drop older ones that are not needed."""
@@ -111,9 +111,9 @@ class LaneTable:
         known = {start.number: start for start in self._known[lane]}
         known[number] = LaneStart(number, state)
         kept = tuple(sorted(known.values(), key=_number))
-        if self._counts is not None:
+        if self._count_of is not None:
             # One more than is needed: after an interrupt, a batch that was counted may count as not delivered.
-            kept = kept[max(0, bisect_right(kept, self._counts()[lane], key=_number) - 2) :]
+            kept = kept[max(0, bisect_right(kept, self._count_of(lane), key=_number) - 2) :]
         self._known[lane] = kept
 
     def start(self, lane: int, number: int) -> LaneStart:
@@ -159,9 +159,8 @@ class LaneTable:
 
 def starts(known: Sequence[tuple[LaneStart, ...]], counts: Sequence[int]) -> tuple[LaneStart, ...]:
     """Return where to resume each lane to continue after these counts; empty if all lanes run from their beginning."""
-    if not any(known):
-        return ()
-    return tuple(_newest(kept, count) for kept, count in zip(known, counts, strict=True))
+    found = tuple(_newest(kept, count) for kept, count in zip(known, counts, strict=True))
+    return found if any(start.state is not None for start in found) else ()
 
 
 def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:

@@ -34,8 +34,8 @@ def test_skipped_element_does_not_count_as_a_batch():
     assert ledger.progress.place() == Place(0, 0, (), (1, 0))
 
 
-@pytest.mark.parametrize("num_unclaimed", range(5))
-def test_place_is_before_counted_but_undelivered_batches(num_unclaimed):
+@pytest.mark.parametrize("num_given_back", range(5))
+def test_place_is_before_counted_but_undelivered_batches(num_given_back):
     ledger = ledger_of(2, 3)
     answer(ledger, ledger.deal(10))
     places = [ledger.progress.place()]
@@ -43,8 +43,8 @@ def test_place_is_before_counted_but_undelivered_batches(num_unclaimed):
     for _ in range(5):
         work_items.append(take(ledger)[0])
         places.append(ledger.progress.place())
-    ledger.progress.unclaimed = tuple((work_item, None) for work_item in work_items[5 - num_unclaimed :])
-    assert ledger.progress.place() == places[5 - num_unclaimed]
+    ledger.progress.given_back = tuple((work_item, None) for work_item in work_items[5 - num_given_back :])
+    assert ledger.progress.place() == places[5 - num_given_back]
 
 
 @pytest.mark.parametrize("length", [1, 3])

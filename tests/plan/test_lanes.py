@@ -52,7 +52,7 @@ def test_unreachable_snapshots_are_dropped():
     """Drops all but the newest that is not ahead of the delivered elements, and one before it for returned batches."""
     counts = [0]
     table = LaneTable(1)
-    table.follow(lambda: counts)
+    table.follow(counts.__getitem__)
     for number in range(1, 100):
         counts[0] = max(0, number - 5)
         table.note(0, number, b"")
@@ -68,17 +68,17 @@ def test_a_lane_ends_at_the_first_element_that_it_lacks():
     assert table.ends_by_lane() == (-1, 5, -1)
 
 
-@pytest.mark.parametrize("num_unclaimed", [0, 1, 2])
-def test_place_contains_no_snapshots_ahead_of_it(num_unclaimed):
+@pytest.mark.parametrize("num_given_back", [0, 1, 2])
+def test_place_contains_no_snapshots_ahead_of_it(num_given_back):
     """Counted but undelivered elements do not count as delivered."""
     ledger = ledger_of(2)
     work_items = hand_out(ledger, 8)
     for lane in (0, 1):
         for number in (1, 3, 4, 5):
             ledger.lanes.note(lane, number, b"%d" % number)
-    ledger.progress.unclaimed = tuple((work_item, None) for work_item in work_items[len(work_items) - num_unclaimed :])
+    ledger.progress.given_back = tuple((work_item, None) for work_item in work_items[len(work_items) - num_given_back :])
     place = ledger.progress.place()
-    assert place.counts == [(4, 4), (4, 3), (3, 3)][num_unclaimed]
+    assert place.counts == [(4, 4), (4, 3), (3, 3)][num_given_back]
     assert tuple(start.number for start in place.starts) == place.counts
 
 

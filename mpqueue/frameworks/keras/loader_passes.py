@@ -12,26 +12,25 @@ Kept batches are private copies: the framework may modify its batches and keep t
 is leased for that. At most `MOST_KEPT` batches are kept. After the next batch, or at its end, the epoch cannot be taken
 back.
 
-The loader has counted the batches of a look, but the training has not used them. So each of them is stored with a
-bookmark before it. `bookmark` returns that of the first one, and the loader's state and `last` are those at this
-position. An interrupt may leave a batch in an epoch that has returned none; the next `begin` or `peek` takes the epoch
-back.
+The training has not used the batches of a look. They are held (`mpqueue.loader.held`), so that the loader's state and
+``last`` do not count them. An interrupt may leave a batch in an epoch that has returned none; the next `begin` or
+`peek` takes the epoch back.
 
-If the framework takes a batch ahead of use, it holds a batch that no step has used until it requests the next batch or
-the end. `bookmark` is then before this batch, so that a state saved in a step covers the batches of finished steps. The
-end is `StopIteration`; or, if the loader has a length, the `stop` after the last batch.
+If the framework takes a batch ahead of use, no step has used this batch before the framework requests the next batch or
+the end. Until then it is lent, so that a state saved in a step covers the batches of finished steps. The end is
+`StopIteration`; or, if the loader has a length, the `stop` after the last batch.
 
 A callback that restores the model at the beginning of the training may load a state into the loader. Batches of an
 earlier look do not belong to the resumed epoch, and are dropped.
 """
 
 import copy
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from mpqueue.engine.ledger import Delivery
 from mpqueue.frameworks.keras import backups
-from mpqueue.loader.bookmark import Bookmark
+from mpqueue.loader.held import Failed, Held
 from mpqueue.loader.loader import Loader
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_interrupt
@@ -40,9 +39,6 @@ from mpqueue.telemetry.stats import Statistics
 
 # Keras takes one batch, two if it transfers batches to a device ahead of use, and two to learn their shapes.
 MOST_KEPT = 4
-
-# A batch, after the loader's position before it. Not a class: an interrupt in its `__init__` would lose the batch.
-Looked = tuple[Bookmark, Any]
 
 
 class NoBatch(IndexError):
@@ -53,57 +49,85 @@ class LoaderEpoch(Iterator[Any]):
     """The batches of one epoch, which can be taken back while `kept` is a list.
 
     Args:
-        loader: The loader.
-        batches: The loader's iterator.
-        first: Batches of the epoch that were taken from the iterator before.
+        held: The batches of the epoch, some of which may be taken already.
         on_trial: Keep the first batches.
         is_ahead: The framework takes one batch ahead of use.
 
     Attributes:
-        batches: The loader's iterator.
-        first: Batches to return before the iterator's.
-        kept: Copies of the returned batches; None: the epoch cannot be taken back.
+        held: The batches that were taken and not returned; None: the epoch was taken back.
+        kept: Copies of the returned batches, as entries; None: the epoch cannot be taken back.
         num_taken: Number of returned batches.
-        held: The position before a batch that was returned but not used yet; None: no such batch.
+        returned: The batch that the training has used last before this epoch.
     """
 
-    def __init__(
-        self,
-        loader: Loader,
-        batches: Iterator[Any],
-        first: Sequence[Looked],
-        *,
-        on_trial: bool,
-        is_ahead: bool = False,
-    ) -> None:
-        self._loader, self.batches, self.first = loader, batches, tuple(first)
+    def __init__(self, held: Held, *, on_trial: bool, is_ahead: bool = False) -> None:
+        self.held: Held | None = held
         self._is_ahead = is_ahead
-        self.held: Bookmark | None = None
-        self.kept: list[Looked] | None = [] if on_trial else None
-        self.num_taken = 0
+        self._lent: Delivery | None = None
+        self.kept: list[list[Any]] | None = [] if on_trial else None
+        self.num_taken, self.returned = 0, held.returned
 
     def __next__(self) -> Any:
-        first, kept = self.first, self.kept
-        if kept is None and not first and not self._is_ahead:
-            batch = self.batches.__next__()  # not by a call of C, see NOTE [ Interrupts ] in mpqueue.engine.pipeline
-            self.num_taken += 1
-            return batch
-        if not first:
-            # Before the batch is taken: until it is used, a state of the loader must contain this position.
-            before = self._loader.bookmark()
-            try:
-                first = self.first = ((before, self.batches.__next__()),)  # an interrupt below leaves it in `first`
-            except StopIteration:
-                self.kept = self.held = None
-                raise
-        before, batch = first[0]
-        if kept is not None:
-            kept = [*kept, (before, copy.deepcopy(batch))] if len(kept) < MOST_KEPT else None
-            # After all steps that may raise: an interrupt before this leaves the batch to the next call.
-        self.first, self.kept, self.num_taken = first[1:], kept, self.num_taken + 1
-        if self._is_ahead:
-            self.held = before
-        return batch
+        held, kept = self.held, self.kept
+        if held is None:
+            raise StopIteration
+        self.use_lent()
+        held.drop_outdated()
+        try:
+            if not held.entries:
+                held.take()  # an interrupt below leaves it in the entries
+        except StopIteration:
+            self.kept = None
+            raise
+        entry, returned, lent = held.entries[0], held.returned, None
+        try:
+            if type(entry[1]) is Failed:
+                held.pop()
+                raise entry[1].error
+            if kept is not None:
+                kept = [*kept, [entry[0], copy.deepcopy(entry[1])]] if len(kept) < MOST_KEPT else None
+            if self._is_ahead:
+                lent = held.lend()
+            else:
+                held.pop(is_final=kept is None)
+        except BaseException as error:
+            if not (type(entry[1]) is Failed and entry[1].error is error):
+                held.put_back([entry], returned)
+            raise
+        # Assignments alone: from here on, no signal handler can take the batch from the caller.
+        self.kept, self.num_taken, self._lent = kept, self.num_taken + 1, lent
+        return entry[1]
+
+    def use_lent(self) -> None:
+        """Record that the framework has used the batch that it took ahead."""
+        if self._lent is not None and self.held is not None:
+            self.held.pass_on([self._lent], is_final=self.kept is None)
+        self._lent = None
+
+    def now(self) -> tuple[Any, ...]:
+        """Return the place in the epoch, for `undo`."""
+        return self.kept, self.num_taken, None if self.held is None else self.held.returned
+
+    def undo(self, batch: Any, before: tuple[Any, ...]) -> None:
+        """Make the next call return this batch again, which was returned last, because the framework did not get it.
+
+        Args:
+            batch: The batch.
+            before: The result of `now` before it.
+        """
+        kept, num_taken, returned = before
+        if self.held is not None:
+            self.held.put_back([[self.held.returned, batch]], returned)
+        self.kept, self.num_taken = kept, num_taken
+
+    def take_back(self) -> Held | None:
+        """End this epoch, and return its batches with those that were kept; None: it cannot be taken back."""
+        held, kept = self.held, self.kept
+        if held is None or kept is None:
+            return None
+        held.put_back(kept, self.returned)
+        self.held = self.kept = self._lent = None
+        return held
 
     def finish(self) -> None:
         """End the epoch after its last batch was taken, so that the loader ends it, too."""
@@ -121,10 +145,8 @@ class LoaderEpochs:
 
     def __init__(self, loader: Loader, takes_ahead: Callable[[], bool] = lambda: False) -> None:
         self.loader, self._takes_ahead = loader, takes_ahead
-        self._coming: Iterator[Any] | None = None  # the iterator of the next epoch, if a batch was peeked at
-        self._seen: list[Looked] = []  # batches of the next epoch that were peeked at
+        self._coming: Held | None = None  # the next epoch, if a batch was peeked at, or if it was taken back
         self._latest: LoaderEpoch | None = None  # the latest epoch that was started
-        self._num_loads = self._loop = 0  # of the loader, when the epoch was opened
         self._read: LoaderEpoch | None = None  # an epoch that was stopped after its last batch
         self._lock = RLock()
 
@@ -150,56 +172,45 @@ class LoaderEpochs:
                 f"only the first {MOST_KEPT} batches can be read before an epoch begins"
             )
         with self._lock:
-            self._settle()
-            while len(self._seen) <= index:
-                try:
-                    self._peek_next()
-                except StopIteration:
-                    raise NoBatch(f"batch {index} does not exist: the epoch has {len(self._seen)}") from None
-            return copy.deepcopy(self._seen[index][1])
+            coming = self._open()
+            while len(coming.entries) <= index:
+                if not self._peek_next(coming):
+                    raise NoBatch(f"batch {index} does not exist: the epoch has {len(coming.entries)}")
+            return copy.deepcopy(coming.entries[index][1])
 
-    def _peek_next(self) -> None:
-        batches, seen, before = self._open(), self._seen, self.loader.bookmark()
-        seen.append((before, batches.__next__()))  # an interrupt below leaves the batch in `seen`
-        seen[-1] = before, copy.deepcopy(seen[-1][1])
+    @staticmethod
+    def _peek_next(coming: Held) -> bool:
+        try:
+            if not coming.take():
+                return False
+        except StopIteration:
+            return False
+        entry = coming.entries[-1]
+        if type(entry[1]) is Failed:
+            coming.entries.pop()
+            coming.pass_on(entry)
+            raise entry[1].error
+        entry[1] = copy.deepcopy(entry[1])
+        return True
 
     def begin(self, *, on_trial: bool = False) -> LoaderEpoch:
         """Begin the next epoch."""
         with self._lock:
-            self._settle()
-            is_ahead = self._takes_ahead()
-            epoch = LoaderEpoch(self.loader, self._open(), self._seen, on_trial=on_trial, is_ahead=is_ahead)
-            self._latest, self._coming, self._seen = epoch, None, []
+            epoch = LoaderEpoch(self._open(), on_trial=on_trial, is_ahead=self._takes_ahead())
+            self._latest, self._coming = epoch, None
             return epoch
 
     def take_back(self, epoch: LoaderEpoch) -> None:
         """Make the next epoch this one again, and end it here; no effect if it cannot be taken back."""
         with self._lock:
             self._read = None
-            if epoch.kept is not None:
-                self._take_from(epoch, epoch.kept)
-
-    def _take_from(self, epoch: LoaderEpoch, kept: list[Looked]) -> None:
-        empty: Iterator[Any] = iter(())
-        self._coming, self._seen = epoch.batches, [*kept, *epoch.first]
-        epoch.batches, epoch.first, epoch.kept, epoch.held = empty, (), None, None
-
-    def bookmark(self) -> Bookmark | None:
-        """Return the loader's position before the first unused batch; None: the loader's own position is right."""
-        position = self.loader._position
-        if (self._num_loads, self._loop) != (position.num_loads, position.iterator):
-            return None
-        latest = self._latest
-        if self._seen or latest is None:
-            return self._seen[0][0] if self._seen else None
-        if latest.held is not None:
-            return latest.held
-        return latest.first[0][0] if latest.first else None
+            self._coming = epoch.take_back() or self._coming
 
     def note_read(self, epoch: LoaderEpoch) -> None:
         """Record that an epoch was stopped. If all its batches were taken, `end` finishes it."""
         if epoch.num_taken == self.length:
-            self._read, epoch.held = epoch, None
+            self._read = epoch
+            epoch.use_lent()
 
     def is_to_end(self, epoch: LoaderEpoch) -> bool:
         """Return True if `end` will finish this epoch."""
@@ -215,21 +226,15 @@ class LoaderEpochs:
         if epoch is not None:
             epoch.finish()
 
-    def _settle(self) -> None:
-        """Forget a look before another state was loaded; take back an epoch that has returned no batch."""
+    def _open(self) -> Held:
+        """Return the next epoch."""
         latest = self._latest
+        if self._coming is None and latest is not None and latest.held is not None and not latest.num_taken:
+            # It has returned no batch, and may have one that an interrupt left.
+            self._coming = latest.held
         # A state was loaded: batches of an earlier look do not belong to the next epoch.
-        if self._num_loads != self.loader._position.num_loads:
-            self._latest, self._coming, self._seen = None, None, []
-        elif self._coming is None and latest is not None and latest.first and not latest.num_taken:
-            self._take_from(latest, [])
-
-    def _open(self) -> Iterator[Any]:
-        if self._coming is None:
-            loader, position = self.loader, self.loader._position
-            loader._looked_at = weakref.WeakMethod(self.bookmark)
-            coming = iter(loader)
-            self._num_loads, self._loop, self._coming = position.num_loads, position.iterator, coming
+        if self._coming is None or not self._coming.is_current:
+            self._coming = Held(self.loader)
         return self._coming
 
 

@@ -30,7 +30,7 @@ from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
-from mpqueue.engine.pipeline import Pipeline, Returned
+from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import reject_cuda
@@ -211,7 +211,7 @@ class _WorkerBatches:
             return state.ReturnedBatch(last.position, partial(plan.samples_of, last.work_item))
         return state.ReturnedBatch(last.position, partial(self._ids, plan, last, self.place()))
 
-    def _ids(self, plan: StreamPlan, returned: Returned, place: Place) -> SampleIds:
+    def _ids(self, plan: StreamPlan, returned: Mark, place: Place) -> SampleIds:
         # Imported for the first question.
         from mpqueue.loader.rewind import KnownPlaces
         from mpqueue.loader.stream_rewind import StreamRewind

@@ -12,26 +12,27 @@ unchanged when it is requested, and none is taken ahead.
 """
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
 import torch
 
+from mpqueue.loader.ahead import Ahead, Plain
+from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.plan.signatures import suggests_keywords
-from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import not_of_handler
 
 
-class _Moving(NamedTuple):
+@dataclass
+class _Moving:
     """A batch that is being copied.
 
     Attributes:
         batch: The batch on the device.
-        host: The batch in host memory, which must exist until the copies are done.
+        host: The batch in host memory, which must exist until the copies are done; None after that.
         event: Completes when the copies are done.
     """
 
@@ -40,18 +41,16 @@ class _Moving(NamedTuple):
     event: Any
 
 
-class _Coming(NamedTuple):
-    """The next outcome of a loader.
+class _Before(NamedTuple):
+    """The place of a loader before a batch was requested.
 
     Attributes:
-        outcome: A batch that is being copied; the error that was raised instead; None: the end.
-        place: The loader's state before this outcome was requested; None: the loader has no states.
-        last: Returns the loader's ``last`` before this outcome was requested; None if the loader has none.
+        state: Its state.
+        last: Its ``last``, or the error that this raised.
     """
 
-    outcome: _Moving | BaseException | None
-    place: Any
-    last: Callable[[], BatchInfo | None] | None
+    state: Any
+    last: BatchInfo | BaseException | None
 
 
 @suggests_keywords
@@ -112,23 +111,27 @@ class DevicePrefetcher(Generic[Batch_co]):
     ) -> None:
         self.loader, self.device, self.depth = loader, device, depth
         self._mover = mover
-        self._pass: PrefetchedPass | None = None  # the latest pass
+        self._earlier: _Earlier | None = None  # of the latest pass
 
     def __iter__(self) -> Iterator[Batch_co]:
         """Begin a pass over the loader."""
         if self._mover is None:
             return iter(self.loader)
-        self._pass = PrefetchedPass(self.loader, self._mover, self.depth)
-        return self._pass
+        # A `mpqueue.Loader` knows what is held; the state of any other loader counts it.
+        has_states = not isinstance(self.loader, Loader) and hasattr(self.loader, "state_dict")
+        self._earlier = _Earlier(self.loader) if has_states else None
+        if self._earlier is not None:
+            return Ahead(self._earlier, self._mover, self.depth)
+        return Ahead.of(self.loader, self._mover, self.depth)
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]  # the caller gets the loader's own TypeError
 
     def state_dict(self) -> dict[str, Any]:
         """Return the loader's state after the last returned batch."""
-        place = None if self._pass is None else self._pass.place()
-        found: dict[str, Any] = self.loader.state_dict() if place is None else place  # type: ignore[attr-defined]
-        return found
+        before = None if self._earlier is None else self._earlier.before()
+        state: dict[str, Any] = self.loader.state_dict() if before is None else before.state  # type: ignore[attr-defined]
+        return state
 
     @property
     def last(self) -> BatchInfo | MaybeNone:
@@ -137,85 +140,64 @@ class DevicePrefetcher(Generic[Batch_co]):
         Raises:
             LookupError: The samples are unknown; see `DataLoader.last`.
         """
-        last = None if self._pass is None else self._pass.last()
-        found: BatchInfo | None = self.loader.last if last is None else last()  # type: ignore[attr-defined]
-        return found
+        before = None if self._earlier is None else self._earlier.before()
+        found: Any = self.loader.last if before is None else before.last  # type: ignore[attr-defined]
+        if isinstance(found, BaseException):
+            raise found
+        last: BatchInfo | None = found
+        return last
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume the next pass from a state of the loader."""
-        self._pass = None
+        self._earlier = None
         self.loader.load_state_dict(state)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"<batches of {self.loader!r} on {self.device}>"
 
 
-class PrefetchedPass(Iterator[Any]):
-    """One pass: takes batches from the loader, starts their copies, and returns them in order.
+class _Earlier(Plain):
+    """The batches that were taken from a loader with states, each with the loader's place before it.
 
-    An error of the loader is raised after all earlier batches were returned.
+    Args:
+        loader: The loader.
     """
 
-    def __init__(self, loader: Any, mover: "_AcceleratorDevice", depth: int) -> None:
-        self._loader, self._mover, self._depth = loader, mover, depth
-        self._has_states = hasattr(loader, "state_dict")
-        self._batches = iter(loader)
-        self._ahead: deque[_Coming] = deque()
-        self._returned: deque[_Moving] = deque()  # returned batches that are still being copied
+    def __init__(self, loader: Any) -> None:
+        self._loader, self._is_told_end = loader, False
+        super().__init__(loader, self._read)
 
-    def __next__(self) -> Any:
-        while self._returned and self._mover.is_done(self._returned[0]):
-            self._returned.popleft()
-        self._fill(self._depth + 1)  # before a batch is removed, so that an interrupt here loses none
-        outcome: Any = self._ahead[0].outcome
-        if outcome is None:
-            self._has_states = False  # from here on, the loader itself has reached the end, and its state is right
-            raise StopIteration
-        self._ahead.popleft()
-        if matches(outcome, BaseException):
-            raise outcome
-        # Keep the host batch until the copies are done: its slot must not be written before.
-        self._returned.append(outcome)
-        return self._mover.finish(outcome)
+    def _read(self) -> _Before:
+        # Before the batch is requested, so that a resume from this state returns the batch again.
+        return _Before(self._loader.state_dict(), _last_of(self._loader))
 
-    def _fill(self, number: int) -> None:
-        while len(self._ahead) < number:
-            if self._ahead and type(self._ahead[-1].outcome) is not _Moving:
-                return  # the end, or an error; the loader continues after the error has been raised
-            # Before the batch is requested, so that a resume from this state returns the batch again.
-            place = self._loader.state_dict() if self._has_states else None
-            last = _last_of(self._loader) if self._has_states else None
-            outcome: _Moving | BaseException | None = None
-            try:
-                outcome = self._mover.start(next(self._batches))
-            except StopIteration:
-                pass
-            except not_of_handler(BaseException) as error:
-                outcome = error
-            self._ahead.append(_Coming(outcome, place, last))
+    def take(self) -> bool:
+        """Take the next batch; see `Plain.take`."""
+        try:
+            return super().take()
+        except StopIteration:
+            self._is_told_end = True
+            raise
 
-    def place(self) -> Any:
-        """Return the loader's state after the last returned batch; None: that is the loader's present state."""
-        return self._ahead[0].place if self._ahead and self._has_states else None
-
-    def last(self) -> Callable[[], BatchInfo | None] | None:
-        """Return a function for the batch that was returned last; None: it is the loader's present one, or unknown."""
-        return self._ahead[0].last if self._ahead and self._has_states else None
+    def before(self) -> _Before | None:
+        """Return the loader's place after the batch that was returned last; None: that is its present place."""
+        if self.entries:
+            before: _Before = self.entries[0][0]
+            return before
+        # The loader has met its end, and the user has not.
+        return self.place if self.is_over and not self._is_told_end else None
 
 
-def _last_of(loader: Any) -> Callable[[], BatchInfo | None] | None:
-    later: Callable[[], Callable[[], BatchInfo | None]] | None = getattr(loader, "last_later", None)
-    if later is not None:  # a `mpqueue.Loader`, which would compute the samples of each batch
-        return later()
+def _last_of(loader: Any) -> BatchInfo | BaseException | None:
     try:
-        found = loader.last
-    except (AttributeError, LookupError):  # `DevicePrefetcher.last` gets the same error from the loader, and raises it
-        return None
-    return lambda: found
+        found: BatchInfo | None = loader.last
+    except (AttributeError, LookupError) as error:
+        return error
+    return found
 
 
 class _AcceleratorDevice:
-    """Copies batches on a separate stream; see the module docstring."""
+    """Copies batches on a separate stream; see the module docstring. The `mpqueue.loader.ahead.Mover`."""
 
     def __init__(self, device: torch.device) -> None:
         module: Any = getattr(torch, device.type, None)
@@ -243,6 +225,10 @@ class _AcceleratorDevice:
     def is_done(self, moving: _Moving) -> bool:
         """Return whether the copies are done."""
         return bool(moving.event.query())
+
+    def release(self, moving: _Moving) -> None:
+        """Drop the batch in host memory, whose slot may be written from now on."""
+        moving.host = None
 
 
 def _record(value: Any, stream: Any) -> Any:

@@ -75,9 +75,7 @@ def test_state_counts_no_lost_batch_if_the_next_epoch_is_interrupted(workers, mo
         epochs = LoaderEpochs(loader)
         epoch = epochs.begin(on_trial=True)
         assert int(next(epoch)[0]) == 0
-        epoch.first = (
-            (loader.bookmark(), next(epoch.batches)),
-        )  # the state after an interrupt, before the batch is returned
+        epoch.held.take()  # the state after an interrupt, before the batch is returned
         assert loader.state_dict()["position"] == 1
         with monkeypatch.context() as patched, pytest.raises(Struck):
             patched.setattr(LoopPosition, "_next_start", strike)  # signal handlers run at the beginning of a function

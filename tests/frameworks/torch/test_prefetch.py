@@ -43,6 +43,9 @@ class Mover:
     def is_done(self, moving):
         return moving.event in self.passed
 
+    def release(self, moving):
+        moving.host = None
+
 
 def _on_device(loader, depth=2):
     mover = Mover()

@@ -1,0 +1,158 @@
+"""`Ahead`: an iterator over the batches of a loader that are moved to a device ahead of use.
+
+    take    a batch from the loader: `Held`, which knows what the user has not got
+    start   begin to move it
+    finish  return it to the user
+
+A batch of any other iterable can be moved ahead, too; only its states are unknown.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, repeat
+from typing import Any, NamedTuple, Protocol
+
+from mpqueue.loader.held import Failed, Held, Taken
+from mpqueue.loader.loader import Loader
+from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.iterators import rest_of
+from mpqueue.system.locks import RLock
+
+
+class Mover(Protocol):
+    """Moves batches to a device."""
+
+    def start(self, batch: Any) -> Any:
+        """Begin to move a batch; the result identifies it."""
+
+    def finish(self, moving: Any) -> Any:
+        """Return the batch on the device."""
+
+    def is_done(self, moving: Any) -> bool:
+        """Return whether the batch of the loader is not read any more. Batches are done in the order of their start."""
+
+    def release(self, moving: Any) -> None:
+        """Drop the batch of the loader."""
+
+
+class _Started(NamedTuple):
+    """A batch that is being moved.
+
+    Attributes:
+        moving: The result of `Mover.start`.
+    """
+
+    moving: Any
+
+
+class Plain(Taken):
+    """The batches that were taken from any iterable. An entry begins with the place before its batch.
+
+    Args:
+        batches: The iterable.
+        read_place: Returns the place of the iterable, before each batch is requested.
+
+    Attributes:
+        place: The place before the latest request.
+        is_over: The iterable has met its end.
+    """
+
+    def __init__(self, batches: Iterable[Any], read_place: Callable[[], Any] = lambda: None) -> None:
+        super().__init__()
+        self._read_place = read_place
+        places = map(self._note_place, repeat(None))  # not a generator, which an error would end
+        self._batches = map(list, zip(places, rest_of(iter(batches)), strict=False))
+        self.is_over, self.place = False, None
+
+    def _note_place(self, _: None) -> Any:
+        self.place = self._read_place()
+        return self.place
+
+    def take(self) -> bool:
+        """Take the next batch; see `Taken.take`."""
+        entries, before = self.entries, len(self.entries)
+        try:
+            if not self.is_over:
+                entries.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
+        except not_of_handler(BaseException) as error:
+            entries.append([self.place, Failed(error)])
+        if len(entries) > before:
+            return True
+        self.is_over = True
+        if not entries:
+            raise StopIteration
+        return False
+
+
+class Ahead(Iterator[Any]):
+    """The batches of one epoch, which are moved to a device ahead of use. Any number of threads may share it.
+
+    An error is raised after all batches before it, and no batch is taken before it was raised.
+
+    Args:
+        held: Takes the batches.
+        mover: Moves them.
+        number: Number of batches that are moved ahead of the returned one.
+    """
+
+    def __init__(self, held: Taken, mover: Mover, number: int) -> None:
+        self._held, self._mover, self._number = held, mover, number
+        # Started, and not done yet: the device still reads their slots, also those of returned batches.
+        self._moving: deque[Any] = deque()
+        self._lock = RLock()  # reentrant: a signal handler may request a batch, too
+
+    @classmethod
+    def of(cls, loader: Iterable[Any], mover: Mover, number: int) -> "Ahead":
+        """Return the iterator for any iterable; the next epoch of a loader begins."""
+        return cls(Held(loader) if isinstance(loader, Loader) else Plain(loader), mover, number)
+
+    def __next__(self) -> Any:
+        held, entry, returned, outcome = self._held, None, None, None
+        try:
+            with self._lock:
+                # First, return slots to the workers, before another batch is requested.
+                self._release()
+                self._fill()
+                entry, returned = held.entries[0], held.returned
+                # Otherwise a batch that is ready would exist until the next call, even if the loop deletes it.
+                self._release()
+                held.pop()
+            outcome = entry[1]
+            if type(outcome) is Failed:
+                raise outcome.error
+            return self._mover.finish(outcome.moving)
+        except BaseException as error:
+            if entry is not None and not (type(outcome) is Failed and error is outcome.error):
+                with self._lock:
+                    held.put_back([entry], returned)
+            del entry, outcome  # otherwise the error's traceback would keep the batch and this frame alive
+            raise
+
+    def _release(self) -> None:
+        while self._moving and self._mover.is_done(self._moving[0]):
+            self._mover.release(self._moving.popleft())
+
+    def _fill(self) -> None:
+        held = self._held
+        held.drop_outdated()
+        entries = held.entries
+        self._start_last()
+        while len(entries) <= self._number and not (entries and type(entries[-1][1]) is Failed) and held.take():
+            self._start_last()
+
+    def _start_last(self) -> None:
+        """Start to move the last batch, unless it has started already."""
+        entries = self._held.entries
+        if not entries or type(entries[-1][1]) in (Failed, _Started):
+            return
+        try:
+            moving = self._mover.start(entries[-1][1])
+            self._moving.append(moving)
+            started: Any = _Started(moving)
+        except not_of_handler(BaseException) as error:  # an interrupt leaves the batch to the next call
+            started = Failed(error)
+        entries[-1][1] = started
+
+    def __len__(self) -> int:
+        """Return the number of batches that were taken ahead."""
+        return len(self._held.entries)
