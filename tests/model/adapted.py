@@ -57,6 +57,9 @@ class _Copies:
     def is_done(self, moving):
         return True
 
+    def release(self, moving):
+        moving.host = None
+
 
 def on_device(loader, depth):
     """Return the batches of a loader on a stand-in for a device."""

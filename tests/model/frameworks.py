@@ -3,7 +3,7 @@
 from model import functions
 from model.elements import Failed
 from model.expected import MOST, Impossible, run_of
-from model.playing import ALL, ALWAYS, FRONTS, OPENED, PLACES, Front, Player
+from model.playing import ALL, FRONTS, OPENED, Front, Player
 from model.program import END
 
 
@@ -48,65 +48,16 @@ class Prefetching(Adapting):
     wrapped, states = "mpqueue.torch.prefetch(each, 'cpu')", "fronts"
 
 
-class _Ahead:
-    """A run behind a front end that takes some batches ahead: those that it returns count.
-
-    With ``keeps_end``, the end of a stream is returned before it counts.
-    """
-
-    def __init__(self, run, count, *, keeps_end):
-        self.run, self._count, self._keeps_end = run, count, keeps_end
-        self.last, self._ahead = None, []
-
-    def __getattr__(self, name):
-        return getattr(self.run, name)
-
-    def begin(self):
-        """Begin a loop. Batches that were taken ahead are lost."""
-        self.last, self._ahead = None, []
-        self.run.begin()
-
-    def take(self):
-        """Take no batch ahead of an error before it was raised."""
-        while len(self._ahead) <= self._count and not any(_has_failed(found) for _, found, _ in self._ahead):
-            self._ahead.append((self.run.state(), self.run.take(), self.run.last))
-        _, found, self.last = self._ahead.pop(0)
-        self._ahead *= found[0] != END
-        return found
-
-    def state(self):
-        """Return the state before the next batch; the run may have found the end already."""
-        is_ahead = self._ahead and (self._keeps_end or self._ahead[0][1][0] != END)
-        return self._ahead[0][0] if is_ahead else self.run.state()
-
-    def stop(self):
-        if len(set(self.run.goes)) > 1:
-            raise Impossible  # a rank that has no error to raise is further ahead
-        self.run.stop()
-
-
 class Copying(Prefetching):
     """Plays on `mpqueue.torch.prefetch` on a stand-in for a device."""
-
-    keeps_end = True
 
     @property
     def wrapped(self):
         return f"on_device(each, {self.play.seed % 4})"
 
-    def run_of(self, setup, seed, *given):
-        return _Ahead(run_of(setup, seed, *given), seed % 4, keeps_end=self.keeps_end)
-
-    def do_seek(self, *given):
-        # Ranks of a stream, or of a source with an error, have taken other numbers of batches ahead.
-        has_error = any(self.run.goes) or any(_has_failed(found) for _, found, _ in self.run._ahead)
-        if self.run.world == 1 or (self.setup.has_index and not has_error):
-            super().do_seek(*given)
-
     def do_stop(self, number=0):
-        self.script.do("for each in runs: each.stop()")
+        self.script.do("for each in runs: each.stop()")  # the iterators return what they hold
         self.run.stop()
-        self.take(MOST)  # first, the batches that were taken ahead
         self.begin()
 
     def resume(self, state, number):
@@ -124,7 +75,7 @@ class Copying(Prefetching):
 class Transferring(Copying):
     """Plays on `mpqueue.jax.device_iterator`."""
 
-    wrapped, states, keeps_end = "", "its", False
+    wrapped, states = "", "its"
 
     def begin(self):
         self.script.do(f"ahead = {self.play.seed % 4}")
@@ -212,11 +163,10 @@ def _has_failed(row=()):
 
 
 _EACH = " for each in runs]"
-_AHEAD = (ALWAYS | PLACES) - {"fork"}  # `exclude` and `set_weights` do not reach the batches that were taken ahead
 FRONTS |= {
     "async": Front(OPENED, f"[Awaited(each){_EACH}", ALL - {"interrupt"} | {"cancel"}, Awaiting),
     "prefetch": Front(OPENED, "[iter(each) for each in fronts]", ALL, Prefetching),
-    "prefetch-ahead": Front(OPENED, "[iter(each) for each in fronts]", _AHEAD - {"interrupt"}, Copying),
-    "jax": Front(OPENED, f"[mpqueue.jax.device_iterator(each, prefetch=ahead){_EACH}", _AHEAD, Transferring),
+    "prefetch-ahead": Front(OPENED, "[iter(each) for each in fronts]", ALL - {"fork"}, Copying),
+    "jax": Front(OPENED, f"[mpqueue.jax.device_iterator(each, prefetch=ahead){_EACH}", ALL - {"fork"}, Transferring),
     "keras": Front(OPENED, "", ALL - {"finish", "again", "interrupt", "fork"} | {"fit"}, Fitting),
 }

@@ -229,9 +229,9 @@ class LoaderEpochs:
     def _open(self) -> Held:
         """Return the next epoch."""
         latest = self._latest
-        if self._coming is None and latest is not None and latest.held is not None and not latest.num_taken:
-            # It has returned no batch, and may have one that an interrupt left.
-            self._coming = latest.held
+        held = None if latest is None or latest.num_taken else latest.held
+        if self._coming is None and held is not None and held.entries:
+            self._coming = held  # an interrupt has left a batch in an epoch that has returned none
         # A state was loaded: batches of an earlier look do not belong to the next epoch.
         if self._coming is None or not self._coming.is_current:
             self._coming = Held(self.loader)
