@@ -92,13 +92,14 @@ class Progress:
         return given_back + [work_item for work_item, *_ in (*self.lent, *self.held)]
 
     @property
+    def num_held_errors(self) -> int:
+        """Number of errors that are held; they were counted as empty."""
+        return sum(epoch < 0 for _, epoch, *_ in self.held)
+
+    @property
     def has_missing(self) -> bool:
         """True if the user has not got all batches that were counted: the epoch cannot end yet."""
         return bool(self.given_back or self.held or self.lent)
-
-    def drop_held(self) -> None:
-        """Drop what is held: another loop begins, or the run continues at a place that does not count it."""
-        self.held = self.lent = ()
 
     def kept(self) -> tuple[int, int]:
         """Return the epoch and the position before which the user has got all batches.
@@ -256,6 +257,7 @@ class Ledger:
         self.settle: Callable[[WorkItem, Outcome], bool] = lambda _work_item, _outcome: True
         self._next_extra = FIRST_EXTRA
         self.head = self.num_batches = self.num_empty = self.num_in_hand = 0
+        self._num_dropped = 0  # counted, and dropped before the user got them
         self.latest: WorkItem | None = None
         self.is_waiting = self.is_closed = self.needs_attention = False
         self.failure: BaseException | None = None
@@ -282,14 +284,13 @@ class Ledger:
     def num_taken(self) -> int:
         """Number of batches that the user has got, and of errors."""
         progress = self.progress
-        return self.num_batches - len(progress.given_back) - len(progress.held) - len(progress.lent)
+        num_missing = len(progress.given_back) + len(progress.held) + len(progress.lent)
+        return self.num_batches - self._num_dropped - num_missing
 
     @property
     def num_returned(self) -> int:
         """Number of batches that the user has got, without errors and batches whose samples were skipped."""
-        progress = self.progress
-        num_held = sum(epoch >= 0 for _, epoch, *_ in progress.held) + len(progress.lent)
-        return self.num_batches - self.num_empty - len(progress.given_back) - num_held
+        return self.num_taken - self.num_empty + self.progress.num_held_errors
 
     @property
     def num_in_order(self) -> int:
@@ -499,6 +500,23 @@ class Ledger:
         self.cursor.go_to(place)
         self.progress.go_to(place)
 
+    def drop_missing(self, *, also_given_back: bool = True) -> None:
+        """Drop what was counted and the user has not got: the run continues at a place that does not count it.
+
+        Args:
+            also_given_back: Otherwise only what is held.
+        """
+        progress = self.progress
+        if not (progress.held or progress.lent or (also_given_back and progress.given_back)):
+            return
+        self.parts.forget_undelivered(progress.place())
+        dropped = len(progress.held) + len(progress.lent) + (len(progress.given_back) if also_given_back else 0)
+        self.num_empty -= progress.num_held_errors
+        self._num_dropped += dropped
+        progress.held = progress.lent = ()
+        if also_given_back:
+            progress.given_back = ()
+
     def stand_before(self, epoch: int) -> None:
         """Forget all work items and wait for the next epoch to be opened."""
         self.cursor.stand_before(epoch)
@@ -506,7 +524,7 @@ class Ledger:
 
     def forget_work_items(self) -> None:
         """Make no work item outstanding, and deal the extra ones again."""
-        self.parts.forget_undelivered()
+        self.parts.forget_undelivered(self.progress.counted())
         # At the front and in their order: they were requested before the undealt ones.
         self.wanted.extendleft(self.work_items[number] for number in reversed(self.extras))
         self.extras.clear()

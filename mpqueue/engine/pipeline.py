@@ -710,8 +710,7 @@ class Pipeline:
         ledger = self.ledger
         self._finish_count()
         # What was given back or is held is dropped, too: the new place does not count it.
-        ledger.progress.given_back = ()
-        ledger.progress.drop_held()
+        ledger.drop_missing()
         if place.epoch < ledger.progress.epoch:
             self._end.forget()
         self.finish_epoch()

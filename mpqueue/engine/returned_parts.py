@@ -23,9 +23,6 @@ class ReportsPlaces(Protocol):
     def place(self) -> Place:
         """Return the place after all batches that the consumer has received."""
 
-    def counted(self) -> Place:
-        """Return the place up to which batches are counted, whether or not the consumer has received them."""
-
 
 class ReturnedParts:
     """Counts the samples of delivered batches by part.
@@ -57,14 +54,12 @@ class ReturnedParts:
         """Forget the note of a batch that is not delivered: an error takes its place."""
         self._state[1].pop(_key_of(work_item), None)
 
-    def forget_undelivered(self) -> None:
-        """Forget the notes of work that is discarded; the parts of batches that are computed again may differ."""
+    def forget_undelivered(self, place: Place) -> None:
+        """Forget the notes of batches that are not before a place: they are computed again, and may differ then."""
         if self._state[1]:
-            # Batches that were counted and not received are delivered without being computed again.
             self._settle(self._progress.place())
-            counted = self._progress.counted()
             sums, waiting = self._state
-            self._state = sums, {key: parts for key, parts in waiting.items() if _is_before(key, counted)}
+            self._state = sums, {key: parts for key, parts in waiting.items() if _is_before(key, place)}
 
     def _settle(self, place: Place) -> None:
         left = {key: parts for key, parts in self._state[1].items() if not _is_before(key, place)}

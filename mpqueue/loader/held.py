@@ -121,7 +121,12 @@ class Held(Taken):
             self.entries.append([delivery, Failed(error)])
 
     def drop_outdated(self) -> None:
-        """Drop what a change of the run has dropped."""
+        """Drop what a change of the run has dropped.
+
+        Raises:
+            RuntimeError: This process was forked from the one that owns the workers, which returns these batches.
+        """
+        self._pipeline.lifetime.check_own()
         entries, is_held = self.entries, self._pipeline.is_held
         while entries and entries[0][0] is not None and not is_held(entries[0][0]):
             entries.popleft()

@@ -98,11 +98,11 @@ class LoopPosition:
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline. Batches that are held are dropped."""
         if self._pipeline is not None:
-            progress = self._pipeline.ledger.progress
-            self._goes_on = self._goes_on_at == (self._pipeline, self._pipeline.ledger.num_taken)
+            ledger = self._pipeline.ledger
+            self._goes_on = self._goes_on_at == (self._pipeline, ledger.num_taken)
             where = self.where()
             self._stop_counting(where, where)
-            progress.drop_held()
+            ledger.drop_missing(also_given_back=False)
 
     def use_lent(self) -> None:
         """Count a batch that a framework has taken ahead: it will use this batch, whatever changes."""
@@ -161,7 +161,8 @@ class LoopPosition:
         if self._pipeline is not None:
             # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
             ledger = self._pipeline.ledger
-            self._goes_on_at = self._pipeline, ledger.num_batches - len(ledger.progress.given_back)
+            progress = ledger.progress
+            self._goes_on_at = self._pipeline, ledger.num_taken + len(progress.held) + len(progress.lent)
 
     def give_up(self) -> None:
         """Record that the stream cannot continue at its place: the next loop begins a new epoch."""

@@ -166,7 +166,7 @@ _EACH = " for each in runs]"
 FRONTS |= {
     "async": Front(OPENED, f"[Awaited(each){_EACH}", ALL - {"interrupt"} | {"cancel"}, Awaiting),
     "prefetch": Front(OPENED, "[iter(each) for each in fronts]", ALL, Prefetching),
-    "prefetch-ahead": Front(OPENED, "[iter(each) for each in fronts]", ALL - {"fork"}, Copying),
-    "jax": Front(OPENED, f"[mpqueue.jax.device_iterator(each, prefetch=ahead){_EACH}", ALL - {"fork"}, Transferring),
+    "prefetch-ahead": Front(OPENED, "[iter(each) for each in fronts]", ALL, Copying),
+    "jax": Front(OPENED, f"[mpqueue.jax.device_iterator(each, prefetch=ahead){_EACH}", ALL, Transferring),
     "keras": Front(OPENED, "", ALL - {"finish", "again", "interrupt", "fork"} | {"fit"}, Fitting),
 }
