@@ -256,17 +256,20 @@ def test_batches_can_be_got_after_a_stop_and_count_then(workers):
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
-def test_another_place_ends_an_iterator_and_drops_its_batches(is_stopped):
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_another_place_ends_an_iterator_and_drops_its_batches(is_stopped, is_loaded):
     with Loader(range(6), workers=0) as loader:
-        for move in (lambda: loader.seek(1, 4), lambda: loader.load_state_dict(state)):
-            batches = ahead(loader, 2)
-            next(batches)
-            state = loader.state_dict()
-            if is_stopped:
-                loader.stop()
-            move()
-            assert list(batches) == []
-        assert list(loader) == [5]
+        batches = ahead(loader, 2)
+        next(batches)
+        state = loader.state_dict()
+        if is_stopped:
+            loader.stop()
+        if is_loaded:
+            loader.load_state_dict(state)
+        else:
+            loader.seek(0, 1)
+        assert list(batches) == []
+        assert list(loader) == [1, 2, 3, 4, 5]
 
 
 def test_error_counts_when_it_is_raised():
