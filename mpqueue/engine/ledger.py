@@ -49,6 +49,7 @@ class Progress:
         held: What a front end has taken, and its user has not got. Each change is one assignment.
         lent: A batch that a framework has taken ahead of use. It cannot be taken back, so that a change of the run
             begins after it; but a state begins before it. Nothing or one batch.
+        ended: The previous epoch, and the number of its batches.
         own_epoch: The latest epoch in which a batch was left out or raised on this rank alone; -1: none.
     """
 
@@ -61,7 +62,7 @@ class Progress:
         self.given_back: tuple[tuple[WorkItem, Any], ...] = ()
         self.held: tuple[Delivery, ...] = ()
         self.lent: tuple[Delivery, ...] = ()
-        self._ended = (-1, 0)  # the previous epoch, and the number of its batches
+        self.ended = -1, 0
         self._begun = (-1, FROM_BEGINNING)  # the epoch of the last `go_to`, and its base
         self.own_epoch = -1
 
@@ -121,7 +122,7 @@ class Progress:
         positions = {work_item.position for work_item in missing if work_item.epoch == epoch}
         end, ahead = counted.position, counted.ahead
         if epoch != counted.epoch:  # the missing batches are the only ones left of an earlier epoch
-            end, ahead = self._ended[1] if self._ended[0] == epoch else max(positions) + 1, ()
+            end, ahead = self.ended[1] if self.ended[0] == epoch else max(positions) + 1, ()
         first = min(end, *positions)
         left = tuple(place for place in (*range(first, end), *ahead) if place not in positions)
         place = Place(epoch, first, left, base=self._base(epoch))
@@ -144,8 +145,8 @@ class Progress:
         position -= sum(work_item.unit < counts[work_item.lane] for work_item in missing)
         for work_item in missing:
             counts[work_item.lane] = min(counts[work_item.lane], work_item.unit)
-        if position < 0 and self._ended[0] == epoch - 1:  # some belong to the previous epoch
-            epoch, position = self._ended[0], self._ended[1] + position
+        if position < 0 and self.ended[0] == epoch - 1:  # some belong to the previous epoch
+            epoch, position = self.ended[0], self.ended[1] + position
         return Place(epoch, max(0, position), (), tuple(counts))
 
     def go_to(self, place: Place) -> None:
@@ -155,43 +156,20 @@ class Progress:
         self.own_epoch = place.epoch if place.is_own else -1
         self.counts = list(place.counts) or [0] * len(self.counts)
 
-    def count(self, work_item: WorkItem) -> int:
-        """Count a batch that is delivered; return the number of batches of the epoch without a gap.
-
-        The batch is counted by one assignment, so that an interrupt cannot count half of it.
-        """
-        if work_item[4] >= 0:  # access by index takes a third of the time of access by name
-            # No call between these two lines: an interrupt cannot separate them.
-            self.counts[work_item.lane] = work_item.unit + 1
-            self.position += 1
-            return self.position
-        position, ahead = work_item[2], self.ahead
+    def gap_free(self, position: int) -> tuple[int, set[int]]:
+        """Return the position and the positions ahead after this position was delivered, too."""
         if position != self.position:
-            ahead.add(position)
-            return self.position
+            return self.position, self.ahead | {position}
         position += 1
-        # Most batches arrive in order: no look-up is needed.
-        if not ahead:
-            self.position = position
-            return position
-        while position in ahead:
+        while position in self.ahead:
             position += 1
-        self.position = position
-        # After the position: an interrupt between the two leaves a position in both places, and loses no position.
-        ahead.difference_update([earlier for earlier in ahead if earlier < position])
-        return position
-
-    def is_counted(self, work_item: WorkItem) -> bool:
-        """Return True if `count` has counted this work item; used after an interrupt of `count`."""
-        if work_item.lane >= 0:
-            return work_item.unit < self.counts[work_item.lane]
-        return work_item.epoch != self.epoch or work_item.position < self.position or work_item.position in self.ahead
+        return position, {later for later in self.ahead if later > position}
 
     def before(self, epoch: int, position: int) -> tuple[int, int]:
         """Return the epoch and the position of the batch before a place of this epoch, or of the one before."""
         if position:
             return epoch, position - 1
-        return epoch - 1, self._ended[1] - 1 if self._ended[0] == epoch - 1 else 0
+        return epoch - 1, self.ended[1] - 1 if self.ended[0] == epoch - 1 else 0
 
     def count_skipped(self, work_item: WorkItem) -> None:
         """Count a skipped element of a lane, which is not a batch of the epoch."""
@@ -199,12 +177,9 @@ class Progress:
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of earlier epochs were delivered."""
-        # `recount` may repeat this call for the current epoch; that must not change the length of the previous epoch.
-        if epoch != self.epoch:
-            self._ended = self.epoch, self.position
-        self.epoch = epoch
-        self.position = 0
-        self.ahead.clear()
+        # In this order: a thread that reads a place finds the length of the previous epoch as soon as there is one.
+        self.ended = self.epoch, self.position
+        self.epoch, self.position, self.ahead = epoch, 0, set()
 
 
 class Ledger:
@@ -233,6 +208,7 @@ class Ledger:
         latest: The work item that was counted last.
         num_batches: Number of counted work items.
         num_empty: Number of those that returned no batch: an error was raised, or all samples were skipped.
+        is_over: The last batch of an epoch is counted, and `finish_epoch` was not called yet.
         num_in_hand: Number of work items that are taken and not counted yet, where that changes what may be dealt.
         is_waiting: The backend sets it, under the pipeline's lock, around steps that an interrupt may end without harm.
         is_closed: No more work items are dealt.
@@ -259,7 +235,7 @@ class Ledger:
         self.head = self.num_batches = self.num_empty = self.num_in_hand = 0
         self._num_dropped = 0  # counted, and dropped before the user got them
         self.latest: WorkItem | None = None
-        self.is_waiting = self.is_closed = self.needs_attention = False
+        self.is_waiting = self.is_closed = self.needs_attention = self.is_over = False
         self.failure: BaseException | None = None
         self.unsharded: set[int] = set()
 
@@ -436,58 +412,58 @@ class Ledger:
         """Return the numbers of the work items that are not answered yet."""
         return self.work_items.keys() - self.ready.keys()
 
-    def count(self, work_item: WorkItem) -> bool:
-        """Count a batch that is delivered; return True if it was the last of its epoch."""
-        self.latest = work_item  # the batch counts from here on; see NOTE [ Interrupts ] in mpqueue.engine.pipeline
-        self.num_batches += 1
-        # As `_advance`, without its calls: every batch passes here, and most have a position and arrive in order.
-        progress, position = self.progress, work_item[2]
-        if work_item[4] < 0 and position == progress.position and not progress.ahead:
-            progress.position = position = position + 1
-        else:
-            position = progress.count(work_item)
-        if position != self.cursor.lengths.get(work_item[1]):
-            return False
-        self.enter(1 + (work_item.epoch if work_item.lane < 0 else self.progress.epoch))
-        return True
+    def count(
+        self, work_item: WorkItem, error: BaseException | None = None, *, is_empty: bool = False
+    ) -> bool:  # fmt: skip
+        """Count a delivery; return True if it was the last of its epoch, for `finish_epoch`.
 
-    def count_empty(self, work_item: WorkItem) -> bool:
-        """Count a work item that returns no batch; return True if it was the last of its epoch."""
-        self.parts.drop(work_item)
-        if work_item.lane < 0 and not (work_item.listed is not None and work_item.listed.is_empty):
-            # All ranks know which batches are empty because of exclusions, but not which ones raised here.
-            self.progress.own_epoch = work_item.epoch
+        All or nothing, see NOTE [ Interrupts ] in mpqueue.engine.pipeline: a signal handler that raises has either kept
+        all of it from happening, or none.
+
+        Args:
+            work_item: Its work item.
+            error: The error in place of a batch. Until the caller has raised it, it is the `failure`.
+            is_empty: No batch is returned.
+        """
+        progress, lane, position, own_epoch = self.progress, work_item[4], work_item[2], self.progress.own_epoch
+        ahead = progress.ahead
+        if is_empty:
+            self.parts.drop(work_item)
+            if lane < 0 and not (work_item.listed is not None and work_item.listed.is_empty):
+                # All ranks know which batches are empty because of exclusions, but not which ones raised here.
+                own_epoch = work_item.epoch
+        if lane >= 0:
+            position = progress.position + 1
+        elif position == progress.position and not ahead:  # most batches arrive in order
+            position += 1
+        else:
+            position, ahead = progress.gap_free(position)
+        # An element of a lane belongs to no epoch, so that the consumer's epoch counts.
+        epoch = progress.epoch if lane >= 0 else work_item[1]
+        is_last = position == self.cursor.lengths.get(work_item[1])
+        nothing = set[int]() if is_last else ahead
+        # From here on, no line has a call.
         self.latest = work_item
         self.num_batches += 1
-        self.num_empty += 1
-        return self._advance(work_item)
-
-    def _advance(self, work_item: WorkItem) -> bool:
-        if self.progress.count(work_item) != self.cursor.lengths.get(work_item[1]):
+        if is_empty:
+            self.num_empty += 1
+            progress.own_epoch = own_epoch
+            if error is not None:
+                self.failure = error
+        if lane >= 0:
+            progress.counts[lane] = work_item.unit + 1
+        if not is_last:
+            progress.position, progress.ahead = position, ahead
             return False
-        # An element belongs to no epoch, so that the consumer's epoch counts.
-        self.enter(1 + (work_item.epoch if work_item.lane < 0 else self.progress.epoch))
+        # In this order: a thread that reads a place finds the length of the previous epoch as soon as there is one.
+        progress.ended = epoch, position
+        progress.epoch, progress.position, progress.ahead, self.is_over = epoch + 1, 0, nothing, True
         return True
 
-    def recount(self, work_item: WorkItem) -> bool:
-        """Finish a `count` that was interrupted anywhere after its first line."""
-        progress = self.progress
-        if not progress.is_counted(work_item):
-            return self._advance(work_item)
-        if work_item.lane >= 0:
-            length = self.cursor.lengths.get(work_item.epoch)
-            if length is None or 0 < progress.position < length:
-                return False
-            # A position of 0 means that the epoch was entered before the interrupt; entering it again is harmless.
-            self.enter(progress.epoch + (progress.position > 0))
-            return True
-        if work_item.epoch == progress.epoch:
-            is_last = progress.position == self.cursor.lengths.get(work_item.epoch, -1)
-            if is_last:
-                self.enter(work_item.epoch + 1)
-            return is_last
-        self.enter(progress.epoch)  # the cursor may still keep the previous epoch
-        return True
+    def finish_epoch(self) -> None:
+        """Forget an epoch after its last batch was counted; may be repeated."""
+        self.cursor.forget(self.progress.epoch - 1)
+        self.is_over = False
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of the previous one were delivered."""

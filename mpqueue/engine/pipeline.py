@@ -32,9 +32,9 @@ consistent, at no cost without an interrupt:
 1. While we wait, no change is half done: the exception passes through, and the next `step` continues.
 2. Anywhere else, the state may be *inconsistent*. The next `step` discards the work in flight and rolls back to the
    last counted place. The state is marked by assignments alone, so that a second interrupt does not undo the mark.
-3. A batch is counted after it was opened, by one assignment (`Ledger.latest`). From there until its caller holds it, a
-   frame has it in a local variable, and moves it to `Progress.given_back` if anything is raised. The next `step` then
-   delivers it first, before the end of its epoch. Until then it is not received, and no state counts it
+3. A batch is counted after it was opened, by a sequence of assignments (`Ledger.count`). From there until its caller
+   has it, a frame has it in a local variable, and moves it to `Progress.given_back` if anything is raised. The next
+   `step` then delivers it first, before the end of its epoch. Until then it is not received, and no state counts it
    (`Progress.place`). The layers above (`next`, iterators) return the batch at once: they call one Python method, and
    make no other call after it.
 4. A `stop` from a handler inside our own step only sets a mark, and the step stops the stream when it returns.
@@ -209,8 +209,6 @@ class Pipeline:
         self.is_inconsistent = False
         self._is_raising = False  # the exception in flight was raised on purpose
         self._has_failed = False  # the last exception was raised on purpose: it was not an interrupt
-        self._failure: BaseException | None = None  # the error of a batch that is being counted
-        self._half_counted: WorkItem | None = None  # an interrupt broke off its counting
         self._is_polled = False  # a caller waits for `fileno`
         self._last_epoch: int | None = None  # no batch after this epoch is delivered
         self._ends_epochs, self._requests_epochs = ends_epochs, requests_epochs
@@ -305,15 +303,11 @@ class Pipeline:
                     # Neither a wait nor our own error, so it is an interrupt, between unknown lines.
                     if not (ledger.is_waiting or self._is_raising):
                         self.is_inconsistent = ledger.needs_attention = True
-                        if work_item is not None and work_item is ledger.latest:
-                            self._half_counted = work_item
-                            if self._failure is not None:
-                                ledger.failure = self._failure
-                            if taken is not None:
-                                progress.given_back = (taken, *progress.given_back)
+                        if taken is not None and work_item is ledger.latest:
+                            progress.given_back = (taken, *progress.given_back)
                     # The batch is given back by now, or is computed again: the outer handler must not add it again.
                     taken = None
-                    self._has_failed, self._failure = self._is_raising, None
+                    self._has_failed = self._is_raising
                     ledger.is_waiting = self._is_raising = False
                     raise
             # Outside the lock: inside, `stop` would only set its mark again.
@@ -528,13 +522,13 @@ class Pipeline:
         except BaseException as error:
             if interrupted_opening(error, outcome):
                 raise
-            # Counted like a batch, otherwise it would be raised forever. If an interrupt breaks that off, the
-            # next `step` raises the error that is kept here.
-            self._failure, self.failed = error, work_item
-            self._count(work_item)
-            self._failure, self._is_raising = None, True
+            # Counted like a batch, otherwise it would be raised forever. After an interrupt between the count and the
+            # last lines, the next `step` raises it.
+            ledger, self.failed = self.ledger, work_item
+            self._count(work_item, error)
+            ledger.failure, self._is_raising = None, True
             if self.holds and work_item.position >= 0:
-                self.ledger.progress.held = (*self.ledger.progress.held, (work_item, -1, -1, error))
+                ledger.progress.held = (*ledger.progress.held, (work_item, -1, -1, error))
             raise
         if work_item.lane >= 0:  # the epoch gets another batch instead, so that numbers of batches have no gaps
             self.ledger.parts.drop(work_item)
@@ -553,9 +547,9 @@ class Pipeline:
             self._is_raising = True
             left.open()
 
-    def _count(self, work_item: WorkItem) -> None:
+    def _count(self, work_item: WorkItem, error: BaseException | None = None) -> None:
         """Count an outcome that is not a batch."""
-        if work_item.position >= 0 and self.ledger.count_empty(work_item):
+        if work_item.position >= 0 and self.ledger.count(work_item, error, is_empty=True):
             self._mark_due()
 
     # -- Rare events
@@ -607,12 +601,9 @@ class Pipeline:
     # -- Interrupts
 
     def _finish_count(self) -> None:
-        """Finish the counting of a batch that an interrupt broke off; may be repeated."""
-        work_item = self._half_counted
-        if work_item is not None:
-            if self.ledger.recount(work_item) and not self._end.is_due:
-                self._mark_due()
-            self._half_counted = None
+        """Finish the count of the last batch of an epoch, which an interrupt may have broken off."""
+        if self.ledger.is_over:
+            self._mark_due()
 
     def _recover(self) -> None:
         """Discard the work in flight and roll back to the last counted place; repeated until it succeeds."""
@@ -642,6 +633,7 @@ class Pipeline:
             self._end.start_timer(self._finish_ahead)
         if is_due or self._last_epoch is not None or self._requests_epochs:
             self.ledger.needs_attention = True
+        self.ledger.finish_epoch()  # the last step: after an interrupt of this method, it is repeated
 
     @_locked
     def _finish_ahead(self) -> None:

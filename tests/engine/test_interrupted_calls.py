@@ -85,14 +85,14 @@ def positions(pipeline, count):
 def test_error_of_batch_is_raised_after_interrupted_count(monkeypatch):
     pipeline = pipeline_of()
     pipeline.backend.answer(Result.failed(OSError("the disk was removed")))
-    count = pipeline.ledger.count_empty
+    count = pipeline.ledger.count
 
-    def struck(work_item):
+    def struck(*given, **options):
         monkeypatch.undo()
-        count(work_item)
+        count(*given, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline.ledger, "count_empty", struck)
+    monkeypatch.setattr(pipeline.ledger, "count", struck)
     with pytest.raises(KeyboardInterrupt):
         pipeline.step()
     with pytest.raises(OSError, match="the disk was removed"):

@@ -76,6 +76,8 @@ def test_epoch_ends_with_its_last_batch_although_later_ones_are_dealt(kind):
             ledger.ready[work_item.number] = Result(work_item)
         work_item, _ = ledger.take()
         is_last = ledger.count(work_item)
+        if is_last:
+            ledger.finish_epoch()
         assert (is_last, ledger.progress.epoch) == ((number + 1) % LENGTH == 0, (number + 1) // LENGTH)
     assert len(ledger.cursor.lengths) <= 2
     assert len(getattr(ledger.cursor, "orders", ())) <= 2
@@ -136,7 +138,8 @@ def test_delivered_positions_can_be_computed_again(kind):
     for _ in range(LENGTH):
         (work_item,) = ledger.deal()
         ledger.ready[work_item.number] = Result(work_item)
-        ledger.count(ledger.take()[0])
+        if ledger.count(ledger.take()[0]):
+            ledger.finish_epoch()
         units.append(work_item.unit)
     assert (ledger.progress.epoch, cursor.length_of(0)) == (1, LENGTH)
     assert [cursor.unit_at(0, position).unit for position in range(LENGTH)] == units

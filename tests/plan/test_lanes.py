@@ -76,7 +76,9 @@ def test_place_contains_no_snapshots_ahead_of_it(num_given_back):
     for lane in (0, 1):
         for number in (1, 3, 4, 5):
             ledger.lanes.note(lane, number, b"%d" % number)
-    ledger.progress.given_back = tuple((work_item, None) for work_item in work_items[len(work_items) - num_given_back :])
+    ledger.progress.given_back = tuple(
+        (work_item, None) for work_item in work_items[len(work_items) - num_given_back :]
+    )
     place = ledger.progress.place()
     assert place.counts == [(4, 4), (4, 3), (3, 3)][num_given_back]
     assert tuple(start.number for start in place.starts) == place.counts
