@@ -425,19 +425,24 @@ class Ledger:
             error: The error in place of a batch. Until the caller has raised it, it is the `failure`.
             is_empty: No batch is returned.
         """
-        progress, lane, position, own_epoch = self.progress, work_item[4], work_item[2], self.progress.own_epoch
-        ahead = progress.ahead
+        progress, lane, position, ahead = self.progress, work_item[4], work_item[2], self.progress.ahead
+        if lane < 0 and position == progress.position and not ahead:  # most batches arrive in order
+            position += 1
+            if not is_empty and position != self.cursor.lengths.get(work_item[1]):
+                self.latest = work_item
+                self.num_batches += 1
+                progress.position = position
+                return False
+        elif lane < 0:
+            position, ahead = progress.gap_free(position)
+        else:
+            position = progress.position + 1
+        own_epoch = progress.own_epoch
         if is_empty:
             self.parts.drop(work_item)
             if lane < 0 and not (work_item.listed is not None and work_item.listed.is_empty):
                 # All ranks know which batches are empty because of exclusions, but not which ones raised here.
                 own_epoch = work_item.epoch
-        if lane >= 0:
-            position = progress.position + 1
-        elif position == progress.position and not ahead:  # most batches arrive in order
-            position += 1
-        else:
-            position, ahead = progress.gap_free(position)
         # An element of a lane belongs to no epoch, so that the consumer's epoch counts.
         epoch = progress.epoch if lane >= 0 else work_item[1]
         is_last = position == self.cursor.lengths.get(work_item[1])
