@@ -48,7 +48,7 @@ class Setting(NamedTuple):
     @property
     def is_in_threads(self) -> bool:
         """True if the workers are threads of this process."""
-        return self.workers > 0 and not kind_of(self.backend).in_processes
+        return self.workers > 0 and not kind_of(self.backend).copies_source
 
     def __str__(self) -> str:
         if not self.workers:
@@ -278,7 +278,7 @@ def explore(
 
     measured = [try_one(Setting(0, "none"))]
     for backend in _BACKENDS if options.only is None else (options.only,):
-        threads = _most_threads(source, batch, made) if kind_of(backend).in_processes else 1
+        threads = _most_threads(source, batch, made) if kind_of(backend).copies_source else 1
         cpus = limits.useful_workers()
         most = options.most_workers or (_PER_CPU * cpus if threads == 1 else cpus + max(1, cpus // 2))
         measured += climb(try_one, backend, Size(most, threads))

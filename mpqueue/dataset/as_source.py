@@ -381,7 +381,7 @@ def _refuse_batches_of_batches(dataset: Any, options: Options) -> None:
 
 def check_functions(root: nodes.StageNode, workers: int, backend: BackendName, start_method: str) -> None:
     """Raise a `TypeError` if a function of a stage cannot be pickled; forked workers inherit all functions."""
-    if not workers or not kind_of(backend).in_processes or start_method == "fork":
+    if not workers or not kind_of(backend).copies_source or start_method == "fork":
         return
     from mpqueue.workers.source_send import why_not_sent
 

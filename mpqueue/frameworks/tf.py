@@ -165,7 +165,7 @@ class _Feed:
         batch = epoch.__next__()
         try:
             result = _like(self.spec, batch)
-            is_ahead = loader.workers and kind_of(loader.backend).in_processes
+            is_ahead = loader.workers and kind_of(loader.backend).has_ring
             if is_ahead and self._is_read(epoch) and self._is_in_earnest(epoch):
                 self._finish(epoch)
         except BaseException:  # the next call returns this batch, and no state counts it

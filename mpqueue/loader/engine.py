@@ -248,7 +248,7 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
     """
     if job.workers:
         require_unpatched()
-        if kind_of(name).in_processes:
+        if kind_of(name).has_start_method:
             from mpqueue.system.child_process import refuse_start_in_import  # for processes only
 
             refuse_start_in_import()

@@ -457,7 +457,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         parts = parts_in(states, plan.source.part_names, plan.shard)
         self._position.load(place, steps_in(first), began, known_from, parts)
         # A worker process has another copy of the iterator then.
-        self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)
+        self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).copies_source)
 
     @property
     def is_moved(self) -> bool:

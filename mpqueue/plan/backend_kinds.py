@@ -15,24 +15,31 @@ class BackendKind(NamedTuple):
     """A backend.
 
     Attributes:
-        in_processes: Its workers are processes. Each has a copy of the source, pickled or inherited by a fork, and
-            batches are in shared memory, which is bounded. Otherwise workers run in the caller's process and use its
-            own source, and a start method has no effect.
+        copies_source: Each worker has a copy of the source, pickled or inherited by a fork. Otherwise all of them use
+            the caller's own source.
+        has_start_method: Workers are processes, which start methods of `multiprocessing` start.
+        has_ring: Batches are in shared memory, which is bounded.
         is_local: All workers run on this machine.
         maker: The module with the `make_backend` that creates it. It is imported on first use.
     """
 
-    in_processes: bool
+    copies_source: bool
+    has_start_method: bool
+    has_ring: bool
     is_local: bool
     maker: str
 
 
 _KINDS: dict[str, BackendKind] = {
-    "process": BackendKind(in_processes=True, is_local=True, maker=LOCAL_MAKER),
-    "thread": BackendKind(in_processes=False, is_local=True, maker=LOCAL_MAKER),
-    "ray": BackendKind(in_processes=True, is_local=False, maker="mpqueue.cluster.backend"),
+    "process": BackendKind(copies_source=True, has_start_method=True, has_ring=True, is_local=True, maker=LOCAL_MAKER),
+    "thread": BackendKind(
+        copies_source=False, has_start_method=False, has_ring=False, is_local=True, maker=LOCAL_MAKER
+    ),
+    "ray": BackendKind(
+        copies_source=True, has_start_method=True, has_ring=True, is_local=False, maker="mpqueue.cluster.backend"
+    ),
 }
-IN_PROCESSES: Final = tuple(name for name, kind in _KINDS.items() if kind.in_processes)
+COPYING: Final = tuple(name for name, kind in _KINDS.items() if kind.copies_source)
 
 
 def kind_of(name: str) -> BackendKind:

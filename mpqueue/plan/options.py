@@ -482,7 +482,7 @@ def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, 
     workers, max_queue_size = int(workers), int(max_queue_size)
     if workers < 0:
         raise ValueError(f"workers must be 0 (no workers: the caller computes) or more, got {workers}")
-    if max_queue_size < 0 or (max_queue_size == 0 and workers > 0 and kind_of(backend).in_processes):
+    if max_queue_size < 0 or (max_queue_size == 0 and workers > 0 and kind_of(backend).has_ring):
         unbounded = "; 0 (unbounded) is valid for threads only, because shared memory is bounded"
         raise ValueError(
             f"max_queue_size must be at least 1, got {max_queue_size}{'' if max_queue_size else unbounded}"

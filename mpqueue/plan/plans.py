@@ -187,7 +187,7 @@ class Plan(ABC):
             ValueError: Each worker would run the same elements.
             TypeError: A part of the source cannot be sent to worker processes.
         """
-        self.source.check_workers(workers, in_processes=kind_of(backend).in_processes)
+        self.source.check_workers(workers, copies_source=kind_of(backend).copies_source)
         self.source.check_portable(workers, backend, start_method)
 
     def check_auto(self) -> None:

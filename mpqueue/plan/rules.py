@@ -37,12 +37,12 @@ def check_backend(backend: BackendName, options: Options) -> None:
             'start_method="fork" forks this process, so all workers would run on this machine: leave it out with '
             'backend="ray"'
         )
-    if not (kind.in_processes or options.may_fall_back):
+    if not (kind.has_start_method or options.may_fall_back):
         raise ValueError(
             f"start_method={options.start_method!r} needs worker processes, and backend={backend!r} has no processes: "
             'leave it out, or use backend="process"'
         )
-    if isinstance(options.workers, str) and not (kind.in_processes and kind.is_local):
+    if isinstance(options.workers, str) and not (kind.has_ring and kind.is_local):
         raise ValueError(
             f'workers="auto" needs worker processes on this machine, got backend={backend!r}: pass an integer'
         )

@@ -170,7 +170,7 @@ class Source:
         """Return whether the source declares that several threads may compute its samples."""
         return False
 
-    def check_workers(self, workers: int, *, in_processes: bool) -> None:
+    def check_workers(self, workers: int, *, copies_source: bool) -> None:
         """Raise a `ValueError` if each of these workers would run the same elements."""
 
     def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
@@ -496,9 +496,9 @@ class Iterator(Source):
         """Return how workers run the source."""
         return Form.ITERATOR
 
-    def check_workers(self, workers: int, *, in_processes: bool) -> None:
+    def check_workers(self, workers: int, *, copies_source: bool) -> None:
         """Raise a `ValueError` if each of these workers would run the same elements."""
-        if in_processes and workers > 1:
+        if copies_source and workers > 1:
             raise ValueError(
                 f"the source is an iterator ({self.name}): each of {workers} worker processes would "
                 f"have a copy, and every element would be repeated {workers} times. {SHARE_REMEDY}"
@@ -515,7 +515,7 @@ class Iterator(Source):
         return super().check_lanes(lanes, world)
 
     def _lanes_here(self, workers: int, backend: BackendName) -> int:
-        return max(1, workers) if kind_of(backend).in_processes else 1
+        return max(1, workers) if kind_of(backend).copies_source else 1
 
 
 def recognise(source: Any, *, samples: bool = False, sampled: bool = False, needs: str | None = None) -> type[Source]:

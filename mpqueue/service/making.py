@@ -39,7 +39,7 @@ def make_stream(
     """
     chosen = Options.of(ServerOptions, options, "Server")
     workers, backend = chosen.workers, chosen.backend
-    if workers == 0 or not kind_of(backend).in_processes:
+    if workers == 0 or not kind_of(backend).has_ring:
         got = "workers=0" if workers == 0 else f"backend={backend!r}"
         raise ValueError(f"a server requires worker processes, got {got}: leave it out")
     check_backend(backend, chosen)

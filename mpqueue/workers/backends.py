@@ -36,7 +36,7 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
         from mpqueue.workers.inline import InlineBackend
 
         return InlineBackend(ledger, job)
-    if not kind_of(name).in_processes:
+    if not kind_of(name).has_start_method:
         from mpqueue.workers.open_handles import warn_of_threads
         from mpqueue.workers.threads import ThreadBackend
 
@@ -50,7 +50,7 @@ def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
     """Return the maximum number of batches in flight."""
     if workers == 0:
         return 1
-    if not kind_of(name).in_processes:
+    if not kind_of(name).has_ring:
         # 0 means no limit, as for the `queue.Queue` of Keras's enqueuers. Threads need no slots.
         return max_queue_size or 1 << 62
     return min(max_queue_size, MAX_CREDIT)

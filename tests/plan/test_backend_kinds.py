@@ -41,7 +41,9 @@ def of_generator_enqueuer(source, **options):
 
 def of_keras(source, *, backend):
     """Return the batches of the part of `accelerate` that works without Keras."""
-    enqueuer = PassEnqueuer(source, use_multiprocessing=kind_of(backend).in_processes, options=Options(backend=backend))
+    enqueuer = PassEnqueuer(
+        source, use_multiprocessing=kind_of(backend).copies_source, options=Options(backend=backend)
+    )
     enqueuer.start()
     batches = list(enqueuer.get())
     enqueuer.park()
@@ -59,13 +61,17 @@ def test_new_backend_kind_works_in_every_frontend(taken, in_processes, monkeypat
 
     maker.make_backend = make_backend
     monkeypatch.setitem(sys.modules, maker.__name__, maker)
-    monkeypatch.setitem(_KINDS, "new", BackendKind(in_processes=in_processes, is_local=True, maker=maker.__name__))
+    monkeypatch.setitem(_KINDS, "new", BackendKind(*[in_processes] * 3, is_local=True, maker=maker.__name__))
     assert taken([10, 11, 12], backend="new") == [10, 11, 12]
     assert made == ["new"]
 
 
 def test_option_without_effect_on_a_kind_is_rejected_with_its_name(monkeypatch):
-    monkeypatch.setitem(_KINDS, "new", BackendKind(in_processes=False, is_local=True, maker="none"))
+    monkeypatch.setitem(
+        _KINDS,
+        "new",
+        BackendKind(copies_source=False, has_start_method=False, has_ring=False, is_local=True, maker="none"),
+    )
     with pytest.raises(ValueError, match="backend='new' has no processes: leave it out, or use backend=\"process\""):
         mpqueue.Loader([1], backend="new", start_method="spawn")
     with pytest.raises(ValueError, match="backend='new' and use_multiprocessing=True contradict each other"):

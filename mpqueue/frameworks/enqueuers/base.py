@@ -96,13 +96,13 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
         named: BackendName = "process" if self.use_multiprocessing else "thread"
         chosen = self._chosen or named
         kind = kind_of(chosen)
-        return named if kind.is_local and kind.in_processes != kind_of(named).in_processes else chosen
+        return named if kind.is_local and kind.copies_source != kind_of(named).copies_source else chosen
 
     def _choose(self, options: Options) -> None:
         """Set the options that were passed to a subclass, and the backend among them."""
         self._options = options
         self._chosen = backend_of(options, use_multiprocessing=bool(self.use_multiprocessing))
-        self.use_multiprocessing = kind_of(self._chosen).in_processes
+        self.use_multiprocessing = kind_of(self._chosen).copies_source
 
     def start(
         self,

@@ -53,7 +53,7 @@ def backend_of(options: Options, *, use_multiprocessing: bool) -> BackendName:
     chosen: BackendName = options.backend or ("process" if use_multiprocessing else "thread")
     if options.backend is not None or options.ray_options is not None:
         check_backend(chosen, options)
-    if use_multiprocessing and not kind_of(chosen).in_processes:
+    if use_multiprocessing and not kind_of(chosen).copies_source:
         raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: pass only one")
     return chosen
 

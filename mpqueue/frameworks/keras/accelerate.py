@@ -141,7 +141,7 @@ def _accelerate(source: Any, options: Options, passed: dict[str, Any]) -> Any:
         backups.watch(accelerated)
         return accelerated
     if options.backend is not None:
-        passed = {"use_multiprocessing": kind_of(options.backend).in_processes} | passed
+        passed = {"use_multiprocessing": kind_of(options.backend).copies_source} | passed
     if misfit is not None:  # Keras's own default: its processes would be forks of this one
         passed = {"use_multiprocessing": False} | own_of(source) | passed
     accelerated = _accelerated(source, options, passed)

@@ -15,7 +15,7 @@ from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
 from mpqueue.frameworks.torch.ranks import stream_plan
 from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
-from mpqueue.plan.backend_kinds import IN_PROCESSES
+from mpqueue.plan.backend_kinds import COPYING
 from mpqueue.plan.batch_types import Batch, Batch_co, Indexed, Item, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options
@@ -158,7 +158,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             for name in options:
                 if name not in known:
                     raise unknown_keyword("DataLoader", name, {*known, *inspect.signature(DataLoader).parameters})
-        if backend not in IN_PROCESSES:
+        if backend not in COPYING:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, Options(ray_options=ray_options))
         integer(1)("threads", threads)
