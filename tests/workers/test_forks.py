@@ -59,6 +59,26 @@ enqueuer.stop()
     assert output == ""
 
 
+def test_child_gets_a_clear_error_after_an_interrupt_delayed_the_failure():
+    said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + """
+def strike():
+    del enqueuer.stop
+    raise TimeoutError
+enqueuer.stop()
+enqueuer.sequence = mpqueue.Dataset.range(2).map("01".index)  # a TypeError
+enqueuer.start(1)
+batches, enqueuer.stop = enqueuer.get(), strike
+for _ in range(2):
+    try:
+        next(batches)
+    except Exception as error:
+        say(type(error).__name__)
+os.waitpid(forked(lambda: next(batches)), 0)
+""")  # fmt: skip
+    assert [word.split()[0] for word in said[1:]] == ["TimeoutError", "TypeError", "RuntimeError"]
+    assert output == ""
+
+
 def test_child_that_starts_an_epoch_of_a_running_loader_gets_an_error():
     """Otherwise it would get the batches of its parent again, and start workers for that."""
     said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + """

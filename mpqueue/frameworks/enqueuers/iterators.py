@@ -129,8 +129,8 @@ class BatchIterator(Generator[Any, None, None]):
         if self._pipeline.is_failure(error):
             self._is_over = True
             self._stop()
-        else:
-            self._next = self._method_of(self._pipeline)
+        # Also after the end: the pipeline refuses the calls of a forked process.
+        self._next = self._method_of(self._pipeline)
 
     # -- `Pollable`, of the present pipeline: valid after the first call of `__next__`
 
