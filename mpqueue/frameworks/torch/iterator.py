@@ -56,7 +56,7 @@ from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.contents import name_of
-from mpqueue.system.exceptions import add_note, notes_of, set_traceback
+from mpqueue.system.exceptions import add_note, matches, notes_of, set_traceback
 from mpqueue.system.interrupts import is_interrupt, not_of_handler
 from mpqueue.worker.failures import kind_of as raised_kind_of
 from mpqueue.worker.generator_lanes import has_state
@@ -313,6 +313,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
     _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
     _left: state.State | None = None  # the end of a pass that is not resumed
+    _failed: WorkItem | None = None  # the last batch whose error was raised
 
     def __init__(self, loader: Any) -> None:
         self._engine = Engine(kind="DataLoader", name=type(loader.dataset).__name__)
@@ -576,9 +577,20 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._begin_with_new_epoch()
         pipeline = self._pipeline
         try:
-            batch = pipeline.next(deadline=time.monotonic() + self._timeout if self._timeout > 0 else None)
-            if type(batch) is _Raised:
-                raise batch.error
+            try:
+                batch = pipeline.next(deadline=time.monotonic() + self._timeout if self._timeout > 0 else None)
+                if type(batch) is _Raised:
+                    raise batch.error
+            except BaseException as error:
+                failed = pipeline.failed
+                if failed is not None and failed is not self._failed and not pipeline.is_inconsistent:
+                    self._failed = failed
+                    try:
+                        self._draw_after(failed, error)
+                    except BaseException:  # an interrupt: the following `next` raises the error
+                        pipeline.ledger.fail(error)
+                        raise
+                raise
         except NotYet:
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):
@@ -599,6 +611,13 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         if self._pin_memory:  # memory in pinned slots is not copied, other memory is
             return torch_pinning.pin_memory(batch, self._pin_memory_device)
         return batch
+
+    def _draw_after(self, failed: WorkItem, error: BaseException) -> None:
+        """Draw one more batch from the sampler before the error of a batch is raised, as torch does."""
+        is_crash = matches(error, MPQueueError) and not matches(error, WorkerRaised)
+        # An error of the sampler has no position. As a generator, it only has its end to return.
+        if failed.position >= 0 and not is_crash:
+            self._pipeline.resume()
 
     def _end(self) -> None:
         """End the pass."""

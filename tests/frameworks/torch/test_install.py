@@ -1,6 +1,8 @@
 """`mpqueue.torch.install`: every loader of the program uses mpqueue's workers."""
 
+import contextlib
 import copy
+import operator
 import pickle
 import re
 
@@ -95,6 +97,22 @@ def test_order_and_generator_equal_a_program_without_install(workers):
     torch.manual_seed(4)
     stock = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=0)] for _ in range(2)]
     assert ours == (stock, torch.rand(1).item())
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_sampler_is_as_far_as_without_install_when_an_error_is_raised(workers):
+    def run():
+        sampler, found = iter(range(12)), []
+        batches = iter(data.DataLoader({0: 0, 1: 1, 4: 4}, sampler=sampler, num_workers=workers))
+        for _ in range(6):
+            with contextlib.suppress(KeyError):
+                next(batches)
+            found.append(operator.length_hint(sampler))
+        return found
+
+    stock = run()
+    with mpqueue.torch.install():
+        assert run() == stock
 
 
 def test_unsupported_torch_is_rejected(monkeypatch):
