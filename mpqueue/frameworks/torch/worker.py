@@ -216,6 +216,7 @@ class StreamSource(LoaderSource):
     def __init__(self, parts: LoaderParts) -> None:
         super().__init__(parts)
         self._streams: dict[int, _Stream] = {}  # by lane
+        self._original: Any = None  # the dataset, or a copy, which is not iterated; None: see `copy_before`
 
     def __call__(self) -> Iterator[Any]:
         """Begin an epoch.
@@ -227,16 +228,18 @@ class StreamSource(LoaderSource):
         has_several = info is not None and info.num_lanes > info.num_workers
         if has_several and not has_state(self.parts.dataset):
             # A copy for each iteration: the same stream may be begun again, and there is no state to begin from.
-            return self._checked(_StreamBatches(self.parts, self._collation, copied(self.parts.dataset), None))
+            return self._checked(_StreamBatches(self.parts, self._collation, copied(self.parts.dataset), None, None))
         lane, epoch = 0 if info is None else info.lane, -1 if current is None else current[0][1]
         if lane not in self._streams:
             dataset = self.parts.dataset
             # Several streams of this process have separate datasets, as in torch's workers.
             if has_several:
-                dataset = copied(dataset)
+                self._original, dataset = dataset, copied(dataset)
             elif self._streams:  # moved here from another worker
                 dataset = next(iter(self._streams.values())).another_dataset()
-            self._streams[lane] = _Stream(self.parts, self._collation, dataset)
+            else:
+                self._original = copy_before(dataset)
+            self._streams[lane] = _Stream(self.parts, self._collation, dataset, self._original)
         return self._checked(self._streams[lane].begin(epoch))
 
     def _checked(self, batches: "_StreamBatches") -> "_StreamBatches":
@@ -254,10 +257,11 @@ class _Stream:
         parts: The parts of the loader.
         collation: Finds the tensors in the slot.
         dataset: The dataset of the stream.
+        original: A copy of it from before its first epoch; None: it has no state, or cannot be copied.
     """
 
-    def __init__(self, parts: LoaderParts, collation: SlotCollation, dataset: Any) -> None:
-        self._parts, self._collation, self._dataset = parts, collation, dataset
+    def __init__(self, parts: LoaderParts, collation: SlotCollation, dataset: Any, original: Any) -> None:
+        self._parts, self._collation, self._dataset, self._original = parts, collation, dataset, original
         self._epoch: int | None = None  # the present epoch
         self._before: Any = None  # a copy of the dataset from before this epoch
         self._is_next = False  # the dataset has begun the epoch before this one
@@ -278,7 +282,9 @@ class _Stream:
             self._is_next = self._epoch is not None and epoch == self._epoch + 1
             self._epoch, self._before = epoch, copy_before(dataset)
         self._dataset = dataset
-        self._latest = _StreamBatches(self._parts, self._collation, dataset, self._before, is_next=self._is_next)
+        self._latest = _StreamBatches(
+            self._parts, self._collation, dataset, self._before, self._original, is_next=self._is_next
+        )
         return self._latest
 
 
@@ -292,6 +298,7 @@ class _StreamBatches(Iterator[Any]):
         collation: Finds the tensors in the slot.
         dataset: The dataset to iterate.
         before: A copy of the dataset from before its iteration; None: it has no state, or cannot be copied.
+        original: A copy of it from before its first epoch, or None.
         is_next: The dataset has begun the epoch before this one.
 
     Attributes:
@@ -303,9 +310,11 @@ class _StreamBatches(Iterator[Any]):
     num_returned = 0
 
     def __init__(
-        self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any, *, is_next: bool = False
-    ) -> None:
+        self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any, original: Any, *,
+        is_next: bool = False,
+    ) -> None:  # fmt: skip
         self._parts, self._collation, self._before, self._is_next = parts, collation, before, is_next
+        self._original = original
         self._numbers = GlobalState() if has_state(dataset) else None  # a dataset may draw in its `__iter__`
         self._iterated = IteratedDataset(dataset, iter(dataset), before)
         self.saves_first = has_state(dataset)
@@ -320,8 +329,10 @@ class _StreamBatches(Iterator[Any]):
         """Continue from a state."""
         if self._is_next and is_of_earlier(state):
             return  # this dataset has counted the earlier epochs itself
+        # Without a state of an earlier epoch, all epochs count, also those that this dataset has begun.
+        before = self._original if is_of_earlier(state) and state["earlier"] is None else self._before
         # A copy: this dataset may be in the middle of the epoch already.
-        dataset = self._iterated.dataset if self._before is None else copied(self._before)
+        dataset = self._iterated.dataset if before is None else copied(before)
         if not is_of_earlier(state):
             self._has_ended = self._iterated.load_state_dict(state, dataset)
             return

@@ -370,6 +370,17 @@ def test_worker_crash_before_the_first_batch_of_an_epoch_keeps_the_count(tmp_pat
         assert values(loader) == [200, 201, 202, 203]
 
 
+def test_pass_that_a_worker_has_not_begun_counts_once(tmp_path):
+    with Gate() as gate:
+        loader = made(lambda: Crashes(gate.address, tmp_path / "fuse", at=0), "fork")
+        iter(loader)
+        arrival = gate.arrival()
+        iter(loader)
+        batches = iter(loader)
+        arrival.let_go()
+        assert values(batches) == [200, 201, 202, 203]
+
+
 class OnlySaves(data.IterableDataset):
     def __iter__(self):
         return iter(range(LENGTH))
