@@ -110,7 +110,8 @@ class TorchPlayer(Player):
             and setup.kind in RAISING
             and not (setup.is_iterable and self.setup.raising)  # an error ends a batch early
         ):  # the other ones have a state, which is not compared
-            shorter = (self.run.position - 1) * (setup.batch_size or 1)
+            # By one batch of each stream: otherwise the streams may have as many batches, which are shorter.
+            shorter = max(0, self.run.position - self.run.streams) * (setup.batch_size or 1)
             return setup._replace(length=shorter if setup.is_iterable else setup.length - 1)
         if way % 4 == 3 and is_known and name in {"random", "subset", "weighted"}:
             return setup._replace(generator_seed=1 if setup.generator_seed is None else None)
