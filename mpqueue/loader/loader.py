@@ -460,9 +460,9 @@ class Loader(Stoppable, Generic[Batch_co]):
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).copies_source)
 
     @property
-    def is_moved(self) -> bool:
+    def is_resumed(self) -> bool:
         """True if a state was loaded, or a place was sought."""
-        return self._position.is_moved
+        return self._position.is_resumed
 
     # -- Batches by their place
 

@@ -23,8 +23,7 @@ class LoopPosition:
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
         has_raised: A sample has raised an error in place of a batch.
-        is_resumed: The loops continue another run, whose errors are unknown.
-        is_moved: A place was loaded or sought.
+        is_resumed: The loops continue another run, or after a place that they passed over: its errors are unknown.
         begun: The epoch of the place that was loaded or sought last, and its base.
         anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
             because a batch after such a place cannot be computed from an earlier snapshot.
@@ -39,7 +38,7 @@ class LoopPosition:
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
-        self.has_raised = self.is_resumed = self.is_moved = False
+        self.has_raised = self.is_resumed = False
         self._goes_on = False  # the next loop continues in the middle of the epoch
         self.begun = self._began = 0, FROM_BEGINNING
         self._known_from = 0, 0
@@ -194,7 +193,6 @@ class LoopPosition:
             parts: Number of samples of each part of a mixture that this rank had returned before.
         """
         self._began, self._known_from = (place.epoch, began), (place.epoch, known_from)
-        self.is_resumed = True
         self.anchors.clear()  # their snapshots belong to the previous run
         self.seek(place)
         # After `seek`, which keeps the steps that this run has counted so far.
@@ -203,9 +201,9 @@ class LoopPosition:
     def seek(self, place: Place) -> None:
         """Make the next loop continue at a place of this run."""
         self.settle()
+        self.is_resumed = True
         self.place, self._goes_on, self.first_epoch = place, True, None
         self.iterator += 1  # running iterators end
-        self.is_moved = True
         self.epoch, self._last, self.begun = place.epoch, None, (place.epoch, place.base)
         # Snapshots of later places may hold samples that are excluded from this place on.
         kept = [each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)]

@@ -144,7 +144,7 @@ class StreamRewind(Rewind):
         epoch, batch = checked_place(epoch, batch)
         self._check_replay()
         plan = self._plan_at(epoch, batch)
-        found = self._find(plan, epoch, batch, run=True)
+        found = self._find(plan, epoch, batch, run=True, computes=True)
         with self._opened_lane(plan, found.item(), found.start) as pipeline:
             return batch_from(pipeline, epoch, batch)
 
@@ -165,7 +165,7 @@ class StreamRewind(Rewind):
         epoch, batch = checked_place(epoch, batch)
         self._check_replay()
         plan, excluded = self._plan_at(epoch, batch), self._plan.history.excluded
-        place = self._find(plan, epoch, batch, run=True).place
+        place = self._find(plan, epoch, batch, run=True, computes=True).place
         # A seek moves later exclusions to its place: the buffers there lose the samples, as at an exclusion.
         if excluded is not None and excluded != self._plan.history.excluded_at(epoch, batch, plan.shard.world):
             return self._shortened(plan, place, excluded)
@@ -214,8 +214,15 @@ class StreamRewind(Rewind):
 
     # -- The element at a place
 
-    def _find(self, plan: StreamPlan, epoch: int, batch: int, *, run: bool) -> FoundElement:
+    def _find(self, plan: StreamPlan, epoch: int, batch: int, *, run: bool, computes: bool = False) -> FoundElement:
         """Return the element at a place.
+
+        Args:
+            plan: The plan at the place.
+            epoch: The epoch.
+            batch: The number of the batch.
+            run: As for `Loader.explain`.
+            computes: See `_run_to`.
 
         Raises:
             LookupError: The epoch has no such batch, or another number of ranks got it.
@@ -250,7 +257,7 @@ class StreamRewind(Rewind):
             # Other ranks may have begun the epoch, and returned another number of these elements.
             element = element_at(batch + sum(where.counts) - where.position, share.num_lanes, ends)
         else:
-            return self._run_to(plan, where, epoch, batch, run=run)
+            return self._run_to(plan, where, epoch, batch, run=run, computes=computes)
         assert element is not None  # it was returned
         place = self._place(where, epoch, batch, element, share, ends)
         return FoundElement(self._item(plan, epoch, batch, element), place)
@@ -301,12 +308,26 @@ class StreamRewind(Rewind):
             )
         return begun + (epoch - current) * length + batch
 
-    def _run_to(self, plan: StreamPlan, where: Place | None, epoch: int, batch: int, *, run: bool) -> FoundElement:
-        """Run the stream up to a batch."""
+    def _run_to(
+        self, plan: StreamPlan, where: Place | None, epoch: int, batch: int, *, run: bool, computes: bool = False,
+        raises: bool = False,
+    ) -> FoundElement:  # fmt: skip
+        """Run the stream up to a batch.
+
+        Args:
+            plan: The plan at the place.
+            where: The place of the loops; None for another rank.
+            epoch: The epoch.
+            batch: The number of the batch.
+            run: As for `Loader.explain`.
+            computes: The element is found by user code where it could be another one than in the outline. An element
+                that raises takes a place of its own, so that lanes end later.
+            raises: Do not run the outline.
+        """
         length, begin = plan.epoch_batches, self._known_before(where, epoch, batch)
         self._check_beginning(begin, epoch, batch)
         left = (epoch - begin.epoch) * (length or 0) + batch - begin.position
-        identified = self._identified(plan, run=run)
+        identified = plan.identified(run=run, has_raised=raises or self._position.has_raised)
         cursor = identified.cursor(self._job.workers, self._backend)
         # Snapshots of the stream fit its outline: a snapshot has places and no values.
         with opened(replace(self._job, plan=identified), cursor, begin) as pipeline:
@@ -324,13 +345,25 @@ class StreamRewind(Rewind):
                 pipeline.next()
                 last = pipeline.last()
             except EndOfStream:
-                raise LookupError(f"epoch {epoch} has no batch {batch}: the stream ends before it") from None
+                last = None
             except BaseException as error:
                 if not pipeline.is_failure(error):
                     raise
                 return FoundElement(None, before, error)
-        assert last is not None
+            has_ended = last is None or any(end >= 0 for end in pipeline.place().ends)
+        if computes and has_ended and not raises and self._is_outlined(plan):
+            return self._run_to(plan, where, epoch, batch, run=run, raises=True)
+        if last is None:
+            raise LookupError(f"epoch {epoch} has no batch {batch}: the stream ends before it")
         return FoundElement(last.work_item, before)
+
+    def _is_outlined(self, plan: StreamPlan) -> bool:
+        """Return whether ids are found without user code, of which a call may raise."""
+        try:
+            self._identified(plan, run=False)
+        except RuntimeError:
+            return False
+        return True
 
     def _known_before(self, where: Place | None, epoch: int, batch: int) -> Place:
         """Return the last known place that is not after a batch."""
@@ -390,13 +423,24 @@ class StreamRewind(Rewind):
 
     def _ids(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart, *, run: bool) -> SampleIds:
         """Return the ids of the samples of an element."""
-        identified = self._identified(plan, run=run)
+        passes = run and self._passes_over(work_item, start)
+        identified = plan.identified(run=run, has_raised=passes or self._position.has_raised)
         with self._opened_lane(identified, work_item, start) as pipeline:
             try:
                 element = pipeline.next()
             except EndOfStream:
                 return ()
         return identified.ids_of(work_item, element, plan.share(self._job.workers, self._backend))
+
+    def _passes_over(self, work_item: WorkItem, start: LaneStart) -> bool:
+        """Return whether an element after a snapshot may have raised in no loop of this process."""
+        is_endless, position = self._plan.epoch_batches is not None, self._position
+        return position.is_resumed and any(
+            (is_endless or place.epoch == work_item.epoch)
+            and place.counts
+            and start.number < place.counts[work_item.lane] <= work_item.unit
+            for place in position.anchors
+        )
 
     def _opened_lane(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart) -> AbstractContextManager[Pipeline]:
         share = plan.share(self._job.workers, self._backend)

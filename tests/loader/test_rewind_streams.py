@@ -85,6 +85,54 @@ def test_batch_after_the_end_does_not_exist():
         endless.explain(0, 9)
 
 
+def raising(number):
+    if number == 3:
+        raise LookupError("no sample 3")
+    return number
+
+
+def taken(loader):
+    """Return the batches of a loop as lists, with None in place of errors; and the samples of each."""
+    batches, found = iter(loader), []
+    while True:
+        try:
+            found.append((next(batches).tolist(), list(loader.last.samples)))
+        except StopIteration:
+            return found
+        except LookupError:
+            found.append(None)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("stages", [lambda each: each, lambda each: each.shuffle(buffer=3)], ids=["batch", "buffer"])
+def test_place_after_a_sample_that_raised_is_found_before_it_was_read(stages, lanes):
+    """The next samples move up into its batch, so that there is one batch more."""
+    options: Any = {"lanes": lanes, "seed": 1, "workers": 0}
+    source = stages(Dataset.range(24).shuffle(buffer=3).map(raising).batch(2))
+    with mpqueue.Loader(source, **options) as loader:
+        whole = taken(loader)
+    assert whole.count(None) == 1
+    assert all(each is None or each[0] == each[1] for each in whole)
+    for number, each in enumerate(whole):
+        with mpqueue.Loader(source, **options) as loader:
+            assert each is None or loader.compute(0, number).tolist() == each[0]
+            loader.seek(0, number)
+            state = loader.state_dict()
+            assert taken(loader) == whole[number:]
+        with mpqueue.Loader(source, **options) as loader:
+            loader.load_state_dict(state)
+            assert taken(loader) == whole[number:]
+
+
+def test_samples_are_excluded_after_a_seek_past_an_error():
+    with mpqueue.Loader(Dataset.range(12).filter(lambda _: True).map(raising), lanes=1, seed=1, workers=0) as loader:
+        batches = iter(loader)
+        next(batches)
+        loader.seek(0, 5)
+        loader.exclude([9])
+        assert list(loader) == [5, 6, 7, 8, 10, 11]
+
+
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
 @pytest.mark.parametrize("ordered", [True, False])
 def test_ranks_that_resume_an_epoch_know_its_batches(ordered):

@@ -155,7 +155,7 @@ class Player:
 
     owners = states = "runs"
     interrupted = "interrupted"
-    has_sought = has_met_error = False
+    has_met_error = False
 
     def __init__(self, play):
         self.play, self.script, self.front = play, Script(), FRONTS[play.front]
@@ -349,8 +349,6 @@ class Player:
                 return None
         found = [set(run.of(epoch, rank)) for rank in range(run.world)]
         numbers = sorted(each for each in set.intersection(*found) if run.is_known(epoch, each))
-        if self.is_zip:  # an element that raises takes no partners, which is known only after it was read
-            numbers = list(itertools.takewhile(lambda number: not self._raises(epoch, number), numbers))
         return (epoch, numbers[number % len(numbers)]) if numbers else None
 
     def _raises(self, epoch, number):
@@ -405,13 +403,10 @@ class Player:
         if place is not None:
             self.script.do(f"for each in runs: each.seek({place[0]}, {place[1]})")
             self.run.seek(*place)
-            self.has_sought = True
             self.begin()
 
     def do_exclude(self, seed, count):
         chosen, ids = random.Random(seed), self._ids()
-        if self.has_sought and not self.setup.has_index:
-            return  # the exclusion would raise an error that the seek has passed, as documented
         if not ids or (self.is_endless and (self.run.changes or len(ids) < 20)):
             return  # without any sample, the search for the next element of an endless order has no end
         ids = chosen.sample(ids, min(len(ids), count % 9 + 1))

@@ -33,7 +33,7 @@ def note_epoch(loader: Loader) -> None:
     """Log, once per process, which batches are repeated if `fit` continues from a backup, and this loader does not."""
     global _num_steps, _has_warned
     num_steps, _num_steps = _num_steps, 0
-    if not num_steps or _has_warned or loader.is_moved:
+    if not num_steps or _has_warned or loader.is_resumed:
         return
     _has_warned = True
     warn(
