@@ -244,6 +244,8 @@ class StreamRewind(Rewind):
         if length is not None and not plan.skips:
             # Not with `on_error="skip"`: a skipped element is no batch of the epoch, so no place follows by arithmetic.
             position = self._position_in_stream(where, epoch, batch, length)
+            if position >= (0 if where is None else sum(where.counts)) and self._may_end(plan, epoch, batch):
+                return self._run_to(plan, where, epoch, batch, run=run, computes=computes)
             element = self._element_of_endless(plan, where, position, ends, run=run)
             if element is None:
                 raise LookupError(f"epoch {epoch} has no batch {batch}: no virtual shard of this rank has an element")
@@ -286,6 +288,12 @@ class StreamRewind(Rewind):
                 ends[lane] = 0
                 element = element_at(position, num_lanes, ends)
         return element
+
+    def _may_end(self, plan: StreamPlan, epoch: int, batch: int) -> bool:
+        """Return whether a lane of an endless stream may end after it had elements: a later pass may have none."""
+        if self._plan.history.excluded_at(epoch, batch, plan.shard.world) is not None:
+            return True
+        return not self._is_outlined(plan)
 
     def _has_elements(self, plan: StreamPlan, lane: int, *, run: bool) -> bool:
         """Return whether a lane of an endless stream has a first element."""
@@ -354,11 +362,12 @@ class StreamRewind(Rewind):
         if computes and has_ended and not raises and self._is_outlined(plan):
             return self._run_to(plan, where, epoch, batch, run=run, raises=True)
         if last is None:
-            raise LookupError(f"epoch {epoch} has no batch {batch}: the stream ends before it")
+            why = "the stream ends before it" if length is None else "no virtual shard of this rank has an element"
+            raise LookupError(f"epoch {epoch} has no batch {batch}: {why}")
         return FoundElement(last.work_item, before)
 
     def _is_outlined(self, plan: StreamPlan) -> bool:
-        """Return whether ids are found without user code, of which a call may raise."""
+        """Return whether the ids of its samples are found without user code, which may raise."""
         try:
             self._identified(plan, run=False)
         except RuntimeError:

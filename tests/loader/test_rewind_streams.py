@@ -254,6 +254,20 @@ def passes_sometimes(index):
     return mpqueue.rng().random() < 0.6
 
 
+@pytest.mark.parametrize(
+    "stages", [lambda each: each, lambda each: each.filter(lambda _: True)], ids=["order", "filter"]
+)
+def test_lane_of_an_endless_stream_that_will_end_is_known_before(stages):
+    source = stages(Dataset.range(8).shuffle(buffer=2))
+    with mpqueue.Loader(source, lanes=2, seed=1, workers=0, epoch_batches=4) as loader:
+        for _ in loader:
+            pass
+        loader.exclude([1, 3, 5, 7])
+        ahead = [(loader.compute(1, number), *loader.explain(1, number, run=True).samples) for number in range(4)]
+        assert [(number, loader.last.samples[0]) for number in loader] == ahead
+        assert {number for number, _ in ahead} <= {0, 2, 4, 6}
+
+
 def test_endless_stream_that_began_again_knows_its_batches_after_an_exclusion():
     stream = Dataset.range(2).filter(passes_sometimes).map(drawing)
     with mpqueue.Loader(stream, lanes=1, seed=20, workers=0, epoch_batches=4) as loader:

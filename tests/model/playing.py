@@ -345,7 +345,7 @@ class Player:
             return None  # the orders of other epochs are not known
         if not self.setup.has_index:
             is_endless = self.setup.epoch_batches is not None
-            if not run.counts_numbers or (is_endless and self._has_ended_lane(epoch)):
+            if not run.counts_numbers or (is_endless and self._has_raised_to_its_end(epoch)):
                 return None
         found = [set(run.of(epoch, rank)) for rank in range(run.world)]
         numbers = sorted(each for each in set.intersection(*found) if run.is_known(epoch, each))
@@ -354,13 +354,13 @@ class Player:
     def _raises(self, epoch, number):
         return any(isinstance(self.run.at(epoch, number, rank).value, Failed) for rank in range(self.run.world))
 
-    def _has_ended_lane(self, epoch):
-        """Return whether an endless stream has a lane whose elements were all left out, before the end of an epoch."""
-        run = self.run
+    def _has_raised_to_its_end(self, epoch):
+        """Return whether elements of an endless stream raise and a lane has ended, because no other element was left."""
+        run, has_raised = self.run, False
         orders = [Stream(self.setup, run.seed, epoch, run.world) for _ in range(run.world)]
         for rank, order in enumerate(orders):
-            list(order.batches(rank, run.changes, 0))
-        return any(lane.has_ended for order in orders for lane in order.lanes)
+            has_raised |= any(isinstance(each.value, Failed) for each in order.batches(rank, run.changes, 0))
+        return has_raised and any(lane.has_ended for order in orders for lane in order.lanes)
 
     def do_explain(self, back, number):
         place = self._place(back, number)
