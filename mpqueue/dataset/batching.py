@@ -128,8 +128,7 @@ class AheadStage(LinkStage):
         """Restore a saved state, and compute the waiting elements again."""
         state = next(states)
         self._input.load_from(states)
-        self._tokens = tokens_of(state["ahead"])
-        self._values = self._input.rebuild(self._tokens) if self._tokens else []
+        self._values, self._tokens = self._input.rebuilt(tokens_of(state["ahead"]))
 
 
 class BatchReader(LinkReader):
@@ -342,8 +341,7 @@ class BatchStage(LinkStage):
         """Restore a saved state, and compute the elements of the open batch again."""
         state = next(states)
         self._input.load_from(states)
-        self._tokens = tokens_of(state["open"])
-        self._values = self._input.rebuild(self._tokens) if self._tokens else []
+        self._values, self._tokens = self._input.rebuilt(tokens_of(state["open"]))
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these batches, built again from their elements."""

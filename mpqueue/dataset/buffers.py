@@ -197,8 +197,7 @@ class ShuffleStage(LinkStage):
         """Restore a saved state, and compute the elements of the buffer again."""
         state = next(states)
         self._input.load_from(states)
-        self._tokens = tokens_of(state["held"])
-        self._values = self._input.rebuild(self._tokens)
+        self._values, self._tokens = self._input.rebuilt(tokens_of(state["held"]))
         self._next_pick, self._is_draining = state["pick"], state["draining"]
         self._num_drained = state.get("size", self._num_drained)
 

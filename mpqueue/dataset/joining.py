@@ -98,8 +98,7 @@ class _Branch:
     def load_from(self, states: Iterator[Any], tokens: Sequence[Any]) -> None:
         """Restore a saved state."""
         self.stage.load_from(states)
-        self.tokens = tokens_of(tokens)
-        self.values = self.stage.rebuild(self.tokens) if self.tokens else []
+        self.values, self.tokens = self.stage.rebuilt(tokens_of(tokens))
 
 
 class JoinedInputs:

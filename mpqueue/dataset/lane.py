@@ -7,6 +7,7 @@ A sample that crashed its workers is *lost*. The state contains its token, and a
 `mpqueue.worker.retry_markers`.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,10 @@ class StreamLane:
         # A skipped sample is reported with the batch that misses it, so nothing is read ahead with ``skip``.
         self._ahead = ReadAhead(is_on=reads_ahead and run.skip is None)
         self._reads_ahead = self._ahead.is_on
+        self._failed: list[BaseException] = []  # to be raised before the next element
+        self._loaded: Any = None  # the state, until one of these errors was raised
+        if state is not None and state.get("is_reduced"):
+            run = run._replace(failed=self._failed)
         self._open, self._run = open_stages, run._replace(state=None, ahead=self._ahead)
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
         self._counts: list[StageRow] = []  # of earlier epochs
@@ -51,6 +56,7 @@ class StreamLane:
             state = None  # the state contains only lost samples
         if state is not None:
             self._epoch, self._has_given, self._has_ended = state["epoch"], state["given"], state["ended"]
+            self._loaded = state
         self._stage = self._opened()
         if state is not None:
             try:
@@ -71,6 +77,9 @@ class StreamLane:
         """
         if self._is_broken:
             raise RuntimeError("this lane was interrupted and must be opened again from its last snapshot")
+        if self._failed:
+            self._loaded = None
+            raise never_an_end(self._failed.pop(0))
         try:
             while not self._has_ended:
                 values, tokens = self._stage.pull(1)
@@ -98,7 +107,7 @@ class StreamLane:
 
     def save_without(self, keep: Keep) -> Any:
         """Return the position of the lane after the removal of excluded elements from its buffers and batches."""
-        state = self.save()
+        state = {**self.save(), "is_reduced": True}
         self._stage.drop_from(iter(state["stages"]), keep)
         return state
 
@@ -119,17 +128,19 @@ class StreamLane:
     @property
     def is_settled(self) -> bool:
         """True if its state follows from the number of elements that it has returned."""
-        return self._stage.is_settled
+        return not self._failed and self._stage.is_settled
 
     def settle(self) -> bool:
         """Return `is_settled`. If it is False, the stages stop reading ahead until `save`."""
-        is_settled = self._stage.is_settled
+        is_settled = self.is_settled
         self._ahead.is_on &= is_settled
         return is_settled
 
     def save(self) -> Any:
         """Return the position of the lane."""
         self._ahead.is_on = self._reads_ahead
+        if self._failed and self._loaded is not None:
+            return copy.deepcopy(self._loaded)
         state = {
             "epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": self._stage.save()
         }  # fmt: skip

@@ -179,6 +179,29 @@ class LaneStage:
         """
         raise NotImplementedError
 
+    def rebuilt(self, tokens: list[Token]) -> tuple[list[Any], list[Token]]:
+        """Return the elements that can be computed again, with their tokens; see `LaneRun.failed`."""
+        if not tokens:
+            return [], tokens
+        try:
+            return self.rebuild(tokens), tokens
+        except BaseException as error:
+            if self.run.failed is None or passes_at_once(error):
+                raise
+        values: list[Any] = []
+        made = []
+        for token in tokens:
+            try:
+                values += self.rebuild([token])
+            except BaseException as error:
+                if passes_at_once(error):
+                    raise
+                if self.run.skip is None or not may_skip(error):
+                    self.run.failed.append(error)
+            else:
+                made.append(token)
+        return values, made
+
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples that each of these elements is made of, without computing the elements."""
         raise NotImplementedError
@@ -533,6 +556,5 @@ class Applied(LinkStage):
         """Restore a saved state, and return the item of this stage."""
         state = next(states)
         self._input.load_from(states)
-        self._tokens = tokens_of(state["waiting"])
-        self._values = self._input.rebuild(self._tokens) if self._tokens else []
+        self._values, self._tokens = self._input.rebuilt(tokens_of(state["waiting"]))
         return state

@@ -39,6 +39,8 @@ class LaneRun(NamedTuple):
         runs_ahead: Stages may compute elements before they are requested.
         fixed: The random numbers of elements before a cache; None for other elements.
         ahead: Whether the stages of the lane may read ahead.
+        failed: The errors of held elements that cannot be computed again without their excluded samples. They are
+            raised first, and the elements are left out. None: the lane cannot be opened then.
     """
 
     lane: int
@@ -56,6 +58,7 @@ class LaneRun(NamedTuple):
     runs_ahead: bool = True
     fixed: "FixedSeeds | None" = None
     ahead: ReadAhead = ON_DEMAND
+    failed: list[BaseException] | None = None
 
 
 class Lane(Protocol):

@@ -69,6 +69,31 @@ def test_skipped_samples_are_counted_logged_and_named_once(workers, caplog):
                 list(loader)
 
 
+def needs_two(samples):
+    if samples == [3]:
+        raise ValueError("3 is alone")
+    return samples
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_batch_in_a_buffer_that_raises_without_an_excluded_sample_does_so_once(on_error):
+    source = Dataset.range(12).batch(2, collate=needs_two).shuffle(buffer=4)
+    with mpqueue.Loader(source, lanes=1, seed=1, workers=0, on_error=on_error) as loader:
+        batches = iter(loader)
+        assert next(batches) == [4, 5]
+        loader.exclude([2])
+        loader.exclude([9])
+        state = loader.state_dict()
+        for _ in range(2):
+            if on_error == "raise":
+                with pytest.raises(ValueError, match="3 is alone"):
+                    next(batches)
+            rest = list(batches)
+            assert sorted(rest) == [[0, 1], [6, 7], [8], [10, 11]]
+            loader.load_state_dict(state)
+            batches = iter(loader)
+
+
 def test_batch_of_a_crashed_worker_is_computed_again_without_the_samples(tmp_path):
     marker = tmp_path / "crashed"
 
