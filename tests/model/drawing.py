@@ -373,7 +373,8 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
         made = pipeline(chosen, kinds, streams=streams, mark=mark, focus=focus)
         stage = stage_of(made.data)
         length = stage.length(Run(0, 0)) if stage.is_indexed else None
-        least = world if made.data[-1][0] == "batch" and made.data[-1][2] else 1  # a batch for each rank
+        # A batch for each rank, of up to four after a load.
+        least = 4 if world > 1 and made.data[-1][0] == "batch" and made.data[-1][2] else 1
         if front.streams and stage.is_indexed:
             length = 0
     features |= made.features
