@@ -414,6 +414,7 @@ def operations(chosen, names, focus=()):
             "child": [chosen.randrange(2, 15)], "finish": [chosen.randrange(1000), chosen.randrange(9)], "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
             "other": [chosen.randrange(100)], "damage": [chosen.randrange(3), chosen.randrange(4), chosen.randrange(2)], "leave": [chosen.randrange(4)],
             "crash": [chosen.randrange(3), chosen.randrange(2)], "stop": [chosen.randrange(4)],
+            "corrupt": [chosen.randrange(3), chosen.randrange(2), chosen.randrange(120)],
             "order": [chosen.randrange(2)], "epoch": [chosen.randrange(5)], "refuse": [chosen.randrange(8)],
             "cancel": [chosen.randrange(30)],
             "fit": [chosen.randrange(4), chosen.randrange(3), chosen.randrange(25), chosen.randrange(20), chosen.randrange(4)],

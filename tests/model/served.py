@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import multiprocessing
+import os
 import shutil
 import tempfile
 import time
@@ -12,6 +13,7 @@ import psutil
 from model.program import interrupted, outcome
 
 import mpqueue
+from mpqueue.errors import ServiceError
 
 _DEADLOCK_S = 60
 
@@ -69,11 +71,28 @@ class Served:
     def set_weights(self, weights, at):
         return self._call("set_weights", weights, at)
 
-    def crash(self, workers):
-        """Kill the server, and start the next one."""
+    def crash(self, workers, back=None):
+        """Kill the server, and start the next one. Return its error if a byte of the journal was changed before.
+
+        After an error, the byte is restored, and a server started. ``back`` counts from the end of the journal.
+        """
         self._end(self._process.kill)
         self._options["workers"] = workers
+        if back is not None:
+            self._change(back)
+            with contextlib.suppress(ServiceError):
+                return self._start()
+            self._process.join()
+            self._change(back)
         self._start()
+        return None if back is None else "ServiceError"
+
+    def _change(self, back):
+        with open(self._options["journal"], "r+b") as file:
+            at = file.seek(-1 - back, os.SEEK_END)
+            byte = file.read(1)[0]
+            file.seek(at)
+            file.write(bytes([byte ^ 255]))
 
     def stop(self):
         """Stop the server and remove its folder."""

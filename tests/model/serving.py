@@ -7,6 +7,7 @@ from model.playing import FRONTS, Front, Player
 from model.program import END
 
 _OPTIONS = {"shuffle", "batch_size", "drop_last", "sampler", "batch_sampler", "collate", "lanes", "epoch_batches"}
+_RECORD = 32  # bytes of a record of the journal
 
 
 class _Consumers:
@@ -116,17 +117,26 @@ class Serving(Player):
             self.script.check(f"[outcome(next, one) for _ in range({len(again)})]", again)
         self.begin()
 
-    def do_crash(self, workers, begins):
+    def do_crash(self, workers, begins, back=None):
         """The server is killed, and the next one continues with its journal."""
         if self.run.copies > 1 and not self._ids():
             return  # an empty epoch may be over for one consumer and not for the others
         if self.play.options.get("journal"):
-            self.script.do(f"server.crash({workers % 3 + 1})")
+            given = workers % 3 + 1 if back is None else f"{workers % 3 + 1}, {back}"
+            self.script.check(f"server.crash({given})", None if back is None or back < _RECORD else "ServiceError")
             self.closed, self.run.last, self.awaits = self.run.epoch, None, not self.setup.has_index
             if begins % 2:
                 self.begin()
             if self.run.copies > 1:  # no consumer gets a batch before all are back
                 self.do_next(0)
+
+    def do_corrupt(self, *given):
+        """A byte of the journal has changed after a crash.
+
+        If it is in the last record, the server continues before that record, and the consumer knows that it has the
+        batch. Otherwise no server begins with the journal.
+        """
+        self.do_crash(*given)
 
     def _may_change(self):
         """Return False while the server may compute the last batches of an endless epoch again."""
@@ -147,7 +157,7 @@ class Serving(Player):
 
 _OPERATIONS = {
     "next", "finish", "again", "statistics", "kill", "pause", "interrupt", "fork", "clock", "last", "exclude", "weights",
-    "leave", "crash",
+    "leave", "crash", "corrupt",
 }  # fmt: skip
 for _name, _mode, _attached, _worlds in (
     ("server", "mode='split', world={world}", "server.attach(rank) for rank in range({world})", (1, 2, 4)),
