@@ -723,9 +723,14 @@ class Pipeline:
 
     @_locked
     def begin_epoch(self, epoch: int) -> None:
-        """Begin the epoch at the current place of an endless stream; batches computed ahead remain valid."""
+        """Begin the epoch at the current place of an endless stream; batches computed ahead remain valid.
+
+        The place does not change if they are invalid; then call `restart_at`.
+        """
         self._finish_count()
-        if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.given_back):
+        # A loop that was left early has computed batches of this epoch before it was requested.
+        is_early = self.backend.may_change_unseen and self.ledger.num_in_order > 0
+        if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.given_back or is_early):
             self.ledger.enter(epoch)
 
     @_starting

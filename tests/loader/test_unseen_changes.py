@@ -1,5 +1,7 @@
 """Sources that change although their object does not: no batch of an epoch is computed before this epoch begins."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,15 @@ def always(value):
 def test_endless_stream_reads_nothing_ahead_of_its_epoch(path, of, workers):
     with Loader(of(TellsValue(path)), workers=workers, lanes=2, epoch_batches=5, seed=1) as loader:
         assert_follows(loader, writer(path))
+
+
+@pytest.mark.parametrize("how", HOWS.values(), ids=HOWS)
+def test_endless_stream_left_early_drops_what_it_computed_ahead(path, how):
+    stream, write = Dataset.range(30).filter(always).map(TellsValue(path)), writer(path)
+    with Loader(stream, lanes=3, epoch_batches=8, seed=1, **how) as loader:
+        for epoch in range(4):
+            write(epoch)
+            assert list(map(int, itertools.islice(loader, 3))) == [epoch] * 3
 
 
 def test_state_between_two_epochs_begins_no_epoch(path):

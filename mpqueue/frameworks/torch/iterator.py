@@ -496,6 +496,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         # Workers in an endless stream are at exactly this place, so their work ahead can be used.
         elif continues and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
             pipeline.begin_epoch(place.epoch)
+            if pipeline.epoch != place.epoch:
+                with contextlib.suppress(Stopped):
+                    pipeline.restart_at(place)
         else:
             if isinstance(self._job.plan, IterablePlan) and not (self._counts_epochs or pipeline.is_inconsistent):
                 # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
