@@ -275,7 +275,9 @@ class Loader(Stoppable, Generic[Batch_co]):
             # Not in the middle of an epoch: its returned batches would no longer count.
             if self._is_endless and not place.position and pipeline.place().counts == place.counts:
                 pipeline.begin_epoch(place.epoch)
-            is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
+            # A stream that ends computes nothing ahead, except after a change of the plan between two epochs.
+            is_reopened = not (self._plan.has_index or self._is_endless)
+            is_elsewhere = not goes_on and (is_reopened or not pipeline.place().is_same_as(place))
             is_inconsistent = not self._plan.has_index and not goes_on and pipeline.is_inconsistent
             # Otherwise the workers keep the batches that they have computed ahead.
             if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.computed import Computed
 
-from mpqueue import Loader
+from mpqueue import Dataset, Loader
 from mpqueue.plan.sources import Items
 from mpqueue.workers.source_send import UnpicklableSource
 
@@ -141,6 +141,21 @@ def test_change_is_visible_to_generator_function(how):
                 seen.append(numbers_of(loader)[0])
             source.level += 1
     assert seen == [0, 1, 2]
+
+
+def is_any(value):
+    return True
+
+
+@FEW
+def test_change_after_exclusion_is_visible_in_next_epoch_of_stream(how):
+    source, seen = Levels(6), []
+    with Loader(Dataset(source).filter(is_any), lanes=2, **how) as loader:
+        for epoch in range(3):
+            seen.append(sorted(numbers_of(loader)))
+            loader.exclude([epoch])  # which restarts the workers at the next epoch
+            source.level += 1
+    assert seen == [[100 * epoch + index for index in range(epoch, 6)] for epoch in range(3)]
 
 
 class Laned:
