@@ -136,6 +136,28 @@ def _join(made, streams, depth):
     return None
 
 
+def _told(chosen, kinds):
+    """Return a pipeline that reads shared memory, which the program changes. No stage holds elements for later."""
+    made = Pipeline(chosen, kinds, False, "", ())
+    if chosen.random() < 0.3:
+        made.add("generator", "stream", f.Shards(20, made.draws()), is_stream=True)
+    else:
+        made.add("range", "range", chosen.choice([8, 20, 33]))
+    names = chosen.choices(["map", "filter", "batch"], k=chosen.randrange(4))
+    names.insert(chosen.randint(0, len(names)), "told")
+    for name in names:
+        if name == "told":
+            made.add(name, "map", f.Told(), 1, False)
+        elif name == "map":
+            made.add(name, name, f.Drawing(made.salt(), made.draws()), 1, False)
+        elif name == "filter":  # which does not depend on the memory
+            made.add(name, name, f.KeptByDraw(made.salt(), made.kinds), 1, is_stream=True)
+        else:
+            collate = f.Collating(made.draws())
+            made.add(name, name, chosen.randint(1, 4), chosen.random() < 0.3, collate, is_batched=True)
+    return made
+
+
 def _length(made):
     length = stage_of(made.data).length(Run(0, 0))
     return 1 if length is None else length
@@ -294,6 +316,8 @@ def play(seed, front="loader", focus=()):
     names = has.operations
     if "hook" in features and has.options is None:  # of one rank, whose epochs end
         config, names = (*config[:2], 1), names & ENDING
+    if "told" in features:
+        names -= {"compute"}  # with what is in the memory now
     made = operations(chosen, names, focus)
     fatal = mark if "fatal" in features else ""
     return (
@@ -370,7 +394,8 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
     length, least = 0, 1
     while length is not None and length < least:
         streams = front.streams if world == 1 or chosen.random() < 0.5 else False
-        made = pipeline(chosen, kinds, streams=streams, mark=mark, focus=focus)
+        is_told = "loader" in features and chosen.random() < (0.6 if "told" in focus else 0.05)
+        made = _told(chosen, kinds) if is_told else pipeline(chosen, kinds, streams=streams, mark=mark, focus=focus)
         stage = stage_of(made.data)
         length = stage.length(Run(0, 0)) if stage.is_indexed else None
         # A batch for each rank, of up to four after a load.

@@ -340,9 +340,7 @@ class Unseen(Growing):
     constant = False
 
     def __init__(self, length):
-        handle, self.path = tempfile.mkstemp(prefix="mpqueue-model-")
-        os.close(handle)
-        weakref.finalize(self, _remove, self.path, os.getpid()).atexit = False
+        self.path = _file_of(self)
         super().__init__(length)
 
     def __repr__(self):
@@ -359,9 +357,38 @@ class Unseen(Growing):
             file.write(f"{number:9}")
 
 
+def _file_of(owner):
+    """Return the path of a file that exists as long as its owner."""
+    handle, path = tempfile.mkstemp(prefix="mpqueue-model-")
+    os.close(handle)
+    weakref.finalize(owner, _remove, path, os.getpid()).atexit = False
+    return path
+
+
 def _remove(path, pid):
     if os.getpid() == pid:
         os.remove(path)
+
+
+class Told:
+    """Append a number in shared memory, which the program changes between two epochs; see `tell`."""
+
+    _all = weakref.WeakSet()
+
+    def __init__(self):
+        self.memory = np.memmap(_file_of(self), np.int64, "w+", shape=(1,))
+        Told._all.add(self)
+
+    def __repr__(self):
+        return "Told()"
+
+    def __call__(self, value):
+        return value, int(self.memory[0])
+
+
+def tell(number):
+    for each in Told._all:
+        each.memory[0] = number
 
 
 class LateOrder:

@@ -171,6 +171,7 @@ class Player:
         self.is_endless = self.is_dataset and any(
             each.is_indexed and each.length(Run(0, 0)) is None for each in _all(stage)
         )
+        self.is_told = "Told()" in repr(play.source)
         self.saved = []
 
     run_of = staticmethod(run_of)
@@ -215,8 +216,11 @@ class Player:
         return self.front.opened.format(seed=seed, options=text, workers=workers, backend=backend, world=world)
 
     def begin(self):
-        self.script.do(f"its = {self.front.begin}")
         self.run.begin()
+        if self.is_told:
+            self.run._known = {}
+            self.script.do(f"tell({self.run.epoch})")
+        self.script.do(f"its = {self.front.begin}")
 
     def operate(self, name, *numbers):
         """Play an operation, if it is possible here."""
@@ -264,8 +268,8 @@ class Player:
             if seed % 2 and self.excludes:
                 self.do_exclude(seed, count)
                 self.take(1)  # the iterator stays at its end
-            if hasattr(self.play.source, "in_epoch") and count % 2:
-                self.script.do("time.sleep(0.2)")  # the hook runs, and the next epoch is computed ahead
+            if (hasattr(self.play.source, "in_epoch") or self.is_told) and count % 2:
+                self.script.do("time.sleep(0.2)")  # a hook runs, and the next epoch may be computed ahead
             self.begin()
 
     def do_again(self):
