@@ -75,14 +75,14 @@ class Readers:
         self._lengths_of_epochs.clear()
         return lengths[id(self._root)]
 
-    def get(self) -> Reader:
-        """Return the reader of this thread, for the latest known lengths of the sources."""
-        return self._maker().make(self._root)
+    def get(self, run: IndexedRun) -> Reader:
+        """Return the reader of this thread, for the latest known lengths of the sources in an epoch."""
+        return self._maker(run).make(self._root)
 
-    def _maker(self, run: IndexedRun | None = None) -> ReaderMaker:
+    def _maker(self, run: IndexedRun) -> ReaderMaker:
         if self._lengths is None:
             self.length()
-        lengths = self._lengths if run is None or not self._varies else self._lengths_in(run.seed, run.epoch)
+        lengths = self._lengths_in(run.seed, run.epoch) if self._varies else self._lengths
         kept: ReaderMaker | None = getattr(self._kept, "maker", None)
         if kept is None or kept.lengths is not lengths:
             assert lengths is not None
@@ -146,7 +146,7 @@ class Readers:
             IndexError: An index is out of range.
             Exception: User code raised.
         """
-        length = self.get().length
+        length = self.get(run).length
         try:
             places = [checked_index(index, length) for index in indices]
         except IndexError:
@@ -269,7 +269,8 @@ class IndexedSource(RunnableDataset):
         """Return the error of an element that is None, which names the source of the element."""
         batch = context.current_batch()
         seed, epoch, _ = (0, 0, 0) if batch is None else batch[0]
-        return no_sample(self._readers.get().origin(place, IndexedRun(seed, epoch, _begin_here)))
+        run = IndexedRun(seed, epoch, _begin_here)
+        return no_sample(self._readers.get(run).origin(place, run))
 
     def sample_ids(
         self, places: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
@@ -283,13 +284,14 @@ class IndexedSource(RunnableDataset):
             without: The ids of excluded samples.
         """
         run = IndexedRun(seed, epoch, _begin_here, keep=keep_without(without or None))
-        return self._readers.get().sample_ids(places, run)
+        return self._readers.get(run).sample_ids(places, run)
 
     def num_by_part(
         self, names: PartNames, places: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId]
     ) -> Mapping[str | int, int]:  # fmt: skip
         """Return how many samples of these elements are from each part of a mixture; ``without`` are left out."""
-        reader, run = self._readers.get(), IndexedRun(seed, epoch, _begin_here, keep=keep_without(without or None))
+        run = IndexedRun(seed, epoch, _begin_here, keep=keep_without(without or None))
+        reader = self._readers.get(run)
         by_input = reader.num_by_input(places, run) if names.is_single else None
         if by_input is None:
             return names.count(concatenated(reader.sample_ids(places, run)))

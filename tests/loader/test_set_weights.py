@@ -1,5 +1,6 @@
 """The weights of a mixture are changed while it is read."""
 
+import numpy as np
 import pytest
 from helpers.numbered import iter_after
 
@@ -128,3 +129,13 @@ def test_length_is_that_of_the_current_epoch():
     loader.set_weights({"a": 7, "b": 1})
     assert first == (17, 17)
     assert len(loader) == len(list(loader)) == 23
+
+
+def test_parts_of_last_batch_are_counted_in_an_epoch_of_another_length():
+    source = Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 1, "b": 1}).batch(5).map(np.copy)
+    loader = mpqueue.Loader(source, workers=0, seed=1)
+    batches = iter(loader)
+    next(batches)
+    loader.set_weights({"a": 7, "b": 1})
+    assert [len(batch) for batch in batches] == [5, 5, 5, 4]
+    assert loader.state_dict()["parts"] == {"a": 20, "b": 4}
