@@ -153,7 +153,9 @@ class Progress:
         """Continue to count from this place."""
         self.epoch, self.position, self.ahead = place.epoch, place.position, set(place.ahead)
         self._begun = place.epoch, place.base
-        self.own_epoch = place.epoch if place.is_own else -1
+        # At the beginning of an epoch, the batches were left out in the one before.
+        is_begun = place.position or place.ahead or place.base != FROM_BEGINNING
+        self.own_epoch = (place.epoch if is_begun else place.epoch - 1) if place.is_own else -1
         self.counts = list(place.counts) or [0] * len(self.counts)
 
     def gap_free(self, position: int) -> tuple[int, set[int]]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mpqueue
 from mpqueue.plan.cursors import Base, Place
 from mpqueue.plan.rank_states import place_in
 from mpqueue.plan.ranks import Ranks, Shard
@@ -98,3 +99,27 @@ def test_rank_that_has_finished_the_epoch_is_joined():
 def test_states_that_do_not_belong_together_are_refused(states, message):
     with pytest.raises(ValueError, match=message):
         place_in(states, Shard(1, 2), lambda _: 20)
+
+
+class RaisesOnce:
+    """A source whose first sample raises at the first request."""
+
+    has_raised = False
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if not (index or self.has_raised):
+            self.has_raised = True
+            raise OSError
+        return index
+
+
+def test_batch_skipped_in_the_epoch_before_makes_no_state_of_one_rank():
+    first, other = (mpqueue.Loader(RaisesOnce(), shard=(rank, 2), on_error="skip", workers=0) for rank in range(2))
+    assert len(list(first)) == 3
+    first.stop()  # the next loop begins from its place
+    assert next(iter(first)) == 0
+    other.load_state_dict(first.state_dict())
+    assert list(other) == [3, 5, 7]
