@@ -720,6 +720,7 @@ class Pipeline:
         self.backend.pump()
         self.is_inconsistent = False
         ledger.needs_attention = True  # settles the times of this start
+        self._end_delivered()
 
     @_locked
     def begin_epoch(self, epoch: int) -> None:
@@ -744,10 +745,13 @@ class Pipeline:
         ledger.needs_attention = True  # the end of the previous epoch no longer counts
         if not self.is_stopped:
             self.backend.pump()
-        progress = ledger.progress
-        if progress.epoch == epoch and self.length_of(epoch, -1) == progress.position:
-            # All batches were delivered before, so that no last batch will end the epoch.
-            ledger.enter(epoch + 1)
+        self._end_delivered()
+
+    def _end_delivered(self) -> None:
+        """End the epoch of the loop if all of its batches were delivered: no last batch will end it."""
+        epoch, progress = self._last_epoch, self.ledger.progress
+        if epoch is not None and progress.epoch == epoch and self.length_of(epoch, -1) == progress.position:
+            self.ledger.enter(epoch + 1)
             self._mark_due()
 
     def bound_epoch(self, epoch: int, *, goes_on: bool) -> None:

@@ -1,5 +1,7 @@
 """The weights of a mixture are changed while it is read."""
 
+import itertools
+
 import numpy as np
 import pytest
 from helpers.numbered import iter_after
@@ -139,3 +141,16 @@ def test_parts_of_last_batch_are_counted_in_an_epoch_of_another_length():
     loader.set_weights({"a": 7, "b": 1})
     assert [len(batch) for batch in batches] == [5, 5, 5, 4]
     assert loader.state_dict()["parts"] == {"a": 20, "b": 4}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_change_that_leaves_no_sample_ends_the_epoch(workers):
+    source = Dataset.mix([Dataset.range(3), Dataset.range(5).skip(1)], weights=[5, 3])
+    with mpqueue.Loader(source, workers=workers, seed=168006463) as loader:
+        assert len(list(loader)) == 5
+        batches = iter(loader)
+        assert len(list(itertools.islice(batches, 4))) == 4
+        loader.set_weights([3, 1])
+        assert list(batches) == []
+        assert loader.state_dict()["epoch"] == 2
+        assert len(list(loader)) == 4
