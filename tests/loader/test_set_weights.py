@@ -134,7 +134,9 @@ def test_length_is_that_of_the_current_epoch():
 
 
 def test_parts_of_last_batch_are_counted_in_an_epoch_of_another_length():
-    source = Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 1, "b": 1}).batch(5).map(np.copy)
+    source = (
+        Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 1, "b": 1}).batch(5).map(np.copy)
+    )
     loader = mpqueue.Loader(source, workers=0, seed=1)
     batches = iter(loader)
     next(batches)

@@ -290,7 +290,8 @@ def play(seed, front="loader", focus=()):
         source, options, raises, is_stream = _dataset(chosen, kinds, features, world, has, mark, focus)
     if has.options is not None:
         options = {name: value for name, value in options.items() if name in has.options}
-    if world == 1 and raises and _may(has, "skips") and chosen.random() < 0.6:
+    is_apart = world > 1 and front == "loader" and not is_stream
+    if (world == 1 or is_apart) and raises and _may(has, "skips") and chosen.random() < 0.6:
         options["skips"] = True
         features.add("on_error")
     if (
@@ -316,6 +317,8 @@ def play(seed, front="loader", focus=()):
     names = has.operations
     if "hook" in features and has.options is None:  # of one rank, whose epochs end
         config, names = (*config[:2], 1), names & ENDING
+    if is_apart and "skips" in options:
+        names &= APART
     if "told" in features:
         names -= {"compute"}  # with what is in the memory now
     made = operations(chosen, names, focus)
@@ -329,6 +332,21 @@ def play(seed, front="loader", focus=()):
 
 ENDING = {"next", "finish", "statistics", "kill", "pause", "interrupt", "clock", "save", "load", "older", "last",
           "cancel", "fit"}  # fmt: skip
+APART = {
+    "next",
+    "finish",
+    "again",
+    "statistics",
+    "kill",
+    "pause",
+    "clock",
+    "stop",
+    "save",
+    "load",
+    "older",
+    "weights",
+    "swap",
+}
 
 
 def _may(front, option):
@@ -438,7 +456,7 @@ def operations(chosen, names, focus=()):
             "seek": [chosen.randrange(3), chosen.randrange(50)], "exclude": [chosen.randrange(1000), chosen.randrange(9)],
             "child": [chosen.randrange(2, 15)], "finish": [chosen.randrange(1000), chosen.randrange(9)], "weights": [chosen.randrange(1000)], "kill": [chosen.randrange(3)], "interrupt": [chosen.randrange(30)],
             "other": [chosen.randrange(100)], "damage": [chosen.randrange(3), chosen.randrange(4), chosen.randrange(2)], "leave": [chosen.randrange(4)],
-            "crash": [chosen.randrange(3), chosen.randrange(2)], "stop": [chosen.randrange(4)],
+            "crash": [chosen.randrange(3), chosen.randrange(2)], "stop": [chosen.randrange(4)], "swap": [chosen.randrange(4)],
             "corrupt": [chosen.randrange(3), chosen.randrange(2), chosen.randrange(120)],
             "order": [chosen.randrange(2)], "epoch": [chosen.randrange(5)], "refuse": [chosen.randrange(8)],
             "cancel": [chosen.randrange(30)],

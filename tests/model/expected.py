@@ -7,7 +7,7 @@ import copy
 import itertools
 
 from model.elements import Failed
-from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, sought
+from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, rest, sought
 from model.program import END, plain
 
 MOST = 90  # batches of an endless epoch that are compared
@@ -23,11 +23,13 @@ class IndexRun:
     Attributes:
         epoch, batch: The place: the next batch.
         start: The batch of all ranks at which these ranks began epoch ``begun``.
+        ahead: The later batches that were returned before.
     """
 
     def __init__(self, setup, seed, world, excluded):
         self.setup, self.seed, self.world = setup, seed, world
         self.epoch = self.batch = self.begun = self.start = 0
+        self.ahead = frozenset()
         self.changes = [Change(0, 0, world, excluded)] if excluded else []
         self.weights = []  # the changes of weights: (epoch, sample, weights); replaced as a whole
         self.loop = self.last = None
@@ -40,16 +42,19 @@ class IndexRun:
 
     def end(self, epoch):
         """Return the number of the batch after the last one of a rank; None: endless."""
-        order, start = Index(self.setup, self.seed, epoch, self.world), self.start if epoch == self.begun else 0
-        turns = order.turns(start)
-        return turns if turns is None else -(-start // self.world) + turns
+        turns = Index(self.setup, self.seed, epoch, self.world).turns(*self._began(epoch))
+        return turns if turns is None else self._first(epoch) + turns
 
-    def of(self, epoch, rank):
+    def _began(self, epoch):
+        return (self.start, self.ahead) if epoch == self.begun else (0, ())
+
+    def of(self, epoch, rank, skips=None):
         """Return the batches of a rank in an epoch, by number."""
-        key = epoch, rank
+        skips = self.setup.skips if skips is None else skips
+        key = epoch, rank, skips
         if key not in self._known:
-            start = self.start if epoch == self.begun else 0
-            found = batches(self.setup, self.seed, epoch, self.world, rank, self.changes, start)
+            setup = self.setup._replace(skips=skips)
+            found = batches(setup, self.seed, epoch, self.world, rank, self.changes, *self._began(epoch))
             self._known[key] = {each.batch: each for each in itertools.islice(found, MOST)}
         return self._known[key]
 
@@ -87,16 +92,22 @@ class IndexRun:
         found = [self.at(self.epoch, number, rank) for rank in range(self.world)]
         self._note(found)
         self.batch = number + 1
-        if self.batch == self.end(self.epoch):
-            self.epoch, self.batch = self.epoch + 1, 0
+        self.settle()
         return [plain(each.value) for each in found]
+
+    def settle(self):
+        """Move on to the next epoch if all batches of this one were returned."""
+        if self.batch == self.end(self.epoch) and self.batch != self._first(self.epoch):
+            self.epoch, self.batch = self.epoch + 1, 0
 
     def _note(self, found):
         """Note the batches, or errors, that the ranks return."""
-        self.goes = [isinstance(each.value, Failed) for each in found]
+        self.goes = [each is not None and isinstance(each.value, Failed) for each in found]
         self.last = None if any(self.goes) else found
         pairs = zip(self.returned, found, self.goes, strict=True)
-        self.returned = [before if has_failed else (*before, *each.ids) for before, each, has_failed in pairs]
+        self.returned = [
+            before if has_failed or each is None else (*before, *each.ids) for before, each, has_failed in pairs
+        ]
 
     def stop(self):
         """Stop: the loop is over."""
@@ -104,17 +115,21 @@ class IndexRun:
 
     # -- States and changes
 
+    def first_new(self):
+        """Return the number of the first batch of all ranks that no rank has returned."""
+        return self._began(self.epoch)[0] + (self.batch - self._first(self.epoch)) * self.world
+
     def state(self):
         """Return a copy."""
         made = copy.copy(self)
         made.changes, made._known = list(self.changes), {}
         return made
 
-    def load(self, state, world):
+    def load(self, state, world, *, is_own=False):
         """Continue at a state, with another number of ranks."""
         vars(self).update(vars(state.state()))
         self.returned = self.returned if world == self.world else [()] * world
-        done = (self.start if self.epoch == self.begun else 0) + (self.batch - self._first(self.epoch)) * self.world
+        done = self.first_new()
         # One rank continues the order of all ranks, and knows its beginning.
         self.start, self.batch = (0, done) if world == 1 else (done, -(-done // world))
         self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
@@ -143,6 +158,80 @@ class IndexRun:
     def is_known(self, epoch, batch):
         """Return whether a batch can be explained: other ranks did not return it."""
         return epoch != self.begun or batch >= self._first(epoch)
+
+
+class ApartRun(IndexRun):
+    """A run of ranks that leave out batches alone: after the same step, they are at different places.
+
+    Attributes:
+        places: The next batch of each rank.
+        own: The epoch in which each rank has left out a batch alone, or raised an error: its state belongs to it.
+    """
+
+    def __init__(self, setup, seed, world, excluded):
+        self.own = [-1] * world
+        super().__init__(setup, seed, world, excluded)
+
+    @property
+    def batch(self):
+        return min(self.places)
+
+    @batch.setter
+    def batch(self, number):
+        self.places = [number] * self.world
+
+    def take(self):
+        """Return the next batch of each rank; some end later than others."""
+        if self.loop != self.epoch:
+            self.loop = None
+            return [END] * self.world
+        found = [self._next(*place) for place in enumerate(self.places)]
+        self.places = [self.end(self.epoch) if each is None else each.batch + 1 for each in found]
+        self._note(found)
+        self.settle()
+        return [END if each is None else plain(each.value) for each in found]
+
+    def _next(self, rank, place):
+        known = self.of(self.epoch, rank)
+        number = min((number for number in known if number >= place), default=None)
+        if number is None and len(known) == MOST:
+            raise Impossible
+        # Exclusions leave out batches of all ranks, or fill them.
+        before = range(place, self.end(self.epoch) if number is None else number)
+        has_raised = number is not None and isinstance(known[number].value, Failed)
+        if has_raised or not self.of(self.epoch, rank, skips=False).keys().isdisjoint(before):
+            self.own = [*self.own[:rank], self.epoch, *self.own[rank + 1 :]]
+        return known.get(number)
+
+    def _returned(self):
+        """Return the numbers of the batches of all ranks that were returned, or left out, from ``start`` on."""
+        first, (start, ahead) = self._first(self.epoch), self._began(self.epoch)
+        order = list(itertools.islice(rest(start, ahead), (max(self.places) - first) * self.world))
+        turns = [self.places[at % self.world] - first for at in range(len(order))]
+        return {*ahead, *(number for at, number in enumerate(order) if at // self.world < turns[at])}
+
+    def load(self, state, world, *, is_own=False):
+        """Continue at the states of all ranks: the batches that no rank has returned are divided again."""
+        vars(self).update(vars(state.state()))
+        self.returned = self.returned if world == self.world else [()] * world
+        self.loop, self.goes, self.last = None, [True] * world, None
+        if is_own:  # and each rank continues alone
+            if self.end(self.epoch) in self.places:
+                raise Impossible  # some ranks continue the epoch, and others begin the next one
+            return self
+        returned = self._returned()
+        self.start = next(rest(self._began(self.epoch)[0], returned))
+        self.ahead, self.begun = frozenset(each for each in returned if each > self.start), self.epoch
+        self.world, self._known, self.own = world, {}, [-1] * world
+        self.batch = self._first(self.epoch)
+        if self.start and self.end(self.epoch) == self.batch:
+            self.epoch, self.batch = self.epoch + 1, 0
+        return self
+
+    def first_new(self):
+        """Return the number of the batch after all that were returned; None: the ranks do not know that."""
+        is_known = len(set(self.places)) == 1
+        return max([self._began(self.epoch)[0], *(each + 1 for each in self._returned())]) if is_known else None
 
 
 class StreamRun(IndexRun):
@@ -212,7 +301,7 @@ class StreamRun(IndexRun):
         made.saved, made._known, made.stream = self.stream.counts(), {}, None
         return made
 
-    def load(self, state, world):
+    def load(self, state, world, *, is_own=False):
         """Continue where each lane was; the number of the batch is divided among the ranks, rounded up."""
         vars(self).update({name: value for name, value in vars(state).items() if name != "stream"})
         self.changes, self.drops, self.excluded = list(state.changes), list(state.drops), set(state.excluded)
@@ -263,4 +352,5 @@ class StreamRun(IndexRun):
 
 def run_of(setup, *given):
     """Return the run of a source."""
-    return (IndexRun if setup.has_index else StreamRun)(setup, *given)
+    kind = StreamRun if not setup.has_index else ApartRun if setup.skips and given[1] > 1 else IndexRun
+    return kind(setup, *given)

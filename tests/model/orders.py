@@ -72,10 +72,10 @@ def excluded_at(changes, epoch, batch, world):
     return {each for change in changes if change.on(world) <= (epoch, batch) for each in change.value}
 
 
-def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0):
-    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks."""
+def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0, taken=()):
+    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks, without those ``taken``."""
     order = (Index if setup.has_index else Stream)(setup, seed, epoch, world)
-    return order.batches(rank, changes, start)
+    return order.batches(rank, changes, start, taken)
 
 
 class Index:
@@ -110,10 +110,10 @@ class Index:
         length, size = self.length(), (self._joins and self._size) or 1
         return length and (length // size if self._drops else -(-length // size))
 
-    def turns(self, start):
+    def turns(self, start, taken=()):
         """Return the number of batches of each rank from batch ``start`` of all ranks on; None: endless."""
         total, world = self.total(), self._world
-        left = total if total is None else max(0, total - start)
+        left = total if total is None else max(0, total - start) - sum(each < total for each in taken)
         return left if left is None else left // world if self._drops else -(-left // world)
 
     def samples(self, number):
@@ -178,12 +178,12 @@ class Index:
                 return self.batch(moved if self._joins else kept, excluded, samples[0][0])
         return own
 
-    def batches(self, rank, changes, start):
+    def batches(self, rank, changes, start, taken=()):
         """Yield the batches of a rank. A batch without samples is left out, and keeps its number."""
-        world, turns = self._world, self.turns(start)
+        world, turns, left = self._world, self.turns(start, taken), rest(start, taken)
         before = -(-start // world)
         for turn in itertools.count() if turns is None else range(turns):
-            rounds = range(start + turn * world, start + (turn + 1) * world)
+            rounds = list(itertools.islice(left, world))
             place = self._run.epoch, before + turn
             batch = self.edited(rounds[rank], rounds, rank, excluded_at(changes, *place, world))
             if batch is not None:
@@ -193,6 +193,11 @@ class Index:
                     is_error = isinstance(left_over, Failed)
                     ids = batch.ids() if is_error else left_over.ids()
                     yield Batch(*place, ids, left_over if is_error else left_over.value(), skipped)
+
+
+def rest(start, taken):
+    """Yield the numbers of the batches from ``start`` on that no rank has returned."""
+    return (number for number in itertools.count(start) if number not in taken)
 
 
 class AtOnce(Joined):
@@ -252,7 +257,7 @@ class Stream:
                 return one
         return None
 
-    def batches(self, rank, changes, start):
+    def batches(self, rank, changes, start, taken=()):
         """Yield the batches of a rank from the beginning of the epoch."""
         each = self._setup.epoch_batches
         if each is None and (excluded := excluded_at(changes, self._epoch, -1, self._world)):

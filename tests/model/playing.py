@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from model import adapted, functions, pipelines, program, served
 from model.elements import Failed, Run
-from model.expected import MOST, Impossible, run_of
-from model.orders import Setup, Stream, batches
+from model.expected import MOST, ApartRun, Impossible, run_of
+from model.orders import Index, Setup, Stream, batches
 from model.program import plain
 from model.stages import Batch, Bucket, Enumerate, Joining, Map, Mix, Pack, Skip, Take, Zip
 
@@ -131,7 +131,7 @@ OPENED = (
     "[mpqueue.Loader(source, seed={seed}, {options}workers={workers}, backend={backend!r}, shard=(rank, {world}))"
     " for rank in range({world})]"
 )
-FRONTS = {"loader": Front(OPENED, "[iter(each) for each in runs]", ALL | {"child"})}
+FRONTS = {"loader": Front(OPENED, "[iter(each) for each in runs]", ALL | {"child", "swap"})}
 TORCH_FRONTS = {"torch": "torch", "installed": "torch", "stateful": "torchdata"}  # and what they import
 PACKAGES = TORCH_FRONTS | {"prefetch": "torch", "prefetch-ahead": "torch", "jax": "jax", "keras": "keras"}
 
@@ -248,11 +248,11 @@ class Player:
             self.script.check(call, expected[0])
         else:
             self.script.check(f"[{call} for _ in range({len(expected)})]", expected)
-        return expected[-1][0] != program.END
+        return expected[-1] != [program.END] * self.num_runs
 
     def _expected(self, count):
         expected = []
-        while len(expected) < count and (not expected or expected[-1][0] != program.END):
+        while len(expected) < count and (not expected or expected[-1] != [program.END] * self.num_runs):
             expected.append(self.run.take())
             self.has_met_error |= any(isinstance(each, Failed) and each != program.END for each in expected[-1])
         return expected
@@ -302,22 +302,38 @@ class Player:
             self.do_save()
             slot = len(self.saved) - 1
         state = self.saved[slot % len(self.saved)]
-        worlds = [1, 2, 4] if not self.setup.skips and self.play.config[2] > 1 and not state.weights else [state.world]
+        worlds = [1, 2, 4] if self.play.config[2] > 1 and not state.weights else [state.world]
+        if self.setup.has_index:  # with drop_last, each rank needs a batch
+            worlds = [each for each in worlds if Index(self.setup, 0, state.epoch, each).turns(0) != 0] or [state.world]
         if not self.setup.has_index and self.setup.epoch_batches is None:
             worlds = [state.world]
         self.script.do("for each in runs: each.stop()")
         self.workers = workers % 4
         self.backend = self.play.backends[backend % len(self.play.backends)]
-        self.run.load(state, worlds[world % len(worlds)])
+        world = worlds[world % len(worlds)]
+        own = world == state.world and slot % 2
+        self.run.load(state, world, is_own=own)
         self.open()
         name = f"state{slot % len(self.saved)}"
-        own = self.run.world == state.world and slot % 2
         self.resume(f"{name}{'[rank]' * own}", workers // 2)
 
     def resume(self, state, number):
         self.has_met_error = False
         self.script.do(f"for rank, each in enumerate({self.states}): each.load_state_dict({state})")
         self.begin()
+
+    def do_swap(self, which):
+        """Load the state of a rank that alone has left out a batch into the next rank, which refuses it."""
+        run, rank = self.run, which % self.run.world
+        # At the end of the epoch, it is at the next one.
+        if (
+            isinstance(run, ApartRun)
+            and run.world > 1
+            and run.own[rank] == run.epoch
+            and run.places[rank] != run.end(run.epoch)
+        ):
+            call = f"kind_of(runs[{(rank + 1) % run.world}].load_state_dict, runs[{rank}].state_dict())"
+            self.script.check(call, "ValueError")
 
     def do_older(self, workers, backend, world, slot):
         """Load an older state."""
@@ -437,6 +453,8 @@ class Player:
 
     def do_weights(self, seed):
         run = self.run
+        if self.mix is not None and run.first_new() is None:
+            self.do_load(seed % 4, 0, seed % 3)  # otherwise, the ranks do not know the places of the others
         number = None if self.mix is None else _samples_before(self, run)
         if number is None:
             return
@@ -445,11 +463,14 @@ class Player:
         weights[0] += {1: 0, 2: 0, 3: 1, 4: 0, 5: 3, 6: 2, 7: 1, 8: 0, 9: 7}[sum(weights)]
         named = dict(zip(self.mix.parts, weights, strict=True)) if isinstance(self.mix.parts[0], str) else weights
         epoch, at = number
-        call = f"[each.set_weights({named!r}, at={at}) for each in {self.owners}]"
+        place = "" if seed % 2 and self.play.front == "loader" else f", at={at}"
+        call = f"[each.set_weights({named!r}{place}) for each in {self.owners}]"
         self.script.check(call, [at] * self.num_owners)
         change = epoch, at, tuple(map(float, weights))
         run.weights = [*(each for each in run.weights if each[:2] < change[:2]), change]
         run._known = {}
+        self.mix.changes[:] = run.weights
+        run.settle()
 
     def do_kill(self, which):
         self.script.do(f"kill({which % 3})")
@@ -526,11 +547,9 @@ def _all(stage):
 
 def _samples_before(player, run):
     """Return the epoch and the first sample of the mixture that no rank has got."""
-    stage, number = player.setup.source, 0
-    if not player.setup.has_index:
+    stage, number = player.setup.source, run.first_new()
+    if number is None or not player.setup.has_index:
         return None
-    first = run.start if run.epoch == run.begun else 0
-    number = first + (run.batch - run._first(run.epoch)) * run.world
     while not isinstance(stage, Mix):
         if isinstance(stage, Batch):
             number *= stage.size
