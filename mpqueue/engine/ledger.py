@@ -179,8 +179,8 @@ class Progress:
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of earlier epochs were delivered."""
-        # In this order: a thread that reads a place finds the length of the previous epoch as soon as there is one.
-        self.ended = self.epoch, self.position
+        if epoch != self.epoch:  # a loop may begin the present epoch again
+            self.ended = self.epoch, self.position
         self.epoch, self.position, self.ahead = epoch, 0, set()
 
 
