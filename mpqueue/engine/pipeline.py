@@ -411,13 +411,17 @@ class Pipeline:
                 raise NotYet
             self.wait(loop, deadline)
 
-    def take(self, loop: int = 0) -> tuple[WorkItem, Any] | None:
-        """Block until the next batch is ready, and return it with its work item, for a loop that `holds` batches.
+    def take(self, loop: int = 0, deadline: float | None = None) -> tuple[Delivery, Any] | None:
+        """Block until the next batch is ready, and return it behind its delivery, for a loop that `holds` batches.
 
         At the end of the epoch, return None while anything is held: the end is not delivered yet.
 
+        Args:
+            loop: As for `step`.
+            deadline: As for `next`.
+
         Raises:
-            Exception: As for `step`.
+            Exception: As for `next`.
         """
         while True:
             try:
@@ -426,9 +430,11 @@ class Pipeline:
                 if not self.ledger.progress.held:
                     raise
                 return None
-            if taken is not None:
-                return taken
-            self.wait(loop)
+            if taken is not None:  # no call from here on
+                return self.ledger.progress.held[-1], taken[1]
+            if deadline is not None and time.monotonic() >= deadline:
+                raise NotYet
+            self.wait(loop, deadline)
 
     def is_held(self, delivery: Delivery) -> bool:
         """Return whether a batch is held, or the error in its place; if not, a change of the run has dropped it."""

@@ -49,7 +49,7 @@ class Plain(Taken):
     """The batches that were taken from any iterable. An entry begins with the place before its batch.
 
     Args:
-        batches: The iterable.
+        batches: The iterable, or an iterator, which is not begun again.
         read_place: Returns the place of the iterable, before each batch is requested.
 
     Attributes:
@@ -104,7 +104,7 @@ class Ahead(Iterator[Any]):
     @classmethod
     def of(cls, loader: Iterable[Any], mover: Mover, number: int) -> "Ahead":
         """Return the iterator for any iterable; the next epoch of a loader begins."""
-        return cls(Held(loader) if isinstance(loader, Loader) else Plain(loader), mover, number)
+        return cls(Held.of(loader) if isinstance(loader, Loader) else Plain(loader), mover, number)
 
     def __next__(self) -> Any:
         held, entry, returned, outcome = self._held, None, None, None

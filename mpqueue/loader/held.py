@@ -11,9 +11,10 @@ remains until the next loop, so that no state counts a batch that nobody can get
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from mpqueue.engine.ledger import Delivery
+from mpqueue.engine.pipeline import Pipeline
 from mpqueue.loader.loader import Loader
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.worker.failures import never_an_end
@@ -80,13 +81,27 @@ class Held(Taken):
     Call it from one thread at a time.
 
     Args:
-        loader: The loader. Its next epoch begins.
+        request: Returns the next delivery and its batch; None at the end, while anything is held.
+        pipeline: Returns the pipeline that delivers them.
+        is_current: Returns whether the loader has begun no other epoch, and no state was loaded.
     """
 
-    def __init__(self, loader: Loader[Any]) -> None:
+    def __init__(
+        self, request: Callable[[], Any], pipeline: Callable[[], Pipeline],
+        is_current: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self._batches = loader._iterate(lambda pipeline: pipeline.take, holds=True)
-        self._pipeline = self._batches.pipeline
+        self._request, self._pipeline_of, self._is_current = request, pipeline, is_current
+
+    @classmethod
+    def of(cls, loader: Loader[Any]) -> Self:
+        """Return the held batches of the next epoch of a loader, which begins."""
+        batches = loader._iterate(lambda pipeline: pipeline.take, holds=True)
+        return cls(batches.__next__, lambda: batches.pipeline, lambda: batches.is_current)
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        return self._pipeline_of()
 
     def take(self) -> bool:
         """Take the next batch; see `Taken.take`."""
@@ -96,10 +111,10 @@ class Held(Taken):
             self._append_error(None)
             return True
         try:
-            taken = self._batches.__next__()
+            taken = self._request()
             if taken is None:
                 return False
-            append([self._pipeline.ledger.progress.held[-1], taken[1]])
+            append([*taken])  # no call but this one since the batch was delivered
         except StopIteration:
             if not entries:
                 raise
@@ -134,7 +149,7 @@ class Held(Taken):
     @property
     def is_current(self) -> bool:
         """True if the loader has not begun another epoch, and no state was loaded."""
-        return self._batches.is_current
+        return self._is_current()
 
     def pop(self, *, is_final: bool = True) -> list[Any]:
         """Remove the first entry: the user gets it.

@@ -234,7 +234,7 @@ class LoaderEpochs:
             self._coming = held  # an interrupt has left a batch in an epoch that has returned none
         # A state was loaded: batches of an earlier look do not belong to the next epoch.
         if self._coming is None or not self._coming.is_current:
-            self._coming = Held(self.loader)
+            self._coming = Held.of(self.loader)
         return self._coming
 
 

@@ -30,6 +30,7 @@ from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
+from mpqueue.engine.ledger import Delivery
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
@@ -44,6 +45,7 @@ from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of
 from mpqueue.frameworks.torch.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
 from mpqueue.loader.engine import Engine
+from mpqueue.loader.held import Held
 from mpqueue.loader.replay import computed
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
@@ -284,6 +286,10 @@ class _Early(NamedTuple):
     epoch: int | None
 
 
+class _StillHeld(Exception):
+    """The pass has no more batches, but its user has not got all of them."""
+
+
 class _Raised(NamedTuple):
     """An error that `PassIterator.raise_init_error` received in place of the first batch.
 
@@ -313,6 +319,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
     _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
     _left: state.State | None = None  # the end of a pass that is not resumed
+    _holds = False  # a prefetcher takes the batches of this pass ahead of its user
+    _pending: Delivery | None = None  # a held batch on its way to the prefetcher
     _failed: WorkItem | None = None  # the last batch whose error was raised
 
     def __init__(self, loader: Any) -> None:
@@ -508,6 +516,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 pipeline.restart_at(place)
         if self._is_endless:
             pipeline.hand_out(place.epoch)
+        self._holds = pipeline.holds = False
         self._pipeline: Pipeline = pipeline
 
     def _begin_with_new_epoch(self) -> None:
@@ -519,7 +528,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._engine.stop()  # drops the batches that were drawn for the other epoch
             self._job, self._cursor = self._make_job(loader)
             self._epoch -= 1  # the same number as for a pass that begins once, so that random numbers are equal
+            holds = self._holds
             self._reset(loader, first_iter=True)
+            self._holds = self._pipeline.holds = holds
 
     def raise_init_error(self) -> None:
         """Wait for the first batch, and raise the error of ``worker_init_fn`` if there is one.
@@ -581,7 +592,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         pipeline = self._pipeline
         try:
             try:
-                batch = pipeline.next(deadline=time.monotonic() + self._timeout if self._timeout > 0 else None)
+                deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
+                batch = self._take_held(deadline) if self._holds else pipeline.next(deadline=deadline)
                 if type(batch) is _Raised:
                     raise batch.error
             except BaseException as error:
@@ -621,6 +633,34 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         # An error of the sampler has no position. As a generator, it only has its end to return.
         if failed.position >= 0 and not is_crash:
             self._pipeline.resume()
+
+    def held(self) -> Held:
+        """Return the batches of this pass, which the caller takes ahead of its user; call it before the first `next`.
+
+        The loader's state and ``last`` then follow the user, and excluded samples are in none of its later batches.
+        """
+        self._holds = self._pipeline.holds = True
+        return Held(self._request_held, lambda: self._pipeline)
+
+    def _request_held(self) -> Any:
+        try:
+            batch = self.__next__()
+        except _StillHeld:
+            return None
+        except BaseException:
+            # An interrupt has kept a batch from the caller, after it was delivered. It counts, as in other loops.
+            if self._pending is not None:
+                self._pipeline.pass_on(self._pending)
+            raise
+        return self._pending, batch
+
+    def _take_held(self, deadline: float | None) -> Any:
+        self._pending = None
+        taken = self._pipeline.take(deadline=deadline)
+        if taken is None:
+            raise _StillHeld
+        self._pending, batch = taken
+        return batch
 
     def _end(self) -> None:
         """End the pass."""

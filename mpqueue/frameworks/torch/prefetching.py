@@ -18,7 +18,9 @@ from typing import Any, Generic, NamedTuple
 
 import torch
 
+from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.loader.ahead import Ahead, Plain
+from mpqueue.loader.held import Held
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
@@ -117,12 +119,16 @@ class DevicePrefetcher(Generic[Batch_co]):
         """Begin a pass over the loader."""
         if self._mover is None:
             return iter(self.loader)
-        # A `mpqueue.Loader` knows what is held; the state of any other loader counts it.
-        has_states = not isinstance(self.loader, Loader) and hasattr(self.loader, "state_dict")
-        self._earlier = _Earlier(self.loader) if has_states else None
-        if self._earlier is not None:
+        self._earlier = None
+        if isinstance(self.loader, Loader):
+            return Ahead(Held.of(self.loader), self._mover, self.depth)
+        batches = iter(self.loader)
+        if isinstance(batches, PassIterator):
+            return Ahead(batches.held(), self._mover, self.depth)
+        if hasattr(self.loader, "state_dict"):  # this loader does not know what is held
+            self._earlier = _Earlier(self.loader, batches)
             return Ahead(self._earlier, self._mover, self.depth)
-        return Ahead.of(self.loader, self._mover, self.depth)
+        return Ahead(Plain(batches), self._mover, self.depth)
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]  # the caller gets the loader's own TypeError
@@ -161,11 +167,12 @@ class _Earlier(Plain):
 
     Args:
         loader: The loader.
+        batches: Its iterator.
     """
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, batches: Iterator[Any]) -> None:
         self._loader, self._is_told_end = loader, False
-        super().__init__(loader, self._read)
+        super().__init__(batches, self._read)
 
     def _read(self) -> _Before:
         # Before the batch is requested, so that a resume from this state returns the batch again.

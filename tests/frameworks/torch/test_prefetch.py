@@ -169,3 +169,24 @@ def test_all_movable_objects_of_a_batch_are_found():
 def test_bad_input_is_rejected(arguments, error, message):
     with pytest.raises(error, match=message):
         mpqueue.torch.prefetch(*arguments)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_exclusion_begins_after_the_returned_batch_and_equals_a_resumed_run(persistent):
+    options = {"workers": 1, "persistent_workers": persistent}
+    plain, ahead = _loader(**options), _loader(**options)
+    batches, _ = _on_device(ahead, 3)
+    loops = iter(plain), iter(batches)
+    assert [next(loop).tolist() for loop in loops] == [[0, 1], [100, 101]]
+    for loader in (plain, ahead):
+        loader.exclude([4, 9])
+    state = batches.state_dict()
+    assert state == ahead.state_dict()
+    assert state["place"] == plain.state_dict()["place"]
+    expected = [[2, 3], [5], [6, 7], [8], [10, 11]]
+    assert [batch.tolist() for batch in loops[0]] == expected
+    assert [(batch - 100).tolist() for batch in loops[1]] == expected
+    other, _ = _on_device(_loader(1))
+    other.load_state_dict(state)
+    assert [(batch - 100).tolist() for batch in other] == expected
+    assert [(batch - 100).tolist() for batch in batches] == [[0, 1], *expected], "the next pass"
