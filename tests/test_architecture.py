@@ -90,7 +90,9 @@ def test_imports_in_a_folder_point_to_the_same_or_an_upper_line_of_its_map(name)
 def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
     """Each line of the diagram imports only its neighbours: the plan none, the engine only the plans' cursors."""
     block = re.search(
-        r"## From a source to a batch\n\n```text\n(.*?)```", (DOCS / "architecture.md").read_text("utf-8"), re.S
+        r"## From a source to a batch\n\n```text\n(.*?)```",
+        (DOCS / "internals/architecture.md").read_text("utf-8"),
+        re.S,
     )[1]
     lines = [re.findall(r"(\w+)/", line[:49]) for line in block.splitlines()[::2]]
     frontends, plan, engine, backends, worker = lines
@@ -207,10 +209,10 @@ def test_a_pure_module_does_not_import_process_modules(name):
 
 WALKS = [
     *(
-        (DOCS / "paths.md", f"A batch {which}")
+        (DOCS / "internals/paths.md", f"A batch {which}")
         for which in ("by index", "of a stream", "to a consumer of a server", "from another node")
     ),
-    (DOCS / "tensorflow-1-internals.md", "An element of a queue"),
+    (DOCS / "tensorflow-1/internals.md", "An element of a queue"),
 ]
 
 

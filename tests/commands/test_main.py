@@ -27,7 +27,7 @@ def test_help_names_each_command(capsys):
 
 
 def test_docs_page_has_a_row_for_each_command():
-    rows = re.findall(r"^\| `mpqueue ([a-z]+)", (ROOT / "docs/command.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `mpqueue ([a-z]+)", (ROOT / "docs/operations/command.md").read_text("utf-8"), re.MULTILINE)
     assert rows == list(COMMANDS)
 
 

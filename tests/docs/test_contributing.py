@@ -6,7 +6,7 @@ import pytest
 from helpers.pages import DOCS
 from helpers.structure import ROOT
 
-TEXT = re.sub(r"^```.*?^```$", "", (DOCS / "contributing.md").read_text("utf-8"), flags=re.S | re.M)
+TEXT = re.sub(r"^```.*?^```$", "", (DOCS / "internals/contributing.md").read_text("utf-8"), flags=re.S | re.M)
 QUOTED = sorted(set(re.findall(r"`([^`\n]+)`", TEXT)))
 FILES = {word for quoted in QUOTED for word in quoted.split() if "/" in word}
 # "`KINDS` of `tests/loader/test_loader.py` and `tests/telemetry/test_statistics.py`"

@@ -15,7 +15,7 @@ from mpqueue.service import reports
 from mpqueue.telemetry import stats
 from mpqueue.tf1 import root
 
-NAMES = re.findall(r"`((?:mpqueue|tf)\.[\w.]+)`", (DOCS / "names.md").read_text("utf-8"))
+NAMES = re.findall(r"`((?:mpqueue|tf)\.[\w.]+)`", (DOCS / "tensorflow-1/names.md").read_text("utf-8"))
 KERAS = {f"mpqueue.{name}" for name in ("Sequence", "SequenceEnqueuer", "OrderedEnqueuer", "GeneratorEnqueuer")}
 OURS = KERAS | {
     "mpqueue.compat.v1",

@@ -41,6 +41,18 @@ def is_missing(path, name):
     )
 
 
+def test_pages_named_in_code_exist():
+    """Their paths from the root of the checkout, in docstrings, messages and comments."""
+    files = [path for part in ("mpqueue", "scripts", "tests") for path in (ROOT / part).rglob("*") if path.is_file()]
+    named = {
+        (str(file.relative_to(ROOT)), found)
+        for file in [*PAGES, *files, ROOT / "CHANGELOG.md", ROOT / "pyproject.toml"]
+        for found in re.findall(r"\bdocs/[\w/-]+\.(?:md|json|svg)\b", file.read_text("utf-8", "ignore"))
+    }
+    assert len(named) > 30
+    assert sorted(one for one in named if not (ROOT / one[1]).is_file()) == []
+
+
 def test_tests_named_on_pages_exist():
     named = {(name_of(page), *found) for page in PAGES for found in REFERENCE.findall(prose(page))}
     assert [one for one in named if is_missing(*one[1:])] == []
@@ -55,7 +67,7 @@ def test_pages_name_tests_with_their_file():
 
 
 def test_each_row_about_other_users_names_its_tests():
-    rows = re.findall(r"^\|(?!-).*\|$", prose(DOCS / "security.md"), re.M)
+    rows = re.findall(r"^\|(?!-).*\|$", prose(DOCS / "operations/security.md"), re.M)
     alone = [row for row in rows if not REFERENCE.search(row.split("|")[-2])]
     assert len(rows) > 30
     assert all(row.endswith("| Tests |") for row in alone), alone
@@ -68,12 +80,18 @@ def contents(page):
     return [(page.parent / re.sub(r".*<(.*)>", r"\1", line)).resolve().with_suffix(".md") for line in lines]
 
 
-def test_every_page_of_the_site_is_one_click_below_at_most_seven_sections():
+def test_every_page_of_the_site_is_one_click_below_at_most_eight_sections():
     sections = contents(DOCS / "index.md")
-    assert len(sections) <= 7
+    assert len(sections) <= 8
     pages = [page for section in sections for page in contents(section)]
     assert sorted([DOCS / "index.md", *sections, *pages]) == sorted(page for page in PAGES if page != README)
     assert {page for page in pages if contents(page)} == set()
+
+
+def test_a_section_of_the_site_is_a_folder():
+    for section in contents(DOCS / "index.md"):
+        assert section.name == "index.md"
+        assert {*section.parent.iterdir()} == {section, *contents(section)}
 
 
 def test_each_section_links_to_its_pages():
@@ -93,6 +111,6 @@ def test_each_page_has_one_title_and_it_comes_first():
 
 
 def test_the_tables_of_extras_and_groups_list_each_of_them():
-    listed = re.findall(r"^\| `([\w-]+)` \|", prose(DOCS / "installing.md"), re.M)
+    listed = re.findall(r"^\| `([\w-]+)` \|", prose(DOCS / "start/installing.md"), re.M)
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert sorted(listed) == sorted([*settings["project"]["optional-dependencies"], *settings["dependency-groups"]])

@@ -16,7 +16,11 @@ from mpqueue.memory.segment import Segment
 from mpqueue.tf1.compat.names import Namespaces
 from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
-REFERENCE = "".join(page.read_text("utf-8") for page in sorted((DOCS / "reference").glob("*.md")))
+REFERENCE = "".join(
+    page.read_text("utf-8")
+    for glob in ("reference/*.md", "tensorflow-1/reference-*.md")
+    for page in sorted(DOCS.glob(glob))
+)
 ENTRIES = re.findall(r"^\.\. (?:auto|py:)(?!module)\w+:: ([\w.]+)(?:\(.+\))?$", REFERENCE, re.M)
 OF_MODULES = re.findall(r"^\.\. py:module:: ([\w.]+)$", REFERENCE, re.M)
 SUMMARIES = dict(
@@ -35,7 +39,7 @@ WITHOUT_PUBLIC_NAME = {
     "mpqueue.telemetry.stats.ConsumerStatistics",
     "mpqueue.tf1.train.batch_op.BatchOp",
 }
-PAGE = "".join((DOCS / name).read_text("utf-8") for name in ("errors.md", "tensorflow-1-errors.md"))
+PAGE = "".join((DOCS / name).read_text("utf-8") for name in ("reference/errors.md", "tensorflow-1/errors.md"))
 
 
 def test_every_public_name_has_exactly_one_entry():

@@ -1,4 +1,4 @@
-"""``scripts/slow``: its programs run, and docs/slow.md has their output."""
+"""``scripts/slow``: its programs run, and docs/operations/slow.md has their output."""
 
 import subprocess
 import sys

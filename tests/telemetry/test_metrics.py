@@ -17,7 +17,7 @@ from mpqueue.telemetry.rows import ROWS, TIMES
 from mpqueue.telemetry.stats import ConsumerStatistics
 
 prometheus_client = pytest.importorskip("prometheus_client")
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations" / "monitoring.md"
 
 
 @pytest.fixture

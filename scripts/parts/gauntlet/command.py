@@ -85,12 +85,8 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument("--seed", type=int, default=1, help="seed of all random choices (default: 1)")
     parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
-    parser.add_argument(
-        "--write", action="store_true", help="write docs/gauntlet.json, and the tables of docs/resume-comparison.md"
-    )
-    parser.add_argument(
-        "--draw", action="store_true", help="draw the tables of docs/resume-comparison.md from docs/gauntlet.json"
-    )
+    parser.add_argument("--write", action="store_true", help="write docs/data/gauntlet.json, and its tables")
+    parser.add_argument("--draw", action="store_true", help="draw the tables of docs/internals/resume-comparison.md")
     return parser.parse_args(arguments)
 
 

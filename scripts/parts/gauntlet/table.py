@@ -1,4 +1,4 @@
-"""The results of a gauntlet in ``docs/gauntlet.json``, and the tables in ``docs/resume-comparison.md``.
+"""The results of a gauntlet in ``docs/data/gauntlet.json``, and the tables in ``docs/internals/resume-comparison.md``.
 
 A table starts after a comment, and ends with an empty line::
 
@@ -14,8 +14,8 @@ from parts.gauntlet.peers import ENTRIES
 from parts.gauntlet.scenarios import CHANGES, Outcome
 from parts.machine import ROOT
 
-DATA = ROOT / "docs" / "gauntlet.json"
-PAGE = ROOT / "docs" / "resume-comparison.md"
+DATA = ROOT / "docs" / "data" / "gauntlet.json"
+PAGE = ROOT / "docs" / "internals" / "resume-comparison.md"
 BATCHES, ROWS, WORDS, VERSIONS = "batches", "packed rows", "errors", "versions"
 _DRAWN = re.compile(r"(?P<head><!-- drawn from gauntlet.json: (?P<name>[\w ]+) -->\n)(?:.+\n)*")
 

@@ -1,4 +1,4 @@
-"""The figures of the benchmarks: ``docs/benchmarks.json``, a complete run, and the tables of pages with these figures.
+"""The figures of the benchmarks: ``docs/data/benchmarks.json``, a complete run, and the tables of pages with them.
 
 A table starts after a comment that names one of `TABLES`, or `COSTS`, `WANTED` or `MACHINE`::
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from parts.machine import ROOT
 
-DATA = ROOT / "docs" / "benchmarks.json"
-PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmark-results.md")
+DATA = ROOT / "docs" / "data" / "benchmarks.json"
+PAGES = (ROOT / "docs" / "internals" / "benchmarks.md", ROOT / "docs" / "internals" / "benchmark-results.md")
 OURS = "mpqueue"
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
 COSTS, WANTED, MACHINE = "costs", "targets", "the machine"

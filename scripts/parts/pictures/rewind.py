@@ -5,7 +5,7 @@ import json
 from parts.machine import ROOT
 from parts.pictures.svg import Picture
 
-DATA = ROOT / "docs" / "rewind.json"
+DATA = ROOT / "docs" / "data" / "rewind.json"
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 320, 60, 24, 56, 48
 
 

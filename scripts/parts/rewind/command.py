@@ -11,7 +11,7 @@ from parts.machine import ROOT
 from parts.rewind.patches import patches
 from parts.rewind.training import Run, train
 
-DATA = ROOT / "docs" / "rewind.json"
+DATA = ROOT / "docs" / "data" / "rewind.json"
 NUM_SAMPLES, NUM_DAMAGED, SEED = 50_000, 20, 7
 _NUM_CLASSES, _POINTS = 32, 60
 
@@ -19,7 +19,7 @@ _NUM_CLASSES, _POINTS = 32, 60
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
     """Return 0 if the repaired run ends with the weights of the clean one."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--save", action="store_true", help="store the run for the picture of docs/rewind.md")
+    parser.add_argument("--save", action="store_true", help="store the run for the picture of docs/guides/rewind.md")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     source, damaged = patches(NUM_SAMPLES, NUM_DAMAGED, SEED)

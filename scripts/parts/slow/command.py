@@ -1,4 +1,4 @@
-"""Run the commands of docs/slow.md, and write their output into the page."""
+"""Run the commands of docs/operations/slow.md, and write their output into the page."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from parts.machine import ROOT
 from parts.slow.printed import with_current_output
 
-PAGE = ROOT / "docs" / "slow.md"
+PAGE = ROOT / "docs" / "operations" / "slow.md"
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:

@@ -91,7 +91,7 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument("--jobs", type=int, default=1, help="number of programs that run at the same time (default: 1)")
     parser.add_argument("--fed-by", nargs="+", choices=FEEDS, default=FEEDS, help="loaders to run with (default: both)")
     parser.add_argument("--pinned", action="store_true", help="store the results as those of parts/trainers/pinned.txt")
-    parser.add_argument("--write", action="store_true", help="write docs/trainers.json and docs/exact-resume.md")
+    parser.add_argument("--write", action="store_true", help="write docs/data/trainers.json, and its tables")
     parser.add_argument("--only", type=_entries, metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""Results of the runs in ``docs/trainers.json``, and their tables in ``docs/exact-resume.md``.
+"""Results of the runs in ``docs/data/trainers.json``, and their tables in ``docs/guides/exact-resume.md``.
 
 A table starts after a comment, and ends with an empty line::
 
@@ -14,8 +14,8 @@ from parts.machine import ROOT
 from parts.trainers.entries import ENTRIES, Entry
 from parts.trainers.known import KNOWN
 
-DATA = ROOT / "docs" / "trainers.json"
-PAGE = ROOT / "docs" / "exact-resume.md"
+DATA = ROOT / "docs" / "data" / "trainers.json"
+PAGE = ROOT / "docs" / "guides" / "exact-resume.md"
 RUNS, VERSIONS, DIFFERENCES = "runs", "versions", "differences"
 NEWEST, PINNED = "newest", "pinned"
 _COLUMNS = {
