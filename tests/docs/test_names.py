@@ -15,7 +15,8 @@ from mpqueue.service import reports
 from mpqueue.telemetry import stats
 from mpqueue.tf1 import root
 
-NAMES = re.findall(r"`((?:mpqueue|tf)\.[\w.]+)`", (DOCS / "tensorflow-1/names.md").read_text("utf-8"))
+TABLE = (DOCS / "tensorflow-1/moving.md").read_text("utf-8").split("\n## Names\n")[1]
+NAMES = re.findall(r"`((?:mpqueue|tf)\.[\w.]+)`", TABLE)
 KERAS = {f"mpqueue.{name}" for name in ("Sequence", "SequenceEnqueuer", "OrderedEnqueuer", "GeneratorEnqueuer")}
 OURS = KERAS | {
     "mpqueue.compat.v1",
