@@ -88,10 +88,11 @@ def test_every_page_of_the_site_is_one_click_below_at_most_eight_sections():
     assert {page for page in pages if contents(page)} == set()
 
 
-def test_a_section_of_the_site_is_a_folder():
+def test_a_section_of_the_site_is_a_folder_of_at_most_15_files():
     for section in contents(DOCS / "index.md"):
         assert section.name == "index.md"
         assert {*section.parent.iterdir()} == {section, *contents(section)}
+        assert len(contents(section)) < 15, section
 
 
 def test_each_section_links_to_its_pages():
