@@ -136,6 +136,7 @@ class Serving(Player):
         If it is in the last record, the server continues before that record, and the consumer knows that it has the
         batch. Otherwise no server begins with the journal.
         """
+        self.do_next(0)  # so that there is a record
         self.do_crash(*given)
 
     def _may_change(self):
