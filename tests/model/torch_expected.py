@@ -6,7 +6,6 @@ import itertools
 import torch
 from model import torch_pass
 from model.elements import Failed
-from model.expected import Impossible
 from model.program import END
 from model.torch_pass import Generators, Numbers, Raised
 
@@ -24,7 +23,7 @@ class TorchRun:
         known: The keys and the value of each returned batch by place.
     """
 
-    world, is_copy, drawn_by_main = 1, False, 0
+    world, drawn_by_main = 1, 0
 
     def __init__(self, setup):
         self.setup, self.workers, self.main = setup, setup.num_workers, Generators(*[setup.seed] * 3)
@@ -33,15 +32,13 @@ class TorchRun:
         self.held, self.excluded, self.known, self.groups = torch_pass.held_by(setup), (), {}, []
         self.number, self.position, self.count, self.streams, self.epoch = -1, 0, -1, 0, 0
         self.base_seed = self.before = self.drawn = self.last = None
-        self.is_over, self.is_resumed, self.is_pending, self.is_unread = True, False, False, False
+        self.is_over, self.is_resumed, self.is_pending = True, False, False
 
     def begin(self):
         """Begin a pass, or continue the resumed one."""
         if self.is_resumed:
-            self.is_resumed, self.is_unread = False, not self.workers
+            self.is_resumed = False
             return
-        if self.is_unread and self.setup.kind == "kept iterable":
-            raise Impossible  # without an element, it is unknown which attributes hold the loaded place
         self.number, self.position, self.is_over, self.known, self.groups = self.number + 1, 0, False, {}, []
         self.drawn_by_main = 0
         if self.setup.persistent and self.workers and self.base_seed is not None:
@@ -84,7 +81,7 @@ class TorchRun:
 
     def _next(self):
         self.count += self.is_pending
-        self.is_pending = self.is_unread = False
+        self.is_pending = False
         if self.setup.is_iterable:
             if self.drawn is None:
                 self.drawn = torch_pass.iterable_pass(self._setup(), self.count, self._numbers(), self.position)
@@ -139,8 +136,6 @@ class TorchRun:
 
     def load(self, state, workers):
         """Continue at a state, in a new loader."""
-        if state.is_copy and state.is_pending and state.setup.kind == "stateful iterable":
-            raise Impossible  # the copy does not know that the dataset was iterated before
         vars(self).update(vars(state.state()))
         if not state.workers:  # the numbers of these batches are those of the main process
             self.drawn_by_main = self.position
@@ -160,5 +155,5 @@ class TorchRun:
 
     def copied(self):
         """Continue with a copy of the loader."""
-        self.base_seed, self.is_over, self.is_copy = None, True, True
+        self.base_seed, self.is_over = None, True
         self.count = self.count if self._draws_here() else -1

@@ -18,7 +18,7 @@ import pickle
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import dataloader as torch_loader
@@ -265,9 +265,6 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             aside.seed = before
             state_before.restore()
 
-    def release(self) -> None:
-        """Do nothing: a map-style dataset has no place."""
-
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
         self._batch, self._edit = None, edit
@@ -299,6 +296,41 @@ def _start_of(loader: Any, resumed: state.State | None, earlier: state.Pass | No
     return starts[0] if len(starts) == 1 and is_earlier(starts[0]) else BEGINNING
 
 
+class LeftPass(NamedTuple):
+    """A pass without workers that is left, as a copy of its loader needs it. The copy may share the dataset.
+
+    Attributes:
+        start: Where the next pass begins; see `_start_of`.
+        iterated: The dataset.
+        is_read: The dataset has returned elements in this pass.
+        has_ended: The end was reached.
+    """
+
+    start: LaneStart
+    iterated: IteratedDataset
+    is_read: bool
+    has_ended: bool
+
+    def release(self) -> None:
+        """Prepare the dataset for another pass: it must not hold a loaded place."""
+        if self.is_read or self.has_ended:
+            self.iterated.prepare_next(is_read=self.is_read)
+        else:
+            self.iterated.leave_unread()
+
+
+def left_pass(loader: Any) -> LeftPass | None:
+    """Return the latest pass of a loader for its copy; None: the dataset has no state, or workers iterate it."""
+    begun: state.Pass | None = getattr(loader, "_pass", None)
+    if begun is None:
+        left: LeftPass | None = getattr(loader, "_left_pass", None)
+        return left
+    batches = begun.batches
+    if not isinstance(batches, InlineStreamIterator) or not has_state(loader.dataset):
+        return None
+    return batches.left(_start_of(loader, None, begun))
+
+
 class InlineStreamIterator(InlineIterator):
     """The batches of an iterable-style dataset without workers.
 
@@ -316,18 +348,19 @@ class InlineStreamIterator(InlineIterator):
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         resumed: state.State | None = getattr(loader, "resumed", None)
         self._before = None if resumed is None else copy_before(loader.dataset)
+        left = left_pass(loader)
         if has_state(loader.dataset):
-            self._known = _start_of(loader, resumed, earlier)
-        if earlier is not None:
-            earlier.batches.release()
+            self._known = left.start if resumed is None and left is not None else _start_of(loader, resumed, earlier)
+        if left is not None:
+            left.release()
         if resumed is not None and self._known.state is not None:
             iterated = IteratedDataset(loader.dataset, iter(()), self._before)
             iterated.pass_over(pickle.loads(self._known.state)["state"], loader.dataset)
         super().__init__(loader)
 
-    def release(self) -> None:
-        """Prepare the dataset for another pass: it must not hold a loaded place."""
-        self._iterated.prepare_next(is_read=self._is_read)
+    def left(self, start: LaneStart) -> LeftPass:
+        """Return this pass as it is left."""
+        return LeftPass(start, self._iterated, self._is_read, self._dataset_fetcher.ended)
 
     def _load(self, place: Place) -> bool:
         fetcher = self._dataset_fetcher

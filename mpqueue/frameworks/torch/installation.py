@@ -87,7 +87,7 @@ class _Last:
 
 _NAMES = (
     "state_dict", "load_state_dict", "statistics", "explain", "compute", "exclude",
-    "note_pass", "num_lanes", "resumed", "is_unknown", "_passes", "_pass", "__getstate__",
+    "note_pass", "num_lanes", "resumed", "is_unknown", "_passes", "_pass", "_left_pass", "__getstate__",
 )  # fmt: skip
 _OURS: dict[str, Any] = {name: vars(DataLoader)[name] for name in _NAMES} | {"last": _Last()}
 _replacement = Replacement(

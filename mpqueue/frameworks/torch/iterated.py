@@ -21,6 +21,7 @@ marked. When it is loaded, the dataset is iterated: if it returns no element, it
 is the next epoch. Otherwise the state is loaded again, for the next epoch.
 """
 
+import inspect
 import itertools
 import pickle
 from collections.abc import Iterator
@@ -52,9 +53,15 @@ class IteratedDataset:
         iterator: Its present iterator.
     """
 
+    iterator: Any  # None: a copy has none yet
+
     def __init__(self, dataset: Any, iterator: Iterator[Any], before: Any) -> None:
         self.dataset, self.iterator, self._before = dataset, iterator, before
         self._place: LoadedPlace | None = None  # the loaded one
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For a copy, which gets another iterator: a generator cannot be copied.
+        return {**vars(self), "iterator": self.dataset if self.iterator is self.dataset else None}
 
     def state_dict(self, *, is_over: bool) -> dict[str, Any] | None:
         """Return the state of the iterator and the dataset; None: neither has one.
@@ -115,6 +122,23 @@ class IteratedDataset:
         finally:
             before.restore()
 
+    def leave_unread(self) -> None:
+        """Prepare the dataset for its next epoch, if none of its elements was read after a place was loaded.
+
+        A generator begins with its first element, and would begin the next epoch at the loaded place. So this element
+        is requested. The trainer's random numbers do not change.
+        """
+        if self._place is None or not inspect.isgeneratorfunction(type(self.dataset).__iter__):
+            self.prepare_next(is_read=False)
+            return
+        before = GlobalState()
+        try:
+            if self.iterator is None:  # of a copy
+                self.iterator = iter(self.dataset)
+            self._leave(0)
+        finally:
+            before.restore()
+
     def _leave(self, limit: int | None) -> None:
         """Read elements and drop them, and the errors instead of them; then prepare the dataset for its next epoch.
 
@@ -164,7 +188,7 @@ class IteratedDataset:
                 before.restore()
         if "iterator" in states:
             _check(self.iterator)
-            self.iterator.load_state_dict(states["iterator"])  # type: ignore[attr-defined]
+            self.iterator.load_state_dict(states["iterator"])
             if self.iterator is self.dataset:
                 self._hold()
 

@@ -260,9 +260,6 @@ class _WorkerBatches:
         finally:
             source.end()
 
-    def release(self) -> None:
-        """Do nothing: the workers have the datasets."""
-
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet. Batches computed ahead are dropped."""
         self._cursor.edit = edit

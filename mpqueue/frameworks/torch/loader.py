@@ -9,7 +9,7 @@ from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import rewind, state
 from mpqueue.frameworks.torch.checks import has_own_workers, reject_threads
-from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator
+from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator, LeftPass, left_pass
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
 from mpqueue.frameworks.torch.ranks import stream_plan
@@ -94,6 +94,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     is_unknown = False  # torch's own workers have begun a pass, whose place is unknown
     _passes: rewind.Run | None = None  # the passes, and the samples that they leave out
     _pass: state.Pass | None = None  # the latest pass
+    _left_pass: LeftPass | None = None  # that of the loader that this one is a copy of
 
     if TYPE_CHECKING:  # torch's own annotation has the type of a sample, and its iterator returns any type
 
@@ -191,7 +192,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         if self._passes is None:
             self._passes = rewind.Run()
         self._passes.begin(begun)
-        self._pass = begun
+        self._pass, self._left_pass = begun, None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the latest pass, for `load_state_dict` of a loader of the same dataset.
@@ -233,9 +234,10 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """
         if saved == {}:
-            if self._pass is not None:
-                self._pass.batches.release()
-            self.resumed = self._pass = self._passes = None
+            left = left_pass(self)
+            if left is not None:
+                left.release()
+            self.resumed = self._pass = self._left_pass = self._passes = None
             self.is_unknown = False
             return
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
@@ -328,4 +330,4 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a copy of the loader, without its pass and workers, as torch's DataLoader does."""
         passes = None if self._passes is None else self._passes.copied()
-        return {**vars(self), "_iterator": None, "_pass": None, "_passes": passes}
+        return {**vars(self), "_iterator": None, "_pass": None, "_left_pass": left_pass(self), "_passes": passes}

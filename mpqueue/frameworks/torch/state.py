@@ -177,9 +177,6 @@ class PassBatches(Protocol):
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
 
-    def release(self) -> None:
-        """Prepare the dataset for another pass: no more batches of this one are requested."""
-
     def statistics(self) -> Statistics:
         """Return the counters of the workers."""
 

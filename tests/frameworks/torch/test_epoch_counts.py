@@ -261,6 +261,29 @@ def test_generator_in_the_state_of_an_iterator_is_set_in_later_epochs_too(taken)
     assert [values(loader), values(loader)] == rest
 
 
+COPIES = [lambda loader: loader, copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))]
+
+
+@pytest.mark.parametrize("copy_of", COPIES, ids=["same", "copy", "deepcopy", "pickle"])
+@pytest.mark.parametrize("kind", [Counted, KeepsPlace])
+@pytest.mark.parametrize("num_read", [0, 1, 2])
+def test_loader_or_its_copy_begins_the_next_epoch_after_a_resumed_one(kind, copy_of, num_read):
+    _, state, _ = run(lambda: made(kind, "inline"), 1, 2)
+    loader = made(kind, "inline")
+    loader.load_state_dict(state)
+    batches = iter(loader)
+    for _ in range(num_read):
+        next(batches)
+    loader = copy_of(loader)
+    batches = iter(loader)
+    state = loader.state_dict()
+    expected = [values([number + 100 * (kind is not KeepsPlace) * epoch for number in range(4)]) for epoch in (2, 3)]
+    assert [values(batches), values(loader)] == expected
+    loader = made(kind, "inline")
+    loader.load_state_dict(state)
+    assert [values(loader), values(loader)] == expected
+
+
 class CannotSave(Counted):
     def state_dict(self):
         raise NotImplementedError
