@@ -217,6 +217,7 @@ class ConsumerProgress(Protocol):
 
 # The number of batches of an endless source: no rank reaches it, and it fits into an index.
 ENDLESS = 1 << 62
+_LEAST_EMPTY = 100_000  # batches without samples in a row, before a search in an endless source is given up
 
 
 class Cursor:
@@ -338,6 +339,7 @@ class EpochCursor(Cursor):
             Their number is the number of batches, if the source has a length. None: ascending indices.
         edit: Removes excluded samples from a work item; None: no sample is excluded.
         length_in: Returns the number of batches of one epoch, if epochs may have different lengths.
+        most_empty: Returns the number of batches without samples in a row after which an endless epoch has no others.
 
     Attributes:
         source_lengths: Length of the source for each epoch in `lengths`, when the epoch was opened.
@@ -354,9 +356,11 @@ class EpochCursor(Cursor):
         order_of: Callable[[int, int | None, Base], Any] | None = None,
         edit: Edit | None = None,
         length_in: Callable[[int], int | None] | None = None,
+        most_empty: Callable[[], int] = lambda: ENDLESS,
     ) -> None:
         super().__init__()
         self.edit = edit
+        self._most_empty, self._num_empty = most_empty, 0
         self._length_in = length_in or (lambda _: length_of())
         self._seed, self._shuffle, self._barrier = seed, shuffle, barrier
         self._order_of = order_of
@@ -382,7 +386,7 @@ class EpochCursor(Cursor):
         """
         self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
         self._base_epoch, self._first = epoch, base
-        self._opens_until = epoch
+        self._opens_until, self._num_empty = epoch, 0
         self._forget_all()
         self._is_open = False
         # An epoch after the last one is not dealt, so the length of the source is not read yet.
@@ -450,7 +454,16 @@ class EpochCursor(Cursor):
         self.orders.clear()
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Return up to ``limit`` of the next work items, all of one epoch; none at a closed barrier."""
+        """Return up to ``limit`` of the next work items, all of one epoch; none at a closed barrier.
+
+        Raises:
+            RuntimeError: All samples of an endless epoch are excluded.
+        """
+        if self._num_empty >= _LEAST_EMPTY and self._num_empty >= self._most_empty():
+            raise RuntimeError(
+                f"the last {self._num_empty:,} batches had no samples, because all are excluded: the source is "
+                "endless, so the search for the next batch would not end"
+            )
         while True:
             if not self._is_open:
                 if not self._may_open():
@@ -465,7 +478,14 @@ class EpochCursor(Cursor):
         self.next_number = number + len(positions)
         units = positions if order is None else _units(order, positions)
         dealt = list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, units))
-        return dealt if self.edit is None else list(map(self.edit, dealt, itertools.repeat(self._base)))
+        if self.edit is None:
+            return dealt
+        dealt = list(map(self.edit, dealt, itertools.repeat(self._base)))
+        if self._length is None:
+            for work_item in dealt:
+                is_empty = work_item.listed is not None and work_item.listed.is_empty
+                self._num_empty = self._num_empty + 1 if is_empty else 0
+        return dealt
 
     def _next_positions(self, limit: int) -> Sequence[int]:
         start = self._position

@@ -559,7 +559,7 @@ class IndexPlan(Plan):
         """Return a cursor at the beginning of the order."""
         return EpochCursor(
             self.total, self.seed, barrier=self.epoch_end is not None, order_of=self.units, edit=self.editor(),
-            length_in=self.total_in,
+            length_in=self.total_in, most_empty=self.source.most_empty,
         )  # fmt: skip
 
     def units(self, epoch: int, length: int | None, base: Base) -> Any:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleId, SampleIds
 from mpqueue.plan.batching import Batching, Form
+from mpqueue.plan.cursors import ENDLESS
 from mpqueue.plan.history import History
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import Options
@@ -305,6 +306,10 @@ class Source:
             seed: The seed of the run.
         """
         raise NotImplementedError
+
+    def most_empty(self) -> int:
+        """Return the number of excluded items in a row after which the rest of an endless source is excluded, too."""
+        return ENDLESS
 
     def length_in(self, epoch: int, seed: int) -> int | None:
         """Return the number of items of an epoch; None: endless or unknown. As `length`."""

@@ -11,6 +11,7 @@ from helpers.drawing import Drawing, copied, indices
 from helpers.numbered import iter_after
 
 import mpqueue
+from mpqueue.plan import cursors
 from mpqueue.plan.saved_states import sealed
 
 ORDERS = {
@@ -308,3 +309,16 @@ def test_state_of_an_early_release_without_the_place_where_ranks_began_is_loaded
         next(iter(loader))
         assert loader.last.batch == 7
         assert loader.explain(0, 7) == loader.explain(0, 7, rank=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_endless_dataset_without_samples_raises_an_error(workers, monkeypatch):
+    monkeypatch.setattr(cursors, "_LEAST_EMPTY", 100)
+    source = mpqueue.Dataset.range(60).repeat().batch(2)
+    with mpqueue.Loader(source, workers=workers, exclude=range(59)) as loader:
+        batches = iter(loader)
+        assert [next(batches).tolist() for _ in range(3)] == [[59]] * 3
+        loader.exclude([59])
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="all are excluded: the source is endless"):
+                next(batches)
