@@ -10,6 +10,11 @@ The input does not advance while elements are in the cache. When one is missing,
 the missing element. Missing elements before it are stored, and the others are dropped. A snapshot contains both
 positions. It does not record which elements are cached: a process that loads it may find all of them, or none.
 
+An error on that way belongs to an element that was returned before, or to a later one: `map` with threads, for example,
+reads ahead and skips what it cannot read. Only the tokens of the following elements tell which. So their numbers are
+those of the returned elements with the same tokens. A snapshot contains the last of these tokens, because the cache may
+be empty when it is loaded.
+
 The token of an element is its number with the token of the input, which is needed to compute it again.
 """
 
@@ -148,7 +153,11 @@ class CacheStage(LinkStage):
         self._cache = node.cache
         self._open_rest, self._opened_rest = open_rest, None if run.keep is not None else source
         self._next = self._place = 0  # number of the next element, and of the input's next element
-        self._kept_to: int | None = None  # from here on, this pass does not use the cache
+        self._read: Sequence[Token] = ()  # the tokens of the last read elements, among them the last returned one
+        self._kept_to: int | None = None  # from here on, this pass does not use the cache; None if it stores elements
+        self._num_lost = 0  # errors since the input's last element, on its way to the next element
+        self._returned: dict[Token, int] | None = None  # after one: the numbers of elements that were returned before
+        self._knows_all = False  # whether these are all such elements
         self._seeds = seeds
 
     def pull(self, count: int) -> Block:
@@ -157,12 +166,14 @@ class CacheStage(LinkStage):
             values, tokens, has_ended = self._kept(count)
             if not tokens and not has_ended:
                 values, tokens = self._computed()
-            self._next += len(tokens)
-            if self.run.keep is not None and tokens:
+            if not tokens:
+                return values, tokens
+            self._next, self._read = self._next + len(tokens), tokens
+            if self.run.keep is not None:
                 values, tokens = self._left(values, tokens, self.run.keep)
-                if not tokens:
-                    self._note_fruitless(1)
-                    continue
+            if not tokens:
+                self._note_fruitless(1)
+                continue
             self._num_fruitless = 0
             self.num_out += len(tokens)
             return values, tokens
@@ -208,6 +219,7 @@ class CacheStage(LinkStage):
 
     def _computed(self) -> Block:
         """Return the next element of the input."""
+        self._num_lost, self._returned = 0, None
         while True:
             try:
                 values, tokens = self._with_seeds(self._input.pull, 1)
@@ -215,24 +227,44 @@ class CacheStage(LinkStage):
                 if passes_at_once(error) or self.note_error():
                     raise
                 continue
-            number = self._place
             if not tokens:
-                self._end(number)
+                self._end(self._place + self._num_lost)
                 return [], []
             self.num_in += 1
+            self._place = number = self._number_at(tokens[0])
+            is_next = number == self._next
             try:
                 values = [self._put(number, values[0], tokens[0])]
             except BaseException as error:
                 if passes_at_once(error):
                     raise
-                self.note_error()
-                if not self.leaves_out(error, tokens[0]):
-                    raise never_an_end(error) from cause_of(error)
-                continue
+                self._leave_cache()
+                if is_next:
+                    if not self.leaves_out(error, tokens[0]):
+                        raise never_an_end(error) from cause_of(error)
+                    continue
             self._place += 1
             # Earlier elements were already returned from the cache. They were read only to reach this one.
-            if number == self._next:
+            if is_next:
                 return values, [(number, tokens[0])]
+
+    def _number_at(self, token: Token) -> int:
+        """Return the number of the input's next element, which has this token."""
+        if not self._num_lost:
+            return self._place
+        if self._returned is None:
+            entries = [(number, self._get(number)) for number in range(self._place, self._next)]
+            tokens = {number: token for number, token in self._read if number == self._next - 1}
+            tokens |= {number: entry[1] for number, entry in entries if entry is not MISSING and entry is not _END}
+            self._returned = {token_of(token): number for number, token in tokens.items()}
+            self._knows_all = len(tokens) == len(entries)
+        number = self._returned.get(token)
+        if number is None:
+            if not self._knows_all:
+                return self._place
+            number = min(self._place + self._num_lost, self._next)
+        self._num_lost = 0
+        return number
 
     def _with_seeds(self, compute: Callable[..., T], argument: Any) -> T:
         """Return the result of a method of the input that runs user code."""
@@ -241,20 +273,23 @@ class CacheStage(LinkStage):
         finally:
             # Numbers that were not seeded may also decide which elements follow.
             if not self._seeds.is_exact:
-                if self._kept_to is None:
-                    self._kept_to = self._place
+                self._leave_cache()
                 if self.run.fixed is not None:  # a cache after this one stores what depends on these elements
                     self.run.fixed.is_exact = False
 
     def note_error(self) -> bool:
-        """Record an error of the input; return False if its element was already returned from the cache."""
-        if self._place < self._next:
-            self._place += 1
-            return False
+        """Record an error of the input; return False if its element may be one that was returned before."""
         # From here on, numbers may differ from a pass without errors.
+        self._leave_cache()
+        if self._place == self._next:
+            return True
+        self._num_lost += 1
+        return False
+
+    def _leave_cache(self) -> None:
+        """Store no more elements, and read only those that were returned before."""
         if self._kept_to is None:
-            self._kept_to = self._place
-        return True
+            self._kept_to = self._next
 
     def _end(self, number: int) -> None:
         """Record that the input has no element with this number."""
@@ -263,12 +298,12 @@ class CacheStage(LinkStage):
                 f"{self.inputs[0].line} ended before element {self._next} of lane {self.run.lane}, which it "
                 "has returned before: it must return the same elements in each pass"
             )
-        if self._may_keep(number):
+        if self._kept_to is None:
             self._cache.put(self._number_of(number), _END, self.run.num_lanes)
 
     def _put(self, number: int, value: Any, token: Token) -> Any:
         """Store an element if it is missing, and return it."""
-        if not self._may_keep(number) or self._get(number) is not MISSING:
+        if self._kept_to is not None or self._get(number) is not MISSING:
             return value
         return self._cache.put(self._number_of(number), (value, token), self.run.num_lanes)[0]
 
@@ -277,16 +312,16 @@ class CacheStage(LinkStage):
         return number * self.run.num_lanes + self.run.lane
 
     def _get(self, number: int) -> Any:
-        if not self._may_keep(number):
+        if self._kept_to is not None and number >= self._kept_to:
             return MISSING
         return self._cache.get(self._number_of(number), self.run.num_lanes)
 
-    def _may_keep(self, number: int) -> bool:
-        return self._kept_to is None or number < self._kept_to
-
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the numbers of the next element and of the input's next element."""
-        states.append({"next": self._next, "place": self._place, "kept_to": self._kept_to})
+        """Add the numbers of the next element and of the input's next element, and the token between them."""
+        state: dict[str, Any] = {"next": self._next, "place": self._place, "kept_to": self._kept_to}
+        if self._place < self._next and self._read:
+            state["last"] = self._read[self._next - 1 - self._read[0][0]][1]
+        states.append(state)
         self._input.save_to(states, [token for _, token in held])
 
     @property
@@ -303,6 +338,8 @@ class CacheStage(LinkStage):
         """Restore a saved state."""
         state = next(states)
         self._next, self._place, self._kept_to = state["next"], state["place"], state["kept_to"]
+        if "last" in state:
+            self._read = [(self._next - 1, token_of(state["last"]))]
         self._with_seeds(self._input.load_from, states)
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
