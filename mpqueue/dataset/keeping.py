@@ -155,9 +155,9 @@ class CacheStage(LinkStage):
         self._next = self._place = 0  # number of the next element, and of the input's next element
         self._read: Sequence[Token] = ()  # the tokens of the last read elements, among them the last returned one
         self._kept_to: int | None = None  # from here on, this pass does not use the cache; None if it stores elements
-        self._num_lost = 0  # errors since the input's last element, on its way to the next element
+        self._num_lost = 0  # errors on the input's way to the next element, without those whose element is known
         self._returned: dict[Token, int] | None = None  # after one: the numbers of elements that were returned before
-        self._knows_all = False  # whether these are all such elements
+        self._known_from = 0  # these are all such elements from this number on
         self._seeds = seeds
 
     def pull(self, count: int) -> Block:
@@ -250,20 +250,22 @@ class CacheStage(LinkStage):
 
     def _number_at(self, token: Token) -> int:
         """Return the number of the input's next element, which has this token."""
-        if not self._num_lost:
-            return self._place
         if self._returned is None:
-            entries = [(number, self._get(number)) for number in range(self._place, self._next)]
+            if not self._num_lost:
+                return self._place
+            earlier = range(self._place, self._next)
             tokens = {number: token for number, token in self._read if number == self._next - 1}
+            entries = ((number, self._get(number)) for number in earlier)
             tokens |= {number: entry[1] for number, entry in entries if entry is not MISSING and entry is not _END}
             self._returned = {token_of(token): number for number, token in tokens.items()}
-            self._knows_all = len(tokens) == len(entries)
+            self._known_from = 1 + max((number for number in earlier if number not in tokens), default=-1)
         number = self._returned.get(token)
         if number is None:
-            if not self._knows_all:
-                return self._place
-            number = min(self._place + self._num_lost, self._next)
-        self._num_lost = 0
+            # It follows the lost elements, unless it may be one that was returned before.
+            number = self._place
+            if number >= self._known_from:
+                number = min(number + self._num_lost, self._next)
+        self._num_lost = max(0, self._num_lost - (number - self._place))
         return number
 
     def _with_seeds(self, compute: Callable[..., T], argument: Any) -> T:
