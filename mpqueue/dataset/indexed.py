@@ -63,6 +63,7 @@ class IndexedRun(NamedTuple):
         epoch: The epoch, from 0.
         begin: A function that is called with (seed, epoch, place) before user code.
         base: The number of stages of the whole tree before the part that is read.
+        zero: The number of the stage of the whole tree whose random numbers are those of stage 0.
         watches: Whether to compare the length of each source with its length when its reader was created.
         fixed: The random numbers of elements before a cache; None for other elements.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
@@ -73,6 +74,7 @@ class IndexedRun(NamedTuple):
     epoch: int
     begin: BeginBatch
     base: int = 0
+    zero: int = 0
     watches: bool = False
     fixed: FixedSeeds | None = None
     keep: Keep | None = None
@@ -131,7 +133,7 @@ class Reader:
 
     def seed(self, run: IndexedRun) -> int:
         """Return the seed of the stage's random numbers."""
-        return salted(run.seed, run.base + self.number)
+        return salted(run.seed, run.base - run.zero + self.number)
 
     def error_note(self, place: int, run: IndexedRun) -> str:
         """Return the note of an error in this stage."""
@@ -343,12 +345,12 @@ class JoinReader(Reader):
     def within(self, at: int, run: IndexedRun) -> IndexedRun:
         """Return the run for an input."""
         start = self._starts[at]
-        seed, epoch, begin, base, watches, fixed, keep, skip = run
+        seed, epoch, begin, base, zero, watches, fixed, keep, skip = run
         if keep is None and skip is None:
-            return IndexedRun(seed, epoch, begin, base + start, watches, fixed) if start else run
+            return IndexedRun(seed, epoch, begin, base + start, zero, watches, fixed) if start else run
         part = self.node.part_name(at)
         return IndexedRun(
-            seed, epoch, begin, base + start, watches, fixed, within(part, keep), _skip_within(part, skip)
+            seed, epoch, begin, base + start, zero, watches, fixed, within(part, keep), _skip_within(part, skip)
         )  # fmt: skip
 
     def ids_within(self, at: int, places: Places, run: IndexedRun) -> list[SampleIds]:

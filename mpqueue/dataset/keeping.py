@@ -1,7 +1,8 @@
 """The stage `cache` of a lane: each element is computed once and then stored.
 
 Element n of lane l of L is stored under the number n * L + l, with its token. An end marker follows the last element.
-The input is always run with seed 0 in epoch 0, and with separate random numbers (`mpqueue.worker.fixed_seeds`). So a
+The input is always run with seed 0 in epoch 0, and with separate random numbers (`mpqueue.worker.fixed_seeds`). Its
+stages are counted from its own first one, also in a part of another dataset, which may use the same cache. So a
 pass over it yields the same elements in each epoch, unless an error occurs or an element draws numbers that cannot be
 seeded. After both, later elements may have other numbers. Therefore, from there to the end of the pass, elements are
 neither stored nor read from the cache.
@@ -40,11 +41,21 @@ from mpqueue.worker.torch_info import is_of_iterable_dataset
 from mpqueue.worker.user_generators import UserGenerators
 
 T = TypeVar("T")
+AnyRun = TypeVar("AnyRun", IndexedRun, LaneRun)
 
 _END = None  # distinguishable, because elements are stored as pairs
 
 
 SEED_KEPT = EPOCH_KEPT = 0  # of all stages before a cache
+
+
+def _kept_run(run: AnyRun) -> AnyRun:
+    """Return the run of the stages before a cache.
+
+    Its seed, epoch and first stage are fixed: a stored value must not depend on which process computes it, when, and in
+    which dataset.
+    """
+    return run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, zero=run.base)
 
 
 def held_generators(root: StageNode) -> UserGenerators:
@@ -89,9 +100,7 @@ class CacheReader(LinkReader):
         """Return elements of the input."""
         held = self._held = self._held or held_generators(self.node.input)
         seeds = FixedSeeds(held, run.begin, self.node.cache.tell_of_draws)
-        # A fixed seed and epoch, so that the stored value does not depend on which process computes an element, and
-        # when.
-        inner = run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, begin=seeds.begin, fixed=seeds)
+        inner = _kept_run(run)._replace(begin=seeds.begin, fixed=seeds)
         num_late = held.num_late
         made = seeds.run(self.input.at, places, inner)
         if held.num_late != num_late:
@@ -127,11 +136,11 @@ class CacheReader(LinkReader):
 
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
-        return self.input.origin(place, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT))
+        return self.input.origin(place, _kept_run(run))
 
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of elements, computed with the seed of the cache."""
-        return self.input.sample_ids(places, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT))
+        return self.input.sample_ids(places, _kept_run(run))
 
 
 class CacheStage(LinkStage):
@@ -422,9 +431,7 @@ class CacheNode(LinkNode):
             run.skip(skipped)
 
         seeds = FixedSeeds(held_generators(self.input), run.begin, self.cache.tell_of_draws)
-        before = run._replace(
-            seed=SEED_KEPT, epoch=EPOCH_KEPT, begin=seeds.begin, skip=run.skip and skip, keep=None, fixed=seeds
-        )
+        before = _kept_run(run)._replace(begin=seeds.begin, skip=run.skip and skip, keep=None, fixed=seeds)
         rest = before._replace(skip=run.skip, keep=run.keep)
         stage = CacheStage(opening.open(self.input, before), self, run, seeds, lambda: opening.open(self.input, rest))
         return stage

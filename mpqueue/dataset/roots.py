@@ -55,7 +55,9 @@ class IndexedRoot(LaneStage):
         maker = maker or ReaderMaker(lengths_of(node))
         reader = maker.make(node)
         self._reader, self._length = reader, reader.length
-        self._read = read = IndexedRun(run.seed, run.epoch, run.begin, run.base, fixed=run.fixed, keep=run.keep)
+        self._read = read = IndexedRun(
+            run.seed, run.epoch, run.begin, run.base, run.zero, fixed=run.fixed, keep=run.keep
+        )  # fmt: skip
         self._at, self._ids = partial(reader.at, run=read), partial(reader.sample_ids, run=read)
         # An element that is made of several samples remains without those that raise.
         self._skips_inside = run.skip is not None and node.facts.merged is not None

@@ -99,7 +99,7 @@ class LaneStage:
     def __init__(self, node: nodes.StageNode, run: LaneRun, *inputs: "LaneStage") -> None:
         self.node, self.run, self.inputs = node, run, inputs
         self.number, self.line = run.base + node.number, node.line()
-        self.seed = nodes.salted(run.seed, self.number)
+        self.seed = nodes.salted(run.seed, self.number - run.zero)
         self.num_in = self.num_out = self.ns = self.waiting_ns = 0
         self._looks_at, self._looked_at, self._busy_at = 0, 0, -1
         self._num_fruitless = self._fruitless_since = 0

@@ -215,3 +215,19 @@ def test_torch_loader_computes_without_storing(workers, tmp_path):
     assert loader.compute(0, 11) == expected[44:]
     assert workers or num_stored(tmp_path) == before == 4
     assert [element for batch in iterator for element in batch] == expected[4:]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_parts_of_a_dataset_share_the_elements_of_a_cache(is_stream):
+    def drawing(number):
+        return number, mpqueue.rng().random()
+
+    def cached():
+        before = Dataset.range(12)
+        return (before.filter(lambda _: True).shuffle(buffer=4) if is_stream else before.shuffle()).map(drawing).cache()
+
+    expected = list(cached())
+    kept = cached()
+    paired = Dataset.zip(Dataset.range(12).map(abs).map(abs), kept).take(5)
+    assert [row for _, row in paired] == expected[:5]
+    assert list(kept) == expected  # the first five of which the part has stored

@@ -18,6 +18,8 @@ def stage_of(pipeline, before=0):
     for number, link in enumerate(pipeline[1:], 1):
         if link[0] == "sort":  # whose keys do not depend on what else is in the tree
             stage = stages.Picked(stage.number + 1, stage, stages.sorted_by(stage_of(pipeline[:number]), link[1]))
+        elif link[0] == "cache":  # neither do its elements
+            stage = stages.Cache(stage.number + 1, [stage_of(pipeline[:number])])
         else:
             stage = _linked(stage, *link)
     return stage
@@ -58,8 +60,8 @@ def _linked(stage, name, *given):
         return stages.Map(number + 2, packed, rows_plain)
     if name == "scan":
         return stages.Scan(number, stage, *given)
-    if name in {"enumerate", "cache"}:
-        return {"enumerate": stages.Enumerate, "cache": stages.Cache}[name](number, [stage])
+    if name == "enumerate":
+        return stages.Enumerate(number, [stage])
     kind = {
         "take_while": stages.TakeWhile, "flat_map": stages.FlatMap, "buffer": stages.Buffer, "take": stages.Take,
         "skip": stages.Skip, "repeat": stages.Repeat, "batch": stages.Batch, "bucket": stages.Bucket,
