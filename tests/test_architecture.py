@@ -210,8 +210,9 @@ def test_a_pure_module_does_not_import_process_modules(name):
 WALKS = [
     *(
         (DOCS / "internals/paths.md", f"A batch {which}")
-        for which in ("by index", "of a stream", "to a consumer of a server", "from another node")
+        for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server", "from another node")
     ),
+    (DOCS / "internals/paths.md", "A state of a loader"),
     (DOCS / "tensorflow-1/internals.md", "An element of a queue"),
 ]
 
@@ -229,6 +230,28 @@ def test_the_path_on_a_page_names_existing_files_and_functions(page, heading):
     ]
     assert missing == []
     assert all(step.names for step in steps)
+
+
+def test_the_path_of_a_state_goes_down_only():
+    """Each step calls a module that it imports, itself or by others; none calls back."""
+    names = {str(module.path.relative_to(structure.ROOT)): name for name, module in PACKAGE.items()}
+    files = [step.file for step in structure.walk(DOCS / "internals/paths.md", "A state of a loader")]
+    edges, below = structure.graph(PACKAGE), set(PACKAGE)
+    for name in map(names.get, files):
+        if name == "mpqueue.plan.plans":  # called by the loader, not by the place before it
+            below = reached(edges, "mpqueue.loader.loader")
+        assert name in below, f"{name} is not below the step before it"
+        below = reached(edges, name)
+        assert "mpqueue.frameworks.jax" not in below
+
+
+def reached(edges, name):
+    """Return the modules that a module imports, itself or by others."""
+    found, left = set(), [name]
+    while left:
+        left += (new := edges[left.pop()] - found)
+        found |= new
+    return found
 
 
 def test_the_path_of_a_batch_uses_few_files_and_calls(tmp_path):
