@@ -48,8 +48,8 @@ def following(loader: Loader, state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _next_ids(loader: Loader) -> SampleIds:
     # Not the position of the state, which counts the batches of all ranks.
-    here = loader._rewind().here()
+    epoch, batch = loader.place
     try:
-        return loader.explain(here.epoch, here.batch, run=True).samples
+        return loader.explain(epoch, batch, run=True).samples
     except LookupError:  # the state was saved after the last batch of its epoch
-        return loader.explain(here.epoch + 1, 0, run=True).samples
+        return loader.explain(epoch + 1, 0, run=True).samples

@@ -221,7 +221,7 @@ class Ledger:
 
     def __init__(self, cursor: Cursor, credit: int, *, ordered: bool = True) -> None:
         self.cursor, self.is_ordered = cursor, ordered
-        self.credit = self.allowance = self._credit = credit
+        self.credit = self.allowance = self._order_credit = credit
         self.lanes = cursor.lanes
         self.progress = Progress(cursor.num_lanes, self.lanes)
         self.progress.enter(cursor.epoch)
@@ -304,11 +304,11 @@ class Ledger:
         assert isinstance(self.cursor, StreamCursor)
         # Counted at each call: the credit bounds the number of outstanding work items.
         held = Counter(owner(work_item.lane) for work_item in self.work_items.values() if work_item.lane >= 0)
-        return self.cursor.deal_fairly(limit, self._credit, held, owner)
+        return self.cursor.deal_fairly(limit, self._order_credit, held, owner)
 
     def _deal_extras(self, limit: int) -> list[WorkItem]:
         dealt: list[WorkItem] = []
-        while self.wanted and len(dealt) < limit and len(self.extras) < self._credit:
+        while self.wanted and len(dealt) < limit and len(self.extras) < self._order_credit:
             work_item = self.wanted.popleft()
             self.work_items[work_item.number] = work_item
             self.extras.append(work_item.number)
@@ -318,7 +318,7 @@ class Ledger:
 
     def _extend_credit(self) -> None:
         """Add the extra work items to the credit, so that they do not use up the order's credit."""
-        self.credit = self._credit + len(self.extras)
+        self.credit = self._order_credit + len(self.extras)
 
     def _record_deal_error(self, error: BaseException) -> None:
         """Put an error in place of the next epoch, which the source failed to describe; only once."""
@@ -523,7 +523,7 @@ class Ledger:
 
     def resume(self) -> None:
         """Deal with the full credit again."""
-        self.allowance = self._credit
+        self.allowance = self._order_credit
 
     def close(self) -> None:
         """Deal no more work items, and have the consumer's next step notice it."""

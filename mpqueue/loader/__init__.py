@@ -7,8 +7,8 @@ The modules, from the bottom up. A module imports only from its own line and the
     loop_position.py    the position of the loops over a loader
     epoch_iterator.py   the iterator of one epoch
     replay.py           a batch that is computed again by the calling thread
-    rewind.py           the samples of any batch of a source with an index
-    stream_rewind.py    the same for streams
+    questions.py           the samples of any batch of a source with an index
+    stream_questions.py    the same for streams
     loader.py           `Loader`
     held.py             batches that a frontend has taken, and its user has not got
     ahead.py            batches that are moved to a device ahead of use

@@ -26,8 +26,8 @@ from mpqueue.system.locks import RLock
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
-    from mpqueue.loader.rewind import IndexRewind
-    from mpqueue.loader.stream_rewind import StreamRewind
+    from mpqueue.loader.questions import IndexQuestions
+    from mpqueue.loader.stream_questions import StreamQuestions
     from mpqueue.plan.batch_info import BatchInfo
     from mpqueue.plan.cursors import Cursor, Place
     from mpqueue.plan.plans import IndexPlan, Plan, StreamPlan
@@ -462,6 +462,15 @@ class Loader(Stoppable, Generic[Batch_co]):
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).copies_source)
 
     @property
+    def place(self) -> tuple[int, int]:
+        """The epoch and the number of this rank's next batch, for `explain`, `compute` and `seek`.
+
+        The epoch may have no such batch: after its last one, or if a stream ends here.
+        """
+        here = self._questions().here()
+        return here.epoch, here.batch
+
+    @property
     def is_resumed(self) -> bool:
         """True if a state was loaded, or a place was sought."""
         return self._position.is_resumed
@@ -477,7 +486,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         or only inspected, do not count, as in `state_dict`.
         """
         last = self._position.last
-        return None if last is None else self._rewind().info_of(last)
+        return None if last is None else self._questions().info_of(last)
 
     def explain(self, epoch: int, batch: int, *, rank: int | None = None, run: bool = False) -> "BatchInfo":
         """Return which samples are in a batch, before or after it was returned, without computing it.
@@ -499,7 +508,7 @@ class Loader(Stoppable, Generic[Batch_co]):
                 changed since.
             RuntimeError: ``run`` is False, and functions of the stream decide which samples pass, or one has raised.
         """
-        return self._rewind().explain(epoch, batch, rank, run=run)
+        return self._questions().explain(epoch, batch, rank, run=run)
 
     def compute(self, epoch: int, batch: int) -> Batch_co:
         """Return a batch of this rank, computed again by this thread: the same one, bit for bit.
@@ -518,21 +527,21 @@ class Loader(Stoppable, Generic[Batch_co]):
                 the reasons that `explain` names.
             Exception: The exception of the source for a sample.
         """
-        computed: Batch_co = self._rewind().compute(epoch, batch)
+        computed: Batch_co = self._questions().compute(epoch, batch)
         return computed
 
-    def _rewind(self) -> "IndexRewind | StreamRewind":
+    def _questions(self) -> "IndexQuestions | StreamQuestions":
         self._apply_option()
         return self._answers()
 
-    def _answers(self) -> "IndexRewind | StreamRewind":
+    def _answers(self) -> "IndexQuestions | StreamQuestions":
         if self._plan.has_index:
-            from mpqueue.loader.rewind import IndexRewind
+            from mpqueue.loader.questions import IndexQuestions
 
-            return IndexRewind(cast("IndexPlan", self._plan), self._job, self._position, self._draws)
-        from mpqueue.loader.stream_rewind import StreamRewind
+            return IndexQuestions(cast("IndexPlan", self._plan), self._job, self._position, self._draws)
+        from mpqueue.loader.stream_questions import StreamQuestions
 
-        return StreamRewind(cast("StreamPlan", self._plan), self._job, self._position, self.backend)
+        return StreamQuestions(cast("StreamPlan", self._plan), self._job, self._position, self.backend)
 
     def seek(self, epoch: int, batch: int) -> None:
         """Continue at any place: the next ``for`` loop returns this batch first.
@@ -550,11 +559,11 @@ class Loader(Stoppable, Generic[Batch_co]):
             LookupError: The epoch has no such batch, or it was returned with another number of ranks, or the source is
                 an iterator.
         """
-        rewind = self._rewind()
-        place = rewind.place_of(epoch, batch)
+        questions = self._questions()
+        place = questions.place_of(epoch, batch)
         self.stop()
         with self._lock:
-            self._use(self._plan.with_history(self._plan.history.with_seek(rewind.here(), epoch, batch)))
+            self._use(self._plan.with_history(self._plan.history.with_seek(questions.here(), epoch, batch)))
             self._cursor = None
             self._position.seek(place)
 
@@ -596,7 +605,7 @@ class Loader(Stoppable, Generic[Batch_co]):
                 self._excludes = False
 
     def _exclude(self, samples: "SampleSet") -> None:
-        from mpqueue.loader.rewind import excluded
+        from mpqueue.loader.questions import excluded
 
         self._check_length()
         self._position.use_lent()
@@ -627,7 +636,7 @@ class Loader(Stoppable, Generic[Batch_co]):
                 other parts, negative, not finite or all zero; or sample ``at`` was returned already.
             RuntimeError: The number of batches of the source has changed in this epoch.
         """
-        from mpqueue.loader.rewind import checked_integer, weighed
+        from mpqueue.loader.questions import checked_integer, weighed
 
         weights, plan = self._plan.source.checked_weights(weights), self._plan
         at = None if at is None else checked_integer("at", at)
@@ -635,9 +644,9 @@ class Loader(Stoppable, Generic[Batch_co]):
             raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
         with self._lock:
             self._position.use_lent()
-            rewind = self._rewind()
+            questions = self._questions()
             self._check_length()
-            change = weighed(self._plan, rewind, weights, at)
+            change = weighed(self._plan, questions, weights, at)
             self._use(change.plan.renewed())  # weights may change the number of samples
             self._restart_at(change.place, refresh=True)
             first: int = change.result

@@ -15,7 +15,7 @@ import numpy as np
 
 from mpqueue.engine.skips import may_raise_again
 from mpqueue.errors import ServiceStateError, SharedMemoryFull
-from mpqueue.loader.rewind import KnownPlaces
+from mpqueue.loader.questions import KnownPlaces
 from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.history import History
@@ -29,7 +29,7 @@ from mpqueue.system.log import warn
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
-    from mpqueue.loader.stream_rewind import StreamRewind
+    from mpqueue.loader.stream_questions import StreamQuestions
 
 _MOST_ELEMENTS = 1 << 14  # whose virtual shards are known: more than all consumers can be offered at once
 
@@ -209,7 +209,7 @@ class LaneStream(Stream):
         # Batches before an earlier change stay as they are. Positions that are not kept were not offered for long.
         position = max(position, latest.position, self.count - len(self._elements))
         if position > self.count:
-            return self.rewind_at(max(now, latest, key=lambda place: place.position)).place_of(self.epoch, position)
+            return self.questions_at(max(now, latest, key=lambda place: place.position)).place_of(self.epoch, position)
         counts = list(now.counts)
         for element in islice(reversed(self._elements), self.count - position):
             counts[element.lane] = min(counts[element.lane], element.unit)
@@ -225,17 +225,17 @@ class LaneStream(Stream):
             epoch=self.epoch, position=position, ahead=(), counts=tuple(counts), starts=tuple(starts), ends=ends
         )
 
-    def rewind_at(self, place: Place, history: History | None = None) -> "StreamRewind":
+    def questions_at(self, place: Place, history: History | None = None) -> "StreamQuestions":
         """Return the object that changes the plan at a place, or finds samples; by default with all changes."""
         # Imported for the first change or question.
-        from mpqueue.loader.stream_rewind import StreamRewind
+        from mpqueue.loader.stream_questions import StreamQuestions
 
         plan = cast("StreamPlan", self.plan.with_history(self.history if history is None else history))
         # A separate source: that of the plan changes with the stream.
         plan = plan.excluding(plan.history.excluded)
         anchors = (*self._places_before, *self.places)
         places = KnownPlaces(place, anchors, self._has_raised, self._is_resumed or self._goes_on)
-        return StreamRewind(plan, self.job, places, self.job.options.backend)
+        return StreamQuestions(plan, self.job, places, self.job.options.backend)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped."""
@@ -289,7 +289,7 @@ class LaneStream(Stream):
         place = self._pipeline.place()
         if self.is_endless:
             with self.rerun:
-                place = self.rewind_at(place, self.plan.history).shortened(self.history.excluded or SampleSet())
+                place = self.questions_at(place, self.plan.history).shortened(self.history.excluded or SampleSet())
         self._follow_all(place)
 
     # -- The samples in a batch
@@ -309,12 +309,12 @@ class LaneStream(Stream):
                 f"the samples of batch {position} of epoch {epoch} are unknown: the server has not kept which virtual "
                 "shard it is from"
             )
-        rewind = self.rewind_at(self.lane_place())
+        questions = self.questions_at(self.lane_place())
         element = None if work_item is None else Element(work_item.lane, work_item.unit)
 
         def find() -> dict[str, Any]:
             with self.rerun:
-                return {"samples": rewind.samples_of(epoch, position, element)}
+                return {"samples": questions.samples_of(epoch, position, element)}
 
         return find
 

@@ -30,7 +30,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.errors import ServiceStateError
-from mpqueue.loader.rewind import PlanChange, Rewind
+from mpqueue.loader.questions import PlanChange, Questions
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.history import History
 from mpqueue.plan.plans import Plan
@@ -499,7 +499,7 @@ class Loop:
                 _ = all(self._hear_one(peer, data) for data in messages)
         return bool(replies)
 
-    def change(self, changed: Callable[[Plan, Rewind], PlanChange]) -> Any:
+    def change(self, changed: Callable[[Plan, Questions], PlanChange]) -> Any:
         """Continue with another history, from the first batch that no consumer got; only in this thread.
 
         Args:
@@ -518,7 +518,7 @@ class Loop:
             # The virtual shards of a stream are run here: their functions may start processes.
             with interrupts.unblock_signals(), stream.rerun:
                 place, is_open = stream.change_place(position, core.epoch + core.is_running)
-                change = changed(stream.latest_plan, stream.rewind_at(place))
+                change = changed(stream.latest_plan, stream.questions_at(place))
             position = place.position if is_open else None
             self._deliveries.note_history(change.plan.history, change.place)
             length = stream.length()

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import ServiceError, ServiceStateError
-from mpqueue.loader.rewind import PlanChange, Rewind, checked_integer, excluded, weighed
+from mpqueue.loader.questions import PlanChange, Questions, checked_integer, excluded, weighed
 from mpqueue.plan.history import At
 from mpqueue.plan.options import Options, ServerOptions, StreamOptions
 from mpqueue.plan.plans import Plan
@@ -338,9 +338,9 @@ class Server:
             return  # nothing that was computed ahead has to be dropped
         plan.source.check_history(plan.history.with_exclusion(At(0, 0, 1), samples))
 
-        def change(plan: Plan, rewind: Rewind) -> PlanChange:
+        def change(plan: Plan, questions: Questions) -> PlanChange:
             # None: another thread has excluded them in the meantime.
-            return excluded(plan, rewind, samples) or PlanChange(plan, rewind.shortened(SampleSet()))
+            return excluded(plan, questions, samples) or PlanChange(plan, questions.shortened(SampleSet()))
 
         self._change(change)
 
@@ -367,10 +367,10 @@ class Server:
         """
         weights = self._stream.plan.source.checked_weights(weights)
         at = None if at is None else checked_integer("at", at)
-        changed_at: int = self._change(lambda plan, rewind: weighed(plan, rewind, weights, at))
+        changed_at: int = self._change(lambda plan, questions: weighed(plan, questions, weights, at))
         return changed_at
 
-    def _change(self, changed: Callable[[Plan, Rewind], PlanChange]) -> Any:
+    def _change(self, changed: Callable[[Plan, Questions], PlanChange]) -> Any:
         loop = self._loop
         if loop is None:
             raise ServiceStateError(f"the server {self.name!r} is not running: call start() first")

@@ -38,7 +38,7 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import may_skip
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
-from mpqueue.loader.rewind import KnownPlaces, Rewind
+from mpqueue.loader.questions import KnownPlaces, Questions
 from mpqueue.memory.layout import Array, ReadSpec, base_over
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import Slot, SlotError
@@ -553,9 +553,9 @@ class Stream:
         is_after = position > place.position
         return place._replace(position=min(place.position, position), ahead=ahead if is_after else ()), True
 
-    def rewind_at(self, place: Place) -> Rewind:
+    def questions_at(self, place: Place) -> Questions:
         """Return the object that changes the plan at a place."""
-        return Rewind(self.latest_plan, self.job, KnownPlaces(place))
+        return Questions(self.latest_plan, self.job, KnownPlaces(place))
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped.

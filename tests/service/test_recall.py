@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import ServiceDied
-from mpqueue.loader.rewind import PlanChange
+from mpqueue.loader.questions import PlanChange
 from mpqueue.plan.cursors import Place
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.connections import Peer, Stage
@@ -198,7 +198,7 @@ class ModelLoop(Loop):
         self.changes, self.is_changing = [], False
         self.core = Core(rules_of(window=window, **rules), self)
         self._stream = SimpleNamespace(
-            latest_plan=SimpleNamespace(history=None), change_place=self.change_place, rewind_at=lambda place: place,
+            latest_plan=SimpleNamespace(history=None), change_place=self.change_place, questions_at=lambda place: place,
             total=lambda: length, length=lambda: length, check_change=lambda awaited: None, rerun=threading.Lock(),
         )  # fmt: skip
         self._deliveries = SimpleNamespace(note_history=lambda history, place: None, change=self.change_stream)

@@ -16,7 +16,7 @@ From the ground up; a module imports only from its own line and the lines above 
     skipping.py           loaders of Accelerate: seeds, ranks, and batches that are skipped or read ahead
     order.py              the order of a map-style dataset: its description and fingerprint
     state.py              a loader's place in its data
-    rewind.py             the samples of any batch of a pass, and that batch again
+    questions.py             the samples of any batch of a pass, and that batch again
     inline.py             the iterator of a loader without workers
     iterator.py           the iterator of a loader with workers
     loader.py             the loader

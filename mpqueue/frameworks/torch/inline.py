@@ -28,7 +28,7 @@ from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.collation import collated
 from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early, is_earlier, starts_after
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
-from mpqueue.frameworks.torch.rewind import editor_of
+from mpqueue.frameworks.torch.questions import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
 from mpqueue.frameworks.torch.streams import IterablePlan, iterable_ids

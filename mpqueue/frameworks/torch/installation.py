@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils import data
 
-from mpqueue.frameworks.torch import rewind
+from mpqueue.frameworks.torch import questions
 from mpqueue.frameworks.torch.checks import is_supported
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.loader import DataLoader, make_iterator
@@ -82,7 +82,7 @@ class _Last:
     """`DataLoader.last` for other classes. An instance may set an attribute of this name, which a property refuses."""
 
     def __get__(self, loader: Any, owner: Any = None) -> Any:
-        return self if loader is None else rewind.last(loader)
+        return self if loader is None else questions.last(loader)
 
 
 _NAMES = (

@@ -39,7 +39,7 @@ from mpqueue.frameworks.torch.iterated import starts_after
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.pinned import make_pinned
-from mpqueue.frameworks.torch.rewind import editor_of
+from mpqueue.frameworks.torch.questions import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, num_places
 from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
@@ -215,15 +215,15 @@ class _WorkerBatches:
 
     def _ids(self, plan: StreamPlan, returned: Mark, place: Place) -> SampleIds:
         # Imported for the first question.
-        from mpqueue.loader.rewind import KnownPlaces
-        from mpqueue.loader.stream_rewind import StreamRewind
+        from mpqueue.loader.questions import KnownPlaces
+        from mpqueue.loader.stream_questions import StreamQuestions
 
         # Without `worker_init_fn`, which is for workers.
         job = Job(plan=plan, workers=self._job.workers, options=Options())
-        rewind = StreamRewind(plan, job, KnownPlaces(place), "process")
+        questions = StreamQuestions(plan, job, KnownPlaces(place), "process")
         if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
-            return plan.ids_of(returned.work_item, None, rewind.share())
-        samples = rewind.info_of(returned).samples
+            return plan.ids_of(returned.work_item, None, questions.share())
+        samples = questions.info_of(returned).samples
         if not samples:
             name = type(plan.source.runs.parts.dataset).__name__
             raise LookupError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 from torch.utils import data
 from torch.utils.data.dataloader import _DatasetKind
 
-from mpqueue.frameworks.torch import rewind, state
+from mpqueue.frameworks.torch import questions, state
 from mpqueue.frameworks.torch.checks import has_own_workers, reject_threads
 from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator, LeftPass, left_pass
 from mpqueue.frameworks.torch.iterator import PassIterator
@@ -92,7 +92,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: as many as workers
     resumed: state.State | None = None  # where the next pass resumes; taken by its iterator
     is_unknown = False  # torch's own workers have begun a pass, whose place is unknown
-    _passes: rewind.Run | None = None  # the passes, and the samples that they leave out
+    _passes: questions.Run | None = None  # the passes, and the samples that they leave out
     _pass: state.Pass | None = None  # the latest pass
     _left_pass: LeftPass | None = None  # that of the loader that this one is a copy of
 
@@ -190,7 +190,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             begun: The pass.
         """
         if self._passes is None:
-            self._passes = rewind.Run()
+            self._passes = questions.Run()
         self._passes.begin(begun)
         self._pass, self._left_pass = begun, None
 
@@ -205,12 +205,12 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         """
         if self.resumed is not None:
             # Loaded, without a pass since then: the place is unchanged.
-            return self.resumed.as_dict() | rewind.saved(self)
+            return self.resumed.as_dict() | questions.saved(self)
         if self._pass is None:
-            return state.new(self).as_dict() | rewind.saved(self)
+            return state.new(self).as_dict() | questions.saved(self)
         if is_inside_step(self) and self._pass.before_step is not None:
             return dict(self._pass.before_step)
-        found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch()) | rewind.saved(self)
+        found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch()) | questions.saved(self)
         return dict(found)  # a copy, because Accelerate modifies it
 
     def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
@@ -245,7 +245,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         for read, each in zip(states, all_saved, strict=True):
             state.check_fit(self, read, each)
         self.resumed = state.joined(states, getattr(self, "stream_plan", None))
-        self._passes = rewind.loaded(self, all_saved[0])
+        self._passes = questions.loaded(self, all_saved[0])
         self.is_unknown = False
         if has_own_workers(self):
             self._iterator = None  # torch's persistent workers
@@ -265,7 +265,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             LookupError: Torch's own workers run the dataset. At the first access of the samples: the dataset returns
                 other elements when it is iterated again.
         """
-        return rewind.last(self)
+        return questions.last(self)
 
     def explain(self, epoch: int, batch: int) -> "BatchInfo":
         """Return which samples are in a batch of the latest pass, before or after it was returned.
@@ -283,7 +283,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             LookupError: It is another pass, or the pass has no such batch; or the sampler is an iterator, or returns
                 another order when it is iterated again.
         """
-        return rewind.explain(self, epoch, batch)
+        return questions.explain(self, epoch, batch)
 
     def compute(self, epoch: int, batch: int) -> Any:
         """Return a batch of the latest pass, computed again by this thread: with workers the same one, bit for bit.
@@ -303,7 +303,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
                 another order when it is iterated again; or all samples of the batch are excluded.
             Exception: The exception of the dataset.
         """
-        return rewind.compute(self, epoch, batch)
+        return questions.compute(self, epoch, batch)
 
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
         """Leave out samples from now on, in this pass and in all later ones.
@@ -321,7 +321,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             TypeError: ``ids`` is a single id or a string, or an id has another type.
             ValueError: An id is negative, or the dataset has no such sample; or the dataset is a stream.
         """
-        rewind.exclude(self, ids)
+        questions.exclude(self, ids)
 
     def statistics(self) -> Statistics:
         """Return the counters of the latest pass with workers."""

@@ -255,7 +255,7 @@ def _read(saved: dict[str, Any]) -> State:
     if saved["place"] is None:
         return State(beginning, Place(), is_new=True, is_unknown=bool(saved.get("is_unknown")))
     operator.index(saved["base_seed"])
-    History(saved.get("history", ()))  # read later, by `rewind.loaded`
+    History(saved.get("history", ()))  # read later, by `questions.loaded`
     operator.index(saved.get("number", 0))
     place = place_read_from(saved["place"])
     place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))

@@ -1,8 +1,8 @@
 """The samples of any batch of a loader, and that batch again: answers about the places of its run.
 
-The order of a source with an index follows from (seed, epoch, position), so no log is needed. An `IndexRewind` reads
-the plan, the position of the loops, and the draws of a sampler. It changes none of them. Streams have a `StreamRewind`,
-see `mpqueue.loader.stream_rewind`.
+The order of a source with an index follows from (seed, epoch, position), so no log is needed. An `IndexQuestions` reads
+the plan, the position of the loops, and the draws of a sampler. It changes none of them. Streams have
+`StreamQuestions`, see `mpqueue.loader.stream_questions`.
 """
 
 import operator
@@ -50,7 +50,7 @@ class KnownPlaces:
         return 0
 
 
-class Rewind:
+class Questions:
     """A place of a run, where its plan can change; subclasses answer questions about other places.
 
     Args:
@@ -109,7 +109,7 @@ class Rewind:
         )
 
 
-class IndexRewind(Rewind):
+class IndexQuestions(Questions):
     """Answers about the places of a run with an index.
 
     Args:
@@ -202,32 +202,32 @@ class PlanChange(NamedTuple):
     result: Any = None
 
 
-def excluded(plan: Plan, rewind: Rewind, samples: SampleSet) -> PlanChange | None:
+def excluded(plan: Plan, questions: Questions, samples: SampleSet) -> PlanChange | None:
     """Return the change that leaves out samples; None if all of them are excluded already."""
-    history = plan.history.with_exclusion(rewind.here(), samples)
+    history = plan.history.with_exclusion(questions.here(), samples)
     if history is plan.history:
         return None
-    return PlanChange(plan.with_history(history), rewind.shortened(samples))
+    return PlanChange(plan.with_history(history), questions.shortened(samples))
 
 
-def weighed(plan: Plan, rewind: Rewind, weights: Any, at: int | None) -> PlanChange:
+def weighed(plan: Plan, questions: Questions, weights: Any, at: int | None) -> PlanChange:
     """Return the change to other weights of a mixture; its result is the number of the first sample.
 
     Args:
         plan: The plan.
-        rewind: The place of the run.
+        questions: The place of the run.
         weights: The weights, as plain data.
         at: See `Loader.set_weights`.
 
     Raises:
         ValueError: The sample ``at`` was returned already.
     """
-    place = rewind.shortened(SampleSet())
-    epoch, first = plan.first_new_sample(place, rewind.share())
+    place = questions.shortened(SampleSet())
+    epoch, first = plan.first_new_sample(place, questions.share())
     if at is not None and at < first:
         raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
     sample = first if at is None else at
-    history = plan.history.with_weights(rewind.here(), weights, sample, epoch)
+    history = plan.history.with_weights(questions.here(), weights, sample, epoch)
     return PlanChange(plan.with_history(history), place, sample)
 
 

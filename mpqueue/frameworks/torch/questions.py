@@ -20,8 +20,8 @@ from mpqueue.frameworks.torch.samples import editor, filled, ids_of, num_places,
 from mpqueue.frameworks.torch.skipping import samplers_of
 from mpqueue.frameworks.torch.streams import StreamDataset
 from mpqueue.frameworks.torch.worker import listed_of
+from mpqueue.loader.questions import checked_place
 from mpqueue.loader.replay import empty_batch
-from mpqueue.loader.rewind import checked_place
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Edit, Listed
 from mpqueue.plan.history import NO_HISTORY, At, History

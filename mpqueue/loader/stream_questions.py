@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.loader.questions import KnownPlaces, Questions, checked_place, checked_rank
 from mpqueue.loader.replay import OneWorkItem, batch_from, opened
-from mpqueue.loader.rewind import KnownPlaces, Rewind, checked_place, checked_rank
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
@@ -69,7 +69,7 @@ class LaneCursor(OneWorkItem, StreamCursor):
     """A cursor that deals a single element."""
 
 
-class StreamRewind(Rewind):
+class StreamQuestions(Questions):
     """Answers about the places of a stream.
 
     Args:
@@ -98,7 +98,7 @@ class StreamRewind(Rewind):
         # Samples may be excluded after this batch. Later calls of the loader do not change these places.
         run = self._position
         places = KnownPlaces(run.where(), tuple(run.anchors), run.has_raised, run.is_resumed)
-        known = StreamRewind(plan, self._job, places, self._backend)
+        known = StreamQuestions(plan, self._job, places, self._backend)
         element = Element(work_item.lane, work_item.unit)
         return self._info(plan, epoch, position, lambda: known.samples_of(epoch, position, element), step=step)
 
