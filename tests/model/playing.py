@@ -155,7 +155,7 @@ class Player:
 
     owners = states = "runs"
     interrupted = "interrupted"
-    has_met_error = False
+    has_met_error = is_told = False
 
     def __init__(self, play):
         self.play, self.script, self.front = play, Script(), FRONTS[play.front]
