@@ -121,8 +121,11 @@ class _Child:
         self.seed, self._now, self._since, self._rest = seed, None, time.monotonic(), (turns, package, focus)
         self._rest_of_line = b""
         self._errors = tempfile.TemporaryFile("w+")
+        self._files = _folder()
         left = min(max(1, until - time.monotonic()), _TURN_S)
-        self._process = _started(package, "--play", seed, left, next(turns), *focus, errors=self._errors)
+        self._process = _started(
+            package, "--play", seed, left, next(turns), *focus, errors=self._errors, folder=self._files.name
+        )
         self.output = self._process.stdout
 
     def next(self, until):
@@ -149,25 +152,33 @@ class _Child:
         what = f"the process hung or ended with {self._process.returncode}\n{self._errors.read()[-6000:]}"
         self._errors.close()
         self.output.close()
+        self._files.cleanup()
         return self._now and {**self._now, "error": what}
 
 
-def _started(package, *arguments, errors=subprocess.DEVNULL):
+def _folder():
+    """Return the folder for the temporary files of a process, which may be killed before it removes them."""
+    return tempfile.TemporaryDirectory(prefix="model-", ignore_cleanup_errors=True)
+
+
+def _started(package, *arguments, folder, errors=subprocess.DEVNULL):
     command = [sys.executable, "-W", "ignore", "-m", "model.command", *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=TESTS, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": package},
+        env={**os.environ, "PYTHONPATH": package, "TMPDIR": folder},
     )  # fmt: skip
 
 
 def shrunk_program(seed, front, focus=(), package="", seconds=240):
     """Return the smallest program that shows the difference of a play; empty if it takes too long."""
-    process = _started(package, "--shrink", seed, front, *focus)
-    try:
-        return process.communicate(timeout=seconds)[0].decode()
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        return ""
+    with _folder() as folder:
+        process = _started(package, "--shrink", seed, front, *focus, folder=folder)
+        try:
+            return process.communicate(timeout=seconds)[0].decode()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return ""
 
 
 def _play_until(seed, seconds, front, *focus):
