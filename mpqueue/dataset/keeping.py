@@ -285,8 +285,6 @@ class CacheStage(LinkStage):
             # Numbers that were not seeded may also decide which elements follow.
             if not self._seeds.is_exact:
                 self._leave_cache()
-                if self.run.fixed is not None:  # a cache after this one stores what depends on these elements
-                    self.run.fixed.is_exact = False
 
     def note_error(self) -> bool:
         """Record an error of the input; return False if its element may be one that was returned before."""
@@ -301,6 +299,8 @@ class CacheStage(LinkStage):
         """Store no more elements, and read only those that were returned before."""
         if self._kept_to is None:
             self._kept_to = self._next
+        if self.run.fixed is not None:  # a cache after this one stores what depends on these elements
+            self.run.fixed.is_exact = False
 
     def _end(self, number: int) -> None:
         """Record that the input has no element with this number."""
