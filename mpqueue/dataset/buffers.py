@@ -199,7 +199,7 @@ class ShuffleStage(LinkStage):
         self._input.load_from(states)
         self._values, self._tokens = self._input.rebuilt(tokens_of(state["held"]))
         self._next_pick, self._is_draining = state["pick"], state["draining"]
-        self._num_drained = state.get("size", self._num_drained)
+        self._num_drained = state["size"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -262,7 +262,7 @@ class FlatMapStage(Applied):
         if state["token"] is not None:
             token = token_of(state["token"])
             latest: list[Any] = []
-            if state.get("is_of_opened"):  # states of earlier versions contain the full token
+            if state.get("is_of_opened"):  # otherwise the token is complete, see `save_to`
                 # The input has just made this item. If each stage of a chain requested it again from all stages before
                 # it, 1,000 stages would take 17 s, growing with the cube of their number.
                 latest = self._input.take_latest(token)

@@ -60,7 +60,7 @@ class StreamLane:
         self._stage = self._opened()
         if state is not None:
             try:
-                self._stage.load(_listed(state["stages"]))
+                self._stage.load(state["stages"])
             except StopIteration as error:
                 raise never_an_end(error) from error
 
@@ -149,26 +149,3 @@ class StreamLane:
     def counts(self) -> list[StageRow]:
         """Return a row for each stage: its description, elements in and out, nanoseconds in total and spent waiting."""
         return summed(self._counts, self._stage.counts())
-
-
-def _listed(stages: Any) -> list[Any]:
-    """Return the states of stages as a flat list. Earlier releases nested them."""
-    if isinstance(stages, list):
-        return stages
-    states: list[Any] = []
-    stack = [stages]
-    while stack:
-        state = dict(stack.pop())
-        # "inputs": each input with its waiting elements, of a stage with several inputs. "pass": a repeat. "input": any
-        # other.
-        inputs = state.pop("inputs", None)
-        before = [state.pop("input")] if "input" in state else []
-        if inputs is not None:
-            state["begun"] = [[at, tokens] for at, (_, tokens) in enumerate(inputs)]
-            before = [each for each, _ in inputs]
-        elif "pass" in state:
-            before += [] if state["before"] is None else [state["before"]]
-            state |= {"begun": True, "before": state["before"] is not None}
-        states.append(state)
-        stack += reversed(before)
-    return states

@@ -214,7 +214,7 @@ class ThreadedStage(LinkStage):
         state = next(states)
         self._input.load_from(states)
         tokens = tokens_of(state["pending"])
-        self._num_taken = state.get("done", 0)  # states of earlier releases have no number
+        self._num_taken = state["done"]
         if tokens:  # submitted by the first `pull`
             values = self._arguments(self._input.rebuild(tokens), tokens)
             self._waiting.extend(zip(values, tokens, strict=True))

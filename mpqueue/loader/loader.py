@@ -391,9 +391,7 @@ class Loader(Stoppable, Generic[Batch_co]):
             place |= {"rank": self._plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
         number, ahead = self._position.began(where.epoch)
         # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
-        began = place["position"] if ahead else number
-        if began:
-            place["began"] = began
+        place["began"] = place["position"] if ahead else number
         source, plan = self.source, self._plan
         state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
         if plan.history:

@@ -45,7 +45,7 @@ def compacted(snapshots: list[Any]) -> list[Any] | str:
 
 
 def restored(saved: Any) -> Any:
-    """Return the snapshots that were passed to `compacted`; earlier releases saved them uncompressed.
+    """Return the snapshots that were passed to `compacted`, from its result.
 
     Raises:
         StateDamaged: The string has been changed.

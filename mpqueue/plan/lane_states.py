@@ -47,12 +47,12 @@ def _plain_start(start: LaneStart) -> list[Any] | None:
 
 
 def starts_in(state: dict[str, Any]) -> tuple[LaneStart, ...]:
-    """Return the snapshots in a state; empty if there are none (states of early releases never have any)."""
-    saved = state.get("starts", ())
-    if isinstance(saved, str):
-        from mpqueue.plan.compact import restored
+    """Return the snapshots in a state; empty if there are none."""
+    if "starts" not in state:
+        return ()
+    from mpqueue.plan.compact import restored
 
-        saved = restored(saved)
+    saved = restored(state["starts"])
     return tuple(BEGINNING if start is None else LaneStart(start[0], pickle.dumps(start[1], 5)) for start in saved)
 
 
@@ -92,11 +92,11 @@ def check_epoch_batches(state: dict[str, Any], epoch_batches: int | None, world:
     With another number of ranks, either each rank keeps its number of batches, or all ranks together do.
 
     Args:
-        state: State of a stream; states of older versions lack the number.
+        state: State of a stream.
         epoch_batches: Number of batches per epoch and rank of the loader.
         world: Number of ranks of the loader.
     """
-    saved = state.get("epoch_batches", epoch_batches)
+    saved = state["epoch_batches"]
     if saved == epoch_batches:
         return
     before = shard_in(state)[1]
@@ -144,7 +144,7 @@ def place_in(
 
 def shard_in(state: dict[str, Any]) -> tuple[int, int]:
     """Return the rank of a state and the number of ranks when it was saved."""
-    rank, world = state.get("shard") or (0, 1)
+    rank, world = state.get("shard", (0, 1))
     return int(rank), int(world)
 
 

@@ -16,7 +16,6 @@ import itertools
 import math
 import operator
 import pickle
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -370,7 +369,7 @@ class Plan(ABC):
         return place
 
     def _check_kind(self, state: Mapping[str, Any], place: Place) -> None:
-        if place.counts or "lanes" in state:
+        if "epoch_batches" in state:
             raise ValueError(
                 "the state was saved for a stream, and the source of this loader has an index: load the state into a "
                 "loader of the same source"
@@ -380,9 +379,9 @@ class Plan(ABC):
         """Raise a `ValueError` that shows both values if the source or the order of a state differs."""
         here: dict[str, Any] = {"batch_size": None if self.batching is None else self.batching.batch_size}
         saved: dict[str, Any] = {"batch_size": state.get("batch_size")}
-        if self.has_index and "order" in state:
+        if self.has_index:
             here |= self.saved_as()
-            saved |= {"length": state.get("length"), "order": state["order"]}
+            saved |= {"length": state["length"], "order": state["order"]}
         if saved != here and not (
             saved | {"length": None} == here | {"length": None} and self._may_differ(state, here)
         ):
@@ -396,7 +395,7 @@ class Plan(ABC):
         if "source" in state:
             return True  # the source has its own state, which may change its length
         is_prefix = self.is_drawn or here["order"].startswith(IN_ORDER)  # a sampler is checked by its fingerprint
-        return is_prefix and (here["length"] is None or (state.get("length") or math.inf) <= here["length"])
+        return is_prefix and (here["length"] is None or (state["length"] or math.inf) <= here["length"])
 
     @abstractmethod
     def _joined(
@@ -491,11 +490,11 @@ class IndexPlan(Plan):
     def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
         """Return where these ranks begin an epoch that they resume."""
         from mpqueue.plan.rank_states import base_in
-        from mpqueue.plan.saved_states import began_in, is_of_other_ranks
+        from mpqueue.plan.saved_states import began_in, number_of_ranks
 
         # The same ranks at the same place continue their order, also if they are at a later place of it.
         is_moved = place.base not in (base_in(state), FROM_BEGINNING)
-        if is_of_other_ranks(state, self.shard.world) or place.base.ahead or is_moved:
+        if number_of_ranks(state) != self.shard.world or place.base.ahead or is_moved:
             return place.base
         return Base(began_in(state, place))
 
@@ -695,20 +694,6 @@ class SamplesPlan(IndexPlan):
             return self.lengths[epoch]
         return self.source.length_in(epoch, self.seed)
 
-    def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
-        super()._check_same(self._of_samples(state), place)
-
-    def _of_samples(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a state of an earlier release, which took the batches of an endless dataset as items of a source."""
-        if "batch_size" in state or self.total() is not None:
-            return state
-        size, order = self.batching.batch_size, state.get("order")
-        if order is None:
-            return {**state, "batch_size": size}
-        order, is_same_size = re.subn(rf", \d+: batch\({size}(, drop_last=True)?\)$", "", order)
-        # With another size, the state stays as it is, and the comparison of both orders shows the difference.
-        return {**state, "batch_size": size, "order": order} if is_same_size else state
-
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item."""
         return work_item.listed or self._samples.of(work_item.epoch, work_item.unit)
@@ -866,9 +851,9 @@ class StreamPlan(Plan):
 
     def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
         """Return the number of the batch of this rank, because each rank counts its batches."""
-        from mpqueue.plan.saved_states import began_in, is_of_other_ranks
+        from mpqueue.plan.saved_states import began_in, number_of_ranks
 
-        return Base(place.position if is_of_other_ranks(state, self.shard.world) else began_in(state, place))
+        return Base(began_in(state, place) if number_of_ranks(state) == self.shard.world else place.position)
 
     def first_of_ranks(self, began: Base) -> int:
         """Return the number itself."""
@@ -993,7 +978,7 @@ class StreamPlan(Plan):
         return {}
 
     def _check_kind(self, state: Mapping[str, Any], place: Place) -> None:
-        if (place.position or place.ahead) and not place.counts:
+        if "epoch_batches" not in state:
             raise ValueError(
                 "the state was saved for a source with an index, and the source of this loader is a stream: load the "
                 "state into a loader of the same source"

@@ -1,8 +1,8 @@
 """Contents of the saved state of a loader, and the checks of a state that is loaded.
 
 A state is plain data, which can be saved as JSON or by ``torch.save``. It has a version, and a checksum of all other
-keys, so only the types of the place are checked in addition. States of version 1 lack both; version 3 adds the step and
-the history of the run. Keys that a program adds are ignored.
+keys, so only the types of the place are checked in addition. A state of another version is refused. Keys that a program
+adds are ignored.
 """
 
 import itertools
@@ -15,12 +15,12 @@ from mpqueue.plan.checksums import checksum_of
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.history import History
 
-VERSION = 3
+VERSION = 4
 _NAMES = (
     *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
     *("shape", "sampler", "random", "drawn", "source"),
+    *("step", "parts", "rank", "history", "world_size", "began", "taken"),
 )
-_NAMES_OF_RUN = ("step", "parts", "rank", "history", "world_size", "began", "taken")  # from version 3 on
 _REMEDY = "Load an earlier checkpoint"
 _MOST = 1 << 63  # places and numbers of batches are 64-bit integers
 
@@ -36,12 +36,14 @@ def place_of(state: Any) -> Place:
 
     Raises:
         TypeError: The state is not a dict.
-        ValueError: It is not a state of a loader, or was saved by a later release.
+        ValueError: It is not a state of a loader, or has another version.
         StateDamaged: It has changed since it was saved.
     """
     if not isinstance(state, dict):
         raise TypeError(f"load_state_dict expects the dict that state_dict() returned, got {state!r}")
-    missing = [name for name in ("seed", *Place._fields[:4]) if name not in state]
+    if state.keys() >= {"seed", "version"}:  # before its keys, which may be others
+        _check_version(_integer("version", state["version"], 1))
+    missing = [name for name in ("seed", *Place._fields[:4], "version", "checksum") if name not in state]
     if missing:
         kind = ValueError if state.keys().isdisjoint(_NAMES) else StateDamaged
         raise kind(
@@ -71,7 +73,7 @@ def taken_in(state: Mapping[str, Any]) -> tuple[int, ...]:
     Raises:
         StateDamaged: They are not ascending numbers after the place.
     """
-    taken = _integers("taken", _of_run(state, "taken", ()), operator.index(state["position"]) + 1)
+    taken = _integers("taken", state.get("taken", ()), operator.index(state["position"]) + 1)
     if any(one >= other for one, other in itertools.pairwise(taken)):
         raise _damaged("taken", "a list of ascending integers", taken)
     return taken
@@ -86,7 +88,7 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
             the history has the earliest place of each entry.
     """
     try:
-        histories = [History(_of_run(state, "history", ())) for state in states]
+        histories = [History(state.get("history", ())) for state in states]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged("history", "a list of seeks, exclusions and changes of weights", error) from error
     joined: History | None = histories[0]
@@ -108,8 +110,8 @@ def _may_be_apart(states: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def steps_in(state: dict[str, Any]) -> int:
-    """Return the number of batches that were returned before the state was saved; 0 if an early release saved it."""
-    return int(_of_run(state, "step", 0))
+    """Return the number of batches that were returned before the state was saved."""
+    return int(state["step"])
 
 
 def parts_in(
@@ -123,51 +125,38 @@ def parts_in(
         shard: The rank, and the number of ranks.
     """
     for state in states:
-        if (_of_run(state, "rank", -1), _of_run(state, "world_size", 0)) == shard:
-            counts = _of_run(state, "parts", {})
+        if "parts" in state and (state["rank"], state["world_size"]) == shard:
+            counts = state["parts"]
             # In a state, names that are numbers are strings, as JSON requires.
             return {name: operator.index(counts.get(str(name), 0)) for name in names if str(name) in counts}
     return {}
 
 
-def number_of_ranks(state: Mapping[str, Any]) -> int | None:
-    """Return the number of ranks of the run that saved a state; None: unknown."""
-    found = _of_run(state, "world_size", state["shard"][1] if "shard" in state else None)
-    return None if found is None else int(found)
-
-
-def is_of_other_ranks(state: Mapping[str, Any], world_size: int) -> bool:
-    """Return whether another number of ranks has reached the place in a state; True if that is unknown."""
-    saved = (state["shard"][1] if "shard" in state else 1) if world_size == 1 else 0
-    return bool(_of_run(state, "world_size", saved) != world_size)
+def number_of_ranks(state: Mapping[str, Any]) -> int:
+    """Return the number of ranks of the run that saved a state."""
+    return int(state["world_size"])
 
 
 def began_in(state: Mapping[str, Any], place: Place) -> int:
-    """Return where the ranks that saved a state began its epoch; 0 if no other number of ranks did, or if unknown.
+    """Return where the ranks that saved a state began its epoch; 0 if no other number of ranks did.
 
     Args:
         state: The state.
         place: The place at which this rank resumes from it.
     """
-    return int(_of_run(state, "began", 0)) if place.epoch == operator.index(state["epoch"]) else 0
+    return int(state["began"]) if place.epoch == operator.index(state["epoch"]) else 0
 
 
-def _of_run(state: Mapping[str, Any], name: str, default: Any) -> Any:
-    """Return the value of a key that early releases lack; a program may have added another one of that name."""
-    version = state.get("version", 1)
-    return state.get(name, default) if hasattr(version, "__index__") and operator.index(version) >= 3 else default
+def _check_version(version: int) -> None:
+    if version != VERSION:
+        raise ValueError(
+            f"the state has version {version}, and this release reads version {VERSION}: load the state with the "
+            "release that saved it"
+        )
 
 
 def _check_checksum(state: dict[str, Any]) -> None:
-    if "version" not in state and "checksum" not in state:
-        return  # a state of version 1
-    version = _integer("version", state.get("version"), 1)
-    if version > VERSION:
-        raise ValueError(
-            f"the state has version {version}, and this release reads versions up to {VERSION}: load the state with "
-            "the release that saved it, or a later one"
-        )
-    saved = _integer("checksum", state.get("checksum"), 0)
+    saved = _integer("checksum", state["checksum"], 0)
     expected = _checksum(state)
     if saved != expected:
         raise StateDamaged(
@@ -177,8 +166,7 @@ def _check_checksum(state: dict[str, Any]) -> None:
 
 
 def _checksum(state: dict[str, Any]) -> int:
-    names = _NAMES if state["version"] < 3 else (*_NAMES, *_NAMES_OF_RUN)
-    return checksum_of({name: state[name] for name in names if name in state})
+    return checksum_of({name: state[name] for name in _NAMES if name in state})
 
 
 def _integers(name: str, value: Any, least: int) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ from mpqueue.system.processes import kernel_fields
 
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
-_MARK = b"mpqueue journal" + bytes([3])  # with the version
+_MARK = b"mpqueue journal" + bytes([4])  # with the version
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _REMEDY = "use a journal in a folder where only this user may write, or remove the file if it is not yours"
 
@@ -199,10 +199,9 @@ def read_journal(path: str) -> Recovered | None:
 
 def _parse_head(header: dict[str, Any]) -> Recovered:
     recovered = Recovered(header["job"], header["seed"], header["epoch"], state=_unpack_state(header["state"]))
-    recovered.lanes, recovered.begun = (_unpack_lanes(recovered.epoch, header.get(name)) for name in ("lanes", "begun"))
-    recovered.history = History(header.get("history", ()))
-    changes = (_unpack_lanes(recovered.epoch, change) for change in header.get("changes", ()))
-    recovered.changes = tuple(change for change in changes if change is not None)
+    unpack = partial(_unpack_lanes, recovered.epoch)
+    recovered.lanes, recovered.begun = (packed and unpack(packed) for packed in (header["lanes"], header["begun"]))
+    recovered.history, recovered.changes = History(header["history"]), tuple(map(unpack, header["changes"]))
     return recovered
 
 
@@ -233,9 +232,7 @@ def _pack_lanes(place: Place) -> dict[str, Any]:
     return {"position": place.position, "counts": place.counts, "starts": starts, "ends": place.ends}
 
 
-def _unpack_lanes(epoch: int, packed: Any) -> Place | None:
-    if packed is None:
-        return None
+def _unpack_lanes(epoch: int, packed: dict[str, Any]) -> Place:
     starts = [LaneStart(at, None if state is None else base64.b64decode(state)) for at, state in packed["starts"]]
     return Place(epoch, packed["position"], (), tuple(packed["counts"]), tuple(starts), tuple(packed["ends"]))
 
@@ -323,12 +320,13 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
-        head = {"job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
-        head |= {name: _pack_lanes(at) for name, at in (("lanes", lanes), ("begun", begun)) if at is not None}
-        head |= {"history": self.history.plain()} if self.history else {}
-        # Those of earlier epochs are not needed anymore.
-        changes = [_pack_lanes(change) for change in self.changes if change.epoch == epoch]
-        head |= {"changes": changes} if changes else {}
+        head = {
+            "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state),
+            "lanes": lanes and _pack_lanes(lanes), "begun": begun and _pack_lanes(begun),
+            "history": self.history.plain(),
+            # Those of earlier epochs are not needed anymore.
+            "changes": [_pack_lanes(change) for change in self.changes if change.epoch == epoch],
+        }  # fmt: skip
         # The new file replaces the old one, which contains the arrivals. So write the attached consumers again.
         records = [(_JournalKind.CAME, *survivor, who) for who, survivor in self.present.items()]
         records += [(_JournalKind.TAKEN, position, 0, who) for who, position in taken]

@@ -108,30 +108,3 @@ def test_held_indices_are_plain_integers_in_a_state(first, stages):
     for saved in (state, by_json):
         again = source.open_lane(run._replace(state=saved))
         assert [again.next() for _ in range(600)] == wanted
-
-
-def test_nested_state_of_an_earlier_release_is_loaded():
-    def keep(number):
-        return number % 3 > 0
-
-    odd = Dataset.range(20).filter(keep).repeat(2)
-    even = Dataset.range(100, 110).filter(keep).zip(Dataset.range(9).filter(keep)).map(sum)
-    dataset = Dataset.mix([odd, even.concatenate(odd)], stop="all").shuffle(buffer=3).batch(2)
-    zipped = {"input": {"inputs": [[{"input": {"place": 10}, "waiting": []}, [9]],
-                                   [{"input": {"place": 9}, "waiting": []}, []]], "ended": True}, "waiting": []}  # fmt: skip
-    again = {"pass": 0, "ended": False, "given": True, "input": {"input": {"place": 13}, "waiting": []}, "before": None}
-    joined = {"inputs": [[zipped, []], [again, []]], "ended": False, "at": 1}
-    first = {"pass": 0, "ended": False, "given": True, "before": None, "input": {
-        "pass": 0, "ended": False, "given": True, "input": {"input": {"place": 15}, "waiting": []}, "before": None}}  # fmt: skip
-    second = {"pass": 0, "ended": False, "given": True, "input": joined, "before": None}
-    mixed = {"inputs": [[first, []], [second, [[0, [1, [0, 10]]], [0, [1, [0, 11]]]]]], "ended": False, "pick": 22}
-    held = [[0, [0, [0, 8]]], [1, [0, [1, [0, 8]]]], [0, [0, [0, 14]]]]
-    shuffled = {"input": mixed, "held": held, "pick": 19, "draining": False}
-    stages = {"input": {"input": shuffled, "ahead": [[0, [0, [0, 13]]]]}, "open": []}
-    run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, place: None)
-    run = run._replace(state={"epoch": 0, "given": True, "ended": False, "stages": stages})
-    lane = DatasetLanes(dataset.root).open_lane(run)
-    # The elements that followed in the release that saved the state.
-    assert [lane.next().tolist() for _ in range(9)] == [
-        [13, 14], [8, 16], [10, 17], [8, 13], [14, 19], [11, 2], [16, 1], [4, 17], [7, 19],
-    ]  # fmt: skip

@@ -1,31 +1,15 @@
-"""Loaders with states that an earlier release saved, and the batches that followed.
+"""Loaders of each kind, whose states are saved and loaded."""
 
-`tests/loader/states` has one file for each case and number of ranks. A file is a Python literal with the states of all
-ranks, as `state_dict` returned them, and the batches that each rank yielded afterwards. States of torch's loader
-contain tensors, so their files are written by `torch.save`. The state of a server is its journal. Enqueuers have no
-state.
-
-To add cases, run ``python -m helpers.saved_states`` in the folder ``tests``. It writes the missing files. Never write
-an existing file again, because it represents the files on users' disks.
-"""
-
-import ast
-import os
 import random
-import shutil
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import mpqueue
 from mpqueue import Dataset, Loader
-from mpqueue.service.checkpoints import Checkpoints
-from mpqueue.worker import lane_runner
+from mpqueue.plan.saved_states import sealed
 
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "loader", "states")
 NUM_BEFORE = 3  # batches of each rank before its state is saved
 NUM_AFTER = 20  # batches of each rank after that, from two or more epochs
 
@@ -307,66 +291,6 @@ CASES = {
 }  # fmt: skip
 
 
-def of_torch():
-    """Return the cases of `mpqueue.torch.DataLoader`."""
-    import torch
-
-    class Streamed(torch.utils.data.IterableDataset):
-        def __init__(self, source):
-            self.source = source
-
-        def __iter__(self):
-            return iter(self.source())
-
-    def shares():
-        info = torch.utils.data.get_worker_info()
-        return range(0 if info is None else info.id, 90, 1 if info is None else info.num_workers)
-
-    class Share(Lines):
-        def __init__(self):
-            self.at, self.step = shares().start, shares().step
-
-    def loader(dataset, **options):
-        def make(rank, world):
-            torch.manual_seed(7)
-            of_ranks = {"shard": (rank, world), "lanes": 6, "epoch_batches": 8} if isinstance(dataset, Dataset) else {}
-            seeded = {"generator": torch.Generator().manual_seed(5)} if options.get("generator") or of_ranks else {}
-            given = {
-                name: value() if callable(value) else value for name, value in options.items() if name != "generator"
-            }
-            return mpqueue.torch.DataLoader(dataset, **given, **of_ranks, **seeded)
-
-        return make
-
-    numbers = torch.utils.data.TensorDataset(torch.arange(50))
-
-    def with_epoch():
-        return torch.utils.data.DistributedSampler(numbers, num_replicas=2, rank=1, seed=3)
-
-    return {
-        "torch_in_order": Case(loader(numbers, batch_size=4, num_workers=1), worlds=(1,)),
-        "torch_shuffled": Case(loader(numbers, batch_size=4, shuffle=True, num_workers=2, generator=True), worlds=(1,)),
-        "torch_without_workers": Case(loader(numbers, batch_size=4, shuffle=True, num_workers=0, generator=True), worlds=(1,)),
-        "torch_default_generator": Case(loader(numbers, batch_size=4, shuffle=True, num_workers=1), worlds=(1,)),
-        "torch_persistent": Case(
-            loader(numbers, batch_size=4, shuffle=True, num_workers=1, generator=True, persistent_workers=True), worlds=(1,)
-        ),
-        "torch_sampler_with_state": Case(loader(list(range(40)), batch_size=3, sampler=OwnState, num_workers=1), worlds=(1,)),
-        "torch_sampler_with_generator": Case(
-            loader(list(range(40)), batch_size=3, sampler=lambda: OwnGenerator(np.random.default_rng(5)), num_workers=1),
-            worlds=(1,),
-        ),
-        "torch_distributed_sampler": Case(loader(numbers, batch_size=3, sampler=with_epoch, num_workers=1), worlds=(1,)),
-        "torch_iterable": Case(loader(Streamed(shares), batch_size=3, num_workers=2), worlds=(1,)),
-        "torch_iterable_with_state": Case(loader(Streamed(Share), batch_size=3, num_workers=2), worlds=(1,)),
-        "torch_iterable_without_workers": Case(loader(Streamed(shares), batch_size=3, num_workers=0), worlds=(1,)),
-        "torch_stream": Case(loader(FILTERED.shuffle(buffer=7), batch_size=2, num_workers=1)),
-        "torch_stream_at_the_end_of_an_epoch": Case(
-            loader(FILTERED.shuffle(buffer=7), batch_size=2, num_workers=1), num_before=8, worlds=(1, 2)
-        ),
-    }  # fmt: skip
-
-
 def plain(value):
     """Return a batch as lists, numbers and strings."""
     if hasattr(value, "tolist"):
@@ -394,7 +318,7 @@ def play(case, world):
     for rank in range(world):
         random.seed(7)
         loader = case.make(rank, world)
-        with loader if hasattr(loader, "__enter__") else nullcontext():
+        with loader:
             _, batches = take(loader, case.num_before)
             states.append(loader.state_dict())
             rest, batches = take(loader, NUM_AFTER, batches)
@@ -403,122 +327,6 @@ def play(case, world):
     return states, rests
 
 
-def of_version_1(state, **changed):
-    """Return a state as saved by releases without checksums, with some values changed."""
-    return {name: value for name, value in state.items() if name not in {"version", "checksum"}} | changed
-
-
-def snapshots_everywhere():
-    """Make lanes take a snapshot after each element, in this process and in its forks."""
-    lane_runner._BETWEEN_NS = lane_runner._WORK_PER_SAVE = 0
-
-
-def path_of(name, world):
-    return os.path.join(FOLDER, f"{name}-{world}.{'pt' if name.startswith('torch') else 'txt'}")
-
-
-def read(name, world):
-    """Return the states of all ranks, and the batches that followed on each rank."""
-    path = path_of(name, world)
-    if path.endswith(".pt"):
-        import torch
-
-        saved = torch.load(path)
-    else:
-        with open(path, encoding="ascii") as file:
-            saved = ast.literal_eval(file.read())
-    return saved["states"], saved["rest"]
-
-
-def _write(name, case, world):
-    states, rest = play(case, world)
-    saved, path = {"states": states, "rest": rest}, path_of(name, world)
-    if path.endswith(".pt"):
-        import torch
-
-        torch.save(saved, path)
-        torch.load(path)
-        return
-    assert ast.literal_eval(repr(saved)) == saved
-    with open(path, "x", encoding="ascii") as file:
-        file.write("{\n" + "".join(f"{key!r}: {value!r},\n" for key, value in saved.items()) + "}\n")
-
-
-SERVERS = {
-    "server": (Dataset.range(80).map(drawn).batch(4), {"world": 2, "shuffle": True}),
-    "server_of_source_with_state": (Changing, {"world": 2, "shuffle": True}),
-    "server_of_stream": (FILTERED.shuffle(buffer=7).batch(2), {"world": 2, "lanes": 6, "epoch_batches": 8}),
-    "server_broadcast": (Dataset.range(80).map(drawn).batch(4), {"mode": "broadcast"}),
-    "server_broadcast_of_stream": (FILTERED.shuffle(buffer=7).batch(2), {"mode": "broadcast", "lanes": 6}),
-}
-
-
-def served(name, journal, count, ahead=lambda: None):
-    """Return the next batches of each consumer of a server that continues from its journal.
-
-    Args:
-        name: Name of the server.
-        journal: Path of its journal.
-        count: Number of batches of each consumer.
-        ahead: Called after these batches, while the consumers are attached.
-    """
-    source, options = SERVERS[name]
-    source = source() if isinstance(source, type) else source
-    ranks = range(options["world"]) if "world" in options else [None]
-    with (
-        mpqueue.Server(name, source, workers=1, seed=3, journal=journal, start_method="fork", **options),
-        ExitStack() as consumers,
-    ):
-        attached = [consumers.enter_context(mpqueue.attach(name, rank=rank, timeout=60)) for rank in ranks]
-        taken, loops = [[] for _ in ranks], [iter(consumer) for consumer in attached]
-        for _ in range(count):
-            for rank, loop in enumerate(loops):
-                taken[rank].append(plain(next(loop)))
-        ahead()
-    return taken
-
-
-def read_journal(name):
-    """Return the bytes of a journal, and the batches that followed for each consumer."""
-    with open(path_of(name, 2), encoding="ascii") as file:
-        saved = ast.literal_eval(file.read())
-    return saved["journal"], saved["rest"]
-
-
-def _write_journal(name):
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MPQUEUE_HOME"] = folder
-        journal, copied = os.path.join(folder, "journal"), os.path.join(folder, "copy")
-        # The journal must contain two checkpoints, but a server saves the positions of streams only once per second.
-        Checkpoints.note_taken = _noting_at_once(Checkpoints.note_taken)
-        served(name, journal, 5, lambda: shutil.copy(journal, copied))
-        with open(copied, "rb") as file:
-            data = file.read()
-        rest = served(name, copied, 3)
-    with open(path_of(name, 2), "x", encoding="ascii") as file:
-        file.write(f"{{\n'journal': {data!r},\n'rest': {rest!r},\n}}\n")
-
-
-def _noting_at_once(note_taken):
-    def note(self, position, who):
-        self._noted_at = 0
-        note_taken(self, position, who)
-
-    return note
-
-
-def main() -> None:
-    snapshots_everywhere()
-    for name in SERVERS:
-        if not os.path.exists(path_of(name, 2)):
-            print(name)
-            _write_journal(name)
-    for name, case in (CASES | of_torch()).items():
-        for world in case.worlds:
-            if not os.path.exists(path_of(name, world)):
-                print(name, world)
-                _write(name, case, world)
-
-
-if __name__ == "__main__":
-    main()
+def saved_with(state, **keys):
+    """Return a state that was saved with other values of some keys."""
+    return sealed({name: value for name, value in state.items() if name != "checksum"} | keys)

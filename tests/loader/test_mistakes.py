@@ -10,7 +10,7 @@ import pytest
 from helpers.commands import status_at_exit
 from helpers.docstrings import public_names
 from helpers.faults import Numbers
-from helpers.saved_states import of_version_1
+from helpers.saved_states import saved_with
 from helpers.structure import ROOT
 
 import mpqueue.jax
@@ -176,7 +176,7 @@ def test_tensor_without_numpy_dtype_raises_with_remedy():
 
 
 @pytest.mark.parametrize(
-    ("changed", "text"),
+    ("keys", "text"),
     [
         ({"position": 1.0}, "its position must be an integer, 0 or more, got 1.0"),
         ({"position": -1}, "its position must be an integer, 0 or more, got -1"),
@@ -187,12 +187,12 @@ def test_tensor_without_numpy_dtype_raises_with_remedy():
         ({"source": 3}, r"the state contains the state of its source, but Numbers has no load_state_dict\(state\)"),
     ],
 )
-def test_invalid_values_in_state_raise_and_change_nothing(changed, text):
+def test_invalid_values_in_state_raise_and_change_nothing(keys, text):
     with Loader(Numbers(), workers=1) as loader:
         batches = iter(loader)
         next(batches)
         with pytest.raises(ValueError, match=text):
-            loader.load_state_dict(of_version_1(loader.state_dict(), **changed))
+            loader.load_state_dict(saved_with(loader.state_dict(), **keys))
         assert int(next(batches)[0]) == 1  # the workers keep running
 
 

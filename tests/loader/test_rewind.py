@@ -12,7 +12,6 @@ from helpers.numbered import iter_after
 
 import mpqueue
 from mpqueue.plan import cursors
-from mpqueue.plan.saved_states import sealed
 
 ORDERS = {
     "in order": {},
@@ -290,25 +289,6 @@ class TestBadInput:
             loader.exclude([3])
             assert sum(len(batch) for batch in loader) == 40
             assert loader.last.samples == tuple(loader.compute(1, loader.last.batch).tolist())
-
-
-def test_state_of_an_early_release_without_the_place_where_ranks_began_is_loaded():
-    def of_ranks(rank, world):
-        return mpqueue.Loader(range(60), shard=(rank, world), workers=0, seed=5, batch_size=2, shuffle=True)
-
-    state = None
-    for rank, world, num_batches in ((0, 1, 4), (1, 3, 2), (1, 3, 3)):
-        with of_ranks(rank, world) as loader:
-            if state is not None:
-                loader.load_state_dict(json.loads(json.dumps(state)))
-            iter_after(loader, num_batches)
-            state = loader.state_dict()
-    assert state.pop("began") == 4
-    with of_ranks(1, 3) as loader:
-        loader.load_state_dict(sealed({name: value for name, value in state.items() if name != "checksum"}))
-        next(iter(loader))
-        assert loader.last.batch == 7
-        assert loader.explain(0, 7) == loader.explain(0, 7, rank=1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

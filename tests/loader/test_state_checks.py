@@ -8,7 +8,7 @@ import operator
 
 import numpy as np
 import pytest
-from helpers.saved_states import CASES, Changing, of_version_1, play, take
+from helpers.saved_states import CASES, Changing, play, saved_with, take
 
 from mpqueue import Dataset, Loader
 from mpqueue.errors import StateDamaged
@@ -142,34 +142,30 @@ def test_source_with_state_may_change_length():
         assert take(loader, 20)[0] == whole[13:]
 
 
-@pytest.mark.parametrize("stage", ["batch(4)", "batch(4, drop_last=True)"])
-def test_earlier_state_of_an_endless_dataset_continues(stage):
-    endless = RANGE.repeat().batch(4)
-    with loader_of(endless) as loader:
-        whole = take(loader, 12)[0]
-    state = of_version_1(begun(loader_of(endless)))
-    del state["batch_size"]  # the batches of endless datasets were items of the source
-    with loader_of(endless) as loader:
-        loader.load_state_dict(state | {"order": f"{state['order']}, 2: {stage}"})
-        assert take(loader, 9)[0] == whole[3:]
-        for changed in ({}, {"order": f"{state['order']}, 2: batch(5)"}, {"order": "0: 30 samples, 1: repeat()"}):
-            with pytest.raises(ValueError, match="the state was saved with batch_size=None"):
-                loader.load_state_dict(state | changed)
-
-
 def test_place_beyond_end_of_source_raises():
-    state = {
-        name: value for name, value in of_version_1(begun(list_of(80), 19)).items() if name not in {"length", "order"}
-    }
+    state = saved_with(begun(list_of(80), 19), length=40)
     with pytest.raises(
         ValueError, match="saved after batch 19 of an epoch, and the source of this loader has 10 batches"
     ):
         list_of(40).load_state_dict(state)
 
 
-def test_state_of_later_release_raises():
-    with pytest.raises(ValueError, match="version 4, and this release reads versions up to 3"):
-        list_of(40).load_state_dict(list_of(40).state_dict() | {"version": 4})
+@pytest.mark.parametrize("version", [1, 3, 5])
+@pytest.mark.parametrize("keys", [{}, {"position": None}, {"epoch": "of another form"}])
+def test_state_of_another_version_raises(version, keys):
+    """Before its other keys are read."""
+    state = list_of(40).state_dict() | {"version": version} | keys
+    del state["checksum"]
+    with pytest.raises(ValueError, match=f"version {version}, and this release reads version 4: load the state with"):
+        list_of(40).load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", ["version", "checksum"])
+def test_state_without_version_or_checksum_raises(name):
+    state = list_of(40).state_dict()
+    del state[name]
+    with pytest.raises(StateDamaged, match=f"not a state of a Loader, because it lacks {name}"):
+        list_of(40).load_state_dict(state)
 
 
 def test_additional_keys_of_state_are_ignored():

@@ -4,7 +4,7 @@ import json
 import pickle
 
 import pytest
-from helpers.saved_states import of_version_1
+from helpers.saved_states import saved_with
 
 import mpqueue
 from mpqueue import Loader
@@ -12,6 +12,7 @@ from mpqueue.plan.cursors import Place
 from mpqueue.plan.lane_states import as_state, plain, starts_in
 from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.ranks import Shard
+from mpqueue.plan.saved_states import sealed
 from mpqueue.plan.sources import Lanes as SourceOfLanes
 from mpqueue.plan.sources import recognise
 
@@ -39,8 +40,9 @@ def loader_of(*lines, shard=(0, 1), **options):
 
 def state_of(share, shard, counts, *, starts=None, ends=(), **more):
     place = Place(0, sum(counts), (), tuple(counts), starts or (), ends)
-    state = as_state(place) | {"seed": 3, "shard": list(shard), "lanes": share.total, "shape": []}
-    return plain(state | more)
+    of_stream = {"shard": list(shard), "lanes": share.total, "shape": [], "epoch_batches": 100}
+    of_run = {"seed": 3, "step": 0, "world_size": shard[1], "began": 0}
+    return sealed(plain(as_state(place) | of_run | of_stream | more))
 
 
 def states_of(world, counts, **more):
@@ -164,7 +166,7 @@ def test_repeated_lanes_are_named():
 def test_states_of_other_moments_or_runs_are_rejected(name, value):
     first, second = states_of(2, [6] * 8)
     with pytest.raises(ValueError, match=f"not saved by one run at one moment: {name}"):
-        loader_of(lanes=8).load_state_dict([first, second | {name: value}])
+        loader_of(lanes=8).load_state_dict([first, saved_with(second, **{name: value})])
 
 
 def test_state_with_another_number_of_lanes_is_rejected():
@@ -204,7 +206,7 @@ def test_position_after_the_end_of_epoch_begins_the_next_epoch():
     """One of two ranks has returned 120 of 150 batches. For a single rank, the 240 batches exceed its epoch."""
     states = states_of(2, [30] * 8)
     loader = loader_of(lanes=8)
-    loader.load_state_dict([state | {"position": 120} for state in states])
+    loader.load_state_dict([saved_with(state, position=120) for state in states])
     assert (loader.epoch, loader.state_dict()["position"]) == (1, 0)
 
 
@@ -216,18 +218,18 @@ def test_object_that_is_not_a_state_is_rejected():
 
 
 def test_state_with_lanes_is_rejected_by_generator_with_one_lane_per_worker():
-    (state,) = states_of(1, [6] * 8)
+    (state,) = states_of(1, [6] * 8, epoch_batches=None)
     with pytest.raises(ValueError, match=r"a state of a stream of lanes=8: pass lanes=8"):
         Loader(elements, workers=2).load_state_dict(state)
 
 
 def test_state_of_a_generator_needs_the_same_number_of_workers():
-    old = {"seed": 5, "epoch": 2, "position": 0, "ahead": (), "counts": (4, 3), "lane": 1}
+    saved = saved_with(Loader(elements, workers=2).state_dict(), epoch=2, counts=(4, 3))
     loader = Loader(elements, workers=0, lanes=2)
-    loader.load_state_dict(old)
+    loader.load_state_dict(saved)
     assert (loader.epoch, loader.state_dict()["counts"]) == (2, (4, 3))
     with pytest.raises(ValueError, match=r"2 workers, each with its own stream|lanes=2"):
-        Loader(elements, workers=0, lanes=4).load_state_dict(old)
+        Loader(elements, workers=0, lanes=4).load_state_dict(saved)
 
 
 def test_equal_states_of_all_ranks_of_a_sequence_are_accepted():
@@ -236,7 +238,7 @@ def test_equal_states_of_all_ranks_of_a_sequence_are_accepted():
     loader.load_state_dict(states)
     assert list(loader) == list(range(9))
     with pytest.raises(ValueError, match="not saved at one moment"):
-        loader.load_state_dict([states[0], of_version_1(states[1], position=3)])
+        loader.load_state_dict([states[0], saved_with(states[1], position=3)])
 
 
 def _endless(epoch_batches, shard=(0, 1)):
@@ -258,16 +260,10 @@ def test_state_with_another_epoch_batches_is_rejected(before, after):
     with pytest.raises(
         ValueError, match=rf"epoch_batches must be {before[0]}, .*, got {after[0]}.*Pass epoch_batches="
     ):
-        _endless(*after).load_state_dict([state, of_version_1(state, shard=[1, 2])] if before[1][1] == 2 else state)
+        _endless(*after).load_state_dict([state, saved_with(state, shard=[1, 2])] if before[1][1] == 2 else state)
 
 
 @pytest.mark.parametrize("epoch_batches", [8, 16])
 def test_state_of_other_ranks_loads_if_epoch_length_per_rank_or_in_total_is_equal(epoch_batches):
     states = [_endless(8, (rank, 2)).state_dict() for rank in range(2)]
     _endless(epoch_batches).load_state_dict(states)
-
-
-def test_state_of_an_older_version_has_no_epoch_batches_to_compare():
-    state = of_version_1(_endless(8).state_dict())
-    del state["epoch_batches"]
-    _endless(5).load_state_dict(state)

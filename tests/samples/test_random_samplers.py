@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.numbered import iter_after
-from helpers.saved_states import of_version_1
+from helpers.saved_states import saved_with
 
 import mpqueue
 
@@ -260,8 +260,9 @@ def test_keys_without_stable_repr_are_not_compared():
 
 
 def test_state_without_fingerprint_loads():
-    state = of_version_1(state_of(list(range(LENGTH))))
+    state = state_of(list(range(LENGTH)))
     del state["drawn"]
+    state = saved_with(state)
     with mpqueue.Loader(range(LENGTH), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
         loader.load_state_dict(state)
         assert next(iter(loader)).tolist() == [6, 7, 8]

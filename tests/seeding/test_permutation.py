@@ -19,7 +19,7 @@ def digest(numbers):
     [(2, [1, 0]), (3, [1, 2, 0]), (4, [1, 2, 3, 0]), (5, [1, 3, 0, 2, 4]), (9, [3, 6, 1, 0, 8, 2, 7, 4, 5])],
 )
 def test_network_of_few_samples_is_unchanged(length, expected):
-    """A state written by an earlier version must continue with the same samples."""
+    """A loaded state must continue with the same samples."""
     assert permuted(1, 2, length, np.arange(length)).tolist() == expected
 
 

@@ -3,14 +3,12 @@
 The state of a dataset is where its iteration is. If the iterator has a state, that is the place, and the dataset's own
 state, if it has one, is what it counts::
 
-    {"mpqueue": 1, "iterator": ..., "dataset": ..., "is_over": True}      each key only if it applies
-
-Early releases saved the state of the iterator, or otherwise that of the dataset, without such a dict.
+    {"iterator": ..., "dataset": ..., "is_over": True}      the first two only if they have a state
 
 Before the first batch of an epoch, a generator has not begun, and a dataset still reports the epoch before. The state
 of that time is of the earlier epoch, and says how to get from there to the beginning of this one::
 
-    {"mpqueue": 1, "earlier": the state, or None, "rest": 6, "begun": 1}
+    {"earlier": the state, or None, "rest": 6, "begun": 1}
 
 "rest" is the number of elements that were read after the state, or None up to the end. "begun" is the number of later
 epochs that were begun, and left before their first state. Without "earlier", they are counted from the original
@@ -35,8 +33,6 @@ from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.units import count_text
 from mpqueue.worker.generator_lanes import has_state
 
-_KEY = "mpqueue"
-_VERSION = 1
 _END: Any = object()
 
 
@@ -74,21 +70,20 @@ class IteratedDataset:
             del holders["dataset"]
         states = {name: holder.state_dict() for name, holder in holders.items() if has_state(holder)}
         states = {name: state for name, state in states.items() if state is not None}
-        return {_KEY: _VERSION, **states, "is_over": is_over} if states else None
+        return {**states, "is_over": is_over} if states else None
 
-    def load_state_dict(self, saved: Any, dataset: Any) -> bool:
+    def load_state_dict(self, states: dict[str, Any], dataset: Any) -> bool:
         """Continue from a state. Return whether that is the end.
 
         Args:
-            saved: The state.
+            states: The state.
             dataset: The dataset that gets it: this one, or a copy from before its iteration.
 
         Raises:
             ValueError: The dataset and its iterator have no ``load_state_dict``.
         """
-        states = self._states_in(saved)
         self._load(states, dataset)
-        if not states.get("is_over"):
+        if not states["is_over"]:
             return False
         before = GlobalState()
         try:
@@ -168,11 +163,6 @@ class IteratedDataset:
         if place is not None:
             place.forget(is_read=is_read)
 
-    def _states_in(self, saved: Any) -> dict[str, Any]:
-        if isinstance(saved, dict) and saved.get(_KEY) == _VERSION:
-            return saved
-        return {"iterator" if has_state(self.iterator) else "dataset": saved}
-
     def _load(self, states: dict[str, Any], dataset: Any, *, is_for_next: bool = False) -> None:
         if "dataset" in states:
             _check(dataset)
@@ -224,9 +214,9 @@ def _start_after(
     saved = None if start.state is None else pickle.loads(start.state)["state"]
     if saved is not None and not is_earlier(start):
         rest = None if is_over else (count - start.number + runs_ahead) * batch_size
-        saved = {_KEY: _VERSION, "earlier": saved, "rest": rest, "begun": 0}
+        saved = {"earlier": saved, "rest": rest, "begun": 0}
     else:
-        saved = saved or {_KEY: _VERSION, "earlier": None, "rest": 0, "begun": 0}
+        saved = saved or {"earlier": None, "rest": 0, "begun": 0}
         saved["begun"] += bool(count or is_over or runs_ahead)
         if saved["earlier"] is None and not saved["begun"]:
             return BEGINNING
@@ -238,9 +228,9 @@ def is_earlier(start: LaneStart) -> bool:
     return start.state is not None and is_of_earlier(pickle.loads(start.state)["state"])
 
 
-def is_of_earlier(saved: Any) -> bool:
+def is_of_earlier(saved: dict[str, Any]) -> bool:
     """Return whether the state of a stream is of epochs before the one that begins there; see `starts_after`."""
-    return isinstance(saved, dict) and saved.get(_KEY) == _VERSION and "earlier" in saved
+    return "earlier" in saved
 
 
 def copy_before(dataset: Any) -> Any:

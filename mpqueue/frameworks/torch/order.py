@@ -76,7 +76,7 @@ def differs(then: str, loader: Any, *, is_same_rank: bool) -> bool:
     """Return whether a description is of another order than a loader's.
 
     Args:
-        then: The description. Early releases left out the length of most samplers.
+        then: The description.
         loader: The loader.
         is_same_rank: The rank of this process has saved it.
     """
@@ -93,11 +93,6 @@ def differs(then: str, loader: Any, *, is_same_rank: bool) -> bool:
         return int(saved["length"]) > int(own["length"])
     # Shares of ranks may have different lengths, except for those of torch's own samplers.
     return saved["length"] != own["length"] and (is_same_rank or _is_of_torch(sampler))
-
-
-def is_known(then: str | None, drawn: DrawnBatches) -> bool:
-    """Return whether a state describes its order well enough for a comparison."""
-    return drawn.mark is not None or (then is not None and _parts(then)["length"] is not None)
 
 
 def saved_rank(loader: Any) -> int | None:

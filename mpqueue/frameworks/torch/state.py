@@ -30,7 +30,6 @@ from mpqueue.frameworks.torch.order import (
     SamplerWatch,
     batch_size_of,
     differs,
-    is_known,
     order_of,
     sampler_of,
     saved_rank,
@@ -53,7 +52,7 @@ from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.recorder import StartTally
 from mpqueue.telemetry.stats import Statistics
 
-_VERSION = 1
+_VERSION = 2
 _STREAM_KEYS = ("shape", "lanes", "shard", "epoch_batches")
 
 
@@ -229,10 +228,15 @@ def state_of(saved: dict[str, Any]) -> State:
         ValueError: It is not such a state.
         StateDamaged: It has changed since it was saved.
     """
-    if not isinstance(saved, dict) or saved.get("version") != _VERSION or "place" not in saved:
+    if not isinstance(saved, dict) or not saved.keys() >= {"version", "place"}:
         raise ValueError(
             f"expected a state of a mpqueue.torch.DataLoader, got {str(saved)[:100]}. A state that torchdata saved "
             "without mpqueue refers to its own workers: load it without mpqueue.torch.install()"
+        )
+    if saved["version"] != _VERSION:
+        raise ValueError(
+            f"the state of the mpqueue.torch.DataLoader has version {saved['version']}, and this release reads version "
+            f"{_VERSION}: load the state with the release that saved it"
         )
     try:
         return _read(saved)
@@ -247,9 +251,9 @@ def state_of(saved: dict[str, Any]) -> State:
 
 
 def _read(saved: dict[str, Any]) -> State:
-    # Older versions saved less before the first pass.
-    absent = {"base_seed": 0, "generator": None, "sampler": None} if saved["place"] is None else {}
-    beginning = Beginning(**absent | {name: saved[name] for name in Beginning._fields if name in saved})
+    absent = {"base_seed": 0} if saved["place"] is None else {}
+    names = [name for name in Beginning._fields if name in saved or name not in (*_STREAM_KEYS, *absent)]
+    beginning = Beginning(**absent | {name: saved[name] for name in names})
     if beginning.generator is not None:
         set_generator(torch.Generator(), beginning.generator)  # raises an error if it is not the state of a generator
     if saved["place"] is None:
@@ -259,9 +263,6 @@ def _read(saved: dict[str, Any]) -> State:
     operator.index(saved.get("number", 0))
     place = place_read_from(saved["place"])
     place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
-    if beginning.batch_size is None and beginning.order == "SequentialSampler":
-        # Early releases saved this for any custom batch sampler.
-        beginning = beginning._replace(order=None)
     mark = saved.get("drawn")
     drawn = DrawnBatches(
         place.position, None if mark is None else operator.index(mark), operator.index(saved.get("rank", 0))
@@ -270,12 +271,12 @@ def _read(saved: dict[str, Any]) -> State:
 
 
 def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
-    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs; warn if it has no place.
+    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs; warn if its place is unknown.
 
     Args:
         loader: The loader.
         state: The state.
-        saved: The dict that it was read from. Older versions did not save the length of the epochs.
+        saved: The dict that it was read from.
     """
     if state.is_unknown:
         warnings.warn(
@@ -316,7 +317,7 @@ def _check_methods(dataset: Any) -> None:
 
 
 def _check_batches(loader: Any, state: State) -> None:
-    """Raise a `ValueError` if the batches that a state counts are not those of this loader; warn if that is unknown."""
+    """Raise a `ValueError` if the batches that a state counts are not those of this loader."""
     if state.is_left or state.is_over or not (state.place.position or any(state.place.counts)):
         return
     if has_own_workers(loader):
@@ -334,14 +335,6 @@ def _check_batches(loader: Any, state: State) -> None:
         raise ValueError(
             f"the state was saved with {of}, and this loader has {this}: samples of this epoch would be repeated or "
             "missing. Load it into a loader with the same dataset, sampler, generator and batch size"
-        )
-    if here["order"] is not None and is_same_rank and not is_known(order, state.drawn):
-        warnings.warn(
-            f"the state was saved after {state.place.position} batches of an order that it does not describe, because "
-            f"an early release has saved it. This loader has order={here['order']!r}. If its order or its length "
-            "differs, samples of this epoch are repeated or missing",
-            UserWarning,
-            stacklevel=outside_stacklevel(),
         )
 
 
@@ -412,11 +405,9 @@ def generator_state(generator: torch.Generator) -> str:
     return str(generator.get_state().numpy().tobytes().hex())
 
 
-def set_generator(generator: torch.Generator, saved: Any) -> None:
-    """Set a generator to a state that `generator_state` returned, or to a tensor, which older versions saved."""
-    if isinstance(saved, str):
-        saved = torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8)
-    generator.set_state(saved)
+def set_generator(generator: torch.Generator, saved: str) -> None:
+    """Set a generator to a state that `generator_state` returned."""
+    generator.set_state(torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8))
 
 
 def new(loader: Any) -> State:

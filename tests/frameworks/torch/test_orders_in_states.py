@@ -174,10 +174,16 @@ def test_state_at_the_last_batch_is_the_end_and_others_are_not(workers):
     del state["drawn"]
     state["order"] = "Shuffled"
     loader = make(mpqueue.torch.DataLoader, {"sampler": Shuffled(8)}, 24, workers)
-    with pytest.warns(UserWarning, match="an order that it does not describe"):
-        loader.load_state_dict(state)
+    loader.load_state_dict(state)
     with pytest.raises(ValueError, match="only 2 batches"):
         next(iter(loader))
+
+
+@pytest.mark.parametrize("changes", [{"version": 1}, {"version": 3, "place": 0}])
+def test_state_of_another_version_raises(changes):
+    _, _, state = after(make(mpqueue.torch.DataLoader, {}, 24, 0), 3)
+    with pytest.raises(ValueError, match=f"has version {changes['version']}, and this release reads version 2"):
+        make(mpqueue.torch.DataLoader, {}, 24, 0).load_state_dict(state | changes)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
