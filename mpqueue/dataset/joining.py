@@ -882,9 +882,8 @@ class MixNode(JoinNode):
 
     @classmethod
     def key_of(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields that determine the elements. Keys of caches without a schedule remain as they were."""
-        left_out = {"names", "changes"} | (set() if fields["later"] else {"later"})
-        return {name: value for name, value in fields.items() if name not in left_out}
+        """Return the fields that determine the elements."""
+        return {name: value for name, value in fields.items() if name not in {"names", "changes"}}
 
     @property
     def repeats_inputs(self) -> bool:

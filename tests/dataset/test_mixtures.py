@@ -143,11 +143,6 @@ def test_state_checks_ignore_changes_and_names_but_not_the_first_weights():
         assert len({fingerprint_of(each) for each in (root, other, scheduled)}) == 3
 
 
-def test_key_of_a_cache_after_a_mix_is_that_of_earlier_releases():
-    # Computed before mixes had names and schedules: folders of caches remain valid.
-    assert fingerprint_of(LISTED.root) == "9920aaa5c013a963a5acf578531f4ecd"
-
-
 def test_samples_before_an_index_follow_the_stages():
     root = A.concatenate(NAMED.skip(10).map(str).batch(4).enumerate()).take(900).root
     assert [samples_before(root, place) for place in (0, 300, 301, 310)] == [10, 10, 14, 50]
