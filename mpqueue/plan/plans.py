@@ -250,11 +250,6 @@ class Plan(ABC):
         """Return the number of the first batch of a rank in an epoch, by the result of `began_at`."""
         return self.number_of(0, began)
 
-    def num_left(self, place: Place) -> int | None:
-        """Return the number of batches of an epoch after a place of this rank; None: endless or unknown."""
-        length = self.length()
-        return None if length is None else length - place.position
-
     def editor(self) -> Edit | None:
         """Return the function that removes excluded samples from a work item; None: no sample is excluded."""
         excluded = self.history.excluded
@@ -497,13 +492,6 @@ class IndexPlan(Plan):
         if number_of_ranks(state) != self.shard.world or place.base.ahead or is_moved:
             return place.base
         return Base(began_in(state, place))
-
-    def num_left(self, place: Place) -> int | None:
-        """Return the number of batches of an epoch after a place of this rank; None: endless."""
-        total = self.total_in(place.epoch)
-        if total is None:
-            return None
-        return len(self.ranks.numbers(total, place.base)) - place.position - len(place.ahead)
 
     def _elements(self, batches: int) -> int:
         """Return the number of elements of the source in this many batches."""
