@@ -138,7 +138,7 @@ class DeviceIterator(Iterator[Batch_co]):
         self._ahead = Ahead.of(self._loader, self._mover, self._prefetch)
 
     def __repr__(self) -> str:
-        return f"<batches of {self._loader!r} on devices, {len(self._ahead)} transferred ahead>"
+        return f"<batches of {self._loader!r} on devices, {self._ahead.num_ahead} transferred ahead>"
 
     def _stateful_loader(self, need: str = "states need") -> Loader:
         if not isinstance(self._loader, Loader):

@@ -1,10 +1,10 @@
-"""`Ahead`: an iterator over the batches of a loader that are moved to a device ahead of use.
+"""`Ahead`: an iterator that moves the batches of a loader to a device ahead of use.
 
-    take    a batch from the loader: `Held`, which knows what the user has not got
+    take    a batch from the loader, which `Held` stores until the user gets it
     start   begin to move it
     finish  return it to the user
 
-A batch of any other iterable can be moved ahead, too; only its states are unknown.
+Batches of any other iterable can be moved ahead, too, but without states.
 """
 
 from collections import deque
@@ -29,7 +29,7 @@ class Mover(Protocol):
         """Return the batch on the device."""
 
     def is_done(self, moving: Any) -> bool:
-        """Return whether the batch of the loader is not read any more. Batches are done in the order of their start."""
+        """Return whether the device no longer reads the loader's batch. Batches are done in the order of their start."""
 
     def release(self, moving: Any) -> None:
         """Drop the batch of the loader."""
@@ -46,15 +46,15 @@ class _Started(NamedTuple):
 
 
 class Plain(Taken):
-    """The batches that were taken from any iterable. An entry begins with the place before its batch.
+    """Batches of any iterable. The place of an entry is the iterable's place before it.
 
     Args:
-        batches: The iterable, or an iterator, which is not begun again.
-        read_place: Returns the place of the iterable, before each batch is requested.
+        batches: The iterable, or an iterator, which continues.
+        read_place: Returns the place of the iterable; called before each request.
 
     Attributes:
         place: The place before the latest request.
-        is_over: The iterable has met its end.
+        is_over: The iterable has no more batches.
     """
 
     def __init__(self, batches: Iterable[Any], read_place: Callable[[], Any] = lambda: None) -> None:
@@ -85,25 +85,25 @@ class Plain(Taken):
 
 
 class Ahead(Iterator[Any]):
-    """The batches of one epoch, which are moved to a device ahead of use. Any number of threads may share it.
+    """The batches of one epoch, moved to a device ahead of use. Any number of threads may share it.
 
-    An error is raised after all batches before it, and no batch is taken before it was raised.
+    An error is raised after all batches before it. Only then is another batch taken.
 
     Args:
         held: Takes the batches.
         mover: Moves them.
-        number: Number of batches that are moved ahead of the returned one.
+        number: Number of batches moved ahead of the returned one.
     """
 
     def __init__(self, held: Taken, mover: Mover, number: int) -> None:
         self._held, self._mover, self._number = held, mover, number
-        # Started, and not done yet: the device still reads their slots, also those of returned batches.
+        # Started, and not done yet: the device still reads their slots. Some of them were returned already.
         self._moving: deque[Any] = deque()
         self._lock = RLock()  # reentrant: a signal handler may request a batch, too
 
     @classmethod
     def of(cls, loader: Iterable[Any], mover: Mover, number: int) -> "Ahead":
-        """Return the iterator for any iterable; the next epoch of a loader begins."""
+        """Return the iterator for any iterable. For a loader, the next epoch begins."""
         return cls(Held.of(loader) if isinstance(loader, Loader) else Plain(loader), mover, number)
 
     def __next__(self) -> Any:
@@ -153,6 +153,7 @@ class Ahead(Iterator[Any]):
             started = Failed(error)
         entries[-1][1] = started
 
-    def __len__(self) -> int:
-        """Return the number of batches that were taken ahead."""
+    @property
+    def num_ahead(self) -> int:
+        """Number of batches that were taken ahead."""
         return len(self._held.entries)

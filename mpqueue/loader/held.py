@@ -1,12 +1,12 @@
-"""`Held`: the batches that a frontend has taken from a loader, and that its user has not got.
+"""`Held`: batches that a frontend has taken from a loader, and the user has not got yet.
 
-A framework takes batches ahead of use, to transfer them to a device, or looks at them before an epoch. The state of the
-loader, its ``last`` and the end of its epoch follow the user, not the framework. The list of what is held is
-`mpqueue.engine.ledger.Progress.held`; the batches themselves are here, and each names its entry in that list.
+A framework transfers batches to a device ahead of use, or looks at them before an epoch. The loader's state, its
+``last`` and its end of the epoch still follow the user. `mpqueue.engine.ledger.Progress.held` lists these deliveries.
+Their batches are stored here, each with its entry in that list.
 
-A change of the run clears the list: an exclusion, other weights, a state that is loaded, a later loop. The batches here
-are then dropped, because the run computes them again or has left them. If this object is dropped instead, the list
-remains until the next loop, so that no state counts a batch that nobody can get.
+A change of the run clears the list: an exclusion, new weights, a loaded state, a later loop. Then the batches are
+dropped here, too. If this object is dropped, the list remains until the next loop. So no state counts a batch that the
+user can no longer get.
 """
 
 from collections import deque
@@ -31,13 +31,12 @@ class Failed(NamedTuple):
 
 
 class Taken:
-    """The batches that a frontend has taken from an iterable, and that its user has not got, in their order.
+    """Batches that a frontend has taken from an iterable, and the user has not got yet, in order.
 
     Attributes:
-        entries: The batches, or what the frontend has made of them, or a `Failed`. Each is behind what identifies its
-            place. Entries are lists, because one instruction creates a list: a signal handler that raises cannot lose a
-            batch.
-        returned: What identifies the place of the batch that the user has got last, for `put_back`.
+        entries: Pairs of a place and a batch; a frontend may replace the batch. For an error, the second item is a
+            `Failed`. Entries are lists, because one instruction creates a list: a signal handler cannot lose a batch.
+        returned: The place of the batch that the user has got last, for `put_back`.
     """
 
     returned: Any = None
@@ -46,16 +45,16 @@ class Taken:
         self.entries: deque[list[Any]] = deque()
 
     def take(self) -> bool:
-        """Take the next batch, or the error in its place. Return False at the end, if there are entries.
+        """Take the next batch or error. Return False at the end if there are entries.
 
         Raises:
-            StopIteration: The end is reached, and there is no entry.
+            StopIteration: It is the end, and there are no entries.
             BaseException: A signal handler has raised it.
         """
         raise NotImplementedError
 
     def drop_outdated(self) -> None:
-        """Drop entries that a change of the run has dropped."""
+        """Drop entries after a change of the run, which computes them again."""
 
     def pop(self) -> list[Any]:
         """Remove the first entry: the user gets it."""
@@ -64,7 +63,7 @@ class Taken:
         return entry
 
     def put_back(self, entries: list[list[Any]], returned: Any) -> None:  # noqa: ARG002 - for `Held`
-        """Put entries back that were removed, before all others. Those that are here already remain.
+        """Insert removed entries again, before all others. Entries that are still here remain.
 
         Args:
             entries: The entries.
@@ -76,9 +75,9 @@ class Taken:
 
 
 class Held(Taken):
-    """The held batches of one epoch of a loader. An entry begins with its `Delivery`; None: an error without a batch.
+    """The held batches of one epoch of a loader. The place of an entry is its `Delivery`; None: it is no batch's error.
 
-    Call it from one thread at a time.
+    Use it in one thread at a time.
 
     Args:
         request: Returns the next delivery and its batch; None at the end, while anything is held.
@@ -95,7 +94,7 @@ class Held(Taken):
 
     @classmethod
     def of(cls, loader: Loader[Any]) -> Self:
-        """Return the held batches of the next epoch of a loader, which begins."""
+        """Begin the next epoch of a loader, and hold its batches."""
         batches = loader._iterate(lambda pipeline: pipeline.take, holds=True)
         return cls(batches.__next__, lambda: batches.pipeline, lambda: batches.is_current)
 
@@ -124,7 +123,7 @@ class Held(Taken):
         return True
 
     def _is_error_missing(self) -> bool:
-        """Return whether an interrupt has kept a counted error out of the entries."""
+        """Return whether an error was counted, and an interrupt prevented its entry."""
         held = self._pipeline.ledger.progress.held
         return bool(held) and held[-1][1] < 0 and not (self.entries and self.entries[-1][0] is held[-1])
 
@@ -136,10 +135,10 @@ class Held(Taken):
             self.entries.append([delivery, Failed(error)])
 
     def drop_outdated(self) -> None:
-        """Drop what a change of the run has dropped.
+        """Drop entries after a change of the run, which computes them again.
 
         Raises:
-            RuntimeError: This process was forked from the one that owns the workers, which returns these batches.
+            RuntimeError: This process is a fork of the process that owns the workers.
         """
         self._pipeline.lifetime.check_own()
         entries, is_held = self.entries, self._pipeline.is_held
@@ -155,22 +154,22 @@ class Held(Taken):
         """Remove the first entry: the user gets it.
 
         Args:
-            is_final: It is not put back, unless an interrupt keeps it from the user.
+            is_final: Only an interrupt can make the caller put it back.
         """
-        # In this order: an interrupt between the two leaves an entry to `put_back`.
+        # In this order: after an interrupt between the two, `put_back` restores the entry.
         entry = super().pop()
         self.pass_on(entry, is_final=is_final)
         return entry
 
     def lend(self) -> Delivery:
-        """Remove the first entry: a framework has taken it ahead of use. `pass_on` tells that it was used."""
+        """Remove the first entry, which a framework has taken ahead of use. Call `pass_on` when it was used."""
         delivery: Delivery = self.entries[0][0]
         del self.entries[0]
         self._pipeline.lend(delivery)
         return delivery
 
     def pass_on(self, entry: Sequence[Any], *, is_final: bool = True) -> None:
-        """Record that the user has got an entry that was removed."""
+        """Record that the user has got a removed entry."""
         if entry[0] is not None:
             self._pipeline.pass_on(entry[0], is_final=is_final)
 
