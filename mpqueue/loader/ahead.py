@@ -29,7 +29,7 @@ class Mover(Protocol):
         """Return the batch on the device."""
 
     def is_done(self, moving: Any) -> bool:
-        """Return whether the device no longer reads the loader's batch. Batches are done in the order of their start."""
+        """Return whether the device no longer reads the loader's batch. Batches are done in order."""
 
     def release(self, moving: Any) -> None:
         """Drop the batch of the loader."""
