@@ -21,9 +21,7 @@ import numpy as np
 from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs, NoBatch
 from mpqueue.loader.loader import Loader
-from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system.extras import import_extra
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 
 if TYPE_CHECKING:
@@ -92,21 +90,18 @@ def dataset(loader: Loader[Any]) -> "Dataset":
 class _Feed:
     """Begins the epochs of a loader for `tf.data`. The first may turn out to have been a look.
 
-    Keras counts the batches and never requests the end of an epoch. So an epoch is finished with its last batch if the
-    batch is in the ring. Otherwise the batch may be a part of the source, which the hooks at the end of an epoch may
-    change, and the epoch is finished when the next one begins.
+    Keras counts the batches and never requests the end of an epoch. So an epoch is finished when the next one begins,
+    unless the source's ``on_epoch_end`` has run by then, 0.1 s after the last batch.
 
     Args:
         epochs: The epochs of the loader.
 
     Attributes:
         spec: The type of a batch.
-        error: An error of the loader at the end of an epoch that was not raised yet.
     """
 
     def __init__(self, epochs: LoaderEpochs) -> None:
         self.epochs, self.spec = epochs, None
-        self.error: BaseException | None = None
         self._latest: LoaderEpoch | None = None
         self._is_counted = False  # the reader counts the batches, and does not request the end
         self._is_notified = False  # Keras reports its looks
@@ -137,7 +132,6 @@ class _Feed:
     def begin(self) -> Iterator[Any]:
         """Begin an iteration."""
         with self._lock:
-            self.raise_error()
             latest, epochs = self._latest, self.epochs
             if latest is not None:
                 if self._is_read(latest) and (self._is_counted or self._is_in_earnest(latest)):
@@ -158,32 +152,15 @@ class _Feed:
 
     def next(self, epoch: LoaderEpoch) -> Any:
         """Return the next batch of an epoch."""
-        self.raise_error()
         if self._is_notified and self._is_read(epoch) and not self._is_in_earnest(epoch):
             raise StopIteration  # Keras reads ahead; this may be a look, which must not end the loader's epoch
-        loader, before = self.epochs.loader, epoch.now()
+        before = epoch.now()
         batch = epoch.__next__()
         try:
-            result = _like(self.spec, batch)
-            is_ahead = loader.workers and kind_of(loader.backend).has_ring
-            if is_ahead and self._is_read(epoch) and self._is_in_earnest(epoch):
-                self._finish(epoch)
+            return _like(self.spec, batch)
         except BaseException:  # the next call returns this batch, and no state counts it
             epoch.undo(batch, before)
             raise
-        return result
-
-    def _finish(self, epoch: LoaderEpoch) -> None:
-        try:
-            epoch.finish()
-        except not_of_handler(BaseException) as error:
-            self.error = error
-
-    def raise_error(self) -> None:
-        """Raise the pending error of the end of an epoch, if there is one."""
-        if self.error is not None:
-            error, self.error = self.error, None
-            raise error
 
 
 class _Elements(Iterator[Any]):
