@@ -15,7 +15,9 @@ _NAME, _FILE = r"`[A-Za-z_][\w.]*`(?: \([^()`]*\))?", r"`[\w/]+\.py`"
 IN_FILES = sorted(
     {
         (name, file)
-        for names, files in re.findall(rf"((?:{_NAME}(?:, | and | or )?)+),? (?:of|in) ((?:{_FILE}(?:, | and |,)?)+)", TEXT)
+        for names, files in re.findall(
+            rf"((?:{_NAME}(?:, | and | or )?)+),? (?:of|in) ((?:{_FILE}(?:, | and |,)?)+)", TEXT
+        )
         for name in re.findall(r"`([\w.]+)`", names)
         for file in re.findall(r"`([\w/.]+)`", files)
         if not name.islower() or "_" in name  # others are options, which need a description in this file
