@@ -493,12 +493,13 @@ class Ledger:
         if not (progress.held or progress.lent or (also_given_back and progress.given_back)):
             return
         self.parts.forget_undelivered(progress.place())
-        dropped = len(progress.held) + len(progress.lent) + (len(progress.given_back) if also_given_back else 0)
-        self.num_empty -= progress.num_held_errors
+        dropped, errors = len(progress.held) + len(progress.lent), progress.num_held_errors
+        given_back = () if also_given_back else progress.given_back
+        dropped += len(progress.given_back) - len(given_back)
+        # Assignments alone: an interrupt cannot make a part of them count twice.
         self._num_dropped += dropped
-        progress.held = progress.lent = ()
-        if also_given_back:
-            progress.given_back = ()
+        self.num_empty -= errors
+        progress.held, progress.lent, progress.given_back = (), (), given_back
 
     def stand_before(self, epoch: int) -> None:
         """Forget all work items and wait for the next epoch to be opened."""

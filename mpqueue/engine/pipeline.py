@@ -263,6 +263,7 @@ class Pipeline:
                             self._attend()
                             if progress.given_back:
                                 taken, progress.given_back = progress.given_back[0], progress.given_back[1:]
+                                work_item = None
                                 break
                         # First the ready outcomes: polling worker processes is a system call, and often several of them
                         # have reported at once.
@@ -303,7 +304,7 @@ class Pipeline:
                     # Neither a wait nor our own error, so it is an interrupt, between unknown lines.
                     if not (ledger.is_waiting or self._is_raising):
                         self.is_inconsistent = ledger.needs_attention = True
-                        if taken is not None and work_item is ledger.latest:
+                        if taken is not None and (work_item is None or work_item is ledger.latest):
                             progress.given_back = (taken, *progress.given_back)
                     # The batch is given back by now, or is computed again: the outer handler must not add it again.
                     taken = None
