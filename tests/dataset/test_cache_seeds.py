@@ -217,17 +217,12 @@ def test_torch_loader_computes_without_storing(workers, tmp_path):
     assert [element for batch in iterator for element in batch] == expected[4:]
 
 
-@pytest.mark.parametrize("is_stream", [False, True])
-def test_parts_of_a_dataset_share_the_elements_of_a_cache(is_stream):
-    def drawing(number):
-        return number, mpqueue.rng().random()
-
-    def cached():
-        before = Dataset.range(12)
-        return (before.filter(lambda _: True).shuffle(buffer=4) if is_stream else before.shuffle()).map(drawing).cache()
-
-    expected = list(cached())
-    kept = cached()
-    paired = Dataset.zip(Dataset.range(12).map(abs).map(abs), kept).take(5)
-    assert [row for _, row in paired] == expected[:5]
-    assert list(kept) == expected  # the first five of which the part has stored
+@pytest.mark.parametrize(
+    "stages", [lambda of: of.shuffle(), lambda of: of.filter(is_kept).shuffle(buffer=4)], ids=["indexed", "stream"]
+)
+def test_parts_of_a_dataset_share_the_elements_of_a_cache(stages):
+    alone, shared = (stages(Dataset.range(12)).map(lambda number: (number, mpqueue.rng().random())) for _ in range(2))
+    expected, shared = list(alone.cache()), shared.cache()
+    part = Dataset.zip(Dataset.range(12).map(abs).map(abs), shared).take(5)
+    assert [row for _, row in part] == expected[:5]
+    assert list(shared) == expected  # the first five were stored by the part
