@@ -49,6 +49,7 @@ class Progress:
         held: What a front end has taken, and its user has not got. Each change is one assignment.
         lent: A batch that a framework has taken ahead of use. It cannot be taken back, so that a change of the run
             begins after it; but a state begins before it. Nothing or one batch.
+        returned: The batch that the user has got last; None: none.
         ended: The previous epoch, and the number of its batches.
         own_epoch: The latest epoch in which a batch was left out or raised on this rank alone; -1: none.
     """
@@ -62,6 +63,7 @@ class Progress:
         self.given_back: tuple[tuple[WorkItem, Any], ...] = ()
         self.held: tuple[Delivery, ...] = ()
         self.lent: tuple[Delivery, ...] = ()
+        self.returned: Delivery | None = None
         self.ended = -1, 0
         self._begun = (-1, FROM_BEGINNING)  # the epoch of the last `go_to`, and its base
         self.own_epoch = -1

@@ -58,7 +58,7 @@ deletes or reassigns its parameters is not recognized: its exception counts as t
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
@@ -111,7 +111,8 @@ class Bar(Protocol):
         """Leave the bar as it is."""
 
 
-def _without(deliveries: tuple[Delivery, ...], delivery: Delivery) -> tuple[Delivery, ...]:
+def without(deliveries: tuple[Delivery, ...], delivery: Delivery) -> tuple[Delivery, ...]:
+    """Return the deliveries without one of them."""
     return tuple(each for each in deliveries if each is not delivery)
 
 
@@ -171,7 +172,6 @@ class Pipeline:
         loop: Number of the loop that receives batches; callers with an earlier number get `Stopped`.
         may_fail: No memory will be freed while the next batch is awaited, so that it may fail for lack of memory.
         failed: The last work item that made `step` raise.
-        returned: The batch that the user has got last; None: none.
         holds: The present loop takes batches ahead of its user: `step` adds each of them to `Progress.held`.
         is_inconsistent: An interrupt may have left a change half done: the next `step` discards the work in flight and
             rolls back to the last counted place.
@@ -198,7 +198,6 @@ class Pipeline:
         self.loop = 0
         self.may_fail = True
         self.failed: WorkItem | None = None
-        self.returned: Delivery | None = None
         self._returned_before: Delivery | None = None
         self.holds = False
         self.recorder = recorder or Recorder()
@@ -333,7 +332,7 @@ class Pipeline:
             if self.holds:
                 progress.held = (*progress.held, delivery)
             else:
-                self._returned_before, self.returned = self.returned, delivery
+                self._returned_before, progress.returned = progress.returned, delivery
         return taken
 
     def _look(self) -> bool:
@@ -391,7 +390,7 @@ class Pipeline:
             if not self.is_stopped:
                 progress, self.ledger.needs_attention = self.ledger.progress, True
                 progress.given_back = (taken, *progress.given_back)
-                self.returned = self._returned_before
+                progress.returned = self._returned_before
 
     def next(self, loop: int = 0, deadline: float | None = None) -> Any:
         """Block until the next batch is ready, and return it.
@@ -441,39 +440,17 @@ class Pipeline:
         """Return whether a batch is held, or the error in its place; if not, a change of the run has dropped it."""
         return any(each is delivery for each in self.ledger.progress.held)
 
-    def lend(self, delivery: Delivery) -> None:
-        """Record that a framework has taken a batch that was held, ahead of use: see `Progress.lent`."""
+    def pass_on(self, delivery: Delivery) -> None:
+        """Record that the user has got a batch that is held or lent. No effect if a change of the run dropped it."""
         progress = self.ledger.progress
-        progress.held, progress.lent = _without(progress.held, delivery), (delivery,)
+        held, lent = without(progress.held, delivery), without(progress.lent, delivery)
+        if len(held) + len(lent) < len(progress.held) + len(progress.lent):
+            progress.held, progress.lent, progress.returned = held, lent, delivery
 
-    def pass_on(self, delivery: Delivery, *, is_final: bool = True) -> None:
-        """Record that the user gets a batch, or the error in its place. No effect if a change of the run dropped it.
-
-        Args:
-            delivery: The entry of `Progress.held` or `Progress.lent`.
-            is_final: The batch will not be held again. If it is the last one of its epoch, the epoch ends in 0.1 s.
-        """
-        progress = self.ledger.progress
-        held, lent = _without(progress.held, delivery), _without(progress.lent, delivery)
-        if len(held) + len(lent) == len(progress.held) + len(progress.lent):
-            return
-        returned = delivery if delivery[1] >= 0 else self.returned
-        progress.held, progress.lent, self.returned = held, lent, returned
-        if is_final and self._end.is_due and not (held or lent):
+    def end_soon(self) -> None:
+        """End the epoch in 0.1 s, if the user has got all of its batches."""
+        if self._end.is_due and not self.ledger.progress.has_missing:
             self._start_timer()
-
-    def hold_again(self, deliveries: Sequence[Delivery], returned: Delivery | None) -> None:
-        """Hold batches that were passed on, because the user did not use them.
-
-        Args:
-            deliveries: The batches. One that is held already is left where it is.
-            returned: The value of ``returned`` before them.
-        """
-        progress = self.ledger.progress
-        added = [each for each in deliveries if not self.is_held(each)]
-        if added:
-            lent = tuple(each for each in progress.lent if each not in added)
-            progress.lent, progress.held, self.returned = lent, (*added, *progress.held), returned
 
     @_locked
     def _start_timer(self) -> None:
@@ -635,7 +612,7 @@ class Pipeline:
     def _mark_due(self) -> None:
         self.recorder.mark(f"epoch {self.ledger.progress.epoch - 1} ends")
         is_due = self._end.mark_due()
-        # The user has not got what is held. When it gets the last batch, `pass_on` starts the timer.
+        # The user has not got what is held. When it gets the last batch, `end_soon` starts the timer.
         if is_due and not self.holds:
             self._end.start_timer(self._finish_ahead)
         if is_due or self._last_epoch is not None or self._requests_epochs:
@@ -867,9 +844,10 @@ class Pipeline:
 
     def last(self) -> Mark | None:
         """Return the batch that `step` returned last; None: none."""
-        if self.returned is None:
+        returned = self.ledger.progress.returned
+        if returned is None:
             return None
-        work_item, epoch, position, latest = self.returned
+        work_item, epoch, position, latest = returned
         skipped = latest[1] if latest is not None and latest[0] == work_item.number else LeftOut()
         if work_item.lane < 0:
             return Mark(work_item, work_item.epoch, work_item.position, skipped)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
 from typing import Any, NamedTuple, Protocol
 
+from mpqueue.engine.ledger import Progress
 from mpqueue.loader.held import Failed, Held, Taken
 from mpqueue.loader.loader import Loader
 from mpqueue.system.interrupts import not_of_handler
@@ -62,7 +63,14 @@ class Plain(Taken):
         self._read_place = read_place
         places = map(self._note_place, repeat(None))  # not a generator, which an error would end
         self._batches = map(list, zip(places, rest_of(iter(batches)), strict=False))
+        self._arrived: deque[list[Any]] = deque()
         self.is_over, self.place = False, None
+        self._progress = Progress(0)
+
+    @property
+    def progress(self) -> Progress:
+        """A progress that nobody reads."""
+        return self._progress
 
     def _note_place(self, _: None) -> Any:
         self.place = self._read_place()
@@ -70,16 +78,17 @@ class Plain(Taken):
 
     def take(self) -> bool:
         """Take the next batch; see `Taken.take`."""
-        entries, before = self.entries, len(self.entries)
+        arrived, none = self._arrived, deque[list[Any]]()
         try:
-            if not self.is_over:
-                entries.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
+            if not (arrived or self.is_over):
+                arrived.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
         except not_of_handler(BaseException) as error:
-            entries.append([self.place, Failed(error)])
-        if len(entries) > before:
+            arrived.append([self.place, Failed(error)])
+        if arrived:
+            self.entries, self._arrived = (*self.entries, *arrived), none
             return True
         self.is_over = True
-        if not entries:
+        if not self.entries:
             raise StopIteration
         return False
 
@@ -107,25 +116,31 @@ class Ahead(Iterator[Any]):
         return cls(Held.of(loader) if isinstance(loader, Loader) else Plain(loader), mover, number)
 
     def __next__(self) -> Any:
-        held, entry, returned, outcome = self._held, None, None, None
+        held, is_popped = self._held, False
+        entry: Any = None
+        own: BaseException | None = None
         try:
             with self._lock:
                 # First, return slots to the workers, before another batch is requested.
                 self._release()
                 self._fill()
-                entry, returned = held.entries[0], held.returned
                 # Otherwise a batch that is ready would exist until the next call, even if the loop deletes it.
                 self._release()
-                held.pop()
-            outcome = entry[1]
-            if type(outcome) is Failed:
-                raise outcome.error
-            return self._mover.finish(outcome.moving)
+                progress, entry = held.progress, held.entries[0]
+                delivered, returned = () if entry[0] is None else (entry[0],), progress.returned
+                rest, left, now = held.popped()
+                held.entries, progress.held, progress.returned, is_popped = rest, left, now, True
+            held.end_soon()
+            if type(entry[1]) is Failed:
+                own = entry[1].error
+                raise own
+            return self._mover.finish(entry[1].moving)
         except BaseException as error:
-            if entry is not None and not (type(outcome) is Failed and error is outcome.error):
-                with self._lock:
-                    held.put_back([entry], returned)
-            del entry, outcome  # otherwise the error's traceback would keep the batch and this frame alive
+            # Assignments alone, so that a second signal cannot prevent them.
+            if is_popped and error is not own:
+                held.entries, progress.held = (entry, *held.entries), (*delivered, *progress.held)
+                progress.returned = returned
+            entry = own = None  # otherwise the error's traceback would keep the batch and this frame alive
             raise
 
     def _release(self) -> None:
@@ -135,10 +150,13 @@ class Ahead(Iterator[Any]):
     def _fill(self) -> None:
         held = self._held
         held.drop_outdated()
-        entries = held.entries
         self._start_last()
-        while len(entries) <= self._number and not (entries and type(entries[-1][1]) is Failed) and held.take():
+        while not self._has_enough() and held.take():
             self._start_last()
+
+    def _has_enough(self) -> bool:
+        entries = self._held.entries
+        return len(entries) > self._number or (bool(entries) and type(entries[-1][1]) is Failed)
 
     def _start_last(self) -> None:
         """Start to move the last batch, unless it has started already."""

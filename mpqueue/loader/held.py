@@ -9,12 +9,11 @@ dropped here, too. If this object is dropped, the list remains until the next lo
 user can no longer get.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-from mpqueue.engine.ledger import Delivery
-from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.ledger import Delivery, Progress
+from mpqueue.engine.pipeline import Pipeline, without
 from mpqueue.loader.loader import Loader
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.worker.failures import never_an_end
@@ -35,14 +34,16 @@ class Taken:
 
     Attributes:
         entries: Pairs of a place and a batch; a frontend may replace the batch. For an error, the second item is a
-            `Failed`. Entries are lists, because one instruction creates a list: a signal handler cannot lose a batch.
-        returned: The place of the batch that the user has got last, for `put_back`.
+            `Failed`.
     """
 
-    returned: Any = None
-
     def __init__(self) -> None:
-        self.entries: deque[list[Any]] = deque()
+        self.entries: tuple[list[Any], ...] = ()
+
+    @property
+    def progress(self) -> Progress:
+        """The progress of the user. Its ``held`` and ``returned`` change together with the entries."""
+        raise NotImplementedError
 
     def take(self) -> bool:
         """Take the next batch or error. Return False at the end if there are entries.
@@ -56,22 +57,15 @@ class Taken:
     def drop_outdated(self) -> None:
         """Drop entries after a change of the run, which computes them again."""
 
-    def pop(self) -> list[Any]:
-        """Remove the first entry: the user gets it."""
-        entry = self.entries[0]
-        del self.entries[0]
-        return entry
+    def popped(self) -> tuple[tuple[list[Any], ...], tuple[Delivery, ...], Delivery | None]:
+        """Return the entries, and ``held`` and ``returned`` of the progress, after the user has got the first entry.
 
-    def put_back(self, entries: list[list[Any]], returned: Any) -> None:  # noqa: ARG002 - for `Held`
-        """Insert removed entries again, before all others. Entries that are still here remain.
-
-        Args:
-            entries: The entries.
-            returned: The value of ``returned`` before they were removed.
+        The caller assigns them, as its last step: an assignment cannot be interrupted, and a call can.
         """
-        for entry in reversed(entries):
-            if not any(each is entry for each in self.entries):
-                self.entries.appendleft(entry)
+        return self.entries[1:], (), None
+
+    def end_soon(self) -> None:
+        """End the epoch in 0.1 s, if the user has got all of its batches."""
 
 
 class Held(Taken):
@@ -102,10 +96,13 @@ class Held(Taken):
     def _pipeline(self) -> Pipeline:
         return self._pipeline_of()
 
+    @property
+    def progress(self) -> Progress:
+        """The progress of the user."""
+        return self._pipeline.ledger.progress
+
     def take(self) -> bool:
         """Take the next batch; see `Taken.take`."""
-        entries = self.entries
-        append: Callable[[list[Any]], None] = entries.append
         if self._is_error_missing():
             self._append_error(None)
             return True
@@ -113,9 +110,10 @@ class Held(Taken):
             taken = self._request()
             if taken is None:
                 return False
-            append([*taken])  # no call but this one since the batch was delivered
+            # No call since the batch was delivered: a signal handler cannot take it from here.
+            self.entries = (*self.entries, [*taken])
         except StopIteration:
-            if not entries:
+            if not self.entries:
                 raise
             return False
         except not_of_handler(BaseException) as error:
@@ -124,15 +122,15 @@ class Held(Taken):
 
     def _is_error_missing(self) -> bool:
         """Return whether an error was counted, and an interrupt prevented its entry."""
-        held = self._pipeline.ledger.progress.held
+        held = self.progress.held
         return bool(held) and held[-1][1] < 0 and not (self.entries and self.entries[-1][0] is held[-1])
 
     def _append_error(self, error: BaseException | None) -> None:
-        delivery = self._pipeline.ledger.progress.held[-1] if self._is_error_missing() else None
+        delivery = self.progress.held[-1] if self._is_error_missing() else None
         if error is None and delivery is not None:
             error = never_an_end(delivery[3])
         if error is not None:
-            self.entries.append([delivery, Failed(error)])
+            self.entries = (*self.entries, [delivery, Failed(error)])
 
     def drop_outdated(self) -> None:
         """Drop entries after a change of the run, which computes them again.
@@ -141,44 +139,43 @@ class Held(Taken):
             RuntimeError: This process is a fork of the process that owns the workers.
         """
         self._pipeline.lifetime.check_own()
-        entries, is_held = self.entries, self._pipeline.is_held
-        while entries and entries[0][0] is not None and not is_held(entries[0][0]):
-            entries.popleft()
+        is_held = self._pipeline.is_held
+        kept = tuple(entry for entry in self.entries if entry[0] is None or is_held(entry[0]))
+        if len(kept) < len(self.entries):
+            self.entries = kept
 
     @property
     def is_current(self) -> bool:
         """True if the loader has not begun another epoch, and no state was loaded."""
         return self._is_current()
 
-    def pop(self, *, is_final: bool = True) -> list[Any]:
-        """Remove the first entry: the user gets it.
+    def popped(self) -> tuple[tuple[list[Any], ...], tuple[Delivery, ...], Delivery | None]:
+        """Return the entries, ``held`` and ``returned`` without the first entry; see `Taken.popped`."""
+        delivery, progress = self.entries[0][0], self.progress
+        if delivery is None:
+            return self.entries[1:], progress.held, progress.returned
+        # An error is no batch that the user has got.
+        returned = delivery if delivery[1] >= 0 else progress.returned
+        return self.entries[1:], without(progress.held, delivery), returned
+
+    def pass_on(self, delivery: Delivery) -> None:
+        """Record that the user has got a batch that was lent."""
+        self._pipeline.pass_on(delivery)
+
+    def end_soon(self) -> None:
+        """End the epoch in 0.1 s, if the user has got all of its batches."""
+        self._pipeline.end_soon()
+
+    def put_back(self, entries: Sequence[list[Any]], returned: Delivery | None) -> None:
+        """Hold batches again that the user had got or that were lent, before all others.
 
         Args:
-            is_final: Only an interrupt can make the caller put it back.
+            entries: Their entries.
+            returned: The batch that the user has got last before them.
         """
-        # In this order: after an interrupt between the two, `put_back` restores the entry.
-        entry = super().pop()
-        self.pass_on(entry, is_final=is_final)
-        return entry
-
-    def lend(self) -> Delivery:
-        """Remove the first entry, which a framework has taken ahead of use. Call `pass_on` when it was used."""
-        delivery: Delivery = self.entries[0][0]
-        del self.entries[0]
-        self._pipeline.lend(delivery)
-        return delivery
-
-    def pass_on(self, entry: Sequence[Any], *, is_final: bool = True) -> None:
-        """Record that the user has got a removed entry."""
-        if entry[0] is not None:
-            self._pipeline.pass_on(entry[0], is_final=is_final)
-
-    @property
-    def returned(self) -> Delivery | None:
-        """The batch that the user has got last."""
-        return self._pipeline.returned
-
-    def put_back(self, entries: list[list[Any]], returned: Any) -> None:
-        """Hold entries again; see `Taken.put_back`."""
-        self._pipeline.hold_again([delivery for delivery, _ in entries if delivery is not None], returned)
-        super().put_back(entries, returned)
+        progress = self.progress
+        added = tuple(entry[0] for entry in entries if not self._pipeline.is_held(entry[0]))
+        held = (*added, *progress.held)
+        lent = tuple(each for each in progress.lent if not any(each is delivery for delivery in added))
+        self.entries = (*entries, *self.entries)
+        progress.held, progress.lent, progress.returned = held, lent, returned

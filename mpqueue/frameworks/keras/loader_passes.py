@@ -65,7 +65,7 @@ class LoaderEpoch(Iterator[Any]):
         self._is_ahead = is_ahead
         self._lent: Delivery | None = None
         self.kept: list[list[Any]] | None = [] if on_trial else None
-        self.num_taken, self.returned = 0, held.returned
+        self.num_taken, self.returned = 0, held.progress.returned
 
     def __next__(self) -> Any:
         held, kept = self.held, self.kept
@@ -79,34 +79,45 @@ class LoaderEpoch(Iterator[Any]):
         except StopIteration:
             self.kept = None
             raise
-        entry, returned, lent = held.entries[0], held.returned, None
+        entry, progress, own = held.entries[0], held.progress, None
+        before = held.entries, progress.held, progress.lent, progress.returned, self.num_taken
+        rest, left, returned = held.popped()
         try:
             if type(entry[1]) is Failed:
-                held.pop()
-                raise entry[1].error
+                own = entry[1].error
+                held.entries, progress.held = rest, left
+                raise own
             if kept is not None:
                 kept = [*kept, [entry[0], copy.deepcopy(entry[1])]] if len(kept) < MOST_KEPT else None
+            held.entries, progress.held, self.num_taken = rest, left, self.num_taken + 1
             if self._is_ahead:
-                lent = held.lend()
+                self._lent = lent = entry[0]
+                progress.lent = (lent,)
             else:
-                held.pop(is_final=kept is None)
+                progress.returned = returned
+                if kept is None:  # otherwise it may be taken back
+                    held.end_soon()
         except BaseException as error:
-            if not (type(entry[1]) is Failed and entry[1].error is error):
-                held.put_back([entry], returned)
+            # Assignments alone, so that a second signal cannot prevent them.
+            if error is not own:
+                held.entries, progress.held, progress.lent, progress.returned, self.num_taken = before
+                self._lent = None
+            own = None  # otherwise the error's traceback would keep this frame alive
             raise
-        # Assignments alone: from here on, no signal handler can take the batch from the caller.
-        self.kept, self.num_taken, self._lent = kept, self.num_taken + 1, lent
+        self.kept = kept
         return entry[1]
 
     def use_lent(self) -> None:
         """Record that the framework has used the batch that it took ahead."""
         if self._lent is not None and self.held is not None:
-            self.held.pass_on([self._lent], is_final=self.kept is None)
+            self.held.pass_on(self._lent)
+            if self.kept is None:
+                self.held.end_soon()
         self._lent = None
 
     def now(self) -> tuple[Any, ...]:
         """Return the place in the epoch, for `undo`."""
-        return self.kept, self.num_taken, None if self.held is None else self.held.returned
+        return self.kept, self.num_taken, None if self.held is None else self.held.progress.returned
 
     def undo(self, batch: Any, before: tuple[Any, ...]) -> None:
         """Make the next call return this batch again, which was returned last, because the framework did not get it.
@@ -117,7 +128,7 @@ class LoaderEpoch(Iterator[Any]):
         """
         kept, num_taken, returned = before
         if self.held is not None:
-            self.held.put_back([[self.held.returned, batch]], returned)
+            self.held.put_back([[self.held.progress.returned, batch]], returned)
         self.kept, self.num_taken = kept, num_taken
 
     def take_back(self) -> Held | None:
@@ -187,8 +198,9 @@ class LoaderEpochs:
             return False
         entry = coming.entries[-1]
         if type(entry[1]) is Failed:
-            coming.entries.pop()
-            coming.pass_on(entry)
+            progress, rest = coming.progress, coming.entries[:-1]
+            left = progress.held if entry[0] is None else progress.held[:-1]
+            coming.entries, progress.held = rest, left
             raise entry[1].error
         entry[1] = copy.deepcopy(entry[1])
         return True

@@ -17,6 +17,7 @@ import numpy as np
 import mpqueue
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
+from mpqueue.loader.ahead import Ahead
 from parts.soak.alarms import Alarms
 from parts.soak.rounds import Deviation
 
@@ -149,9 +150,36 @@ def _read(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[]
     return len(found)
 
 
+class _Still:
+    """A device to which batches are moved at once: a `mpqueue.loader.ahead.Mover`."""
+
+    def start(self, batch: Any) -> Any:
+        return batch
+
+    def finish(self, moving: Any) -> Any:
+        return moving
+
+    def is_done(self, moving: Any) -> bool:  # noqa: ARG002 - of any batch
+        return True
+
+    def release(self, moving: Any) -> None:
+        pass
+
+
+class _TakenAhead:
+    """The epochs of a loader, whose batches are taken ahead of use."""
+
+    def __init__(self, loader: mpqueue.Loader[Any]) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return Ahead.of(self._loader, _Still(), 2)
+
+
 def _loader(
-    alarms: Alarms, source: Callable[[], Any], common: dict[str, Any], **options: Any
-) -> Generator[int, None, None]:
+    alarms: Alarms, source: Callable[[], Any], common: dict[str, Any],
+    epochs: Callable[[Any], Any] = lambda loader: loader, **options: Any,
+) -> Generator[int, None, None]:  # fmt: skip
     def resume() -> list[Any]:
         state = _until_done(alarms, loader.state_dict)
         with mpqueue.Loader(source(), workers=0, seed=_SEED, **common) as other:
@@ -163,7 +191,7 @@ def _loader(
         mpqueue.Loader(source(), seed=_SEED, max_queue_size=4, **common, **options) as loader,
     ):
         while True:
-            yield _read(alarms, loader, list(map(_plain, unstruck)), resume)
+            yield _read(alarms, epochs(loader), list(map(_plain, unstruck)), resume)
 
 
 def _enqueuer(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
@@ -288,6 +316,7 @@ _BACKENDS: dict[str, dict[str, Any]] = {
     "threads": {"workers": 2, "backend": "thread"},
     "inline": {"workers": 0},
 }
+_TAKEN_AHEAD = ("batches", "samples by a sampler", "broken samples", "a stream")
 _SOURCES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "batches": (Numbers, {}),
     "mixed batches": (Mixed, {}),
@@ -313,6 +342,15 @@ def _of_loaders() -> dict[str, Load]:
     }
 
 
+def _of_loaders_ahead() -> dict[str, Load]:
+    return {
+        f"{source} ahead, {backend}": partial(_loader, epochs=_TakenAhead, source=make, common=common, **options)
+        for source, (make, common) in _SOURCES.items()
+        for backend, options in _BACKENDS.items()
+        if source in _TAKEN_AHEAD
+    }
+
+
 def _of_torch() -> dict[str, Load]:
     if importlib.util.find_spec("torch") is None:
         return {}
@@ -326,6 +364,7 @@ def _of_torch() -> dict[str, Load]:
 
 LOADS: dict[str, Load] = {
     **_of_loaders(),
+    **_of_loaders_ahead(),
     **_of_torch(),
     "an enqueuer of processes": partial(_enqueuer, processes=True),
     "an enqueuer of threads": partial(_enqueuer, processes=False),
