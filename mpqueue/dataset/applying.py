@@ -10,14 +10,11 @@ In addition to the function's own time, a value costs 0.01 us in the C loop and 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpqueue.dataset.nodes import returned_none
 from mpqueue.seeding.seeds import place_of
-from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.runner import BeginBatch
 
 _FEW = 4
-_NONE = type(None)
 
 
 def apply_to(
@@ -55,23 +52,3 @@ def apply_to(
     for value, place in zip(values, places, strict=True):
         begin(seed, epoch, place)
         add(function(value))
-
-
-def map_to(
-    values: list[Any], places: Sequence[Any], function: Callable[[Any], Any], begin: BeginBatch, seed: int, epoch: int,
-    results: list[Any], line: str,
-) -> None:  # fmt: skip
-    """Call the function of a map stage for each value; see `apply_to`. ``line`` describes the stage in errors.
-
-    Raises:
-        TypeError: The function returned None. Later values of the block may have been computed, too: the check runs
-            once per block and costs 20 ns per value.
-    """
-    try:
-        apply_to(values, places, function, begin, seed, epoch, results)
-    except BaseException as error:
-        if is_interrupt(error) or _NONE not in set(map(type, results)):
-            raise
-    if _NONE in set(map(type, results)):
-        del results[next(at for at, made in enumerate(results) if made is None) :]
-        raise returned_none(line)

@@ -10,17 +10,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.applying import apply_to, map_to
+from mpqueue.dataset.applying import apply_to
 from mpqueue.dataset.ids import SampleId, with_ids
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, StageNode, constant, returned_none
 from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict
 from mpqueue.dataset.threaded import ThreadedStage
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.thread_choice import ThreadChoice
+
+_NONE = type(None)
 
 
 class OfPair:
@@ -45,7 +48,6 @@ class MapReader(LinkReader):
 
     def __init__(self, node: "MapNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._function, self._line = node.function_of_value(), node.line()
         self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # with the process that created them
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
@@ -58,10 +60,9 @@ class MapReader(LinkReader):
             if run.fixed is not None:
                 return run.fixed.watched(self._in_threads, places, values, run)
             return self._in_threads(places, values, run)
-        seed = self.seed(run)
         made: list[Any] = []
         try:
-            map_to(values, places, self._function, run.begin, seed, run.epoch, made, self._line)
+            self.node.map_to(values, places, run, self.seed(run), made)
         except BaseException as error:
             self._add_note(error, places, len(made), run)
             raise
@@ -73,7 +74,7 @@ class MapReader(LinkReader):
         if self._helpers is None or self._helpers[0] != os.getpid():
             self._helpers = os.getpid(), shared_helpers(self.node.threads), ThreadChoice(context.process_info())
         _, helpers, choice = self._helpers
-        call = context.in_any_thread(self._function, self.seed(run), run.epoch)
+        call = context.in_any_thread(self.node.function_of_value(), self.seed(run), run.epoch)
         made: list[Any] = []
         patience_s = choice.begin(len(places))
         with InOrder(helpers, call, zip(places, values, strict=True), patience_s) as calls:
@@ -102,10 +103,6 @@ class MapStage(Applied):
 
     node: "MapNode"
 
-    def __init__(self, source: LaneStage, node: "MapNode", run: LaneRun) -> None:
-        super().__init__(source, node, run)
-        self._function, self._with_id = node.function_of_value(), node.with_id
-
     def pull(self, count: int) -> Block:
         """Return the next results, with the tokens of their elements."""
         out: list[Any] = []
@@ -123,10 +120,9 @@ class MapStage(Applied):
 
     def _apply(self, values: list[Any], tokens: Sequence[Token], out: list[Any]) -> None:
         started = self._clock_in()
-        run = self.run
-        elements = with_ids(values, self._input.sample_ids(tokens)) if self._with_id else values
+        elements = self._elements(values, tokens)
         try:
-            map_to(elements, tokens, self._function, run.begin, self.seed, run.epoch, out, self.line)
+            self.node.map_to(elements, tokens, self.run, self.seed, out)
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -138,13 +134,13 @@ class MapStage(Applied):
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the results of the function for the elements of these tokens."""
         made: list[Any] = []
-        run, elements = self.run, self._input.rebuild(tokens)
-        if self._with_id:
-            elements = with_ids(elements, self._input.sample_ids(tokens))
-        # Without the checks of `map_to`: these results were returned before, so they are not None, and an error is
-        # raised immediately.
-        apply_to(elements, tokens, self._function, run.begin, self.seed, run.epoch, made)
+        elements = self._elements(self._input.rebuild(tokens), tokens)
+        self.node.map_to(elements, tokens, self.run, self.seed, made)
         return made
+
+    def _elements(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
+        """Return what the function is called with for each element."""
+        return with_ids(values, self._input.sample_ids(tokens)) if self.node.with_id else values
 
 
 def _kept(tokens: Sequence[Token], verdicts: list[Any]) -> Sequence[Token]:
@@ -178,6 +174,24 @@ class MapNode(LinkNode):
     def function_of_value(self) -> Function:
         """Return the function to call with an element, or with a pair (element, id)."""
         return OfPair(self.function) if self.with_id else self.function
+
+    def map_to(
+        self, values: list[Any], places: Sequence[Any], run: IndexedRun | LaneRun, seed: int, results: list[Any]
+    ) -> None:
+        """Call the function for each value, or pair (value, id); see `apply_to`.
+
+        Raises:
+            TypeError: The function returned None. Later values of the block may have been computed, too: the check runs
+                once per block and costs 20 ns per value.
+        """
+        try:
+            apply_to(values, places, self.function_of_value(), run.begin, seed, run.epoch, results)
+        except BaseException as error:
+            if is_interrupt(error) or _NONE not in set(map(type, results)):
+                raise
+        if _NONE in set(map(type, results)):
+            del results[next(at for at, made in enumerate(results) if made is None) :]
+            raise returned_none(self.line())
 
     def order_line(self) -> None:
         """Return None: the stage does not affect the order."""
