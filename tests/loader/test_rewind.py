@@ -302,3 +302,15 @@ def test_endless_dataset_without_samples_raises_an_error(workers, monkeypatch):
         for _ in range(2):
             with pytest.raises(RuntimeError, match="all are excluded: the source is endless"):
                 next(batches)
+
+
+def test_place_is_that_of_the_next_batch_of_this_rank():
+    with mpqueue.Loader(range(60), batch_size=2, shard=(1, 3), workers=0, shuffle=True) as loader:
+        assert loader.place == (0, 0)
+        batches = iter(loader)
+        for number in range(10):
+            expected = loader.compute(*loader.place).tolist()
+            assert (loader.place, next(batches).tolist()) == ((0, number), expected)
+        assert loader.place == (1, 0)
+        loader.seek(4, 7)
+        assert loader.place == (4, 7)
