@@ -68,7 +68,7 @@ def test_sample_that_fills_many_rows_is_read_again_once():
     stage.pull(1)
     again = Samples([np.arange(1000)])
     pack(again, 8).load(stage.save())
-    assert again.rebuilt == [0]
+    assert again.read_again == [0]
 
 
 def test_source_that_returns_a_shorter_sample_raises():

@@ -14,12 +14,12 @@ class Samples(LaneStage):
     """A root stage that yields the samples of a list, and raises its exceptions.
 
     Attributes:
-        rebuilt: Tokens that were requested again.
+        read_again: Tokens that were requested again.
     """
 
     def __init__(self, samples, run=None):
         super().__init__(SourceNode(source=samples), run or lane_run())
-        self.samples, self.at, self.rebuilt = samples, 0, []
+        self.samples, self.at, self.read_again = samples, 0, []
 
     def pull(self, count):
         block = []
@@ -42,7 +42,7 @@ class Samples(LaneStage):
 
     def rebuild(self, tokens):
         assert self.may_rebuild.issuperset(tokens), "the input was not notified that these tokens are held"
-        self.rebuilt += tokens
+        self.read_again += tokens
         return [self.samples[token] for token in tokens]
 
 
