@@ -429,18 +429,21 @@ class Ledger:
             error: The error in place of a batch. Until the caller has raised it, it is the `failure`.
             is_empty: No batch is returned.
         """
-        progress, lane, position, ahead = self.progress, work_item[4], work_item[2], self.progress.ahead
-        if lane < 0 and position == progress.position and not ahead:  # most batches arrive in order
+        # Most batches have a position and arrive in order. Access by index takes a third of the time of access by name.
+        progress, position = self.progress, work_item[2]
+        if work_item[4] < 0 and position == progress.position and not progress.ahead:
             position += 1
             if not is_empty and position != self.cursor.lengths.get(work_item[1]):
                 self.latest = work_item
                 self.num_batches += 1
                 progress.position = position
                 return False
-        elif lane < 0:
+            ahead = progress.ahead
+        elif work_item[4] < 0:
             position, ahead = progress.gap_free(position)
         else:
-            position = progress.position + 1
+            position, ahead = progress.position + 1, progress.ahead
+        lane = work_item[4]
         own_epoch = progress.own_epoch
         if is_empty:
             self.parts.drop(work_item)

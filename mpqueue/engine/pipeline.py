@@ -328,11 +328,12 @@ class Pipeline:
         if taken is not None:
             # The last step, and assignments alone: after them, no signal handler can take the batch from the caller.
             skips = self.skips
-            delivery = taken[0], progress.epoch, progress.position, None if skips is None else skips.latest
+            left_out = skips if skips is None else skips.latest
             if self.holds:
-                progress.held = (*progress.held, delivery)
+                progress.held = (*progress.held, (taken[0], progress.epoch, progress.position, left_out))
             else:
-                self._returned_before, progress.returned = progress.returned, delivery
+                self._returned_before = progress.returned
+                progress.returned = taken[0], progress.epoch, progress.position, left_out
         return taken
 
     def _look(self) -> bool:
