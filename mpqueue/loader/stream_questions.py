@@ -168,7 +168,8 @@ class StreamQuestions(Questions):
         place = self._find(plan, epoch, batch, run=True, computes=True).place
         # A seek moves later exclusions to its place: the buffers there lose the samples, as at an exclusion.
         if excluded is not None and excluded != self._plan.history.excluded_at(epoch, batch, plan.shard.world):
-            return self._shortened(plan, place, excluded)
+            # A seek passes over errors that no loop has met.
+            return self._shortened(plan, place, excluded, may_raise=True)
         return place
 
     def share(self) -> LaneShare:
@@ -187,9 +188,10 @@ class StreamQuestions(Questions):
         Raises:
             Exception: The exception of the source, when it is read again.
         """
-        return self._shortened(self._plan, self._position.where(), added)
+        may_raise = self._position.has_raised or self._position.is_resumed
+        return self._shortened(self._plan, self._position.where(), added, may_raise=may_raise)
 
-    def _shortened(self, plan: StreamPlan, where: Place, added: SampleSet) -> Place:
+    def _shortened(self, plan: StreamPlan, where: Place, added: SampleSet, *, may_raise: bool) -> Place:
         share = self.share()
         if not any(where.counts):
             return where
@@ -198,7 +200,6 @@ class StreamQuestions(Questions):
         ends = where.ends or (-1,) * share.num_lanes
         are_over = [count == end for count, end in zip(where.counts, ends, strict=True)]
         over = {share.lane(lane) for lane, is_over in enumerate(are_over) if is_over}
-        may_raise = self._position.has_raised or self._position.is_resumed
         plan = plan.shortened(left, added, over, may_raise=may_raise)
         for lane, (count, is_over) in enumerate(zip(where.counts, are_over, strict=True)):
             if not (count or is_over):

@@ -124,10 +124,15 @@ def test_place_after_a_sample_that_raised_is_found_before_it_was_read(stages, la
             assert taken(loader) == whole[number:]
 
 
-def test_samples_are_excluded_after_a_seek_past_an_error():
+@pytest.mark.parametrize("is_before", [False, True])
+def test_samples_are_excluded_with_a_seek_past_an_error(is_before):
+    """A seek to before an exclusion moves it there."""
     with mpqueue.Loader(Dataset.range(12).filter(lambda _: True).map(raising), lanes=1, seed=1, workers=0) as loader:
-        batches = iter(loader)
-        next(batches)
+        for _ in range(2):
+            batches = iter(loader)
+            next(batches)
+        if is_before:
+            loader.exclude([9])
         loader.seek(0, 5)
         loader.exclude([9])
         assert list(loader) == [5, 6, 7, 8, 10, 11]
