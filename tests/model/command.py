@@ -216,7 +216,7 @@ class Leftovers:
         from model.playing import leftovers
 
         now = collections.Counter(leftovers())
-        now["files"] //= 16  # a process keeps some for its fork server, its threads and libraries
+        now["files"] //= 32  # a process keeps up to 17: of fork servers, threads and libraries
         self._num_plays += 1
         is_more = bool(now - self._most)
         self._in_row = self._in_row + 1 if is_more else 0
