@@ -30,7 +30,6 @@ from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
-from mpqueue.engine.ledger import Delivery
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
@@ -317,7 +316,6 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _returned: tuple[int, tuple[int, ...]] = (-1, ())  # see `LoaderParts`
     _left: state.State | None = None  # the end of a pass that is not resumed
     _holds = False  # a prefetcher takes the batches of this pass ahead of its user
-    _pending: Delivery | None = None  # a held batch on its way to the prefetcher
     _failed: WorkItem | None = None  # the last batch whose error was raised
 
     def __init__(self, loader: Any) -> None:
@@ -640,24 +638,24 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         return Held(self._request_held, lambda: self._pipeline)
 
     def _request_held(self) -> Any:
+        before = self._pipeline.ledger.progress.held
         try:
             batch = self.__next__()
         except _StillHeld:
             return None
         except BaseException:
-            # An interrupt has kept a batch from the caller, after it was delivered. It counts, as in other loops.
-            if self._pending is not None:
-                self._pipeline.pass_on(self._pending)
+            # An interrupt may have kept a batch from the caller, after it was delivered. It counts, as in other loops.
+            for delivery in self._pipeline.ledger.progress.held:
+                if delivery[1] >= 0 and not any(each is delivery for each in before):
+                    self._pipeline.pass_on(delivery)
             raise
-        return self._pending, batch
+        return self._pipeline.ledger.progress.held[-1], batch
 
     def _take_held(self, deadline: float | None) -> Any:
-        self._pending = None
         taken = self._pipeline.take(deadline=deadline)
         if taken is None:
             raise _StillHeld
-        self._pending, batch = taken
-        return batch
+        return taken[1]
 
     def _end(self) -> None:
         """End the pass."""

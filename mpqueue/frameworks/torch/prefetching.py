@@ -20,7 +20,6 @@ import torch
 
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.loader.ahead import Ahead, Plain
-from mpqueue.loader.held import Held
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
@@ -121,7 +120,7 @@ class DevicePrefetcher(Generic[Batch_co]):
             return iter(self.loader)
         self._earlier = None
         if isinstance(self.loader, Loader):
-            return Ahead(Held.of(self.loader), self._mover, self.depth)
+            return Ahead.of(self.loader, self._mover, self.depth)
         batches = iter(self.loader)
         if isinstance(batches, PassIterator):
             return Ahead(batches.held(), self._mover, self.depth)

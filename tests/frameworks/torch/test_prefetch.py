@@ -8,6 +8,7 @@ import torch
 from torch.utils import data
 
 import mpqueue.torch
+from mpqueue.frameworks.torch import iterator as passes
 from mpqueue.frameworks.torch.prefetching import DevicePrefetcher, _Moving, map_tensors
 
 
@@ -190,3 +191,18 @@ def test_exclusion_begins_after_the_returned_batch_and_equals_a_resumed_run(pers
     other.load_state_dict(state)
     assert [(batch - 100).tolist() for batch in other] == expected
     assert [(batch - 100).tolist() for batch in batches] == [[0, 1], *expected], "the next pass"
+
+
+def test_interrupted_request_loses_no_batch_that_was_copied_ahead(monkeypatch):
+    def strike():
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    batches, _ = _on_device(_loader(1), 2)
+    iterator = iter(batches)
+    found = [next(iterator).tolist()]
+    monkeypatch.setattr(passes, "_is_profiled", strike)
+    with pytest.raises(KeyboardInterrupt):
+        next(iterator)
+    found += [batch.tolist() for batch in iterator]
+    assert found == [[100 + 2 * n, 101 + 2 * n] for n in range(6)]
