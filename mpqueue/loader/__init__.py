@@ -3,7 +3,7 @@
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
     progress.py         the progress bar of an epoch
-    engine.py           one stream of batches and its workers
+    session.py          one stream of batches and its workers
     loop_position.py    the position of the loops over a loader
     epoch_iterator.py   the iterator of one epoch
     replay.py           a batch that is computed again by the calling thread

@@ -115,8 +115,8 @@ class Loader(Stoppable, Generic[Batch_co]):
     def __init__(self, source: Any, **options: Unpack[LoaderOptions]) -> None:
         chosen = Options.of(LoaderOptions, options, "Loader")
         # Imported with the first loader: importing the class alone needs 19 of 68 modules, and 92 ms instead of 115.
-        from mpqueue.loader.engine import Engine
         from mpqueue.loader.loop_position import LoopPosition
+        from mpqueue.loader.session import Session
         from mpqueue.plan.resolve import resolve
         from mpqueue.plan.rules import check_backend
         from mpqueue.workers.job import Job
@@ -151,8 +151,8 @@ class Loader(Stoppable, Generic[Batch_co]):
         self._plan.check_ids(excluded)
         self._excluded, self._excludes = excluded, bool(excluded)  # the option applies where the next loop starts
         self._lock = RLock()
-        self._engine = Engine(kind="Loader")
-        self._ended = self._engine.ended  # of `Stoppable`
+        self._session = Session(kind="Loader")
+        self._ended = self._session.ended  # of `Stoppable`
 
     def __len__(self) -> int:
         """Return the number of batches per epoch on this rank; of the current epoch, if weights were changed.
@@ -210,10 +210,10 @@ class Loader(Stoppable, Generic[Batch_co]):
         """
         from mpqueue.loader.epoch_iterator import EpochIterator
 
-        running = self._engine.pipeline
+        running = self._session.pipeline
         if running is not None:  # before the lock, which another thread may hold at the fork
             running.lifetime.check_own()
-        with self._engine.starts.part("order"), self._lock:
+        with self._session.starts.part("order"), self._lock:
             if self._is_spent:
                 raise self._spent()
             self._apply_option()
@@ -226,7 +226,7 @@ class Loader(Stoppable, Generic[Batch_co]):
             is_outdated = self._is_outdated()  # first: if it raises, the position does not change
             if before is not None:
                 before.replace()
-            pipeline = self._engine.pipeline
+            pipeline = self._session.pipeline
             if pipeline is not None:  # before its position is read: the previous loop takes no more batches
                 pipeline.begin_loop()
             goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
@@ -251,12 +251,12 @@ class Loader(Stoppable, Generic[Batch_co]):
 
     def _is_whole(self) -> bool:
         """Return True if the workers run, and no interrupt has left them inconsistent."""
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         return pipeline is not None and not (pipeline.is_stopped or pipeline.is_inconsistent)
 
     def _is_outdated(self) -> bool:
         """Return True if the source may have changed since the workers received it or computed ahead."""
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         if self._is_iterator or pipeline is None or pipeline.is_stopped:
             return False
         self._plan.source.draw_order()  # the program may have dropped it
@@ -264,10 +264,10 @@ class Loader(Stoppable, Generic[Batch_co]):
 
     def _begin(self, *, goes_on: bool, is_outdated: bool, holds: bool) -> "Pipeline":
         """Move the workers to the start of the epoch, with the current source; ``holds``: see `_iterate`."""
-        pipeline, place = self._engine.pipeline, self._position.place
+        pipeline, place = self._session.pipeline, self._position.place
         if pipeline is None or pipeline.is_stopped:
             # A stopped pipeline that was not released must end before a new one starts.
-            self._engine.stop()
+            self._session.stop()
             pipeline = self._open()
             self._bound(pipeline)
         else:
@@ -309,7 +309,7 @@ class Loader(Stoppable, Generic[Batch_co]):
             self._plan.warn_of_idle(self.workers, self.backend)
         self._cursor = self._plan.cursor(self.workers, self.backend, self._draws)
         self._cursor.last_epoch = place.epoch
-        return self._engine.start(self._job, self._cursor, self.backend, self.max_queue_size, place)
+        return self._session.start(self._job, self._cursor, self.backend, self.max_queue_size, place)
 
     def _end_epoch(self, iterator: int, pipeline: "Pipeline") -> None:
         """Handle the end of an epoch, after its last batch was returned."""
@@ -380,7 +380,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         from mpqueue.plan.lane_states import plain
         from mpqueue.plan.saved_states import sealed
 
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         if pipeline is not None:
             pipeline.finish_epoch()
         where, ordered = self._position.where(), self._job.options.ordered
@@ -652,7 +652,7 @@ class Loader(Stoppable, Generic[Batch_co]):
 
     def _check_length(self) -> None:
         """Raise a `RuntimeError` if the source has another length than at the beginning of the running epoch."""
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         if pipeline is None or pipeline.is_stopped or not self._position.where().position:
             return
         if pipeline.ledger.cursor.has_new_length():
@@ -663,7 +663,7 @@ class Loader(Stoppable, Generic[Batch_co]):
 
     def _restart_at(self, place: "Place", *, refresh: bool) -> None:
         """Continue the running loop at its place, after a change of the plan: what was computed ahead is dropped."""
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         self._position.anchors.append(place)
         if pipeline is None or pipeline.is_stopped:
             self._position.settle()
@@ -695,15 +695,15 @@ class Loader(Stoppable, Generic[Batch_co]):
             TypeError: ``timeout`` is not a number; the workers keep running.
             ValueError: It is NaN.
         """
-        self._engine.stop(timeout)
+        self._session.stop(timeout)
         with self._lock:
             # Batches that are held can still be got, and a state counts them then.
-            if self._engine.pipeline is None and not self._position.is_holding:
+            if self._session.pipeline is None and not self._position.is_holding:
                 self._position.settle()
 
     def statistics(self) -> "Statistics":
         """Return a `Statistics` with counters since the start of the workers. They are kept after `stop`."""
-        return self._engine.statistics()
+        return self._session.statistics()
 
     @property
     def epoch(self) -> int:
@@ -727,8 +727,8 @@ class Loader(Stoppable, Generic[Batch_co]):
         self.stop()
 
     def __repr__(self) -> str:
-        state = "stopped" if self._engine.was_started else "not started"
-        if self._engine.is_running:
+        state = "stopped" if self._session.was_started else "not started"
+        if self._session.is_running:
             state = f"running, epoch {self._position.where().epoch}"
         from mpqueue.system.units import count_text  # an import of `Loader` alone does not need it
 

@@ -37,8 +37,8 @@ from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import may_skip
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.loader.engine import Engine
 from mpqueue.loader.questions import KnownPlaces, Questions
+from mpqueue.loader.session import Session
 from mpqueue.memory.layout import Array, ReadSpec, base_over
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import Slot, SlotError
@@ -224,7 +224,7 @@ class Stream:
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: Ring | None = None
         self.ring_fd = -1
-        self._engine = Engine(ends_epochs=False)
+        self._session = Session(ends_epochs=False)
         self._unopened: BaseException | None = None
         self._is_wanted = self._is_open = self._has_freed = self._is_outdated = False
         self._draws: Draws | None = None
@@ -279,7 +279,7 @@ class Stream:
 
         Raises:
             OSError: There are not enough processes, descriptors or memory. All resources are released then.
-            Exception: See `mpqueue.loader.engine.Engine.start`.
+            Exception: See `mpqueue.loader.session.Session.start`.
         """
         plan, job, place = self.plan, self.job, self._place
         backend = job.options.backend
@@ -291,7 +291,7 @@ class Stream:
         # again. The bound limits the memory.
         cursor.keep(MAX_KEPT)
         cursor.last_epoch = place.epoch
-        pipeline = self._engine.start(job, cursor, backend, job.options.max_queue_size, place)
+        pipeline = self._session.start(job, cursor, backend, job.options.max_queue_size, place)
         try:
             self._use(pipeline)
         except BaseException:
@@ -317,7 +317,7 @@ class Stream:
         if fd >= 0:
             # Consumers have duplicates of this descriptor, and their mappings remain valid.
             descriptors.close(fd)
-        self._engine.stop(timeout)
+        self._session.stop(timeout)
 
     @property
     def is_full(self) -> bool:
@@ -326,7 +326,7 @@ class Stream:
 
     def statistics(self) -> Statistics:
         """Return the counters of the engine; after `stop`, the final ones."""
-        return self._engine.statistics()
+        return self._session.statistics()
 
     # -- The loop
 

@@ -3,4 +3,4 @@
 
 def pipeline_of(frontend):
     """Return the pipeline of a running loader or enqueuer."""
-    return frontend._engine.pipeline
+    return frontend._session.pipeline

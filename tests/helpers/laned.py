@@ -9,11 +9,11 @@ from helpers.faults import burns
 from helpers.gates import pass_gate
 
 import mpqueue
-from mpqueue.engine.backend import EndOfStream
-from mpqueue.loader.engine import Engine
+from mpqueue.loader.session import Session
 from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.plan.options import Options
 from mpqueue.plan.resolve import resolve
+from mpqueue.session.backend import EndOfStream
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.workers.job import Job
@@ -92,14 +92,14 @@ def expected(length=12, num_lanes=LANES):
 
 @contextlib.contextmanager
 def running(source, *, workers=3, lanes=LANES, backend="process", place=None, skips=False, **options):
-    engine = Engine()
+    session = Session()
     on_error = "skip" if skips else "raise"
     plan = resolve(source, Options(lanes=lanes, on_error=on_error), seed=3, seed_given=True)
     job = Job(plan=plan, workers=workers, options=Options(**options))
     try:
-        yield engine.start(job, StreamCursor(lanes), backend, 2 * lanes, place or Place())
+        yield session.start(job, StreamCursor(lanes), backend, 2 * lanes, place or Place())
     finally:
-        engine.stop()
+        session.stop()
 
 
 def rest(pipeline):

@@ -8,7 +8,7 @@ from helpers.faults import Numbers, numbers
 from helpers.in_threads import in_threads
 from helpers.started import started
 
-import mpqueue.loader.engine
+import mpqueue.loader.session
 from mpqueue import Loader, OrderedEnqueuer
 
 
@@ -81,7 +81,7 @@ class Announcing:
 
 def test_stop_during_start_stops_new_workers(monkeypatch):
     """The workers are still being created: the stop finds no pipeline yet."""
-    make_backend, arrived = mpqueue.loader.engine.make_backend, threading.Event()
+    make_backend, arrived = mpqueue.loader.session.make_backend, threading.Event()
     loader = Loader(Numbers(), workers=1, backend="thread")
 
     def stop():
@@ -91,12 +91,12 @@ def test_stop_during_start_stops_new_workers(monkeypatch):
     stopper = threading.Thread(target=stop)
 
     def make_and_stop(*args):
-        loader._engine._lock = Announcing(loader._engine._lock, arrived)
+        loader._session._lock = Announcing(loader._session._lock, arrived)
         stopper.start()
         assert arrived.wait(60)
         return make_backend(*args)
 
-    monkeypatch.setattr(mpqueue.loader.engine, "make_backend", make_and_stop)
+    monkeypatch.setattr(mpqueue.loader.session, "make_backend", make_and_stop)
     batches = iter(loader)
     stopper.join()
     assert list(batches) == []

@@ -65,7 +65,7 @@ def writer(path):
 
 def num_dealt(loader):
     """Return the number of batches that are computed, or being computed, and not returned."""
-    return len(loader._engine.pipeline.ledger.work_items)
+    return len(loader._session.pipeline.ledger.work_items)
 
 
 def assert_follows(loader, write, *, first=0):

@@ -54,7 +54,7 @@ class Serving(MachineOfAWorld):
         )  # fmt: skip
         self.stream = make_stream(Numbers(self.length), workers=self.workers, max_queue_size=self.credit)
         self.holders = Holders(SimpleNamespace(share=self.stream.share, free=self.stream.release))
-        self.stream._engine.pipeline = self.world.pipeline
+        self.stream._session.pipeline = self.world.pipeline
         self.stream._use(self.world.pipeline)
         self.held, self.wanted = [], []
         self.next_epoch, self.frontier = 0, 0

@@ -146,7 +146,7 @@ def test_interrupted_start_raises_the_interrupt_though_a_thread_is_busy(monkeypa
 
     enqueuer = OrderedEnqueuer(Computed(wait, 2))
     with monkeypatch.context() as patch:
-        patch.setattr("mpqueue.loader.engine.debug", interrupted)
+        patch.setattr("mpqueue.loader.session.debug", interrupted)
         try:
             with pytest.raises(KeyboardInterrupt):
                 enqueuer.start()

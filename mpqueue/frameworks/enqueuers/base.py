@@ -14,7 +14,7 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.forms import backend_of, by_old_names
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
-from mpqueue.loader.engine import Engine
+from mpqueue.loader.session import Session
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_types import Batch_co
 from mpqueue.plan.checks import flag
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _uids = itertools.count()
 WORKERS, MAX_QUEUE_SIZE = 1, 10  # used if neither the constructor, the sequence nor `start` specifies a number
-_RUNTIME = ("_engine", "_lock", "_ended", "queue")
+_RUNTIME = ("_session", "_lock", "_ended", "queue")
 
 
 @suggests_keywords
@@ -77,9 +77,9 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
         self._set_runtime()
 
     def _set_runtime(self) -> None:
-        self._engine = Engine(kind=type(self).__name__, requests_epochs=True)
+        self._session = Session(kind=type(self).__name__, requests_epochs=True)
         self._lock = RLock()  # a signal handler may call stop() inside start()
-        self._ended = self._engine.ended
+        self._ended = self._session.ended
         self.queue = EnqueuerQueue(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
     def _running_pipeline(self) -> Pipeline | None:
         if not self._starts:
             raise RuntimeError(f"{type(self).__name__} was never started: call start() before next()")
-        return self._engine.pipeline if self._is_running else None
+        return self._session.pipeline if self._is_running else None
 
     def _stop_after_failure(self) -> None:
         with contextlib.suppress(MPQueueError):  # the failure of the source is the error to report
@@ -224,18 +224,18 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
         timeout = checked_wait(timeout)
         with self._lock:
             self._is_running = False
-            pipeline = self._engine.pipeline
+            pipeline = self._session.pipeline
         if pipeline is not None:
             # Without the lock: workers may need long to end, and a concurrent stop() may have a shorter timeout.
             self._close(pipeline)
-            self._engine.stop(timeout)
+            self._session.stop(timeout)
 
     def _close(self, pipeline: Pipeline) -> None:
         """Store the position of a stream that is about to end; implemented by subclasses."""
 
     def statistics(self) -> "Statistics":
         """Return the counters since the start. After `stop`, they keep their last values."""
-        return self._engine.statistics()
+        return self._session.statistics()
 
     def __enter__(self) -> Self:
         return self

@@ -118,7 +118,7 @@ class GeneratorEnqueuer(SequenceEnqueuer[Batch_co]):
         cursor = job.plan.cursor(workers, backend)
         # Each start is a new epoch, so that its random numbers differ.
         place, self._epoch = Place(self._epoch), self._epoch + 1
-        self._engine.start(job, cursor, backend, max_queue_size, place)
+        self._session.start(job, cursor, backend, max_queue_size, place)
 
     def get(self) -> Iterator[Batch_co]:
         """Return an iterator of the elements, until the source ends.

@@ -50,7 +50,7 @@ class EnqueuerQueue:
 
     def _pipeline(self) -> Pipeline | None:
         enqueuer = self._enqueuer()
-        pipeline: Pipeline | None = None if enqueuer is None else enqueuer._engine.pipeline
+        pipeline: Pipeline | None = None if enqueuer is None else enqueuer._session.pipeline
         return pipeline
 
 

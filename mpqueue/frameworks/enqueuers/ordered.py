@@ -126,7 +126,7 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         job, place = self._job(workers), Place(self._epoch, self._position)
         job.plan.check_workers(workers, backend, job.options.start_method)
-        self._engine.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, place)
+        self._session.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, place)
 
     def _close(self, pipeline: Pipeline) -> None:
         # The next start begins with item 0 of a new epoch, so that its random numbers differ. An endless sequence
@@ -157,6 +157,6 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
 
     def join_end_of_epoch(self) -> None:
         """Run the end of the present epoch now, if all its batches were taken, instead of before the next batch."""
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         if pipeline is not None:
             pipeline.finish_epoch()

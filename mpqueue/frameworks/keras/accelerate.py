@@ -25,8 +25,8 @@ from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.ahead import takes_ahead
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.loader.engine import Latest
 from mpqueue.loader.loader import Loader
+from mpqueue.loader.session import Latest
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.plan.checks import flag
 from mpqueue.plan.options import AccelerateOptions, Options, check_counts

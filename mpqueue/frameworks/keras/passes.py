@@ -28,7 +28,7 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.frameworks.enqueuers.forms import backend_of
 from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.seedings import latest_seeding
-from mpqueue.loader.engine import Engine, Latest
+from mpqueue.loader.session import Latest, Session
 from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import ENDLESS, EpochCursor, Place
 from mpqueue.plan.options import Options, check_counts, fresh_seed
@@ -160,7 +160,7 @@ class PassEnqueuer(idle.Pool):
         self._is_running = False
         self._num_stops = self._num_seen = 0  # all stops; those after which the source was checked
         self._plan = _Plan()
-        self._engine = Engine(kind="keras")
+        self._session = Session(kind="keras")
         self._lock = Lock()  # held by a thread that requests a batch, so that its workers are not parked
 
     def start(self, epoch: int | None = None) -> None:
@@ -180,7 +180,7 @@ class PassEnqueuer(idle.Pool):
             drain_queue_and_join: For threads: wait until no item is being computed. Processes have their own copies of
                 the dataset, for which no wait is needed.
         """
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         if not self._is_running:
             return
         # The next batch decides whether batches computed ahead are still valid; until then no more are dealt.
@@ -230,14 +230,14 @@ class PassEnqueuer(idle.Pool):
 
     def _begin(self) -> int:
         """Begin a pass of the dataset as it is now."""
-        with self._engine.starts.part("order"), self._lock:
+        with self._session.starts.part("order"), self._lock:
             num_stops = self._num_stops  # as in `_next`
             self._resolved.source.draw_order()
             self._plan.begin(self._resolved.source, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
             _numbers.note_state()
             # Drawing the order has changed the state of `random`. Note it, so that a seed set again is recognized.
-            if self._engine.pipeline is not None:
-                self._engine.pipeline.restart_at(Place(self._plan.number), refresh=True)
+            if self._session.pipeline is not None:
+                self._session.pipeline.restart_at(Place(self._plan.number), refresh=True)
             self._num_seen = num_stops
             return self._plan.number
 
@@ -247,11 +247,11 @@ class PassEnqueuer(idle.Pool):
             # Read once, before the source is checked: after a concurrent `stop` during the check, hooks run,
             # and the next batch must check again.
             num_stops = self._num_stops
-            pipeline = self._engine.pipeline
+            pipeline = self._session.pipeline
             if pipeline is None:
                 pipeline = self._launch()
             elif num_stops != self._num_seen:
-                with self._engine.starts.part("order"):
+                with self._session.starts.part("order"):
                     self._continue(pipeline)
             elif not pipeline.ledger.allowance:  # paused
                 pipeline.resume()
@@ -290,7 +290,7 @@ class PassEnqueuer(idle.Pool):
         cursor = EpochCursor(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
         # Keras builds a model from the first batch, and drops the pass: items must run as often as without workers.
         is_very_first = not plan.number and not plan.place.position
-        pipeline = self._engine.start(
+        pipeline = self._session.start(
             job, cursor, self._backend, self.max_queue_size, plan.place, allowance=1 if is_very_first else None
         )
         if is_very_first:
@@ -313,11 +313,11 @@ class PassEnqueuer(idle.Pool):
         return True
 
     def _end_workers(self) -> None:
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         if pipeline is not None:
             # First note the place where other workers continue.
             self._plan.note(pipeline)
-            self._engine.stop()
+            self._session.stop()
 
     def __repr__(self) -> str:
         state = "running" if self._is_running else "stopped"
@@ -327,8 +327,8 @@ class PassEnqueuer(idle.Pool):
     @property
     def latest(self) -> Latest:
         """The counters of the last stopped workers, which outlive the enqueuer."""
-        return self._engine.latest
+        return self._session.latest
 
     def statistics(self) -> Statistics:
         """Return the counters since the workers were started, or those of earlier workers if none are running."""
-        return self._engine.statistics()
+        return self._session.statistics()

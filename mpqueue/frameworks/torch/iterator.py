@@ -2,7 +2,7 @@
 
 It is a subclass of `_MultiProcessingDataLoaderIter`, because programs check for that class. Only the parts about order
 are used: the base class iterates the sampler and draws from the generator, at the same moments. Its queues, processes
-and threads are not created; an `Engine` computes the batches.
+and threads are not created; a `Session` computes the batches.
 
     iter(loader)       draws the sampler's first batch, starts the workers and gives them work
     next               returns a batch, and draws one more from the sampler
@@ -43,9 +43,9 @@ from mpqueue.frameworks.torch.samples import ids_of, num_places
 from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
-from mpqueue.loader.engine import Engine
 from mpqueue.loader.held import Held
 from mpqueue.loader.replay import computed
+from mpqueue.loader.session import Session
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Base, Cursor, Drawn, Edit, Listed, Place, WorkItem
@@ -166,7 +166,7 @@ class _WorkerBatches:
     Args:
         job: The job of the workers.
         cursor: Their cursor.
-        engine: Their engine, whose pipeline is at the beginning of the pass.
+        session: Their session, whose pipeline is at the beginning of the pass.
         epoch: See `state.PassBatches`.
         first: See `state.PassBatches`.
         watch: The draw from the sampler; None: an iterable-style dataset has none.
@@ -174,13 +174,13 @@ class _WorkerBatches:
     """
 
     def __init__(
-        self, job: Job, cursor: Cursor, engine: Engine, epoch: int, first: int, watch: SamplerWatch | None,
+        self, job: Job, cursor: Cursor, session: Session, epoch: int, first: int, watch: SamplerWatch | None,
         begun: DrawnBatches,
     ) -> None:  # fmt: skip
-        assert engine.pipeline is not None
+        assert session.pipeline is not None
         self.epoch, self.first = epoch, first
-        self._job, self._cursor, self._pipeline = job, cursor, engine.pipeline
-        self.place, self.statistics, self.starts = self._pipeline.place, engine.statistics, engine.starts
+        self._job, self._cursor, self._pipeline = job, cursor, session.pipeline
+        self.place, self.statistics, self.starts = self._pipeline.place, session.statistics, session.starts
         self._watch = watch  # of a map-style dataset
         self._begun = begun  # where the pass begins
         self._num_before = self._pipeline.ledger.num_returned  # in earlier passes of persistent workers
@@ -309,7 +309,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         Exception: The error that the sampler raised instead of its first batch.
     """
 
-    _engine: Engine
+    _session: Session
     _pass: state.Pass
     _early: "_Early | None" = None
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
@@ -319,12 +319,12 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _failed: WorkItem | None = None  # the last batch whose error was raised
 
     def __init__(self, loader: Any) -> None:
-        self._engine = Engine(kind="DataLoader", name=type(loader.dataset).__name__)
-        WhenCollected(self, _end, self._engine)  # the loader may still refer to the engine
+        self._session = Session(kind="DataLoader", name=type(loader.dataset).__name__)
+        WhenCollected(self, _end, self._session)  # the loader may still refer to the session
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         if earlier is not None:  # the workers are not persistent: this pass starts others
-            self._engine.starts.follow(earlier.batches.starts)
-        with self._engine.starts.part("order"):
+            self._session.starts.follow(earlier.batches.starts)
+        with self._session.starts.part("order"):
             self._init_base(loader)
         self._reset(loader, first_iter=True)
 
@@ -402,7 +402,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     # -- The beginning of a pass
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
-        with self._engine.starts.part("order"):
+        with self._session.starts.part("order"):
             self._begin_pass(loader, first_iter=first_iter)
 
     def _begin_pass(self, loader: Any, *, first_iter: bool) -> None:
@@ -466,14 +466,14 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         if sampler is not None and sets_epoch_later():
             self._early = _Early(weakref.ref(loader), sampler, state.epoch_of(sampler))
         begun = DrawnBatches() if resumed is None else resumed.drawn
-        batches = _WorkerBatches(self._job, self._cursor, self._engine, epoch, first, watch, begun)
+        batches = _WorkerBatches(self._job, self._cursor, self._session, epoch, first, watch, begun)
         self._pass = state.Pass(beginning, batches, self._stream_plan)
         if hasattr(loader, "note_pass"):  # missing if the installation that made this iterator has been undone
             loader.note_pass(self._pass)
 
     def _continue_after(self, loader: Any, resumed: state.State, epoch: int) -> None:
         """Use the seed of a state, and an epoch after this one, for the next pass: random numbers depend on both."""
-        self._engine.stop()  # its workers may have another seed or number of lanes; batches drawn ahead are dropped
+        self._session.stop()  # its workers may have another seed or number of lanes; batches drawn ahead are dropped
         self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
         self._returned = resumed.place.epoch, resumed.place.counts
         self._job, self._cursor = self._make_job(loader)
@@ -492,9 +492,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     def _begin(self, place: Place, *, continues: bool) -> None:
         """Bring the workers to the beginning of the pass. In an endless stream they may already be there."""
         self._cursor.last_epoch = place.epoch
-        pipeline = self._engine.pipeline
+        pipeline = self._session.pipeline
         if pipeline is None or pipeline.is_stopped or (place.counts and not continues):
-            self._engine.stop()
+            self._session.stop()
             pipeline = self._start(place)
         # Workers in an endless stream are at exactly this place, so their work ahead can be used.
         elif continues and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
@@ -520,7 +520,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         assert early is not None
         loader = early.loader()
         if loader is not None and state.epoch_of(early.sampler) != early.epoch:
-            self._engine.stop()  # drops the batches that were drawn for the other epoch
+            self._session.stop()  # drops the batches that were drawn for the other epoch
             self._job, self._cursor = self._make_job(loader)
             self._epoch -= 1  # the same number as for a pass that begins once, so that random numbers are equal
             holds = self._holds
@@ -569,7 +569,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     def _start(self, place: Place) -> Pipeline:
         # As many batches ahead as torch: an endless sampler is not iterated further.
         credit = self._prefetch_factor * max(1, self._num_workers)
-        return self._engine.start(self._job, self._cursor, self._backend, credit, place)
+        return self._session.start(self._job, self._cursor, self._backend, credit, place)
 
     # -- The batches
 
@@ -661,7 +661,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         """End the pass."""
         self._pass.is_over = True
         if not self._persistent_workers:
-            self._engine.stop()
+            self._session.stop()
 
     def _check_batches(self, place: Place) -> None:
         """Warn if a pass over a stream returned no batch; raise a RuntimeError if it must have some.
@@ -691,16 +691,16 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def _shutdown_workers(self) -> None:
         """End the workers immediately. Torch and other libraries call this method."""
-        _end(self._engine)
+        _end(self._session)
 
     # C code in place of torch's method, which a signal handler could interrupt. `WhenCollected` ends the workers.
     __del__ = staticmethod(tuple)
 
 
-def _end(engine: Engine) -> None:
+def _end(session: Session) -> None:
     with contextlib.suppress(MPQueueError):
         # Immediately: dropping an iterator must not wait for batches that are being computed.
-        engine.stop(0)
+        session.stop(0)
 
 
 def _as_in_torch(error: WorkerRaised) -> Exception:

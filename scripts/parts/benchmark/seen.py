@@ -101,10 +101,10 @@ def _stream(way: str, source: Any, num_workers: int, ahead: int) -> Iterator[_St
             while not all(worker.batches for worker in enqueuer.statistics().workers):
                 next(batches)
             pids = [worker.pid for worker in enqueuer.statistics().workers]
-            show = _switch(way, enqueuer._engine, pids)
+            show = _switch(way, enqueuer._session, pids)
             yield _Stream(batches, pids, show)
             show(True)  # otherwise the trace would not be closed
-            registry.hide(enqueuer._engine)
+            registry.hide(enqueuer._session)
 
 
 def _switch(way: str, engine: Any, pids: list[int]) -> Callable[[bool], None]:

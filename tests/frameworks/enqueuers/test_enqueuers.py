@@ -298,7 +298,7 @@ def test_epoch_begins_with_the_content_of_shared_memory_at_its_first_batch(tmp_p
         assert take(batches, 4) == [0] * 4
         for epoch in range(1, 4):
             enqueuer.join_end_of_epoch()
-            assert not enqueuer._engine.pipeline.ledger.work_items
+            assert not enqueuer._session.pipeline.ledger.work_items
             sequence.value[0] = epoch
             assert take(batches, 4) == [epoch] * 4
 

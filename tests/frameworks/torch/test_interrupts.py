@@ -14,7 +14,7 @@ from torch.utils import data
 
 import mpqueue
 from mpqueue.frameworks.torch import inline
-from mpqueue.loader.engine import Engine
+from mpqueue.loader.session import Session
 from mpqueue.torch import DataLoader
 
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -250,6 +250,6 @@ def test_interrupt_while_an_iterator_is_collected_is_raised_after_its_workers_ar
     loader = DataLoader(Samples(), batch_size=2, num_workers=1)
     iterators = [iter(loader)]
     next(iterators[0])
-    engine = iterators[0]._engine
-    end_interrupted(monkeypatch, Engine, "stop", iterators.clear)
-    assert engine.ended.is_set()
+    session = iterators[0]._session
+    end_interrupted(monkeypatch, Session, "stop", iterators.clear)
+    assert session.ended.is_set()

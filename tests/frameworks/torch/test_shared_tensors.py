@@ -58,7 +58,7 @@ def test_loader_computes_no_epoch_before_the_trainer_writes(workers, options):
         for epoch in range(4):
             source.write(epoch)
             assert seen(loader, epoch)
-            assert not loader._engine.pipeline.ledger.work_items
+            assert not loader._session.pipeline.ledger.work_items
 
 
 def test_images_keep_no_descriptor_and_differ_by_no_write():

@@ -1,8 +1,8 @@
-"""The engine of all frontends: one stream of batches and the workers that compute it.
+"""The session of a frontend: one stream of batches and the workers that compute it.
 
-A frontend (an enqueuer, a loader) owns one `Engine`. `start` creates the ledger, the backend and the pipeline; the
-pipeline delivers batches; `stop` stops the workers and keeps the last statistics. When the engine is collected, a
-finalizer stops its workers. So the pipeline must not refer to the engine or its frontend.
+A frontend (an enqueuer, a loader) owns one `Session`. `start` creates the ledger, the backend and the pipeline; the
+pipeline delivers batches; `stop` stops the workers and keeps the last statistics. When the session is collected, a
+finalizer stops its workers. So the pipeline must not refer to the session or its frontend.
 """
 
 import _thread
@@ -43,7 +43,7 @@ _MOST_NAME = 12  # characters of the source's name before its progress bar
 
 
 class Latest:
-    """The counters of an engine's last stream, which outlive the engine."""
+    """The counters of a session's last stream, which outlive the session."""
 
     @cached_property
     def statistics(self) -> "Statistics":
@@ -53,20 +53,20 @@ class Latest:
         return Statistics()
 
 
-class Engine:
+class Session:
     """One stream of batches at a time, which can be stopped and started again.
 
     Args:
         ends_epochs: As for `Pipeline`.
         requests_epochs: As for `Pipeline`.
-        kind: Name of the frontend in `mpqueue top`; empty to hide the engine there.
+        kind: Name of the frontend in `mpqueue top`; empty to hide the session there.
         name: Name of the source in `mpqueue top`; empty for the source's own name.
 
     Attributes:
         pipeline: The running stream, or None.
         ended: An event that is set while no stream is running.
         was_started: Whether a stream was ever started.
-        latest: The counters of the last stream; they remain available after the engine is collected.
+        latest: The counters of the last stream; they remain available after the session is collected.
         starts: The times at the starts of epochs.
     """
 
@@ -134,7 +134,7 @@ class Engine:
             self.pipeline = pipeline
             self.was_started = True
             self.ended.clear()
-            # With the pipeline rather than the engine, which would never be collected otherwise.
+            # With the pipeline rather than the session, which would never be collected otherwise.
             self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
             self._announce(job, backend, max_queue_size)
         workers = count_text(job.workers, "worker")
@@ -267,7 +267,7 @@ def _collect(pipeline: Pipeline) -> "Statistics":
 
 
 def _abandon(pipeline: Pipeline, latest: Latest) -> None:
-    """Stop the workers of a collected engine, or at the exit of the interpreter, without waiting for them."""
+    """Stop the workers of a collected session, or at the exit of the interpreter, without waiting for them."""
     if pipeline.lifetime.is_inside:
         # The garbage collector runs in a worker thread that holds the lock. A stop in it would be deferred to the end
         # of the consumer's step, but no consumer exists: all threads would hang. So another thread stops.
