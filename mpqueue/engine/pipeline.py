@@ -90,7 +90,8 @@ class Mark(NamedTuple):
         position: Its position in the epoch.
         skipped: Its samples that were left out because they raised.
         start: For a stream: the newest snapshot of its virtual shard that is not after it.
-        step: The number of batches that the loops of a loader returned before it; its `LoopPosition` sets this field.
+        step: The number of batches that the loops of a loader returned before it; `mpqueue.loader.run` sets
+            this field.
     """
 
     work_item: WorkItem

@@ -4,10 +4,11 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     progress.py         the progress bar of an epoch
     session.py          one stream of batches and its workers
-    loop_position.py    the position of the loops over a loader
-    epoch_iterator.py   the iterator of one epoch
+    run.py              a consumer's way through a plan: its place, its counts and its state
+    epoch_iterator.py   the iterator of one pass
+    passes.py           begins and ends the passes of a run
     replay.py           a batch that is computed again by the calling thread
-    questions.py           the samples of any batch of a source with an index
+    questions.py        the samples of any batch of a source with an index
     stream_questions.py    the same for streams
     loader.py           `Loader`
     held.py             batches that a frontend has taken, and its user has not got

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.loader.run import Run
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.failures import never_an_end
@@ -19,18 +20,23 @@ class EpochIterator(Iterator[Any]):
     ended silently, nested loops and ``zip(loader, loader)`` would lose batches.
 
     Args:
-        loader: The `mpqueue.Loader`, which knows the latest iterator.
+        run: The run, which knows the latest iterator.
         pipeline: Delivers the batches.
         take: The pipeline's `next`; or its `step`, for `mpqueue.engine.async_batches`.
+        end_epoch: Called with this iterator's number at the end of the epoch.
+        note_failure: Called with an error that replaced a batch.
 
     Attributes:
         pipeline: The pipeline.
     """
 
-    def __init__(self, loader: Any, pipeline: Pipeline, take: Callable[[int], Any]) -> None:
-        position = loader._position
-        self._loader, self._position, self.pipeline, self._take = loader, position, pipeline, take
-        self._started, self._epoch = position.iterator, position.place.epoch
+    def __init__(
+        self, run: Run, pipeline: Pipeline, take: Callable[[int], Any], end_epoch: Callable[[int, Pipeline], None],
+        note_failure: Callable[[BaseException, Pipeline], None],
+    ) -> None:  # fmt: skip
+        self._run, self.pipeline, self._take = run, pipeline, take
+        self._end_epoch, self._note_failure = end_epoch, note_failure
+        self._started, self._epoch = run.iterator, run.place.epoch
         self._number = self._started  # -1: the epoch is over
         self._is_unfinished = False
         self._failure: BaseException | None = None  # an interrupt prevented its delivery to the caller
@@ -40,26 +46,26 @@ class EpochIterator(Iterator[Any]):
     @property
     def is_current(self) -> bool:
         """True if no later iterator was created, and no other place was loaded; also after the end of the epoch."""
-        return bool(self._started == self._position.iterator)
+        return self._started == self._run.iterator
 
     def replace(self) -> None:
         """Record that a later iterator invalidates this one, unless it is exhausted."""
-        self._is_unfinished = self._number != -1 and self._position.where().epoch == self._epoch
+        self._is_unfinished = self._number != -1 and self._run.where().epoch == self._epoch
 
     def __next__(self) -> Any:
         try:
             # Returned at once: no signal handler can run between the pipeline's return and the caller's.
             return self._next(self._loop)
         except EndOfStream:
-            self._loader._end_epoch(self._number, self.pipeline)
+            self._end_epoch(self._number, self.pipeline)
         except Stopped:
-            if self._number != self._position.iterator or not self.pipeline.is_stopped:
+            if self._number != self._run.iterator or not self.pipeline.is_stopped:
                 self._end()  # a later iterator was created
         except BaseException as error:
             # Not the error itself: this frame would keep it, and its traceback keeps the frame.
             replacement = None
             try:
-                self._loader._note_failure(error, self.pipeline)
+                self._note_failure(error, self.pipeline)
                 if matches(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
                     replacement = never_an_end(error)
             except BaseException:  # an interrupt: the next call raises the error

@@ -1,27 +1,15 @@
 """`Loader`: batches for your own training loop, one ``for`` loop per epoch."""
 
-import contextlib
 import itertools
-import operator
-import warnings
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, overload
 
-from mpqueue.engine.backend import Stopped
 from mpqueue.engine.members import Stoppable
-from mpqueue.errors import WorkerDied
-from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.plan.batch_types import Batch, Batch_co, Item, MaybeNone, SourceOf
 from mpqueue.plan.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
 from mpqueue.plan.signatures import shows_options, suggests_keywords
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
-from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import is_interrupt
-from mpqueue.system.locks import RLock
 
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline
@@ -29,8 +17,6 @@ if TYPE_CHECKING:
     from mpqueue.loader.questions import IndexQuestions
     from mpqueue.loader.stream_questions import StreamQuestions
     from mpqueue.plan.batch_info import BatchInfo
-    from mpqueue.plan.cursors import Cursor, Place
-    from mpqueue.plan.plans import IndexPlan, Plan, StreamPlan
     from mpqueue.plan.sample_ids import SampleSet
     from mpqueue.telemetry.stats import Statistics
 
@@ -115,15 +101,17 @@ class Loader(Stoppable, Generic[Batch_co]):
     def __init__(self, source: Any, **options: Unpack[LoaderOptions]) -> None:
         chosen = Options.of(LoaderOptions, options, "Loader")
         # Imported with the first loader: importing the class alone needs 19 of 68 modules, and 92 ms instead of 115.
-        from mpqueue.loader.loop_position import LoopPosition
+        from mpqueue.loader.passes import Passes
+        from mpqueue.loader.run import Run
         from mpqueue.loader.session import Session
         from mpqueue.plan.resolve import resolve
         from mpqueue.plan.rules import check_backend
+        from mpqueue.plan.sample_ids import SampleSet
         from mpqueue.workers.job import Job
 
         check_backend(chosen.backend, chosen)
         seed = int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0)
-        self._plan = resolve(source, chosen, seed=seed, seed_given=chosen.seed is not None)
+        plan = resolve(source, chosen, seed=seed, seed_given=chosen.seed is not None)
         self.source, self.backend, self.shuffle = source, chosen.backend, chosen.shuffle
         workers, is_auto = chosen.workers, isinstance(chosen.workers, str)
         if is_auto:
@@ -134,24 +122,15 @@ class Loader(Stoppable, Generic[Batch_co]):
             num_cpus() if workers is None else workers, chosen.max_queue_size, self.backend
         )
         if is_auto:
-            self._plan.check_auto()
-        self._plan.check_workers(self.workers, self.backend, chosen.start_method)
-        self._draws = self._plan.draws()
-        self._job = Job(plan=self._plan, workers=self.workers, options=chosen, is_auto=is_auto)
-        self._cursor: Cursor | None = None  # of the latest start
-        self._is_endless = self._plan.ends_by_count
-        self._position = LoopPosition(is_endless=self._is_endless)
-        self._latest: Callable[[], EpochIterator | None] = lambda: None
-        self._is_iterator = not self._plan.source.can_replay
-        self._has_warned_of_idle = is_auto  # the user has not chosen the number
-        self._has_warned = self._has_warned_of_no_batches = self._is_spent = False
-        from mpqueue.plan.sample_ids import SampleSet
-
+            plan.check_auto()
+        plan.check_workers(self.workers, self.backend, chosen.start_method)
+        job = Job(plan=plan, workers=self.workers, options=chosen, is_auto=is_auto)
+        self._run = Run(job, self.backend, plan.draws())
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
-        self._plan.check_ids(excluded)
+        plan.check_ids(excluded)
         self._excluded, self._excludes = excluded, bool(excluded)  # the option applies where the next loop starts
-        self._lock = RLock()
         self._session = Session(kind="Loader")
+        self._passes = Passes(self._run, self._session, self.max_queue_size)
         self._ended = self._session.ended  # of `Stoppable`
 
     def __len__(self) -> int:
@@ -160,9 +139,10 @@ class Loader(Stoppable, Generic[Batch_co]):
         Raises:
             TypeError: The source is a generator or endless, or the sampler has no length.
         """
-        length = self._plan.length(self._position.epoch)
+        plan = self._run.plan
+        length = plan.length(self._run.epoch)
         if length is None:
-            raise TypeError(self._plan.source.no_length())
+            raise TypeError(plan.source.no_length())
         return length
 
     def __iter__(self) -> Iterator[Batch_co]:
@@ -202,170 +182,14 @@ class Loader(Stoppable, Generic[Batch_co]):
     def _iterate(
         self, way: "Callable[[Pipeline], Callable[[int], Any]]", *, holds: bool = False
     ) -> "EpochIterator":  # fmt: skip
-        """Start an epoch.
-
-        Args:
-            way: Selects the method of the pipeline that returns a batch.
-            holds: The caller takes batches ahead of its user: see `mpqueue.loader.held`.
-        """
-        from mpqueue.loader.epoch_iterator import EpochIterator
-
+        """Begin a pass; see `mpqueue.loader.passes.Passes.begin`."""
         running = self._session.pipeline
         if running is not None:  # before the lock, which another thread may hold at the fork
             running.lifetime.check_own()
-        with self._session.starts.part("order"), self._lock:
-            if self._is_spent:
-                raise self._spent()
+        with self._session.starts.part("order"), self._passes.lock:
+            self._passes.check_source()
             self._apply_option()
-            self._set_plan(self._plan.renewed())
-            before = self._latest()
-            if self._position.is_holding:  # otherwise the end of the epoch would wait for these batches
-                if before is not None:
-                    before.replace()
-                self._position.leave()
-            is_outdated = self._is_outdated()  # first: if it raises, the position does not change
-            if before is not None:
-                before.replace()
-            pipeline = self._session.pipeline
-            if pipeline is not None:  # before its position is read: the previous loop takes no more batches
-                pipeline.begin_loop()
-            goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
-            pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated, holds=holds)
-            # Answers about the epoch must not depend on later changes of the source. An error of its length is raised
-            # by the pipeline.
-            try:
-                self._plan.note_length(self._position.place.epoch)
-            except BaseException as error:
-                if is_interrupt(error):
-                    raise
-            batches = EpochIterator(self, pipeline, way(pipeline))
-            self._latest = weakref.ref(batches)
-            return batches
-
-    def _spent(self) -> RuntimeError:
-        return RuntimeError(
-            f"the source is an iterator ({type(self._job.source).__name__}), which has returned all of its "
-            "elements in the previous epoch: pass the generator function itself "
-            "(a callable that returns a new iterator for each epoch)"
-        )
-
-    def _is_whole(self) -> bool:
-        """Return True if the workers run, and no interrupt has left them inconsistent."""
-        pipeline = self._session.pipeline
-        return pipeline is not None and not (pipeline.is_stopped or pipeline.is_inconsistent)
-
-    def _is_outdated(self) -> bool:
-        """Return True if the source may have changed since the workers received it or computed ahead."""
-        pipeline = self._session.pipeline
-        if self._is_iterator or pipeline is None or pipeline.is_stopped:
-            return False
-        self._plan.source.draw_order()  # the program may have dropped it
-        return pipeline.is_outdated()
-
-    def _begin(self, *, goes_on: bool, is_outdated: bool, holds: bool) -> "Pipeline":
-        """Move the workers to the start of the epoch, with the current source; ``holds``: see `_iterate`."""
-        pipeline, place = self._session.pipeline, self._position.place
-        if pipeline is None or pipeline.is_stopped:
-            # A stopped pipeline that was not released must end before a new one starts.
-            self._session.stop()
-            pipeline = self._open()
-            self._bound(pipeline)
-        else:
-            self._bound(pipeline)
-            # Not in the middle of an epoch: its returned batches would no longer count.
-            if self._is_endless and not place.position and pipeline.place().counts == place.counts:
-                pipeline.begin_epoch(place.epoch)
-            # A stream that ends computes nothing ahead, except after a change of the plan between two epochs.
-            is_reopened = not (self._plan.has_index or self._is_endless)
-            is_elsewhere = not goes_on and (is_reopened or not pipeline.place().is_same_as(place))
-            is_inconsistent = not self._plan.has_index and not goes_on and pipeline.is_inconsistent
-            # Otherwise the workers keep the batches that they have computed ahead.
-            if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):
-                with contextlib.suppress(Stopped):  # by another thread: the loop ends before its first batch
-                    pipeline.restart_at(place, refresh=is_outdated)
-        pipeline.holds = holds
-        if self._is_endless or self._plan.has_index:
-            pipeline.hand_out(place.epoch)
-        self._position.use_counts_of(pipeline)
-        return pipeline
-
-    def _may_refresh(self, pipeline: "Pipeline") -> bool:
-        """Return True if batches that were computed ahead must be computed again because the source may have changed.
-
-        A stream is reopened for that, and the elements after its snapshots, or all of them, are computed again. This is
-        too expensive if a change cannot be detected.
-        """
-        return self._plan.has_index or (self._is_endless and pipeline.backend.tells_changes)
-
-    def _bound(self, pipeline: "Pipeline") -> None:
-        """Do not compute a second epoch before it is requested: a validation loop may have only one."""
-        epoch = self._position.place.epoch
-        pipeline.bound_epoch(epoch, goes_on=epoch != self._position.first_epoch)
-
-    def _open(self) -> "Pipeline":
-        place = self._position.place
-        if not self._has_warned_of_idle:
-            self._has_warned_of_idle = True
-            self._plan.warn_of_idle(self.workers, self.backend)
-        self._cursor = self._plan.cursor(self.workers, self.backend, self._draws)
-        self._cursor.last_epoch = place.epoch
-        return self._session.start(self._job, self._cursor, self.backend, self.max_queue_size, place)
-
-    def _end_epoch(self, iterator: int, pipeline: "Pipeline") -> None:
-        """Handle the end of an epoch, after its last batch was returned."""
-        with self._lock:
-            if iterator != self._position.iterator:
-                return
-            is_empty, warning = False, None
-            if not self._plan.has_index and not (self._is_endless and pipeline.epoch > self._position.epoch):
-                self._warn_of_copies(pipeline)
-                where = self._position.where()
-                is_empty = self._is_endless and not where.position
-                if not self._is_endless:
-                    warning = self._no_batches(where)
-                self._position.end_stream()
-                self._is_spent = self._is_iterator
-            self._position.epoch = self._position.where().epoch
-            if warning:
-                self._has_warned_of_no_batches = True
-                warnings.warn(warning, UserWarning, stacklevel=outside_stacklevel())
-            if is_empty and self._is_iterator:
-                raise self._spent()
-            if is_empty:
-                plan = cast("StreamPlan", self._plan)
-                raise plan.impossible_epoch(where, plan.source.title)
-
-    def _no_batches(self, where: "Place") -> str | None:
-        # An interrupted call is repeated. After the end was recorded, `where` is the place of the next epoch.
-        if self._has_warned_of_no_batches or not self._position.is_counting:
-            return None
-        plan = cast("StreamPlan", self._plan)
-        # Others may have read the elements of an iterator, and an interrupt may have lost the last ones.
-        if self._is_iterator and not plan.source.dropping(plan.options):
-            return None
-        return plan.no_batches(where, plan.source.title)
-
-    def _warn_of_copies(self, pipeline: "Pipeline") -> None:
-        if pipeline.has_unsharded() and not self._has_warned:
-            self._has_warned = True
-            lanes = self._plan.lanes
-            count, which = (self.workers, "workers") if lanes is None else (lanes, "lanes")
-            warnings.warn(
-                self._plan.source.copies_warning(count, which),
-                UserWarning,
-                stacklevel=outside_stacklevel(),
-            )
-
-    def _note_failure(self, error: BaseException, pipeline: "Pipeline") -> None:
-        """Handle an error that replaced a batch; the stream continues after it, if possible."""
-        if not pipeline.is_failure(error):  # a signal handler has raised it
-            return
-        if pipeline.is_inconsistent:  # and an element of a generator is lost: the next loop starts again
-            self._position.give_up()
-            return
-        self._position.note_failure(error)
-        if matches(error, WorkerDied) and self._is_iterator:
-            self.stop()  # the worker's copy of a generator object is lost, and another copy would start again
+            return self._passes.begin(way, holds=holds)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the stream, for `load_state_dict` of a loader of the same source.
@@ -377,33 +201,10 @@ class Loader(Stoppable, Generic[Batch_co]):
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
-        from mpqueue.plan.lane_states import plain
-        from mpqueue.plan.saved_states import sealed
-
         pipeline = self._session.pipeline
         if pipeline is not None:
             pipeline.finish_epoch()
-        where, ordered = self._position.where(), self._job.options.ordered
-        place = self._plan.state(where, self._draws, self._cursor, ordered=ordered)
-        place |= {"step": self._position.steps, "world_size": self._plan.shard.world}
-        if self._plan.source.part_names:
-            counts = self._position.parts_at(where)
-            place |= {"rank": self._plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
-        number, ahead = self._position.began(where.epoch)
-        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
-        place["began"] = place["position"] if ahead else number
-        source, plan = self.source, self._plan
-        state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
-        if plan.history:
-            state["history"] = plan.history.plain()
-        if plan.source.has_state:
-            state["source"] = source.state_dict()
-        elif where.epoch and plan.epoch_end is not None:
-            raise RuntimeError(
-                f"{type(source).__name__} changes itself in on_epoch_end, so epoch {where.epoch} cannot be "
-                "resumed without its state: define state_dict() and load_state_dict(state)"
-            )
-        return sealed(state)
+        return self._run.state()
 
     def load_state_dict(self, state: dict[str, Any] | SequenceOf[dict[str, Any]]) -> None:
         """Load a state: the next ``for`` loop returns the batches that follow it.
@@ -426,38 +227,8 @@ class Loader(Stoppable, Generic[Batch_co]):
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or of one rank")
-        from mpqueue.plan.rank_states import earliest
-        from mpqueue.plan.saved_states import history_in, parts_in, place_read_from, steps_in
-
-        # Before the workers are stopped: an invalid state has no effect.
-        self._plan.place(states, self.workers, self.backend)
-        first = earliest(states, [place_read_from(state) for state in states])
-        if "source" in first and not self._plan.source.can_resume:
-            raise ValueError(
-                f"the state contains the state of its source, but {type(self.source).__name__} has no "
-                "load_state_dict(state): load it with the same source"
-            )
-        # Checked without a change: a mixture follows it only after the workers have stopped.
-        history = history_in(states)
-        self._plan.source.check_history(history)
-        self.stop()
-        # The cursor knows the fingerprints of the sampler in the run that ends here.
-        self._cursor = None
-        if "source" in first:
-            self.source.load_state_dict(first["source"])
-        plan = self._plan.with_seed(operator.index(first["seed"])).with_history(history)
-        self._use(plan)
-        # Only now: the state of the source, and weights that were changed, determine how many batches an epoch has.
-        place = plan.begun_at(first, plan.place(states, self.workers, self.backend), self._draws)
+        self._passes.load(states)
         self._excludes = bool(self._excluded)
-        began = plan.began_at(first, place)
-        known_from = plan.first_of_ranks(began)
-        if began.number and not (plan.has_index or self._job.options.ordered):
-            known_from = place.position  # the order of the batches before it is unknown
-        parts = parts_in(states, plan.source.part_names, plan.shard)
-        self._position.load(place, steps_in(first), began, known_from, parts)
-        # A worker process has another copy of the iterator then.
-        self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).copies_source)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -471,7 +242,7 @@ class Loader(Stoppable, Generic[Batch_co]):
     @property
     def is_resumed(self) -> bool:
         """True if a state was loaded, or a place was sought."""
-        return self._position.is_resumed
+        return self._run.is_resumed
 
     # -- Batches by their place
 
@@ -483,7 +254,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         so a loop that does not read it has no cost. The result stays valid. Batches that a framework has taken ahead,
         or only inspected, do not count, as in `state_dict`.
         """
-        last = self._position.last
+        last = self._run.last
         return None if last is None else self._questions().info_of(last)
 
     def explain(self, epoch: int, batch: int, *, rank: int | None = None, run: bool = False) -> "BatchInfo":
@@ -533,13 +304,13 @@ class Loader(Stoppable, Generic[Batch_co]):
         return self._answers()
 
     def _answers(self) -> "IndexQuestions | StreamQuestions":
-        if self._plan.has_index:
+        if self._run.plan.has_index:
             from mpqueue.loader.questions import IndexQuestions
 
-            return IndexQuestions(cast("IndexPlan", self._plan), self._job, self._position, self._draws)
+            return IndexQuestions(self._run)
         from mpqueue.loader.stream_questions import StreamQuestions
 
-        return StreamQuestions(cast("StreamPlan", self._plan), self._job, self._position, self.backend)
+        return StreamQuestions(self._run)
 
     def seek(self, epoch: int, batch: int) -> None:
         """Continue at any place: the next ``for`` loop returns this batch first.
@@ -560,10 +331,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         questions = self._questions()
         place = questions.place_of(epoch, batch)
         self.stop()
-        with self._lock:
-            self._use(self._plan.with_history(self._plan.history.with_seek(questions.here(), epoch, batch)))
-            self._cursor = None
-            self._position.seek(place)
+        self._passes.seek(place, questions.here(), epoch, batch)
 
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
         """Leave out samples from now on, in this epoch and in all later ones.
@@ -591,26 +359,26 @@ class Loader(Stoppable, Generic[Batch_co]):
         from mpqueue.plan.sample_ids import SampleSet
 
         samples = SampleSet.of(ids)
-        self._plan.check_ids(samples)
-        with self._lock:
+        self._run.plan.check_ids(samples)
+        with self._passes.lock:
             self._exclude(samples)
 
     def _apply_option(self) -> None:
         """Leave out the samples of the option ``exclude``, before a loop, or an answer about its batches."""
         if self._excludes:
-            with self._lock:
+            with self._passes.lock:
                 self._exclude(self._excluded)
                 self._excludes = False
 
     def _exclude(self, samples: "SampleSet") -> None:
         from mpqueue.loader.questions import excluded
 
-        self._check_length()
-        self._position.use_lent()
-        change = excluded(self._plan, self._answers(), samples)
+        self._passes.check_length()
+        self._run.use_lent()
+        plan = self._run.plan
+        change = excluded(plan, self._answers(), samples)
         if change is not None:
-            self._use(change.plan)
-            self._restart_at(change.place, refresh=not self._plan.has_index)
+            self._passes.change(change.plan, change.place, refresh=not plan.has_index)
 
     def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> int:
         """Change the weights of the mixture, from one of its samples on.
@@ -636,51 +404,20 @@ class Loader(Stoppable, Generic[Batch_co]):
         """
         from mpqueue.loader.questions import checked_integer, weighed
 
-        weights, plan = self._plan.source.checked_weights(weights), self._plan
+        plan = self._run.plan
+        weights = plan.source.checked_weights(weights)
         at = None if at is None else checked_integer("at", at)
         if at is None and not plan.has_index and plan.shard.world > 1:
             raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
-        with self._lock:
-            self._position.use_lent()
+        with self._passes.lock:
+            self._run.use_lent()
             questions = self._questions()
-            self._check_length()
-            change = weighed(self._plan, questions, weights, at)
-            self._use(change.plan.renewed())  # weights may change the number of samples
-            self._restart_at(change.place, refresh=True)
+            self._passes.check_length()
+            change = weighed(self._run.plan, questions, weights, at)
+            # Weights may change the number of samples.
+            self._passes.change(change.plan.renewed(), change.place, refresh=True)
             first: int = change.result
             return first
-
-    def _check_length(self) -> None:
-        """Raise a `RuntimeError` if the source has another length than at the beginning of the running epoch."""
-        pipeline = self._session.pipeline
-        if pipeline is None or pipeline.is_stopped or not self._position.where().position:
-            return
-        if pipeline.ledger.cursor.has_new_length():
-            raise RuntimeError(
-                f"the length of {self._plan.source.name} has changed in this epoch, whose order depends on it: call "
-                "this method before the length changes, or between two loops"
-            )
-
-    def _restart_at(self, place: "Place", *, refresh: bool) -> None:
-        """Continue the running loop at its place, after a change of the plan: what was computed ahead is dropped."""
-        pipeline = self._session.pipeline
-        self._position.anchors.append(place)
-        if pipeline is None or pipeline.is_stopped:
-            self._position.settle()
-            self._position.place = place
-        else:
-            with contextlib.suppress(Stopped):
-                pipeline.restart_at(place, refresh=refresh)
-
-    def _use(self, plan: "Plan") -> None:
-        """Continue with another plan of the same source."""
-        plan.prepare()
-        self._set_plan(plan)
-
-    def _set_plan(self, plan: "Plan") -> None:
-        self._plan, self._job = plan, replace(self._job, plan=plan)
-        if self._cursor is not None:
-            self._cursor.edit = plan.editor()
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop the workers. The next ``for`` loop starts new ones.
@@ -695,11 +432,7 @@ class Loader(Stoppable, Generic[Batch_co]):
             TypeError: ``timeout`` is not a number; the workers keep running.
             ValueError: It is NaN.
         """
-        self._session.stop(timeout)
-        with self._lock:
-            # Batches that are held can still be got, and a state counts them then.
-            if self._session.pipeline is None and not self._position.is_holding:
-                self._position.settle()
+        self._passes.stop(timeout)
 
     def statistics(self) -> "Statistics":
         """Return a `Statistics` with counters since the start of the workers. They are kept after `stop`."""
@@ -708,7 +441,7 @@ class Loader(Stoppable, Generic[Batch_co]):
     @property
     def epoch(self) -> int:
         """The number of the current epoch, from 0; between two loops, of the next one."""
-        return self._position.epoch
+        return self._run.epoch
 
     def close(self) -> None:
         """Stop the workers; see `stop`."""
@@ -729,7 +462,7 @@ class Loader(Stoppable, Generic[Batch_co]):
     def __repr__(self) -> str:
         state = "stopped" if self._session.was_started else "not started"
         if self._session.is_running:
-            state = f"running, epoch {self._position.where().epoch}"
+            state = f"running, epoch {self._run.where().epoch}"
         from mpqueue.system.units import count_text  # an import of `Loader` alone does not need it
 
         workers = f"{count_text(self.workers, 'worker')} ({self.backend})" if self.workers else "no workers"

@@ -1,73 +1,41 @@
 """The samples of any batch of a loader, and that batch again: answers about the places of its run.
 
 The order of a source with an index follows from (seed, epoch, position), so no log is needed. An `IndexQuestions` reads
-the plan, the position of the loops, and the draws of a sampler. It changes none of them. Streams have
+the run, and changes nothing. Streams have
 `StreamQuestions`, see `mpqueue.loader.stream_questions`.
 """
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mpqueue.engine.pipeline import Mark
-from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.loader.run import Run
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.checks import integer
-from mpqueue.plan.cursors import FROM_BEGINNING, Base, Place, WorkItem
-from mpqueue.plan.draws import Draws
+from mpqueue.plan.cursors import Base, Place, WorkItem
 from mpqueue.plan.history import At
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.workers.job import Job
-
-
-@dataclass(frozen=True)
-class KnownPlaces:
-    """Places of a run at one moment, with the methods of a `LoopPosition`. The same ranks began all epochs.
-
-    Attributes:
-        now: The current place.
-        anchors, has_raised, is_resumed: See `LoopPosition`.
-    """
-
-    now: Place
-    anchors: tuple[Place, ...] = ()
-    has_raised: bool = False
-    is_resumed: bool = False
-
-    def where(self) -> Place:
-        """Return the current place."""
-        return self.now
-
-    def began(self, epoch: int) -> Base:  # noqa: ARG002 - it is the beginning in all epochs
-        """Return where the present ranks began an epoch, see `LoopPosition.load`."""
-        return FROM_BEGINNING
-
-    def first_known(self, epoch: int) -> int:  # noqa: ARG002 - it is 0 in all epochs
-        """Return the number of the first batch of an epoch that this number of ranks returned."""
-        return 0
 
 
 class Questions:
     """A place of a run, where its plan can change; subclasses answer questions about other places.
 
     Args:
-        plan: The plan of the run.
-        job: Its job.
-        position: The position of its loops.
+        run: The run.
     """
 
     _plan: Plan
-    _position: LoopPosition | KnownPlaces
 
-    def __init__(self, plan: Plan, job: Job, position: LoopPosition | KnownPlaces) -> None:
-        self._plan, self._job, self._position = plan, job, position
+    def __init__(self, run: Run) -> None:
+        # The answers are about the present plan, whatever changes later.
+        self._run, self._job, self._plan = run, run.job, run.plan
 
     def here(self) -> At:
         """Return the place, as the history names it."""
-        where, world = self._position.where(), self._plan.shard.world
+        where, world = self._run.where(), self._plan.shard.world
         return At(where.epoch, self._plan.number_of(where.position, where.base), world)
 
     def share(self) -> LaneShare:
@@ -80,7 +48,7 @@ class Questions:
         Args:
             added: The samples.
         """
-        return self._position.where()
+        return self._run.where()
 
     def _check_replay(self) -> None:
         source = self._plan.source
@@ -91,7 +59,7 @@ class Questions:
 
     def _check_ranks(self, epoch: int, batch: int) -> None:
         """Raise a `LookupError` for a batch that another number of ranks got."""
-        known_from = self._position.first_known(epoch)
+        known_from = self._run.first_known(epoch)
         if batch < known_from:
             raise LookupError(
                 f"batch {batch} of epoch {epoch} was returned with another number of ranks, which resumed the epoch at "
@@ -110,26 +78,14 @@ class Questions:
 
 
 class IndexQuestions(Questions):
-    """Answers about the places of a run with an index.
-
-    Args:
-        plan: The plan of the run.
-        job: Its job.
-        position: The position of its loops.
-        draws: Its draws from a sampler; None: the plan has no sampler.
-    """
+    """Answers about the places of a run with an index."""
 
     _plan: IndexPlan
-    _position: LoopPosition
-
-    def __init__(self, plan: IndexPlan, job: Job, position: LoopPosition, draws: Draws | None) -> None:
-        super().__init__(plan, job, position)
-        self._draws = draws
 
     def info_of(self, returned: Mark) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
         plan, work_item = self._plan, returned.work_item
-        batch = plan.number_of(returned.position, self._position.base_of(returned.epoch))
+        batch = plan.number_of(returned.position, self._run.base_of(returned.epoch))
         left_out, listed = list(returned.skipped.indices), plan.listed(work_item)
         indices = [index for index in listed.indices if not _take(left_out, index)]
         samples, skipped = returned.skipped.sort(
@@ -158,12 +114,12 @@ class IndexQuestions(Questions):
         """
         epoch, batch = checked_place(epoch, batch)
         self._check_replay()
-        return self._plan.place_at(epoch, batch, self._base_at(epoch, batch), self._draws)
+        return self._plan.place_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
 
     def _work_at(self, plan: IndexPlan, epoch: int, batch: int) -> WorkItem:
         epoch, batch = checked_place(epoch, batch)
         self._check_unchanged(epoch)
-        return plan.work_at(epoch, batch, self._base_at(epoch, batch), self._draws)
+        return plan.work_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
 
     def _base_at(self, epoch: int, batch: int) -> Base:
         """Return the base of the order that has a batch.
@@ -174,12 +130,12 @@ class IndexQuestions(Questions):
         self._check_ranks(epoch, batch)
         # The base of the loops may be a later one. Ranks that resume an epoch after whole rounds of the same number of
         # ranks continue the same order.
-        return self._position.began(epoch)
+        return self._run.began(epoch)
 
     def _check_unchanged(self, epoch: int) -> None:
         """Raise a `LookupError` for an epoch before or after a change of the source."""
         self._check_replay()
-        source, current = self._plan.source, self._position.epoch
+        source, current = self._plan.source, self._run.epoch
         # The source itself is at its current epoch. What its hook has changed since, or will change, is unknown.
         if source.epoch_end() is not None and epoch != current:
             raise LookupError(

@@ -15,10 +15,8 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Mark, Pipeline
-from mpqueue.loader.loop_position import LoopPosition
-from mpqueue.loader.questions import KnownPlaces, Questions, checked_place, checked_rank
+from mpqueue.loader.questions import Questions, checked_place, checked_rank
 from mpqueue.loader.replay import OneWorkItem, batch_from, opened
-from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
 from mpqueue.plan.lane_order import Element, counts_before, element_at
@@ -27,7 +25,6 @@ from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.units import count_text
-from mpqueue.workers.job import Job
 
 
 def _known_ends(place: Place) -> dict[int, int]:
@@ -70,20 +67,9 @@ class LaneCursor(OneWorkItem, StreamCursor):
 
 
 class StreamQuestions(Questions):
-    """Answers about the places of a stream.
-
-    Args:
-        plan: The plan of the run.
-        job: Its job.
-        position: The place of its loops.
-        backend: The backend of its workers.
-    """
+    """Answers about the places of a stream."""
 
     _plan: StreamPlan
-
-    def __init__(self, plan: StreamPlan, job: Job, position: LoopPosition | KnownPlaces, backend: BackendName) -> None:
-        super().__init__(plan, job, position)
-        self._backend = backend
 
     def info_of(self, returned: Mark) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
@@ -96,9 +82,7 @@ class StreamQuestions(Questions):
                 lambda: self._ids(self._plan_at(epoch, position), work_item, start, run=True), step=step,
             )  # fmt: skip
         # Samples may be excluded after this batch. Later calls of the loader do not change these places.
-        run = self._position
-        places = KnownPlaces(run.where(), tuple(run.anchors), run.has_raised, run.is_resumed)
-        known = StreamQuestions(plan, self._job, places, self._backend)
+        known = StreamQuestions(self._run.frozen(self._run.where()))
         element = Element(work_item.lane, work_item.unit)
         return self._info(plan, epoch, position, lambda: known.samples_of(epoch, position, element), step=step)
 
@@ -118,7 +102,7 @@ class StreamQuestions(Questions):
         if element is None:
             found = self._find(plan, epoch, batch, run=True)
         else:
-            where = self._position.where()
+            where = self._run.where()
             place = self._place(where, epoch, batch, element, self.share(), _known_ends(where))
             found = FoundElement(self._item(plan, epoch, batch, element), place)
         samples = self._ids(plan, found.item(), found.start, run=True)
@@ -150,7 +134,7 @@ class StreamQuestions(Questions):
 
     def _identified(self, plan: StreamPlan, *, run: bool) -> StreamPlan:
         # A batch without the sample that raised takes the next one, so the outline of the stream is at other places.
-        return plan.identified(run=run, has_raised=self._position.has_raised)
+        return plan.identified(run=run, has_raised=self._run.has_raised)
 
     def _plan_at(self, epoch: int, batch: int) -> StreamPlan:
         """Return the plan with the samples that are excluded at a place."""
@@ -174,7 +158,7 @@ class StreamQuestions(Questions):
 
     def share(self) -> LaneShare:
         """Return the lanes of this rank."""
-        return self._plan.share(self._job.workers, self._backend)
+        return self._plan.share(self._job.workers, self._run.backend)
 
     def shortened(self, added: SampleSet) -> Place:
         """Return the place of the loops, with snapshots of lanes without some samples.
@@ -188,8 +172,8 @@ class StreamQuestions(Questions):
         Raises:
             Exception: The exception of the source, when it is read again.
         """
-        may_raise = self._position.has_raised or self._position.is_resumed
-        return self._shortened(self._plan, self._position.where(), added, may_raise=may_raise)
+        may_raise = self._run.has_raised or self._run.is_resumed
+        return self._shortened(self._plan, self._run.where(), added, may_raise=may_raise)
 
     def _shortened(self, plan: StreamPlan, where: Place, added: SampleSet, *, may_raise: bool) -> Place:
         share = self.share()
@@ -228,19 +212,17 @@ class StreamQuestions(Questions):
         Raises:
             LookupError: The epoch has no such batch, or another number of ranks got it.
         """
-        where = self._position.where() if plan.shard == self._plan.shard else None
+        where = self._run.where() if plan.shard == self._plan.shard else None
         self._check_ranks(epoch, batch)
         length = plan.epoch_batches
-        if where is None and (
-            self._position.began(epoch).number or (length is not None and self._position.began(0).number)
-        ):
+        if where is None and (self._run.began(epoch).number or (length is not None and self._run.began(0).number)):
             raise LookupError(
                 f"batch {batch} of epoch {epoch} of another rank is unknown, because another number of ranks began the "
                 "epoch: ask that rank"
             )
         if length is not None and batch >= length:
             raise LookupError(f"epoch {epoch} has no batch {batch}: it has {count_text(length, 'batch')}")
-        share = plan.share(self._job.workers, self._backend)
+        share = plan.share(self._job.workers, self._run.backend)
         ends = {} if where is None else _known_ends(where)
         if length is not None and not plan.skips:
             # Not with `on_error="skip"`: a skipped element is no batch of the epoch, so no place follows by arithmetic.
@@ -277,7 +259,7 @@ class StreamQuestions(Questions):
             ends: The known ends of lanes. The ends of empty lanes are added.
             run: As for `Loader.explain`.
         """
-        num_lanes = plan.share(self._job.workers, self._backend).num_lanes
+        num_lanes = plan.share(self._job.workers, self._run.backend).num_lanes
         counts = (where.counts if where is not None else ()) or (0,) * num_lanes
         element = element_at(position, num_lanes, ends)
         # A lane that returns no element in a whole epoch ends, also in an endless stream, and the others take its
@@ -336,8 +318,8 @@ class StreamQuestions(Questions):
         length, begin = plan.epoch_batches, self._known_before(where, epoch, batch)
         self._check_beginning(begin, epoch, batch)
         left = (epoch - begin.epoch) * (length or 0) + batch - begin.position
-        identified = plan.identified(run=run, has_raised=raises or self._position.has_raised)
-        cursor = identified.cursor(self._job.workers, self._backend)
+        identified = plan.identified(run=run, has_raised=raises or self._run.has_raised)
+        cursor = identified.cursor(self._job.workers, self._run.backend)
         # Snapshots of the stream fit its outline: a snapshot has places and no values.
         with opened(replace(self._job, plan=identified), cursor, begin) as pipeline:
             try:
@@ -379,7 +361,7 @@ class StreamQuestions(Questions):
         """Return the last known place that is not after a batch."""
         is_endless = self._plan.epoch_batches is not None
         begin = Place(0 if is_endless else epoch)
-        for place in () if where is None else (*self._position.anchors, where):
+        for place in () if where is None else (*self._run.anchors, where):
             if (place.epoch, place.position) <= (epoch, batch) and (is_endless or place.epoch == epoch):
                 begin = place
         return begin
@@ -411,7 +393,7 @@ class StreamQuestions(Questions):
         excluded_at = self._plan.history.excluded_at
         counts = counts_before(element, share.num_lanes, ends)
         starts, is_known = [BEGINNING] * share.num_lanes, element.unit == 0
-        for place in () if where is None else (*self._position.anchors, where):
+        for place in () if where is None else (*self._run.anchors, where):
             is_usable = place is where or excluded_at(place.epoch, place.position, world) == excluded_at(
                 epoch, batch, world
             )
@@ -434,26 +416,26 @@ class StreamQuestions(Questions):
     def _ids(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart, *, run: bool) -> SampleIds:
         """Return the ids of the samples of an element."""
         passes = run and self._passes_over(work_item, start)
-        identified = plan.identified(run=run, has_raised=passes or self._position.has_raised)
+        identified = plan.identified(run=run, has_raised=passes or self._run.has_raised)
         with self._opened_lane(identified, work_item, start) as pipeline:
             try:
                 element = pipeline.next()
             except EndOfStream:
                 return ()
-        return identified.ids_of(work_item, element, plan.share(self._job.workers, self._backend))
+        return identified.ids_of(work_item, element, plan.share(self._job.workers, self._run.backend))
 
     def _passes_over(self, work_item: WorkItem, start: LaneStart) -> bool:
         """Return whether an element after a snapshot may have raised in no loop of this process."""
-        is_endless, position = self._plan.epoch_batches is not None, self._position
-        return position.is_resumed and any(
+        is_endless, run = self._plan.epoch_batches is not None, self._run
+        return run.is_resumed and any(
             (is_endless or place.epoch == work_item.epoch)
             and place.counts
             and start.number < place.counts[work_item.lane] <= work_item.unit
-            for place in position.anchors
+            for place in run.anchors
         )
 
     def _opened_lane(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart) -> AbstractContextManager[Pipeline]:
-        share = plan.share(self._job.workers, self._backend)
+        share = plan.share(self._job.workers, self._run.backend)
         cursor = LaneCursor(work_item, share, epoch_batches=plan.epoch_batches)
         counts, starts = [0] * share.num_lanes, [BEGINNING] * share.num_lanes
         counts[work_item.lane], starts[work_item.lane] = work_item.unit, start

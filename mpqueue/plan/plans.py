@@ -238,7 +238,7 @@ class Plan(ABC):
         return batch - self.number_of(0, base)
 
     def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
-        """Return where these ranks begin an epoch that they resume, see `mpqueue.loader.loop_position.LoopPosition`.
+        """Return where these ranks begin an epoch that they resume, see `mpqueue.loader.run.Run`.
 
         Args:
             state: The state with the earliest place.

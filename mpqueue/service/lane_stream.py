@@ -8,6 +8,7 @@ of an epoch, and to find the samples of a batch.
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from mpqueue.engine.skips import may_raise_again
 from mpqueue.errors import ServiceStateError, SharedMemoryFull
-from mpqueue.loader.questions import KnownPlaces
+from mpqueue.loader.run import Run
 from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.history import History
@@ -66,7 +67,7 @@ class LaneStream(Stream):
         # Those of the previous epoch: a consumer may ask for the samples of its last batch in the next epoch.
         self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())
         self._places_before: tuple[Place, ...] = ()
-        self._has_raised = False  # see `LoopPosition`
+        self._has_raised = False  # see `Run`
         self._goes_on = first != Place()  # the errors that the previous server met are unknown
         self._has_warned = False
         followed = start.history.before(place.epoch, place.position, plan.shard.world)
@@ -234,8 +235,12 @@ class LaneStream(Stream):
         # A separate source: that of the plan changes with the stream.
         plan = plan.excluding(plan.history.excluded)
         anchors = (*self._places_before, *self.places)
-        places = KnownPlaces(place, anchors, self._has_raised, self._is_resumed or self._goes_on)
-        return StreamQuestions(plan, self.job, places, self.job.options.backend)
+        is_resumed = self._is_resumed or self._goes_on
+        run = Run(
+            replace(self.job, plan=plan), self.job.options.backend, place=place, anchors=anchors,
+            has_raised=self._has_raised, is_resumed=is_resumed,
+        )  # fmt: skip
+        return StreamQuestions(run)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped."""

@@ -37,7 +37,8 @@ from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import may_skip
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.loader.questions import KnownPlaces, Questions
+from mpqueue.loader.questions import Questions
+from mpqueue.loader.run import Run
 from mpqueue.loader.session import Session
 from mpqueue.memory.layout import Array, ReadSpec, base_over
 from mpqueue.memory.ring import Ring
@@ -555,7 +556,7 @@ class Stream:
 
     def questions_at(self, place: Place) -> Questions:
         """Return the object that changes the plan at a place."""
-        return Questions(self.latest_plan, self.job, KnownPlaces(place))
+        return Questions(Run(replace(self.job, plan=self.latest_plan), self.job.options.backend, place=place))
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped.

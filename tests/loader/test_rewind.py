@@ -113,13 +113,13 @@ class TestExplainAndCompute:
 
         with loader_of(sampler=Random()) as loader:
             seen = epochs(loader, 3)
-            state = loader._plan.options.sampler.generator.getstate()
+            state = loader._run.plan.options.sampler.generator.getstate()
             for epoch, number in [(1, 0), (1, 4), (2, 2)]:
                 assert loader.explain(epoch, number).samples == tuple(seen[epoch, number]["index"])
             for epoch in (0, 3):
                 with pytest.raises(LookupError, match="draws random numbers"):
                     loader.explain(epoch, 0)
-            assert loader._plan.options.sampler.generator.getstate() == state
+            assert loader._run.plan.options.sampler.generator.getstate() == state
 
     def test_epoch_of_a_sampler_that_cannot_repeat_it_is_unknown(self):
         turns = itertools.count()

@@ -214,12 +214,12 @@ class _WorkerBatches:
 
     def _ids(self, plan: StreamPlan, returned: Mark, place: Place) -> SampleIds:
         # Imported for the first question.
-        from mpqueue.loader.questions import KnownPlaces
+        from mpqueue.loader.run import Run
         from mpqueue.loader.stream_questions import StreamQuestions
 
         # Without `worker_init_fn`, which is for workers.
         job = Job(plan=plan, workers=self._job.workers, options=Options())
-        questions = StreamQuestions(plan, job, KnownPlaces(place), "process")
+        questions = StreamQuestions(Run(job, "process", place=place))
         if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
             return plan.ids_of(returned.work_item, None, questions.share())
         samples = questions.info_of(returned).samples

@@ -92,7 +92,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: as many as workers
     resumed: state.State | None = None  # where the next pass resumes; taken by its iterator
     is_unknown = False  # torch's own workers have begun a pass, whose place is unknown
-    _passes: questions.Run | None = None  # the passes, and the samples that they leave out
+    _passes: questions.LoaderRun | None = None  # the passes, and the samples that they leave out
     _pass: state.Pass | None = None  # the latest pass
     _left_pass: LeftPass | None = None  # that of the loader that this one is a copy of
 
@@ -190,7 +190,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             begun: The pass.
         """
         if self._passes is None:
-            self._passes = questions.Run()
+            self._passes = questions.LoaderRun()
         self._passes.begin(begun)
         self._pass, self._left_pass = begun, None
 

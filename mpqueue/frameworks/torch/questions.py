@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch.utils.data import RandomSampler, SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
@@ -30,7 +30,7 @@ from mpqueue.plan.sampler_state import DrawsRandomNumbers
 from mpqueue.system.units import count_text
 
 
-class Run:
+class LoaderRun:
     """The passes of a loader, and the samples that they leave out.
 
     Args:
@@ -60,21 +60,14 @@ class Run:
         """The number of batches that all passes returned."""
         return self._steps + (0 if self.latest is None else self.latest.batches.num_returned)
 
-    def copied(self) -> "Run":
+    def copied(self) -> "LoaderRun":
         """Return the run for a copy of the loader."""
-        return Run(self.history, self.number + 1, self.steps)
-
-
-class _Place(NamedTuple):
-    """A batch of the latest pass: all samples of the sampler, and the samples that are not excluded."""
-
-    drawn: Listed
-    kept: Listed
+        return LoaderRun(self.history, self.number + 1, self.steps)
 
 
 def saved(loader: Any) -> dict[str, Any]:
     """Return the additional keys of a loader's state; none if no sample is excluded."""
-    run: Run | None = loader._passes
+    run: LoaderRun | None = loader._passes
     if run is None or not run.history:
         return {}
     return {"history": run.history.plain(), "number": run.number + _is_midway(loader)}
@@ -86,17 +79,17 @@ def _is_midway(loader: Any) -> bool:
     return resumed is not None and not (resumed.is_left or resumed.is_new)
 
 
-def loaded(loader: Any, found: Mapping[str, Any]) -> Run:
+def loaded(loader: Any, found: Mapping[str, Any]) -> LoaderRun:
     """Return the run of a loader after it has loaded a state.
 
     Args:
         loader: The loader, with the place to resume from.
         found: The state.
     """
-    run: Run = loader._passes or Run()
+    run: LoaderRun = loader._passes or LoaderRun()
     # A state within a pass has the number of that pass, and the next pass continues it.
     number = found["number"] + (not _is_midway(loader)) if "history" in found else run.number + 1
-    return Run(History(found.get("history", ())), number, run.steps)
+    return LoaderRun(History(found.get("history", ())), number, run.steps)
 
 
 def editor_of(loader: Any, beginning: state.Beginning) -> Edit | None:
@@ -106,7 +99,7 @@ def editor_of(loader: Any, beginning: state.Beginning) -> Edit | None:
         loader: The loader.
         beginning: The beginning of its pass.
     """
-    run: Run | None = getattr(loader, "_passes", None)
+    run: LoaderRun | None = getattr(loader, "_passes", None)
     excluded = None if run is None else run.history.excluded
     if excluded is None:
         return None
@@ -159,14 +152,14 @@ def last(loader: Any) -> BatchInfo | None:
 def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
     """Return the samples of any batch of the latest pass; see `DataLoader.explain`."""
     begun, batch = _checked(loader, epoch, batch)
-    kept = _place_at(loader, begun, batch).kept
+    kept = _kept_at(loader, begun, batch)
     return _info(loader, begun, batch, ids_of(kept, is_batched=loader._auto_collation))
 
 
 def compute(loader: Any, epoch: int, batch: int) -> Any:
     """Return any batch of the latest pass, computed again; see `DataLoader.compute`."""
     begun, batch = _checked(loader, epoch, batch)
-    kept = _place_at(loader, begun, batch).kept
+    kept = _kept_at(loader, begun, batch)
     if kept.is_empty:
         raise empty_batch(loader._passes.number, batch)
     return begun.batches.compute(kept)
@@ -177,7 +170,7 @@ def exclude(loader: Any, ids: Any) -> None:
     samples = SampleSet.of(ids)
     _check_index(loader)
     _check_ids(loader, samples)
-    run: Run = loader._passes or Run()
+    run: LoaderRun = loader._passes or LoaderRun()
     begun = run.latest
     if begun is not None:
         at = At(run.number, begun.batches.place().position, 1)
@@ -244,8 +237,8 @@ def _check_ids(loader: Any, samples: SampleSet) -> None:
             )
 
 
-def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
-    """Return a batch of a pass, from its sampler.
+def _kept_at(loader: Any, begun: state.Pass, batch: int) -> Listed:
+    """Return a batch of a pass, from its sampler, without the samples that are excluded there.
 
     Raises:
         LookupError: The pass has no such batch, or the sampler returns another order now.
@@ -265,20 +258,22 @@ def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
                 if number in (batch, known):
                     drawn[number] = listed_of(index, batches.epoch, places)
                 places += num_places(index, is_batched=is_batched)
-        found = {at: _Place(each, _without_excluded(loader, begun, each, at)) for at, each in drawn.items()}
-        if returned is not None and known in found and not _is_from(loader, found[known], returned.ids()):
+        kept = {at: _without_excluded(loader, begun, each, at) for at, each in drawn.items()}
+        # Out of order, later exclusions do not concern the batch that was returned.
+        ways = [ids_of(each[known], is_batched=is_batched) for each in (drawn, kept) if known in each]
+        if returned is not None and ways and returned.ids() not in ways:
             raise DrawsRandomNumbers
     except DrawsRandomNumbers:
         raise LookupError(
             f"the sampler ({type(samplers[-1]).__name__}) returns another order when it is iterated again, so batches "
             "of this pass are unknown: its random numbers must come from torch, or from a generator that it holds"
         ) from None
-    if batch not in found:
+    if batch not in kept:
         raise LookupError(
             f"epoch {loader._passes.number} has no batch {batch}: its sampler returned "
             f"{count_text(number + 1, 'batch')}"
         )
-    return found[batch]
+    return kept[batch]
 
 
 def _without_excluded(loader: Any, begun: state.Pass, drawn: Listed, batch: int) -> Listed:
@@ -287,11 +282,6 @@ def _without_excluded(loader: Any, begun: state.Pass, drawn: Listed, batch: int)
         return drawn
     kept = without(drawn, excluded, is_batched=loader._auto_collation)
     return filled(kept, _fill(loader, begun.beginning, excluded))
-
-
-def _is_from(loader: Any, place: _Place, returned: SampleIds) -> bool:
-    """Return whether a returned batch has the samples of a place. Out of order, later exclusions do not concern it."""
-    return returned in [ids_of(each, is_batched=loader._auto_collation) for each in place]
 
 
 def _info(

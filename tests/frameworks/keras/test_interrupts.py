@@ -12,7 +12,7 @@ from mpqueue import Loader
 from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.loader.run import Run
 
 RANDOM_S = 0.4  # for each case; the soak test runs longer
 
@@ -78,7 +78,7 @@ def test_state_counts_no_lost_batch_if_the_next_epoch_is_interrupted(workers, mo
         epoch.held.take()  # the state after an interrupt, before the batch is returned
         assert loader.state_dict()["position"] == 1
         with monkeypatch.context() as patched, pytest.raises(Struck):
-            patched.setattr(LoopPosition, "_next_start", strike)  # signal handlers run at the beginning of a function
+            patched.setattr(Run, "_next_start", strike)  # signal handlers run at the beginning of a function
             epochs.peek(0)
         assert loader.state_dict()["position"] == 1
         assert [int(batch[0]) for batch in epochs.begin()] == [0, 1, 2]

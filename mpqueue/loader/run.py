@@ -1,23 +1,44 @@
-"""The position of the loops over a `Loader`: the epoch, the batches in it, and where the next ``for`` continues."""
+"""`Run`: a consumer's way through a plan: the epoch, the batches in it, and where the next ``for`` continues.
 
-from collections import deque
-from collections.abc import Mapping
+A run lasts longer than the workers. While a pipeline delivers batches, it counts them, and the run reads its place. The
+run does not refer to the session of the workers, so that answers about batches (`mpqueue.loader.questions`) keep no
+workers alive. `mpqueue.loader.passes` begins and ends the passes of a run.
+"""
 
-from mpqueue.engine.outcomes import NO_PARTS
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.engine.skips import may_raise_again
-from mpqueue.plan.cursors import FROM_BEGINNING, Base, Place
+from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Cursor, Place
+from mpqueue.plan.draws import Draws
+from mpqueue.plan.plans import Plan
+from mpqueue.workers.job import Job
 
 _MOST_ANCHORS = 8
+_FIRST = Place()
 
 
-class LoopPosition:
-    """The position of the loops over a loader.
+class Run:
+    """A consumer's way through a plan.
 
     Args:
-        is_endless: Each epoch continues the stream where the previous epoch was left.
+        job: The plan, and what its workers need.
+        backend: The backend of the workers.
+        draws: The draws from a sampler; None: the plan has no sampler.
+        place: Where it begins.
+        anchors: See the attributes.
+        has_raised: See the attributes.
+        is_resumed: See the attributes.
 
     Attributes:
+        job: The job, with the present plan.
+        backend: The backend of the workers.
+        draws: The draws from a sampler; None: the plan has no sampler.
+        cursor: The order since the latest start of the workers; None: none since the run was moved to another place.
         place: The start of the loop, or of the next one; outdated while a pipeline counts.
         iterator: Number of the latest iterator.
         first_epoch: The epoch of the first loop.
@@ -29,26 +50,58 @@ class LoopPosition:
             because a batch after such a place cannot be computed from an earlier snapshot.
     """
 
-    def __init__(self, *, is_endless: bool) -> None:
-        self._is_endless = is_endless
-        self.place = Place()
-        self.iterator = self.epoch = 0
+    def __init__(
+        self, job: Job, backend: BackendName, draws: Draws | None = None, *, place: Place = _FIRST,
+        anchors: Iterable[Place] = (), has_raised: bool = False, is_resumed: bool = False,
+    ) -> None:  # fmt: skip
+        self.job, self.backend, self.draws = job, backend, draws
+        self._is_endless = job.plan.ends_by_count
+        self.cursor: Cursor | None = None
+        self.place = place
+        self.iterator, self.epoch = 0, place.epoch
         self.first_epoch: int | None = None
         self._pipeline: Pipeline | None = None
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
-        self.has_raised = self.is_resumed = False
+        self.has_raised, self.is_resumed = has_raised, is_resumed
         self._goes_on = False  # the next loop continues in the middle of the epoch
         self.begun = self._began = 0, FROM_BEGINNING
         self._known_from = 0, 0
-        self.anchors: deque[Place] = deque(maxlen=_MOST_ANCHORS)
+        self.anchors = tuple(anchors)
         # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
         self._last: Mark | None = None
         # The samples of each part of a mixture in these batches.
         self._parts: dict[str | int, int] = {}
         self._parts_before: dict[str | int, int] = {}
+
+    @property
+    def plan(self) -> Plan:
+        """The present plan. It follows changes of the run, and of the source."""
+        return self.job.plan
+
+    def use(self, plan: Plan) -> None:
+        """Continue with another plan of the same source."""
+        plan.prepare()
+        self.follow(plan)
+
+    def follow(self, plan: Plan) -> None:
+        """Continue with the present plan of the same source."""
+        self.job = replace(self.job, plan=plan)
+        if self.cursor is not None:
+            self.cursor.edit = plan.editor()
+
+    def frozen(self, place: Place) -> "Run":
+        """Return a copy that does not follow later loops and changes.
+
+        Args:
+            place: The place of the copy.
+        """
+        return Run(
+            self.job, self.backend, self.draws, place=place, anchors=self.anchors, has_raised=self.has_raised,
+            is_resumed=self.is_resumed,
+        )  # fmt: skip
 
     def where(self) -> Place:
         """Return the current place of the loops."""
@@ -174,29 +227,81 @@ class LoopPosition:
             self._stop_counting(where, Place(where.epoch + 1))
             self._goes_on = False
             if self._is_endless:  # it begins again, and snapshots of its lanes are of the time before
-                self.anchors = deque([self.place], _MOST_ANCHORS)
+                self.anchors = (self.place,)
 
     def first_known(self, epoch: int) -> int:
         """Return the number of the first batch of an epoch that this number of ranks returned."""
         return self._known_from[1] if epoch == self._known_from[0] else 0
 
-    def load(
-        self, place: Place, steps: int, began: Base, known_from: int, parts: Mapping[str | int, int] = NO_PARTS
-    ) -> None:
-        """Make the next loop continue another run, at a place in its state.
+    # -- States
 
-        Args:
-            place: The place.
-            steps: Number of batches that the other run had returned before.
-            began: Where the present ranks began the epoch; of a stream, its number is that of a batch of this rank.
-            known_from: Number of the first batch of the epoch that this number of ranks returns.
-            parts: Number of samples of each part of a mixture that this rank had returned before.
+    def state(self) -> dict[str, Any]:
+        """Return the state of the run, see `mpqueue.Loader.state_dict`.
+
+        Raises:
+            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
+        from mpqueue.plan.lane_states import plain
+        from mpqueue.plan.saved_states import sealed
+
+        plan, source, where = self.plan, self.plan.source, self.where()
+        place = plan.state(where, self.draws, self.cursor, ordered=self.job.options.ordered)
+        place |= {"step": self.steps, "world_size": plan.shard.world}
+        if source.part_names:
+            counts = self.parts_at(where)
+            place |= {"rank": plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
+        number, ahead = self.began(where.epoch)
+        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
+        place["began"] = place["position"] if ahead else number
+        state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
+        if plan.history:
+            state["history"] = plan.history.plain()
+        if source.has_state:
+            state["source"] = source.given.state_dict()
+        elif where.epoch and plan.epoch_end is not None:
+            raise RuntimeError(
+                f"{type(source.given).__name__} changes itself in on_epoch_end, so epoch {where.epoch} cannot be "
+                "resumed without its state: define state_dict() and load_state_dict(state)"
+            )
+        return sealed(state)
+
+    def check_states(self, states: Sequence[Any]) -> None:
+        """Raise an error for states that cannot be loaded, see `mpqueue.Loader.load_state_dict`. Nothing changes."""
+        from mpqueue.plan.rank_states import earliest
+        from mpqueue.plan.saved_states import history_in, place_read_from
+
+        source = self.plan.source
+        self.plan.place(states, self.job.workers, self.backend)
+        if "source" in earliest(states, [place_read_from(state) for state in states]) and not source.can_resume:
+            raise ValueError(
+                f"the state contains the state of its source, but {type(source.given).__name__} has no "
+                "load_state_dict(state): load it with the same source"
+            )
+        source.check_history(history_in(states))
+
+    def load(self, states: Sequence[Any]) -> None:
+        """Make the next loop continue the run of other states, which `check_states` has accepted; without workers."""
+        from mpqueue.plan.rank_states import earliest
+        from mpqueue.plan.saved_states import history_in, parts_in, place_read_from, steps_in
+
+        first = earliest(states, [place_read_from(state) for state in states])
+        # The cursor knows the fingerprints of the sampler in the run that ends here.
+        self.cursor = None
+        if "source" in first:
+            self.plan.source.given.load_state_dict(first["source"])
+        plan = self.plan.with_seed(operator.index(first["seed"])).with_history(history_in(states))
+        self.use(plan)
+        # Only now: the state of the source, and weights that were changed, determine how many batches an epoch has.
+        place = plan.begun_at(first, plan.place(states, self.job.workers, self.backend), self.draws)
+        began = plan.began_at(first, place)
+        known_from = plan.first_of_ranks(began)
+        if began.number and not (plan.has_index or self.job.options.ordered):
+            known_from = place.position  # the order of the batches before it is unknown
         self._began, self._known_from = (place.epoch, began), (place.epoch, known_from)
-        self.anchors.clear()  # their snapshots belong to the previous run
+        self.anchors = ()  # their snapshots belong to the previous run
         self.seek(place)
         # After `seek`, which keeps the steps that this run has counted so far.
-        self._steps, self._parts = steps, dict(parts)
+        self._steps, self._parts = steps_in(first), dict(parts_in(states, plan.source.part_names, plan.shard))
 
     def seek(self, place: Place) -> None:
         """Make the next loop continue at a place of this run."""
@@ -206,8 +311,14 @@ class LoopPosition:
         self.iterator += 1  # running iterators end
         self.epoch, self._last, self.begun = place.epoch, None, (place.epoch, place.base)
         # Snapshots of later places may hold samples that are excluded from this place on.
-        kept = [each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)]
-        self.anchors = deque([*kept, place], _MOST_ANCHORS)
+        self.anchors = tuple(
+            each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)
+        )
+        self.add_anchor(place)
+
+    def add_anchor(self, place: Place) -> None:
+        """Keep a place where the run was changed or moved to."""
+        self.anchors = (*self.anchors, place)[-_MOST_ANCHORS:]
 
 
 def _sums(counts: Mapping[str | int, int], more: Mapping[str | int, int], times: int) -> dict[str | int, int]:
