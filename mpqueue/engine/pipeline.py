@@ -199,7 +199,6 @@ class Pipeline:
         self.loop = 0
         self.may_fail = True
         self.failed: WorkItem | None = None
-        self._returned_before: Delivery | None = None
         self.holds = False
         self.recorder = recorder or Recorder()
         self.bar: Bar | None = None
@@ -333,7 +332,6 @@ class Pipeline:
             if self.holds:
                 progress.held = (*progress.held, (taken[0], progress.epoch, progress.position, left_out))
             else:
-                self._returned_before = progress.returned
                 progress.returned = taken[0], progress.epoch, progress.position, left_out
         return taken
 
@@ -386,13 +384,18 @@ class Pipeline:
         # line above may have dealt. Neither makes the descriptor readable.
         return 0.0 if self.ledger.needs_attention or self.ledger.has_next else timeout_s
 
-    def give_back(self, taken: tuple[WorkItem, Any]) -> None:
-        """Make the next `step` deliver a batch again, because the consumer did not get it."""
+    def give_back(self, taken: tuple[WorkItem, Any], returned: Delivery | None) -> None:
+        """Make the next `step` deliver a batch again, because the consumer did not get it.
+
+        Args:
+            taken: The result of `step`.
+            returned: `Progress.returned` before it.
+        """
         with self.lock:
             if not self.is_stopped:
                 progress, self.ledger.needs_attention = self.ledger.progress, True
                 progress.given_back = (taken, *progress.given_back)
-                progress.returned = self._returned_before
+                progress.returned = returned
 
     def next(self, loop: int = 0, deadline: float | None = None) -> Any:
         """Block until the next batch is ready, and return it.

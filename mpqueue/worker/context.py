@@ -60,16 +60,28 @@ class WorkerInfo(NamedTuple):
         return self.num_lanes or self.world * self.num_workers
 
 
+# The values for a thread without user code.
+_IDLE: dict[str, Any] = {
+    "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
+    "rng": None, "tally": None, "seeding": None,
+}  # fmt: skip
+
+
 class _Current(threading.local):
-    info: WorkerInfo | None = None
-    begin: Callable[[int, int, int], None] | None = None
-    may_begin_blocks: Callable[[], bool] | None = None
-    batch: seeds.BatchSeed | SampleBlock | None = None
-    rng: "np.random.Generator | None" = None
-    source: Any = None
-    has_requested = is_seeded = is_helper = is_asking = False
-    tally: Any = None
-    seeding: "LazySeeding | None" = None
+    info: WorkerInfo | None
+    begin: Callable[[int, int, int], None] | None
+    may_begin_blocks: Callable[[], bool] | None
+    batch: seeds.BatchSeed | SampleBlock | None
+    rng: "np.random.Generator | None"
+    source: Any
+    is_seeded: bool
+    tally: Any
+    seeding: "LazySeeding | None"
+    has_requested = is_helper = is_asking = False
+
+    def __init__(self) -> None:
+        # Once per thread: then a copy of all values restores them, in 0.1 us less per batch than with missing ones.
+        vars(self).update(_IDLE)
 
 
 class Aside(threading.local):
@@ -84,11 +96,6 @@ class Aside(threading.local):
 
 _current = _Current()
 aside = Aside()
-# The values for a thread without user code.
-_IDLE: dict[str, Any] = {
-    "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
-    "rng": None, "tally": None, "seeding": None,
-}  # fmt: skip
 # In a worker process, all threads of user code belong to the one worker.
 _process_info: WorkerInfo | None = None
 process_batch = CurrentSample()
@@ -167,7 +174,7 @@ def keep_thread() -> Callable[[], None]:
     Only this thread may call it. It is one call of C, which a signal handler cannot interrupt.
     """
     now = vars(_current)
-    return partial(now.update, {**_IDLE, **now})
+    return partial(now.update, now.copy())
 
 
 @contextmanager

@@ -187,11 +187,10 @@ class Runner(SourceRunner):
                 return EMPTY
             return self._source.take(listed, self._begin_batch)
         self._begin_batch(self._seed, epoch, unit)
-        return self._counted(self._source[unit], epoch, Listed(unit, [unit]))
-
-    def _counted(self, batch: Any, epoch: int, listed: Listed) -> Any:
-        names = self._part_names
-        return batch if names is None else with_parts(self._source, names, batch, self._seed, epoch, listed)
+        batch, names = self._source[unit], self._part_names
+        if names is None:
+            return batch
+        return with_parts(self._source, names, batch, self._seed, epoch, Listed(unit, [unit]))
 
 
 class GroupsRunner(Runner):
@@ -209,7 +208,8 @@ class GroupsRunner(Runner):
             return EMPTY
         self._begin_batch(self._seed, epoch, unit)
         (batch,) = self._source.__getitems__([unit], listed.without, skips=self._parts.skips)
-        return self._counted(batch, epoch, listed)
+        names = self._part_names
+        return batch if names is None else with_parts(self._source, names, batch, self._seed, epoch, listed)
 
 
 def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: Any) -> Any:

@@ -174,9 +174,9 @@ class Work:
         """Return the batch, as views of the slot or in private memory; or raise the exception in the slot."""
         ring, slot, read = self.ring, self.slot, self.read
         start, memory = slot.offset, ring.memory
-        if self.is_end:  # it has no slot anymore
-            return Partial(None, self.skipped, True)
         if read is None:
+            if self.is_end:  # it has no slot anymore
+                return Partial(None, self.skipped, True)
             try:
                 raise failures.unpack(memory[start + self.header_offset : start + self.nbytes])
             finally:

@@ -13,7 +13,7 @@ from mpqueue.loader.session import Session
 from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.plan.options import Options
 from mpqueue.plan.resolve import resolve
-from mpqueue.session.backend import EndOfStream
+from mpqueue.engine.backend import EndOfStream
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.workers.job import Job

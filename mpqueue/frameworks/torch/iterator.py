@@ -536,6 +536,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             Exception: The error of ``worker_init_fn`` in the worker of the first batch.
         """
         pipeline = self._pipeline
+        returned = pipeline.ledger.progress.returned
         deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
         try:
             # Not taken if it is a batch: that would draw one more from the sampler, whose last draw may use the
@@ -560,7 +561,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             # Its traceback contains this frame, and with it the iterator, which must be collected to end the workers.
             set_traceback(error, None)
             taken = pipeline.failed, _Raised(error)
-        pipeline.give_back(taken)
+        pipeline.give_back(taken, returned)
 
     @property
     def _is_endless(self) -> bool:
