@@ -9,11 +9,11 @@ from helpers.faults import burns
 from helpers.gates import pass_gate
 
 import mpqueue
+from mpqueue.engine.backend import EndOfStream
 from mpqueue.loader.session import Session
 from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.plan.options import Options
 from mpqueue.plan.resolve import resolve
-from mpqueue.engine.backend import EndOfStream
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.workers.job import Job
