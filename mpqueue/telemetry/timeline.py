@@ -24,7 +24,7 @@ from mpqueue.system.log import warn
 from mpqueue.system.own_files import open_output
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.stage_rows import StageRows
-from mpqueue.telemetry.trace_events import CONSUMER, FIRST_SERVED, FIRST_WORKER, Place, TraceEvents
+from mpqueue.telemetry.trace_events import CONSUMER, FIRST_SERVED, FIRST_WORKER, TraceEvents, TraceKey
 
 _REMEDY = "pass another path as trace="
 _MOST_WAITING = 512
@@ -89,12 +89,12 @@ class Timeline:
 
     # -- Events
 
-    def batch(self, worker: int, place: Place, began_ns: int, stages_ns: tuple[int, int, int, int, int]) -> bool:
+    def batch(self, worker: int, key: TraceKey, began_ns: int, stages_ns: tuple[int, int, int, int, int]) -> bool:
         """Draw a batch in its worker's row, unless it was fast and the previous one was drawn just before.
 
         Args:
             worker: Number of the worker.
-            place: Number of the work item, epoch and index.
+            key: Number of the work item, epoch and index.
             began_ns: Start time.
             stages_ns: Durations of computing, copying, the wait before, seeding, and collating.
 
@@ -106,7 +106,7 @@ class Timeline:
         if not self._may_draw() or not 0 < began_ns <= now:
             return False
         self._may_begin[worker] = began_ns + _PAUSE_NS
-        self._add(self._events.batch, worker, place, began_ns, stages_ns)
+        self._add(self._events.batch, worker, key, began_ns, stages_ns)
         self._flush_if_due(now)
         return True
 
@@ -126,10 +126,10 @@ class Timeline:
         if self._fd >= 0:
             self._add(self._events.span, "epoch end ahead", began_ns, began_ns, ended_ns)
 
-    def take(self, place: Place, began_ns: int) -> None:
+    def take(self, key: TraceKey, began_ns: int) -> None:
         """Draw that the consumer took a batch from ``began_ns`` until now."""
         if self._may_draw():
-            self._add(self._events.take, place, began_ns, clock_ns())
+            self._add(self._events.take, key, began_ns, clock_ns())
 
     def held(self, number: int, began_ns: int, ended_ns: int) -> None:
         """Draw the time during which a batch had views."""
@@ -140,10 +140,10 @@ class Timeline:
         """Add a row for a consumer of a server."""
         self._add(self._events.row, FIRST_SERVED + number, name)
 
-    def use(self, consumer: int | None, place: tuple[int, int], began_ns: int, ended_ns: int) -> None:
+    def use(self, consumer: int | None, key: tuple[int, int], began_ns: int, ended_ns: int) -> None:
         """Draw that a consumer of a server (None for the only one here) used the batch of this epoch and position."""
         if self._may_draw():
-            epoch, position = place
+            epoch, position = key
             args = f'{{"epoch":{epoch},"position":{position}}}'
             row = CONSUMER if consumer is None else FIRST_SERVED + consumer
             self._add(self._events.slice, f"batch {position}", row, began_ns, ended_ns - began_ns, args)

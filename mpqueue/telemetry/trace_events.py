@@ -23,7 +23,7 @@ _START_NAMES = {
 }  # fmt: skip
 CONSUMER, FIRST_WORKER, FIRST_SERVED = 1, 10, 1 << 20  # rows
 
-Place = tuple[int, int, int]  # of a batch: number of its work item, epoch, index
+TraceKey = tuple[int, int, int]  # of a batch: number of its work item, epoch, index
 
 
 class TraceEvents:
@@ -47,9 +47,9 @@ class TraceEvents:
         order = self._meta("thread_sort_index", row, {"sort_index": row})
         return self._meta("thread_name", row, {"name": name}) + order
 
-    def batch(self, worker: int, place: Place, began_ns: int, stages_ns: tuple[int, int, int, int, int]) -> str:
+    def batch(self, worker: int, key: TraceKey, began_ns: int, stages_ns: tuple[int, int, int, int, int]) -> str:
         """Return the events of a batch in its worker's row; the stages are as for `Timeline.batch`."""
-        number, epoch, index = place
+        number, epoch, index = key
         compute, copy, wait, seed, collate = stages_ns
         row, free_ns = FIRST_WORKER + worker, self._drawn_until.get(worker, 0)
         began_ns = max(began_ns, free_ns)  # a worker may lose its CPU between two readings of the clock
@@ -71,9 +71,9 @@ class TraceEvents:
             f'"tid":{row},"id":{number}}}'
         )
 
-    def take(self, place: Place, began_ns: int, ended_ns: int) -> str:
+    def take(self, key: TraceKey, began_ns: int, ended_ns: int) -> str:
         """Return the events of taking a batch, if the batch is drawn in its worker's row."""
-        number, epoch, index = place
+        number, epoch, index = key
         copied = self._copied.pop(number, None)
         if copied is None:
             return ""
