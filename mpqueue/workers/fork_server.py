@@ -298,6 +298,7 @@ def main() -> None:
     # A separate open file: the signal and its owner belong to the open file, which the fork shares.
     parent_death.arm(descriptors.reopen(trainer_lifeline))
     _open_standard_streams()
+    import_at_once()
     prepare_process()
     set_process_name("mpqueue-forksrv")
     sys.argv[:] = [""]
@@ -311,6 +312,20 @@ def main() -> None:
         traceback.print_exc()  # a bug, or no memory for the source: the trainer only sees the exit
     finally:
         os._exit(status)
+
+
+def import_at_once() -> None:
+    """Import modules when a source names them, also by the ``lazy import`` of Python 3.15.
+
+    Otherwise each worker would import them after the fork, which takes that time in each, and shares no memory.
+    """
+    set_filter = getattr(sys, "set_lazy_imports_filter", None)
+    if set_filter is not None:
+        set_filter(_is_lazy)
+
+
+def _is_lazy(importer: str, name: str, names: tuple[str, ...] | None) -> bool:  # noqa: ARG001 - see import_at_once
+    return False
 
 
 def _collect_from_now_on() -> None:

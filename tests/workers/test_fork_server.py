@@ -25,7 +25,7 @@ from mpqueue.errors import WorkerDied
 from mpqueue.system.processes import Birth
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.workers import fork_server_messages, launcher
-from mpqueue.workers.fork_server import _ForkServer
+from mpqueue.workers.fork_server import _ForkServer, import_at_once
 from mpqueue.workers.launcher import ForkServer, LauncherGone
 from mpqueue.workers.source_send import Patch
 
@@ -444,3 +444,13 @@ def test_numerical_libraries_get_one_thread_per_worker_whatever_the_trainer_sets
         assert found == ["11"] * 5
         parents.add(parent)
     assert len(parents) == 1
+
+
+def test_lazy_imports_of_a_source_are_done_before_the_forks(monkeypatch):
+    """Python 3.15 asks this filter before each lazy import; earlier versions have no such function."""
+    filters = []
+    monkeypatch.setattr(sys, "set_lazy_imports_filter", filters.append, raising=False)
+    import_at_once()
+    (is_lazy,) = filters
+    assert not is_lazy("dataset", "torch", None)
+    assert not is_lazy("dataset", "torch", ("Tensor",))
