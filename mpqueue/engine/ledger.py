@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.returned_parts import ReturnedParts
-from mpqueue.plan.cursors import FROM_BEGINNING, Base, Cursor, Place, StreamCursor, WorkItem
+from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import LaneTable, ends_before, starts
 from mpqueue.system.interrupts import not_of_handler
 
@@ -65,7 +65,7 @@ class Progress:
         self.lent: tuple[Delivery, ...] = ()
         self.returned: Delivery | None = None
         self.ended = -1, 0
-        self._begun = (-1, FROM_BEGINNING)  # the epoch of the last `go_to`, and its base
+        self._base = FROM_BEGINNING
         self.own_epoch = -1
 
     def place(self) -> Place:
@@ -87,7 +87,7 @@ class Progress:
         while True:
             place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
             if (self.epoch, self.position) == place[:2]:
-                return place._replace(base=self._base(place.epoch), is_own=self._is_own(place))
+                return place._replace(base=self._base, is_own=self._is_own(place))
 
     def _missing(self) -> list[WorkItem]:
         """Return the work items that were counted, and whose batches the user has not got."""
@@ -127,12 +127,8 @@ class Progress:
             end, ahead = self.ended[1] if self.ended[0] == epoch else max(positions) + 1, ()
         first = min(end, *positions)
         left = tuple(place for place in (*range(first, end), *ahead) if place not in positions)
-        place = Place(epoch, first, left, base=self._base(epoch))
+        place = Place(epoch, first, left, base=self._base)
         return place._replace(is_own=self._is_own(place))
-
-    def _base(self, epoch: int) -> Base:
-        begun, base = self._begun
-        return base if epoch == begun else FROM_BEGINNING
 
     def _is_own(self, place: Place) -> bool:
         """Return whether other ranks may be at another place, because this rank alone left out batches."""
@@ -149,14 +145,14 @@ class Progress:
             counts[work_item.lane] = min(counts[work_item.lane], work_item.unit)
         if position < 0 and self.ended[0] == epoch - 1:  # some belong to the previous epoch
             epoch, position = self.ended[0], self.ended[1] + position
-        return Place(epoch, max(0, position), (), tuple(counts))
+        return Place(epoch, max(0, position), (), tuple(counts), base=self._base)
 
     def go_to(self, place: Place) -> None:
         """Continue to count from this place."""
         self.epoch, self.position, self.ahead = place.epoch, place.position, set(place.ahead)
-        self._begun = place.epoch, place.base
+        self._base = place.base
         # At the beginning of an epoch, the batches were left out in the one before.
-        is_begun = place.position or place.ahead or place.base != FROM_BEGINNING
+        is_begun = place.position or place.ahead
         self.own_epoch = (place.epoch if is_begun else place.epoch - 1) if place.is_own else -1
         self.counts = list(place.counts) or [0] * len(self.counts)
 

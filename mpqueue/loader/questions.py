@@ -36,7 +36,7 @@ class Questions:
     def here(self) -> At:
         """Return the place, as the history names it."""
         where, world = self._run.where(), self._plan.shard.world
-        return At(where.epoch, self._plan.number_of(where.position, where.base), world)
+        return At(where.epoch, where.position, world)
 
     def share(self) -> LaneShare:
         """Return the virtual shards of this rank; 0 for a source with an index."""
@@ -57,14 +57,19 @@ class Questions:
                 f"the source is an iterator ({source.name}), which yields each element once: pass a function"
             )
 
-    def _check_ranks(self, epoch: int, batch: int) -> None:
-        """Raise a `LookupError` for a batch that another number of ranks got."""
-        known_from = self._run.first_known(epoch)
-        if batch < known_from:
+    def _base_at(self, epoch: int, batch: int) -> Base:
+        """Return the base of the order that has a batch.
+
+        Raises:
+            LookupError: Another number of ranks got the batch.
+        """
+        base = self._run.where().base.of(epoch)
+        if batch < base.first:
             raise LookupError(
                 f"batch {batch} of epoch {epoch} was returned with another number of ranks, which resumed the epoch at "
-                f"batch {known_from}: only later batches are known"
+                f"batch {base.first}: only later batches are known"
             )
+        return base
 
     @staticmethod
     def _info(
@@ -85,14 +90,13 @@ class IndexQuestions(Questions):
     def info_of(self, returned: Mark) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
         plan, work_item = self._plan, returned.work_item
-        batch = plan.number_of(returned.position, self._run.base_of(returned.epoch))
         left_out, listed = list(returned.skipped.indices), plan.listed(work_item)
         indices = [index for index in listed.indices if not _take(left_out, index)]
         samples, skipped = returned.skipped.sort(
             plan.ids_of(listed._replace(indices=indices), work_item.epoch),
             plan.ids_of(listed._replace(indices=returned.skipped.indices), work_item.epoch),
         )
-        return self._info(plan, returned.epoch, batch, samples, step=returned.step, skipped=skipped)
+        return self._info(plan, returned.epoch, returned.position, samples, step=returned.step, skipped=skipped)
 
     def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> BatchInfo:  # noqa: ARG002 - no user code decides
         """Return the samples of any batch of any rank; see `Loader.explain`."""
@@ -120,17 +124,6 @@ class IndexQuestions(Questions):
         epoch, batch = checked_place(epoch, batch)
         self._check_unchanged(epoch)
         return plan.work_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
-
-    def _base_at(self, epoch: int, batch: int) -> Base:
-        """Return the base of the order that has a batch.
-
-        Raises:
-            LookupError: Another number of ranks got the batch.
-        """
-        self._check_ranks(epoch, batch)
-        # The base of the loops may be a later one. Ranks that resume an epoch after whole rounds of the same number of
-        # ranks continue the same order.
-        return self._run.began(epoch)
 
     def _check_unchanged(self, epoch: int) -> None:
         """Raise a `LookupError` for an epoch before or after a change of the source."""

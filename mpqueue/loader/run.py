@@ -13,7 +13,7 @@ from typing import Any
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.engine.skips import may_raise_again
 from mpqueue.plan.backend_kinds import BackendName
-from mpqueue.plan.cursors import FROM_BEGINNING, Base, Cursor, Place
+from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.plans import Plan
 from mpqueue.workers.job import Job
@@ -45,7 +45,6 @@ class Run:
         epoch: The epoch of the running loop, or of the next one.
         has_raised: A sample has raised an error in place of a batch.
         is_resumed: The loops continue another run, or after a place that they passed over: its errors are unknown.
-        begun: The epoch of the place that was loaded or sought last, and its base.
         anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
             because a batch after such a place cannot be computed from an earlier snapshot.
     """
@@ -66,8 +65,6 @@ class Run:
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
         self.has_raised, self.is_resumed = has_raised, is_resumed
         self._goes_on = False  # the next loop continues in the middle of the epoch
-        self.begun = self._began = 0, FROM_BEGINNING
-        self._known_from = 0, 0
         self.anchors = tuple(anchors)
         # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
@@ -139,14 +136,6 @@ class Run:
         returned = None if self._pipeline is None else self._pipeline.last()
         return self._last if returned is None else returned._replace(step=self.steps - 1)
 
-    def base_of(self, epoch: int) -> Base:
-        """Return the base of the batches that the loops return in an epoch."""
-        return self.begun[1] if epoch == self.begun[0] else FROM_BEGINNING
-
-    def began(self, epoch: int) -> Base:
-        """Return where the present ranks began an epoch, see `load`; its beginning if no other ranks did."""
-        return self._began[1] if epoch == self._began[0] else FROM_BEGINNING
-
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline. Batches that are held are dropped."""
         if self._pipeline is not None:
@@ -197,7 +186,7 @@ class Run:
         if self._is_endless:
             return place._replace(epoch=place.epoch + 1, position=0) if place.position else place
         is_on_its_way = place.position or place.ahead or any(place.counts)
-        return Place(place.epoch + 1) if is_on_its_way else place
+        return Place(place.epoch + 1, base=place.base) if is_on_its_way else place
 
     def use_counts_of(self, pipeline: Pipeline) -> None:
         """Use the counts of this pipeline."""
@@ -224,14 +213,10 @@ class Run:
         """Record that the epoch of a stream is over; may be repeated."""
         if self._pipeline is not None:
             where = self.where()
-            self._stop_counting(where, Place(where.epoch + 1))
+            self._stop_counting(where, Place(where.epoch + 1, base=where.base))
             self._goes_on = False
             if self._is_endless:  # it begins again, and snapshots of its lanes are of the time before
                 self.anchors = (self.place,)
-
-    def first_known(self, epoch: int) -> int:
-        """Return the number of the first batch of an epoch that this number of ranks returned."""
-        return self._known_from[1] if epoch == self._known_from[0] else 0
 
     # -- States
 
@@ -250,9 +235,6 @@ class Run:
         if source.part_names:
             counts = self.parts_at(where)
             place |= {"rank": plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
-        number, ahead = self.began(where.epoch)
-        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
-        place["began"] = place["position"] if ahead else number
         state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
         if plan.history:
             state["history"] = plan.history.plain()
@@ -293,23 +275,23 @@ class Run:
         self.use(plan)
         # Only now: the state of the source, and weights that were changed, determine how many batches an epoch has.
         place = plan.begun_at(first, plan.place(states, self.job.workers, self.backend), self.draws)
-        began = plan.began_at(first, place)
-        known_from = plan.first_of_ranks(began)
-        if began.number and not (plan.has_index or self.job.options.ordered):
-            known_from = place.position  # the order of the batches before it is unknown
-        self._began, self._known_from = (place.epoch, began), (place.epoch, known_from)
         self.anchors = ()  # their snapshots belong to the previous run
-        self.seek(place)
-        # After `seek`, which keeps the steps that this run has counted so far.
+        self._move_to(place)
+        # Afterwards, because it keeps the steps that this run has counted so far.
         self._steps, self._parts = steps_in(first), dict(parts_in(states, plan.source.part_names, plan.shard))
 
     def seek(self, place: Place) -> None:
         """Make the next loop continue at a place of this run."""
+        base = self.place.base
+        # Loops that begin before the base will return its epoch as a whole.
+        self._move_to(place._replace(base=base if place.epoch >= base.epoch else FROM_BEGINNING))
+
+    def _move_to(self, place: Place) -> None:
         self.settle()
         self.is_resumed = True
         self.place, self._goes_on, self.first_epoch = place, True, None
         self.iterator += 1  # running iterators end
-        self.epoch, self._last, self.begun = place.epoch, None, (place.epoch, place.base)
+        self.epoch, self._last = place.epoch, None
         # Snapshots of later places may hold samples that are excluded from this place on.
         self.anchors = tuple(
             each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)

@@ -213,9 +213,8 @@ class StreamQuestions(Questions):
             LookupError: The epoch has no such batch, or another number of ranks got it.
         """
         where = self._run.where() if plan.shard == self._plan.shard else None
-        self._check_ranks(epoch, batch)
-        length = plan.epoch_batches
-        if where is None and (self._run.began(epoch).number or (length is not None and self._run.began(0).number)):
+        length, base = plan.epoch_batches, self._base_at(epoch, batch)
+        if where is None and (base.number or (length is not None and self._run.where().base.of(0).number)):
             raise LookupError(
                 f"batch {batch} of epoch {epoch} of another rank is unknown, because another number of ranks began the "
                 "epoch: ask that rank"

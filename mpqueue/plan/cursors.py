@@ -77,37 +77,54 @@ class WorkItem(NamedTuple):
 
 
 class Base(NamedTuple):
-    """Where the present ranks began an epoch: its beginning, or a later place if other ranks began it.
+    """Where the present ranks began: the beginning of an epoch, or a later place if other ranks began this epoch.
 
-    Their order consists of the batches that were not returned before.
+    Their order consists of the batches that were not returned before. Each rank counts its batches from the beginning
+    of the epoch, as if these ranks had returned the earlier ones: ``first`` of them. An *index* counts those of all
+    ranks in the same way, so that a rank has every ``world``-th index. No batch has an index before ``first * world``.
 
     Attributes:
         number: Global number of the first of these batches.
         ahead: Global numbers of later batches that were returned before, ascending.
+        world: The number of ranks.
+        epoch: The epoch. These ranks begin later epochs at the beginning, and return no earlier ones.
     """
 
     number: int = 0
     ahead: tuple[int, ...] = ()
+    world: int = 1
+    epoch: int = 0
+
+    @property
+    def first(self) -> int:
+        """The number of the first batch of a rank."""
+        return -(-self.number // self.world)
+
+    def of(self, epoch: int) -> "Base":
+        """Return the base of an epoch."""
+        return self if epoch == self.epoch else FROM_BEGINNING
 
     def nth(self, index: int) -> int:
         """Return the global number of a batch, by its index in the order of the present ranks."""
-        number, ahead = self
+        number, ahead, world, _ = self
+        index -= self.first * world
         before = bisect.bisect_right(range(len(ahead)), index, key=lambda at: ahead[at] - at - number) if ahead else 0
         return number + index + before
 
     def index_of(self, number: int) -> int:
         """Return the index of a batch; of a batch ahead, that of the batch after it. The inverse of `nth`."""
-        return number - self.number - bisect.bisect_left(self.ahead, number)
+        return self.first * self.world + number - self.number - bisect.bisect_left(self.ahead, number)
 
     def moved(self, index: int) -> "Base":
         """Return the base of ranks that continue the same order from this index on."""
         number = self.nth(index)
-        return Base(number, self.ahead[bisect.bisect_left(self.ahead, number) :])
+        return self._replace(number=number, ahead=self.ahead[bisect.bisect_left(self.ahead, number) :])
 
     def numbers(self, indices: range) -> Sequence[int]:
         """Return the global numbers of batches, by their indices."""
         if not self.ahead:
-            return range(indices.start + self.number, indices.stop + self.number, indices.step)
+            shift = self.number - self.first * self.world
+            return range(indices.start + shift, indices.stop + shift, indices.step)
         return _NumbersAfter(self, indices)
 
 
@@ -154,13 +171,13 @@ class Place(NamedTuple):
 
     Attributes:
         epoch: Number of the epoch, from 0.
-        position: Number of batches of the epoch that were delivered, without a gap.
+        position: Number of batches of the epoch that were delivered, without a gap. If other ranks began the epoch,
+            it is counted from ``base.first``.
         ahead: Later positions that were delivered as well (``ordered=False``).
         counts: For a stream: number of elements taken from each lane. The live lane with the smallest count is next.
         starts: For a stream: the snapshot for resuming each lane; empty: all from their beginning.
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
-        base: Where these ranks began the epoch. It is not the beginning if other ranks began the epoch, see
-            `mpqueue.plan.ranks`.
+        base: Where these ranks began, in this epoch or an earlier one, see `mpqueue.plan.ranks`.
         is_own: Batches of the epoch were left out or raised on this rank alone, so the other ranks may be at other
             places. At the beginning of an epoch: batches of the previous one.
     """
@@ -370,7 +387,7 @@ class EpochCursor(Cursor):
         self.source_lengths: dict[int, int | None] = {}
         self.orders: dict[int, Any] = {}
         self._is_open = self._keeps = False
-        self._base_epoch, self._first = -1, FROM_BEGINNING
+        self._began = FROM_BEGINNING  # in one epoch, see `Base`
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
         self._over: tuple[int, Any, int | None] = (-1, None, 0)  # the epoch that was delivered last, if it is kept
 
@@ -385,7 +402,7 @@ class EpochCursor(Cursor):
             ValueError: The source has no such position, or an invalid length.
         """
         self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
-        self._base_epoch, self._first = epoch, base
+        self._began = base
         self._opens_until, self._num_empty = epoch, 0
         self._forget_all()
         self._is_open = False
@@ -446,7 +463,7 @@ class EpochCursor(Cursor):
         known, order, length = self._order_at(epoch)
         if epoch != known or position < 0 or (length is not None and position >= length):
             raise LookupError(f"batch {position} does not exist in epoch {epoch}: it has {length} batches")
-        return Drawn(position if order is None else int(order[position]), others=self._base_at(epoch))
+        return Drawn(position if order is None else int(order[position]), others=self._began.of(epoch))
 
     def _forget_all(self) -> None:
         self.lengths.clear()
@@ -508,10 +525,7 @@ class EpochCursor(Cursor):
     @property
     def _base(self) -> Base:
         """The base of the epoch that is being dealt."""
-        return self._base_at(self.epoch)
-
-    def _base_at(self, epoch: int) -> Base:
-        return self._first if epoch == self._base_epoch else FROM_BEGINNING
+        return self._began.of(self.epoch)
 
     def _may_open(self) -> bool:
         if self._barrier and self.epoch > self._opens_until:
@@ -681,7 +695,8 @@ class DrawnCursor(EpochCursor):
     def _begin(self) -> None:
         # Drop the old draw first: if the sampler raises at its beginning, the next call begins again.
         self._draw, self._taken, self._drawn_epoch = None, [], self.epoch
-        self._num_drawn = self._num_lasting = self._forget_at = 0
+        # No batch before the base is drawn for these ranks.
+        self._num_drawn = self._num_lasting = self._forget_at = self._base.first
         self._room = self._num_indices
         self._kept.clear()
         self._draw = self._begin_draw(self.epoch, self._base)

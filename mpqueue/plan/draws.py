@@ -158,7 +158,7 @@ class Draws:
         Args:
             epoch: The epoch: the present one, the one before, or any epoch of a sampler without random numbers.
             base: Where these ranks began the epoch.
-            position: Position of the batch among those that are dealt for ``ranks``, from ``base`` on.
+            position: Position of the batch among those that are dealt for ``ranks``.
             ranks: The batches of the rank.
 
         Raises:
@@ -173,7 +173,7 @@ class Draws:
 
         with self._aside(epoch) as sampler:
             rounds = self._rounds(self._batches(base, sampler), base, known, lose)
-            for index, (number, _, drawn, *_) in enumerate(rounds):
+            for index, (number, _, drawn, *_) in enumerate(rounds, base.first):
                 found = drawn if index == wanted else found
                 # Later batches show whether the sampler returned the same indices as in the run.
                 if found is not None and number >= known.number:
@@ -318,7 +318,7 @@ class Draws:
             yield item
         # Counted from the base: the batches before it were rounds of another number of ranks.
         num_turns = self._ranks.num_turns(-(-count // batch_size), base)
-        end = base.nth(num_turns * world - 1) + 1 if num_turns else 0
+        end = base.nth(num_turns * world - 1) + 1 if num_turns > base.first else 0
         yield from itertools.islice(itertools.cycle(beginning), max(0, end * batch_size - count))
 
 

@@ -224,32 +224,6 @@ class Plan(ABC):
 
     # -- Batches by their place
 
-    def number_of(self, position: int, base: Base = FROM_BEGINNING) -> int:
-        """Return the number of a batch of this rank in its epoch.
-
-        Args:
-            position: Its position since these ranks began the epoch.
-            base: Where they began it.
-        """
-        return -(-base.number // self.shard.world) + position
-
-    def position_of(self, batch: int, base: Base = FROM_BEGINNING) -> int:
-        """Return the position of a batch; the inverse of `number_of`."""
-        return batch - self.number_of(0, base)
-
-    def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
-        """Return where these ranks begin an epoch that they resume, see `mpqueue.loader.run.Run`.
-
-        Args:
-            state: The state with the earliest place.
-            place: The place of this rank.
-        """
-        raise NotImplementedError
-
-    def first_of_ranks(self, began: Base) -> int:
-        """Return the number of the first batch of a rank in an epoch, by the result of `began_at`."""
-        return self.number_of(0, began)
-
     def editor(self) -> Edit | None:
         """Return the function that removes excluded samples from a work item; None: no sample is excluded."""
         excluded = self.history.excluded
@@ -309,9 +283,13 @@ class Plan(ABC):
         state = self._state_of(place)
         if self.batching is not None:
             state["batch_size"] = self.batching.batch_size
-        is_own = not self.has_index or place.is_own or (not ordered and (place.position or place.ahead))
+        base = place.base.of(place.epoch)
+        has_begun = place.position > base.first or place.ahead
+        is_own = not self.has_index or place.is_own or (not ordered and has_begun)
         if self.shard.world > 1 and is_own:
             state["shard"] = list(self.shard)
+        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
+        state["began"] = state["position"] if base.ahead else base.number
         return state | self._added(place, state["position"], draws, cursor)
 
     def _state_of(self, place: Place) -> dict[str, Any]:
@@ -353,6 +331,7 @@ class Plan(ABC):
             self._check_same(state, place)
         return self._joined(states, places, workers, backend)
 
+    @abstractmethod
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
         """Return the place of this rank at which a run resumes from a state, or from those of all ranks.
 
@@ -361,7 +340,6 @@ class Plan(ABC):
             place: The result of `place` for the states.
             draws: The run's draws from a sampler; they are set to this place, too.
         """
-        return place
 
     def _check_kind(self, state: Mapping[str, Any], place: Place) -> None:
         if "epoch_batches" in state:
@@ -470,28 +448,19 @@ class IndexPlan(Plan):
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
         """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
         from mpqueue.plan.rank_states import base_in
+        from mpqueue.plan.saved_states import began_in
 
         saved = base_in(state)
         if draws is not None:
             draws.load(operator.index(state["epoch"]), saved.number, dict(state))
+        begun = self.ranks.to_local(place, began_in(state, self.shard.world))
         # The batches that are left may be dropped, or the other ranks may have returned all of them.
-        is_over = (self.shard.world > 1 or place.base != saved) and self._is_over(place, saved, draws)
-        return Place(place.epoch + 1) if is_over else self.ranks.to_local(place)
+        is_over = (self.shard.world > 1 or place.base != saved) and self._is_over(begun, place.base == saved, draws)
+        return Place(place.epoch + 1) if is_over else begun
 
-    def _is_over(self, place: Place, saved: Base, draws: "Draws | None") -> bool:
-        """Return True if these ranks have no batch of the epoch left; ``saved`` is the base in the state."""
-        return not self.ranks.num_turns(self.total_in(place.epoch), place.base)
-
-    def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
-        """Return where these ranks begin an epoch that they resume."""
-        from mpqueue.plan.rank_states import base_in
-        from mpqueue.plan.saved_states import began_in, number_of_ranks
-
-        # The same ranks at the same place continue their order, also if they are at a later place of it.
-        is_moved = place.base not in (base_in(state), FROM_BEGINNING)
-        if number_of_ranks(state) != self.shard.world or place.base.ahead or is_moved:
-            return place.base
-        return Base(began_in(state, place))
+    def _is_over(self, place: Place, is_saved: bool, draws: "Draws | None") -> bool:
+        """Return True if this rank has no batch of the epoch left; ``is_saved``: all ranks are at the saved place."""
+        return place.position >= self.ranks.num_turns(self.total_in(place.epoch), place.base)
 
     def _elements(self, batches: int) -> int:
         """Return the number of elements of the source in this many batches."""
@@ -510,32 +479,27 @@ class IndexPlan(Plan):
 
         Args:
             epoch: The epoch.
-            batch: The number of the batch, see `number_of`.
+            batch: The number of the batch, which is its position.
             base: Where these ranks began the epoch.
             draws: The run's draws from a sampler.
 
         Raises:
             LookupError: The epoch has no such batch, or the sampler cannot be iterated again.
         """
-        position = self.position_of(batch, base)
-        work_item, others = self._work(epoch, position, base, draws)
+        work_item, others = self._work(epoch, batch, base, draws)
         edit = self._editor_at(epoch, batch)
         return work_item if edit is None else edit(work_item, others)
 
     def place_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
         """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
-        position = self.position_of(batch, base)
-        self._work(epoch, position, base, draws)
-        return Place(epoch, position, base=base)
+        self._work(epoch, batch, base, draws)
+        return Place(epoch, batch)
 
     def _work(self, epoch: int, position: int, base: Base, draws: "Draws | None") -> tuple[WorkItem, Others]:
         """Return a work item with all of its samples, and what the other ranks have."""
         numbers = self.ranks.numbers(self.total_in(epoch), base)
         if position >= len(numbers):
-            raise LookupError(
-                f"epoch {epoch} has no batch {self.number_of(position, base)}: its number of batches is "
-                f"{self.number_of(len(numbers), base)}"
-            )
+            raise LookupError(f"epoch {epoch} has no batch {position}: its number of batches is {len(numbers)}")
         return WorkItem(0, epoch, position, self._unit(epoch, numbers[position])), base
 
     def _unit(self, epoch: int, number: int) -> int:
@@ -561,7 +525,7 @@ class IndexPlan(Plan):
 
     def _has_all(self, base: Base) -> bool:
         """Return whether all batches of the order are dealt here."""
-        return self.shard.world == 1 and base == FROM_BEGINNING
+        return self.shard.world == 1 and not base.ahead
 
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item; an item of the source that is a batch is one of them."""
@@ -766,16 +730,16 @@ class DrawnPlan(IndexPlan):
         """
         return self.total()
 
-    def _is_over(self, place: Place, saved: Base, draws: "Draws | None") -> bool:
+    def _is_over(self, place: Place, is_saved: bool, draws: "Draws | None") -> bool:
         assert draws is not None
-        if not self.ranks.drops and place.base == saved:
+        if not self.ranks.drops and is_saved:
             try:
-                if self.ranks.num_turns(self.total(), place.base):
+                if not super()._is_over(place, is_saved, draws):
                     return False
             except TypeError:  # the sampler has no length
                 return False
         # The sampler must be iterated to its end: the order of its next epoch may depend on that.
-        return draws.is_over(place.epoch, place.base)
+        return draws.is_over(place.epoch, place.base.moved(place.position * self.shard.world))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -837,15 +801,16 @@ class StreamPlan(Plan):
         # A lane without a snapshot is at the beginning of the loop's epoch; in an endless stream, of epoch 0.
         return self.source.mixture_place(states, share.total, 0 if self.ends_by_count else place.epoch, self.seed)
 
-    def began_at(self, state: Mapping[str, Any], place: Place) -> Base:
-        """Return the number of the batch of this rank, because each rank counts its batches."""
-        from mpqueue.plan.saved_states import began_in, number_of_ranks
+    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
+        """Return the place with its base."""
+        from mpqueue.plan.saved_states import began_in
 
-        return Base(began_in(state, place) if number_of_ranks(state) == self.shard.world else place.position)
-
-    def first_of_ranks(self, began: Base) -> int:
-        """Return the number itself."""
-        return began.number
+        world = self.shard.world
+        began = began_in(state, world)
+        # Without an order, the elements before this place are not known.
+        if began is None or (began and not self.options.ordered):
+            began = place.position * world
+        return place._replace(base=Base(began, (), world, place.epoch))
 
     def no_batches(self, place: Place, title: str) -> str | None:
         """Return a warning about a pass over the stream that ended without a batch; None: it returned batches.

@@ -58,7 +58,7 @@ def place_in(states: Sequence[Mapping[str, Any]], shard: Shard, total_in: Callab
 
 def base_in(state: Mapping[str, Any]) -> Base:
     """Return the batches that all ranks have returned, if they are at the place of this state."""
-    return Base(place_read_from(state).position, taken_in(state))
+    return Base(place_read_from(state).position, taken_in(state), number_of_ranks(state))
 
 
 def earliest(states: Sequence[_T], places: Sequence[Place]) -> _T:
@@ -121,7 +121,7 @@ def _joined(places: Sequence[Place], total_in: Callable[[int], int | None]) -> P
     """
     world, epoch = len(places), min(place.epoch for place in places)
     base = min((place for place in places if place.epoch == epoch), key=lambda place: place.position).base
-    returned = set(base.ahead)
+    begin, returned = base.index_of(base.number), set(base.ahead)
     for rank, place in enumerate(places):
         if place.epoch == epoch:
             stop = base.index_of(place.position)
@@ -136,11 +136,12 @@ def _joined(places: Sequence[Place], total_in: Callable[[int], int | None]) -> P
                 f"{place.position} of all ranks, and another rank at epoch {epoch}, batch {base.number}. {_REMEDY}, "
                 "before any rank returns a batch of the next epoch"
             )
-        returned.update(map(base.nth, range(rank, rank + stop, world)))
+        returned.update(map(base.nth, range(begin + rank, stop + rank, world)))
     position = base.number
     while position in returned:
         position += 1
-    return Place(epoch, position, base=Base(position, tuple(sorted(each for each in returned if each > position))))
+    ahead = tuple(sorted(each for each in returned if each > position))
+    return Place(epoch, position, base=Base(position, ahead, world))
 
 
 def _end_of(base: Base, epoch: int, total_in: Callable[[int], int | None]) -> int:

@@ -59,7 +59,7 @@ class Ranks:
         return self.shard
 
     def numbers(self, total: int | None, base: Base = FROM_BEGINNING) -> Sequence[int]:
-        """Return the global numbers of the batches that are dealt here.
+        """Return the global numbers of the batches that are dealt here, by position; none has one before the base.
 
         Args:
             total: Number of batches of the epoch over all ranks; None: endless.
@@ -68,10 +68,10 @@ class Ranks:
         return base.numbers(self._indices(self.num_turns(total, base)))
 
     def num_turns(self, total: int | None, base: Base = FROM_BEGINNING) -> int:
-        """Return the number of rounds of an epoch; the arguments are those of `numbers`."""
-        left, world = max(0, base.index_of(ENDLESS if total is None else total)), self.shard.world
+        """Return the number of rounds of an epoch, with those before the base; the arguments are those of `numbers`."""
+        end, world = base.index_of(ENDLESS if total is None else total), self.shard.world
         # Equal for all ranks: if they synchronise in every step, a rank with one more batch would hang.
-        return left // world if self.drops else -(-left // world)
+        return max(base.first, end // world if self.drops else -(-end // world))
 
     def _indices(self, num_turns: int) -> range:
         """Return the indices of the batches that are dealt here, in the order that begins at a base."""
@@ -96,18 +96,27 @@ class Ranks:
 
     def to_global(self, place: Place) -> Place:
         """Return the place in the global order for a place in this rank's own order."""
-        (rank, world), base = self.shard, place.base
+        (rank, world), base = self.shard, place.base.of(place.epoch)
         ahead = tuple(base.nth(rank + number * world) for number in place.ahead)
         base = base.moved(place.position * world)
         return place._replace(position=base.number, ahead=ahead, base=base)
 
-    def to_local(self, place: Place) -> Place:
-        """Return the place in this rank's own order for a global place, where all ranks continue together."""
-        (rank, world), base = self.shard, place.base
-        if world == 1 and not base.ahead:
-            return place._replace(base=FROM_BEGINNING)  # the batches keep their numbers
+    def to_local(self, place: Place, began: int | None = None) -> Place:
+        """Return the place in this rank's own order for a global place, where all ranks continue together.
+
+        Args:
+            place: The place. Its base is what all ranks have returned.
+            began: Where the same number of ranks began the epoch, if they saved the place; None: other ranks did.
+        """
+        rank, world = self.shard
+        if began is None and world == 1:
+            began = 0  # one rank continues the order of all ranks, and knows its beginning
+        base = place.base._replace(world=world, epoch=place.epoch)
+        # After whole rounds, these ranks continue their order.
+        if began is not None and not base.ahead and not (base.number - began) % world:
+            base = base._replace(number=began)
         ahead = tuple((base.index_of(number) - rank) // world for number in place.ahead)
-        return place._replace(position=0, ahead=ahead)
+        return place._replace(position=base.index_of(place.position) // world, ahead=ahead, base=base)
 
 
 def _never(_are_empty: Iterable[bool]) -> bool:
@@ -151,10 +160,6 @@ class AllRanks(Ranks):
         return None if each is None else each * self.shard.world
 
     def to_global(self, place: Place) -> Place:
-        """Return the place itself."""
-        return place
-
-    def to_local(self, place: Place) -> Place:
         """Return the place itself."""
         return place
 

@@ -137,14 +137,9 @@ def number_of_ranks(state: Mapping[str, Any]) -> int:
     return int(state["world_size"])
 
 
-def began_in(state: Mapping[str, Any], place: Place) -> int:
-    """Return where the ranks that saved a state began its epoch; 0 if no other number of ranks did.
-
-    Args:
-        state: The state.
-        place: The place at which this rank resumes from it.
-    """
-    return int(state["began"]) if place.epoch == operator.index(state["epoch"]) else 0
+def began_in(state: Mapping[str, Any], world: int) -> int | None:
+    """Return where the ranks that saved a state began its epoch; None: they were not this number of ranks."""
+    return int(state["began"]) if number_of_ranks(state) == world else None
 
 
 def _check_version(version: int) -> None:

@@ -1,5 +1,6 @@
 """States of the ranks of a source with an index, joined: each batch that is left goes to exactly one rank."""
 
+import itertools
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.plan.cursors import Base, Place
+from mpqueue.plan.draws import Draws
 from mpqueue.plan.rank_states import place_in
 from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.saved_states import sealed
@@ -56,14 +58,44 @@ def test_batches_that_no_rank_returned_are_dealt_once_and_equally(total, worlds,
 
 
 @FEW
-@given(st.integers(0, 9), st.sets(st.integers(0, 20)), st.integers(0, 30))
-def test_numbers_after_a_base_leave_out_those_ahead(number, later, index):
-    base = Base(number, tuple(sorted(number + 1 + each for each in later)))
+@given(st.integers(0, 9), st.sets(st.integers(0, 20)), st.integers(0, 30), st.integers(1, 4))
+def test_numbers_after_a_base_leave_out_those_ahead(number, later, index, world):
+    base = Base(number, tuple(sorted(number + 1 + each for each in later)), world)
     left = [each for each in range(number, 80) if each not in base.ahead]
-    assert base.nth(index) == left[index]
-    assert base.index_of(left[index]) == index
-    assert list(base.numbers(range(1, 20, 3))[2:5]) == left[7:16:3]
-    assert [base.moved(index).nth(each) for each in range(9)] == left[index : index + 9]
+    first = base.first * world
+    assert 0 <= first - number < world
+    assert base.nth(first + index) == left[index]
+    assert base.index_of(left[index]) == first + index
+    assert list(base.numbers(range(first + 1, first + 20, 3))[2:5]) == left[7:16:3]
+    moved = base.moved(first + index)
+    assert [moved.nth(moved.first * world + each) for each in range(9)] == left[index : index + 9]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("world", range(1, 5))
+def test_same_ranks_keep_their_base_and_other_ranks_would_return_the_same_batches(world, drop_last):
+    for total, rank in itertools.product(range(1, 15), range(world)):
+        ranks = Ranks(Shard(rank, world), drop_last=drop_last)
+        draws = Draws(range(total), None, ranks, None, are_lists=False)
+        for began in range(total + 1):
+            base = Base(began, (), world)
+            for position in range(base.first, ranks.num_turns(total, base) + 1):
+                place = Place(0, position, base=base)
+                saved = ranks.to_global(place)
+                assert ranks.to_local(saved, began) == place
+                other = ranks.to_local(saved)
+                assert other.position == position  # a batch has the same number
+                left = ranks.numbers(total, other.base)[position:]
+                assert list(ranks.numbers(total, base)[position:]) == list(left)
+                for each in (base, other.base) if left else ():
+                    drawn = draws.draw(0, each).take(total)[position - each.first :]
+                    assert [batch.unit for batch in drawn] == [number % total for number in left]
+
+
+def test_same_ranks_within_a_round_begin_again():
+    ranks = Ranks(Shard(1, 2))
+    assert ranks.to_local(Place(3, 5, base=Base(5)), began=2) == Place(3, 3, base=Base(5, (), 2, 3))
+    assert ranks.to_local(Place(3, 6, base=Base(6, (8,))), began=2) == Place(3, 3, base=Base(6, (8,), 2, 3))
 
 
 def at(rank, world, count, epoch=0, **keys):
@@ -75,7 +107,7 @@ def at(rank, world, count, epoch=0, **keys):
 def test_rank_that_has_finished_the_epoch_is_joined():
     states = [at(0, 2, 0, epoch=1, shard=[0, 2]), at(1, 2, 2)]
     assert place_in(states, Shard(0, 3), lambda _: 7)[1:3] == (5, ())
-    assert place_in(states, Shard(0, 3), lambda _: 7).base == Base(5, (6,))
+    assert place_in(states, Shard(0, 3), lambda _: 7).base == Base(5, (6,), 2)
 
     def unknown(_):
         raise TypeError
