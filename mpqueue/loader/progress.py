@@ -53,9 +53,18 @@ class ProgressBar:
         self._length = self._pipeline.length_of(epoch, self._length)
         self._epoch = epoch
         form = _WITHOUT_END if self._length is None else _WITH_END
-        self._bar = bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit="batch", bar_format=form)
+        self._bar = bar = self._make(
+            desc=f"{self._name} {epoch}", total=self._length, initial=self._num_before(epoch), unit="batch",
+            bar_format=form,
+        )  # fmt: skip
         self._before, self._drawn_at = self._statistics(), time.monotonic()
         return bar
+
+    def _num_before(self, epoch: int) -> int:
+        """Return the number of batches of an epoch before the first one that is shown, which was counted."""
+        progress = self._pipeline.ledger.progress
+        is_over = progress.epoch != epoch
+        return (self._length or 1 if is_over else progress.position + len(progress.ahead)) - 1
 
     def _describe(self, bar: Any) -> None:
         current = self._statistics()

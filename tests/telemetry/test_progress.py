@@ -32,6 +32,21 @@ def test_each_epoch_has_complete_bar(shown, backend, workers):
         assert re.search(rf"Numbers {epoch}: 100%.*5/5 .*batch/s.*waits", text)
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (4, 2), (2, 1)])
+def test_bar_of_resumed_epoch_begins_at_its_place(shown, before, after):
+    with Loader(Numbers(40), workers=0, shard=(0, before), seed=1) as loader:
+        for _ in zip(range(4), loader, strict=False):
+            pass
+        state = loader.state_dict()
+    with Loader(Numbers(40), workers=0, shard=(0, after), seed=1, progress=True) as loader:
+        loader.load_state_dict(state)
+        first, length = 4 * before // after, 40 // after
+        assert len(list(loader)) == length - first
+    text = shown.getvalue()
+    assert f" {first}/{length} " in text
+    assert re.search(rf"100%.* {length}/{length} ", text)
+
+
 def test_bar_of_dataset_has_public_name(shown):
     with Loader(mpqueue.Dataset.range(4).filter(bool), workers=1, progress=True) as loader:
         assert len(list(loader)) == 3
