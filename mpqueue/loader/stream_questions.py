@@ -214,10 +214,10 @@ class StreamQuestions(Questions):
         """
         where = self._run.where() if plan.shard == self._plan.shard else None
         length, base = plan.epoch_batches, self._base_at(epoch, batch)
-        if where is None and (base.number or (length is not None and self._run.where().base.of(0).number)):
+        if where is None and (base.number or self._is_shifted(length)):
             raise LookupError(
                 f"batch {batch} of epoch {epoch} of another rank is unknown, because another number of ranks began the "
-                "epoch: ask that rank"
+                f"epoch{'' if length is None else ', or a loop was left early'}: ask that rank"
             )
         if length is not None and batch >= length:
             raise LookupError(f"epoch {epoch} has no batch {batch}: it has {count_text(length, 'batch')}")
@@ -245,6 +245,19 @@ class StreamQuestions(Questions):
         assert element is not None  # it was returned
         place = self._place(where, epoch, batch, element, share, ends)
         return FoundElement(self._item(plan, epoch, batch, element), place)
+
+    def _is_shifted(self, length: int | None) -> bool:
+        """Return whether epochs of an endless stream do not begin at multiples of their length.
+
+        Each rank knows only its own place then.
+        """
+        here = self._run.where()
+        if length is None:
+            return False
+        # Skipped elements are no batches of an epoch.
+        return bool(here.base.number) or (
+            not self._plan.skips and sum(here.counts) - here.position != here.epoch * length
+        )
 
     def _element_of_endless(
         self, plan: StreamPlan, where: Place | None, position: int, ends: dict[int, int], *, run: bool

@@ -288,3 +288,37 @@ def test_epochs_of_an_endless_stream_before_a_loop_that_was_left_are_unknown():
         list(loader)
         with pytest.raises(LookupError, match="only epochs from 2 on are known"):
             loader.seek(1, 0)
+
+
+def endless_ranks(world, states=None):
+    kept = Dataset.range(480).filter(bool).batch(2)
+    ranks = [
+        mpqueue.Loader(kept, workers=0, lanes=8, epoch_batches=6, seed=3, shard=(rank, world)) for rank in range(world)
+    ]
+    for each in ranks if states is not None else ():
+        each.load_state_dict(states)
+    return ranks
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("case", ["whole epochs", "left early", "other ranks"])
+def test_batches_of_another_rank_of_an_endless_stream_are_right_or_unknown(case, saved):
+    ranks = endless_ranks(2 if case == "other ranks" else 4)
+    for each in ranks:
+        list(each)
+        list(itertools.islice(each, 4) if case != "whole epochs" else each)
+    if saved or case == "other ranks":
+        ranks = endless_ranks(4, [each.state_dict() for each in ranks])
+    infos = {}
+    for each in ranks:
+        for _ in range(2):
+            infos |= {(info.rank, info.epoch, info.batch): info.samples for info in (each.last for _ in each)}
+    # A run that resumes in the middle of an epoch continues this epoch.
+    is_known = case == "whole epochs" or (case == "left early" and saved)
+    for (rank, epoch, batch), samples in infos.items():
+        other = ranks[rank - 1]
+        if is_known:
+            assert other.explain(epoch, batch, rank=rank, run=True).samples == samples
+        else:
+            with pytest.raises(LookupError, match="of another rank is unknown"):
+                other.explain(epoch, batch, rank=rank, run=True)
