@@ -35,7 +35,6 @@ class IndexRun:
         self.loop = self.last = None
         self.goes = [False] * world  # each rank continues its epoch in the next loop
         self.returned = [()] * world  # the ids of all samples that each rank has returned
-        self.known_from = 0, 0  # other ranks returned the batches of this epoch before this one
         self._known = {}
 
     # -- The batches
@@ -130,10 +129,12 @@ class IndexRun:
         vars(self).update(vars(state.state()))
         self.returned = self.returned if world == self.world else [()] * world
         done = self.first_new()
-        # One rank continues the order of all ranks, and knows its beginning.
-        self.start, self.batch = (0, done) if world == 1 else (done, -(-done // world))
+        if world != self.world:
+            # One rank continues the order of all ranks, and knows its beginning.
+            self.start, self.batch = (0, done) if world == 1 else (done, -(-done // world))
+        elif self.epoch != self.begun:
+            self.start = 0
         self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
-        self.known_from = self.known_from if world == state.world else (self.epoch, self._first(self.epoch))
         end = self.end(self.epoch)
         if end is not None and self.batch >= end and done:
             self.epoch, self.batch = self.epoch + 1, 0
@@ -145,7 +146,7 @@ class IndexRun:
         self.epoch, self.batch, self.loop, self.last = epoch, batch, None, None
         self.goes = [True] * self.world
         if epoch < self.begun:  # the epoch in which these ranks began will be whole
-            self.begun, self.start = epoch, 0
+            self.begun, self.start, self.ahead = epoch, 0, frozenset()
         self._known = {}
 
     def exclude(self, ids):
@@ -154,6 +155,11 @@ class IndexRun:
         if not set(ids) <= before:
             self.changes.append(Change(self.epoch, self.batch, self.world, set(ids)))
         self._known = {}
+
+    @property
+    def known_from(self):
+        """The epoch that other ranks began, and its first batch that they did not return."""
+        return self.begun, self._first(self.begun)
 
     def is_known(self, epoch, batch):
         """Return whether a batch can be explained: other ranks did not return it."""
@@ -219,12 +225,17 @@ class ApartRun(IndexRun):
             if self.end(self.epoch) in self.places:
                 raise Impossible  # some ranks continue the epoch, and others begin the next one
             return self
-        returned = self._returned()
-        self.start = next(rest(self._began(self.epoch)[0], returned))
+        returned, (began, earlier) = self._returned(), self._began(self.epoch)
+        self.start = next(rest(began, returned))
         self.ahead, self.begun = frozenset(each for each in returned if each > self.start), self.epoch
+        if world == 1 != self.world:
+            began, earlier = 0, ()  # one rank continues the order of all ranks, and knows its beginning
+        turns, left = divmod(self.start - began, world)
+        keeps = world in {1, self.world} and not (left or self.ahead or earlier)
+        self.start = began if keeps else self.start
         self.world, self._known, self.own = world, {}, [-1] * world
-        self.batch = self._first(self.epoch)
-        if self.start and self.end(self.epoch) == self.batch:
+        self.batch = self._first(self.epoch) + turns * keeps
+        if self.batch and self.end(self.epoch) == self.batch:
             self.epoch, self.batch = self.epoch + 1, 0
         return self
 
