@@ -63,8 +63,9 @@ class ProgressBar:
     def _num_before(self, epoch: int) -> int:
         """Return the number of batches of an epoch before the first one that is shown, which was counted."""
         progress = self._pipeline.ledger.progress
-        is_over = progress.epoch != epoch
-        return (self._length or 1 if is_over else progress.position + len(progress.ahead)) - 1
+        if progress.epoch != epoch:  # it was the last one of its epoch
+            return (self._length or 1) - 1
+        return progress.position + len(progress.ahead) - 1
 
     def _describe(self, bar: Any) -> None:
         current = self._statistics()
