@@ -17,7 +17,7 @@ starts before all batches that are given back or held.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from mpqueue.engine.outcomes import Outcome, Result
@@ -68,12 +68,16 @@ class Progress:
         self._base = FROM_BEGINNING
         self.own_epoch = -1
 
-    def place(self) -> Place:
-        """Return the user's place: after all batches that it has got, before all others."""
+    def place(self, without: Iterable[WorkItem] = ()) -> Place:
+        """Return the user's place: after all batches that it has got, before all others.
+
+        Args:
+            without: Work items of batches that count as not got, too.
+        """
         # Lanes first: another thread may count in the meantime, and a snapshot must not be ahead of the counts.
         known, counted, ends = self._lanes.known(), self._counted(), self._lanes.ends_by_lane()
-        if self.has_missing:
-            counted = self._before(self._missing(), counted)
+        if missing := [*self._missing(), *without]:
+            counted = self._before(missing, counted)
             ends = ends_before(ends, counted.counts)
         return counted._replace(starts=starts(known, counted.counts), ends=ends)
 

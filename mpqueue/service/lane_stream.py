@@ -6,10 +6,9 @@ lanes of the batches that it yielded last: to continue after a restart of the se
 of an epoch, and to find the samples of a batch.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -21,7 +20,7 @@ from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.history import History
 from mpqueue.plan.lane_order import Element
-from mpqueue.plan.lanes import ends_before
+from mpqueue.plan.lanes import BEGINNING
 from mpqueue.plan.plans import Plan, StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service.routing import BatchHandle, Failure
@@ -62,10 +61,9 @@ class LaneStream(Stream):
         self._upcoming = tuple(change for change in start.changes if change.position > place.position)
         place = next(known for known in self.places if known.position == place.position)
         self._is_resumed = self._missing_from > 0 or bool(self._given or self._upcoming)
-        # The elements that `take` returned last; their number is that of the positions before `count`.
-        self._elements: deque[WorkItem] = deque(maxlen=_MOST_ELEMENTS)
-        # Those of the previous epoch: a consumer may ask for the samples of its last batch in the next epoch.
-        self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())
+        # The elements that `take` returned last, by epoch and position. Those of an epoch that is over, and its places,
+        # too: a consumer may ask for the samples of its last batch in the next epoch.
+        self._elements: OrderedDict[tuple[int, int], WorkItem] = OrderedDict()
         self._places_before: tuple[Place, ...] = ()
         self._has_raised = False  # see `Run`
         self._goes_on = first != Place()  # the errors that the previous server met are unknown
@@ -93,9 +91,7 @@ class LaneStream(Stream):
         """Open an epoch for `take`; drop the rest of a previous one that has not ended."""
         if epoch != self.epoch:
             self._settle_changes()
-            self._elements_before = self.epoch, self.count, tuple(self._elements)
             self._places_before = self.places
-            self._elements.clear()
         return super().open_epoch(epoch)
 
     def _enter(self, epoch: int) -> None:
@@ -124,6 +120,14 @@ class LaneStream(Stream):
         return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
 
     @property
+    def count(self) -> int:
+        """Number of handles and failures yielded in the open epoch, including those before the place of its start."""
+        progress = self._pipeline.ledger.progress
+        if progress.epoch == self.epoch:
+            return progress.position
+        return progress.ended[1] if progress.ended[0] == self.epoch else 0
+
+    @property
     def begun(self) -> Place | None:
         """The place where the open epoch of an endless stream began; None for the beginning of the source."""
         return self.places[0] if self.places[0].counts else None
@@ -132,12 +136,14 @@ class LaneStream(Stream):
 
     def _counted(self, work_item: WorkItem, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:
         # The work item counts within its lane. Consumers and the journal count over all lanes.
-        self._elements.append(work_item)
+        position = self.count - 1
+        outcome = outcome._replace(epoch=self.epoch, position=position)
+        self._elements[self.epoch, position] = work_item
+        if len(self._elements) > _MOST_ELEMENTS:
+            self._elements.popitem(last=False)
         if isinstance(outcome, Failure) and outcome.error is not None:
             self._has_raised |= may_raise_again(outcome.error)
-        outcome = outcome._replace(epoch=self.epoch, position=self.count)
-        self.count += 1
-        if not (self._is_resumed and self._is_given(outcome.position)):
+        if not (self._is_resumed and self._is_given(position)):
             return outcome
         # This batch was taken before the restart, and was computed only to reach the later ones of its lane.
         if isinstance(outcome, BatchHandle):
@@ -211,20 +217,17 @@ class LaneStream(Stream):
         position = max(position, latest.position, self.count - len(self._elements))
         if position > self.count:
             return self.questions_at(max(now, latest, key=lambda place: place.position)).place_of(self.epoch, position)
-        counts = list(now.counts)
-        for element in islice(reversed(self._elements), self.count - position):
-            counts[element.lane] = min(counts[element.lane], element.unit)
-        starts = [self._pipeline.ledger.lanes.start(lane, count) for lane, count in enumerate(counts)]
+        later = [self._elements[self.epoch, number] for number in range(position, self.count)]
+        place = self._pipeline.ledger.progress.place(without=later)
+        starts = place.starts or (BEGINNING,) * len(place.counts)
         for known in self.places:
-            starts = [
+            starts = tuple(
                 new if old.number <= new.number <= count else old
-                for old, new, count in zip(starts, known.starts or starts, counts, strict=True)
-            ]
-        # Ends after the place are not known there: an exclusion changes what a lane returns.
-        ends = ends_before(now.ends, counts) if self.job.options.ordered else now.ends
-        return now._replace(
-            epoch=self.epoch, position=position, ahead=(), counts=tuple(counts), starts=tuple(starts), ends=ends
-        )
+                for old, new, count in zip(starts, known.starts or starts, place.counts, strict=True)
+            )
+        # Without an order, it is not known which ends are after the place.
+        ends = place.ends if self.job.options.ordered else now.ends
+        return place._replace(epoch=self.epoch, position=position, starts=starts, ends=ends)
 
     def questions_at(self, place: Place, history: History | None = None) -> "StreamQuestions":
         """Return the object that changes the plan at a place, or finds samples; by default with all changes."""
@@ -279,12 +282,12 @@ class LaneStream(Stream):
     def _go_to(self, place: Place) -> None:
         pipeline = self._pipeline
         self._follow(self.history.before(place.epoch, place.position, self.plan.shard.world))
-        for _ in range(min(self.count - place.position, len(self._elements))):
-            self._elements.pop()
+        for position in range(place.position, self.count):
+            self._elements.pop((place.epoch, position), None)
         pipeline.restart_at(place, refresh=True)
         if self.is_endless:
             pipeline.hand_out(place.epoch)
-        self.count, self.has_ended = place.position, False
+        self.has_ended = False
 
     def _settle_changes(self) -> None:
         """Apply the changes after the place where the open epoch of a resumed stream is left."""
@@ -308,7 +311,7 @@ class LaneStream(Stream):
         plan = self.plan
         if self.takes_from_queues:
             raise LookupError(f"{plan.source.name} takes elements from a queue, so its batches cannot be found again")
-        work_item = self._element_at(epoch, position)
+        work_item = self._elements.get((epoch, position))
         if work_item is None and not (self.job.options.ordered and (self.is_endless or not plan.skips)):
             raise LookupError(
                 f"the samples of batch {position} of epoch {epoch} are unknown: the server has not kept which virtual "
@@ -322,16 +325,6 @@ class LaneStream(Stream):
                 return {"samples": questions.samples_of(epoch, position, element)}
 
         return find
-
-    def _element_at(self, epoch: int, position: int) -> WorkItem | None:
-        """Return the element at a position; None if it is not kept."""
-        of, count, elements = self._elements_before
-        if epoch == self.epoch:
-            count, elements = self.count, self._elements
-        elif epoch != of:
-            return None
-        number = position - count + len(elements)
-        return elements[number] if 0 <= number < len(elements) else None
 
     # -- Batches of replays
 

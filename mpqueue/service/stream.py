@@ -204,7 +204,6 @@ class Stream:
         plan: Its plan.
         epoch: The epoch opened last.
         has_ended: All of its batches were taken.
-        count: Number of handles and failures yielded in it, including those before the place where it began.
         ring: The memory of the batches, from `start` to `stop`.
         ring_fd: A read-only descriptor of this memory, owned by the stream; -1 if there is none.
         history: The exclusions and changes of weights.
@@ -222,7 +221,7 @@ class Stream:
         self.is_ordered = self.can_replay = bool(job.options.ordered)
         self.job, self.history, self._place = job, start.history, start.place
         self._follow(self.history)
-        self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
+        self.epoch, self.has_ended = self._place.epoch, False
         self.ring: Ring | None = None
         self.ring_fd = -1
         self._session = Session(ends_epochs=False)
@@ -359,7 +358,7 @@ class Stream:
 
         Returns: The number of its batches; None if it is endless or unknown.
         """
-        self.epoch, self.has_ended, self.count, self._is_wanted = epoch, False, 0, True
+        self.epoch, self.has_ended, self._is_wanted = epoch, False, True
         # Open the epoch now, so that the workers are busy before the first request. An exception is kept for
         # `take`, which returns it as a failure.
         self._unopened = self._open()
@@ -377,9 +376,6 @@ class Stream:
             pipeline.finish_epoch()  # a retry if the source's hook has failed; otherwise without effect
             self._enter(self.epoch)
             self._is_outdated = False
-            place = pipeline.place()
-            # Batches taken before a restart count, too: the positions of a stream continue after them.
-            self.count = place.position + len(place.ahead)
             self._request(self.epoch)
         except BaseException as error:
             return error
@@ -460,8 +456,7 @@ class Stream:
                 return outcome
 
     def _counted(self, work_item: WorkItem, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:  # noqa: ARG002 - the outcome has its position
-        """Count an outcome, and return it with its position in the epoch; None to continue with the next one."""
-        self.count += 1
+        """Return an outcome with its position in the epoch; None to continue with the next one."""
         return outcome
 
     def _reach_change(self) -> bool:
@@ -577,7 +572,7 @@ class Stream:
         pipeline.forget_wanted()
         pipeline.restart_at(place, refresh=has_other_weights)
         pipeline.hand_out(place.epoch)
-        self.count, self.has_ended = place.position + len(place.ahead), False
+        self.has_ended = False
 
     # -- The samples in a batch
 
