@@ -388,15 +388,19 @@ class Ledger:
     def _put_back(self, work_item: WorkItem, outcome: Outcome) -> None:
         self.work_items[work_item.number], self.ready[work_item.number] = work_item, outcome
 
-    def want(self, epoch: int, position: int) -> None:
-        """Request that a position is computed again.
+    def work_at(self, epoch: int, position: int) -> WorkItem:
+        """Return the work item of a position that was delivered, as an extra one.
 
         Raises:
             LookupError: As raised by `mpqueue.plan.cursors.Cursor.unit_at`.
         """
         drawn, edit = self.cursor.unit_at(epoch, position), self.cursor.edit
         work_item = WorkItem(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed)
-        self.wanted.append(work_item if edit is None else edit(work_item, drawn.others))
+        return work_item if edit is None else edit(work_item, drawn.others)
+
+    def want(self, epoch: int, position: int) -> None:
+        """Request that a position is computed again; the errors are those of `work_at`."""
+        self.wanted.append(self.work_at(epoch, position))
         self._next_extra += 1
 
     def take_extra(self) -> tuple[WorkItem, Outcome] | None:

@@ -58,7 +58,7 @@ deletes or reassigns its parameters is not recognized: its exception counts as t
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
@@ -804,21 +804,18 @@ class Pipeline:
     # -- Batches that are computed again
 
     @_locked
-    def want(self, epoch: int, positions: Iterable[int]) -> None:
-        """Compute positions again, of the epoch that is open or was delivered last.
+    def want(self, epoch: int, position: int) -> None:
+        """Compute a position again, of the epoch that is open or was delivered last.
 
         Raises:
-            LookupError: A position does not exist or is not kept; the positions before it are computed.
+            LookupError: The position does not exist or is not kept.
         """
         try:
-            for position in positions:
-                self.ledger.want(epoch, position)
-        except LookupError:
-            self._is_raising = True
-            raise
-        finally:
-            if not self.is_stopped:
-                self.backend.pump()
+            self.ledger.want(epoch, position)
+        except LookupError as error:
+            raise self._expected(error)  # noqa: B904 - the same error
+        if not self.is_stopped:
+            self.backend.pump()
 
     def forget_wanted(self) -> None:
         """Drop the extra work items, before `restart_at` discards their outcomes."""

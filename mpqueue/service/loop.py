@@ -220,13 +220,8 @@ class Deliveries:
         """Compute a batch again for a seat."""
         if self.replays is not None:
             self.replays.ask(seat, epoch, position)
-            return
-        try:
-            self.stream.recompute(epoch, [position])
-        except LookupError as error:
-            # The sampler's indices of this batch were not kept, and neither are the indices of later ones. The error is
-            # delivered in place of the batch, so that the consumer does not wait for it forever.
-            self.stream.unknown.append(Failure(epoch, position, error, is_extra=True))
+        else:
+            self.stream.recompute(epoch, position)
 
     def can_recompute(self) -> bool:
         """Return whether batches of the open epoch can be computed again."""

@@ -25,7 +25,7 @@ Order, seeds, restarts of workers and timeouts are as in a `Loader`.
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Self, cast
@@ -208,7 +208,6 @@ class Stream:
         ring_fd: A read-only descriptor of this memory, owned by the stream; -1 if there is none.
         history: The exclusions and changes of weights.
         rerun: Held while the source is run in this process, because all runs share its random generators.
-        unknown: Failures for positions that cannot be computed again; `take` yields them after the recomputed batches.
         is_ordered: The positions of an epoch are yielded in order.
         can_replay: Batches can be computed again for a consumer that missed them: by the workers of this stream, or for
             a stream with lanes by a replay, see `mpqueue.service.replaying`.
@@ -230,8 +229,8 @@ class Stream:
         self._draws: Draws | None = None
         self._retry_at: float | None = None
         self.rerun = Lock()
-        # Filled by the server's deliveries, in the order of the requests.
-        self.unknown: deque[Failure] = deque()
+        # For positions that cannot be computed again, in the order of the requests.
+        self._unknown: deque[Failure] = deque()
 
     @property
     def seed(self) -> int:
@@ -423,7 +422,7 @@ class Stream:
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
         # Recomputed batches first, even if `is_wanted` is False: a late consumer has room while the windows of
         # the others are full. Read the ledger here: each batch passes, and a property of the pipeline costs a call.
-        if pipeline.ledger.extras or pipeline.ledger.wanted or self.unknown:
+        if pipeline.ledger.extras or pipeline.ledger.wanted or self._unknown:
             extra = self._take_extra()
             if extra is not None:
                 return extra
@@ -472,7 +471,7 @@ class Stream:
         """Return the next recomputed batch; None if it is not ready or none was requested."""
         pipeline = self._pipeline
         if not pipeline.ledger.has_extras:
-            return self.unknown.popleft() if self.unknown else None
+            return self._unknown.popleft() if self._unknown else None
         taken = pipeline.step_extra()
         if taken is None:
             return None
@@ -502,16 +501,20 @@ class Stream:
         # The failure counts as a batch: consumers raise it and continue after it.
         return self._counted(work_item, Failure(self.epoch, work_item.position, error))
 
-    def recompute(self, epoch: int, positions: Iterable[int]) -> None:
-        """Compute batches of the open epoch again: `take` returns them as extra ones, in this order.
+    def recompute(self, epoch: int, position: int) -> None:
+        """Compute a batch of the open epoch again: `take` returns it as an extra one, after the earlier requests.
 
         Raises:
             ValueError: Another epoch is open, or batches of this stream cannot be computed again.
-            LookupError: There is no such position; or a sampler yielded it, and its indices were not kept.
         """
         if not self.can_replay or epoch != self.epoch or not self._is_wanted:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
-        self._pipeline.want(epoch, positions)
+        try:
+            self._pipeline.want(epoch, position)
+        except LookupError as error:
+            # The sampler's indices of this batch were not kept, and neither are the indices of later ones. The error is
+            # delivered in place of the batch, so that the consumer does not wait for it forever.
+            self._unknown.append(Failure(epoch, position, error, is_extra=True))
 
     # -- Changes of the plan
 
@@ -585,7 +588,12 @@ class Stream:
         plan = cast("IndexPlan", self.plan)
         if plan.epoch_end is not None and epoch != self.epoch:
             raise LookupError(f"{plan.source.name} changes itself in on_epoch_end, and epoch {epoch} is over")
-        _, indices, _, without = plan.listed(plan.work_at(epoch, position, draws=self._draws))
+        try:
+            # As it was delivered: a sampler may draw other indices again, and a source may have another length by now.
+            work_item = self._pipeline.ledger.work_at(epoch, position)
+        except LookupError:
+            work_item = plan.work_at(epoch, position, draws=self._draws)
+        _, indices, _, without = plan.listed(work_item)
         return {"indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch, without)}
 
     # -- Holders

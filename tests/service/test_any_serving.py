@@ -183,7 +183,8 @@ class Serving(MachineOfAWorld):
         self.new_chance()
         if self.frontier:
             positions = [self.choose(range(self.frontier)) for _ in range(self.choose(range(1, 5)))]
-            self.stream.recompute(self.epoch, positions)
+            for position in positions:
+                self.stream.recompute(self.epoch, position)
             self.wanted += positions
 
     # -- Invariants

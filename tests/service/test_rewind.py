@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import zlib
 from functools import partial
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.in_threads import in_threads
 from helpers.server_directories import servers_directory  # noqa: F401
+from helpers.waits import until
 
 import mpqueue
 from mpqueue import Dataset
@@ -526,6 +528,17 @@ def test_base_exception_of_the_stream_is_answered_and_the_server_continues(monke
         )
 
 
+class Unrepeatable:
+    """A sampler whose random numbers come from outside the process."""
+
+    def __iter__(self):
+        numbers = random.SystemRandom()
+        return (numbers.randrange(48) for _ in range(24))
+
+    def __len__(self):
+        return 24
+
+
 class Once:
     """A sampler that can be iterated once."""
 
@@ -542,10 +555,13 @@ class Once:
         return 8
 
 
-def test_sampler_that_raises_when_samples_are_asked_for_does_not_end_the_server():
-    with served(sampler=Once()), attached() as consumer:
+def test_sampler_that_raises_when_samples_are_asked_for_does_not_end_the_server(monkeypatch):
+    monkeypatch.setattr("mpqueue.service.stream.MAX_KEPT", 0)
+    with served(sampler=Once()) as server, attached() as consumer:
         batches = iter(consumer)
         assert next(batches).tolist() == [0, 1, 2, 3]
+        cursor = server._loop._stream._pipeline.ledger.cursor
+        until(lambda: 0 not in cursor._kept, "the delivered indices are kept")
         with pytest.raises(LookupError, match="run again: RuntimeError: no second pass"):
             _ = consumer.last
         assert next(batches).tolist() == [4, 5, 6, 7]
@@ -620,6 +636,20 @@ class TestLast:
             assert [(batch.tolist(), consumer.last.samples) for batch in consumer] == [
                 ([1, 3], ("a", 3)), ([2, 3], (("b", 2), 3)),
             ]  # fmt: skip
+
+    def test_samples_of_a_sampler_that_returns_other_indices_each_time(self):
+        with served(sampler=Unrepeatable()), attached() as consumer:
+            for batch in consumer:
+                assert consumer.last.samples == tuple(batch.tolist())
+
+    def test_samples_of_a_source_that_grows_within_an_epoch(self):
+        source = list(range(12))
+        with served(source, batch_size=None, shuffle=True), attached() as consumer:
+            for number, batch in enumerate(consumer):
+                if number == 2:
+                    source.append(12)
+                assert consumer.last.samples == (batch,)
+            assert number == 11
 
     def test_answer_that_nobody_waits_for_is_dropped(self):
         with served() as _, attached() as consumer:

@@ -161,7 +161,7 @@ def test_empty_batches_are_skipped(caplog):
             for handle in handles:
                 server.stream.release(handle)
             assert server.take() is None
-            server.stream.recompute(0, [2])
+            server.stream.recompute(0, 2)
             assert server.take_extra() == Failure(0, 2, None, is_extra=True)
             assert server.stream.statistics().slots_in_use == 0
 
