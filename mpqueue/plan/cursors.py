@@ -389,7 +389,6 @@ class EpochCursor(Cursor):
         self._is_open = self._keeps = False
         self._began = FROM_BEGINNING  # in one epoch, see `Base`
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
-        self._over: tuple[int, Any, int | None] = (-1, None, 0)  # the epoch that was delivered last, if it is kept
 
     def go_to(self, place: Place) -> None:
         """Continue dealing from a place; see `start_at`."""
@@ -437,38 +436,31 @@ class EpochCursor(Cursor):
         return any(length != self._length_in(epoch) for epoch, length in self.source_lengths.items())
 
     def forget(self, epoch: int) -> None:
-        """Drop an epoch after all of it was delivered."""
+        """Drop an epoch after all of it was delivered; with `keep`, the one before it."""
         # A server computes batches of this epoch again for late consumers, while the next epoch runs.
-        if self._keeps and epoch in self.lengths:
-            self._over = epoch, self.orders.get(epoch), self.lengths[epoch]
-        self.lengths.pop(epoch, None)
-        self.source_lengths.pop(epoch, None)
-        self.orders.pop(epoch, None)
+        self._drop(epoch - self._keeps)
 
     def keep(self, num_indices: int) -> None:  # noqa: ARG002 - an order can be kept as a whole
         """Keep the order of the last epoch that was delivered."""
         self._keeps = True
 
-    def length_of(self, epoch: int) -> int | None:
-        """Return the number of batches of an epoch that is open or kept; None: endless or unknown."""
-        return self._order_at(epoch)[2]
-
-    def _order_at(self, epoch: int) -> tuple[int, Any, int | None]:
-        if epoch in self.lengths:
-            return epoch, self.orders.get(epoch), self.lengths[epoch]
-        return self._over if epoch == self._over[0] else (-1, None, None)
-
     def unit_at(self, epoch: int, position: int) -> Drawn:
         """Return the work of a position; its index follows from the order of the epoch."""
-        known, order, length = self._order_at(epoch)
-        if epoch != known or position < 0 or (length is not None and position >= length):
+        length, order = self.lengths.get(epoch, 0), self.orders.get(epoch)
+        if not 0 <= position < (ENDLESS if length is None else length):
             raise LookupError(f"batch {position} does not exist in epoch {epoch}: it has {length} batches")
         return Drawn(position if order is None else int(order[position]), others=self._began.of(epoch))
 
     def _forget_all(self) -> None:
-        self.lengths.clear()
-        self.source_lengths.clear()
-        self.orders.clear()
+        """Drop all epochs; with `keep`, those that are not before the present one."""
+        for epoch in [*self.lengths]:
+            if not self._keeps or epoch != self.epoch - 1:
+                self._drop(epoch)
+
+    def _drop(self, epoch: int) -> None:
+        self.lengths.pop(epoch, None)
+        self.source_lengths.pop(epoch, None)
+        self.orders.pop(epoch, None)
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` of the next work items, all of one epoch; none at a closed barrier.

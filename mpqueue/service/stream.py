@@ -203,7 +203,7 @@ class Stream:
         job: The job, whose plan follows the history.
         plan: Its plan.
         epoch: The epoch opened last.
-        has_ended: All of its batches were taken.
+        has_ended: All of its batches were taken; also before the first epoch is opened.
         ring: The memory of the batches, from `start` to `stop`.
         ring_fd: A read-only descriptor of this memory, owned by the stream; -1 if there is none.
         history: The exclusions and changes of weights.
@@ -220,12 +220,12 @@ class Stream:
         self.is_ordered = self.can_replay = bool(job.options.ordered)
         self.job, self.history, self._place = job, start.history, start.place
         self._follow(self.history)
-        self.epoch, self.has_ended = self._place.epoch, False
+        self.epoch, self.has_ended = self._place.epoch, True
         self.ring: Ring | None = None
         self.ring_fd = -1
         self._session = Session(ends_epochs=False)
         self._unopened: BaseException | None = None
-        self._is_wanted = self._is_open = self._has_freed = self._is_outdated = False
+        self._is_open = self._has_freed = self._is_outdated = False
         self._draws: Draws | None = None
         self._retry_at: float | None = None
         self.rerun = Lock()
@@ -357,7 +357,7 @@ class Stream:
 
         Returns: The number of its batches; None if it is endless or unknown.
         """
-        self.epoch, self.has_ended, self._is_wanted = epoch, False, True
+        self.epoch, self.has_ended = epoch, False
         # Open the epoch now, so that the workers are busy before the first request. An exception is kept for
         # `take`, which returns it as a failure.
         self._unopened = self._open()
@@ -426,7 +426,7 @@ class Stream:
             extra = self._take_extra()
             if extra is not None:
                 return extra
-        if not is_wanted or self.has_ended or not self._is_wanted or self._retry_at is not None:
+        if not is_wanted or self.has_ended or self._retry_at is not None:
             return None
         if not self._is_open:
             error, self._unopened = self._open() if self._unopened is None else self._unopened, None
@@ -507,7 +507,7 @@ class Stream:
         Raises:
             ValueError: Another epoch is open, or batches of this stream cannot be computed again.
         """
-        if not self.can_replay or epoch != self.epoch or not self._is_wanted:
+        if not self.can_replay or epoch != self.epoch:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         try:
             self._pipeline.want(epoch, position)
