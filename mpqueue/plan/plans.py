@@ -377,8 +377,15 @@ class Plan(ABC):
         """Return the place in one state, or in the states of all ranks."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class IndexPlan(Plan):
-    """A plan for sources with an index: the length of the source determines the number of batches."""
+    """A plan for sources with an index: the length of the source determines the number of batches.
+
+    Attributes:
+        lengths: The length of the source in epochs that have begun, for questions about their batches.
+    """
+
+    lengths: dict[int, int | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
@@ -391,6 +398,20 @@ class IndexPlan(Plan):
         if plan.options.drop_last:
             plan._check_drop()
         return plan
+
+    def renewed(self) -> Self:
+        """Return the same plan without lengths that it keeps."""
+        return replace(self, lengths={})
+
+    def note_length(self, epoch: int) -> None:
+        """Keep the length of the source in an epoch that begins."""
+        self.lengths[epoch] = self.source.length_in(epoch, self.seed)
+
+    def _known_length(self, epoch: int) -> int | None:
+        """Return the length of the source in an epoch: when it began, or now."""
+        if epoch in self.lengths:
+            return self.lengths[epoch]
+        return self.source.length_in(epoch, self.seed)
 
     def total(self) -> int | None:
         """Return the number of batches of an epoch over all ranks; None: endless."""
@@ -492,18 +513,20 @@ class IndexPlan(Plan):
 
     def place_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
         """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
-        self._work(epoch, batch, base, draws)
+        # The epoch begins again there, with the length that the source has then.
+        self.renewed()._work(epoch, batch, base, draws)
         return Place(epoch, batch)
 
     def _work(self, epoch: int, position: int, base: Base, draws: "Draws | None") -> tuple[WorkItem, Others]:
         """Return a work item with all of its samples, and what the other ranks have."""
-        numbers = self.ranks.numbers(self.total_in(epoch), base)
+        total = self._num_batches(self._known_length(epoch))
+        numbers = self.ranks.numbers(total, base)
         if position >= len(numbers):
             raise LookupError(f"epoch {epoch} has no batch {position}: its number of batches is {len(numbers)}")
-        return WorkItem(0, epoch, position, self._unit(epoch, numbers[position])), base
+        return WorkItem(0, epoch, position, self._unit(epoch, numbers[position], total)), base
 
-    def _unit(self, epoch: int, number: int) -> int:
-        """Return the unit of a batch, by its number over all ranks."""
+    def _unit(self, epoch: int, number: int, total: int | None) -> int:
+        """Return the unit of a batch, by its number over all ranks in an epoch of this many batches."""
         return number
 
     def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
@@ -557,9 +580,10 @@ class IndexPlan(Plan):
         assert isinstance(others, Base)
         number, at = self.ranks.in_round(work_item.position)
         epoch, world = work_item.epoch, self.shard.world
+        total = self._num_batches(self._known_length(epoch))
 
         def batches(numbers: Sequence[int]) -> list[WorkItem]:
-            return [WorkItem(0, epoch, 0, self._unit(epoch, number)) for number in numbers]
+            return [WorkItem(0, epoch, 0, self._unit(epoch, number, total)) for number in numbers]
 
         of_ranks = batches(others.numbers(range(number * world, (number + 1) * world)))
         return Round(of_ranks, at, lambda: batches(range(world)))
@@ -601,12 +625,11 @@ class BatchesPlan(IndexPlan):
         mine = np.array(numbers, np.int64) % length
         return permutation(self.seed, epoch, length)[mine] if self.options.shuffle else mine
 
-    def _unit(self, epoch: int, number: int) -> int:
-        length = self.total_in(epoch)
-        if length is None:
+    def _unit(self, epoch: int, number: int, total: int | None) -> int:
+        if total is None:
             return number
-        place = number % length
-        return int(self._order_in(epoch, length)[place]) if self.options.shuffle else place
+        place = number % total
+        return int(self._order_in(epoch, total)[place]) if self.options.shuffle else place
 
     def _order_in(self, epoch: int, length: int) -> Any:
         # Kept, because with exclusions each batch of a rank needs the batches of the other ranks.
@@ -627,24 +650,10 @@ class SamplesPlan(IndexPlan):
     """Workers compute batches of samples from the number of the batch."""
 
     batching: Batching
-    lengths: dict[int, int | None] = field(default_factory=dict)  # of epochs that have begun
-
-    def renewed(self) -> Self:
-        """Return the same plan without lengths that it keeps."""
-        return replace(self, lengths={})
-
-    def note_length(self, epoch: int) -> None:
-        """Keep the number of samples of an epoch that begins."""
-        self.lengths[epoch] = self.source.length_in(epoch, self.seed)
 
     @cached_property
     def _samples(self) -> EpochSamples:
-        return EpochSamples(self.seed, self.batching, self.worker_shard.world, self._num_samples)
-
-    def _num_samples(self, epoch: int) -> int | None:
-        if epoch in self.lengths:
-            return self.lengths[epoch]
-        return self.source.length_in(epoch, self.seed)
+        return EpochSamples(self.seed, self.batching, self.worker_shard.world, self._known_length)
 
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item."""
@@ -672,6 +681,9 @@ class DrawnPlan(IndexPlan):
         sampler = self.options.sampler
         if hasattr(type(sampler), "__len__") and len(sampler):
             super()._check_drop(f"the sampler has {len(sampler)} indices")
+
+    def note_length(self, epoch: int) -> None:
+        """Do nothing: the sampler determines the length of an epoch."""
 
     def check_ids(self, samples: SampleSet) -> None:
         """Do nothing: a sampler may return any keys."""

@@ -290,6 +290,21 @@ class TestBadInput:
             assert sum(len(batch) for batch in loader) == 40
             assert loader.last.samples == tuple(loader.compute(1, loader.last.batch).tolist())
 
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_shuffled_items_are_known_if_the_source_grows_within_an_epoch(self, workers):
+        source, found = list(range(12)), []
+        with mpqueue.Loader(source, shuffle=True, seed=1, workers=workers) as loader:
+            for item in loader:
+                found.append(item)
+                if len(found) == 2:
+                    source.append(12)
+            assert [loader.explain(0, number).samples for number in range(12)] == [(item,) for item in found]
+            assert [loader.compute(0, number) for number in range(12)] == found
+            with pytest.raises(LookupError, match="epoch 0 has no batch 12: its number of batches is 12"):
+                loader.explain(0, 12)
+            loader.seek(0, 12)  # the epoch begins again, with the length that the source has now
+            assert len(list(loader)) == 1
+
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_endless_dataset_without_samples_raises_an_error(workers, monkeypatch):
