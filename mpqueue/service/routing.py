@@ -485,7 +485,9 @@ class RankedRouting(Routing):
         for seat in self.seats:
             # Batches taken from a previous server were not routed by this one.
             num_dealt = max(seat.had.num, self._dealt.get(seat.number, 0))
-            seat.has_all = has_ended or (self._share is not None and num_dealt >= self._share)
+            is_dealt = self._share is not None and num_dealt >= self._share
+            # A consumer that was notified of the end before a change does not wait for the stream to end again.
+            seat.has_all = has_ended or seat.has_end or is_dealt
 
 
 class FirstComeRouting(Routing):

@@ -306,6 +306,25 @@ def test_ranks_end_equal_if_a_change_ends_the_stream(first: int):
     assert [it.counts for it in simulation.consumers.values()] == [[position // 3]] * 3
 
 
+def test_ranks_that_were_notified_of_the_end_before_a_change_begin_the_next_epoch():
+    simulation = simulated(world=2, lengths=[5], known=False)
+    attached(simulation, 0, 1)
+    for number in (1, 2):
+        simulation.next(number)
+    while simulation.give():
+        pass
+    for number in (1, 2, 1, 2):
+        simulation.next(number)
+    simulation.change()
+    assert simulation.changes == [(0, 4)], "the incomplete round is yielded again"
+    for number in (1, 2, 1, 2):  # they process the end, and begin their next loop
+        simulation.next(number)
+    assert [it.counts for it in simulation.consumers.values()] == [[2], [2]]
+    assert simulation.finished == []
+    simulation.give()
+    assert simulation.finished == [0]
+
+
 @pytest.mark.parametrize("rules", [{"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)
 def test_group_in_lock_step_does_not_block_with_window_of_one(rules: dict[str, Any]):
     simulation = simulated(window=1, lengths=[6], **rules)
