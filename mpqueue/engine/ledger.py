@@ -40,8 +40,8 @@ class Progress:
     """The place up to which batches are counted; see `Place` for the attributes.
 
     Args:
-        num_lanes: Number of virtual shards of the source; 0 if batches have positions.
-        lanes: The known snapshots and ends of these virtual shards.
+        num_lanes: Number of lanes of the source; 0 if batches have positions.
+        lanes: The known snapshots and ends of these lanes.
 
     Attributes:
         given_back: Work items and batches that were counted, but not received by their caller. They are delivered
@@ -198,7 +198,7 @@ class Ledger:
         credit: Maximum number of outstanding work items, including the extra ones that are outstanding now.
         allowance: Maximum number of outstanding work items of the order now; 0 during a pause.
         progress: The place up to which batches are counted.
-        lanes: The known snapshots and ends of the virtual shards. The backend adds the snapshots.
+        lanes: The known snapshots and ends of the lanes. The backend adds the snapshots.
         parts: The samples of each part of a mixture in the delivered batches. The backend adds those of each batch.
         ready: Outcomes by the number of their work item, in the order of arrival. The backend adds them.
         work_items: Work items that were dealt and not taken, by number.

@@ -33,7 +33,7 @@ class WithTail(NamedTuple):
 
     Attributes:
         value: The batch, or a `Partial`.
-        state: A pickled snapshot of the virtual shard after the batch; None if none was taken.
+        state: A pickled snapshot of the lane after the batch; None if none was taken.
         rows: The work of the stages that was not reported before, see `mpqueue.telemetry.stage_rows`.
         parts: The number of samples of each part of a mixture in the batch, by name.
     """
@@ -76,7 +76,7 @@ class Outcome(Protocol):
 
     Attributes:
         is_plain: The outcome is a complete batch: not an exception, not the end of a stream.
-        is_end: The stream of the work item's virtual shard is exhausted.
+        is_end: The stream of the work item's lane is exhausted.
         is_partial: Some samples of the batch, or after the last one of an exhausted stream, were skipped: `open`
             returns the fields of a `Partial`.
     """
@@ -107,7 +107,7 @@ class Result:
     """An outcome that is already an object of this process.
 
     Attributes:
-        snapshot: The pickled snapshot of the virtual shard after the batch; None if none was taken.
+        snapshot: The pickled snapshot of the lane after the batch; None if none was taken.
         rows: The work of the stages that was not reported before.
         parts: The number of samples of each part of a mixture in the batch.
     """

@@ -46,7 +46,7 @@ and a saved state counts the received batches. We cannot know whether the caller
 was delivered, and counts; the traceback shows this case, because it contains none of our frames. ``for batch in
 batches`` has no such place: the loop's variable has the batch before a handler runs.
 
-The virtual shards of a stream continue from their last snapshots, or from their beginning: elements that were delivered
+The lanes of a stream continue from their last snapshots, or from their beginning: elements that were delivered
 before are computed again and dropped. A bare iterator yields its elements only once. If an interrupt may have lost one,
 every following `step` raises a RuntimeError that reports the loss, until the stream is restarted.
 
@@ -89,7 +89,7 @@ class Mark(NamedTuple):
         epoch: Its epoch.
         position: Its position in the epoch.
         skipped: Its samples that were left out because they raised.
-        start: For a stream: the newest snapshot of its virtual shard that is not after it.
+        start: For a stream: the newest snapshot of its lane that is not after it.
         step: The number of batches that the loops of a loader returned before it; `mpqueue.loader.run` sets
             this field.
     """

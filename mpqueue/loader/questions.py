@@ -39,11 +39,11 @@ class Questions:
         return At(where.epoch, where.position, world)
 
     def share(self) -> LaneShare:
-        """Return the virtual shards of this rank; 0 for a source with an index."""
+        """Return the lanes of this rank; 0 for a source with an index."""
         return LaneShare(0, 0)
 
     def shortened(self, added: SampleSet) -> Place:  # noqa: ARG002 - an index holds no sample
-        """Return the place, with snapshots of virtual shards that do not hold some samples.
+        """Return the place, with snapshots of lanes that do not hold some samples.
 
         Args:
             added: The samples.

@@ -17,8 +17,8 @@ Modules, from the ground up. A module imports only from its own line and the lin
     options.py              the table of options: types, defaults, checks and descriptions
     signatures.py           signatures and docstrings from that table
     sequence.py             `Sequence`, the base class of sources
-    lanes.py                where each virtual shard can be resumed, and where it ends
-    lane_order.py           the order of the elements of virtual shards, as arithmetic
+    lanes.py                where each lane can be resumed, and where it ends
+    lane_order.py           the order of the elements of lanes, as arithmetic
     cursors.py              work items, places, and the cursors that deal them
     ranks.py                the batches of one rank among several
     exclusions.py           exclusions with several ranks, which return equally many batches
@@ -28,7 +28,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
     sampler_fingerprint.py  checksums of the indices that a sampler returned
     sampler_state.py        the random state that a sampler's order depends on
     draws.py                batches drawn from a sampler
-    compact.py              snapshots of virtual shards as a short string
+    compact.py              snapshots of lanes as a short string
     lane_states.py          states of streams, of one rank or of all
     checksums.py            checksums of saved states, the same in any file format
     saved_states.py         the keys of a saved state, and the checks of a loaded one

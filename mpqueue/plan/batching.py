@@ -13,8 +13,8 @@ class Form(enum.Enum):
         GROUPS: As ITEMS, and single samples can be left out of an item.
         SAMPLES: Each item is a sample, computed by its index.
         THREADED: As SAMPLES, in several threads.
-        LANES: The source opens virtual shards by itself.
-        FUNCTION: A callable that is called once for each virtual shard and returns an iterator.
+        LANES: The source opens lanes by itself.
+        FUNCTION: A callable that is called once for each lane and returns an iterator.
         ITERATOR: An iterator, which can be run only once.
     """
 

@@ -64,7 +64,7 @@ class WorkItem(NamedTuple):
         epoch: Number of the epoch, from 0.
         position: Place in the epoch.
         unit: The index for the source; for a stream, the number of elements that the lane has returned before.
-        lane: The virtual shard; -1 for a source with an index.
+        lane: The lane; -1 for a source with an index.
         listed: The samples of the batch, if they do not follow from the unit.
     """
 
@@ -241,9 +241,9 @@ class Cursor:
     """The interface of cursors. The methods here fit an order without epochs to open.
 
     Attributes:
-        num_lanes: Number of virtual shards; 0: the source has an index.
-        lanes: Snapshots and ends of the virtual shards.
-        lane_share: The virtual shards of this rank among those of all ranks.
+        num_lanes: Number of lanes; 0: the source has an index.
+        lanes: Snapshots and ends of the lanes.
+        lane_share: The lanes of this rank among those of all ranks.
         is_drawn: Batches are known only after they are drawn, which happens when their epoch is requested.
         epoch: The epoch that is being dealt.
         next_number: Number of the next work item.

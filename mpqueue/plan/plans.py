@@ -5,7 +5,7 @@
     BatchesPlan    items of the source are batches; their indices follow from (seed, epoch, position)
     SamplesPlan    a work item is the number of a batch; the workers know which samples that means
     DrawnPlan      the trainer draws the indices of a batch from a sampler, and the work item carries them
-    StreamPlan     elements of virtual shards, each with its own order
+    StreamPlan     elements of lanes, each with its own order
 
 A plan is immutable. `Plan.cursor` makes the mutable part of a run, which deals work items. The run's `Draws` keep the
 indices that were drawn from a sampler. Positions of a place count this rank's batches; a saved state counts those of
@@ -83,7 +83,7 @@ class Plan(ABC):
     history: History = NO_HISTORY
 
     has_index: ClassVar[bool] = True
-    lanes: ClassVar[int | None] = None  # virtual shards over all ranks; None: none, or one per worker
+    lanes: ClassVar[int | None] = None  # lanes over all ranks; None: none, or one per worker
     epoch_batches: ClassVar[int | None] = None  # batches dealt here per epoch of an endless stream
     is_drawn: ClassVar[bool] = False  # a sampler determines the order
 
@@ -155,8 +155,8 @@ class Plan(ABC):
         """Return the epoch of a mixture, and its first sample that no batch before a place has on any rank.
 
         Args:
-            place: The place of this rank; of a stream with a snapshot for each virtual shard that has begun.
-            share: The virtual shards of this rank.
+            place: The place of this rank; of a stream with a snapshot for each lane that has begun.
+            share: The lanes of this rank.
 
         Raises:
             ValueError: The order of the samples is not that of the mixture.
@@ -172,7 +172,7 @@ class Plan(ABC):
         return replace(self, ranks=self.ranks.of_rank(rank))
 
     def identity(self) -> list[Any]:
-        """Return the values that identify a run, as plain data: seed, length, batches, and virtual shards."""
+        """Return the values that identify a run, as plain data: seed, length, batches, and lanes."""
         try:
             length = self.length()
         except TypeError:
@@ -217,7 +217,7 @@ class Plan(ABC):
         """Return a cursor at the beginning of the order.
 
         Args:
-            workers: Number of workers. Streams without ``lanes`` have one virtual shard for each worker.
+            workers: Number of workers. Streams without ``lanes`` have one lane for each worker.
             backend: The backend of the workers.
             draws: The run's draws from a sampler.
         """
@@ -271,7 +271,7 @@ class Plan(ABC):
     ) -> dict[str, Any]:
         """Return a place of this rank as plain data that can be loaded with another number of ranks.
 
-        Snapshots of virtual shards remain pickled, see `mpqueue.plan.lane_states.plain`.
+        Snapshots of lanes remain pickled, see `mpqueue.plan.lane_states.plain`.
 
         Args:
             place: The place.
@@ -773,7 +773,7 @@ class StreamPlan(Plan):
         """Return a plan with these fields.
 
         Raises:
-            ValueError: There are too many virtual shards, or they cannot be divided equally among the ranks.
+            ValueError: There are too many lanes, or they cannot be divided equally among the ranks.
         """
         source, options, ranks = fields["source"], fields["options"], fields["ranks"]
         lanes = source.check_lanes(None if options.lanes is None else int(options.lanes), ranks.shard.world)
@@ -783,7 +783,7 @@ class StreamPlan(Plan):
         return cls(lanes=lanes, epoch_batches=epoch_batches, **fields)
 
     def check_auto(self) -> None:
-        """Raise a `ValueError` if there is one virtual shard per worker, because "auto" changes that number."""
+        """Raise a `ValueError` if there is one lane per worker, because "auto" changes that number."""
         if self.lanes is None:
             raise ValueError(
                 f'workers="auto" changes the number of workers, and {self.source.name} is divided by that number: '
@@ -791,7 +791,7 @@ class StreamPlan(Plan):
             )
 
     def warn_of_idle(self, workers: int, backend: BackendName) -> None:
-        """Warn if there are more workers than virtual shards of this rank."""
+        """Warn if there are more workers than lanes of this rank."""
         warn_of_idle(self.share(workers, backend), self.lanes, workers)
 
     def identity(self) -> list[Any]:
@@ -800,7 +800,7 @@ class StreamPlan(Plan):
         return super().identity() + lanes
 
     def share(self, workers: int = 0, backend: BackendName = "process") -> LaneShare:
-        """Return the virtual shards of this rank. The number of workers is needed if each has one virtual shard."""
+        """Return the lanes of this rank. The number of workers is needed if each has one lane."""
         return self.source.share(self.lanes, self.ranks.lane_shard, workers, backend)
 
     def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
@@ -853,10 +853,10 @@ class StreamPlan(Plan):
         """Return the message for a stream that returns no batches.
 
         Args:
-            num_lanes: Number of virtual shards of this rank.
+            num_lanes: Number of lanes of this rank.
             title: The name of the source.
         """
-        rank, world = self.ranks.lane_shard  # a server runs the virtual shards of all ranks
+        rank, world = self.ranks.lane_shard  # a server runs the lanes of all ranks
         where = "" if world == 1 else f" on rank {rank} of {world}"
         dropping = self.source.dropping(self.options)
         if not dropping:
@@ -904,7 +904,7 @@ class StreamPlan(Plan):
         Args:
             work_item: Its work item.
             element: The element of the identified plan.
-            share: The virtual shards of this rank.
+            share: The lanes of this rank.
         """
         if self.source.opens_lanes:
             return tuple(element)
@@ -973,7 +973,7 @@ class StreamPlan(Plan):
         return place
 
     def _of_workers(self, states: Sequence[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
-        """Return the place of a stream with one virtual shard per worker."""
+        """Return the place of a stream with one lane per worker."""
         (state, *others), (place, *_) = states, places
         lanes, (rank, world) = state.get("lanes"), state.get("shard", (0, 1))
         if others:

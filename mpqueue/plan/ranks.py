@@ -55,7 +55,7 @@ class Ranks:
 
     @property
     def lane_shard(self) -> Shard:
-        """The rank that determines which virtual shards of a stream are run here."""
+        """The rank that determines which lanes of a stream are run here."""
         return self.shard
 
     def numbers(self, total: int | None, base: Base = FROM_BEGINNING) -> Sequence[int]:
@@ -137,7 +137,7 @@ class AllRanks(Ranks):
 
     @property
     def lane_shard(self) -> Shard:
-        """All virtual shards are run here."""
+        """All lanes are run here."""
         return ALONE
 
     def _indices(self, num_turns: int) -> range:

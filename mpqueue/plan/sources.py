@@ -5,7 +5,7 @@ these classes::
 
     Items       batches or samples by index: ``__getitem__`` and ``__len__`` (or Keras 3's ``num_batches``, where
                 ``None`` means endless). No base class is required
-    Lanes       a stream that opens its virtual shards by itself: an object with ``open_lane``
+    Lanes       a stream that opens its lanes by itself: an object with ``open_lane``
     Function    a stream: a callable without arguments that returns an iterator
     Iterator    a stream that can be run only once: a generator object, an iterator
 
@@ -69,7 +69,7 @@ class Source:
         runs: The object that workers run.
         has_index: Batches or samples are numbered, so that each can be computed independently.
         can_replay: Lost batches can be computed again.
-        opens_lanes: The source opens its virtual shards by itself.
+        opens_lanes: The source opens its lanes by itself.
         order: The kind of its order, for saved states.
     """
 
@@ -93,7 +93,7 @@ class Source:
 
     @property
     def can_mark(self) -> bool:
-        """True if virtual shards report which sample is being computed, see `mpqueue.worker.retry_markers`."""
+        """True if lanes report which sample is being computed, see `mpqueue.worker.retry_markers`."""
         return getattr(self.runs, "can_mark", False) is True
 
     @property
@@ -178,7 +178,7 @@ class Source:
         """Raise a `TypeError` if a part of the source cannot be sent to worker processes."""
 
     def check_lanes(self, lanes: int | None, world: int) -> int | None:
-        """Return the number of virtual shards over all ranks; None: one per worker.
+        """Return the number of lanes over all ranks; None: one per worker.
 
         Args:
             lanes: The requested number.
@@ -202,12 +202,12 @@ class Source:
         return lanes
 
     def share(self, lanes: int | None, shard: Shard, workers: int, backend: BackendName) -> LaneShare:
-        """Return the virtual shards of one rank.
+        """Return the lanes of one rank.
 
         Args:
             lanes: The result of `check_lanes`.
             shard: The rank.
-            workers: Number of workers here, if each has one virtual shard.
+            workers: Number of workers here, if each has one lane.
             backend: The backend of the workers.
         """
         rank, world = shard
@@ -255,7 +255,7 @@ class Source:
     def follow(self, history: History) -> None:
         """Make the source leave out the excluded samples of a stream, and use the latest weights of a mixture.
 
-        Its virtual shards must be opened again afterwards.
+        Its lanes must be opened again afterwards.
 
         Raises:
             ValueError: See `check_history`.
@@ -297,12 +297,12 @@ class Source:
         raise NotImplementedError
 
     def mixture_place(self, states: Mapping[int, Any], num_lanes: int, epoch: int, seed: int) -> tuple[int, int]:
-        """Return the latest epoch of virtual shards, and the first sample of its mixture that none of them has taken.
+        """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken.
 
         Args:
-            states: The snapshot of each virtual shard by its number over all ranks; None: it was not opened.
-            num_lanes: Number of virtual shards over all ranks.
-            epoch: The epoch of a virtual shard that was not opened.
+            states: The snapshot of each lane by its number over all ranks; None: it was not opened.
+            num_lanes: Number of lanes over all ranks.
+            epoch: The epoch of a lane that was not opened.
             seed: The seed of the run.
         """
         raise NotImplementedError
@@ -322,7 +322,7 @@ class Source:
     def shortened(
         self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int], *, may_raise: bool
     ) -> "Source":
-        """Return a source whose virtual shards return their snapshots without samples, after a number of elements.
+        """Return a source whose lanes return their snapshots without samples, after a number of elements.
 
         Raises:
             ValueError: Samples of this source cannot be excluded.
@@ -449,7 +449,7 @@ class Items(Source):
 
 
 class Lanes(Source):
-    """A stream that opens its virtual shards by itself: a `mpqueue.worker.lanes.LaneSource`."""
+    """A stream that opens its lanes by itself: a `mpqueue.worker.lanes.LaneSource`."""
 
     opens_lanes = True
 
@@ -510,7 +510,7 @@ class Iterator(Source):
             )
 
     def check_lanes(self, lanes: int | None, world: int) -> int | None:
-        """Raise a `ValueError` if a number of virtual shards was requested: an iterator cannot be divided."""
+        """Raise a `ValueError` if a number of lanes was requested: an iterator cannot be divided."""
         if lanes is not None and lanes <= MAX_LANES:
             raise ValueError(
                 f"lanes={lanes} needs a source that can be run once for each lane, and an iterator "
@@ -590,8 +590,8 @@ def warn_of_idle(share: LaneShare, lanes: int | None, workers: int) -> None:
     """Warn of workers that are always idle, which would otherwise look as if more workers were needed.
 
     Args:
-        share: The virtual shards of this rank.
-        lanes: Number of virtual shards over all ranks; None: one per worker.
+        share: The lanes of this rank.
+        lanes: Number of lanes over all ranks; None: one per worker.
         workers: Number of workers.
     """
     here, world = share.num_lanes, share.step

@@ -9,7 +9,7 @@ and most sources draw no random numbers. No interface reports the first draw, so
                                     batch is computed again, with this generator seeded for each sample
 
 So a source that draws only now and then may be called twice for one batch, once per generator and worker. An element of
-a stream is computed again in a virtual shard that is reopened at its last snapshot.
+a stream is computed again in a lane that is reopened at its last snapshot.
 
 Elements of generator functions and iterators, and samples that several threads compute, cannot be computed again. There
 the generators are always seeded. For samples in threads and for batches of a generator function, they are seeded once

@@ -147,7 +147,7 @@ class SampleOrder:
         if self._whole is not None:
             whole: list[int] = self._whole[np.asarray(places)].tolist()
             return whole
-        # The places of a virtual shard: its blocks contain only its own places.
+        # The places of a lane: its blocks contain only its own places.
         if type(places) is range and places.step > 1:
             return self._from_blocks(places.start // places.step, count, places.step, places.start % places.step)
         if count >= _MANY:

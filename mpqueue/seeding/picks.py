@@ -1,6 +1,6 @@
 """The picks of a shuffle buffer: which of its elements is returned next.
 
-The picks are a function of (seed, epoch, virtual shard, stage) and their numbers. A block of picks is a block of
+The picks are a function of (seed, epoch, lane, stage) and their numbers. A block of picks is a block of
 NumPy's Philox, with the number of the block as its counter. So a snapshot contains the number of the next pick, but no
 generator state. Picks are raw bits, which are the same in all versions of NumPy, scaled by a product. In a buffer of a
 million elements, the probabilities of two elements differ by at most a 4,000th.
@@ -20,12 +20,12 @@ _DRAIN = 1 << 62  # a block after all picks
 
 
 class Picks:
-    """Random numbers of a stage in a virtual shard, accessible by number.
+    """Random numbers of a stage in a lane, accessible by number.
 
     Args:
         seed: Seed of the stage.
         epoch: The epoch.
-        lane: Number of the virtual shard, over all ranks.
+        lane: Number of the lane, over all ranks.
     """
 
     def __init__(self, seed: int, epoch: int, lane: int) -> None:

@@ -34,7 +34,7 @@ def place_of(token: Any) -> int:
     """Return the place that the random numbers of an element of a stream are derived from.
 
     An int is its own place. A tuple's place is derived from its first two parts, which are unique in a stage: no
-    element is in two batches, rows or pairs of one virtual shard and epoch.
+    element is in two batches, rows or pairs of one lane and epoch.
 
     Consecutive items of a token have places that differ by `NEXT_ITEM`, modulo 2**64. Places need not look random,
     because generators mix their seeds.

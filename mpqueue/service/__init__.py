@@ -9,7 +9,7 @@ imports only from the modules above it::
     server_directory.py  the folder, name and socket of a server
     routing.py           batches, the seats of a group, and one routing class per mode
     stream.py            the engine as a server drives it: batch handles
-    lane_stream.py       the same for streams, by virtual shards
+    lane_stream.py       the same for streams, by lanes
     making.py            creates the stream of a source
     refusals.py          exceptions for refused consumers
     modes.py             one class per server mode

@@ -32,11 +32,11 @@ from mpqueue.workers.job import Job
 if TYPE_CHECKING:
     from mpqueue.loader.stream_questions import StreamQuestions
 
-_MOST_ELEMENTS = 1 << 14  # whose virtual shards are known: more than all consumers can be offered at once
+_MOST_ELEMENTS = 1 << 14  # whose lanes are known: more than all consumers can be offered at once
 
 
 class LaneStream(Stream):
-    """A stream of elements of virtual shards.
+    """A stream of elements of lanes.
 
     Args:
         job: The plan of the stream, and the resources to run it.
@@ -84,7 +84,7 @@ class LaneStream(Stream):
             )
 
     def source_state(self) -> None:
-        """Return None: snapshots of the virtual shards contain all that a restarted server needs."""
+        """Return None: snapshots of the lanes contain all that a restarted server needs."""
 
     # -- Epochs
 

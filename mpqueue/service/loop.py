@@ -510,7 +510,7 @@ class Loop:
         heard = {number: messages for number, messages in replies.items() if messages is not None}
         position = core.first_new({number: _last_taken(messages) for number, messages in heard.items()})
         try:
-            # The virtual shards of a stream are run here: their functions may start processes.
+            # The lanes of a stream are run here: their functions may start processes.
             with interrupts.unblock_signals(), stream.rerun:
                 place, is_open = stream.change_place(position, core.epoch + core.is_running)
                 change = changed(stream.latest_plan, stream.questions_at(place))

@@ -4,7 +4,7 @@ Writers, all of them under the pipeline's lock unless noted::
 
     dispatcher   reports of workers: counts and sums of all batches, and the times of the *timed* batches
     backend      the work of the stages of a dataset, which workers report from time to time after a batch: for a
-                 virtual shard since its previous report, for an indexed dataset with each timed batch
+                 lane since its previous report, for an indexed dataset with each timed batch
     pipeline     the consumer's waiting time for each batch
     leases       how long it has kept the views of a timed batch; recorded when the pipeline next processes leases
     engine       the start and the end of the stream

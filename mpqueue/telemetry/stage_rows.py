@@ -1,7 +1,7 @@
 """The work of the stages of a dataset: rows reported by workers, and their sums in the trainer.
 
-A row is (name, input elements, output elements, nanoseconds, waiting nanoseconds). A virtual shard counts from its
-opening, and reports the increments with each snapshot and at the end. So the trainer just adds them up: a virtual shard
+A row is (name, input elements, output elements, nanoseconds, waiting nanoseconds). A lane counts from its
+opening, and reports the increments with each snapshot and at the end. So the trainer just adds them up: a lane
 that is reopened (after a crash, a move, or in a new epoch) counts from 0, and begins at the snapshot of the last
 report. Work that a crashed worker had not reported is counted by the worker that repeats it.
 

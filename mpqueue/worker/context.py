@@ -127,7 +127,7 @@ def enter_worker_process(
 
 
 def enter_lane(info: WorkerInfo) -> None:
-    """Select the virtual shard that runs next in this worker process or worker thread."""
+    """Select the lane that runs next in this worker process or worker thread."""
     # A worker process keeps its info in the module, because all threads of user code belong to that worker.
     global _process_info
     if _process_info is None:
@@ -356,7 +356,7 @@ def worker_info() -> WorkerInfo | MaybeNone:
     if _process_info is not None:
         # Recorded for streams: code that calls this has taken its share of the elements.
         _process_has_requested = True
-        # The worker's own thread may be in another virtual shard than a helper.
+        # The worker's own thread may be in another lane than a helper.
         return _current.info if _current.is_helper else _process_info
     _current.has_requested = True
     return _current.info
