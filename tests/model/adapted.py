@@ -30,6 +30,20 @@ class Awaited:
         except StopAsyncIteration:
             return END
 
+    def shared(self, count):
+        """Return what so many tasks get that share the iterator, in no order."""
+
+        async def together():
+            return await asyncio.gather(*(self._outcome() for _ in range(count)))
+
+        return sorted(_event_loop().run_until_complete(together()), key=repr)
+
+    async def _outcome(self):
+        try:
+            return plain(await self._next())
+        except RAISED as error:
+            return Failed(type(error).__name__, str(error))
+
     def cancelled(self, after_s):
         """Return the next batch, although the first tasks that wait for it are cancelled."""
         for _ in range(3):

@@ -346,6 +346,11 @@ APART = {
     "older",
     "weights",
     "swap",
+    "memory",
+    "seek",
+    "explain",
+    "compute",
+    "last",
 }
 
 
@@ -459,7 +464,7 @@ def operations(chosen, names, focus=()):
             "crash": [chosen.randrange(3), chosen.randrange(2)], "stop": [chosen.randrange(4)], "swap": [chosen.randrange(4)],
             "corrupt": [chosen.randrange(3), chosen.randrange(2), chosen.randrange(120)],
             "order": [chosen.randrange(2)], "epoch": [chosen.randrange(5)], "refuse": [chosen.randrange(8)],
-            "cancel": [chosen.randrange(30)],
+            "cancel": [chosen.randrange(30)], "tasks": [chosen.randrange(2, 9)], "memory": [chosen.randrange(3), chosen.randrange(3)],
             "fit": [chosen.randrange(4), chosen.randrange(3), chosen.randrange(25), chosen.randrange(20), chosen.randrange(4)],
         }.get(name, [])  # fmt: skip
         made.append((name, *numbers))

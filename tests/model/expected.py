@@ -9,6 +9,7 @@ import itertools
 from model.elements import Failed
 from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, rest, sought
 from model.program import END, plain
+from model.stages import Mix
 
 MOST = 90  # batches of an endless epoch that are compared
 
@@ -325,6 +326,16 @@ class StreamRun(IndexRun):
         self._reopen(state.saved)
         self.began, self.earlier = (self.epoch, self.batch), list(self.changes)
         return self
+
+    def first_unread(self):
+        """Return the first sample of the only mixture that no lane has read; one that ended must end there again."""
+        found, lanes = 0, [each.lane for each in self.stream.lanes]
+        for number, lane in enumerate(lanes):
+            while not isinstance(lane.stage, Mix) and lane.inputs:
+                lane = lane.inputs[0]
+            count = getattr(lane, "picks", 0) + getattr(lane, "has_ended", False)
+            found = max(found, number + (count - 1) * len(lanes) + 1) if count else found
+        return found
 
     def exclude(self, ids):
         new = set(ids) - self.excluded

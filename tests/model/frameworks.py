@@ -14,6 +14,14 @@ class Awaiting(Player):
         if not self.take(1, f"[outcome(each.cancelled, {after % 30 / 5000}) for each in its]"):
             self.begin()
 
+    def do_tasks(self, count):
+        """Several tasks share the iterator."""
+        expected = self._expected(count)
+        call = f"[each.shared({len(expected)}) for each in its]"
+        self.script.check(call, [sorted(each, key=repr) for each in zip(*expected, strict=True)])
+        if expected[-1][0] == END:
+            self.begin()
+
 
 class Adapting(Player):
     """Plays on a framework, which gets batches that are arrays."""
@@ -164,7 +172,7 @@ def _has_failed(row=()):
 
 _EACH = " for each in runs]"
 FRONTS |= {
-    "async": Front(OPENED, f"[Awaited(each){_EACH}", ALL - {"interrupt"} | {"cancel"}, Awaiting),
+    "async": Front(OPENED, f"[Awaited(each){_EACH}", ALL - {"interrupt"} | {"cancel", "tasks", "memory"}, Awaiting),
     "prefetch": Front(OPENED, "[iter(each) for each in fronts]", ALL, Prefetching),
     "prefetch-ahead": Front(OPENED, "[iter(each) for each in fronts]", ALL, Copying),
     "jax": Front(OPENED, f"[mpqueue.jax.device_iterator(each, prefetch=ahead){_EACH}", ALL, Transferring),

@@ -23,7 +23,23 @@ from model.elements import Failed, Run
 from model.expected import MOST, ApartRun, Impossible, run_of
 from model.orders import Index, Setup, Stream, batches
 from model.program import plain
-from model.stages import Batch, Bucket, Enumerate, Joining, Map, Mix, Pack, Skip, Take, Zip
+from model.stages import (
+    Batch,
+    Bucket,
+    Buffer,
+    Enumerate,
+    Filter,
+    FlatMap,
+    Joining,
+    Map,
+    Mix,
+    Pack,
+    Scan,
+    Skip,
+    Take,
+    TakeWhile,
+    Zip,
+)
 
 import mpqueue
 
@@ -131,7 +147,7 @@ OPENED = (
     "[mpqueue.Loader(source, seed={seed}, {options}workers={workers}, backend={backend!r}, shard=(rank, {world}))"
     " for rank in range({world})]"
 )
-FRONTS = {"loader": Front(OPENED, "[iter(each) for each in runs]", ALL | {"child", "swap"})}
+FRONTS = {"loader": Front(OPENED, "[iter(each) for each in runs]", ALL | {"child", "swap", "memory"})}
 TORCH_FRONTS = {"torch": "torch", "installed": "torch", "stateful": "torchdata"}  # and what they import
 PACKAGES = TORCH_FRONTS | {"prefetch": "torch", "prefetch-ahead": "torch", "jax": "jax", "keras": "keras"}
 
@@ -312,6 +328,8 @@ class Player:
         self.backend = self.play.backends[backend % len(self.play.backends)]
         world = worlds[world % len(worlds)]
         own = world == state.world and slot % 2
+        if self.mix is not None:
+            self.mix.changes[:] = state.weights
         self.run.load(state, world, is_own=own)
         self.open()
         name = f"state{slot % len(self.saved)}"
@@ -463,14 +481,16 @@ class Player:
         weights[0] += {1: 0, 2: 0, 3: 1, 4: 0, 5: 3, 6: 2, 7: 1, 8: 0, 9: 7}[sum(weights)]
         named = dict(zip(self.mix.parts, weights, strict=True)) if isinstance(self.mix.parts[0], str) else weights
         epoch, at = number
-        place = "" if seed % 2 and self.play.front == "loader" else f", at={at}"
+        has_default = self.play.front == "loader" or not self.setup.has_index
+        place = "" if seed % 2 and has_default else f", at={at}"
         call = f"[each.set_weights({named!r}{place}) for each in {self.owners}]"
         self.script.check(call, [at] * self.num_owners)
         change = epoch, at, tuple(map(float, weights))
         run.weights = [*(each for each in run.weights if each[:2] < change[:2]), change]
         run._known = {}
         self.mix.changes[:] = run.weights
-        run.settle()
+        if self.setup.has_index:
+            run.settle()
 
     def do_kill(self, which):
         self.script.do(f"kill({which % 3})")
@@ -503,6 +523,14 @@ class Player:
             self.do_next(2)
             self.script.do("mark.__exit__(None, None, None)")
 
+    def do_memory(self, most, world):
+        """Memory runs out when each of the next loaders has some slots: it computes fewer batches ahead."""
+        if self.workers and self.backend == "process":
+            self.script.do(f"limit_memory({most + 1})")
+            self.do_load(self.workers, self.play.backends.index("process"), world)
+            self.do_next(4)
+            self.script.do("limit_memory()")
+
     def do_other(self, seed):
         """Another run of the same source at the same time, which may share a cache. It excludes and may skip nothing."""
         if self.run.world > 1 or self.run.weights:
@@ -526,7 +554,9 @@ class Player:
 def _only_mix(stage):
     """Return the only mixture of a dataset whose samples are used in their order, or None."""
     while not isinstance(stage, Mix):
-        if len(stage.inputs) != 1 or not isinstance(stage, Map | Take | Enumerate | Batch):
+        if len(stage.inputs) != 1 or not isinstance(
+            stage, Map | Take | Enumerate | Batch | Buffer | Filter | FlatMap | Bucket | Pack | Scan | TakeWhile
+        ):
             return None
         stage = stage.inputs[0]
     return None if any(isinstance(each, Mix) for each in _all(stage)[1:]) else stage
@@ -548,7 +578,10 @@ def _all(stage):
 def _samples_before(player, run):
     """Return the epoch and the first sample of the mixture that no rank has got."""
     stage, number = player.setup.source, run.first_new()
-    if number is None or not player.setup.has_index:
+    if not player.setup.has_index:
+        is_known = run.world == 1 and player.setup.epoch_batches is None and not player.mix.is_indexed
+        return (run.epoch, run.first_unread()) if is_known else None
+    if number is None:
         return None
     while not isinstance(stage, Mix):
         if isinstance(stage, Batch):
@@ -592,5 +625,6 @@ def play(given):
     finally:
         time.time = _time  # after a jump of the clock
         program.save_often(is_on=False)
+        program.limit_memory()
         player.release()
     player.script.space.clear()

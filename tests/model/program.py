@@ -1,17 +1,20 @@
 """What the programs of the player call: batches as plain data, and errors in place of results."""
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import tempfile
 import time
+import weakref
 
 import numpy as np
 import psutil
 from model.elements import Failed
 
 import mpqueue
+from mpqueue.memory.segment import FIRST_BYTES, Segment
 from mpqueue.worker import lane_runner
 
 PACKAGE = os.path.dirname(mpqueue.__file__)
@@ -180,6 +183,24 @@ def parts_of(loader):
 def save_often(*, is_on=True, usual=(lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS)):
     """Take a snapshot of a lane after each element, in workers that are forked from here, too."""
     lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS = (0, 0) if is_on else usual
+
+
+def limit_memory(slots=None, usual=(Segment.reserve, Segment.discard)):
+    """Let the trainer have memory for so many empty slots of each segment; None: without a limit."""
+
+    def reserve(segment, offset, end, **options):
+        pages = used.setdefault(segment, set()) | {*range(offset >> 12, -(-end >> 12))}
+        if len(pages) > slots * FIRST_BYTES >> 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        usual[0](segment, offset, end, **options)
+        used[segment] = pages
+
+    def discard(segment, offset, end):
+        usual[1](segment, offset, end)
+        used.setdefault(segment, set()).difference_update(range(offset >> 12, -(-end >> 12)))
+
+    used = weakref.WeakKeyDictionary()
+    Segment.reserve, Segment.discard = usual if slots is None else (reserve, discard)
 
 
 def size_of(folder):
