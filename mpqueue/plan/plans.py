@@ -284,13 +284,17 @@ class Plan(ABC):
         if self.batching is not None:
             state["batch_size"] = self.batching.batch_size
         base = place.base.of(place.epoch)
-        has_begun = place.position > base.first or place.ahead
-        is_own = not self.has_index or place.is_own or (not ordered and has_begun)
-        if self.shard.world > 1 and is_own:
+        if self.shard.world > 1 and (not self.has_index or self.is_own(place, ordered=ordered)):
             state["shard"] = list(self.shard)
         # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
         state["began"] = state["position"] if base.ahead else base.number
         return state | self._added(place, state["position"], draws, cursor)
+
+    def is_own(self, place: Place, *, ordered: bool) -> bool:
+        """Return whether the other ranks of a source with an index may be elsewhere; see `state` for the arguments."""
+        has_begun = place.position > place.base.of(place.epoch).first or bool(place.ahead)
+        may_be_apart = place.is_own or (not ordered and has_begun)
+        return self.shard.world > 1 and self.has_index and may_be_apart
 
     def _state_of(self, place: Place) -> dict[str, Any]:
         place = self.ranks.to_global(place)

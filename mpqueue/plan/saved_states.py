@@ -84,8 +84,8 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
 
     Raises:
         StateDamaged: An entry is damaged.
-        ValueError: The histories of the ranks differ. The ranks may be at different places after the same step; then
-            the history has the earliest place of each entry.
+        ValueError: The histories of the ranks differ. If the ranks were at different places after the same step, the
+            history has the earliest place of each entry.
     """
     try:
         histories = [History(state.get("history", ())) for state in states]
@@ -93,7 +93,7 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
         raise _damaged("history", "a list of seeks, exclusions and changes of weights", error) from error
     joined: History | None = histories[0]
     if any(history != joined for history in histories):
-        joined = History.earliest(histories) if _may_be_apart(states) else None
+        joined = History.earliest(histories, are_apart=_may_be_apart(states))
     if joined is None:
         raise ValueError(
             "the states have different histories: seek, exclude and set_weights must be called on all ranks, after the "

@@ -155,3 +155,34 @@ def test_batch_skipped_in_the_epoch_before_makes_no_state_of_one_rank():
     assert next(iter(first)) == 0
     other.load_state_dict(first.state_dict())
     assert list(other) == [3, 5, 7]
+
+
+def changed_states(source, change, num_taken, **options):
+    """Return the states of two ranks in the loop after a change."""
+    states = []
+    for rank in range(2):
+        with mpqueue.Loader(source(), shard=(rank, 2), seed=1, workers=0, **options) as loader:
+            batches = iter(loader)
+            for _ in range(num_taken[rank]):
+                next(batches)
+            change(loader)
+            list(batches)
+            next(iter(loader))
+            states.append(loader.state_dict())
+    return states
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("change", [lambda loader: loader.exclude([5]), lambda loader: loader.seek(0, 2)])
+def test_ranks_that_were_apart_at_a_change_resume_together_in_the_next_loop(ordered, change):
+    states = changed_states(RaisesOnce, change, (2, 2), on_error="skip", ordered=ordered)
+    assert [state["history"][0]["batch"] for state in states] == [3, 2]
+    with mpqueue.Loader(RaisesOnce(), workers=0) as loader:
+        loader.load_state_dict(states)
+        assert loader.epoch == states[0]["epoch"] == states[1]["epoch"]
+
+
+def test_ranks_that_were_not_apart_must_make_a_change_after_the_same_step():
+    states = changed_states(lambda: range(8), lambda loader: loader.exclude([5]), (1, 2))
+    with mpqueue.Loader(range(8), workers=0) as loader, pytest.raises(ValueError, match="different histories"):
+        loader.load_state_dict(states)
