@@ -164,24 +164,6 @@ def test_loop_over_abandoned_iterator_has_n_batches(workers):
         assert [list(loader) for _ in range(2)] == [[2, 3, 4, 5], [6, 7, 8, 9]]
 
 
-@pytest.mark.usefixtures("always_saved")
-def test_endless_stream_resumes_with_other_number_of_ranks():
-    """With half the ranks, an epoch has twice as many batches on each, and the same end."""
-    whole = endless(20, 120, lanes=8)
-    found, states = [], []
-    for rank in range(4):
-        with loader_of(20, lanes=8, shard=(rank, 4), epoch_batches=10) as loader:
-            found += named(itertools.islice(loader, 6))
-            states.append(loader.state_dict())
-    for rank in range(2):
-        with loader_of(20, lanes=8, shard=(rank, 2), epoch_batches=20) as loader:
-            loader.load_state_dict(states)
-            first, second = named(loader), named(loader)
-            assert (len(first), len(second)) == (8, 20)
-            found += first + second
-    assert sorted(found) == sorted(whole[:80])
-
-
 def test_empty_stream_with_epoch_batches_raises():
     with (
         loader_of(0, epoch_batches=3) as loader,

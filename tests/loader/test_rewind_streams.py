@@ -85,59 +85,6 @@ def test_batch_after_the_end_does_not_exist():
         endless.explain(0, 9)
 
 
-def raising(number):
-    if number == 3:
-        raise LookupError("no sample 3")
-    return number
-
-
-def taken(loader):
-    """Return the batches of a loop as lists, with None in place of errors; and the samples of each."""
-    batches, found = iter(loader), []
-    while True:
-        try:
-            found.append((next(batches).tolist(), list(loader.last.samples)))
-        except StopIteration:
-            return found
-        except LookupError:
-            found.append(None)
-
-
-@pytest.mark.parametrize("lanes", [1, 2])
-@pytest.mark.parametrize("stages", [lambda each: each, lambda each: each.shuffle(buffer=3)], ids=["batch", "buffer"])
-def test_place_after_a_sample_that_raised_is_found_before_it_was_read(stages, lanes):
-    """The next samples move up into its batch, so that there is one batch more."""
-    options: Any = {"lanes": lanes, "seed": 1, "workers": 0}
-    source = stages(Dataset.range(24).shuffle(buffer=3).map(raising).batch(2))
-    with mpqueue.Loader(source, **options) as loader:
-        whole = taken(loader)
-    assert whole.count(None) == 1
-    assert all(each is None or each[0] == each[1] for each in whole)
-    for number, each in enumerate(whole):
-        with mpqueue.Loader(source, **options) as loader:
-            assert each is None or loader.compute(0, number).tolist() == each[0]
-            loader.seek(0, number)
-            state = loader.state_dict()
-            assert taken(loader) == whole[number:]
-        with mpqueue.Loader(source, **options) as loader:
-            loader.load_state_dict(state)
-            assert taken(loader) == whole[number:]
-
-
-@pytest.mark.parametrize("is_before", [False, True])
-def test_samples_are_excluded_with_a_seek_past_an_error(is_before):
-    """A seek to before an exclusion moves it there."""
-    with mpqueue.Loader(Dataset.range(12).filter(lambda _: True).map(raising), lanes=1, seed=1, workers=0) as loader:
-        for _ in range(2):
-            batches = iter(loader)
-            next(batches)
-        if is_before:
-            loader.exclude([9])
-        loader.seek(0, 5)
-        loader.exclude([9])
-        assert list(loader) == [5, 6, 7, 8, 10, 11]
-
-
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
 @pytest.mark.parametrize("ordered", [True, False])
 def test_ranks_that_resume_an_epoch_know_its_batches(ordered):
@@ -207,32 +154,6 @@ def is_in_first_half(index):
     return index % 4 < 2
 
 
-@pytest.mark.parametrize("num_read", [0, 1, 5])
-def test_endless_stream_with_empty_lanes_is_known_before_and_after_it_is_read(num_read):
-    """A lane without elements takes no turns, also for a loader that has not opened it yet."""
-
-    def opened():
-        # Lane 0 has the indices 0 and 4, lane 1 has 1 and 5; lanes 2 and 3 are empty.
-        return mpqueue.Loader(
-            Dataset.range(8).filter(is_in_first_half).map(drawing), lanes=4, seed=3, workers=0, epoch_batches=2
-        )
-
-    with opened() as loader:
-        expected = dict(itertools.chain.from_iterable(placed(loader, loader) for _ in range(4)))
-    assert [samples for samples, _ in expected.values()] == [(0,), (1,), (4,), (5,)] * 2
-    with opened() as loader:
-        batches = itertools.chain.from_iterable(iter(loader) for _ in range(3))
-        for _ in itertools.islice(batches, num_read):
-            pass
-        for (epoch, number), (samples, values) in expected.items():
-            assert loader.explain(epoch, number, run=True).samples == samples
-            assert copied(loader.compute(epoch, number)) == values
-            loader.seek(epoch, number)
-            assert dict(placed(loader, loader)) == {
-                place: seen for place, seen in expected.items() if (epoch, number) <= place < (epoch + 1, 0)
-            }
-
-
 def test_endless_stream_without_elements_has_no_batch():
     """The error names the reason, as no lane has a first element."""
     with (
@@ -252,34 +173,6 @@ def test_empty_lanes_of_another_rank_are_found(rank):
     with mpqueue.Loader(stream, shard=(1 - rank, 2), **lanes) as loader:
         told = [loader.explain(epoch, number, rank=rank, run=True).samples for epoch in range(2) for number in range(2)]
     assert told == seen
-
-
-def passes_sometimes(index):
-    """Return whether an element passes: in some epochs, none does."""
-    return mpqueue.rng().random() < 0.6
-
-
-@pytest.mark.parametrize(
-    "stages", [lambda each: each, lambda each: each.filter(lambda _: True)], ids=["order", "filter"]
-)
-def test_lane_of_an_endless_stream_that_will_end_is_known_before(stages):
-    source = stages(Dataset.range(8).shuffle(buffer=2))
-    with mpqueue.Loader(source, lanes=2, seed=1, workers=0, epoch_batches=4) as loader:
-        for _ in loader:
-            pass
-        loader.exclude([1, 3, 5, 7])
-        ahead = [(loader.compute(1, number), *loader.explain(1, number, run=True).samples) for number in range(4)]
-        assert [(number, loader.last.samples[0]) for number in loader] == ahead
-        assert {number for number, _ in ahead} <= {0, 2, 4, 6}
-
-
-def test_endless_stream_that_began_again_knows_its_batches_after_an_exclusion():
-    stream = Dataset.range(2).filter(passes_sometimes).map(drawing)
-    with mpqueue.Loader(stream, lanes=1, seed=20, workers=0, epoch_batches=4) as loader:
-        assert len(list(loader)) == 3  # the stream has ended
-        loader.exclude([1])
-        found = list(placed(loader, loader))
-        assert [samples for _, (samples, _) in found] == [(0,)] * len(found)
 
 
 def test_epochs_of_an_endless_stream_before_a_loop_that_was_left_are_unknown():

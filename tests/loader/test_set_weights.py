@@ -1,10 +1,7 @@
 """The weights of a mixture are changed while it is read."""
 
-import itertools
-
 import numpy as np
 import pytest
-from helpers.numbered import iter_after
 
 import mpqueue
 from mpqueue import Dataset
@@ -30,16 +27,6 @@ def loader_of(kind, **options):
     return mpqueue.Loader(make(), **({"seed": 1, "workers": 0} | needed | options))
 
 
-def test_first_sample_of_a_stream_is_the_first_that_no_lane_has_taken():
-    with loader_of("a stream", lanes=1) as loader:
-        assert loader.set_weights(AFTER) == 0
-        iter_after(loader, 3)
-        first = loader.set_weights(THEN)
-        assert first >= 12 + 10  # the samples of the batches, and those in the buffer
-        with pytest.raises(ValueError, match=f"at must be at least {first}"):
-            loader.set_weights(BEFORE, first - 1)
-
-
 def finite_stream(*stages, lanes=4, weights=BEFORE, **options):
     """Return a loader of a stream of 40 and 40 samples with these stages after the mix."""
     dataset = Dataset.mix({"web": Dataset.range(40), "code": Dataset.range(100, 140)}, weights=weights)
@@ -60,18 +47,6 @@ def test_first_sample_of_a_stream_follows_the_last_one_that_a_lane_has_taken():
         assert loader.set_weights(BEFORE) == 13
         with pytest.raises(ValueError, match="at must be at least 13"):
             loader.set_weights(THEN, 12)
-
-
-def test_change_between_epochs_of_a_stream_keeps_the_earlier_epochs():
-    """Lanes that are not open yet are at the beginning of the next epoch."""
-    with finite_stream(with_buffer) as loader:
-        seen = [list(loader), list(loader)]
-        assert loader.set_weights(AFTER) == 0
-        (entry,) = loader.state_dict()["history"]
-        assert (entry["epoch"], entry["at"], entry.get("mixture_epoch", entry["epoch"])) == (2, 0, 2)
-        seen.append(list(loader))
-        for epoch, batch in [(0, 0), (0, 30), (1, 5), (1, 50), (2, 0), (2, 40)]:
-            assert loader.compute(epoch, batch) == seen[epoch][batch]
 
 
 # `dataset/test_mixtures.py` has all invalid weights and all datasets without one mixture.
@@ -143,16 +118,3 @@ def test_parts_of_last_batch_are_counted_in_an_epoch_of_another_length():
     loader.set_weights({"a": 7, "b": 1})
     assert [len(batch) for batch in batches] == [5, 5, 5, 4]
     assert loader.state_dict()["parts"] == {"a": 20, "b": 4}
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_change_that_leaves_no_sample_ends_the_epoch(workers):
-    source = Dataset.mix([Dataset.range(3), Dataset.range(5).skip(1)], weights=[5, 3])
-    with mpqueue.Loader(source, workers=workers, seed=168006463) as loader:
-        assert len(list(loader)) == 5
-        batches = iter(loader)
-        assert len(list(itertools.islice(batches, 4))) == 4
-        loader.set_weights([3, 1])
-        assert list(batches) == []
-        assert loader.state_dict()["epoch"] == 2
-        assert len(list(loader)) == 4

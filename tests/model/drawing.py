@@ -120,15 +120,7 @@ def _join(made, streams, depth):
             made.features.add("schedule")
         endless = stop == "never"
         made.features.add(f"mix-{stop}")
-        made.add(
-            "mix",
-            "mix",
-            tuple(datas),
-            tuple(weights),
-            stop,
-            names,
-            is_endless=endless,
-        )
+        made.add("mix", "mix", tuple(datas), tuple(weights), stop, names, is_endless=endless)
         made.draws_order = True
     else:
         made.add(name, name, tuple(datas))
@@ -216,28 +208,12 @@ def _link(made, streams):
     elif name == "buffer":
         made.add("buffer", "buffer", chosen.choice([1, 2, 5, 9]))
     elif name == "batch":
-        made.add(
-            "batch",
-            "batch",
-            chosen.randint(1, 4),
-            chosen.random() < 0.3,
-            f.Collating(made.draws()),
-            is_batched=True,
-            is_merged=True,
-        )
+        given = chosen.randint(1, 4), chosen.random() < 0.3, f.Collating(made.draws())
+        made.add("batch", "batch", *given, is_batched=True, is_merged=True)
     elif name == "bucket":
         by = ([3, 2, 1], None) if chosen.random() < 0.5 else (None, 12)
-        made.add(
-            "bucket",
-            "bucket",
-            f.Sized(salt),
-            [3, 6],
-            *by,
-            chosen.random() < 0.3,
-            f.Collating(made.draws()),
-            is_batched=True,
-            is_merged=True,
-        )
+        given = chosen.random() < 0.3, f.Collating(made.draws())
+        made.add("bucket", "bucket", f.Sized(salt), [3, 6], *by, *given, is_batched=True, is_merged=True)
     elif name == "pack":
         if made.is_batched:
             return
@@ -323,35 +299,13 @@ def play(seed, front="loader", focus=()):
         names -= {"compute"}  # with what is in the memory now
     made = operations(chosen, names, focus)
     fatal = mark if "fatal" in features else ""
-    return (
-        Play(seed, source, options, front, config, backends, made, fatal),
-        features,
-        {name for name, *_ in made},
-    )
+    return Play(seed, source, options, front, config, backends, made, fatal), features, {name for name, *_ in made}
 
 
 ENDING = {"next", "finish", "statistics", "kill", "pause", "interrupt", "clock", "save", "load", "older", "last",
           "cancel", "fit"}  # fmt: skip
-APART = {
-    "next",
-    "finish",
-    "again",
-    "statistics",
-    "kill",
-    "pause",
-    "clock",
-    "stop",
-    "save",
-    "load",
-    "older",
-    "weights",
-    "swap",
-    "memory",
-    "seek",
-    "explain",
-    "compute",
-    "last",
-}
+APART = {"next", "finish", "again", "statistics", "kill", "pause", "clock", "stop", "save", "load", "older", "weights",
+         "swap", "memory", "seek", "explain", "compute", "last"}  # fmt: skip
 
 
 def _may(front, option):

@@ -103,7 +103,7 @@ class IndexRun:
     def _note(self, found):
         """Note the batches, or errors, that the ranks return."""
         self.goes = [each is not None and isinstance(each.value, Failed) for each in found]
-        self.last = None if any(self.goes) else found
+        self.last = None if any(self.goes) or None in found else found
         pairs = zip(self.returned, found, self.goes, strict=True)
         self.returned = [
             before if has_failed or each is None else (*before, *each.ids) for before, each, has_failed in pairs

@@ -23,23 +23,7 @@ from model.elements import Failed, Run
 from model.expected import MOST, ApartRun, Impossible, run_of
 from model.orders import Index, Setup, Stream, batches
 from model.program import plain
-from model.stages import (
-    Batch,
-    Bucket,
-    Buffer,
-    Enumerate,
-    Filter,
-    FlatMap,
-    Joining,
-    Map,
-    Mix,
-    Pack,
-    Scan,
-    Skip,
-    Take,
-    TakeWhile,
-    Zip,
-)
+from model.stages import Batch, Bucket, Cache, Joining, Mix, Pack, Picked, Repeat, Skip, Zip
 
 import mpqueue
 
@@ -343,13 +327,8 @@ class Player:
     def do_swap(self, which):
         """Load the state of a rank that alone has left out a batch into the next rank, which refuses it."""
         run, rank = self.run, which % self.run.world
-        # At the end of the epoch, it is at the next one.
-        if (
-            isinstance(run, ApartRun)
-            and run.world > 1
-            and run.own[rank] == run.epoch
-            and run.places[rank] != run.end(run.epoch)
-        ):
+        is_apart = isinstance(run, ApartRun) and run.world > 1 and run.own[rank] == run.epoch
+        if is_apart and run.places[rank] != run.end(run.epoch):  # at the end of the epoch, it is at the next one
             call = f"kind_of(runs[{(rank + 1) % run.world}].load_state_dict, runs[{rank}].state_dict())"
             self.script.check(call, "ValueError")
 
@@ -554,9 +533,7 @@ class Player:
 def _only_mix(stage):
     """Return the only mixture of a dataset whose samples are used in their order, or None."""
     while not isinstance(stage, Mix):
-        if len(stage.inputs) != 1 or not isinstance(
-            stage, Map | Take | Enumerate | Batch | Buffer | Filter | FlatMap | Bucket | Pack | Scan | TakeWhile
-        ):
+        if len(stage.inputs) != 1 or isinstance(stage, Picked | Repeat | Cache | Zip):
             return None
         stage = stage.inputs[0]
     return None if any(isinstance(each, Mix) for each in _all(stage)[1:]) else stage

@@ -1,18 +1,14 @@
 """The player with fixed seeds, and programs in which it found differences."""
 
-import itertools
-import json
 import os
 import subprocess
 import sys
 
 import pytest
 from model import command, drawing, orders, pipelines, playing, shrinking
-from model.functions import Drawing, StatefulShards
+from model.functions import Drawing
 from model.orders import Change
 
-import mpqueue
-from mpqueue import Dataset
 from mpqueue.worker.retry_markers import Marker, RetryBegin
 
 PLAYS = {"loader": 120, "ordered": 20, "generator": 20, "server": 10}
@@ -63,39 +59,6 @@ def test_excluded_samples_and_places_by_definition():
     found = orders.batches(setup, 0, 0, changes=[Change(0, 1, 1, {3, 6})])
     assert [(each.batch, each.value) for each in found] == [(0, (0, 1)), (1, (2,)), (2, (4, 5))]
     assert orders.sought([Change(0, 3, 1, {5})], 0, 1, 1) == [Change(0, 1, 1, {5})]
-
-
-def test_ranks_resume_an_epoch_that_new_weights_have_made_longer():
-    source = Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 7, "b": 1})
-
-    def ranks():
-        return [mpqueue.Loader(source, workers=0, seed=1, shard=(rank, 2)) for rank in range(2)]
-
-    first, resumed = ranks(), ranks()
-    batches = [iter(each) for each in first]
-    for _ in range(4):
-        [next(each) for each in batches]
-    for each in first:
-        each.set_weights({"a": 1, "b": 1})
-    for _ in range(8):
-        [next(each) for each in batches]
-    for own, other in zip(first, resumed, strict=True):
-        other.load_state_dict(json.loads(json.dumps(own.state_dict())))
-    assert [list(each) for each in resumed] == [list(each) for each in batches]
-
-
-def test_seek_to_an_element_that_raises_continues_there():
-    loader = mpqueue.Loader(Dataset(StatefulShards(3, 32)), workers=0, lanes=3, seed=1)
-    loader.seek(0, 0)
-    with pytest.raises(OSError, match="cannot read 0"):
-        next(iter(loader))
-
-
-def test_endless_passes_over_endless_passes_have_other_orders_in_each_epoch():
-    inner = Dataset.mix([Dataset.range(8).shuffle()], stop="never")
-    loader = mpqueue.Loader(Dataset.mix([inner], stop="never"), workers=0, seed=1)
-    first, second = (list(itertools.islice(loader, 8)) for _ in range(2))
-    assert first != second
 
 
 def test_marked_sample_of_a_nested_endless_epoch_has_a_name_of_three_words():
