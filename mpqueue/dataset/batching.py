@@ -371,6 +371,10 @@ class BatchStage(LinkStage):
         """Return the token of each batch without its excluded samples."""
         return [tuple(self._input.kept(batch, keep)) or None for batch in tokens]
 
+    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
+        """Leave out elements of a batch."""
+        return self.without_raising_elements(token, tells=tells)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class BatchNode(LinkNode):

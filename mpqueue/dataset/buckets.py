@@ -181,6 +181,10 @@ class BucketStage(Applied):
         """Return the token of each batch without its excluded samples."""
         return [tuple(self._input.kept(batch, keep)) or None for batch in tokens]
 
+    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
+        """Leave out elements of a batch."""
+        return self.without_raising_elements(token, tells=tells)
+
     def _samples_of(self, batches: Sequence[Sequence[Token]]) -> Iterator[list[Any]]:
         sample_tokens = list(chain(*batches))
         samples = iter(self._input.rebuild(sample_tokens) if sample_tokens else ())

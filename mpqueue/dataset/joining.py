@@ -323,6 +323,12 @@ class BranchedStage(JoiningStage):
 
         return reduced_by_part(tokens, reduce)
 
+    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
+        """Leave out the parts of the element of an input."""
+        at, inner = token
+        left = self._stage_of(at).without_raising(inner, tells=tells)
+        return None if left is None else (at, left)
+
     def _stage_of(self, at: int) -> LaneStage:
         branch = self._branches.get(at)
         return self._inputs.open(at) if branch is None else branch.stage

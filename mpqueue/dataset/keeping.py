@@ -31,8 +31,8 @@ from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import Facts, LaneOpening, LinkNode, StageNode
 from mpqueue.dataset.record_files import MISSING
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, token_of
-from mpqueue.engine.skips import Skipped
-from mpqueue.system.exceptions import cause_of
+from mpqueue.engine.skips import Skipped, may_skip
+from mpqueue.system.exceptions import add_note, cause_of
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.fixed_seeds import FixedSeeds
@@ -200,8 +200,17 @@ class CacheStage(LinkStage):
         tokens = self.kept(tokens[:1], keep)
         if not tokens:
             return [], []
-        made = self._made([tokens[0][1]], partial(self.rebuild, tokens))
-        return (made[0], tokens) if made else ([], [])
+        self.mark(tokens[0][1])
+        try:
+            return self.rebuild(tokens), tokens
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            if self.run.skip is None or not may_skip(error):
+                add_note(error, self.error_note(tokens[0][1]))
+                raise never_an_end(error) from cause_of(error)
+        left = self.without_raising(tokens[0], tells=True)
+        return ([], []) if left is None else (self.rebuild([left]), [left])
 
     @property
     def _rest(self) -> LaneStage:
@@ -387,6 +396,12 @@ class CacheStage(LinkStage):
         # Not by `_rest`: it finds no excluded samples that could be removed.
         inner = self._input.reduced([token_of(token) for _, token in tokens], keep_both(self.run.keep, keep))
         return [None if token is None else (number, token) for (number, _), token in zip(tokens, inner, strict=True)]
+
+    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
+        """Leave out the parts of the input's element, with the seed of the cache."""
+        number, inner = token
+        left = self._with_seeds(partial(self._input.without_raising, tells=tells), inner)
+        return None if left is None else super().without_raising((number, left), tells=tells)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

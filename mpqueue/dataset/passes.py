@@ -189,6 +189,12 @@ class EnumerateStage(CountedStage):
         inner = self._input.reduced([token for _, token in tokens], keep)
         return [None if token is None else (place, token) for (place, _), token in zip(tokens, inner, strict=True)]
 
+    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
+        """Leave out the parts of the element of a pair."""
+        place, inner = token
+        left = self._input.without_raising(inner, tells=tells)
+        return None if left is None else (place, left)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class EnumerateNode(LinkNode):
@@ -352,6 +358,12 @@ class RepeatStage(LaneStage):
     def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
         """Return the token of each element without its excluded samples."""
         return reduced_by_part(tokens, lambda number, inner: self._stages_of(number).reduced(inner, keep))
+
+    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
+        """Leave out the parts of an element of a pass."""
+        number, inner = token
+        left = self._stages_of(number).without_raising(inner, tells=tells)
+        return None if left is None else (number, left)
 
     def _stages_of(self, number: int) -> LaneStage:
         if number == self._pass():

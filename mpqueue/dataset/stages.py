@@ -198,9 +198,34 @@ class LaneStage:
                     raise
                 if self.run.skip is None or not may_skip(error):
                     self.run.failed.append(error)
-            else:
-                made.append(token)
+                    continue
+                left = self.without_raising(token, tells=False)
+                if left is None:
+                    continue
+                token = left  # noqa: PLW2901
+                values += self.rebuild([token])
+            made.append(token)
         return values, made
+
+    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
+        """Return the token of an element without its parts that raise when they are computed again; None: all do.
+
+        An element that was made whole may raise when it lacks samples which were excluded. Here, it has no parts.
+
+        Args:
+            token: The token.
+            tells: Count and log the parts as skipped.
+
+        Raises:
+            BaseException: The error of a part is not skipped.
+        """
+        try:
+            self.rebuild([token])
+        except BaseException as error:
+            if passes_at_once(error) or not (self.leaves_out(error, token) if tells else may_skip(error)):
+                raise
+            return None
+        return token
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples that each of these elements is made of, without computing the elements."""
@@ -415,6 +440,19 @@ class LinkStage(LaneStage):
     def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
         """Return the token of each element without its excluded samples, as the input returns it."""
         return self._input.reduced(tokens, keep)
+
+    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
+        """Leave out the parts of the input's element, if this stage has the tokens of its input."""
+        left = token
+        if type(self).sample_ids is LinkStage.sample_ids:
+            left = self._input.without_raising(token, tells=tells)
+        return None if left is None else super().without_raising(left, tells=tells)
+
+    def without_raising_elements(self, batch: Sequence[Token], *, tells: bool) -> Token | None:
+        """Leave out elements of a batch, whose token is the tuple of their tokens."""
+        left = [self._input.without_raising(each, tells=tells) for each in batch]
+        kept = tuple(each for each in left if each is not None)
+        return LaneStage.without_raising(self, kept, tells=tells) if kept else None
 
     def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
         """Remove excluded elements from the snapshot of this stage, and then from that of its input."""

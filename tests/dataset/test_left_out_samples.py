@@ -94,6 +94,34 @@ def test_batch_in_a_buffer_that_raises_without_an_excluded_sample_does_so_once(o
             batches = iter(loader)
 
 
+def raises_if_11_is_alone(samples):
+    if samples == [11]:
+        raise ValueError("11 is alone")
+    return samples
+
+
+HOLDS = {
+    "cache": lambda pairs: pairs.batch(2, collate=list).cache(),
+    "buffer": lambda pairs: pairs.batch(2, collate=list).shuffle(buffer=9),
+    "enumerate": lambda pairs: pairs.batch(2, collate=list).enumerate().map(lambda pair: pair[1]).shuffle(buffer=9),
+    "mix": lambda pairs: Dataset.mix([pairs.batch(2, collate=list)]).shuffle(buffer=9),
+    "passes": lambda pairs: pairs.batch(2, collate=list).repeat(2).shuffle(buffer=9),
+    "bucket": lambda pairs: pairs.bucket(len, [9], [2, 2], collate=list).shuffle(buffer=9),
+}
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_element_that_raises_without_an_excluded_sample_keeps_its_other_parts(hold):
+    source = HOLDS[hold](Dataset.range(12).filter(lambda _: True).batch(2, collate=list).map(raises_if_11_is_alone))
+    with mpqueue.Loader(source, lanes=1, seed=3, workers=0, on_error="skip") as loader:
+        batches = iter(loader)
+        found = samples_of(next(batches))
+        assert 10 not in found
+        loader.exclude([(0, 10) if hold == "mix" else 10])
+        found += samples_of(list(batches))
+    assert set(range(12)) - set(found) == {10, 11}
+
+
 def test_batch_of_a_crashed_worker_is_computed_again_without_the_samples(tmp_path):
     marker = tmp_path / "crashed"
 

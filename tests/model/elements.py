@@ -16,6 +16,10 @@ class Cancelled(BaseException):
 RAISED = (Exception, Cancelled)
 
 
+class Impossible(Exception):
+    """What would follow is promised by no document."""
+
+
 class Failed(NamedTuple):
     """An error in place of an element."""
 

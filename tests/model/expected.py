@@ -6,16 +6,12 @@ All ranks are at the same batch. A state is a copy of the place with all that fo
 import copy
 import itertools
 
-from model.elements import Failed
+from model.elements import Failed, Impossible
 from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, rest, sought
 from model.program import END, plain
 from model.stages import Mix
 
 MOST = 90  # batches of an endless epoch that are compared
-
-
-class Impossible(Exception):
-    """What would follow is promised by no document."""
 
 
 class IndexRun:

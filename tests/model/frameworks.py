@@ -1,8 +1,8 @@
 """The front ends of asyncio, torch, JAX and Keras over a loader."""
 
 from model import functions
-from model.elements import Failed
-from model.expected import MOST, Impossible, run_of
+from model.elements import Failed, Impossible
+from model.expected import MOST, run_of
 from model.playing import ALL, FRONTS, OPENED, Front, Player
 from model.program import END
 

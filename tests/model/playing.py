@@ -19,8 +19,8 @@ import warnings
 from typing import Any, NamedTuple
 
 from model import adapted, functions, pipelines, program, served
-from model.elements import Failed, Run
-from model.expected import MOST, ApartRun, Impossible, run_of
+from model.elements import Failed, Impossible, Run
+from model.expected import MOST, ApartRun, run_of
 from model.orders import Index, Setup, Stream, batches
 from model.program import plain
 from model.stages import Batch, Bucket, Cache, Joining, Mix, Pack, Picked, Repeat, Skip, Zip

@@ -10,7 +10,9 @@ from bisect import bisect_right
 
 from model.elements import (
     RAISED,
+    Element,
     Failed,
+    Impossible,
     Joined,
     Mapped,
     Numbered,
@@ -69,7 +71,7 @@ class Lane:
     def drop(self, excluded):
         """From here on, samples are excluded: what the lane holds loses them, and its inputs do."""
         self.excluded |= excluded
-        self.held = left_of(self.held, excluded)
+        self.held = left_of(self.held, excluded, self.run.skips)
         for at, lane in self.inputs.items():
             lane.drop(within(self.stage.parts[at], excluded))
 
@@ -89,10 +91,20 @@ class Lane:
             return END, []
 
 
-def left_of(held, excluded):
-    """Return what is left of elements, and of lists of elements, without excluded samples."""
-    left = [left_of(each, excluded) if isinstance(each, list) else each.without(excluded) for each in held]
-    return [each for each in left if each is not None]
+def left_of(held, excluded, skips):
+    """Return what is left of elements, and of lists of elements, without excluded samples.
+
+    Parts that raise only without these samples are left out with ``skips``.
+    """
+    left = []
+    for each in held:
+        one = left_of(each, excluded, skips) if isinstance(each, list) else each.without(excluded)
+        if isinstance(one, Element) and one is not each:
+            one = tried(one, None if skips is None else [])
+            if isinstance(one, Failed):
+                raise Impossible  # when a lane raises the errors of what it holds is promised by no document
+        left += [] if one is None else [one]
+    return left
 
 
 def indices(lane):
@@ -145,7 +157,7 @@ class Stream(Stage):
             item, errors = lane.called(next, token, items, END)
             if item is not END:
                 element = Single(token, [(run.lane, number)], lambda item=item: item)
-                yield from left_of([element], lane.excluded)
+                yield from left_of([element], lane.excluded, lane.run.skips)
             elif errors or (run.skips is not None and not is_over(items)):
                 yield from errors
             else:

@@ -3,7 +3,7 @@
 import random
 
 from model import torch_pass, torch_real
-from model.expected import Impossible
+from model.elements import Impossible
 from model.playing import Difference, Player, Script
 from model.torch_drawing import RAISING
 from model.torch_expected import TorchRun
