@@ -48,7 +48,7 @@ class StreamLane:
         self._loaded: Any = None  # the state, until one of these errors was raised
         if state is not None and state.get("is_reduced"):
             run = run._replace(failed=self._failed)
-        self._open, self._run = open_stages, run._replace(state=None, ahead=self._ahead)
+        self._open, self._run = open_stages, run._replace(state=None, ahead=self._ahead, left_out={})
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
         self._counts: list[StageRow] = []  # of earlier epochs
         self._latest: Sequence[Token] = ()  # the token of the last element

@@ -61,7 +61,7 @@ class IndexedRoot(LaneStage):
         self._at, self._ids = partial(reader.at, run=read), partial(reader.sample_ids, run=read)
         # An element that is made of several samples remains without those that raise.
         self._skips_inside = run.skip is not None and node.facts.merged is not None
-        self._left_out: dict[Token, list[SampleId]] = {}  # samples that raised, by element
+        self._left_out = {} if run.left_out is None else run.left_out
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # raised by the element at `_place`
@@ -148,7 +148,7 @@ class IndexedRoot(LaneStage):
     def _rest(self, place: int, skip: Callable[[Skipped], object]) -> list[Any]:
         """Return an element without the samples that raise, in a list."""
         left_out: list[SampleId] = []
-        self._left_out[place] = left_out
+        self._left_out[self.run.epoch, self.number, place] = left_out
 
         def skip_inside(skipped: Skipped) -> None:
             left_out.extend(skipped.ids)
@@ -200,7 +200,7 @@ class IndexedRoot(LaneStage):
     def _without_raised(self, tokens: Sequence[Token], found: list[SampleIds]) -> list[SampleIds]:
         if not self._left_out:
             return found
-        raised = [self._left_out.get(token, ()) for token in tokens]
+        raised = [self._left_out.get((self.run.epoch, self.number, token), ()) for token in tokens]
         return [[each for each in ids if each not in out] for ids, out in zip(found, raised, strict=True)]
 
     def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:

@@ -43,6 +43,8 @@ class LaneRun(NamedTuple):
         ahead: Whether the stages of the lane may read ahead.
         failed: The errors of held elements that cannot be computed again without their excluded samples. They are
             raised first, and the elements are left out. None: the lane cannot be opened then.
+        left_out: The ids of the samples of an element that raised, by (epoch, number of the stage, token). Elements of
+            an earlier pass may be held, although its stages are closed. None: each stage has its own.
     """
 
     lane: int
@@ -62,6 +64,7 @@ class LaneRun(NamedTuple):
     fixed: "FixedSeeds | None" = None
     ahead: ReadAhead = ON_DEMAND
     failed: list[BaseException] | None = None
+    left_out: dict[tuple[int, int, Any], list[Any]] | None = None
 
 
 class Lane(Protocol):

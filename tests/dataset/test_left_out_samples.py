@@ -122,6 +122,15 @@ def test_element_that_raises_without_an_excluded_sample_keeps_its_other_parts(ho
     assert set(range(12)) - set(found) == {10, 11}
 
 
+def test_sample_of_an_earlier_pass_that_raised_is_in_no_batch():
+    """Its element is held while later passes over the source begin."""
+    streamed = Dataset.range(4).filter(lambda _: True).batch(1)
+    source = Dataset.mix([Dataset(Broken([4, 9])).batch(3).map(same), streamed], stop="never").batch(60, collate=list)
+    with mpqueue.Loader(source, lanes=1, seed=1, workers=0, on_error="skip", epoch_batches=2) as loader:
+        for batch in loader:
+            assert [number for _, number in loader.last.samples] == samples_of(batch)
+
+
 def test_batch_of_a_crashed_worker_is_computed_again_without_the_samples(tmp_path):
     marker = tmp_path / "crashed"
 
