@@ -1,4 +1,4 @@
-"""What the programs of the player call for asyncio, torch, JAX and Keras."""
+"""Functions for the programs of the player with asyncio, torch, JAX and Keras."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ class Awaited:
             return END
 
     def shared(self, count):
-        """Return what so many tasks get that share the iterator, in no order."""
+        """Return the batches of several tasks that share the iterator, in any order."""
 
         async def together():
             return await asyncio.gather(*(self._outcome() for _ in range(count)))
@@ -84,7 +84,7 @@ def on_device(loader, depth):
 
 @functools.cache
 def _recorder():
-    """Return the class of a model of Keras that records its batches, and those of evaluations in a list."""
+    """Return the class of a model of Keras that records its batches. Batches of evaluations are in lists."""
     import keras
 
     class Recorder(keras.Model):
@@ -109,7 +109,7 @@ def _recorder():
 def fitted(way, loader, data, most, at, builds, **options):
     """Return the batches that a call of Keras gets, with its error; and the state after batch ``at`` of a fit.
 
-    It stops after ``most`` batches. With ``builds``, it first looks at a batch to build its model.
+    It stops after ``most`` batches. With ``builds``, Keras first takes a batch ahead, to build the model.
     """
 
     def after_batch(batch, logs):

@@ -20,7 +20,7 @@ class Pipeline:
         chosen: The random generator.
         kinds: The random numbers that functions may draw.
         may_raise: Samples may raise.
-        mark: The file whose presence kills a worker at a sample; empty: no sample is fatal.
+        mark: The name of a file. While it exists, a fatal sample kills its worker; empty: no sample is fatal.
         focus: Features that are drawn more often than others.
     """
 
@@ -317,7 +317,7 @@ def _has(front, option):
 
 
 def _plain(chosen, kinds, features, front):
-    """Return a source that is no dataset, with the options for its samples."""
+    """Return a source without stages, with the options for its samples."""
     if chosen.random() < 0.15:
         features.add("hook")
         features.discard("shard")
@@ -404,7 +404,7 @@ def _is_flat(links):
 
 
 def operations(chosen, names, focus=()):
-    """Return operations with numbers, from which their details follow where they are played."""
+    """Return operations with numbers that determine their details when they are played."""
     made = []
     for _ in range(chosen.randint(3, 12)):
         name = _one_of(chosen, sorted(names), focus)

@@ -44,8 +44,8 @@ class Play(NamedTuple):
         front: The name of the front end.
         config: The first workers: (workers, backend, number of ranks).
         backends: The backends that give these random numbers: threads share the global generators.
-        operations: Their names with numbers, from which the details follow where they are played.
-        fatal: The name of the file whose presence kills a worker at a sample; empty: no sample is fatal.
+        operations: Their names, with numbers that determine the details when they are played.
+        fatal: The name of a file. While it exists, a fatal sample kills its worker; empty: no sample is fatal.
     """
 
     seed: int

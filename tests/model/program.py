@@ -1,4 +1,4 @@
-"""What the programs of the player call: batches as plain data, and errors in place of results."""
+"""Functions for the programs of the player: they return batches as plain data, and errors in place of results."""
 
 import contextlib
 import errno
@@ -37,7 +37,7 @@ def plain(value):
 
 
 def outcome(function, *given):
-    """Return what a function returns, as plain data; or its error."""
+    """Call a function; return its result as plain data, or its error."""
     return _raw(lambda: plain(function(*given)))
 
 
@@ -84,7 +84,7 @@ class Interrupted(Exception):
 
 
 def interrupted(batches, after_s):
-    """Return the next batches, although a signal handler raises in the middle; an iterator is asked again."""
+    """Return the next batches, although a signal handler raises meanwhile; after that, request the batch again."""
 
     def handle(number, frame):
         if strikes:
@@ -152,7 +152,7 @@ def seen_by_child(batches, count):
 
 @contextlib.contextmanager
 def marked(mark):
-    """Let the next worker that comes to a fatal sample die."""
+    """Kill the next worker that computes a fatal sample."""
     path = os.path.join(tempfile.gettempdir(), mark)
     with open(path, "w"):
         pass
@@ -186,7 +186,7 @@ def save_often(*, is_on=True, usual=(lane_runner._WORK_PER_SAVE, lane_runner._BE
 
 
 def limit_memory(slots=None, usual=(Segment.reserve, Segment.discard)):
-    """Let the trainer have memory for so many empty slots of each segment; None: without a limit."""
+    """Limit the memory of the trainer to a number of empty slots per segment; None: no limit."""
 
     def reserve(segment, offset, end, **options):
         pages = used.setdefault(segment, set()) | {*range(offset >> 12, -(-end >> 12))}
@@ -208,7 +208,7 @@ def size_of(folder):
 
 
 def damage(folder, way):
-    """Damage the files of caches: give them the names of another cache, change bytes, or cut them off."""
+    """Damage the files of caches: replace them by files of another cache, change bytes, or truncate them."""
     with tempfile.TemporaryDirectory() as other:
         list(mpqueue.Dataset.range(60).map(str).cache(other))
         renamed = {os.path.splitext(name)[1]: os.path.join(other, name) for name in os.listdir(other)}
@@ -226,6 +226,6 @@ def damage(folder, way):
 
 
 def jump():
-    """Let the clock of the machine jump by a day, as this process reads it."""
+    """Move the clock that this process reads by a day."""
     now = time.time
     time.time = lambda: now() + 86400

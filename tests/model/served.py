@@ -1,4 +1,4 @@
-"""What the programs of a server call: the server, in a fork of the program so that it can be killed, and its consumers."""
+"""The server of a program, in a fork that can be killed, and its consumers."""
 
 import contextlib
 import gc
@@ -35,7 +35,7 @@ class Served:
         self._call("wait", 0)
 
     def _serve(self, pipe, other_end):
-        other_end.close()  # so that the server stops when the player dies
+        other_end.close()  # so that the server stops when the player exits
         try:
             server = mpqueue.Server(f"{self._folder}/s", self._source, **self._options).start()
         except Exception as error:
@@ -119,20 +119,20 @@ def _is_running(process):
 
 
 def at_once(function, each):
-    """Call a function for each in a thread of its own; return what it returns, or raises."""
+    """Call a function for each in a separate thread; return the results, or the errors."""
     with ThreadPoolExecutor(len(each)) as threads:
         return list(threads.map(lambda one: outcome(function, one), each))
 
 
 def interrupted_at_once(consumers, after_s):
-    """Interrupt the first consumer, while the others, for which it may wait, take a batch in threads of their own."""
+    """Interrupt the first consumer, while the others take a batch in separate threads: it may wait for them."""
     with ThreadPoolExecutor(len(consumers)) as threads:
         others = [threads.submit(outcome, next, each) for each in consumers[1:]]
         return interrupted(consumers[:1], after_s) + [each.result() for each in others]
 
 
 def entered(consumers):
-    """Return a loop over each consumer. After a crash of the server, some wait for the others."""
+    """Begin a loop over each consumer. After a crash of the server, some wait for the others."""
     with ThreadPoolExecutor(len(consumers)) as threads:
         return list(threads.map(iter, consumers))
 
