@@ -34,6 +34,8 @@ from mpqueue.worker.retry_markers import RetryBegin
 
 _KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
 _LONG_NS = 10_000_000_000
+# Of elements with samples that raised, the latest: an endless stream would add them forever. More than buffers hold.
+_MOST_LEFT_OUT = 1 << 16
 
 
 def most_fruitless_of(node: StageNode) -> int:
@@ -149,6 +151,8 @@ class IndexedRoot(LaneStage):
         """Return an element without the samples that raise, in a list."""
         left_out: list[SampleId] = []
         self._left_out[self.run.epoch, self.number, place] = left_out
+        if len(self._left_out) > _MOST_LEFT_OUT:
+            del self._left_out[next(iter(self._left_out))]
 
         def skip_inside(skipped: Skipped) -> None:
             left_out.extend(skipped.ids)

@@ -154,6 +154,37 @@ def test_resumed_run_returns_what_was_held(order, num_taken):
         assert rest(resumed) == rest(batches)
 
 
+@pytest.mark.parametrize("order", [name for name in ORDERS if name not in {"unordered", "rank"}])
+def test_change_applies_to_the_next_batch_and_equals_a_resumed_run(order):
+    with opened(order) as plain, opened(order) as held, opened(order) as resumed:
+        loops = iter(plain), ahead(held, 3)
+        for _ in range(2):
+            assert rest(map(next, loops))[0] == rest([plain.compute(plain.last.epoch, plain.last.batch)])[0]
+        samples = list(plain.explain(*place_after(plain), run=True).samples)[:1]
+        plain.exclude(samples)
+        held.exclude(samples)
+        assert held.state_dict() == plain.state_dict()
+        resumed.load_state_dict(held.state_dict())
+        expected = rest(loops[0])
+        assert rest(loops[1]) == expected
+        assert rest(ahead(resumed, 2)) == expected
+
+
+def place_after(loader):
+    return loader.last.epoch, loader.last.batch + 1
+
+
+def test_weights_apply_to_the_next_batch():
+    found = []
+    for loop in (iter, lambda loader: ahead(loader, 3)):
+        with opened("mixture") as loader:
+            batches = loop(loader)
+            first = rest([next(batches)])
+            at = loader.set_weights([5, 1])
+            found.append((first, at, rest(batches)))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("number", [0, 1, 9])
 def test_epoch_ends_after_the_user_got_its_last_batch(workers, number):
