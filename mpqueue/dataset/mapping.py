@@ -21,7 +21,6 @@ from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.thread_choice import ThreadChoice
 
 _NONE = type(None)
 
@@ -48,7 +47,7 @@ class MapReader(LinkReader):
 
     def __init__(self, node: "MapNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # with the process that created them
+        self._helpers: tuple[int, Helpers] | None = None  # with the process that created them
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the results of the function for the elements at these indices."""
@@ -72,12 +71,11 @@ class MapReader(LinkReader):
         """Call the function for all elements, several at a time. `mpqueue.rng` is seeded per sample in each thread."""
         # Threads do not survive a fork: the helpers found in a forked process belong to its parent.
         if self._helpers is None or self._helpers[0] != os.getpid():
-            self._helpers = os.getpid(), shared_helpers(self.node.threads), ThreadChoice(context.process_info())
-        _, helpers, choice = self._helpers
+            self._helpers = os.getpid(), shared_helpers(self.node.threads)
+        _, helpers = self._helpers
         call = context.in_any_thread(self.node.function_of_value(), self.seed(run), run.epoch)
         made: list[Any] = []
-        patience_s = choice.begin(len(places))
-        with InOrder(helpers, call, zip(places, values, strict=True), patience_s) as calls:
+        with InOrder(helpers, call, zip(places, values, strict=True)) as calls:
             try:
                 while len(made) < len(places):
                     result = calls.next()
@@ -87,8 +85,6 @@ class MapReader(LinkReader):
             except BaseException as error:
                 self._add_note(error, places, len(made), run)
                 raise
-        # Not after an error: the time of a partial block would distort the measurement.
-        choice.end(len(places), was_alone=calls.is_alone)
         self.beside_ns = max(0, calls.beside_ns)
         self.beside_busy_ns = int(self.beside_ns * (1 - helpers.clock.waiting_share))
         return made

@@ -9,7 +9,6 @@ A module imports only from its own line and the lines above it::
     records.py                 fixed-size messages on the two pipes of a worker, lists of samples in a slot
     context.py                 functions for user code in a worker: `worker_info`, `rng`, `empty`, `stack`
     helper_threads.py          threads that compute samples for a worker, with results in order
-    thread_choice.py           chooses between helper threads and the worker's own thread, batch by batch
     config.py                  settings, descriptors and payload of a new worker process
     tensorflow_rng.py          seeding of tf.random, if TensorFlow is imported
     torch_info.py              torch's get_worker_info() in workers

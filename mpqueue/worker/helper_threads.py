@@ -7,10 +7,6 @@ When all calls of a batch are started, those of the next batches follow, if know
 all threads would wait for the slowest call of each batch. Measured with samples that wait for 20 ms (median, some for
 130 ms), next to a busy program: 956 samples/s instead of 489, with two workers of 16 threads.
 
-Or the worker's thread computes the calls itself, one by one, see `mpqueue.worker.thread_choice`. Then one helper
-watches: if the batch is late, it passes the remaining calls to all helpers. So a call that waits for another call
-cannot block forever.
-
 No call outlives its batch. After an error, calls that have not started are cancelled, and running ones must end
 before the error is raised. So no user code runs when an epoch ends. An interrupt of the waiting thread itself (Ctrl-C,
 if the caller is the worker) is not delayed: the helpers are abandoned, end after their calls, and the next batch gets
@@ -19,9 +15,9 @@ new ones.
 A worker process that is killed takes its threads along. In the trainer they are daemon threads, like worker threads,
 and its exit does not wait for them.
 
-A child that user code forks has only the thread that forked it, and no work: it exits when the user's code returns or
-raises, in a helper or in a call of `InOrder` in the worker's own thread. A child that the worker's own thread forks
-elsewhere would wait forever for threads that it lacks: it gets an error instead.
+A child that user code forks in a helper has only the thread that forked it, and no work: it exits when the user's code
+returns or raises. A child that the worker's own thread forks would wait forever for threads that it lacks: it gets an
+error instead.
 """
 
 import os
@@ -37,7 +33,7 @@ from typing import Any, Self
 from mpqueue.system.built_in_calls import BuiltInCalls
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.joined_threads import start_thread
-from mpqueue.system.leaving import leave_as_child, without_children
+from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.locks import Lock
 from mpqueue.system.own_process import ProcessMark, make_mark
 from mpqueue.telemetry.clock import clock_ns
@@ -239,8 +235,6 @@ class InOrder:
         helpers: The threads.
         call: The function to call.
         arguments: The arguments of each call.
-        patience_s: This thread computes the calls alone, and after this time the helpers join in. If None, the helpers
-            compute all calls.
 
     Attributes:
         helpers: The threads.
@@ -248,28 +242,17 @@ class InOrder:
         is_given_up: An interrupt of this thread while it waited has left running calls: the helpers must not be used
             again.
         is_over: The exit is complete.
-        is_alone: This thread has computed all calls so far.
         beside_ns: Nanoseconds that helpers spent on the taken calls, minus the waiting time of this thread:
             the duration of the calls beyond the time of this thread.
     """
 
-    def __init__(
-        self, helpers: Helpers, call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]],
-        patience_s: float | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, helpers: Helpers, call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> None:
         self.helpers, self._call, self._arguments = helpers, call, iter(arguments)
         self.find_next: Callable[[], InOrder | None] | None = None
         self._next: InOrder | None = None
-        self._call_alone = without_children(call, helpers.own)
         self._pending: deque[HelperCall] = deque()
         self.is_given_up = self.is_over = False
         self.beside_ns = 0
-        self.is_alone = patience_s is not None
-        if self.is_alone:
-            self._lock = Lock()  # guards the arguments while a helper watches
-            self._end = Lock()
-            self._end.acquire()
-            helpers.submit(self._watch, patience_s)
 
     def next(self) -> Any:
         """Return the next result.
@@ -278,8 +261,7 @@ class InOrder:
             IndexError: All results were taken.
             BaseException: The error of the call.
         """
-        arguments = self._next_own()
-        return self._take().result() if arguments is None else self._call_alone(*arguments)
+        return self._take().result()
 
     def __getitem__(self, _index: object) -> Any:
         """Return the next result, as if this were the source of the samples."""
@@ -291,16 +273,7 @@ class InOrder:
         Raises:
             IndexError: All results were taken.
         """
-        arguments = self._next_own()
-        return self._take().result if arguments is None else partial(self._call_alone, *arguments)
-
-    def _next_own(self) -> tuple[Any, ...] | None:
-        """Return the arguments of the next call, if this thread must compute it."""
-        if not self.is_alone:
-            return None
-        # The watching helper may take over at any time, so both check under the lock.
-        with self._lock:
-            return next(self._arguments, None) if self.is_alone else None
+        return self._take().result
 
     def _fill(self, ahead: int) -> None:
         """Start calls, of this batch or the next ones, until ``ahead`` of them are not taken."""
@@ -315,7 +288,7 @@ class InOrder:
             arguments = next(self._arguments, None)
             if arguments is None:
                 return ahead - len(pending)
-            # `arguments` is an iterator, so no call is submitted twice. Only one thread fills at a time.
+            # `arguments` is an iterator, so no call is submitted twice.
             pending.append(self.helpers.submit(self._call, *arguments))
         return 0
 
@@ -323,15 +296,6 @@ class InOrder:
         if self._next is None and self.find_next is not None:
             self._next = self.find_next()
         return self._next
-
-    def _watch(self, patience_s: float) -> None:
-        """Wait for the end of the batch, in a helper thread; make all helpers join in if it is late."""
-        if not self._end.acquire(timeout=patience_s):
-            with self._lock:
-                self._fill(AHEAD * self.helpers.threads)
-                # Only now: the worker's thread reads this without the lock, and would fill at once. Two threads that
-                # fill at the same time would mix up the order of results.
-                self.is_alone = False
 
     def _take(self) -> HelperCall:
         self._fill(AHEAD * self.helpers.threads)
@@ -356,10 +320,6 @@ class InOrder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.is_alone:
-            with self._lock:
-                self._arguments = iter(())  # the watching helper may start right now, and must not start more calls
-            self._end.release()
         # Cancelled ones can no longer start. The others run user code, which must end before the batch does.
         # All are cancelled before the first wait: in the meantime, helpers would start the next ones.
         at_work = [call for call in self._pending if not call.cancel()]

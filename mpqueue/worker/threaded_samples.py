@@ -7,8 +7,6 @@ each batch. A sample that crashes the worker may then do so before its turn, and
 batch. So no sample is started before its turn during a worker's first batch, after the first crash
 (`mpqueue.workers.supervision`), or with ``restarts=0``.
 
-If threads are not worthwhile, the worker's own thread computes the samples, see `mpqueue.worker.thread_choice`.
-
 With ``__getitems__``, each thread requests a part of the batch, if the source allows that (``thread_safe = True``, see
 `mpqueue.plan.rules`). Its random numbers follow from the first sample of the part.
 
@@ -29,7 +27,6 @@ from mpqueue.worker.helper_threads import Helpers, InOrder
 from mpqueue.worker.runner import BatchAhead, BeginBatch, Parts
 from mpqueue.worker.sample_runner import AnyCollation, SampleRunner, TriedSamples
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
-from mpqueue.worker.thread_choice import ThreadChoice
 
 
 class BatchIndices(NamedTuple):
@@ -67,12 +64,11 @@ class SampleThreads:
     """
 
     # No `__dict__`: a search through the source's attributes must not enter this object.
-    __slots__ = ("_begun", "_calls", "_choice", "_draws", "_helpers", "_tells", "threads")
+    __slots__ = ("_begun", "_calls", "_draws", "_helpers", "_tells", "threads")
 
     def __init__(self, threads: int, *, tells: bool) -> None:
         self.threads, self._tells = threads, tells
         self._helpers: Helpers | None = None
-        self._choice: ThreadChoice | None = None
         self._calls: InOrder | None = None  # the calls of the latest batch
         self._begun: deque[tuple[BatchIndices, InOrder]] = deque()  # next batches with started samples
         self._draws: SharedGeneratorCheck | None = None
@@ -90,15 +86,11 @@ class SampleThreads:
                 started before its turn.
         """
         helpers, is_first = self._ready(), self._calls is None
-        assert self._choice is not None
-        calls = self._take_begun(helpers, batch)
-        patience_s = self._choice.begin(len(batch.listed.indices), is_begun=calls is not None)
-        if calls is None:
-            calls = self._calls_of(ask, seed, batch, patience_s)
+        calls = self._take_begun(helpers, batch) or self._calls_of(ask, seed, batch)
         last = self._begun[-1][1] if self._begun else calls
         last.find_next = None
         # Not from the first batch: it is checked for draws from shared generators.
-        if find_ahead is not None and self._choice.is_settled and not is_first:
+        if find_ahead is not None and not is_first:
             last.find_next = partial(self._begin_next, ask, seed, find_ahead)
         self._calls = calls
         return calls
@@ -113,12 +105,10 @@ class SampleThreads:
         self._begun.append((batch, calls))
         return calls
 
-    def _calls_of(
-        self, ask: Callable[[Any], Any], seed: int, batch: BatchIndices, patience_s: float | None = None
-    ) -> InOrder:
+    def _calls_of(self, ask: Callable[[Any], Any], seed: int, batch: BatchIndices) -> InOrder:
         assert self._helpers is not None
         call = context.in_any_thread(ask, seed, batch.epoch)
-        return InOrder(self._helpers, call, zip(batch.listed.places, batch.listed.indices, strict=True), patience_s)
+        return InOrder(self._helpers, call, zip(batch.listed.places, batch.listed.indices, strict=True))
 
     def _take_begun(self, helpers: Helpers, batch: BatchIndices) -> InOrder | None:
         """Return the calls of this batch, if some are started."""
@@ -154,7 +144,6 @@ class SampleThreads:
 
     def _ready(self) -> Helpers:
         if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
-            self._choice = ThreadChoice(context.process_info())
             self._helpers = Helpers(self.threads)
         if self._tells:  # again after a failed first batch, because the generators were seeded since
             self._draws = SharedGeneratorCheck()
@@ -176,13 +165,6 @@ class SampleThreads:
         # A batch that this call has interrupted continues, and needs its threads.
         if helpers is not None and (calls is None or calls.is_over):
             helpers.dismiss()
-
-    def note(self, count: int) -> None:
-        """Register the end of a batch of `each`."""
-        assert self._choice is not None
-        assert self._calls is not None
-        self._choice.end(count, was_alone=self._calls.is_alone)
-        self.look()
 
     def look(self) -> None:
         """Warn once if the samples of a batch have used generators that the threads share."""
@@ -249,13 +231,13 @@ class ThreadedSampleRunner(SampleRunner):
     ) -> tuple[AnyCollation | None, list[Any]]:
         with self._ask_each(partial(operator.getitem, source), epoch, listed) as calls:
             added = super()._add_each(epoch, listed, calls, _begun)
-        self._threads.note(len(listed.indices))
+        self._threads.look()
         return added
 
     def _try_each(self, epoch: int, listed: Listed, ask: Callable[[Any], Any]) -> TriedSamples:
         with self._ask_each(ask, epoch, listed) as calls:
             tried = self._sorted_out(listed, lambda _place, _index: calls.take())
-        self._threads.note(len(listed.indices))
+        self._threads.look()
         return tried
 
     def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Any]) -> Any:

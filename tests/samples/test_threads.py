@@ -8,12 +8,14 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.finalizers import calls_of_python_in
 from helpers.footprint import DEADLOCK_S
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
 from mpqueue import Loader
 from mpqueue.errors import BatchTimeout, WorkerRaised
+from mpqueue.worker.helper_threads import THREAD_NAME, Helpers
 
 backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
 
@@ -349,3 +351,13 @@ def test_threads_end_with_loader_even_if_error_is_kept(workers):
     for thread in helpers():
         thread.join(DEADLOCK_S)
     assert not helpers()
+
+
+def test_end_of_dropped_threads_runs_no_python_code():
+    before = threading.active_count()
+    helpers = [Helpers(2)]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)]
+    assert calls_of_python_in(helpers.clear) == []
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    assert threading.active_count() == before
