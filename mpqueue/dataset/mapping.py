@@ -1,7 +1,6 @@
 """The stages `map` and `filter`: a function called for each element."""
 
 import contextlib
-import os
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class MapReader(LinkReader):
 
     def __init__(self, node: "MapNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._helpers: tuple[int, Helpers] | None = None  # with the process that created them
+        self._helpers: Helpers | None = None  # keeps the threads between two blocks
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the results of the function for the elements at these indices."""
@@ -69,10 +68,7 @@ class MapReader(LinkReader):
 
     def _in_threads(self, places: Places, values: list[Any], run: IndexedRun) -> list[Any]:
         """Call the function for all elements, several at a time. `mpqueue.rng` is seeded per sample in each thread."""
-        # Threads do not survive a fork: the helpers found in a forked process belong to its parent.
-        if self._helpers is None or self._helpers[0] != os.getpid():
-            self._helpers = os.getpid(), shared_helpers(self.node.threads)
-        _, helpers = self._helpers
+        helpers = self._helpers = shared_helpers(self.node.threads)
         call = context.in_any_thread(self.node.function_of_value(), self.seed(run), run.epoch)
         made: list[Any] = []
         with InOrder(helpers, call, zip(places, values, strict=True)) as calls:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from mpqueue.system.exception_texts import traceback_text_of
 from mpqueue.system.exceptions import matches
-from mpqueue.system.own_process import ProcessMark, make_mark
+from mpqueue.system.own_process import make_mark
 
 _Result = TypeVar("_Result")
 
@@ -51,14 +51,9 @@ def leave_as_child(error: BaseException | None = None) -> NoReturn:
     leave(code)
 
 
-def without_children(call: Callable[..., _Result], own: ProcessMark | None = None) -> Callable[..., _Result]:
-    """Return a function that makes the same call, but exits in children that the call forks.
-
-    Args:
-        call: User code.
-        own: A mark of this process, if there is one.
-    """
-    own = make_mark() if own is None else own
+def without_children(call: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Return a function that makes the same call of user code, but exits in children that the call forks."""
+    own = make_mark()
 
     def guarded(*arguments: Any) -> _Result:
         try:
