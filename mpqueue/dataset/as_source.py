@@ -59,17 +59,6 @@ class _DatasetSource(Source):
         """Raise a `TypeError` for a function that worker processes cannot receive."""
         check_functions(self.runs.root, workers, backend, start_method)
 
-    @cached_property
-    def has_mixture(self) -> bool:
-        """True if the dataset has one mixture, whose samples come in order."""
-        from mpqueue.dataset.mixtures import mixture_of
-
-        try:
-            mixture_of(self.runs.root)
-        except ValueError:
-            return False
-        return True
-
     def checked_weights(self, weights: Any) -> Any:
         """Return new weights of the mixture as plain data: a dict by name, or a list."""
         from mpqueue.dataset.mixtures import check_new_weights, mixture_of

@@ -8,7 +8,7 @@ missing lane is opened at its beginning and computes its elements again up to it
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
 from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.opening import DatasetLanes
@@ -35,9 +35,6 @@ class PlaceRounds(Iterator[Any]):
 
     def __init__(self, compute: Callable[[int], Any], length: int | None) -> None:
         self._compute, self._length, self._place = compute, length, 0
-
-    def __iter__(self) -> Self:
-        return self
 
     def __next__(self) -> Any:
         """Compute the next element.
@@ -77,9 +74,6 @@ class LaneRounds(Iterator[Any]):
         torch_info.answer()  # make torch's get_worker_info report the lane
         self._of: tuple[int, int] | None = None  # seed and epoch of the first element
         self._begin_aside: BeginBatch
-
-    def __iter__(self) -> Self:
-        return self
 
     def __next__(self) -> Any:
         """Compute the next element.
