@@ -57,6 +57,7 @@ class Serving(Player):
 
     owners, num_owners = "[server]", 1
     interrupted = "interrupted_at_once"
+    reads_ahead = True
 
     def __init__(self, play):
         super().__init__(play)
