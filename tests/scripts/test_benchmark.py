@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from helpers.scripts import SCRIPTS
+from helpers.scripts import SCRIPTS, script
 
 
 def run(*options):
@@ -40,3 +40,19 @@ def test_a_wrong_option_ends_the_run_before_the_first_measurement():
     done = run("--only", "imapp")
     assert done.returncode != 0
     assert "'imapp' is not a feed" in done.stderr
+
+
+def test_a_ratio_is_that_of_the_medians_as_shown_even_if_most_rounds_differ():
+    """mpqueue is faster in two of three rounds, although its median is smaller."""
+    results = script("parts.benchmark.results").Results
+    run = results({("decode", "mpqueue"): [10.0, 33.0, 60.0], ("decode", "spdl"): [9.0, 50.0, 55.0]}, {})
+    assert [(name, rate) for _, name, rate, _ in run.rows()] == [("mpqueue", 1056), ("spdl", 1600)]
+    assert run.ratio("decode", "spdl") == 0.66
+    assert run.ratio("decode", "imap") is None
+
+
+def test_one_round_has_no_spread():
+    cells = script("parts.benchmark.cells")
+    assert cells.spread([5.0]) is None
+    assert cells.spread([4.0, 5.0, 6.0]) == 0.2
+    assert [cells.cell(rate) for rate in (123.6, 12.3456, 0.37128)] == [124, 12.35, 0.3713]

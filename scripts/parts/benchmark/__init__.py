@@ -2,6 +2,7 @@
 
 From the bottom layer up; a module imports only from its own line and the lines above it::
 
+    cells.py                the statistic of all tables: medians, spreads and ratios of rates as shown
     in_flight.py sizes.py   for peers without them: a limit of the batches ahead, and the size of batches
     peers.py                the peers by name, with their requirements and best settings
     peers_standard.py peers_tensorflow.py peers_torch.py peers_keras.py   the feeds of the peers, and
@@ -36,7 +37,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     starts.py               cold starts, compared with an interpreter that imports NumPy
     memory.py               mpqueue's memory in addition to its ring
     measure.py              one measurement in a new process
-    results.py              all measurements: medians, spreads, ratios
+    results.py              all measurements
     goals.py costs.py       targets other than ratios of rates; the table of costs
     report.py               the results as text or JSON
     targeted.py             the measurements with targets

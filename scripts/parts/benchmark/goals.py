@@ -4,6 +4,7 @@ import itertools
 import statistics
 from collections.abc import Iterator
 
+from parts.benchmark.cells import median_cell, ratio
 from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES, copied_per_byte
@@ -82,8 +83,8 @@ def _attach(results: Results) -> Iterator[str]:
 def _ring(results: Results) -> Iterator[str]:
     many, one = (results.service.get(("service broadcast", name), {}).get(RING) for name in ("mpqueue", ONE_CONSUMER))
     if many and one:
-        share = statistics.median(ours / alone for ours, alone in zip(many, one, strict=True))
-        figure = f"service broadcast: {share:.2f} times the ring of one consumer ({statistics.median(one):,.0f} MB)"
+        share = ratio(median_cell(many), median_cell(one))
+        figure = f"service broadcast: {share:.2f} times the ring of one consumer ({median_cell(one):,.0f} MB)"
         yield f"{figure}, target at most {RING_SHARE:g}: {verdict(share <= RING_SHARE)}"
 
 
@@ -108,8 +109,8 @@ def _seen(results: Results) -> Iterator[str]:
 
 def _starts(results: Results) -> Iterator[str]:
     for what, limit in STARTS.items():
-        share = results.start_share(what)
-        if share is not None:
+        found = results.start_ratio(what)
+        if found is not None:
             times = results.starts[what]
-            figure = f"cold start, {what}: {1 / share:.2f} times an {NUMPY} ({min(times):.0f} to {max(times):.0f} ms)"
-            yield f"{figure}, target at most {limit:g}: {verdict(1 / share <= limit)}"
+            figure = f"cold start, {what}: {found:.2f} times an {NUMPY} ({min(times):.0f} to {max(times):.0f} ms)"
+            yield f"{figure}, target at most {limit:g}: {verdict(found <= limit)}"

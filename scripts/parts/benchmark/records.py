@@ -25,9 +25,10 @@ import numpy as np
 import mpqueue
 from mpqueue import python_io, train
 from mpqueue.errors import CancelledError
+from parts.benchmark.cells import ON_ONE_CORE, OURS
 from parts.machine import CACHE
 
-OURS, ON_ONE_CORE, TENSORFLOW = "mpqueue", " on one core", "TensorFlow"
+TENSORFLOW = "TensorFlow"
 WARM_UP_S = 0.5
 _NUM_FILES, _NUM_FLOATS, _NUM_INTS, _NUM_TEXTS = 2, 12, 6, 2
 _TABLE = ["float32"] * _NUM_FLOATS + ["int64"] * _NUM_INTS + ["string"] * _NUM_TEXTS

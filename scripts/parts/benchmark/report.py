@@ -12,13 +12,14 @@ import psutil
 
 import mpqueue
 from parts.benchmark import costs, goals, remote_files
+from parts.benchmark.cells import ON_ONE_CORE, OURS, cell
 from parts.benchmark.feeds import THREADS
 from parts.benchmark.files import FILES, PER_CPU, absent_readers
 from parts.benchmark.goals import verdict
 from parts.benchmark.queues import STANDARD
 from parts.benchmark.ray_peers import ACTORS
 from parts.benchmark.ray_workloads import LOCAL
-from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS, python_with_tensorflow
+from parts.benchmark.records import RECORDS, python_with_tensorflow
 from parts.benchmark.results import DESCRIBED, Results
 from parts.benchmark.service import ONE_CONSUMER, ONE_LOADER, OWN_LOADERS, SERVICE
 from parts.benchmark.service_peers import absent
@@ -95,15 +96,11 @@ def as_text(results: Results) -> str:
         if workload != last:
             lines += ["", f"{workload}: {DESCRIBED[workload].about}"]
             last = workload
-        ratio = _share(results, workload, name)
+        ratio = None if name.startswith(OURS) else results.ratio(workload, name)
         relative = "" if ratio is None else f"   mpqueue / loader {ratio:.2f}"
-        lines.append(f"  {name:30}{_number(rate):>10} {DESCRIBED[workload].unit:10} +-{spread:4.0%}{relative}")
+        around = "one round" if spread is None else f"+-{spread:4.0%}"
+        lines.append(f"  {name:30}{rate:>12,} {DESCRIBED[workload].unit:10} {around:9}{relative}")
     return "\n".join([*lines, *costs.as_text(results), "", *_target_lines(results)])
-
-
-def _share(results: Results, workload: str, name: str) -> float | None:
-    """Return mpqueue's rate divided by another rate."""
-    return None if name.startswith(OURS) else results.ratio(workload, name)
 
 
 def _target_lines(results: Results) -> Iterator[str]:
@@ -118,7 +115,7 @@ def _target_lines(results: Results) -> Iterator[str]:
             yield f"{target.workload}: ? times {goal}: (peer missing)"
     for workload, name, rate, _ in results.rows():
         if (workload, name) in RATES:
-            figure = f"{_number(rate)} {DESCRIBED[workload].unit}, target at least {_number(RATES[workload, name])}"
+            figure = f"{rate:,} {DESCRIBED[workload].unit}, target at least {cell(RATES[workload, name]):,}"
             yield f"{workload}, {name}: {figure}: {verdict(rate >= RATES[workload, name])}"
     if any(workload in RECORDS | TF1 for workload, _ in results.rates) and python_with_tensorflow() is None:
         yield "TensorFlow is not installed: not measured (set MPQUEUE_PEERS_PYTHON to an interpreter with TensorFlow)"
@@ -165,7 +162,7 @@ def as_json(results: Results) -> str:
     """Return all results as JSON."""
     rates = [
         {"workload": workload, "name": name, "unit": DESCRIBED[workload].unit, "rates": results.rates[workload, name]}
-        | {"median": rate, "spread": spread, "ratio": _share(results, workload, name)}
+        | {"median": rate, "spread": spread}
         for workload, name, rate, spread in results.rows()
     ]
     costs_of_feeds = [{"workload": workload, "name": name} | found for (workload, name), found in results.costs.items()]
@@ -195,7 +192,3 @@ def machine() -> str:
         f"mpqueue {mpqueue.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}, "
         f"{platform.machine()} {platform.system()} with {psutil.cpu_count()} CPUs and {memory:.0f} GiB"
     )
-
-
-def _number(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.2f}"

@@ -1,13 +1,13 @@
-"""Results of all measurements: medians, spreads and ratios of rates."""
+"""Results of all measurements."""
 
 import dataclasses
-import statistics
 from collections.abc import Iterator
 
+from parts.benchmark.cells import OURS, compared_with, median_cell, ratio, spread
 from parts.benchmark.files import FILES, FILES_PER_CPU
 from parts.benchmark.queues import QUEUES
 from parts.benchmark.ray_workloads import RAY
-from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
+from parts.benchmark.records import RECORDS
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.seen import SEEN
 from parts.benchmark.service import SERVICE
@@ -54,33 +54,27 @@ class Results:
     left_out: tuple[str, ...] = ()
     took_s: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def rows(self) -> Iterator[tuple[str, str, float, float]]:
-        """Yield workload, name, median in the workload's unit, and spread (half of the range / median)."""
+    def rows(self) -> Iterator[tuple[str, str, float, float | None]]:
+        """Yield workload, name, median in the workload's unit, and spread."""
         for (workload, name), rates in self.rates.items():
-            median = statistics.median(rates)
-            spread = (max(rates) - min(rates)) / 2 / median
-            yield workload, name, median * DESCRIBED[workload].per_batch, spread
+            yield workload, name, median_cell(rates, DESCRIBED[workload].per_batch), spread(rates)
 
     def ratio(self, workload: str, against: str, ours: str = OURS) -> float | None:
-        """Return the median of mpqueue's rate divided by another rate of the same round, or None if one is missing.
-
-        Rates on one core are compared with mpqueue on one core. Rates that were only measured in the first rounds are
-        compared with mpqueue in these rounds.
+        """Return mpqueue's rate divided by another rate, both as shown, or None if one is missing.
 
         Args:
             workload: Name of the workload.
             against: Name of the other feed.
             ours: Name of mpqueue's feed, if there are several.
         """
-        own = self.rates.get((workload, OURS + ON_ONE_CORE if against.endswith(ON_ONE_CORE) else ours))
+        own = self.rates.get((workload, compared_with(against, ours)))
         theirs = self.rates.get((workload, against))
         if own is None or theirs is None:
             return None
-        return statistics.median(one / other for one, other in zip(own, theirs, strict=False))
+        per_batch = DESCRIBED[workload].per_batch
+        return ratio(median_cell(own, per_batch), median_cell(theirs, per_batch))
 
-    def start_share(self, what: str) -> float | None:
-        """Return the median ratio of the time of NumPy's import to another start, or None if one is missing."""
+    def start_ratio(self, what: str) -> float | None:
+        """Return the time of a start divided by that of NumPy's import, or None if one is missing."""
         numpy, other = self.starts.get(NUMPY), self.starts.get(what)
-        if not numpy or not other:
-            return None
-        return statistics.median(one / another for one, another in zip(numpy, other, strict=True))
+        return ratio(median_cell(other), median_cell(numpy)) if numpy and other else None

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parts.benchmark.records import OURS, answer, python_with_tensorflow, write_examples, written
+from parts.benchmark.cells import OURS
+from parts.benchmark.records import answer, python_with_tensorflow, write_examples, written
 from parts.benchmark.tf1_scripts import NUM_COLUMNS, RECORD_BYTES, SCRIPTS, SIDE
 from parts.photographs.dataset import photo_files
 

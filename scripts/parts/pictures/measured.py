@@ -1,6 +1,6 @@
 """The figures of the benchmarks: ``docs/data/benchmarks.json``, a complete run, and the tables of pages with them.
 
-A table starts after a comment that names one of `TABLES`, or `COSTS`, `WANTED` or `MACHINE`::
+A table starts after a comment that names one of `TABLES`, or `FRONT`, `COSTS`, `WANTED` or `MACHINE`::
 
     <!-- drawn from benchmarks.json: batches -->
 """
@@ -12,15 +12,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from parts.benchmark.cells import OURS, compared_with, ratio
 from parts.machine import ROOT
+from parts.pictures import front_page
 
 DATA = ROOT / "docs" / "data" / "benchmarks.json"
-PAGES = (ROOT / "docs" / "internals" / "benchmarks.md", ROOT / "docs" / "internals" / "benchmark-results.md")
-OURS = "mpqueue"
+_INTERNALS = ROOT / "docs" / "internals"
+PAGES = (_INTERNALS / "benchmarks.md", _INTERNALS / "benchmark-results.md", ROOT / "README.md")
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
-COSTS, WANTED, MACHINE = "costs", "targets", "the machine"
+FRONT, COSTS, WANTED, MACHINE = "front page", "costs", "targets", "the machine"
 COLUMNS = ("workload", "loader", "rate", "spread", "mpqueue / loader", "target")
-_WORDS = ("workload", "loader", "target")  # columns of text; the others contain figures
+_WORDS = ("", "workload", "loader", "target")  # columns of text; the others contain figures
 _DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
 
 
@@ -75,31 +77,19 @@ def run_of(results: dict[str, Any]) -> dict[str, Any]:
     rows = []
     for row in results["rates"]:
         workload, name = row["workload"], row["name"]
-        entry = {"workload": workload, "name": name, "rate": rounded(row["median"]), "unit": row["unit"]}
-        if row["ratio"] is not None:
-            entry["ratio"] = round(row["ratio"], 2)
-        entry["spread"] = round(100 * row["spread"])
-        wanted = [
-            _target(each) for each in results["targets"] if (each["workload"], each["against"]) == (workload, name)
+        entry = {"workload": workload, "name": name, "rate": row["median"], "unit": row["unit"]}
+        entry["spread"] = None if row["spread"] is None else round(100 * row["spread"])
+        targets = [
+            [each["at_least"], each["ours"]]
+            for each in results["targets"]
+            if (each["workload"], each["against"]) == (workload, name)
         ]
-        rows.append(entry | ({"wanted": "; ".join(wanted)} if wanted else {}))
+        rows.append(entry | ({"targets": targets} if targets else {}))
     rounds = max(len(row["rates"]) for row in results["rates"])
     run = {"machine": results["machine"], "workers": results["workers"], "rounds": rounds}
     costs = [["workload", "loader", *results["cost_heads"]]]
     costs += [[workload, name, *cells] for workload, name, cells in results["cost_rows"]]
     return run | {"rows": rows, "costs": costs, "wanted": results["verdicts"]}
-
-
-def _target(target: dict[str, Any]) -> str:
-    """Return the target of a row, and whether it was reached."""
-    in_another_way = "" if target["ours"] == OURS else f" ({target['ours']}: {target['ratio']:.2f})"
-    reached = "reached" if target["ratio"] >= target["at_least"] else "missed"
-    return f"{target['at_least']:g}{in_another_way}: {reached}"
-
-
-def rounded(rate: float) -> float:
-    """Return a rate with its significant digits."""
-    return round(rate, 2) if rate < 100 else round(rate)
 
 
 def rows_of(table: Table, run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -112,27 +102,46 @@ def rows_of(table: Table, run: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def markdown(rows: Iterable[dict[str, Any]]) -> str:
-    """Return a table of rates."""
+def markdown(rows: Iterable[dict[str, Any]], run: dict[str, Any]) -> str:
+    """Return a table of rates, with ratios of the rates in it; "" if no row was measured."""
     rows = list(rows)
-    columns = COLUMNS if any("wanted" in row for row in rows) else COLUMNS[:-1]
+    columns = COLUMNS if any("targets" in row for row in rows) else COLUMNS[:-1]
     lines = []
     for row in rows:
-        cells = [row["workload"], row["name"], f"{row['rate']:,} {row['unit']}", f"±{row['spread']}%", ratio_of(row)]
-        lines.append([*cells, row.get("wanted", "")][: len(columns)])
-    return _table(columns, lines)
+        around = "one round" if row["spread"] is None else f"±{row['spread']}%"
+        found = None if row["name"].startswith(OURS) else ratio_of(row, run)
+        relative = "" if found is None else f"{found:.2f}" if found < 100 else f"{found:.0f}"
+        wanted = "; ".join(_verdict(row, at_least, ours, run) for at_least, ours in row.get("targets", ()))
+        cells = [row["workload"], row["name"], f"{row['rate']:,} {row['unit']}", around, relative, wanted]
+        lines.append(cells[: len(columns)])
+    return _table(columns, lines) if rows else ""
+
+
+def rate_of(workload: str, name: str, run: dict[str, Any]) -> float | None:
+    """Return a rate of the run, or None if it was not measured."""
+    found = (row["rate"] for row in run["rows"] if (row["workload"], row["name"]) == (workload, name))
+    return next(found, None)
+
+
+def ratio_of(row: dict[str, Any], run: dict[str, Any], ours: str = OURS) -> float | None:
+    """Return mpqueue's rate divided by a row's rate, or None if mpqueue was not measured."""
+    own = rate_of(row["workload"], compared_with(row["name"], ours), run)
+    return None if own is None else ratio(own, row["rate"])
+
+
+def _verdict(row: dict[str, Any], at_least: float, ours: str, run: dict[str, Any]) -> str:
+    """Return a target of a row, and whether it was reached."""
+    found = ratio_of(row, run, ours)
+    if found is None:
+        return f"{at_least:g}: not measured"
+    in_another_way = "" if ours == OURS else f" ({ours}: {found:.2f})"
+    return f"{at_least:g}{in_another_way}: {'reached' if found >= at_least else 'missed'}"
 
 
 def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rules = ["---" if column in _WORDS else "---:" for column in columns]
     rows = [f"| {' | '.join(cells)} |\n" for cells in lines]
     return f"| {' | '.join(columns)} |\n|{'|'.join(rules)}|\n{''.join(rows)}"
-
-
-def ratio_of(row: dict[str, Any]) -> str:
-    """Return mpqueue's rate divided by a row's rate, as a string."""
-    ratio = row.get("ratio")
-    return "" if ratio is None else f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def with_current_tables(page: str, run: dict[str, Any]) -> str:
@@ -145,9 +154,11 @@ def _drawn(name: str, run: dict[str, Any]) -> str:
         return "".join(f"- {line}\n" for line in run["wanted"])
     if name == MACHINE:
         return f"- {run['machine']}\n- {run['workers']} workers, {run['rounds']} rounds\n"
+    if name == FRONT:
+        return _table(*front_page.lines(run))
     if name == COSTS:
         return _table(run["costs"][0], run["costs"][1:])
-    return markdown(rows_of(TABLES[name], run))
+    return markdown(rows_of(TABLES[name], run), run)
 
 
 def names_of(page: str) -> list[str]:

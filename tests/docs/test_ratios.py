@@ -1,0 +1,90 @@
+"""A ratio in a table of any page is the ratio of the figures in the same table, and so are the verdicts of targets."""
+
+import re
+import statistics
+
+import pytest
+from helpers.pages import PAGES, name_of
+from helpers.scripts import script
+
+measured = script("parts.pictures.measured")
+cells = script("parts.benchmark.cells")
+OURS = "mpqueue"
+
+
+def tables(text):
+    """Yield the header and the rows of each table, as lists of cells."""
+    for found in re.finditer(r"(?:^\|.*\|\n){2,}", text, re.M):
+        header, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in found[0].splitlines())
+        yield header, rows
+
+
+def figure(cell):
+    """Return the first number of a cell, the median if it has several after semicolons, or None."""
+    found = [re.match(r"(-?\d[\d,]*\.?\d*)", part.strip()) for part in cell.split(";")]
+    return statistics.median(float(one[1].replace(",", "")) for one in found) if all(found) else None
+
+
+def ratio_columns(header):
+    """Yield a column of ratios, and the columns of its two figures: "A / B" divides them, "ratio" the last by the one before."""
+    for column, name in enumerate(header):
+        above, _, below = name.partition(" / ")
+        pair = [[at for at in range(column) if header[at].startswith(part)] for part in (above, below)]
+        if name == "ratio" and column >= 3:
+            yield column, column - 1, column - 2
+        elif below and all(pair):
+            yield column, pair[0][0], pair[1][0]
+
+
+def contradictions(text):
+    """Yield each stated ratio of a page that its figures do not have."""
+    for header, rows in tables(text):
+        # The figures of tables written by hand may be rounded, so the last digit of their ratio may differ by one.
+        units = 0.501 if "mpqueue / loader" in header else 1.001
+        if "mpqueue / loader" in header:
+            rates = {(row[0], row[1]): figure(row[2]) for row in rows}
+            at = header.index("mpqueue / loader")
+            stated = [
+                (row, row[at], rates[row[0], cells.compared_with(row[1])], figure(row[2])) for row in rows if row[at]
+            ]
+        else:
+            stated = [
+                (row, row[at], figure(row[above]), figure(row[below]))
+                for at, above, below in ratio_columns(header)
+                for row in rows
+            ]
+        for row, shown, above, below in stated:
+            ratio = figure(shown)
+            if None not in (ratio, above, below):
+                digits = len(re.match(r"[\d,]+\.?(\d*)", shown)[1])
+                if abs(above / below - ratio) > units * 10**-digits:
+                    yield row, round(above / below, digits)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_stated_ratios_are_those_of_the_figures_in_the_same_row_or_table(page):
+    assert list(contradictions(page.read_text("utf-8"))) == []
+
+
+def test_a_contradiction_is_found():
+    table = "| workload | loader | rate | spread | mpqueue / loader |\n|---|---|---:|---:|---:|\n"
+    table += "| decode | mpqueue | 1,123 images/s | ±30% |  |\n| decode | spdl | 1,529 images/s | ±19% | 1.12 |\n"
+    assert [right for _, right in contradictions(table)] == [0.73]
+    assert list(contradictions(table.replace("1.12", "0.73"))) == []
+
+
+def test_verdicts_of_the_run_are_those_of_its_rates():
+    run = measured.load()
+    form = re.compile(r"(.+?)(?:, (mpqueue .*))?: ([\d.]+) times (.+), target at least ([\d.]+): (\w+)$")
+    checked = 0
+    for line in run["wanted"]:
+        found = form.match(line)
+        if not found:
+            continue
+        workload, ours, shown, against, at_least, verdict = found.groups()
+        rate = measured.rate_of(workload, against, run)
+        if rate is not None:
+            ratio = measured.ratio_of({"workload": workload, "name": against, "rate": rate}, run, ours or OURS)
+            assert (float(shown), verdict) == (ratio, "reached" if ratio >= float(at_least) else "MISSED"), line
+            checked += 1
+    assert checked > 40
