@@ -36,6 +36,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     latency.py              the time to mpqueue's first batch
     starts.py               cold starts, compared with an interpreter that imports NumPy
     memory.py               mpqueue's memory in addition to its ring
+    quiet.py                whether other programs use the machine
     measure.py              one measurement in a new process
     results.py              all measurements
     goals.py costs.py       targets other than ratios of rates; the table of costs

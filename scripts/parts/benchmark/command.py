@@ -15,6 +15,7 @@ from parts.benchmark.files import GROUP as FILES_GROUP
 from parts.benchmark.gather import Gathered
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import PEERS
+from parts.benchmark.quiet import LoadedError, Watch
 from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
@@ -37,7 +38,11 @@ def main(options: argparse.Namespace) -> None:
     elif options.list:
         print("\n".join(_listed()))
     else:
-        _report(options, _measure_rounds(options))
+        try:
+            results = _measure_rounds(options)
+        except LoadedError as error:
+            raise SystemExit(f"benchmark.py: {options.json} is not written: {error}") from None
+        _report(options, results)
 
 
 def _measure_rounds(options: argparse.Namespace) -> Results:
@@ -47,11 +52,13 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
     num_workers = options.workers or num_cpus()
     minutes = options.minutes or (math.inf if options.rounds else QUICK_MINUTES if options.quick else MINUTES)
     planned = _plan_within(minutes, workloads, feeds, num_workers, options)
-    num_rounds, budget = options.rounds or ROUNDS, Budget(minutes)
+    num_rounds = options.rounds or ROUNDS
     with tqdm(total=num_rounds * len(planned), unit=" measurements") as bar:
+        watch = Watch(None if options.json else lambda text: bar.write(f"warning: {text}"))
+        budget = Budget(minutes)
         bar.write(_plan_text(planned, minutes, budget))
         gathered, progress = Gathered(feeds, num_workers, without_ray(workloads)), _progress(bar, budget)
-        return measure(planned, num_rounds, gathered, progress, budget)
+        return measure(planned, num_rounds, gathered, progress, budget, watch.check)
 
 
 def _plan_within(

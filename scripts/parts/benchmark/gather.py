@@ -77,7 +77,7 @@ class Gathered:
 
     def add_broken_round(self, number: int, error: RuntimeError) -> None:
         """Store the reason why a round, counted from 1, was not finished."""
-        self._failed[f"round {number}", "mpqueue or a floor"] = _last_line(error)
+        self._failed[f"round {number}", "the round"] = _last_line(error)
 
     def add_left_out(self, measurements: list[Measurement]) -> None:
         """Store the measurements of the first round that did not fit into the time limit."""

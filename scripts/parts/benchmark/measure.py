@@ -19,6 +19,7 @@ from parts.benchmark.latency import first_batches
 from parts.benchmark.memory import beyond_the_ring
 from parts.benchmark.peers import PEERS
 from parts.benchmark.queues import queue_rate
+from parts.benchmark.quiet import MARK
 from parts.benchmark.ray_workloads import ray_figures
 from parts.benchmark.records import record_rate
 from parts.benchmark.samples import sample_rate
@@ -108,7 +109,8 @@ class Measurement:
 
 def _environment() -> dict[str, str]:
     """Return an environment that compiles modules once, like an installation, even if a developer disabled that."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    names = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return names | {MARK: str(os.getpid())}
 
 
 def _end(running: subprocess.Popen[str]) -> None:

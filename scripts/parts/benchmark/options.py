@@ -31,7 +31,12 @@ def parse(about: str) -> argparse.Namespace:
     parser.add_argument(
         "--list", action="store_true", help="list the workloads and feeds, and whether they are installed"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write all results to this file; only on a machine that no other program uses",
+    )
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; for child processes of this program
     options = parser.parse_args()
     if options.workers is not None and options.workers < 1:

@@ -93,6 +93,7 @@ def measure(
     gathered: Gathered,
     report: Callable[[str], None],
     budget: Budget | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Results:
     """Run all rounds. If a later round is interrupted, the complete rounds before it are kept.
 
@@ -105,10 +106,12 @@ def measure(
         gathered: Earlier results; not modified.
         report: Called before each measurement with its name, for a progress bar.
         budget: The time limit of all rounds; None for no limit.
+        check: Called after each round; raises a RuntimeError if its results do not count.
 
     Raises:
         KeyboardInterrupt: Ctrl-C in the first round.
-        RuntimeError: A measurement of mpqueue or of a floor failed in the first round. In later rounds, it is reported.
+        RuntimeError: A measurement of mpqueue or of a floor, or the check, failed in the first round. In later rounds,
+            it is reported.
     """
     budget, again = budget or Budget(), planned
     for number in range(num_rounds):
@@ -120,6 +123,7 @@ def measure(
         playing = copy.deepcopy(gathered)
         try:
             _play(again, playing, report, budget)
+            check()
         except (KeyboardInterrupt, RuntimeError) as ended:
             if number == 0:
                 raise
@@ -128,6 +132,7 @@ def measure(
             break
         except OutOfTimeError as ended:
             if number == 0:
+                check()
                 gathered = playing
                 gathered.add_left_out(ended.left_out)
             break
