@@ -3,12 +3,12 @@
 From the bottom layer up; a module imports only from its own line and the lines above it::
 
     cells.py                the statistic of all tables: medians, spreads and ratios of rates as shown
-    in_flight.py sizes.py   for peers without them: a limit of the batches ahead, and the size of batches
-    peers.py                the peers by name, with their requirements and best settings
-    peers_standard.py peers_tensorflow.py peers_torch.py peers_keras.py   the feeds of the peers, and
-    peers_fifo.py peers_grain.py peers_spdl.py                            more of them
-    feeds.py                all feeds of mpqueue and the peers: streams of batches from a source
+    in_flight.py sizes.py   for peers without them: a limit of the batches ahead, endless epochs, sizes of batches
     sources.py              the sources of the workloads, each a Sequence
+    peers.py                the peers by name, with their requirements and best settings
+    peers_standard.py peers_tensorflow.py peers_torch.py peers_keras.py peers_fifo.py    the feeds of the peers, and
+    peers_grain.py peers_spdl.py peers_turboloader.py peers_dataloader_rs.py             more of them
+    feeds.py                all feeds of mpqueue and the peers: streams of batches from a source
     workloads.py            the workloads by name, and the units of their rates
     shared_slots.py         shared memory that single processes write into
     floors.py               limits of the machine: copies in memory, and producers without a consumer

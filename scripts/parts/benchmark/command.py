@@ -19,6 +19,7 @@ from parts.benchmark.quiet import LoadedError, Watch
 from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
+from parts.benchmark.sources import token_file
 from parts.benchmark.targeted import has_target
 from parts.benchmark.tf1 import GROUP, TF1
 from parts.machine import num_cpus
@@ -46,7 +47,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _measure_rounds(options: argparse.Namespace) -> Results:
-    photo_files()  # create the files before the time starts
+    photo_files(), token_file()  # create the files before the time starts
     workloads = _known(_named(options.workloads), KNOWN, "workload") or _UNNAMED
     feeds = list(_known(options.only, FEEDS, "feed") or FEEDS)
     num_workers = options.workers or num_cpus()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from parts.benchmark.cells import median_cell, ratio
 from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
-from parts.benchmark.samples import SAMPLES, copied_per_byte
+from parts.benchmark.samples import COPIED as COUNTED
+from parts.benchmark.samples import copied_per_byte
 from parts.benchmark.seen import COST, SEEN, WAYS, error_of
 from parts.benchmark.service import ONE_CONSUMER, RING
 from parts.benchmark.starts import FROM_ENQUEUER, FROM_LOADER, LOADER, NUMPY
@@ -66,7 +67,7 @@ def _memory(results: Results) -> Iterator[str]:
 
 
 def _copied(results: Results) -> Iterator[str]:
-    for workload in SAMPLES:
+    for workload in COUNTED:
         if (workload, "mpqueue") in results.rates:
             copied = copied_per_byte(workload)
             figure = f"{workload}: {copied:.2f} bytes are copied for each byte of a batch, target {COPIED:g}"

@@ -1,8 +1,9 @@
-"""For peers without these features: a source that workers receive at their start, and a limit of the batches ahead."""
+"""For peers without them: a source that workers receive at their start, endless epochs, a limit of batches ahead."""
 
 import collections
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 ENDLESS = 2**62  # batches; no measurement reaches it
@@ -25,6 +26,29 @@ class Endless:
 
     def __getitem__(self, index: int) -> Any:
         return self.source[index % len(self.source)]
+
+
+class Listed(Endless):
+    """The same for peers that make a list of all indices: a long epoch."""
+
+    def __len__(self) -> int:
+        return 1 << 18
+
+
+def only(samples: list[Any]) -> Any:
+    """Return the single sample, which is already a batch."""
+    (batch,) = samples
+    return batch
+
+
+def epochs(loader: Iterable[Any]) -> AbstractContextManager[Iterator[Any]]:
+    """Repeat the epochs of a loader, and close its iterator at the end."""
+
+    def endless() -> Generator[Any]:
+        while True:
+            yield from loader
+
+    return closing(endless())
 
 
 def adopt(source: Any) -> None:

@@ -77,6 +77,8 @@ PEERS = {
     "tf.data": Peer("peers_tensorflow", "tf_data", "tensorflow", "from_generator, map in parallel, prefetch"),
     "grain": Peer("peers_grain", "grain_processes", "grain", "mp_prefetch, one thread in each worker"),
     "spdl": Peer("peers_spdl", "spdl_subprocesses", "spdl", "iterate_in_subprocess, segments for large arrays"),
+    "turboloader": Peer("peers_turboloader", "batches", "turboloader", "MapDataLoader, or TokenDataLoader for tokens"),
+    "dataloader-rs": Peer("peers_dataloader_rs", "batches", "dataloader_rs", "threads, prefetch_depth as ahead"),
     "faster-fifo": Peer("peers_fifo", "faster_fifo_queue", "faster_fifo", "one queue, get_many"),
 }
 

@@ -1,10 +1,11 @@
 """Single samples that become batches: mpqueue's `Loader` compared with peers that collate in workers.
 
-torch collates with its own function; Grain and SPDL get a source that stacks with NumPy. Rates are batches per second.
+Grain and SPDL, which do not collate, get a source of batches.
 """
 
 import contextlib
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,90 +14,32 @@ import numpy as np
 
 import mpqueue
 from mpqueue.samples.collate import Collation
+from parts.benchmark import sample_sources
 from parts.benchmark.consuming import count, warm_up
-from parts.benchmark.in_flight import ENDLESS
 from parts.benchmark.peers import PEERS
 
 
-class Images:
-    """Images of a set that does not fit into a CPU cache."""
-
-    def __init__(self) -> None:
-        self.images = np.random.default_rng(0).integers(0, 256, (256, 224, 224, 3), np.uint8)
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.images[index % len(self.images)]
-
-
-class Rows:
-    """Short rows of numbers, each with a label."""
-
-    def __init__(self) -> None:
-        self.rows = np.random.default_rng(0).random((1 << 16, 16), np.float32)
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        index %= len(self.rows)
-        return self.rows[index], index
-
-
 class Stacked(mpqueue.Sequence):
-    """Batches of a source of samples, stacked with NumPy.
+    """Batches of a source of samples, for peers that do not collate.
 
     Args:
-        source: The source of samples.
-        batch_size: Number of samples per batch.
+        known: The source of samples and its batches.
     """
 
-    def __init__(self, source: Any, batch_size: int) -> None:
-        self.source, self.batch_size = source, batch_size
+    def __init__(self, known: "Samples") -> None:
+        self.source, self.batch_size, self.collate = known.make(), known.batch_size, known.collate or _stack
 
     def __len__(self) -> int:
         return len(self.source) // self.batch_size
 
     def __getitem__(self, index: int) -> Any:
-        samples = [self.source[index * self.batch_size + number] for number in range(self.batch_size)]
-        if isinstance(samples[0], tuple):
-            return tuple(np.array(column) for column in zip(*samples, strict=True))
-        return np.stack(samples)
+        return self.collate([self.source[index * self.batch_size + number] for number in range(self.batch_size)])
 
 
-@contextlib.contextmanager
-def ours(source: Any, batch_size: int, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """Use the loader with its default options."""
-    with mpqueue.Loader(source, batch_size=batch_size, workers=num_workers, max_queue_size=ahead) as loader:
-        yield iter(loader)
-
-
-def torchs(source: Any, batch_size: int, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
-    """Use torch's loader with its default collate function, into shared memory."""
-    from torch import multiprocessing
-    from torch.utils.data import DataLoader
-
-    from parts.benchmark.peers_torch import batches_of
-
-    multiprocessing.set_sharing_strategy("file_system")  # cheaper for each tensor than passing descriptors
-    loader = DataLoader(
-        source, batch_size, num_workers=num_workers, prefetch_factor=max(2, ahead // num_workers),
-        persistent_workers=True, multiprocessing_context="fork",
-    )  # fmt: skip
-    return batches_of(loader)
-
-
-def _stacked(peer: str) -> "Feed":
-    def feed(source: Any, batch_size: int, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
-        return PEERS[peer](Stacked(source, batch_size), num_workers, ahead)
-
-    return feed
-
-
-Feed = Callable[[Any, int, int, int], AbstractContextManager[Iterator[Any]]]
-FEEDS: dict[str, Feed] = {"mpqueue": ours, "torch": torchs, "grain": _stacked("grain"), "spdl": _stacked("spdl")}
+def _stack(samples: list[Any]) -> Any:
+    if isinstance(samples[0], tuple):
+        return tuple(np.array(column) for column in zip(*samples, strict=True))
+    return np.stack(samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +53,8 @@ class Samples:
         ahead: Number of batches to compute ahead.
         unit, per_batch: Unit of the rate, and its amount per batch.
         peers: The feeds to measure.
+        collate: Function that makes a batch of samples; None for that of each feed.
+        at_once: Number of samples that each worker computes at once. Peers without such an option get more workers.
     """
 
     about: str
@@ -118,19 +63,86 @@ class Samples:
     ahead: int
     unit: str = "batches/s"
     per_batch: float = 1
-    peers: tuple[str, ...] = tuple(FEEDS)
+    peers: tuple[str, ...] = ("mpqueue", "torch", "grain", "spdl")
+    collate: Callable[[list[Any]], Any] | None = None
+    at_once: int = 1
 
+
+@contextlib.contextmanager
+def ours(known: Samples, num_workers: int) -> Iterator[Iterator[Any]]:
+    """Use the loader with its default options, and threads where samples wait."""
+    with mpqueue.Loader(
+        known.make(), batch_size=known.batch_size, workers=num_workers, max_queue_size=known.ahead,
+        collate=known.collate, threads=known.at_once,
+    ) as loader:  # fmt: skip
+        yield iter(loader)
+
+
+def torchs(known: Samples, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
+    """Use torch's loader, into shared memory."""
+    from torch import multiprocessing
+    from torch.utils.data import DataLoader
+
+    from parts.benchmark.peers_torch import batches_of
+
+    multiprocessing.set_sharing_strategy("file_system")  # cheaper for each tensor than passing descriptors
+    workers = num_workers * known.at_once
+    loader = DataLoader(
+        known.make(), known.batch_size, num_workers=workers, prefetch_factor=max(2, known.ahead // workers),
+        collate_fn=known.collate, persistent_workers=True, multiprocessing_context="fork",
+    )  # fmt: skip
+    return batches_of(loader)
+
+
+def _stacked(peer: str) -> "Feed":
+    def feed(known: Samples, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
+        return PEERS[peer](Stacked(known), num_workers * known.at_once, known.ahead)
+
+    return feed
+
+
+def _in_threads(module: str) -> "Feed":
+    def feed(known: Samples, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
+        peer = importlib.import_module(f"parts.benchmark.{module}")
+        workers = num_workers * known.at_once
+        return peer.samples(known.make(), known.batch_size, workers, known.ahead, known.collate)
+
+    return feed
+
+
+Feed = Callable[[Samples, int], AbstractContextManager[Iterator[Any]]]
+FEEDS: dict[str, Feed] = {
+    "mpqueue": ours, "torch": torchs, "grain": _stacked("grain"), "spdl": _stacked("spdl"),
+    "turboloader": _in_threads("peers_turboloader"), "dataloader-rs": _in_threads("peers_dataloader_rs"),
+}  # fmt: skip
 
 SAMPLES = {
-    "samples": Samples("32 samples of (224, 224, 3) uint8", Images, 32, 10),
-    "small samples": Samples("256 samples of (16,) float32 with a label", Rows, 256, 32),
+    "samples": Samples("32 samples of (224, 224, 3) uint8", sample_sources.Images, 32, 10),
+    "small samples": Samples("256 samples of (16,) float32 with a label", sample_sources.Rows, 256, 32),
+}
+COPIED = tuple(SAMPLES)  # whose copies are counted
+
+
+def _program(about: str, make: Callable[[], Any], at_once: int = 1) -> Samples:
+    return Samples(
+        about, make, 32, 10, "samples/s", 32, tuple(name for name in FEEDS if name != "grain"),
+        sample_sources.stack_arrays, at_once,
+    )  # fmt: skip
+
+
+# The four workloads of dataloader-rs, whose benchmark collates like this and runs four times the workers for requests.
+SAMPLES |= {
+    "program files": _program("samples of files of 128 KB, normalised to float32", sample_sources.LocalFiles),
+    "program images": _program("samples cropped to (3, 224, 224), flipped, normalised", sample_sources.Augmented),
+    "program requests": _program("samples that wait 10 ms, 4 per worker at once", sample_sources.Requests, 4),
+    "program words": _program("samples of 360 words, tokenised three times in Python", sample_sources.Words),
 }
 
 
 def sample_rate(workload: str, name: str, num_workers: int, seconds: float) -> float:
     """Return the batches per second of a feed."""
     known = SAMPLES[workload]
-    with FEEDS[name](known.make(), known.batch_size, num_workers, known.ahead) as batches:
+    with FEEDS[name](known, num_workers) as batches:
         warm_up(batches, 4 * known.ahead)
         return count(batches, seconds)["rate"]
 

@@ -1,11 +1,15 @@
 """Endless sources, created in every process that measures them."""
 
+import functools
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import mpqueue
 from parts.benchmark.in_flight import ENDLESS
+from parts.machine import CACHE
 from parts.photographs.dataset import BATCH, photo_files
 from parts.photographs.decode import read_batch
 
@@ -92,6 +96,39 @@ class Tree(Source):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return {name: array.copy() for name, array in self.arrays.items()}
+
+
+class TokenRows(Source):
+    """Rows of tokens from random places of a file, and the same rows one token later."""
+
+    ROWS, LENGTH = 32, 1024
+
+    @functools.cached_property
+    def tokens(self) -> np.ndarray:
+        """The file, mapped into memory by each process."""
+        return np.memmap(token_file(), np.uint16, "r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # otherwise a copy of the file
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        begins = np.random.default_rng(index).integers(0, len(self.tokens) - self.LENGTH, self.ROWS)
+        first, later = (
+            np.stack([self.tokens[at + shift : at + shift + self.LENGTH] for at in begins]).astype(np.int64)
+            for shift in (0, 1)
+        )
+        return first, later
+
+
+def token_file() -> Path:
+    """Return a file of 20 million random tokens of a vocabulary of 50,257, written on first use."""
+    path = CACHE / "tokens.uint16"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        np.random.default_rng(0).integers(0, 50_257, 20_000_000, np.uint16).tofile(part)
+        part.rename(path)
+    return path
 
 
 def prepared(shape: tuple[int, ...], dtype: Any, *, in_place: bool = False) -> Copies:

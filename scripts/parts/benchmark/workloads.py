@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parts.benchmark.sources import Copies, Photographs, Strings, Tree, prepared
+from parts.benchmark.sources import Copies, Photographs, Strings, TokenRows, Tree, prepared
 from parts.photographs.dataset import BATCH
 
 
@@ -86,6 +86,10 @@ WORKLOADS = {
     "large": _floats("(128, 224, 224, 3) float32", _LARGE, _LARGE_GB, 4),
     "large in place": _floats(_IN_PLACE, _LARGE, _LARGE_GB, 4, in_place=True),
     "decode": Workload("32 JPEG files of 224x224, decoded and augmented", Photographs, "images/s", BATCH),
+    "tokens": Workload(
+        "32 rows of 1,024 uint16 tokens as int64, and the next ones", TokenRows, "tokens/s",
+        TokenRows.ROWS * TokenRows.LENGTH, ahead=32,
+    ),
     "strings": Workload("32 strings of varying length", Strings, "batches/s", 1, ahead=64, is_small=True),
     "tree": Workload("a dict of 12 arrays", Tree, "batches/s", 1, ahead=64, is_small=True),
-}
+}  # fmt: skip

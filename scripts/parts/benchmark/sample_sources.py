@@ -1,0 +1,102 @@
+"""Endless sources of samples, created in every process that measures them."""
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from parts.benchmark.in_flight import ENDLESS
+from parts.machine import CACHE
+
+
+class Endlessly:
+    """A source with one endless epoch."""
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+
+class Images(Endlessly):
+    """Images of a set that does not fit into a CPU cache."""
+
+    def __init__(self) -> None:
+        self.images = np.random.default_rng(0).integers(0, 256, (256, 224, 224, 3), np.uint8)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.images[index % len(self.images)]
+
+
+class Rows(Endlessly):
+    """Short rows of numbers, each with a label."""
+
+    def __init__(self) -> None:
+        self.rows = np.random.default_rng(0).random((1 << 16, 16), np.float32)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        index %= len(self.rows)
+        return self.rows[index], index
+
+
+class LocalFiles(Endlessly):
+    """Files of 128 KB, read from the page cache and normalised."""
+
+    NUM_FILES, BYTES = 512, 1 << 17
+
+    def __init__(self) -> None:
+        self.folder = CACHE / "random files"
+        if not self.folder.is_dir():
+            part = self.folder.with_name(f"{self.folder.name}.{os.getpid()}")
+            part.mkdir(parents=True)
+            draw = np.random.default_rng(0)
+            for number in range(self.NUM_FILES):
+                (part / f"{number}").write_bytes(draw.bytes(self.BYTES))
+            part.rename(self.folder)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        data = (self.folder / f"{index % self.NUM_FILES}").read_bytes()
+        return (np.frombuffer(data, np.uint8).astype(np.float32) / 255 - 0.5) / 0.25
+
+
+class Augmented(Endlessly):
+    """Decoded images that are cropped, flipped and normalised."""
+
+    SIDE, CROP = 256, 224
+
+    def __init__(self) -> None:
+        self.images = np.random.default_rng(0).integers(0, 256, (64, 3, self.SIDE, self.SIDE), np.uint8)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        draw = np.random.default_rng(index)
+        top, left = draw.integers(0, self.SIDE - self.CROP + 1, 2)
+        image = self.images[index % len(self.images), :, top : top + self.CROP, left : left + self.CROP]
+        if draw.random() < 0.5:
+            image = image[:, :, ::-1]
+        return (image.astype(np.float32) / 255 - 0.45) / 0.225
+
+
+class Requests(Endlessly):
+    """Answers of 1 KB, for which a thread waits 10 ms."""
+
+    def __getitem__(self, index: int) -> bytes:
+        time.sleep(0.01)
+        return index.to_bytes(8, "little") * 128
+
+
+class Words(Endlessly):
+    """Texts that Python code tokenises and pads, which holds the GIL."""
+
+    def __init__(self) -> None:
+        self.words = ["a", "sample", "of", "nine", "words", "that", "a", "tokeniser", "reads"] * 40
+        self.numbers = {word: number for number, word in enumerate(sorted(set(self.words)))}
+
+    def __getitem__(self, index: int) -> list[int]:
+        tokens: list[int] = []
+        for _ in range(3):
+            tokens = [self.numbers[word] + index % 7 for word in self.words]
+        return tokens[:256]
+
+
+def stack_arrays(samples: list[Any]) -> Any:
+    """Return one array of arrays; other samples stay a list."""
+    return np.stack(samples) if isinstance(samples[0], np.ndarray) else samples
