@@ -46,12 +46,6 @@ def test_tables_of_pages_are_up_to_date_with_the_data():
     )
 
 
-def test_every_table_has_all_workloads_that_it_names():
-    run = measured.load()
-    for table in measured.TABLES.values():
-        assert {row["workload"] for row in measured.rows_of(table, run)} == set(table.workloads)
-
-
 def test_every_rate_of_the_run_is_in_a_table():
     run = measured.load()
     shown = [

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from helpers.scripts import SCRIPTS, script
 
 
@@ -66,3 +67,36 @@ def test_one_round_has_no_spread():
     assert cells.spread([5.0]) is None
     assert cells.spread([4.0, 5.0, 6.0]) == 0.2
     assert [cells.cell(rate) for rate in (123.6, 12.3456, 0.37128)] == [124, 12.35, 0.3713]
+
+
+def test_tables_of_the_documentation_name_known_workloads_and_loaders():
+    measured, front = script("parts.pictures.measured"), script("parts.pictures.front_page")
+    described = script("parts.benchmark.results").DESCRIBED
+    named = {workload for table in measured.TABLES.values() for workload in table.workloads}
+    assert (named | set(front.QUESTIONS.values())) - set(described) == set()
+    # Costs of monitoring are no rates. Remote files, and those of MosaicML's package, are not in a usual run.
+    assert {name for name in described if not name.startswith(("seen", "files far", "files mds"))} - named == {
+        "service attach", "ray first batch",
+    }  # fmt: skip
+    loaders = set(front.LOADERS).union(*(table.names for table in measured.TABLES.values())) - {*measured.FLOORS}
+    assert loaders - set(script("parts.benchmark.feeds").FEEDS) == set()
+
+
+@pytest.mark.parametrize(
+    ("program", "sizes", "amount"),
+    [
+        ("starts", {"NUM_PATHS": 1000}, 1),
+        ("regions", {"NUMBER": 300}, 300),
+        ("lengths", {"NUMBER": 40}, None),
+        ("shards", {"SHARDS": 2, "ROWS": 256}, 512),
+    ],
+)
+def test_a_pass_of_a_program_counts_all_its_data(monkeypatch, tmp_path, program, sizes, amount):
+    module = script(f"parts.benchmark.program_{program}")
+    for name, value in sizes.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "CACHE", tmp_path, raising=False)
+    if amount is None:
+        amount = sum(module.Sequences().lengths)
+    once = module.READERS["mpqueue"][0](1)
+    assert [once()[0] for _ in range(2)] == [amount, amount]

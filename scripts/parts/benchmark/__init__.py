@@ -14,6 +14,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     floors.py               limits of the machine: copies in memory, and producers without a consumer
     footprint.py            CPU time and memory of this process and its descendants
     consuming.py            the consumer's view of a feed: its rate and its costs
+    sample_sources.py       endless sources of samples
     samples.py              single samples that workers collate into batches
     streams.py              samples that are mapped, filtered, shuffled and batched
     queues.py               queues between processes
@@ -27,6 +28,8 @@ From the bottom layer up; a module imports only from its own line and the lines 
     peers_files.py          peers that read common file formats
     remote_files.py         the fraction of a slow link that remote files use
     files.py                common file formats: shuffled, decoded, and behind a slow link
+    program_starts.py program_regions.py program_lengths.py program_shards.py   programs of other projects, and
+    programs.py             their table
     service_attach.py       the time to a consumer's first batch
     service_peers.py        peers that serve several trainers
     service.py              one server for many trainers

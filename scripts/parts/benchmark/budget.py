@@ -18,13 +18,13 @@ from parts.benchmark.tf1 import QUEUES
 # Seconds in addition to the count of batches: interpreter, imports, start, warm-up, stop.
 EXPECTED_S = {
     "feed": 1.3, "floor": 0.8, "queue": 1.3, "samples": 1.3, "streams": 1.5, "files": 1.8, "records": 1.3, "tf1": 1.6,
-    "service": 3.5, "ray": 9.0, "seen": 6.0, "latency": 2.0, "starts": 8.0, "memory": 1.5,
+    "programs": 4.0, "service": 3.5, "ray": 9.0, "seen": 6.0, "latency": 2.0, "starts": 8.0, "memory": 1.5,
 }  # fmt: skip
 # The same for peers with slow imports or processes.
 EXPECTED_OF_PEER_S = {
     "torch": 2.0, "torch tensors": 2.0, "keras processes": 2.5, "keras threads": 2.5, "tf.data": 5.0, "grain": 3.0,
     "spdl": 1.5, "executor": 0.5, TENSORFLOW: 7.0, QUEUES: 5.0, "tf.data service": 6.0, "datasets": 2.0,
-    "webdataset": 1.0, "mosaicml": 2.0,
+    "webdataset": 1.0, "mosaicml": 2.0, "torch spawn": 10.0, "spdl buffered": 12.0,
 }  # fmt: skip
 # Number of times that the seconds of counting pass.
 EXPECTED_OF_WORKLOAD_S = {"files far": 8.0, "files far large": 8.0}

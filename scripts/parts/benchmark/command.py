@@ -15,19 +15,22 @@ from parts.benchmark.files import GROUP as FILES_GROUP
 from parts.benchmark.gather import Gathered
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import PEERS
+from parts.benchmark.programs import GROUP as PROGRAMS_GROUP
 from parts.benchmark.quiet import LoadedError, Watch
 from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
 from parts.benchmark.sources import token_file
-from parts.benchmark.targeted import has_target
+from parts.benchmark.targeted import has_target, is_repeated
 from parts.benchmark.tf1 import GROUP, TF1
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
 # The default: all except the workloads of a minute each, which must be requested with the group of files.
 _UNNAMED = [name for name in KNOWN if name not in FILES or FILES[name].measure is None]
-_GROUPS = {GROUP: TF1, FILES_GROUP: FILES}
+_GROUPS = {
+    GROUP: TF1, FILES_GROUP: FILES, PROGRAMS_GROUP: [name for name in KNOWN if name.startswith("program ")],
+}  # fmt: skip
 ROUNDS, MINUTES, QUICK_MINUTES = 3, 30.0, 10.0
 _TO_PLAN = 0.9  # fraction of the time; the rest is a reserve for a slower machine
 
@@ -65,12 +68,12 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
 def _plan_within(
     minutes: float, workloads: list[str], feeds: list[str], num_workers: int, options: argparse.Namespace
 ) -> list[Measurement]:
-    """Return the measurements of a round, with a duration that leaves time to repeat those with targets."""
+    """Return the measurements of a round, with a duration that leaves time to repeat the important ones."""
     for seconds in CHOICES_S:
         planned = plan(workloads, feeds, num_workers, seconds, options.files_mb)
         if options.quick:
             planned = [one for one in planned if has_target(one)]
-        twice = [one for one in planned if has_target(one)]
+        twice = [one for one in planned if is_repeated(one)]
         if sum(map(expected_s, [*planned, *twice])) <= _TO_PLAN * 60 * minutes:
             break
     return planned
@@ -78,12 +81,12 @@ def _plan_within(
 
 def _plan_text(planned: list[Measurement], minutes: float, budget: Budget) -> str:
     """Return a description of the plan."""
-    with_targets = [one for one in planned if has_target(one)]
+    repeated = [one for one in planned if is_repeated(one)]
     seconds = f"{planned[0].seconds:g} s" if planned else "0 s"
     within = "" if math.isinf(minutes) else f"; {minutes:g} minutes for all rounds"
     return (
         f"plan: {len(planned)} measurements of {seconds}, about {budget.needed_s(planned) / 60:.0f} minutes a round; "
-        f"{len(with_targets)} of them, about {budget.needed_s(with_targets) / 60:.0f} minutes, have targets{within}"
+        f"{len(repeated)} of them, about {budget.needed_s(repeated) / 60:.0f} minutes, are repeated first{within}"
     )
 
 

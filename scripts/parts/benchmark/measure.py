@@ -18,6 +18,7 @@ from parts.benchmark.floors import FLOORS
 from parts.benchmark.latency import first_batches
 from parts.benchmark.memory import beyond_the_ring
 from parts.benchmark.peers import PEERS
+from parts.benchmark.programs import program_rate
 from parts.benchmark.queues import queue_rate
 from parts.benchmark.quiet import MARK
 from parts.benchmark.ray_workloads import ray_figures
@@ -37,7 +38,7 @@ DEADLOCK_S = 120.0
 # Functions of a workload, a name, the number of workers, and seconds.
 _WITH_WORKERS: dict[str, Callable[[str, str, int, float], Any]] = {
     "samples": sample_rate, "service": service_figures, "seen": costs, "ray": ray_figures, "records": record_rate,
-    "tf1": tf1_rate,
+    "tf1": tf1_rate, "programs": program_rate,
 }  # fmt: skip
 
 
@@ -46,8 +47,8 @@ class Measurement:
     """One measurement.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "service",
-        "ray", "seen", "latency", "starts" or "memory".
+        what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "programs",
+        "service", "ray", "seen", "latency", "starts" or "memory".
         name: Name of the feed, floor, queue or reader.
         workload: Name of the workload.
         num_workers: Number of workers.
@@ -84,7 +85,7 @@ class Measurement:
 
     def run(self) -> Any:
         """Measure in this process; return batches per second, or several figures by name."""
-        if self.name in PEERS and self.what != "files":
+        if self.name in PEERS and self.what not in ("files", "programs"):
             PEERS[self.name].load()
         workers, seconds = self.num_workers, self.seconds
         measures: dict[str, Callable[[], Any]] = {

@@ -13,7 +13,10 @@ def parse(about: str) -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument(
-        "--workloads", type=_names, metavar="NAME,...", help="workloads to measure, or tf1 pipelines, or files"
+        "--workloads",
+        type=_names,
+        metavar="NAME,...",
+        help="workloads to measure, or the groups tf1 pipelines, files and programs",
     )
     parser.add_argument(
         "--only", type=_names, metavar="NAME,...", help="feeds to measure (default: all installed ones)"

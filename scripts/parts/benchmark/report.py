@@ -16,6 +16,7 @@ from parts.benchmark.cells import ON_ONE_CORE, OURS, cell
 from parts.benchmark.feeds import THREADS
 from parts.benchmark.files import FILES, PER_CPU, absent_readers
 from parts.benchmark.goals import verdict
+from parts.benchmark.programs import PROGRAMS, absent_from_program
 from parts.benchmark.queues import STANDARD
 from parts.benchmark.ray_peers import ACTORS
 from parts.benchmark.ray_workloads import LOCAL
@@ -144,7 +145,7 @@ def _targets(results: Results) -> Iterator[dict[str, object]]:
 
 
 def _without(results: Results) -> Iterator[str]:
-    """Yield a line for each missing peer of a workload of the service or of streams."""
+    """Yield a line for each missing peer of a workload with its own peers."""
     for workload in sorted({workload for workload, _ in results.rates}):
         for peer in _absent_peers(workload):
             yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
@@ -155,6 +156,8 @@ def _absent_peers(workload: str) -> Iterable[str]:
         return absent_of_streams()
     if workload in FILES:
         return absent_readers(workload)
+    if workload in PROGRAMS:
+        return absent_from_program(workload)
     return [peer for peer in SERVICE[workload].peers if peer in absent()] if workload in SERVICE else []
 
 

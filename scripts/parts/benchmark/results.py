@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from parts.benchmark.cells import OURS, compared_with, median_cell, ratio, spread
 from parts.benchmark.files import FILES, FILES_PER_CPU
+from parts.benchmark.programs import PROGRAMS
 from parts.benchmark.queues import QUEUES
 from parts.benchmark.ray_workloads import RAY
 from parts.benchmark.records import RECORDS
@@ -16,7 +17,7 @@ from parts.benchmark.streams import STREAMS
 from parts.benchmark.tf1 import TF1
 from parts.benchmark.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY | STREAMS | FILES
+KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY | STREAMS | PROGRAMS | FILES
 # Including workloads in another unit.
 DESCRIBED = KNOWN | FILES_PER_CPU
 

@@ -14,6 +14,7 @@ from parts.benchmark.gather import Gathered
 from parts.benchmark.measure import Measurement
 from parts.benchmark.memory import MEASURED
 from parts.benchmark.peers import missing
+from parts.benchmark.programs import PROGRAMS, program_readers
 from parts.benchmark.queues import QUEUES
 from parts.benchmark.ray_workloads import RAY
 from parts.benchmark.ray_workloads import ways as ray_ways
@@ -23,7 +24,7 @@ from parts.benchmark.samples import SAMPLES
 from parts.benchmark.seen import SEEN, WAYS
 from parts.benchmark.service import SERVICE, ways
 from parts.benchmark.streams import STREAMS, stream_feeds
-from parts.benchmark.targeted import has_target
+from parts.benchmark.targeted import is_repeated
 from parts.benchmark.tf1 import TF1, tf1_peers
 from parts.benchmark.workloads import WORKLOADS
 
@@ -61,6 +62,7 @@ def _others(name: str) -> tuple[str, Iterable[str]]:
         ("files", FILES, file_readers),
         ("records", RECORDS, lambda _: readers()),
         ("tf1", TF1, lambda _: tf1_peers()),
+        ("programs", PROGRAMS, program_readers),
         ("service", SERVICE, ways),
         ("seen", SEEN, lambda _: WAYS),
         ("ray", RAY, ray_ways),
@@ -97,8 +99,8 @@ def measure(
 ) -> Results:
     """Run all rounds. If a later round is interrupted, the complete rounds before it are kept.
 
-    Later rounds repeat all measurements if there is time for all rounds. Otherwise they repeat the measurements with
-    targets, for as many workloads as fit into the time limit.
+    Later rounds repeat all measurements if there is time for all rounds. Otherwise they repeat those with targets or on
+    the front page, for as many workloads as fit into the time limit.
 
     Args:
         planned: The measurements of one round.
@@ -116,7 +118,7 @@ def measure(
     budget, again = budget or Budget(), planned
     for number in range(num_rounds):
         if number == 1 and not budget.has_room_for(itertools.chain(*[planned] * (num_rounds - 1))):
-            again = [one for one in planned if has_target(one)]
+            again = [one for one in planned if is_repeated(one)]
         again = budget.fitting(again) if number else planned
         if not again:
             break

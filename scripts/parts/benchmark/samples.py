@@ -63,7 +63,7 @@ class Samples:
     ahead: int
     unit: str = "batches/s"
     per_batch: float = 1
-    peers: tuple[str, ...] = ("mpqueue", "torch", "grain", "spdl")
+    peers: tuple[str, ...] = ("mpqueue", "torch", "grain", "spdl", "turboloader", "dataloader-rs")
     collate: Callable[[list[Any]], Any] | None = None
     at_once: int = 1
 

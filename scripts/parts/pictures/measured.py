@@ -40,16 +40,22 @@ class Table:
 
 
 _COPIED = ("tiny", "small", "small in place", "image", "image in place", "large", "large in place")
-_BATCHES = (*_COPIED, "decode", "strings", "tree")
+_BATCHES = (*_COPIED, "decode", "tokens", "strings", "tree")
 _FORMATS = ("tar", "parquet", "arrow", "tfrecord", "json lines", "array record", "folder", "decoded")
 _FILES = tuple(f"files {name}{unit}" for name in _FORMATS for unit in ("", " per CPU second"))
 TABLES = {
     "batches": Table(
-        (*_COPIED, "decode", "strings", "tree"),
-        (*FLOORS, OURS, "imap", "keras threads", "torch", "spdl", "faster-fifo"),
+        _BATCHES,
+        (*FLOORS, OURS, "imap", "keras threads", "torch", "spdl", "faster-fifo", "turboloader", "dataloader-rs"),
     ),
     "all batches": Table(_BATCHES),
     "samples": Table(("samples", "small samples")),
+    "programs of others": Table(
+        tuple(
+            f"program {name}"
+            for name in ("files", "images", "requests", "words", "starts", "integers", "lengths", "shards")
+        )
+    ),
     "service": Table(
         tuple(f"service {name}" for name in ("tiny", "broadcast", "decode", "split", "split small", "peers"))
     ),
