@@ -7,6 +7,8 @@ import pytest
 from helpers.gates import Gate, pass_gate
 
 from mpqueue import Dataset, Loader, OrderedEnqueuer, worker_info
+from mpqueue.worker import shuffle_detection
+from mpqueue.worker.shuffle_detection import ShuffleDetector
 
 
 class Lazy:
@@ -254,3 +256,26 @@ def test_names_in_different_orders_warn():
     with Loader(Shuffled("shards"), workers=2, max_queue_size=4, start_method="fork", batch_size=None) as loader:
         with pytest.warns(UserWarning, match=r"Shuffled\.kept was created by the first item") as caught:
             read_until_told(loader, caught)
+
+
+@pytest.mark.parametrize("view", [lambda tokens: tokens, np.asarray, lambda tokens: tokens[10:]])
+def test_numbers_mapped_from_a_file_for_reading_are_no_order(tmp_path, view):
+    """A search would read the whole file, which can be larger than memory."""
+    numbers = np.random.default_rng(0).permutation(1000).astype(np.uint16)
+    numbers.tofile(tmp_path / "tokens")
+    for mode, is_order in (("r", False), ("c", True)):
+        source = Lazy()
+        detector = ShuffleDetector(source)
+        assert detector.look(is_after=False) == {}
+        source.order = view(np.memmap(tmp_path / "tokens", np.uint16, mode))
+        assert list(detector.look(is_after=True)) == (["Lazy.order"] if is_order else [])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_checksum_of_an_array_depends_on_its_elements_and_not_on_their_order(dtype, monkeypatch):
+    monkeypatch.setattr(shuffle_detection, "_CHUNK", 7)
+    numbers = np.arange(100, dtype=dtype) - dtype(20 if dtype != np.uint8 else 0)
+    checksum = shuffle_detection._mark_of_elements(numbers)
+    assert checksum == shuffle_detection._mark_of_elements(np.random.default_rng(0).permutation(numbers))
+    assert checksum != shuffle_detection._mark_of_elements(numbers + dtype(1))
+    assert checksum != shuffle_detection._mark_of_elements(numbers[:-1])
