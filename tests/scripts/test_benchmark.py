@@ -83,20 +83,18 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
 
 
 @pytest.mark.parametrize(
-    ("program", "sizes", "amount"),
+    ("name", "part", "sizes", "amount"),
     [
-        ("starts", {"NUM_PATHS": 1000}, 1),
-        ("regions", {"NUMBER": 300}, 300),
-        ("lengths", {"NUMBER": 40}, None),
-        ("shards", {"SHARDS": 2, "ROWS": 256}, 512),
+        ("starts", "starts", {"NUM_PATHS": 1000}, 1),
+        ("integers", "regions", {"NUMBER": 300}, 300),
+        ("lengths", "lengths", {"NUMBER": 40}, None),
+        ("shards", "shards", {"SHARDS": 2, "ROWS": 256}, 512),
     ],
 )
-def test_a_pass_of_a_program_counts_all_its_data(monkeypatch, tmp_path, program, sizes, amount):
-    module = script(f"parts.benchmark.program_{program}")
-    for name, value in sizes.items():
-        monkeypatch.setattr(module, name, value)
+def test_a_pass_of_a_program_counts_all_its_data(monkeypatch, tmp_path, name, part, sizes, amount):
+    module, programs = script(f"parts.benchmark.program_{part}"), script("parts.benchmark.programs")
+    for constant, value in sizes.items():
+        monkeypatch.setattr(module, constant, value)
     monkeypatch.setattr(module, "CACHE", tmp_path, raising=False)
-    if amount is None:
-        amount = sum(module.Sequences().lengths)
-    once = module.READERS["mpqueue"][0](1)
-    assert [once()[0] for _ in range(2)] == [amount, amount]
+    expected = sum(module.Sequences().lengths) if amount is None else amount
+    assert [programs.PROGRAMS[f"program {name}"].once("mpqueue", 1)[0] for _ in range(2)] == [expected, expected]

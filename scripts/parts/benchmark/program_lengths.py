@@ -4,14 +4,13 @@ Batches have 8 sequences, or at most 8,192 tokens with padding. The rate counts 
 with its start. The model of the program is left out.
 """
 
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 import mpqueue
+from parts.benchmark.peers import Library
 
 NUMBER, FIXED, TOKENS, AHEAD, VOCABULARY = 1024, 8, 8192, 16, 256
 BORDERS = (64, 384, 1400, 4096)  # of short, medium and long sequences
@@ -45,6 +44,11 @@ def padded(samples: list[Padded]) -> Padded:
         for name, rows in batch.items():
             rows[row, : length_of(sample)] = sample[name]
     return batch | {"attention_mask": mask}
+
+
+def tokens_of(batch: Padded) -> int:
+    """Return the number of tokens of a batch without padding."""
+    return int(batch["attention_mask"].sum())
 
 
 def length_of(sample: Padded) -> int:
@@ -92,18 +96,4 @@ def odbs(num_workers: int) -> AbstractContextManager[Any]:
     return nullcontext(odb.ODBDataLoader(Tensors(), token_budget=TOKENS, batch_size=1, loss_scaling="exact", **options))
 
 
-def epochs(make: Callable[[int], AbstractContextManager[Any]]) -> Callable[[int], Callable[[], tuple[float, float]]]:
-    """Return a reader that counts the tokens of an epoch."""
-
-    def reader(num_workers: int) -> Callable[[], tuple[float, float]]:
-        def once() -> tuple[float, float]:
-            began = time.perf_counter()
-            with make(num_workers) as loader:
-                return sum(int(batch["attention_mask"].sum()) for batch in loader), time.perf_counter() - began
-
-        return once
-
-    return reader
-
-
-READERS = {"mpqueue": (epochs(ours), ""), "torch": (epochs(torchs), "torch"), "odb": (epochs(odbs), "odb")}
+READERS = {"mpqueue": Library(ours), "torch": Library(torchs, "torch"), "odb": Library(odbs, "odb")}

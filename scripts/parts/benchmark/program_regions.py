@@ -3,15 +3,15 @@
 A pass has a new pipeline, which is built before its time, and starts the process in it.
 """
 
-import time
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import mpqueue
+from parts.benchmark.peers import Library
 
 NUMBER, BATCH = 50_000, 128
-Pass = Callable[[], AbstractContextManager[Iterator[Any]]]
 
 
 def same(number: int) -> int:
@@ -24,16 +24,13 @@ async def same_later(number: int) -> int:
     return number
 
 
-@contextmanager
-def ours() -> Iterator[Iterator[Any]]:
+def ours(_num_workers: int) -> AbstractContextManager[Any]:
     """Use a `Dataset` of elements that a worker maps and batches."""
-    numbers = mpqueue.Dataset.range(NUMBER).map(same).batch(BATCH)
-    with mpqueue.Loader(numbers, workers=1) as loader:
-        yield (batch for batch in loader)
+    return mpqueue.Loader(mpqueue.Dataset.range(NUMBER).map(same).batch(BATCH), workers=1)
 
 
 @contextmanager
-def spdls(*, is_buffered: bool) -> Iterator[Iterator[Any]]:
+def spdls(_num_workers: int, *, is_buffered: bool) -> Iterator[Any]:
     """Use stages in a subprocess, which receives groups from a stage before it, or from a buffer at its border."""
     from spdl.pipeline import PipelineBuilder
     from spdl.pipeline.defs import MAIN_PROCESS, ProcessPoolExecutorConfig
@@ -43,24 +40,13 @@ def spdls(*, is_buffered: bool) -> Iterator[Iterator[Any]]:
     stages = stages.to(there, buffer_size=BATCH) if is_buffered else stages.aggregate(BATCH).to(there).disaggregate()
     pipeline = stages.pipe(same_later).aggregate(BATCH).to(MAIN_PROCESS).add_sink(8).build(num_threads=2)
     try:
-        yield (batch for batch in pipeline.get_iterator(timeout=60))
+        yield pipeline.get_iterator(timeout=60)
     finally:
         pipeline.stop()
 
 
-def passes(make: Pass) -> Callable[[int], Callable[[], tuple[float, float]]]:
-    """Return a reader that counts the integers of a pass."""
-
-    def once() -> tuple[float, float]:
-        with make() as batches:
-            began = time.perf_counter()
-            return sum(map(len, batches)), time.perf_counter() - began
-
-    return lambda _num_workers: once
-
-
 READERS = {
-    "mpqueue": (passes(ours), ""),
-    "spdl": (passes(lambda: spdls(is_buffered=False)), "spdl"),
-    "spdl buffered": (passes(lambda: spdls(is_buffered=True)), "spdl"),
+    "mpqueue": Library(ours),
+    "spdl": Library(functools.partial(spdls, is_buffered=False), "spdl"),
+    "spdl buffered": Library(functools.partial(spdls, is_buffered=True), "spdl"),
 }

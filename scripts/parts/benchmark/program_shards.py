@@ -5,14 +5,14 @@ an epoch with its start.
 """
 
 import os
-import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 import mpqueue
 from mpqueue import files
+from parts.benchmark.peers import Library
 from parts.machine import CACHE
 
 SHARDS, ROWS, LENGTH, GROUP, BUFFER, BATCH = 16, 1024, 512, 256, 1000, 64
@@ -41,34 +41,26 @@ def tokens_of(row: dict[str, Any]) -> np.ndarray:
     return np.asarray(row["tokens"], np.int32)
 
 
-def ours(num_workers: int) -> Callable[[], tuple[float, float]]:
+def ours(num_workers: int) -> AbstractContextManager[Any]:
     """Use shuffled row groups and a buffer."""
     groups = files.Parquet(shards()).row_groups()
     rows = mpqueue.Dataset(groups).shuffle().flat_map(list).shuffle(buffer=BUFFER).map(tokens_of).batch(BATCH)
-
-    def once() -> tuple[float, float]:
-        began = time.perf_counter()
-        with mpqueue.Loader(rows, workers=num_workers, seed=1) as loader:
-            return sum(map(len, loader)), time.perf_counter() - began
-
-    return once
+    return mpqueue.Loader(rows, workers=num_workers, seed=1)
 
 
-def theirs(num_workers: int) -> Callable[[], tuple[float, float]]:
+def theirs(num_workers: int) -> AbstractContextManager[Any]:
     """Use a streaming data set with NumPy's format in torch's loader."""
     import datasets
-    from torch.utils.data import DataLoader, default_collate
+    from torch.utils.data import DataLoader
 
     datasets.disable_progress_bars()
     rows = datasets.load_dataset("parquet", data_files=shards(), split="train", streaming=True)
     rows = rows.shuffle(1, buffer_size=BUFFER).with_format("numpy")
-
-    def once() -> tuple[float, float]:
-        began = time.perf_counter()
-        loader = DataLoader(rows, BATCH, num_workers=num_workers, collate_fn=default_collate)
-        return sum(len(batch["tokens"]) for batch in loader), time.perf_counter() - began
-
-    return once
+    return nullcontext(DataLoader(rows, BATCH, num_workers=num_workers, collate_fn=_stacked))
 
 
-READERS = {"mpqueue": (ours, "pyarrow"), "datasets": (theirs, "datasets")}
+def _stacked(rows: list[dict[str, Any]]) -> np.ndarray:
+    return np.stack([row["tokens"] for row in rows])
+
+
+READERS = {"mpqueue": Library(ours, "pyarrow"), "datasets": Library(theirs, "datasets")}

@@ -3,11 +3,12 @@
 Each start uses new workers, and the start method spawn, which GPUs require, or fork for comparison.
 """
 
-import gc
-import time
-from collections.abc import Callable
+import functools
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import mpqueue
+from parts.benchmark.peers import Library
 
 NUM_PATHS, LENGTH, BATCH = 1 << 20, 64, 256
 
@@ -26,40 +27,24 @@ class Paths:
         return len(self.data[index])
 
 
-def ours(num_workers: int) -> Callable[[], tuple[float, float]]:
+_paths = functools.cache(Paths)
+
+
+def ours(num_workers: int) -> AbstractContextManager[Any]:
     """Use the loader with its default options, which keep the idle workers of the previous loader."""
-    paths = Paths()
-
-    def once() -> tuple[float, float]:
-        began = time.perf_counter()
-        with mpqueue.Loader(paths, batch_size=BATCH, workers=num_workers) as loader:
-            next(iter(loader))
-            return 1, time.perf_counter() - began
-
-    return once
+    return mpqueue.Loader(_paths(), batch_size=BATCH, workers=num_workers)
 
 
-def torchs(start_method: str) -> Callable[[int], Callable[[], tuple[float, float]]]:
+def torchs(num_workers: int, start_method: str) -> AbstractContextManager[Any]:
     """Use torch's loader."""
+    from torch.utils.data import DataLoader
 
-    def made(num_workers: int) -> Callable[[], tuple[float, float]]:
-        from torch.utils.data import DataLoader
-
-        paths = Paths()
-
-        def once() -> tuple[float, float]:
-            began = time.perf_counter()
-            loader = DataLoader(paths, BATCH, num_workers=num_workers, multiprocessing_context=start_method)
-            batches = iter(loader)
-            next(batches)
-            passed = time.perf_counter() - began
-            batches._shutdown_workers()
-            gc.collect()
-            return 1, passed
-
-        return once
-
-    return made
+    loader: Any = DataLoader(_paths(), BATCH, num_workers=num_workers, multiprocessing_context=start_method)
+    return nullcontext(loader)
 
 
-READERS = {"mpqueue": (ours, ""), "torch spawn": (torchs("spawn"), "torch"), "torch fork": (torchs("fork"), "torch")}
+READERS = {
+    "mpqueue": Library(ours),
+    "torch spawn": Library(functools.partial(torchs, start_method="spawn"), "torch"),
+    "torch fork": Library(functools.partial(torchs, start_method="fork"), "torch"),
+}

@@ -1,9 +1,11 @@
 """Programs of other projects, written anew: what their authors measure, with mpqueue next to their loader.
 
-A reader returns a function that does a pass, and returns its amount and seconds. The first pass is a warm-up.
+A reader is a context manager of a loader. A pass reads the loader once, in its own time, which includes the start of
+workers. The first pass is a warm-up.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,33 +20,42 @@ class Program:
     Attributes:
         about: Description for the report.
         unit: Unit of the rate.
-        readers: The readers by name, with the packages that they require.
-        per_batch: 1, because passes count in the unit.
+        readers: The readers by name.
+        amount: Function of a batch that returns its amount; None if a pass ends with the first batch, and counts 1.
+        per_batch: 1, because rates are not counted in batches.
     """
 
     about: str
     unit: str
-    readers: dict[str, tuple[Callable[[int], Callable[[], tuple[float, float]]], str]]
+    readers: dict[str, Library]
+    amount: Callable[[Any], float] | None = len
     per_batch: float = 1
 
-    @property
-    def peers(self) -> tuple[str, ...]:
-        """The names of the readers."""
-        return tuple(self.readers)
+    def once(self, reader: str, num_workers: int) -> tuple[float, float]:
+        """Do a pass, and return its amount and seconds."""
+        with self.readers[reader].feed(num_workers) as loader:
+            began = time.perf_counter()
+            batches = iter(loader)
+            if self.amount is None:
+                next(batches)
+                return 1, time.perf_counter() - began
+            return sum(map(self.amount, batches)), time.perf_counter() - began
 
 
 GROUP = "programs"
 PROGRAMS = {
-    "program starts": Program("a start with 64 MiB of paths, to the first batch", "starts/s", program_starts.READERS),
+    "program starts": Program("64 MiB of paths, to the first batch", "starts/s", program_starts.READERS, None),
     "program integers": Program("50,000 integers to a process and back", "integers/s", program_regions.READERS),
-    "program lengths": Program("tokens in padded batches of sequences", "tokens/s", program_lengths.READERS),
+    "program lengths": Program(
+        "tokens in padded batches of sequences", "tokens/s", program_lengths.READERS, program_lengths.tokens_of
+    ),
     "program shards": Program("rows of 512 tokens in Parquet, streamed", "rows/s", program_shards.READERS),
 }
 
 
 def program_readers(name: str) -> list[str]:
     """Return the readers that can be measured."""
-    return [reader for reader, (feed, package) in PROGRAMS[name].readers.items() if Library(feed, package).is_installed]
+    return [reader for reader, each in PROGRAMS[name].readers.items() if each.is_installed]
 
 
 def absent_from_program(name: str) -> list[str]:
@@ -54,11 +65,10 @@ def absent_from_program(name: str) -> list[str]:
 
 def program_rate(name: str, reader: str, num_workers: int, seconds: float) -> float:
     """Return the amount per second of passes that take ``seconds`` together, at least one."""
-    feed: Any = PROGRAMS[name].readers[reader][0]
-    once = feed(num_workers)
-    once()
-    amount, passed = once()
+    program = PROGRAMS[name]
+    program.once(reader, num_workers)
+    amount, passed = program.once(reader, num_workers)
     while passed < seconds:
-        more, longer = once()
+        more, longer = program.once(reader, num_workers)
         amount, passed = amount + more, passed + longer
     return amount / passed
