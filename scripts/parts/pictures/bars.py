@@ -18,7 +18,9 @@ def draw(title: str, rows: list[dict[str, Any]], workloads: list[str]) -> Pictur
         workloads: The workloads to show, in order.
     """
     panels = {
-        name: [row for row in rows if row["workload"] == name and row["name"] not in FLOORS] for name in workloads
+        name: [row for row in rows if row["workload"] == name and row["name"] not in FLOORS]
+        for name in workloads
+        if any(row["workload"] == name for row in rows)
     }
     heights = [_HEAD + (_BAR + _GAP) * len(panel) + 14 for panel in panels.values()]
     columns = [heights[0::2], heights[1::2]]

@@ -9,7 +9,7 @@ QUESTIONS = {
     "the same, created in place, GB/s": "image in place",
     "JPEG files decoded, images/s": "decode",
     "rows of tokens, tokens/s": "tokens",
-    "requests of 10 ms, requests/s": "program requests",
+    "requests of 10 ms, 4 per worker at once, requests/s": "program requests",
 }
 FIRST_BATCH = "first batch after a start, ms"
 LOADERS = {

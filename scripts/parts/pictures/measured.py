@@ -109,7 +109,7 @@ def rows_of(table: Table, run: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Iterable[dict[str, Any]], run: dict[str, Any]) -> str:
-    """Return a table of rates, with ratios of the rates in it; "" if no row was measured."""
+    """Return a table of rates, with ratios of the rates in it."""
     rows = list(rows)
     columns = COLUMNS if any("targets" in row for row in rows) else COLUMNS[:-1]
     lines = []
@@ -120,7 +120,7 @@ def markdown(rows: Iterable[dict[str, Any]], run: dict[str, Any]) -> str:
         wanted = "; ".join(_verdict(row, at_least, ours, run) for at_least, ours in row.get("targets", ()))
         cells = [row["workload"], row["name"], f"{row['rate']:,} {row['unit']}", around, relative, wanted]
         lines.append(cells[: len(columns)])
-    return _table(columns, lines) if rows else ""
+    return _table(columns, lines) if rows else "- not measured in this run\n"
 
 
 def rate_of(workload: str, name: str, run: dict[str, Any]) -> float | None:
