@@ -98,3 +98,17 @@ def test_a_pass_of_a_program_counts_all_its_data(monkeypatch, tmp_path, name, pa
     monkeypatch.setattr(module, "CACHE", tmp_path, raising=False)
     expected = sum(module.Sequences().lengths) if amount is None else amount
     assert [programs.PROGRAMS[f"program {name}"].once("mpqueue", 1)[0] for _ in range(2)] == [expected, expected]
+
+
+def test_a_run_repeats_what_targets_and_the_front_page_need():
+    targeted, measurement = script("parts.benchmark.targeted"), script("parts.benchmark.measure").Measurement
+    cases = {
+        ("feed", "torch", "decode"): (False, True),
+        ("feed", "executor", "decode"): (False, False),
+        ("floor", "processes", "decode"): (True, True),
+        ("feed", "torch", "tree"): (False, False),
+        ("samples", "torch", "program requests"): (False, True),
+    }
+    for (what, name, workload), expected in cases.items():
+        one = measurement(what, name, workload, 2, 1.0)
+        assert (targeted.has_target(one), targeted.is_repeated(one)) == expected

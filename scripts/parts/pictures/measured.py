@@ -1,6 +1,6 @@
 """The figures of the benchmarks: ``docs/data/benchmarks.json``, a complete run, and the tables of pages with them.
 
-A table starts after a comment that names one of `TABLES`, or `FRONT`, `COSTS`, `WANTED` or `MACHINE`::
+A table starts after a comment that names one of `TABLES`, or `FRONT`, `COSTS`, `STARTS`, `WANTED` or `MACHINE`::
 
     <!-- drawn from benchmarks.json: batches -->
 """
@@ -21,6 +21,7 @@ _INTERNALS = ROOT / "docs" / "internals"
 PAGES = (_INTERNALS / "benchmarks.md", _INTERNALS / "benchmark-results.md", ROOT / "README.md")
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
 FRONT, COSTS, WANTED, MACHINE = "front page", "costs", "targets", "the machine"
+STARTS = "starts and memory"
 COLUMNS = ("workload", "loader", "rate", "spread", "mpqueue / loader", "target")
 _WORDS = ("", "workload", "loader", "target")  # columns of text; the others contain figures
 _DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
@@ -156,8 +157,9 @@ def with_current_tables(page: str, run: dict[str, Any]) -> str:
 
 
 def _drawn(name: str, run: dict[str, Any]) -> str:
-    if name == WANTED:
-        return "".join(f"- {line}\n" for line in run["wanted"])
+    if name in (WANTED, STARTS):
+        chosen = ("first batch, ", "memory beyond ") if name == STARTS else ""
+        return "".join(f"- {line}\n" for line in run["wanted"] if line.startswith(chosen))
     if name == MACHINE:
         return f"- {run['machine']}\n- {run['workers']} workers, {run['rounds']} rounds\n"
     if name == FRONT:
