@@ -60,7 +60,7 @@ def read() -> Reading:
 
 
 def _is_own(process: psutil.Process) -> bool:
-    if process.pid == os.getpid():
+    if process.pid == os.getpid() or not process.cmdline():  # threads of the kernel may work for the benchmark
         return True
     with contextlib.suppress(psutil.Error, OSError):  # the environment of another user's process cannot be read
         return process.environ().get(MARK) == str(os.getpid())
