@@ -54,7 +54,7 @@ from mpqueue.tf1.queues.shortage import Shortage
 from mpqueue.tf1.queues.tally import find
 from mpqueue.tf1.queues.watch import QueueWatch, Waiter
 from mpqueue.tf1.queues.windows import Recalls, Windows
-from mpqueue.tf1.queues.wire import WITHDRAWN, Down, Record, RecordPipe, Up
+from mpqueue.tf1.queues.wire import WITHDRAWN, Down, Record, RecordPipe, Up, take_first
 from mpqueue.transport.poller import READABLE, Events
 from mpqueue.transport.records import ProtocolError
 
@@ -143,9 +143,11 @@ class Steps:
                 if seq <= producer.limit or seq <= producer.promise:
                     producer.received = seq
                     queue = use.queue
-                    # Common case: one block per record, without a call.
+                    # Common cases: one block per record, without a call; or several, only from this record.
                     if count == 1 and not client.filled:
                         tokens.append(client.granted[size_class].pop())
+                    elif not client.filled and count <= len(granted := client.granted.get(size_class, [])):
+                        tokens += take_first(granted, count)
                     else:
                         client.fill(size_class, count)
                         tokens += client.filled
@@ -708,7 +710,11 @@ class HubDriver:
         with hub.lock:
             if hub.failure:
                 raise hub.refusal()
-            if self._finishes_alone(request):
+            if isinstance(request, DequeueRequest):
+                # Elements in the queue precede those of unread records, so the pipe need not be checked for some time.
+                if time.perf_counter() < hub.stale_at and machine.dequeue_at_once(request):
+                    return None
+            elif self._finishes_alone(request):
                 # No other call finishes, so there is no caller to notify. `recover` completes an interrupted step.
                 try:
                     machine.submit(request)
@@ -739,7 +745,7 @@ class HubDriver:
                 hub.shortage.relieve()  # this call may be waiting now, and the demands may have relied on it
         return waiter
 
-    def _finishes_alone(self, request: Call) -> bool:
+    def _finishes_alone(self, request: EnqueueRequest | CloseRequest) -> bool:
         """Return whether a call finishes at once, finishes no other call, and follows no unread record.
 
         Then no caller must be notified, and signal handlers need not be deferred.
@@ -747,9 +753,6 @@ class HubDriver:
         hub, machine, windows = self.hub, self._queue.machine, self._queue.windows
         if machine.has_waiting_enqueues:
             return False
-        if isinstance(request, DequeueRequest):
-            # Elements in the queue precede elements of unread records. So the pipe need not be checked for some time.
-            return machine.can_dequeue(request.num_wanted) and time.perf_counter() < hub.stale_at
         if not isinstance(request, EnqueueRequest) or machine.closed or machine.has_waiting_dequeues:
             return False
         self.storage.has_plain = True

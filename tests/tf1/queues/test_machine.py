@@ -24,7 +24,7 @@ ARROWS = [
     "enqueue ends", "enqueue waits", "dequeue ends", "dequeue waits", "dequeue fails", "close ends", "close waits",
     "cancel", "cancel of waiting", "taken fewer", "withdraw of finished", "withdraw of enqueue", "withdraw of dequeue",
     "withdraw of close", "withdraw gives back", "owner crashes", "owner with several crashes", "put back", "put back beyond",
-    "admit", "leaves the minimum",
+    "admit", "leaves the minimum", "dequeue at once",
 ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ class MachineAgainstOracle(AimingMachine):
     def submit(self, request, attempt):
         request.owner = self.choose([None, *self.owners])
         self.all.append((request, attempt))
-        finished = self.machine.submit(request)
+        finished = self.submit_to_machine(request)
         self.oracle.submit(attempt)
         self.check_notified_once(finished)
         kind = type(request).__name__.removesuffix("Request").lower()
@@ -80,6 +80,18 @@ class MachineAgainstOracle(AimingMachine):
         self.reached["leaves the minimum"] += (
             is_dequeue and not request.finished and self.machine.size == self.minimum > 0
         )
+
+    def submit_to_machine(self, request):
+        """Submit a request in one of the ways of the drivers; return the requests that finished."""
+        if isinstance(request, DequeueRequest) and self.choose([False, True]):
+            is_alone = not self.machine.num_waiting
+            if self.machine.dequeue_at_once(request):
+                assert is_alone
+                assert self.machine.serve() == []
+                self.reached["dequeue at once"] += 1
+                return [request]
+            assert not request.taken
+        return self.machine.submit(request)
 
     def check_notified_once(self, finished):
         """Check that exactly the requests that finished in this step are notified."""

@@ -16,6 +16,7 @@ from mpqueue.errors import CancelledError, DeadlineExceededError, SharedMemoryFu
 from mpqueue.memory.segment import Segment
 from mpqueue.tf1.queues import blocks, remote
 from mpqueue.tf1.queues.remote import Connection
+from mpqueue.tf1.queues.shortage import Shortage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -377,3 +378,19 @@ def test_interrupted_enqueue_without_a_new_connection_does_not_corrupt_the_next_
     with Other(queue) as other:
         other.ask(interrupted)
         assert queue.dequeue_many(4)[:, 0].tolist() == [1, 3, 4, 5]
+
+
+def test_producer_of_images_requests_memory_for_many_at_once(monkeypatch):
+    counts, want = [], Shortage.want
+
+    def note(self, *args):
+        counts.append(args[4])
+        want(self, *args)
+
+    monkeypatch.setattr(Shortage, "want", note)
+    queue = FIFOQueue(100, "uint8", [[150_000]])
+    with Other(queue) as other:
+        other.ask(lambda q: [q.enqueue(np.zeros(150_000, np.uint8)) for _ in range(100)] and None)
+        assert queue.size() == 100
+    assert counts[0] <= 4  # a single enqueue holds few
+    assert len(counts) <= 14
