@@ -11,6 +11,7 @@ as an ordinary error instead.
 
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import resource
@@ -256,6 +257,38 @@ class ForeignSegment:
             os.close(fd)
 
 
+def shared_words() -> tuple[memoryview, int]:
+    """Return a page of zeros as integers of 64 bits, and a descriptor with which another process can map it.
+
+    Raises:
+        OSError: Descriptors or memory are short, or the system has no memory files.
+    """
+    fd = _memory_file(flags=os.MFD_ALLOW_SEALING)
+    try:
+        os.posix_fallocate(fd, 0, mmap.PAGESIZE)
+        # Otherwise the other process could shrink the file, and reading it would raise SIGBUS here.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return _words(fd), fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def foreign_words(fd: int) -> memoryview:
+    """Return the words of `shared_words` of another process.
+
+    Raises:
+        OSError: The file is too small, or cannot be mapped.
+    """
+    if os.fstat(fd).st_size < mmap.PAGESIZE:
+        raise OSError(errno.EINVAL, "expected a page of shared memory")
+    return _words(fd)
+
+
+def _words(fd: int) -> memoryview:
+    return memoryview(_map(fd, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE)).cast("Q")
+
+
 def _map(fd: int, size: int, prot: int) -> mmap.mmap:
     from mpqueue.system import descriptors
 
@@ -345,8 +378,8 @@ def _shared_memory() -> int:
     return _apart(os.open(_SHM_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
-def _memory_file(shown_as: str = "mpqueue") -> int:
-    fd = _apart(os.memfd_create(shown_as, os.MFD_CLOEXEC))
+def _memory_file(shown_as: str = "mpqueue", flags: int = 0) -> int:
+    fd = _apart(os.memfd_create(shown_as, os.MFD_CLOEXEC | flags))
     os.fchmod(fd, 0o600)  # memory files are created accessible to all users
     return fd
 

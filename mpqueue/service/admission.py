@@ -87,7 +87,7 @@ class Admission:
                 for position in hello.resume.taken_of(self._core.epoch):
                     self._note_taken(position, peer.number if seat.rank is None else seat.rank)
         # The descriptor is read-only: a consumer may read all slots, but cannot damage any batch.
-        peer.send_now(self._welcome(seat).encode(), (self._ring_fd,))
+        peer.send_welcome(self._welcome(seat).encode(), self._ring_fd)
 
     def take_waiting(self) -> list[Peer]:
         """Return the consumers that wait for a rank, and clear the list; they are seated again after a departure."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from mpqueue.errors import ServiceError
-from mpqueue.memory.segment import ForeignSegment
+from mpqueue.memory.segment import ForeignSegment, foreign_words
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.handshake import Hello, Join, Resume, Welcome
 from mpqueue.service.link import ServerLink
@@ -110,7 +110,12 @@ def _make_attachment(
     if welcome.mode is None or not fds or not 0 < welcome.stride <= welcome.segment_bytes:
         close_descriptors(fds)
         raise ServiceError(f"the server {welcome.name!r} has queues only, no batches: use mpqueue.train.connect")
-    segment = ForeignSegment(fds.pop(), welcome.segment_bytes)
+    ring_fd, *others = fds
+    try:
+        segment = ForeignSegment(ring_fd, welcome.segment_bytes)
+        taken = foreign_words(others[0]) if others else None
+    finally:
+        close_descriptors(others)
     credentials = credentials_of(connection)
     # Decide by the kernel's credentials of the connection, not by the `Welcome`: the server can write any uid into a
     # message.
@@ -123,4 +128,4 @@ def _make_attachment(
         sentinel = -1
     link = ServerLink(connection, sentinel, welcome.name)
     ring = MappedRing(segment, welcome.stride, copy=terms.copy, allow_pickle=allow_pickle)
-    return Attachment(link, ring, welcome, positions)
+    return Attachment(link, ring, welcome, positions, taken=taken)

@@ -6,6 +6,7 @@ Interrupts ] in `mpqueue.engine.pipeline` explains the rules.
 """
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
@@ -20,6 +21,7 @@ from mpqueue.service.records import (
     BATCHES,
     DROPPED,
     MAX_BODY,
+    MAX_RELEASED,
     MORE,
     PICKLED,
     Offer,
@@ -36,6 +38,8 @@ _BETWEEN = frozenset(
     {ToConsumer.SPEC, ToConsumer.MISSED, ToConsumer.EXPLAINED, ToConsumer.LENGTH}
 )  # handled here, not delivered to the consumer
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
+_SILENT_NS = 200_000  # much shorter than all times after which a server acts on silence
+_clock = time.perf_counter_ns
 _MOST_POSITIONS = 256  # in a `Resume`, which must fit into one handshake
 
 
@@ -47,6 +51,7 @@ class Attachment:
         ring: The ring.
         welcome: The server's answer to the handshake.
         positions: Epoch and position of the batches that an earlier attachment delivered last.
+        taken: The word for the number of taken batches, see `mpqueue.service.records`; None: all requests are messages.
 
     Attributes:
         link, ring, welcome: The arguments.
@@ -59,7 +64,12 @@ class Attachment:
     """
 
     def __init__(
-        self, link: ServerLink, ring: MappedRing, welcome: Welcome, positions: Iterable[tuple[int, int]] = ()
+        self,
+        link: ServerLink,
+        ring: MappedRing,
+        welcome: Welcome,
+        positions: Iterable[tuple[int, int]] = (),
+        taken: memoryview | None = None,
     ) -> None:
         self.link, self.ring, self.welcome = link, ring, welcome
         self.latest: Offer | Text | None = None
@@ -71,6 +81,9 @@ class Attachment:
         self._released: tuple[int, ...] = ()
         self._sent: list[int] = []
         self._num_requested = self._num_questions = 0
+        # The number of taken batches in the latest message, whether a request followed it without a message, and until
+        # when one may. The first request of a loop is a message.
+        self._taken, self._num_sent, self._is_silent, self._send_at = taken, 0, False, 0
         # A running server knows all but the window's worth of taken batches. A restarted server may know fewer: its
         # journal lacks the requests that its predecessor received and did not process.
         self.positions: deque[tuple[int, int]] = deque(positions, _MOST_POSITIONS)
@@ -78,25 +91,40 @@ class Attachment:
     def begin(self, epoch: int) -> None:
         """Notify the server that a loop over an epoch begins, unless it was notified already."""
         if not self.has_begun:
+            self._send_at = 0  # the first request does not change the number, so it must be a message
             self.link.send(pack_request(ToServer.BEGIN, epoch), self.has_begun)
 
     def ask(self) -> None:
-        """Request the next batch: report the number of taken batches and release the slots without views."""
+        """Request the next batch: the server learns the number of taken ones, by a message or in shared memory."""
+        self._num_requested = number = self.number
+        if self._taken is not None:
+            # An assignment, and no call: the server has the request, whatever happens to this process.
+            self._taken[0] = number
+            # A message would wake the server only to tell it that. While this consumer has enough offers, one for
+            # several batches suffices. Batches that take longer are reported at once, because the server needs their
+            # memory.
+            num_silent = number - self._num_sent
+            if num_silent < min(MAX_RELEASED, len(self.link.arrived)) and _clock() < self._send_at:
+                self._is_silent = True
+                return
+        self._report(number)
+
+    def _report(self, number: int) -> None:
+        """Send the number of taken batches, and release the slots without views."""
         ring, sent = self.ring, self._sent
         ring.collect()
-        self._num_requested = self.number
-        # One request is usually enough: a loop ends one or two views between two requests, and a request has room for
-        # six.
+        # One message is usually enough: it has room for all views that end between two of them.
         while True:
             # Note the turns before sending, and forget them afterwards: after an interrupt in between, `sent` shows
             # whether the server received them. A turn released twice would be a protocol violation, and the server
             # would end the connection.
             self._released = released = ring.next_released()
-            self.link.send(pack_request(ToServer.ASK, self.number, released), sent)
+            self.link.send(pack_request(ToServer.ASK, number, released), sent)
             ring.forget(released)
             sent.clear()
             if not ring.ended:
-                return
+                break
+        self._num_sent, self._is_silent, self._send_at = number, False, _clock() + _SILENT_NS
 
     def next_record(self, *, waits: bool = True) -> Offer | Text | None:
         """Wait for the next batch, exception, or end of an epoch. It remains the next record until it is delivered.
@@ -144,6 +172,10 @@ class Attachment:
                     return record
             if link.death is not None:
                 raise link.death.error()
+            # The server may be asleep. The offers that were here at the request were recalled, or were other records.
+            if self._is_silent:
+                self._report(self._num_requested)
+                continue
             if not waits:
                 return None
             # A blocking read of the socket alone would hang if a child forked from the crashed server kept the socket
@@ -300,6 +332,7 @@ class Attachment:
             # An interrupt may have occurred between the note of the crash and the close.
             self.link.close()
         self.ring.close()
+        self._taken = None  # its descriptor is closed with it
 
     def abandon(self) -> None:
         """Leave and close a consumer that was garbage collected."""

@@ -15,14 +15,16 @@ offered at most its window; other messages are new specs, ends of epochs and exc
 
 import contextlib
 import enum
+import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from mpqueue.errors import ServiceError
+from mpqueue.memory.segment import shared_words
 from mpqueue.service import specs
 from mpqueue.service.handshake import Hello, Refusal
 from mpqueue.service.records import (
@@ -121,6 +123,8 @@ class Peer:
         waits_since: Start of the current wait; None if it does not wait.
         is_full: True if the socket accepts no more data for now.
         specs: Numbers of the specs that the consumer has received.
+        taken: Its first word is written by the consumer: the number of batches that it has taken. Without such memory,
+            and for other programs, it remains 0. A malicious consumer may store any number.
     """
 
     def __init__(self, number: int, sock: socket.socket, credentials: Credentials, since: float) -> None:
@@ -134,6 +138,7 @@ class Peer:
         self.waits_since: float | None = None
         self.is_full = False
         self.specs: set[int] = set()
+        self.taken: Sequence[int] = (0,)
         self._offers = bytearray()
         self._messages: deque[bytes | bytearray] = deque()  # not yet sent
 
@@ -212,6 +217,18 @@ class Peer:
                 break
         return messages
 
+    def send_welcome(self, data: bytes, ring_fd: int) -> None:
+        """Send the answer to the handshake, with the ring and a page for `taken`."""
+        try:
+            self.taken, fd = shared_words()
+        except OSError:  # descriptors are short: the consumer sends each request as a message
+            self.send_now(data, (ring_fd,))
+            return
+        try:
+            self.send_now(data, (ring_fd, fd))
+        finally:
+            os.close(fd)
+
     def send_now(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
         """Send a handshake. It is the first message, so the empty socket has room for it."""
         assert self.sock is not None
@@ -249,6 +266,7 @@ class Peer:
         if self.sentinel >= 0:
             sentinel, self.sentinel = self.sentinel, -1
             descriptors.close(sentinel)
+        self.taken = (0,)  # its descriptor is closed with it
 
 
 HANDSHAKE_S = 5.0

@@ -9,7 +9,7 @@ batch that was delivered and has not reached the caller is returned by the follo
 import enum
 import os
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Generic, Literal, NamedTuple, NoReturn, Self
+from typing import Any, Generic, Literal, NoReturn, Self
 
 from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.outcomes import Unreadable
@@ -38,20 +38,6 @@ from mpqueue.telemetry.stats import ConsumerStatistics
 _NOTHING: Any = object()
 _NOT_YET: Any = object()
 _WHOLE = LeftOut()
-
-
-class LastBatch(NamedTuple):
-    """A batch that a consumer has returned.
-
-    Attributes:
-        offer: Its offer.
-        skipped: Its samples that raised and were left out.
-        step: Number of batches that the consumer returned before it.
-    """
-
-    offer: Offer
-    skipped: LeftOut
-    step: int
 
 
 class _Life(enum.Enum):
@@ -83,7 +69,8 @@ class Consumer(Generic[Batch_co]):
         self._lock = RLock()  # a signal handler may call close() inside next()
         self._life, self._pid = _Life.ATTACHED, os.getpid()
         self._loop: ConsumerIterator | None = None
-        self._returned: LastBatch | None = None
+        # The batch returned last: its offer, its samples that were left out, and the number of batches before it.
+        self._returned: tuple[Offer, LeftOut, int] | None = None
         self._unclaimed = _NOTHING  # delivered, but an interrupt kept it from the caller
         self._needs_attention = self._has_tasks = False
         self.watchers: Living[AsyncBatches] = Living()
@@ -234,7 +221,6 @@ class Consumer(Generic[Batch_co]):
                 else:
                     if record.flags & PARTIAL:
                         value, skipped = _sort_out(value)
-                    returned = LastBatch(record, skipped, self._counts.batches)
                     batch, counts = value, self._counts
                     # This assignment delivers the batch. An interrupt before it has no effect; after it,
                     # `Attachment.recover` completes the delivery. No call in between, where a signal handler could run:
@@ -242,7 +228,7 @@ class Consumer(Generic[Batch_co]):
                     attachment.latest = record
                     # With the batch: after an interrupt, the next call returns it as it is.
                     if batch is not _NOTHING:
-                        self._epoch, self._returned = record.epoch, returned
+                        self._epoch, self._returned = record.epoch, (record, skipped, counts.batches)
                     counts.batches += 1
                     counts.bytes += record.nbytes
                     counts.skipped += skipped.num

@@ -127,11 +127,12 @@ class Holders:
         if not turn:
             return
         # Check instead of ignoring: a holder removed twice would free a slot that another consumer still reads.
-        holders = self.by_turn.get(turn, set())
+        holders = self.by_turn.get(turn, ())
         if holder not in holders:
             raise SlotError(f"{holder} does not have {batch}")
-        holders.remove(holder)
-        if not holders:
+        if len(holders) > 1:
+            holders.remove(holder)
+        else:
             del self.by_turn[turn]
             self._outside.free(batch)
 

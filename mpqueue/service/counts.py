@@ -130,7 +130,7 @@ class Counts:
             wait_s=(self._wait_ns + link.wait_ns) / 1e9,
             skipped=self.skipped + attachment.num_missed,
             copies=self._copies + ring.num_copies,
-            slots_in_use=ring.leases.num_live,
+            slots_in_use=ring.leases.num_live - len(ring.leases.have_ended),
             offered=len(link.arrived),
             reconnects=self._reconnects,
             elapsed_s=recorder.elapsed_s,

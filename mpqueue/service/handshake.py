@@ -23,7 +23,7 @@ from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.transport.records import ProtocolError
 from mpqueue.version import __version__
 
-PROTOCOL = 5
+PROTOCOL = 6
 MAX_TAKEN = 4096  # positions in one `Resume`
 
 _MAX_NUMBER = (1 << 63) - 1

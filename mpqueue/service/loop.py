@@ -13,7 +13,7 @@ sent later. It sleeps in a single `poll` until an event or the next deadline. An
 the connection ends without `LEAVE`, its slots are freed when its process has exited, which its pidfd reports. A killed
 process causes both events at once. A consumer that sends invalid data is disconnected.
 
-*Limits.* A consumer needs two descriptors while it may have views of slots, which can be as long as its process runs.
+*Limits.* A consumer needs three descriptors while it may have views of slots, which can be as long as its process runs.
 So there are at most `MAX_CONSUMERS` consumers, and at most `MAX_OF_PROCESS` per process.
 """
 
@@ -421,6 +421,7 @@ class Loop:
             reception.look(now)
         if admission.sentinels:
             admission.look(now, self.handlers)
+        self._settle_all()
         core.advance(now)
         if core.rules.lease_timeout is not None:
             # This process may have been suspended or busy, with requests of the consumers still unread. Read them
@@ -442,6 +443,28 @@ class Loop:
         for peer in self._deliveries.flush():
             if peer.sock is not None:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
+
+    def _settle_all(self) -> None:
+        """Process the requests that consumers have made without a message."""
+        peers = self.peers
+        for number, seat in list(self.core.group.by_consumer.items()):
+            # Check here: most consumers have made none, and each pass looks at all of them.
+            if peers[number].taken[0] > seat.num_taken:
+                try:
+                    self._settle(peers[number])
+                except Misbehaved as error:
+                    self._cut_off(peers[number], str(error))
+
+    def _settle(self, peer: Peer) -> None:
+        """Process the requests that a consumer has made without a message.
+
+        Raises:
+            Misbehaved: Its number of taken batches is invalid.
+        """
+        number, group, taken = peer.number, self.core.group, peer.taken[0]
+        if number in group.by_consumer and taken > group.by_consumer[number].num_taken:
+            # The time is that of its latest message, which came just before.
+            self.core.ask(number, taken, (), group.last_seen[number])
 
     def _take(self) -> None:
         """Pass all ready batches that have a receiver to the core."""
@@ -487,12 +510,25 @@ class Loop:
         if replies:
             # Recall from all consumers at once: a batch returned by the first one must not be offered to the second.
             # Process their messages afterwards: `Core.recall` counts from the state at the time of the `RECALL`.
-            self.core.recall({number: _last_taken(messages) for number, messages in replies.items()})
+            self.core.recall({number: self._report(number, messages) for number, messages in replies.items()})
             for number, messages in replies.items():
                 peer = self.peers[number]
                 # `all` stops at the first message after which the connection must not be read anymore.
                 _ = all(self._hear_one(peer, data) for data in messages)
         return bool(replies)
+
+    def _report(self, number: int, messages: list[bytes]) -> int | None:
+        """Return the number of taken batches in a consumer's latest request; None if the core knows of that request.
+
+        Args:
+            number: Number of the consumer.
+            messages: Its messages that were not processed yet.
+        """
+        asked = [int(value) for kind, value in map(_head_of, messages) if kind == ToServer.ASK]
+        taken = self.peers[number].taken[0]  # read after the messages
+        if taken > self.core.group.by_consumer[number].num_taken:
+            asked.append(taken)
+        return max(asked, default=None)
 
     def change(self, changed: Callable[[Plan, Questions], PlanChange]) -> Any:
         """Continue with another history, from the first batch that no consumer got; only in this thread.
@@ -508,7 +544,7 @@ class Loop:
         # The steps of a `RECALL`, see `mpqueue.service.records`: first all are sent, then the messages are processed.
         replies = {number: self.peers[number].recall(last) for number, last in core.group.unopened().items()}
         heard = {number: messages for number, messages in replies.items() if messages is not None}
-        position = core.first_new({number: _last_taken(messages) for number, messages in heard.items()})
+        position = core.first_new({number: self._report(number, messages) for number, messages in heard.items()})
         try:
             # The lanes of a stream are run here: their functions may start processes.
             with interrupts.unblock_signals(), stream.rerun:
@@ -626,7 +662,7 @@ class Loop:
             kind, value, *turns = REQUEST.parse(data)
             now = _clock()
             if kind == ToServer.ASK:
-                seat = self.core.ask(peer.number, value, filter(None, turns), now)
+                seat = self.core.ask(peer.number, max(value, peer.taken[0]), filter(None, turns), now)
             elif kind == ToServer.BEGIN:
                 seat = self.core.begin(peer.number, value, now)
             elif kind == ToServer.EXPLAIN:
@@ -681,6 +717,8 @@ class Loop:
     # -- Departures
 
     def _leave(self, peer: Peer, *, died: bool) -> None:
+        with contextlib.suppress(Misbehaved):  # it leaves anyway
+            self._settle(peer)
         self._admission.note_departure(peer)
         self.core.leave(peer.number, _clock(), died=died)
         self._seat_waiting()
@@ -744,12 +782,9 @@ class Loop:
             self._claim.close()
 
 
-def _last_taken(messages: list[bytes]) -> int | None:
-    """Return the number of taken batches in the last `ASK` of these messages; None if they contain none."""
-    # The count is cumulative, so the last `ASK` includes the earlier ones.
-    for data in reversed(messages):
-        with contextlib.suppress(ProtocolError):  # an invalid message is handled when it is processed in order
-            kind, value, *_ = REQUEST.parse(data)
-            if kind == ToServer.ASK:
-                return int(value)
-    return None
+def _head_of(message: bytes) -> tuple[int, int]:
+    """Return the kind and the value of a request; zeros if it is invalid."""
+    with contextlib.suppress(ProtocolError):  # an invalid message is handled when it is processed in order
+        kind, value, *_ = REQUEST.parse(message)
+        return kind, value
+    return 0, 0

@@ -113,14 +113,17 @@ class MappedRing:
                 "a batch contains objects pickled by another user, and unpickling can run arbitrary code: "
                 "attach with allow_pickle=True if you trust that user, or return only arrays from the source"
             )
-        leases = self.leases
+        leases, num_live = self.leases, self.leases.num_live
+        if num_live >= self._max_leased:  # the views of some of them may be gone
+            self.collect()
+            num_live = leases.num_live
         if not recipe.has_views:  # unpickled objects keep no memory of the slot
             base = np.frombuffer(memory, np.uint8, nbytes, start)
-        elif leases.num_live >= self._max_leased:
+        elif num_live >= self._max_leased:
             # A consumer that keeps many batches gets copies: its views would leave the server without free slots.
             forked_views.collect()  # for the next batches
             self.num_copies += 1
-            self._held_copies.note(nbytes, self.leases.num_live)
+            self._held_copies.note(nbytes, num_live)
             # Copy the arrays' bytes at once, and rebuild the batch on the copy: one memcpy, whatever the number of
             # arrays.
             private = base_over(memory, start, header_offset, None).copy()

@@ -28,22 +28,28 @@ when the consumer requests the next one: `ASK` contains the number of taken ones
 A slot is *released* when no view of its batch exists anymore, which can be earlier or later. `ASK` lists the released
 turns, which are never 0.
 
+*Requests without a message.* A message wakes the server, and costs two system calls. So with the ring, a consumer gets
+a page of memory for one number, its taken batches. A request stores that number, and only some requests also send the
+`ASK`: the first one of a loop, one after `MAX_RELEASED` others, one after more than 0.2 ms, one without enough other
+offers, and each one before a wait. The server reads the number before each of its decisions, and after the consumer has
+left or exited. So an `ASK` is a stored number in the following, whether it is sent or not.
+
 *`RECALL`.* The server takes back offers that were not requested, without waiting for an answer. This is safe because of
 the order of the steps:
 
     consumer                              server
-    1. sends `ASK`                          1. sends `RECALL`
-    2. reads all received messages        2. reads all received messages
+    1. `ASK`                              1. sends `RECALL`
+    2. reads all received messages        2. reads all received messages, and the number in memory
     3. opens one batch: the next one      3. reassigns the offers that no `ASK` has requested until step 2
 
 A `RECALL` also drops a received END, which follows the last offer. The server sends it again when it is due.
 
 Each side writes before it reads. `send` returns when the message is in the receiver's queue, and a socket preserves the
-order. There are two cases:
+order. A stored number is visible to the server before the system calls of its step 2 return. There are two cases:
 
-- The server does not find the `ASK` in step 2. Then the `ASK` was sent after the `RECALL`, and its consumer finds the
+- The server does not find the `ASK` in step 2. Then it was made after the `RECALL`, and its consumer finds the
   `RECALL` in its own step 2, before it opens a batch. It drops all offers above the number.
-- The server finds the `ASK`. It may have been sent before or after the `RECALL`, so the server does not know whether
+- The server finds the `ASK`. It may have been made before or after the `RECALL`, so the server does not know whether
   the requested batch was opened or dropped. That batch remains the consumer's, and is offered again under the same
   number. A consumer that has opened it ignores the repeated offer. Each later batch requires another `ASK`.
 
@@ -59,7 +65,7 @@ from mpqueue.transport.records import RecordType, kinds_of
 MAGIC = 0x5153
 MAX_BODY = 1 << 16
 MAX_HANDSHAKE = 1 << 17  # enough for the positions of 4096 batches in decimal
-MAX_RELEASED = 6  # turns in one `ASK`
+MAX_RELEASED = 16  # turns in one `ASK`
 MAX_OFFERS = 32  # in one message
 
 
@@ -81,7 +87,7 @@ _OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED, ToCons
 # The value of `ASK` is the number of offers taken so far, of `BEGIN` the epoch, of `LEAVE` 0 or `DROPPED`. An EXPLAIN
 # has the epoch as value, then the position and the number of the question in place of turns. The size is fixed, so that
 # the server can reject anything else before parsing it.
-REQUEST = RecordType("kind:B _:5x value:Q released:6Q", magic=MAGIC, kinds=kinds_of(ToServer))
+REQUEST = RecordType("kind:B _:5x value:Q released:16Q", magic=MAGIC, kinds=kinds_of(ToServer))
 OFFER = RecordType(
     "kind:B flags:B spec:I number:Q turn:Q slot:I epoch:I position:Q header_offset:Q nbytes:Q",
     magic=MAGIC, kinds=_OFFERS,

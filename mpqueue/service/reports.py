@@ -63,16 +63,20 @@ def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> Ser
     # Take no lock, so that a monitoring thread never delays the server's loop. `list` copies the dict in one step.
     now = time.monotonic()
     holding_up = core.group.holding_up(core.epoch)
-    consumers = [
-        ServedConsumer(
-            number, peers[number].credentials.pid, seat.rank, seat.epoch, seat.num_taken, peers[number].num_bytes,
-            peers[number].wait_s, seat.load, core.holders.count(number), seat.num_skipped, seat.num_recalled,
-            seat in holding_up, now - peers[number].since,
-        )
-        for number, seat in list(core.group.by_consumer.items())
-        # The loop may remove a consumer during this call.
-        if number in peers
-    ]  # fmt: skip
+    consumers = []
+    for number, seat in list(core.group.by_consumer.items()):
+        peer = peers.get(number)
+        if peer is None:  # the loop has removed it during this call
+            continue
+        # It may have taken batches of which the core does not know yet.
+        new = min(max(0, peer.taken[0] - seat.num_taken), len(seat.untaken))
+        consumers.append(
+            ServedConsumer(
+                number, peer.credentials.pid, seat.rank, seat.epoch, seat.num_taken + new, peer.num_bytes, peer.wait_s,
+                seat.load - new, core.holders.count(number), seat.num_skipped, seat.num_recalled, seat in holding_up,
+                now - peer.since,
+            )
+        )  # fmt: skip
     return ServerStatistics(
         **{field.name: getattr(engine, field.name) for field in fields(engine)}, consumers=tuple(consumers)
     )

@@ -290,7 +290,7 @@ def receive_answer(connection: socket.socket, most_bytes: int) -> tuple[bytes, l
     # reset once, before the refusal, so read twice.
     for _ in range(2):
         with contextlib.suppress(ConnectionResetError):
-            return receive_with_descriptors(connection, most_bytes, 1)
+            return receive_with_descriptors(connection, most_bytes, 2)
     return b"", []
 
 

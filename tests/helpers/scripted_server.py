@@ -14,7 +14,7 @@ import numpy as np
 from helpers.requests import ConsumerRequest
 
 from mpqueue.memory.layout import flatten, spec_of
-from mpqueue.memory.segment import Segment
+from mpqueue.memory.segment import Segment, shared_words
 from mpqueue.memory.writer import SlotWriter
 from mpqueue.service.handshake import Hello, Refusal, Welcome
 from mpqueue.service.records import (
@@ -47,14 +47,15 @@ class ScriptedServer:
     Args:
         folder: Path of its server directory.
         num_slots: Number of slots of its ring.
+        shares_taken: Give the consumer memory for the number of taken batches, as ``word``.
         welcome: Fields of its `Welcome` that differ from the defaults.
     """
 
-    def __init__(self, folder, num_slots=24, *, is_open_to_others=False, **welcome):
+    def __init__(self, folder, num_slots=24, *, is_open_to_others=False, shares_taken=False, **welcome):
         self.path, self._num_slots = str(folder), num_slots
         self.segment, self.read_only, self.turn = None, -1, 0
         self._claim = ServerDirectory.of(self.path).claim(is_open_to_others=is_open_to_others)
-        self.peer = None
+        self.peer, self._shares = None, shares_taken
         self.restart()
         self.window = welcome.pop("window", 8)
         self.fields = {
@@ -76,6 +77,7 @@ class ScriptedServer:
         self.held = {}  # slots that were offered and not released, by turn
 
     def _release_ring(self):
+        self.word = None
         if self.segment is not None:
             os.close(self.read_only)
             self.segment.close()
@@ -98,7 +100,12 @@ class ScriptedServer:
             self.hang_up()
             return hello
         data = Welcome(**self.fields).encode() if answer is None else answer
-        socket.send_fds(self.peer, [data], [self.read_only] if with_ring else [])
+        if self._shares:
+            self.word, fd = shared_words()
+            socket.send_fds(self.peer, [data], [self.read_only, fd])
+            os.close(fd)
+        else:
+            socket.send_fds(self.peer, [data], [self.read_only] if with_ring else [])
         return hello
 
     # -- Messages to the consumer

@@ -12,6 +12,7 @@ import numpy as np
 from helpers.requests import ConsumerRequest
 
 from mpqueue.memory.layout import ReadSpec, base_over
+from mpqueue.memory.segment import foreign_words
 from mpqueue.service.handshake import Hello, Refusal, decode_answer
 from mpqueue.service.records import (
     MAX_HANDSHAKE,
@@ -76,6 +77,7 @@ class RawConsumer:
             raise Refused(self.welcome.refused)
         self.epoch, self.taken, self.specs, self._waiting, self._held = 0, 0, {}, deque(), []
         self._memory = mmap.mmap(fds[0], self.welcome.segment_bytes, prot=mmap.PROT_READ)
+        self.word = foreign_words(fds[1])  # the number of taken batches; not used unless a test does
         for fd in fds:
             os.close(fd)
         self.epoch = self.welcome.epoch
@@ -143,6 +145,7 @@ class RawConsumer:
         """Close the connection without a message."""
         descriptors.close_object(self.sock)
         self._memory.close()
+        self.word = None
 
     def __enter__(self):
         return self

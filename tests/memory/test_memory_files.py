@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mpqueue.memory.segment import Segment
+from mpqueue.memory.segment import Segment, foreign_words, shared_words
 
 NOBODY = 65534
 
@@ -87,3 +87,22 @@ def test_another_user_cannot_reopen_it(segment, read_only):
     assert as_nobody(lambda: os.open(f"/proc/{os.getppid()}/fd/{segment.fd}", os.O_RDWR)) == errno.EACCES
     assert as_nobody(lambda: mmap.mmap(read_only, 4096)) == errno.EACCES
     assert as_nobody(lambda: mmap.mmap(read_only, 4096, prot=mmap.PROT_READ)[:5] == b"batch" or os._exit(9)) == 0
+
+
+def test_shared_words_are_shared_and_cannot_shrink():
+    words, fd = shared_words()
+    try:
+        other = foreign_words(fd)
+        other[0] = (1 << 64) - 1
+        assert words[0] == other[0] == (1 << 64) - 1
+        assert set(words[1:]) == {0}
+        for size in (0, 1 << 20):
+            with pytest.raises(PermissionError):  # the other end would get SIGBUS
+                os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+
+
+def test_file_that_is_too_small_for_words_is_refused(tmp_path):
+    with (tmp_path / "file").open("w+b") as file, pytest.raises(OSError, match="expected a page of shared memory"):
+        foreign_words(file.fileno())

@@ -5,6 +5,7 @@ import os
 import pickle
 import select
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
@@ -16,6 +17,7 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 
 import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
+from mpqueue.service import attachment
 from mpqueue.service import consumer as consumer_module
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.records import (
@@ -92,6 +94,43 @@ def attached_to(server, **options):
 
 
 class TestRequests:
+    def test_fast_loop_counts_in_memory_and_sends_few_messages(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
+        with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
+            server.offer(*map(batch_of, range(6)))
+            batches = iter(consumer)
+            for number in range(3):
+                assert next(batches)[0][0, 0] == server.word[0] == number
+            assert server.hear_all() == [ConsumerRequest(ToServer.BEGIN, 0), ConsumerRequest(ToServer.ASK, 0)]
+            next(batches)  # half of the offers are left
+            assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 3, (1, 2, 3))]
+            consumer.close()
+            *_, last = server.hear_all()
+            assert last == ConsumerRequest(ToServer.LEAVE)
+            assert server.word[0] == 3, "a batch is taken when the next one is requested"
+
+    def test_first_request_of_a_loop_is_a_message(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
+        with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
+            server.end()
+            assert list(consumer) == []
+            batches = iter(consumer)
+            server.offer(*map(batch_of, range(3)), epoch=1)
+            with pytest.raises(TypeError):
+                len(consumer)  # reads the offers
+            server.hear_all()
+            next(batches)
+            assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 0)]
+
+    def test_loop_that_takes_its_time_sends_a_message_for_each_batch(self, tmp_path):
+        with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
+            server.offer(*map(batch_of, range(3)))
+            batches = iter(consumer)
+            for number in range(3):
+                next(batches)
+                assert server.hear_all()[-1].value == number
+                time.sleep(0.001)
+
     def test_close_releases_slots_without_views_and_leaves(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0), batch_of(1))

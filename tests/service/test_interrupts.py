@@ -16,6 +16,7 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckError, each_strike
 
 import mpqueue
+from mpqueue.service import attachment
 from mpqueue.service import server as server_module
 from mpqueue.service.consumer import Consumer
 from mpqueue.service.records import Text, ToConsumer, ToServer
@@ -61,6 +62,13 @@ StrikeWithError = partial(Strike, error=StruckError)
 @pytest.mark.parametrize(("make_strike", "step"), [(Strike, 5), (StrikeWithError, 17), (StrikeBeforeLine, 9)])
 def test_interrupt_anywhere_loses_and_repeats_nothing(tmp_path, make_strike, step):
     for after, strike, server in struck(tmp_path, step, least=200, make=make_strike):
+        assert taken_with(strike, server.path) == [0, 1, 2, 3] * 3, after
+
+
+@pytest.mark.parametrize("make_strike", [Strike, StrikeBeforeLine])
+def test_interrupt_anywhere_loses_nothing_if_taken_batches_are_counted_in_memory(tmp_path, monkeypatch, make_strike):
+    monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
+    for after, strike, server in struck(tmp_path, 17, make=make_strike, shares_taken=True):
         assert taken_with(strike, server.path) == [0, 1, 2, 3] * 3, after
 
 
@@ -200,7 +208,7 @@ def test_last_batch_is_the_one_that_is_returned_after_an_interrupt(tmp_path):
                 next(batches)
             if strike.left <= 0:
                 array, _ = next(batches)
-                assert array[0, 0] == consumer._returned.offer.position == 1, after
+                assert array[0, 0] == consumer._returned[0].position == 1, after
 
 
 def answering(server, answer):

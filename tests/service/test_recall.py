@@ -1,8 +1,13 @@
 """Recalls in split mode without ranks: a waiting consumer gets the unrequested offers of an idle one."""
 
 import itertools
+import json
 import math
+import select
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from types import SimpleNamespace
@@ -17,6 +22,7 @@ import mpqueue
 from mpqueue.errors import ServiceDied
 from mpqueue.loader.questions import PlanChange
 from mpqueue.plan.cursors import Place
+from mpqueue.service import attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.connections import Peer, Stage
 from mpqueue.service.core import Core
@@ -46,6 +52,26 @@ def test_idle_consumer_keeps_only_its_latest_batch(puppets, tmp_path, journal):
         assert busy.answer() == [], "it ends as soon as all batches are taken"
         idle.do("loop")
         assert idle.do("take") is not None, "it is offered batches again"
+
+
+KILLED = """
+import json, os, signal, time, mpqueue
+batches = iter(mpqueue.attach("s", timeout=60))
+taken = [next(batches)]
+time.sleep(0.2)  # until many offers have arrived
+taken += [next(batches) for _ in range(7)]
+print(json.dumps([int(batch[0]) for batch in taken]), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_batches_of_killed_consumer_with_many_offers_go_to_others_once():
+    with mpqueue.Server("s", Indices(100), workers=1, max_queue_size=32), mpqueue.attach("s", timeout=60) as other:
+        killed = subprocess.run([sys.executable, "-c", KILLED], check=False, stdout=subprocess.PIPE, timeout=60)
+        assert killed.returncode == -signal.SIGKILL
+        taken, rest = json.loads(killed.stdout), [int(batch[0]) for batch in other]
+        # It had not requested another batch after the last one.
+        assert sorted([*taken[:-1], *rest]) == list(range(100))
 
 
 # -- All orders of the steps of a server and two consumers, with real connection ends
@@ -137,13 +163,24 @@ class Ring:
         self.ended[offer.turn] = None
 
 
-class Trainer:
-    """A consumer with its real `Attachment` and `ServerLink`."""
+class Word(list):
+    """A number in shared memory; pauses before each change."""
 
-    def __init__(self, sock, num_epochs):
+    pause = staticmethod(lambda: None)
+
+    def __setitem__(self, key, value):
+        self.pause()
+        super().__setitem__(key, value)
+
+
+class Trainer:
+    """A consumer with its real `Attachment` and `ServerLink`; ``taken`` is shared with the server, or None."""
+
+    def __init__(self, sock, num_epochs, taken):
         self.sock, self._num_epochs = sock, num_epochs
         self.link = ServerLink(sock, -1, "s")
-        self.attachment = Attachment(self.link, Ring(), SimpleNamespace(length=None))
+        self.attachment = Attachment(self.link, Ring(), SimpleNamespace(length=None), taken=taken)
+        self.taken = taken
         self.handed, self.versions = [], []
         self.has_asked = False
         self.epoch = 0
@@ -151,6 +188,8 @@ class Trainer:
 
     def run(self, actor):
         link, attachment = self.link, self.attachment
+        if self.taken is not None:
+            self.taken.pause = actor.pause
         send, receive, poll = link._send, link._receive, link._poll
 
         def paused(call):
@@ -192,7 +231,7 @@ class Trainer:
 class ModelLoop(Loop):
     """A server with its real core, peers and message handling; its stream yields all requested batches at once."""
 
-    def __init__(self, length, window, socks, **rules):
+    def __init__(self, length, window, socks, words, **rules):
         self._length, self._position = length, 0
         self._turn, self.taken = 0, Counter()
         self.changes, self.is_changing = [], False
@@ -209,6 +248,7 @@ class ModelLoop(Loop):
         for number, sock in enumerate(socks, 1):
             peer = Peer(number, PausingSocket(sock, self.actor.pause), Credentials(1, 0, 0), 0.0)
             peer.stage = Stage.ATTACHED
+            peer.taken = words[number - 1] or (0,)
             self.peers[number] = peer
             self.core.attach(number, Hello(rank=number - 1 if self.core.rules.mode.num_ranks else None), now=0.0)
 
@@ -223,16 +263,26 @@ class ModelLoop(Loop):
     def version(self, epoch, position):
         return sum(place <= (epoch, position) for place in self.changes)
 
+    def has_events(self):
+        socks = [peer.sock.fileno() for peer in self.peers.values() if peer.sock is not None]
+        return self.is_changing or bool(select.select(socks, [], [], 0)[0] or self.core.group.unasked())
+
     def serve(self, actor):
+        goes_on = False
         while True:
             actor.pause()
+            if not (goes_on or self.has_events()):
+                continue  # asleep
+            goes_on = self.is_changing
             if self.is_changing:
                 self.is_changing = False
                 self.change(PlanChange)
             for peer in list(self.peers.values()):
-                self._hear(peer)
+                if peer.sock is not None:  # a recall may have read its end
+                    self._hear(peer)
                 if peer.sock is None and peer.number in self.peers:
                     self._note_death(peer)  # the views of its batches are released
+            self._settle_all()
             while self.core.wants_batch():
                 if self._position < self._length:
                     self._position += 1
@@ -248,6 +298,7 @@ class ModelLoop(Loop):
             for peer in list(self.peers.values()):
                 peer.flush()
             while self._recall(math.inf):
+                goes_on = True
                 for peer in list(self.peers.values()):
                     peer.flush()
 
@@ -290,14 +341,15 @@ class ModelLoop(Loop):
 class Model:
     """One server with two consumers."""
 
-    def __init__(self, length, window, num_epochs, **rules):
+    def __init__(self, length, window, num_epochs, *, shares, **rules):
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
         for ours, theirs in pairs:
             ours.setblocking(False)
             theirs.setblocking(True)
             descriptors.own_object(theirs)
-        self.server = ModelLoop(length, window, [ours for ours, _ in pairs], **rules)
-        self.trainers = [Trainer(theirs, num_epochs) for _, theirs in pairs]
+        words = [Word([0]) if shares else None for _ in pairs]
+        self.server = ModelLoop(length, window, [ours for ours, _ in pairs], words, **rules)
+        self.trainers = [Trainer(theirs, num_epochs, word) for (_, theirs), word in zip(pairs, words, strict=True)]
         self.pairs = pairs
 
     def step(self, which):
@@ -329,10 +381,26 @@ class Model:
 
 
 CHANGE = 3
-STEPS = st.lists(st.sampled_from([0, 0, 1, 2]), max_size=120)
-STEPS_WITH_CHANGES = st.lists(st.sampled_from([0, 0, 0, 1, 1, 2, 2, CHANGE]), max_size=160)
-SIZES = {"length": st.integers(1, 6), "window": st.integers(1, 4)}
+
+
+def steps_of(*actors, max_size):
+    """Return lists of steps. Each actor often makes several in a row, such as a consumer that takes several batches."""
+    runs = st.tuples(st.sampled_from(actors), st.integers(1, 12))
+    return st.lists(runs, max_size=max_size).map(lambda found: [which for which, count in found for _ in range(count)])
+
+
+STEPS = steps_of(0, 0, 1, 2, max_size=30)
+STEPS_WITH_CHANGES = steps_of(0, 0, 0, 1, 1, 2, 2, CHANGE, max_size=40)
+SIZES = {"length": st.integers(1, 10), "window": st.integers(1, 6)}
 WELL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["in memory", "by message"])
+def shares(request):
+    """Consumers count taken batches in shared memory; then they send messages as rarely as possible."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attachment, "_SILENT_NS", 1 << 62)
+        yield request.param
 
 
 def run(length, window, num_epochs, steps, **rules):
@@ -345,9 +413,9 @@ def run(length, window, num_epochs, steps, **rules):
 @pytest.mark.parametrize("rules", [{}, {"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)
 @WELL
 @given(steps=STEPS_WITH_CHANGES, **SIZES)
-def test_change_of_the_stream_begins_at_the_first_batch_that_no_consumer_got(rules, steps, length, window):
+def test_change_of_the_stream_begins_at_the_first_batch_that_no_consumer_got(shares, rules, steps, length, window):
     length *= 2  # the ranks get equal shares
-    model = run(length, window, 2, steps, **rules)
+    model = run(length, window, 2, steps, shares=shares, **rules)
     try:
         assert model.run_to_end(*model.trainers)
         number = 2 if "mode" in rules else 1
@@ -362,8 +430,8 @@ def test_change_of_the_stream_begins_at_the_first_batch_that_no_consumer_got(rul
 
 @WELL
 @given(steps=STEPS, **SIZES)
-def test_active_consumer_gets_all_but_one_batch_of_idle_one(steps, length, window):
-    model = run(length, window, 1, steps)
+def test_active_consumer_gets_all_but_one_batch_of_idle_one(shares, steps, length, window):
+    model = run(length, window, 1, steps, shares=shares)
     try:
         idle, busy = model.trainers
         had_asked = idle.has_asked  # and may have opened one
@@ -383,8 +451,8 @@ def test_active_consumer_gets_all_but_one_batch_of_idle_one(steps, length, windo
 
 @WELL
 @given(steps=STEPS, then=STEPS, **SIZES)
-def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(steps, then, length, window):
-    model = run(length, window, 1, steps)
+def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(shares, steps, then, length, window):
+    model = run(length, window, 1, steps, shares=shares)
     try:
         dead, alive = model.trainers
         dead.kill()
@@ -401,10 +469,36 @@ def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(steps, t
         model.close()
 
 
+@pytest.mark.parametrize("dies", [False, True], ids=["goes on", "dies"])
+@pytest.mark.parametrize("num_server", range(14))
+def test_batches_that_were_taken_without_a_message_go_to_no_other_consumer(num_server, dies):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attachment, "_SILENT_NS", 1 << 62)
+        num_silent = 0
+        for num_steps, num_more in itertools.product(range(7, 14), range(7)):
+            # All offers arrive in one message. Then another consumer waits, so that the server recalls what is left.
+            steps = [*[1] * 4, *[0] * 12, *[1] * num_steps, *[2] * 6, *[0] * num_server, *[1] * num_more]
+            model = run(6, 6, 1, steps, shares=True)
+            try:
+                first, other = model.trainers
+                num_silent = max(num_silent, first.taken[0] - first.attachment._num_sent)
+                if dies:
+                    first.kill()
+                assert model.run_to_end(*[other] if dies else model.trainers)
+                again = [place for place in first.handed if place in other.handed]
+                assert again in ([], first.handed[-1:] if dies else [])
+                assert set(model.handed()) == {(0, position) for position in range(6)}
+                assert max(Counter(other.handed).values(), default=1) == 1
+                assert set(model.server.taken.values()) == {1}
+            finally:
+                model.close()
+        assert num_silent >= 2
+
+
 @WELL
 @given(steps=STEPS, **SIZES)
-def test_no_batch_arrived_twice_if_server_is_killed_at_any_step(steps, length, window):
-    model = run(length, window, 2, steps)
+def test_no_batch_arrived_twice_if_server_is_killed_at_any_step(shares, steps, length, window):
+    model = run(length, window, 100, steps, shares=shares)  # more epochs than the steps suffice for
     try:
         model.server.actor.kill()
         for ours, _ in model.pairs:

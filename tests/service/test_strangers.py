@@ -259,6 +259,31 @@ def test_a_thousand_silent_connections_block_no_consumer(server, stranger):
     stranger.ask(misbehave, "numbers", range(3))  # a handshake is answered at the same time
 
 
+def forge(name, number, says):
+    """Store a number of taken batches; return the reason of the end of the connection."""
+    consumer = RawConsumer(name)
+    consumer.begin()
+    consumer.next()
+    consumer.word[0] = number
+    if says:
+        consumer.say(ConsumerRequest(ToServer.ASK, consumer.taken))
+    else:
+        with RawConsumer(name):  # the server looks at all numbers
+            pass
+    try:
+        while True:
+            consumer.next()
+    except CutOff as cut:
+        return str(cut)
+
+
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize("number", [100, 1 << 40, (1 << 64) - 1])
+def test_invalid_number_of_taken_batches_in_memory_ends_the_connection(server, stranger, number, says):
+    assert f"it reported {number} taken batches" in stranger.ask(forge, "numbers", number, says)
+    server.serves_on()
+
+
 def keep_welcomes(name, count):
     """Attach this many times without beginning a loop; return how many were accepted."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -277,7 +302,7 @@ def keep_welcomes(name, count):
 
 def test_too_many_consumers_of_one_process_are_refused(server, stranger):
     assert stranger.ask(keep_welcomes, "numbers", 300) == MAX_OF_PROCESS
-    assert server.extra_descriptors() <= 2 * MAX_OF_PROCESS + 8  # some are just being refused
+    assert server.extra_descriptors() <= 3 * MAX_OF_PROCESS + 8  # some are just being refused
     (reasons,) = stranger.ask(misbehave, "numbers", range(1))
     assert f"has {MAX_OF_PROCESS} consumers, the maximum: close unused ones" in reasons
     with RawConsumer("numbers"):  # another process is accepted
