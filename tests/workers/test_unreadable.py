@@ -3,6 +3,7 @@
 An exception of a signal handler during the unpickling is an interrupt, and the batch arrives.
 """
 
+import contextlib
 import dataclasses
 import enum
 import logging
@@ -111,6 +112,29 @@ def test_unreadable_partial_batch_is_skipped():
     with mpqueue.Loader(Computed(broken_or_fragile, 6), batch_size=2, collate=list, workers=1, **SKIPPING) as loader:
         assert [int(samples[0][0][0]) for samples in loader] == [2, 4]
         assert loader.statistics().skipped == 1  # the record of the sample is part of the batch
+
+
+def is_any(_):
+    return True
+
+
+def fragile_at_one(number):
+    return fragile() if number == 1 else number
+
+
+@pytest.mark.parametrize("options", [{}, SKIPPING], ids=["raised", "skipped"])
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_unreadable_element_counts_for_no_part(options, is_stream):
+    parts = {"plain": mpqueue.Dataset.range(3), "fragile": mpqueue.Dataset.range(3).map(fragile_at_one)}
+    mixture = mpqueue.Dataset.mix(parts)
+    with mpqueue.Loader(mixture.filter(is_any) if is_stream else mixture, workers=1, **options) as loader:
+        batches = iter(loader)
+        found = 0
+        while found < 5:
+            with contextlib.suppress(ValueError):
+                next(batches)
+                found += 1
+        assert loader.statistics().parts == loader.state_dict()["parts"] == {"plain": 3, "fragile": 2}
 
 
 def test_kept_errors_keep_no_slots():
