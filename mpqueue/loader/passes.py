@@ -11,12 +11,11 @@ import contextlib
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import WorkerDied
-from mpqueue.loader.epoch_iterator import EpochIterator
 from mpqueue.loader.run import Run
 from mpqueue.loader.session import Session
 from mpqueue.plan.backend_kinds import kind_of
@@ -27,6 +26,9 @@ from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.locks import RLock
+
+if TYPE_CHECKING:
+    from mpqueue.loader.epoch_iterator import EpochIterator
 
 
 class Passes:
@@ -53,13 +55,15 @@ class Passes:
 
     # -- The beginning
 
-    def begin(self, way: Callable[[Pipeline], Callable[[int], Any]], *, holds: bool = False) -> EpochIterator:
+    def begin(self, way: Callable[[Pipeline], Callable[[int], Any]], *, holds: bool = False) -> "EpochIterator":
         """Begin a pass.
 
         Args:
             way: Selects the method of the pipeline that returns a batch.
             holds: The caller takes batches ahead of its user: see `mpqueue.loader.held`.
         """
+        from mpqueue.loader.epoch_iterator import EpochIterator  # with the first pass
+
         run = self._run
         run.follow(run.plan.renewed())
         before = self._latest()

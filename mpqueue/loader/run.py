@@ -8,15 +8,17 @@ workers alive. `mpqueue.loader.passes` begins and ends the passes of a run.
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.engine.skips import may_raise_again
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place
-from mpqueue.plan.draws import Draws
 from mpqueue.plan.plans import Plan
 from mpqueue.workers.job import Job
+
+if TYPE_CHECKING:
+    from mpqueue.plan.draws import Draws  # only a plan with a sampler imports it
 
 _MOST_ANCHORS = 8
 _FIRST = Place()
@@ -50,7 +52,7 @@ class Run:
     """
 
     def __init__(
-        self, job: Job, backend: BackendName, draws: Draws | None = None, *, place: Place = _FIRST,
+        self, job: Job, backend: BackendName, draws: "Draws | None" = None, *, place: Place = _FIRST,
         anchors: Iterable[Place] = (), has_raised: bool = False, is_resumed: bool = False,
     ) -> None:  # fmt: skip
         self.job, self.backend, self.draws = job, backend, draws
