@@ -169,6 +169,10 @@ class _WorkerMain(types.ModuleType):
     def __repr__(self) -> str:
         return "<module '__main__' of a worker: it has only the classes and functions that the source refers to>"
 
+    def __getattr__(self, name: str) -> Any:
+        # Up to Python 3.13, `pickle` replaces this message by an equal one; later, it shows the message of the module.
+        raise AttributeError(f"Can't get attribute {name!r} on {self!r}", name=name, obj=self)
+
 
 class _Outer:
     """Stands for a class that the source has not brought, and has the nested classes that it has brought."""

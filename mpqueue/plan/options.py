@@ -37,7 +37,7 @@ class _Default(str):
 DEFAULT_START_METHOD: Any = _Default("forkserver")
 
 
-@dataclass(frozen=True, eq=False)  # `mpqueue.plan.signatures` finds a description by the identity of its row
+@dataclass(frozen=True, eq=False)  # `mpqueue.plan.signatures` finds a group by the identity of its rows, on Python 3.11
 class Option:
     """A row of the table of options.
 

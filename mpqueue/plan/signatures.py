@@ -11,6 +11,7 @@ functions that take ``**options``.
 import functools
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar, is_typeddict
@@ -79,12 +80,22 @@ def described(text: str, kind: Any) -> str:
 
 def texts_of(kind: Any) -> dict[str, str]:
     """Return the descriptions of a frontend's options, by name."""
-    found: dict[Any, str] = {}  # by annotation, because frontends have different options of one name
-    for group in filter(is_typeddict, vars(options).values()):
+    texts: dict[str, str] = {}  # of the groups of this kind: other frontends have different options of one name
+    for group in _groups_of(kind):
         section = inspect.cleandoc(group.__doc__).partition("\nAttributes:\n")[2]
         for name, text in re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE):
-            found[group.__annotations__[name]] = " ".join(text.split())
-    return {name: found[hint] for name, hint in kind.__annotations__.items()}
+            texts[name] = " ".join(text.split())
+    return {name: texts[name] for name in kind.__annotations__}
+
+
+def _groups_of(kind: Any) -> list[Any]:
+    """Return a `TypedDict` and all its bases, which are before it."""
+    if sys.version_info >= (3, 12):
+        bases = filter(is_typeddict, kind.__orig_bases__)
+        return [*(group for base in bases for group in _groups_of(base)), kind]
+    # A `TypedDict` of 3.11 does not name its bases, but has the same rows, which are copies from 3.14 on.
+    groups = filter(is_typeddict, vars(options).values())
+    return [group for group in groups if group.__annotations__.items() <= kind.__annotations__.items()]
 
 
 def _with_options(function: Callable[..., Any], kind: Any) -> inspect.Signature:

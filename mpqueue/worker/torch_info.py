@@ -43,8 +43,8 @@ def answer() -> None:
 
 
 def _begin(torch: ModuleType) -> None:
-    if not hasattr(torch, "default_generator"):
-        return  # another module of this name, such as a stub without PyTorch
+    if not (hasattr(torch, "default_generator") and hasattr(torch, "__path__")):
+        return  # another module of this name, such as a stub without PyTorch, or one that is not a package
     from torch.utils.data._utils import worker
 
     names: dict[str, Any] = vars(worker)

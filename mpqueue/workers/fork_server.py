@@ -297,7 +297,6 @@ def main() -> None:
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     # A separate open file: the signal and its owner belong to the open file, which the fork shares.
     parent_death.arm(descriptors.reopen(trainer_lifeline))
-    _open_standard_streams()
     import_at_once()
     prepare_process()
     set_process_name("mpqueue-forksrv")
@@ -332,15 +331,6 @@ def _collect_from_now_on() -> None:
     """Enable garbage collection, except of imported modules: the first collection would take 5 ms in vain."""
     gc.freeze()
     gc.enable()
-
-
-def _open_standard_streams() -> None:
-    """Open the standard streams that the trainer has closed, or other descriptors would get their numbers."""
-    fd = os.open(os.devnull, os.O_RDWR)
-    while fd <= 2:
-        os.set_inheritable(fd, True)  # spawned workers inherit them
-        fd = os.dup(fd)
-    os.close(fd)
 
 
 def spawned() -> None:

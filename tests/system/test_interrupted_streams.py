@@ -515,8 +515,8 @@ def test_two_interrupts_are_raised_by_one_call(frontend, handle, monkeypatch):
     with contextlib.ExitStack() as stack:
         if frontend == "loader":
             loader = stack.enter_context(mpqueue.Loader(Signalling(3), workers=0))
-            monkeypatch.setattr(loader, "_note_failure", strike_once)
             batches = iter(loader)
+            monkeypatch.setattr(batches, "_note_failure", strike_once)
         else:
             enqueuer = stack.enter_context(mpqueue.OrderedEnqueuer(Signalling(3), use_multiprocessing=False))
             enqueuer.start(0)

@@ -193,6 +193,39 @@ mpqueue.shutdown()
     assert said == [" ".join(str(int(fd in {"0", *closed.split()})) for fd in "012")]
 
 
+LIBRARY = """
+import os, sys
+os.open("/", os.O_RDONLY)  # kept open, as the libffi of Debian keeps its file
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["ctypes"]
+import ctypes
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_files_of_libraries_are_not_standard_streams_of_workers(method, tmp_path):
+    """A worker that prints would otherwise write to that file."""
+    (tmp_path / "ctypes.py").write_text(LIBRARY)
+    said, _ = ran(
+        f"""
+class Opened(Numbers):
+    def __getitem__(self, index):
+        links = [f"/proc/self/fd/{{fd}}" for fd in range(40)]
+        places = [os.readlink(link) for link in links if os.path.lexists(link)]
+        return np.array([places[1] == os.devnull, "/" in places])
+
+for fd in range(2):
+    os.close(fd)
+sys.path.insert(0, {str(tmp_path)!r})
+with OrderedEnqueuer(Opened(), True, start_method={method!r}) as enqueuer:
+    enqueuer.start(1)
+    say(*next(enqueuer.get()).astype(int))
+mpqueue.shutdown()
+"""
+    )
+    assert said == ["1 1"]
+
+
 def test_read_only_working_directory(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir(0o500)
