@@ -11,6 +11,7 @@ from helpers.computed import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Numbers
 from helpers.handling import handling, raising
+from helpers.inside import pipeline_of
 from helpers.strikes import Struck
 
 import mpqueue
@@ -163,3 +164,17 @@ def test_signals_during_collection_of_two_loaders_are_handled_later(handled):
     assert [watch() for watch in watches] == [None, None]
     assert sorted(handled) == [signal.SIGUSR1, signal.SIGUSR2]
     assert gc.callbacks == before
+
+
+def is_even(number):
+    return number % 2 == 0
+
+
+def test_answer_about_a_batch_keeps_no_workers_alive():
+    loader = mpqueue.Loader(mpqueue.Dataset.range(40).filter(is_even), workers=1)
+    batches = iter(loader)
+    next(batches)
+    answer, pipeline = loader.last, pipeline_of(loader)
+    del loader, batches
+    assert pipeline.is_stopped
+    assert list(answer.samples) == [0]  # found after that
