@@ -34,7 +34,8 @@ from mpqueue.worker.retry_markers import RetryBegin
 
 _KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
 _LONG_NS = 10_000_000_000
-# Of elements with samples that raised, the latest: an endless stream would add them forever. More than buffers hold.
+# Of elements with samples that raised, only the latest are remembered: an endless stream would add them forever. For an
+# earlier one that a buffer still holds, `last` would name the samples that raised, too.
 _MOST_LEFT_OUT = 1 << 16
 
 
