@@ -46,7 +46,7 @@ from mpqueue.plan.epoch_samples import EpochSamples
 from mpqueue.plan.history import NO_HISTORY, History
 from mpqueue.plan.lanes import BEGINNING, LaneShare
 from mpqueue.plan.options import Options
-from mpqueue.plan.ranks import Ranks, Shard
+from mpqueue.plan.ranks import Ranks, Shard, Wrapped
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import IN_ORDER, Source, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.seeding.seeds import permutation
@@ -625,9 +625,9 @@ class BatchesPlan(IndexPlan):
         if self._has_all(base):
             return permutation(self.seed, epoch, length)
         numbers = self.ranks.numbers(length, base)
-        # Numbers from the length on fill up the last round of the ranks, from the beginning of the order.
-        mine = np.array(numbers, np.int64) % length
-        return permutation(self.seed, epoch, length)[mine] if self.options.shuffle else mine
+        if self.options.shuffle:
+            return permutation(self.seed, epoch, length)[np.array(numbers, np.int64) % length]
+        return Wrapped(numbers, length) if numbers and numbers[-1] >= length else numbers
 
     def _unit(self, epoch: int, number: int, total: int | None) -> int:
         if total is None:

@@ -12,7 +12,7 @@ is left out on all ranks, or the empty batches are filled, see `mpqueue.plan.exc
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from mpqueue.plan.cursors import ENDLESS, FROM_BEGINNING, Base, Place
 
@@ -208,3 +208,29 @@ def _of_environment() -> Shard:
             f"{variables}: set both, or pass shard=(rank, world)"
         )
     return shard
+
+
+class Wrapped(Sequence[int]):
+    """Numbers of batches, with those after the last batch taken from the beginning of the order.
+
+    They are computed on access, because the order of a source without an end does not fit into memory.
+
+    Args:
+        numbers: The numbers.
+        length: Number of batches.
+    """
+
+    def __init__(self, numbers: Sequence[int], length: int) -> None:
+        self._numbers, self._length = numbers, length
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if isinstance(at, slice):
+            return [number % self._length for number in self._numbers[at]]
+        return self._numbers[at] % self._length
