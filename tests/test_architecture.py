@@ -293,13 +293,15 @@ MARKS_OF_SOURCES = {
 WHERE_SOURCES_ARE_KNOWN = (
     "mpqueue.plan.sources",
     "mpqueue.plan.refused",
+    "mpqueue.plan.coroutines",
     "mpqueue.dataset.",
     "mpqueue.files.",
     "mpqueue.tf1.",
 )
 SOURCES_EXAMINED = {
-    "plan.resolve": 1, "worker.generator_lanes": 1, "worker.sample_runner": 2, "worker.threaded_samples": 2,
-    "frameworks.torch.worker": 2, "frameworks.torch.checks": 1,
+    "plan.resolve": 1, "worker.generator_lanes": 1, "worker.sample_runner": 2, "worker.in_flight": 1,
+    "worker.coroutine_runners": 1, "frameworks.torch.worker": 2, "frameworks.torch.checks": 1,
+    "frameworks.torch.awaited": 1,
 }  # fmt: skip
 
 

@@ -19,10 +19,10 @@ OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 IMPORTS = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
     "Loader": ("import mpqueue; mpqueue.Loader", 23, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "a loader": ("import mpqueue; mpqueue.Loader([1])", 82, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 85, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "a loader": ("import mpqueue; mpqueue.Loader([1])", 84, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 87, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 73, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.workers.fork_server", 90, HEAVY | {"json"}),
+    "forkserver": ("import mpqueue.workers.fork_server", 93, HEAVY | {"json"}),
 }
 
 

@@ -22,7 +22,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     splitting.py     split
     held.py          the tokens of elements held by stages, in the format of snapshots
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions
-    threaded.py      map and filter with threads
+    threaded.py      map and filter with threads or coroutines
     mapping.py       map, filter
     columns.py       rename_columns, select_columns, remove_columns
     roots.py         the input of a lane: indices of an indexed dataset, or a source that is a stream

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from mpqueue.plan.coroutines import is_coroutine_function, reject_coroutine
+from mpqueue.plan.options import CONCURRENCY
 from mpqueue.plan.refused import misfit_of
 
 _MOST_OF_A_NAME = 200  # bytes, which leaves room for a suffix
@@ -118,14 +120,15 @@ def check_choice(stage: str, name: str, value: Any, choices: Sequence[str]) -> N
         raise ValueError(f"{stage}: {name} must be {' or '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_function(stage: str, name: str, function: Any, *arguments: str) -> None:
-    """Raise a `TypeError` unless the function can be called with this number of arguments.
+def check_function(stage: str, name: str, function: Any, *arguments: str, may_await: bool = False) -> None:
+    """Raise a `TypeError` unless the function can be called with this number of arguments, and is not asynchronous.
 
     Args:
         stage: The name of the stage.
         name: The name of the argument.
         function: The argument.
         *arguments: A description of each argument that the function is called with.
+        may_await: The stage supports coroutine functions, or asynchronous generators.
     """
     of = " and ".join(arguments)
     if not callable(function):
@@ -136,6 +139,32 @@ def check_function(stage: str, name: str, function: Any, *arguments: str) -> Non
             f"{stage}: {name} is called with {of}, but {misfit.name}{misfit.signature} takes other arguments "
             f"({misfit.reason}). An element that is a tuple, as after zip and enumerate, is passed as one argument"
         )
+    if not may_await:
+        reject_coroutine(f"{stage}: {name}", function, "await in a map before this stage, map(function, concurrency=n)")
+
+
+def check_at_once(stage: str, function: Any, threads: Any, concurrency: Any) -> dict[str, int]:
+    """Return the numbers of threads and of coroutines that call a function.
+
+    Raises:
+        TypeError: A number is not an integer.
+        ValueError: A number is below 1, or the function needs the other one.
+    """
+    num_threads = check_count(stage, "threads", threads)
+    shown = getattr(function, "__qualname__", type(function).__name__)
+    if not is_coroutine_function(function):
+        if concurrency is not None:
+            raise ValueError(
+                f"{stage}: concurrency={concurrency!r} needs a coroutine function, and {shown} is a plain one: define "
+                "it with async def, or use threads=n"
+            )
+        return {"threads": num_threads}
+    if num_threads > 1:
+        raise ValueError(
+            f"{stage}: threads={num_threads} needs a plain function, and {shown} is a coroutine function: use "
+            "concurrency=n"
+        )
+    return {"concurrency": CONCURRENCY if concurrency is None else check_count(stage, "concurrency", concurrency)}
 
 
 def check_boundaries(boundaries: Any) -> tuple[int, ...]:

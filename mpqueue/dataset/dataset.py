@@ -2,11 +2,12 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.arguments import (
+    check_at_once,
     check_batch_sizes,
     check_boundaries,
     check_choice,
@@ -46,10 +47,12 @@ from mpqueue.dataset.state_codes import code_of
 from mpqueue.dataset.weights import check_part_names, check_schedule
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
+from mpqueue.plan.coroutines import has_coroutines, is_coroutine_function
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
 from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.plan.sources import Source
+from mpqueue.system.contents import name_of
 from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.log import warn
 
@@ -263,6 +266,22 @@ class Dataset(Generic[Item_co]):
 
     @overload
     def map(
+        self,
+        function: Callable[[Item_co], Awaitable[Item]],
+        *,
+        concurrency: int | None = None,
+        with_id: Literal[False] = False,
+    ) -> "Dataset[Item]": ...
+    @overload
+    def map(
+        self,
+        function: Callable[[Item_co, Any], Awaitable[Item]],
+        *,
+        concurrency: int | None = None,
+        with_id: Literal[True],
+    ) -> "Dataset[Item]": ...
+    @overload
+    def map(
         self, function: Callable[[Item_co], Item], *, threads: int = 1, with_id: Literal[False] = False
     ) -> "Dataset[Item]": ...
     @overload
@@ -270,8 +289,9 @@ class Dataset(Generic[Item_co]):
         self, function: Callable[[Item_co, Any], Item], *, threads: int = 1, with_id: Literal[True]
     ) -> "Dataset[Item]": ...
     def map(
-        self, function: Callable[[Any], Any] | Callable[[Any, Any], Any], *, threads: int = 1, with_id: bool = False
-    ) -> "Dataset[Any]":
+        self, function: Callable[[Any], Any] | Callable[[Any, Any], Any], *, threads: int = 1,
+        concurrency: int | None = None, with_id: bool = False,
+    ) -> "Dataset[Any]":  # fmt: skip
         """Return a dataset of the results of a function for each element.
 
         Args:
@@ -279,49 +299,56 @@ class Dataset(Generic[Item_co]):
             threads: Number of threads in each worker that call the function; the order does not change. Use several
                 for functions that wait for disks or networks. With several threads, `mpqueue.rng` is seeded for each
                 sample, and the global random generators are not.
+            concurrency: The same for a coroutine function: number of elements that each worker computes at once, in its
+                event loop. If None, 64.
             with_id: Call ``function(element, id)``. The id is the one that `get` takes. After `flat_map`, it names the
                 sample that the item belongs to.
 
         Raises:
             TypeError: ``function`` does not accept these arguments. When elements are computed: it returned None.
-            ValueError: ``threads`` is less than 1; or ``with_id`` is True, and a previous stage merges several samples
+            ValueError: ``threads`` or ``concurrency`` is less than 1, or the function needs the other one; or
+                ``with_id`` is True, and a previous stage merges several samples
                 (`batch`, `bucket`, `pack`, `zip`).
 
         Follows: ``tf.data.Dataset.map``.
         """
         takes_id = check_flag("map", "with_id", with_id)
         expected = ("an element", "the id of its sample") if takes_id else ("an element",)
-        check_function("map", "the function", function, *expected)
+        check_function("map", "the function", function, *expected, may_await=True)
         merged = self._root.facts.merged
         if takes_id and merged is not None:
             raise ValueError(
                 f"map: with_id=True needs elements that are made of one sample each, and {merged.named()} merges "
                 "several: put the map before that stage"
             )
-        count = check_count("map", "threads", threads)
-        return self._changed(MapNode, function=function, threads=count, with_id=takes_id)
+        at_once = check_at_once("map", function, threads, concurrency)
+        return self._changed(MapNode, function=function, with_id=takes_id, **at_once)
 
-    def filter(self, keep: Callable[[Item_co], bool], *, threads: int = 1) -> Self:
+    def filter(
+        self, keep: Callable[[Item_co], bool | Awaitable[bool]], *, threads: int = 1, concurrency: int | None = None
+    ) -> Self:
         """Return a stream of the elements for which a function returns True.
 
         Args:
             keep: A function of one element that returns a bool.
             threads: Number of threads in each worker that call the function; see `map`.
+            concurrency: The same for a coroutine function; see `map`.
 
         Raises:
             TypeError: ``keep`` does not accept one argument. When elements are computed: it did not return a bool.
-            ValueError: ``threads`` is less than 1.
+            ValueError: ``threads`` or ``concurrency`` is less than 1, or the function needs the other one.
 
         Follows: ``tf.data.Dataset.filter``.
         """
-        check_function("filter", "the function", keep, "an element")
-        return self._then(FilterNode, function=keep, threads=check_count("filter", "threads", threads))
+        check_function("filter", "the function", keep, "an element", may_await=True)
+        return self._then(FilterNode, function=keep, **check_at_once("filter", keep, threads, concurrency))
 
-    def flat_map(self, function: Callable[[Item_co], Iterable[Item]]) -> "Dataset[Item]":
+    def flat_map(self, function: Callable[[Item_co], Iterable[Item] | AsyncIterable[Item]]) -> "Dataset[Item]":
         """Return a stream of the items of the iterables that a function returns for each element.
 
         Args:
-            function: A function of one element that returns an iterable, which may be empty.
+            function: A function of one element that returns an iterable, which may be empty; or an asynchronous
+                generator function.
 
         Raises:
             TypeError: ``function`` does not accept one argument. When elements are computed: it did not return an
@@ -329,7 +356,12 @@ class Dataset(Generic[Item_co]):
 
         Follows: ``tf.data.Dataset.flat_map``.
         """
-        check_function("flat_map", "the function", function, "an element")
+        check_function("flat_map", "the function", function, "an element", may_await=True)
+        if is_coroutine_function(function):
+            raise TypeError(
+                "flat_map: the function must return an iterable, or be an asynchronous generator function, and "
+                f"{name_of(function)} is a coroutine function: use map(function).flat_map(list)"
+            )
         return self._changed(FlatMapNode, function=function)
 
     def scan(self, initial: _State, function: Callable[[_State, Item_co], tuple[_State, Item]]) -> "Dataset[Item]":
@@ -930,6 +962,12 @@ def _source_node(source: Any) -> nodes.StageNode:
         return StreamNode(source=source)
     validate_source(source, "sample")
     if is_sequence(source):
+        if has_coroutines(source, batches=False):
+            name = type(source).__name__
+            raise TypeError(
+                f"the source {name} is asynchronous (async def): map its indices, as in "
+                f"mpqueue.Dataset.range(len(source)).map(source.__getitem__), or pass it to a Loader"
+            )
         return SourceNode(source=source)
     if hasattr(source, "__next__"):
         raise TypeError(
@@ -941,7 +979,7 @@ def _source_node(source: Any) -> nodes.StageNode:
     if callable(source):
         check_call(source)
         return StreamNode(source=source)
-    if hasattr(type(source), "__iter__"):
+    if hasattr(type(source), "__iter__") or hasattr(type(source), "__aiter__"):
         return StreamNode(source=source)
     raise TypeError(
         f"Unsupported source: expected an object with __getitem__ and __len__, a generator function, or an object "

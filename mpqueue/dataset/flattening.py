@@ -26,6 +26,7 @@ from mpqueue.dataset.nodes import Function, LinkNode
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
 from mpqueue.system.iterators import rest_of
+from mpqueue.worker.async_sources import plain_iterable
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
@@ -198,7 +199,7 @@ class FlatMapStage(Applied):
 
     def _items_of(self, value: Any, token: Token) -> _Items:
         self.begin(token)
-        made = self.node.function(value)
+        made = plain_iterable(self.node.function(value))
         if isinstance(made, str | bytes | Mapping) or not hasattr(type(made), "__iter__"):
             raise _no_items(self.line, made)
         return _Items(made, token, self)

@@ -12,13 +12,13 @@ import numpy as np
 from mpqueue.dataset.applying import apply_to
 from mpqueue.dataset.ids import SampleId, with_ids
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
-from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, StageNode, constant, returned_none
+from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, StageNode, awaited_constant, constant, returned_none
 from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict
-from mpqueue.dataset.threaded import ThreadedStage
+from mpqueue.dataset.threaded import ThreadedStage, helpers_of
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
-from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
+from mpqueue.worker.in_order import Helping, InOrder
 from mpqueue.worker.lanes import LaneRun
 
 _NONE = type(None)
@@ -46,7 +46,7 @@ class MapReader(LinkReader):
 
     def __init__(self, node: "MapNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._helpers: Helpers | None = None  # keeps the threads between two blocks
+        self._helpers: Helping | None = None  # keeps the threads between two blocks
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the results of the function for the elements at these indices."""
@@ -54,10 +54,10 @@ class MapReader(LinkReader):
         if self.node.with_id:
             values = with_ids(values, self.input.sample_ids(places, run))
         # A helper thread uses no helpers: all of them might wait for each other.
-        if self.node.threads > 1 and len(places) > 1 and not context.is_helper():
+        if self.node.concurrency or (self.node.threads > 1 and len(places) > 1 and not context.is_helper()):
             if run.fixed is not None:
-                return run.fixed.watched(self._in_threads, places, values, run)
-            return self._in_threads(places, values, run)
+                return run.fixed.watched(self._at_once, places, values, run)
+            return self._at_once(places, values, run)
         made: list[Any] = []
         try:
             self.node.map_to(values, places, run, self.seed(run), made)
@@ -66,10 +66,10 @@ class MapReader(LinkReader):
             raise
         return made
 
-    def _in_threads(self, places: Places, values: list[Any], run: IndexedRun) -> list[Any]:
-        """Call the function for all elements, several at a time. `mpqueue.rng` is seeded per sample in each thread."""
-        helpers = self._helpers = shared_helpers(self.node.threads)
-        call = context.in_any_thread(self.node.function_of_value(), self.seed(run), run.epoch)
+    def _at_once(self, places: Places, values: list[Any], run: IndexedRun) -> list[Any]:
+        """Call the function for all elements, several at a time. `mpqueue.rng` is seeded per sample in each call."""
+        helpers = self._helpers = helpers_of(self.node)
+        call = helpers.in_context(self.node.function_of_value(), self.seed(run), run.epoch)
         made: list[Any] = []
         with InOrder(helpers, call, zip(places, values, strict=True)) as calls:
             try:
@@ -152,6 +152,7 @@ class MapNode(LinkNode):
     Attributes:
         function: The function.
         threads: The number of threads that call the function.
+        concurrency: The number of coroutines that call it; 0 for a plain function.
         with_id: Whether the function also receives the id of the sample.
     """
 
@@ -161,6 +162,7 @@ class MapNode(LinkNode):
     reader: ClassVar[Any] = MapReader
     function: Function
     threads: int = 1
+    concurrency: int = 0
     with_id: bool = False
 
     def function_of_value(self) -> Function:
@@ -189,13 +191,15 @@ class MapNode(LinkNode):
         """Return None: the stage does not affect the order."""
 
     def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
-        """Return a stage that calls a constant function."""
+        """Return a stage that calls a constant function, and holds as many elements."""
+        if self.concurrency:
+            return MapNode, {"function": awaited_constant, "concurrency": self.concurrency}
         return MapNode, {"function": constant, "threads": self.threads}
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
         source = opening.open(self.input, run)
-        if self.threads == 1:
+        if self.threads == 1 and not self.concurrency:
             return MapStage(source, self, run)
         return ThreadedStage(source, self, run, self.function_of_value(), with_id=self.with_id)
 
@@ -256,6 +260,7 @@ class FilterNode(LinkNode):
     Attributes:
         function: The function.
         threads: The number of threads that call the function.
+        concurrency: The number of coroutines that call it; 0 for a plain function.
     """
 
     name: ClassVar[str] = "filter"
@@ -264,10 +269,11 @@ class FilterNode(LinkNode):
     passes_elements: ClassVar[bool] = True
     function: Function
     threads: int = 1
+    concurrency: int = 0
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
         source = opening.open(self.input, run)
-        if self.threads == 1:
+        if self.threads == 1 and not self.concurrency:
             return FilterStage(source, self, run)
         return ThreadedStage(source, self, run, self.function, is_filter=True)

@@ -349,6 +349,11 @@ def constant(*_: Any) -> int:
     return 0
 
 
+async def awaited_constant(*_: Any) -> int:
+    """Return 0, in place of a result of a coroutine of the user."""
+    return 0
+
+
 @functools.cache
 def own_fields(kind: type[Any]) -> list[str]:
     """Return the names of the fields of a stage without its inputs."""

@@ -28,6 +28,7 @@ from mpqueue.errors import OutOfRangeError
 from mpqueue.system.exceptions import add_note, cause_of
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
+from mpqueue.worker.async_sources import plain_iterable
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.retry_markers import RetryBegin
@@ -232,6 +233,7 @@ class _Reader:
         opened = source() if callable(source) else copy.deepcopy(source) if _is_stateful(source) else source
         if state is not None and _is_stateful(opened):
             opened.load_state_dict(copy.deepcopy(state))
+        opened = plain_iterable(opened)
         if not hasattr(type(opened), "__iter__") and not hasattr(type(opened), "__getitem__"):
             raise TypeError(
                 f"a generator function must return an iterator, but {shown(source)} returned {type(opened).__name__}: "

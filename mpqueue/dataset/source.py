@@ -25,6 +25,7 @@ from mpqueue.dataset.nodes import StageNode
 from mpqueue.dataset.part_names import PartNames, part_names_of
 from mpqueue.engine.outcomes import Partial
 from mpqueue.engine.skips import Skipped, may_skip
+from mpqueue.plan.coroutines import is_asynchronous_generator, is_coroutine_function
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.eager_seeding import EagerSeeding
 from mpqueue.system.contexts import context_manager
@@ -203,6 +204,12 @@ class RunnableDataset:
         make_room(root.facts.depth)
         for _, stage in root.stages():
             stage.prepare()
+
+    def parts_to_close(self) -> list[Any]:
+        """Return the objects of the user that compute elements in the event loop."""
+        used = [*self.functions, *(getattr(node, "source", None) for _, node in self.root.stages())]
+        found = [each for each in used if is_coroutine_function(each) or is_asynchronous_generator(each)]
+        return [getattr(each, "__self__", each) for each in found]
 
     def make_part_names(self) -> PartNames | None:
         """Return the parts of the mixtures, whose samples are counted in each batch; None without a mixture."""

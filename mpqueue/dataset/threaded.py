@@ -1,10 +1,10 @@
-"""The stages `map` and `filter` with threads: results in order, computed ahead.
+"""The stages `map` and `filter` with threads or coroutines: results in order, computed ahead.
 
-At most ``4 * threads`` elements are in flight; if the lane must not run ahead, only requested ones. More elements are
-requested from the input when half of them have been taken: single requests cost the earlier stages 10 us more per
-element. The number of elements that were read follows from the number of taken ones, also after a snapshot. So the
-elements in flight are part of the state of a settled lane (see `mpqueue.worker.read_ahead`). A snapshot does not have
-to wait until no element is in flight.
+At most four elements for each thread or coroutine are in flight; if the lane must not run ahead, only requested ones.
+More elements are requested from the input when half of them have been taken: single requests cost the earlier stages 10
+us more per element. The number of elements that were read follows from the number of taken ones, also after a snapshot.
+So the elements in flight are part of the state of a settled lane (see `mpqueue.worker.read_ahead`). A snapshot does not
+have to wait until no element is in flight.
 
 Later elements wait as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an
 element is raised in its turn. An error of the input is raised after all elements that were read before it. It is the
@@ -16,7 +16,7 @@ In that time no other code of a worker draws random numbers, so a draw in a thre
 
 `mpqueue.rng` in a thread is seeded for the sample that the thread computes. The global generators are not seeded.
 
-`mpqueue.worker.helper_threads` provides the threads.
+`mpqueue.worker.helper_threads` provides the threads, and `mpqueue.worker.coroutines` the coroutines.
 """
 
 from collections import deque
@@ -36,19 +36,30 @@ from mpqueue.dataset.stages import (
     no_verdict,
     tokens_of,
 )
+from mpqueue.plan.batching import AHEAD
 from mpqueue.seeding.seeds import place_of
-from mpqueue.worker import context, failures
+from mpqueue.worker import failures
 from mpqueue.worker.failures import passes_at_once
-from mpqueue.worker.helper_threads import AHEAD, HelperCall, shared_helpers
+from mpqueue.worker.helper_threads import HelperCall, Helpers, shared_helpers
+from mpqueue.worker.in_order import Helping
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.retry_markers import RetryBegin
 
 
+def helpers_of(node: Any) -> Helping:
+    """Return the threads or coroutines of a stage, which other stages of this process may share."""
+    if not node.concurrency:
+        return shared_helpers(Helpers, node.threads)
+    from mpqueue.worker.coroutines import Coroutines  # imports asyncio
+
+    return shared_helpers(Coroutines, node.concurrency)
+
+
 class ThreadedStage(LinkStage):
-    """The results of a function that is called in threads, or the elements for which it returns True.
+    """The results of a function that is called in threads or coroutines, or the elements for which it returns True.
 
     Args:
-        source, node, run: See `LinkStage`. The node has ``threads``.
+        source, node, run: See `LinkStage`. The node has ``threads`` and ``concurrency``.
         function: The function.
         is_filter: The function decides which elements are returned; otherwise its results are returned.
         with_id: The function takes a pair (element, id) in place of an element.
@@ -60,8 +71,8 @@ class ThreadedStage(LinkStage):
     ) -> None:  # fmt: skip
         super().__init__(source, node, run)
         self._function, self._with_id = function, with_id
-        self._ahead, self._is_filter = AHEAD * self.node.threads, is_filter
-        self._helpers = shared_helpers(self.node.threads)
+        self._helpers, self._is_filter = helpers_of(self.node), is_filter
+        self._ahead = AHEAD * self._helpers.width
         self._waiting: deque[tuple[Any, Token]] = deque()  # read from the input, but not submitted yet
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
         self._error: BaseException | None = None  # raised by the input after the pending elements
@@ -171,14 +182,23 @@ class ThreadedStage(LinkStage):
         self._pending.append((value, token, self._helpers.submit(call, value, token)))
 
     def _in_helper(self) -> Callable[[Any, Token], Any]:
-        """Return a function that computes an element in a thread. To be called in the worker's thread per batch."""
-        return partial(self._call, context.in_any_thread(self._function, self.seed, self.run.epoch))
+        """Return a function that computes an element elsewhere. To be called in the worker's thread per batch."""
+        compute = self._helpers.in_context(self._function, self.seed, self.run.epoch)
+        return partial(self._call_coroutine if self.node.concurrency else self._call, compute)
 
     def _call(self, compute: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
+        return self._checked(compute(self._place_of(token), value))
+
+    async def _call_coroutine(self, compute: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
+        return self._checked(await compute(self._place_of(token), value))
+
+    def _place_of(self, token: Token) -> int:
         begin, place = self.run.begin, place_of(token)
         if type(begin) is RetryBegin:
             begin.look(self.seed, self.run.epoch, place)
-        made = compute(place, value)
+        return place
+
+    def _checked(self, made: Any) -> Any:
         if self._is_filter and type(made) not in VERDICTS:
             raise no_verdict(self.line, made)
         if made is None:
@@ -189,6 +209,7 @@ class ThreadedStage(LinkStage):
         """Wait for an element, and return the exception that it raised, or None."""
         if not call.is_done:
             self._helpers.check()
+            self._helpers.wait(call)
         return call.exception()
 
     @property
@@ -233,4 +254,6 @@ class ThreadedStage(LinkStage):
     def _results(self, arguments: list[Any], tokens: Sequence[Token]) -> list[Any]:
         call, submit = self._in_helper(), self._helpers.submit
         made = [submit(call, value, token) for value, token in zip(arguments, tokens, strict=True)]
-        return [call.result() for call in made]
+        for helped in made:
+            self._exception_of(helped)
+        return [helped.result() for helped in made]

@@ -6,7 +6,7 @@ from collections.abc import Sequence as SequenceOf
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, overload
 
 from mpqueue.engine.members import Stoppable
-from mpqueue.plan.batch_types import Batch, Batch_co, Item, MaybeNone, SourceOf
+from mpqueue.plan.batch_types import AwaitedSourceOf, Batch, Batch_co, Item, MaybeNone, SourceOf
 from mpqueue.plan.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
 from mpqueue.plan.signatures import shows_options, suggests_keywords
 from mpqueue.system.cpus import num_cpus
@@ -84,6 +84,18 @@ class Loader(Stoppable, Generic[Batch_co]):
     """
 
     # First, so that options from a dict, which may contain any of them, do not select the overload after it.
+    @overload
+    def __init__(
+        self: "Loader[Batch]",
+        source: AwaitedSourceOf[Item],
+        *,
+        collate: Callable[[list[Item]], Batch],
+        batch_size: int | None = None,
+        batch_sampler: Iterable[Any] | None = None,
+        **options: Unpack[ItemOptions],
+    ) -> None: ...
+    @overload
+    def __init__(self: "Loader[Item]", source: AwaitedSourceOf[Item], **options: Unpack[ItemOptions]) -> None: ...
     @overload
     def __init__(
         self: "Loader[Batch]",

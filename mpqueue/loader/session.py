@@ -116,7 +116,7 @@ class Session:
     def _launch(
         self, job: Job, cursor: Cursor, backend: BackendName, max_queue_size: int, place: Place, allowance: int | None
     ) -> Pipeline:
-        ledger = Ledger(cursor, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
+        ledger = Ledger(cursor, credit_for(backend, job, max_queue_size), ordered=job.options.ordered)
         ledger.needs_attention = True  # the first step settles the times of this start
         # Before any worker starts: this raises if the source has no batches, or does not have this place.
         ledger.go_to(place)
@@ -125,6 +125,8 @@ class Session:
         if allowance is not None:
             ledger.allowance = allowance
         job = replace(job, recorder=Recorder(self._open_timeline(job), self.starts))
+        if job.coroutines is not None:
+            job.recorder.concurrency = job.coroutines.width
         pipeline = self._connect(job, ledger)
         # If a handler raised between the start and the assignments below, the workers would never be stopped.
         with self._lock, defer_signals(), contextlib.ExitStack() as undo:

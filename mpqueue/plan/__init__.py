@@ -7,6 +7,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
 
     backend_kinds.py        the properties of each backend
     ray_options.py          the options of the Ray backend
+    coroutines.py           recognises coroutine functions and asynchronous generators
     refused.py              source validation: the kind of source that an object is, or an error
     batch_types.py          the type of a batch, from that of the source
     batch_info.py           `BatchInfo`: which samples are in a batch

@@ -4,7 +4,7 @@
 annotation, this type is ``Any``, so ``Loader`` alone is valid in code that is checked strictly.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -33,3 +33,5 @@ class Indexed(Protocol[Item_co]):
 # A source with an index, a generator function, or an iterator. The type of other sources, such as an object with only
 # ``__iter__``, is any: with it, an object with both methods would have the types of both.
 SourceOf: TypeAlias = Indexed[Item] | Callable[[], Iterator[Item]] | Iterator[Item]
+# A source with ``async def __getitem__``, or an asynchronous generator function.
+AwaitedSourceOf: TypeAlias = Indexed[Awaitable[Item]] | Callable[[], AsyncIterator[Item]]

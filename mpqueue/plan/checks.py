@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mpqueue.plan.coroutines import reject_coroutine
 from mpqueue.plan.refused import misfit_of
 
 Check: TypeAlias = Callable[[str, Any], None]
@@ -109,6 +110,13 @@ def collate(name: str, value: Any) -> None:
     """Check for a function, or None."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function from a list of samples to a batch, got {value!r}")
+    reject_coroutine(name, value, "await in the source's __getitem__, whose samples are joined afterwards")
+
+
+def loop_factory(name: str, value: Any) -> None:
+    """Check for a callable without arguments, or None."""
+    if value is not None and (not callable(value) or misfit_of(value) is not None):
+        raise TypeError(f"{name} must be callable without arguments, and return an event loop, got {value!r}")
 
 
 def sampler(name: str, value: Any) -> None:

@@ -33,6 +33,7 @@ class _Default(str):
     __slots__ = ()
 
 
+CONCURRENCY = 64  # samples in flight per worker, unless the user passes another number
 # The only start method that may fall back to fork, and only if the caller did not pass it explicitly.
 DEFAULT_START_METHOD: Any = _Default("forkserver")
 
@@ -164,7 +165,13 @@ class WorkerOptions(TypedDict, total=False):
             retried. The time is checked while the caller waits for a batch. For worker processes, a training step of
             more than two seconds does not count: a worker that hangs during it is replaced after the caller has waited
             for this time. If None, the time is unlimited.
-        worker_init: Function that each worker calls without arguments before its first item.
+        worker_init: Function that each worker calls without arguments before its first item. A coroutine function runs
+            in the worker's event loop.
+        concurrency: Number of samples that each worker computes at once, if the source is asynchronous (``async def
+            __getitem__``): up to four times as many are started or wait for their turn. If each item is a batch, it is
+            a number of batches, and ``max_queue_size`` limits it, too. If None, 64.
+        loop_factory: Function that creates the event loop of each worker, such as ``uvloop.new_event_loop``. If None,
+            asyncio's default.
         max_batch_bytes: Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using memory.
             If None, the size is unlimited.
         trace: Path of the file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy,
@@ -181,6 +188,8 @@ class WorkerOptions(TypedDict, total=False):
         float | None, Option(None, checks.number("a number of seconds", above_zero=True, or_none=True))
     ]
     worker_init: Annotated[Callable[[], Any] | None, Option(None, checks.worker_init)]
+    concurrency: Annotated[int | None, Option(None, integer(1, or_none=True))]
+    loop_factory: Annotated[Callable[[], Any] | None, Option(None, checks.loop_factory)]
     max_batch_bytes: Annotated[
         int | None, Option(None, checks.number("a number of bytes", above_zero=True, or_none=True))
     ]
@@ -433,6 +442,11 @@ class Options:
     def are_samples(self) -> bool:
         """True if an item of the source is a sample, not a batch."""
         return self.batch_size is not None or self.batch_sampler is not None
+
+    @property
+    def width(self) -> int:
+        """The number of coroutines per worker."""
+        return CONCURRENCY if self.concurrency is None else int(self.concurrency)
 
     @property
     def is_sampled(self) -> bool:

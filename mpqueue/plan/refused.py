@@ -136,6 +136,8 @@ def reject_sequence(source: Any, *, is_stream: bool) -> NoReturn:
     hint = "; a generator needs GeneratorEnqueuer or Loader" if is_stream else ""
     if missing == ["__len__"]:
         hint = ": implement it, returning the number of items"
+    elif not hint and hasattr(kind, "__aiter__"):
+        hint = ": pass the asynchronous generator function itself, or a function that returns an asynchronous iterable"
     elif not hint and hasattr(kind, "__iter__"):
         hint = ". For an iterable, pass a function that returns its iterator to Loader or GeneratorEnqueuer"
     raise TypeError(f"a source needs __getitem__ and __len__, {kind.__name__} has no {' and no '.join(missing)}{hint}")

@@ -4,6 +4,7 @@ The first rule that applies raises. Checks of a single value are in the table of
 """
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.coroutines import reject_coroutine
 from mpqueue.plan.options import Options
 from mpqueue.plan.sources import Source
 
@@ -68,6 +69,9 @@ def check(source: Source, options: Options) -> None:
             )
     if options.threads != 1:
         _check_threads(source, options)
+    reject_coroutine(f"{source.name}.on_epoch_end", source.epoch_end(), "it is called between epochs, without a loop")
+    if options.concurrency is not None and not source.uses_coroutines(batches=not options.are_samples):
+        raise _needs_coroutines(source, options)
 
 
 def _check_stream(options: Options) -> None:
@@ -83,6 +87,19 @@ def _drop_needs_batch_size() -> ValueError:
     return ValueError("drop_last applies to a short last batch: pass batch_size, too")
 
 
+def _needs_coroutines(source: Source, options: Options) -> ValueError:
+    shown = f"concurrency={options.concurrency}"
+    if not source.has_index:
+        return ValueError(
+            f"{shown} computes samples by their indices, and {source.name} is a stream, whose elements have no index. "
+            "Use coroutines in the slow stage of a mpqueue.Dataset instead: map(function, concurrency=n)"
+        )
+    return ValueError(
+        f"{shown} needs an asynchronous source, and {source.name} has no `async def __getitem__`: define it, or use "
+        "threads=n for code that waits without coroutines"
+    )
+
+
 def _check_threads(source: Source, options: Options) -> None:
     shown = f"threads={options.threads}"
     if not source.has_index:
@@ -95,6 +112,8 @@ def _check_threads(source: Source, options: Options) -> None:
             f"{shown} computes the samples of a batch in parallel, and each item of the source is already a batch: "
             "pass batch_size, for a source of samples; or use more workers"
         )
+    if source.uses_coroutines(batches=False):
+        raise ValueError(f"{shown} has no effect on {source.name}, which is asynchronous: use concurrency=n")
     why_not = source.why_not_threads(int(options.threads))
     if why_not is not None:
         raise ValueError(why_not)

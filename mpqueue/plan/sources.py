@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleId, SampleIds
 from mpqueue.plan.batching import Batching, Form
+from mpqueue.plan.coroutines import has_coroutines
 from mpqueue.plan.cursors import ENDLESS
 from mpqueue.plan.history import History
 from mpqueue.plan.lanes import LaneShare
@@ -162,6 +163,10 @@ class Source:
     def searched(self) -> list[Any]:
         """Return the objects in which the search for shared state begins."""
         return [self.runs]
+
+    def uses_coroutines(self, *, batches: bool) -> bool:
+        """Return whether coroutines compute the samples, or batches, in an event loop."""
+        return False
 
     def why_not_threads(self, threads: int) -> str | None:
         """Return why several threads cannot compute the samples, or would have no effect; None: they can."""
@@ -359,6 +364,8 @@ class Items(Source):
 
     def form(self, batching: Batching | None) -> Form:
         """Return how workers run the source."""
+        if self.uses_coroutines(batches=batching is None):
+            return Form.COROUTINES
         if batching is None:
             return Form.ITEMS
         return Form.SAMPLES if batching.threads == 1 else Form.THREADED
@@ -407,6 +414,10 @@ class Items(Source):
     def may_change(self) -> bool:
         """Return whether the source has its own ``on_epoch_begin`` or ``on_epoch_end``."""
         return any(_own_hook(self.given, name) is not None for name in ("on_epoch_begin", "on_epoch_end"))
+
+    def uses_coroutines(self, *, batches: bool) -> bool:
+        """Return whether coroutines compute the samples, or batches, in an event loop."""
+        return has_coroutines(self.runs, batches=batches)
 
     def why_not_threads(self, threads: int) -> str | None:
         """Return why several threads cannot compute the samples, or would have no effect; None: they can.

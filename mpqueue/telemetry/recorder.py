@@ -330,7 +330,10 @@ class Recorder:
         leases: Time that it has kept the views of a batch.
         stages: The work of the stages of a dataset.
         starts: The times at the starts of epochs.
+        concurrency: Number of samples in flight per worker, for an asynchronous source; otherwise 0.
     """
+
+    concurrency = 0
 
     def __init__(self, timeline: "Timeline | None" = None, starts: StartTally | None = None) -> None:
         self.timeline = timeline

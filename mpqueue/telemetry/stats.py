@@ -10,8 +10,8 @@ from mpqueue.telemetry.rows import DERIVED
 
 # Fields that describe a moment or an identity. A difference has their later values.
 _PRESENT = {
-    "behind", "epoch", "holds_up", "leases", "name", "num_slots", "number", "offered", "pid", "rank", "resizes",
-    "ring_bytes", "ring_kind", "rss_bytes", "slots_in_use", "worker_rss_bytes",
+    "behind", "concurrency", "epoch", "holds_up", "leases", "name", "num_slots", "number", "offered", "pid", "rank",
+    "resizes", "ring_bytes", "ring_kind", "rss_bytes", "slots_in_use", "worker_rss_bytes",
 }  # fmt: skip
 _NOTHING: Mapping[int, int] = {}
 
@@ -314,6 +314,7 @@ class Statistics(Rated):
             Parts after the first 256 are counted together, as "other parts".
         resizes: The changes by ``workers="auto"``; otherwise empty.
         epoch_starts: The times at the starts of epochs, an `EpochStarts`. They are not part of ``wait_s``.
+        concurrency: Number of samples in flight per worker, for an asynchronous source; otherwise 0.
     """
 
     slots_in_use: int = 0
@@ -343,6 +344,7 @@ class Statistics(Rated):
     parts: Mapping[str | int, int] = field(default_factory=dict, hash=False)
     resizes: tuple[Resize, ...] = ()
     epoch_starts: EpochStarts = _NO_STARTS
+    concurrency: int = 0
 
     @property
     def epoch_start_share(self) -> float:
@@ -445,6 +447,7 @@ def statistics_of(
         elapsed_s=recorder.elapsed_s,
         times=Times(**times, lease=recorder.leases.snapshot()),
         workers=workers,
+        concurrency=recorder.concurrency,
         stages=tuple(
             StageStatistics(name, num_in, num_out, ns / 1e9, waiting_ns / 1e9)
             for name, num_in, num_out, ns, waiting_ns in recorder.stages.rows()

@@ -6,9 +6,15 @@ A module imports only from its own line and the lines above it::
     read_ahead.py              whether the stages of a lane may read ahead
     sample_block.py            samples for a function that is called by a loop in C
     shared_generator_check.py  warns if the source draws from generators that threads share
+    stuck.py                   coroutines that do not go on
     records.py                 fixed-size messages on the two pipes of a worker, lists of samples in a slot
     context.py                 functions for user code in a worker: `worker_info`, `rng`, `empty`, `stack`
-    helper_threads.py          threads that compute samples for a worker, with results in order
+    helper_threads.py          threads that compute samples for a worker
+    event_loop.py              the event loop of a process, in its own thread
+    coroutines.py              coroutines in place of helper threads
+    in_order.py                calls that threads or coroutines compute at once, with results in order
+    async_iterators.py         the elements of asynchronous generators, one by one
+    async_sources.py           ``worker_init`` and ``aclose`` in the event loop; plain iterators
     config.py                  settings, descriptors and payload of a new worker process
     tensorflow_rng.py          seeding of tf.random, if TensorFlow is imported
     torch_info.py              torch's get_worker_info() in workers
@@ -19,7 +25,8 @@ A module imports only from its own line and the lines above it::
     fixed_seeds.py             random numbers of the elements before a cache
     lanes.py                   the protocol of sources with lanes
     sample_runner.py           runs a source of samples, one batch at a time
-    threaded_samples.py        runs a source of samples in several threads
+    in_flight.py               runs a source with several samples in flight
+    coroutine_runners.py       run a source with coroutines
     elements.py                elements of an iterator, one by one or in batches
     generator_lanes.py         lanes of generator functions; plain iterators
     lane_runner.py             runs the lanes of a worker, and takes their snapshots

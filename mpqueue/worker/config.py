@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 from mpqueue.engine import queue_address
-from mpqueue.plan.batching import Batching, Form
+from mpqueue.plan.batching import Batching, Concurrency, Form
 from mpqueue.worker.context import WorkerInfo
 
 # Dumps the stacks of a worker. A real-time signal, so that SIGUSR1 and SIGUSR2 remain free for the user.
@@ -24,12 +24,16 @@ class Payload(NamedTuple):
         worker_init: Called first in each worker.
         samples: How samples become batches; None if items of the source are batches.
         form: How the source is run.
+        coroutines: How its coroutines run; None: it is not asynchronous.
+        loop_factory: Creates the event loop; None for asyncio's default.
     """
 
     source: Any
     worker_init: Callable[[], Any] | None
     samples: Batching | None = None
     form: Form = Form.ITEMS
+    coroutines: Concurrency | None = None
+    loop_factory: Callable[[], Any] | None = None
 
 
 class WorkerConfig(NamedTuple):

@@ -2,12 +2,16 @@
 
 They work in worker processes, worker threads and without workers. Each of these sets the context of the thread around
 user code. A worker process also has a granted slot of the ring, which all of its threads share.
+
+An event loop runs many coroutines in one thread, in turn. So a coroutine has its context in a context variable, which
+asyncio switches, and which the tasks and threads that it starts inherit.
 """
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -67,7 +71,9 @@ _IDLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-class _Current(threading.local):
+class _Values:
+    """The attributes of a context."""
+
     info: WorkerInfo | None
     begin: Callable[[int, int, int], None] | None
     may_begin_blocks: Callable[[], bool] | None
@@ -79,9 +85,22 @@ class _Current(threading.local):
     seeding: "LazySeeding | None"
     has_requested = is_helper = is_asking = False
 
+
+class _Current(_Values, threading.local):
     def __init__(self) -> None:
         # Once per thread: then a copy of all values restores them, in 0.1 us less per batch than with missing ones.
         vars(self).update(_IDLE)
+
+
+class _OfCoroutine(_Values):
+    """The context of a coroutine, in place of that of its thread: the same attributes, until the next `enter_thread`.
+
+    Args:
+        values: All attributes, which this object keeps.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__ = values  # twice as fast as an update: it runs once per sample
 
 
 class Aside(threading.local):
@@ -94,7 +113,8 @@ class Aside(threading.local):
     seed: int | None = None
 
 
-_current = _Current()
+_of_thread = _Current()
+_of_coroutine: ContextVar[_OfCoroutine | None] = ContextVar("mpqueue", default=None)
 aside = Aside()
 # In a worker process, all threads of user code belong to the one worker.
 _process_info: WorkerInfo | None = None
@@ -104,6 +124,11 @@ _process_begin_block: BeginBlock | None = None
 _process_seeding: "LazySeeding | None" = None
 _process_has_requested = False
 _granted: GrantedSlot | None = None
+
+
+def _here() -> Any:
+    """Return the context of the running coroutine, or of this thread."""
+    return _of_coroutine.get() or _of_thread
 
 
 def enter_worker_process(
@@ -131,7 +156,7 @@ def enter_lane(info: WorkerInfo) -> None:
     # A worker process keeps its info in the module, because all threads of user code belong to that worker.
     global _process_info
     if _process_info is None:
-        _current.info = info
+        _here().info = info
     else:
         _process_info = info
 
@@ -162,7 +187,7 @@ def enter_thread(
         seeding: Seeds the global generators when ``begin`` is called.
     """
     # One call of C: it runs twice per batch without workers, and eight attributes of a `threading.local` take 0.4 us.
-    vars(_current).update(
+    vars(_here()).update(
         _IDLE, info=info, source=source, is_seeded=is_seed_given, begin=begin, may_begin_blocks=may_begin_blocks,
         seeding=seeding,
     )  # fmt: skip
@@ -173,29 +198,31 @@ def keep_thread() -> Callable[[], None]:
 
     Only this thread may call it. It is one call of C, which a signal handler cannot interrupt.
     """
-    now = vars(_current)
+    now = vars(_here())
     return partial(now.update, now.copy())
 
 
 @contextmanager
 def asking() -> Iterator[None]:
     """Compute elements in this thread to answer a question about a run, which changes nothing of the run."""
-    before = _current.is_asking
-    _current.is_asking = True
+    here = _here()
+    before, here.is_asking = here.is_asking, True
     try:
         yield
     finally:
-        _current.is_asking = before
+        here.is_asking = before
 
 
 def is_asking() -> bool:
     """Return whether this thread computes elements only to answer a question; see `asking`."""
-    return _current.is_asking
+    is_asked: bool = _here().is_asking
+    return is_asked
 
 
 def shares_generators() -> bool:
     """Return whether several threads use the global generators now, so that this thread cannot seed them."""
-    return _current.is_helper or _current.source is not None
+    here = _here()
+    return here.is_helper or here.source is not None
 
 
 def keep() -> Callable[[], None]:
@@ -203,7 +230,7 @@ def keep() -> Callable[[], None]:
 
     It may be called twice.
     """
-    restore_thread, process, is_helper = keep_thread(), process_batch, _current.is_helper
+    restore_thread, process, is_helper = keep_thread(), process_batch, _here().is_helper
     of, rng, seeding = process.of, process.rng, _seeding()
     is_due = seeding is not None and seeding.is_due
 
@@ -222,25 +249,25 @@ def suspend_seeding() -> None:
     seeding = _seeding()
     if seeding is not None:
         seeding.is_due = False
-    _current.is_seeded = True
+    _here().is_seeded = True
 
 
 def _seeding() -> "LazySeeding | None":
-    return _current.seeding if _process_info is None or _current.is_helper else _process_seeding
+    here = _here()
+    return here.seeding if _process_info is None or here.is_helper else _process_seeding
 
 
 def has_drawn() -> bool:
     """Return whether the present batch or sample of this thread has requested its generator by `rng`."""
-    of = process_batch.of
-    if of is not None and not _current.is_helper:
-        return process_batch.rng is not None
-    return _current.rng is not None
+    of, here = process_batch.of, _here()
+    return (process_batch.rng if of is not None and not here.is_helper else here.rng) is not None
 
 
 def begin_batch(seed: int, epoch: int, unit: int) -> None:
     """Set the batch or sample that user code computes next in this thread."""
-    _current.batch = seeds.BatchSeed(seed, epoch, unit)
-    _current.rng = None
+    here = _of_coroutine.get() or _of_thread  # without a call: this runs for each sample without workers
+    here.batch = seeds.BatchSeed(seed, epoch, unit)
+    here.rng = None
 
 
 def begin_block(
@@ -265,8 +292,9 @@ def begin_block(
     if begin is _process_begin:
         return None if _process_begin_block is None else _process_begin_block(seed, epoch, samples, places)
     # A worker thread does not seed generators that it shares with other threads.
-    if begin is begin_batch or (begin is _current.begin and _current.may_begin_blocks and _current.may_begin_blocks()):
-        _current.batch = block = SampleBlock(seed, epoch, samples, places)
+    here = _here()
+    if begin is begin_batch or (begin is here.begin and here.may_begin_blocks and here.may_begin_blocks()):
+        here.batch = block = SampleBlock(seed, epoch, samples, places)
         return block
     return None
 
@@ -276,21 +304,29 @@ def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], Non
 
     Returns None if this thread does not compute a batch.
     """
-    of = seed_of(process_batch.of)
-    if of is not None and _process_begin is not None and not _current.is_helper:
+    of, here = seed_of(process_batch.of), _here()
+    if of is not None and _process_begin is not None and not here.is_helper:
         return of, _process_begin
-    of = seed_of(_current.batch)
-    return None if of is None else (of, _current.begin or begin_batch)
+    of = seed_of(here.batch)
+    return None if of is None else (of, here.begin or begin_batch)
 
 
 def begin_tally(tally: Any) -> None:
     """Set the tally of the stages of a dataset, for this thread and its helper threads; None ends it."""
-    _current.tally = tally
+    _here().tally = tally
 
 
 def stage_tally() -> Any:
     """Return the `mpqueue.dataset.clocks.StageTally` of the current batch, or None if it is not timed."""
-    return _current.tally
+    return _here().tally
+
+
+def _of_helper() -> dict[str, Any]:
+    """Return the context of user code that computes samples for this thread elsewhere."""
+    here = _here()
+    own: dict[str, Any] = {"is_helper": True, "begin": None, "may_begin_blocks": None, "rng": None, "seeding": None}
+    own |= {"info": worker_info_unasked(), "source": here.source, "tally": here.tally, "is_asking": here.is_asking}
+    return own | {"is_seeded": process_batch.of is not None or here.is_seeded}
 
 
 def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[[int, Any], Any]:
@@ -298,14 +334,11 @@ def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[
 
     User code sees the context of a helper thread in both cases.
     """
-    own: dict[str, Any] = {"is_helper": True, "begin": None, "may_begin_blocks": None, "rng": None, "seeding": None}
-    own |= {"info": worker_info_unasked(), "source": _current.source, "tally": _current.tally}
-    own["is_asking"] = _current.is_asking
-    own["is_seeded"] = process_batch.of is not None or _current.is_seeded
+    own = _of_helper()
 
     def call(place: int, argument: Any) -> Any:
         # The dictionary of this thread: setting the attributes one by one takes three times as long.
-        mine = vars(_current)
+        mine = vars(_of_thread)
         before = mine.copy()
         mine.update(own, batch=seeds.BatchSeed(seed, epoch, place))
         try:
@@ -318,16 +351,46 @@ def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[
     return call
 
 
+def in_any_task(ask: Callable[[Any], Awaitable[Any]], seed: int, epoch: int) -> Callable[[int, Any], Awaitable[Any]]:
+    """Return a coroutine function that computes a sample in a task of its own; see `in_any_thread`."""
+    own = _IDLE | _of_helper()
+
+    async def call(place: int, argument: Any) -> Any:
+        values = own.copy()
+        values["batch"] = seeds.BatchSeed(seed, epoch, place)
+        _of_coroutine.set(_OfCoroutine(values))  # never reset: the task has its own copy of all context variables
+        return await ask(argument)
+
+    return call
+
+
+def of_coroutine() -> _OfCoroutine:
+    """Return the present context of this thread for a coroutine, which computes one element of a stream."""
+    of = current_batch()
+    return _OfCoroutine(_IDLE | _of_helper() | {"batch": None if of is None else seeds.BatchSeed(*of[0])})
+
+
+def enter_coroutine(own: _OfCoroutine) -> None:
+    """Set the context of the running task."""
+    _of_coroutine.set(own)
+
+
+def leave_coroutine(own: _OfCoroutine) -> None:
+    """Let this thread know whether the code of a coroutine has requested its worker."""
+    if own.has_requested:
+        _here().has_requested = True
+
+
 def seeded_batch() -> tuple[int, int, int] | None:
     """Return the current batch, or None if there is none, or if a thread has no given seed."""
-    if _current.is_helper:
-        return seed_of(_current.batch) if _current.is_seeded else None
-    return seed_of(process_batch.of) or (seed_of(_current.batch) if _current.is_seeded else None)
+    here = _here()
+    own = seed_of(here.batch) if here.is_seeded else None
+    return own if here.is_helper else seed_of(process_batch.of) or own
 
 
 def thread_source() -> Any:
     """Return the source of this worker thread, or None in other threads."""
-    return _current.source
+    return _here().source
 
 
 def worker_info() -> WorkerInfo | MaybeNone:
@@ -357,19 +420,22 @@ def worker_info() -> WorkerInfo | MaybeNone:
         # Recorded for streams: code that calls this has taken its share of the elements.
         _process_has_requested = True
         # The worker's own thread may be in another lane than a helper.
-        return _current.info if _current.is_helper else _process_info
-    _current.has_requested = True
-    return _current.info
+        return _here().info if _here().is_helper else _process_info
+    here = _here()
+    here.has_requested = True
+    return here.info
 
 
 def is_helper() -> bool:
-    """Return True in a helper thread of a worker."""
-    return _current.is_helper
+    """Return True in a helper thread, or a coroutine, of a worker."""
+    is_helper: bool = _here().is_helper
+    return is_helper
 
 
 def worker_info_unasked() -> WorkerInfo | None:
     """Return the result of `worker_info`, without recording the call."""
-    return _current.info if _process_info is None else _process_info
+    info: WorkerInfo | None = _here().info if _process_info is None else _process_info
+    return info
 
 
 def note_shared_input() -> None:
@@ -377,12 +443,13 @@ def note_shared_input() -> None:
 
     (A queue of another process counts the processes that use it.)
     """
-    _current.has_requested = True
+    _here().has_requested = True
 
 
 def has_requested_info() -> bool:
     """Return True if the code of this worker has called `worker_info`, or takes elements from a queue."""
-    return _current.has_requested if _process_info is None else _process_has_requested
+    has_requested: bool = _here().has_requested if _process_info is None else _process_has_requested
+    return has_requested
 
 
 def rng() -> "np.random.Generator":
@@ -415,27 +482,28 @@ def rng() -> "np.random.Generator":
     Raises:
         RuntimeError: This thread does not compute a batch.
     """
-    process = process_batch
+    process, here = process_batch, _here()
     of = process.of
-    # A helper thread computes its own sample, which is in `_current`.
-    if of is not None and not _current.is_helper:
+    # A helper thread, or a coroutine, computes its own sample.
+    if of is not None and not here.is_helper:
         if isinstance(of, SampleBlock):
             return of.rng()
         if process.rng is None:
             # Created on demand: most batches draw no numbers, and a generator takes some microseconds.
             process.rng = seeds.generator(seeds.BatchSeed(*of))
         return process.rng
-    batch = _current.batch
+    batch = here.batch
     if isinstance(batch, SampleBlock):
         return batch.rng()
-    if _current.rng is None:
+    if here.rng is None:
         if batch is None:
             raise RuntimeError(
                 "mpqueue.rng() is available only while a batch is computed in this thread: "
                 "call it inside __getitem__ or a generator that an enqueuer or a Loader runs"
             )
-        _current.rng = seeds.generator(batch)
-    return _current.rng
+        here.rng = seeds.generator(batch)
+    generator: np.random.Generator = here.rng
+    return generator
 
 
 def empty(shape: int | Sequence[int], dtype: "npt.DTypeLike" = float) -> Array:
@@ -473,7 +541,7 @@ def empty(shape: int | Sequence[int], dtype: "npt.DTypeLike" = float) -> Array:
 
     Follows: ``numpy.empty``.
     """
-    if _granted is not None and not _current.is_helper:  # its sample may belong to another slot, and is copied anyway
+    if _granted is not None and not _here().is_helper:  # its sample may belong to another slot, and is copied anyway
         array = _granted.empty(shape, dtype)
         if array is not None:
             return array

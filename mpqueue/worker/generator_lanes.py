@@ -22,6 +22,7 @@ from mpqueue.system.contents import title_of
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
+from mpqueue.worker.async_sources import plain_iterable
 from mpqueue.worker.elements import Elements
 from mpqueue.worker.failures import note_of, passes_at_once
 from mpqueue.worker.lanes import LaneRun
@@ -66,7 +67,7 @@ class GeneratorLane:
             dataset = copy.deepcopy(dataset)
             made, source = None, dataset.__iter__
         else:
-            made = source()
+            made = plain_iterable(source())
             if not isinstance(made, Iterable) and not hasattr(made, "__getitem__"):
                 name = title_of(source)
                 got = f"{type(made).__name__}: {reprlib.repr(made)}"

@@ -1,16 +1,7 @@
 """Threads that help a worker: they run user code for several samples at once.
 
-    worker's thread    starts calls in order, at most `4 * threads` ahead, and takes their results in the same order
+    worker's thread    starts calls in order, and takes their results in the same order: `mpqueue.worker.in_order`
     helper threads     each takes the oldest call and computes it
-
-When all calls of a batch are started, those of the next batches follow, if known and within the same limit. Otherwise
-all threads would wait for the slowest call of each batch. Measured with samples that wait for 20 ms (median, some for
-130 ms), next to a busy program: 956 samples/s instead of 489, with two workers of 16 threads.
-
-No call outlives its batch. After an error, calls that have not started are cancelled, and running ones must end
-before the error is raised. So no user code runs when an epoch ends. An interrupt of the waiting thread itself (Ctrl-C,
-if the caller is the worker) is not delayed: the helpers are abandoned, end after their calls, and the next batch gets
-new ones.
 
 A worker process that is killed takes its threads along. In the trainer they are daemon threads, like worker threads,
 and its exit does not wait for them.
@@ -24,11 +15,10 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from mpqueue.system.built_in_calls import BuiltInCalls
 from mpqueue.system.interrupts import defer_signals
@@ -37,12 +27,9 @@ from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.locks import Lock
 from mpqueue.system.own_process import ProcessMark, make_mark
 from mpqueue.telemetry.clock import clock_ns
+from mpqueue.worker import context
 
 THREAD_NAME = "mpqueue-helper"
-# Calls per thread that are started and not taken. In a simulation with waits of 20 ms (median) and some of 125 ms,
-# threads reach 0.56 of their maximum rate with 2, 0.80 with 4, and 0.95 with 8; the number of waiting samples grows
-# alike.
-AHEAD = 4
 _LOOK_EVERY_NS = 20_000_000
 
 
@@ -58,13 +45,15 @@ class HelperCall:
         arguments: Its arguments.
 
     Attributes:
+        arguments: Its arguments.
         is_done: The result or the error is available.
         ns: Duration of the call in the helper thread, in nanoseconds.
     """
 
-    __slots__ = ("_done", "_error", "_todo", "_value", "is_done", "ns")
+    __slots__ = ("_done", "_error", "_todo", "_value", "arguments", "is_done", "ns")
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.arguments = arguments
         self._todo = [(function, arguments)]  # the thread that pops it computes the call, or has cancelled it
         self._done = Lock()  # released at the end of the call
         self._done.acquire()
@@ -110,10 +99,13 @@ class HelperCall:
         del self  # the traceback of the error keeps this frame, which would keep the call
         done.release()
 
-    def wait(self) -> None:
-        """Wait for the end of the call; only one thread may."""
-        if not self.is_done:
-            self._done.acquire()
+    def wait(self, timeout_s: float = -1) -> bool:
+        """Wait for the end of the call; return False after the timeout (-1 for none). Only one thread may wait."""
+        return self.is_done or self._done.acquire(True, timeout_s)
+
+    def stack(self) -> str:
+        """Return where the call waits; empty if unknown."""
+        return ""
 
     def exception(self) -> BaseException | None:
         """Wait for the call, and return its error or None."""
@@ -168,7 +160,7 @@ class Helpers:
         threads: Number of threads.
 
     Attributes:
-        threads: Number of threads.
+        width: Number of threads.
         own: The mark of the process that has them.
         clock: Times their calls.
 
@@ -177,7 +169,7 @@ class Helpers:
     """
 
     def __init__(self, threads: int) -> None:
-        self.threads = threads
+        self.width = threads
         self.own, self.clock = make_mark(), CallClock()
         # Not `Queue`: a finalizer puts the end into it, maybe in the middle of another `put`, and only this one is
         # reentrant.
@@ -194,6 +186,11 @@ class Helpers:
             for number in range(threads):
                 name = f"{THREAD_NAME}-{number}"
                 start_thread(threading.Thread(target=_serve, args=(self._calls, self.clock), name=name, daemon=True))
+
+    @staticmethod
+    def in_context(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[[int, Any], Any]:
+        """Return a function that computes a sample with its own context."""
+        return context.in_any_thread(ask, seed, epoch)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> HelperCall:
         """Queue a call; calls start in this order.
@@ -221,6 +218,14 @@ class Helpers:
                 "these threads: create a new iterator in this process"
             )
 
+    def wait(self, call: HelperCall, until: float | None = None) -> bool:  # noqa: ARG002 - the trainer ends a hang
+        """Wait for a call, and return True."""
+        return call.wait()
+
+    def cancel(self, calls: Sequence[HelperCall]) -> list[HelperCall]:
+        """Cancel calls; return those that a thread has started."""
+        return [call for call in calls if not call.cancel()]
+
     def dismiss(self) -> None:
         """End the threads after the queued calls; must not be called by a signal handler that interrupts a `submit`."""
         with self._lock:
@@ -228,111 +233,10 @@ class Helpers:
             self._end()
 
 
-class InOrder:
-    """Several calls with results in order; a context manager. Its exit ends all of them.
-
-    Args:
-        helpers: The threads.
-        call: The function to call.
-        arguments: The arguments of each call.
-
-    Attributes:
-        helpers: The threads.
-        find_next: Called when all calls are started: returns the next ones, or None if they are not known yet.
-        is_given_up: An interrupt of this thread while it waited has left running calls: the helpers must not be used
-            again.
-        is_over: The exit is complete.
-        beside_ns: Nanoseconds that helpers spent on the taken calls, minus the waiting time of this thread:
-            the duration of the calls beyond the time of this thread.
-    """
-
-    def __init__(self, helpers: Helpers, call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> None:
-        self.helpers, self._call, self._arguments = helpers, call, iter(arguments)
-        self.find_next: Callable[[], InOrder | None] | None = None
-        self._next: InOrder | None = None
-        self._pending: deque[HelperCall] = deque()
-        self.is_given_up = self.is_over = False
-        self.beside_ns = 0
-
-    def next(self) -> Any:
-        """Return the next result.
-
-        Raises:
-            IndexError: All results were taken.
-            BaseException: The error of the call.
-        """
-        return self._take().result()
-
-    def __getitem__(self, _index: object) -> Any:
-        """Return the next result, as if this were the source of the samples."""
-        return self.next()
-
-    def take(self) -> Callable[[], Any]:
-        """Wait for the next result; return a function that returns it, or raises the error of its call.
-
-        Raises:
-            IndexError: All results were taken.
-        """
-        return self._take().result
-
-    def _fill(self, ahead: int) -> None:
-        """Start calls, of this batch or the next ones, until ``ahead`` of them are not taken."""
-        calls: InOrder | None = self
-        while calls is not None and (ahead := calls._fill_own(ahead)):
-            calls = calls._next_calls()
-
-    def _fill_own(self, ahead: int) -> int:
-        """Start calls of this batch; return how many more are allowed after the last one."""
-        pending = self._pending
-        while len(pending) < ahead:
-            arguments = next(self._arguments, None)
-            if arguments is None:
-                return ahead - len(pending)
-            # `arguments` is an iterator, so no call is submitted twice.
-            pending.append(self.helpers.submit(self._call, *arguments))
-        return 0
-
-    def _next_calls(self) -> "InOrder | None":
-        if self._next is None and self.find_next is not None:
-            self._next = self.find_next()
-        return self._next
-
-    def _take(self) -> HelperCall:
-        self._fill(AHEAD * self.helpers.threads)
-        # The oldest call: results are taken in the order of the calls, whichever finishes first.
-        call = self._pending[0]
-        # Kept in `_pending` while waiting: after an interrupt, `__exit__` must still find the call.
-        self._wait(call)
-        self.beside_ns += call.ns
-        return self._pending.popleft()
-
-    def _wait(self, call: HelperCall) -> None:
-        if not call.is_done:
-            self.helpers.check()
-            # Until the wait is over: an exception of the wait itself does not belong to the call.
-            self.is_given_up = True
-            started = clock_ns()
-            call.wait()
-            self.beside_ns -= clock_ns() - started
-            self.is_given_up = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # Cancelled ones can no longer start. The others run user code, which must end before the batch does.
-        # All are cancelled before the first wait: in the meantime, helpers would start the next ones.
-        at_work = [call for call in self._pending if not call.cancel()]
-        while at_work and not self.is_given_up:
-            self._wait(at_work.pop())
-        self._pending.clear()
-        self.find_next = self._next = None  # the iterator of the next calls holds these
-        self.is_over = True
-
-
 # By process, too: a forked child has the objects of its parent's threads, but not the threads.
-_shared: "weakref.WeakValueDictionary[tuple[int, int], Helpers]" = weakref.WeakValueDictionary()
+_shared: "weakref.WeakValueDictionary[tuple[int, Any, int], Any]" = weakref.WeakValueDictionary()
 _shared_lock = Lock()
+_Shared = TypeVar("_Shared")
 
 
 def _unlock() -> None:
@@ -343,14 +247,14 @@ def _unlock() -> None:
 os.register_at_fork(after_in_child=_unlock)
 
 
-def shared_helpers(threads: int) -> Helpers:
-    """Return the threads of this process for a number of threads, shared by all stages of datasets."""
-    key = os.getpid(), threads
+def shared_helpers(make: Callable[[int], _Shared], width: int) -> _Shared:
+    """Return the threads, or coroutines, of this process for a number of them, shared by all stages of datasets."""
+    key = os.getpid(), make, width
     with _shared_lock:
-        helpers = _shared.get(key)
+        helpers: _Shared | None = _shared.get(key)
         if helpers is None:
             # Created under the lock: two threads that need it at the same time must not start it twice.
-            helpers = _shared[key] = Helpers(threads)
+            helpers = _shared[key] = make(width)
         return helpers
 
 

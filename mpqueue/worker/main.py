@@ -49,11 +49,13 @@ from mpqueue.system.standard_input import explain_quit, keep_terminal_only
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.transport.poller import has_hung_up
-from mpqueue.worker import context, failures, tensorflow_rng, torch_info
+from mpqueue.worker import context, failures, stuck, tensorflow_rng, torch_info
+from mpqueue.worker.async_sources import close_before_exit, close_in_loop, initialise
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.records import (
     GRANT,
     HELD,
+    HUNG,
     MAGIC,
     NEW_SPEC,
     OF_GROUP,
@@ -65,6 +67,7 @@ from mpqueue.worker.records import (
     GrantKind,
     ReportKind,
     pack_tail,
+    pack_text,
     unpack_listed,
     unpack_start,
 )
@@ -312,6 +315,7 @@ class _Worker:
         self._writer.spares = config.info.num_workers
         self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None
+        self._loop: Any = None  # the event loop, if the user has chosen it, or `worker_init` runs in it
         # Tells this process from children that user code forks.
         self._own = make_mark()
         self._opening = 0, 0  # slot and turn of the last grant that opened a lane
@@ -336,16 +340,23 @@ class _Worker:
         # Reported at once: a killed worker could not report it later, and its lanes must then restart without their
         # states.
         queue_address.report_use = self._report_queues
+        stuck.tell = self._tell_blocked
 
     def _make_runner(self, begin: BeginBatch) -> SourceRunner:
         config, payload = self._config, self._payload
         parts = Parts(
             payload.source, config.info, begin, payload.samples, in_slot=True, seeding=self._seeding,
             num_lanes=config.num_lanes, endless=config.is_endless, skips=config.skips,
+            coroutines=payload.coroutines,
         )  # fmt: skip
         runner = make_runner(payload.form, parts)
         runner.tell_mark = self._tell_mark
         return runner
+
+    def _tell_blocked(self, text: str) -> None:
+        """Report a call that blocks the event loop; the trainer logs each line of code once."""
+        if self._own[0]:
+            os.write(self._ends.reports, pack_text(text))
 
     def _tell_mark(self, name: Name | None) -> None:
         """Report the sample that will be computed next, before user code runs for it."""
@@ -359,13 +370,16 @@ class _Worker:
     def run(self) -> None:
         """Serve grants until the end of the pipe."""
         try:
-            if self._payload.worker_init is not None:
-                self._payload.worker_init()
+            self._loop = initialise(self._payload.worker_init, self._payload.loop_factory)
         except BaseException as error:
             if self._is_to_leave(error):
                 raise
             self._broken = error  # reported as the outcome of every batch of this worker
         self._leave_if_forked()
+        self._serve()
+        close_before_exit(self._payload.source)
+
+    def _serve(self) -> None:
         grants, backlog, work = self._grants, self._grants.backlog, GrantKind.WORK
         ended = _clock()
         while True:
@@ -479,9 +493,11 @@ class _Worker:
             # would get the same errors, until `restarts` is used up.
             if self._is_to_leave(error):
                 raise
-            kind = ReportKind.RAISED
+            kind, flags = ReportKind.RAISED, 0
+            if type(error) is stuck.SampleHung:
+                error, flags = error.as_timeout(unit, epoch), HUNG
             spec, _, header_offset, nbytes, is_held = self._place_failure(error, unit, epoch)
-            flags = HELD * is_held
+            flags |= HELD * is_held
         done = _clock()
         record = REPORT.pack(
             MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
@@ -609,8 +625,9 @@ class _Worker:
         encoded = np.frombuffer(self._segment.memory, np.uint8, nbytes, start)
         try:
             payload, self._buffers = apply_patch(encoded, self._buffers)
-            self._payload = payload
+            former, self._payload = self._payload, payload
             self._runner.load(payload.source)
+            close_in_loop(former.source)
             torch_info.enter_worker_process(payload.source)
             self._kept = user_generators(payload)
             self._broken = None

@@ -21,6 +21,7 @@ FAIL    no memory: try once more, then report       LOADED    the new state is l
                                                     LET_GO    user code has released its arrays in that slot
                                                     MARK      this sample of this turn is being computed
                                                     QUEUES    user code has used a queue
+                                                    BLOCKED   a part of a text: a call blocks the event loop
 
 Fields of a grant                                   Fields of a report
 -----------------                                   ------------------
@@ -47,7 +48,8 @@ MARK has the name of the sample (`mpqueue.worker.retry_markers`) as `header_offs
 flag 1. Without the flag, no sample is being computed.
 
 ORDER has the name of an attribute in the last six fields, its two checksums as `turn` and `spec`, and the flag 1 if the
-attribute is kept: see `mpqueue.worker.shuffle_detection`.
+attribute is kept: see `mpqueue.worker.shuffle_detection`. BLOCKED has a part of a text there, and the flag 1 in the
+last part.
 
 A list of samples is written into the slot before the grant, and read before anything else is written there: its length,
 then a pickle. The start of a lane, a snapshot, is sent in the same way. A snapshot of a worker is sent in the *tail* of
@@ -61,6 +63,7 @@ WORK is for the element after the last one of its lane that was granted to this 
 import pickle
 import struct
 from collections.abc import Sequence
+from select import PIPE_BUF
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import NO_PARTS, PartCounts
@@ -83,7 +86,7 @@ class GrantKind:
 class ReportKind:
     """Kinds of reports."""
 
-    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER, MARK = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER, MARK, BLOCKED = range(1, 12)
 
 
 # The magic number is a field: callgrind counts 29 more instructions per call than for a bare struct, 0.2 % of a tiny
@@ -96,15 +99,30 @@ REPORT = RecordType(
     "wait_ns:Q",
     magic=MAGIC, kinds=kinds_of(ReportKind),
 )  # fmt: skip
-ORDER = RecordType("magic:H kind:B flags:B slot:I turn:Q spec:I _:4x name:48s", magic=MAGIC, kinds=(ReportKind.ORDER,))
+ORDER = RecordType(
+    "magic:H kind:B flags:B slot:I turn:Q spec:I _:4x name:48s", magic=MAGIC,
+    kinds=(ReportKind.ORDER, ReportKind.BLOCKED),
+)  # fmt: skip
+_PART_BYTES = 48
 
 # The outcomes of a work item, possibly with bytes in the slot. A plain tuple: two comparisons are faster than a hash.
 OUTCOMES = (ReportKind.BATCH, ReportKind.RAISED, ReportKind.END)
 
 # Flags of a report: a spec is in the slot; the worker's code holds an array in it; the finished stream never requested
-# its worker's number, and so has yielded all elements; samples of the batch were left out; a tail follows the batch.
-NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL = 1, 2, 4, 8, 16
+# its worker's number, and so has yielded all elements; samples of the batch were left out; a tail follows the batch;
+# the exception is that a sample took too long, and the batch may be tried again.
+NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL, HUNG = 1, 2, 4, 8, 16, 32
 OF_GROUP = 1  # for FULL: the control group is at its limit, not the file system
+
+
+def pack_text(text: str) -> bytes:
+    """Return a text as BLOCKED reports, cut to the length that one write can have."""
+    data = text.encode(errors="backslashreplace")[: (PIPE_BUF // ORDER.size) * _PART_BYTES]
+    parts = [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)]
+    last = len(parts) - 1
+    return b"".join(
+        ORDER.pack(MAGIC, ReportKind.BLOCKED, number == last, 0, 0, 0, part) for number, part in enumerate(parts)
+    )
 
 
 _LENGTH = struct.Struct("<q")  # of a pickle, before or after it

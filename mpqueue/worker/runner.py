@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import LeftOut
-from mpqueue.plan.batching import Batching
+from mpqueue.plan.batching import Batching, Concurrency
 from mpqueue.plan.cursors import Listed
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.telemetry.recorder import Stages
@@ -86,6 +86,7 @@ class Parts(NamedTuple):
         num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         endless: A finished lane restarts.
         skips: A lane, or a dataset whose elements are made of several samples, leaves out those that raise an error.
+        coroutines: How the coroutines of an asynchronous source run; None: it is not asynchronous.
     """
 
     source: Any
@@ -97,6 +98,7 @@ class Parts(NamedTuple):
     num_lanes: int = 0
     endless: bool = False
     skips: bool = False
+    coroutines: Concurrency | None = None
 
 
 class SourceRunner:

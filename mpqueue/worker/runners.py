@@ -18,9 +18,13 @@ _KINDS: dict[Form, type[SourceRunner]] = {
 
 def make_runner(form: Form, parts: Parts) -> SourceRunner:
     """Return the runner of a source."""
+    # These import modules that most workers do not need.
     if form is Form.THREADED:
-        # It imports modules that most workers do not need.
-        from mpqueue.worker.threaded_samples import ThreadedSampleRunner
+        from mpqueue.worker.in_flight import InFlightRunner
 
-        return ThreadedSampleRunner(parts)
+        return InFlightRunner(parts)
+    if form is Form.COROUTINES:
+        from mpqueue.worker.coroutine_runners import CoroutineItemRunner, CoroutineSampleRunner
+
+        return CoroutineItemRunner(parts) if parts.batching is None else CoroutineSampleRunner(parts)
     return _KINDS[form](parts)

@@ -6,7 +6,7 @@ not depend on the batch size, or on the number of workers and ranks. Code that c
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -85,10 +85,14 @@ class SampleRunner(SourceRunner):
         Raises:
             Exception: The error of the source, or of the collation.
         """
-        listed = listed or self._samples.of(epoch, unit)
+        listed = listed or self._listed(epoch, unit)
         batch = self._computed(epoch, listed)
         names = self._part_names
         return batch if names is None else with_parts(self._source, names, batch, self._info.seed, epoch, listed)
+
+    def _listed(self, epoch: int, unit: int) -> Listed:
+        """Return the samples of a batch, by its number."""
+        return self._samples.of(epoch, unit)
 
     def _computed(self, epoch: int, listed: Listed) -> Any:
         """Return a batch of these samples."""
@@ -150,9 +154,12 @@ class SampleRunner(SourceRunner):
                     raise
         if self._skips_inside:
             getitems = partial(getitems, skips=True)
-        ask = partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
-        kept, samples, skipped = self._try_each(epoch, listed, ask)
+        kept, samples, skipped = self._try_each(epoch, listed, self._asks_one(getitems))
         return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, listed.first, kept, samples))
+
+    def _asks_one(self, getitems: Any) -> Callable[[Any], Any]:
+        """Return a function that computes the sample of an index."""
+        return partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
 
     def _try_each(self, epoch: int, listed: Listed, ask: Callable[[Any], Any]) -> TriedSamples:
         """Compute the samples, and continue after errors."""
@@ -207,7 +214,15 @@ class SampleRunner(SourceRunner):
         return self._join_all(epoch, first, indices, self._all_of(getitems, list(indices)))
 
     def _all_of(self, getitems: Callable[[Any], Any], indices: list[Any]) -> list[Any]:
-        samples = list(getitems(indices))
+        return self._one_for_each(indices, getitems(indices))
+
+    def _one_for_each(self, indices: list[Any], made: Iterable[Any]) -> list[Any]:
+        """Return the result of ``__getitems__`` as a list.
+
+        Raises:
+            ValueError: There are too many samples, or too few.
+        """
+        samples = list(made)
         if len(samples) != len(indices):
             name = type(self._source).__name__
             raise ValueError(

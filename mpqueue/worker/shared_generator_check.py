@@ -25,16 +25,20 @@ class SharedGeneratorCheck:
         # A library that was imported since has no earlier state, and is not reported.
         return [_SHOWN[name] for name, snapshot in self._before if snapshot.has_changed()]
 
-    def tell(self, threads: int = 1) -> None:
-        """Warn if shared generators were used for the first batch, by ``threads`` threads."""
+    def tell(self, option: str = "") -> None:
+        """Warn if shared generators were used for the first batch.
+
+        Args:
+            option: Name and value of the option by which several samples are computed at once; empty for none.
+        """
         drawn = " and ".join(self.drawn())
         if not drawn:
             return
-        if threads > 1:
+        if option:
             event = (
-                f"{drawn} drew numbers while threads={threads} computed the samples of the first batch; the threads "
-                "share them, so the samples get these numbers in an unpredictable order. Draw from mpqueue.rng(), "
-                "which is separate for each sample, or remove the option threads"
+                f"{drawn} drew numbers while {option} computed the samples of the first batch at once; the samples "
+                "share them, and get these numbers in an unpredictable order. Draw from mpqueue.rng(), which is "
+                "separate for each sample, or compute one sample at a time"
             )
         else:
             event = (

@@ -46,14 +46,18 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
     return _make_processes(ledger, job)
 
 
-def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
-    """Return the maximum number of batches in flight."""
-    if workers == 0:
+def credit_for(name: BackendName, job: Job, max_queue_size: int) -> int:
+    """Return the maximum number of batches in flight.
+
+    The samples in flight of coroutines are in more batches than a trainer needs ahead: these are limited by their
+    number of samples.
+    """
+    if job.workers == 0:
         return 1
     if not kind_of(name).has_ring:
         # 0 means no limit, as for the `queue.Queue` of Keras's enqueuers. Threads need no slots.
         return max_queue_size or 1 << 62
-    return min(max_queue_size, MAX_CREDIT)
+    return min(max(max_queue_size, job.num_in_flight), MAX_CREDIT)
 
 
 def _make_processes(ledger: Ledger, job: Job) -> Backend:

@@ -61,10 +61,7 @@ class CrashAttribution:
             return None  # killed by us, or lost with its machine: not a fault of the work item
         if work_item is None:
             return self._count_unblamed(leaving, num_reports)
-        # Forget items that are finished, or the dictionary would grow throughout the run.
-        outstanding = self._pool.ledger.work_items
-        self._by_work_item = {number: count for number, count in self._by_work_item.items() if number in outstanding}
-        deaths = self._by_work_item[work_item.number] = self._by_work_item.get(work_item.number, 0) + 1
+        deaths = self._one_more_of(work_item)
         owners, mark = self._pool.owners, worker.mark
         # With markers there is at least one more try: only a marked try shows which sample to give up.
         if deaths <= max(job.options.restarts, job.plan.source.can_mark) and job.can_replay:
@@ -87,6 +84,20 @@ class CrashAttribution:
         # In its place in the order, so that the consumer gets the error where the batch would be.
         self._pool.give_up(work_item, error)
         return None
+
+    def _one_more_of(self, work_item: WorkItem) -> int:
+        # Forget items that are finished, or the dictionary would grow throughout the run.
+        outstanding = self._pool.ledger.work_items
+        self._by_work_item = {number: count for number, count in self._by_work_item.items() if number in outstanding}
+        deaths = self._by_work_item[work_item.number] = self._by_work_item.get(work_item.number, 0) + 1
+        return deaths
+
+    def may_retry(self, work_item: WorkItem) -> bool:
+        """Count a batch whose sample took too long in a worker that goes on; return whether to compute it again."""
+        if self._one_more_of(work_item) <= self._job.options.restarts:
+            return True
+        del self._by_work_item[work_item.number]
+        return False
 
     def _note_given_up(self, work_item: WorkItem, error: Exception) -> None:
         """End the lane if the element before this one was given up, too."""

@@ -43,10 +43,12 @@ from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.transport.records import ProtocolError
+from mpqueue.worker import failures
 from mpqueue.worker.failures import LateSpec, unreadable
 from mpqueue.worker.records import (
     GRANT,
     HELD,
+    HUNG,
     MAGIC,
     NEW_SPEC,
     OF_GROUP,
@@ -62,6 +64,8 @@ from mpqueue.worker.records import (
     unpack_tail,
 )
 from mpqueue.worker.shuffle_detection import OrderFingerprint
+from mpqueue.worker.stuck import tell_blocked
+from mpqueue.workers import incidents
 from mpqueue.workers.handle import Cause, Work, WorkerHandle
 from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.memory_pressure import MemoryPressure
@@ -169,6 +173,7 @@ class Dispatcher:
         lot: Number of work items that make a `pump` worthwhile.
         num_drained: Number of times that a worker has reported anything.
         tallies: Counters, one per worker.
+        may_retry: Counts a batch whose sample took too long; returns whether to compute it again.
     """
 
     def __init__(self, pool: WorkerPool, pressure: MemoryPressure) -> None:
@@ -190,6 +195,7 @@ class Dispatcher:
         # kept it.
         self._orders: dict[tuple[str, int], dict[int, bool]] = {}
         self._warned: set[str] = set()
+        self.may_retry: Callable[[WorkItem], bool] = lambda _: False
         self._look_at = 0  # earliest time of the next look for idle workers
 
     def resize(self, num_workers: int) -> None:
@@ -466,6 +472,11 @@ class Dispatcher:
                     # A turn that was not granted raises `KeyError`, as below.
                     worker.mark = (in_flight[turn].slot.turn, (header, nbytes, high_water)) if flags else None
                     continue
+                if kind == ReportKind.BLOCKED:
+                    self._enter_blocked(
+                        worker, _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait), flags
+                    )
+                    continue
                 if kind == ReportKind.ORDER:
                     self._enter_order(
                         OrderFingerprint(turn, spec, bool(flags)),
@@ -483,6 +494,10 @@ class Dispatcher:
             # Before all other changes: it raises if the slot was not granted, or is smaller.
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
+            if flags & HUNG and self._retries(worker, work):
+                del in_flight[turn]
+                num_others += 1
+                continue
             if kind != _BATCH:
                 work.is_plain, work.read = False, None
                 work.is_end = kind == ReportKind.END
@@ -524,6 +539,27 @@ class Dispatcher:
         worker.busy_since = _clock()
         if count:
             self._note_cost((compute_ns + copy_ns) // count)
+
+    def _retries(self, worker: WorkerHandle, work: Work) -> bool:
+        """Request a batch again whose sample took too long; return False if that was done often enough."""
+        if work.cancelled or not self.may_retry(work.work_item):
+            return False
+        slot, start = work.slot, work.slot.offset
+        error = failures.unpack(self._pool.ring.memory[start + work.header_offset : start + work.nbytes])
+        incidents.report_hang(worker.number, error)
+        self._pool.ring.release(slot)
+        self._pool.put_back([work.work_item], is_retry=True)
+        return True
+
+    def _enter_blocked(self, worker: WorkerHandle, part: bytes, is_last: int) -> None:
+        """Process a part of a text about a call that blocks an event loop; log it once for each line of code."""
+        worker.told += part.rstrip(b"\0") if is_last else part
+        if is_last:
+            text, worker.told = worker.told.decode(errors="replace"), bytearray()
+            line = text.partition(" ")[0]
+            if line not in self._warned:
+                self._warned.add(line)
+                tell_blocked(text)
 
     def _enter_times(
         self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int], blocked: int,

@@ -346,6 +346,7 @@ class WorkerHandle:
         stacks: Its stacks, if it hung.
         mark: Turn and name of the sample that it reported as being computed, see `mpqueue.worker.retry_markers`; or
             None.
+        told: The parts of a text that it has reported so far.
         is_leaving: It gets no more grants, and exits when it has served the rest.
         has_used_queues: It has reported the use of queues, or was seen to use them, before its exit.
     """
@@ -364,6 +365,7 @@ class WorkerHandle:
         self.has_ended = False
         self.stacks = ""
         self.mark: tuple[int, Name] | None = None
+        self.told = bytearray()
         self.is_leaving = self.has_used_queues = False
 
     @property

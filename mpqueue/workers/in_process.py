@@ -20,6 +20,7 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.runner import BeginBatch, Parts, SourceRunner, StreamEnd
 from mpqueue.worker.runners import make_runner
+from mpqueue.worker.stuck import SampleHung
 from mpqueue.workers.job import INTERRUPTED, Job
 
 
@@ -79,7 +80,7 @@ class InProcessBackend:
         job, share = self._job, self._ledger.cursor.lane_share
         parts = Parts(
             job.source, info, begin, job.samples, in_slot=False, num_lanes=share.total, endless=share.is_endless,
-            skips=job.plan.skips, **options,
+            skips=job.plan.skips, coroutines=job.coroutines, **options,
         )  # fmt: skip
         return make_runner(job.form, parts)
 
@@ -123,6 +124,8 @@ class InProcessBackend:
 
     def _failed(self, work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
         """Return the outcome of a work item after an error of the source."""
+        if type(error) is SampleHung:  # a thread, or this one, cannot be replaced: the batch is not tried again
+            error = error.as_timeout(work_item.unit, work_item.epoch)
         note = runner.note(unit, work_item.epoch)
         if matches(error, SystemExit):  # unchanged, it would end the program silently
             error = never_an_exit(error, note)

@@ -7,6 +7,7 @@ and the state of the ring are debug messages. (`mpqueue.memory.ring` reports cop
 from mpqueue.errors import WorkerDied
 from mpqueue.memory.ring import Ring
 from mpqueue.plan.cursors import WorkItem
+from mpqueue.system.exception_texts import text_of
 from mpqueue.system.log import debug, debugs, warn
 from mpqueue.system.units import count_text, size_text
 from mpqueue.workers.handle import Cause
@@ -28,6 +29,11 @@ def report_death(leaving: Exit, work_item: WorkItem | None) -> None:
         return
     why = "" if cause is None or cause is Cause.CLOSED else f"; it was killed, because {cause.value}"
     warn(f"{error}{pid}{why}", "Worker processes", "Monitor the workers")
+
+
+def report_hang(number: int, error: BaseException) -> None:
+    """Warn that a sample took too long, and that its batch is computed again."""
+    warn(f"worker {number} has cancelled the samples of a batch, which is computed again: {text_of(error)}")
 
 
 def report_restart(number: int) -> None:

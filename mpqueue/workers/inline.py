@@ -7,7 +7,7 @@ with worker processes, and the trainer's own random numbers do not change.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result, WithTail
@@ -20,6 +20,7 @@ from mpqueue.system.interrupts import not_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, tensorflow_rng, torch_info
+from mpqueue.worker.async_sources import close_in_loop
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd, run_timed
 from mpqueue.worker.user_generators import UserGenerators, user_generators
@@ -56,7 +57,8 @@ class InlineBackend(InProcessBackend):
         self._runner = self._own_runner()
         self._is_computing = False
         self._work_items: deque[WorkItem] = deque()
-        self._init = job.options.worker_init
+        self._init = job.init
+        self._loop: Any = None  # the event loop, if it is the user's, or `worker_init` runs in it
         self._awaits_others = self._gives_once  # of threads of an earlier start, before the first element
         self._recorder = job.recorder
         self._tallies = job.recorder.expect(1)
@@ -133,7 +135,7 @@ class InlineBackend(InProcessBackend):
         """Call `worker_init` once. Its error is the outcome of the batch, as in workers."""
         if self._init is not None:
             try:
-                self._init()
+                self._loop = self._init()
             except not_of_handler(BaseException) as error:
                 return Result.failed(never_an_exit(error) if matches(error, SystemExit) else error)
             self._init = None
@@ -215,7 +217,10 @@ class InlineBackend(InProcessBackend):
         """Release the resources, without waiting."""
         if self._wakeup is not None:
             self._wakeup.close()
+        if self._job.is_asynchronous:
+            close_in_loop(self._job.source)
         self._runner.end()
+        self._loop = None
         if self._seeding is not None and self._tensorflow is not None:
             self._seeding.end()
             self._tensorflow.end()

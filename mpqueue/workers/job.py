@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
 from mpqueue.plan.batch_info import SampleIds
-from mpqueue.plan.batching import Batching, Form
+from mpqueue.plan.batching import AHEAD, Batching, Concurrency, Form
+from mpqueue.plan.coroutines import is_asynchronous_generator, is_coroutine_function
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import Plan
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.log import debug
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.worker.async_sources import initialise
 from mpqueue.worker.config import Payload
 from mpqueue.worker.context import WorkerInfo
 
@@ -38,6 +41,7 @@ class RingPlan(NamedTuple):
 
 LOCAL = RingPlan()
 INTERRUPTED = "an interrupt occurred between two elements of a generator object, which yields each of them only once"
+_END_S = 2.0
 MAX_CREDIT = 4096  # work items that may be outstanding in a pool of processes
 
 
@@ -52,6 +56,8 @@ class Job:
         options: The options of the frontend.
         source_has_threads: The source computes listed samples in its own threads, without a `Batching`. Its method
             ``begin_ahead`` receives a way to learn the following samples.
+        source_coroutines: How the coroutines of such a source run; None: it is not asynchronous.
+        source_batch: The number of samples in a batch of such a source, if it is known.
         guard: Creates the guard of the ring; None if no guard is needed.
         ring: Options of the ring, and the form of its batches.
         recorder: Counts the events of the run.
@@ -65,6 +71,8 @@ class Job:
     guard: MakeGuard | None = None
     ring: RingPlan = LOCAL
     source_has_threads: bool = False
+    source_coroutines: Concurrency | None = None
+    source_batch: int | None = None
     recorder: Recorder = field(default_factory=Recorder, repr=False)
     fork_argument: str = 'start_method="fork"'
 
@@ -91,6 +99,8 @@ class Job:
     @property
     def has_threads(self) -> bool:
         """True if several threads of a worker, or of the source, may compute the samples of a batch."""
+        if self.coroutines is not None:
+            return True
         return self.source_has_threads if self.samples is None else self.samples.threads != 1
 
     @property
@@ -101,7 +111,50 @@ class Job:
     @property
     def payload(self) -> Payload:
         """The part that is sent to worker processes."""
-        return Payload(self.source, self.options.worker_init, self.samples, self.form)
+        options = self.options
+        return Payload(
+            self.source, options.worker_init, self.samples, self.form, self.coroutines, options.loop_factory
+        )  # fmt: skip
+
+    @property
+    def init(self) -> Callable[[], Any] | None:
+        """What a worker without a process does first, see `initialise`; None: nothing."""
+        init, factory = self.options.worker_init, self.options.loop_factory
+        return None if init is None and factory is None else partial(initialise, init, factory)
+
+    @property
+    def coroutines(self) -> Concurrency | None:
+        """How the coroutines of an asynchronous source run; None: it is not asynchronous."""
+        options = self.options
+        if self.form is not Form.COROUTINES:
+            return self.source_coroutines
+        return Concurrency(options.width, options.batch_timeout)
+
+    @property
+    def patience_s(self) -> float | None:
+        """Seconds for one batch until its worker is replaced; None if unlimited."""
+        timeout_s: float | None = self.options.batch_timeout
+        # A worker ends the coroutines of an overdue batch itself, and is replaced if they do not end.
+        return timeout_s if timeout_s is None or self.coroutines is None else timeout_s + _END_S
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """True if the source, or `worker_init`, uses the event loop."""
+        init = self.options.worker_init
+        if self.coroutines is not None or (init is not None and is_coroutine_function(init)):
+            return True
+        parts_of = getattr(type(self.source), "parts_to_close", None)
+        return is_asynchronous_generator(self.source) if parts_of is None else bool(parts_of(self.source))
+
+    @property
+    def num_in_flight(self) -> int:
+        """The number of batches whose samples are in flight, or wait for their turn, in all workers; 0 if unlimited."""
+        if self.coroutines is None:
+            return 0
+        size = self.source_batch
+        if self.samples is not None:
+            size = self.samples.batch_size or getattr(self.options.batch_sampler, "batch_size", None)
+        return -(-AHEAD * self.coroutines.width * self.workers // size) if size else 0
 
     def may_change_unseen(self) -> bool:
         """Return whether the source, or a function that workers call, may change in a way that no comparison detects.

@@ -123,6 +123,7 @@ class ProcessBackend:
         self.pump = self.dispatcher.pump
         begins_ahead = self.may_begin_ahead and job.has_threads and options.restarts > 0
         self.supervision = Supervision(self.pool, self.dispatcher, self.pressure, begins_ahead=begins_ahead)
+        self.dispatcher.may_retry = self.supervision.may_retry
         if job.is_auto:
             from mpqueue.workers.autosize import Autosize, Size
 
@@ -132,7 +133,7 @@ class ProcessBackend:
             self.supervision.wanted = 1
             self.dispatcher.resize(1)
         self._slow = SlowBatch(self.ledger, job.samples_of)
-        self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
+        self._hang = None if job.patience_s is None else HangWatch(roster, job.patience_s)
 
     def _configure(self, ring: Ring) -> WorkerConfig:
         """Return the configuration of worker 0."""
@@ -211,6 +212,8 @@ class ProcessBackend:
         # the old ones.
         if has_exits:
             self._run_supervised(supervision.take_exits)
+        if supervision.open_items:
+            supervision.begin_ahead_again()
         return bool(events)
 
     def _look_at_clocks(self, *, tells_slow: bool) -> None:

@@ -28,7 +28,7 @@ from mpqueue.plan.cursors import WorkItem
 from mpqueue.workers import incidents
 from mpqueue.workers.crash_attribution import CrashAttribution
 from mpqueue.workers.dispatcher import Dispatcher
-from mpqueue.workers.handle import Cause, WorkerHandle
+from mpqueue.workers.handle import Cause, Work, WorkerHandle
 from mpqueue.workers.launcher import LauncherGone
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
@@ -42,7 +42,7 @@ class Supervision:
         pool: The pool.
         dispatcher: Processes the last reports of exited workers.
         pressure: Forgets exited workers.
-        begins_ahead: Threads of a worker may start the next batch before the present one is finished, until a crash.
+        begins_ahead: Threads or coroutines of a worker may start the next batch before the present one is finished.
 
     Attributes:
         num_deaths: Number of crashed workers.
@@ -51,6 +51,8 @@ class Supervision:
         wanted: Number of workers that the pool must have.
         lost: Exit of a worker that cannot be replaced, or None.
         deaths_on: Number of crashed workers, by machine; "" is this one.
+        open_items: Numbers of the work items that were open at the last crash, and are not computed again yet. Until
+            then, workers finish each batch before they start the next one.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Supervision:
         self.wanted = pool.job.workers
         self._begins_ahead = begins_ahead
         self._attribution = CrashAttribution(pool)
+        self.may_retry = self._attribution.may_retry
+        self.open_items: set[int] = set()
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots with memory that user code of abandoned workers holds
 
     # -- Starting
@@ -111,6 +115,7 @@ class Supervision:
         roster.end_workers(None)
         while roster.gone:
             self.reap(roster.gone.pop())
+        self.open_items.clear()  # no worker has crashed
         if self._pool.sync.is_inherited:
             roster.drop_launcher()
         self.ask_for_workers()
@@ -124,7 +129,9 @@ class Supervision:
                 incidents.report_start(number)
                 self._pool.roster.start(number)
                 worker = self._pool.roster.workers[number]
-                if self._begins_ahead:  # this precedes the first grant in its pipe, and applies to it
+                if (
+                    self._begins_ahead and not self.open_items
+                ):  # this precedes the first grant in its pipe, and applies to it
                     worker.begin_ahead(begins=True)
             except LauncherGone as gone:
                 self._renew_launcher(gone)
@@ -243,19 +250,28 @@ class Supervision:
         if culprit is not None:
             leaving = leaving._replace(samples=self._pool.job.samples_of(culprit))
         incidents.report_death(leaving, culprit)
-        self._stop_ahead()
         return self._attribution.count(leaving, culprit, self._dispatcher.num_drained)
 
-    def _stop_ahead(self) -> None:
+    def _stop_ahead(self, started: list[Work]) -> None:
         """Make workers finish each batch before they start the next one, so that the next crash has a unique work item.
 
-        A sample of the next batch may have caused this crash, which is then attributed to the present batch, once. The
-        present batch is granted again after this message, so the same sample cannot be attributed to it a second time.
+        A sample of a later batch may have caused this crash, which is then attributed to the present batch, once. The
+        batches that were open are granted again after this message, so the same sample cannot be attributed to another
+        batch a second time. When they are computed, workers begin ahead again.
         """
-        if self._begins_ahead:
-            self._begins_ahead = False
+        numbers = {work.work_item.number for work in started if not work.cancelled}
+        if self._begins_ahead and numbers:
+            self.open_items |= numbers
             for worker in self._pool.roster.workers.values():
                 worker.begin_ahead(begins=False)
+
+    def begin_ahead_again(self) -> None:
+        """Let workers begin ahead as soon as the batches that were open at the last crash are computed."""
+        ledger, ready = self._pool.ledger, self._pool.ready
+        self.open_items = {number for number in self.open_items if number in ledger.work_items and number not in ready}
+        if not self.open_items:
+            for worker in self._pool.roster.workers.values():
+                worker.begin_ahead(begins=True)
 
     def _leave_vacant(self, leaving: Exit) -> None:
         if not self._pool.job.can_replay:  # another copy of the iterator would start from the beginning
@@ -290,6 +306,8 @@ class Supervision:
             for work in started:
                 pool.ring.reclaim(work.slot)
             self._forget(worker)
+        if not worker.is_leaving:
+            self._stop_ahead(started)
         pool.sync.note_gone(pool.ring, worker)
         self._pressure.forget(worker)
         worker.in_flight.clear()
@@ -345,6 +363,7 @@ class Supervision:
         self._kept[worker] = [slot.number for slot in slots if slot.held and slot.owner == worker.number]
         unread = pool.take_unread(worker)
         started = [work for work in worker.in_flight.values() if not work.cancelled]
+        self._stop_ahead(started)
         for work in started:
             work.cancelled = True  # a worker that computes it again has another slot
         self._pressure.forget(worker)

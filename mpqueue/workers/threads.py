@@ -33,6 +33,7 @@ from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, failures, tensorflow_rng, torch_info
+from mpqueue.worker.async_sources import close_in_loop
 from mpqueue.worker.runner import SourceRunner, StreamEnd, run_timed
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers import active_iterators
@@ -90,6 +91,7 @@ class ThreadBackend(InProcessBackend):
         self._draw_check = SharedGeneratorCheck() if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._slow, self._looks = SlowBatch(ledger, job.samples_of), Looks()
+        self._loops: list[Any] = []  # the event loop, if it is the user's, kept until the stop
         self._requested: tuple[int, float] = (-1, 0.0)  # the requested work item, and the time of the request
 
     def start(self) -> None:
@@ -154,8 +156,8 @@ class ThreadBackend(InProcessBackend):
         ready = self._ledger.ready
         if self._stuck is not None:
             ready[head] = self._stuck
-        elif self._job.options.batch_timeout is not None:
-            self._give_up_overdue(self._job.options.batch_timeout)
+        elif self._job.patience_s is not None:
+            self._give_up_overdue(self._job.patience_s)
         if head in ready:
             return True  # True only for ``head``: for another batch, a `pause` would poll in a loop, with the lock held
         if self._pace_ns < _QUICK_NS:
@@ -177,7 +179,7 @@ class ThreadBackend(InProcessBackend):
     def timeout_s(self) -> float | None:
         """Return the seconds until the first timeout; None if no timeout is set."""
         waits = [self._slow.time_left_s(), _PATIENCE_S if self._pace_ns < _QUICK_NS else None]
-        timeout_s = self._job.options.batch_timeout
+        timeout_s = self._job.patience_s
         if timeout_s is not None:
             # If no thread is busy, the full time: a thread that starts later does not notify the consumer.
             now = self._look()
@@ -256,7 +258,8 @@ class ThreadBackend(InProcessBackend):
                 continue
             # The thread itself cannot be ended: Python has no safe way to stop a thread in user code.
             stack, samples = self._stack_of(worker), self._job.samples_of(work_item)
-            outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, timeout_s, stack, samples))
+            limit_s = self._job.options.batch_timeout or timeout_s
+            outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, limit_s, stack, samples))
             if not self._ledger.is_stream:
                 # first: if no thread can be started, the state is unchanged
                 self._begin(self._runner_for(worker), worker)
@@ -317,6 +320,9 @@ class ThreadBackend(InProcessBackend):
         finally:  # also after an interrupt of a wait: a second stop has no effect
             if self._wakeup is not None:
                 self._wakeup.close()
+            if self._job.is_asynchronous:
+                close_in_loop(self._job.source)
+            self._loops.clear()
         stragglers = tuple(thread.name for thread in self._threads.values() if thread in busy and thread.is_alive())
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
@@ -426,12 +432,12 @@ class ThreadBackend(InProcessBackend):
             context.enter_thread(None)
 
     def _initialise(self, worker: int) -> BaseException | None:
-        worker_init = self._job.options.worker_init
-        if worker_init is None:
+        init = self._job.init
+        if init is None:
             return None
         context.enter_thread(self._job.info(worker), self._job.source)
         try:
-            worker_init()
+            self._loops.append(init())
         except BaseException as error:
             if not self._own[0]:
                 leave_as_child(error)

@@ -1,6 +1,6 @@
 """Every public signature in typical use: checked by mypy, never run."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
 
 import numpy as np
@@ -205,3 +205,31 @@ def infer_elements() -> None:
     assert_type(texts.batch(4), mpqueue.Dataset[Any])
     assert_type(mpqueue.Dataset(pairs), mpqueue.Dataset[tuple[str, int]])
     assert_type(mpqueue.Loader(texts), mpqueue.Loader[str])
+
+
+class Remote:
+    async def __getitem__(self, index: int) -> tuple[int, str]:
+        return index, ""
+
+    def __len__(self) -> int:
+        return 3
+
+
+async def answers() -> AsyncIterator[int]:
+    yield 1
+
+
+async def decoded(number: int) -> str:
+    return str(number)
+
+
+async def is_kept(text: str) -> bool:
+    return bool(text)
+
+
+def wait_for_answers() -> None:
+    assert_type(mpqueue.Loader(Remote(), concurrency=9), mpqueue.Loader[tuple[int, str]])
+    assert_type(mpqueue.Loader(Remote(), batch_size=2, collate=len), mpqueue.Loader[int])
+    assert_type(mpqueue.Loader(answers), mpqueue.Loader[int])
+    decoding = mpqueue.Dataset.range(3).map(decoded, concurrency=2).filter(is_kept)
+    assert_type(decoding, mpqueue.Dataset[str])

@@ -1,14 +1,15 @@
-"""Runs a source of samples in several threads of one worker: for sources that wait for disks or networks.
+"""Runs a source of samples with several samples in flight: for sources that wait for disks or networks.
 
-Each sample has its own `mpqueue.rng`, as with one thread, and the worker's own thread joins the samples in order. At
-most four samples per thread wait for their turn. If that exceeds the rest of a batch, samples of the next batches are
-started, if those are granted and belong to the same epoch. Otherwise all threads would wait for the slowest sample of
-each batch. A sample that crashes the worker may then do so before its turn, and the crash is attributed to the present
-batch. So no sample is started before its turn during a worker's first batch, after the first crash
+Each sample has its own `mpqueue.rng`, as with one thread, and the worker's own thread joins the samples in order. They
+are computed by threads (``threads``) or by coroutines (``concurrency``). At most four samples per thread or coroutine
+wait for their turn. If that exceeds the rest of a batch, samples of the next batches are started, if those are granted
+and belong to the same epoch. Otherwise all threads would wait for the slowest sample of each batch. A sample that
+crashes the worker may then do so before its turn, and the crash is attributed to the present batch. So no sample is
+started before its turn during a worker's first batch, until the batches that were open at a crash are computed
 (`mpqueue.workers.supervision`), or with ``restarts=0``.
 
 With ``__getitems__``, each thread requests a part of the batch, if the source allows that (``thread_safe = True``, see
-`mpqueue.plan.rules`). Its random numbers follow from the first sample of the part.
+`mpqueue.plan.rules`). Its random numbers follow from the first sample of the part. A coroutine requests a whole batch.
 
 The global generators of the process, and those that the source keeps, are seeded once per batch, and the threads draw
 from them in an unpredictable order. A worker checks in its first batch whether samples use them.
@@ -22,8 +23,8 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from mpqueue.plan.cursors import Listed
-from mpqueue.worker import context
-from mpqueue.worker.helper_threads import Helpers, InOrder
+from mpqueue.worker.helper_threads import Helpers
+from mpqueue.worker.in_order import CallWindow, Helping, InOrder
 from mpqueue.worker.runner import BatchAhead, BeginBatch, Parts
 from mpqueue.worker.sample_runner import AnyCollation, SampleRunner, TriedSamples
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
@@ -49,29 +50,34 @@ class BatchIndices(NamedTuple):
         return mine.indices is theirs.indices or list(mine.indices) == list(theirs.indices)
 
 
+def whole(listed: Listed) -> Listed:
+    """Return a batch as a single sample. Its random numbers are those of the batch, which no sample has."""
+    return Listed(~listed.first, [list(listed.indices)])
+
+
 FindAhead: TypeAlias = Callable[[int], BatchIndices | None]
 
 
-class SampleThreads:
-    """The threads of one worker, started for its first batch.
+class SamplesInFlight:
+    """The samples in flight of one worker.
 
     Args:
-        threads: Number of threads.
-        tells: Generators that threads share are seeded for each batch: warn if the first batch uses them.
-
-    Attributes:
-        threads: Number of threads.
+        make: Creates the threads or coroutines, for the first batch.
+        tells: Name and value of the option, if samples share generators that are seeded for each batch: warn if the
+            first batch uses them. None: no warning.
+        timeout_s: Maximum time for a batch, for coroutines; None for none.
     """
 
     # No `__dict__`: a search through the source's attributes must not enter this object.
-    __slots__ = ("_begun", "_calls", "_draws", "_helpers", "_tells", "threads")
+    __slots__ = ("_begun", "_calls", "_draws", "_helpers", "_make", "_tells", "_timeout_s", "_window")
 
-    def __init__(self, threads: int, *, tells: bool) -> None:
-        self.threads, self._tells = threads, tells
-        self._helpers: Helpers | None = None
+    def __init__(self, make: Callable[[], Helping], tells: str | None, timeout_s: float | None = None) -> None:
+        self._make, self._tells, self._timeout_s = make, tells, timeout_s
+        self._helpers: Helping | None = None
         self._calls: InOrder | None = None  # the calls of the latest batch
         self._begun: deque[tuple[BatchIndices, InOrder]] = deque()  # next batches with started samples
         self._draws: SharedGeneratorCheck | None = None
+        self._window = CallWindow()
 
     def each(
         self, ask: Callable[[Any], Any], seed: int, batch: BatchIndices, find_ahead: FindAhead | None = None
@@ -86,13 +92,17 @@ class SampleThreads:
                 started before its turn.
         """
         helpers, is_first = self._ready(), self._calls is None
-        calls = self._take_begun(helpers, batch) or self._calls_of(ask, seed, batch)
+        calls = self._take_begun(helpers, batch)
+        if calls is None:
+            if not self._begun:  # counted anew: an interrupt may have struck in the middle of a batch
+                self._window = CallWindow()
+            calls = self._calls_of(helpers, ask, seed, batch)
         last = self._begun[-1][1] if self._begun else calls
         last.find_next = None
         # Not from the first batch: it is checked for draws from shared generators.
         if find_ahead is not None and not is_first:
             last.find_next = partial(self._begin_next, ask, seed, find_ahead)
-        self._calls = calls
+        self._calls, self._window.last, self._window.pause = calls, last, 0
         return calls
 
     def _begin_next(self, ask: Callable[[Any], Any], seed: int, find_ahead: FindAhead) -> InOrder | None:
@@ -100,17 +110,18 @@ class SampleThreads:
         batch = find_ahead(len(self._begun))
         if batch is None:
             return None
-        calls = self._calls_of(ask, seed, batch)
+        assert self._helpers is not None
+        calls = self._calls_of(self._helpers, ask, seed, batch)
         calls.find_next = partial(self._begin_next, ask, seed, find_ahead)
         self._begun.append((batch, calls))
         return calls
 
-    def _calls_of(self, ask: Callable[[Any], Any], seed: int, batch: BatchIndices) -> InOrder:
-        assert self._helpers is not None
-        call = context.in_any_thread(ask, seed, batch.epoch)
-        return InOrder(self._helpers, call, zip(batch.listed.places, batch.listed.indices, strict=True))
+    def _calls_of(self, helpers: Helping, ask: Callable[[Any], Any], seed: int, batch: BatchIndices) -> InOrder:
+        call = helpers.in_context(ask, seed, batch.epoch)
+        samples = zip(batch.listed.places, batch.listed.indices, strict=True)
+        return InOrder(helpers, call, samples, self._window, self._timeout_s)
 
-    def _take_begun(self, helpers: Helpers, batch: BatchIndices) -> InOrder | None:
+    def _take_begun(self, helpers: Helping, batch: BatchIndices) -> InOrder | None:
         """Return the calls of this batch, if some are started."""
         if self._begun:
             expected, calls = self._begun.popleft()
@@ -134,18 +145,19 @@ class SampleThreads:
         Raises:
             Exception: The error of the source.
         """
+        helpers = self._ready()
         # Parts of equal size, because the source computes each part in one call.
-        bounds = [number * len(indices) // self.threads for number in range(self.threads + 1)]
+        bounds = [number * len(indices) // helpers.width for number in range(helpers.width + 1)]
         parts = [(~(first + one), list(indices[one:end])) for one, end in itertools.pairwise(bounds)]
         parts = [part for part in parts if part[1]]
-        self._calls = InOrder(self._ready(), context.in_any_thread(getitems, seed, epoch), parts)
+        self._calls = InOrder(helpers, helpers.in_context(getitems, seed, epoch), parts)
         with self._calls as calls:
             return [sample for _ in parts for sample in calls.next()]
 
-    def _ready(self) -> Helpers:
+    def _ready(self) -> Helping:
         if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
-            self._helpers = Helpers(self.threads)
-        if self._tells:  # again after a failed first batch, because the generators were seeded since
+            self._helpers = self._make()
+        if self._tells is not None:  # again after a failed first batch, because the generators were seeded since
             self._draws = SharedGeneratorCheck()
         return self._helpers
 
@@ -167,22 +179,27 @@ class SampleThreads:
             helpers.dismiss()
 
     def look(self) -> None:
-        """Warn once if the samples of a batch have used generators that the threads share."""
-        draws, self._draws = self._draws, None
-        if self._tells and draws is not None:
-            self._tells = False
-            draws.tell(self.threads)
+        """Warn once if the samples of a batch have used generators that they share."""
+        draws, option = self._draws, self._tells
+        self._draws = self._tells = None
+        if option is not None and draws is not None:
+            draws.tell(option)
 
 
-class ThreadedSampleRunner(SampleRunner):
+class InFlightRunner(SampleRunner):
     """Runs a source of samples in several threads; see `SampleRunner`."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._seeding = parts.seeding
-        # Worker threads, and a caller without a seed, do not seed shared generators.
-        self._threads = SampleThreads(self._plan.threads, tells=parts.seeding is not None and parts.info.id == 0)
+        self._in_flight = samples_in_flight(parts, self._make_helpers(), self._option())
         self._batch_ahead: BatchAhead | None = None
+
+    def _make_helpers(self) -> Callable[[], Helping]:
+        return partial(Helpers, self._plan.threads)
+
+    def _option(self) -> str:
+        return f"threads={self._plan.threads}"
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
         """Start samples of the next batches of an epoch while threads are idle; None stops that."""
@@ -190,7 +207,7 @@ class ThreadedSampleRunner(SampleRunner):
 
     def load(self, source: Any) -> None:
         """Continue with another state of the source."""
-        self._threads.forget_begun()
+        self._in_flight.forget_begun()
         super().load(source)
 
     def _find_ahead(self, epoch: int, place: int) -> BatchIndices | None:
@@ -199,7 +216,7 @@ class ThreadedSampleRunner(SampleRunner):
         if batch is None or batch[0] != epoch:  # no sample may be in progress when an epoch ends
             return None
         _, unit, listed = batch
-        return BatchIndices(epoch, listed or self._samples.of(epoch, unit))
+        return BatchIndices(epoch, listed or self._listed(epoch, unit))
 
     def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: Listed) -> InOrder:
         # Seeds the shared generators once for the batch; each sample only gets its own `mpqueue.rng`.
@@ -207,7 +224,7 @@ class ThreadedSampleRunner(SampleRunner):
         # `__getitems__` gets whole batches, so no single sample can be started.
         at_once = getattr(self._source, "__getitems__", None) is not None
         find_ahead = None if self._batch_ahead is None or at_once else partial(self._find_ahead, epoch)
-        return self._threads.each(ask, self._info.seed, BatchIndices(epoch, listed), find_ahead)
+        return self._in_flight.each(ask, self._info.seed, BatchIndices(epoch, listed), find_ahead)
 
     def _computed(self, epoch: int, listed: Listed) -> Any:
         if self._seeding is None:
@@ -215,12 +232,12 @@ class ThreadedSampleRunner(SampleRunner):
         else:
             batch = self._seeding.once((self._info.seed, epoch, ~listed.first), self._run, epoch, listed)
         if self.stages is not None:
-            self.stages.beside_ns = self._threads.beside_ns
+            self.stages.beside_ns = self._in_flight.beside_ns
         return batch
 
     def end(self) -> None:
         """End the threads."""
-        self._threads.end()
+        self._in_flight.end()
 
     def _add_each(
         self,
@@ -231,22 +248,35 @@ class ThreadedSampleRunner(SampleRunner):
     ) -> tuple[AnyCollation | None, list[Any]]:
         with self._ask_each(partial(operator.getitem, source), epoch, listed) as calls:
             added = super()._add_each(epoch, listed, calls, _begun)
-        self._threads.look()
+        self._in_flight.look()
         return added
 
     def _try_each(self, epoch: int, listed: Listed, ask: Callable[[Any], Any]) -> TriedSamples:
         with self._ask_each(ask, epoch, listed) as calls:
             tried = self._sorted_out(listed, lambda _place, _index: calls.take())
-        self._threads.look()
+        self._in_flight.look()
         return tried
 
     def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Any]) -> Any:
         first, indices = listed.first, listed.indices
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(self._all_of, getitems)
-        samples = self._threads.in_parts(ask, self._info.seed, epoch, first, indices)
-        self._threads.look()
+        samples = self._in_flight.in_parts(ask, self._info.seed, epoch, first, indices)
+        self._in_flight.look()
         return self._join_all(epoch, first, indices, samples)
+
+
+def samples_in_flight(parts: Parts, make: Callable[[], Helping], option: str) -> SamplesInFlight:
+    """Return the samples in flight of a runner.
+
+    Args:
+        parts: The arguments of the runner.
+        make: Creates the threads or coroutines.
+        option: Name and value of the option that sets their number.
+    """
+    # Worker threads, and a caller without a seed, do not seed shared generators.
+    tells = option if parts.seeding is not None and parts.info.id == 0 else None
+    return SamplesInFlight(make, tells, None if parts.coroutines is None else parts.coroutines.timeout_s)
 
 
 def _begun(_seed: int, _epoch: int, _place: int) -> None:

@@ -1,0 +1,253 @@
+"""The event loop of a process, in a thread of its own: it runs the coroutines of sources.
+
+There is one loop in each worker process, and one in the trainer for everything that it computes itself. A client
+session belongs to one loop, so all coroutines of a source must run in the same one. The thread makes the loop
+independent of other loops: a program that runs in asyncio, or a notebook, may wait for it.
+
+The loop ends with its last user: tasks that samples have left behind are cancelled, and awaited for `_END_S`. In a
+forked child the loop does not exist, and a new one is started when it is needed.
+
+*Blocked loops.* A call that blocks stops all samples in flight. The thread that waits for a sample notices that: the
+loop does not answer within `BLOCKED_S`. It logs the stack of the loop's thread, once for each line of code.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any, TypeAlias, TypeVar
+
+from mpqueue.system.collected import WhenCollected
+from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.joined_threads import start_thread
+from mpqueue.system.locks import Lock
+from mpqueue.system.own_process import make_mark
+from mpqueue.worker import stuck
+
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+THREAD_NAME = "mpqueue-event-loop"
+LOOK_S = 0.25
+_END_S = 1.0
+_T = TypeVar("_T")
+_LOOPS = ("asyncio", "threading")  # the frames of the user are above those of these modules
+
+
+class EventLoop:
+    """A running loop with its thread; it ends when no reference to this object is left.
+
+    Args:
+        factory: Creates the loop; None for asyncio's default.
+
+    Attributes:
+        factory: The factory.
+        own: The mark of the process that runs it.
+        loop: The loop.
+
+    Raises:
+        OSError: The thread cannot be started.
+        TypeError: The factory returned something else.
+        Exception: The error of the factory.
+    """
+
+    def __init__(self, factory: LoopFactory | None) -> None:
+        self.factory, self.own = factory, make_mark()
+        self._answered_at = self._asked_at = 0.0
+        self._told: set[tuple[str, int]] = set()
+        # A signal handler that raises in between would leave half a loop, or make a running thread look like a failed
+        # start.
+        with defer_signals():
+            self.loop = asyncio.new_event_loop() if factory is None else factory()
+            if not isinstance(self.loop, asyncio.AbstractEventLoop):
+                raise TypeError(f"loop_factory must return an event loop of asyncio, got {self.loop!r}")
+            # Without a reference to this object: the thread would keep it.
+            is_over = threading.Event()
+            self._thread = threading.Thread(target=_serve, args=(self.loop, is_over), name=THREAD_NAME, daemon=True)
+            try:
+                start_thread(self._thread)
+            except BaseException:
+                self.loop.close()
+                raise
+            self._end = WhenCollected(self, _end, self.loop, is_over, self.own)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop's thread, soon.
+
+        Raises:
+            RuntimeError: This process was forked since, or the loop has ended.
+        """
+        self.check()
+        self.loop.call_soon_threadsafe(function)
+
+    def run(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float | None = None) -> _T:
+        """Run a coroutine in the loop, and wait for it.
+
+        Raises:
+            TimeoutError: It took too long, and was cancelled.
+            BaseException: The error of the coroutine.
+        """
+        self.check_waiter()
+        self.check()
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(timeout_s)
+        finally:
+            future.cancel()
+
+    def check(self) -> None:
+        """Raise an error in a child that was forked since.
+
+        Raises:
+            RuntimeError: The loop belongs to its parent.
+        """
+        if not self.own[0]:
+            raise RuntimeError(
+                "this process was forked while coroutines of its parent computed samples or elements, and does not "
+                "have their event loop: create a new iterator in this process"
+            )
+
+    def check_waiter(self) -> None:
+        """Raise an error if this is the loop's own thread, which cannot wait for itself.
+
+        Raises:
+            RuntimeError: A coroutine waits for other samples.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "a coroutine of a source waits for samples that the same event loop must compute: await their "
+                "coroutines, or compute them in a thread by `asyncio.to_thread`"
+            )
+
+    def stop(self) -> None:
+        """End the loop and its tasks now, and wait for that; for a process that is about to exit."""
+        self._end.call()
+        self._thread.join(2 * _END_S)
+
+    def look(self) -> None:
+        """Notice a loop that is blocked, and report its stack; to be called every `LOOK_S` while this thread waits."""
+        now = time.monotonic()
+        if self._answered_at >= self._asked_at:
+            self._asked_at = now
+            self.call(self._answer)
+        elif now - self._asked_at >= stuck.BLOCKED_S:
+            place, shown = _blocked_at(sys._current_frames().get(self._thread.ident or 0))
+            if place not in self._told:
+                self._told.add(place)
+                stuck.tell(stuck.blocked_text(f"{place[0]}:{place[1]}", shown))
+
+    def _answer(self) -> None:
+        self._answered_at = time.monotonic()
+
+
+def _blocked_at(frame: FrameType | None) -> tuple[tuple[str, int], str]:
+    """Return the file and line of the coroutine that runs, and its stack."""
+    place, frames = ("the source", 0), traceback.StackSummary()
+    for each, line in () if frame is None else traceback.walk_stack(frame):  # from the innermost frame outwards
+        package = each.f_globals.get("__name__", "").partition(".")[0]
+        if package in _LOOPS:
+            break
+        if package != "mpqueue":
+            place = each.f_code.co_filename, line
+            frames.append(traceback.FrameSummary(*place, each.f_code.co_name))
+    return place, "".join(traceback.StackSummary.from_list(frames[::-1]).format())
+
+
+def _serve(loop: asyncio.AbstractEventLoop, is_over: threading.Event) -> None:
+    """Run the loop until its end; the main function of its thread."""
+    # Signals are not blocked: processes that user code starts here would inherit that, and could not be ended.
+    asyncio.set_event_loop(loop)
+    try:
+        while not is_over.is_set():
+            # Again, if user code has stopped it. A SystemExit or KeyboardInterrupt of a task leaves the loop, too; the
+            # waiting thread gets it as the error of its sample.
+            with contextlib.suppress(BaseException):
+                loop.run_forever()
+        with contextlib.suppress(BaseException):  # of tasks that nobody waits for
+            loop.run_until_complete(_leave(loop))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel the tasks that samples have left behind, and wait for them."""
+    left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_END_S)
+    await loop.shutdown_asyncgens()
+    # The threads of `asyncio.to_thread`. A call that hangs must not keep this thread.
+    await asyncio.wait_for(loop.shutdown_default_executor(), _END_S)
+
+
+def _end(loop: asyncio.AbstractEventLoop, is_over: threading.Event, own: Any) -> None:
+    if own[0]:  # a child has neither the thread nor its own copy of the loop's descriptors
+        is_over.set()
+        with contextlib.suppress(RuntimeError):  # closed
+            loop.call_soon_threadsafe(loop.stop)
+
+
+_shared: "weakref.ref[EventLoop] | None" = None
+_lock = Lock()
+
+
+def _unlock() -> None:
+    global _lock
+    _lock = Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_unlock)
+
+
+def shared_loop(factory: LoopFactory | None = None) -> EventLoop:
+    """Return the loop of this process, which ends with its last user.
+
+    Args:
+        factory: Creates it, if it does not run yet; None for any loop.
+
+    Raises:
+        OSError: Its thread cannot be started.
+        ValueError: It runs already, and was created by another factory.
+        Exception: The error of the factory.
+    """
+    global _shared
+    with _lock:
+        loop = running_loop()
+        if loop is None:
+            loop = EventLoop(factory)
+            _shared = weakref.ref(loop)
+    if factory not in (None, loop.factory):
+        raise ValueError(
+            f"loop_factory={factory!r} has no effect: this process has an event loop already, because another loader "
+            "without workers, or with threads, uses it. Stop that loader first, or use worker processes"
+        )
+    return loop
+
+
+def running_loop() -> EventLoop | None:
+    """Return the loop of this process; None: it has none."""
+    loop = None if _shared is None else _shared()
+    return loop if loop is not None and loop.own[0] else None
+
+
+def cancelled_error(cause: BaseException) -> RuntimeError:
+    """Return the error for a `CancelledError` of the source, which would look like a cancellation of the trainer."""
+    error = RuntimeError("the source raised CancelledError: a task that it awaited, or its own, was cancelled")
+    error.__cause__ = cause
+    return error
+
+
+async def close(source: Any) -> None:
+    """Close what a source holds open: by its own ``aclose``, or that of each of its attributes."""
+    if hasattr(type(source), "aclose"):
+        await source.aclose()
+        return
+    for value in list(getattr(source, "__dict__", {}).values()):
+        if hasattr(type(value), "aclose"):
+            await value.aclose()

@@ -1,0 +1,122 @@
+"""Real asynchronous clients in a source: aiohttp against a local server, zarr 3, obstore, and another event loop."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from helpers.range_server import range_server
+
+from mpqueue import Loader
+
+NUMBERS = np.arange(240, dtype=np.int32).reshape(24, 10)
+
+
+def rows_of(source, **options):
+    with Loader(source, batch_size=4, workers=2, **options) as loader:
+        return np.concatenate([np.array(batch) for batch in loader])
+
+
+class Answers:
+    """Rows of a server, over one session for each worker."""
+
+    session = None
+
+    def __init__(self, url):
+        self.url = url
+
+    def __len__(self):
+        return len(NUMBERS)
+
+    async def __getitem__(self, index):
+        import aiohttp
+
+        if self.session is None:
+            self.session = aiohttp.ClientSession()
+        async with self.session.get(f"{self.url}/{index}") as answer:
+            return np.frombuffer(await answer.read(), np.int32)
+
+    async def aclose(self):
+        await self.session.close()
+
+
+def test_aiohttp_session_of_each_worker(capfd):
+    pytest.importorskip("aiohttp")
+    with range_server() as server:
+        server.files |= {str(number): row.tobytes() for number, row in enumerate(NUMBERS)}
+        assert (rows_of(Answers(server.url("")[:-1])) == NUMBERS).all()
+    assert "Unclosed" not in capfd.readouterr().err
+
+
+class Chunks:
+    """Rows of a zarr array, which is opened in the worker."""
+
+    array = None
+
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return len(NUMBERS)
+
+    async def __getitem__(self, index):
+        from zarr.api.asynchronous import open_array
+
+        if self.array is None:
+            self.array = await open_array(store=self.path, mode="r")
+        return (await self.array.getitem(slice(index, index + 1)))[0]
+
+
+def test_zarr_reads_chunks(tmp_path):
+    pytest.importorskip("zarr", "3")
+    from zarr.api import asynchronous
+
+    async def write(path):
+        array = await asynchronous.create(store=path, shape=NUMBERS.shape, chunks=(5, 10), dtype="i4")
+        await array.setitem(slice(None), NUMBERS)
+
+    asyncio.run(write(str(tmp_path / "rows.zarr")))
+    assert (rows_of(Chunks(str(tmp_path / "rows.zarr"))) == NUMBERS).all()
+
+
+class Objects:
+    """Rows of an object store."""
+
+    store = None
+
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return len(NUMBERS)
+
+    async def __getitem__(self, index):
+        from obstore.store import LocalStore
+
+        if self.store is None:
+            self.store = LocalStore(self.path)
+        found = await self.store.get_async(str(index))
+        return np.frombuffer(bytes(await found.bytes_async()), np.int32)
+
+
+def test_obstore_reads_objects(tmp_path):
+    pytest.importorskip("obstore")
+    for number, row in enumerate(NUMBERS):
+        (tmp_path / str(number)).write_bytes(row.tobytes())
+    assert (rows_of(Objects(str(tmp_path))) == NUMBERS).all()
+
+
+class Loops:
+    """The name of the event loop's module."""
+
+    def __len__(self):
+        return 4
+
+    async def __getitem__(self, index):
+        await asyncio.sleep(0)
+        return type(asyncio.get_running_loop()).__module__
+
+
+def test_uvloop_runs_the_coroutines():
+    uvloop = pytest.importorskip("uvloop")
+    with Loader(Loops(), batch_size=4, workers=1, loop_factory=uvloop.new_event_loop) as loader:
+        assert list(loader) == [["uvloop"] * 4]

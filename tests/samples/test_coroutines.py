@@ -1,0 +1,672 @@
+"""Asynchronous sources: the coroutines of a worker run in its event loop, and the stream is the same as with others."""
+
+import asyncio
+import gc
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers.faults import burns
+from helpers.footprint import DEADLOCK_S
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.errors import BatchTimeout, WorkerDied, WorkerRaised
+from mpqueue.worker import event_loop
+
+backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
+SIZE = 4
+
+
+class Samples:
+    """Samples that are a number and three draws."""
+
+    length = 24
+
+    def __len__(self):
+        return self.length
+
+    async def __getitem__(self, index):
+        await self.at_work(index)
+        info = mpqueue.worker_info()
+        return index, mpqueue.rng().random(3), info.num_workers
+
+    async def at_work(self, index):
+        await asyncio.sleep(0.001 * (index % 3))
+
+
+class AtOnce(Samples):
+    """The same samples, a batch in each call."""
+
+    async def __getitems__(self, indices):
+        return [(index, mpqueue.rng().random(3), 0) for index in indices]
+
+
+class Plain:
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return index, mpqueue.rng().random(3), 0
+
+
+class PlainAtOnce(Plain):
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+class Batches(mpqueue.Sequence):
+    def __len__(self):
+        return 12
+
+    async def __getitem__(self, index):
+        await asyncio.sleep(0.001 * (index % 3))
+        return np.full(3, index), mpqueue.rng().random(3)
+
+
+class PlainBatches(mpqueue.Sequence):
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return np.full(3, index), mpqueue.rng().random(3)
+
+
+def plain(value):
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def taken(loader, columns=2):
+    return [plain(batch[:columns]) for batch in loader]
+
+
+@backends
+@pytest.mark.parametrize(
+    ("source", "same", "options"),
+    [
+        (Samples, Plain, {"batch_size": SIZE, "shuffle": True}),
+        (Samples, Plain, {"batch_sampler": [[3, 1], [0], [7, 5, 6]]}),
+        (AtOnce, PlainAtOnce, {"batch_size": SIZE}),
+        (Batches, PlainBatches, {"shuffle": True}),
+    ],
+)
+def test_batches_equal_those_of_a_plain_source(source, same, options, workers, backend):
+    with Loader(same(), workers=0, seed=7, **options) as loader:
+        expected = [taken(loader) for _ in range(2)]
+    with Loader(source(), workers=workers, backend=backend, seed=7, concurrency=5, **options) as loader:
+        assert [taken(loader) for _ in range(2)] == expected
+
+
+class Meeting(Samples):
+    """Samples that wait until a number of them have begun."""
+
+    def __init__(self, together, length=24):
+        self.together, self.length, self.num_begun, self.most = together, length, 0, 0
+
+    async def at_work(self, index):
+        self.num_begun += 1
+        deadline = time.monotonic() + DEADLOCK_S
+        while self.num_begun < self.together:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.001)
+
+
+def test_samples_in_flight_cross_the_borders_of_batches():
+    """Two batches of two are in the queue; ten samples must begin before the third one can end."""
+
+    class Later(Meeting):
+        async def at_work(self, index):
+            if index >= 2:  # the first batch has no look-ahead
+                await super().at_work(index)
+
+    with Loader(Later(10), batch_size=2, workers=1, concurrency=10, max_queue_size=2) as loader:
+        assert [batch[0].tolist() for batch in loader] == [[first, first + 1] for first in range(0, 24, 2)]
+
+
+class Counts(Samples):
+    """Samples that record how many run at once, and how many have begun."""
+
+    length = 400
+
+    def __init__(self):
+        self.now = self.most = self.begun = 0
+
+    async def __getitem__(self, index):
+        self.now, self.begun = self.now + 1, self.begun + 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        return index, self.most, self.begun
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_number_of_samples_in_flight_is_bounded(concurrency):
+    with Loader(Counts(), batch_size=SIZE, workers=1, concurrency=concurrency) as loader:
+        batches = [plain(batch) for batch in loader]
+    assert max(max(most) for _, most, _ in batches) == concurrency
+    # A sample that ends was not taken yet, and no later one either: so many have begun, and wait for their turn.
+    ahead = [np.subtract(begun, indices).max() for indices, _, begun in batches]
+    assert max(ahead) <= 4 * concurrency
+
+
+class Raises(Samples):
+    def __init__(self, raised):
+        self.raised = raised
+
+    async def at_work(self, index):
+        await asyncio.sleep(0)
+        if index == 6:
+            await self.raised()
+
+
+async def value_error():
+    raise ValueError("cannot be read")
+
+
+async def cancelled():
+    raise asyncio.CancelledError("given up")
+
+
+async def cancels_itself():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
+
+
+async def exception_group():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(value_error())
+
+
+async def nested_run():
+    coroutine = asyncio.sleep(0)
+    try:
+        asyncio.run(coroutine)
+    finally:
+        coroutine.close()
+
+
+async def closes_loop():
+    asyncio.get_running_loop().close()
+
+
+async def exits():
+    sys.exit(3)
+
+
+def outcomes(loader):
+    """Return the numbers of each batch, or its error."""
+    found, batches = [], iter(loader)
+    while True:
+        try:
+            found.append(next(batches)[0].tolist())
+        except StopIteration:
+            return found
+        except Exception as error:
+            found.append(error)
+
+
+def whole(number):
+    return list(range(SIZE * number, SIZE * number + SIZE))
+
+
+@backends
+@pytest.mark.parametrize(
+    ("raised", "kind", "text"),
+    [
+        (value_error, ValueError, "cannot be read"),
+        (cancelled, RuntimeError, "CancelledError"),
+        (cancels_itself, RuntimeError, "CancelledError"),
+        (exception_group, ExceptionGroup, "unhandled errors in a TaskGroup"),
+        (nested_run, RuntimeError, "running event loop"),
+        (closes_loop, RuntimeError, "close a running event loop"),
+        (exits, WorkerRaised, "SystemExit"),
+    ],
+)
+def test_error_replaces_one_batch(raised, kind, text, workers, backend):
+    with Loader(Raises(raised), batch_size=SIZE, workers=workers, backend=backend) as loader:
+        first, error, *rest = outcomes(loader)
+    assert [first, *rest] == [whole(number) for number in (0, 2, 3, 4, 5)]
+    assert type(error) is kind
+    assert text in str(error)
+
+
+@backends
+def test_stopping_the_loop_loses_nothing(workers, backend):
+    async def stop():
+        asyncio.get_running_loop().stop()
+
+    with Loader(Raises(stop), batch_size=SIZE, workers=workers, backend=backend) as loader:
+        assert outcomes(loader) == [whole(number) for number in range(6)]
+
+
+@backends
+@pytest.mark.parametrize("source", [Raises, type("RaisesAtOnce", (Raises,), {"__getitems__": AtOnce.__getitems__})])
+def test_sample_that_raises_is_skipped(source, workers, backend):
+    if source is not Raises:
+
+        async def getitems(self, indices):
+            return [await self[index] for index in indices]
+
+        source.__getitems__ = getitems
+    options = {"batch_size": SIZE, "on_error": "skip"}
+    with Loader(source(value_error), workers=workers, backend=backend, **options) as loader:
+        assert outcomes(loader) == [whole(0), [4, 5, 7], *[whole(number) for number in range(2, 6)]]
+        assert loader.statistics().skipped == 1
+
+
+class KillsOnce(Samples):
+    length = 1200
+
+    def __init__(self, fuse):
+        self.fuse = fuse
+
+    async def at_work(self, index):
+        await asyncio.sleep(0.002)
+        if index == 600 and burns(self.fuse):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_worker_with_hundreds_in_flight_changes_nothing(tmp_path):
+    options = {"batch_size": SIZE, "seed": 1, "concurrency": 500}
+    with Loader(Samples(), workers=0, **options) as loader:
+        loader.source.length = 1200
+        expected = taken(loader)
+    with Loader(KillsOnce(str(tmp_path / "fuse")), workers=2, **options) as loader:
+        assert taken(loader) == expected
+        assert loader.statistics().deaths == 1
+
+
+class Kills(Samples):
+    async def at_work(self, index):
+        if index == 3 * SIZE + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("workers", "restarts"), [(1, 0), (1, 3), (2, 1)])
+def test_sample_that_kills_early_fails_only_its_batch(workers, restarts):
+    with Loader(Kills(), batch_size=SIZE, workers=workers, restarts=restarts) as loader:
+        found = outcomes(loader)
+    assert [type(each) for each in found].count(WorkerDied) == 1
+    assert found[3].index == 3
+    assert [*found[:3], *found[4:]] == [whole(number) for number in (0, 1, 2, 4, 5)]
+
+
+class Hangs(Samples):
+    def __init__(self, fuse=None):
+        self.fuse = fuse
+
+    async def at_work(self, index):
+        if index == 6 and (self.fuse is None or burns(self.fuse)):
+            await asyncio.sleep(2 * DEADLOCK_S)
+
+
+def test_sample_that_hangs_once_is_computed_again_by_a_worker_that_goes_on(tmp_path, caplog):
+    source = Hangs(str(tmp_path / "fuse"))
+    with Loader(source, batch_size=SIZE, workers=1, batch_timeout=0.3, restarts=1) as loader:
+        assert outcomes(loader) == [whole(number) for number in range(6)]
+        assert loader.statistics().deaths == 0
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "computed again" in told
+    assert "the sample of index 6, at place 6 of the epoch" in told
+
+
+@backends
+def test_error_names_the_sample_that_hangs(workers, backend):
+    options = {"batch_timeout": 0.3, "restarts": 1}
+    with Loader(Hangs(), batch_size=SIZE, workers=workers, backend=backend, **options) as loader:
+        found = outcomes(loader)
+    assert type(found[1]) is BatchTimeout
+    assert "the sample of index 6" in str(found[1])
+    assert "at_work" in str(found[1]), "the stack is missing"
+    assert [found[0], *found[2:]] == [whole(number) for number in (0, 2, 3, 4, 5)]
+
+
+class Stubborn(Samples):
+    """A sample that ignores that it is cancelled."""
+
+    async def at_work(self, index):
+        while index == 6:
+            try:
+                await asyncio.sleep(DEADLOCK_S)
+            except asyncio.CancelledError:
+                continue
+
+
+def test_worker_with_a_task_that_does_not_end_is_replaced():
+    with Loader(Stubborn(), batch_size=SIZE, workers=1, batch_timeout=0.2, restarts=0) as loader:
+        found = outcomes(loader)
+        assert loader.statistics().deaths == 1
+    assert type(found[1]) is BatchTimeout
+    assert [found[0], *found[2:]] == [whole(number) for number in (0, 2, 3, 4, 5)]
+
+
+class Blocks(Samples):
+    async def at_work(self, index):
+        if index in (6, 10):
+            time.sleep(1.7)  # noqa: ASYNC251 - the fault that is reported
+
+
+@backends
+def test_call_that_blocks_the_loop_is_told_once(workers, backend, caplog):
+    with caplog.at_level(logging.WARNING, "mpqueue"), Loader(
+        Blocks(), batch_size=SIZE, workers=workers, backend=backend, concurrency=4
+    ) as loader:  # fmt: skip
+        assert outcomes(loader) == [whole(number) for number in range(6)]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "has blocked the event loop" in told[0]
+    assert f"{__file__}:" in told[0].partition(" ")[0]
+    assert "at_work" in told[0]
+
+
+class Session:
+    """A client session: it belongs to the loop in which it was created."""
+
+    def __init__(self, path):
+        self.path, self.loop = path, asyncio.get_running_loop()
+
+    async def aclose(self):
+        assert asyncio.get_running_loop() is self.loop
+        with open(self.path, "a") as file:  # noqa: ASYNC230 - a short one
+            file.write("closed\n")
+
+
+class Client(Samples):
+    def __init__(self, path):
+        self.path, self.session = path, None
+
+    async def at_work(self, index):
+        if self.session is None:
+            self.session = Session(self.path)
+        assert asyncio.get_running_loop() is self.session.loop
+        if index == 3:  # a task that the sample leaves behind, as clients do for their connections
+            self.left = asyncio.create_task(asyncio.sleep(DEADLOCK_S))
+
+
+class ClosesItself(Client):
+    async def aclose(self):
+        await self.session.aclose()
+        self.session = None
+
+
+@backends
+@pytest.mark.parametrize("kind", [Client, ClosesItself])
+def test_source_is_closed_in_its_loop(kind, workers, backend, tmp_path):
+    path = tmp_path / "closed"
+    with Loader(kind(str(path)), batch_size=SIZE, workers=workers, backend=backend) as loader:
+        assert outcomes(loader) == [whole(number) for number in range(6)]
+        assert not path.exists()
+    assert path.read_text().count("closed") == max(1, workers if backend == "process" else 1)
+
+
+def test_source_is_closed_before_another_state_of_it_is_loaded(tmp_path):
+    path = tmp_path / "closed"
+    source = Client(str(path))
+    source.version = 0
+    with Loader(source, batch_size=SIZE, workers=1) as loader:
+        list(loader)
+        assert not path.exists()
+        source.version = 1
+        list(loader)
+        assert path.read_text().count("closed") == 1
+    assert path.read_text().count("closed") == 2
+
+
+def test_source_stays_picklable_without_workers(tmp_path):
+    source = ClosesItself(str(tmp_path / "closed"))
+    with Loader(source, batch_size=SIZE, workers=0) as loader:
+        list(loader)
+    del source.left
+    assert isinstance(pickle.loads(pickle.dumps(source)), ClosesItself)
+
+
+@pytest.mark.parametrize(("workers", "backend"), [(2, "process"), (2, "thread")])
+def test_worker_init_may_be_a_coroutine_function(workers, backend, tmp_path):
+    source = Client(str(tmp_path / "closed"))
+
+    async def init():
+        await asyncio.sleep(0)
+        (tmp_path / str(mpqueue.worker_info().id)).touch()
+        source.session = Session(source.path)
+
+    with Loader(source, batch_size=SIZE, workers=workers, backend=backend, worker_init=init) as loader:
+        list(loader)
+    assert (tmp_path / "0").exists()
+    assert (tmp_path / "1").exists()
+
+
+def test_loader_works_inside_a_running_loop():
+    async def main():
+        with Loader(Samples(), batch_size=SIZE, workers=0) as loader:
+            return outcomes(loader)
+
+    assert asyncio.run(main()) == [whole(number) for number in range(6)]
+
+
+def test_questions_return_values(tmp_path):
+    with Loader(Samples(), batch_size=SIZE, workers=1, seed=2) as loader:
+        batches = taken(loader)
+        again = loader.compute(0, 1)
+        assert plain(again[:2]) == batches[1]
+
+
+def test_loop_ends_with_its_last_user():
+    with Loader(Samples(), batch_size=SIZE, workers=0) as loader:
+        list(loader)
+        assert any(thread.name == event_loop.THREAD_NAME for thread in threading.enumerate())
+    del loader
+    gc.collect()
+    deadline = time.monotonic() + DEADLOCK_S
+    while any(thread.name == event_loop.THREAD_NAME for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_chosen_loop_runs_the_coroutines():
+    class Own(asyncio.SelectorEventLoop):
+        pass
+
+    class Asks(Samples):
+        async def at_work(self, index):
+            assert type(asyncio.get_running_loop()).__name__ == "Own"
+
+    with Loader(Asks(), batch_size=SIZE, workers=1, loop_factory=Own) as loader:
+        assert outcomes(loader) == [whole(number) for number in range(6)]
+
+
+async def numbers():
+    info = mpqueue.worker_info()
+    for number in range(info.shard_id, 20, info.num_shards):
+        await asyncio.sleep(0)
+        yield number, mpqueue.rng().random()
+
+
+def plain_numbers():
+    info = mpqueue.worker_info()
+    for number in range(info.shard_id, 20, info.num_shards):
+        yield number, mpqueue.rng().random()
+
+
+class Iterable:
+    async def __aiter__(self):
+        async for pair in numbers():
+            yield pair
+
+
+@backends
+@pytest.mark.parametrize("function", [numbers, Iterable])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 3}])
+def test_asynchronous_generator_is_a_stream(function, options, workers, backend):
+    with Loader(plain_numbers, workers=0, lanes=4, seed=1, **options) as loader:
+        expected = [plain(batch) for _ in range(2) for batch in loader]
+    with Loader(function, workers=workers, backend=backend, lanes=4, seed=1, **options) as loader:
+        assert [plain(batch) for _ in range(2) for batch in loader] == expected
+
+
+async def doubled(number):
+    await asyncio.sleep(0.001 * (number % 3))
+    return 2 * number, mpqueue.rng().random()
+
+
+async def is_odd(pair):
+    await asyncio.sleep(0)
+    return pair[0] % 4 == 2
+
+
+async def several(number):
+    for item in range(number % 3):
+        await asyncio.sleep(0)
+        yield number, item, mpqueue.rng().random()
+
+
+def plain_several(number):
+    for item in range(number % 3):
+        yield number, item, mpqueue.rng().random()
+
+
+@backends
+@pytest.mark.parametrize(
+    ("made", "same"),
+    [
+        (
+            lambda: mpqueue.Dataset(range(20)).map(doubled, concurrency=3),
+            lambda: mpqueue.Dataset(range(20)).map(lambda number: (2 * number, mpqueue.rng().random())),
+        ),
+        (
+            lambda: mpqueue.Dataset(range(20)).map(doubled).filter(is_odd, concurrency=2),
+            lambda: (
+                mpqueue.Dataset(range(20))
+                .map(lambda number: (2 * number, mpqueue.rng().random()))
+                .filter(lambda pair: pair[0] % 4 == 2)
+            ),
+        ),
+        (
+            lambda: mpqueue.Dataset(range(20)).flat_map(several),
+            lambda: mpqueue.Dataset(range(20)).flat_map(plain_several),
+        ),
+        (
+            lambda: mpqueue.Dataset(numbers).map(lambda pair: pair),
+            lambda: mpqueue.Dataset(plain_numbers).map(lambda pair: pair),
+        ),
+    ],
+    ids=["map", "filter", "flat_map", "generator"],
+)
+def test_stages_of_a_dataset(made, same, workers, backend):
+    with Loader(same(), workers=0, seed=1) as loader:
+        expected = [plain(batch) for _ in range(2) for batch in loader]
+    with Loader(made(), workers=workers, backend=backend, seed=1) as loader:
+        assert [plain(batch) for _ in range(2) for batch in loader] == expected
+
+
+def test_element_of_a_dataset_is_a_value():
+    assert mpqueue.Dataset(range(5)).map(doubled)[3][0] == 6
+
+
+def test_element_that_waits_for_its_own_loop_is_an_error():
+    inner = mpqueue.Dataset(range(5)).map(doubled)
+
+    async def outer(number):
+        return inner[number]
+
+    with pytest.raises(RuntimeError, match="waits for samples that the same event loop must compute"):
+        _ = mpqueue.Dataset(range(5)).map(outer)[0]
+
+
+async def coroutine(*_):
+    return True
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "text"),
+    [
+        (lambda: Loader(Samples(), batch_size=2, threads=2), ValueError, "concurrency=n"),
+        (lambda: Loader(Plain(), batch_size=2, concurrency=2), ValueError, "async def __getitem__"),
+        (lambda: Loader(plain_numbers, concurrency=2), ValueError, r"map\(function, concurrency=n\)"),
+        (lambda: Loader(numbers, concurrency=2), ValueError, r"map\(function, concurrency=n\)"),
+        (lambda: Loader(Samples(), batch_size=2, concurrency=0), ValueError, "1 or more"),
+        (lambda: Loader(Samples(), batch_size=2, loop_factory=1), TypeError, "event loop"),
+        (lambda: Loader(Plain(), batch_size=2, collate=coroutine), TypeError, "plain function"),
+        (lambda: Loader(numbers()), TypeError, "the asynchronous generator function itself"),
+        (lambda: mpqueue.Dataset(Samples()), TypeError, r"map\(source.__getitem__\)"),
+        (lambda: mpqueue.Dataset(range(4)).map(coroutine, threads=2), ValueError, "concurrency=n"),
+        (lambda: mpqueue.Dataset(range(4)).map(bool, concurrency=2), ValueError, "threads=n"),
+        (lambda: mpqueue.Dataset(range(4)).filter(bool, concurrency=2), ValueError, "threads=n"),
+        (lambda: mpqueue.Dataset(range(4)).flat_map(coroutine), TypeError, r"map\(function\)\.flat_map\(list\)"),
+        (lambda: mpqueue.Dataset(range(4)).take_while(coroutine), TypeError, "plain function"),
+        (lambda: mpqueue.Dataset(range(4)).scan(0, coroutine), TypeError, "plain function"),
+        (lambda: mpqueue.Dataset(range(4)).sort(coroutine), TypeError, "plain function"),
+        (lambda: mpqueue.Dataset(range(4)).bucket(coroutine, [2], [2, 2]), TypeError, "plain function"),
+        (lambda: mpqueue.Dataset(range(4)).batch(2, collate=coroutine), TypeError, "plain function"),
+    ],
+)
+def test_invalid_combinations_are_refused(make, kind, text):
+    with pytest.raises(kind, match=text):
+        make()
+
+
+def test_asynchronous_end_of_epoch_is_refused():
+    class Ends(Batches):
+        async def on_epoch_end(self):
+            pass
+
+    with pytest.raises(TypeError, match="on_epoch_end"):
+        Loader(Ends())
+
+
+def test_enqueuers_run_coroutines():
+    for use_multiprocessing in (True, False):
+        with mpqueue.OrderedEnqueuer(Batches(), use_multiprocessing=use_multiprocessing) as enqueuer:
+            enqueuer.start(workers=2)
+            batches = enqueuer.get()
+            assert [int(next(batches)[0][0]) for _ in range(12)] == list(range(12))
+
+
+def test_verdict_recommends_more_samples_in_flight():
+    class Waits(Samples):
+        async def at_work(self, index):
+            await asyncio.sleep(0.02)
+
+    with Loader(Waits(), batch_size=SIZE, workers=1, concurrency=2) as loader:
+        for _ in range(3):
+            list(loader)
+        counted = loader.statistics()
+    assert counted.concurrency == 2
+    assert "concurrency=8" in str(counted)
+
+
+@pytest.mark.parametrize("use_multiprocessing", [True, False])
+def test_generator_enqueuer_runs_an_asynchronous_generator(use_multiprocessing):
+    enqueuer = mpqueue.GeneratorEnqueuer(numbers, use_multiprocessing=use_multiprocessing)
+    enqueuer.start(workers=2)
+    batches = enqueuer.get()
+    assert sorted(next(batches)[0] for _ in range(20)) == list(range(20))
+    enqueuer.stop()
+
+
+def test_shared_generators_are_told_once(caplog):
+    class Draws(Samples):
+        async def at_work(self, index):
+            np.random.random()
+
+    with Loader(Draws(), batch_size=SIZE, workers=1, seed=1) as loader:
+        list(loader)
+    # A worker process logs on its own standard error, as for threads.
+    with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Draws(), batch_size=SIZE, workers=0, seed=1) as loader:
+        list(loader)
+    assert sum("concurrency=64" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_consumer_of_a_server_gets_the_samples():
+    with (
+        mpqueue.Server("coroutines", Samples(), batch_size=SIZE, workers=2, concurrency=5) as server,
+        mpqueue.attach(server.name) as batches,
+    ):
+        assert [batch[0].tolist() for batch in batches] == [whole(number) for number in range(6)]
