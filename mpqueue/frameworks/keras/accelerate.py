@@ -38,6 +38,7 @@ from mpqueue.system.cpus import num_cpus
 from mpqueue.system.extras import import_extra
 from mpqueue.system.replacement import Installation, Replacement
 from mpqueue.telemetry import stats
+from mpqueue.worker.async_sources import value_of
 
 __all__ = ["accelerate", "install"]
 
@@ -226,7 +227,7 @@ class Accelerated:
 
     def __getitem__(self, index: int) -> Any:
         """Return the batch at position ``index``."""
-        return self.source[index]
+        return value_of(self.source[index])
 
     def __len__(self) -> int:
         length = self.num_batches

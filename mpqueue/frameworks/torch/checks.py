@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch.utils.data import IterDataPipe, MapDataPipe
 
-from mpqueue.plan.options import Options
+from mpqueue.plan.batching import Concurrency
+from mpqueue.plan.coroutines import has_coroutines
+from mpqueue.plan.options import CONCURRENCY, Options
 from mpqueue.plan.sources import Items
 from mpqueue.system.contents import contents
 
@@ -43,6 +45,28 @@ def reject_cuda(dataset: Any, start_method: str) -> None:
         )
 
 
+def coroutines_of(loader: Any) -> Concurrency | None:
+    """Return how the coroutines of an asynchronous map-style dataset run; None: the dataset is not asynchronous."""
+    is_indexed = loader._dataset_kind == torch.utils.data.dataloader._DatasetKind.Map
+    if not is_indexed or not has_coroutines(loader.dataset, batches=not loader._auto_collation):
+        return None
+    return Concurrency(getattr(loader, "concurrency", None) or CONCURRENCY)
+
+
+def batch_size_of(loader: Any) -> int | None:
+    """Return the number of samples in a batch of a map-style dataset; None: unknown, or a sample is a batch."""
+    return loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+
+
+def reject_concurrency(loader: Any) -> None:
+    """Raise a `ValueError` for a loader if the option ``concurrency`` has no effect."""
+    if coroutines_of(loader) is None:
+        raise ValueError(
+            f"concurrency={loader.concurrency} needs a map-style dataset with `async def __getitem__`, got "
+            f"{type(loader.dataset).__name__}: define it, or use threads=n for code that waits without coroutines"
+        )
+
+
 def reject_threads(loader: Any) -> None:
     """Raise a `ValueError` for a loader if the option ``threads`` has no effect or is unsafe."""
     threads = loader.threads
@@ -52,6 +76,11 @@ def reject_threads(loader: Any) -> None:
             f"threads={threads} computes the samples of a batch by their indices, in each worker. It needs a map-style "
             f"dataset, batches, and num_workers=1 or more, got {type(loader.dataset).__name__}, batch_size="
             f"{loader.batch_size} and num_workers={loader.num_workers}: change these, or leave out threads"
+        )
+    if coroutines_of(loader) is not None:
+        raise ValueError(
+            f"threads={threads} has no effect on {type(loader.dataset).__name__}, which is asynchronous: use "
+            "concurrency=n"
         )
     provide = getattr(type(loader.dataset), "__mpqueue_source__", None)
     source = Items(loader.dataset) if provide is None else provide(loader.dataset, Options(), "index")

@@ -25,6 +25,7 @@ from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.checks import coroutines_of
 from mpqueue.frameworks.torch.collation import collated
 from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early, is_earlier, starts_after
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
@@ -115,6 +116,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             super().__init__(loader)
         self._collation = _Collation(self._collate_fn, self._dataset, has_index=not self._num_lanes)
+        coroutines = coroutines_of(loader)
+        if coroutines is not None:
+            from mpqueue.frameworks.torch.awaited import AwaitedDataset  # imports asyncio
+
+            self._dataset_fetcher.dataset = AwaitedDataset(self._dataset, coroutines)
         if self._auto_collation:
             self._dataset_fetcher.collate_fn = self._collation
         self._progress = Progress(self._num_lanes)

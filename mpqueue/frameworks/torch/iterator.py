@@ -33,7 +33,7 @@ from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
-from mpqueue.frameworks.torch.checks import reject_cuda
+from mpqueue.frameworks.torch.checks import batch_size_of, coroutines_of, reject_cuda
 from mpqueue.frameworks.torch.iterated import starts_after
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
@@ -368,7 +368,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         workers, seed = self._num_workers, seed_of_rank(loader, self._base_seed)
         parts = LoaderParts(
             self._dataset, self._collate_fn, loader.worker_init_fn, seed, workers, loader.batch_size,
-            self._drop_last, self._auto_collation, getattr(loader, "threads", 1), self._returned,
+            self._drop_last, self._auto_collation, getattr(loader, "threads", 1), coroutines_of(loader), self._returned,
         )  # fmt: skip
         plan = self._make_plan(loader, parts)
         plan.check_workers(workers, self._backend, self._start_method)
@@ -381,6 +381,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
         job = Job(
             plan=plan, workers=workers, options=options, guard=guard, source_has_threads=parts.threads > 1,
+            source_coroutines=parts.coroutines, source_batch=batch_size_of(loader),
             fork_argument='multiprocessing_context="fork"',
         )  # fmt: skip
         self._shape = plan.source.shape()

@@ -8,7 +8,7 @@ from torch.utils import data
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import questions, state
-from mpqueue.frameworks.torch.checks import has_own_workers, reject_threads
+from mpqueue.frameworks.torch.checks import has_own_workers, reject_concurrency, reject_threads
 from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator, LeftPass, left_pass
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
@@ -77,6 +77,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         threads: Number of threads in which a worker computes the samples of a batch, for map-style datasets that wait
             for disks or networks. `mpqueue.rng` is separate for each sample; torch's generator, which threads share, is
             seeded once per batch.
+        concurrency: Number of samples that each worker computes at once, for a map-style dataset with ``async def
+            __getitem__`` or ``async def __getitems__``. If None, 64.
         backend: "process", or "ray": the workers run on the nodes of a Ray cluster.
         ray_options: With ``backend="ray"``, a dict with ``num_cpus`` and ``resources`` (of each worker),
             ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (how long a node may be silent).
@@ -84,7 +86,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
 
     Raises:
         TypeError, ValueError: As torch's DataLoader; or `ray_options` is invalid; or ``threads`` is used without
-            workers, without batches, or with an unsuitable dataset; or ``shard``, ``lanes`` or
+            workers, without batches, or with an unsuitable dataset; or ``concurrency`` with a dataset that is not
+            asynchronous; or ``shard``, ``lanes`` or
             ``epoch_batches`` is used without a stream; or ranks lack a generator.
         ImportError: The backend is "ray", and Ray is not installed.
     """
@@ -110,6 +113,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         lanes: int | None = None,
         epoch_batches: int | None = None,
         threads: int = 1,
+        concurrency: int | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -124,6 +128,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         lanes: int | None = None,
         epoch_batches: int | None = None,
         threads: int = 1,
+        concurrency: int | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -137,6 +142,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         lanes: int | None = None,
         epoch_batches: int | None = None,
         threads: int = 1,
+        concurrency: int | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -149,6 +155,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         lanes: int | None = None,
         epoch_batches: int | None = None,
         threads: int = 1,
+        concurrency: int | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -163,12 +170,15 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, Options(ray_options=ray_options))
         integer(1)("threads", threads)
-        self.backend, self.ray_options, self.threads = backend, ray_options, int(threads)
+        integer(1, or_none=True)("concurrency", concurrency)
+        self.backend, self.ray_options, self.threads, self.concurrency = backend, ray_options, int(threads), concurrency
         dataset = as_torch_dataset(dataset)
         self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)
         super().__init__(dataset, *args, **options)
         if self.threads > 1:
             reject_threads(self)
+        if concurrency is not None:
+            reject_concurrency(self)
 
     def __len__(self) -> int:
         """Return the number of batches per epoch.

@@ -25,12 +25,14 @@ from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ende
 from mpqueue.frameworks.torch.loaded_places import copied
 from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.tensors import encode
+from mpqueue.plan.batching import Concurrency
 from mpqueue.plan.cursors import Listed
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.iterators import rest_of
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
+from mpqueue.worker.helper_threads import Helpers
 from mpqueue.worker.runner import BatchAhead
 
 Begin: TypeAlias = Callable[[int, int, int], None]
@@ -53,6 +55,7 @@ class LoaderParts(NamedTuple):
         drop_last: Drop a stream's last batch if it is short.
         is_batched: The trainer sends a list of indices for each batch, not one index.
         threads: Number of threads in which a worker computes the samples of a batch.
+        coroutines: How the coroutines of an asynchronous dataset run; None: it is not asynchronous.
         returned: The epoch that a state resumes, and the number of batches that each stream had returned.
     """
 
@@ -65,6 +68,7 @@ class LoaderParts(NamedTuple):
     drop_last: bool
     is_batched: bool
     threads: int = 1
+    coroutines: Concurrency | None = None
     returned: tuple[int, tuple[int, ...]] = (-1, ())
 
 
@@ -91,6 +95,10 @@ class LoaderSource:
     def __init__(self, parts: LoaderParts) -> None:
         self.parts = parts
         self._collation = SlotCollation()
+
+    def parts_to_close(self) -> list[Any]:
+        """Return the dataset, if its coroutines compute samples in the event loop."""
+        return [] if self.parts.coroutines is None else [self.parts.dataset]
 
     def prepare(self) -> None:
         """Prepare this process like one of torch's workers; called once, before the first batch."""
@@ -128,11 +136,11 @@ class MapSource(LoaderSource):
 
     def __init__(self, parts: LoaderParts) -> None:
         super().__init__(parts)
-        self._threads: Any = None  # `SampleThreads`, created with the first batch
+        self._in_flight: Any = None  # `SamplesInFlight`, created with the first batch
         self._batch_ahead: BatchAhead | None = None
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
-        """Allow threads to begin samples of later batches while they are idle; None: stop doing so."""
+        """Allow samples of later batches to begin before their turn; None: stop doing so."""
         self._batch_ahead = batch_ahead
 
     def take(self, listed: Listed, begin: Begin) -> Any:
@@ -151,17 +159,19 @@ class MapSource(LoaderSource):
 
     def end(self) -> None:
         """End the threads; a later batch starts new ones."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.end()
+        in_flight, self._in_flight = self._in_flight, None
+        if in_flight is not None:
+            in_flight.end()
 
     def _items(self, batch: Listed, epoch: int, begin: Begin) -> Any:
         dataset, seed, first, index = self.parts.dataset, self.parts.base_seed, batch.first, batch.indices
         if not self.parts.is_batched:
+            if self.parts.coroutines is not None:
+                return self._at_once(Listed(first, [index]), epoch, begin)[0]
             begin(seed, epoch, first)
             return dataset[index]
-        if self.parts.threads > 1:
-            return self._in_threads(batch, epoch, begin)
+        if self.parts.threads > 1 or self.parts.coroutines is not None:
+            return self._at_once(batch, epoch, begin)
         if getattr(dataset, "__getitems__", None):
             # One call computes all samples. No sample uses the complement of a place, so its numbers differ from
             # theirs.
@@ -174,32 +184,56 @@ class MapSource(LoaderSource):
             items.append(dataset[each])
         return items
 
-    def _in_threads(self, batch: Listed, epoch: int, begin: Begin) -> list[Any]:
-        from mpqueue.worker.threaded_samples import BatchIndices, SampleThreads
+    def _at_once(self, batch: Listed, epoch: int, begin: Begin) -> list[Any]:
+        """Return the samples of a batch, several of which are computed at once."""
+        from mpqueue.worker.in_flight import BatchIndices, whole
+
+        parts, dataset = self.parts, self.parts.dataset
+        getitems = getattr(dataset, "__getitems__", None) if parts.is_batched else None
+        is_whole = bool(getitems) and parts.coroutines is not None  # one coroutine computes a whole batch
 
         def find_ahead(place: int) -> BatchIndices | None:
             ahead = None if self._batch_ahead is None else self._batch_ahead(place)
-            if ahead is None or ahead[2] is None or type(ahead[2].indices) is not list:
+            if ahead is None or ahead[2] is None:
                 return None
             its_epoch, its_batch = _epoch_of(ahead[2])
-            return BatchIndices(epoch, its_batch) if its_epoch == epoch else None
+            if not parts.is_batched:
+                its_batch = Listed(its_batch.first, [its_batch.indices])
+            elif type(its_batch.indices) is not list:
+                return None
+            return BatchIndices(epoch, whole(its_batch) if is_whole else its_batch) if its_epoch == epoch else None
 
-        dataset, seed, first, index = self.parts.dataset, self.parts.base_seed, batch.first, batch.indices
-        threads = self._threads
-        if threads is None:
-            info = context.worker_info()
-            is_first = info is not None and info.id == 0 and self.parts.num_workers > 0
-            threads = self._threads = SampleThreads(self.parts.threads, tells=is_first)
-        # Threads share the global generators, which are seeded once per batch. `mpqueue.rng` is separate per sample.
-        begin(seed, epoch, ~first)
-        if getattr(dataset, "__getitems__", None):
-            items: list[Any] = threads.in_parts(dataset.__getitems__, seed, epoch, first, index)
+        seed, first, index, in_flight = parts.base_seed, batch.first, batch.indices, self._samples_in_flight(is_whole)
+        # Samples share the global generators, which are seeded once per batch. `mpqueue.rng` is separate per sample.
+        begin(seed, epoch, ~first if parts.is_batched else first)
+        if getitems and not is_whole:
+            items: list[Any] = in_flight.in_parts(getitems, seed, epoch, first, index)
         else:
-            samples = BatchIndices(epoch, batch)
-            with threads.each(partial(operator.getitem, dataset), seed, samples, find_ahead) as calls:
-                items = [calls.next() for _ in index]
-        threads.look()
+            ask = getitems if is_whole else partial(operator.getitem, dataset)
+            samples = BatchIndices(epoch, whole(batch) if is_whole else batch)
+            with in_flight.each(ask, seed, samples, find_ahead) as calls:
+                items = calls.next() if is_whole else [calls.next() for _ in index]
+        in_flight.look()
         return items
+
+    def _samples_in_flight(self, is_whole: bool) -> Any:
+        from mpqueue.worker.in_flight import SamplesInFlight
+
+        parts = self.parts
+        if self._in_flight is None:
+            if parts.coroutines is None:
+                make: Any = partial(Helpers, parts.threads)
+                option = f"threads={parts.threads}"
+            else:
+                from mpqueue.worker.coroutines import Coroutines
+
+                width = parts.coroutines.width
+                make = partial(Coroutines, max(1, width // (parts.batch_size or 1)) if is_whole else width)
+                option = f"concurrency={width}"
+            info = context.worker_info()
+            is_first = info is not None and info.id == 0 and parts.num_workers > 0
+            self._in_flight = SamplesInFlight(make, option if is_first else None)
+        return self._in_flight
 
 
 class StreamSource(LoaderSource):

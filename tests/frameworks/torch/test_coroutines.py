@@ -1,0 +1,81 @@
+"""Map-style datasets with coroutines in `mpqueue.torch.DataLoader`."""
+
+import asyncio
+
+import pytest
+
+torch = pytest.importorskip("torch")
+mpqueue_torch = pytest.importorskip("mpqueue.torch")
+
+
+class Samples(torch.utils.data.Dataset):
+    """Samples that end in another order than they begin."""
+
+    def __len__(self):
+        return 21
+
+    async def __getitem__(self, index):
+        await asyncio.sleep(0.001 * (index % 3))
+        return torch.tensor([index, 2 * index])
+
+
+class AtOnce(Samples):
+    async def __getitems__(self, indices):
+        return [await self[index] for index in indices]
+
+
+class Plain(torch.utils.data.Dataset):
+    def __len__(self):
+        return 21
+
+    def __getitem__(self, index):
+        return torch.tensor([index, 2 * index])
+
+
+def batches_of(loader):
+    return [batch.tolist() for _ in range(2) for batch in loader]
+
+
+@pytest.mark.parametrize("dataset", [Samples, AtOnce])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 4, "shuffle": True},
+        {"batch_size": None},
+        {"batch_sampler": [[3, 1], [0], [7, 5, 6]]},
+    ],
+)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_equal_those_of_a_plain_dataset(dataset, options, num_workers):
+    def loaded(dataset, **more):
+        generator = torch.Generator().manual_seed(5)
+        return mpqueue_torch.DataLoader(dataset, num_workers=num_workers, generator=generator, **options, **more)
+
+    expected = batches_of(loaded(Plain()))
+    assert batches_of(loaded(dataset())) == expected
+    assert batches_of(loaded(dataset(), concurrency=3)) == expected
+
+
+def test_state_resumes_in_the_middle():
+    loader = mpqueue_torch.DataLoader(Samples(), 4, num_workers=2)
+    batches = iter(loader)
+    taken = [next(batches).tolist() for _ in range(2)]
+    state = loader.state_dict()
+    del batches
+    again = mpqueue_torch.DataLoader(Samples(), 4, num_workers=1)
+    again.load_state_dict(state)
+    taken += [batch.tolist() for batch in again]
+    assert taken == [batch.tolist() for batch in mpqueue_torch.DataLoader(Plain(), 4)]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "text"),
+    [
+        (Samples(), {"threads": 2, "num_workers": 1}, "concurrency=n"),
+        (Plain(), {"concurrency": 2, "num_workers": 1}, "async def __getitem__"),
+        (Samples(), {"concurrency": 0}, "1 or more"),
+    ],
+)
+def test_invalid_combinations_are_refused(dataset, options, text):
+    with pytest.raises(ValueError, match=text):
+        mpqueue_torch.DataLoader(dataset, 4, **options)
