@@ -17,6 +17,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--lanes": {"type": int, "help": "virtual shards of a stream, which determine its order"},
     "--epoch-batches": {"type": int, "help": "batches per epoch and rank of a stream"},
     "--threads": {"type": int, "help": "threads of a worker that compute the samples of a batch"},
+    "--concurrency": {"type": int, "help": "samples in flight of a worker, for an asynchronous source"},
     "--restarts": {"type": int, "help": "number of workers that may crash over one batch"},
     "--batch-timeout": {"type": float, "help": "maximum time for one batch, in seconds"},
     "--max-batch-bytes": {"type": int, "help": "maximum size of a batch; a larger batch is an error"},

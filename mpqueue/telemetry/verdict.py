@@ -126,8 +126,7 @@ def _of_workers(counted: Any) -> str:
         share = share_text(min(1.0, times.blocked.p50_s / times.compute.p50_s))
         return (
             f"the source waits for {share} of its {time_text(times.compute.p50_s)} per batch (disk, network, locks), "
-            f"and waiting workers need no CPU; use more than {count_text(number, 'worker')}, or threads=16 in "
-            "each, or read fewer and larger pieces"
+            f"and waiting workers need no CPU; use {_more_at_once(counted, number)}, or read fewer and larger pieces"
         )
     if not counted.ring_kind:
         return (
@@ -150,6 +149,13 @@ def _of_workers(counted: Any) -> str:
         f"the workers are the bottleneck: {count_text(number, 'worker')} on {count_text(cpus, 'CPU')}; make the "
         f"source cheaper (a batch takes {time_text(times.compute.p50_s)}), or use another machine as well"
     )
+
+
+def _more_at_once(counted: Any, number: int) -> str:
+    """Return the remedy for a source that waits: more samples at once."""
+    if counted.concurrency:
+        return f"concurrency={4 * counted.concurrency}"
+    return f"more than {count_text(number, 'worker')}, or threads=16 in each, or coroutines (async def)"
 
 
 def _of_stages(counted: Any) -> str:

@@ -20,6 +20,7 @@ from mpqueue.workers.autosize import Size
 
 DEADLOCK_S = 280
 DATA = """
+import asyncio
 import numpy as np
 import mpqueue
 
@@ -32,6 +33,13 @@ class Numbers:
 def numbers():
     info = mpqueue.worker_info()
     yield from (np.full(4, index) for index in range(info.shard_id, 6, info.num_shards))
+
+class Awaited(Numbers):
+    def __len__(self):
+        return 400
+    async def __getitem__(self, index):
+        await asyncio.sleep(0.05)
+        return np.full(4, index)
 
 class Fails(Numbers):
     def __getitem__(self, index):
@@ -248,13 +256,21 @@ def test_json_has_every_setting_and_the_advice(bench):
     options = "--json --only thread --workers 2 --backend thread --batch-size 3"
     output = json.loads(bench("data_of_bench:Numbers", *options.split()))
     assert [found["setting"] for found in output["measured"]] == [
-        {"workers": workers, "backend": backend, "threads": 1}
+        {"workers": workers, "backend": backend, "threads": 1, "concurrency": 0}
         for workers, backend in ((0, "none"), (1, "thread"), (2, "thread"))
     ]
-    assert output["present"] == {"workers": 2, "backend": "thread", "threads": 1}
+    assert output["present"] == {"workers": 2, "backend": "thread", "threads": 1, "concurrency": 0}
     assert output["arrays"] == ["(3, 4, 3) float32"]
     assert output["batch_bytes"] == 3 * 4 * 3 * 4
     assert output["advice"]["sentence"]
+
+
+def test_samples_in_flight_are_tried_for_an_asynchronous_source(bench):
+    output = json.loads(bench("data_of_bench:Awaited", "--json", "--batch-size", "8", "--only", "process"))
+    assert output["present"]["concurrency"] == 64
+    tried = [found["setting"]["concurrency"] for found in output["measured"]]
+    assert tried[:3] == [0, 64, 128]
+    assert "concurrency=" in output["advice"]["sentence"]
 
 
 def test_options_of_a_loader_are_those_of_serve_and_apply_to_each_setting(bench, monkeypatch):

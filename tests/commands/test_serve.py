@@ -88,18 +88,20 @@ def test_every_option_is_passed_to_the_server(noted):
     text = (
         "--mode broadcast --world 4 --slow skip --grace-s 1.5 --lease-timeout 2 --journal j --allow-uids 1,root,7 "
         "--workers 3 --max-queue-size 5 --seed -7 --shuffle --batch-size 32 --drop-last --unordered --on-error skip "
-        "--max-errors 9 --lanes 8 --epoch-batches 50 --threads 2 --restarts 2 --batch-timeout 0.5 --max-batch-bytes 1000 "
-        "--start-method spawn --backend ray --trace run.json"
+        "--max-errors 9 --lanes 8 --epoch-batches 50 --threads 2 --concurrency 9 --restarts 2 --batch-timeout 0.5 "
+        "--max-batch-bytes 1000 --start-method spawn --backend ray --trace run.json"
     )
     assert serve(*text.split()) == 0
     assert noted.made.options == {
         "mode": "broadcast", "world": 4, "slow": "skip", "grace_s": 1.5, "lease_timeout": 2.0, "journal": "j",
         "allow_uids": (1, 0, 7), "workers": 3, "max_queue_size": 5, "seed": -7, "shuffle": True, "batch_size": 32,
         "drop_last": True, "ordered": False, "on_error": "skip", "max_errors": 9, "lanes": 8, "epoch_batches": 50,
-        "threads": 2, "restarts": 2, "batch_timeout": 0.5, "max_batch_bytes": 1000, "start_method": "spawn",
+        "threads": 2, "concurrency": 9, "restarts": 2, "batch_timeout": 0.5, "max_batch_bytes": 1000, "start_method": "spawn",
         "backend": "ray", "trace": "run.json",
     }  # fmt: skip
-    of_python = {"collate", "sampler", "batch_sampler", "worker_init", "ray_options", "self", "name", "source"}
+    of_python = {
+        "collate", "sampler", "batch_sampler", "worker_init", "loop_factory", "ray_options", "self", "name", "source",
+    }  # fmt: skip
     assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options)
 
 
