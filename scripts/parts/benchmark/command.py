@@ -20,6 +20,7 @@ from parts.benchmark.quiet import LoadedError, Watch
 from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
+from parts.benchmark.samples import WAITING_GROUP
 from parts.benchmark.sources import token_file
 from parts.benchmark.targeted import has_target, is_repeated
 from parts.benchmark.tf1 import GROUP, TF1
@@ -29,7 +30,8 @@ from parts.photographs.dataset import photo_files
 # The default: all except the workloads of a minute each, which must be requested with the group of files.
 _UNNAMED = [name for name in KNOWN if name not in FILES or FILES[name].measure is None]
 _GROUPS = {
-    GROUP: TF1, FILES_GROUP: FILES, PROGRAMS_GROUP: [name for name in KNOWN if name.startswith("program ")],
+    GROUP: TF1, FILES_GROUP: FILES, WAITING_GROUP: [name for name in KNOWN if name.startswith("waiting ")],
+    PROGRAMS_GROUP: [name for name in KNOWN if name.startswith("program ")],
 }  # fmt: skip
 ROUNDS, MINUTES, QUICK_MINUTES = 3, 30.0, 10.0
 _TO_PLAN = 0.9  # fraction of the time; the rest is a reserve for a slower machine

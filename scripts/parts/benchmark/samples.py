@@ -14,7 +14,7 @@ import numpy as np
 
 import mpqueue
 from mpqueue.samples.collate import Collation
-from parts.benchmark import sample_sources
+from parts.benchmark import sample_sources, waiting
 from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.peers import PEERS
 
@@ -54,7 +54,9 @@ class Samples:
         unit, per_batch: Unit of the rate, and its amount per batch.
         peers: The feeds to measure.
         collate: Function that makes a batch of samples; None for that of each feed.
+        make_async: Creates the same source for an event loop; None: it has none.
         at_once: Number of samples that each worker computes at once. Peers without such an option get more workers.
+        patience: Factor for the duration, if batches arrive in bursts: workers that start together end together.
     """
 
     about: str
@@ -65,15 +67,21 @@ class Samples:
     per_batch: float = 1
     peers: tuple[str, ...] = ("mpqueue", "torch", "grain", "spdl", "turboloader", "dataloader-rs")
     collate: Callable[[list[Any]], Any] | None = None
+    make_async: Callable[[], Any] | None = None
     at_once: int = 1
+    patience: float = 1
 
 
 @contextlib.contextmanager
 def ours(known: Samples, num_workers: int) -> Iterator[Iterator[Any]]:
-    """Use the loader with its default options, and threads where samples wait."""
+    """Use the loader with its default options, and threads or coroutines where samples wait."""
+    if known.make_async is None:
+        source, at_once = known.make(), {"threads": known.at_once}
+    else:
+        source, at_once = known.make_async(), {"concurrency": known.at_once}
     with mpqueue.Loader(
-        known.make(), batch_size=known.batch_size, workers=num_workers, max_queue_size=known.ahead,
-        collate=known.collate, threads=known.at_once,
+        source, batch_size=known.batch_size, workers=num_workers, max_queue_size=known.ahead, collate=known.collate,
+        **at_once,
     ) as loader:  # fmt: skip
         yield iter(loader)
 
@@ -86,7 +94,7 @@ def torchs(known: Samples, num_workers: int) -> AbstractContextManager[Iterator[
     from parts.benchmark.peers_torch import batches_of
 
     multiprocessing.set_sharing_strategy("file_system")  # cheaper for each tensor than passing descriptors
-    workers = num_workers * known.at_once
+    workers = num_workers * (known.at_once if known.make_async is None else 1)
     loader = DataLoader(
         known.make(), known.batch_size, num_workers=workers, prefetch_factor=max(2, known.ahead // workers),
         collate_fn=known.collate, persistent_workers=True, multiprocessing_context="fork",
@@ -114,6 +122,7 @@ Feed = Callable[[Samples, int], AbstractContextManager[Iterator[Any]]]
 FEEDS: dict[str, Feed] = {
     "mpqueue": ours, "torch": torchs, "grain": _stacked("grain"), "spdl": _stacked("spdl"),
     "turboloader": _in_threads("peers_turboloader"), "dataloader-rs": _in_threads("peers_dataloader_rs"),
+    "mpqueue threads": waiting.in_threads, "asyncio": waiting.by_asyncio,
 }  # fmt: skip
 
 SAMPLES = {
@@ -123,10 +132,22 @@ SAMPLES = {
 COPIED = tuple(SAMPLES)  # whose copies are counted
 
 
-def _program(about: str, make: Callable[[], Any], at_once: int = 1) -> Samples:
+def _program(about: str, make: Callable[[], Any], at_once: int = 1, patience: float = 1) -> Samples:
     return Samples(
-        about, make, 32, 10, "samples/s", 32, tuple(name for name in FEEDS if name != "grain"),
-        sample_sources.stack_arrays, at_once,
+        about, make, 32, 10, "samples/s", 32, ("mpqueue", "torch", "spdl", "turboloader", "dataloader-rs"),
+        sample_sources.stack_arrays, at_once=at_once, patience=patience,
+    )  # fmt: skip
+
+
+WAITING_GROUP = "waiting"
+WAITING_FEEDS = ("mpqueue", "mpqueue threads", "torch", "asyncio", "dataloader-rs")
+
+
+def _waiting(about: str, make: Callable[[], Any], make_async: Callable[[], Any], **options: Any) -> Samples:
+    options = {"at_once": waiting.AT_ONCE, "batch_size": 32, "peers": WAITING_FEEDS} | options
+    return Samples(
+        about, make, ahead=10, unit="samples/s", per_batch=options["batch_size"], make_async=make_async,
+        collate=sample_sources.stack_arrays, patience=3, **options,
     )  # fmt: skip
 
 
@@ -134,9 +155,21 @@ def _program(about: str, make: Callable[[], Any], at_once: int = 1) -> Samples:
 SAMPLES |= {
     "program files": _program("samples of files of 128 KB, normalised to float32", sample_sources.LocalFiles),
     "program images": _program("samples cropped to (3, 224, 224), flipped, normalised", sample_sources.Augmented),
-    "program requests": _program("samples that wait 10 ms, 4 per worker at once", sample_sources.Requests, 4),
+    "program requests": _program("samples that wait 10 ms, 4 per worker at once", sample_sources.Requests, 4, 5),
     "program words": _program("samples of 360 words, tokenised three times in Python", sample_sources.Words),
 }
+SAMPLES |= {
+    "waiting files": _waiting("samples of files of 128 KB", sample_sources.LocalFiles, waiting.AsyncFiles),
+    "waiting images": _waiting("samples cropped, flipped, normalised", sample_sources.Augmented, waiting.AsyncImages),
+    "waiting requests": _waiting("answers of 1 KB after 10 ms", waiting.Answers, waiting.AsyncAnswers),
+    "waiting requests and python": _waiting(
+        "the same, and 2 ms of Python for each", waiting.AnswersAndPython, waiting.AsyncAnswersAndPython
+    ),
+    "waiting sleeps": _waiting(
+        "numbers after 10 ms", waiting.Sleeps, waiting.AsyncSleeps, at_once=4096, batch_size=256,
+        peers=("mpqueue", "asyncio"),
+    ),
+}  # fmt: skip
 
 
 def sample_rate(workload: str, name: str, num_workers: int, seconds: float) -> float:
@@ -144,7 +177,7 @@ def sample_rate(workload: str, name: str, num_workers: int, seconds: float) -> f
     known = SAMPLES[workload]
     with FEEDS[name](known, num_workers) as batches:
         warm_up(batches, 4 * known.ahead)
-        return count(batches, seconds)["rate"]
+        return count(batches, known.patience * seconds)["rate"]
 
 
 class _Counting(np.ndarray):

@@ -51,6 +51,9 @@ TABLES = {
     ),
     "all batches": Table(_BATCHES),
     "samples": Table(("samples", "small samples")),
+    "sources that wait": Table(
+        tuple(f"waiting {name}" for name in ("files", "images", "requests", "requests and python", "sleeps"))
+    ),
     "programs of others": Table(
         tuple(
             f"program {name}"
