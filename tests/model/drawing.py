@@ -290,6 +290,8 @@ def play(seed, front="loader", focus=()):
     if _has(has, "journal") and chosen.random() < 0.5:
         options["journal"] = True
         features.add("journal")
+    if front in {"loader", "server"} and random.Random(f"{seed} awaits").random() < (0.6 if "awaits" in focus else 0.2):
+        source, options = _awaiting(source, options, features)
     names = has.operations
     if "hook" in features and has.options is None:  # of one rank, whose epochs end
         config, names = (*config[:2], 1), names & ENDING
@@ -300,6 +302,33 @@ def play(seed, front="loader", focus=()):
     made = operations(chosen, names, focus)
     fatal = mark if "fatal" in features else ""
     return Play(seed, source, options, front, config, backends, made, fatal), features, {name for name, *_ in made}
+
+
+def _awaiting(source, options, features):
+    """Return a source with coroutines in place of its functions that draw no shared random numbers."""
+    if "told" in features:  # elements that are computed ahead have the content of their time
+        return source, options
+    if isinstance(source, tuple):
+        links = [_awaiting_link(*link) for link in source[1:]]
+        if links == [*source[1:]]:
+            return source, options
+        features.add("awaits")
+        return (source[0], *links), options
+    kind = {f.Samples: f.Awaiting, f.AtOnce: f.AwaitingAtOnce}.get(type(source))
+    if kind is None or not set(source.kinds) <= {"r"} or not ("batch_size" in options or "batch_sampler" in options):
+        return source, options
+    features.add("awaits=")
+    features.discard("threads=")
+    rest = {name: value for name, value in options.items() if name != "threads"}
+    return kind(*astuple(source)), rest | {"concurrency": 1 + source.length % 5}
+
+
+def _awaiting_link(name, *given):
+    """Return a stage that calls a coroutine function, if its function may be one."""
+    if name not in {"map", "filter"} or not set(getattr(given[0], "kinds", "rpn")) <= {"r"}:
+        return name, *given
+    function, threads, *rest = given
+    return name, f.InCoroutine(function), max(2, threads), *rest
 
 
 ENDING = {"next", "finish", "statistics", "kill", "pause", "interrupt", "clock", "save", "load", "older", "last",

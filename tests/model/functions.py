@@ -3,6 +3,7 @@
 A function that draws does so in the order of ``kinds``: "r" `mpqueue.rng`, "p" `random`, "n" `numpy.random`.
 """
 
+import asyncio
 import functools
 import operator
 import os
@@ -227,11 +228,36 @@ class Fatal(NamedTuple):
 
     def __call__(self, *given):
         if digest(given[0], self.salt) % 3 == 0 and not is_model():
+            path = os.path.join(tempfile.gettempdir(), self.mark)
             try:
-                os.remove(os.path.join(tempfile.gettempdir(), self.mark))
+                with open(path) as file:
+                    # A coroutine that a question has begun may still run in the player itself.
+                    if file.read() == str(os.getpid()):
+                        return self.function(*given)
+                os.remove(path)
             except FileNotFoundError:
                 return self.function(*given)
             os.kill(os.getpid(), self.signal)
+        return self.function(*given)
+
+
+async def waits(value):
+    """Wait for a time that depends on a value; the model does not wait."""
+    if not is_model():
+        await asyncio.sleep(digest(value, 0) % 4 * 0.0005)
+
+
+class InCoroutine(NamedTuple):
+    """Call a function in a coroutine."""
+
+    function: object
+
+    @property
+    def kinds(self):
+        return getattr(self.function, "kinds", "")
+
+    async def __call__(self, *given):
+        await waits(given)
         return self.function(*given)
 
 
@@ -276,6 +302,22 @@ class AtOnce(Samples):
     def __getitems__(self, indices):
         numbers = drawn(self.kinds)
         return [(self[index][0], *numbers) for index in indices]
+
+
+class Awaiting(Samples):
+    """Samples of coroutines."""
+
+    async def __getitem__(self, index):
+        await waits(index)
+        return super().__getitem__(index)
+
+
+class AwaitingAtOnce(Awaiting):
+    """A coroutine reads the samples of a batch."""
+
+    async def __getitems__(self, indices):
+        numbers = drawn(self.kinds)
+        return [((await self[index])[0], *numbers) for index in indices]
 
 
 class Shuffling:

@@ -3,6 +3,7 @@
 The keys of the numbers are mpqueue's own: they have golden data of their own in ``tests/seeding``.
 """
 
+import inspect
 import random
 import threading
 import zlib
@@ -68,9 +69,19 @@ def call(key: tuple[int, int, Any], function: Callable[..., Any], *arguments: An
     seed, epoch, token = key
     before, _thread.now = _thread.now, Numbers(seed, epoch, place_of(token))
     try:
-        return function(*arguments)
+        made = function(*arguments)
+        return _awaited(made) if inspect.iscoroutine(made) else made
     finally:
         _thread.now = before
+
+
+def _awaited(coroutine: Any) -> Any:
+    """Run a coroutine to its end, without an event loop: under the model it waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError("user code waits")
 
 
 def is_model():

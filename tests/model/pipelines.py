@@ -99,7 +99,8 @@ def code_of(pipeline):
 def _code_of_link(name, *given):
     if name in {"map", "filter"}:
         function, threads, *with_id = given
-        more = f", threads={threads}" * (threads > 1) + ", with_id=True" * any(with_id)
+        option = "concurrency" if type(function) is functions.InCoroutine else "threads"
+        more = f", {option}={threads}" * (threads > 1) + ", with_id=True" * any(with_id)
         return f".{name}({function!r}{more})"
     if name == "buffer":
         return f".shuffle(buffer={given[0]})"

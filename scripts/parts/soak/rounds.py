@@ -101,7 +101,9 @@ class Round:
         if self.is_laned:
             return sources.dataset_of(self.seed, self.length, folder, self.one_in)
         changes = self.chance.randrange(2) == 0
-        self.source = (sources.Changing if changes else sources.Batches)(
+        awaits = not changes and self.chance.randrange(4) == 0
+        kind = sources.Changing if changes else sources.Awaited if awaits else sources.Batches
+        self.source = kind(
             self.seed, self.length, folder, one_in=self.one_in, in_slot=self.chance.randrange(2) == 0, changes=changes
         )
         return self.source

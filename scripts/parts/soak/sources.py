@@ -1,5 +1,6 @@
 """Sources that yield the content and cause the faults."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,6 +35,14 @@ class Batches:
         if self.in_slot and isinstance(made, tuple):
             return tuple(map(_in_slot, made))
         return made
+
+
+class Awaited(Batches):
+    """A sequence of batches that coroutines compute."""
+
+    async def __getitem__(self, index: int) -> Any:
+        await asyncio.sleep(0.0005 * (index % 3))
+        return super().__getitem__(index)
 
 
 def _in_slot(array: Any) -> Any:

@@ -3,11 +3,12 @@
 Each load is an endless generator that yields the number of batches since the last yield.
 """
 
+import asyncio
 import importlib.util
 import pickle
 import random
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ class Broken(Numbers):
         return super().__getitem__(index)
 
 
+class Awaited(Numbers):
+    """Numbers of coroutines."""
+
+    async def __getitem__(self, index: int) -> Any:
+        await asyncio.sleep(0)
+        return super().__getitem__(index)
+
+
 class Drawn:
     """A sampler that is a generator."""
 
@@ -80,8 +89,19 @@ def _numbers() -> Iterator[Any]:
     yield from (np.full(4, number) for number in range(info.shard_id, 3 * _LENGTH, info.num_shards))
 
 
+async def _awaited_numbers() -> AsyncIterator[Any]:
+    for number in _numbers():
+        await asyncio.sleep(0)
+        yield number
+
+
 def _doubled(number: int) -> Any:
     return np.full(2, 2 * number)
+
+
+async def _awaited_double(number: int) -> Any:
+    await asyncio.sleep(0)
+    return _doubled(number)
 
 
 def _is_kept(number: int) -> bool:
@@ -96,6 +116,10 @@ def _unbroken(number: int) -> Any:
 
 def _indexed(threads: int = 1) -> mpqueue.Dataset:
     return mpqueue.Dataset.range(40).shuffle().map(_doubled, threads=threads).batch(4)
+
+
+def _awaited_dataset() -> mpqueue.Dataset:
+    return mpqueue.Dataset.range(40).shuffle().map(_awaited_double, concurrency=3).batch(4)
 
 
 def _stream() -> mpqueue.Dataset:
@@ -322,6 +346,8 @@ _SOURCES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "mixed batches": (Mixed, {}),
     "samples": (Numbers, {"batch_size": 2, "shuffle": True}),
     "samples in threads": (Numbers, {"batch_size": 2, "threads": 2}),
+    "samples of coroutines": (Awaited, {"batch_size": 2, "concurrency": 3}),
+    "batches of coroutines": (Awaited, {}),
     "samples by a sampler": (Numbers, {"batch_size": 2, "sampler": Drawn()}),
     "broken samples": (Broken, {"batch_size": 2, "on_error": "skip"}),
     "broken samples in threads": (Broken, {"batch_size": 2, "threads": 2, "on_error": "skip"}),
@@ -329,6 +355,8 @@ _SOURCES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "a broken stream": (_broken_stream, {"lanes": 2, "on_error": "skip"}),
     "a dataset": (_indexed, {}),
     "a dataset with threads": (partial(_indexed, 3), {}),
+    "a dataset with coroutines": (_awaited_dataset, {}),
+    "an asynchronous generator function": (lambda: _awaited_numbers, {"lanes": 2}),
     "a generator function": (lambda: _numbers, {"lanes": 2}),
     "a stream": (_stream, {"lanes": 2}),
 }
