@@ -1,6 +1,7 @@
 """Asynchronous sources: the coroutines of a worker run in its event loop, and the stream is the same as with others."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from helpers.faults import burns
 from helpers.footprint import DEADLOCK_S
+from helpers.strikes import Struck, each_strike
 
 import mpqueue
 from mpqueue import Loader
@@ -288,6 +290,33 @@ class Kills(Samples):
     async def at_work(self, index):
         if index == 3 * SIZE + 1:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Yielding:
+    """The numbers from 0 to 11, each of which lets others run first."""
+
+    def __len__(self):
+        return 12
+
+    async def __getitem__(self, index):
+        await asyncio.sleep(0)
+        return index
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "backend": "thread"}])
+def test_interrupt_anywhere_loses_and_repeats_nothing(options):
+    for after, strike in each_strike(17, least=1000):
+        with Loader(Yielding(), batch_size=2, concurrency=4, shuffle=False, **options) as loader:
+            batches, found = None, []
+            with strike:
+                while len(found) < 12:
+                    with contextlib.suppress(Struck):
+                        batches = batches or iter(loader)
+                        for batch in batches:
+                            found.append(batch.tolist())
+                            del batch
+                        batches = None
+            assert found == [[n, n + 1] for n in range(0, 12, 2)] * 2, after
 
 
 @pytest.mark.parametrize(("workers", "restarts"), [(1, 0), (1, 3), (2, 1)])
