@@ -53,17 +53,17 @@ def initialise(worker_init: Callable[[], Any] | None, loop_factory: Any = None) 
     Raises:
         BaseException: The error of the function.
     """
+    init = worker_init if worker_init is not None and is_coroutine_function(worker_init) else None
     loop = None
-    is_asynchronous = worker_init is not None and is_coroutine_function(worker_init)
-    if is_asynchronous or loop_factory is not None:
+    if init is not None or loop_factory is not None:
         from mpqueue.worker.event_loop import shared_loop
 
         loop = shared_loop(loop_factory)
-    if worker_init is None or loop is None or not is_asynchronous:
+    if loop is None or init is None:
         if worker_init is not None:
             worker_init()
         return loop
-    init, own = worker_init, context.of_coroutine()
+    own = context.of_coroutine()
 
     async def call() -> None:
         context.enter_coroutine(own)
@@ -75,10 +75,11 @@ def initialise(worker_init: Callable[[], Any] | None, loop_factory: Any = None) 
 
 def close_in_loop(source: Any) -> None:
     """Close what a source holds open, if this process has an event loop."""
-    event_loop: Any = sys.modules.get("mpqueue.worker.event_loop")
-    loop = None if event_loop is None else event_loop.running_loop()
+    loop = _running_loop()
     if loop is None:
         return
+    from mpqueue.worker import event_loop
+
     for part in _parts_of(source):
         try:
             loop.run(event_loop.close(part))
@@ -90,10 +91,15 @@ def close_in_loop(source: Any) -> None:
 def close_before_exit(source: Any) -> None:
     """Close what a source holds open, and end the tasks that its samples have left behind."""
     close_in_loop(source)
-    event_loop: Any = sys.modules.get("mpqueue.worker.event_loop")
-    loop = None if event_loop is None else event_loop.running_loop()
+    loop = _running_loop()
     if loop is not None:
         loop.stop()
+
+
+def _running_loop() -> "EventLoop | None":
+    """Return the event loop of this process, without importing its module if no coroutine has run."""
+    event_loop: Any = sys.modules.get("mpqueue.worker.event_loop")
+    return None if event_loop is None else event_loop.running_loop()
 
 
 def _parts_of(source: Any) -> list[Any]:
