@@ -31,6 +31,7 @@ import numpy as np
 
 from mpqueue.dataset.nodes import Flat, StageNode, flat
 from mpqueue.system.contents import names_in
+from mpqueue.system.interrupts import defer_signals
 
 _DIGITS = 32
 _PLAIN = int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)
@@ -196,7 +197,8 @@ def _is_installed(module: str | None) -> bool:
     if root in {"mpqueue", "builtins"} or root in sys.stdlib_module_names:
         return True
     file = getattr(sys.modules.get(str(module)), "__file__", None)
-    return file is not None and os.path.realpath(file).startswith(_folders())
+    with defer_signals():  # `realpath` drops an OSError of a handler, and this answer is kept
+        return file is not None and os.path.realpath(file).startswith(_folders())
 
 
 def _content(cell: types.CellType) -> Any:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from mpqueue.memory import serialize
 from mpqueue.memory.serialize import reduced_code, value_pickler
 from mpqueue.system.contents import is_a
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import defer_signals, not_of_handler
 
 _MAIN, _MAIN_OF_CHILD = "__main__", "__mp_main__"  # the second one in children of `multiprocessing`
 _MISSING = object()
@@ -115,7 +115,10 @@ def is_findable(module: Any) -> bool:
     """Return True if a fresh interpreter with our `sys.path` could import a module."""
     name = module.__name__
     if name not in _findable:
-        _findable[name] = name == _MAIN or name in sys.builtin_module_names or _finds(name)
+        # The import system takes an exception of a signal handler for that of a missing file, if it is an OSError or a
+        # KeyError. The package itself was once "not findable" for the rest of a run, and every class went by value.
+        with defer_signals():
+            _findable[name] = name == _MAIN or name in sys.builtin_module_names or _finds(name)
     return _findable[name]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mpqueue.system.cpus import num_cpus
+from mpqueue.system.interrupts import not_of_handler
 
 _OWN = Path("/proc/self/cgroup")
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -121,5 +122,5 @@ def _text(file: Path) -> str:
         # Not `read_text`: it looks the codec up in Python code, under the import lock. A signal handler that raises in
         # the main thread can leave that lock held, and this thread would wait for it forever.
         return file.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError:
+    except not_of_handler(OSError):  # not a time limit of the caller: `_folders` keeps what follows from the text
         return ""
