@@ -10,10 +10,10 @@ The modules, from the bottom up. A module imports only from its own line and the
     extras.py           optional packages: whether they are installed, and their import
     imports.py          calls a function when a module is imported
     cpus.py             the CPUs of this process
-    limits.py           limits of control groups for CPUs and memory
     exceptions.py       reads and changes exceptions of user code without running it
     contexts.py         context managers for blocks that run user code
     interrupts.py       defers signal handlers, or allows them
+    limits.py           limits of control groups for CPUs and memory
     group_signals.py    signals of the process group that only the trainer handles
     iterators.py        reads iterators of user code without calling their `__iter__` again
     exception_texts.py  texts of exceptions of user code
