@@ -1,5 +1,6 @@
 """The behavior of sources on a cluster: exceptions, hooks and changes, as with workers on one machine."""
 
+import asyncio
 import itertools
 import threading
 
@@ -44,6 +45,21 @@ def test_errors_on_nodes_are_skipped_and_counted(other):
     with Loader(Raising(6), workers=2, on_error="skip", copy=True, **other) as loader:
         assert [int(index) for _, index, _ in loader] == [0, 1, 2, 4, 5]
         assert loader.statistics().skipped == 1
+
+
+class Awaited(RandomBatches):
+    async def __getitem__(self, index):
+        await asyncio.sleep(0.001 * (index % 3))
+        return super().__getitem__(index)
+
+
+def test_coroutines_run_on_nodes(other):
+    with Loader(RandomBatches(12), workers=0, seed=3) as loader:
+        expected = [value.tolist() for value, *_ in loader]
+    with Loader(Awaited(12), workers=2, concurrency=5, seed=3, copy=True, **other) as loader:
+        found = list(loader)
+    assert [value.tolist() for value, *_ in found] == expected
+    assert [int(index) for _, index, _ in found] == list(range(12))
 
 
 class Growing(RandomBatches):

@@ -595,6 +595,24 @@ def test_stages_of_a_dataset(made, same, workers, backend):
         assert [plain(batch) for _ in range(2) for batch in loader] == expected
 
 
+async def whole_number(number):
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+@backends
+def test_elements_of_coroutines_are_cached(workers, backend, tmp_path):
+    async def once(number):
+        (tmp_path / f"{number} was computed").touch(exist_ok=False)  # a second time is an error
+        return await whole_number(number)
+
+    cached = mpqueue.Dataset(range(20)).map(once, concurrency=4).cache(tmp_path / "cache")
+    for _ in range(2):
+        with Loader(cached, workers=workers, backend=backend) as loader:
+            assert [int(batch) for _ in range(2) for batch in loader] == 2 * list(range(0, 40, 2))
+    assert [int(value) for value in cached] == list(range(0, 40, 2))
+
+
 def test_element_of_a_dataset_is_a_value():
     assert mpqueue.Dataset(range(5)).map(doubled)[3][0] == 6
 

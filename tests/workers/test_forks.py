@@ -348,3 +348,36 @@ def test_interrupt_while_forked_workers_are_reaped_leaves_none(monkeypatch):
     finally:
         signal.signal(signal.SIGALRM, before)
     assert not psutil.pid_exists(worker.pid)
+
+
+def test_child_of_a_trainer_with_coroutines_gets_a_clear_error_and_computes_its_own():
+    said, output = ran(FORKED.partition("enqueuer =")[0] + """
+class Awaited(Numbers):
+    async def __getitem__(self, index):
+        import asyncio
+        await asyncio.sleep(0)
+        return super().__getitem__(index)
+
+def first(batches):
+    return int(next(batches)[0])
+
+loaders = [Loader(Awaited(), workers=workers) for workers in (0, 1)]
+epochs = [iter(loader) for loader in loaders]
+say(*(first(batches) for batches in epochs for _ in range(2)))
+
+def begin_again():
+    with Loader(Awaited(), workers=0) as own:
+        say("own", *(int(batch[0]) for batch in own))
+
+for deed in lambda: first(epochs[0]), lambda: first(epochs[1]), begin_again:
+    os.waitpid(forked(deed), 0)
+say(*(first(batches) for batches in epochs for _ in range(6)))
+for loader in loaders:
+    loader.close()
+""")  # fmt: skip
+    assert said[0] == "0 1 0 1"
+    assert [word.split()[0] for word in said[1:3]] == ["RuntimeError", "RuntimeError"], said
+    assert all("was forked while" in word for word in said[1:3])
+    assert said[3] == "own 0 1 2 3 4 5 6 7"
+    assert said[4] == "2 3 4 5 6 7 2 3 4 5 6 7"
+    assert output == ""
