@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mpqueue.frameworks.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.frameworks.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader.loader import Loader as Loader
+    from mpqueue.plan.balance import Balance as Balance
     from mpqueue.plan.batch_info import BatchInfo as BatchInfo
     from mpqueue.plan.sequence import Sequence as Sequence
     from mpqueue.service.consumer import Consumer as Consumer
@@ -71,6 +72,7 @@ _HOMES = {
     "dataset.dataset": ("Dataset",),
     "frameworks.enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
     "loader.loader": ("Loader",),
+    "plan.balance": ("Balance",),
     "plan.batch_info": ("BatchInfo",),
     "plan.sequence": ("Sequence",),
     "service.consumer": ("Consumer", "attach"),
@@ -91,6 +93,7 @@ _ELSEWHERE = {
 }
 
 __all__ = [
+    "Balance",
     "BatchInfo",
     "Consumer",
     "Dataset",

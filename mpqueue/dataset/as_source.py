@@ -149,6 +149,20 @@ class DatasetItems(_DatasetSource, Items):
         """Return the ids of the samples that each element is made of; see `Source.sample_ids`."""
         return [tuple(ids) for ids in self.runs.sample_ids(indices, seed, epoch, without)]
 
+    def num_samples(self) -> int | None:
+        """Return the number of samples of the only source; None: several sources, whose ids are tuples."""
+        sources = self.runs.sources
+        return Items(sources[0]).length() if len(sources) == 1 else None
+
+    def column(self, name: str) -> Any:
+        """Return a column of the only source."""
+        sources = self.runs.sources
+        if len(sources) > 1:
+            raise ValueError(
+                f"{name!r} names a column, and {self.name} has {len(sources)} sources: pass a function of the id"
+            )
+        return Items(sources[0]).column(name)
+
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that no source of the dataset has."""
         check_ids(self.runs.root, samples)

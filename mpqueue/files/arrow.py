@@ -285,6 +285,10 @@ class Arrow(GroupedFiles):
         batch = RecordBatch(self._opened, file, offset + layout.body, layout, state.places, keeps_rows=state.keeps_rows)
         return batch, batch.num_bytes()
 
+    def _select(self, column: str) -> None:
+        (_, schema), *_ = schemas(self._index)
+        self._columns = chosen([column], schema.names)
+
     def _decode(self, group: int) -> tuple[TableRows, int]:
         """Decode a whole batch with pyarrow, from a stream of the schema, the dictionaries before it, and the batch."""
         pa = pyarrow()

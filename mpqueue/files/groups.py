@@ -6,6 +6,7 @@ group is read or decoded once.
 
 import functools
 import operator
+import pickle
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -71,6 +72,25 @@ class GroupedFiles(FileSource):
         samples: list[Any] = [None] * len(indices)
         self._read_runs(list(self._runs(indices)), samples)
         return samples
+
+    def column(self, name: str) -> list[Any]:
+        """Return one column of all samples, also one that ``columns`` leaves out; the whole column is in memory.
+
+        Raises:
+            ValueError: The column does not exist.
+            FileError: A file has changed, or is damaged.
+        """
+        alone = pickle.loads(pickle.dumps(self))  # without the state that depends on the columns
+        alone._select(name)
+        return [row[name] for group in range(len(self._index["rows"])) for row in alone._read_group(group)]
+
+    def _select(self, column: str) -> None:
+        """Read only one column.
+
+        Raises:
+            ValueError: The column does not exist, or this format has no columns.
+        """
+        raise ValueError(f"{type(self).__name__} has no columns, got {column!r}")
 
     def _read_runs(self, runs: Sequence[Run], found: list[Any]) -> None:
         """Store the samples of groups at their positions; groups of remote files are read concurrently."""

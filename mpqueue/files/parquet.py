@@ -133,6 +133,10 @@ class Parquet(GroupedFiles):
         """
         return Groups(self)
 
+    def _select(self, column: str) -> None:
+        (_, schema), *_ = schemas(self._index)
+        self._columns = chosen([column], schema.names)
+
     def _decode(self, group: int) -> tuple[TableRows, int]:
         pq = pyarrow("parquet")
         file = self._file_of(group)

@@ -1,8 +1,11 @@
 """`Loader`: batches for your own training loop, one ``for`` loop per epoch."""
 
 import itertools
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, overload
 
 from mpqueue.engine.members import Stoppable
@@ -14,6 +17,7 @@ from mpqueue.system.cpus import num_cpus
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
+    from mpqueue.loader.micro_batches import MicroBatches
     from mpqueue.loader.questions import IndexQuestions
     from mpqueue.loader.stream_questions import StreamQuestions
     from mpqueue.plan.batch_info import BatchInfo
@@ -141,6 +145,8 @@ class Loader(Stoppable, Generic[Batch_co]):
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
         plan.check_ids(excluded)
         self._excluded, self._excludes = excluded, bool(excluded)  # the option applies where the next loop starts
+        self._micro = 0  # number of the latest micro-batch in its step
+        self._latest_parts: Callable[[], MicroBatches | None] = lambda: None
         self._session = Session(kind="Loader")
         self._passes = Passes(self._run, self._session, self.max_queue_size)
         self._ended = self._session.ended  # of `Stoppable`
@@ -175,7 +181,19 @@ class Loader(Stoppable, Generic[Batch_co]):
                 `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
                 with Ray also `ClusterError`.
         """
-        return self._iterate(lambda pipeline: pipeline.next)
+        if not self._run.plan.has_steps:
+            return self._iterate(lambda pipeline: pipeline.next)
+        return self._micro_batches(lambda pipeline: pipeline.take)
+
+    def _micro_batches(self, way: "Callable[[Pipeline], Callable[[int], Any]]") -> "MicroBatches":
+        from mpqueue.loader.micro_batches import MicroBatches  # imported here: few loaders have steps
+
+        before = self._latest_parts()
+        if before is not None:
+            before.leave()
+        parts = MicroBatches(self._iterate(way, holds=True), partial(setattr, self, "_micro"))
+        self._latest_parts = weakref.ref(parts)
+        return parts
 
     def __aiter__(self) -> AsyncIterator[Batch_co]:
         """Return an asynchronous iterator over the batches of one epoch, for asyncio and trio.
@@ -186,9 +204,12 @@ class Loader(Stoppable, Generic[Batch_co]):
 
         Starting the workers and calling ``on_epoch_end`` block the event loop.
         """
-        epoch = self._iterate(lambda pipeline: pipeline.step)
         from mpqueue.engine.async_batches import AsyncBatches
 
+        if self._run.plan.has_steps:
+            parts = self._micro_batches(lambda pipeline: pipeline.step)
+            return AsyncBatches(parts.step, parts.pipeline)
+        epoch = self._iterate(lambda pipeline: pipeline.step)
         return AsyncBatches(epoch.__next__, epoch.pipeline)
 
     def _iterate(
@@ -267,7 +288,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         or only inspected, do not count, as in `state_dict`.
         """
         last = self._run.last
-        return None if last is None else self._questions().info_of(last)
+        return None if last is None else self._questions().infos_of(last)[self._micro]
 
     def explain(self, epoch: int, batch: int, *, rank: int | None = None, run: bool = False) -> "BatchInfo":
         """Return which samples are in a batch, before or after it was returned, without computing it.
@@ -279,7 +300,8 @@ class Loader(Stoppable, Generic[Batch_co]):
             run: Call the functions of a stream that decide which samples pass, such as those of ``filter``.
 
         Returns:
-            A `BatchInfo` without a ``step``. Samples that would raise are among its ``samples``.
+            A `BatchInfo` without a ``step``. Samples that would raise are among its ``samples``. With
+            ``Balance(max_cost=...)``, a list of them: one for each micro-batch of the step.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -299,7 +321,8 @@ class Loader(Stoppable, Generic[Batch_co]):
 
         Args:
             epoch: The epoch.
-            batch: Number of the batch among those of this rank in the epoch, from 0.
+            batch: Number of the batch among those of this rank in the epoch, from 0. With ``Balance(max_cost=...)``, it
+                is the number of a step, and the result is the list of its micro-batches.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -364,7 +387,8 @@ class Loader(Stoppable, Generic[Batch_co]):
         Raises:
             TypeError: ``ids`` is a single id or a string, or an id has another type.
             ValueError: An id is negative, or the source has no such sample or part.
-            RuntimeError: The number of batches of the source has changed in this epoch.
+            RuntimeError: The number of batches of the source has changed in this epoch; or micro-batches of a step are
+                left.
             Exception: A stream was run again in this process, and its source raised here, but not in the loop. Nothing
                 changes.
         """
@@ -385,12 +409,22 @@ class Loader(Stoppable, Generic[Batch_co]):
     def _exclude(self, samples: "SampleSet") -> None:
         from mpqueue.loader.questions import excluded
 
+        self._check_between_steps("exclude")
         self._passes.check_length()
         self._run.use_lent()
         plan = self._run.plan
         change = excluded(plan, self._answers(), samples)
         if change is not None:
             self._passes.change(change.plan, change.place, refresh=not plan.has_index)
+
+    def _check_between_steps(self, method: str) -> None:
+        """Raise a `RuntimeError` if micro-batches of a step are left: the step would begin again."""
+        parts = self._latest_parts()
+        if parts is not None and parts.is_begun():
+            raise RuntimeError(
+                f"{method} was called within a step, of which micro-batches are left: call it after the last one, "
+                "where `last.micro` is (n - 1, n)"
+            )
 
     def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> int:
         """Change the weights of the mixture, from one of its samples on.
@@ -412,7 +446,8 @@ class Loader(Stoppable, Generic[Batch_co]):
             TypeError: ``at`` is not an integer.
             ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
                 other parts, negative, not finite or all zero; or sample ``at`` was returned already.
-            RuntimeError: The number of batches of the source has changed in this epoch.
+            RuntimeError: The number of batches of the source has changed in this epoch; or micro-batches of a step are
+                left.
         """
         from mpqueue.loader.questions import checked_integer, weighed
 
@@ -422,6 +457,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         if at is None and not plan.has_index and plan.shard.world > 1:
             raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
         with self._passes.lock:
+            self._check_between_steps("set_weights")
             self._run.use_lent()
             questions = self._questions()
             self._passes.check_length()
@@ -448,7 +484,11 @@ class Loader(Stoppable, Generic[Batch_co]):
 
     def statistics(self) -> "Statistics":
         """Return a `Statistics` with counters since the start of the workers. They are kept after `stop`."""
-        return self._session.statistics()
+        counted, plan = self._session.statistics(), self._run.plan
+        balance = plan.inequality()
+        if balance is None:
+            return counted
+        return replace(counted, balance=balance, is_balanced=plan.options.balance.apply)
 
     @property
     def epoch(self) -> int:

@@ -6,7 +6,8 @@ the run, and changes nothing. Streams have
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mpqueue.engine.pipeline import Mark
@@ -75,12 +76,13 @@ class Questions:
     @staticmethod
     def _info(
         plan: Plan, epoch: int, batch: int, samples: SampleIds | Callable[[], SampleIds], *,
-        step: int | None = None, skipped: SampleIds = (),
+        step: int | None = None, skipped: SampleIds = (), more: Mapping[str, Any] = MappingProxyType({}),
     ) -> BatchInfo:  # fmt: skip
-        rank, world = plan.shard
+        rank, world = plan.own_rank
         return BatchInfo(
-            epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples, skipped=skipped
-        )
+            epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples, skipped=skipped,
+            **more,
+        )  # fmt: skip
 
 
 class IndexQuestions(Questions):
@@ -88,22 +90,32 @@ class IndexQuestions(Questions):
 
     _plan: IndexPlan
 
-    def info_of(self, returned: Mark) -> BatchInfo:
-        """Return the samples of a batch that the loops returned."""
-        plan, work_item = self._plan, returned.work_item
-        left_out, listed = list(returned.skipped.indices), plan.listed(work_item)
-        indices = [index for index in listed.indices if not _take(left_out, index)]
-        samples, skipped = returned.skipped.sort(
-            plan.ids_of(listed._replace(indices=indices), work_item.epoch),
-            plan.ids_of(listed._replace(indices=returned.skipped.indices), work_item.epoch),
-        )
-        return self._info(plan, returned.epoch, returned.position, samples, step=returned.step, skipped=skipped)
+    def infos_of(self, returned: Mark) -> list[BatchInfo]:
+        """Return the samples of a batch that the loops returned: of each micro-batch, if it has some."""
+        plan, work_item, epoch = self._plan, returned.work_item, returned.epoch
+        left_out, infos = list(returned.skipped.indices), list[BatchInfo]()
+        for listed, more in plan.parts_of(work_item, self._run.where().base.of(epoch)):
+            kept, skipped = list[Any](), list[Any]()
+            for index in listed.indices:
+                (skipped if _take(left_out, index) else kept).append(index)
+            samples, missing = returned.skipped.sort(
+                plan.ids_of(listed._replace(indices=kept), epoch), plan.ids_of(listed._replace(indices=skipped), epoch)
+            )
+            info = self._info(plan, epoch, returned.position, samples, step=returned.step, skipped=missing, more=more)
+            infos.append(info)
+        return infos
 
-    def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> BatchInfo:  # noqa: ARG002 - no user code decides
+    def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> Any:  # noqa: ARG002 - no user code decides
         """Return the samples of any batch of any rank; see `Loader.explain`."""
-        plan = self._plan if rank is None else self._plan.of_rank(checked_rank(rank, self._plan.shard.world))
+        plan = self._plan
+        if rank is not None:
+            plan = plan.of_rank(checked_rank(rank, plan.own_rank.world))
         work_item = self._work_at(plan, epoch, batch)
-        return self._info(plan, epoch, batch, plan.ids_of(plan.listed(work_item), epoch))
+        infos = [
+            self._info(plan, epoch, batch, plan.ids_of(listed, epoch), more=more)
+            for listed, more in plan.parts_of(work_item, self._base_at(epoch, batch))
+        ]
+        return infos if plan.has_steps else infos[0]
 
     def compute(self, epoch: int, batch: int) -> Any:
         """Return a batch of this rank, computed again; see `Loader.compute`."""

@@ -15,6 +15,10 @@ Modules, from the ground up. A module imports only from its own line and the lin
     sample_ids.py           sets of sample ids
     history.py              the seeks, exclusions and changes of weights of a run
     checks.py               checks of the value of one option
+    batch_costs.py          the costs of finished batches of a stream
+    balance.py              `Balance`: how samples are divided among ranks, and their costs
+    columns.py              reads a column of a source
+    balancing.py            divides numbers into parts with equal sums
     options.py              the table of options: types, defaults, checks and descriptions
     signatures.py           signatures and docstrings from that table
     sequence.py             `Sequence`, the base class of sources
@@ -35,5 +39,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
     saved_states.py         the keys of a saved state, and the checks of a loaded one
     rank_states.py          states of sources with an index, of one rank or of all
     plans.py                the four kinds of plan
+    balanced.py             the order of balanced ranks
+    packed.py               the order of steps with micro-batches of a limited cost
     resolve.py              from a source and options to a plan
 """

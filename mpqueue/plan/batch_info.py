@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
+from mpqueue.plan.batch_types import MaybeNone
+
 # The index in a map-style source or a sampler's key; (virtual shard, number) of an iterable source; with several
 # sources a tuple that begins with the number or name of the part.
 SampleId: TypeAlias = Any
@@ -26,6 +28,13 @@ class BatchInfo:
         samples: The ids of the samples in the batch, in the order of its rows. For a stream, they are found when they
             are first read, which calls the functions of the stream again.
         skipped: The ids of samples that raised and were left out, with ``on_error="skip"``; empty for a stream.
+        cost: With a `mpqueue.Balance`: the cost of the batch, in the unit of the balance. Samples that raised count,
+            and excluded ones do not. Without a balance, this and the following fields are None.
+        step_cost: The cost of all batches of the optimizer step, over all ranks.
+        tokens: The tokens of the batch, if the balance knows them.
+        step_tokens: The tokens of all batches of the optimizer step. A mean over tokens divides by this number.
+        micro: With ``max_cost``: the number of the micro-batch in its step, from 0, and the number of these; ``batch``
+            is the number of the step.
     """
 
     epoch: int
@@ -35,17 +44,28 @@ class BatchInfo:
     world_size: int
     seed: int
     skipped: SampleIds
+    cost: float | MaybeNone
+    step_cost: float | MaybeNone
+    tokens: float | MaybeNone
+    step_tokens: float | MaybeNone
+    micro: tuple[int, int] | MaybeNone
     _samples: SampleIds | Callable[[], SampleIds]
 
-    __slots__ = ("_samples", "batch", "epoch", "rank", "seed", "skipped", "step", "world_size")
+    __slots__ = (
+        "_samples", "batch", "cost", "epoch", "micro", "rank", "seed", "skipped", "step", "step_cost", "step_tokens",
+        "tokens", "world_size",
+    )  # fmt: skip
 
     def __init__(
         self, epoch: int, batch: int, *, step: int | None, rank: int, world_size: int, seed: int,
-        samples: SampleIds | Callable[[], SampleIds], skipped: SampleIds = (),
+        samples: SampleIds | Callable[[], SampleIds], skipped: SampleIds = (), cost: float | None = None,
+        step_cost: float | None = None, tokens: float | None = None, step_tokens: float | None = None,
+        micro: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         values = {
             "epoch": epoch, "batch": batch, "step": step, "rank": rank, "world_size": world_size, "seed": seed,
-            "skipped": skipped, "_samples": samples,
+            "skipped": skipped, "_samples": samples, "cost": cost, "step_cost": step_cost, "tokens": tokens,
+            "step_tokens": step_tokens, "micro": micro,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -67,7 +87,9 @@ class BatchInfo:
 
     def _values(self) -> dict[str, Any]:
         names = ("epoch", "batch", "step", "rank", "world_size", "seed", "samples", "skipped")
-        return {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names}
+        known = {name: getattr(self, name) for name in ("cost", "step_cost", "tokens", "step_tokens", "micro")}
+        return values | {name: value for name, value in known.items() if value is not None}
 
     def __eq__(self, other: object) -> bool:
         return self._values() == other._values() if isinstance(other, BatchInfo) else NotImplemented

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, overload
 from mpqueue.plan.batch_info import SampleId
 from mpqueue.plan.lanes import LaneShare, LaneStart, LaneTable
 from mpqueue.seeding.seeds import permutation
+from mpqueue.system.interrupts import not_of_handler
 
 
 class Listed(NamedTuple):
@@ -38,12 +39,22 @@ class Listed(NamedTuple):
         indices: Keys that the source is called with.
         kept: Places of these samples, if some samples of the batch are excluded; None: consecutive places.
         without: Ids of samples that are excluded, if an index means an element that is made of several samples.
+        cuts: The number of samples of each micro-batch, if the batch is a list of these.
     """
 
     first: int
     indices: Sequence[Any]
     kept: Sequence[int] | None = None
     without: frozenset[SampleId] = frozenset()
+    cuts: Sequence[int] = ()
+
+    def parts(self) -> "list[Listed]":
+        """Return the samples of each micro-batch; those of the batch, if it has none."""
+        if not self.cuts:
+            return [self]
+        places, ends = self.places, list(itertools.accumulate(self.cuts))
+        ranges = [slice(end - count, end) for end, count in zip(ends, self.cuts, strict=True)]
+        return [Listed(places[at][0], self.indices[at], places[at], self.without) for at in ranges]
 
     @property
     def places(self) -> Sequence[int]:
@@ -88,12 +99,15 @@ class Base(NamedTuple):
         ahead: Global numbers of later batches that were returned before, ascending.
         world: The number of ranks.
         epoch: The epoch. These ranks begin later epochs at the beginning, and return no earlier ones.
+        before: Where the ranks before these began the epoch, if their division of windows still matters, see
+            `mpqueue.plan.balanced`.
     """
 
     number: int = 0
     ahead: tuple[int, ...] = ()
     world: int = 1
     epoch: int = 0
+    before: "Base | None" = None
 
     @property
     def first(self) -> int:
@@ -106,7 +120,7 @@ class Base(NamedTuple):
 
     def nth(self, index: int) -> int:
         """Return the global number of a batch, by its index in the order of the present ranks."""
-        number, ahead, world, _ = self
+        number, ahead, world, *_ = self
         index -= self.first * world
         before = bisect.bisect_right(range(len(ahead)), index, key=lambda at: ahead[at] - at - number) if ahead else 0
         return number + index + before
@@ -489,12 +503,30 @@ class EpochCursor(Cursor):
         dealt = list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, units))
         if self.edit is None:
             return dealt
-        dealt = list(map(self.edit, dealt, itertools.repeat(self._base)))
+        dealt = self._edited(dealt, self.edit)
         if self._length is None:
             for work_item in dealt:
                 is_empty = work_item.listed is not None and work_item.listed.is_empty
                 self._num_empty = self._num_empty + 1 if is_empty else 0
         return dealt
+
+    def _edited(self, dealt: list[WorkItem], edit: Edit) -> list[WorkItem]:
+        """Return edited work items, up to one that cannot be edited: the next call tries that one again."""
+        edited: list[WorkItem] = []
+        try:
+            for work_item in dealt:
+                edited.append(edit(work_item, self._base))  # noqa: PERF401 - those before an error are kept
+        except not_of_handler(Exception):  # such as that of a cost
+            if not edited:
+                raise
+        except BaseException:  # an interrupt: the caller gets none of them
+            edited.clear()
+            raise
+        finally:
+            if len(edited) < len(dealt):
+                first = dealt[len(edited)]
+                self._position, self.next_number = first.position, first.number
+        return edited
 
     def _next_positions(self, limit: int) -> Sequence[int]:
         start = self._position

@@ -14,12 +14,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict
 
 from mpqueue.plan import checks
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.checks import Check, integer, is_integer
+
+if TYPE_CHECKING:
+    from mpqueue.plan.balance import Balance
 
 StartMethod = Literal["forkserver", "fork", "spawn"]
 OnError = Literal["raise", "skip"]
@@ -244,6 +247,17 @@ class _LoaderWorkers(TypedDict, total=False):
     threads: Annotated[int, Option(1, integer(1))]
 
 
+class BalanceOptions(TypedDict, total=False):
+    """The division of samples among ranks.
+
+    Attributes:
+        balance: A `mpqueue.Balance`: how the samples of each step are divided among all ranks, so that all ranks have
+            equal work. If None, they are divided by their order.
+    """
+
+    balance: Annotated["Balance | None", Option(None, checks.unchecked)]
+
+
 class ExcludeOptions(TypedDict, total=False):
     """The samples that a run leaves out.
 
@@ -256,15 +270,15 @@ class ExcludeOptions(TypedDict, total=False):
 
 
 class LoaderOptions(
-    _LoaderWorkers, SampleOptions, LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions,
-    ExcludeOptions, total=False,
+    _LoaderWorkers, SampleOptions, LaneOptions, RankOptions, BalanceOptions, WorkerOptions, CallerOptions,
+    ProgressOptions, ExcludeOptions, total=False,
 ):  # fmt: skip
     """The options of `mpqueue.Loader`."""
 
 
 class ItemOptions(
-    _LoaderWorkers, _Order, _Epochs, LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions,
-    ExcludeOptions, total=False,
+    _LoaderWorkers, _Order, _Epochs, LaneOptions, RankOptions, BalanceOptions, WorkerOptions, CallerOptions,
+    ProgressOptions, ExcludeOptions, total=False,
 ):  # fmt: skip
     """The options of `mpqueue.Loader` that do not change what an item of the source is.
 
@@ -314,11 +328,11 @@ class _Serving(TypedDict, total=False):
     backend: Annotated[Literal["process", "ray"], Option("process", checks.unchecked)]
 
 
-class ServerOptions(_Serving, SampleOptions, LaneOptions, WorkerOptions, total=False):
+class ServerOptions(_Serving, SampleOptions, LaneOptions, BalanceOptions, WorkerOptions, total=False):
     """The options of `mpqueue.Server`."""
 
 
-class StreamOptions(SampleOptions, LaneOptions, WorkerOptions, total=False):
+class StreamOptions(SampleOptions, LaneOptions, BalanceOptions, WorkerOptions, total=False):
     """The options of a server's stream."""
 
     workers: int

@@ -86,6 +86,7 @@ class Plan(ABC):
     lanes: ClassVar[int | None] = None  # lanes over all ranks; None: none, or one per worker
     epoch_batches: ClassVar[int | None] = None  # batches dealt here per epoch of an endless stream
     is_drawn: ClassVar[bool] = False  # a sampler determines the order
+    has_steps: ClassVar[bool] = False  # a batch is a list of the micro-batches of an optimizer step
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
@@ -107,6 +108,11 @@ class Plan(ABC):
     def shard(self) -> Shard:
         """This rank, and the number of ranks."""
         return self.ranks.shard
+
+    @property
+    def own_rank(self) -> Shard:
+        """The rank, and the number of ranks, that `BatchInfo` has."""
+        return self.shard
 
     @property
     def worker_shard(self) -> Shard:
@@ -146,6 +152,10 @@ class Plan(ABC):
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that the source does not have."""
         self.source.check_ids(samples)
+
+    def inequality(self) -> tuple[float, float] | None:
+        """Return how unequal the work of the ranks is, as `Statistics.balance` has it; None without a balance."""
+        return None
 
     def prepare(self) -> None:
         """Make the source follow the history of the plan, before it is run."""
@@ -359,6 +369,8 @@ class Plan(ABC):
         if self.has_index:
             here |= self.saved_as()
             saved |= {"length": state["length"], "order": state["order"]}
+        if "balance" in here or state.get("balance") is not None:
+            here, saved = {"balance": None} | here, saved | {"balance": state.get("balance")}
         if saved != here and not (
             saved | {"length": None} == here | {"length": None} and self._may_differ(state, here)
         ):
@@ -567,6 +579,15 @@ class IndexPlan(Plan):
         """Return the ids of the samples of a batch, in the order of its rows."""
         of_each = self.source.sample_ids(listed.indices, self.seed, epoch, listed.without)
         return tuple(sample for ids in of_each for sample in ids)
+
+    def parts_of(self, work_item: WorkItem, base: Base) -> list[tuple[Listed, dict[str, Any]]]:
+        """Return the samples of each micro-batch of a batch, and what `BatchInfo` has of it only with a balance.
+
+        Args:
+            work_item: The batch; most plans have no micro-batches, and return one pair.
+            base: Where these ranks began its epoch.
+        """
+        return [(self.listed(work_item), {})]
 
     def _editor_of(self, excluded: SampleSet, at_start: SampleSet | None) -> Edit:
         edit = self._edit_by(excluded)
@@ -1003,4 +1024,6 @@ def _shown(saved: dict[str, Any]) -> str:
     if "order" in saved:
         length = "no length" if saved["length"] is None else f"length {saved['length']}"
         words += [length, f'order "{saved["order"]}"']
+    if "balance" in saved:
+        words.append("no balance" if saved["balance"] is None else f"balance {saved['balance']}")
     return ", ".join(words)

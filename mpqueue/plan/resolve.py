@@ -41,20 +41,33 @@ def resolve(
         kind = recognise(source, samples=options.are_samples, sampled=options.is_sampled, needs=needs)
         resolved = kind(source)
     options = resolved.remaining(options)
-    check(resolved, options)
+    check(resolved, options, is_served=serves_ranks is not None)
     if serves_ranks is None:
         ranks = Ranks(shard_of(options.shard), drop_last=options.drop_last, ordered=options.ordered)
     else:
         ranks = AllRanks(serves_ranks, drop_last=options.drop_last, ordered=options.ordered)
     batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None
+    own: dict[str, Any] = {}
     plan: type[Plan]
     if not resolved.has_index:
         plan = StreamPlan
     elif options.is_sampled:
         plan = DrawnPlan
+    elif options.balance is not None:
+        # Imported here: most programs balance nothing.
+        if options.balance.max_cost is None:
+            from mpqueue.plan.balanced import BalancedPlan
+
+            plan = BalancedPlan
+        else:
+            from mpqueue.plan.packed import PackedPlan
+
+            # Each rank has a part of every batch of the order.
+            plan, own = PackedPlan, {"part": ranks.shard}
+            ranks = Ranks(drop_last=options.drop_last, ordered=options.ordered)
     else:
         plan = BatchesPlan if batching is None else SamplesPlan
     return plan.of(
         source=resolved, options=options, ranks=ranks, batching=batching, seed=seed, seed_given=seed_given,
-        calls_hooks=calls_hooks,
+        calls_hooks=calls_hooks, **own,
     )  # fmt: skip

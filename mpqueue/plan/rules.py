@@ -3,10 +3,15 @@
 The first rule that applies raises. Checks of a single value are in the table of `mpqueue.plan.options`.
 """
 
+from typing import TYPE_CHECKING
+
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.coroutines import reject_coroutine
 from mpqueue.plan.options import Options
 from mpqueue.plan.sources import Source
+
+if TYPE_CHECKING:
+    from mpqueue.plan.balance import Balance
 
 
 def check_options(options: Options) -> None:
@@ -19,8 +24,23 @@ def check_options(options: Options) -> None:
         raise ValueError("collate makes batches of samples: pass batch_size (or batch_sampler), too")
     if options.drop_last and options.batch_size is None and options.shard is None:
         raise _drop_needs_batch_size()
+    if options.balance is not None:
+        _check_balance(options)
     if options.max_errors is not None and options.on_error != "skip":
         raise ValueError('max_errors limits the samples that on_error="skip" leaves out: pass both, or neither')
+
+
+def _check_balance(options: Options) -> None:
+    from mpqueue.plan.balance import check_balance  # imported here: most programs balance nothing
+
+    check_balance(options.balance)
+    if options.is_sampled:
+        sampler = "sampler" if options.batch_sampler is None else "batch_sampler"
+        raise ValueError(f"balance divides the order of all ranks, and a {sampler} returns that of one: leave one out")
+    if not options.ordered:
+        raise ValueError(
+            "balance needs ordered=True: without an order, the ranks return batches of different steps at once"
+        )
 
 
 def check_backend(backend: BackendName, options: Options) -> None:
@@ -53,10 +73,12 @@ def check_backend(backend: BackendName, options: Options) -> None:
         check_installed()
 
 
-def check(source: Source, options: Options) -> None:
-    """Raise a `ValueError` if a source excludes an option."""
+def check(source: Source, options: Options, *, is_served: bool = False) -> None:
+    """Raise a `ValueError` if a source excludes an option; ``is_served``: a server routes the batches to ranks."""
     if not source.has_index:
-        _check_stream(options)
+        _check_stream(options, is_served=is_served)
+    elif options.balance is not None and options.batch_size is None:
+        raise ValueError("balance divides samples among batches: pass batch_size, for a source of samples")
     if options.is_sampled and options.shuffle:
         sampler = "sampler" if options.batch_sampler is None else "batch_sampler"
         raise ValueError(f"a {sampler} determines the order, and excludes shuffle")
@@ -74,13 +96,39 @@ def check(source: Source, options: Options) -> None:
         raise _needs_coroutines(source, options)
 
 
-def _check_stream(options: Options) -> None:
+def _check_stream(options: Options, *, is_served: bool) -> None:
+    if options.balance is not None and is_served:
+        _check_batches(options.balance)
+    elif options.balance is not None:
+        raise ValueError(
+            "balance needs a source with __getitem__ and __len__: the cost of an element of a stream is known only "
+            'after it was computed. Use mpqueue.Server(mode="split", world=n, balance=...) for the ranks of one host'
+        )
     if options.shuffle:
         raise ValueError("shuffle needs a source with __getitem__ and __len__: a generator determines its own order")
     if options.is_sampled:
         raise ValueError("a sampler needs a source with __getitem__: a generator determines its own order")
     if options.drop_last and options.batch_size is None:
         raise _drop_needs_batch_size()
+
+
+def _check_batches(balance: "Balance") -> None:
+    given = {"group": balance.group, "tokens": balance.tokens, "apply": None if balance.apply else balance.apply}
+    excluded = [name for name, value in given.items() if value is not None]
+    if excluded:
+        raise ValueError(
+            f"a balance of a stream divides finished batches, and excludes {', '.join(excluded)}: leave it out"
+        )
+    if balance.window < 2:
+        raise ValueError(
+            "a balance of a stream divides finished batches, so each rank needs 2 or more of them, got steps=1 and "
+            "accumulate=1: pass steps=n, or accumulate=n"
+        )
+    if not (callable(balance.cost) or isinstance(balance.cost, str)):
+        raise TypeError(
+            "the cost of a stream must be a function of a finished batch, or the name of a field whose non-zero values "
+            "count: an array has the costs of samples by their ids"
+        )
 
 
 def _drop_needs_batch_size() -> ValueError:

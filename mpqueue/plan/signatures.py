@@ -14,7 +14,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable
-from typing import Any, TypeVar, is_typeddict
+from typing import Any, ForwardRef, TypeVar, is_typeddict
 
 from mpqueue.plan import options
 from mpqueue.plan.options import rows_of
@@ -102,10 +102,16 @@ def _with_options(function: Callable[..., Any], kind: Any) -> inspect.Signature:
     signature = inspect.signature(function)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     shown = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=row.default, annotation=hint.__origin__)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=row.default, annotation=_type_of(hint))
         for (name, row), hint in zip(rows_of(kind).items(), kind.__annotations__.values(), strict=True)
     ]
     return signature.replace(parameters=[*own, *shown])
+
+
+def _type_of(hint: Any) -> Any:
+    """Return the type of an option; its text, if the class is imported only by programs that use it."""
+    kind = hint.__origin__
+    return kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind
 
 
 def suggests_keywords(decorated: _Function) -> _Function:

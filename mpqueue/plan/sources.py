@@ -254,6 +254,25 @@ class Source:
         """
         return [() if index in without else (index,) for index in indices]
 
+    @property
+    def are_indices_ids(self) -> bool:
+        """True if the index of a sample is its id."""
+        return type(self).sample_ids is Source.sample_ids
+
+    def num_samples(self) -> int | None:
+        """Return the number of ids from 0 on that samples have; None: unknown, or the ids are not such numbers."""
+        return None
+
+    def column(self, name: str) -> Any:
+        """Return a column of the source as an array, indexed by the id of a sample.
+
+        Raises:
+            ValueError: The source has no such column.
+        """
+        from mpqueue.plan.columns import column_of  # imported here: few programs need it
+
+        return column_of(self.given, name)
+
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that the source does not have."""
 
@@ -384,6 +403,10 @@ class Items(Source):
                 raise ValueError(f"the source is empty: {origin} is 0, expected at least 1 item per epoch")
             raise ValueError(f"{origin} must be at least 1 item per epoch, and less than 2**63, got {length}")
         return length
+
+    def num_samples(self) -> int | None:
+        """Return the number of ids from 0 on that samples have; None: endless."""
+        return self.length()
 
     def no_length(self) -> str:
         """Return the message for a caller that requests the number of batches, which is unknown."""

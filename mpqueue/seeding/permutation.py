@@ -18,6 +18,7 @@ from mpqueue.seeding.seeds import sequence_of
 Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _SHUFFLED = 0x73616D706C6573  # separates these numbers from all others derived from the seed
+_MIXED = 0x6D69786564  # the same for `mixed_numbers`
 _MAX_SHUFFLED = 1 << 16
 _ROUNDS = 6
 _BLOCK = 1 << 12
@@ -94,6 +95,12 @@ def _mixed(values: np.ndarray[Any, Any], key: np.uint64) -> np.ndarray[Any, Any]
     return mixed
 
 
+def mixed_numbers(seed: int, epoch: int, numbers: Indices) -> np.ndarray[Any, Any]:
+    """Return a random integer for each number; the order of these integers is a random order of the numbers."""
+    key = sequence_of(seed, epoch, _MIXED).generate_state(1, np.uint64)[0]
+    return _mixed(numbers.astype(np.uint64), key)
+
+
 def is_run(places: Sequence[int]) -> bool:
     """Return whether the places are consecutive."""
     return places[-1] - places[0] == len(places) - 1 and all(map(eq, places, range(places[0], places[0] + len(places))))
@@ -154,6 +161,16 @@ class SampleOrder:
             many: list[int] = permuted(self._seed, epoch, length, np.asarray(places)).tolist()
             return many
         return [permuted_one(self._keys, length, place) for place in places]
+
+    def array_at(self, epoch: int, length: int, places: Indices, is_run: bool) -> Indices:
+        """Return the indices at many places, which are consecutive if ``is_run``."""
+        if not self._shuffle:
+            return places
+        if is_run:  # from blocks, which may contain the following places, too
+            return np.array(self.indices(epoch, length, int(places[0]), len(places)), np.int64)
+        if self._of != (epoch, length):
+            self._enter(epoch, length)
+        return permuted(self._seed, epoch, length, places) if self._whole is None else self._whole[places]
 
     def _enter(self, epoch: int, length: int) -> None:
         # The order is complete before it is stored, by assignments alone, and `_of` is the last one. If a signal

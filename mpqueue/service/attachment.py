@@ -357,7 +357,9 @@ def _parse_answer(body: bytes) -> dict[str, Any]:
     # An answer without an error has a seed and samples; with an index, the samples of each index.
     indices, ids, samples = (answer.get(key, []) for key in ("indices", "ids", "samples"))
     are_lists = all(type(value) is list for value in (indices, ids, samples)) and all(type(one) is list for one in ids)
-    is_complete = are_lists and len(indices) == len(ids) and type(answer.get("seed")) is int
+    costs = answer.get("costs", {})
+    are_numbers = type(costs) is dict and all(type(cost) is float for cost in costs.values())
+    is_complete = are_lists and len(indices) == len(ids) and type(answer.get("seed")) is int and are_numbers
     if "error" not in answer and not is_complete:
         raise ProtocolError("expected the samples of a batch, got something else")
     return answer

@@ -396,7 +396,7 @@ class Consumer(Generic[Batch_co]):
             kept, missing = skipped.sort(kept, missing)
         return BatchInfo(
             record.epoch, batch, step=step, rank=rank, world_size=world_size, seed=answer["seed"],
-            samples=tuple(kept), skipped=tuple(missing),
+            samples=tuple(kept), skipped=tuple(missing), **answer.get("costs", {}),
         )  # fmt: skip
 
     def statistics(self) -> ConsumerStatistics:

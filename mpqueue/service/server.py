@@ -317,7 +317,8 @@ class Server:
         out as well. A consumer that gets an earlier batch late gets it with these samples, as the others did.
 
         For a stream, the server's thread runs each virtual shard from its latest snapshot to that place. Consumers that
-        request a batch wait for that time.
+        request a batch wait for that time. With a `mpqueue.Balance`, the samples are left out after the latest window
+        of which a consumer got a batch.
 
         Args:
             ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict

@@ -18,7 +18,7 @@ from them in an unpredictable order. A worker checks in its first batch whether 
 import itertools
 import operator
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -194,6 +194,13 @@ class InFlightRunner(SampleRunner):
         self._seeding = parts.seeding
         self._in_flight = samples_in_flight(parts, self._make_helpers(), self._option())
         self._batch_ahead: BatchAhead | None = None
+        self._left: Sequence[Listed] = ()  # of a step: its micro-batches after the present one
+
+    def _parts_of(self, listed: Listed) -> Iterator[Listed]:
+        parts = listed.parts()
+        for number, part in enumerate(parts):
+            self._left = parts[number + 1 :]
+            yield part
 
     def _make_helpers(self) -> Callable[[], Helping]:
         return partial(Helpers, self._plan.threads)
@@ -212,11 +219,15 @@ class InFlightRunner(SampleRunner):
 
     def _find_ahead(self, epoch: int, place: int) -> BatchIndices | None:
         """Return a batch of this epoch after the present one, or None if unknown."""
-        batch = None if self._batch_ahead is None else self._batch_ahead(place)
-        if batch is None or batch[0] != epoch:  # no sample may be in progress when an epoch ends
-            return None
-        _, unit, listed = batch
-        return BatchIndices(epoch, listed or self._listed(epoch, unit))
+        parts, number = self._left, 0
+        while place >= len(parts):  # micro-batches count as batches
+            place -= len(parts)
+            batch = None if self._batch_ahead is None else self._batch_ahead(number)
+            if batch is None or batch[0] != epoch:  # no sample may be in progress when an epoch ends
+                return None
+            _, unit, listed = batch
+            parts, number = (listed or self._listed(epoch, unit)).parts(), number + 1
+        return BatchIndices(epoch, parts[place])
 
     def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: Listed) -> InOrder:
         # Seeds the shared generators once for the batch; each sample only gets its own `mpqueue.rng`.

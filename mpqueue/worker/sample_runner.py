@@ -86,13 +86,20 @@ class SampleRunner(SourceRunner):
             Exception: The error of the source, or of the collation.
         """
         listed = listed or self._listed(epoch, unit)
-        batch = self._computed(epoch, listed)
+        if listed.cuts:
+            batch = joined_parts([self._computed(epoch, part) for part in self._parts_of(listed)])
+        else:
+            batch = self._computed(epoch, listed)
         names = self._part_names
         return batch if names is None else with_parts(self._source, names, batch, self._info.seed, epoch, listed)
 
     def _listed(self, epoch: int, unit: int) -> Listed:
         """Return the samples of a batch, by its number."""
         return self._samples.of(epoch, unit)
+
+    def _parts_of(self, listed: Listed) -> Iterable[Listed]:
+        """Return the samples of each micro-batch of a step."""
+        return listed.parts()
 
     def _computed(self, epoch: int, listed: Listed) -> Any:
         """Return a batch of these samples."""
@@ -288,3 +295,14 @@ def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callabl
             skipped.append(Skipped.because_of(error, *kept))
             is_empty = True
     return Partial(batch, [tuple(entry) for entry in skipped], is_empty) if skipped else batch
+
+
+def joined_parts(parts: list[Any]) -> Any:
+    """Return the micro-batches of a step as a list; those without samples, which raised, are left out."""
+    skipped = [entry for part in parts if type(part) is Partial for entry in part.skipped]
+    if not skipped:
+        return parts
+    kept = [
+        part.batch if type(part) is Partial else part for part in parts if not (type(part) is Partial and part.is_empty)
+    ]
+    return Partial(kept, skipped, not kept)

@@ -1,0 +1,166 @@
+"""The order of steps with micro-batches of a limited cost: ``Balance(max_cost=...)``.
+
+A batch of the plain order is an optimizer step of all ranks. Its samples are divided into as few micro-batches as fit,
+and each rank gets one of each round of micro-batches. How many they are depends on the costs, so all places count
+steps: a work item is a rank's part of a step, and its batch is a list of micro-batches. So the order is the same for
+any number of ranks, and each of them takes its part of every batch.
+
+Excluded samples are left out before the division. If fewer samples are left than there are ranks, some are repeated.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from mpqueue.plan.balanced import MOST, Array, CostsPlan, unequal_work
+from mpqueue.plan.balancing import pack
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, WorkItem
+from mpqueue.plan.ranks import ALONE, Shard
+
+_KEPT = 16  # steps: those of the batches computed ahead, and of a question
+
+
+class PackedStep(NamedTuple):
+    """A step, divided into micro-batches.
+
+    Attributes:
+        listed: The samples of all ranks.
+        items: The items of each micro-batch of each rank; a list for each round.
+    """
+
+    listed: Listed
+    items: list[list[Array]]
+
+    def of_rank(self, rank: int) -> Listed:
+        """Return the samples of a rank, with its micro-batches."""
+        parts = [of_round[rank] for of_round in self.items]
+        items, places = np.concatenate(parts).tolist(), self.listed.places
+        kept = [places[item] for item in items]
+        indices = [self.listed.indices[item] for item in items]
+        return Listed(kept[0], indices, kept, self.listed.without, tuple(map(len, parts)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedPlan(CostsPlan):
+    """The samples of a step are divided into micro-batches of all ranks.
+
+    Attributes:
+        part: This rank, and the number of ranks.
+        counted: The latest step that was dealt, and the sums of (max / mean) of the ranks' costs over the steps of its
+            epoch: before the division, after it, and the number of steps.
+    """
+
+    part: Shard = ALONE
+    counted: list[Any] = field(default_factory=lambda: [(-1, -1), 0.0, 0.0, 0])
+
+    has_steps = True
+
+    @property
+    def own_rank(self) -> Shard:
+        """This rank, and the number of ranks."""
+        return self.part
+
+    @property
+    def worker_shard(self) -> Shard:
+        """The rank that workers see."""
+        return self.part
+
+    def of_rank(self, rank: int) -> Self:
+        """Return the plan of another rank."""
+        return replace(self, part=Shard(rank, self.part.world))
+
+    def inequality(self) -> tuple[float, float] | None:
+        """Return what `Statistics.balance` has."""
+        _, before, after, count = self.counted
+        return (before / count, after / count) if count else None
+
+    # -- Batches by their place
+
+    def editor(self) -> Edit:
+        """Return the function that gives a work item its samples, without those that are excluded."""
+        edit = super().editor()
+
+        def packed(work_item: WorkItem, others: Others) -> WorkItem:
+            work_item, step = self._packed(work_item, others, edit)
+            if step is not None:
+                self._count((work_item.epoch, work_item.unit), step)
+            return work_item
+
+        return packed
+
+    def work_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: Any = None) -> WorkItem:
+        """Return the work of any step of this rank, without the samples that are excluded there."""
+        work_item, others = self._work(epoch, batch, base, draws)
+        return self._packed(work_item, others, self._editor_at(epoch, batch))[0]
+
+    def parts_of(self, work_item: WorkItem, base: Base) -> list[tuple[Listed, dict[str, Any]]]:
+        """Return the samples of each micro-batch of this rank, and what `BatchInfo` has in addition."""
+        epoch, parts = work_item.epoch, self.listed(work_item).parts()
+        plain = WorkItem(0, epoch, work_item.position, work_item.unit)
+        _, step = self._packed(plain, base, self._editor_at(epoch, work_item.position))
+        of_step = () if step is None else step.listed.indices
+        return [
+            (part, {"micro": (number, len(parts)), **self._sums(part.indices, of_step, epoch)})
+            for number, part in enumerate(parts)
+        ]
+
+    def _packed(self, work_item: WorkItem, others: Others, edit: Edit | None) -> tuple[WorkItem, PackedStep | None]:
+        """Return a work item with this rank's samples, and its step; None: all samples are excluded."""
+        whole = work_item._replace(listed=self._samples.of(work_item.epoch, work_item.unit))
+        if edit is not None:
+            whole = edit(whole, others)
+        listed = self.listed(whole)
+        if listed.is_empty:
+            return whole, None
+        key = work_item.epoch, tuple(listed.places)
+        if key not in self._steps:
+            while len(self._steps) >= _KEPT:
+                self._steps.pop(next(iter(self._steps)))
+            self._steps[key] = self._pack(listed, work_item.epoch)
+        step = self._steps[key]
+        return whole._replace(listed=step.of_rank(self.part.rank)), step
+
+    def _pack(self, listed: Listed, epoch: int) -> PackedStep:
+        """Divide a step.
+
+        Raises:
+            ValueError: A sample costs more than a micro-batch may.
+        """
+        most, world, places = float(self.balance.max_cost or 0), self.part.world, list(listed.places)
+        repeats = -(-world // len(places))  # each rank needs a sample
+        if repeats > 1:
+            places, indices = (list(values) * repeats for values in (places, listed.indices))
+            listed = listed._replace(indices=indices[:world], kept=places[:world])
+        costs = self._costs.of(listed.indices, epoch)
+        if self.balance.long is None and (costs > most).any():
+            at = int(np.argmax(costs > most))
+            (sample, *_) = self.ids_of(listed._replace(indices=[listed.indices[at]]), epoch)
+            raise ValueError(
+                f"sample {sample!r} costs {costs[at]:g}, and a micro-batch at most max_cost={most:g}: exclude it, or "
+                'pass long="alone", which gives it a micro-batch of its own'
+            )
+        # As integers, which all machines divide alike. Rounded up, so that no micro-batch costs too much.
+        is_exact = most < MOST and bool((costs == np.floor(costs)).all())
+        capacity = max(1, math.floor(most)) if is_exact else MOST
+        scaled = costs if is_exact else np.ceil(costs * (MOST / most))
+        return PackedStep(listed, pack(np.minimum(scaled, capacity).astype(np.int64), world, capacity))
+
+    @cached_property
+    def _steps(self) -> dict[Any, PackedStep]:
+        return {}
+
+    def _count(self, at: tuple[int, int], step: PackedStep) -> None:
+        counted = self.counted
+        if at <= counted[0]:
+            return  # dealt again
+        if at[0] > counted[0][0]:
+            counted[1:] = 0.0, 0.0, 0
+        costs, world = self._costs.of(step.listed.indices, at[0]), self.part.world
+        plain = np.array([of_rank.sum() for of_rank in np.array_split(costs, world)])
+        divided = np.array([sum(costs[each[rank]].sum() for each in step.items) for rank in range(world)])
+        counted[0], counted[3] = at, counted[3] + 1
+        for number, sums in enumerate((plain, divided), 1):
+            counted[number] += float(unequal_work(sums[None], world, 1)[0][0])

@@ -1,0 +1,384 @@
+"""Balanced ranks: the division of each window, on any number of workers and ranks, and what other features see of it."""
+
+import itertools
+import json
+import os
+import signal
+from itertools import chain
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Balance, Dataset, Loader
+from mpqueue.errors import WorkerDied
+
+SIZE, LENGTH = 4, 203
+COSTS = np.random.default_rng(0).lognormal(5, 1, LENGTH).astype(np.int64) + 1
+BALANCES = {
+    "a step": Balance(COSTS),
+    "three steps": Balance(COSTS, steps=3),
+    "micro-batches": Balance(COSTS, steps=2, accumulate=3),
+    "groups": Balance(COSTS, group=5),
+    "groups and micro-batches": Balance(COSTS, group=2, accumulate=2),
+    "a function": Balance(lambda index: float(COSTS[index]) * 1.1, steps=2),
+}
+balances = pytest.mark.parametrize("balance", BALANCES.values(), ids=BALANCES)
+
+
+class Samples:
+    """Samples that are their index and a random number of their place."""
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        return index, mpqueue.rng().integers(1 << 40)
+
+
+def loader(rank=0, world=1, **options):
+    options = {"batch_size": SIZE, "workers": 0, "seed": 3, "shuffle": True, "shard": (rank, world)} | options
+    return Loader(options.pop("source", Samples()), **options)
+
+
+def plain(batch):
+    return [column.tolist() for column in batch]
+
+
+def taken(rank, world, states=(), stop=None, **options):
+    """Return the batches of a rank, and its state after them."""
+    with loader(rank, world, **options) as batches:
+        if states:
+            batches.load_state_dict(list(states))
+        found = [plain(batch) for batch in itertools.islice(batches, stop)]
+        return found, json.loads(json.dumps(batches.state_dict()))
+
+
+def of_all(world, **options):
+    """Return the batches of each rank, and the state of the first one."""
+    found = [taken(rank, world, **options) for rank in range(world)]
+    return [batches for batches, _ in found], found[0][1]
+
+
+def costs_of(batches):
+    return np.array([[COSTS[batch[0]].sum() for batch in of_rank] for of_rank in batches])
+
+
+def rounds_of(batches):
+    """Return the samples of each round, as pairs of an index and a random number."""
+    return [
+        {pair for batch in of_round for pair in zip(*batch, strict=True)} for of_round in zip(*batches, strict=True)
+    ]
+
+
+@balances
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_division_keeps_the_samples_of_each_window(balance, world):
+    expected, found = (of_all(world, balance=given)[0] for given in (None, balance))
+    assert {len(of_rank) for of_rank in found} == {len(expected[0])}
+    assert [[len(batch[0]) for batch in of_rank] for of_rank in found] == [
+        [len(batch[0]) for batch in of_rank] for of_rank in expected
+    ]
+    # With the random numbers of their places.
+    for first in range(0, len(expected[0]), balance.window):
+        window = slice(first, first + balance.window)
+        assert set().union(*rounds_of(found)[window]) == set().union(*rounds_of(expected)[window])
+
+
+@pytest.mark.parametrize("name", ["a step", "three steps", "micro-batches", "groups"])
+def test_ranks_have_nearly_equal_work(name):
+    balance = BALANCES[name]
+    unequal, equal = (costs_of(of_all(3, balance=given, batch_size=8)[0]) for given in (None, balance))
+    steps = equal.shape[1] // balance.accumulate * balance.accumulate
+    shares = [
+        (of_step.max(axis=0) / of_step.mean(axis=0)).mean()
+        for of_step in (costs[:, :steps].reshape(3, -1, balance.accumulate).sum(axis=2) for costs in (unequal, equal))
+    ]
+    assert shares[1] < 1 + (shares[0] - 1) / (2 if balance.group else 5)
+
+
+def test_groups_have_samples_of_similar_cost():
+    spread = []
+    for balance in (None, Balance(COSTS, group=6)):
+        batches, _ = of_all(2, balance=balance)
+        spread.append(np.mean([np.ptp(np.log(COSTS[batch[0]])) for batch in chain(*batches)]))
+    assert spread[1] < spread[0] / 2
+
+
+def test_order_changes_with_the_epoch():
+    with loader(0, 2, balance=Balance(COSTS)) as batches:
+        first, second = ([plain(batch) for batch in batches] for _ in range(2))
+    assert first != second
+
+
+@balances
+@pytest.mark.parametrize(("workers", "backend"), [(2, "process"), (3, "thread")])
+def test_batches_do_not_depend_on_the_workers(balance, workers, backend):
+    expected, _ = taken(1, 2, balance=balance)
+    assert taken(1, 2, balance=balance, workers=workers, backend=backend)[0] == expected
+
+
+@balances
+@pytest.mark.parametrize(("world", "others"), [(1, 2), (2, 1), (2, 3), (3, 3), (4, 2)])
+def test_other_ranks_continue_without_loss_or_repetition(balance, world, others):
+    whole, _ = of_all(world, balance=balance)
+    for stop in range(0, 8, 3):
+        first, state = of_all(world, balance=balance, stop=stop)
+        second, state = of_all(others, balance=balance, states=[state], stop=2)
+        third, _ = of_all(world, balance=balance, states=[state])
+        if world == others:
+            assert [[*chain(*parts)] for parts in zip(first, second, third, strict=True)] == whole
+        samples = [index for of_rank in (*first, *second, *third) for batch in of_rank for index in batch[0]]
+        assert set(samples) == set(range(LENGTH))
+        # Only the end of the epoch is filled up.
+        assert len(samples) - LENGTH < SIZE * max(world, others) * 2
+
+
+def test_ranks_that_are_apart_continue_together():
+    """One rank has left out a batch, and is ahead of the other: the windows that are open are divided once more."""
+
+    class Raising(Samples):
+        def __getitem__(self, index):
+            if index == self.bad:
+                raise ZeroDivisionError
+            return super().__getitem__(index)
+
+    balance = Balance(COSTS, steps=3)
+    whole, _ = of_all(2, balance=balance)
+    source = Raising()
+    source.bad = whole[0][1][0][0]
+    found, states = [], []
+    for rank in range(2):
+        with loader(rank, 2, balance=balance, source=source) as batches:
+            epoch = iter(batches)
+            found += [plain(next(epoch))]
+            if rank == 0:
+                with pytest.raises(ZeroDivisionError):
+                    next(epoch)
+                found += [plain(next(epoch))]
+            states.append(batches.state_dict())
+    source.bad = -1
+    rest, _ = of_all(3, balance=balance, states=states, source=source)
+    samples = [index for batch in (*found, *chain(*rest)) for index in batch[0]]
+    lost = set(whole[0][1][0])  # of the batch that raised
+    assert set(samples) - lost == set(range(LENGTH)) - lost
+    assert len(samples) - (LENGTH - len(lost)) < SIZE * 5
+
+
+class KillsOnce(Samples):
+    def __init__(self, folder):
+        self.mark = folder / "killed"
+
+    def __getitem__(self, index):
+        if index == 50 and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+def test_killed_worker_changes_nothing(tmp_path):
+    expected, _ = taken(0, 2, balance=Balance(COSTS, steps=2))
+    found, _ = taken(0, 2, balance=Balance(COSTS, steps=2), source=KillsOnce(tmp_path), workers=2)
+    assert found == expected
+
+
+@balances
+def test_answers_about_places_agree(balance):
+    loaders = [loader(rank, 2, balance=balance) for rank in range(2)]
+    epochs = [iter(batches) for batches in loaders]
+    of_step = []
+    for number in range(len(loaders[0])):
+        for batches, epoch in zip(loaders, epochs, strict=True):
+            batch = plain(next(epoch))
+            last, explained = batches.last, batches.explain(0, number)
+            assert list(last.samples) == batch[0] == list(explained.samples)
+            assert plain(batches.compute(0, number)) == batch
+            assert last.cost == explained.cost == pytest.approx(costs_of([[batch]]).sum() * _unit(balance))
+            of_step.append(last)
+        if number % balance.accumulate == balance.accumulate - 1 or number == len(loaders[0]) - 1:
+            assert {round(each.step_cost, 6) for each in of_step} == {round(sum(each.cost for each in of_step), 6)}
+            of_step.clear()
+    other = loaders[0].explain(0, 5, rank=1)
+    assert other.samples == loaders[1].explain(0, 5).samples
+    loaders[0].seek(0, 7)
+    assert plain(next(iter(loaders[0]))) == plain(loaders[0].compute(0, 7))
+
+
+def _unit(balance):
+    return 1.1 if callable(balance.cost) else 1
+
+
+def test_excluded_samples_do_not_count():
+    left_out = range(20, 70)
+    balance = Balance(COSTS, accumulate=2, tokens=lambda index: 2 * COSTS[index])
+    whole, _ = of_all(2, balance=balance)
+    loaders = [loader(rank, 2, balance=balance, exclude=left_out) for rank in range(2)]
+    steps = [[(plain(batch), batches.last) for batch in batches] for batches in loaders]
+    for mine, others in zip(steps[0], steps[1], strict=True):
+        for batch, last in (mine, others):
+            assert not set(batch[0]) & set(left_out)
+            assert last.cost == COSTS[batch[0]].sum()
+            assert (last.tokens, last.step_tokens) == (2 * last.cost, 2 * last.step_cost)
+    infos = [last for of_rank in steps for _, last in of_rank]
+    for number in range(len(whole[0]) // 2):
+        parts = [last for last in infos if last.batch // 2 == number]
+        assert {last.step_cost for last in parts} == ({sum(last.cost for last in parts)} if parts else set())
+    # The other samples stay in their batches.
+    for of_rank, found in zip(whole, steps, strict=True):
+        kept = [[index for index in batch[0] if index not in left_out] for batch in of_rank]
+        assert [batch[0] for batch, last in found if last.batch < len(kept) and kept[last.batch]] == [
+            kept[last.batch] for _, last in found if kept[last.batch]
+        ]
+
+
+def test_planned_cost_includes_samples_that_raise():
+    class Raising(Samples):
+        def __getitem__(self, index):
+            if index % 10 == 0:
+                raise ValueError
+            return super().__getitem__(index)
+
+    with loader(0, 2, balance=Balance(COSTS), source=Raising(), on_error="skip") as batches:
+        for _ in batches:
+            last = batches.last
+            assert last.cost == COSTS[[*last.samples, *last.skipped]].sum()
+
+
+@pytest.mark.parametrize(
+    ("made", "cost"),
+    [
+        (lambda: Dataset(Samples()).shuffle().map(lambda pair: pair), COSTS),
+        (lambda: Dataset(Samples()).concatenate(Dataset(Samples())), lambda key: COSTS[key[1]]),
+        (lambda: Dataset(Samples()).zip(Dataset(Samples())), lambda keys: COSTS[keys[0][1]]),
+        (lambda: Dataset.mix([Dataset(Samples()), Dataset(Samples())], weights=[1, 2]), lambda key: COSTS[key[1]]),
+    ],
+    ids=["map", "concatenate", "zip", "mix"],
+)
+def test_datasets_are_divided_by_the_ids_of_their_samples(made, cost):
+    balance, options = Balance(cost, steps=2), {"source": made(), "collate": list}
+    expected, found = [], []
+    for given, into in ((None, expected), (balance, found)):
+        for rank in range(2):
+            with loader(rank, 2, balance=given, **options) as batches:
+                into.append([batches.last.samples for _ in batches])
+    for first in range(0, len(expected[0]), 2):
+        windows = [
+            sorted(chain(*(batch for of_rank in ranks for batch in of_rank[first : first + 2])))
+            for ranks in (expected, found)
+        ]
+        assert windows[0] == windows[1]
+
+
+def test_statistics_show_what_a_division_gains():
+    figures = {}
+    for apply in (True, False):
+        with loader(0, 4, balance=Balance(COSTS, apply=apply), batch_size=6) as batches:
+            assert batches.statistics().balance is None
+            samples = [batch[0].tolist() for batch in batches]
+            figures[apply] = batches.statistics()
+            assert (samples == [batch[0] for batch in taken(0, 4, batch_size=6)[0]]) is not apply
+    assert figures[True].balance == figures[False].balance
+    before, after = figures[True].balance
+    assert 1 <= after < before
+    assert figures[True].is_balanced and not figures[False].is_balanced
+
+
+# Errors
+
+
+def error_of(make):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Balance([1, 2, -1.0]), "cost of sample 2 must be a finite number of 0 or more, got -1.0"),
+        (lambda: Balance([1, float("nan")]), "sample 1 must be a finite number"),
+        (lambda: Balance([float("inf")]), "sample 0 must be a finite number"),
+        (lambda: Balance([[1]]), "one number for each sample"),
+        (lambda: Balance(["a"]), "one number for each sample"),
+        (lambda: Balance(None), "one number for each sample"),
+        (lambda: Balance(COSTS, tokens=[-1]), "tokens of sample 0"),
+        (lambda: Balance(COSTS, steps=0), "steps must be 1 or more"),
+        (lambda: Balance(COSTS, accumulate=1.5), "accumulate must be an integer"),
+        (lambda: Balance(COSTS, steps=2, group=3), "excludes steps=2"),
+        (lambda: loader(balance=COSTS), "must be a mpqueue.Balance"),
+        (lambda: loader(balance=Balance(COSTS[:-1])), "each of the 203 samples"),
+        (lambda: loader(balance=Balance("length")), "has no columns"),
+        (lambda: loader(balance=Balance(COSTS), batch_size=None), "pass batch_size"),
+        (lambda: loader(balance=Balance(COSTS), shuffle=False, sampler=[1, 2]), "a sampler returns that of one"),
+        (
+            lambda: loader(balance=Balance(COSTS), batch_size=None, shuffle=False, batch_sampler=[[1]]),
+            "a batch_sampler returns",
+        ),
+        (lambda: loader(balance=Balance(COSTS), ordered=False), "ordered=True"),
+        (lambda: loader(balance=Balance(COSTS), source=lambda: iter([1]), shuffle=False), "mpqueue.Server"),
+        (lambda: loader(balance=Balance(COSTS), source=Dataset(Samples()).batch(2), batch_size=None), "batch_size"),
+        (lambda: loader(balance=Balance(COSTS), source=Dataset(Samples()).batch(2).map(str)), "pass a function"),
+        (
+            lambda: loader(balance=Balance(COSTS), source=Dataset(Samples()).zip(Dataset(Samples()))),
+            "pass a function of the id",
+        ),
+        (
+            lambda: loader(balance=Balance("x"), source=Dataset(Samples()).zip(Dataset(Samples()))),
+            "has 2 sources: pass a function",
+        ),
+    ],
+)
+def test_invalid_balance_is_refused(make, words):
+    assert words in error_of(make)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("cost", "kind"), [(-1, ValueError), ("a", TypeError), (None, TypeError), (1 / 3j, TypeError)])
+def test_invalid_cost_is_raised_in_place_of_its_window(cost, kind, workers):
+    costs = Balance(lambda index: cost if index == 17 else 1)
+    with loader(balance=costs, shuffle=False, workers=workers) as batches:
+        epoch = iter(batches)
+        assert [next(epoch)[0][0] for _ in range(4)] == [0, 4, 8, 12]
+        for _ in range(2):
+            with pytest.raises(kind, match="the cost of sample 17 must be"):
+                next(epoch)
+
+
+def test_error_of_the_function_is_raised():
+    with loader(balance=Balance(lambda index: 1 // 0)) as batches, pytest.raises(ZeroDivisionError):
+        next(iter(batches))
+
+
+def test_mapped_costs_are_checked_by_window(tmp_path):
+    np.save(tmp_path / "costs.npy", np.where(np.arange(LENGTH) == 40, -1.0, COSTS))
+    mapped = np.load(tmp_path / "costs.npy", mmap_mode="r")
+    with loader(balance=Balance(mapped), shuffle=False) as batches:
+        epoch = iter(batches)
+        assert len([next(epoch) for _ in range(10)]) == 10
+        with pytest.raises(ValueError, match="the cost of sample 40"):
+            next(epoch)
+
+
+def test_state_of_another_balance_is_refused():
+    _, state = taken(0, 2, balance=Balance(COSTS), stop=3)
+    for balance in (None, Balance(COSTS, steps=2)):
+        with loader(0, 2, balance=balance) as batches, pytest.raises(ValueError, match="balance"):
+            batches.load_state_dict(state)
+
+
+def test_worker_that_dies_fails_one_batch():
+    class Kills(Samples):
+        def __getitem__(self, index):
+            if index == 9:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getitem__(index)
+
+    expected, _ = taken(0, 2, balance=Balance(COSTS))
+    with loader(0, 2, balance=Balance(COSTS), source=Kills(), workers=1, restarts=0) as batches:
+        found, epoch = [], iter(batches)
+        while len(found) < len(expected):
+            try:
+                found.append(plain(next(epoch)))
+            except WorkerDied:
+                found.append(None)
+    assert [batch if 9 not in batch[0] else None for batch in expected] == found
