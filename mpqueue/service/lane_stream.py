@@ -32,7 +32,7 @@ from mpqueue.workers.job import Job
 if TYPE_CHECKING:
     from mpqueue.loader.stream_questions import StreamQuestions
 
-_MOST_ELEMENTS = 1 << 14  # whose lanes are known: more than all consumers can be offered at once
+MOST_ELEMENTS = 1 << 14  # whose lanes are known: more than all consumers can be offered at once
 
 
 class LaneStream(Stream):
@@ -64,7 +64,7 @@ class LaneStream(Stream):
         self._is_resumed = self._missing_from > 0 or bool(self._given or self._upcoming)
         # The elements that `take` returned last, with their epochs and positions. Those of an epoch that is over, and
         # its places, too: a consumer may ask for the samples of its last batch in the next epoch.
-        self._elements: deque[tuple[int, int, WorkItem]] = deque(maxlen=_MOST_ELEMENTS)
+        self._elements: deque[tuple[int, int, WorkItem]] = deque(maxlen=MOST_ELEMENTS)
         self._places_before: tuple[Place, ...] = ()
         self._has_raised = False  # see `Run`
         self._goes_on = first != Place()  # the errors that the previous server met are unknown
@@ -109,7 +109,7 @@ class LaneStream(Stream):
         if self.is_endless:
             super()._request(epoch)
         if epoch != self.places[0].epoch:
-            self.places = (self.lane_place(),)
+            self.places = (self._here(),)
 
     def next_place(self) -> Place | None:
         """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
@@ -117,7 +117,10 @@ class LaneStream(Stream):
         return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
 
     def lane_place(self) -> Place:
-        """Return the place after the yielded batches of the open epoch, with the snapshots of its lanes."""
+        """Return a place of the open epoch after yielded batches only, with the snapshots of its lanes."""
+        return self._here()
+
+    def _here(self) -> Place:
         return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
 
     @property
@@ -142,17 +145,26 @@ class LaneStream(Stream):
         self._elements.append((self.epoch, position, work_item))
         if isinstance(outcome, Failure) and outcome.error is not None:
             self._has_raised |= may_raise_again(outcome.error)
-        if not (self._is_resumed and self._is_given(position)):
+        if self._upcoming and position >= self._upcoming[0].position:
+            self._reach_change()
+            self._drop(outcome)
+            return None
+        return self._needed(outcome)
+
+    def _needed(self, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:
+        """Return the next outcome that consumers need, now that this one is computed; None: not ready."""
+        if not (self._is_resumed and self._is_given(outcome.position)):
             return outcome
         # This batch was taken before the restart, and was computed only to reach the later ones of its lane.
-        if isinstance(outcome, BatchHandle):
-            self.release(outcome)
+        self._drop(outcome)
         return None
 
+    def _drop(self, outcome: BatchHandle | Failure) -> None:
+        if isinstance(outcome, BatchHandle):
+            self.release(outcome)
+
     def _is_given(self, position: int) -> bool:
-        """Return whether a batch of a resumed stream was taken from the previous server, or belongs before a change."""
-        if self._upcoming and position >= self._upcoming[0].position:
-            return self._reach_change()
+        """Return whether a batch of a resumed stream was taken from the previous server."""
         if self.epoch != self._place.epoch or position > max(self._given, default=self._missing_from):
             self._is_resumed = bool(self._upcoming)
             return False
@@ -317,7 +329,7 @@ class LaneStream(Stream):
                 f"the samples of batch {position} of epoch {epoch} are unknown: the server has not kept which virtual "
                 "shard it is from"
             )
-        questions = self.questions_at(self.lane_place())
+        questions = self.questions_at(self._here())
         element = None if work_item is None else Element(work_item.lane, work_item.unit)
 
         def find() -> dict[str, Any]:

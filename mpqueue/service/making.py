@@ -1,4 +1,4 @@
-"""Creates the stream of a server: a `Stream`, or a `LaneStream` for a source without an index."""
+"""Creates the stream of a server: a `Stream`; without an index, a `LaneStream` or `BalancedStream`."""
 
 import itertools
 from typing import Any
@@ -42,6 +42,10 @@ def make_stream(
     if workers == 0 or not kind_of(backend).has_ring:
         got = "workers=0" if workers == 0 else f"backend={backend!r}"
         raise ValueError(f"a server requires worker processes, got {got}: leave it out")
+    if chosen.balance is not None and world == 1:
+        raise ValueError('balance divides samples among ranks: pass mode="split" and world=n, 2 or more, to the server')
+    if chosen.balance is not None and chosen.balance.max_cost is not None:
+        raise ValueError("a server has no micro-batches: pass max_cost to the balance of a Loader, or use accumulate=n")
     check_backend(backend, chosen)
     # A random seed must differ from the seeds of loaders in the same process.
     is_given = chosen.seed is not None
@@ -52,13 +56,22 @@ def make_stream(
     )  # fmt: skip
     workers, max_queue_size = check_counts(workers, chosen.max_queue_size, "process")
     plan.check_workers(workers, backend, chosen.start_method)
+    balance = None if plan.has_index else chosen.balance
+    num_collected = 0 if balance is None else balance.window * world
     if num_kept is None:
+        # A window is divided at once: workers must be able to compute the next one meanwhile.
+        max_queue_size = max(max_queue_size, num_collected)
         # Large strides cost only address space. Fewer slots are better than small ones: a batch must fit into a stride.
-        room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - workers
+        room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - num_collected - workers
         num_kept = max(SPARE_SLOTS, min(_NUM_KEPT, room))
     # A memfd has no name that other processes could open. Consumers get its descriptor over the socket, and its memory
     # is freed with the last mapping.
-    num_spare = max_queue_size + num_kept
+    num_spare = max_queue_size + num_kept + num_collected
     ring = RingPlan("memfd", num_spare, PendingHandle, has_other_programs=True, may_hold_source=not has_other_users)
     job = Job(plan=plan, workers=workers, options=chosen.replace(max_queue_size=max_queue_size), ring=ring)
-    return (Stream if plan.has_index else LaneStream)(job, start or StreamStart())
+    start = start or StreamStart()
+    if balance is None:
+        return (Stream if plan.has_index else LaneStream)(job, start)
+    from mpqueue.service.balanced_stream import BalancedStream  # imported here: most programs balance nothing
+
+    return BalancedStream(job, start, world)

@@ -237,6 +237,10 @@ class Stream:
         """The seed of the order and of random numbers."""
         return self.plan.seed
 
+    def identity(self) -> list[Any]:
+        """Return the values that identify the stream, as plain data: equal streams yield the same batches."""
+        return self.plan.identity()
+
     def length(self) -> int | None:
         """Return the number of batches of the epoch over all ranks; None if it is endless or unknown."""
         try:
@@ -593,8 +597,11 @@ class Stream:
             work_item = self._pipeline.ledger.work_at(epoch, position)
         except LookupError:
             work_item = plan.work_at(epoch, position, draws=self._draws)
-        _, indices, _, without = plan.listed(work_item)
-        return {"indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch, without)}
+        _, indices, _, without, *_ = plan.listed(work_item)
+        return {
+            "indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch, without),
+            "costs": plan.parts_of(work_item, self._pipeline.place().base.of(epoch))[0][1],
+        }  # fmt: skip
 
     # -- Holders
 
