@@ -14,6 +14,7 @@ From the ground up; a module imports only from its own line and the lines above 
     checks.py             checks before workers are started
     pinned.py             slots that a GPU reads directly
     skipping.py           loaders of Accelerate: seeds, ranks, and batches that are skipped or read ahead
+    balance.py            the batches of a loader with a balance
     order.py              the order of a map-style dataset: its description and fingerprint
     state.py              a loader's place in its data
     questions.py             the samples of any batch of a pass, and that batch again

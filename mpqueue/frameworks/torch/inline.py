@@ -16,7 +16,7 @@ import inspect
 import itertools
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -162,6 +162,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         with contextlib.suppress(StopIteration):
             self._index = (watch.take(),)
         self._sampler_iter = watch.batches
+
+    @property
+    def order(self) -> Iterator[Any] | None:
+        """The iterator of the sampler; None: an iterable-style dataset has none."""
+        return None if self._watch is None else self._watch.batches
 
     def drawn(self, place: Place) -> DrawnBatches:
         """Return the batches that the sampler has returned before the present place."""

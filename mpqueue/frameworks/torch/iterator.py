@@ -20,6 +20,7 @@ import multiprocessing
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -185,6 +186,11 @@ class _WorkerBatches:
         self._begun = begun  # where the pass begins
         self._num_before = self._pipeline.ledger.num_returned  # in earlier passes of persistent workers
 
+    @property
+    def order(self) -> Iterator[Any] | None:
+        """The iterator of the sampler; None: an iterable-style dataset has none."""
+        return None if self._watch is None else self._watch.batches
+
     def drawn(self, place: Place) -> DrawnBatches:
         """Return the batches that the sampler has returned before the present place."""
         if self._watch is None:
@@ -222,7 +228,7 @@ class _WorkerBatches:
         questions = StreamQuestions(Run(job, "process", place=place))
         if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
             return plan.ids_of(returned.work_item, None, questions.share())
-        samples = questions.info_of(returned).samples
+        samples = questions.infos_of(returned)[0].samples
         if not samples:
             name = type(plan.source.runs.parts.dataset).__name__
             raise LookupError(

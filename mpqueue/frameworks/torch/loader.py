@@ -8,6 +8,7 @@ from torch.utils import data
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import questions, state
+from mpqueue.frameworks.torch.balance import BalancedBatches, balance_batches, with_balance
 from mpqueue.frameworks.torch.checks import has_own_workers, reject_concurrency, reject_threads
 from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator, LeftPass, left_pass
 from mpqueue.frameworks.torch.iterator import PassIterator
@@ -16,6 +17,7 @@ from mpqueue.frameworks.torch.ranks import stream_plan
 from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.plan.backend_kinds import COPYING
+from mpqueue.plan.balance import Balance, check_balance
 from mpqueue.plan.batch_types import Batch, Batch_co, Indexed, Item, MaybeNone
 from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options
@@ -79,6 +81,9 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             seeded once per batch.
         concurrency: Number of samples that each worker computes at once, for a map-style dataset with ``async def
             __getitem__`` or ``async def __getitems__``. If None, 64.
+        balance: A `mpqueue.Balance`: how the samples of each step are divided among all ranks, so that all ranks have
+            equal work. For batches of a map-style dataset. Several ranks need a ``sampler`` that is torch's
+            `DistributedSampler`. The ids of the samples are the indices of the dataset.
         backend: "process", or "ray": the workers run on the nodes of a Ray cluster.
         ray_options: With ``backend="ray"``, a dict with ``num_cpus`` and ``resources`` (of each worker),
             ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (how long a node may be silent).
@@ -88,7 +93,9 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         TypeError, ValueError: As torch's DataLoader; or `ray_options` is invalid; or ``threads`` is used without
             workers, without batches, or with an unsuitable dataset; or ``concurrency`` with a dataset that is not
             asynchronous; or ``shard``, ``lanes`` or
-            ``epoch_batches`` is used without a stream; or ranks lack a generator.
+            ``epoch_batches`` is used without a stream; or ranks lack a generator; or ``balance`` is no `Balance`, or
+            does not fit the dataset, or is used with an iterable-style dataset, without batches, with a
+            ``batch_sampler``, without an order, or with a sampler of one rank that is not torch's.
         ImportError: The backend is "ray", and Ray is not installed.
     """
 
@@ -114,6 +121,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         epoch_batches: int | None = None,
         threads: int = 1,
         concurrency: int | None = None,
+        balance: Balance | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -129,6 +137,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         epoch_batches: int | None = None,
         threads: int = 1,
         concurrency: int | None = None,
+        balance: Balance | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -143,6 +152,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         epoch_batches: int | None = None,
         threads: int = 1,
         concurrency: int | None = None,
+        balance: Balance | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -156,10 +166,15 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         epoch_batches: int | None = None,
         threads: int = 1,
         concurrency: int | None = None,
+        balance: Balance | None = None,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        given = options.get("batch_sampler")
+        if isinstance(given, BalancedBatches):  # Lightning makes a loader again, with another sampler
+            args, balance = args[1:], given.balance if balance is None else balance
+            options |= {"batch_sampler": None, **{n: getattr(given, n) for n in ("sampler", "batch_size", "drop_last")}}
         # In a class with several bases, the next one may have more arguments than torch's DataLoader.
         known = inspect.signature(super().__init__).parameters
         if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
@@ -169,9 +184,12 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         if backend not in COPYING:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, Options(ray_options=ray_options))
+        if balance is not None:
+            check_balance(balance)
         integer(1)("threads", threads)
         integer(1, or_none=True)("concurrency", concurrency)
         self.backend, self.ray_options, self.threads, self.concurrency = backend, ray_options, int(threads), concurrency
+        self.balance = balance
         dataset = as_torch_dataset(dataset)
         self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)
         super().__init__(dataset, *args, **options)
@@ -179,6 +197,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             reject_threads(self)
         if concurrency is not None:
             reject_concurrency(self)
+        if balance is not None:
+            balance_batches(self, balance)
 
     def __len__(self) -> int:
         """Return the number of batches per epoch.
@@ -235,8 +255,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
 
         Raises:
             ValueError: It is not such a state; or it was saved for another kind of dataset, other stages, ``lanes`` or
-                ``epoch_batches``, or within a pass of another order or batch size; or the states of some ranks are
-                missing or repeated; or the dataset has ``state_dict`` but not ``load_state_dict``; or it was saved
+                ``epoch_batches``, or within a pass of another order, batch size or balance; or the states of some ranks
+                are missing or repeated; or the dataset has ``state_dict`` but not ``load_state_dict``; or it was saved
                 within a pass, and torch's own workers run this loader. The next ``for``
                 raises it if the sampler returns other indices than before, or a stream ends before the place.
             StateDamaged: The state has changed since it was saved, and can no longer be read.
@@ -334,8 +354,11 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         questions.exclude(self, ids)
 
     def statistics(self) -> Statistics:
-        """Return the counters of the latest pass with workers."""
-        return Statistics() if self._pass is None else self._pass.batches.statistics()
+        """Return the counters of the latest pass with workers; ``balance`` also without workers."""
+        if self._pass is None:
+            return Statistics()
+        batches = self._pass.batches
+        return with_balance(batches.statistics(), batches.order)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a copy of the loader, without its pass and workers, as torch's DataLoader does."""

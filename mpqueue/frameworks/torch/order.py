@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
+from mpqueue.frameworks.torch.balance import BalancedBatches
 from mpqueue.frameworks.torch.ranks import rank_and_world
 from mpqueue.frameworks.torch.samples import keys_of
 from mpqueue.frameworks.torch.skipping import is_shard, samplers_of
@@ -183,9 +184,9 @@ def _batch_sampler_of(loader: Any) -> Any:
 
 
 def _is_plain(batches: Any) -> bool:
-    """Return whether a batch sampler only groups the indices of a sampler: torch's, or torchdata's with a state."""
+    """Return whether a batch sampler only groups indices of a sampler: ours, torch's, or torchdata's with a state."""
     kind = type(batches)
-    return kind is BatchSampler or (issubclass(kind, BatchSampler) and _is_of_torch(batches))
+    return kind in {BatchSampler, BalancedBatches} or (issubclass(kind, BatchSampler) and _is_of_torch(batches))
 
 
 def _has_generator(sampler: Any) -> bool:

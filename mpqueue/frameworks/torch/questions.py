@@ -8,16 +8,18 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from torch.utils.data import RandomSampler, SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.balance import BalancedOrder
 from mpqueue.frameworks.torch.checks import has_own_workers
 from mpqueue.frameworks.torch.ranks import rank_and_world
 from mpqueue.frameworks.torch.samples import editor, filled, ids_of, num_places, without
-from mpqueue.frameworks.torch.skipping import samplers_of
+from mpqueue.frameworks.torch.skipping import is_of_ranks, samplers_of
 from mpqueue.frameworks.torch.streams import StreamDataset
 from mpqueue.frameworks.torch.worker import listed_of
 from mpqueue.loader.questions import checked_place
@@ -117,7 +119,7 @@ def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Calla
     @cache
     def fill() -> Listed | None:
         loader = found()
-        if loader is None or not any(map(_is_of_ranks, samplers_of(loader))):
+        if loader is None or not any(map(is_of_ranks, samplers_of(loader))):
             return None
         try:
             with state.sampler_again(loader, beginning) as indices:
@@ -132,12 +134,6 @@ def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Calla
     return fill
 
 
-def _is_of_ranks(sampler: Any) -> bool:
-    """Return whether a sampler returns the part of one rank, as those of torch, torchdata and Accelerate do."""
-    counts = (getattr(sampler, name, 1) for name in ("num_replicas", "num_processes"))
-    return any(isinstance(count, int) and count > 1 for count in counts)
-
-
 def last(loader: Any) -> BatchInfo | None:
     """Return the batch that a loader returned last; see `DataLoader.last`."""
     run = loader._passes
@@ -146,20 +142,22 @@ def last(loader: Any) -> BatchInfo | None:
     if begun is None or returned is None:
         return None
     _check_workers(loader, LookupError)
-    return _info(loader, begun, returned.position, returned.ids, step=run.steps - 1)
+    costs = _costs_of(loader, begun.batches.order, returned.position)
+    return _info(loader, begun, returned.position, returned.ids, step=run.steps - 1, costs=costs)
 
 
 def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
     """Return the samples of any batch of the latest pass; see `DataLoader.explain`."""
     begun, batch = _checked(loader, epoch, batch)
-    kept = _kept_at(loader, begun, batch)
-    return _info(loader, begun, batch, ids_of(kept, is_batched=loader._auto_collation))
+    kept, order = _kept_at(loader, begun, batch)
+    ids = ids_of(kept, is_batched=loader._auto_collation)
+    return _info(loader, begun, batch, ids, costs=_costs_of(loader, order, batch))
 
 
 def compute(loader: Any, epoch: int, batch: int) -> Any:
     """Return any batch of the latest pass, computed again; see `DataLoader.compute`."""
     begun, batch = _checked(loader, epoch, batch)
-    kept = _kept_at(loader, begun, batch)
+    kept, _ = _kept_at(loader, begun, batch)
     if kept.is_empty:
         raise empty_batch(loader._passes.number, batch)
     return begun.batches.compute(kept)
@@ -237,8 +235,8 @@ def _check_ids(loader: Any, samples: SampleSet) -> None:
             )
 
 
-def _kept_at(loader: Any, begun: state.Pass, batch: int) -> Listed:
-    """Return a batch of a pass, from its sampler, without the samples that are excluded there.
+def _kept_at(loader: Any, begun: state.Pass, batch: int) -> tuple[Listed, Any]:
+    """Return a batch of a pass, without the samples that are excluded there, and the iterator of the sampler.
 
     Raises:
         LookupError: The pass has no such batch, or the sampler returns another order now.
@@ -273,7 +271,7 @@ def _kept_at(loader: Any, begun: state.Pass, batch: int) -> Listed:
             f"epoch {loader._passes.number} has no batch {batch}: its sampler returned "
             f"{count_text(number + 1, 'batch')}"
         )
-    return kept[batch]
+    return kept[batch], indices
 
 
 def _without_excluded(loader: Any, begun: state.Pass, drawn: Listed, batch: int) -> Listed:
@@ -284,11 +282,20 @@ def _without_excluded(loader: Any, begun: state.Pass, drawn: Listed, batch: int)
     return filled(kept, _fill(loader, begun.beginning, excluded))
 
 
+def _costs_of(loader: Any, order: Any, batch: int) -> dict[str, float]:
+    """Return the costs of a batch of the latest pass, and of its step; empty without a balance."""
+    if not isinstance(order, BalancedOrder):
+        return {}
+    run: LoaderRun = loader._passes
+    return order.costs_of(batch, lambda number: run.history.excluded_at(run.number, number, 1))
+
+
 def _info(
-    loader: Any, begun: state.Pass, batch: int, samples: SampleIds | Callable[[], SampleIds], *, step: int | None = None
-) -> BatchInfo:
+    loader: Any, begun: state.Pass, batch: int, samples: SampleIds | Callable[[], SampleIds], *,
+    step: int | None = None, costs: Mapping[str, Any] = MappingProxyType({}),
+) -> BatchInfo:  # fmt: skip
     rank, world_size = rank_and_world()
     return BatchInfo(
         loader._passes.number, batch, step=step, rank=rank, world_size=world_size, seed=begun.beginning.base_seed,
-        samples=samples,
+        samples=samples, skipped=(), **costs,
     )  # fmt: skip

@@ -170,6 +170,12 @@ def is_shard(sampler: Any) -> bool:
     return _kind(sampler) == "BatchSamplerShard"
 
 
+def is_of_ranks(sampler: Any) -> bool:
+    """Return whether a sampler returns the part of one rank, as those of torch, torchdata and Accelerate do."""
+    counts = (getattr(sampler, name, 1) for name in ("num_replicas", "num_processes"))
+    return any(isinstance(count, int) and count > 1 for count in counts)
+
+
 def _kind(sampler: Any) -> str:
     """Return the class name of a sampler of Accelerate; an empty string for other samplers."""
     kind = type(sampler)

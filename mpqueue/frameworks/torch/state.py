@@ -24,6 +24,7 @@ from torch.utils.data import SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.errors import StateDamaged
+from mpqueue.frameworks.torch.balance import settings_of
 from mpqueue.frameworks.torch.checks import has_own_workers
 from mpqueue.frameworks.torch.order import (
     DrawnBatches,
@@ -54,6 +55,7 @@ from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 2
 _STREAM_KEYS = ("shape", "lanes", "shard", "epoch_batches")
+_OPTIONAL_KEYS = (*_STREAM_KEYS, "balance")  # those that a state may lack
 
 
 class Beginning(NamedTuple):
@@ -72,6 +74,7 @@ class Beginning(NamedTuple):
         epoch_batches: Number of batches per epoch and rank.
         batch_size: The loader's batch size; None: it has none.
         order: The order of a map-style dataset, as `order.order_of` describes it; None: unknown.
+        balance: The settings of its balance, as `balance.settings_of` returns them.
     """
 
     base_seed: int
@@ -85,6 +88,7 @@ class Beginning(NamedTuple):
     epoch_batches: int | None = None
     batch_size: int | None = None
     order: str | None = None
+    balance: list[Any] | None = None
 
 
 class State(NamedTuple):
@@ -115,6 +119,8 @@ class State(NamedTuple):
         for name in _STREAM_KEYS:
             if self.beginning.shape is None:
                 del saved[name]
+        if self.beginning.balance is None:
+            del saved["balance"]
         if self.is_new:
             del saved["base_seed"]  # not drawn yet
         if self.beginning.shape is not None:
@@ -152,6 +158,10 @@ class PassBatches(Protocol):
     @property
     def starts(self) -> StartTally | None:
         """The times at the starts of the workers' epochs; None without workers."""
+
+    @property
+    def order(self) -> Iterator[Any] | None:
+        """The iterator of the sampler; None: an iterable-style dataset has none."""
 
     @property
     def num_returned(self) -> int:
@@ -252,7 +262,7 @@ def state_of(saved: dict[str, Any]) -> State:
 
 def _read(saved: dict[str, Any]) -> State:
     absent = {"base_seed": 0} if saved["place"] is None else {}
-    names = [name for name in Beginning._fields if name in saved or name not in (*_STREAM_KEYS, *absent)]
+    names = [name for name in Beginning._fields if name in saved or name not in (*_OPTIONAL_KEYS, *absent)]
     beginning = Beginning(**absent | {name: saved[name] for name in names})
     if beginning.generator is not None:
         set_generator(torch.Generator(), beginning.generator)  # raises an error if it is not the state of a generator
@@ -324,6 +334,12 @@ def _check_batches(loader: Any, state: State) -> None:
         raise ValueError(
             f"the state was saved within a pass, and torch's own workers run {type(loader.dataset).__name__}, from the "
             "start only: load it into a loader with num_workers=0"
+        )
+    own = settings_of(loader)
+    if state.beginning.balance != own:
+        raise ValueError(
+            f"the state was saved with balance {state.beginning.balance}, and this loader has {own}: samples of this "
+            "epoch would be repeated or missing. Load it into a loader with the same balance and number of ranks"
         )
     here = {"batch_size": batch_size_of(loader), "order": order_of(loader)}
     then = {name: getattr(state.beginning, name) for name in here}
@@ -504,6 +520,7 @@ def begin(loader: Any, base_seed: int) -> Beginning:
         epoch_of(sampler_with_epoch(loader)),
         batch_size=batch_size_of(loader),
         order=order_of(loader),
+        balance=settings_of(loader),
     )
 
 
