@@ -12,7 +12,8 @@ From the ground up; a module imports only from its own line and the lines above 
     bench_measure.py   measurements of a user's source with increasing numbers of workers and threads
     bench_advice.py    recommends a setting, and names the remaining bottleneck
     bench_report.py    formats the report
-    bench.py           ``mpqueue bench``: measures how fast a user's source can be loaded
+    bench_ranks.py     compares the work of ranks with and without a balance
+    bench.py           ``mpqueue bench``: measures how fast a user's source can be loaded, or compares ranks
     top_rows.py        the reports of this user's processes as rows
     top_table.py       the rows as a table that fits the terminal
     top.py             ``mpqueue top``: a live table

@@ -16,8 +16,10 @@ examples:
   mpqueue bench data.py:Photos
   mpqueue bench mypackage.data:make_samples --batch-size 64 --shuffle
   mpqueue bench data.py:Photos --step-ms 40 --workers 4     a training step of 40 ms; 4 workers are used now
+  mpqueue bench data.py:Texts --batch-size 32 --shuffle --world 8 --cost length     how equal the work of 8 ranks is
 
-The last line recommends a number of workers and states the gain.
+The last line recommends a number of workers and states the gain. With --world and --cost, nothing is loaded, and the
+last line recommends a balance.
 exit status: 0; 1: the source has failed"""
 
 
@@ -25,6 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print the result, and return the exit status."""
     parser = _make_parser()
     options = parser.parse_args(arguments)
+    if (options.world is None) != (options.cost is None):
+        parser.error("--world and --cost are needed together: the number of ranks, and the cost of each sample")
+    if options.world is not None and options.world < 2:
+        parser.error(f"--world must be 2 or more, got {options.world}")
     try:
         source = source_of(options.factory)
     except NotFound as error:
@@ -54,6 +60,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--seconds", type=frame.positive, default=2.0, help="time to measure each number of workers (default: 2)")
     add("--most-workers", type=frame.count, metavar="N", help="the largest number to try (default: by the CPUs)")
     add("--only", choices=("process", "thread"), help="try only this kind of workers (default: both)")
+    add("--world", type=frame.count, metavar="N", help="compare the work of this number of ranks; needs --cost")
+    add("--cost", metavar="NAME", help="column or attribute of the source with the cost of each sample; needs --world")
     add_loader_options(
         parser,
         workers={"type": frame.count, "help": "your present number (default: one per CPU)"},
@@ -70,6 +78,8 @@ def _run(parser: argparse.ArgumentParser, source: Any, options: argparse.Namespa
     from mpqueue.plan.options import LoaderOptions
 
     made = {name: value for name, value in vars(options).items() if name in LoaderOptions.__annotations__}
+    if options.world is not None:
+        return _compare_ranks(parser, source, options, made)
     try:
         # Created without a start: invalid options are errors of the command line, not of the source.
         Loader(source, **made).close()
@@ -84,6 +94,26 @@ def _run(parser: argparse.ArgumentParser, source: Any, options: argparse.Namespa
         frame.tell("bench", "the source has failed")
         return 1
     return _report(options, batch.arrays, results)
+
+
+def _compare_ranks(
+    parser: argparse.ArgumentParser, source: Any, options: argparse.Namespace, made: dict[str, Any]
+) -> int:
+    from mpqueue.commands.bench_ranks import compare
+
+    try:
+        found = compare(source, options.cost, options.world, made)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    except Exception:
+        traceback.print_exc()
+        frame.tell("bench", "the source has failed")
+        return 1
+    if options.json:
+        frame.print_json({"factory": options.factory} | found._asdict())
+    else:
+        print("\n".join(found.lines(options.factory)))
+    return 0
 
 
 def _progress(options: argparse.Namespace) -> Callable[[str], None]:

@@ -52,6 +52,25 @@ class Empty(Numbers):
 
 def fails():
     raise LookupError("of the factory")
+
+class Texts:
+    def __len__(self):
+        return 64
+    def __getitem__(self, index):
+        raise AssertionError("nothing is loaded")
+    def column(self, name):
+        if name != "length":
+            raise ValueError("there is no column of this name")
+        return [4, 0, 0, 0, 4, 4, 4, 0] * 8
+
+class Plain:
+    lengths = np.array([4, 4, 0, 0] * 16)
+    equal = [1] * 64
+    wrong = [-1] * 64
+    def __len__(self):
+        return 64
+    def __getitem__(self, index):
+        raise AssertionError("nothing is loaded")
 """
 
 
@@ -324,8 +343,71 @@ def test_options_of_a_loader_are_those_of_serve_and_apply_to_each_setting(bench,
         {option for action in parser()._actions for option in action.option_strings}
         for parser in (serve.make_parser, bench_command._make_parser)
     )
-    servers = {"--name", "--mode", "--world", "--slow", "--grace-s", "--lease-timeout", "--journal", "--allow-uids"}
+    servers = {"--name", "--mode", "--slow", "--grace-s", "--lease-timeout", "--journal", "--allow-uids"}
     assert served - benched == servers
+
+
+# The work of ranks
+
+
+def ranks(capsys, *arguments):
+    """Compare two ranks; return the output."""
+    assert main(["bench", *arguments, "--world", "2"]) == 0
+    return capsys.readouterr().out
+
+
+def test_work_of_ranks_is_compared_without_loading(capsys):
+    """One or three of the four texts of a step have tokens, so no division of a single step is equal."""
+    output = ranks(capsys, "data_of_bench:Texts", "--batch-size", "2", "--cost", "length").splitlines()
+    assert output == [
+        "data_of_bench:Texts: 2 ranks with batches of 2 samples, 16 steps of epoch 0, cost length",
+        "",
+        "order     max / mean  less waiting",
+        "plain          1.667           0 %",
+        "steps=1        1.667           0 %",
+        "steps=4        1.000          40 %",
+        "group=16       1.000          40 %",
+        "",
+        'balance=mpqueue.Balance("length", steps=4)',
+    ]
+
+
+def test_json_of_ranks_has_the_same_figures(capsys):
+    """Batches of 4 and 4, and of 0 and 0: one step has twice the mean, and a division of its samples is equal."""
+    output = json.loads(ranks(capsys, "data_of_bench:Plain", "--batch-size", "2", "--cost", "lengths", "--json"))
+    assert output == {
+        "factory": "data_of_bench:Plain", "world": 2, "batch_size": 2, "steps": 16, "cost": "lengths",
+        "orders": [
+            {"order": "plain", "max_over_mean": 2.0, "gain": 0.0},
+            *({"order": order, "max_over_mean": 1.0, "gain": 0.5} for order in ("steps=1", "steps=4", "group=16")),
+        ],
+        "advice": "balance=mpqueue.Balance(source.lengths)",
+    }  # fmt: skip
+
+
+def test_equal_ranks_need_no_balance(capsys):
+    output = ranks(capsys, "data_of_bench:Plain", "--batch-size", "4", "--cost", "equal")
+    assert output.endswith("\n\nThe work of the ranks is equal: they need no balance\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("Plain --world 2 --batch-size 2", "--world and --cost are needed together"),
+        ("Plain --cost lengths --batch-size 2", "--world and --cost are needed together"),
+        ("Plain --world 1 --cost lengths --batch-size 2", "--world must be 2 or more, got 1"),
+        ("Plain --world 2 --cost lengths", "pass batch_size"),
+        ("Plain --world 2 --cost tokens --batch-size 2", "'tokens' names a column, and Plain has no columns"),
+        ("Texts --world 2 --cost tokens --batch-size 2", "there is no column of this name"),
+        ("Plain --world 2 --cost wrong --batch-size 2", "must be a finite number of 0 or more"),
+        ("Plain --world 99 --cost equal --batch-size 2 --drop-last", "drop_last leaves no batch"),
+        ("numbers --world 2 --cost lengths --batch-size 2", "balance needs a source with __getitem__"),
+    ],
+)
+def test_invalid_comparisons_of_ranks_exit_with_2_and_a_message(capsys, arguments, words):
+    factory, *options = arguments.split()
+    assert status_at_exit("bench", f"data_of_bench:{factory}", *options) == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

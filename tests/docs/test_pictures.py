@@ -46,6 +46,14 @@ def test_tables_of_pages_are_up_to_date_with_the_data():
     )
 
 
+def test_tables_of_ranks_are_up_to_date_with_the_data():
+    tables = script("parts.pictures.balance_tables")
+    page = tables.PAGE.read_text("utf-8")
+    assert tables.with_current_tables(page) == page
+    named = [found["name"] for found in tables._DRAWN.finditer(page)]
+    assert sorted(named) == sorted([*tables.TABLES, tables.MACHINE, tables.TRAINED])
+
+
 def test_every_rate_of_the_run_is_in_a_table():
     run = measured.load()
     shown = [

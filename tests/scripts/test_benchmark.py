@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers.scripts import SCRIPTS, script
 
@@ -74,8 +75,9 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     described = script("parts.benchmark.results").DESCRIBED
     named = {workload for table in measured.TABLES.values() for workload in table.workloads}
     assert (named | set(front.QUESTIONS.values())) - set(described) == set()
-    # Costs of monitoring are no rates. Remote files, and those of MosaicML's package, are not in a usual run.
-    assert {name for name in described if not name.startswith(("seen", "files far", "files mds"))} - named == {
+    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, and ranks are not in a usual run.
+    unusual = ("seen", "files far", "files mds", "balance")
+    assert {name for name in described if not name.startswith(unusual)} - named == {
         "service attach", "ray first batch",
     }  # fmt: skip
     loaders = set(front.LOADERS).union(*(table.names for table in measured.TABLES.values())) - {*measured.FLOORS}
@@ -98,6 +100,49 @@ def test_a_pass_of_a_program_counts_all_its_data(monkeypatch, tmp_path, name, pa
     monkeypatch.setattr(module, "CACHE", tmp_path, raising=False)
     expected = sum(module.Sequences().lengths) if amount is None else amount
     assert [programs.PROGRAMS[f"program {name}"].once("mpqueue", 1)[0] for _ in range(2)] == [expected, expected]
+
+
+def test_each_division_among_ranks_has_its_figures():
+    balance, goals = script("parts.benchmark.balance"), script("parts.benchmark.goals")
+    way = "heavy tail, tokens + attention, 8 ranks"
+    found = balance.balance_figures(way, steps=4)
+    methods = {name: found[name][0] for name in balance.METHODS if name in found}
+    assert set(balance.METHODS) - set(methods) <= {balance.SAMPLER}
+    assert {name for name, figure in methods.items() if figure < 1} == set()
+    assert methods[balance.LIMIT] <= min(methods[name] for name in (balance.GREEDY, balance.KARP, balance.ONE))
+    run = script("parts.benchmark.results").Results({}, {}, service={("balance ranks", way): found})
+    lines = list(goals.lines(run))
+    assert f"{way}: max / mean plain {methods['plain']:.3f}" in lines[0]
+    assert len([line for line in lines if ", target " in line]) >= 3
+
+
+def test_divisions_of_others_have_equal_counts():
+    """No three of these numbers have a sum of 13, the mean of two ranks."""
+    balance = script("parts.benchmark.balance")
+    costs = np.array([5, 1, 4, 5, 9, 2])
+    for divide in (balance.greedy, balance.karmarkar_karp):
+        ranks = divide(costs, 2)
+        assert ranks.shape == (2, 3)
+        assert sorted(ranks.ravel()) == list(range(6))
+        assert sorted(costs[ranks].sum(axis=1)) == [12, 14]
+    assert balance.inequality(costs[ranks], 2) == [14 / 13]
+
+
+def test_samples_are_dealt_in_turn_like_those_of_torch():
+    torch_data = pytest.importorskip("torch.utils.data")
+    balance = script("parts.benchmark.balance")
+    count, world = 4 * balance.BATCH, 2
+    of_ranks = balance.in_turn(balance.order_of_torch(count), world).reshape(-1, world, balance.BATCH).swapaxes(0, 1)
+    for rank, found in enumerate(of_ranks.reshape(world, -1)):
+        sampler = torch_data.DistributedSampler(range(count), world, rank, seed=balance.SEED)
+        assert found.tolist() == list(sampler)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_with_a_balance(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(SCRIPTS)  # the ranks import their module
+    assert script("parts.benchmark.balance_training").training_rate("mpqueue group", steps=3) > 0
 
 
 def test_a_run_repeats_what_targets_and_the_front_page_need():

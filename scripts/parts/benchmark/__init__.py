@@ -34,6 +34,8 @@ From the bottom layer up; a module imports only from its own line and the lines 
     service_peers.py        peers that serve several trainers
     service.py              one server for many trainers
     seen.py                 the cost of timing, traces and the monitor
+    balance.py              the work of simulated ranks, by division
+    balance_training.py     two ranks that train, with and without a balance
     ray_peers.py            peers that load batches on other nodes
     ray_workloads.py        batches that are computed on other nodes
     latency.py              the time to mpqueue's first batch

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from tqdm import tqdm
 
 from parts.benchmark import report
+from parts.benchmark.balance import BALANCE
+from parts.benchmark.balance_training import TRAINING
 from parts.benchmark.budget import CHOICES_S, Budget, expected_s
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import FILES
@@ -27,11 +29,13 @@ from parts.benchmark.tf1 import GROUP, TF1
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
-# The default: all except the workloads of a minute each, which must be requested with the group of files.
-_UNNAMED = [name for name in KNOWN if name not in FILES or FILES[name].measure is None]
+# The default: all except the workloads of a minute or more, which must be requested with their group.
+_UNNAMED = [
+    name for name in KNOWN if (name not in FILES or FILES[name].measure is None) and name not in BALANCE | TRAINING
+]
 _GROUPS = {
     GROUP: TF1, FILES_GROUP: FILES, WAITING_GROUP: [name for name in KNOWN if name.startswith("waiting ")],
-    PROGRAMS_GROUP: [name for name in KNOWN if name.startswith("program ")],
+    PROGRAMS_GROUP: [name for name in KNOWN if name.startswith("program ")], "balance": [*BALANCE, *TRAINING],
 }  # fmt: skip
 ROUNDS, MINUTES, QUICK_MINUTES = 3, 30.0, 10.0
 _TO_PLAN = 0.9  # fraction of the time; the rest is a reserve for a slower machine

@@ -4,6 +4,8 @@ import itertools
 import statistics
 from collections.abc import Iterator
 
+from parts.benchmark import balance
+from parts.benchmark.balance import BALANCE
 from parts.benchmark.cells import median_cell, ratio
 from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
@@ -21,6 +23,9 @@ ATTACH_MS = 20.0  # to the first batch
 RING_SHARE = 1.05  # of one consumer's ring, for four
 SEEN_COST = 1.0  # percent of the CPU time of a batch
 RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
+EVEN = 1.01  # (max / mean) of the ranks' work, in steps without a sample above half of a rank's mean
+PADDING_POINTS = 2.0  # more than a sorted epoch has
+PLANNING_US = {8: 1.0, 1024: 10.0}  # per sample, by number of ranks
 STARTS = {LOADER: 1.25, FROM_LOADER: 1.8, FROM_ENQUEUER: 1.8}  # ratio to an import of NumPy
 
 
@@ -40,6 +45,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _ray_first(results)
     yield from _seen(results)
     yield from _starts(results)
+    yield from _balance(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -115,3 +121,25 @@ def _starts(results: Results) -> Iterator[str]:
             times = results.starts[what]
             figure = f"cold start, {what}: {found:.2f} times an {NUMPY} ({min(times):.0f} to {max(times):.0f} ms)"
             yield f"{figure}, target at most {limit:g}: {verdict(found <= limit)}"
+
+
+def _balance(results: Results) -> Iterator[str]:
+    for (workload, way), found in results.service.items():
+        if workload not in BALANCE:
+            continue
+        yield from balance.lines(way, found)
+        middle = {name: statistics.median(values) for name, values in found.items()}
+        if balance.EVEN in middle:
+            figure = f"{way}: max / mean {middle[balance.EVEN]:.3f} in {middle[balance.EVEN_STEPS]:.0%} of the steps"
+            yield f"{figure}, target at most {EVEN:g}: {verdict(middle[balance.EVEN] <= EVEN)}"
+        figure = f"{way}: {middle[balance.ABOVE]:g} {balance.ABOVE}"
+        yield f"{figure}, target 0: {verdict(middle[balance.ABOVE] == 0)}"
+        ours, theirs = (100 * middle[balance.PADDING + name] for name in (balance.SORTING, balance.SORTED))
+        figure = f"{way}: {ours - theirs:.1f} points more padding than a sorted epoch"
+        yield f"{figure}, target at most {PADDING_POINTS:g}: {verdict(ours - theirs <= PADDING_POINTS)}"
+        limit = PLANNING_US.get(balance.WAYS[way][2])
+        if limit is not None:
+            names = (balance.ONE, balance.FOUR, balance.SORTING)
+            longest = max(middle[balance.PLANNING + name] for name in names)
+            figure = f"{way}: planning takes {longest:.2f} us per sample"
+            yield f"{figure}, target at most {limit:g}: {verdict(longest <= limit)}"

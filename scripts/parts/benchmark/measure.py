@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from parts.benchmark.balance import balance_figures
+from parts.benchmark.balance_training import training_rate
 from parts.benchmark.consuming import consume
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import MEGABYTES, file_figures
@@ -48,7 +50,7 @@ class Measurement:
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "programs",
-        "service", "ray", "seen", "latency", "starts" or "memory".
+        "service", "ray", "seen", "balance", "training", "latency", "starts" or "memory".
         name: Name of the feed, floor, queue or reader.
         workload: Name of the workload.
         num_workers: Number of workers.
@@ -94,6 +96,8 @@ class Measurement:
             "memory": lambda: beyond_the_ring(self.workload, workers),
             "queue": lambda: queue_rate(self.workload, self.name, seconds),
             "streams": lambda: stream_rate(self.name, workers, seconds),
+            "balance": lambda: balance_figures(self.name),
+            "training": lambda: training_rate(self.name),
             "files": lambda: file_figures(self.workload, self.name, self.megabytes, workers, seconds),
         }
         if self.what in measures:

@@ -12,6 +12,7 @@ import psutil
 
 import mpqueue
 from parts.benchmark import costs, goals, remote_files
+from parts.benchmark.balance_training import TRAINING, trainings
 from parts.benchmark.cells import ON_ONE_CORE, OURS, cell
 from parts.benchmark.feeds import THREADS
 from parts.benchmark.files import FILES, PER_CPU, absent_readers
@@ -154,6 +155,8 @@ def _without(results: Results) -> Iterator[str]:
 def _absent_peers(workload: str) -> Iterable[str]:
     if workload in STREAMS:
         return absent_of_streams()
+    if workload in TRAINING:
+        return () if trainings() else ["torch"]
     if workload in FILES:
         return absent_readers(workload)
     if workload in PROGRAMS:

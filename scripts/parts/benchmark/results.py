@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Iterator
 
+from parts.benchmark.balance import BALANCE
+from parts.benchmark.balance_training import TRAINING
 from parts.benchmark.cells import OURS, compared_with, median_cell, ratio, spread
 from parts.benchmark.files import FILES, FILES_PER_CPU
 from parts.benchmark.programs import PROGRAMS
@@ -17,7 +19,21 @@ from parts.benchmark.streams import STREAMS
 from parts.benchmark.tf1 import TF1
 from parts.benchmark.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY | STREAMS | PROGRAMS | FILES
+KNOWN = (
+    WORKLOADS
+    | SAMPLES
+    | QUEUES
+    | RECORDS
+    | TF1
+    | SERVICE
+    | SEEN
+    | RAY
+    | STREAMS
+    | PROGRAMS
+    | FILES
+    | BALANCE
+    | TRAINING
+)
 # Including workloads in another unit.
 DESCRIBED = KNOWN | FILES_PER_CPU
 
@@ -31,8 +47,8 @@ class Results:
         first_batches: Milliseconds, by kind of start.
         costs: Other results of `consuming.consume` of each round, by (workload, feed) and name.
         memory: MB in addition to mpqueue's ring, by workload.
-        service: Other results of `service.service_figures`, `ray_workloads.ray_figures` or `seen.costs`, by (workload,
-        name) and figure.
+        service: Other results of `service.service_figures`, `ray_workloads.ray_figures`, `seen.costs` or
+        `balance.balance_figures`, by (workload, name) and figure.
         missing: Requested peers that are not installed.
         without_ray: Requested workloads that need Ray, which is not installed.
         failed: The last line of a peer's error, by (workload, peer).

@@ -7,6 +7,9 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
+from parts.benchmark.balance import BALANCE
+from parts.benchmark.balance import WAYS as BALANCE_WAYS
+from parts.benchmark.balance_training import TRAINING, trainings
 from parts.benchmark.budget import Budget
 from parts.benchmark.feeds import FOR_SMALL_BATCHES, OURS
 from parts.benchmark.files import FILES, MEGABYTES, file_readers
@@ -66,6 +69,8 @@ def _others(name: str) -> tuple[str, Iterable[str]]:
         ("service", SERVICE, ways),
         ("seen", SEEN, lambda _: WAYS),
         ("ray", RAY, ray_ways),
+        ("balance", BALANCE, lambda _: BALANCE_WAYS),
+        ("training", TRAINING, lambda _: trainings()),
     ):
         if name in known:
             return what, peers(name)

@@ -8,6 +8,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     options_table.py           the table of options
     bars.py                    rates of mpqueue and its peers
     rewind.py                  the loss of a training that was repaired
+    balance_tables.py          the work of ranks, with and without a balance
     command.py                 writes all of them
 
 The other pictures of ``docs/pictures`` are edited by hand.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parts.machine import ROOT
-from parts.pictures import bars, measured, options_table, rewind
+from parts.pictures import balance_tables, bars, measured, options_table, rewind
 
 FOLDER = ROOT / "docs" / "pictures"
 _BATCHES = ["tiny", "small", "image", "image in place", "decode", "tree"]
@@ -16,22 +16,28 @@ def drawn() -> dict[str, str]:
     rows = measured.rows_of(measured.TABLES["batches"], measured.load())
     pictures = {
         "rewind": rewind.draw(),
+        "balance": balance_tables.draw(),
         "rates": bars.draw("Batches by loader (2 workers, 2 CPUs)", rows, _BATCHES),
     }
     return {f"{name}.svg": picture.svg() for name, picture in pictures.items()}
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
-    """Write all pictures and tables; with ``--results``, first store new results."""
+    """Write all pictures and tables; with ``--results`` or ``--balance``, first store new results."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--results", type=Path, help="the output of scripts/benchmark.py --json for a whole run")
+    parser.add_argument("--balance", type=Path, help="the output of scripts/benchmark.py --workloads balance --json")
     options = parser.parse_args(arguments)
+    if options.balance:
+        balance_tables.save(options.balance)
     if options.results:
         measured.save(measured.run_of(measured.results_from(options.results)))
     run = measured.load()
     for page in measured.PAGES:
         page.write_text(measured.with_current_tables(page.read_text("utf-8"), run), "utf-8")
     options_table.write()
+    page = balance_tables.PAGE
+    page.write_text(balance_tables.with_current_tables(page.read_text("utf-8")), "utf-8")
     FOLDER.mkdir(exist_ok=True)
     for name, text in drawn().items():
         (FOLDER / name).write_text(text, "utf-8")

@@ -1,0 +1,206 @@
+"""The work of simulated ranks: (max / mean) of their costs in a step, and the padding of their batches.
+
+Samples of a data set with a long tail of lengths are divided by `mpqueue.Balance` and by the usual methods. Nothing is
+loaded: ranks are rows of arrays. A *division* has the samples of each batch in a row; the batches of a step follow each
+other, one for each rank.
+"""
+
+import dataclasses
+import heapq
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import mpqueue
+from mpqueue.plan.balanced import BalancedPlan
+from mpqueue.plan.cursors import FROM_BEGINNING
+from mpqueue.plan.options import Options
+from mpqueue.plan.resolve import resolve
+from mpqueue.seeding.permutation import SampleOrder
+
+BATCH, GROUP, SEED = 32, 128, 1
+STEPS = {8: 512, 64: 128, 1024: 128}  # of an epoch, by number of ranks
+COMPARED = {8: 128, 64: 64, 1024: 8}  # steps of Karmarkar-Karp and of the divisions that it is compared with
+MEGABATCH = 50 * BATCH
+PLAIN, SAMPLER, GROUPED, GREEDY, KARP = "plain", "DistributedSampler", "length-grouped", "greedy", "Karmarkar-Karp"
+LIMIT = "lower bound"  # of any division: a rank with the largest sample and the smallest others
+ONE, FOUR, SORTING = "Balance(steps=1)", "Balance(steps=4)", f"Balance(group={GROUP})"
+SORTED, SORTED_BATCHES = "sorted epoch", "sorted batches"
+METHODS = (PLAIN, SAMPLER, GROUPED, GREEDY, KARP, ONE, FOUR, SORTING, LIMIT)
+EVEN, EVEN_STEPS, ABOVE = "even steps", "share of even steps", "steps above Karmarkar-Karp"
+PADDING, PLANNING = "padding, ", "us per sample, "
+Array = np.ndarray[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class BalanceWorkload:
+    """A workload whose results are no rates.
+
+    Attributes:
+        about: Description for the report.
+        unit, per_batch: Unused.
+    """
+
+    about: str
+    unit: str = ""
+    per_batch: float = 1
+
+
+BALANCE = {"balance ranks": BalanceWorkload("work of simulated ranks of 32 samples, by division")}
+
+
+def _log_normal(draw: np.random.Generator, count: int) -> Array:
+    return np.clip(np.exp(draw.normal(6.0, 1.0, count)), 1, 32_768)
+
+
+def _pareto(draw: np.random.Generator, count: int) -> Array:
+    return np.clip(50 * (1 + draw.pareto(1.2, count)), 50, 65_536)
+
+
+LENGTHS: dict[str, Callable[[np.random.Generator, int], Array]] = {"log-normal": _log_normal, "heavy tail": _pareto}
+COSTS: dict[str, Callable[[Array], Array]] = {
+    "tokens": lambda tokens: tokens, "tokens + attention": lambda tokens: tokens + tokens * tokens / 8192,
+}  # fmt: skip
+# Lengths, costs and ranks, by name.
+WAYS = {
+    f"{lengths}, {costs}, {world:,} ranks": (lengths, costs, world)
+    for lengths, costs, world in itertools.product(LENGTHS, COSTS, STEPS)
+}
+
+
+def balance_figures(way: str, steps: int | None = None) -> dict[str, list[float]]:
+    """Return the figures of all methods.
+
+    Args:
+        way: Name of lengths, costs and ranks.
+        steps: Number of steps of the epoch; None: as in `STEPS`.
+    """
+    lengths_name, costs_name, world = WAYS[way]
+    steps = steps or STEPS[world]
+    compared = min(steps, COMPARED[world])
+    tokens = LENGTHS[lengths_name](np.random.default_rng(SEED), steps * world * BATCH).astype(np.int64)
+    costs = COSTS[costs_name](tokens)
+    plain = np.array(SampleOrder(SEED, shuffle=True).at(0, len(tokens), range(len(tokens)))).reshape(-1, BATCH)
+    first = plain[: compared * world].reshape(compared, -1)  # the samples of a step in a row
+    divisions, took = {PLAIN: plain, GROUPED: grouped(tokens), SORTED: in_turn(np.argsort(tokens), world)}, {}
+    divisions[SORTED_BATCHES] = np.argsort(tokens).reshape(-1, BATCH)
+    order = order_of_torch(len(tokens))
+    if order is not None:
+        divisions[SAMPLER] = in_turn(order, world)
+    for name, divide in ((GREEDY, greedy), (KARP, karmarkar_karp)):
+        began = time.thread_time()
+        divisions[name] = np.concatenate([step[divide(costs[step], world)] for step in first])
+        took[name] = (time.thread_time() - began) / first.size
+    for name, of_balance, until in (
+        (ONE, {"steps": 1}, compared), (FOUR, {"steps": 4}, compared), (SORTING, {"group": GROUP}, steps)
+    ):  # fmt: skip
+        divisions[name], took[name] = balanced(costs, world, until, **of_balance)
+    figures = {name: inequality(costs[divisions[name]], world).mean() for name in METHODS if name in divisions}
+    ours, theirs = (inequality(costs[divisions[name]], world) for name in (ONE, KARP))
+    figures[LIMIT] = lower_bound(costs[first], world).mean()
+    is_even = costs[first].max(axis=1) <= costs[first].sum(axis=1) / world / 2
+    figures |= {EVEN_STEPS: is_even.mean(), ABOVE: (ours > theirs * (1 + 1e-9)).sum()}
+    if is_even.any():
+        figures[EVEN] = ours[is_even].mean()
+    figures |= {
+        PADDING + name: padding(tokens[divisions[name]]) for name in (PLAIN, GROUPED, SORTING, SORTED, SORTED_BATCHES)
+    }
+    figures |= {PLANNING + name: 1e6 * seconds for name, seconds in took.items() if name != GREEDY}
+    return {name: [float(figure)] for name, figure in figures.items()}
+
+
+def balanced(costs: Array, world: int, num_steps: int, **of_balance: Any) -> tuple[Array, float]:
+    """Return the division of a `mpqueue.Balance`, and the seconds of CPU for each sample."""
+    balance = mpqueue.Balance(costs, **of_balance)
+    options = Options(batch_size=BATCH, shuffle=True, shard=(0, world), balance=balance)
+    plan = resolve(range(len(costs)), options, seed=SEED)
+    assert isinstance(plan, BalancedPlan)
+    began = time.thread_time()
+    starts = range(0, num_steps * world, balance.window * world)
+    windows = [plan._window_of(0, number, FROM_BEGINNING) for number in starts]
+    found = np.concatenate([window[0].indices for window in windows if window is not None])
+    return found, (time.thread_time() - began) / found.size
+
+
+def inequality(costs: Array, world: int) -> Array:
+    """Return (max / mean) of the ranks' costs in each step; ``costs`` has those of a division."""
+    of_ranks = costs.sum(axis=1).reshape(-1, world)
+    unequal: Array = of_ranks.max(axis=1) / of_ranks.mean(axis=1)
+    return unequal
+
+
+def lower_bound(costs: Array, world: int) -> Array:
+    """Return the smallest possible (max / mean) of each step; a row of ``costs`` has those of a step."""
+    by_cost = np.sort(costs, axis=1)
+    least = by_cost[:, -1] + by_cost[:, : BATCH - 1].sum(axis=1)
+    return np.maximum(1, least / by_cost.sum(axis=1) * world)
+
+
+def padding(tokens: Array) -> float:
+    """Return the mean share of padding in a batch; ``tokens`` has the lengths of a division."""
+    return float((1 - tokens.sum(axis=1) / (tokens.max(axis=1) * BATCH)).mean())
+
+
+def in_turn(order: Array, world: int) -> Array:
+    """Return the division that deals samples to the ranks in turn."""
+    return order.reshape(-1, BATCH, world).swapaxes(1, 2).reshape(-1, BATCH)
+
+
+def order_of_torch(count: int) -> Array | None:
+    """Return the order of torch's `DistributedSampler`; None: torch is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch.randperm(count, generator=torch.Generator().manual_seed(SEED)).numpy()
+
+
+def grouped(tokens: Array) -> Array:
+    """Return the division of Hugging Face's `LengthGroupedSampler`, whose batches are dealt in turn."""
+    order = np.random.default_rng(SEED).permutation(len(tokens))
+    parts = (order[start : start + MEGABATCH] for start in range(0, len(order), MEGABATCH))
+    return np.concatenate([part[np.argsort(-tokens[part])] for part in parts]).reshape(-1, BATCH)
+
+
+def greedy(costs: Array, world: int) -> Array:
+    """Return the items of each rank: the largest first, each to the rank with the smallest sum that has room."""
+    ranks: list[list[int]] = [[] for _ in range(world)]
+    smallest = [(0.0, rank) for rank in range(world)]
+    for item in np.argsort(-costs).tolist():
+        total, rank = smallest[0]
+        ranks[rank].append(item)
+        if len(ranks[rank]) == len(costs) // world:
+            heapq.heappop(smallest)
+        else:
+            heapq.heapreplace(smallest, (total + costs[item], rank))
+    return np.array(ranks)
+
+
+def karmarkar_karp(costs: Array, world: int) -> Array:
+    """Return the items of each rank by the largest differencing method with equal counts, as in verl."""
+    number = itertools.count()
+
+    def state(sums: Array, items: Array) -> tuple[float, int, Array, Array]:
+        by_sum = np.argsort(-sums, kind="stable")
+        sums = sums[by_sum]
+        return sums[-1] - sums[0], next(number), sums, items[by_sum]
+
+    parts = np.argsort(costs, kind="stable").reshape(-1, world)
+    states = [state(costs[part], part[:, None]) for part in parts]
+    heapq.heapify(states)
+    while len(states) > 1:
+        (_, _, sums, items), (_, _, other_sums, other_items) = heapq.heappop(states), heapq.heappop(states)
+        heapq.heappush(states, state(sums + other_sums[::-1], np.hstack([items, other_items[::-1]])))
+    return states[0][3]
+
+
+def lines(name: str, found: dict[str, list[float]]) -> Iterator[str]:
+    """Yield the figures as text, without the targets."""
+    middle = {figure: float(np.median(values)) for figure, values in found.items()}
+    yield f"{name}: max / mean " + ", ".join(f"{one} {middle[one]:.3f}" for one in METHODS if one in middle)
+    for start, form in ((PADDING, "{:.1%}"), (PLANNING, "{:.2f}")):
+        chosen = [(one.removeprefix(start), form.format(each)) for one, each in middle.items() if one.startswith(start)]
+        yield f"{name}: {start}" + ", ".join(" ".join(one) for one in chosen)

@@ -1,0 +1,97 @@
+"""The work of ranks: ``docs/data/balance.json``, a run of the workloads of a balance, its tables and its picture.
+
+A table starts after a comment that names one of `TABLES`, or `MACHINE` or `TRAINED`::
+
+    <!-- drawn from balance.json: work -->
+"""
+
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from parts.machine import ROOT
+from parts.pictures import bars
+from parts.pictures.svg import Picture
+
+DATA = ROOT / "docs" / "data" / "balance.json"
+PAGE = ROOT / "docs" / "guides" / "balance.md"
+MACHINE, TRAINED = "the machine", "training"
+# The figures of a table: how they begin, what is left out, and their form.
+TABLES = {"work": ("", "{:.3f}"), "padding": ("padding, ", "{:.1%}"), "planning": ("us per sample, ", "{:.2f}")}
+_WORK = (
+    "plain", "DistributedSampler", "length-grouped", "greedy", "Karmarkar-Karp", "Balance(steps=1)", "Balance(steps=4)",
+    "Balance(group=128)", "lower bound",
+)  # fmt: skip
+_SHOWN = ("log-normal, tokens, 8 ranks", "log-normal, tokens, 64 ranks")
+_SHOWN += ("log-normal, tokens, 1,024 ranks", "heavy tail, tokens, 8 ranks")
+_DRAWN = re.compile(r"(?P<head><!-- drawn from balance.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
+
+
+def load() -> dict[str, Any]:
+    """Return the run: its machine, the figures of each way, and the rates of the trainings."""
+    return json.loads(DATA.read_text("utf-8"))
+
+
+def save(results: Path) -> None:
+    """Store the output of ``scripts/benchmark.py --workloads balance --json``."""
+    found = json.loads(results.read_text("utf-8"))
+    ranks = {
+        row["name"]: {name: round(statistics.median(row[name]), 4) for name in row if name not in ("workload", "name")}
+        for row in found["service"]
+    }
+    trained = {row["name"]: [round(row["median"]), row["spread"]] for row in found["rates"]}
+    run = {"machine": found["machine"], "ranks": ranks, "training": trained}
+    text = json.dumps(run, indent=1)
+    DATA.write_text(re.sub(r"\n   +|\n  (?=[]}])", " ", text) + "\n", "utf-8")
+
+
+def draw() -> Picture:
+    """Return the picture of the work of the slowest rank."""
+    rows = [
+        {"workload": way, "name": _short(name), "rate": round(figures[name], 2), "unit": "max / mean"}
+        for way, figures in load()["ranks"].items()
+        for name in _WORK
+        if way in _SHOWN
+    ]
+    return bars.draw("Work of the slowest rank in a step, relative to the mean of all ranks", rows, list(_SHOWN))
+
+
+def _short(name: str) -> str:
+    return re.sub(r"Balance\((.*)\)", r"mpqueue \1", name)
+
+
+def with_current_tables(page: str) -> str:
+    """Return the page with its tables updated from the data."""
+    run = load()
+    return _DRAWN.sub(lambda found: found["head"] + _drawn(found["name"], run), page)
+
+
+def _drawn(name: str, run: dict[str, Any]) -> str:
+    if name == MACHINE:
+        return f"- {run['machine']}\n"
+    if name == TRAINED:
+        rates = [(name, f"{rate:,} tokens/s", _around(spread)) for name, (rate, spread) in run["training"].items()]
+        return _table(["setting", "rate", "spread"], rates)
+    start, form = TABLES[name]
+    ranks = run["ranks"]
+    columns = (
+        _WORK if not start else [one.removeprefix(start) for one in next(iter(ranks.values())) if one.startswith(start)]
+    )
+    lines = [
+        [way, *(form.format(figures[start + column]) for column in columns)]
+        for way, figures in ranks.items()
+        if name != "padding" or ", tokens, " in way  # the cost changes no length
+    ]
+    return _table(["lengths, cost, ranks", *columns], lines)
+
+
+def _around(spread: float | None) -> str:
+    return "one round" if spread is None else f"±{spread:.0%}"
+
+
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [f"| {' | '.join(cells)} |\n" for cells in [columns, ["---", *["---:"] * (len(columns) - 1)], *lines]]
+    return "".join(rows)
