@@ -8,6 +8,7 @@ from model import functions as f
 from model.elements import Run
 from model.pipelines import stage_of
 from model.playing import FRONTS, TORCH_FRONTS, Play, fronts  # noqa: F401 - of all modules
+from model.windows import Balance
 
 WEIGHTS = {1: [(1,)], 2: [(1, 1), (3, 1), (1, 0), (5, 3)], 3: [(2, 1, 1), (5, 2, 1), (1, 0, 1), (6, 1, 1)]}
 NAMES = ("web", "code", "books")
@@ -292,6 +293,8 @@ def play(seed, front="loader", focus=()):
         features.add("journal")
     if front in {"loader", "server"} and random.Random(f"{seed} awaits").random() < (0.6 if "awaits" in focus else 0.2):
         source, options = _awaiting(source, options, features)
+    if front in {"loader", "server"} and not is_stream and (front == "loader" or world > 1):
+        _balance(random.Random(f"{seed} balance"), source, options, features, focus)
     names = has.operations
     if "hook" in features and has.options is None:  # of one rank, whose epochs end
         config, names = (*config[:2], 1), names & ENDING
@@ -329,6 +332,33 @@ def _awaiting_link(name, *given):
         return name, *given
     function, threads, *rest = given
     return name, f.InCoroutine(function), max(2, threads), *rest
+
+
+def _balance(chosen, source, options, features, focus):
+    """Divide the samples of a source that is cut into batches of a fixed size, in some plays."""
+    is_cut = source[-1][0] == "batch" if isinstance(source, tuple) else "batch_size" in options
+    if not is_cut or {"sampler", "batch_sampler"} & {*options} or chosen.random() > (1 if "balance" in focus else 0.25):
+        return
+    if isinstance(source, tuple) and "('batch'," in repr(source[:-1]):
+        return  # a loader divides no batches
+    count = _num_ids(source) if chosen.random() < 0.5 else 0
+    salt, accumulate = chosen.randrange(50), chosen.choice([1, 1, 2, 3])
+    steps, group = chosen.choice([(1, None), (2, None), (3, None), (5, None), (1, 1), (1, 2), (1, 4)])
+    tokens = f.Cost(salt + 1) if chosen.random() < 0.4 else None
+    options["balance"] = Balance(f.Cost(salt), tokens, steps, accumulate, group, chosen.random() < 0.9, count)
+    features.add("balance")
+    features |= {"group="} if group else set()
+    features |= {"accumulate="} if accumulate > 1 else set()
+
+
+def _num_ids(source):
+    """Return the number of samples of a source if their ids are the numbers from 0 on; otherwise 0."""
+    if not isinstance(source, tuple):
+        return len(source)
+    (name, given, *_), links = source[0], source[1:]
+    if name not in {"range", "list", "index"} or any(link == "zip" for link, *_ in links):
+        return 0
+    return given if isinstance(given, int) else len(given)
 
 
 ENDING = {"next", "finish", "statistics", "kill", "pause", "interrupt", "clock", "save", "load", "older", "last",

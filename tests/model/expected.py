@@ -10,6 +10,7 @@ from model.elements import Failed, Impossible
 from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, rest, sought
 from model.program import END, plain
 from model.stages import Mix
+from model.windows import Began, Windows
 
 MOST = 90  # batches of an endless epoch that are compared
 
@@ -21,12 +22,13 @@ class IndexRun:
         epoch, batch: The place: the next batch.
         start: The batch of all ranks at which these ranks began epoch ``begun``.
         ahead: The later batches that were returned before.
+        before: Where the ranks before these began that epoch, if they had windows.
     """
 
     def __init__(self, setup, seed, world, excluded):
         self.setup, self.seed, self.world = setup, seed, world
         self.epoch = self.batch = self.begun = self.start = 0
-        self.ahead = frozenset()
+        self.ahead, self.before = frozenset(), None
         self.changes = [Change(0, 0, world, excluded)] if excluded else []
         self.weights = []  # the changes of weights: (epoch, sample, weights); replaced as a whole
         self.loop = self.last = None
@@ -44,13 +46,19 @@ class IndexRun:
     def _began(self, epoch):
         return (self.start, self.ahead) if epoch == self.begun else (0, ())
 
+    def _ranks(self, epoch):
+        """Return where the present ranks began an epoch."""
+        start, ahead = self._began(epoch)
+        return Began(start, frozenset(ahead), self.world, self.before if epoch == self.begun else None)
+
     def of(self, epoch, rank, skips=None):
         """Return the batches of a rank in an epoch, by number."""
         skips = self.setup.skips if skips is None else skips
         key = epoch, rank, skips
         if key not in self._known:
             setup = self.setup._replace(skips=skips)
-            found = batches(setup, self.seed, epoch, self.world, rank, self.changes, *self._began(epoch))
+            start, ahead, _, before = self._ranks(epoch)
+            found = batches(setup, self.seed, epoch, self.world, rank, self.changes, start, ahead, before)
             self._known[key] = {each.batch: each for each in itertools.islice(found, MOST)}
         return self._known[key]
 
@@ -111,6 +119,12 @@ class IndexRun:
 
     # -- States and changes
 
+    def first_undivided(self):
+        """Return the number of the first batch that may still get other samples: its window was not begun."""
+        began = self._ranks(self.epoch)
+        windows = Windows(Index(self.setup, self.seed, self.epoch, self.world), began)
+        return windows.untouched(self.batch - self._first(self.epoch))
+
     def first_new(self):
         """Return the number of the first batch of all ranks that no rank has returned."""
         return self._began(self.epoch)[0] + (self.batch - self._first(self.epoch)) * self.world
@@ -125,12 +139,14 @@ class IndexRun:
         """Continue at a state, with another number of ranks."""
         vars(self).update(vars(state.state()))
         self.returned = self.returned if world == self.world else [()] * world
-        done = self.first_new()
+        done, before = self.first_new(), self._ranks(self.epoch)
         if world != self.world:
-            # One rank continues the order of all ranks, and knows its beginning.
-            self.start, self.batch = (0, done) if world == 1 else (done, -(-done // world))
+            # One rank continues the order of all ranks, and knows its beginning. It has other windows than they have.
+            is_whole = world == 1 and self.setup.balance is None
+            self.start, self.batch = (0, done) if is_whole else (done, -(-done // world))
+            self.before = before
         elif self.epoch != self.begun:
-            self.start = 0
+            self.start, self.before = 0, None
         self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
         end = self.end(self.epoch)
         if end is not None and self.batch >= end and done:
@@ -143,7 +159,7 @@ class IndexRun:
         self.epoch, self.batch, self.loop, self.last = epoch, batch, None, None
         self.goes = [True] * self.world
         if epoch < self.begun:  # the epoch in which these ranks began will be whole
-            self.begun, self.start, self.ahead = epoch, 0, frozenset()
+            self.begun, self.start, self.ahead, self.before = epoch, 0, frozenset(), None
         self._known = {}
 
     def exclude(self, ids):
@@ -222,14 +238,15 @@ class ApartRun(IndexRun):
             if self.end(self.epoch) in self.places:
                 raise Impossible  # some ranks continue the epoch, and others begin the next one
             return self
-        returned, (began, earlier) = self._returned(), self._began(self.epoch)
+        returned, (began, earlier), before = self._returned(), self._began(self.epoch), self._ranks(self.epoch)
         self.start = next(rest(began, returned))
         self.ahead, self.begun = frozenset(each for each in returned if each > self.start), self.epoch
-        if world == 1 != self.world:
+        is_whole = world == 1 != self.world and self.setup.balance is None
+        if is_whole:
             began, earlier = 0, ()  # one rank continues the order of all ranks, and knows its beginning
         turns, left = divmod(self.start - began, world)
-        keeps = world in {1, self.world} and not (left or self.ahead or earlier)
-        self.start = began if keeps else self.start
+        keeps = (is_whole or world == self.world) and not (left or self.ahead or earlier)
+        self.start, self.before = (began, before.before) if keeps else (self.start, before)
         self.world, self._known, self.own = world, {}, [-1] * world
         self.batch = self._first(self.epoch) + turns * keeps
         if self.batch and self.end(self.epoch) == self.batch:

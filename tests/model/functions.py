@@ -178,6 +178,16 @@ class Sized(NamedTuple):
         return digest(value, self.salt) % 10
 
 
+class Cost(NamedTuple):
+    """Return a cost by the id of a sample. Some are much larger than others, and many are equal."""
+
+    salt: int
+
+    def __call__(self, id):
+        number = digest(id, self.salt)
+        return number % 1000 if number % 7 == 0 else number % 10
+
+
 class Sequence(NamedTuple):
     """Map any value to a sequence of numbers, which may be empty."""
 

@@ -16,11 +16,21 @@ import numpy as np
 import mpqueue
 from mpqueue.dataset.mixing import shuffled
 from mpqueue.seeding.global_rng import number_of
-from mpqueue.seeding.permutation import SampleOrder
+from mpqueue.seeding.permutation import SampleOrder, mixed_numbers
 from mpqueue.seeding.picks import Picks
 from mpqueue.seeding.seeds import BatchSeed, generator, permutation, place_of, sequence_of
 
-__all__ = ["Picks", "SampleOrder", "call", "drawn", "permutation", "place_of", "seed_of_stage", "shuffled"]
+__all__ = [
+    "Picks",
+    "SampleOrder",
+    "call",
+    "drawn",
+    "mixed_numbers",
+    "permutation",
+    "place_of",
+    "seed_of_stage",
+    "shuffled",
+]
 
 _WORD = 0xFFFFFFFFFFFFFFFF
 

@@ -11,6 +11,7 @@ from model.functions import stacked
 from model.numbers import SampleOrder, call, permutation
 from model.stages import Batch as BatchStage
 from model.stages import Lane
+from model.windows import Began, Windows
 
 
 class Setup(NamedTuple):
@@ -32,6 +33,7 @@ class Setup(NamedTuple):
     lanes: int = 1
     epoch_batches: int | None = None
     skips: bool = False
+    balance: Any = None
 
     @property
     def has_index(self):
@@ -40,13 +42,17 @@ class Setup(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch at its place: the ids of its samples, its value or its error, and the ids of samples that were skipped."""
+    """A batch at its place: the ids of its samples, its value or its error, and the ids of samples that were skipped.
+
+    With a balance: its costs, by the names that `mpqueue.BatchInfo` has for them.
+    """
 
     epoch: int
     batch: int
     ids: list[Any]
     value: Any
     skipped: list[Any] = []
+    costs: dict[str, float] = {}
 
 
 class Change(NamedTuple):
@@ -72,10 +78,14 @@ def excluded_at(changes, epoch, batch, world):
     return {each for change in changes if change.on(world) <= (epoch, batch) for each in change.value}
 
 
-def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0, taken=()):
-    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks, without those ``taken``."""
-    order = (Index if setup.has_index else Stream)(setup, seed, epoch, world)
-    return order.batches(rank, changes, start, taken)
+def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0, taken=(), before=None):
+    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks, without those ``taken``.
+
+    ``before`` is where the ranks before these began it.
+    """
+    if not setup.has_index:
+        return Stream(setup, seed, epoch, world).batches(rank, changes, start)
+    return Index(setup, seed, epoch, world, Began(start, frozenset(taken), world, before)).batches(rank, changes)
 
 
 class Index:
@@ -85,8 +95,9 @@ class Index:
     beginning of the order, or dropped.
     """
 
-    def __init__(self, setup, seed, epoch, world):
+    def __init__(self, setup, seed, epoch, world, began=None):
         self._setup, self._world, self._run = setup, world, Run(seed, epoch)
+        self._began, self.balance, self.key = began or Began(world=world), setup.balance, (seed, epoch)
         self._joins = setup.batch_size is not None or setup.batch_sampler is not None
         self._stage = setup.source if setup.is_dataset else None
         self._size, self._drops, self._collate = setup.batch_size, setup.drop_last, setup.collate or stacked
@@ -97,6 +108,7 @@ class Index:
             self._stage, self._key = last.inputs[0], last.key(self._run)
         self._sampler = getattr(setup.sampler, "in_epoch", lambda _: setup.sampler)(epoch)
         self._fills = world > 1 and not self._drops
+        self._windows = None if self.balance is None else Windows(self, self._began)
 
     def length(self):
         """Return the number of samples of the epoch, or of items that are batches; None: endless."""
@@ -112,12 +124,31 @@ class Index:
 
     def turns(self, start, taken=()):
         """Return the number of batches of each rank from batch ``start`` of all ranks on; None: endless."""
-        total, world = self.total(), self._world
-        left = total if total is None else max(0, total - start) - sum(each < total for each in taken)
-        return left if left is None else left // world if self._drops else -(-left // world)
+        return self.turns_of(Began(start, taken, self._world))
+
+    def turns_of(self, began):
+        """Return the same for ranks that began somewhere."""
+        total = self.total()
+        left = total if total is None else max(0, total - began.start) - sum(each < total for each in began.taken)
+        return left if left is None else left // began.world if self._drops else -(-left // began.world)
+
+    def is_whole(self, number):
+        """Return whether a batch is in the order as a whole, not short and not filled up."""
+        length = self.length()
+        return length is None or (number + 1) * self._size <= length
 
     def samples(self, number):
         """Return the (place, index) of each sample of a batch, by its number over all ranks."""
+        if self.balance is None:
+            return self.in_order(number)
+        return [(place, self._index(place)) for place in self._windows.places(number)]
+
+    def plain(self, number):
+        """Return the places of the samples of a batch before any division."""
+        return [place for place, _ in self.in_order(number)]
+
+    def in_order(self, number):
+        """Return the same as `samples`, without a division."""
         setup, length, (seed, epoch, *_) = self._setup, self.length(), self._run
         if setup.batch_sampler is not None:
             lists = [setup.batch_sampler[at % length] for at in range(number + 1)]
@@ -128,15 +159,25 @@ class Index:
                 place = int(permutation(seed, epoch, length)[place])
             return [(number, place if setup.sampler is None else self._sampler[place])]
         first = number * self._size
-        places = range(
-            first, first + (self._size if self._fills or length is None else min(self._size, length - first))
-        )
+        last = first + (self._size if self._fills or length is None else min(self._size, length - first))
+        return [(place, self._index(place)) for place in range(first, last)]
+
+    def _index(self, place):
+        """Return what the source is asked for at a place of the order of samples."""
+        setup, length, (seed, epoch, *_) = self._setup, self.length(), self._run
         if setup.sampler is not None:
-            return [(place, self._sampler[place % length]) for place in places]
+            return self._sampler[place % length]
         if setup.shuffle and self._stage is None:
-            order = SampleOrder(seed, shuffle=True).at(epoch, length, list(range(length)))
-            return [(place, int(order[place % length])) for place in places]
-        return [(place, place if length is None else place % length) for place in places]
+            return int(SampleOrder(seed, shuffle=True).at(epoch, length, [place % length])[0])
+        return place if length is None else place % length
+
+    def cost(self, place, function):
+        """Return the cost of a sample: a function of its id, or of all ids of an element that has several."""
+        return self._cost_of(self._index(place), function)
+
+    def _cost_of(self, index, function):
+        ids = self.element(index, index).ids()
+        return function(ids[0] if len(ids) == 1 else tuple(ids))
 
     def element(self, place, index):
         """Return a sample. Its random numbers follow from its place in the order; of a dataset, from its index."""
@@ -156,43 +197,83 @@ class Index:
         return Joined(parts, self._collate, self._key, token=~first)
 
     def edited(self, number, rounds, rank, excluded):
-        """Return a batch without excluded samples, or None if it is left out.
+        """Return the samples of a batch without excluded ones, and its first place; no samples if it is left out.
 
         A *round* has one batch of each rank. If all of them are empty, or one of them with ``drop_last``, all ranks
         leave it out. Any other empty batch is filled with batch r of the epoch for rank r, or the next one that has
         samples.
         """
         samples = self.samples(number)
-        own = self.batch(samples, excluded, samples[0][0])
-        if self._world == 1 or (own is not None and not self._drops):
-            return own
+        own, first_place = self._kept(samples, excluded), samples[0][0]
+        if self._world == 1 or (own and not self._drops):
+            return own, first_place
         of_ranks = [self.samples(each) for each in rounds]
-        empty = [self.batch(each, excluded, 0) is None for each in of_ranks]
+        empty = [not self._kept(each, excluded) for each in of_ranks]
         if any(empty) if self._drops else all(empty):
-            return None
-        first = [self.samples(each) for each in range(self._world)]
-        for other in [*first[rank:], *first[:rank], *of_ranks[rank:], *of_ranks[:rank]] if own is None else ():
-            kept = [each for each in other if self.element(*each).without(excluded) is not None]
+            return [], first_place
+        first = [self.in_order(each) for each in range(self._world)]
+        for other in [*first[rank:], *first[:rank], *of_ranks[rank:], *of_ranks[:rank]] if not own else ():
+            kept = self._kept(other, excluded)
             if kept:
-                moved = [(samples[0][0] + at, index) for at, (_, index) in enumerate(kept)]
-                return self.batch(moved if self._joins else kept, excluded, samples[0][0])
-        return own
+                places = [place for place, _ in samples] if self.balance else itertools.count(first_place)
+                moved = [(place, index) for place, (_, index) in zip(places, kept, strict=False)]
+                return moved if self._joins else kept, first_place
+        return own, first_place
 
-    def batches(self, rank, changes, start, taken=()):
+    def _kept(self, samples, excluded):
+        return [each for each in samples if self.element(*each).without(excluded) is not None]
+
+    def batches(self, rank, changes):
         """Yield the batches of a rank. A batch without samples is left out, and keeps its number."""
-        world, turns, left = self._world, self.turns(start, taken), rest(start, taken)
+        (start, taken, world, _), costs = self._began, self._costs(changes)
+        turns, left = self.turns_of(self._began), rest(start, taken)
         before = -(-start // world)
         for turn in itertools.count() if turns is None else range(turns):
             rounds = list(itertools.islice(left, world))
             place = self._run.epoch, before + turn
-            batch = self.edited(rounds[rank], rounds, rank, excluded_at(changes, *place, world))
+            excluded = excluded_at(changes, *place, world)
+            samples, first = self.edited(rounds[rank], rounds, rank, excluded)
+            batch = self.batch(samples, excluded, first) if samples else None
             if batch is not None:
                 skipped = []
                 left_over = tried(batch, skipped if self._setup.skips else None)
                 if left_over is not None:
                     is_error = isinstance(left_over, Failed)
                     ids = batch.ids() if is_error else left_over.ids()
-                    yield Batch(*place, ids, left_over if is_error else left_over.value(), skipped)
+                    value = left_over if is_error else left_over.value()
+                    yield Batch(*place, ids, value, skipped, costs(turn, rank))
+
+    def _costs(self, changes):
+        """Return a function that returns the costs of a batch and of its step, as what is left of them has them."""
+        if self.balance is None:
+            return lambda turn, rank: {}
+        (start, taken, world, _), turns = self._began, self.turns_of(self._began)
+        left, rounds, sums = rest(start, taken), [], {}
+        named = {name: each for name, each in zip(("cost", "tokens"), self.balance[:2], strict=True) if each}
+
+        def sums_of(turn):
+            """Return the sum of each rank in a round, by name."""
+            if turn not in sums:
+                while len(rounds) <= turn:
+                    rounds.append(list(itertools.islice(left, world)))
+                excluded = excluded_at(changes, self._run.epoch, -(-start // world) + turn, world)
+                found = [self.edited(each, rounds[turn], at, excluded)[0] for at, each in enumerate(rounds[turn])]
+                sums[turn] = {
+                    name: [sum(self._cost_of(index, each) for _, index in samples) for samples in found]
+                    for name, each in named.items()
+                }
+            return sums[turn]
+
+        def costs(turn, rank):
+            first = turn - turn % self.balance.accumulate
+            last = first + self.balance.accumulate if turns is None else min(first + self.balance.accumulate, turns)
+            found = {}
+            for name in named:
+                found[name] = float(sums_of(turn)[name][rank])
+                found[f"step_{name}"] = float(sum(sum(sums_of(each)[name]) for each in range(first, last)))
+            return found
+
+        return costs
 
 
 def rest(start, taken):
@@ -257,7 +338,7 @@ class Stream:
                 return one
         return None
 
-    def batches(self, rank, changes, start, taken=()):
+    def batches(self, rank, changes, start):
         """Yield the batches of a rank from the beginning of the epoch."""
         each = self._setup.epoch_batches
         if each is None and (excluded := excluded_at(changes, self._epoch, -1, self._world)):

@@ -18,6 +18,7 @@ import time
 import warnings
 from typing import Any, NamedTuple
 
+import numpy as np
 from model import adapted, functions, pipelines, program, served
 from model.elements import Failed, Impossible, Run
 from model.expected import MOST, ApartRun, run_of
@@ -66,7 +67,7 @@ class Script:
         self.space = {"mpqueue": mpqueue, "Dataset": mpqueue.Dataset}
         for module in (functions, pipelines, program, served, adapted):
             self.space.update({name: value for name, value in vars(module).items() if name[0] != "_"})
-        self.space |= {"json": json, "shutil": shutil, "tempfile": tempfile}
+        self.space |= {"json": json, "shutil": shutil, "tempfile": tempfile, "np": np}
 
     def do(self, line):
         self.lines.append(line)
@@ -89,7 +90,7 @@ class Script:
 
     def text(self, comment):
         """Return the program."""
-        head = ["import json, shutil, tempfile", "import mpqueue", "from mpqueue import Dataset", "from model.functions import *",
+        head = ["import json, shutil, tempfile", "import mpqueue", "import numpy as np", "from mpqueue import Dataset", "from model.functions import *",
                 "from model.pipelines import *", "from model.program import *", "from model.served import *", "from model.adapted import *"]  # fmt: skip
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
         return "\n".join(
@@ -190,7 +191,7 @@ class Player:
 
     def start(self):
         """Describe the source, open it and begin."""
-        source = pipelines.code_of(self.play.source) if self.is_dataset else repr(self.play.source)
+        source = pipelines.code_of(self._unbatched()) if self.is_dataset else repr(self.play.source)
         if "folder" in source:
             self.script.do("folder = tempfile.mkdtemp()")
         self.source = f"source = {source}"
@@ -200,16 +201,23 @@ class Player:
             self.script.do("save_often()")
         self.begin()
 
+    def _unbatched(self):
+        """Return the pipeline. With a balance, options take the place of its last stage: a loader divides samples."""
+        return self.play.source[:-1] if self.setup.balance is not None else self.play.source
+
     def open(self):
         names = {"skips": "on_error", "is_dataset": None}
         options = {names.get(name, name): value for name, value in self.play.options.items()}
+        if self.setup.balance is not None and self.is_dataset:
+            options |= dict(zip(("batch_size", "drop_last", "collate"), self.play.source[-1][1:], strict=True))
         if "on_error" in options:
             options["on_error"] = "skip"
         if options.get("collate") is functions.stacked:
             del options["collate"]
         if self.setup.has_index:
             options.pop("lanes", None)
-        self.text = "".join(f"{name}={value!r}, " for name, value in options.items())
+        codes = {name: value.code() if name == "balance" else repr(value) for name, value in options.items()}
+        self.text = "".join(f"{name}={code}, " for name, code in codes.items())
         self.script.do(f"runs = {self.opened(self.play.seed, self.text, self.workers, self.backend, self.run.world)}")
 
     def opened(self, seed, text, workers=0, backend="process", world=1):
@@ -352,6 +360,11 @@ class Player:
                 f" for each in {self.states}]",
                 expected,
             )
+            if self.setup.balance is not None:
+                infos = f"[info_of(each.last) for each in {self.states}]"
+                # The costs of a step are those that are known now.
+                now = [self.run.at(each.epoch, each.batch, rank) for rank, each in enumerate(self.run.last)]
+                self.script.check(infos, [(each.ids, each.costs) for each in now])
 
     def _place(self, back, number):
         """Return the place of a known batch that all ranks have, or None."""
@@ -391,8 +404,8 @@ class Player:
             and not self.setup.skips
             and not (any(isinstance(each.value, Failed) for each in found) and not self.setup.has_index)
         ):
-            call = f"[list(each.explain({place[0]}, {place[1]}, run=True).samples) for each in runs]"
-            self._ask(call, [each.ids for each in found])
+            call = f"[info_of(each.explain({place[0]}, {place[1]}, run=True)) for each in runs]"
+            self._ask(call, [(each.ids, each.costs) for each in found])
 
         epoch, first = self.run.known_from
         if first and place is not None and place[0] == epoch:
@@ -561,6 +574,8 @@ def _samples_before(player, run):
         return (run.epoch, run.first_unread()) if is_known else None
     if number is None:
         return None
+    if run.setup.balance is not None and run.setup.balance.apply:
+        number = run.first_undivided()
     while not isinstance(stage, Mix):
         if isinstance(stage, Batch):
             number *= stage.size

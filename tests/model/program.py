@@ -175,6 +175,12 @@ def pause(seconds=0.03):
             each.resume()
 
 
+def info_of(info):
+    """Return what is known of a batch: the ids of its samples, and its costs if there is a balance."""
+    costs = {name: getattr(info, name) for name in ("cost", "step_cost", "tokens", "step_tokens")}
+    return list(info.samples), {name: cost for name, cost in costs.items() if cost is not None}
+
+
 def parts_of(loader):
     """Return the numbers of samples that each part of a mixture has returned."""
     return {name: count for name, count in loader.state_dict()["parts"].items() if count}

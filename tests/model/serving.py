@@ -168,7 +168,7 @@ for _name, _mode, _attached, _worlds in (
         "entered(runs)",
         frozenset(_OPERATIONS),
         Serving,
-        frozenset(_OPTIONS | {"skips", "journal"}),
+        frozenset(_OPTIONS | {"skips", "journal", "balance"}),
         worlds=_worlds,
         backends=(("process",),),
     )

@@ -8,6 +8,7 @@ import pytest
 from model import command, drawing, orders, pipelines, playing, shrinking
 from model.functions import Drawing
 from model.orders import Change
+from model.windows import Balance, Began
 
 from mpqueue.worker.retry_markers import Marker, RetryBegin
 
@@ -19,6 +20,13 @@ PLAYS = {"loader": 120, "ordered": 20, "generator": 20, "server": 10}
 def test_product_equals_the_model(front, tmp_path):
     found = []
     assert command.main(PLAYS[front], 1, tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("focus", [("shard", "load"), ("shard", "exclude", "last"), ()])
+def test_balanced_ranks_equal_the_model(focus, tmp_path):
+    found, focus = [], ("balance", *focus)
+    assert command.main(20, 3, tmp_path, jobs=1, report=found.append, fronts="loader", focus=focus), "\n".join(found)
 
 
 @pytest.mark.slow
@@ -59,6 +67,19 @@ def test_excluded_samples_and_places_by_definition():
     found = orders.batches(setup, 0, 0, changes=[Change(0, 1, 1, {3, 6})])
     assert [(each.batch, each.value) for each in found] == [(0, (0, 1)), (1, (2,)), (2, (4, 5))]
     assert orders.sought([Change(0, 3, 1, {5})], 0, 1, 1) == [Change(0, 1, 1, {5})]
+
+
+def test_windows_by_definition():
+    setup = orders.Setup(range(11), is_dataset=False, batch_size=2, balance=Balance(int, steps=2))
+    ranks = [[each.ids for each in orders.batches(setup, 0, 0, 2, rank)] for rank in range(2)]
+    window = [ids for of_rank in ranks for ids in of_rank[:2]]
+    assert sorted(each for ids in window for each in ids) == list(range(8))
+    assert list(map(sum, window)) == [7] * 4
+    assert [of_rank[2:] for of_rank in ranks] == [[[8, 9]], [[10, 0]]]  # the last one is filled up, and in no window
+    alone = [each.ids for each in orders.batches(setup, 0, 0, 1, start=2, before=Began(0, frozenset(), 2))]
+    left = [each for of_rank in ranks for each in of_rank[1]]
+    assert sorted(each for ids in alone[:2] for each in ids) == sorted(left)
+    assert alone[2:] == [[8, 9], [10]]
 
 
 def test_marked_sample_of_a_nested_endless_epoch_has_a_name_of_three_words():

@@ -1,0 +1,163 @@
+"""Balanced ranks: the samples of a window of batches, divided among these batches by their costs.
+
+A *window* is what all ranks return in some rounds: consecutive batches of their order. Only whole batches are in it: the
+end of the epoch, which is short or filled up, stays as it is. Ranks that continue an epoch begin their first window with
+the first batch that was not returned. Batches of windows that were open then keep their samples until they are divided.
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from model.numbers import mixed_numbers
+
+from mpqueue.plan.balancing import divide
+
+
+class Balance(NamedTuple):
+    """How samples are divided.
+
+    Attributes:
+        cost: A function of the id of a sample.
+        tokens: Another one, or None.
+        count: The number of samples, if the product gets arrays; 0: it gets functions.
+    """
+
+    cost: Any
+    tokens: Any = None
+    steps: int = 1
+    accumulate: int = 1
+    group: int | None = None
+    apply: bool = True
+    count: int = 0
+
+    @property
+    def rounds(self):
+        """Return the number of rounds of a window."""
+        return self.accumulate * (self.group or self.steps)
+
+    def code(self):
+        """Return the expression that makes it with the product."""
+        cost, tokens = [each if each is None or not self.count else Listing(each, self.count) for each in self[:2]]
+        given = {"tokens": tokens, "steps": self.steps, "accumulate": self.accumulate, "group": self.group}
+        text = "".join(f", {name}={value!r}" for name, value in given.items() if value not in {None, 1})
+        return f"mpqueue.Balance({cost!r}{text}{'' if self.apply else ', apply=False'})"
+
+
+class Listing(NamedTuple):
+    """An array of the costs of all samples, as code."""
+
+    cost: Any
+    count: int
+
+    def __repr__(self):
+        return f"np.array({[self.cost(each) for each in range(self.count)]!r})"
+
+
+class Began(NamedTuple):
+    """Where ranks began an epoch: at batch ``start`` of all ranks, without those ``taken``, and after other ranks."""
+
+    start: int = 0
+    taken: frozenset[int] = frozenset()
+    world: int = 1
+    before: Any = None
+
+
+class Windows:
+    """The windows of ranks in an epoch.
+
+    Args:
+        order: The plain order, a `model.orders.Index`.
+        began: Where the ranks began.
+    """
+
+    def __init__(self, order, began):
+        self._order, self.began, self._balance = order, began, order.balance
+        self._before = None if began.before is None else Windows(order, began.before)
+        self._divided = {}
+
+    def _numbered(self, number):
+        """Return the number of the window of a batch."""
+        began = self.began
+        index = number - began.start - sum(began.start <= each < number for each in began.taken)
+        return index // (self._balance.rounds * began.world)
+
+    def _from(self, window):
+        """Return the number of the first batch of a window, if the epoch was long enough."""
+        began = self.began
+        left = (number for number in itertools.count(began.start) if number not in began.taken)
+        return next(itertools.islice(left, window * self._balance.rounds * began.world, None))
+
+    def _begun_before(self):
+        """Return the number of the first batch after the windows that the ranks before these had begun."""
+        before = self.began.before
+        returned = {*range(before.start, self.began.start), *self.began.taken} - before.taken
+        return self._before._from(self._before._numbered(max(returned)) + 1) if returned else 0
+
+    def untouched(self, rounds):
+        """Return the number of the first batch after all windows that were begun: of so many rounds, and before."""
+        number = self._from(-(-rounds // self._balance.rounds))
+        if self._before is None:
+            return number
+        return max(number, self._begun_before(), self._before.untouched(0))
+
+    def _batches(self, window):
+        """Return the whole batches of a window."""
+        began, size = self.began, self._balance.rounds * self.began.world
+        turns, found, number = self._order.turns_of(began), [], began.start
+        end = (window + 1) * size if turns is None else min((window + 1) * size, turns * began.world)
+        while len(found) < end:
+            if number not in began.taken:
+                found.append(number)
+            number += 1
+        return [each for each in found[window * size :] if self._order.is_whole(each)]
+
+    def places(self, number):
+        """Return the places of the samples of a batch, ascending."""
+        window = self._numbered(number)
+        if window not in self._divided:
+            numbers = self._batches(window)
+            undivided = {each: self._undivided(each) for each in numbers}
+            is_divided = numbers and self._balance.apply
+            self._divided[window] = self._divide(window, undivided) if is_divided else undivided
+        found = self._divided[window].get(number)
+        return self._undivided(number) if found is None else found
+
+    def _undivided(self, number):
+        """Return the places that a batch has before the division: the latest ranks that opened its window decide."""
+        if self._before is None:
+            return self._order.plain(number)
+        is_begun = number < self._begun_before()
+        return self._before.places(number) if is_begun else self._before._undivided(number)
+
+    def _divide(self, window, undivided):
+        """Return the places of each batch."""
+        order, balance, numbers = self._order, self._balance, list(undivided)
+        places = sorted(place for each in undivided.values() for place in each)
+        costs = {place: order.cost(place, balance.cost) for place in places}
+        of_step, size = balance.accumulate * self.began.world, len(places) // len(numbers)
+        if balance.group is None:
+            batches = sorted(self._bins(places, len(numbers), costs), key=lambda batch: -sum(map(costs.get, batch)))
+        else:
+            places.sort(key=lambda place: -costs[place])  # of equal costs, the first place is first
+            steps = [places[first : first + of_step * size] for first in range(0, len(places), of_step * size)]
+            batches = [batch for step in steps for batch in self._bins(sorted(step), len(step) // size, costs)]
+        whole = len(numbers) // of_step * of_step
+        parts = (batches[:whole], of_step), (batches[whole:], len(numbers) - whole)
+        found = [batch for part in parts if part[0] for batch in self._shuffled(window, *part)]
+        return dict(zip(numbers, found, strict=True))
+
+    @staticmethod
+    def _bins(places, count, costs):
+        """Divide places, which ascend, among a number of batches."""
+        (bins,) = divide(np.array([[costs[place] for place in places]], np.int64), count)
+        return [sorted(places[at] for at in each) for each in bins.tolist()]
+
+    def _shuffled(self, window, batches, of_step):
+        """Return the batches of each step in a random order, and the steps, too."""
+        count, steps = len(batches), []
+        words = mixed_numbers(0, self._order.key[1], np.arange(window * count, (window + 1) * count)).tolist()
+        for first in range(0, count, of_step):
+            drawn, step = words[first : first + of_step], batches[first : first + of_step]
+            steps.append((drawn[0], [batch for _, batch in sorted(zip(drawn, step, strict=True))]))
+        return [batch for _, step in sorted(steps) for batch in step]
