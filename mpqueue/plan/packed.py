@@ -9,12 +9,14 @@ Excluded samples are left out before the division. If fewer samples are left tha
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mpqueue.plan.balance import Balance, Numbers
 from mpqueue.plan.balanced import MOST, Array, CostsPlan, unequal_work
 from mpqueue.plan.balancing import pack
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, WorkItem
@@ -41,6 +43,32 @@ class PackedStep(NamedTuple):
         kept = [places[item] for item in items]
         indices = [self.listed.indices[item] for item in items]
         return Listed(kept[0], indices, kept, self.listed.without, tuple(map(len, parts)))
+
+
+def packed_items(costs: Numbers, world: int, balance: Balance, id_of: Callable[[int], Any]) -> list[list[Array]]:
+    """Divide the items of a step into micro-batches: for each round, the items of each rank.
+
+    Args:
+        costs: The costs of the items.
+        world: The number of ranks.
+        balance: The largest cost of a micro-batch.
+        id_of: Returns the id of an item's sample, for the message.
+
+    Raises:
+        ValueError: A sample costs more than a micro-batch may.
+    """
+    most = float(balance.max_cost or 0)
+    if balance.long is None and (costs > most).any():
+        at = int(np.argmax(costs > most))
+        raise ValueError(
+            f"sample {id_of(at)!r} costs {costs[at]:g}, and a micro-batch at most max_cost={most:g}: exclude it, or "
+            'pass long="alone", which gives it a micro-batch of its own'
+        )
+    # As integers, which all machines divide alike. Rounded up, so that no micro-batch costs too much.
+    is_exact = most < MOST and bool((costs == np.floor(costs)).all())
+    capacity = max(1, math.floor(most)) if is_exact else MOST
+    scaled = costs if is_exact else np.ceil(costs * (MOST / most))
+    return pack(np.minimum(scaled, capacity).astype(np.int64), world, capacity)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,24 +157,17 @@ class PackedPlan(CostsPlan):
         Raises:
             ValueError: A sample costs more than a micro-batch may.
         """
-        most, world, places = float(self.balance.max_cost or 0), self.part.world, list(listed.places)
+        world, places = self.part.world, list(listed.places)
         repeats = -(-world // len(places))  # each rank needs a sample
         if repeats > 1:
             places, indices = (list(values) * repeats for values in (places, listed.indices))
             listed = listed._replace(indices=indices[:world], kept=places[:world])
         costs = self._costs.of(listed.indices, epoch)
-        if self.balance.long is None and (costs > most).any():
-            at = int(np.argmax(costs > most))
-            (sample, *_) = self.ids_of(listed._replace(indices=[listed.indices[at]]), epoch)
-            raise ValueError(
-                f"sample {sample!r} costs {costs[at]:g}, and a micro-batch at most max_cost={most:g}: exclude it, or "
-                'pass long="alone", which gives it a micro-batch of its own'
-            )
-        # As integers, which all machines divide alike. Rounded up, so that no micro-batch costs too much.
-        is_exact = most < MOST and bool((costs == np.floor(costs)).all())
-        capacity = max(1, math.floor(most)) if is_exact else MOST
-        scaled = costs if is_exact else np.ceil(costs * (MOST / most))
-        return PackedStep(listed, pack(np.minimum(scaled, capacity).astype(np.int64), world, capacity))
+
+        def id_of(item: int) -> Any:
+            return self.ids_of(listed._replace(indices=[listed.indices[item]]), epoch)[0]
+
+        return PackedStep(listed, packed_items(costs, world, self.balance, id_of))
 
     @cached_property
     def _steps(self) -> dict[Any, PackedStep]:
