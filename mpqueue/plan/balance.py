@@ -59,9 +59,10 @@ class Balance:
         max_cost: Instead of a number of batches: ``batch_size`` is the number of samples of an optimizer step over all
             ranks, and the micro-batches of a rank cost at most this. All ranks get the same number of them in a step,
             the smallest that fits; see `BatchInfo.micro`. A place is a step then, for `explain`, `seek` and states.
-        long: "alone": a sample that costs more than ``max_cost`` is a micro-batch of its own. None: it is an error.
-        apply: Divide the samples. If False, the order does not change, and `Statistics.balance` shows what a division
-            would gain.
+        long: "alone": a sample that costs more than ``max_cost`` is the only one in its micro-batch. None: it is an
+            error.
+        apply: Divide the samples. If False, the order does not change, and `Statistics.balance` shows the
+            gain of a division.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -106,7 +107,7 @@ class Balance:
     def attention(name: str) -> Callable[[Any], int]:
         """Return a cost for a server of a stream of packed rows: the sum of the squared lengths of all segments.
 
-        It grows like the work of attention, whose tokens attend to those of their own segment only.
+        It grows like the work of attention, in which tokens attend only to their own segment.
 
         Args:
             name: The field of a batch that has the number of the segment of each token, by row, and 0 for padding, such
@@ -161,7 +162,7 @@ def costs_in(name: str, values: Any, ids: "Sequence[Any] | np.ndarray[Any, Any]"
     """Return costs as floats.
 
     Args:
-        name: What they are, for the message.
+        name: The name of the numbers, for the message.
         values: The numbers.
         ids: The id of the sample of each.
 
@@ -192,8 +193,8 @@ class Costs:
     """The costs of the samples of a source.
 
     Args:
-        name: What the numbers are: "cost" or "tokens".
-        given: What the user passed.
+        name: The name of the numbers: "cost" or "tokens".
+        given: The user's argument.
         ids_of: Returns the ids of the samples of each index, in an epoch; None: an index is its id.
         column: Returns a column of the source, by its name.
         count: Number of ids of the source; None: unknown.
@@ -223,7 +224,7 @@ class Costs:
         """Return the cost of each index.
 
         Raises:
-            Exception: The error of the function; a cost is invalid; or a sample has none.
+            Exception: The error of the function; a cost is invalid or missing.
         """
         if self._ids_of is None and self._array is not None:  # most sources, without a list of Python's numbers
             return costs_in(self._name, self._at(indices), indices)
@@ -244,11 +245,9 @@ class Costs:
             numbers = np.empty((0, 2), np.int64)
         if numbers.ndim != 1:
             raise ValueError(
-                f"{self._name} is an array, and the ids of the samples are no numbers, such as {ids[0]!r}: pass a "
+                f"{self._name} is an array, and the ids of the samples are not numbers, such as {ids[0]!r}: pass a "
                 "function of the id"
             )
         if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self._array):
-            raise IndexError(
-                f"{self._name} has {len(self._array):,} numbers, and there is none for sample {int(numbers.max())}"
-            )
+            raise IndexError(f"{self._name} has {len(self._array):,} numbers, but none for sample {int(numbers.max())}")
         return self._array[numbers]

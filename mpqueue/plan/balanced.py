@@ -1,14 +1,14 @@
 """The order of balanced ranks: the samples of a window of batches, divided among these batches.
 
 Without a balance, batch n of the order has the places ``n * batch_size`` and the following ones. A *window* is a number
-of consecutive batches: those of ``steps * accumulate`` rounds of all ranks. Its places are divided among its batches
-anew, by the costs of their samples. So the number of a batch still means (round, rank), and all that counts batches
-holds: ranks, exclusions, states. Each rank computes the windows by itself, and a sample keeps the random numbers of its
+of consecutive batches: ``steps * accumulate`` rounds of all ranks. Its places are divided among its batches again, by
+the costs of their samples. So the number of a batch still means (round, rank), and everything that counts batches stays
+valid: ranks, exclusions, states. Each rank computes the windows by itself, and a sample keeps the random numbers of its
 place.
 
 Another number of ranks has other windows. If it resumes an epoch, it begins its first window at the first batch that
-was not returned. The batches of the windows that were open keep the places that the earlier ranks gave them, and are
-divided once more. `Base.before` is where these earlier ranks began, so this works repeatedly.
+was not returned. The batches of the windows that were open keep the places from the earlier ranks, and are divided
+again. `Base.before` is where these earlier ranks began, so this works repeatedly.
 """
 
 import itertools
@@ -32,7 +32,7 @@ from mpqueue.seeding.permutation import SampleOrder, mixed_numbers
 
 Array = np.ndarray[Any, np.dtype[np.int64]]
 
-_AHEAD = 4096  # samples that are divided at once: with 8 ranks of 32, a window of its own costs five times as much
+_AHEAD = 4096  # samples that are divided at once: with 8 ranks of 32, a single window costs five times as much
 MOST = (1 << 40) - 1  # costs are divided as integers up to this number, so that all machines find the same division
 
 
@@ -91,7 +91,7 @@ class Windows:
         self._latest = (-1, -1, (0.0, 0.0, 0))  # of the batches that were dealt: an epoch, a batch, and its sums
 
     def note(self, epoch: int, window: DividedWindow) -> None:
-        """Count the steps of a window, of which a batch was dealt."""
+        """Count the steps of a window: one of its batches was dealt."""
         self._latest = max(self._latest, (epoch, window.numbers[0], window.sums))
 
     def inequality(self) -> tuple[float, float] | None:
@@ -103,7 +103,7 @@ class Windows:
         return (before / count, after / count) if count else None
 
     def of(self, epoch: int, number: int, base: Base, world: int) -> tuple[DividedWindow, int] | None:
-        """Return the window of a batch, and the place of the batch in it; None: the batch is not in a window.
+        """Return the window of a batch, and the number of its row; None: the batch is not in a window.
 
         Batches at the end that are short or filled up remain as they are: other ranks may have other ones there.
 
@@ -145,7 +145,7 @@ class Windows:
             total = (0.0, 0.0, 0) if previous is None else previous.sums
             total = total[0] + more, total[1] + more_after, total[2] + count
             self._kept[epoch, base, world, window] = (after if self._balance.apply else plain)._replace(sums=total)
-        # Not by the windows of this call: a question about one batch must not drop those that the loop needs next.
+        # Not by the windows of this call: a question about one batch must not drop windows that the loop needs next.
         ahead = _AHEAD // (self._balance.window * world * self._order.batch_size)
         while len(self._kept) > 2 * max(len(windows), ahead) + 2:
             self._kept.popitem(last=False)
@@ -183,11 +183,11 @@ class Windows:
         return DividedWindow(numbers, places, indices, costs)
 
     def first_untouched(self, base: Base, number: int) -> int:
-        """Return the number of the first batch after all windows that were begun.
+        """Return the number of the first batch after all started windows.
 
         Args:
             base: Where the present ranks began the epoch.
-            number: The first batch after all that were returned.
+            number: The first batch that was not returned.
         """
         first = self._end_of_begun(base, number, ())
         while base.before is not None:
@@ -195,7 +195,7 @@ class Windows:
         return first
 
     def _begun_before(self, base: Base) -> int:
-        """Return the number of the first batch after the windows that the ranks before a base had begun."""
+        """Return the number of the first batch after the windows that the ranks before a base started."""
         assert base.before is not None
         return self._end_of_begun(base.before, base.number, base.ahead)
 
@@ -245,7 +245,7 @@ class Windows:
         ]  # fmt: skip
 
     def _division(self, epoch: int, world: int, windows: range, costs: Array, num_batches: int) -> Array:
-        """Return the items of all batches of each window, those of the first batch first."""
+        """Return the items of all batches of each window, batch by batch."""
         of_step = self._balance.accumulate * world
         whole, size = num_batches // of_step * of_step, costs.shape[1] // num_batches
         if self._balance.group is None:
@@ -379,7 +379,7 @@ class BalancedPlan(CostsPlan):
         return Windows(order, self.balance, self._costs)
 
     def inequality(self) -> tuple[float, float] | None:
-        """Return what `Statistics.balance` has."""
+        """Return the value of `Statistics.balance`."""
         return self._windows.inequality()
 
     def _window_of(self, epoch: int, number: int, base: Base) -> tuple[DividedWindow, int] | None:
@@ -398,7 +398,7 @@ class BalancedPlan(CostsPlan):
         return work_item._replace(listed=Listed(places[0], window.indices[at].tolist(), places))
 
     def parts_of(self, work_item: WorkItem, base: Base) -> list[tuple[Listed, dict[str, Any]]]:
-        """Return the samples of a batch, and what `BatchInfo` has of it in addition."""
+        """Return the samples of a batch, and the additional fields of `BatchInfo`."""
         listed = self.listed(work_item)
         return [(listed, self._sums(listed.indices, self._step_of(work_item, base), work_item.epoch))]
 
@@ -412,7 +412,7 @@ class BalancedPlan(CostsPlan):
         return [index for at in indices for index in self._listed_at(epoch, base, at).indices]
 
     def _listed_at(self, epoch: int, base: Base, index: int) -> Listed:
-        """Return the samples of a batch of any rank, by its index, without those that are excluded at its place."""
+        """Return the samples of a batch of any rank, by its index, without the samples excluded there."""
         position = index * (self.ranks.batches_of_all(1) or 1) // self.shard.world
         work_item = self._assigned(WorkItem(0, epoch, position, base.nth(index)), base)
         edit = self._editor_at(epoch, position)
@@ -421,7 +421,7 @@ class BalancedPlan(CostsPlan):
     # -- Batches by their place
 
     def editor(self) -> Edit:
-        """Return the function that gives a work item its samples, without those that are excluded."""
+        """Return the function that adds the samples to a work item, without the excluded ones."""
         return self._after_assignment(super().editor())
 
     def editor_by_place(self) -> Edit:
@@ -449,7 +449,7 @@ class BalancedPlan(CostsPlan):
         assert isinstance(others, Base)
 
         def first() -> Sequence[WorkItem]:
-            # Those of the plain order: other ranks may have had the first window.
+            # By the plain order: other ranks may have returned the first window.
             return [one._replace(listed=self._samples.of(one.epoch, one.unit)) for one in whole.first()]
 
         return whole._replace(
@@ -466,7 +466,7 @@ class BalancedPlan(CostsPlan):
     # -- Places in the order
 
     def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
-        """Return the epoch, and the first sample of its mixture that is in no window that a rank has begun.
+        """Return the epoch, and the first sample of its mixture after all windows that a rank has started.
 
         Otherwise, samples with new weights would change the division of the batches that were returned.
         """
@@ -488,7 +488,7 @@ class BalancedPlan(CostsPlan):
         return {"windows": bases}
 
     def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
-        """Return whether the length may differ: the windows that were begun are the same, if they were full."""
+        """Return whether the length may differ: the started windows are the same, if they were full."""
         if not super()._may_differ(state, here) or "source" in state or not self.balance.apply:
             return super()._may_differ(state, here)
         batches = self._windows.first_untouched(_saved_base(state, state["epoch"]), state["position"])

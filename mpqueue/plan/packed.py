@@ -22,7 +22,7 @@ from mpqueue.plan.balancing import pack
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, WorkItem
 from mpqueue.plan.ranks import ALONE, Shard
 
-_KEPT = 16  # steps: those of the batches computed ahead, and of a question
+_KEPT = 16  # steps: for the batches computed ahead, and for a question
 
 
 class PackedStep(NamedTuple):
@@ -101,14 +101,14 @@ class PackedPlan(CostsPlan):
         return replace(self, part=Shard(rank, self.part.world))
 
     def inequality(self) -> tuple[float, float] | None:
-        """Return what `Statistics.balance` has."""
+        """Return the value of `Statistics.balance`."""
         _, before, after, count = self.counted
         return (before / count, after / count) if count else None
 
     # -- Batches by their place
 
     def editor(self) -> Edit:
-        """Return the function that gives a work item its samples, without those that are excluded."""
+        """Return the function that adds the samples to a work item, without the excluded ones."""
         edit = super().editor()
 
         def packed(work_item: WorkItem, others: Others) -> WorkItem:
@@ -125,7 +125,7 @@ class PackedPlan(CostsPlan):
         return self._packed(work_item, others, self._editor_at(epoch, batch))[0]
 
     def parts_of(self, work_item: WorkItem, base: Base) -> list[tuple[Listed, dict[str, Any]]]:
-        """Return the samples of each micro-batch of this rank, and what `BatchInfo` has in addition."""
+        """Return the samples of each micro-batch of this rank, and the additional fields of `BatchInfo`."""
         epoch, parts = work_item.epoch, self.listed(work_item).parts()
         plain = WorkItem(0, epoch, work_item.position, work_item.unit)
         _, step = self._packed(plain, base, self._editor_at(epoch, work_item.position))

@@ -36,7 +36,9 @@ def _check_balance(options: Options) -> None:
     check_balance(options.balance)
     if options.is_sampled:
         sampler = "sampler" if options.batch_sampler is None else "batch_sampler"
-        raise ValueError(f"balance divides the order of all ranks, and a {sampler} returns that of one: leave one out")
+        raise ValueError(
+            f"balance divides the order of all ranks, and a {sampler} returns the order of one rank: leave one out"
+        )
     if not options.ordered:
         raise ValueError(
             "balance needs ordered=True: without an order, the ranks return batches of different steps at once"

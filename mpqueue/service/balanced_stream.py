@@ -10,7 +10,7 @@ to rank i mod world. It follows from the costs of the batches of one window alon
 which begin at the beginning of a window, yield the same batches at the same positions.
 
 Some windows are not divided: the last one of an epoch if it is incomplete, and those in which the plan changes. A
-change begins after the windows of which a consumer got a batch.
+change begins after the windows from which a consumer got a batch.
 """
 
 import traceback
@@ -59,7 +59,7 @@ class BalancedStream(LaneStream):
 
     Args:
         job: The plan of the stream, and the resources to run it.
-        start: Where it begins. The positions are those that `take` yields.
+        start: Where it begins. Positions count the batches that `take` yields.
         world: Number of ranks.
     """
 
@@ -88,7 +88,7 @@ class BalancedStream(LaneStream):
 
     def _begin_at(self, place: Place) -> None:
         self._border, self._is_over = place, False  # the last place between two windows
-        # A place within a window is that of a change, and such a window is not divided.
+        # Only a change has a place within a window, and such a window is not divided.
         self._divides_from = self._next_border(place.position)
 
     def _next_border(self, position: int) -> int:
@@ -162,7 +162,7 @@ class BalancedStream(LaneStream):
         return self._yielded.popleft() if self._yielded else None
 
     def _yield(self, outcomes: Iterable[BatchHandle | Failure]) -> None:
-        """Yield batches, except for those that were taken before a restart."""
+        """Yield batches, except for the ones that were taken before a restart."""
         for outcome in outcomes:
             if super()._needed(outcome) is not None:
                 self._yielded.append(outcome)

@@ -309,7 +309,10 @@ def error_of(make):
         (lambda: loader(balance=Balance(COSTS[:-1])), "each of the 203 samples"),
         (lambda: loader(balance=Balance("length")), "has no columns"),
         (lambda: loader(balance=Balance(COSTS), batch_size=None), "pass batch_size"),
-        (lambda: loader(balance=Balance(COSTS), shuffle=False, sampler=[1, 2]), "a sampler returns that of one"),
+        (
+            lambda: loader(balance=Balance(COSTS), shuffle=False, sampler=[1, 2]),
+            "a sampler returns the order of one rank",
+        ),
         (
             lambda: loader(balance=Balance(COSTS), batch_size=None, shuffle=False, batch_sampler=[[1]]),
             "a batch_sampler returns",

@@ -8,7 +8,7 @@ all ranks with its first batch::
 
 Batch j of rank r in torch's order has the number ``j * world + r``. `mpqueue.plan.balanced` divides windows of these
 batches, as for a `mpqueue.Loader`. If the last batch is short, it is short on all ranks. These short batches are a
-window of their own.
+separate window.
 """
 
 import copy
@@ -48,7 +48,7 @@ class BalancedBatches(BatchSampler):  # type: ignore[misc]  # torch is not type-
         dataset: The dataset.
 
     Raises:
-        TypeError, ValueError: The sampler is another one, or has no length; or the costs do not fit the dataset.
+        TypeError, ValueError: The sampler is unsuitable, or has no length; or the costs do not fit the dataset.
 
     Attributes:
         balance: How the samples are divided.
@@ -122,7 +122,7 @@ class BalancedOrder(Iterator[list[int]]):
         """The full and the short batches: the number of rounds, and their windows."""
         size, world = self._batches.batch_size, self._shard.world
         order = _order_of_all(self._batches.sampler, self._shard)
-        # All ranks have the same order, so this number is the same on all of them, and another one in each epoch.
+        # All ranks have the same order, so this number is the same on all of them, and changes with the epoch.
         seed, of_ranks = zlib.crc32(order.tobytes()), order.reshape(-1, world).T
         whole = of_ranks.shape[1] // size * size
         full = of_ranks[:, :whole].reshape(world, -1, size).swapaxes(0, 1).reshape(-1, size)
@@ -159,7 +159,7 @@ class BalancedOrder(Iterator[list[int]]):
         return self._balance.apply
 
     def inequality(self) -> tuple[float, float] | None:
-        """Return what `Statistics.balance` has."""
+        """Return the value of `Statistics.balance`."""
         return next(filter(None, (windows.inequality() for _, windows in self._parts)), None)
 
     def costs_of(self, number: int, excluded_at: Callable[[int], SampleSet | None]) -> dict[str, Any]:
@@ -259,7 +259,7 @@ class PackedOrder(BalancedOrder):
         return range(self._ends[step - 1] if step else 0, self._ends[step])
 
     def inequality(self) -> tuple[float, float] | None:
-        """Return what `Statistics.balance` has."""
+        """Return the value of `Statistics.balance`."""
         if not self._ends:
             return None
         before, after = (self._sums / len(self._ends)).tolist()
@@ -309,16 +309,16 @@ def shard_of_sampler(sampler: Any) -> Shard:
     if isinstance(sampler, DistributedSampler):
         if not str(type(sampler).__iter__.__module__).startswith(("torch.utils.data.", "torchdata.")):
             raise ValueError(
-                f"balance divides the order of all ranks, and {name} has an __iter__ of its own, so the order of the "
+                f"balance divides the order of all ranks, and {name} defines its own __iter__, so the order of the "
                 "other ranks is unknown: pass a torch.utils.data.DistributedSampler, or a subclass without __iter__"
             )
         return Shard(sampler.rank, sampler.num_replicas)
     _, world = rank_and_world()
     if world > 1 or is_of_ranks(sampler):
         raise ValueError(
-            f"balance divides the order of all ranks, and {name} returns that of one: pass "
-            "sampler=torch.utils.data.DistributedSampler(dataset) on each rank; let no library (such as Accelerate) "
-            "divide the batches again"
+            f"balance divides the order of all ranks, and {name} returns the order of one rank: pass "
+            "sampler=torch.utils.data.DistributedSampler(dataset) on each rank; no library (such as "
+            "Accelerate) may divide the batches again"
         )
     if not hasattr(sampler, "__len__"):
         raise ValueError(f"balance draws a whole epoch at once, and {name} has no length: define __len__")
@@ -329,7 +329,7 @@ def balance_batches(loader: Any, balance: Balance) -> None:
     """Give a loader the batch sampler that divides the samples.
 
     Raises:
-        TypeError, ValueError: The loader has no batches of a map-style dataset, or a batch sampler of its own, or no
+        TypeError, ValueError: The loader has no batches of a map-style dataset, or a custom batch sampler, or no
             order; or as for `BalancedBatches`.
     """
     plain, name = loader.batch_sampler, type(loader.dataset).__name__
@@ -342,8 +342,8 @@ def balance_batches(loader: Any, balance: Balance) -> None:
         raise ValueError("balance divides samples among batches, got batch_size=None: pass batch_size")
     if type(plain) is not BatchSampler:
         raise ValueError(
-            f"balance divides the order of all ranks, and the batch_sampler ({type(plain).__name__}) returns that of "
-            "one: pass sampler and batch_size instead"
+            f"balance divides the order of all ranks, and the batch_sampler ({type(plain).__name__}) returns the "
+            "order of one rank: pass sampler and batch_size instead"
         )
     if not getattr(loader, "in_order", True):  # since torch 2.6
         raise ValueError(
@@ -354,7 +354,7 @@ def balance_batches(loader: Any, balance: Balance) -> None:
 
 
 def settings_of(loader: Any) -> list[Any] | None:
-    """Return what determines the division of a loader's batches, as plain data for a state; None: no balance."""
+    """Return the settings of a loader's balance, as plain data for a state; None: no balance."""
     found = [each for each in samplers_of(loader) if isinstance(each, BalancedBatches)]
     if not found or found[0].balance is None:
         return None
@@ -362,7 +362,7 @@ def settings_of(loader: Any) -> list[Any] | None:
 
 
 def with_balance(counted: Statistics, order: Any) -> Statistics:
-    """Return the counters of a pass with those of its balance, if it has one.
+    """Return the counters of a pass, with the figures of its balance if it has one.
 
     Args:
         counted: The counters.

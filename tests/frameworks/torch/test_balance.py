@@ -360,9 +360,13 @@ class Counted(Keys):
         (Stream(), {}, "needs a map-style dataset, got the iterable-style Stream"),
         (mpqueue.Dataset.range(9).shuffle(3), {}, "got the iterable-style StreamDataset"),
         (Indices(), {"batch_size": None}, "got batch_size=None: pass batch_size"),
-        (Indices(), {"batch_sampler": [[1, 2]]}, r"the batch_sampler \(list\) returns that of one: pass sampler"),
-        (Indices(), {"sampler": Reversed(Indices(), 2, 0)}, "Reversed has an __iter__ of its own"),
-        (Indices(), {"sampler": OfOneRank(Indices())}, "OfOneRank returns that of one: pass sampler=torch"),
+        (
+            Indices(),
+            {"batch_sampler": [[1, 2]]},
+            r"the batch_sampler \(list\) returns the order of one rank: pass sampler",
+        ),
+        (Indices(), {"sampler": Reversed(Indices(), 2, 0)}, "Reversed defines its own __iter__"),
+        (Indices(), {"sampler": OfOneRank(Indices())}, "OfOneRank returns the order of one rank: pass sampler=torch"),
         (Indices(), {"sampler": Keys([1], 1)}, "Keys has no length: define __len__"),
     ],
 )
@@ -387,17 +391,19 @@ def test_samplers_that_break_their_length_or_return_other_keys_raise():
         first(range(9), 2)
     with pytest.raises(TypeError, match=r"returned other keys, such as 'a': return integers"):
         first(["a"], 1)
-    with pytest.raises(IndexError, match="there is none for sample 200"):
+    with pytest.raises(IndexError, match="but none for sample 200"):
         first([200], 1)
 
 
 def test_several_ranks_need_a_distributed_sampler(monkeypatch):
     loader = mpqueue.torch.DataLoader(Indices(), 4, shuffle=True, balance=mpqueue.Balance(COSTS))
     monkeypatch.setattr(balancing, "rank_and_world", lambda: (0, 2))
-    with pytest.raises(ValueError, match=r"RandomSampler returns that of one: pass sampler=torch.utils.data.Distr"):
+    with pytest.raises(
+        ValueError, match=r"RandomSampler returns the order of one rank: pass sampler=torch.utils.data.Distr"
+    ):
         mpqueue.torch.DataLoader(Indices(), 4, shuffle=True, balance=mpqueue.Balance(COSTS))
     # As in a program that begins the process group late, or in which Accelerate shares the batches.
-    with pytest.raises(ValueError, match="RandomSampler returns that of one"):
+    with pytest.raises(ValueError, match="RandomSampler returns the order of one rank"):
         lists(loader)
     assert len(lists(ranks(2, mpqueue.Balance(COSTS))[0])) == 12
 
