@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from helpers.strikes import Struck, each_strike
 
 import mpqueue
 from mpqueue import Balance, Dataset, Loader
@@ -281,6 +282,26 @@ def test_statistics_show_what_a_division_gains():
     before, after = figures[True].balance
     assert 1 <= after < before
     assert figures[True].is_balanced and not figures[False].is_balanced
+
+
+@pytest.mark.parametrize("cost", [COSTS, lambda index: float(COSTS[index])], ids=["array", "function"])
+def test_interrupt_anywhere_loses_and_repeats_nothing(cost):
+    """Also while windows are divided, or while work is dealt."""
+    balance = Balance(cost, steps=2)
+    expected, _ = taken(1, 2, balance=balance)
+    for _after, strike in each_strike(101):
+        with loader(1, 2, balance=balance) as batches:
+            epoch, found, is_over = None, [], False
+            with strike:
+                while not is_over:
+                    try:
+                        epoch = iter(batches) if epoch is None else epoch
+                        found.append(next(epoch))
+                    except Struck:
+                        continue
+                    except StopIteration:
+                        is_over = True
+            assert [plain(batch) for batch in found] == expected
 
 
 # Errors
