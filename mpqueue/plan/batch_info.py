@@ -4,8 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
-from mpqueue.plan.batch_types import MaybeNone
-
 # The index in a map-style source or a sampler's key; (virtual shard, number) of an iterable source; with several
 # sources a tuple that begins with the number or name of the part.
 SampleId: TypeAlias = Any
@@ -44,11 +42,12 @@ class BatchInfo:
     world_size: int
     seed: int
     skipped: SampleIds
-    cost: float | MaybeNone
-    step_cost: float | MaybeNone
-    tokens: float | MaybeNone
-    step_tokens: float | MaybeNone
-    micro: tuple[int, int] | MaybeNone
+    # None without a balance. `Any`, so that a program that has passed one need not test for None.
+    cost: float | Any
+    step_cost: float | Any
+    tokens: float | Any
+    step_tokens: float | Any
+    micro: tuple[int, int] | Any
     _samples: SampleIds | Callable[[], SampleIds]
 
     __slots__ = (
