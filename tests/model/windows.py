@@ -40,7 +40,8 @@ class Balance(NamedTuple):
         """Return the expression that makes it with the product."""
         cost, tokens = [each if each is None or not self.count else Listing(each, self.count) for each in self[:2]]
         given = {"tokens": tokens, "steps": self.steps, "accumulate": self.accumulate, "group": self.group}
-        text = "".join(f", {name}={value!r}" for name, value in given.items() if value not in {None, 1})
+        plain = {"tokens": None, "steps": 1, "accumulate": 1, "group": None}
+        text = "".join(f", {name}={value!r}" for name, value in given.items() if value != plain[name])
         return f"mpqueue.Balance({cost!r}{text}{'' if self.apply else ', apply=False'})"
 
 
