@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from mpqueue.loader.loader import Loader as Loader
     from mpqueue.plan.balance import Balance as Balance
     from mpqueue.plan.batch_info import BatchInfo as BatchInfo
+    from mpqueue.plan.blocks import Blocks as Blocks
     from mpqueue.plan.sequence import Sequence as Sequence
     from mpqueue.service.consumer import Consumer as Consumer
     from mpqueue.service.consumer import attach as attach
@@ -74,6 +75,7 @@ _HOMES = {
     "loader.loader": ("Loader",),
     "plan.balance": ("Balance",),
     "plan.batch_info": ("BatchInfo",),
+    "plan.blocks": ("Blocks",),
     "plan.sequence": ("Sequence",),
     "service.consumer": ("Consumer", "attach"),
     "service.server": ("Server",),
@@ -95,6 +97,7 @@ _ELSEWHERE = {
 __all__ = [
     "Balance",
     "BatchInfo",
+    "Blocks",
     "Consumer",
     "Dataset",
     "GeneratorEnqueuer",

@@ -19,6 +19,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     depth.py         stack space for trees of many stages
     indexed.py       elements of indexed datasets, computed by index
     picking.py       readers of elements at other indices of their input
+    blocks.py        shuffle(block=...)
     splitting.py     split
     held.py          the tokens of elements held by stages, in the format of snapshots
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions

@@ -309,7 +309,8 @@ def as_source(dataset: Any, options: Options, needs: str | None) -> Source:
     if options.shuffle:
         remedy = "; use its method shuffle(buffer=1000)"
         _require_index(dataset, "shuffle=True shuffles the whole dataset", ValueError, remedy)
-        described, options = described.shuffle(), options.replace(shuffle=False)
+        by_blocks = {} if isinstance(options.shuffle, bool | int) else vars(options.shuffle)
+        described, options = described.shuffle(**by_blocks), options.replace(shuffle=False)
     if options.batch_size is not None:
         drops, collate = bool(options.drop_last), options.collate
         described = described.batch(options.batch_size, drop_last=drops, collate=collate)

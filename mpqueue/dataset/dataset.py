@@ -24,6 +24,7 @@ from mpqueue.dataset.arguments import (
 from mpqueue.dataset.as_source import as_source, require_index, stream_stage
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.binding import Caller, Constructor, JoiningMethod
+from mpqueue.dataset.blocks import BlockShuffleNode, group_sizes
 from mpqueue.dataset.buckets import BucketNode
 from mpqueue.dataset.buffers import ShuffleNode
 from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
@@ -47,6 +48,7 @@ from mpqueue.dataset.state_codes import code_of
 from mpqueue.dataset.weights import check_part_names, check_schedule
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
+from mpqueue.plan.blocks import Block, Blocks
 from mpqueue.plan.coroutines import has_coroutines, is_coroutine_function
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
@@ -525,20 +527,36 @@ class Dataset(Generic[Item_co]):
                 "concatenate in place of mix"
             )
 
-    def shuffle(self, buffer: int | None = None) -> Self:
+    def shuffle(self, buffer: int | None = None, *, block: Block | None = None, blocks: int = 16) -> Self:
         """Return a dataset of the same elements in a random order, which differs between epochs.
+
+        A full shuffle reads each sample from another place. By blocks of neighbours, a file is read block by block, and
+        the dataset keeps its length and its index.
 
         Args:
             buffer: If None, the whole dataset is permuted, without using memory; it must be indexed. Otherwise the
                 result is a stream: each virtual shard holds this number of elements in memory, and picks the next
                 element from them.
+            block: Number of neighbours in a block: the blocks are permuted, and then the elements of each group of
+                ``blocks`` consecutive blocks. "group": the row groups of a source of `mpqueue.files`, directly before.
+            blocks: Number of blocks in a group.
 
         Raises:
-            TypeError: ``buffer`` is not an integer.
-            ValueError: ``buffer`` is less than 1; or it is None, and this dataset is a stream or endless.
+            TypeError: A number is not an integer.
+            ValueError: A number is less than 1; or both ``buffer`` and ``block`` are given; or ``buffer`` is None, and
+                this dataset is a stream or endless; or ``block`` is "group", and the source has no row groups.
 
-        Follows: ``tf.data.Dataset.shuffle`` with a buffer, ``grain.MapDataset.shuffle`` without one.
+        Follows: ``tf.data.Dataset.shuffle`` with a buffer, ``grain.MapDataset.shuffle`` without one. Blocks are those
+            of ``BlockShuffling`` of scDataset.
         """
+        if block is not None:
+            if buffer is not None:
+                raise ValueError(f"shuffle: buffer={buffer} and block={block} exclude each other: pass one")
+            chosen = Blocks(block, blocks)
+            self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
+            if chosen.block == "group":
+                group_sizes(self.root)
+            return self._then(BlockShuffleNode, block=chosen.block, blocks=chosen.blocks)
         if buffer is not None:
             return self._then(ShuffleNode, buffer=check_count("shuffle", "buffer", buffer))
         self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
@@ -940,7 +958,7 @@ def _warn_of_one_order(root: nodes.StageNode) -> None:
     node = root
     # After another cache, the order is already kept, and that stage has warned.
     while isinstance(node, nodes.LinkNode) and not isinstance(node, TakeNode | SkipNode | CacheNode):
-        if isinstance(node, ShuffleNode):
+        if isinstance(node, ShuffleNode | BlockShuffleNode):
             stage = nodes.Numbered(node.number, node)
             warn(
                 f"cache() follows {stage.named()} so all epochs have the order of the first one: put cache() before it",
@@ -948,6 +966,13 @@ def _warn_of_one_order(root: nodes.StageNode) -> None:
             )  # fmt: skip
             return
         node = node.input
+
+
+def for_shuffle(source: Any, shuffle: Any) -> Any:
+    """Return a source for the option ``shuffle``: only a dataset can be shuffled by blocks."""
+    if not isinstance(shuffle, Blocks) or isinstance(source, Dataset):
+        return source
+    return Dataset(source)
 
 
 def _source_node(source: Any) -> nodes.StageNode:

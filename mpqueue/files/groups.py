@@ -73,6 +73,21 @@ class GroupedFiles(FileSource):
         self._read_runs(list(self._runs(indices)), samples)
         return samples
 
+    def group_sizes(self) -> Any:
+        """Return the number of samples in each group of all files, as an array, for a shuffle by blocks."""
+        return self._index["rows"]
+
+    def keep_groups(self, number: int) -> bool:  # noqa: ARG002 - for formats that decode groups
+        """Keep decoded groups in each process, whatever their size, for a shuffle by blocks.
+
+        Args:
+            number: The number of groups.
+
+        Returns:
+            False: this format also reads single samples, so that nothing is kept.
+        """
+        return False
+
     def column(self, name: str) -> list[Any]:
         """Return one column of all samples, also one that ``columns`` leaves out; the whole column is in memory.
 

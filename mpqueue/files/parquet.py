@@ -133,6 +133,18 @@ class Parquet(GroupedFiles):
         """
         return Groups(self)
 
+    def keep_groups(self, number: int) -> bool:
+        """Keep decoded row groups in each process, whatever their size, for a shuffle by blocks.
+
+        Args:
+            number: The number of row groups.
+
+        Returns:
+            True: they are kept.
+        """
+        self._parts.at_least = max(self._parts.at_least, number)
+        return True
+
     def _select(self, column: str) -> None:
         (_, schema), *_ = schemas(self._index)
         self._columns = chosen([column], schema.names)

@@ -35,10 +35,13 @@ class ProcessCache:
 
     Args:
         max_size: The limit of the total size.
+
+    Attributes:
+        at_least: The number of the newest values that remain, even if they exceed the limit.
     """
 
     def __init__(self, max_size: int) -> None:
-        self.max_size = max_size
+        self.max_size, self.at_least = max_size, 1
         self._kept: _KeptValues | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,8 +78,8 @@ class ProcessCache:
                     if key not in kept.values:
                         kept.values[key] = value, size
                         kept.size += size
-                    # The newest value remains, however large. Otherwise a group would be decoded again for each row.
-                    while kept.size > self.max_size and len(kept.values) > 1:
+                    # The newest values remain, however large. Otherwise a group would be decoded again for each row.
+                    while kept.size > self.max_size and len(kept.values) > self.at_least:
                         kept.size -= kept.values.popitem(last=False)[1][1]
                         kept.num_dropped += 1
             finally:

@@ -1,0 +1,135 @@
+"""The order of an epoch that is shuffled by blocks of neighbours, computed place by place.
+
+The blocks are permuted, a number of consecutive blocks form a group, and the elements of a group are permuted::
+
+    elements   0 1 2 | 3 4 5 | 6 7 8 | 9           blocks of three; the last one is short
+    blocks     6 7 8 | 9 | 0 1 2 | 3 4 5           permuted; the place of the short block changes with the epoch
+    groups     8 9 6 7 |  | 3 1 5 0 2 4            of two blocks, each permuted
+
+So a reader has the blocks of one group open, and a sample moves anywhere in the epoch.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.seeding.permutation import Indices, SampleOrder, mixed_numbers
+
+_MOST_GROUPS = 4  # whose permutation is kept
+
+
+class BlockOrder:
+    """The orders of successive epochs, with blocks of equal size.
+
+    Args:
+        seed: The order depends only on the seed and the epoch.
+        size: Number of elements in a block.
+        number: Number of blocks in a group.
+    """
+
+    def __init__(self, seed: int, size: int, number: int) -> None:
+        self._seed, self._size, self._number = seed, size, number
+        self._blocks = SampleOrder(seed, shuffle=True)
+        self._inner: dict[tuple[int, int, int], SampleOrder] = {}
+
+    def at(self, epoch: int, length: int, places: Sequence[int]) -> Indices:
+        """Return the indices at any places."""
+        return self.with_groups(epoch, length, places)[0]
+
+    def with_groups(self, epoch: int, length: int, places: Sequence[int]) -> tuple[Indices, Indices]:
+        """Return the indices at any places, and the number of the group of each place."""
+        if type(places) is range:
+            numbers = np.arange(places.start, places.stop, places.step)
+        else:
+            numbers = np.asarray(places, np.int64)
+        groups, starts, sizes = self._groups_of(epoch, length, numbers)
+        inside = numbers - starts
+        for group in sorted(set(groups.tolist())):
+            (found,) = np.nonzero(groups == group)
+            order = self._order_in(epoch, group, int(sizes[found[0]]))
+            those = inside[found]
+            is_run = bool((those[1:] - those[:-1] == 1).all())  # a batch: its block of indices is kept
+            inside[found] = order.array_at(epoch, int(sizes[found[0]]), those, is_run)
+        return self._elements(epoch, length, groups, inside), groups
+
+    def _order_in(self, epoch: int, group: int, size: int) -> SampleOrder:
+        key = epoch, group, size
+        if key not in self._inner:
+            while len(self._inner) >= _MOST_GROUPS:
+                self._inner.pop(next(iter(self._inner)))
+            seed = int(mixed_numbers(self._seed, epoch, np.array([group + 1]))[0])
+            self._inner[key] = SampleOrder(seed, shuffle=True)
+        return self._inner[key]
+
+    def _groups_of(self, epoch: int, length: int, places: Indices) -> tuple[Indices, Indices, Indices]:
+        """Return the group of each place, its first place, and its number of elements."""
+        span = self._size * self._number
+        missing, short = self._short(epoch, length)
+        group_of_short = short // self._number
+        # Only the short block makes a group smaller. Later groups begin earlier by what it lacks.
+        end = min((group_of_short + 1) * span - missing, length)
+        groups = np.where(places < end, places // span, (places + missing) // span)
+        starts = groups * span - np.where(groups > group_of_short, missing, 0)
+        ends = np.minimum((groups + 1) * span - np.where(groups >= group_of_short, missing, 0), length)
+        return groups, starts, ends - starts
+
+    def _elements(self, epoch: int, length: int, groups: Indices, inside: Indices) -> Indices:
+        """Return the elements at places in the blocks of groups, which are not permuted."""
+        missing, short = self._short(epoch, length)
+        first = groups * self._number  # the place of the group's first block
+        before = (short - first) * self._size  # the elements before the short block, if it is in this group
+        is_after = (groups == short // self._number) & (inside >= before + self._size - missing) & (missing > 0)
+        moved = inside + np.where(is_after, missing, 0)
+        blocks = first + moved // self._size
+        num_whole = length // self._size
+        is_short = (blocks == short) & (missing > 0)
+        whole = np.where(is_short, 0, blocks - ((blocks > short) & (missing > 0)))
+        chosen = self._blocks.array_at(epoch, num_whole, whole, False) if num_whole > 1 else whole * 0
+        return np.where(is_short, num_whole, chosen) * self._size + moved % self._size
+
+    def _short(self, epoch: int, length: int) -> tuple[int, int]:
+        """Return how many elements the short block lacks, and its place among the blocks; 0 if there is none."""
+        num_whole, rest = divmod(length, self._size)
+        if not rest:
+            return 0, num_whole
+        return self._size - rest, int(mixed_numbers(self._seed, epoch, np.zeros(1, np.int64))[0] % (num_whole + 1))
+
+
+class UnevenOrder(BlockOrder):
+    """The orders of successive epochs, with blocks of given sizes. It has a table of the blocks of an epoch.
+
+    Args:
+        seed: The order depends only on the seed and the epoch.
+        sizes: Number of elements in each block.
+        number: Number of blocks in a group.
+    """
+
+    def __init__(self, seed: int, sizes: Indices, number: int) -> None:
+        super().__init__(seed, 1, number)
+        self._sizes, self._first = sizes, np.cumsum(sizes) - sizes
+        self._table: tuple[Any, ...] = (-1,)  # an epoch, its blocks in order, and the ends of blocks and groups
+
+    def _of(self, epoch: int) -> tuple[Indices, Indices, Indices]:
+        if self._table[0] != epoch:
+            numbers = np.arange(len(self._sizes))
+            order = self._blocks.array_at(epoch, len(numbers), numbers, False) if len(numbers) > 1 else numbers
+            ends = np.cumsum(self._sizes[order])
+            last = np.minimum(np.arange(self._number, len(ends) + self._number, self._number), len(ends)) - 1
+            self._table = epoch, order, ends, ends[last]
+        _, order, ends, of_groups = self._table
+        return order, ends, of_groups
+
+    def _groups_of(self, epoch: int, length: int, places: Indices) -> tuple[Indices, Indices, Indices]:  # noqa: ARG002
+        _, _, ends = self._of(epoch)
+        groups = np.searchsorted(ends, places, side="right")
+        sizes = np.diff(ends, prepend=0)[groups]
+        return groups, ends[groups] - sizes, sizes
+
+    def _elements(self, epoch: int, length: int, groups: Indices, inside: Indices) -> Indices:  # noqa: ARG002
+        order, ends, of_groups = self._of(epoch)
+        places = inside + np.concatenate([[0], of_groups])[groups]
+        blocks = np.searchsorted(ends, places, side="right")
+        found = order[blocks]
+        elements: Indices = self._first[found] + places - (ends[blocks] - self._sizes[found])
+        return elements

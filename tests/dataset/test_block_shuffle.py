@@ -1,0 +1,297 @@
+"""`shuffle(block=n, blocks=m)` and `Loader(shuffle=Blocks(n, m))`: its orders, its reader, and its errors."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Blocks, Dataset
+from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
+
+SHAPES = [(length, size, number) for length in range(26) for size in (1, 2, 3, 5, 30) for number in (1, 2, 4)]
+UNEVEN = [[], [1], [0, 3], [2, 0, 0, 5, 1], [3, 1, 4, 1, 5, 9, 2, 6], [0, 0]]
+
+
+def runs_of(numbers):
+    """Return the distinct numbers in the order of their runs."""
+    return [each for at, each in enumerate(numbers) if not at or numbers[at - 1] != each]
+
+
+def check(order, epoch, length, blocks, number):
+    """Check an order: ``blocks`` has the block of each element."""
+    whole = order.at(epoch, length, range(length)).tolist()
+    groups = order.with_groups(epoch, length, range(length))[1].tolist()
+    assert sorted(whole) == list(range(length))
+    assert len(runs_of(groups)) == len(set(groups))
+    owners = {}
+    for element, group in zip(whole, groups, strict=True):
+        assert owners.setdefault(blocks[element], group) == group  # each block is in one group
+    for group in set(groups):
+        assert 0 < list(owners.values()).count(group) <= number
+    return whole
+
+
+@pytest.mark.parametrize("epoch", [0, 1, (3 << 32) + 1])
+def test_order_permutes_blocks_and_the_elements_of_groups(epoch):
+    for length, size, number in SHAPES:
+        whole = check(BlockOrder(7, size, number), epoch, length, [at // size for at in range(length)], number)
+        order = BlockOrder(7, size, number)
+        assert [int(order.at(epoch, length, [place])[0]) for place in reversed(range(length))] == whole[::-1]
+        mixed = np.random.default_rng(length).permutation(length)
+        assert order.at(epoch, length, mixed).tolist() == [whole[place] for place in mixed]
+
+
+@pytest.mark.parametrize("number", [1, 2, 16])
+@pytest.mark.parametrize("sizes", UNEVEN)
+def test_order_of_uneven_blocks(sizes, number):
+    length, blocks = sum(sizes), np.repeat(np.arange(len(sizes)), sizes).tolist()
+    for epoch in (0, 4):
+        whole = check(UnevenOrder(3, np.array(sizes, np.int64), number), epoch, length, blocks, number)
+        order = UnevenOrder(3, np.array(sizes, np.int64), number)
+        assert [int(order.at(epoch, length, [place])[0]) for place in reversed(range(length))] == whole[::-1]
+
+
+def test_place_of_the_short_block_differs_between_epochs():
+    order = BlockOrder(1, 5, 1)
+    firsts = {order.at(epoch, 22, range(22)).tolist().index(20) // 5 for epoch in range(60)}
+    assert firsts == {0, 1, 2, 3, 4}
+
+
+def test_orders_of_epochs_and_seeds_differ():
+    whole = [BlockOrder(seed, 3, 2).at(epoch, 60, range(60)).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    assert all(one != other for at, one in enumerate(whole) for other in whole[:at])
+
+
+def test_many_blocks_equal_random_access():
+    length = (1 << 17) + 3  # more than are permuted at once
+    order, places = BlockOrder(2, 1, 3), np.arange(0, length, 997)
+    whole = order.at(0, length, range(length))
+    assert len(np.unique(whole)) == length
+    assert order.at(0, length, places).tolist() == whole[places].tolist()
+
+
+def by_blocks(source=None, size=4):
+    return (Dataset.range(50) if source is None else source).shuffle(block=7, blocks=2).batch(size)
+
+
+def all_of(source, **options):
+    with mpqueue.Loader(source, seed=5, **options) as loader:
+        return [batch.tolist() for batch in loader]
+
+
+@pytest.mark.parametrize("source", [range(50), list(range(50)), Dataset.range(50)])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_option_equals_the_stage(source, workers):
+    found = all_of(source, batch_size=4, shuffle=Blocks(7, 2), workers=workers)
+    assert found == all_of(by_blocks(), workers=workers)
+    assert sorted(each for batch in found for each in batch) == list(range(50))
+
+
+def test_ranks_share_the_order():
+    whole = all_of(by_blocks(), workers=0)
+    for workers in (0, 1):
+        ranks = [all_of(by_blocks(), workers=workers, shard=(rank, 2)) for rank in range(2)]
+        assert [batch[: len(each)] for batch, each in zip(ranks[0], whole[::2], strict=False)] == whole[::2]
+        assert [batch[: len(each)] for batch, each in zip(ranks[1], whole[1::2], strict=False)] == whole[1::2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_run_is_resumed_in_another_epoch(workers):
+    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
+        epochs = [[batch.tolist() for batch in loader] for _ in range(2)]
+    with mpqueue.Loader(by_blocks(), seed=5, workers=workers) as loader:
+        list(loader)
+        batches = iter(loader)
+        begun = [next(batches).tolist() for _ in range(5)]
+        state = json.loads(json.dumps(loader.state_dict()))
+    with mpqueue.Loader(range(50), batch_size=4, shuffle=Blocks(7, 2), seed=5, workers=workers) as loader:
+        loader.load_state_dict(state)
+        assert begun + [batch.tolist() for batch in loader] == epochs[1]
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("other", [{"block": 6, "blocks": 2}, {"block": 7, "blocks": 3}, {}])
+def test_state_of_another_order_is_refused(other):
+    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+    with (
+        mpqueue.Loader(Dataset.range(50).shuffle(**other).batch(4), seed=5, workers=0) as loader,
+        pytest.raises(ValueError, match="shuffle"),
+    ):
+        loader.load_state_dict(state)
+
+
+def test_dataset_keeps_its_length_and_index():
+    dataset = Dataset.range(23).shuffle(block=5, blocks=2)
+    assert len(dataset) == 23
+    assert [dataset[place] for place in range(23)] == list(dataset)
+    assert dataset[-1] == list(dataset)[-1]
+    assert "shuffle(block=5, blocks=2)" in repr(dataset)
+
+
+def test_stream_after_it():
+    dataset = Dataset.range(40).shuffle(block=5)
+    stream = dataset.filter(lambda each: each % 2 == 1)
+    with mpqueue.Loader(stream, lanes=1, seed=0, workers=0) as loader:
+        assert list(loader) == [each for each in dataset if each % 2]
+
+
+def test_excluded_samples_leave_their_batches():
+    whole = all_of(by_blocks(), workers=0)
+    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
+        loader.exclude([whole[0][1], whole[3][0]])
+        found = [batch.tolist() for batch in loader]
+    gone = {whole[0][1], whole[3][0]}
+    assert found == [[each for each in batch if each not in gone] for batch in whole]
+
+
+def test_explain_and_seek_name_places():
+    whole = all_of(by_blocks(), workers=0)
+    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
+        assert list(loader.explain(0, 3).samples) == whole[3]
+        loader.seek(0, 10)
+        assert [batch.tolist() for batch in loader] == whole[10:]
+
+
+class AtOnce:
+    """A source that notes the indices of each call."""
+
+    def __init__(self, length):
+        self.length, self.calls = length, []
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices):
+        self.calls.append(list(indices))
+        return list(indices)
+
+
+def test_source_is_asked_once_for_each_batch_in_ascending_order():
+    source = AtOnce(50)
+    found = all_of(by_blocks(Dataset(source)), workers=0)
+    assert found == all_of(by_blocks(), workers=0)
+    assert source.calls == [sorted(batch) for batch in found]
+
+
+class Raising:
+    def __init__(self, bad):
+        self.bad = bad
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        if index == self.bad:
+            raise ValueError(f"sample {index}")
+        return index
+
+
+def test_error_of_a_sample_leaves_the_others():
+    order = list(Dataset.range(20).shuffle(block=5, blocks=2))
+    dataset = Dataset(Raising(order[3])).shuffle(block=5, blocks=2)
+    with mpqueue.Loader(dataset.batch(4), seed=0, workers=0, on_error="skip") as loader:
+        found = [each for batch in loader for each in batch.tolist()]
+    assert found == [each for each in order if each != order[3]]
+
+
+class Grouped(Raising):
+    """A source of groups of uneven sizes, whose sample ``bad`` is damaged."""
+
+    sizes = (3, 6, 1, 0, 10)
+
+    def __init__(self, bad=None):
+        super().__init__(bad)
+        self.calls = []
+
+    def __getitems__(self, indices):
+        self.calls.append(list(indices))
+        return [self[index] for index in indices]
+
+    def group_sizes(self):
+        return np.array(self.sizes)
+
+
+def test_damaged_sample_of_a_group_leaves_the_others():
+    order = list(Dataset(Grouped()).shuffle(block="group", blocks=2))
+    dataset = Dataset(Grouped(order[3])).shuffle(block="group", blocks=2)
+    with mpqueue.Loader(dataset.batch(4), seed=0, workers=0, on_error="skip") as loader:
+        found = [each for batch in loader for each in batch.tolist()]
+    assert found == [each for each in order if each != order[3]]
+
+
+@pytest.mark.parametrize(("block", "sizes"), [("group", (3, 6, 1, 10)), (6, (6, 6, 6, 2))])
+def test_blocks_of_files_are_read_once_in_an_epoch(block, sizes):
+    source = Grouped()
+    with mpqueue.Loader(Dataset(source).shuffle(block=block, blocks=2).batch(3), workers=0) as loader:
+        for _ in range(2):
+            source.calls.clear()
+            assert sorted(each for batch in loader for each in batch.tolist()) == list(range(20))
+            assert sorted(map(len, source.calls)) == sorted(sizes)
+
+
+def parquet_file(path):
+    """Write a file with row groups of uneven sizes."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"number": list(range(40))})
+    bounds = [0, 3, 10, 11, 25, 40]
+    with parquet.ParquetWriter(path, table.schema) as writer:
+        for low, high in pairwise(bounds):
+            writer.write_table(table.slice(low, high - low))
+
+
+def test_row_groups_are_decoded_once_in_an_epoch(tmp_path, monkeypatch):
+    parquet_file(tmp_path / "rows.parquet")
+    source = mpqueue.files.Parquet(str(tmp_path / "rows.parquet"), cache_bytes=0)
+    assert source.group_sizes().tolist() == [3, 7, 1, 14, 15]
+    decoded, decode = [], type(source)._decode
+    monkeypatch.setattr(type(source), "_decode", lambda self, group: (decoded.append(group), decode(self, group))[1])
+    dataset, kept = Dataset(source).shuffle(block="group", blocks=2).batch(4), set()
+    with mpqueue.Loader(dataset, workers=0) as loader:
+        for _ in range(2):
+            decoded.clear()
+            found = [each for batch in loader for each in batch["number"].tolist()]
+            assert sorted(found) == list(range(40))
+            assert len(decoded) == len(set(decoded)) and set(decoded) | kept == {0, 1, 2, 3, 4}
+            kept = set(decoded[-2:])  # in the source's cache, whatever its size
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "given"),
+    [
+        (ValueError, "block must be 1 or more, got 0", {"block": 0}),
+        (ValueError, "blocks must be 1 or more, got -1", {"block": 2, "blocks": -1}),
+        (ValueError, "block must be a number of neighbours or \"group\", got 'rows'", {"block": "rows"}),
+        (TypeError, "block must be an integer, got 1.5", {"block": 1.5}),
+        (TypeError, "block must be an integer, got True", {"block": True}),
+        (TypeError, "blocks must be an integer, got 'group'", {"block": 2, "blocks": "group"}),
+        (TypeError, "blocks must be an integer, got None", {"block": 2, "blocks": None}),
+    ],
+)
+def test_bad_numbers_are_refused(kind, words, given):
+    for call in (Blocks, Dataset.range(9).shuffle):
+        with pytest.raises(kind) as error:
+            call(**given)
+        assert words in str(error.value)
+
+
+def test_stage_is_refused_where_it_cannot_follow():
+    with pytest.raises(ValueError, match="exclude each other"):
+        Dataset.range(9).shuffle(5, block=2)
+    with pytest.raises(ValueError, match="needs a source with row groups"):
+        Dataset.range(9).shuffle(block="group")
+    with pytest.raises(ValueError, match="needs a source with row groups"):
+        Dataset(Grouped()).map(str).shuffle(block="group")
+    for dataset in (Dataset.range(9).filter(bool), Dataset.range(9).repeat()):
+        with pytest.raises(ValueError, match="shuffle"):
+            dataset.shuffle(block=2)
+    with pytest.raises(ValueError, match="shuffle"), mpqueue.Loader(Dataset.range(9).filter(bool), shuffle=Blocks(2)):
+        pass
+    with pytest.raises(TypeError, match="shuffle"), mpqueue.Loader(range(9), shuffle="blocks"):
+        pass
