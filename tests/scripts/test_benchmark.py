@@ -75,8 +75,8 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     described = script("parts.benchmark.results").DESCRIBED
     named = {workload for table in measured.TABLES.values() for workload in table.workloads}
     assert (named | set(front.QUESTIONS.values())) - set(described) == set()
-    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, and ranks are not in a usual run.
-    unusual = ("seen", "files far", "files mds", "balance")
+    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks and blocks are not in a usual run.
+    unusual = ("seen", "files far", "files mds", "balance", "blocks")
     assert {name for name in described if not name.startswith(unusual)} - named == {
         "service attach", "ray first batch",
     }  # fmt: skip
@@ -136,6 +136,23 @@ def test_samples_are_dealt_in_turn_like_those_of_torch():
     for rank, found in enumerate(of_ranks.reshape(world, -1)):
         sampler = torch_data.DistributedSampler(range(count), world, rank, seed=balance.SEED)
         assert found.tolist() == list(sampler)
+
+
+@pytest.mark.parametrize("way", ["Parquet", "HDF5", "order"])  # zarr leaves threads in this process
+def test_each_order_of_blocks_has_its_figures(monkeypatch, way):
+    blocks, goals = script("parts.benchmark.blocks"), script("parts.benchmark.goals")
+    pytest.importorskip(blocks.NEEDED[way])
+    for constant, value in {"GROUP": 100, "CHUNK": 100, "FULL_S": 0.1}.items():
+        monkeypatch.setattr(blocks, constant, value)
+    found = blocks.block_figures(way, rows=20_000)
+    if way == "order":
+        shares = [found[blocks.SHARE + name][0] for name in (blocks.NONE, blocks.BUFFER, blocks.BLOCKS, blocks.FULL)]
+        assert shares == sorted(shares, reverse=True)
+    else:
+        assert len(found) == 6 and min(rates[0] for rates in found.values()) > 0
+    run = script("parts.benchmark.results").Results({}, {}, service={("blocks", way): found})
+    goals_of_way = [line for line in goals.lines(run) if ", target " in line]
+    assert len(goals_of_way) == {"Parquet": 4, "order": 0}.get(way, 2)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from parts.benchmark import report
 from parts.benchmark.balance import BALANCE
 from parts.benchmark.balance_training import TRAINING
+from parts.benchmark.blocks import BLOCKS_WORKLOAD
 from parts.benchmark.budget import CHOICES_S, Budget, expected_s
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import FILES
@@ -31,7 +32,9 @@ from parts.photographs.dataset import photo_files
 
 # The default: all except the workloads of a minute or more, which must be requested with their group.
 _UNNAMED = [
-    name for name in KNOWN if (name not in FILES or FILES[name].measure is None) and name not in BALANCE | TRAINING
+    name
+    for name in KNOWN
+    if (name not in FILES or FILES[name].measure is None) and name not in BALANCE | TRAINING | BLOCKS_WORKLOAD
 ]
 _GROUPS = {
     GROUP: TF1, FILES_GROUP: FILES, WAITING_GROUP: [name for name in KNOWN if name.startswith("waiting ")],

@@ -4,8 +4,9 @@ import itertools
 import statistics
 from collections.abc import Iterator
 
-from parts.benchmark import balance
+from parts.benchmark import balance, blocks
 from parts.benchmark.balance import BALANCE
+from parts.benchmark.blocks import BLOCKS_WORKLOAD
 from parts.benchmark.cells import median_cell, ratio
 from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
@@ -25,6 +26,8 @@ SEEN_COST = 1.0  # percent of the CPU time of a batch
 RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
 EVEN = 1.01  # (max / mean) of the ranks' work, in steps without a sample above half of a rank's mean
 PADDING_POINTS = 2.0  # more than a sorted epoch has
+OF_UNSHUFFLED = {1: 0.8, 2: 0.5}  # of the rate without shuffle, by number of workers, for a shuffle by blocks
+OF_FULL = 10.0  # times the rate of a full shuffle of row groups
 PLANNING_US = {8: 1.0, 1024: 10.0}  # per sample, by number of ranks
 STARTS = {LOADER: 1.25, FROM_LOADER: 1.8, FROM_ENQUEUER: 1.8}  # ratio to an import of NumPy
 
@@ -46,6 +49,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _seen(results)
     yield from _starts(results)
     yield from _balance(results)
+    yield from _blocks(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -143,3 +147,17 @@ def _balance(results: Results) -> Iterator[str]:
             longest = max(middle[balance.PLANNING + name] for name in names)
             figure = f"{way}: planning takes {longest:.2f} us per sample"
             yield f"{figure}, target at most {limit:g}: {verdict(longest <= limit)}"
+
+
+def _blocks(results: Results) -> Iterator[str]:
+    for (workload, way), found in results.service.items():
+        if workload not in BLOCKS_WORKLOAD:
+            continue
+        middle = {name: statistics.median(values) for name, values in found.items()}
+        yield from blocks.lines(way, middle)
+        for workers, limit in OF_UNSHUFFLED.items() if way != blocks.ORDER else ():
+            goals = [(blocks.NONE, limit), *[(blocks.FULL, OF_FULL)] * (way == blocks.PARQUET)]
+            for against, at_least in goals:
+                share = middle[blocks.case(blocks.BLOCKS, workers)] / middle[blocks.case(against, workers)]
+                figure = f"{blocks.case(f'blocks of {way}', workers)}: {share:.2f} times {against}"
+                yield f"{figure}, target at least {at_least:g}: {verdict(share >= at_least)}"

@@ -13,6 +13,7 @@ import psutil
 
 from parts.benchmark.balance import balance_figures
 from parts.benchmark.balance_training import training_rate
+from parts.benchmark.blocks import block_figures
 from parts.benchmark.consuming import consume
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import MEGABYTES, file_figures
@@ -50,7 +51,8 @@ class Measurement:
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "programs",
-        "service", "ray", "seen", "balance", "training", "latency", "starts" or "memory".
+        "service", "ray", "seen", "balance", "training", "blocks", "latency", "starts" or
+        "memory".
         name: Name of the feed, floor, queue or reader.
         workload: Name of the workload.
         num_workers: Number of workers.
@@ -98,6 +100,7 @@ class Measurement:
             "streams": lambda: stream_rate(self.name, workers, seconds),
             "balance": lambda: balance_figures(self.name),
             "training": lambda: training_rate(self.name),
+            "blocks": lambda: block_figures(self.name),
             "files": lambda: file_figures(self.workload, self.name, self.megabytes, workers, seconds),
         }
         if self.what in measures:

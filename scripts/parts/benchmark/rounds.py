@@ -10,6 +10,7 @@ from typing import Any
 from parts.benchmark.balance import BALANCE
 from parts.benchmark.balance import WAYS as BALANCE_WAYS
 from parts.benchmark.balance_training import TRAINING, trainings
+from parts.benchmark.blocks import BLOCKS_WORKLOAD, block_ways
 from parts.benchmark.budget import Budget
 from parts.benchmark.feeds import FOR_SMALL_BATCHES, OURS
 from parts.benchmark.files import FILES, MEGABYTES, file_readers
@@ -71,6 +72,7 @@ def _others(name: str) -> tuple[str, Iterable[str]]:
         ("ray", RAY, ray_ways),
         ("balance", BALANCE, lambda _: BALANCE_WAYS),
         ("training", TRAINING, lambda _: trainings()),
+        ("blocks", BLOCKS_WORKLOAD, lambda _: block_ways()),
     ):
         if name in known:
             return what, peers(name)
