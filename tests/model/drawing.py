@@ -158,12 +158,12 @@ def _length(made):
 
 JOINS = {"zip", "concatenate", "mix"}
 LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch", "bucket", "pack", "take", "skip",
-         "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort"]  # fmt: skip
+         "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort", "blocks"]  # fmt: skip
 STREAM_LINKS = {"filter", "flat_map", "buffer", "bucket", "pack", "scan", "take_while"}
 SEARCHING = {"filter", "flat_map", "bucket", "pack", "take_while", "cache"}  # would search an endless lane forever
 # Elements of several samples are often held after the stages that make them.
 GROUPING, HOLDING = {"batch", "bucket", "pack", "zip", "scan"}, ["cache", "buffer", "flat_map"]
-INDEX_LINKS = {"shuffle", "split", "sort"}
+INDEX_LINKS = {"shuffle", "split", "sort", "blocks"}
 
 
 def _link(made, streams):
@@ -206,6 +206,8 @@ def _link(made, streams):
     elif name in {"shuffle", "enumerate"}:
         made.add(name, name)
         made.draws_order |= name == "shuffle"
+    elif name == "blocks":
+        made.add("blocks", "blocks", *_blocks(chosen), draws_order=True)
     elif name == "buffer":
         made.add("buffer", "buffer", chosen.choice([1, 2, 5, 9]))
     elif name == "batch":
@@ -245,6 +247,11 @@ def _link(made, streams):
         made.add("split", "split", low, low + 0.4, salt)
     elif name == "sort" and not (made.raises or made.draws_order):
         made.add("sort", "sort", f.Hashed(salt))
+
+
+def _blocks(chosen):
+    """Return the size of blocks, and the number of blocks in a group."""
+    return chosen.choice([1, 2, 3, 5, 8, 40]), chosen.choice([1, 2, 3, 16])
 
 
 def play(seed, front="loader", focus=()):
@@ -444,6 +451,12 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
         if chosen.random() < 0.5 and length is not None:
             links.append(("shuffle",))
             features.add("shuffle")
+        elif length is not None and chosen.random() < (0.5 if "blocks" in focus else 0.2):
+            links.append(("blocks", *_blocks(chosen)))
+            features.add("blocks")
+            if "batch_size" in (front.options or ()) or front.options is None:
+                options["blocks"] = True
+                features.add("blocks=")
         collate = f.stacked if _is_flat(links) else f.Collating(chosen.choice(["", kinds]))
         drops = length is not None and length >= 20 and chosen.random() < 0.3
         links.append(("batch", chosen.randint(1, 5), drops, collate))
@@ -459,7 +472,9 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
 
 def _is_flat(links):
     """Return whether the default collation makes arrays of the elements."""
-    return links[0][0] == "range" and all(name in {"shuffle", "take", "skip", "split"} for name, *_ in links[1:])
+    return links[0][0] == "range" and all(
+        name in {"shuffle", "blocks", "take", "skip", "split"} for name, *_ in links[1:]
+    )
 
 
 def operations(chosen, names, focus=()):

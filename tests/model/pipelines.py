@@ -52,6 +52,8 @@ def _linked(stage, name, *given):
         return stages.Filter(number, stage, *given)
     if name == "shuffle":
         return stages.Picked(number, stage, stages.shuffled_whole)
+    if name == "blocks":
+        return stages.Picked(number, stage, stages.shuffled_by_blocks(*given))
     if name == "split":
         return stages.Picked(number, stage, stages.part_of_split(*given))
     if name == "pack":
@@ -104,6 +106,8 @@ def _code_of_link(name, *given):
         return f".{name}({function!r}{more})"
     if name == "buffer":
         return f".shuffle(buffer={given[0]})"
+    if name == "blocks":
+        return f".shuffle(block={given[0]}, blocks={given[1]})"
     if name == "cache":
         return f".cache({'folder' * given[0]})"
     if name == "split":

@@ -8,6 +8,7 @@ l + 2 L, ... of an indexed part, or the share that its source gives it. Each sta
 import itertools
 from bisect import bisect_right
 
+import numpy as np
 from model.elements import (
     RAISED,
     Element,
@@ -26,7 +27,7 @@ from model.elements import (
     within,
 )
 from model.mixtures import index_picks, lane_picks, plan
-from model.numbers import Picks, SampleOrder, call, is_in_part, seed_of_stage
+from model.numbers import Picks, SampleOrder, call, is_in_part, mixed_numbers, seed_of_stage
 from model.rows import BestFit, Concatenation
 
 END = object()
@@ -311,6 +312,34 @@ class Picked(Stage):
 def shuffled_whole(stage, run, length):
     """`shuffle()` is a permutation of the whole dataset, another one in each epoch."""
     return SampleOrder(stage.key(run)[0], shuffle=True).at(run.epoch, length, list(range(length)))
+
+
+def shuffled_by_blocks(size, number):
+    """`shuffle(block=n, blocks=m)` permutes blocks of n neighbours, then the elements of each m consecutive blocks.
+
+    Whole blocks are permuted among themselves; a short last one gets a random place among them, in each epoch.
+    """
+
+    def indices_of(stage, run, length):
+        seed = stage.key(run)[0]
+        blocks = [list(range(first, min(first + size, length))) for first in range(0, length, size)]
+        short = [blocks.pop()] if length % size else []
+        order = SampleOrder(seed, shuffle=True).at(run.epoch, len(blocks), list(range(len(blocks))))
+        blocks = [blocks[at] for at in order]
+        for each in short:
+            blocks.insert(_mixed(seed, run.epoch, 0) % (len(blocks) + 1), each)
+        indices = []
+        for group, first in enumerate(range(0, len(blocks), number), 1):
+            members = [index for block in blocks[first : first + number] for index in block]
+            inner = SampleOrder(_mixed(seed, run.epoch, group), shuffle=True)
+            indices += [members[at] for at in inner.at(run.epoch, len(members), list(range(len(members))))]
+        return indices
+
+    return indices_of
+
+
+def _mixed(seed, epoch, number):
+    return int(mixed_numbers(seed, epoch, np.array([number]))[0])
 
 
 def part_of_split(low, high, seed):
