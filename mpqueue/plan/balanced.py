@@ -390,7 +390,10 @@ class BalancedPlan(CostsPlan):
         if work_item.listed is not None:
             return work_item
         assert isinstance(others, Base)
-        found = self._window_of(work_item.epoch, work_item.unit, others)
+        return self._assigned_from(self._window_of(work_item.epoch, work_item.unit, others), work_item)
+
+    def _assigned_from(self, found: tuple[DividedWindow, int] | None, work_item: WorkItem) -> WorkItem:
+        """Return a work item with its samples; ``found`` is its window, and its number there."""
         if found is None:
             return work_item._replace(listed=self._samples.of(work_item.epoch, work_item.unit))
         window, at = found
@@ -434,7 +437,8 @@ class BalancedPlan(CostsPlan):
             found = self._window_of(work_item.epoch, work_item.unit, others)
             if found is not None:
                 self._windows.note(work_item.epoch, found[0])
-            work_item = self._assigned(work_item, others)
+            if work_item.listed is None:
+                work_item = self._assigned_from(found, work_item)
             return work_item if edit is None else edit(work_item, others)
 
         return deal
@@ -489,8 +493,9 @@ class BalancedPlan(CostsPlan):
 
     def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
         """Return whether the length may differ: the started windows are the same, if they were full."""
-        if not super()._may_differ(state, here) or "source" in state or not self.balance.apply:
-            return super()._may_differ(state, here)
+        may_differ = super()._may_differ(state, here)
+        if not may_differ or "source" in state or not self.balance.apply:
+            return may_differ
         batches = self._windows.first_untouched(_saved_base(state, state["epoch"]), state["position"])
         return state["length"] is None or self._elements(batches) <= state["length"]
 
