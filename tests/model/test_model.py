@@ -1,11 +1,12 @@
 """The player with fixed seeds, and programs in which it found differences."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
-from model import command, drawing, orders, pipelines, playing, shrinking
+from model import command, drawing, mutants, orders, pipelines, playing, shrinking
 from model.functions import Drawing
 from model.orders import Change
 from model.windows import Balance, Began
@@ -27,6 +28,26 @@ def test_product_equals_the_model(front, tmp_path):
 def test_balanced_ranks_equal_the_model(focus, tmp_path):
     found, focus = [], ("balance", *focus)
     assert command.main(20, 3, tmp_path, jobs=1, report=found.append, fronts="loader", focus=focus), "\n".join(found)
+
+
+@pytest.mark.parametrize("name", mutants.names())
+def test_mutant_changes_lines_that_the_package_has(name):
+    with open(os.path.join(mutants.FOLDER, f"{name}.patch"), encoding="utf-8") as file:
+        parts = re.split(r"^(?=--- a/|@@ )", file.read(), flags=re.MULTILINE)[1:]
+    num_hunks = 0
+    for part in parts:
+        if part.startswith("--- a/"):
+            path = part.splitlines()[0].removeprefix("--- a/")
+            with open(os.path.join(command.TESTS, "..", path), encoding="utf-8") as file:
+                source = file.read()
+            continue
+        # Without a context that was moved or rewritten, `patch` refuses, and the whole run of mutants ends.
+        lines = part.split("\ndiff --git")[0].splitlines()[1:]
+        before = "".join(f"{line[1:]}\n" for line in lines if line[:1] in (" ", "-"))
+        assert before, part
+        assert before in source, part
+        num_hunks += 1
+    assert num_hunks
 
 
 @pytest.mark.slow
