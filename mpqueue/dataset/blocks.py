@@ -1,46 +1,41 @@
 """A shuffle by blocks of neighbours, see `mpqueue.plan.blocks.Blocks`.
 
-A full shuffle reads each sample from another place of a file. By blocks, the samples of a batch are from a few blocks,
-which a file reads at once. If the stage follows a source of `mpqueue.files`, each worker reads each block once: the
-row groups of Parquet remain in the source's cache, decoded. Of other blocks, the reader keeps the samples of the open
-group: at most ``blocks * block`` are in memory.
+A full shuffle reads each sample from another place of a file. By blocks, the samples of a batch are from a few blocks.
+They are read in one of two ways:
+
+- *sample by sample* (`BlockReader`): the samples of a request, in ascending order;
+- *by blocks* (`GroupReader`), if the source has ``get_blocks``, as those of `mpqueue.files` have. Each process reads
+  the blocks of a group when it needs one of their samples, and keeps them until it needs those of another group. So
+  ``blocks * block`` samples are in memory, as they are stored, and each is decoded when it is requested.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.indexed import IndexedRun, Places, ReaderMaker, SourceNode
+from mpqueue.dataset.indexed import IndexedRun, Places, ReaderMaker, SourceNode, SourceReader
 from mpqueue.dataset.nodes import LinkNode, StageNode
 from mpqueue.dataset.picking import PickReader
 from mpqueue.plan.blocks import Block
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
+from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.log import warn
+from mpqueue.system.process_cache import ProcessCache
 
 _MAX_ORDERS = 64
-_MISSING = object()
 
 
 class BlockReader(PickReader):
-    """The elements of its input in an order by blocks."""
+    """The elements of its input in an order by blocks. The samples of a request are read in ascending order."""
 
     node: "BlockShuffleNode"
 
     def __init__(self, node: "BlockShuffleNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
         self._orders: dict[int, BlockOrder] = {}  # by seed
-        source: Any = node.input.source if isinstance(node.input, SourceNode) else None
-        self._is_of_files = hasattr(type(source), "group_sizes")
-        self._bounds = None
-        keeps = getattr(source, "keep_groups", None)
-        if self._is_of_files and not (node.block == "group" and keeps is not None and keeps(node.blocks)):
-            self._bounds = _bounds_of(source, node.block)
-        # Of the open group: samples that were not returned, by index, and the blocks that were read.
-        self._kept: dict[int, Any] = {}
-        self._read: set[int] = set()
-        self._open: tuple[int, int, int] = (-1, -1, -1)  # seed, epoch and group
 
     def before(self, places: Places, run: IndexedRun) -> list[int]:
         """Return the indices of these elements in the input."""
@@ -60,43 +55,120 @@ class BlockReader(PickReader):
         return self._orders[seed]
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return the elements at these indices: those of each group together, in ascending order."""
-        if not len(places):
-            return []
-        indices, groups = self._order(run).with_groups(run.epoch, self._length(), places)
+        """Return the elements at these indices."""
+        indices = np.array(self.before(places, run), np.int64)
         order = indices.argsort()
         values: list[Any] = [None] * len(places)
-        of_groups = sorted(set(groups.tolist())) if self._is_of_files else [-1]  # -1: all are read together
-        for group in of_groups:
-            part = order if len(of_groups) == 1 else order[groups[order] == group]
-            wanted = indices[part].tolist()
-            if self._bounds is None:
-                found = self.input.at(wanted, run)
-            else:
-                found = self._taken(wanted, (self.seed(run), run.epoch, group), run)
-            for number, value in zip(part.tolist(), found, strict=True):
+        for number, value in zip(order.tolist(), self.input.at(indices[order].tolist(), run), strict=True):
+            values[number] = value
+        return values
+
+
+class _Group(NamedTuple):
+    """A group of blocks of an epoch."""
+
+    seed: int
+    epoch: int
+    length: int
+    number: int
+
+
+class GroupReader(BlockReader):
+    """The elements in an order by blocks, of a source that returns whole blocks."""
+
+    input: SourceReader
+
+    def __init__(self, node: "BlockShuffleNode", maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self._groups: ProcessCache = maker.shared.setdefault(id(node), ProcessCache(1))
+        self._latest = _Group(-1, -1, -1, -1)
+        self._is_told = False
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return the elements at these indices."""
+        self.input.check_length(run)
+        values: list[Any] = [None] * len(places)
+        parts = self._order(run).by_group(run.epoch, self._length(), places)
+        if type(places) is range and places.step > 1:
+            # Lanes take turns. When the first one has reached the next group, the others still need those before.
+            self._groups.max_size = max(self._groups.max_size, len(parts) + 1)
+        for part in parts:
+            group = _Group(self.seed(run), run.epoch, self._length(), part.group)
+            latest, self._latest = self._latest, group
+            if len(places) == 1 and group != latest:
+                # The first one of several, or `dataset[i]`, which does not need the other samples of 16 blocks.
+                return super().at(places, run)
+            if latest.seed not in {-1, group.seed}:  # two stages read this one in turn
+                self._groups.max_size = max(self._groups.max_size, 2)
+            found = self._of_group(group, part.inside, run)
+            if found is None:
+                return super().at(places, run)
+            if type(part.numbers) is slice:  # all places
+                return found
+            for number, value in zip(part.numbers.tolist(), found, strict=True):
                 values[number] = value
         return values
 
-    def _taken(self, indices: list[int], group: tuple[int, int, int], run: IndexedRun) -> list[Any]:
-        """Return samples of a group that are kept, after their blocks were read."""
-        assert self._bounds is not None
-        if group != self._open:
-            self._kept, self._read, self._open = {}, set(), group
-        for block in np.unique(np.searchsorted(self._bounds, indices, side="right") - 1).tolist():
-            if block not in self._read:
-                self._read.add(block)
-                whole = range(int(self._bounds[block]), int(self._bounds[block + 1]))
-                try:
-                    self._kept.update(zip(whole, self.input.at(whole, run), strict=True))
-                except not_of_handler(Exception):  # of another sample, which this request does not need
-                    pass
-        # Taken out, because later stages may change it, and a batch that is computed again needs the stored one.
-        values = [self._kept.pop(index, _MISSING) for index in indices]
-        return [
-            self.input.at([index], run)[0] if value is _MISSING else value
-            for index, value in zip(indices, values, strict=True)
-        ]
+    def _of_group(self, group: _Group, inside: Sequence[int], run: IndexedRun) -> list[Any] | None:
+        """Return elements of a group; None if they must be read sample by sample."""
+        rows = self._groups.get(group, lambda group: (self._read(group.number, run), 1))
+        if rows is None:
+            return None
+        try:
+            found = list(rows[inside])
+        except not_of_handler(Exception) as error:
+            # Of one of these samples. Read one by one, it names its sample, and leaves the others.
+            self._warn(error)
+            return None
+        if len(found) != len(inside):
+            raise ValueError(f"{self._name()} returned {len(found)} samples for {len(inside)} places")
+        return found
+
+    def _read(self, group: int, run: IndexedRun) -> Any:
+        """Return the samples of a group of blocks, to be indexed by a list; None if they cannot be read together."""
+        source: Any = self.node.input.source  # type: ignore[attr-defined]  # see `reader_of`
+        blocks = self._order(run).blocks_of(run.epoch, self._length(), group)
+        # Numbers that it draws do not depend on the worker that reads it, or on the first request.
+        run.begin(self.input.seed(run), run.epoch, ~blocks[0].start)
+        try:
+            if run.fixed is None:
+                rows = source.get_blocks(blocks)
+            else:
+                rows = run.fixed.unless_drawn(source.get_blocks, blocks)
+                if rows is None:  # a cached element must not depend on the other elements
+                    return None
+        except not_of_handler(Exception) as error:  # perhaps of a sample that this request does not need
+            self._warn(error)
+            return None
+        count = sum(map(len, blocks))
+        if isinstance(rows, list | tuple) or not hasattr(rows, "__getitem__"):
+            raise TypeError(
+                f"{self._name()} must return an array, or another object that is indexed by a list of places, got "
+                f"{type(rows).__name__}"
+            )
+        if len(rows) != count:
+            raise ValueError(f"{self._name()} must return the {count} samples of these blocks, got {len(rows)}")
+        return rows
+
+    def _name(self) -> str:
+        return f"{type(self.node.input.source).__name__}.get_blocks"  # type: ignore[attr-defined]
+
+    def _warn(self, error: BaseException) -> None:
+        if self._is_told:
+            return
+        self._is_told = True
+        warn(
+            f"{self._name()} cannot read a group of blocks ({named_text_of(error)}): its samples are read one by one, "
+            "which takes longer",
+            "Streams",
+            "Blocks of neighbours",
+        )
+
+
+def reader_of(node: "BlockShuffleNode", maker: ReaderMaker) -> BlockReader:
+    """Return the reader of a shuffle by blocks."""
+    is_by_blocks = isinstance(node.input, SourceNode) and hasattr(type(node.input.source), "get_blocks")
+    return (GroupReader if is_by_blocks else BlockReader)(node, maker)
 
 
 def order_of(node: "BlockShuffleNode", seed: int) -> BlockOrder:
@@ -122,15 +194,6 @@ def group_sizes(node: StageNode) -> Any:
     return source.group_sizes()
 
 
-def _bounds_of(source: Any, block: Any) -> Any:
-    """Return the bounds of the blocks of files, whose reader keeps them; None for other sources."""
-    if not hasattr(type(source), "group_sizes"):
-        return None
-    if block == "group":
-        return np.concatenate([[0], np.cumsum(source.group_sizes())])
-    return np.append(np.arange(0, len(source), block), len(source))
-
-
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class BlockShuffleNode(LinkNode):
     """The elements in an order that is shuffled by blocks.
@@ -143,7 +206,7 @@ class BlockShuffleNode(LinkNode):
     name: ClassVar[str] = "shuffle"
     passes_elements: ClassVar[bool] = True
     draws_order: ClassVar[bool] = True
-    reader: ClassVar[Any] = BlockReader
+    reader: ClassVar[Any] = staticmethod(reader_of)
     block: Block
     blocks: int
 

@@ -156,16 +156,18 @@ class ReaderMaker:
 
     Args:
         lengths: The lengths of the stages.
+        shared: See below; None for a new dict.
 
     Attributes:
         lengths: The lengths of the stages.
+        shared: What the readers of a node share in all threads, by the `id` of the node.
         readers: The readers, by the `id` of their nodes.
         on_read: A function that is called with the reader of each input of a stage with several inputs before it is
             used, or None.
     """
 
-    def __init__(self, lengths: Lengths) -> None:
-        self.lengths = lengths
+    def __init__(self, lengths: Lengths, shared: dict[int, Any] | None = None) -> None:
+        self.lengths, self.shared = lengths, {} if shared is None else shared
         self.readers: dict[int, Reader] = {}
         self.on_read: Callable[[Reader], object] | None = None
 
@@ -194,8 +196,7 @@ class SourceReader(Reader):
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return samples by index."""
         source = self.node.source
-        if run.watches and self._may_change and len(source) != self.length:
-            raise LengthChanged
+        self.check_length(run)
         if type(source) in STORED:
             if type(places) is range:  # from a lane
                 # Read a slice. If the source has been shortened, the slice is too short, and the index below raises.
@@ -214,6 +215,11 @@ class SourceReader(Reader):
             self._add_note(error, places, len(samples), run)
             raise
         return samples
+
+    def check_length(self, run: IndexedRun) -> None:
+        """Raise `LengthChanged` if the length of the source has changed since its reader was created."""
+        if run.watches and self._may_change and len(self.node.source) != self.length:
+            raise LengthChanged
 
     def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: IndexedRun) -> list[Any]:
         samples: list[Any] | None

@@ -106,10 +106,12 @@ class Makers:
         root: The last stage of the stream.
     """
 
-    __slots__ = ("_kept", "_root")  # without a `__dict__`, so that the fingerprint of a source does not include it
+    # Without a `__dict__`, so that the fingerprint of a source does not include it.
+    __slots__ = ("_kept", "_root", "_shared")
 
     def __init__(self, root: nodes.StageNode) -> None:
         self._root, self._kept = root, threading.local()
+        self._shared: dict[int, Any] = {}
 
     def get(self, seed: int, epoch: int) -> ReaderMaker:
         """Return the maker of readers of this thread, for the current lengths of the sources.
@@ -121,7 +123,7 @@ class Makers:
         lengths = nodes.lengths_of(self._root, seed, epoch)
         kept: ReaderMaker | None = getattr(self._kept, "maker", None)
         if kept is None or kept.lengths != lengths:
-            self._kept.maker = kept = ReaderMaker(lengths)
+            self._kept.maker = kept = ReaderMaker(lengths, self._shared)
         return kept
 
 

@@ -56,12 +56,14 @@ class Readers:
         "_lengths",
         "_lengths_of_epochs",
         "_root",
+        "_shared",
         "_varies",
     )  # without a `__dict__`, so that the fingerprint of a source does not include it
 
     def __init__(self, root: StageNode) -> None:
         self._root = root
         self._kept = threading.local()
+        self._shared: dict[int, Any] = {}
         self._lengths: nodes.Lengths | None = None
         self._epoch: int | None = None
         # The lengths of some stages may differ between epochs, and threads may compute elements of different epochs.
@@ -88,7 +90,7 @@ class Readers:
         if kept is None or kept.lengths is not lengths:
             assert lengths is not None
             make_room(self._root.facts.depth)
-            self._kept.maker = kept = ReaderMaker(lengths)
+            self._kept.maker = kept = ReaderMaker(lengths, self._shared)
         return kept
 
     def _lengths_in(self, seed: int, epoch: int) -> nodes.Lengths:

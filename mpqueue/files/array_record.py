@@ -22,11 +22,11 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.kept import cache_errors, cache_folder, open_kept
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
-from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
 from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.process_cache import ProcessCache
 
 _VERSION = 1
 _MAX_OPEN = 64
@@ -174,6 +174,9 @@ class ArrayRecord(GroupedFiles):
             raise FileError(file.path, None, f"records {rows[0]:,} to {rows[-1]:,} cannot be read: {error}") from error
         self._check(file)
         return records
+
+    def _block(self, group: int, start: int, stop: int) -> Sequence[Any]:
+        return self._rows(group, range(start, stop))
 
     def _offset_of(self, group: int) -> int | None:  # noqa: ARG002 - a group is a whole file
         return None

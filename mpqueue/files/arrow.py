@@ -1,7 +1,7 @@
 """`Arrow`: files of Arrow's IPC formats, read by row. Hugging Face's `datasets` stores its data in these formats.
 
 An uncompressed record batch is never read as a whole; see `mpqueue.files.arrow_values`. A record batch that is
-compressed or has dictionaries is decoded by pyarrow from its messages, and cached; see `mpqueue.files.process_cache`.
+compressed or has dictionaries is decoded by pyarrow from its messages, and cached; see `mpqueue.system.process_cache`.
 
 pyarrow itself is slower in shuffled order. For rows of 10 KB of bytes, an integer, a string and 50 tokens, 32 at a
 time, in rows per CPU second (pyarrow 26, medians of 5 interleaved rounds)::
@@ -34,10 +34,10 @@ from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, Run
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
-from mpqueue.files.process_cache import DEFAULT_BYTES, ProcessCache
 from mpqueue.files.ranges import at_once
 from mpqueue.files.rows import TableRows, pyarrow
 from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.system.process_cache import DEFAULT_BYTES, ProcessCache
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 _VERSION = 1
@@ -255,16 +255,25 @@ class Arrow(GroupedFiles):
         return samples_by_place
 
     def _all_rows(self, group: int) -> Sequence[Any]:
+        rows = self._neighbours(group, 0, None)
+        return super()._all_rows(group) if rows is None else rows
+
+    def _block(self, group: int, start: int, stop: int) -> Sequence[Any]:
+        rows = self._neighbours(group, start, stop)
+        return super()._block(group, start, stop) if rows is None else rows
+
+    def _neighbours(self, group: int, start: int, stop: int | None) -> TableRows | None:
+        """Return rows of a group, all from ``start`` on if ``stop`` is None; None if it must be decoded as a whole."""
         state = self._state
         batch = state.places is not None and self._batch(group)
         if not batch or state.places is None:
-            return super()._all_rows(group)
-        num_rows = batch.layout.num_rows
+            return None
+        stop = batch.layout.num_rows if stop is None else stop
         arrays = [
-            Slicer(batch.layout, batch.read, node, buffer).rows(kind, 0, num_rows)
+            Slicer(batch.layout, batch.read, node, buffer).rows(kind, start, stop)
             for kind, (_, node, buffer) in zip(state.kinds, state.places, strict=True)
         ]
-        return TableRows(self._columns, arrays, num_rows)
+        return TableRows(self._columns, arrays, stop - start)
 
     def _batch(self, group: int) -> RecordBatch | Literal[False]:
         """Return a record batch with separately readable rows, or False if it is compressed; an error names it."""

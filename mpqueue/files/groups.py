@@ -19,10 +19,11 @@ from mpqueue.errors import FileError
 from mpqueue.files import ranges
 from mpqueue.files.index import Index
 from mpqueue.files.location import Location
-from mpqueue.files.process_cache import ProcessCache
+from mpqueue.files.row_blocks import RowBlocks, rows_of
 from mpqueue.files.source import FileSource, checked_number
 from mpqueue.system import log
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.process_cache import ProcessCache
 from mpqueue.system.units import count_text
 
 # The number of groups that are decoded before a warning that they are decoded for very few rows.
@@ -77,16 +78,41 @@ class GroupedFiles(FileSource):
         """Return the number of samples in each group of all files, as an array, for a shuffle by blocks."""
         return self._index["rows"]
 
-    def keep_groups(self, number: int) -> bool:  # noqa: ARG002 - for formats that decode groups
-        """Keep decoded groups in each process, whatever their size, for a shuffle by blocks.
+    def get_blocks(self, blocks: Sequence[range]) -> RowBlocks:
+        """Return the samples of blocks of neighbours, for a shuffle by blocks.
+
+        The blocks are read now, once, and each sample is decoded on access.
 
         Args:
-            number: The number of groups.
+            blocks: The indices of each block.
 
-        Returns:
-            False: this format also reads single samples, so that nothing is kept.
+        Raises:
+            FileError: A file has changed, or is damaged.
+            OSError: A file cannot be read.
         """
-        return False
+        (starts, ends), pieces = self._group_bounds, []
+        for block in blocks:
+            at = block.start
+            while at < block.stop:
+                group = int(ends.searchsorted(at, side="right"))
+                first, stop = int(starts[group]), min(block.stop, int(ends[group]))
+                pieces.append((group, at - first, stop - first))
+                at = stop
+        calls = [partial(self._named_block, *piece) for piece in pieces]
+        return RowBlocks(ranges.at_once(calls) if self._has_remote else [call() for call in calls])
+
+    def _named_block(self, group: int, start: int, stop: int) -> Sequence[Any]:
+        try:
+            return self._block(group, start, stop)
+        except DAMAGED as error:
+            self._raise_named(group, error)
+
+    def _block(self, group: int, start: int, stop: int) -> Sequence[Any]:
+        """Return neighbours of a group, whose memory does not contain other samples."""
+        whole: Any = self._whole(group)
+        self._num_served += stop - start
+        rows: Sequence[Any] = whole if stop - start == len(whole) else whole.part(start, stop)
+        return rows
 
     def column(self, name: str) -> list[Any]:
         """Return one column of all samples, also one that ``columns`` leaves out; the whole column is in memory.
@@ -201,7 +227,7 @@ class GroupedFiles(FileSource):
         """Return rows of a group; ``rows`` is sorted."""
         whole = self._whole(group)
         self._num_served += len(rows)
-        return [whole[row] for row in rows]
+        return rows_of(whole, rows)
 
     def _all_rows(self, group: int) -> Sequence[Any]:
         """Return all rows of a group."""

@@ -11,7 +11,7 @@ and this module 74,600 (mosaicml-streaming 0.13, medians of 7 interleaved rounds
 those of `datasets`.
 
 A sample of a plain shard is read separately. A compressed shard is decompressed as a whole, and cached while it fits;
-see `mpqueue.files.process_cache`.
+see `mpqueue.system.process_cache`.
 """
 
 import bz2
@@ -34,13 +34,13 @@ from mpqueue.files.mds_values import Decode, decoder, size_of
 from mpqueue.files.names import FileExclusion, Names, folder_name
 from mpqueue.files.opened import read_whole
 from mpqueue.files.positioned import PositionedFile
-from mpqueue.files.process_cache import DEFAULT_BYTES
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.urls import is_url
 from mpqueue.files.window import open_window
 from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.process_cache import DEFAULT_BYTES
 from mpqueue.system.units import count_text
 
 _VERSION = 1
@@ -209,7 +209,14 @@ class MDS(GroupedFiles):
     def _all_rows(self, group: int) -> Sequence[Any]:
         if self._raw_bytes[group] is not None:
             return super()._all_rows(group)
-        return _Samples(self, group, self._opened.read(group, 0, self._index.files[group].size))
+        return _Samples(self, group, self._opened.read(group, 0, self._index.files[group].size), 0, self._places(group))
+
+    def _block(self, group: int, start: int, stop: int) -> Sequence[Any]:
+        if self._raw_bytes[group] is not None:
+            return super()._block(group, start, stop)
+        places = self._places(group)[start : stop + 1]
+        first, last = int(places[0]), int(places[-1])
+        return _Samples(self, group, self._opened.read(group, first, last - first), first, places)
 
     def _decode(self, group: int) -> tuple[Sequence[Any], int]:
         size = self._raw_bytes[group]
@@ -228,7 +235,7 @@ class MDS(GroupedFiles):
                 f"it must have {size:,} decompressed bytes, as in index.json, got {len(data):,} or more, with samples "
                 f"up to {self._places(group)[-1]:,}"
             )
-        return _Samples(self, group, data), size
+        return _Samples(self, group, data, 0, self._places(group)), size
 
     def _places(self, group: int) -> Array:
         start, stop = self._index.starts("places")[group : group + 2]
@@ -285,18 +292,31 @@ class _Column(NamedTuple):
 
 
 class _Samples(Sequence[Any]):
-    """The samples of a shard in memory, each decoded on access."""
+    """Neighbours of a shard in memory, each decoded on access.
 
-    def __init__(self, source: MDS, group: int, data: bytes) -> None:
-        self._source, self._group, self._data = source, group, data
-        self._places = source._places(group)
+    Args:
+        source: The files.
+        group: The number of the shard.
+        data: A part of the shard, which has these samples.
+        first: The offset of this part in the shard.
+        places: The offset of each sample in the shard, and the end of the last one.
+    """
+
+    def __init__(self, source: MDS, group: int, data: bytes, first: int, places: Array) -> None:
+        self._source, self._group, self._data, self._first, self._places = source, group, data, first, places
 
     def __len__(self) -> int:
         return len(self._places) - 1
 
     def __getitem__(self, number: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
         start, stop = self._places[number : number + 2].tolist()
-        return self._source._decoded_sample(self._group, start, self._data[start:stop])
+        return self._source._decoded_sample(self._group, start, self._data[start - self._first : stop - self._first])
+
+    def part(self, start: int, stop: int) -> "_Samples":
+        """Return neighbours with their own memory."""
+        places = self._places[start : stop + 1]
+        first, last = int(places[0]), int(places[-1])
+        return _Samples(self._source, self._group, self._data[first - self._first : last - self._first], first, places)
 
 
 def _listed(columns: Iterable[tuple[str, str]]) -> str:

@@ -25,10 +25,10 @@ from typing import NamedTuple, Self
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
 from mpqueue.files.positioned import read_at
-from mpqueue.files.process_cache import ProcessCache
 from mpqueue.files.ranges import Piece, RangedFile
 from mpqueue.files.urls import is_url
 from mpqueue.system.held_descriptors import HeldDescriptor
+from mpqueue.system.process_cache import ProcessCache
 
 # The maximum gap between requests that are joined into one read.
 _MAX_GAP_BYTES = 4 * 1024

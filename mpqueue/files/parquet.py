@@ -1,7 +1,7 @@
 """`Parquet`: rows of Parquet files by index.
 
 A row group is compressed column by column, so a row cannot be read separately. pyarrow decodes the whole group, which
-is cached while it fits; see `mpqueue.files.process_cache`. The requesting thread decodes, without threads of pyarrow,
+is cached while it fits; see `mpqueue.system.process_cache`. The requesting thread decodes, without threads of pyarrow,
 which would not exist in a worker that is forked later.
 """
 
@@ -22,10 +22,10 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.positioned import PositionedFile
-from mpqueue.files.process_cache import DEFAULT_BYTES, ProcessCache
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
 from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.system.process_cache import DEFAULT_BYTES, ProcessCache
 
 _VERSION = 1
 # The memory usage of a parsed footer, as a multiple of its size in the file.
@@ -132,18 +132,6 @@ class Parquet(GroupedFiles):
         epoch, however few of them fit into memory.
         """
         return Groups(self)
-
-    def keep_groups(self, number: int) -> bool:
-        """Keep decoded row groups in each process, whatever their size, for a shuffle by blocks.
-
-        Args:
-            number: The number of row groups.
-
-        Returns:
-            True: they are kept.
-        """
-        self._parts.at_least = max(self._parts.at_least, number)
-        return True
 
     def _select(self, column: str) -> None:
         (_, schema), *_ = schemas(self._index)

@@ -128,16 +128,28 @@ class TableRows(Sequence[dict[str, Any]]):
         names: The names of the columns.
         arrays: A pyarrow array for each column.
         num_rows: The number of rows.
+
+    Attributes:
+        columns: The name of each column, and a function that returns its value at a row.
     """
 
     def __init__(self, names: Sequence[str], arrays: Sequence[Any], num_rows: int) -> None:
-        self._readers = list(zip(names, map(reader_of, arrays), strict=True))
-        self._num_rows = num_rows
+        self._names, self._arrays, self._num_rows = names, arrays, num_rows
+        self.columns = list(zip(names, map(reader_of, arrays), strict=True))
 
     def __len__(self) -> int:
         return self._num_rows
 
-    def __getitem__(self, row: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
-        if not 0 <= row < self._num_rows:  # a damaged group may have fewer rows than the index
+    def check(self, row: int) -> None:
+        """Raise an `IndexError` for a row that does not exist: a damaged group may have fewer rows than the index."""
+        if not 0 <= row < self._num_rows:
             raise IndexError(f"row {row} is out of range: there are {count_text(self._num_rows, 'row')}")
-        return {name: read(row) for name, read in self._readers}
+
+    def __getitem__(self, row: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
+        self.check(row)
+        return {name: read(row) for name, read in self.columns}
+
+    def part(self, start: int, stop: int) -> "TableRows":
+        """Return neighbours with their own memory, because a slice would keep that of all rows."""
+        places = pyarrow().array(range(start, stop), pyarrow().int64())
+        return TableRows(self._names, [array.take(places) for array in self._arrays], stop - start)

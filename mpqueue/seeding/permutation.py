@@ -103,6 +103,8 @@ def mixed_numbers(seed: int, epoch: int, numbers: Indices) -> np.ndarray[Any, An
 
 def is_run(places: Sequence[int]) -> bool:
     """Return whether the places are consecutive."""
+    if type(places) is range:
+        return places.step == 1
     return places[-1] - places[0] == len(places) - 1 and all(map(eq, places, range(places[0], places[0] + len(places))))
 
 
@@ -113,10 +115,11 @@ class SampleOrder:
         seed: The order depends only on the seed and the epoch.
         shuffle: Use a new order for each epoch. If False, the indices ascend.
         world: Number of ranks that share the batches of an epoch.
+        max_shuffled: An epoch of at most this number of samples is shuffled at once.
     """
 
-    def __init__(self, seed: int, *, shuffle: bool, world: int = 1) -> None:
-        self._seed, self._shuffle, self._world = seed, shuffle, world
+    def __init__(self, seed: int, *, shuffle: bool, world: int = 1, max_shuffled: int = _MAX_SHUFFLED) -> None:
+        self._seed, self._shuffle, self._world, self._max_shuffled = seed, shuffle, world, max_shuffled
         self._of: tuple[int, int] = (-1, -1)  # epoch and length of the current order
         self._whole: Indices | None = None
         self._blocks: dict[tuple[int, ...], Indices] = {}  # see `_kept`
@@ -133,11 +136,15 @@ class SampleOrder:
             return indices
         if not self._shuffle:
             return range(first, first + count)
+        shuffled: list[int] = self.run_at(epoch, length, first, count).tolist()
+        return shuffled
+
+    def run_at(self, epoch: int, length: int, first: int, count: int) -> Indices:
+        """Return the indices of a shuffled order at consecutive places, all of which are below the length."""
         if self._of != (epoch, length):
             self._enter(epoch, length)
         if self._whole is not None:
-            whole: list[int] = self._whole[first : first + count].tolist()
-            return whole
+            return self._whole[first : first + count]
         if self._world > 1 and self._repeats(first, count):
             return self._of_rank(first, count)
         return self._from_blocks(first, count)
@@ -147,7 +154,7 @@ class SampleOrder:
         count = len(places)
         if not count or not self._shuffle:
             return places
-        if (count >= _MANY or length <= _MAX_SHUFFLED) and is_run(places):
+        if (count >= _MANY or length <= self._max_shuffled) and is_run(places):
             return self.indices(epoch, length, places[0], count)
         if self._of != (epoch, length):
             self._enter(epoch, length)
@@ -156,7 +163,9 @@ class SampleOrder:
             return whole
         # The places of a lane: its blocks contain only its own places.
         if type(places) is range and places.step > 1:
-            return self._from_blocks(places.start // places.step, count, places.step, places.start % places.step)
+            step = places.step
+            of_lane: list[int] = self._from_blocks(places.start // step, count, step, places.start % step).tolist()
+            return of_lane
         if count >= _MANY:
             many: list[int] = permuted(self._seed, epoch, length, np.asarray(places)).tolist()
             return many
@@ -167,7 +176,7 @@ class SampleOrder:
         if not self._shuffle:
             return places
         if is_run:  # from blocks, which may contain the following places, too
-            return np.array(self.indices(epoch, length, int(places[0]), len(places)), np.int64)
+            return self.run_at(epoch, length, int(places[0]), len(places))
         if self._of != (epoch, length):
             self._enter(epoch, length)
         return permuted(self._seed, epoch, length, places) if self._whole is None else self._whole[places]
@@ -176,7 +185,7 @@ class SampleOrder:
         # The order is complete before it is stored, by assignments alone, and `_of` is the last one. If a signal
         # handler raises in between, no later call mistakes a partial order for a complete one.
         whole, keys = None, self._keys
-        if length <= _MAX_SHUFFLED:
+        if length <= self._max_shuffled:
             whole = np.arange(length)
             words = sequence_of(self._seed, epoch, _SHUFFLED)
             np.random.Generator(np.random.PCG64(words)).shuffle(whole)
@@ -184,14 +193,15 @@ class SampleOrder:
             keys = _keys_of(self._seed, epoch).tolist()
         self._whole, self._keys, self._blocks, self._of = whole, keys, {}, (epoch, length)
 
-    def _from_blocks(self, first: int, count: int, step: int = 1, offset: int = 0) -> list[int]:
+    def _from_blocks(self, first: int, count: int, step: int = 1, offset: int = 0) -> Indices:
         """Return the indices at places ``offset + step * number``, for ``count`` numbers from ``first`` on."""
-        indices: list[int] = []
-        while len(indices) < count:
-            number, start = divmod(first + len(indices), _BLOCK)
-            block = self._kept((number, step, offset), self._places_in_steps)
-            indices += block[start : start + count - len(indices)].tolist()
-        return indices
+        parts: list[Indices] = []
+        place, last = first, first + count
+        while place < last:
+            number, start = divmod(place, _BLOCK)
+            parts.append(self._kept((number, step, offset), self._places_in_steps)[start : start + last - place])
+            place += len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _repeats(self, first: int, count: int) -> bool:
         """Return whether a run of places is a batch with the size and the rank of the previous run, if any."""
@@ -201,7 +211,7 @@ class SampleOrder:
         latest, self._latest = self._latest, (count, offset, batch % self._world)
         return latest in {None, self._latest}
 
-    def _of_rank(self, first: int, count: int) -> list[int]:
+    def _of_rank(self, first: int, count: int) -> Indices:
         """Return the indices of a batch of one rank, from a block that contains only batches of this rank."""
         # With 100 ranks and 32 samples per batch, a block of consecutive places has one batch of this rank: 390 µs per
         # batch rather than 27.
@@ -209,8 +219,7 @@ class SampleOrder:
         turn, rank = divmod(batch, self._world)
         number, start = divmod(turn, max(1, _BLOCK // count))
         block = self._kept((number, rank, count, offset), self._places_of_rank)
-        indices: list[int] = block[start * count : (start + 1) * count].tolist()
-        return indices
+        return block[start * count : (start + 1) * count]
 
     def _places_in_steps(self, number: int, step: int, offset: int) -> Indices:
         first = offset + step * number * _BLOCK

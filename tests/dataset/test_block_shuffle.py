@@ -19,10 +19,21 @@ def runs_of(numbers):
     return [each for at, each in enumerate(numbers) if not at or numbers[at - 1] != each]
 
 
+def groups_of(order, epoch, length):
+    """Return the group of each place; the elements inside of the groups' blocks are those of the order."""
+    groups, elements = [None] * length, [None] * length
+    for part in order.by_group(epoch, length, range(length)):
+        of_blocks = [element for block in order.blocks_of(epoch, length, part.group) for element in block]
+        for place, inside in zip(np.arange(length)[part.numbers].tolist(), list(part.inside), strict=True):
+            groups[place], elements[place] = part.group, of_blocks[inside]
+    assert elements == order.at(epoch, length, range(length)).tolist()
+    return groups
+
+
 def check(order, epoch, length, blocks, number):
     """Check an order: ``blocks`` has the block of each element."""
     whole = order.at(epoch, length, range(length)).tolist()
-    groups = order.with_groups(epoch, length, range(length))[1].tolist()
+    groups = groups_of(order, epoch, length)
     assert sorted(whole) == list(range(length))
     assert len(runs_of(groups)) == len(set(groups))
     owners = {}
@@ -41,6 +52,11 @@ def test_order_permutes_blocks_and_the_elements_of_groups(epoch):
         assert [int(order.at(epoch, length, [place])[0]) for place in reversed(range(length))] == whole[::-1]
         mixed = np.random.default_rng(length).permutation(length)
         assert order.at(epoch, length, mixed).tolist() == [whole[place] for place in mixed]
+        for step in (1, 2, 3):  # batches, and those of lanes
+            for first in range(0, length, 2):
+                places = range(first, min(first + 4 * step, length), step)
+                assert order.at(epoch, length, places).tolist() == whole[first : places.stop : step]
+                assert order.at(epoch, length, [*places]).tolist() == whole[first : places.stop : step]
 
 
 @pytest.mark.parametrize("number", [1, 2, 16])
@@ -210,9 +226,11 @@ class Grouped(Raising):
         super().__init__(bad)
         self.calls = []
 
-    def __getitems__(self, indices):
-        self.calls.append(list(indices))
-        return [self[index] for index in indices]
+    def get_blocks(self, blocks):
+        self.calls += [list(block) for block in blocks]
+        if any(self.bad in block for block in blocks):
+            raise ValueError(f"sample {self.bad}")
+        return np.concatenate([np.arange(block.start, block.stop) for block in blocks])
 
     def group_sizes(self):
         return np.array(self.sizes)
@@ -233,7 +251,161 @@ def test_blocks_of_files_are_read_once_in_an_epoch(block, sizes):
         for _ in range(2):
             source.calls.clear()
             assert sorted(each for batch in loader for each in batch.tolist()) == list(range(20))
-            assert sorted(map(len, source.calls)) == sorted(sizes)
+            assert sorted(filter(None, map(len, source.calls))) == sorted(sizes)
+
+
+class Chunked:
+    """A source that reads whole blocks, and notes the calls."""
+
+    thread_safe = True
+
+    def __init__(self, length=200, made=None):
+        self.values, self.made = np.arange(length), made
+        self.blocks, self.indices = [], []
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices):
+        self.indices += indices
+        return list(self.values[list(indices)])
+
+    def get_blocks(self, blocks):
+        self.blocks += blocks
+        whole = np.concatenate([self.values[block.start : block.stop] for block in blocks])
+        return whole if self.made is None else self.made(whole)
+
+
+def in_pieces(length=200):
+    """Return the order of `Chunked` in blocks of 10, with 4 in a group, sample by sample."""
+    return Dataset.range(length).shuffle(block=10, blocks=4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}, {"workers": 1, "threads": 3}]
+)
+def test_whole_blocks_are_read_in_the_same_order(options):
+    dataset = Dataset(Chunked()).shuffle(block=10, blocks=4)
+    assert all_of(dataset.batch(7), **options) == all_of(in_pieces().batch(7), workers=0)
+
+
+def test_each_block_is_read_once_and_no_sample_alone():
+    source = Chunked()
+    all_of(Dataset(source).shuffle(block=10, blocks=4).batch(7), workers=0)
+    assert sorted(block.start for block in source.blocks) == list(range(0, 200, 10)) and source.indices == []
+
+
+@pytest.mark.parametrize("options", [{"workers": 1, "threads": 3}, {"workers": 1, "threads": 2, "lanes": 4}])
+def test_threads_share_the_blocks(options):
+    source = Chunked()
+    dataset = Dataset(source).shuffle(block=10, blocks=4)
+    if "lanes" in options:
+        dataset = dataset.filter(lambda each: True)
+        del options["threads"]
+    found = all_of(dataset.batch(7), backend="thread", **options)
+    assert sorted(each for batch in found for each in batch) == list(range(200))
+    # Lanes take turns at the end of a group, where one reads ahead.
+    assert len(source.blocks) == 20
+
+
+def test_single_samples_are_read_without_their_blocks():
+    source = Chunked()
+    shuffled = Dataset(source).shuffle(block=10, blocks=4)
+    order = list(in_pieces())
+    assert [shuffled[place] for place in (0, 150, 7, 199)] == [order[place] for place in (0, 150, 7, 199)]
+    assert source.blocks == [] and len(source.indices) == 4
+    assert all_of(shuffled.batch(1), workers=0) == all_of(in_pieces().batch(1), workers=0)  # opens each at the second
+    assert len(source.blocks) == 20
+
+
+def test_two_stages_may_read_the_same_blocks_in_turn():
+    source = Chunked()
+    shuffled = Dataset(source).shuffle(block=10, blocks=4)
+    pairs = Dataset.zip(shuffled, shuffled.map(lambda each: -each))
+    with mpqueue.Loader(pairs.batch(5), seed=3, workers=0) as loader:
+        found = [sample for batch in loader for sample in zip(*(part.tolist() for part in batch), strict=True)]
+    assert sorted(one for one, _ in found) == sorted(-other for _, other in found) == list(range(200))
+    assert len(source.blocks) <= 44  # at first, the second one takes the place of the first
+
+
+def test_samples_of_blocks_may_be_changed():
+    class Rows(Chunked):
+        def __init__(self):
+            super().__init__()
+            self.values = np.arange(200)[:, None]
+
+    def zeroed(row):
+        value = int(row[0])
+        row[:] = 0
+        return value
+
+    dataset = Dataset(Rows()).shuffle(block=10, blocks=4).map(zeroed).batch(7)
+    with mpqueue.Loader(dataset, seed=5, workers=0) as loader:
+        first = next(iter(loader)).tolist()
+        loader.seek(0, 0)
+        assert [batch.tolist() for batch in loader] == all_of(in_pieces().batch(7), workers=0)
+    assert first == all_of(in_pieces().batch(7), workers=0)[0]
+
+
+def drawn(whole):
+    return whole * 1000 + np.random.randint(1000, size=len(whole))
+
+
+def test_numbers_drawn_for_a_group_do_not_depend_on_workers():
+    dataset = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4).batch(7)
+    whole = all_of(dataset, workers=0)
+    assert all_of(dataset, workers=2) == whole != all_of(in_pieces().batch(7), workers=0)
+    with mpqueue.Loader(dataset, seed=5, workers=1) as loader:
+        loader.seek(0, 13)  # within a group
+        assert [batch.tolist() for batch in loader] == whole[13:]
+
+
+@pytest.mark.parametrize("made", [None, drawn])
+def test_cached_elements_do_not_depend_on_their_group(tmp_path, made):
+    whole = []
+    for number, places in enumerate((range(200), (150, 3), (3, 77))):
+        dataset = Dataset(Chunked(made=made)).shuffle(block=10, blocks=4).cache(tmp_path / str(number))
+        whole.append({place: int(value) for place, value in zip(places, dataset.__getitems__(places), strict=True)})
+    assert whole[1].items() <= whole[0].items() and whole[2].items() <= whole[0].items()
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "words"),
+    [
+        (TypeError, list, "Chunked.get_blocks must return an array, or another object that is indexed by a list"),
+        (TypeError, lambda whole: None, "got NoneType"),
+        (ValueError, lambda whole: whole[1:], "Chunked.get_blocks must return the 40 samples of these blocks, got 39"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_other_results_of_get_blocks_are_refused(kind, made, words, workers):
+    with pytest.raises(kind, match=words):
+        all_of(Dataset(Chunked(made=made)).shuffle(block=10, blocks=4).batch(7), workers=workers)
+
+
+def test_blocks_that_cannot_be_read_are_read_sample_by_sample(caplog):
+    def raising(whole):
+        if 55 in whole:
+            raise OSError("block 5 is damaged")
+        return whole
+
+    source = Chunked(made=raising)
+    found = all_of(Dataset(source).shuffle(block=10, blocks=4).batch(7), workers=0)
+    assert found == all_of(in_pieces().batch(7), workers=0)
+    assert len(source.blocks) == 20 and 40 <= len(source.indices) <= 80  # with those of a batch of two groups
+    assert [record.message.count("block 5 is damaged") for record in caplog.records] == [1]
+
+
+def test_source_that_grows_gets_a_new_order():
+    source = Chunked()
+    dataset = Dataset(source).shuffle(block=10, blocks=4)
+    with mpqueue.Loader(dataset.batch(7), seed=5, workers=0) as loader:
+        list(loader)
+        source.values = np.arange(210)
+        assert sorted(each for batch in loader for each in batch.tolist()) == list(range(210))
 
 
 def parquet_file(path):

@@ -8,6 +8,7 @@ import random
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 from helpers.file_formats import SOURCES, comparable, rewritten, several, write_all, write_array_record, write_tar
 from helpers.finalizers import calls_of_python_in
@@ -19,6 +20,7 @@ import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
 from mpqueue.files import tfrecord
+from mpqueue.files.groups import GroupedFiles
 
 pytest.importorskip("pyarrow.parquet")
 
@@ -78,6 +80,26 @@ def test_file_rewritten_in_place_with_its_size_and_time_never_returns_new_bytes(
             with pytest.raises(FileError, match=r"has changed since it was indexed.*its ctime differs"):
                 read(copy, [0, 1])
     rewritten(path, whole)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40, "group"])
+def test_blocks_have_the_samples_of_their_indices(make, size):
+    source = make()
+    if not hasattr(source, "get_blocks"):
+        assert not isinstance(source, GroupedFiles)
+        return
+    sizes = source.group_sizes().tolist() if size == "group" else [size] * (len(source) // size)
+    ends = np.cumsum(sizes).tolist()
+    blocks = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)][::-2]  # also of two groups
+    rows = source.get_blocks(blocks)
+    indices = [index for block in blocks for index in block]
+    assert len(rows) == len(indices)
+    places = random.Random(1).choices(range(len(indices)), k=60)
+    assert [*map(comparable, rows[places])] == read(source, [indices[place] for place in places])
+    assert len(source.get_blocks([])) == 0
+    if isinstance(source, files.Parquet | files.Arrow):
+        with pytest.raises(LookupError):
+            rows[[len(indices)]]
 
 
 @pytest.mark.parametrize("name", ["0.tar", "0.tar.gz"])

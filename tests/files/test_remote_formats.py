@@ -43,6 +43,9 @@ def test_samples_equal_those_of_local_files(folder, format, where):
             for copy in (source, pickle.loads(pickle.dumps(source))):
                 web.faults += ["busy", None, "cut"]
                 assert [comparable(sample) for sample in several(copy, indices)] == wanted
+                if hasattr(copy, "get_blocks"):
+                    found = copy.get_blocks([range(len(local) - 10, len(local)), range(3, 30)])[[5, 10]]
+                    assert [*map(comparable, found)] == [comparable(local[-5]), comparable(local[3])]
         finally:
             memory.store.clear()
             memory.pseudo_dirs[:] = [""]

@@ -77,14 +77,15 @@ def _root(made, streams, depth):
     name = chosen.choice(["range", "range", "list", "index", "index"] + ["shards", "stateful"] * (streams is not False))
     if name == "index":
         raises = made.may_raise and chosen.random() < 0.3
-        kind = chosen.choice([f.Samples, f.Samples, f.AtOnce])
+        kind = chosen.choice([f.Samples, f.Samples, f.AtOnce, f.InBlocks])
         made.raises |= raises
-        kinds = "" if kind is f.AtOnce else made.draws()
+        kinds = made.draws() if kind is f.Samples else ""
         if depth == 0 and kind is f.Samples and len(made.kinds) > 1 and chosen.random() < 0.2:
             made.add("held-generator", "index", f.Holding(length, kinds, raises, "0.0."))
             made.add("cache", "cache", chosen.random() < 0.5)
         else:
-            made.add("source" if kind is f.Samples else "getitems", "index", kind(length, kinds, raises))
+            names = {f.Samples: "source", f.AtOnce: "getitems", f.InBlocks: "get_blocks"}
+            made.add(names[kind], "index", kind(length, kinds, raises))
     elif name == "shards":
         made.add("generator", "stream", f.Shards(length, made.draws()), is_stream=True)
     elif name == "stateful":
@@ -292,7 +293,7 @@ def play(seed, front="loader", focus=()):
         options["start_method"] = "fork"
         features.add("snapshots")
     is_batched = "batch_size" in options or (isinstance(source, tuple) and source[-1][0] == "batch" and not is_stream)
-    if front == "loader" and kinds == "r" and is_batched and not features & {"getitems", "__getitems__"}:
+    if front == "loader" and kinds == "r" and is_batched and not features & {"getitems", "get_blocks", "__getitems__"}:
         options["threads"] = chosen.choice([1, 1, 2, 4])
         features |= {"threads="} if options["threads"] > 1 else set()
     if _has(has, "journal") and chosen.random() < 0.5:

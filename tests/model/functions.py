@@ -314,6 +314,26 @@ class AtOnce(Samples):
         return [(self[index][0], *numbers) for index in indices]
 
 
+class InBlocks(AtOnce):
+    """A source that also reads whole blocks."""
+
+    def get_blocks(self, blocks):
+        return ByPlaces([self[index] for block in blocks for index in block])
+
+
+class ByPlaces:
+    """Samples that are indexed by a list of places."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, places):
+        return [self.samples[place] for place in places]
+
+
 class Awaiting(Samples):
     """Samples of coroutines."""
 

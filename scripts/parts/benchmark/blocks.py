@@ -106,15 +106,24 @@ class ChunkedRows:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several rows."""
-        if self._array is None:
-            self._array = self._opened()
+        array = self._of_process()
         numbers = np.asarray(indices)
         order = numbers.argsort()
         chosen = numbers[order]
         first, last = int(chosen[0]), int(chosen[-1]) + 1
         found = np.empty((len(numbers), 8), np.float32)
-        found[order] = self._array[first:last] if last - first == len(numbers) else self._array[chosen]
+        found[order] = array[first:last] if last - first == len(numbers) else array[chosen]
         return list(found)
+
+    def get_blocks(self, blocks: Sequence[range]) -> Array:
+        """Return the rows of blocks of neighbours."""
+        array = self._of_process()
+        return np.concatenate([array[block.start : block.stop] for block in blocks])
+
+    def _of_process(self) -> Any:
+        if self._array is None:
+            self._array = self._opened()
+        return self._array
 
 
 def _open_hdf5(path: pathlib.Path) -> Any:

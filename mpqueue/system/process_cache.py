@@ -1,4 +1,4 @@
-"""A cache of each process: open files, and decoded parts such as row groups of Parquet.
+"""A cache of each process: open files, decoded parts such as row groups of Parquet, and blocks of a shuffle.
 
 Decoding a part costs far more than reading one of its rows. Each process therefore caches the values that were used
 last, up to a total size. The newest value remains even if it alone exceeds the limit. Threads that need the same value
@@ -35,13 +35,10 @@ class ProcessCache:
 
     Args:
         max_size: The limit of the total size.
-
-    Attributes:
-        at_least: The number of the newest values that remain, even if they exceed the limit.
     """
 
     def __init__(self, max_size: int) -> None:
-        self.max_size, self.at_least = max_size, 1
+        self.max_size = max_size
         self._kept: _KeptValues | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,8 +75,8 @@ class ProcessCache:
                     if key not in kept.values:
                         kept.values[key] = value, size
                         kept.size += size
-                    # The newest values remain, however large. Otherwise a group would be decoded again for each row.
-                    while kept.size > self.max_size and len(kept.values) > self.at_least:
+                    # The newest value remains, however large. Otherwise a group would be decoded again for each row.
+                    while kept.size > self.max_size and len(kept.values) > 1:
                         kept.size -= kept.values.popitem(last=False)[1][1]
                         kept.num_dropped += 1
             finally:

@@ -6,7 +6,7 @@ import pytest
 from helpers.forking import status_of_fork
 
 import mpqueue
-from mpqueue.files.process_cache import ProcessCache
+from mpqueue.system.process_cache import ProcessCache
 
 
 def test_threads_that_need_the_same_part_decode_it_once():
