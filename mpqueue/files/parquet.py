@@ -79,7 +79,7 @@ class Parquet(GroupedFiles):
     A row cannot be read separately: reading it decodes the selected columns of its row group. Each process caches the
     groups that it used last. Reading in order is therefore fast, and shuffling is fast if all groups fit into
     ``cache_bytes``. If they do not fit, almost every row decodes its group again, and a warning is logged. In that
-    case, shuffle the row groups, and then the rows in a buffer; see `row_groups`.
+    case, shuffle with ``block="group"``, or shuffle the row groups, and then their rows in a buffer; see `row_groups`.
 
     Reads are thread-safe, and a copy in another process opens the files itself.
 
