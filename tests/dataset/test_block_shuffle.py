@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers.strikes import batches_despite, each_strike
 
 import mpqueue
 from mpqueue import Blocks, Dataset
@@ -397,6 +398,14 @@ def test_blocks_that_cannot_be_read_are_read_sample_by_sample(caplog):
     assert found == all_of(in_pieces().batch(7), workers=0)
     assert len(source.blocks) == 20 and 40 <= len(source.indices) <= 80  # with those of a batch of two groups
     assert [record.message.count("block 5 is damaged") for record in caplog.records] == [1]
+
+
+def test_interrupt_anywhere_loses_and_repeats_nothing():
+    expected = all_of(in_pieces(80).batch(7), workers=0)
+    for _after, strike in each_strike(31):
+        dataset = Dataset(Chunked(80)).shuffle(block=10, blocks=4).batch(7)
+        with mpqueue.Loader(dataset, seed=5, workers=0) as loader:
+            assert [batch.tolist() for batch in batches_despite(strike, loader)] == expected
 
 
 def test_source_that_grows_gets_a_new_order():

@@ -290,3 +290,17 @@ class Alarms(StruckByAlarm):
             return []
         finally:
             self._is_armed = False
+
+
+def batches_despite(strike, loader):
+    """Return the batches of an epoch, from a loop that continues after each exception of the handler."""
+    epoch, found = None, []
+    with strike:
+        while True:
+            try:
+                epoch = iter(loader) if epoch is None else epoch
+                found.append(next(epoch))
+            except Struck:
+                continue
+            except StopIteration:
+                return found

@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from helpers.strikes import Struck, each_strike
+from helpers.strikes import batches_despite, each_strike
 
 import mpqueue
 from mpqueue import Balance, Dataset, Loader
@@ -291,16 +291,7 @@ def test_interrupt_anywhere_loses_and_repeats_nothing(cost):
     expected, _ = taken(1, 2, balance=balance)
     for _after, strike in each_strike(101):
         with loader(1, 2, balance=balance) as batches:
-            epoch, found, is_over = None, [], False
-            with strike:
-                while not is_over:
-                    try:
-                        epoch = iter(batches) if epoch is None else epoch
-                        found.append(next(epoch))
-                    except Struck:
-                        continue
-                    except StopIteration:
-                        is_over = True
+            found = batches_despite(strike, batches)
             assert [plain(batch) for batch in found] == expected
 
 

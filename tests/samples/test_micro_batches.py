@@ -6,7 +6,7 @@ from itertools import chain, islice, pairwise
 
 import numpy as np
 import pytest
-from helpers.strikes import Struck, each_strike
+from helpers.strikes import batches_despite, each_strike
 
 import mpqueue
 from mpqueue import Balance, Loader
@@ -228,16 +228,7 @@ def test_interrupt_anywhere_loses_and_repeats_nothing(whole):
     expected = [part for part, _ in whole[1]]
     for _after, strike in each_strike(37):
         with loader(1) as batches:
-            epoch, found, is_over = None, [], False
-            with strike:
-                while not is_over:
-                    try:
-                        epoch = iter(batches) if epoch is None else epoch
-                        found.append(next(epoch))
-                    except Struck:
-                        continue
-                    except StopIteration:
-                        is_over = True
+            found = batches_despite(strike, batches)
             assert [plain(part) for part in found] == expected
 
 
