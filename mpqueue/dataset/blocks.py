@@ -4,8 +4,8 @@ A full shuffle reads each sample from another place of a file. By blocks, the sa
 They are read in one of two ways:
 
 - *sample by sample* (`BlockReader`): the samples of a request, in ascending order;
-- *by blocks* (`GroupReader`), if the source has ``get_blocks``, as those of `mpqueue.files` have. Each process reads
-  the blocks of a group when it needs one of their samples, and keeps them until it needs those of another group. So
+- *by blocks* (`GroupReader`), if the source has ``get_blocks``, as the sources of `mpqueue.files`. Each process reads
+  the blocks of a group when it needs one of their samples, and keeps them until it needs the next group. So
   ``blocks * block`` samples are in memory, as they are stored, and each is decoded when it is requested.
 """
 
@@ -212,7 +212,7 @@ class BlockShuffleNode(LinkNode):
 
     @property
     def keeps_order(self) -> bool:
-        """False: the order is another one."""
+        """False: the order is different."""
         return False
 
     def _shown(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Samples of one group, or of several blocks, by position. Those of tables are built column by column.
+"""Samples of one group, or of several blocks, by position. Rows of tables are built column by column.
 
 Building a row at a time costs a call per row and column, which is twice the time of building a column at a time.
 """

@@ -16,7 +16,7 @@ import numpy as np
 
 from mpqueue.seeding.permutation import Indices, SampleOrder, is_run, mixed_numbers
 
-_MOST_GROUPS = 4  # whose permutation is kept
+_MOST_GROUPS = 4  # with a kept permutation
 # Groups of at most this number of elements are permuted at once: 12 ns per element, and a network needs 60.
 _MAX_SHUFFLED = 1 << 18
 
@@ -106,7 +106,7 @@ class BlockOrder:
         span = self._size * self._number
         missing, short = self._short(epoch, length)
         group_of_short = short // self._number
-        # Only the short block makes a group smaller. Later groups begin earlier by what it lacks.
+        # Only the short block makes a group smaller. Later groups begin earlier by the missing elements.
         end = min((group_of_short + 1) * span - missing, length)
         groups = np.where(places < end, places // span, (places + missing) // span)
         starts = groups * span - np.where(groups > group_of_short, missing, 0)
@@ -128,7 +128,7 @@ class BlockOrder:
         return np.where(is_short, num_whole, chosen) * self._size + moved % self._size
 
     def _short(self, epoch: int, length: int) -> tuple[int, int]:
-        """Return how many elements the short block lacks, and its place among the blocks; 0 if there is none."""
+        """Return how many elements the short block lacks, and its place among the blocks; 0 without a short block."""
         num_whole, rest = divmod(length, self._size)
         if not rest:
             return 0, num_whole

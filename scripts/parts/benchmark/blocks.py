@@ -1,4 +1,4 @@
-"""A shuffle by blocks of neighbours: rates from files, and the quality of the order, beside no and a full shuffle.
+"""A shuffle by blocks of neighbours: rates from files and the quality of the order, without and with a full shuffle.
 
 The rows of the Parquet file are eight times the cache of row groups: a full shuffle of data that fit into the cache
 reads no group twice.
@@ -24,7 +24,7 @@ BATCH, SEED, OPEN = 256, 1, 16  # blocks in a group
 GROUP, CHUNK = 10_000, 1000  # rows of a row group of Parquet, and of a chunk
 CACHE_BYTES = 15_000_000
 ROWS = {PARQUET: 10_000_000, HDF5: 2_000_000, ZARR: 2_000_000}
-WARM, COUNTED = OPEN * GROUP // 2, 2 * OPEN * GROUP  # rows: whole groups, each of which is read when it begins
+WARM, COUNTED = OPEN * GROUP // 2, 2 * OPEN * GROUP  # rows: whole groups, because a group is read at its beginning
 LIMIT_S, FULL_S = 4.0, 1.0
 NUM_SIMULATED, NUM_LABELS = 1_000_000, 10
 DISTANCE, SHARE = "distance of neighbours, ", "most frequent label, "
