@@ -9,7 +9,6 @@ The modules are listed bottom up. A module imports only modules on its own line 
     urls.py         remote files: the file systems of fsspec
     names.py        file names: patterns, braces, lists
     ranges.py       byte ranges of remote files, read concurrently, with retries
-    process_cache.py    a cache of open files and decoded parts, separate in each process
     positioned.py   positional reads, and a file object over them
     opened.py       open files, read by position
     kept.py         the index folder
@@ -24,8 +23,9 @@ The modules are listed bottom up. A module imports only modules on its own line 
     tar.py          `Tar`
     tar_stream.py   `TarStream`: archives that are read sequentially
     columns.py      selection of columns
-    groups.py       samples in groups: row groups, record batches, shards
     rows.py         rows of pyarrow tables as samples
+    row_blocks.py   samples of a group or of blocks, by position
+    groups.py       samples in groups: row groups, record batches, shards
     arrow_messages.py   messages of Arrow's formats: their positions and buffers
     arrow_slices.py     some rows of a record batch, built from their own bytes
     arrow_values.py     values of many rows of record batches, read together

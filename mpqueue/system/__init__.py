@@ -6,6 +6,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     keywords.py         errors for misspelt keyword arguments
     units.py            numbers as strings with a suitable unit
     locks.py            locks that a signal handler cannot leave locked
+    process_cache.py    a cache of open files and decoded parts, separate in each process
     callers.py          the callers of a function: a line of user code, functions of other libraries
     extras.py           optional packages: whether they are installed, and their import
     imports.py          calls a function when a module is imported
