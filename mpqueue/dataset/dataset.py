@@ -531,7 +531,9 @@ class Dataset(Generic[Item_co]):
         """Return a dataset of the same elements in a random order, which differs between epochs.
 
         A full shuffle reads each sample from another place. By blocks of neighbours, a file is read block by block, and
-        the dataset keeps its length and its index.
+        the dataset keeps its length and its index. A source with ``get_blocks(blocks)``, a list of ranges, also reads
+        whole blocks. It returns their samples one after another, as an array or another object that is indexed by a
+        list of places.
 
         Args:
             buffer: If None, the whole dataset is permuted, without using memory; it must be indexed. Otherwise the
