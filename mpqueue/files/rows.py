@@ -107,8 +107,8 @@ def reader_of(array: Any) -> Callable[[int], Any]:
     if isinstance(array, pa.Array) and not array.null_count and len(array):
         first, buffers = array.offset, array.buffers()
         if (form := NUMBERS.get(str(kind))) is not None:
-            numbers = items(memoryview(buffers[1]), form, first + len(array))
-            return lambda row: numbers[first + row]
+            # Its own method takes half the time of a function that calls it.
+            return items(memoryview(buffers[1]), form, first + len(array))[first:].__getitem__
         is_text = types.is_string(kind) or types.is_large_string(kind)
         if is_text or types.is_binary(kind) or types.is_large_binary(kind):
             wide = types.is_large_string(kind) or types.is_large_binary(kind)
