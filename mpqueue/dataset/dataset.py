@@ -666,6 +666,7 @@ class Dataset(Generic[Item_co]):
         strategy: Literal["best_fit", "concatenate"] = "best_fit",
         bins: int = 64,
         long: Literal["cut", "error", "drop"] = "cut",
+        whole: Iterable[Any] = (),
     ) -> "Dataset[dict[str, Any]]":
         """Return a stream of rows of one length, filled with elements that are sequences.
 
@@ -681,16 +682,29 @@ class Dataset(Generic[Item_co]):
             bins: Number of open rows per virtual shard. More rows reduce padding and need more memory.
             long: Treatment of an element that is longer than a row. "cut": it is cut into whole rows and a rest, which
                 is packed like other elements. "error": it raises an error. "drop": it is left out and counted.
+            whole: Names of fields that describe an element as a whole, such as its image or its name. A row has their
+                values in the order of its segments: arrays and numbers as a `mpqueue.Ragged`, other objects as a list.
+                `batch` joins them in the order of all segments of the batch. An element that is cut has its values in
+                each segment.
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``length`` or ``bins`` is less than 1; ``strategy`` or ``long`` is unknown; or a previous stage
-                makes batches, whose samples would become one sequence.
+            ValueError: ``length`` or ``bins`` is less than 1; ``strategy`` or ``long`` is unknown; ``whole`` is used
+                with ``strategy="concatenate"``, which cuts elements; or a previous stage makes batches, whose samples
+                would become one sequence.
 
         Follows: ``grain.experimental.BestFitPackIterDataset`` and ``ConcatThenSplitIterDataset``.
         """
         check_choice("pack", "strategy", strategy, ("best_fit", "concatenate"))
         check_choice("pack", "long", long, ("cut", "error", "drop"))
+        if isinstance(whole, str | bytes) or not isinstance(whole, Iterable):
+            raise TypeError(f"pack: whole must be names of fields, such as ('image', 'name'), got {whole!r}")
+        names = tuple(whole)
+        if names and strategy == "concatenate":
+            raise ValueError(
+                f"pack: whole={names} describes documents as a whole, and strategy='concatenate' cuts documents: use "
+                "strategy='best_fit'"
+            )
         batching = self._root.facts.batched
         if batching is not None:
             raise ValueError(
@@ -700,7 +714,7 @@ class Dataset(Generic[Item_co]):
             )
         return self._changed(
             PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
-            bins=check_count("pack", "bins", bins), long=long,
+            bins=check_count("pack", "bins", bins), long=long, whole=names,
         )  # fmt: skip
 
     def repeat(self, times: int | None = None) -> Self:

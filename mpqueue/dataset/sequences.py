@@ -1,7 +1,7 @@
 """Validation of samples that are sequences, and construction of rows from pieces of them.
 
-A row is a dict: the fields, `SEGMENT_IDS` and `POSITIONS`. It depends only on its pieces, so it can be built again from
-their samples.
+A row is a dict: the fields, `SEGMENT_IDS`, `POSITIONS`, and the fields that describe whole samples, with one value for
+each piece. It depends only on its pieces, so it can be built again from their samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ import numpy as np
 
 from mpqueue.dataset.rows import Piece
 from mpqueue.memory.layout import Array
+from mpqueue.samples.leaves import NUMBERS, is_stackable
+from mpqueue.samples.ragged import Ragged, Segments
 
 TOKENS = "tokens"
 SEGMENT_IDS, POSITIONS = "segment_ids", "positions"
@@ -25,23 +27,29 @@ class SequenceReader:
 
     Args:
         length: The length of a row.
+        whole: The names of the fields that describe a sample as a whole.
 
     Attributes:
         shapes: The name, and the shape after the first axis, of each field of the first sample; None before that.
     """
 
-    def __init__(self, length: int) -> None:
-        self._length = length
+    def __init__(self, length: int, whole: Sequence[Any] = ()) -> None:
+        self._length, self._whole = length, whole
+        self._forms: list[Any] | None = None  # dtype and shape after the first axis of the whole fields that are arrays
         self._count = np.arange(length + 1, dtype=np.int32)
         self.shapes: list[tuple[Any, tuple[int, ...]]] | None = None
 
-    def read(self, sample: Any) -> tuple[Array, ...]:
-        """Return the fields of a sample, in the order of the first sample's fields.
+    def read(self, sample: Any) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+        """Return the fields of a sample, in the order of the first sample's fields, and those that describe it.
 
         Raises:
             TypeError: The sample or one of its fields is not a sequence.
             ValueError: The fields have different lengths, or differ from the first sample's fields.
         """
+        whole: tuple[Any, ...] = ()
+        if self._whole:
+            whole = self._read_whole(sample)
+            sample = {name: value for name, value in sample.items() if name not in self._whole}
         if isinstance(sample, Mapping):
             fields = {name: _as_array(value, f"field {name!r} of a sample") for name, value in sample.items()}
             self._check_names(fields)
@@ -55,7 +63,31 @@ class SequenceReader:
         ):
             actual = [(name, field.shape[1:]) for name, field in fields.items()]
             raise ValueError(f"pack: expected samples like the first one ({_listed(shapes)}), got {_listed(actual)}")
-        return tuple([fields[name] for name, _ in shapes])
+        return tuple([fields[name] for name, _ in shapes]), whole
+
+    def _read_whole(self, sample: Any) -> tuple[Any, ...]:
+        values = []
+        for name in self._whole:
+            value = sample.get(name) if isinstance(sample, Mapping) else None
+            if value is None:
+                has = f"has the fields {list(sample)}" if isinstance(sample, Mapping) else f"is {_kind(sample)}"
+                raise TypeError(
+                    f"pack(whole=...) got a sample without {name!r}, or with None in it; it {has}. For a document "
+                    "without this field, use an array of length 0, or an empty string"
+                )
+            is_array = is_stackable(value) or (type(value) is list and set(map(type, value)) <= NUMBERS.keys())
+            array = np.atleast_1d(np.asarray(value)) if is_array else None
+            values.append(value if array is None or array.dtype.kind in "OSU" else array)
+        forms = [(value.dtype, value.shape[1:]) if isinstance(value, np.ndarray) else None for value in values]
+        if self._forms is None:
+            self._forms = forms
+        for name, form, first in zip(self._whole, forms, self._forms, strict=True):
+            if form != first:
+                texts = [
+                    "no array" if each is None else f"{each[0]}, with shape {('n', *each[1])}" for each in (first, form)
+                ]
+                raise ValueError(f"pack: expected {name!r} like in the first sample ({texts[0]}), got {texts[1]}")
+        return tuple(values)
 
     @staticmethod
     def _check_names(fields: dict[Any, Array]) -> None:
@@ -71,12 +103,12 @@ class SequenceReader:
             lengths = ", ".join(f"{name!r}: {len(field)}" for name, field in fields.items())
             raise ValueError(f"pack got a sample with fields of different lengths: {lengths}. {_REMEDY}")
 
-    def row(self, pieces: Sequence[Piece]) -> dict[Any, Array]:
+    def row(self, pieces: Sequence[Piece]) -> dict[Any, Any]:
         """Join pieces to a row."""
         assert self.shapes is not None
         length, sizes = self._length, [piece.stop - piece.start for piece in pieces]
         used = sum(sizes)
-        row: dict[Any, Array] = {}
+        row: dict[Any, Any] = {}
         for (name, shape), *parts in zip(self.shapes, *[piece.fields for piece in pieces], strict=True):
             dtypes = {part.dtype for part in parts}
             out = np.empty((length, *shape), dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes))
@@ -87,6 +119,13 @@ class SequenceReader:
         row[POSITIONS] = positions = np.zeros(length, np.int32)
         segment_ids[:used] = np.repeat(self._count[1 : len(sizes) + 1], sizes)
         np.concatenate([self._count[:size] for size in sizes], out=positions[:used])
+        for number, name in enumerate(self._whole):
+            parts = [piece.whole[number] for piece in pieces]
+            if isinstance(parts[0], np.ndarray):
+                ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+                row[name] = Ragged(np.concatenate(parts), ends)
+            else:
+                row[name] = Segments(parts)
         return row
 
 

@@ -32,6 +32,14 @@ from mpqueue.worker import context
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.bool_))
 _FLOATS = (np.dtype(np.float64),)
+_UNEQUAL = (
+    "equal size",
+    "sparse",
+)  # in the errors of torch's function for tensors of different shapes, and sparse ones
+_REMEDY = (
+    'collate_fn="ragged" of mpqueue.torch.DataLoader joins tensors of different lengths to a mpqueue.Ragged, and '
+    "sparse rows to a CSR tensor"
+)
 _DEEPEST = 20  # nested containers that are searched for None
 
 
@@ -49,6 +57,8 @@ def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indic
             return collate_fn.of(samples, [*indices])
         return collate_fn(samples)
     except not_of_handler(TypeError, RuntimeError) as error:
+        if collate_fn is collate.default_collate and any(words in str(error) for words in _UNEQUAL):
+            add_note(error, _REMEDY)
         # Not for a user's function, which may accept None.
         if collate_fn is collate.default_collate and type(samples) is list:
             found = ((number, _path_to_none(sample, _DEEPEST)) for number, sample in enumerate(samples))

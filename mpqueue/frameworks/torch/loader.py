@@ -95,7 +95,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     Raises:
         TypeError, ValueError: As torch's DataLoader; or `ray_options` is invalid; or ``threads`` is used without
             workers, without batches, or with an unsuitable dataset; or ``concurrency`` with a dataset that is not
-            asynchronous; or ``collate_fn`` is another string, or is "ragged" without batches; or ``shard``, ``lanes`` or
+            asynchronous; or ``collate_fn`` is another string, or "ragged" without batches; or ``shard``, ``lanes`` or
             ``epoch_batches`` is used without a stream; or ranks lack a generator; or ``balance`` is no `Balance`, or
             does not fit the dataset, or is used with an iterable-style dataset, without batches, with a
             ``batch_sampler``, without an order, or with a sampler of one rank that is not torch's.
@@ -196,7 +196,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         dataset = as_torch_dataset(dataset)
         self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)
         super().__init__(dataset, *args, **options)
-        collate_fn: Any = self.collate_fn
+        collate_fn: Any = self.collate_fn  # type: ignore[has-type]
         if isinstance(collate_fn, str | Mapping):
             self.collate_fn = ragged_collate(self)
         if self.threads > 1:

@@ -20,7 +20,7 @@ from mpqueue.samples.leaves import NUMBERS, LeafPlace
 from mpqueue.samples.ragged import ONE_DTYPE, Ragged, merge_ragged
 from mpqueue.samples.sparse import REMEDY, CsrRows, stack_rows
 
-_SPARSE = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
+SPARSE = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
 
 
 class RaggedCollate:
@@ -76,7 +76,7 @@ class _TensorCollation(Collation):
         if place.choice is None:
             return default_collate(list(values))
         if all(isinstance(value, torch.Tensor) and value.dim() for value in values):
-            if any(value.layout in _SPARSE for value in values):
+            if any(value.layout in SPARSE for value in values):
                 return self._rows_of(values, place)
             if all(map(travels, values)):
                 return self._ragged_of(values, place)
@@ -98,7 +98,9 @@ class _TensorCollation(Collation):
 
     def _rows_of(self, tensors: Sequence[torch.Tensor], place: LeafPlace) -> torch.Tensor:
         """Return sparse rows as a CSR tensor."""
-        place.require_equal([tensor.layout in _SPARSE for tensor in tensors], "is sparse: {}".format, REMEDY)
+        place.require_equal(
+            ["sparse" if tensor.layout in SPARSE else "dense" for tensor in tensors], "is {}".format, REMEDY
+        )
         place.require_equal([tensor.dtype for tensor in tensors], "has dtype {}".format, REMEDY)
         for number, tensor in enumerate(tensors):
             if tensor.shape[:-1] not in ((), (1,)):
@@ -107,7 +109,7 @@ class _TensorCollation(Collation):
                     "of shape (n,) or (1, n): join other ones by a function, as collate_fn"
                 )
         rows = [
-            tensor.reshape(1, -1).to_sparse_csr() if tensor.dim() == 1 else tensor.to_sparse_csr() for tensor in tensors
+            tensor.unsqueeze(0).to_sparse_csr() if tensor.dim() == 1 else tensor.to_sparse_csr() for tensor in tensors
         ]
         parts = [(_memory(row.col_indices()), _memory(row.values())) for row in rows]
         data, indices, indptr = map(
@@ -163,9 +165,14 @@ def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float 
         A tensor of shape (n, length, ...) in the dtype of the batch.
     """
     values, offsets = map(torch.as_tensor, ragged)
-    starts, lengths = offsets[:-1], offsets.diff()
-    places = torch.arange(int(lengths.max()) if length is None else length, device=offsets.device)
-    is_filled = places < lengths[:, None]
-    out = values.new_full((len(lengths), len(places), *values.shape[1:]), padding)
-    out[is_filled] = values[(starts[:, None] + places)[is_filled]]
-    return out
+    lengths = offsets.diff()
+    if length is None:
+        length = int(lengths.max())
+    shape = (len(lengths), length, *values.shape[1:])
+    if not len(values):
+        return values.new_full(shape, padding)
+    # Without a question to the device, which would wait for its copies.
+    places = torch.arange(length, device=offsets.device)
+    found = values[(offsets[:-1, None] + places).clamp(max=len(values) - 1)]
+    is_empty = places >= lengths[:, None]
+    return found.masked_fill_(is_empty.reshape(*shape[:2], *[1] * (values.dim() - 1)), padding)
