@@ -11,8 +11,8 @@ import numpy as np
 
 from mpqueue.dataset.rows import Piece
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import NUMBERS, is_stackable
-from mpqueue.samples.ragged import Ragged, Segments
+from mpqueue.samples.leaves import NUMBERS, LeafPlace, is_stackable, no_sample
+from mpqueue.samples.ragged import Ragged, Segments, merge_ragged
 
 TOKENS = "tokens"
 SEGMENT_IDS, POSITIONS = "segment_ids", "positions"
@@ -35,7 +35,8 @@ class SequenceReader:
 
     def __init__(self, length: int, whole: Sequence[Any] = ()) -> None:
         self._length, self._whole = length, whole
-        self._forms: list[Any] | None = None  # dtype and shape after the first axis of the whole fields that are arrays
+        # The shape after the first axis and the dtype of whole fields that are arrays.
+        self._forms: dict[int, tuple[Any, ...]] = {}
         self._count = np.arange(length + 1, dtype=np.int32)
         self.shapes: list[tuple[Any, tuple[int, ...]]] | None = None
 
@@ -78,13 +79,16 @@ class SequenceReader:
             is_array = is_stackable(value) or (type(value) is list and set(map(type, value)) <= NUMBERS.keys())
             array = np.atleast_1d(np.asarray(value)) if is_array else None
             values.append(value if array is None or array.dtype.kind in "OSU" else array)
-        forms = [(value.dtype, value.shape[1:]) if isinstance(value, np.ndarray) else None for value in values]
-        if self._forms is None:
-            self._forms = forms
-        for name, form, first in zip(self._whole, forms, self._forms, strict=True):
-            if form != first:
+        for number, (name, value) in enumerate(zip(self._whole, values, strict=True)):
+            # An empty list has no dtype of its own.
+            is_empty = isinstance(value, np.ndarray) and not value.size
+            form = (value.shape[1:], None if is_empty else value.dtype) if isinstance(value, np.ndarray) else ()
+            first = self._forms.setdefault(number, form)
+            if form and first and None in (form[1], first[1]) and form[0] == first[0]:
+                self._forms[number] = first if is_empty else form
+            elif form != first:
                 texts = [
-                    "no array" if each is None else f"{each[0]}, with shape {('n', *each[1])}" for each in (first, form)
+                    f"an array of shape {('n', *each[0])}, {each[1]}" if each else "no array" for each in (first, form)
                 ]
                 raise ValueError(f"pack: expected {name!r} like in the first sample ({texts[0]}), got {texts[1]}")
         return tuple(values)
@@ -122,8 +126,8 @@ class SequenceReader:
         for number, name in enumerate(self._whole):
             parts = [piece.whole[number] for piece in pieces]
             if isinstance(parts[0], np.ndarray):
-                ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-                row[name] = Ragged(np.concatenate(parts), ends)
+                place = LeafPlace([piece.token for piece in pieces], no_sample, path=(f"[{name!r}]",))
+                row[name] = Ragged(*merge_ragged(parts, np.empty, place))
             else:
                 row[name] = Segments(parts)
         return row
