@@ -178,6 +178,8 @@ class Collation:
 
     def _merge_others(self, values: Sequence[Any], kind: type, place: LeafPlace) -> Any:
         first = values[0]
+        if is_sparse(first):  # first, because the DOK format is a mapping
+            return self._built(merge_sparse(values, self._empty, place))
         if issubclass(kind, Mapping):
             return self._merge_mappings(values, place)
         if kind is Ragged:
@@ -197,8 +199,6 @@ class Collation:
             return np.ma.stack(values)  # `np.stack` would drop the masks
         if is_stackable(first):
             return merge_arrays(values, self._empty, place)
-        if is_sparse(first):
-            return self._built(merge_sparse(values, self._empty, place))
         return list(values)
 
     def _merge_mappings(self, values: Sequence[Any], place: LeafPlace) -> dict[Any, Any]:
