@@ -22,6 +22,8 @@ from mpqueue.samples.sparse import REMEDY, CsrRows, stack_rows
 
 SPARSE = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
 
+_PLAIN = (*NUMBERS, str, bytes, torch.Tensor)
+
 
 class RaggedCollate:
     """The ``collate_fn`` of a loader with ``collate_fn="ragged"``.
@@ -78,9 +80,8 @@ class _TensorCollation(Collation):
         if all(isinstance(value, torch.Tensor) and value.dim() for value in values):
             if any(value.layout in SPARSE for value in values):
                 return self._rows_of(values, place)
-            if all(map(travels, values)):
-                return self._ragged_of(values, place)
-        if all(type(value) in NUMBERS or isinstance(value, str | bytes | torch.Tensor) for value in values):
+            return self._ragged_of(values, place) if all(map(travels, values)) else default_collate(list(values))
+        if all(isinstance(value, _PLAIN) and not getattr(value, "shape", ()) for value in values):
             return default_collate(list(values))
         merged = super()._merge(values, place)
         if isinstance(merged, np.ndarray):
