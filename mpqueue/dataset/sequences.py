@@ -82,15 +82,18 @@ class SequenceReader:
         for number, (name, value) in enumerate(zip(self._whole, values, strict=True)):
             # An empty list has no dtype of its own.
             is_empty = isinstance(value, np.ndarray) and not value.size
-            form = (value.shape[1:], None if is_empty else value.dtype) if isinstance(value, np.ndarray) else ()
+            form: tuple[Any, ...] = ()
+            if isinstance(value, np.ndarray):
+                form = value.shape[1:], None if is_empty else value.dtype
             first = self._forms.setdefault(number, form)
-            if form and first and None in (form[1], first[1]) and form[0] == first[0]:
-                self._forms[number] = first if is_empty else form
-            elif form != first:
+            dtypes = [each[1] for each in (first, form) if each and each[1] is not None]
+            if first[:1] != form[:1] or dtypes[1:] not in ([], dtypes[:1]):
                 texts = [
                     f"an array of shape {('n', *each[0])}, {each[1]}" if each else "no array" for each in (first, form)
                 ]
                 raise ValueError(f"pack: expected {name!r} like in the first sample ({texts[0]}), got {texts[1]}")
+            if dtypes:
+                self._forms[number] = (form[0], dtypes[0])
         return tuple(values)
 
     @staticmethod
