@@ -156,7 +156,7 @@ def test_each_order_of_blocks_has_its_figures(monkeypatch, way):
     assert len(goals_of_way) == {"Parquet": 4, "order": 0}.get(way, 2)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.filterwarnings("ignore:Sparse")  # of torch
 def test_sparse_dense_and_stock_batches_have_their_figures(monkeypatch):
     pytest.importorskip("scipy")
     pytest.importorskip("torch")
