@@ -187,7 +187,7 @@ class BatchReader(LinkReader):
 
         try:
             (sample,) = self.input.at([row], run._replace(skip=skip_inside))
-            if sample is None and collation_of(self.node.collate).function is None:
+            if sample is None and collation_of(self.node.collate)[0] is None:
                 raise no_sample(self.input.origin(row, run))
         except NothingLeft:
             return []

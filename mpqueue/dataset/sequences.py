@@ -35,8 +35,8 @@ class SequenceReader:
 
     def __init__(self, length: int, whole: Sequence[Any] = ()) -> None:
         self._length, self._whole = length, whole
-        # The shape after the first axis and the dtype of whole fields that are arrays.
-        self._forms: dict[int, tuple[Any, ...]] = {}
+        self._inner: dict[Any, Any] = {}  # the shape after the first axis of whole fields; None: no array
+        self._dtypes: dict[Any, Any] = {}
         self._count = np.arange(length + 1, dtype=np.int32)
         self.shapes: list[tuple[Any, tuple[int, ...]]] | None = None
 
@@ -76,25 +76,22 @@ class SequenceReader:
                     f"pack(whole=...) got a sample without {name!r}, or with None in it; it {has}. For a document "
                     "without this field, use an array of length 0, or an empty string"
                 )
-            is_array = is_stackable(value) or (type(value) is list and set(map(type, value)) <= NUMBERS.keys())
-            array = np.atleast_1d(np.asarray(value)) if is_array else None
-            values.append(value if array is None or array.dtype.kind in "OSU" else array)
-        for number, (name, value) in enumerate(zip(self._whole, values, strict=True)):
-            # An empty list has no dtype of its own.
-            is_empty = isinstance(value, np.ndarray) and not value.size
-            form: tuple[Any, ...] = ()
-            if isinstance(value, np.ndarray):
-                form = value.shape[1:], None if is_empty else value.dtype
-            first = self._forms.setdefault(number, form)
-            dtypes = [each[1] for each in (first, form) if each and each[1] is not None]
-            if first[:1] != form[:1] or dtypes[1:] not in ([], dtypes[:1]):
-                texts = [
-                    f"an array of shape {('n', *each[0])}, {each[1]}" if each else "no array" for each in (first, form)
-                ]
-                raise ValueError(f"pack: expected {name!r} like in the first sample ({texts[0]}), got {texts[1]}")
-            if dtypes:
-                self._forms[number] = (form[0], dtypes[0])
+            if is_stackable(value) or (type(value) is list and set(map(type, value)) <= NUMBERS.keys()):
+                array = np.atleast_1d(np.asarray(value))
+                value = value if array.dtype.kind in "OSU" else array
+            self._check_form(name, value if isinstance(value, np.ndarray) else None)
+            values.append(value)
         return tuple(values)
+
+    def _check_form(self, name: Any, array: Array | None) -> None:
+        """Raise a `ValueError` if a whole field differs from those before; an empty list has no dtype of its own."""
+        form = None if array is None else array.shape[1:], array.dtype if array is not None and array.size else None
+        first = self._inner.setdefault(name, form[0]), self._dtypes.get(name)
+        if form[0] != first[0] or (form[1] is not None and form[1] != self._dtypes.setdefault(name, form[1])):
+            raise ValueError(
+                f"pack: expected {name!r} like in the samples before, with the inner shape and the dtype "
+                f"{_form_text(*first)}, got {_form_text(*form)}"
+            )
 
     @staticmethod
     def _check_names(fields: dict[Any, Array]) -> None:
@@ -134,6 +131,10 @@ class SequenceReader:
             else:
                 row[name] = Segments(parts)
         return row
+
+
+def _form_text(inner: Any, dtype: Any) -> str:
+    return "of no array" if inner is None else f"{inner} and {dtype}"
 
 
 def _as_array(value: Any, name: str) -> Array:

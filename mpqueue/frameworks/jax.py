@@ -118,19 +118,15 @@ def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float 
     import_extra("jax", _NEEDS)
     if length is None:
         length = int(np.diff(np.asarray(ragged.offsets)).max())
-    return programs().pad(ragged.values, ragged.offsets, length, padding)
-
-
-class _Programs(NamedTuple):
-    """Programs for devices: ``pad(values, offsets, length, padding)`` and ``fill(data, indices, indptr, columns)``."""
-
-    pad: Callable[..., Any]
-    fill: Callable[..., Any]
+    return programs()[0](ragged.values, ragged.offsets, length, padding)
 
 
 @functools.cache
-def programs() -> _Programs:
-    """Return the programs that make dense arrays. JAX compiles them once for each shape."""
+def programs() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the programs ``pad(values, offsets, length, padding)`` and ``fill(data, indices, indptr, columns)``.
+
+    They make dense arrays. JAX compiles them once for each shape.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -152,17 +148,17 @@ def programs() -> _Programs:
         at = out.at[rows, indices]
         return (at.max if data.dtype == bool else at.add)(data, mode="drop")  # scipy's sums of bools are bools
 
-    return _Programs(jax.jit(pad, static_argnums=2), jax.jit(fill, static_argnums=3))
+    return jax.jit(pad, static_argnums=2), jax.jit(fill, static_argnums=3)
 
 
 def packed_fields(leaf: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """Return the arrays of a ragged or sparse leaf, and the function that makes the dense array of them on a device."""
     if isinstance(leaf, Ragged):
         length = int(np.diff(np.asarray(leaf.offsets)).max())
-        return [_with_room(leaf.values), leaf.offsets], lambda put: programs().pad(*put, length, 0)
+        return [_with_room(leaf.values), leaf.offsets], lambda put: programs()[0](*put, length, 0)
     rows = leaf.tocsr()
     columns = rows.shape[1]
-    return [_with_room(rows.data), _with_room(rows.indices), rows.indptr], lambda put: programs().fill(*put, columns)
+    return [_with_room(rows.data), _with_room(rows.indices), rows.indptr], lambda put: programs()[1](*put, columns)
 
 
 def _with_room(array: Any) -> Any:

@@ -61,16 +61,11 @@ Choice: TypeAlias = Literal["ragged"] | Mapping[Any, Any]
 """The fields whose arrays become a `mpqueue.Ragged`: all of them, or a mapping from some fields to "ragged"."""
 
 
-class CollateOption(NamedTuple):
-    """The two meanings of an option ``collate``; at most one is not None."""
-
-    function: Callable[[list[Any]], Any] | None
-    ragged: Choice | None
-
-
-def collation_of(collate: Callable[[list[Any]], Any] | Choice | None) -> CollateOption:
-    """Return the meaning of an option ``collate`` that was checked."""
-    return CollateOption(None, collate) if isinstance(collate, str | Mapping) else CollateOption(collate, None)
+def collation_of(
+    collate: Callable[[list[Any]], Any] | Choice | None,
+) -> tuple[Callable[[list[Any]], Any] | None, Choice | None]:
+    """Return the function of a checked option ``collate``, and its choice of ragged fields; at most one is not None."""
+    return (None, collate) if isinstance(collate, str | Mapping) else (collate, None)
 
 
 class Batching(NamedTuple):

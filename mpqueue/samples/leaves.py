@@ -96,10 +96,11 @@ class LeafPlace:
     def require_equal(
         self, features: Sequence[Any], text: Callable[[Any], str], remedy: str = REMEDY
     ) -> None:  # fmt: skip
-        """Raise the error for the first sample with another feature than the first one; ``text`` describes it."""
-        other = next((number for number, feature in enumerate(features) if feature != features[0]), 0)
-        if other:
-            raise self.refuse(0, other, lambda number: text(features[number]), remedy)
+        """Raise the error for the first sample with another feature; ``text`` describes it, and None fits all."""
+        known = [(number, feature) for number, feature in enumerate(features) if feature is not None]
+        for number, feature in known:
+            if feature != known[0][1]:
+                raise self.refuse(known[0][0], number, lambda number: text(features[number]), remedy)
 
 
 def is_stackable(value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, as_array, common_dtype, is_masked, is_stackable
+from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, as_array, is_masked, is_stackable
 
 Values = TypeVar("Values")
 ONE_DTYPE = (
@@ -104,18 +104,13 @@ def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, place: LeafPlace) ->
 
 def _joined(arrays: Sequence[Array], lengths: Any, empty: Empty, place: LeafPlace) -> list[Array]:
     inner = arrays[0].shape[1:]
-    other = next((number for number, array in enumerate(arrays) if array.shape[1:] != inner), 0)
-    if other:
-        raise place.refuse(0, other, lambda number: f"has shape {arrays[number].shape}", ONE_DTYPE)
-    # An empty list has no dtype of its own.
+    place.require_equal([array.shape[1:] for array in arrays], lambda each: f"has shape {('n', *each)}", ONE_DTYPE)
+    # An empty list has no dtype of its own. The length of the longest string is part of the dtype.
     filled = [array for array in arrays if array.size] or [arrays[0]]
-    dtype = filled[0].dtype
-    if dtype.kind in "SU":  # the length of the longest string is part of the dtype
-        dtype = common_dtype(filled, place)
-    elif any(array.dtype != dtype for array in filled):
-        numbers = [number for number, array in enumerate(arrays) if array.size]
-        other = next(number for number in numbers if arrays[number].dtype != dtype)
-        raise place.refuse(numbers[0], other, lambda number: f"has dtype {arrays[number].dtype}", ONE_DTYPE)
+    dtypes = [array.dtype.kind if array.dtype.kind in "SU" else array.dtype for array in arrays]
+    kinds = [dtype if array.size else None for dtype, array in zip(dtypes, arrays, strict=True)]
+    place.require_equal(kinds, "has dtype {}".format, ONE_DTYPE)
+    dtype = np.result_type(*filled) if filled[0].dtype.kind in "SU" else filled[0].dtype
     offsets = empty(len(lengths) + 1, np.int64)
     offsets[0] = 0
     np.cumsum(lengths, out=offsets[1:])

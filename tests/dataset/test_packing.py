@@ -243,9 +243,9 @@ def test_documents_without_a_value_have_an_array_without_elements():
         ([1, 2], TypeError, "without 'image', or with None in it; it is a list"),
         ({"image": [1], "name": "x"}, ValueError, "pack got a dict without fields"),
         ({"tokens": [1], "image": np.ones((1, 3)), "name": "x"}, ValueError,
-         r"expected 'image' like in the first sample \(an array of shape \('n',\), int64\), got an array of shape \('n', 3\)"),
-        ({"tokens": [1], "image": np.ones(2), "name": "x"}, ValueError, r"expected 'image' .*int64\), got .*float64"),
-        ({"tokens": [1], "image": "x", "name": "x"}, ValueError, r"expected 'image' .*int64\), got no array"),
+         r"expected 'image' like in the samples before, with the inner shape and the dtype \(\) and int64, got \(3,\) and float64"),
+        ({"tokens": [1], "image": np.ones(2), "name": "x"}, ValueError, r"the dtype \(\) and int64, got \(\) and float64"),
+        ({"tokens": [1], "image": "x", "name": "x"}, ValueError, r"expected 'image' .* and int64, got of no array"),
     ],
     ids=str,
 )  # fmt: skip

@@ -590,7 +590,7 @@ def test_dense_batches_go_to_the_devices_of_a_sharding():
 def test_similar_batches_share_a_program():
     from mpqueue.frameworks.jax import programs
 
-    fill = programs().fill
+    _, fill = programs()
     before = fill._cache_size()
     sparse = pytest.importorskip("scipy.sparse")
     rows = [sparse.random(1, 50, 0.5, "csr", random_state=seed) for seed in range(64)]

@@ -141,9 +141,9 @@ def test_ragged_samples_are_joined_whatever_the_choice():
         (([1], [], [1.5]), r"sample of index 10 has dtype int64, but index 12 has dtype float64"),
         (
             (np.ones((1, 2)), np.ones((1, 3))),
-            r"index 10 has shape \(1, 2\), but index 11 has shape \(1, 3\).*one shape",
+            r"index 10 has shape \('n', 2\), but index 11 has shape \('n', 3\).*one shape",
         ),
-        ((np.ones((1, 2)), np.ones(2)), r"index 10 has shape \(1, 2\), but index 11 has shape \(2,\)"),
+        ((np.ones((1, 2)), np.ones(2)), r"index 10 has shape \('n', 2\), but index 11 has shape \('n',\)"),
         (({"a": [1]}, {"a": None}), r"sample\['a'\] of index 10 is of type list, but index 11 is None"),
         (({"a": [1]}, {"a": "x"}), r"sample\['a'\] of index 10 is of type list, but index 11 is of type str"),
     ],

@@ -29,11 +29,7 @@ from mpqueue.plan.checks import flag, integer
 from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.samples.ragged import Ragged
 
-_COMPRESSED = ("crow_indices", "col_indices", "values"), ("ccol_indices", "row_indices", "values")
-_PARTS_OF = {
-    torch.sparse_csr: _COMPRESSED[0], torch.sparse_bsr: _COMPRESSED[0], torch.sparse_csc: _COMPRESSED[1],
-    torch.sparse_bsc: _COMPRESSED[1], torch.sparse_coo: ("_indices", "_values"),
-}  # fmt: skip
+_PARTS_OF = {torch.sparse_csr: ("crow_indices", "col_indices", "values"), torch.sparse_coo: ("_indices", "_values")}
 
 
 @dataclass
@@ -256,8 +252,11 @@ class _AcceleratorDevice:
 
 
 def _record(value: Any, stream: Any) -> Any:
-    for part in _PARTS_OF.get(getattr(value, "layout", None), ()):  # torch has no such method for a sparse tensor
-        _record(getattr(value, part)(), stream)
+    parts = _PARTS_OF.get(getattr(value, "layout", None))
+    if parts is not None:  # torch cannot record these tensors as a whole
+        for part in parts:
+            getattr(value, part)().record_stream(stream)
+        return value
     with contextlib.suppress(
         AttributeError, NotImplementedError
     ):  # a user's class with `to`, but without `record_stream`

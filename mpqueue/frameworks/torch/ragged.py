@@ -89,11 +89,9 @@ class _TensorCollation(Collation):
         return list(merged) if type(merged) is tuple else merged  # as torch's own function
 
     def _ragged_of(self, tensors: Sequence[torch.Tensor], place: LeafPlace) -> Ragged[torch.Tensor]:
-        first, *others = [number for number, tensor in enumerate(tensors) if tensor.numel()] or [0]
-        dtype = tensors[first].dtype
-        for other in others:
-            if tensors[other].dtype != dtype:
-                raise place.refuse(first, other, lambda number: f"has dtype {tensors[number].dtype}", ONE_DTYPE)
+        dtypes = [tensor.dtype if tensor.numel() else None for tensor in tensors]
+        place.require_equal(dtypes, "has dtype {}".format, ONE_DTYPE)
+        dtype = next(filter(None, dtypes), tensors[0].dtype)
         values, offsets = merge_ragged(list(map(_memory, tensors)), self._empty, place)
         return Ragged(torch.from_numpy(values).view(dtype), torch.from_numpy(offsets))
 

@@ -186,7 +186,7 @@ def test_csr_batches_of_a_users_function_are_not_pickled_either(monkeypatch):
             [torch.ones(1, dtype=torch.bfloat16), torch.ones(1, dtype=torch.int16)],
             r"index 0 has dtype torch.bfloat16, but",
         ),
-        ([torch.ones(1, 2), torch.ones(1, 3)], r"index 0 has shape \(1, 2\), but index 1 has shape \(1, 3\)"),
+        ([torch.ones(1, 2), torch.ones(1, 3)], r"index 0 has shape \('n', 2\), but index 1 has shape \('n', 3\)"),
         ([torch.ones(4).to_sparse(), torch.ones(4)], r"index 0 is sparse, but index 1 is dense"),
         ([torch.ones(4).to_sparse(), torch.ones(5).to_sparse()], r"index 0 has 4 columns, but index 1 has 5 columns"),
         ([torch.ones(4).to_sparse(), torch.ones(4).int().to_sparse()], r"index 0 has dtype torch.float32, but index 1"),
