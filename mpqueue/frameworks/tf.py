@@ -101,7 +101,7 @@ def to_ragged(ragged: Ragged[Any]) -> "RaggedTensor":
 
             texts = [np.arange(3), np.arange(5)]
             with mpqueue.Loader(texts, batch_size=2, collate="ragged", workers=1) as loader:
-                (batch,) = mpqueue.tf.dataset(loader).map(lambda *fields: mpqueue.tf.to_ragged(mpqueue.Ragged(*fields)))
+                (batch,) = mpqueue.tf.dataset(loader).map(mpqueue.tf.to_ragged)
             assert batch.to_list() == [[0, 1, 2], [0, 1, 2, 3, 4]]
 
     Args:

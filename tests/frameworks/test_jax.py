@@ -405,6 +405,15 @@ with Loader(Numbered(60), workers=2, max_queue_size=2) as loader:
         total = step(total, batch)
 assert float(total) == sum(range(60))
 """,
+    "dense batches are divided among the devices": """
+texts = [np.arange(number % 4) for number in range(16)]
+with Loader(texts, batch_size=8, collate="ragged", workers=1) as loader:
+    for number, batch in enumerate(device_iterator(loader, rows, dense=True)):
+        assert batch.sharding == rows and batch.shape == (8, 3)
+        assert [list(row[: len(text)]) for row, text in zip(batch.tolist(), texts[8 * number :])] == [
+            text.tolist() for text in texts[8 * number : 8 * number + 8]
+        ]
+""",
     "rows that cannot be divided": """
 class Odd(Numbered):
     def __getitem__(self, index):

@@ -381,3 +381,23 @@ def test_a_server_sends_ragged_batches():
     name = f"ragged-{os.getpid()}"
     with mpqueue.Server(name, Texts(), batch_size=4, collate=CHOICE, workers=1), mpqueue.attach(name) as consumer:
         assert texts_of(consumer) == EXPECTED
+
+
+def test_a_dataset_itself_and_an_enqueuer_return_ragged_batches():
+    dataset = Dataset(Texts()).batch(4, collate=CHOICE)
+    assert texts_of(dataset) == EXPECTED
+    assert texts_of([dataset[2]]) == [EXPECTED[2]]
+    enqueuer = mpqueue.OrderedEnqueuer(dataset)
+    enqueuer.start(workers=1)
+    try:
+        batches = enqueuer.get()
+        assert texts_of(next(batches) for _ in EXPECTED) == EXPECTED
+    finally:
+        enqueuer.stop()
+
+
+def test_a_batch_is_computed_again_and_its_samples_are_named():
+    with mpqueue.Loader(Texts(), batch_size=4, collate=CHOICE, workers=1) as loader:
+        list(loader)
+        assert texts_of([loader.compute(0, 2)]) == [EXPECTED[2]]
+        assert loader.explain(0, 2).samples == tuple(EXPECTED[2][1])
