@@ -265,9 +265,9 @@ class _Mover:
         for place, leaf in enumerate(leaves):
             if self._is_leaf is not None and self._is_leaf(leaf):
                 fields, make = packed_fields(leaf)
-                target = targets[place]
-                put = self._jax.device_put(fields, target if self._is_one(target) else None)
-                leaves[place] = make(put) if self._is_one(target) else self._put([make(put)], [target])[0]
+                target, is_one = targets[place], self._is_one(targets[place])
+                put = self._jax.device_put(fields, target if is_one else None)
+                leaves[place] = make(put) if is_one else self._put([make(put)], [target])[0]
                 views += fields
                 arrays += put
         return _Transfer(tree.tree_unflatten(structure, leaves), arrays, views)

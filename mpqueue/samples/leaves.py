@@ -97,10 +97,10 @@ class LeafPlace:
         self, features: Sequence[Any], text: Callable[[Any], str], remedy: str = REMEDY
     ) -> None:  # fmt: skip
         """Raise the error for the first sample with another feature; ``text`` describes it, and None fits all."""
-        known = [(number, feature) for number, feature in enumerate(features) if feature is not None]
-        for number, feature in known:
-            if feature != known[0][1]:
-                raise self.refuse(known[0][0], number, lambda number: text(features[number]), remedy)
+        first = next((number for number, feature in enumerate(features) if feature is not None), 0)
+        for number, feature in enumerate(features):
+            if feature != features[first] and feature is not None:
+                raise self.refuse(first, number, lambda number: text(feature), remedy)
 
 
 def is_stackable(value: Any) -> bool:

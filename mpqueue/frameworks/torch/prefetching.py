@@ -257,9 +257,7 @@ def _record(value: Any, stream: Any) -> Any:
         for part in parts:
             getattr(value, part)().record_stream(stream)
         return value
-    with contextlib.suppress(
-        AttributeError, NotImplementedError
-    ):  # a user's class with `to`, but without `record_stream`
+    with contextlib.suppress(AttributeError):  # a user's class with `to`, but without `record_stream`
         value.record_stream(stream)
     return value
 
