@@ -100,7 +100,7 @@ class LeafPlace:
         first = next((number for number, feature in enumerate(features) if feature is not None), 0)
         for number, feature in enumerate(features):
             if feature != features[first] and feature is not None:
-                raise self.refuse(first, number, lambda number: text(feature), remedy)
+                raise self.refuse(first, number, lambda which: text(features[which]), remedy)
 
 
 def is_stackable(value: Any) -> bool:
