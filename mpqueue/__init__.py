@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from mpqueue.plan.batch_info import BatchInfo as BatchInfo
     from mpqueue.plan.blocks import Blocks as Blocks
     from mpqueue.plan.sequence import Sequence as Sequence
+    from mpqueue.samples.ragged import Ragged as Ragged
     from mpqueue.service.consumer import Consumer as Consumer
     from mpqueue.service.consumer import attach as attach
     from mpqueue.service.server import Server as Server
@@ -77,6 +78,7 @@ _HOMES = {
     "plan.batch_info": ("BatchInfo",),
     "plan.blocks": ("Blocks",),
     "plan.sequence": ("Sequence",),
+    "samples.ragged": ("Ragged",),
     "service.consumer": ("Consumer", "attach"),
     "service.server": ("Server",),
     "telemetry.stats": ("Statistics",),
@@ -103,6 +105,7 @@ __all__ = [
     "GeneratorEnqueuer",
     "Loader",
     "OrderedEnqueuer",
+    "Ragged",
     "Sequence",
     "SequenceEnqueuer",
     "Server",

@@ -1,5 +1,5 @@
 """TensorFlow: a `tf.data.Dataset` of the batches of a loader; the code is in `mpqueue.frameworks.tf`."""
 
-from mpqueue.frameworks.tf import dataset
+from mpqueue.frameworks.tf import dataset, to_ragged
 
-__all__ = ["dataset"]
+__all__ = ["dataset", "to_ragged"]

@@ -1,5 +1,8 @@
-"""torch: `DataLoader`, `install` and `prefetch`, on mpqueue's workers; the code is in `mpqueue.frameworks.torch`."""
+"""torch: `DataLoader`, `install` and `prefetch`, on mpqueue's workers; `to_nested` and `to_padded` convert batches.
 
-from mpqueue.frameworks.torch import DataLoader, install, prefetch
+The code is in `mpqueue.frameworks.torch`.
+"""
 
-__all__ = ["DataLoader", "install", "prefetch"]
+from mpqueue.frameworks.torch import DataLoader, install, prefetch, to_nested, to_padded
+
+__all__ = ["DataLoader", "install", "prefetch", "to_nested", "to_padded"]

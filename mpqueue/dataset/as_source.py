@@ -340,7 +340,7 @@ def _peel(dataset: Any, root: nodes.StageNode, options: Options) -> Source:
         return DatasetStream(dataset, root, options)
     if not isinstance(root, BatchNode):
         return DatasetItems(dataset, root, options)
-    collate = None if root.collate is None else StageCollate(root)
+    collate: Any = StageCollate(root) if callable(root.collate) else root.collate
     drops = bool(root.drop_last or options.drop_last)
     options = options.replace(batch_size=root.size, drop_last=drops, collate=collate)
     return DatasetItems(dataset, root.input, options, root)

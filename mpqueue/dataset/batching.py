@@ -21,6 +21,7 @@ from mpqueue.dataset.indexed import IndexedRun, LinkReader, NothingLeft, Places
 from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, StageNode, with_batches
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.engine.skips import Skipped, may_skip
+from mpqueue.plan.batching import Choice, collation_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty, no_sample
 from mpqueue.system.exceptions import add_note
@@ -186,7 +187,7 @@ class BatchReader(LinkReader):
 
         try:
             (sample,) = self.input.at([row], run._replace(skip=skip_inside))
-            if sample is None and self.node.collate is None:
+            if sample is None and collation_of(self.node.collate)[0] is None:
                 raise no_sample(self.input.origin(row, run))
         except NothingLeft:
             return []
@@ -199,14 +200,16 @@ class BatchReader(LinkReader):
         return [sample]
 
     def _joined(self, samples: list[Any], places: Places, place: int, run: IndexedRun) -> Any:
-        if self.node.collate is None:
+        collate, ragged = collation_of(self.node.collate)
+        if collate is None:
             collation = Collation(
-                len(samples), context.empty, refuse_none=lambda place: no_sample(self.input.origin(place, run))
-            )
+                len(samples), context.empty, ragged=ragged,
+                refuse_none=lambda place: no_sample(self.input.origin(place, run)),
+            )  # fmt: skip
             collation.add_all(samples)
             return collation.finish(places)
         run.begin(self.seed(run), run.epoch, ~(place * self.node.size))
-        return self.node.collate(samples)
+        return collate(samples)
 
     def _rows(self, place: int) -> range:
         first, length = place * self.node.size, self.input.length
@@ -239,7 +242,8 @@ class BatchStage(LinkStage):
 
     def __init__(self, source: LaneStage, node: "BatchNode", run: LaneRun, *, is_last: bool = False) -> None:
         super().__init__(source, node, run)
-        self._size, self._collate = node.size, node.collate
+        self._size = node.size
+        self._collate, self._ragged = collation_of(node.collate)
         # Only a batch that leaves the lane is written to a slot. Other batches are input of later stages.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
@@ -269,7 +273,8 @@ class BatchStage(LinkStage):
         if self._collate is not None:
             return None
         return Collation(
-            self._size, self._empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none
+            self._size, self._empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none,
+            ragged=self._ragged,
         )  # fmt: skip
 
     def _fill(self, collation: Collation | None) -> None:
@@ -351,10 +356,9 @@ class BatchStage(LinkStage):
             part = values[first : first + len(batch)]
             first += len(batch)
             # Not in the slot, which belongs to the next batch.
-            collation = (
-                None if self._collate is not None else Collation(len(batch), np.empty, refuse_none=self.refuse_none)
-            )
-            if collation is not None:
+            collation = None
+            if self._collate is None:
+                collation = Collation(len(batch), np.empty, refuse_none=self.refuse_none, ragged=self._ragged)
                 collation.add_all(part)
             made.append(self._join(collation, part, list(batch)))
         return made
@@ -383,7 +387,8 @@ class BatchNode(LinkNode):
     Attributes:
         size: The number of elements in a batch.
         drop_last: Whether to drop a last batch with fewer elements.
-        collate: A function that makes a batch from a list of elements; None for `mpqueue.samples.collate`.
+        collate: A function that makes a batch from a list of elements, or the choice of ragged fields; None for
+            `mpqueue.samples.collate`.
     """
 
     name: ClassVar[str] = "batch"
@@ -392,7 +397,7 @@ class BatchNode(LinkNode):
     reader: ClassVar[Any] = BatchReader
     size: int
     drop_last: bool = False
-    collate: Collate | None = None
+    collate: Collate | Choice | None = None
 
     def _facts(self) -> Facts:
         return with_batches(self, super()._facts())

@@ -18,6 +18,7 @@ import numpy as np
 from mpqueue.dataset.ids import Keep, SampleIds, concatenated
 from mpqueue.dataset.nodes import Collate, Facts, Function, LaneOpening, LinkNode, with_batches
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
+from mpqueue.plan.batching import Choice, collation_of
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
 from mpqueue.telemetry.stage_rows import StageRow
@@ -135,10 +136,11 @@ class BucketStage(Applied):
 
     def _join(self, samples: list[Any], tokens: Sequence[Token], empty: Empty) -> Any:
         self.begin(tokens[0])
-        if self.node.collate is not None:
-            return self.node.collate(samples)
+        collate, ragged = collation_of(self.node.collate)
+        if collate is not None:
+            return collate(samples)
         collation = PaddedCollation(
-            len(samples), empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none
+            len(samples), empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none, ragged=ragged
         )  # fmt: skip
         collation.add_all(samples)
         return collation.finish(tokens)
@@ -217,7 +219,8 @@ class BucketNode(LinkNode):
         batch_sizes: A batch size for each bucket, one more than boundaries; None if ``max_tokens`` determines them.
         max_tokens: The limit of the number of elements in a batch times the greatest length among them.
         drop_last: Whether to drop incomplete batches at the end of the stream.
-        collate: A function that makes a batch from a list of elements; None for `mpqueue.samples.collate`.
+        collate: A function that makes a batch from a list of elements, or the choice of ragged fields; None for
+            `mpqueue.samples.padding`.
     """
 
     name: ClassVar[str] = "bucket"
@@ -229,7 +232,7 @@ class BucketNode(LinkNode):
     batch_sizes: tuple[int, ...] | None = None
     max_tokens: int | None = None
     drop_last: bool = False
-    collate: Collate | None = None
+    collate: Collate | Choice | None = None
 
     def _facts(self) -> Facts:
         return with_batches(self, super()._facts())

@@ -48,7 +48,9 @@ from mpqueue.dataset.state_codes import code_of
 from mpqueue.dataset.weights import check_part_names, check_schedule
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
+from mpqueue.plan.batching import Choice
 from mpqueue.plan.blocks import Block, Blocks
+from mpqueue.plan.checks import ragged_choice
 from mpqueue.plan.coroutines import has_coroutines, is_coroutine_function
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
@@ -565,13 +567,13 @@ class Dataset(Generic[Item_co]):
         return self._then(ShuffleNode)
 
     @overload
-    def batch(self, size: int, *, drop_last: bool = False, collate: None = None) -> "Dataset[Any]": ...
+    def batch(self, size: int, *, drop_last: bool = False, collate: Choice | None = None) -> "Dataset[Any]": ...
     @overload
     def batch(
         self, size: int, *, drop_last: bool = False, collate: Callable[[list[Item_co]], Batch]
     ) -> "Dataset[Batch]": ...
     def batch(
-        self, size: int, *, drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None
+        self, size: int, *, drop_last: bool = False, collate: Callable[[list[Any]], Any] | Choice | None = None
     ) -> "Dataset[Any]":
         """Return a dataset of batches.
 
@@ -579,11 +581,14 @@ class Dataset(Generic[Item_co]):
             size: Number of elements per batch.
             drop_last: Drop a last batch with fewer elements; in a stream, the last batch of each virtual shard.
             collate: A function that makes a batch from a list of elements. If None, numbers and arrays are stacked, and
-                dicts, tuples, lists, named tuples and dataclasses are combined by field, as in `Loader`.
+                dicts, tuples, lists, named tuples and dataclasses are combined by field, as in `Loader`. "ragged", or a
+                mapping such as ``{"tokens": "ragged"}``: arrays of different lengths are joined to a `mpqueue.Ragged`,
+                as in `Loader`.
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``size`` is less than 1; or the elements are already batches, and ``collate`` is None.
+            ValueError: ``size`` is less than 1; or the elements are already batches, and ``collate`` is no function; or
+                it is another string.
 
         Follows: ``tf.data.Dataset.batch``, except that batches of batches need a ``collate``.
         """
@@ -601,7 +606,7 @@ class Dataset(Generic[Item_co]):
         *,
         max_tokens: int | None = None,
         drop_last: bool = False,
-        collate: None = None,
+        collate: Choice | None = None,
     ) -> "Dataset[Any]": ...
     @overload
     def bucket(
@@ -622,7 +627,7 @@ class Dataset(Generic[Item_co]):
         *,
         max_tokens: int | None = None,
         drop_last: bool = False,
-        collate: Callable[[list[Any]], Any] | None = None,
+        collate: Callable[[list[Any]], Any] | Choice | None = None,
     ) -> "Dataset[Any]":
         """Return a stream of batches of elements that have similar lengths.
 
@@ -636,12 +641,14 @@ class Dataset(Generic[Item_co]):
                 error.
             drop_last: Drop incomplete batches at the end.
             collate: A function that makes a batch from a list of elements. If None, arrays and lists of numbers are
-                padded with zeros to the longest, and then combined as in `batch`.
+                padded with zeros to the longest, and then combined as in `batch`. "ragged", or a mapping such as
+                ``{"tokens": "ragged"}``: arrays are joined to a `mpqueue.Ragged` instead of padded.
 
         Raises:
             TypeError: An argument has the wrong type.
             ValueError: Boundaries do not ascend; the number of ``batch_sizes`` is wrong; ``batch_sizes`` and
-                ``max_tokens`` are both given, or neither; or the elements are already batches, and ``collate`` is None.
+                ``max_tokens`` are both given, or neither; or the elements are already batches, and ``collate`` is no
+                function.
 
         Follows: ``tf.data.Dataset.bucket_by_sequence_length``.
         """
@@ -661,6 +668,7 @@ class Dataset(Generic[Item_co]):
         strategy: Literal["best_fit", "concatenate"] = "best_fit",
         bins: int = 64,
         long: Literal["cut", "error", "drop"] = "cut",
+        whole: Iterable[Any] = (),
     ) -> "Dataset[dict[str, Any]]":
         """Return a stream of rows of one length, filled with elements that are sequences.
 
@@ -676,16 +684,29 @@ class Dataset(Generic[Item_co]):
             bins: Number of open rows per virtual shard. More rows reduce padding and need more memory.
             long: Treatment of an element that is longer than a row. "cut": it is cut into whole rows and a rest, which
                 is packed like other elements. "error": it raises an error. "drop": it is left out and counted.
+            whole: Names of fields that describe an element as a whole, such as its image or its name. A row has their
+                values in the order of its segments: arrays and numbers as a `mpqueue.Ragged`, other objects as a list.
+                `batch` joins them in the order of all segments of the batch. An element that is cut has its values in
+                each segment.
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``length`` or ``bins`` is less than 1; ``strategy`` or ``long`` is unknown; or a previous stage
-                makes batches, whose samples would become one sequence.
+            ValueError: ``length`` or ``bins`` is less than 1; ``strategy`` or ``long`` is unknown; ``whole`` is used
+                with ``strategy="concatenate"``, which cuts elements; or a previous stage makes batches, whose samples
+                would become one sequence.
 
         Follows: ``grain.experimental.BestFitPackIterDataset`` and ``ConcatThenSplitIterDataset``.
         """
         check_choice("pack", "strategy", strategy, ("best_fit", "concatenate"))
         check_choice("pack", "long", long, ("cut", "error", "drop"))
+        if isinstance(whole, str | bytes) or not isinstance(whole, Iterable):
+            raise TypeError(f"pack: whole must be names of fields, such as ('image', 'name'), got {whole!r}")
+        names = tuple(whole)
+        if names and strategy == "concatenate":
+            raise ValueError(
+                f"pack: whole={names} describes documents as a whole, and strategy='concatenate' cuts documents: use "
+                "strategy='best_fit'"
+            )
         batching = self._root.facts.batched
         if batching is not None:
             raise ValueError(
@@ -695,7 +716,7 @@ class Dataset(Generic[Item_co]):
             )
         return self._changed(
             PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
-            bins=check_count("pack", "bins", bins), long=long,
+            bins=check_count("pack", "bins", bins), long=long, whole=names,
         )  # fmt: skip
 
     def repeat(self, times: int | None = None) -> Self:
@@ -791,9 +812,11 @@ class Dataset(Generic[Item_co]):
 
         Raises:
             TypeError: It does not accept one argument.
-            ValueError: It is None, and the elements are already batches.
+            ValueError: It is another string; or it is no function, and the elements are already batches.
         """
-        if collate is not None:
+        if isinstance(collate, str | Mapping):
+            ragged_choice(f"{stage}: collate", collate)
+        elif collate is not None:
             check_function(stage, "collate", collate, "a list of elements")
             return collate
         # Two batch stages are usually a mistake, which would only show in the model, as an additional axis.
@@ -803,7 +826,7 @@ class Dataset(Generic[Item_co]):
                 f"{stage} takes single samples, and {batching.named()} already makes batches: remove one of the two, "
                 f"split batches with flat_map(function), or combine them with {stage}(..., collate=function)"
             )
-        return None
+        return collate
 
     # -- Samples
 

@@ -294,7 +294,7 @@ class StageNode:
     def functions(self) -> list[Any]:
         """Return the user functions that the stage calls."""
         named = [getattr(self, name, None) for name in ("function", "length_of", "collate")]
-        return [function for function in named if function is not None]
+        return [function for function in named if callable(function)]  # `collate` may be a choice of fields
 
     def stages(self) -> Iterator[Numbered]:
         """Yield the stages of the tree, each after its inputs; a shared stage is yielded once."""

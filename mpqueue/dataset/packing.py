@@ -47,7 +47,7 @@ class PackStage(Applied):
     def __init__(self, source: LaneStage, node: "PackNode", run: LaneRun) -> None:
         super().__init__(source, node, run)
         self._length = length = node.row_length
-        self._reader = SequenceReader(length)
+        self._reader = SequenceReader(length, node.whole)
         # Both have the same methods: `add`, `finish`, `save` and `load`.
         self._filler: BestFit | Concatenation = (
             BestFit(length, node.bins) if node.strategy == "best_fit" else Concatenation(length)
@@ -95,7 +95,7 @@ class PackStage(Applied):
         return len(self._ready) >= self._num_wanted
 
     def _place(self, value: Any, token: Token) -> None:
-        fields = self._reader.read(value)
+        fields, whole = self._reader.read(value)
         size = len(fields[0])
         if size > self._length:
             if self.node.long == "drop":
@@ -110,7 +110,7 @@ class PackStage(Applied):
         elif not size:
             self._num_empty += 1
             return
-        left: Piece | None = Piece(token, 0, size, fields)
+        left: Piece | None = Piece(token, 0, size, fields, whole)
         while left is not None:
             row, left = self._filler.add(left)
             if row is not None:
@@ -174,17 +174,18 @@ class PackStage(Applied):
         rows: list[Row] = []
         last: Token = None
         fields: tuple[Array, ...] = ()
+        whole: tuple[Any, ...] = ()
         for row in tokens:
             pieces = []
             for token, start, stop in row:
                 if token != last:
-                    last, fields = token, self._reader.read(next(samples))
+                    last, (fields, whole) = token, self._reader.read(next(samples))
                 if stop > len(fields[0]):
                     raise ValueError(
                         f"{self.line} reads sample {token!r} again and gets length {len(fields[0])}, but it had at "
                         f"least {stop} before: a source must return the same sample each time"
                     )
-                pieces.append(Piece(token, start, stop, tuple([field[start:stop] for field in fields])))
+                pieces.append(Piece(token, start, stop, tuple([field[start:stop] for field in fields]), whole))
             rows.append(pieces)
         return rows
 
@@ -211,6 +212,7 @@ class PackNode(LinkNode):
         strategy: The strategy for filling rows.
         bins: The number of open rows.
         long: The treatment of an element that is longer than a row.
+        whole: The names of the fields that describe an element as a whole.
     """
 
     name: ClassVar[str] = "pack"
@@ -222,3 +224,4 @@ class PackNode(LinkNode):
     strategy: Strategy = "best_fit"
     bins: int = 64
     long: Long = "cut"
+    whole: tuple[Any, ...] = ()

@@ -36,19 +36,21 @@ class Piece(NamedTuple):
         start: The start in the sample.
         stop: The end in the sample, exclusive.
         fields: The arrays of this part.
+        whole: The values that describe the whole sample.
     """
 
     token: Any
     start: int
     stop: int
     fields: tuple[Array, ...]
+    whole: tuple[Any, ...] = ()
 
     def cut(self, size: int) -> tuple["Piece", "Piece"]:
         """Return the first ``size`` places, and the rest."""
         middle = self.start + size
         return (
-            Piece(self.token, self.start, middle, tuple([field[:size] for field in self.fields])),
-            Piece(self.token, middle, self.stop, tuple([field[size:] for field in self.fields])),
+            Piece(self.token, self.start, middle, tuple([field[:size] for field in self.fields]), self.whole),
+            Piece(self.token, middle, self.stop, tuple([field[size:] for field in self.fields]), self.whole),
         )
 
 

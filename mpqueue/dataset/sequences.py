@@ -1,7 +1,7 @@
 """Validation of samples that are sequences, and construction of rows from pieces of them.
 
-A row is a dict: the fields, `SEGMENT_IDS` and `POSITIONS`. It depends only on its pieces, so it can be built again from
-their samples.
+A row is a dict: the fields, `SEGMENT_IDS`, `POSITIONS`, and the fields that describe whole samples, with one value for
+each piece. It depends only on its pieces, so it can be built again from their samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ import numpy as np
 
 from mpqueue.dataset.rows import Piece
 from mpqueue.memory.layout import Array
+from mpqueue.samples.leaves import NUMBERS, LeafPlace, is_stackable, no_sample
+from mpqueue.samples.ragged import Ragged, Segments, merge_ragged
 
 TOKENS = "tokens"
 SEGMENT_IDS, POSITIONS = "segment_ids", "positions"
@@ -25,23 +27,30 @@ class SequenceReader:
 
     Args:
         length: The length of a row.
+        whole: The names of the fields that describe a sample as a whole.
 
     Attributes:
         shapes: The name, and the shape after the first axis, of each field of the first sample; None before that.
     """
 
-    def __init__(self, length: int) -> None:
-        self._length = length
+    def __init__(self, length: int, whole: Sequence[Any] = ()) -> None:
+        self._length, self._whole = length, whole
+        self._inner: dict[Any, Any] = {}  # the shape after the first axis of whole fields; None: no array
+        self._dtypes: dict[Any, Any] = {}
         self._count = np.arange(length + 1, dtype=np.int32)
         self.shapes: list[tuple[Any, tuple[int, ...]]] | None = None
 
-    def read(self, sample: Any) -> tuple[Array, ...]:
-        """Return the fields of a sample, in the order of the first sample's fields.
+    def read(self, sample: Any) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+        """Return the fields of a sample, in the order of the first sample's fields, and those that describe it.
 
         Raises:
             TypeError: The sample or one of its fields is not a sequence.
             ValueError: The fields have different lengths, or differ from the first sample's fields.
         """
+        whole: tuple[Any, ...] = ()
+        if self._whole:
+            whole = self._read_whole(sample)
+            sample = {name: value for name, value in sample.items() if name not in self._whole}
         if isinstance(sample, Mapping):
             fields = {name: _as_array(value, f"field {name!r} of a sample") for name, value in sample.items()}
             self._check_names(fields)
@@ -55,7 +64,34 @@ class SequenceReader:
         ):
             actual = [(name, field.shape[1:]) for name, field in fields.items()]
             raise ValueError(f"pack: expected samples like the first one ({_listed(shapes)}), got {_listed(actual)}")
-        return tuple([fields[name] for name, _ in shapes])
+        return tuple([fields[name] for name, _ in shapes]), whole
+
+    def _read_whole(self, sample: Any) -> tuple[Any, ...]:
+        values = []
+        for name in self._whole:
+            value = sample.get(name) if isinstance(sample, Mapping) else None
+            if value is None:
+                has = f"has the fields {list(sample)}" if isinstance(sample, Mapping) else f"is {_kind(sample)}"
+                raise TypeError(
+                    f"pack(whole=...) got a sample without {name!r}, or with None in it; it {has}. For a document "
+                    "without this field, use an array of length 0, or an empty string"
+                )
+            if is_stackable(value) or (type(value) is list and set(map(type, value)) <= NUMBERS.keys()):
+                array = np.atleast_1d(np.asarray(value))
+                value = value if array.dtype.kind in "OSU" else array
+            self._check_form(name, value if isinstance(value, np.ndarray) else None)
+            values.append(value)
+        return tuple(values)
+
+    def _check_form(self, name: Any, array: Array | None) -> None:
+        """Raise a `ValueError` if a whole field differs from those before; an empty list has no dtype of its own."""
+        form = None if array is None else array.shape[1:], array.dtype if array is not None and array.size else None
+        first = self._inner.setdefault(name, form[0]), self._dtypes.get(name)
+        if form[0] != first[0] or (form[1] is not None and form[1] != self._dtypes.setdefault(name, form[1])):
+            raise ValueError(
+                f"pack: expected {name!r} like in the samples before, with the inner shape and the dtype "
+                f"{_form_text(*first)}, got {_form_text(*form)}"
+            )
 
     @staticmethod
     def _check_names(fields: dict[Any, Array]) -> None:
@@ -71,12 +107,12 @@ class SequenceReader:
             lengths = ", ".join(f"{name!r}: {len(field)}" for name, field in fields.items())
             raise ValueError(f"pack got a sample with fields of different lengths: {lengths}. {_REMEDY}")
 
-    def row(self, pieces: Sequence[Piece]) -> dict[Any, Array]:
+    def row(self, pieces: Sequence[Piece]) -> dict[Any, Any]:
         """Join pieces to a row."""
         assert self.shapes is not None
         length, sizes = self._length, [piece.stop - piece.start for piece in pieces]
         used = sum(sizes)
-        row: dict[Any, Array] = {}
+        row: dict[Any, Any] = {}
         for (name, shape), *parts in zip(self.shapes, *[piece.fields for piece in pieces], strict=True):
             dtypes = {part.dtype for part in parts}
             out = np.empty((length, *shape), dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes))
@@ -87,7 +123,18 @@ class SequenceReader:
         row[POSITIONS] = positions = np.zeros(length, np.int32)
         segment_ids[:used] = np.repeat(self._count[1 : len(sizes) + 1], sizes)
         np.concatenate([self._count[:size] for size in sizes], out=positions[:used])
+        for number, name in enumerate(self._whole):
+            parts = [piece.whole[number] for piece in pieces]
+            if isinstance(parts[0], np.ndarray):
+                place = LeafPlace([piece.token for piece in pieces], no_sample, path=(f"[{name!r}]",))
+                row[name] = Ragged(*merge_ragged(parts, np.empty, place))
+            else:
+                row[name] = Segments(parts)
         return row
+
+
+def _form_text(inner: Any, dtype: Any) -> str:
+    return "of no array" if inner is None else f"{inner} and {dtype}"
 
 
 def _as_array(value: Any, name: str) -> Array:

@@ -380,7 +380,7 @@ class StageCollate:
     """Makes batches as a stage of a dataset does, with the stage's random numbers.
 
     Args:
-        node: The stage, which has a ``collate``.
+        node: The stage, whose ``collate`` is a function.
     """
 
     def __init__(self, node: BatchNode) -> None:
@@ -388,7 +388,7 @@ class StageCollate:
 
     def __call__(self, samples: list[Any]) -> Any:
         """Return the batch of samples."""
-        assert self.node.collate is not None
+        assert callable(self.node.collate)
         batch = context.current_batch()
         if batch is not None:
             (seed, epoch, first), begin = batch

@@ -17,24 +17,32 @@ started ``prefetch`` calls before.
 An interrupt loses no batch: see `mpqueue.loader.ahead`.
 """
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpqueue.loader.ahead import Ahead
 from mpqueue.loader.loader import Loader
+from mpqueue.memory.layout import room_for
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch_co, MaybeNone
-from mpqueue.plan.checks import integer
+from mpqueue.plan.checks import flag, integer
 from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.samples.ragged import Ragged
+from mpqueue.samples.sparse import is_sparse
 from mpqueue.system.extras import import_extra
 
-__all__ = ["device_iterator"]
+__all__ = ["device_iterator", "to_padded"]
+
+_NEEDS = 'mpqueue.jax needs JAX: pip install "mpqueue[jax]"'
 
 
 @suggests_keywords
-def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int = 2) -> "DeviceIterator[Any]":
+def device_iterator(
+    loader: Iterable[Any], sharding: Any = None, prefetch: int = 2, *, dense: bool = False
+) -> "DeviceIterator[Any]":  # fmt: skip
     """Iterate over one epoch of a loader, with its arrays and numbers as device arrays, transferred ahead of use.
 
     Example:
@@ -56,6 +64,8 @@ def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int =
             is this process's part of the global array (`jax.make_array_from_process_local_data`).
         prefetch: Number of batches transferred ahead of the returned one. A higher number absorbs slow batches; a lower
             one saves device memory. If 0, each batch is transferred when it is requested.
+        dense: Convert on the device, after the transfer: sparse matrices and arrays of scipy to arrays, and a
+            `mpqueue.Ragged` to one array, padded with zeros as by `to_padded`. Otherwise scipy's remain unchanged.
 
     Returns:
         An iterator of batches with the same structure. Arrays and numbers become `jax.Array` objects. Strings, bytes,
@@ -63,18 +73,101 @@ def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int =
         iterator. `state_dict`, `load_state_dict` and `last` count the returned batches.
 
     Raises:
-        TypeError: ``loader`` is not iterable, or ``prefetch`` is not an integer.
+        TypeError: ``loader`` is not iterable, ``prefetch`` is not an integer, or ``dense`` is not a bool.
         ValueError: ``prefetch`` is negative.
         ImportError: JAX is not installed; the message names the extra.
         Exception: At ``next``, after the batches before it: the error that the loader raised instead of a batch, or
             that JAX raised for its arrays. The following ``next`` continues after it, as with the loader.
     """
-    jax = import_extra("jax", 'mpqueue.jax needs JAX: pip install "mpqueue[jax]"')
+    jax = import_extra("jax", _NEEDS)
     integer(0)("prefetch", prefetch)
+    flag("dense", dense)
     if not hasattr(loader, "__iter__"):
         hint = ": pass its get()" if hasattr(loader, "get") else ""
         raise TypeError(f"device_iterator needs a Loader or an iterable of batches, got {type(loader).__name__}{hint}")
-    return DeviceIterator(loader, _Mover(jax, sharding), int(prefetch))
+    return DeviceIterator(loader, _Mover(jax, sharding, dense=bool(dense)), int(prefetch))
+
+
+def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float = 0) -> Any:
+    """Return a ragged batch as one array, with each sample padded at its end. It is made on the device of the batch.
+
+    Example:
+        Two sequences of different lengths::
+
+            import numpy as np
+            import mpqueue
+
+            texts = [np.arange(3), np.arange(5)]
+            with mpqueue.Loader(texts, batch_size=2, collate="ragged", workers=1) as loader:
+                (batch,) = mpqueue.jax.device_iterator(loader)
+                padded = mpqueue.jax.to_padded(batch, 6, padding=-1)
+            assert padded.tolist() == [[0, 1, 2, -1, -1, -1], [0, 1, 2, 3, 4, -1]]
+
+    Args:
+        ragged: A `mpqueue.Ragged` of device arrays or NumPy arrays.
+        length: The length of the padded samples; longer ones are cut. A fixed length has one compiled program. If None,
+            that of the longest one.
+        padding: The value after the end of a sample.
+
+    Returns:
+        A `jax.Array` of shape (n, length, ...) in the dtype of the batch.
+
+    Raises:
+        ImportError: JAX is not installed; the message names the extra.
+    """
+    import_extra("jax", _NEEDS)
+    if length is None:
+        length = int(np.diff(np.asarray(ragged.offsets)).max())
+    return programs()[0](ragged.values, ragged.offsets, length, padding)
+
+
+@functools.cache
+def programs() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the programs ``pad(values, offsets, length, padding)`` and ``fill(data, indices, indptr, columns)``.
+
+    They make dense arrays. JAX compiles them once for each shape.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def pad(values: Any, offsets: Any, length: int, padding: Any) -> Any:
+        shape = (len(offsets) - 1, length, *values.shape[1:])
+        if not len(values):
+            return jnp.full(shape, padding, values.dtype)
+        places = jnp.arange(length)
+        is_filled = places < jnp.diff(offsets)[:, None]
+        found = jnp.take(values, offsets[:-1, None] + places, axis=0, mode="clip")
+        return jnp.where(
+            is_filled.reshape(*shape[:2], *[1] * (values.ndim - 1)), found, jnp.asarray(padding, values.dtype)
+        )
+
+    def fill(data: Any, indices: Any, indptr: Any, columns: int) -> Any:
+        # Places after the last element belong to the row after the last one, and are dropped.
+        rows = jnp.searchsorted(indptr, jnp.arange(len(data)), side="right") - 1
+        out = jnp.zeros((len(indptr) - 1, columns), data.dtype)
+        at = out.at[rows, indices]
+        return (at.max if data.dtype == bool else at.add)(data, mode="drop")  # scipy's sums of bools are bools
+
+    return jax.jit(pad, static_argnums=2), jax.jit(fill, static_argnums=3)
+
+
+def packed_fields(leaf: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Return the arrays of a ragged or sparse leaf, and the function that makes the dense array of them on a device."""
+    if isinstance(leaf, Ragged):
+        length = int(np.diff(np.asarray(leaf.offsets)).max())
+        return [_with_room(leaf.values), leaf.offsets], lambda put: programs()[0](*put, length, 0)
+    rows = leaf.tocsr()
+    columns = rows.shape[1]
+    return [_with_room(rows.data), _with_room(rows.indices), rows.indptr], lambda put: programs()[1](*put, columns)
+
+
+def _with_room(array: Any) -> Any:
+    """Return an array with a rounded length, so that batches of similar sizes share a compiled program."""
+    if not isinstance(array, np.ndarray):
+        return array
+    grown = np.zeros((room_for(len(array)), *array.shape[1:]), array.dtype)
+    grown[: len(array)] = array
+    return grown
 
 
 class _Transfer(NamedTuple):
@@ -151,23 +244,32 @@ class _Mover:
 
     Args:
         jax: The module.
-        sharding: As in `device_iterator`.
+        sharding, dense: As in `device_iterator`.
     """
 
-    def __init__(self, jax: Any, sharding: Any) -> None:
+    def __init__(self, jax: Any, sharding: Any, *, dense: bool = False) -> None:
         self._jax, self._sharding = jax, sharding
+        self._is_leaf = self._is_packed if dense else None
         self._is_single = sharding is None or isinstance(sharding, jax.Device | jax.sharding.Sharding)
 
     def start(self, batch: Any) -> _Transfer:
         """Start the transfer of a batch."""
         tree = self._jax.tree_util
-        leaves, structure = tree.tree_flatten(batch)
+        leaves, structure = tree.tree_flatten(batch, self._is_leaf)
         places = [place for place, leaf in enumerate(leaves) if self._is_array(leaf)]
         views = [leaves[place] for place in places]
         targets = self._targets(batch, len(leaves))
         arrays = self._put(views, [targets[place] for place in places])
         for place, array in zip(places, arrays, strict=True):
             leaves[place] = array
+        for place, leaf in enumerate(leaves):
+            if self._is_leaf is not None and self._is_leaf(leaf):
+                fields, make = packed_fields(leaf)
+                target, is_one = targets[place], self._is_one(targets[place])
+                put = self._jax.device_put(fields, target if is_one else None)
+                leaves[place] = make(put) if is_one else self._put([make(put)], [target])[0]
+                views += fields
+                arrays += put
         return _Transfer(tree.tree_unflatten(structure, leaves), arrays, views)
 
     def finish(self, moving: _Transfer) -> Any:
@@ -188,7 +290,7 @@ class _Mover:
             return [self._sharding] * num_leaves
         tree, targets = self._jax.tree_util, []
         tree.tree_map(
-            lambda target, part: targets.extend([target] * len(tree.tree_leaves(part))),
+            lambda target, part: targets.extend([target] * len(tree.tree_leaves(part, self._is_leaf))),
             self._sharding,
             batch,
             is_leaf=lambda target: target is None,
@@ -206,6 +308,15 @@ class _Mover:
             else jax.device_put(view, target)
             for view, target in zip(views, targets, strict=True)
         ]
+
+    def _is_packed(self, leaf: Any) -> bool:
+        """Return True for a leaf that is converted to a dense array on the device."""
+        values = leaf.values if isinstance(leaf, Ragged) else leaf.dtype.type() if is_sparse(leaf) else None
+        return values is not None and self._is_array(values)
+
+    def _is_one(self, target: Any) -> bool:
+        """Return True if a target is one device."""
+        return target is None or isinstance(target, self._jax.Device) or len(target.device_set) == 1
 
     def _is_array(self, leaf: Any) -> bool:
         """Return True if JAX can transfer a leaf to a device."""

@@ -21,14 +21,17 @@ import numpy as np
 from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs, NoBatch
 from mpqueue.loader.loader import Loader
+from mpqueue.samples.ragged import Ragged
 from mpqueue.system.extras import import_extra
 from mpqueue.system.locks import RLock
 
 if TYPE_CHECKING:
+    from tensorflow import RaggedTensor
     from tensorflow.data import Dataset
 
-__all__ = ["dataset"]
+__all__ = ["dataset", "to_ragged"]
 
+_NEEDS = 'mpqueue.tf needs TensorFlow: pip install "mpqueue[tensorflow]"'
 _MOST_LOOKED = 2  # batches of a look of Keras: one, and a second if it transfers batches to a device ahead of use
 
 
@@ -65,7 +68,7 @@ def dataset(loader: Loader[Any]) -> "Dataset":
         ImportError: TensorFlow is not installed; the message names the extra.
         Exception: The error of the source for the first batch.
     """
-    tf = import_extra("tensorflow", 'mpqueue.tf needs TensorFlow: pip install "mpqueue[tensorflow]"')
+    tf = import_extra("tensorflow", _NEEDS)
     if not isinstance(loader, Loader):
         raise TypeError(f"mpqueue.tf.dataset needs a mpqueue.Loader, got {type(loader).__name__}")
     feed = _Feed(LoaderEpochs(loader))
@@ -85,6 +88,33 @@ def dataset(loader: Loader[Any]) -> "Dataset":
         # TensorFlow's `assert_cardinality` would raise for an epoch that is resumed in its middle.
         made.cardinality = lambda: tf.constant(feed.count(length), tf.int64)
     return made
+
+
+def to_ragged(ragged: Ragged[Any]) -> "RaggedTensor":
+    """Return a ragged batch as a `tf.RaggedTensor`, without a copy of its values.
+
+    Example:
+        In a `tf.data.Dataset` of ragged batches::
+
+            import numpy as np
+            import mpqueue
+
+            texts = [np.arange(3), np.arange(5)]
+            with mpqueue.Loader(texts, batch_size=2, collate="ragged", workers=1) as loader:
+                (batch,) = mpqueue.tf.dataset(loader).map(mpqueue.tf.to_ragged)
+            assert batch.to_list() == [[0, 1, 2], [0, 1, 2, 3, 4]]
+
+    Args:
+        ragged: A `mpqueue.Ragged` of tensors or arrays.
+
+    Returns:
+        A ragged tensor of shape (n, None, ...).
+
+    Raises:
+        ImportError: TensorFlow is not installed; the message names the extra.
+    """
+    tf = import_extra("tensorflow", _NEEDS)
+    return tf.RaggedTensor.from_row_splits(*ragged, validate=False)
 
 
 class _Feed:

@@ -1,8 +1,8 @@
 """The facts that workers receive once with the source: its form, and how its samples become batches."""
 
 import enum
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 
 class Form(enum.Enum):
@@ -57,6 +57,17 @@ class Concurrency(NamedTuple):
     timeout_s: float | None = None
 
 
+Choice: TypeAlias = Literal["ragged"] | Mapping[Any, Any]
+"""The fields whose arrays become a `mpqueue.Ragged`: all of them, or a mapping from some fields to "ragged"."""
+
+
+def collation_of(
+    collate: Callable[[list[Any]], Any] | Choice | None,
+) -> tuple[Callable[[list[Any]], Any] | None, Choice | None]:
+    """Return the function of a checked option ``collate``, and its choice of ragged fields; at most one is not None."""
+    return (None, collate) if isinstance(collate, str | Mapping) else (collate, None)
+
+
 class Batching(NamedTuple):
     """Conversion of samples to batches.
 
@@ -64,6 +75,7 @@ class Batching(NamedTuple):
         batch_size: Number of samples per batch; None if a batch sampler determines it for each batch.
         shuffle: Use a new order for each epoch.
         collate: The user's function from a list of samples to a batch.
+        ragged: Without a function: the fields whose arrays are joined to a `mpqueue.Ragged`.
         drops: Drop a last batch with fewer samples.
         fills: Fill up the last batches from the beginning of the order, so that all ranks get the same number.
         skips: Leave out samples that raise.
@@ -73,6 +85,7 @@ class Batching(NamedTuple):
     batch_size: int | None
     shuffle: bool = False
     collate: Callable[[list[Any]], Any] | None = None
+    ragged: Choice | None = None
     drops: bool = False
     fills: bool = False
     skips: bool = False
@@ -81,7 +94,8 @@ class Batching(NamedTuple):
     def described(self) -> str:
         """Return a description that is equal in every process and release: a journal stores a hash of it."""
         collate = self.collate if self.collate is None else getattr(self.collate, "__qualname__", type(self.collate))
-        values = {**self._asdict(), "collate": collate}
+        values = {**self._asdict(), "collate": collate or self.ragged}
+        del values["ragged"]
         return f"SamplePlan({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def num_batches(self, num_samples: int) -> int:

@@ -3,7 +3,7 @@
 import inspect
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -113,10 +113,25 @@ def progress(name: str, value: Any) -> None:
 
 
 def collate(name: str, value: Any) -> None:
-    """Check for a function, or None."""
+    """Check for a function, a choice of ragged fields, or None."""
+    if isinstance(value, str | Mapping):
+        ragged_choice(name, value)
+        return
     if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function from a list of samples to a batch, got {value!r}")
+        raise TypeError(
+            f'{name} must be a function from a list of samples to a batch, "ragged", or a mapping from fields to '
+            f'"ragged", got {value!r}'
+        )
     reject_coroutine(name, value, "await in the source's __getitem__, whose samples are joined afterwards")
+
+
+def ragged_choice(name: str, value: str | Mapping[Any, Any]) -> None:
+    """Check for "ragged", or a mapping from fields to such choices."""
+    if isinstance(value, Mapping) and value:
+        for field, each in value.items():
+            ragged_choice(f"{name}[{field!r}]", each)
+    elif value != "ragged":
+        raise ValueError(f'{name} must be "ragged", or a mapping such as {{"tokens": "ragged"}}, got {value!r}')
 
 
 def loop_factory(name: str, value: Any) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict
 
 from mpqueue.plan import checks
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.batching import Batching
+from mpqueue.plan.batching import Batching, Choice, collation_of
 from mpqueue.plan.checks import Check, integer, is_integer
 
 if TYPE_CHECKING:
@@ -71,11 +71,13 @@ class _Collate(TypedDict, total=False):
 
     Attributes:
         collate: Function that makes a batch from a list of samples. If None, numbers and arrays are stacked; dicts,
-            tuples, lists, named tuples and dataclasses are joined by field; strings, bytes and other objects become
-            lists; None remains None.
+            tuples, lists, named tuples and dataclasses are joined by field; rows of scipy's sparse matrices are stacked
+            to CSR; strings, bytes and other objects become lists; None remains None. "ragged": in addition, arrays and
+            lists of numbers are joined to a `mpqueue.Ragged`, so that they may have different lengths. A mapping such
+            as ``{"tokens": "ragged"}`` does so for some fields.
     """
 
-    collate: Annotated[Callable[[list[Any]], Any] | None, Option(None, checks.collate)]
+    collate: Annotated[Callable[[list[Any]], Any] | Choice | None, Option(None, checks.collate)]
 
 
 class _Order(TypedDict, total=False):
@@ -478,8 +480,9 @@ def batching_of(options: Options, *, world: int) -> Batching:
         options: Options about samples.
         world: Number of ranks. All ranks get the same number of batches.
     """
+    collate, ragged = collation_of(options.collate)
     return Batching(
-        None if options.batch_size is None else int(options.batch_size), options.shuffle, options.collate,
+        None if options.batch_size is None else int(options.batch_size), options.shuffle, collate, ragged,
         drops=bool(options.drop_last), fills=world > 1 and not options.drop_last, skips=options.on_error == "skip",
         threads=int(options.threads),
     )  # fmt: skip

@@ -5,18 +5,21 @@ memory is free for the next one. Small arrays are joined at the end by one call 
 each row. So every byte is copied once.
 
 Containers are merged by field: dicts, tuples, lists, named tuples, dataclasses. `mpqueue.samples.leaves` merges the
-leaves.
+leaves, `mpqueue.samples.sparse` sparse rows, and `mpqueue.samples.ragged` the arrays that are joined without padding.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mpqueue.memory.layout import Array, Recorded
+from mpqueue.plan.batching import Choice
 from mpqueue.samples.leaves import (
     NUMBERS,
+    OF_LENGTHS,
+    REMEDY,
     Empty,
     LeafPlace,
     is_masked,
@@ -27,6 +30,8 @@ from mpqueue.samples.leaves import (
     no_sample,
     stack_alike,
 )
+from mpqueue.samples.ragged import Ragged, Segments, chosen_arrays, merge_parts, merge_ragged
+from mpqueue.samples.sparse import is_sparse, merge_sparse
 
 _LARGE_BYTES = 4096
 _ndarray = np.ndarray
@@ -49,13 +54,16 @@ class Collation:
         empty: Creates arrays.
         keeps_records: Keep named tuples and dataclasses as `Recorded`, for a writer into a slot.
         refuse_none: Returns the error for a sample that is None, by its index.
+        ragged: The fields whose arrays become `Ragged`: "ragged" for all, or a mapping by field; None for none.
     """
 
     def __init__(
         self, count: int, empty: Empty, *, keeps_records: bool = False,
         refuse_none: Callable[[Any], Exception] = lambda index: no_sample(f"the sample of index {index!r}"),
+        ragged: Choice | None = None,
     ) -> None:  # fmt: skip
         self._count, self._empty, self._keeps_records, self._refuse_none = count, empty, keeps_records, refuse_none
+        self._ragged = ragged
         self._samples: list[Any] = []
         self._rows: dict[tuple[Any, ...], _Rows] = {}
 
@@ -103,7 +111,17 @@ class Collation:
             return [self._put(item, (*path, number)) for number, item in enumerate(value)]
         return value
 
+    def _is_ragged(self, path: tuple[Any, ...]) -> bool:
+        choice: Any = self._ragged
+        for key in path:
+            if not isinstance(choice, Mapping):
+                break
+            choice = choice.get(key)
+        return bool(choice == "ragged")
+
     def _put_row(self, array: Array, path: tuple[Any, ...]) -> Any:
+        if self._ragged is not None and self._is_ragged(path):
+            return array
         rows = self._rows.get(path)
         if rows is None:
             rows = self._rows[path] = _Rows(self._empty((self._count, *array.shape), array.dtype))
@@ -120,11 +138,15 @@ class Collation:
             ValueError: Two samples cannot be stacked; the message has the leaf, the two indices and the difference.
         """
         samples, self._samples = self._samples, []
-        batch = self._merge(samples, LeafPlace(indices, self._refuse_none))
+        batch = self._merge(samples, LeafPlace(indices, self._refuse_none, self._ragged))
         self._rows.clear()
         return batch
 
     def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
+        if place.choice is not None:
+            arrays = chosen_arrays(values, place)
+            if arrays is not None:
+                return self._record(Ragged, None, merge_ragged(arrays, self._empty, place))
         kinds = set(map(type, values))
         # The rows of one array are already the batch. If another sample has a different value there, the rows are
         # separated again.
@@ -139,6 +161,8 @@ class Collation:
             place.check_none(values)
             if all(isinstance(value, Mapping) for value in values):
                 return self._merge_mappings(values, place)
+            if any(map(is_sparse, values)):
+                return self._built(merge_sparse(values, self._empty, place))
             return merge_unlike(values, self._empty, place)
         (kind,) = kinds
         if kind in NUMBERS:
@@ -154,17 +178,23 @@ class Collation:
 
     def _merge_others(self, values: Sequence[Any], kind: type, place: LeafPlace) -> Any:
         first = values[0]
+        if is_sparse(first):  # first, because the DOK format is a mapping
+            return self._built(merge_sparse(values, self._empty, place))
         if issubclass(kind, Mapping):
             return self._merge_mappings(values, place)
+        if kind is Ragged:
+            return self._record(Ragged, None, merge_parts(values, self._empty, place))
+        if kind is Segments:
+            return [item for value in values for item in value]
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-            return self._record(kind, None, self._merge_items(values, [f".{name}" for name in kind._fields], place))
+            return self._record(kind, None, self._merge_items(values, kind._fields, place, ".{}"))
         if issubclass(kind, tuple | list):
-            merged = self._merge_items(values, [f"[{number}]" for number in range(len(first))], place)
+            merged = self._merge_items(values, range(len(first)), place)
             return tuple(merged) if issubclass(kind, tuple) else merged
         if dataclasses.is_dataclass(kind):
             names = tuple(field.name for field in dataclasses.fields(kind))
             rows = [[getattr(value, name) for name in names] for value in values]
-            return self._record(kind, names, self._merge_items(rows, [f".{name}" for name in names], place))
+            return self._record(kind, names, self._merge_items(rows, names, place, ".{}"))
         if is_masked(first):
             return np.ma.stack(values)  # `np.stack` would drop the masks
         if is_stackable(first):
@@ -173,23 +203,24 @@ class Collation:
 
     def _merge_mappings(self, values: Sequence[Any], place: LeafPlace) -> dict[Any, Any]:
         keys = values[0].keys()
-        self._require_equal([value.keys() for value in values], lambda keys: f"has the keys {list(keys)}", place)
-        return {key: self._merge([value[key] for value in values], place.step(f"[{key!r}]")) for key in keys}
+        place.require_equal([value.keys() for value in values], lambda keys: f"has the keys {list(keys)}")
+        steps = zip(keys, place.steps(keys), strict=True)
+        return {key: self._merge([value[key] for value in values], step) for key, step in steps}
 
-    def _merge_items(self, values: Sequence[Any], steps: Sequence[str], place: LeafPlace) -> list[Any]:
+    def _merge_items(
+        self, values: Sequence[Any], fields: Collection[Any], place: LeafPlace, form: str = "[{!r}]"
+    ) -> list[Any]:  # fmt: skip
         try:
             columns = list(zip(*values, strict=True))
         except ValueError:
-            self._require_equal([len(value) for value in values], "has length {}".format, place)
+            is_array = type(values[0]) is list and all(type(item) in NUMBERS for value in values for item in value)
+            remedy = OF_LENGTHS if is_array else REMEDY
+            place.require_equal(list(map(len, values)), "has length {}".format, remedy)
             raise
-        return [self._merge(column, place.step(step)) for step, column in zip(steps, columns, strict=True)]
-
-    @staticmethod
-    def _require_equal(features: Sequence[Any], text: Callable[[Any], str], place: LeafPlace) -> None:
-        unlike = next((number for number, other in enumerate(features) if other != features[0]), 0)
-        if unlike:
-            raise place.refuse(0, unlike, lambda number: text(features[number]))
+        return [self._merge(column, step) for step, column in zip(place.steps(fields, form), columns, strict=True)]
 
     def _record(self, kind: type, names: tuple[str, ...] | None, fields: list[Any]) -> Any:
-        record = Recorded(kind, names, fields)
-        return record if self._keeps_records else record.build()
+        return self._built(Recorded(kind, names, fields))
+
+    def _built(self, record: Any) -> Any:
+        return record if self._keeps_records or type(record) is not Recorded else record.build()

@@ -5,7 +5,7 @@ Strings, bytes and other objects are put into a list.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +13,11 @@ import numpy as np
 from mpqueue.memory.layout import Array
 
 Empty: TypeAlias = Callable[[Any, Any], Array]  # by shape and dtype
+REMEDY = "Return samples of equal structure and shape, or pass collate=, a function from a list of samples to a batch"
+OF_LENGTHS = (
+    'For arrays of different lengths, pass collate="ragged", which joins them to a mpqueue.Ragged. Or return arrays of '
+    "one shape, or pass a function from a list of samples to a batch as collate="
+)
 NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
 
 
@@ -35,15 +40,18 @@ class LeafPlace:
     Args:
         indices: The indices that the source was called with.
         refuse_none: Returns the error for a sample that is None, by its index.
+        choice: The part of ``collate`` for this leaf and those below it: "ragged", a mapping by field, or None. True:
+            a mapping names this leaf.
         path: The steps to the leaf.
     """
 
-    __slots__ = ("_indices", "_path", "_refuse_none")
+    __slots__ = ("_indices", "_path", "_refuse_none", "choice")
 
     def __init__(
-        self, indices: Sequence[Any], refuse_none: Callable[[Any], Exception], path: tuple[str, ...] = ()
+        self, indices: Sequence[Any], refuse_none: Callable[[Any], Exception], choice: Any = None,
+        path: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        self._indices, self._refuse_none, self._path = indices, refuse_none, path
+        self._indices, self._refuse_none, self.choice, self._path = indices, refuse_none, choice, path
 
     def check_none(self, values: Sequence[Any]) -> None:
         """Raise if a whole sample is None; a field may be None in all samples.
@@ -56,21 +64,43 @@ class LeafPlace:
                 if value is None:
                     raise self._refuse_none(index)
 
-    def step(self, step: str) -> "LeafPlace":
-        """Return the place one step further down."""
-        return LeafPlace(self._indices, self._refuse_none, (*self._path, step))
+    def steps(self, fields: Collection[Any], form: str = "[{!r}]") -> "list[LeafPlace]":
+        """Return the places one step further down, by field.
+
+        Raises:
+            ValueError: ``collate`` chooses a field that does not exist.
+        """
+        choice: Any = self.choice
+        by_field = choice if isinstance(choice, Mapping) else {}
+        for field in by_field:
+            if field not in fields:
+                raise ValueError(f"collate chooses the field {field!r}, and {self.name(0)} has {list(fields)}")
+        below = None if by_field or choice is None else "ragged"
+        parts = [True if by_field.get(field) == "ragged" else by_field.get(field, below) for field in fields]
+        return [
+            LeafPlace(self._indices, self._refuse_none, part, (*self._path, form.format(field)))
+            for field, part in zip(fields, parts, strict=True)
+        ]
 
     def name(self, number: int) -> str:
         """Return the name of a sample's leaf, by the sample's number in the batch."""
         return f"{''.join(('sample', *self._path))} of index {self._indices[number]!r}"
 
-    def refuse(self, one: int, other: int, what: Callable[[int], str]) -> ValueError:
+    def refuse(self, one: int, other: int, what: Callable[[int], str], remedy: str = REMEDY) -> ValueError:
         """Return the error for two samples, by their numbers in the batch, that differ in this leaf."""
         return ValueError(
             f"cannot combine different samples into a batch: {self.name(one)} {what(one)}, but index "
-            f"{self._indices[other]!r} {what(other)}. Return samples of equal structure and shape, or pass "
-            "collate=, a function from a list of samples to a batch"
+            f"{self._indices[other]!r} {what(other)}. {remedy}"
         )
+
+    def require_equal(
+        self, features: Sequence[Any], text: Callable[[Any], str], remedy: str = REMEDY
+    ) -> None:  # fmt: skip
+        """Raise the error for the first sample with another feature; ``text`` describes it, and None fits all."""
+        first = next((number for number, feature in enumerate(features) if feature is not None), 0)
+        for number, feature in enumerate(features):
+            if feature != features[first] and feature is not None:
+                raise self.refuse(first, number, lambda which: text(features[which]), remedy)
 
 
 def is_stackable(value: Any) -> bool:
@@ -116,11 +146,14 @@ def merge_arrays(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
         ValueError: Two arrays have different shapes.
         TypeError: NumPy cannot convert a value: a torch tensor in bfloat16, or on a GPU.
     """
-    arrays = [_as_array(value, number, place) for number, value in enumerate(values)]
+    arrays = [as_array(value, number, place) for number, value in enumerate(values)]
     shape = arrays[0].shape
     if len({array.shape for array in arrays}) > 1:
         other = next(number for number, array in enumerate(arrays) if array.shape != shape)
-        raise place.refuse(0, other, lambda number: f"has shape {arrays[number].shape}")
+        raise place.refuse(
+            0, other, lambda number: f"has shape {arrays[number].shape}",
+            OF_LENGTHS if len({(array.ndim, array.shape[1:]) for array in arrays}) == 1 else REMEDY,
+        )  # fmt: skip
     dtypes = {array.dtype for array in arrays}
     out = empty((len(arrays), *shape), dtypes.pop() if len(dtypes) == 1 else common_dtype(arrays, place))
     if shape and arrays[0].size:
@@ -131,7 +164,8 @@ def merge_arrays(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
     return out
 
 
-def _as_array(value: Any, number: int, place: LeafPlace) -> Array:
+def as_array(value: Any, number: int, place: LeafPlace) -> Array:
+    """Return a value as an array; see `merge_arrays` for the error."""
     try:
         return np.asarray(value)
     except TypeError as error:

@@ -10,7 +10,8 @@ import numpy as np
 
 from mpqueue.memory.layout import Array
 from mpqueue.samples.collate import Collation
-from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, common_dtype, is_masked, is_stackable
+from mpqueue.samples.leaves import Empty, LeafPlace, common_dtype
+from mpqueue.samples.ragged import as_arrays
 
 
 class PaddedCollation(Collation):
@@ -22,30 +23,12 @@ class PaddedCollation(Collation):
     """
 
     def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
-        arrays = _as_arrays(values)
-        if arrays is None:
+        arrays = as_arrays(values, place) if place.choice is None else None
+        if arrays is None or any(array.dtype.hasobject for array in arrays):
             return super()._merge(values, place)
         if len({array.shape for array in arrays}) == 1:
             return super()._merge(arrays, place)
         return _pad(arrays, self._empty, place)
-
-
-def _as_arrays(values: Sequence[Any]) -> list[Array] | None:
-    """Return the values as arrays, or None if any value is not an array that can be padded."""
-    arrays = []
-    for value in values:
-        if type(value) is list:
-            if not set(map(type, value)) <= NUMBERS.keys():
-                return None
-        elif type(value) is not np.ndarray and (
-            not is_stackable(value) or is_masked(value) or not getattr(value, "shape", ())
-        ):
-            return None
-        array = np.asarray(value)
-        if not array.ndim or array.dtype.hasobject:
-            return None
-        arrays.append(array)
-    return arrays
 
 
 def _pad(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> Array:

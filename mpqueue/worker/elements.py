@@ -118,7 +118,7 @@ class Elements:
     def _join(self, first: int, samples: list[Any], plan: Batching, stages: Stages | None) -> Any:
         if plan.collate is not None:
             return collating(plan.collate, stages)(samples)
-        collation = default_collation(len(samples), self._run.in_slot, self._refuse_none, stages)
+        collation = default_collation(len(samples), self._run.in_slot, self._refuse_none, stages, plan.ragged)
         collation.add_all(samples)
         return collation.finish(range(first, first + len(samples)))
 

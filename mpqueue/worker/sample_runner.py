@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from mpqueue.engine.outcomes import Partial
 from mpqueue.engine.skips import Skipped
+from mpqueue.plan.batching import Choice
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.epoch_samples import EpochSamples
 from mpqueue.samples.collate import Collation
@@ -257,7 +258,7 @@ class SampleRunner(SourceRunner):
         """Return the default collation, or None if the user has one."""
         if self._plan.collate is not None:
             return None
-        return default_collation(count, self._in_slot, self._refuse_none, self.stages)
+        return default_collation(count, self._in_slot, self._refuse_none, self.stages, self._plan.ragged)
 
     def _join(
         self, epoch: int, first: int, indices: Sequence[Any], collation: AnyCollation | None, samples: list[Any]
@@ -271,10 +272,10 @@ class SampleRunner(SourceRunner):
 
 
 def default_collation(
-    count: int, in_slot: bool, refuse_none: Callable[[Any], Exception], stages: Stages | None
+    count: int, in_slot: bool, refuse_none: Callable[[Any], Exception], stages: Stages | None, ragged: Choice | None
 ) -> AnyCollation:
     """Return the collation of this number of samples, timed if ``stages`` is not None."""
-    collation = Collation(count, context.empty, keeps_records=in_slot, refuse_none=refuse_none)
+    collation = Collation(count, context.empty, keeps_records=in_slot, refuse_none=refuse_none, ragged=ragged)
     return collation if stages is None else ClockedCollation(collation, stages)
 
 

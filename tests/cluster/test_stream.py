@@ -99,3 +99,15 @@ def test_batches_of_all_kinds_arrive_unchanged_from_another_node(cluster):
                 for name in ("made", "large", "names"):
                     np.testing.assert_array_equal(batch[name], expected[name])
                 assert [part.tolist() for part in batch["ragged"]] == [part.tolist() for part in expected["ragged"]]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ragged_and_sparse_batches_are_the_same():
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    matrix = scipy_sparse.csr_matrix(np.diag(np.arange(6.0)))
+    samples = [(np.arange(index), matrix[index]) for index in range(6)]
+    with Loader(samples, batch_size=4, collate="ragged", workers=1, backend="ray") as loader:
+        batches = list(loader)
+    assert [batch[0].offsets.tolist() for batch in batches] == [[0, 0, 1, 3, 6], [0, 4, 9]]
+    assert type(batches[0][1]) is scipy_sparse.csr_matrix
+    assert np.array_equal(scipy_sparse.vstack([batch[1] for batch in batches]).toarray(), matrix.toarray())

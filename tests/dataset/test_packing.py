@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from helpers.lane_inputs import Samples, drain, lane_run
 
+import mpqueue
+from mpqueue import Dataset, Ragged
 from mpqueue.dataset.indexed import SourceNode
 from mpqueue.dataset.packing import PackNode, PackStage
+from mpqueue.dataset.sequences import SequenceReader
 
 
 def pack(samples, length, *, run=None, **arguments):
@@ -177,3 +180,133 @@ def test_resumed_pack_checks_samples_against_the_first():
     other.load(stage.save())
     with pytest.raises(ValueError, match="like the first one"):
         other.pull(1)
+
+
+# -- Fields of whole documents
+
+
+def documents(sizes):
+    return [
+        {
+            "tokens": [number] * size,
+            "image": np.full((number % 3, 2), number, np.float32),
+            "name": f"d{number}",
+            "n": number,
+        }
+        for number, size in enumerate(sizes)
+    ]
+
+
+WHOLE = ("image", "name", "n")
+
+
+def check_whole(row):
+    """Check that each segment has the fields of its own document, and return the documents."""
+    found = []
+    assert all(type(row[name]) is Ragged for name in ("image", "n"))
+    assert (row["image"].values.dtype, row["image"].offsets.dtype) == (np.float32, np.int64)
+    parts = zip(row["image"].to_list(), row["n"].to_list(), row["name"], strict=True)
+    for segment, (image, (number,), name) in enumerate(parts, 1):
+        assert set(row["tokens"][row["segment_ids"] == segment]) == {number}
+        assert image.tolist() == [[number] * 2] * (number % 3)
+        assert name == f"d{number}"
+        found.append(int(number))
+    assert row["segment_ids"].max() == len(found)
+    return found
+
+
+def test_whole_fields_follow_the_segments():
+    rows = rows_of(documents([3, 4, 2, 5, 1, 2]), 8, whole=WHOLE, bins=2)
+    assert sorted(number for row in rows for number in check_whole(row)) == list(range(6))
+    assert all(list(row) == ["tokens", "segment_ids", "positions", "image", "name", "n"] for row in rows)
+    assert all(type(row["tokens"]) is np.ndarray for row in rows)
+
+
+def test_a_cut_document_has_its_whole_fields_in_each_segment():
+    rows = rows_of(documents([2, 11]), 4, whole=WHOLE, long="cut")
+    assert sorted(number for row in rows for number in check_whole(row)) == [0, 1, 1, 1]
+
+
+def test_documents_without_a_value_have_an_array_without_elements():
+    samples = [{"tokens": [1], "image": [], "name": ""}, {"tokens": [2], "image": [3, 4], "name": "x"}]
+    (row,) = rows_of(samples, 4, whole=["image", "name"])
+    assert [each.tolist() for each in row["image"].to_list()] == [[], [3, 4]]
+    assert row["image"].values.dtype == np.int64
+    assert row["name"] == ["", "x"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "kind", "message"),
+    [
+        ({"tokens": [1], "name": "x"}, TypeError, r"without 'image', or with None in it; it has the fields \['tokens', 'name'\]"),
+        ({"tokens": [1], "image": None, "name": "x"}, TypeError, "without 'image', or with None in it.*array of length 0"),
+        ([1, 2], TypeError, "without 'image', or with None in it; it is a list"),
+        ({"image": [1], "name": "x"}, ValueError, "pack got a dict without fields"),
+        ({"tokens": [1], "image": np.ones((1, 3)), "name": "x"}, ValueError,
+         r"expected 'image' like in the samples before, with the inner shape and the dtype \(\) and int64, got \(3,\) and float64"),
+        ({"tokens": [1], "image": np.ones(2), "name": "x"}, ValueError, r"the dtype \(\) and int64, got \(\) and float64"),
+        ({"tokens": [1], "image": "x", "name": "x"}, ValueError, r"expected 'image' .* and int64, got of no array"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_samples_with_other_whole_fields_raise(sample, kind, message):
+    reader = SequenceReader(4, ("image", "name"))
+    reader.read({"tokens": [1], "image": np.arange(2), "name": "x"})
+    with pytest.raises(kind, match=message):
+        reader.read(sample)
+
+
+def test_bad_arguments_raise():
+    dataset = Dataset([{"tokens": [1], "image": [1]}])
+    with pytest.raises(TypeError, match="pack: whole must be names of fields"):
+        dataset.pack(4, whole="image")
+    with pytest.raises(TypeError, match="pack: whole must be names of fields"):
+        dataset.pack(4, whole=3)
+    with pytest.raises(
+        ValueError, match=r"whole=\('image',\) describes documents as a whole, and strategy='concatenate' cuts"
+    ):
+        dataset.pack(4, strategy="concatenate", whole=["image"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_rows_join_whole_fields_and_resume(workers):
+    dataset = Dataset(documents([3, 4, 2, 5, 1, 2] * 5)).pack(8, whole=WHOLE, bins=3)
+
+    def loader():
+        return mpqueue.Loader(dataset, batch_size=2, workers=workers, lanes=2, seed=1)
+
+    def check(batch):
+        segments = batch["segment_ids"].max(axis=1)
+        assert segments.sum() == len(batch["name"]) == len(batch["n"].values) == len(batch["image"].offsets) - 1
+        assert type(batch["name"]) is list
+        assert batch["name"] == [f"d{number}" for number in batch["n"].values]
+        tokens = [np.unique(row[ids > 0]) for row, ids in zip(batch["tokens"], batch["segment_ids"], strict=True)]
+        ends = np.cumsum(segments)[:-1]
+        assert [set(part) for part in np.split(batch["n"].values, ends)] == list(map(set, tokens))
+        return batch["name"]
+
+    with loader() as first:
+        whole = [check(batch) for batch in first]
+        assert sorted(name for names in whole for name in names) == sorted(f"d{number}" for number in range(30))
+    for stop in (1, 3, 5):
+        with loader() as first:
+            batches = iter(first)
+            for _ in range(stop):
+                next(batches)
+            state = first.state_dict()
+        with loader() as second:
+            second.load_state_dict(state)
+            assert [check(batch) for batch in second] == whole[stop:]
+
+
+def test_excluded_documents_take_their_whole_fields_along():
+    dataset = Dataset(documents([3, 4, 2, 5, 1, 2])).pack(8, whole=WHOLE, bins=3)
+    with mpqueue.Loader(dataset, workers=1, lanes=1, exclude=[1, 4]) as loader:
+        assert sorted(number for row in loader for number in check_whole(row)) == [0, 2, 3, 5]
+
+
+def test_skipped_documents_leave_the_rows():
+    samples = documents([3, 4, 2])
+    samples[1]["image"] = None
+    with mpqueue.Loader(Dataset(samples).pack(8, whole=WHOLE), workers=1, lanes=1, on_error="skip") as loader:
+        assert [check_whole(row) for row in loader] == [[0, 2]]

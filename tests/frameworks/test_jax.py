@@ -405,6 +405,15 @@ with Loader(Numbered(60), workers=2, max_queue_size=2) as loader:
         total = step(total, batch)
 assert float(total) == sum(range(60))
 """,
+    "dense batches are divided among the devices": """
+texts = [np.arange(number % 4) for number in range(16)]
+with Loader(texts, batch_size=8, collate="ragged", workers=1) as loader:
+    for number, batch in enumerate(device_iterator(loader, rows, dense=True)):
+        assert batch.sharding == rows and batch.shape == (8, 3)
+        assert [list(row[: len(text)]) for row, text in zip(batch.tolist(), texts[8 * number :])] == [
+            text.tolist() for text in texts[8 * number : 8 * number + 8]
+        ]
+""",
     "rows that cannot be divided": """
 class Odd(Numbered):
     def __getitem__(self, index):
@@ -527,3 +536,107 @@ def test_ranks_of_two_processes_share_all_batches(of_two_processes):
 def test_iterator_that_begins_again_in_iter_is_read_once():
     batches = device_iterator(BeginsAgain(6))
     assert [int(batch) for batch in itertools.islice(batches, 9)] == [0, 1, 2, 3, 4, 5]
+
+
+# -- Ragged and sparse batches
+
+RAGGED = [(np.arange(number % 4), np.full((number % 3, 2), number, np.float16), number, "x") for number in range(9)]
+
+
+def padded_by_hand(arrays, inner=()):
+    longest = max(map(len, arrays))
+    return [[*array.tolist(), *([np.zeros(inner).tolist()] * (longest - len(array)))] for array in arrays]
+
+
+def test_ragged_batches_are_two_device_arrays():
+    with Loader(RAGGED, batch_size=4, collate="ragged", workers=1) as loader:
+        batch = next(device_iterator(loader))
+    assert type(batch[0]) is mpqueue.Ragged
+    assert all(isinstance(part, jax.Array) for part in (*batch[0], *batch[1], batch[2]))
+    assert [each.tolist() for each in batch[0].to_list()] == [[], [0], [0, 1], [0, 1, 2]]
+
+
+def test_dense_batches_are_padded_on_the_device():
+    with Loader(RAGGED, batch_size=4, collate="ragged", workers=1) as loader:
+        for _ in range(2):
+            batches = list(device_iterator(loader, dense=True))
+            for number, (tokens, images, numbers, names) in enumerate(batches):
+                samples = RAGGED[4 * number : 4 * number + 4]
+                assert all(isinstance(part, jax.Array) for part in (tokens, images, numbers))
+                assert tokens.tolist() == padded_by_hand([sample[0] for sample in samples])
+                assert images.tolist() == padded_by_hand([sample[1] for sample in samples], 2)
+                assert images.dtype == np.float16
+                assert numbers.tolist() == [sample[2] for sample in samples]
+                assert names == ["x"] * len(samples)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float32, ml_dtypes.bfloat16], ids=str)
+def test_dense_batches_of_sparse_rows(dtype):
+    sparse = pytest.importorskip("scipy.sparse")
+    dense = np.where(np.random.default_rng(3).random((9, 30)) < 0.2, np.arange(30) + 1, 0)
+    dense[[0, 4]] = 0
+    made = np.float32 if dtype is ml_dtypes.bfloat16 else dtype  # scipy has no such dtype
+    rows = [sparse.csr_matrix(row[None].astype(made)) for row in dense]
+    with Loader(rows, batch_size=4, workers=1) as loader:
+        kept = list(device_iterator(loader))
+        batches = list(device_iterator(loader, dense=True))
+    assert all(type(batch) is sparse.csr_matrix for batch in kept)
+    assert all(isinstance(batch, jax.Array) and batch.dtype == made for batch in batches)
+    assert np.array_equal(np.concatenate(batches), dense.astype(made))
+
+
+def test_dense_batches_go_to_the_devices_of_a_sharding():
+    device = jax.devices()[0]
+    mesh = jax.sharding.Mesh(np.array([device]), ("x",))
+    named = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    for sharding in (device, named, jax.sharding.SingleDeviceSharding(device), (device, named, None, None)):
+        with Loader(RAGGED, batch_size=4, collate="ragged", workers=1) as loader:
+            tokens, *_ = next(device_iterator(loader, sharding, dense=True))
+        assert tokens.tolist() == padded_by_hand([sample[0] for sample in RAGGED[:4]])
+        assert tokens.devices() == {device}
+
+
+def test_similar_batches_share_a_program():
+    from mpqueue.frameworks.jax import programs
+
+    _, fill = programs()
+    before = fill._cache_size()
+    sparse = pytest.importorskip("scipy.sparse")
+    rows = [sparse.random(1, 50, 0.5, "csr", random_state=seed) for seed in range(64)]
+    for at, row in enumerate(rows):
+        row.data = row.data[: len(row.data) - at % 3]
+        row.indices, row.indptr[-1] = row.indices[: len(row.data)], len(row.data)
+    with Loader(rows, batch_size=8, workers=1) as loader:
+        assert len({batch.nnz for batch in loader}) > 2
+        assert len(list(device_iterator(loader, dense=True))) == 8
+    assert fill._cache_size() - before <= 2
+
+
+def test_states_and_interrupts_count_dense_batches_like_others():
+    with Loader(RAGGED, batch_size=2, collate="ragged", workers=1) as loader:
+        iterator = device_iterator(loader, dense=True)
+        next(iterator)
+        next(iterator)
+        assert iterator.state_dict()["position"] == 2
+        assert iterator.last.samples == (2, 3)
+        iterator.load_state_dict(iterator.state_dict())
+        assert next(iterator)[2].tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("inner", [(), (3,)], ids=str)
+@pytest.mark.parametrize("lengths", [(2, 0, 3), (0, 0), (4,)], ids=str)
+@pytest.mark.parametrize("length", [None, 1, 6])
+def test_padded_array_has_the_samples_and_the_padding(inner, lengths, length):
+    values = np.arange(sum(lengths) * int(np.prod(inner)), dtype=np.float32).reshape(sum(lengths), *inner)
+    batch = mpqueue.Ragged(values, np.array([0, *np.cumsum(lengths)]))
+    padded = np.asarray(mpqueue.jax.to_padded(batch, length, padding=-1))
+    size = max(lengths) if length is None else length
+    assert (padded.shape, padded.dtype) == ((len(lengths), size, *inner), np.float32)
+    for row, sample in zip(padded, batch.to_list(), strict=True):
+        assert np.array_equal(row[: len(sample)], sample[:size])
+        assert (row[len(sample) :] == -1).all()
+
+
+def test_dense_is_checked():
+    with pytest.raises(TypeError, match="dense must be True or False, got 'yes'"):
+        device_iterator([], dense="yes")

@@ -398,3 +398,27 @@ def test_fit_takes_one_epoch_of_the_loader_per_epoch(backend, with_tensorflow, t
     with lean_environ() as environ:
         status, _, errors = with_tensorflow.run([tmp_path / "program.py"], tmp_path, environ, timeout=280)
     assert status == 0, errors[-3000:]
+
+
+# -- Ragged batches
+
+TEXTS = [{"tokens": np.arange(number % 4), "image": np.ones((number % 3, 2), np.float32)} for number in range(9)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ragged_batches_become_ragged_tensors(workers):
+    with Loader(TEXTS, batch_size=4, collate="ragged", workers=workers) as loader:
+        made = dataset(loader).map(lambda batch: {name: mpqueue.tf.to_ragged(each) for name, each in batch.items()})
+        for _ in range(2):
+            batches = list(made)
+            assert all(isinstance(each, tf.RaggedTensor) for batch in batches for each in batch.values())
+            tokens = [text for batch in batches for text in batch["tokens"].to_list()]
+            images = [image for batch in batches for image in batch["image"].to_list()]
+            assert tokens == [text["tokens"].tolist() for text in TEXTS]
+            assert images == [text["image"].tolist() for text in TEXTS]
+            assert batches[0]["image"].shape.as_list() == [4, None, 2]
+
+
+def test_ragged_tensor_of_arrays():
+    ragged = mpqueue.tf.to_ragged(mpqueue.Ragged(np.arange(3), np.array([0, 1, 1, 3])))
+    assert ragged.to_list() == [[0], [], [1, 2]]

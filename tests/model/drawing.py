@@ -158,8 +158,8 @@ def _length(made):
 
 
 JOINS = {"zip", "concatenate", "mix"}
-LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch", "bucket", "pack", "take", "skip",
-         "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort", "blocks"]  # fmt: skip
+LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch", "ragged", "sparse", "bucket", "pack", "take",
+         "skip", "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort", "blocks"]  # fmt: skip
 STREAM_LINKS = {"filter", "flat_map", "buffer", "bucket", "pack", "scan", "take_while"}
 SEARCHING = {"filter", "flat_map", "bucket", "pack", "take_while", "cache"}  # would search an endless lane forever
 # Elements of several samples are often held after the stages that make them.
@@ -214,6 +214,9 @@ def _link(made, streams):
     elif name == "batch":
         given = chosen.randint(1, 4), chosen.random() < 0.3, f.Collating(made.draws())
         made.add("batch", "batch", *given, is_batched=True, is_merged=True)
+    elif name in {"ragged", "sparse"}:
+        if not made.is_batched:
+            _unlike(made, name)
     elif name == "bucket":
         by = ([3, 2, 1], None) if chosen.random() < 0.5 else (None, 12)
         given = chosen.random() < 0.3, f.Collating(made.draws())
@@ -221,10 +224,12 @@ def _link(made, streams):
     elif name == "pack":
         if made.is_batched:
             return
-        made.add(
-            "pack", "pack", f.Sequence(salt), chosen.randint(1, 9), chosen.choice(["best_fit", "concatenate"]),
-            chosen.randint(1, 3), chosen.choice(["cut", "drop"]), is_merged=True,
-        )  # fmt: skip
+        length, strategy = chosen.randint(1, 9), chosen.choice(["best_fit", "concatenate"])
+        is_whole = strategy == "best_fit" and random.Random(f"{salt} {length}").random() < 0.5
+        function = f.Document(salt) if is_whole else f.Sequence(salt)
+        given = chosen.randint(1, 3), chosen.choice(["cut", "drop"])
+        made.add("pack", "pack", function, length, strategy, *given, is_merged=True)
+        made.features |= {"whole"} if is_whole else set()
     elif name == "take":
         made.add("take", "take", chosen.choice([0, 5, 17, 40]), is_endless=False)
     elif name == "skip":
@@ -248,6 +253,14 @@ def _link(made, streams):
         made.add("split", "split", low, low + 0.4, salt)
     elif name == "sort" and not (made.raises or made.draws_order):
         made.add("sort", "sort", f.Hashed(salt))
+
+
+def _unlike(made, name):
+    """Add batches of samples of different lengths, or of sparse rows."""
+    function, collate = (f.Sequence, f.ragged) if name == "ragged" else (f.SparseRow, f.stacked)
+    made.add("map", "map", function(made.salt()), 1, False)
+    size, drops = made.chosen.randint(1, 4), made.chosen.random() < 0.3
+    made.add(name, "batch", size, drops, collate, is_batched=True, is_merged=True)
 
 
 def _blocks(chosen):
@@ -460,8 +473,12 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
                 features.add("blocks=")
         collate = f.stacked if _is_flat(links) else f.Collating(chosen.choice(["", kinds]))
         drops = length is not None and length >= 20 and chosen.random() < 0.3
+        name = _one_of(chosen, ["batch"] * 5 + ["ragged", "sparse"], focus)
+        if name != "batch":
+            function, collate = (f.Sequence, f.ragged) if name == "ragged" else (f.SparseRow, f.stacked)
+            links.append(("map", function(chosen.randrange(50)), 1, False))
         links.append(("batch", chosen.randint(1, 5), drops, collate))
-        features |= {"batch"} | ({"drop_last"} if drops else set())
+        features |= {name} | ({"drop_last"} if drops else set())
     if not stage.is_indexed:
         options["lanes"] = 4 if world > 1 else chosen.choice([1, 2, 3, 5])
         features.add("lanes")

@@ -4,6 +4,7 @@ A recipe can be followed again without some samples. That is all that exclusion 
 """
 
 import copy
+import itertools
 from typing import Any, NamedTuple
 
 from model.numbers import call
@@ -284,7 +285,10 @@ class Piece(NamedTuple):
 
 
 class Row(Element):
-    """A row of `pack`: items, the number of each item's segment and its position in it. Segments are left out singly."""
+    """A row of `pack`: items, the number of each item's segment and its position in it. Segments are left out singly.
+
+    Fields of whole sequences have a value for each segment.
+    """
 
     def __init__(self, pieces, length):
         self.pieces, self._length = pieces, length
@@ -294,15 +298,27 @@ class Row(Element):
         return [each for piece in self.pieces for each in piece.element.ids()]
 
     def compute(self):
-        items = [(int(piece.element.value()[at]), segment, at - piece.start)
+        items = [(int(sequence_of(piece.element)[at]), segment, at - piece.start)
                  for segment, piece in enumerate(self.pieces, 1) for at in range(piece.start, piece.stop)]  # fmt: skip
         columns = zip(*(items + [(0, 0, 0)] * (self._length - len(items))), strict=True)
-        return dict(zip(("tokens", "segment_ids", "positions"), map(list, columns), strict=True))
+        row = dict(zip(("tokens", "segment_ids", "positions"), map(list, columns), strict=True))
+        whole = [piece.element.value() for piece in self.pieces if isinstance(piece.element.value(), dict)]
+        if whole:
+            parts = [each["part"] for each in whole]
+            ends = itertools.accumulate(map(len, parts), initial=0)
+            row |= {"part": (list(itertools.chain(*parts)), list(ends)), "name": [each["name"] for each in whole]}
+        return row
 
     def without(self, excluded):
         """A row keeps the segments of sequences that have no excluded sample."""
         kept = kept_pieces(self.pieces, excluded)
         return Row(kept, self._length) if kept else None
+
+
+def sequence_of(element):
+    """Return the sequence of an element of `pack`, which may have other fields."""
+    value = element.value()
+    return value["tokens"] if isinstance(value, dict) else value
 
 
 def kept_pieces(pieces, excluded):

@@ -5,6 +5,7 @@ A function that draws does so in the order of ``kinds``: "r" `mpqueue.rng`, "p" 
 
 import asyncio
 import functools
+import itertools
 import operator
 import os
 import random
@@ -26,7 +27,16 @@ import mpqueue
 
 def digest(value, salt):
     """Return a number that looks random and depends on a value."""
-    return zlib.crc32(repr(value).encode(), salt)
+    return zlib.crc32(repr(simple(value)).encode(), salt)
+
+
+def simple(value):
+    """Return ragged batches, and sparse rows and batches, as tuples, which the model has in their place."""
+    if isinstance(value, mpqueue.Ragged):
+        return "ragged", value.values.tolist(), value.offsets.tolist()
+    if type(value).__module__.startswith("scipy.sparse"):
+        return "csr", value.shape, value.data.tolist(), value.indices.tolist(), value.indptr.tolist()
+    return type(value)(map(simple, value)) if type(value) in (tuple, list) else value
 
 
 class Hashed(NamedTuple):
@@ -67,7 +77,7 @@ class Raising(NamedTuple):
     def __call__(self, value):
         numbers = drawn(self.kinds)
         if digest(value, self.salt) % 7 == 0:
-            raise ERRORS[digest(value, self.salt) % len(ERRORS)](f"cannot take {value!r}")
+            raise ERRORS[digest(value, self.salt) % len(ERRORS)](f"cannot take {simple(value)!r}")
         return value, *numbers
 
 
@@ -100,7 +110,7 @@ class RaisingFilter(NamedTuple):
 
     def __call__(self, value):
         if digest(value, self.salt) % 9 == 0:
-            raise LookupError(f"no verdict for {value!r}")
+            raise LookupError(f"no verdict for {simple(value)!r}")
         return digest(value, self.salt) % 9 > 3
 
 
@@ -124,7 +134,7 @@ class Items(NamedTuple):
         for item in range(number % 4):
             yield value, item, *drawn(self.kinds)
         if number % 11 == 0:
-            raise LookupError(f"no more of {value!r}")
+            raise LookupError(f"no more of {simple(value)!r}")
 
 
 class Listed(NamedTuple):
@@ -164,7 +174,7 @@ class Running(NamedTuple):
 
     def __call__(self, state, value):
         if digest(value, self.salt) % 13 == 0:
-            raise ArithmeticError(f"cannot add {value!r}")
+            raise ArithmeticError(f"cannot add {simple(value)!r}")
         state += digest(value, self.salt) % 10
         return state, (value, state, *drawn("r"))
 
@@ -198,6 +208,32 @@ class Sequence(NamedTuple):
         return [number % 100 + item for item in range(number % 7)]
 
 
+class Document(NamedTuple):
+    """Map any value to a sequence with fields that describe it as a whole: an array, and a name."""
+
+    salt: int
+
+    def __call__(self, value):
+        number = digest(value, self.salt)
+        tokens, part = Sequence(self.salt)(value), list(range(number % 10, number % 10 + number % 4))
+        return {"tokens": tokens, "part": part, "name": f"document {number % 100}"}
+
+
+class SparseRow(NamedTuple):
+    """Map any value to a sparse row."""
+
+    salt: int
+
+    def __call__(self, value):
+        from scipy import sparse
+
+        number = digest(value, self.salt)
+        columns = [column for column in range(7) if number >> column & 1]
+        values = [number % 100 + column for column in columns]
+        row = sparse.csr_matrix((values, columns, [0, len(columns)]), shape=(1, 7), dtype=np.int64)
+        return simple(row) if is_model() else row
+
+
 class Collating(NamedTuple):
     """Make a batch: a tuple of the samples, with random numbers."""
 
@@ -208,10 +244,25 @@ class Collating(NamedTuple):
 
 
 def stacked(samples):
-    """Make a batch as the default collation does: arrays of numbers, tuples by field, lists of strings."""
+    """Make a batch as the default collation does: arrays of numbers, tuples by field, lists of strings, rows as CSR."""
+    if isinstance(samples[0], tuple) and samples[0][:1] == ("csr",):
+        ends = itertools.accumulate((len(row[2]) for row in samples), initial=0)
+        data, indices = ([each for row in samples for each in row[part]] for part in (2, 3))
+        return "csr", (len(samples), samples[0][1][1]), data, indices, list(ends)
     if isinstance(samples[0], tuple):
         return tuple(stacked(list(column)) for column in zip(*samples, strict=True))
     return list(samples)
+
+
+def ragged(samples):
+    """Make a batch as ``collate="ragged"`` does: lists of numbers of any lengths, one after the other."""
+    if not isinstance(samples[0], list):
+        return stacked(samples)
+    ends = itertools.accumulate(map(len, samples), initial=0)
+    return "ragged", [each for sample in samples for each in sample], list(ends)
+
+
+COLLATE = {stacked: None, ragged: "ragged"}  # what the product is passed in place of these functions
 
 
 class Digits(NamedTuple):

@@ -9,7 +9,10 @@ from model import functions, stages
 
 def rows_plain(row):
     """Return a row of `pack` as tuples."""
-    return tuple(tuple(int(each) for each in row[name]) for name in ("tokens", "segment_ids", "positions"))
+    plain = tuple(tuple(int(each) for each in row[name]) for name in ("tokens", "segment_ids", "positions"))
+    if "part" not in row:
+        return plain
+    return (*plain, *(tuple(int(each) for each in part) for part in row["part"]), tuple(row["name"]))
 
 
 def stage_of(pipeline, before=0):
@@ -117,16 +120,15 @@ def _code_of_link(name, *given):
         return f".scan(0, {given[0]!r})"
     if name == "batch":
         size, drops, collate = given
-        return (
-            f".batch({size}, drop_last={drops}"
-            + ("" if collate is functions.stacked else f", collate={collate!r}")
-            + ")"
-        )
+        passed = functions.COLLATE.get(collate, collate)
+        return f".batch({size}, drop_last={drops}" + ("" if passed is None else f", collate={passed!r}") + ")"
     if name == "bucket":
         function, boundaries, sizes, most, drops, collate = given
         bounds = f"batch_sizes={sizes}" if sizes else f"max_tokens={most}"
         return f".bucket({function!r}, {boundaries}, {bounds}, drop_last={drops}, collate={collate!r})"
     if name == "pack":
         function, length, strategy, bins, long = given
-        return f".map({function!r}).pack({length}, strategy={strategy!r}, bins={bins}, long={long!r}).map(rows_plain)"
+        whole = ", whole=('part', 'name')" * isinstance(function, functions.Document)
+        fill = f"{length}, strategy={strategy!r}, bins={bins}, long={long!r}{whole}"
+        return f".map({function!r}).pack({fill}).map(rows_plain)"
     return f".{name}({', '.join(repr(each) for each in given if each is not None)})"

@@ -223,8 +223,8 @@ class Player:
             options |= dict(zip(("batch_size", "drop_last", "collate"), self.play.source[-1][1:], strict=True))
         if "on_error" in options:
             options["on_error"] = "skip"
-        if options.get("collate") is functions.stacked:
-            del options["collate"]
+        if options.get("collate") in functions.COLLATE:
+            options["collate"] = functions.COLLATE[options["collate"]]
         if self.setup.has_index:
             options.pop("lanes", None)
         codes = {name: value.code() if name == "balance" else repr(value) for name, value in options.items()}

@@ -12,6 +12,7 @@ import weakref
 import numpy as np
 import psutil
 from model.elements import Failed
+from model.functions import simple
 
 import mpqueue
 from mpqueue.memory.segment import FIRST_BYTES, Segment
@@ -27,6 +28,7 @@ def plain(value):
         return value.item()
     if type(value).__module__.partition(".")[0] in {"torch", "jax", "jaxlib", "tensorflow"}:
         value = np.asarray(value)
+    value = simple(value)
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, dict):

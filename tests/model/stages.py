@@ -23,6 +23,7 @@ from model.elements import (
     Scanned,
     Single,
     failed,
+    sequence_of,
     tried,
     within,
 )
@@ -565,7 +566,7 @@ class Pack(Stage):
             if isinstance(one, Failed):
                 yield one
                 continue
-            size = len(one.value())
+            size = len(sequence_of(one))
             if size and (size <= self._size or self._long == "cut"):
                 lane.held[0].add(Piece(one, 0, size))
             yield from lane.held[0].closed()

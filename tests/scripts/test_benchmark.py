@@ -75,8 +75,9 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     described = script("parts.benchmark.results").DESCRIBED
     named = {workload for table in measured.TABLES.values() for workload in table.workloads}
     assert (named | set(front.QUESTIONS.values())) - set(described) == set()
-    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks and blocks are not in a usual run.
-    unusual = ("seen", "files far", "files mds", "balance", "blocks")
+    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks, blocks and cells are not in a
+    # usual run.
+    unusual = ("seen", "files far", "files mds", "balance", "blocks", "sparse")
     assert {name for name in described if not name.startswith(unusual)} - named == {
         "service attach", "ray first batch",
     }  # fmt: skip
@@ -153,6 +154,31 @@ def test_each_order_of_blocks_has_its_figures(monkeypatch, way):
     run = script("parts.benchmark.results").Results({}, {}, service={("blocks", way): found})
     goals_of_way = [line for line in goals.lines(run) if ", target " in line]
     assert len(goals_of_way) == {"Parquet": 4, "order": 0}.get(way, 2)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")  # of torch
+def test_sparse_dense_and_stock_batches_have_their_figures(monkeypatch):
+    pytest.importorskip("scipy")
+    pytest.importorskip("torch")
+    sparse, goals = script("parts.benchmark.sparse"), script("parts.benchmark.goals")
+    monkeypatch.syspath_prepend(SCRIPTS)  # workers import the module
+    for constant, value in {"NUM_GENES": 400, "BATCH": 8, "WARM_S": 0.0}.items():
+        monkeypatch.setattr(sparse, constant, value)
+    found = sparse.sparse_figures(sparse.CELLS, count=24, seconds=0.05)
+    names = [
+        sparse.ROWS,
+        sparse.RAGGED,
+        sparse.DENSE,
+        sparse.TORCH_CSR,
+        sparse.TORCH_RAGGED,
+        sparse.STOCK,
+        sparse.STOCK_CSR,
+    ]
+    assert found.keys() == {part + name for name in names for part in (sparse.RATE, sparse.CPU_MS, sparse.MB)}
+    assert found[sparse.MB + sparse.DENSE] == [8 * 400 * 4 / 1e6]
+    assert found[sparse.MB + sparse.ROWS] == [(8 * 12 * 8 + 9 * 4) / 1e6]
+    run = script("parts.benchmark.results").Results({}, {}, service={("sparse", sparse.CELLS): found})
+    assert len([line for line in goals.lines(run) if ", target " in line]) == 3
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ From the ground up; a module imports only from its own line and the lines above 
 
     lightning_epochs.py   whether Lightning saves a state at the end of an epoch
     tensors.py            tensors as arrays of a batch, and back
+    ragged.py             `collate_fn="ragged"`: batches of tensors of different lengths and of sparse rows
     collation.py          torch's collation, into the granted slot
     samples.py            the samples of a batch, and the batch without some of them
     loaded_places.py      attributes of datasets that keep a loaded place
@@ -36,5 +37,6 @@ except ModuleNotFoundError as error:
 from mpqueue.frameworks.torch.installation import install
 from mpqueue.frameworks.torch.loader import DataLoader
 from mpqueue.frameworks.torch.prefetching import prefetch
+from mpqueue.frameworks.torch.ragged import to_nested, to_padded
 
-__all__ = ["DataLoader", "install", "prefetch"]
+__all__ = ["DataLoader", "install", "prefetch", "to_nested", "to_padded"]

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data._utils import collate
 
+from mpqueue.frameworks.torch.ragged import RaggedCollate
 from mpqueue.frameworks.torch.tensors import ARRAY_DTYPES, numpy_dtype, travels
 from mpqueue.memory.layout import Array
 from mpqueue.system.contents import name_of
@@ -31,6 +32,14 @@ from mpqueue.worker import context
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.bool_))
 _FLOATS = (np.dtype(np.float64),)
+_UNEQUAL = (
+    "equal size",
+    "sparse",
+)  # in the errors of torch's function for tensors of different shapes, and sparse ones
+_REMEDY = (
+    'collate_fn="ragged" of mpqueue.torch.DataLoader joins tensors of different lengths to a mpqueue.Ragged, and '
+    "sparse rows to a CSR tensor"
+)
 _DEEPEST = 20  # nested containers that are searched for None
 
 
@@ -44,8 +53,12 @@ def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indic
         indices: Their indices, as the sampler returned them; None if they have none.
     """
     try:
+        if type(collate_fn) is RaggedCollate and isinstance(indices, Collection) and len(indices) == len(samples):
+            return collate_fn.of(samples, [*indices])
         return collate_fn(samples)
     except not_of_handler(TypeError, RuntimeError) as error:
+        if collate_fn is collate.default_collate and any(words in str(error) for words in _UNEQUAL):
+            add_note(error, _REMEDY)
         # Not for a user's function, which may accept None.
         if collate_fn is collate.default_collate and type(samples) is list:
             found = ((number, _path_to_none(sample, _DEEPEST)) for number, sample in enumerate(samples))
@@ -101,6 +114,7 @@ class SlotCollation:
             # Only torch's own functions: a user's function may handle classes that ours do not know.
             if kind in table and table[kind] is getattr(collate, name, None):
                 self._replaced[kind], table[kind] = table[kind], function
+        RaggedCollate.empty = self.make
 
     def stack_tensors(self, tensors: Sequence[torch.Tensor], *, collate_fn_map: Any = None) -> torch.Tensor:
         """Stack tensors.
@@ -144,6 +158,10 @@ class SlotCollation:
         # By address: a tensor made of the array has no other reference to it that survives collate_fn.
         self._arrays[array.__array_interface__["data"][0]] = array
         return array
+
+    def make(self, shape: Any, dtype: Any) -> Array:
+        """Return an array in the slot; one without elements has no address there, and is not in it."""
+        return self._make(shape, dtype) if np.prod(shape) else np.empty(shape, dtype)
 
     def find(self, address: int) -> Array | None:
         """Return the array that begins at an address, if this batch has one there."""

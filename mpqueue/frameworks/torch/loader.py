@@ -13,6 +13,7 @@ from mpqueue.frameworks.torch.checks import has_own_workers, reject_concurrency,
 from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator, LeftPass, left_pass
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
+from mpqueue.frameworks.torch.ragged import ragged_collate
 from mpqueue.frameworks.torch.ranks import stream_plan
 from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
@@ -87,12 +88,14 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         backend: "process", or "ray": the workers run on the nodes of a Ray cluster.
         ray_options: With ``backend="ray"``, a dict with ``num_cpus`` and ``resources`` (of each worker),
             ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (how long a node may be silent).
-        **options: Keyword arguments of torch's DataLoader.
+        **options: Keyword arguments of torch's DataLoader. ``collate_fn`` may also be "ragged": tensors, arrays and
+            lists of numbers become a `mpqueue.Ragged` of two tensors, and sparse rows a CSR tensor. A mapping such as
+            ``{"tokens": "ragged"}`` does so for some fields.
 
     Raises:
         TypeError, ValueError: As torch's DataLoader; or `ray_options` is invalid; or ``threads`` is used without
             workers, without batches, or with an unsuitable dataset; or ``concurrency`` with a dataset that is not
-            asynchronous; or ``shard``, ``lanes`` or
+            asynchronous; or ``collate_fn`` is another string, or "ragged" without batches; or ``shard``, ``lanes`` or
             ``epoch_batches`` is used without a stream; or ranks lack a generator; or ``balance`` is no `Balance`, or
             does not fit the dataset, or is used with an iterable-style dataset, without batches, with a
             ``batch_sampler``, without an order, or with a sampler of one rank that is not torch's.
@@ -193,6 +196,9 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         dataset = as_torch_dataset(dataset)
         self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)
         super().__init__(dataset, *args, **options)
+        collate_fn: Any = self.collate_fn  # type: ignore[has-type]
+        if isinstance(collate_fn, str | Mapping):
+            self.collate_fn = ragged_collate(self)
         if self.threads > 1:
             reject_threads(self)
         if concurrency is not None:

@@ -14,17 +14,22 @@ unchanged when it is requested, and none is taken ahead.
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, NamedTuple
 
 import torch
 
 from mpqueue.frameworks.torch.iterator import PassIterator
+from mpqueue.frameworks.torch.ragged import SPARSE, to_padded
 from mpqueue.loader.ahead import Ahead, Plain
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
-from mpqueue.plan.checks import integer
+from mpqueue.plan.checks import flag, integer
 from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.samples.ragged import Ragged
+
+_PARTS_OF = {torch.sparse_csr: ("crow_indices", "col_indices", "values"), torch.sparse_coo: ("_indices", "_values")}
 
 
 @dataclass
@@ -55,7 +60,9 @@ class _Before(NamedTuple):
 
 
 @suggests_keywords
-def prefetch(loader: Iterable[Batch], device: Any, depth: int = 2) -> "DevicePrefetcher[Batch]":
+def prefetch(
+    loader: Iterable[Batch], device: Any, depth: int = 2, *, dense: bool = False
+) -> "DevicePrefetcher[Batch]":  # fmt: skip
     """Iterate over the batches of a loader on a device. They are copied there ahead of use.
 
     Example:
@@ -76,6 +83,8 @@ def prefetch(loader: Iterable[Batch], device: Any, depth: int = 2) -> "DevicePre
         device: The target: "cuda", "cuda:1", a `torch.device`. With "cpu", batches are returned unchanged.
         depth: Number of batches copied ahead of the returned one. A higher number absorbs slow batches; a lower one
             saves device memory.
+        dense: Convert on the device, after the copy: sparse tensors to dense ones, and a `mpqueue.Ragged` to one
+            tensor, padded with zeros as by `mpqueue.torch.to_padded`.
 
     Returns:
         An iterable; each ``for`` loop is a pass over the loader. Batches keep their structure: tuples, named tuples,
@@ -84,17 +93,19 @@ def prefetch(loader: Iterable[Batch], device: Any, depth: int = 2) -> "DevicePre
         copied ahead are returned again after a resume.
 
     Raises:
-        TypeError: ``loader`` is not iterable, or ``depth`` is not an integer.
+        TypeError: ``loader`` is not iterable, ``depth`` is not an integer, or ``dense`` is not a bool.
         ValueError: ``depth`` is below 1.
         RuntimeError: torch cannot use the device.
 
     Follows: `mpqueue.jax.device_iterator`; the prefetchers in NVIDIA's examples, with a stream for the copies.
     """
     integer(1)("depth", depth)
+    flag("dense", dense)
     if not hasattr(loader, "__iter__"):
         raise TypeError(f"prefetch needs a loader or an iterable of batches, got {type(loader).__name__}")
     where = torch.device(device)
-    return DevicePrefetcher(loader, where, None if where.type == "cpu" else _AcceleratorDevice(where), int(depth))
+    mover = None if where.type == "cpu" else _AcceleratorDevice(where, dense=bool(dense))
+    return DevicePrefetcher(loader, where, mover, int(depth), dense=bool(dense))
 
 
 class DevicePrefetcher(Generic[Batch_co]):
@@ -105,19 +116,22 @@ class DevicePrefetcher(Generic[Batch_co]):
         device: The target.
         mover: Moves the batches; None: they are returned unchanged.
         depth: Number of batches copied ahead.
+        dense: Convert sparse and ragged tensors.
     """
 
     def __init__(
-        self, loader: Iterable[Batch_co], device: torch.device, mover: "_AcceleratorDevice | None", depth: int
-    ) -> None:
-        self.loader, self.device, self.depth = loader, device, depth
+        self, loader: Iterable[Batch_co], device: torch.device, mover: "_AcceleratorDevice | None", depth: int,
+        *, dense: bool = False,
+    ) -> None:  # fmt: skip
+        self.loader, self.device, self.depth, self._dense = loader, device, depth, dense
         self._mover = mover
         self._earlier: _Earlier | None = None  # of the latest pass
 
     def __iter__(self) -> Iterator[Batch_co]:
         """Begin a pass over the loader."""
         if self._mover is None:
-            return iter(self.loader)
+            batches = iter(self.loader)
+            return map(partial(moved_to, self.device, dense=True), batches) if self._dense else batches
         self._earlier = None
         if isinstance(self.loader, Loader):
             return Ahead.of(self.loader, self._mover, self.depth)
@@ -205,17 +219,17 @@ def _last_of(loader: Any) -> BatchInfo | BaseException | None:
 class _AcceleratorDevice:
     """Copies batches on a separate stream; see the module docstring. The `mpqueue.loader.ahead.Mover`."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, dense: bool = False) -> None:
         module: Any = getattr(torch, device.type, None)
         if not hasattr(module, "Stream") or not hasattr(module, "current_stream"):
             raise RuntimeError(f'prefetch needs a device with streams, and torch has no streams for "{device}"')
-        self._device, self._module = device, module
+        self._device, self._module, self._dense = device, module, dense
         self._stream = module.Stream(device=device)
 
     def start(self, batch: Any) -> _Moving:
         """Start copying a batch."""
         with self._module.stream(self._stream):
-            moved = map_tensors(batch, lambda value: value.to(self._device, non_blocking=True))
+            moved = moved_to(self._device, batch, dense=self._dense)
             event = self._stream.record_event()
         return _Moving(moved, batch, event)
 
@@ -238,19 +252,54 @@ class _AcceleratorDevice:
 
 
 def _record(value: Any, stream: Any) -> Any:
+    parts = _PARTS_OF.get(getattr(value, "layout", None))
+    if parts is not None:  # torch cannot record these tensors as a whole
+        for part in parts:
+            getattr(value, part)().record_stream(stream)
+        return value
     with contextlib.suppress(AttributeError):  # a user's class with `to`, but without `record_stream`
         value.record_stream(stream)
     return value
 
 
-def map_tensors(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Return a batch with ``function`` applied to all objects that can be moved to a device."""
+def moved_to(device: torch.device, batch: Any, *, dense: bool) -> Any:
+    """Return a batch on a device.
+
+    Args:
+        device: The device.
+        batch: The batch in host memory.
+        dense: Convert sparse and ragged tensors on the device.
+    """
+
+    def move(value: Any) -> Any:
+        moved = value.to(device, non_blocking=True)
+        return moved.to_dense() if dense and getattr(moved, "layout", None) in SPARSE else moved
+
+    def pad(ragged: Ragged[Any]) -> torch.Tensor:
+        # In host memory, where the answer needs no waiting.
+        return to_padded(Ragged(*map(move, ragged)), int(ragged.offsets.diff().max()))
+
+    return map_tensors(batch, move, pad if dense else None)
+
+
+def map_tensors(
+    value: Any, function: Callable[[Any], Any], of_ragged: Callable[[Ragged[Any]], Any] | None = None
+) -> Any:  # fmt: skip
+    """Return a batch with ``function`` applied to all objects that can be moved to a device.
+
+    Args:
+        value: The batch.
+        function: The function.
+        of_ragged: Applied to each `Ragged` of tensors instead of ``function``.
+    """
+    if of_ragged is not None and isinstance(value, Ragged) and isinstance(value.values, torch.Tensor):
+        return of_ragged(value)
     if isinstance(value, torch.Tensor) or hasattr(type(value), "to"):
         return function(value)
     if isinstance(value, dict):
-        return type(value)((key, map_tensors(each, function)) for key, each in value.items())
+        return type(value)((key, map_tensors(each, function, of_ragged)) for key, each in value.items())
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(each, function) for each in value))
+        return type(value)(*(map_tensors(each, function, of_ragged) for each in value))
     if type(value) in (list, tuple):
-        return type(value)(map_tensors(each, function) for each in value)
+        return type(value)(map_tensors(each, function, of_ragged) for each in value)
     return value

@@ -9,10 +9,10 @@ while any tensor with that storage exists. The form contains the properties that
 the bytes are sent as integers of that size), the order of the axes (channels last), ``requires_grad``. It is part of
 the batch's spec, and so is sent once.
 
-All other objects with tensors are sent in a pickle, as a `Carried`: objects of other classes, subclasses of `Tensor`,
-sparse, quantised and CUDA tensors. Plain tensors inside them are out-of-band buffers of the pickle, and become views of
-the slot. The bytes of the others are in the pickle, which costs some copies. A CUDA tensor is copied through host
-memory.
+A CSR tensor is sent as its three tensors. All other objects with tensors are sent in a pickle, as a `Carried`: objects
+of other classes, subclasses of `Tensor`, other sparse, quantised and CUDA tensors. Plain tensors inside them are
+out-of-band buffers of the pickle, and become views of the slot. The bytes of the others are in the pickle, which costs
+some copies. A CUDA tensor is copied through host memory.
 
 A tensor that is the result of differentiable operations is rejected, as torch does between processes.
 """
@@ -84,6 +84,17 @@ def form_of(dtype: torch.dtype | None, axes: tuple[int, ...] | None, requires_gr
 _PLAIN = form_of(None, None, False)
 
 
+@dataclass(frozen=True, slots=True)
+class CsrForm:
+    """The property for making a CSR tensor from its three tensors: the number of columns."""
+
+    columns: int
+
+    def _make(self, fields: list[torch.Tensor]) -> torch.Tensor:
+        """Make the tensor; see `TensorForm`."""
+        return torch.sparse_csr_tensor(*fields, size=(len(fields[0]) - 1, self.columns), check_invariants=False)
+
+
 def numpy_dtype(dtype: torch.dtype) -> Any:
     """Return the NumPy dtype for sending a tensor of this dtype; None: it cannot be sent as an array."""
     found = _NUMPY.get(dtype)
@@ -106,6 +117,17 @@ def travels(tensor: torch.Tensor) -> bool:
     )
 
 
+def is_csr(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is sent as the three arrays of a CSR matrix."""
+    return (
+        tensor.layout is torch.sparse_csr
+        and tensor.dim() == 2
+        and tensor.values().dim() == 1
+        and not tensor.requires_grad
+        and travels(tensor.values())
+    )
+
+
 def encode(batch: Any, find: FindArray) -> Any:
     """Return a batch in the form for a slot: its tensors become arrays with their forms.
 
@@ -119,6 +141,9 @@ def encode(batch: Any, find: FindArray) -> Any:
     # Compare the class itself: an object of a subclass may contain more than its items, and is pickled.
     kind = type(batch)
     if kind is _Tensor:
+        if is_csr(batch):
+            parts = (batch.crow_indices(), batch.col_indices(), batch.values())
+            return Recorded(CsrForm(batch.shape[1]), None, [encode(part, find) for part in parts])
         if not travels(batch):
             return Carried(batch)
         array, form = as_array(batch, find)

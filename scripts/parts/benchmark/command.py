@@ -25,6 +25,7 @@ from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
 from parts.benchmark.samples import WAITING_GROUP
 from parts.benchmark.sources import token_file
+from parts.benchmark.sparse import SPARSE_WORKLOAD
 from parts.benchmark.targeted import has_target, is_repeated
 from parts.benchmark.tf1 import GROUP, TF1
 from parts.machine import num_cpus
@@ -34,7 +35,8 @@ from parts.photographs.dataset import photo_files
 _UNNAMED = [
     name
     for name in KNOWN
-    if (name not in FILES or FILES[name].measure is None) and name not in BALANCE | TRAINING | BLOCKS_WORKLOAD
+    if (name not in FILES or FILES[name].measure is None)
+    and name not in BALANCE | TRAINING | BLOCKS_WORKLOAD | SPARSE_WORKLOAD
 ]
 _GROUPS = {
     GROUP: TF1, FILES_GROUP: FILES, WAITING_GROUP: [name for name in KNOWN if name.startswith("waiting ")],

@@ -4,7 +4,7 @@ import itertools
 import statistics
 from collections.abc import Iterator
 
-from parts.benchmark import balance, blocks
+from parts.benchmark import balance, blocks, sparse
 from parts.benchmark.balance import BALANCE
 from parts.benchmark.blocks import BLOCKS_WORKLOAD
 from parts.benchmark.cells import median_cell, ratio
@@ -14,6 +14,7 @@ from parts.benchmark.samples import COPIED as COUNTED
 from parts.benchmark.samples import copied_per_byte
 from parts.benchmark.seen import COST, SEEN, WAYS, error_of
 from parts.benchmark.service import ONE_CONSUMER, RING
+from parts.benchmark.sparse import SPARSE_WORKLOAD
 from parts.benchmark.starts import FROM_ENQUEUER, FROM_LOADER, LOADER, NUMPY
 
 SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or the ratio to processes that produce into slots
@@ -28,6 +29,7 @@ EVEN = 1.01  # (max / mean) of the ranks' work, in steps without a sample above 
 PADDING_POINTS = 2.0  # more than a sorted epoch has
 OF_UNSHUFFLED = {1: 0.8, 2: 0.5}  # of the rate without shuffle, by number of workers, for a shuffle by blocks
 OF_FULL = 10.0  # times the rate of a full shuffle of row groups
+OF_DENSE, OF_STOCK = 8.0, 3.0  # times the rate of dense batches, and of sparse batches of torch's loader
 PLANNING_US = {8: 1.0, 1024: 10.0}  # per sample, by number of ranks
 STARTS = {LOADER: 1.25, FROM_LOADER: 1.8, FROM_ENQUEUER: 1.8}  # ratio to an import of NumPy
 
@@ -50,6 +52,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _starts(results)
     yield from _balance(results)
     yield from _blocks(results)
+    yield from _sparse(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -160,4 +163,21 @@ def _blocks(results: Results) -> Iterator[str]:
             for against, at_least in goals:
                 share = middle[blocks.case(blocks.BLOCKS, workers)] / middle[blocks.case(against, workers)]
                 figure = f"{blocks.case(f'blocks of {way}', workers)}: {share:.2f} times {against}"
+                yield f"{figure}, target at least {at_least:g}: {verdict(share >= at_least)}"
+
+
+def _sparse(results: Results) -> Iterator[str]:
+    for (workload, _), found in results.service.items():
+        if workload not in SPARSE_WORKLOAD:
+            continue
+        middle = {name: statistics.median(values) for name, values in found.items()}
+        yield from sparse.lines(middle)
+        for ours, theirs, at_least in (
+            (sparse.RAGGED, sparse.DENSE, OF_DENSE),
+            (sparse.TORCH_RAGGED, sparse.STOCK_CSR, OF_STOCK),
+            (sparse.TORCH_CSR, sparse.STOCK_CSR, OF_STOCK),
+        ):
+            if sparse.RATE + theirs in middle:
+                share = middle[sparse.RATE + ours] / middle[sparse.RATE + theirs]
+                figure = f"sparse, {ours}: {share:.2f} times {theirs}"
                 yield f"{figure}, target at least {at_least:g}: {verdict(share >= at_least)}"

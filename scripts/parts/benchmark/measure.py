@@ -30,6 +30,7 @@ from parts.benchmark.samples import sample_rate
 from parts.benchmark.seen import costs
 from parts.benchmark.service import service_figures
 from parts.benchmark.sizes import mean_bytes
+from parts.benchmark.sparse import sparse_figures
 from parts.benchmark.starts import start_times
 from parts.benchmark.streams import stream_rate
 from parts.benchmark.tf1 import tf1_rate
@@ -51,7 +52,7 @@ class Measurement:
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "programs",
-        "service", "ray", "seen", "balance", "training", "blocks", "latency", "starts" or
+        "service", "ray", "seen", "balance", "training", "blocks", "sparse", "latency", "starts" or
         "memory".
         name: Name of the feed, floor, queue or reader.
         workload: Name of the workload.
@@ -101,6 +102,7 @@ class Measurement:
             "balance": lambda: balance_figures(self.name),
             "training": lambda: training_rate(self.name),
             "blocks": lambda: block_figures(self.name),
+            "sparse": lambda: sparse_figures(self.name),
             "files": lambda: file_figures(self.workload, self.name, self.megabytes, workers, seconds),
         }
         if self.what in measures:

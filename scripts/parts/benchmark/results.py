@@ -15,6 +15,7 @@ from parts.benchmark.records import RECORDS
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.seen import SEEN
 from parts.benchmark.service import SERVICE
+from parts.benchmark.sparse import SPARSE_WORKLOAD
 from parts.benchmark.starts import NUMPY
 from parts.benchmark.streams import STREAMS
 from parts.benchmark.tf1 import TF1
@@ -35,6 +36,7 @@ KNOWN = (
     | BALANCE
     | TRAINING
     | BLOCKS_WORKLOAD
+    | SPARSE_WORKLOAD
 )
 # Including workloads in another unit.
 DESCRIBED = KNOWN | FILES_PER_CPU
@@ -50,7 +52,7 @@ class Results:
         costs: Other results of `consuming.consume` of each round, by (workload, feed) and name.
         memory: MB in addition to mpqueue's ring, by workload.
         service: Other results of `service.service_figures`, `ray_workloads.ray_figures`, `seen.costs`,
-        `balance.balance_figures` or `blocks.block_figures`, by (workload, name) and figure.
+        `balance.balance_figures`, `blocks.block_figures` or `sparse.sparse_figures`, by (workload, name) and figure.
         missing: Requested peers that are not installed.
         without_ray: Requested workloads that need Ray, which is not installed.
         failed: The last line of a peer's error, by (workload, peer).

@@ -27,6 +27,7 @@ from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.seen import SEEN, WAYS
 from parts.benchmark.service import SERVICE, ways
+from parts.benchmark.sparse import SPARSE_WORKLOAD, sparse_ways
 from parts.benchmark.streams import STREAMS, stream_feeds
 from parts.benchmark.targeted import is_repeated
 from parts.benchmark.tf1 import TF1, tf1_peers
@@ -73,6 +74,7 @@ def _others(name: str) -> tuple[str, Iterable[str]]:
         ("balance", BALANCE, lambda _: BALANCE_WAYS),
         ("training", TRAINING, lambda _: trainings()),
         ("blocks", BLOCKS_WORKLOAD, lambda _: block_ways()),
+        ("sparse", SPARSE_WORKLOAD, lambda _: sparse_ways()),
     ):
         if name in known:
             return what, peers(name)

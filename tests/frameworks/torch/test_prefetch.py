@@ -9,7 +9,7 @@ from torch.utils import data
 
 import mpqueue.torch
 from mpqueue.frameworks.torch import iterator as passes
-from mpqueue.frameworks.torch.prefetching import DevicePrefetcher, _Moving, map_tensors
+from mpqueue.frameworks.torch.prefetching import DevicePrefetcher, _Moving, _record, map_tensors
 
 
 class Pair(NamedTuple):
@@ -206,3 +206,15 @@ def test_interrupted_request_loses_no_batch_that_was_copied_ahead(monkeypatch):
         next(iterator)
     found += [batch.tolist() for batch in iterator]
     assert found == [[100 + 2 * n, 101 + 2 * n] for n in range(6)]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.parametrize("form", [torch.Tensor.to_sparse_csr, torch.Tensor.to_sparse])
+def test_the_parts_of_a_sparse_tensor_are_recorded(form, monkeypatch):
+    """torch has no `record_stream` for a sparse tensor itself."""
+    recorded = []
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: recorded.append((tensor.layout, stream)))
+    value = form(torch.eye(3))
+    assert _record(value, "stream") is value
+    assert len(recorded) >= 2
+    assert set(recorded) == {(torch.strided, "stream")}

@@ -1,0 +1,120 @@
+"""Ragged batches: arrays of different lengths, joined along their first axis without padding.
+
+A `Ragged` is a named tuple of two arrays. So it travels in a slot like any other batch, and its values are copied once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from itertools import pairwise
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from mpqueue.memory.layout import Array
+from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, as_array, is_masked, is_stackable
+
+Values = TypeVar("Values")
+ONE_DTYPE = (
+    "The arrays of a ragged field need one dtype, and one shape after the first axis: convert them in the source"
+)
+
+
+class Ragged(NamedTuple, Generic[Values]):
+    """Arrays of different lengths in one: sample ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
+
+    Example:
+        Documents of two lengths::
+
+            import numpy as np
+            import mpqueue
+
+            texts = [np.arange(3), np.arange(5)]
+            with mpqueue.Loader(texts, batch_size=2, collate="ragged", workers=1) as loader:
+                (batch,) = loader
+            assert batch.values.tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+            assert batch.offsets.tolist() == [0, 3, 8]
+            assert [len(text) for text in batch.to_list()] == [3, 5]
+
+    Attributes:
+        values: The arrays of all samples, one after the other along the first axis; in the samples' dtype.
+        offsets: The start of each sample in ``values``, and the end of the last one: n + 1 integers (int64).
+    """
+
+    values: Values
+    offsets: Values
+
+    def to_list(self) -> list[Values]:
+        """Return the array of each sample. The arrays are views of ``values``, and live as long as it does."""
+        values: Any = self.values
+        offsets: Any = self.offsets
+        return [values[start:stop] for start, stop in pairwise(offsets.tolist())]
+
+
+class Segments(list[Any]):
+    """The objects of a row's segments; a batch of rows has the objects of all rows in one list."""
+
+
+def chosen_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None:
+    """Return the arrays of a place that ``collate`` chooses; None if it has fields, or other leaves.
+
+    Raises:
+        ValueError: ``collate`` names this place, and it has neither arrays nor fields; or names fields of a leaf.
+    """
+    choice = place.choice
+    arrays = None if isinstance(choice, Mapping) else as_arrays(values, place)
+    if arrays is None and choice != "ragged":
+        for number, value in enumerate(values):
+            has_fields = isinstance(value, Mapping | tuple | list) or is_dataclass(value)
+            if not has_fields and (choice is not True or not getattr(value, "shape", ())):
+                what = "no array with a first axis" if choice is True else f"without the fields {list(choice)}"
+                raise ValueError(f"collate chooses {place.name(number)}, a {type(value).__name__}, which is {what}")
+    return arrays
+
+
+def as_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None:
+    """Return the values as arrays; None if any value is not an array with axes, or a list of numbers."""
+    for value in values:
+        if type(value) is list:
+            if not set(map(type, value)) <= NUMBERS.keys():
+                return None
+        elif not getattr(value, "shape", ()) or not is_stackable(value) or is_masked(value):
+            return None
+    return [as_array(value, number, place) for number, value in enumerate(values)]
+
+
+def merge_ragged(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> list[Array]:
+    """Return values and offsets of arrays.
+
+    Raises:
+        ValueError: Two arrays have different dtypes, or different shapes after the first axis.
+    """
+    return _joined(arrays, list(map(len, arrays)), empty, place)
+
+
+def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, place: LeafPlace) -> list[Array]:
+    """Return values and offsets of samples that are ragged themselves, as the rows of `pack` are.
+
+    Raises:
+        ValueError: As `merge_ragged`.
+    """
+    offsets = [np.asarray(part.offsets) for part in parts]
+    arrays = [np.asarray(part.values)[at[0] : at[-1]] for part, at in zip(parts, offsets, strict=True)]
+    return _joined(arrays, np.concatenate([np.diff(at) for at in offsets]), empty, place)
+
+
+def _joined(arrays: Sequence[Array], lengths: Any, empty: Empty, place: LeafPlace) -> list[Array]:
+    inner = arrays[0].shape[1:]
+    place.require_equal([array.shape[1:] for array in arrays], lambda each: f"has shape {('n', *each)}", ONE_DTYPE)
+    # An empty list has no dtype of its own. The length of the longest string is part of the dtype.
+    filled = [array for array in arrays if array.size] or [arrays[0]]
+    dtypes = [array.dtype.kind if array.dtype.kind in "SU" else array.dtype for array in arrays]
+    kinds = [dtype if array.size else None for dtype, array in zip(dtypes, arrays, strict=True)]
+    place.require_equal(kinds, "has dtype {}".format, ONE_DTYPE)
+    dtype = np.result_type(*filled) if filled[0].dtype.kind in "SU" else filled[0].dtype
+    offsets = empty(len(lengths) + 1, np.int64)
+    offsets[0] = 0
+    np.cumsum(lengths, out=offsets[1:])
+    values = empty((sum(map(len, arrays)), *inner), dtype)
+    if values.size:
+        np.concatenate(filled, out=values)
+    return [values, offsets]

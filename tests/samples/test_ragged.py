@@ -1,0 +1,403 @@
+"""Ragged batches: arrays of different lengths, joined without padding."""
+
+import dataclasses
+import os
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from helpers.in_slot import copies_nothing
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue import Dataset, Ragged
+from mpqueue.samples.collate import Collation
+from mpqueue.samples.padding import PaddedCollation
+
+
+def join(*samples, collate="ragged", kind=Collation):
+    collation = kind(len(samples), np.empty, ragged=collate)
+    for sample in samples:
+        collation.add(sample)
+    return collation.finish([10 + number for number in range(len(samples))])
+
+
+def listed(batch):
+    assert type(batch) is Ragged
+    assert batch.offsets.dtype == np.int64
+    assert batch.offsets[0] == 0
+    assert batch.offsets[-1] == len(batch.values)
+    return [array.tolist() for array in batch.to_list()]
+
+
+@given(st.lists(st.lists(st.integers(-9, 9), max_size=6), min_size=1, max_size=6))
+def test_samples_follow_one_another(samples):
+    batch = join(*[np.array(sample, np.int16) for sample in samples])
+    assert batch.values.dtype == np.int16
+    assert listed(batch) == samples
+    assert listed(join(*samples)) == samples  # lists of numbers, as tokenizers return them
+
+
+@pytest.mark.parametrize("lengths", [(3,), (0,), (0, 0, 0), (2, 2, 2), (0, 5), (5, 0), (3000, 2000)], ids=str)
+def test_offsets_are_those_of_the_lengths(lengths):
+    batch = join(*[np.full((length, 3), length, np.float16) for length in lengths])
+    assert batch.offsets.tolist() == [0, *np.cumsum(lengths).tolist()]
+    assert (batch.values.shape, batch.values.dtype) == ((sum(lengths), 3), np.float16)
+    assert all((array == len(array)).all() for array in batch.to_list())
+
+
+@pytest.mark.parametrize(
+    "dtype", [bool, "S3", "U3", "M8[D]", object, complex, ">i4", [("a", int), ("b", bool)]], ids=str
+)
+def test_dtype_is_kept(dtype):
+    first, second = np.zeros(2, dtype), np.zeros(3, dtype)
+    batch = join(first, second)
+    assert batch.values.dtype == first.dtype
+    assert [len(array) for array in batch.to_list()] == [2, 3]
+
+
+def test_bfloat16_is_kept():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    assert join(np.ones(2, ml_dtypes.bfloat16), np.ones(1, ml_dtypes.bfloat16)).values.dtype == ml_dtypes.bfloat16
+
+
+def test_strings_get_the_length_of_the_longest_one():
+    assert listed(join(np.array(["a"]), np.array(["bcd", "e"]))) == [["a"], ["bcd", "e"]]
+
+
+def test_sample_without_elements_has_the_dtype_of_the_others():
+    assert join([], [1, 2]).values.dtype == np.int64
+    assert join(np.ones(1, np.int8), np.empty(0)).values.dtype == np.int8
+
+
+class Pair(NamedTuple):
+    tokens: object
+    label: int
+
+
+@dataclasses.dataclass
+class Document:
+    tokens: object
+    name: str
+
+
+def test_fields_of_any_structure_are_ragged_and_other_leaves_as_before():
+    batch = join(
+        ({"a": [1], "b": np.zeros(2)}, 5, "x", np.float32(1), None, np.array(3)),
+        ({"a": [2, 3], "b": np.ones(1)}, 6, "y", np.float32(2), None, np.array(4)),
+    )
+    assert listed(batch[0]["a"]) == [[1], [2, 3]]
+    assert listed(batch[0]["b"]) == [[0, 0], [1]]
+    assert batch[1].tolist() == [5, 6]
+    assert (batch[2], batch[4]) == (["x", "y"], None)
+    assert batch[3].tolist() == [1, 2]
+    assert batch[5].tolist() == [3, 4]  # an array without axes has no length
+
+
+@pytest.mark.parametrize("length", [2, 1000])  # small and large arrays, which are added differently
+def test_chosen_fields_are_ragged_and_others_stacked(length):
+    def sample(number):
+        return {"a": np.full(length + number, number), "b": np.full(length, number), "c": (np.ones(number), number)}
+
+    batch = join(sample(0), sample(1), collate={"a": "ragged", "c": {0: "ragged"}})
+    assert [len(each) for each in listed(batch["a"])] == [length, length + 1]
+    assert batch["b"].shape == (2, length)
+    assert listed(batch["c"][0]) == [[], [1]]
+    assert batch["c"][1].tolist() == [0, 1]
+
+
+def test_fields_of_named_tuples_and_dataclasses_are_chosen_by_name():
+    pairs = join(Pair([1], 1), Pair([2, 3], 2), collate={"tokens": "ragged"})
+    assert type(pairs) is Pair
+    assert (listed(pairs.tokens), pairs.label.tolist()) == ([[1], [2, 3]], [1, 2])
+    documents = join(Document([1], "a"), Document([2, 3], "b"), collate={"tokens": "ragged"})
+    assert (listed(documents.tokens), documents.name) == ([[1], [2, 3]], ["a", "b"])
+
+
+def test_a_chosen_field_with_fields_is_ragged_in_all_of_them():
+    batch = join({"a": {"x": [1], "n": 1}, "b": [1]}, {"a": {"x": [1, 2], "n": 2}, "b": [3]}, collate={"a": "ragged"})
+    assert listed(batch["a"]["x"]) == [[1], [1, 2]]
+    assert batch["a"]["n"].tolist() == [1, 2]
+    assert [column.tolist() for column in batch["b"]] == [[1, 3]]  # a list is a container, as without a choice
+
+
+def test_other_fields_of_a_bucket_are_padded():
+    batch = join({"a": [1], "b": [1]}, {"a": [2, 3], "b": [2, 3]}, collate={"a": "ragged"}, kind=PaddedCollation)
+    assert listed(batch["a"]) == [[1], [2, 3]]
+    assert batch["b"].tolist() == [[1, 0], [2, 3]]
+
+
+def test_ragged_samples_are_joined_whatever_the_choice():
+    one, two = join([1, 2], [3]), join([4], [], [5, 6, 7])
+    for collate in ("ragged", None):
+        assert listed(join({"a": one}, {"a": two}, collate=collate)["a"]) == [[1, 2], [3], [4], [], [5, 6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (([1], [1.5]), r"sample of index 10 has dtype int64, but index 11 has dtype float64.*one dtype"),
+        (([1], [], [1.5]), r"sample of index 10 has dtype int64, but index 12 has dtype float64"),
+        (
+            (np.ones((1, 2)), np.ones((1, 3))),
+            r"index 10 has shape \('n', 2\), but index 11 has shape \('n', 3\).*one shape",
+        ),
+        ((np.ones((1, 2)), np.ones(2)), r"index 10 has shape \('n', 2\), but index 11 has shape \('n',\)"),
+        (({"a": [1]}, {"a": None}), r"sample\['a'\] of index 10 is of type list, but index 11 is None"),
+        (({"a": [1]}, {"a": "x"}), r"sample\['a'\] of index 10 is of type list, but index 11 is of type str"),
+    ],
+    ids=str,
+)
+def test_samples_that_cannot_be_joined_raise_and_name_both(samples, message):
+    with pytest.raises(ValueError, match=message):
+        join(*samples)
+
+
+@pytest.mark.parametrize(
+    ("collate", "message"),
+    [
+        ({"b": "ragged"}, r"collate chooses the field 'b', and sample of index 10 has \['a', 'n', 's'\]"),
+        ({"n": "ragged"}, r"collate chooses sample\['n'\] of index 10, a int, which is no array with a first axis"),
+        ({"s": "ragged"}, r"collate chooses sample\['s'\] of index 10, a str, which is no array with a first axis"),
+        (
+            {"a": {"x": "ragged"}},
+            r"collate chooses sample\['a'\] of index 10, a ndarray, which is without the fields \['x'\]",
+        ),
+    ],
+    ids=str,
+)
+def test_choice_that_does_not_fit_the_samples_raises(collate, message):
+    with pytest.raises(ValueError, match=message):
+        join(*[{"a": np.ones(2), "n": 1, "s": "x"}] * 2, collate=collate)
+
+
+@pytest.mark.parametrize(
+    "samples", [([1], [1, 2]), (np.ones(2), np.ones(3)), (np.ones((2, 4)), np.ones((3, 4)))], ids=str
+)
+def test_the_error_of_the_default_names_the_remedy(samples):
+    with pytest.raises(ValueError, match=r'index 10 has .*, but index 11 has .*collate="ragged"'):
+        join(*samples, collate=None)
+
+
+def test_other_errors_of_the_default_do_not_name_it():
+    for samples in ((np.ones((2, 4)), np.ones((2, 5))), ((1, 2), (1, 2, 3))):
+        with pytest.raises(ValueError, match="pass collate=, a function") as caught:
+            join(*samples, collate=None)
+        assert "ragged" not in str(caught.value)
+
+
+def test_bad_choices_raise_before_workers_start():
+    wrong = {
+        "padded": 'collate must be "ragged", or a mapping',
+        "": 'collate must be "ragged"',
+    }
+    for collate, message in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            mpqueue.Loader([[1]], batch_size=1, collate=collate)
+        with pytest.raises(ValueError, match="batch: " + message):
+            Dataset([[1]]).batch(1, collate=collate)
+    with pytest.raises(ValueError, match=r"collate\['a'\] must be"):
+        mpqueue.Loader([[1]], batch_size=1, collate={"a": 3})
+    with pytest.raises(ValueError, match="collate must be"):
+        mpqueue.Loader([[1]], batch_size=1, collate={})
+    with pytest.raises(ValueError, match="collate makes batches of samples: pass batch_size"):
+        mpqueue.Loader([[1]], collate="ragged")
+    with pytest.raises(ValueError, match="bucket: collate must be"):
+        Dataset([[1]]).bucket(len, [2], [1, 1], collate="pad")
+    with pytest.raises(ValueError, match="batch takes single samples, and stage 1"):
+        Dataset([[1]]).batch(1, collate="ragged").batch(1, collate="ragged")
+
+
+class Texts(NamedTuple):
+    """Texts of 0 to 6 tokens, of which one may raise, and one be None."""
+
+    bad: int = -1
+    none: int = -1
+    size: int = 1
+
+    def __len__(self):
+        return 17
+
+    def __getitem__(self, index):
+        if index == self.bad:
+            raise OSError("torn page")
+        if index == self.none:
+            return None
+        return {"tokens": np.full(index % 7 * self.size, index, np.int32), "index": index}
+
+
+def texts_of(batches):
+    return [(list(map(len, batch["tokens"].to_list())), batch["index"].tolist()) for batch in batches]
+
+
+EXPECTED = [([index % 7 for index in range(first, min(first + 4, 17))], list(range(first, min(first + 4, 17))))
+            for first in range(0, 17, 4)]  # fmt: skip
+CHOICE = {"tokens": "ragged"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"workers": 0}, {"workers": 2}, {"workers": 1, "start_method": "spawn"}, {"workers": 1, "start_method": "fork"},
+        {"workers": 2, "backend": "thread"}, {"workers": 1, "threads": 3}, {"workers": 1, "max_queue_size": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_backend_returns_the_same_batches(options):
+    for source in (Texts(), Dataset(Texts())):
+        with mpqueue.Loader(source, batch_size=4, collate=CHOICE, **options) as loader:
+            assert texts_of(loader) == EXPECTED
+
+
+@pytest.mark.parametrize("size", [1, 2000])
+def test_values_and_offsets_are_written_into_the_slot_and_nothing_is_pickled(size, monkeypatch):
+    with mpqueue.Loader(Texts(size=size), batch_size=4, collate="ragged", **copies_nothing(monkeypatch)) as loader:
+        for batch in loader:
+            lengths = [index % 7 * size for index in batch["index"]]
+            assert batch["tokens"].values.tolist() == np.repeat(batch["index"], lengths).tolist()
+        assert loader.statistics().copies == 0
+
+
+def test_larger_batches_than_the_first_one_grow_the_slot():
+    arrays = [np.full(10**length, length) for length in (0, 1, 2, 3, 4, 5, 6)]
+    with mpqueue.Loader(arrays, batch_size=1, collate="ragged", workers=1, max_queue_size=2) as loader:
+        for expected, batch in zip(arrays, loader, strict=True):
+            assert np.array_equal(batch.values, expected)
+
+
+def test_the_limit_of_a_batch_counts_its_values():
+    with mpqueue.Loader(
+        [np.ones(9000)] * 2, batch_size=2, collate="ragged", workers=1, max_batch_bytes=100_000
+    ) as loader, pytest.raises(mpqueue.errors.BatchTooLarge):  # fmt: skip
+        next(iter(loader))
+
+
+def test_resume_continues_with_the_same_batches():
+    with mpqueue.Loader(Texts(), batch_size=4, collate="ragged", workers=2) as loader:
+        batches = iter(loader)
+        first = texts_of([next(batches), next(batches)])
+        state = loader.state_dict()
+    with mpqueue.Loader(Texts(), batch_size=4, collate="ragged", workers=1) as loader:
+        loader.load_state_dict(state)
+        assert first + texts_of(loader) == EXPECTED
+
+
+def test_a_state_is_resumed_with_another_choice():
+    """The choice is the form of a batch, not its samples."""
+    with mpqueue.Loader(Texts(), batch_size=4, collate="ragged", workers=0) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+    with mpqueue.Loader(
+        Texts(), batch_size=4, collate={"tokens": "ragged", "index": None} and CHOICE, workers=0
+    ) as loader:
+        loader.load_state_dict(state)
+        assert texts_of(loader) == EXPECTED[1:]
+
+
+def test_excluded_samples_leave_their_batches():
+    with mpqueue.Loader(Texts(), batch_size=4, collate=CHOICE, workers=1, exclude=[1, 4, 5, 6, 7]) as loader:
+        assert texts_of(loader)[:2] == [([0, 2, 3], [0, 2, 3]), ([1, 2, 3, 4], [8, 9, 10, 11])]
+
+
+@pytest.mark.parametrize("source", [Texts(bad=5, none=6), Dataset(Texts(bad=5, none=6)), Dataset(Texts(bad=5, none=6)).shuffle(buffer=1)], ids=["source", "dataset", "stream"])  # fmt: skip
+def test_skipped_samples_leave_their_batches(source):
+    options = {} if not isinstance(source, Dataset) or source.root.is_indexed else {"lanes": 1}
+    with mpqueue.Loader(source, batch_size=4, collate=CHOICE, workers=1, on_error="skip", **options) as loader:
+        found = [index for _, indices in texts_of(loader) for index in indices]
+    assert sorted(found) == [index for index in range(17) if index not in (5, 6)]
+
+
+def test_a_sample_that_is_none_is_named():
+    with mpqueue.Loader(Texts(none=6), batch_size=4, collate="ragged", workers=1) as loader:
+        batches = iter(loader)
+        next(batches)
+        with pytest.raises(TypeError, match="sample of index 6 of Texts is None"):
+            next(batches)
+
+
+def test_ranks_with_a_balance_and_micro_batches_have_ragged_parts():
+    seen = []
+    for rank in range(2):
+        balance = mpqueue.Balance(cost=lambda index: 1 + index % 7, max_cost=8)
+        with mpqueue.Loader(
+            Texts(), batch_size=4, collate=CHOICE, workers=1, shard=(rank, 2), balance=balance
+        ) as loader:  # fmt: skip
+            for batch in loader:
+                lengths, indices = texts_of([batch])[0]
+                assert lengths == [index % 7 for index in indices]
+                assert sum(1 + length for length in lengths) <= 8 or len(lengths) == 1
+                seen += indices
+    assert set(seen) == set(range(17))
+
+
+def test_stages_after_a_ragged_batch_get_it():
+    dataset = Dataset(Texts()).batch(4, collate=CHOICE)
+    sums = dataset.map(lambda batch: np.add.reduceat(batch["tokens"].values, [0]))
+    with mpqueue.Loader(sums, workers=1) as loader:
+        assert [int(each[0]) for each in loader] == [sum(i * (i % 7) for i in part[1]) for part in EXPECTED]
+    split = dataset.flat_map(lambda batch: batch["tokens"].to_list())
+    with mpqueue.Loader(split, workers=1, lanes=1) as loader:
+        assert [len(each) for each in loader] == [index % 7 for index in range(17)]
+
+
+def test_caches_and_buffers_keep_ragged_batches():
+    dataset = Dataset(Texts()).batch(4, collate=CHOICE).cache().shuffle(buffer=3)
+    with mpqueue.Loader(dataset, workers=1, lanes=1) as loader:
+        for _ in range(2):
+            assert sorted(texts_of(loader)) == sorted(EXPECTED)
+
+
+def test_a_bucket_makes_ragged_batches():
+    dataset = Dataset(Texts()).bucket(lambda text: len(text["tokens"]), [4], [3, 2], collate=CHOICE)
+    with mpqueue.Loader(dataset, workers=1, lanes=1) as loader:
+        found = texts_of(loader)
+    assert sorted(index for _, indices in found for index in indices) == list(range(17))
+    assert all(max(lengths) < 4 or min(lengths) >= 4 for lengths, _ in found)
+
+
+def test_a_stage_shows_its_choice():
+    assert "batch(4, collate='ragged')" in repr(Dataset([[1]]).batch(4, collate="ragged"))
+
+
+def test_an_asynchronous_source_and_a_generator_have_ragged_batches():
+    class Awaited:
+        def __len__(self):
+            return 5
+
+        async def __getitem__(self, index):
+            return np.arange(index)
+
+    def generated():
+        for index in range(5):
+            yield np.arange(index)
+
+    for source, options in ((Awaited(), {}), (generated, {"lanes": 1})):
+        with mpqueue.Loader(source, batch_size=3, collate="ragged", workers=1, **options) as loader:
+            assert [batch.offsets.tolist() for batch in loader] == [[0, 0, 1, 3], [0, 3, 7]]
+
+
+def test_a_server_sends_ragged_batches():
+    name = f"ragged-{os.getpid()}"
+    with mpqueue.Server(name, Texts(), batch_size=4, collate=CHOICE, workers=1), mpqueue.attach(name) as consumer:
+        assert texts_of(consumer) == EXPECTED
+
+
+def test_a_dataset_itself_and_an_enqueuer_return_ragged_batches():
+    dataset = Dataset(Texts()).batch(4, collate=CHOICE)
+    assert texts_of(dataset) == EXPECTED
+    assert texts_of([dataset[2]]) == [EXPECTED[2]]
+    enqueuer = mpqueue.OrderedEnqueuer(dataset)
+    enqueuer.start(workers=1)
+    try:
+        batches = enqueuer.get()
+        assert texts_of(next(batches) for _ in EXPECTED) == EXPECTED
+    finally:
+        enqueuer.stop()
+
+
+def test_a_batch_is_computed_again_and_its_samples_are_named():
+    with mpqueue.Loader(Texts(), batch_size=4, collate=CHOICE, workers=1) as loader:
+        list(loader)
+        assert texts_of([loader.compute(0, 2)]) == [EXPECTED[2]]
+        assert loader.explain(0, 2).samples == tuple(EXPECTED[2][1])
