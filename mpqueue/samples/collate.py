@@ -196,6 +196,7 @@ class Collation:
             rows = [[getattr(value, name) for name in names] for value in values]
             return self._record(kind, names, self._merge_items(rows, names, place, ".{}"))
         if is_masked(first):
+            place.require_equal([value.shape for value in values], "has shape {}".format)
             return np.ma.stack(values)  # `np.stack` would drop the masks
         if is_stackable(first):
             return merge_arrays(values, self._empty, place)

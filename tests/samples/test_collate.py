@@ -108,6 +108,7 @@ def test_masked_arrays_keep_their_masks():
 
 UNLIKE = {
     "shapes": ([np.ones(3), np.ones(4)], r"sample of index 100 has shape \(3,\), but index 101 has shape \(4,\)"),
+    "masked": ([np.ma.ones(3), np.ma.ones(4)], r"sample of index 100 has shape \(3,\), but index 101 has shape \(4,\)"),
     "large shapes": ([BIG[0], BIG[0], BIG[0][1:]], r"index 100 has shape \(5000,\), but index 102 has shape \(4999,\)"),
     "ranks": ([(1, np.ones(3)), (1, np.ones((1, 3)))], r"sample\[1\] of index 100 has shape \(3,\), .* has shape \(1, 3\)"),
     "none in some": ([{"x": 1}, {"x": None}], r"sample\['x'\] of index 100 is of type int, but index 101 is None"),

@@ -32,10 +32,8 @@ from mpqueue.worker import context
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.bool_))
 _FLOATS = (np.dtype(np.float64),)
-_UNEQUAL = (
-    "equal size",
-    "sparse",
-)  # in the errors of torch's function for tensors of different shapes, and sparse ones
+# In the errors of torch's function for tensors of different shapes, and for sparse ones.
+_UNEQUAL = "equal size", "sparse"
 _REMEDY = (
     'collate_fn="ragged" of mpqueue.torch.DataLoader joins tensors of different lengths to a mpqueue.Ragged, and '
     "sparse rows to a CSR tensor"
@@ -57,10 +55,11 @@ def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indic
             return collate_fn.of(samples, [*indices])
         return collate_fn(samples)
     except not_of_handler(TypeError, RuntimeError) as error:
-        if collate_fn is collate.default_collate and any(words in str(error) for words in _UNEQUAL):
-            add_note(error, _REMEDY)
         # Not for a user's function, which may accept None.
-        if collate_fn is collate.default_collate and type(samples) is list:
+        is_own = collate_fn is collate.default_collate or type(collate_fn) is RaggedCollate
+        if is_own and any(words in str(error) for words in _UNEQUAL):
+            add_note(error, _REMEDY)
+        if is_own and type(samples) is list:
             found = ((number, _path_to_none(sample, _DEEPEST)) for number, sample in enumerate(samples))
             number, path = next(((number, path) for number, path in found if path is not None), (None, ""))
             if number is not None:

@@ -228,6 +228,13 @@ def test_the_error_of_the_default_names_the_remedy(samples, workers):
     assert any('collate_fn="ragged"' in note for note in caught.value.__notes__)
 
 
+def test_the_error_of_a_field_that_is_not_chosen_names_the_remedy():
+    samples = [{"x": torch.ones(1), "y": torch.ones(1)}, {"x": torch.ones(2), "y": torch.ones(2)}]
+    with pytest.raises(RuntimeError) as caught:
+        batches_of(samples, collate_fn={"x": "ragged"})
+    assert any('collate_fn="ragged"' in note for note in caught.value.__notes__)
+
+
 def test_bad_choices_raise():
     with pytest.raises(ValueError, match='collate_fn must be "ragged", or a mapping'):
         mpqueue.torch.DataLoader(range(2), collate_fn="padded")
