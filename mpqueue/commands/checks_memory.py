@@ -9,6 +9,7 @@ _SHM = "/dev/shm"  # noqa: S108 - the mount point of POSIX shared memory on Linu
 _SMALL_SHM_BYTES = 1 << 30  # if smaller, the ring is a memory file instead; see mpqueue.memory.segment
 _LITTLE_BYTES = 1 << 30
 _TRIAL_BYTES = 1 << 20
+_FULL = 0.9
 
 
 def shm() -> Finding:
@@ -36,6 +37,23 @@ def shm() -> Finding:
             f"{found}: loaders will wait for memory, or raise SharedMemoryFull",
             f"find out with `ls -l {_SHM}` what uses it, and remove files that no process uses (`fuser {_SHM}/*`)",
         )
+    return Finding("ok", found)
+
+
+def caches(folder: str) -> Finding:
+    """Count what the caches in a folder have stored, read and removed, and how much of its bound is used."""
+    from mpqueue.dataset.caches import folder_usage
+
+    usages, bound = folder_usage(folder)
+    used = sum(usage.size for usage, is_used in usages if is_used)
+    found = (
+        f"{size(sum(usage.size for usage, _ in usages))} in {len(usages)} caches, {size(used)} of it in use; "
+        f"{sum(usage.hits for usage, _ in usages):,} hits, {sum(usage.stored for usage, _ in usages):,} stored, "
+        f"{sum(usage.evictions for usage, _ in usages):,} evictions; "
+        + ("no running process has a bound" if bound is None else f"the bound is {size(bound)}")
+    )
+    if bound is not None and used > bound * _FULL:
+        return Finding("note", found, "new elements may not be stored: use a larger max_bytes, or end other jobs")
     return Finding("ok", found)
 
 

@@ -64,19 +64,17 @@ class NameUsage(NamedTuple):
 
     Attributes:
         name: The name.
-        size: The bytes of its segments.
         hits: Elements that were read.
         stored: Elements that were stored.
-        evicted: Segments of other names that were removed for it.
-        is_used: A running process uses it.
+        evictions: Segments of other names that were removed for it.
+        size: The bytes of its segments.
     """
 
     name: str
-    size: int
     hits: int
     stored: int
-    evicted: int
-    is_used: bool
+    evictions: int
+    size: int
 
 
 def hold(path: str, flags: int, open_file: Opener) -> HeldDescriptor:
@@ -94,13 +92,24 @@ def hold(path: str, flags: int, open_file: Opener) -> HeldDescriptor:
         held.close()  # another process has just removed it
 
 
-def usage_of(folder: str, open_file: Opener, only: str | None = None) -> tuple[list[NameUsage], int | None]:
-    """Return what the names of a folder use, and its bound, which is None if no running process has one.
+def usage_of_name(folder: str, name: str, segments: list[SegmentFile] | None = None) -> NameUsage:
+    """Return what a name uses, without waiting for any process.
 
     Args:
         folder: The folder.
-        open_file: Opens a file of this user.
-        only: A single name; None for all.
+        name: The name.
+        segments: Its segments, if they are known.
+
+    Raises:
+        OSError: The folder or the counters cannot be read.
+    """
+    found = _segments_in(folder).get(name, []) if segments is None else segments
+    with open(os.path.join(folder, f"{name}.use"), "rb") as file:
+        return NameUsage(name, *counts_in(file.read()), sum(segment.size for segment in found))
+
+
+def usage_of(folder: str, open_file: Opener) -> tuple[list[tuple[NameUsage, bool]], int | None]:
+    """Return what the names of a folder use, and whether a running process uses them; and the bound, if there is one.
 
     Raises:
         OSError: The folder cannot be read.
@@ -108,13 +117,8 @@ def usage_of(folder: str, open_file: Opener, only: str | None = None) -> tuple[l
     usages = []
     with _alone_in(folder):
         for name, segments in sorted(_segments_in(folder).items()):
-            if only is None or name == only:
-                path, content = os.path.join(folder, f"{name}.use"), b""
-                with contextlib.suppress(OSError), open(path, "rb") as file:
-                    content = file.read()
-                with _claimed(path, open_file) as is_claimed:
-                    size = sum(segment.size for segment in segments)
-                    usages.append(NameUsage(name, size, *counts_in(content), not is_claimed))
+            with _claimed(os.path.join(folder, f"{name}.use"), open_file, os.O_CREAT) as is_claimed:
+                usages.append((usage_of_name(folder, name, segments), not is_claimed))
         return usages, _bound_of(folder, open_file)
 
 

@@ -124,6 +124,7 @@ def cached(
             value: R = results.get(args, kwargs)
             return value
 
+        vars(call)["counts_of"] = results.counts_of
         return call
 
     return decorate
@@ -209,6 +210,13 @@ class _Results:
             state.cache.put(place, (text, value) if text else value)
         return value
 
+    def counts_of(self, thing: Any) -> tuple[int, int, int, int] | None:
+        """Return the counters of the results of an object; see `Cache.counts`."""
+        try:
+            return self._state_of(thing).cache.counts()
+        except (OSError, TypeError):  # a call of the method will raise it
+            return None
+
     def _number_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], num_own: int) -> tuple[int, str]:
         """Return the first number for some arguments, and their text, without arguments that equal the default."""
         bound = self._signature.bind(*args, **kwargs).arguments
@@ -282,14 +290,13 @@ class _Results:
                     "plain data"
                 )
         names, values = tuple(attributes), tuple(attributes.values())
-        # The pickle first: a change in the meantime is found by the next call.
-        changeable = [value for value in values if type(value) in _CONTAINERS]
-        pickled = pickle.dumps(changeable, 5) if changeable else b""
         plain = [
             (name, _plain_of(value, f"attribute {name!r} of {type(thing).__name__}"))
             for name, value in attributes.items()
             if not name.startswith("__")  # of `typing`
         ]
+        changeable = [value for value in values if type(value) in _CONTAINERS]
+        pickled = pickle.dumps(changeable, 5) if changeable else b""
         if len(self._states) > _MOST_STATES:
             self._states = {number: state for number, state in self._states.items() if state.of() is not None}
         name = _digest(repr((code, self._version, plain))).hex()[:32]

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from mpqueue.dataset.cache_counts import CacheCounts, counts_in
-from mpqueue.dataset.cache_folders import NameUsage, Segments, hold, usage_of
+from mpqueue.dataset.cache_folders import NameUsage, Segments, hold, usage_of, usage_of_name
 from mpqueue.dataset.record_files import MISSING, DataFile, NoRoomError, RecordFiles
 from mpqueue.dataset.records import copied
 from mpqueue.memory.segment import memory_file
@@ -158,8 +158,12 @@ class Cache:
         """Open the files in this process; return None if they are unreachable."""
         raise NotImplementedError
 
-    def usage(self) -> NameUsage | None:
-        """Return the size and the counters of the cache, or None if they are unreachable."""
+    def counts(self) -> tuple[int, int, int, int] | None:
+        """Return the hits, stored elements, evictions and bytes of all processes, or None if they are unreachable."""
+        usage = self._usage()
+        return None if usage is None else usage[1:]
+
+    def _usage(self) -> NameUsage | None:
         raise NotImplementedError
 
     def tell_of_draws(self) -> None:
@@ -193,8 +197,7 @@ class NoCache(Cache):
         """Return the value."""
         return value
 
-    def usage(self) -> NameUsage | None:
-        """Return None."""
+    def _usage(self) -> NameUsage | None:
         return None
 
 
@@ -252,16 +255,14 @@ class FolderCache(Cache):
         self._counts.open(use, is_writable=is_writable)
         return RecordFiles(data, index, name=self._name)
 
-    def usage(self) -> NameUsage | None:
-        """Return the size and the counters of the cache, over all processes."""
+    def _usage(self) -> NameUsage | None:
         with contextlib.suppress(OSError):
-            for usage in usage_of(self._folder, _open_own, self._name)[0]:
-                return usage
+            return usage_of_name(self._folder, self._name)
         return None
 
 
-def folder_usage(folder: str) -> tuple[list[NameUsage], int | None]:
-    """Return what each cache uses of a folder, and the bound; see `cache_folders.usage_of`.
+def folder_usage(folder: str) -> tuple[list[tuple[NameUsage, bool]], int | None]:
+    """Return what the caches use of a folder, and its bound; see `cache_folders.usage_of`.
 
     Raises:
         OSError: The folder cannot be read.
@@ -308,13 +309,12 @@ class MemoryCache(Cache):
         )
         return None
 
-    def usage(self) -> NameUsage | None:
-        """Return the size and the counters of the cache, over all processes."""
+    def _usage(self) -> NameUsage | None:
         if self._files() is None:
             return None
         data, counts, _ = (f"/proc/{self._pid}/fd/{fd}" for fd in self._fds)
         with contextlib.suppress(OSError), open(counts, "rb") as file:
-            return NameUsage(self._name, os.stat(data).st_size, *counts_in(file.read()), is_used=True)
+            return NameUsage(self._name, *counts_in(file.read()), os.stat(data).st_size)
         return None
 
 

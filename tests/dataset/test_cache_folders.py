@@ -99,9 +99,9 @@ def test_new_cache_removes_the_least_recently_opened_ones_first(folder):
     assert {path.name.partition(".")[0] for path in folder.glob("*.data")} == {"another"}
     usages, bound = folder_usage(str(folder))
     assert bound == BOUND
-    (usage,) = usages
-    assert usage.is_used
-    assert usage.evicted == len(before)
+    ((usage, is_used),) = usages
+    assert is_used
+    assert usage.evictions == len(before)
     assert usage.stored == len(kept(cache))
     assert usage.size == data_bytes(folder)
 
