@@ -75,8 +75,8 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     described = script("parts.benchmark.results").DESCRIBED
     named = {workload for table in measured.TABLES.values() for workload in table.workloads}
     assert (named | set(front.QUESTIONS.values())) - set(described) == set()
-    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks and blocks are not in a usual run.
-    unusual = ("seen", "files far", "files mds", "balance", "blocks")
+    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks, blocks and caches are not in a usual run.
+    unusual = ("seen", "files far", "files mds", "balance", "blocks", "cache")
     assert {name for name in described if not name.startswith(unusual)} - named == {
         "service attach", "ray first batch",
     }  # fmt: skip
@@ -153,6 +153,26 @@ def test_each_order_of_blocks_has_its_figures(monkeypatch, way):
     run = script("parts.benchmark.results").Results({}, {}, service={("blocks", way): found})
     goals_of_way = [line for line in goals.lines(run) if ", target " in line]
     assert len(goals_of_way) == {"Parquet": 4, "order": 0}.get(way, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["@mpqueue.cached", "share_memory_", "list", "array"])
+def test_each_way_to_keep_images_has_its_figures(monkeypatch, way):
+    pytest.importorskip("PIL")
+    if way == "share_memory_":
+        pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(SCRIPTS)  # the ranks import their module
+    cache, goals = script("parts.benchmark.cache"), script("parts.benchmark.goals")
+    found = cache.cache_figures(way, count=48, ranks=2)
+    decoded = {"array": 0, "list": 48}.get(way, 48)
+    assert found[cache.DECODED][0] >= decoded
+    assert (
+        found[cache.LATER_DECODED][0] == 0
+        if way in {"@mpqueue.cached", "array"}
+        else found[cache.LATER_DECODED][0] >= 48
+    )
+    run = script("parts.benchmark.results").Results({}, {}, service={("cache", way): found})
+    assert len([line for line in goals.lines(run) if ", target " in line]) == (way == "@mpqueue.cached")
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ import itertools
 import statistics
 from collections.abc import Iterator
 
-from parts.benchmark import balance, blocks
+from parts.benchmark import balance, blocks, cache
 from parts.benchmark.balance import BALANCE
 from parts.benchmark.blocks import BLOCKS_WORKLOAD
+from parts.benchmark.cache import CACHE_WORKLOAD
 from parts.benchmark.cells import median_cell, ratio
 from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
@@ -27,6 +28,8 @@ RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
 EVEN = 1.01  # (max / mean) of the ranks' work, in steps without a sample above half of a rank's mean
 PADDING_POINTS = 2.0  # more than a sorted epoch has
 OF_UNSHUFFLED = {1: 0.8, 2: 0.5}  # of the rate without shuffle, by number of workers, for a shuffle by blocks
+OF_ONE_RANK = 1.1  # times the memory of one rank, for all ranks with a cache
+OF_ARRAY = 0.7  # times the rate of an array in memory, for the second epoch with a cache
 OF_FULL = 10.0  # times the rate of a full shuffle of row groups
 PLANNING_US = {8: 1.0, 1024: 10.0}  # per sample, by number of ranks
 STARTS = {LOADER: 1.25, FROM_LOADER: 1.8, FROM_ENQUEUER: 1.8}  # ratio to an import of NumPy
@@ -50,6 +53,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _starts(results)
     yield from _balance(results)
     yield from _blocks(results)
+    yield from _cache(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -161,3 +165,22 @@ def _blocks(results: Results) -> Iterator[str]:
                 share = middle[blocks.case(blocks.BLOCKS, workers)] / middle[blocks.case(against, workers)]
                 figure = f"{blocks.case(f'blocks of {way}', workers)}: {share:.2f} times {against}"
                 yield f"{figure}, target at least {at_least:g}: {verdict(share >= at_least)}"
+
+
+def _cache(results: Results) -> Iterator[str]:
+    middle = {
+        way: {name: statistics.median(values) for name, values in found.items()}
+        for (workload, way), found in results.service.items()
+        if workload in CACHE_WORKLOAD
+    }
+    for way, figures in middle.items():
+        yield from cache.lines(way, figures)
+    ours, array = middle.get(cache.CACHED), middle.get(cache.ARRAY)
+    if ours:
+        share = ours[cache.PSS] / ours[cache.ONE_PSS]
+        figure = f"cache: {share:.2f} times the memory of one rank, target at most {OF_ONE_RANK:g}"
+        yield f"{figure}: {verdict(share <= OF_ONE_RANK)}"
+    if ours and array:
+        share = ours[cache.SECOND] / array[cache.SECOND]
+        figure = f"cache: {share:.2f} times an array in epoch 2, target at least {OF_ARRAY:g}"
+        yield f"{figure}: {verdict(share >= OF_ARRAY)}"
