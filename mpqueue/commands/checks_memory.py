@@ -4,6 +4,7 @@ import os
 
 from mpqueue.commands.findings import Finding, size
 from mpqueue.system import limits
+from mpqueue.system.units import count_text
 
 _SHM = "/dev/shm"  # noqa: S108 - the mount point of POSIX shared memory on Linux
 _SMALL_SHM_BYTES = 1 << 30  # if smaller, the ring is a memory file instead; see mpqueue.memory.segment
@@ -47,7 +48,7 @@ def caches(folder: str) -> Finding:
     usages, bound = folder_usage(folder)
     used = sum(usage.size for usage, is_used in usages if is_used)
     found = (
-        f"{size(sum(usage.size for usage, _ in usages))} in {len(usages)} caches, {size(used)} of it in use; "
+        f"{size(sum(usage.size for usage, _ in usages))} in {count_text(len(usages), 'cache')}, {size(used)} of it in use; "
         f"{sum(usage.hits for usage, _ in usages):,} hits, {sum(usage.stored for usage, _ in usages):,} stored, "
         f"{sum(usage.evictions for usage, _ in usages):,} evictions; "
         + ("no running process has a bound" if bound is None else f"the bound is {size(bound)}")

@@ -164,10 +164,10 @@ def test_cache_that_a_process_uses_is_not_removed(folder, caplog):
 
 def test_smallest_bound_of_the_running_processes_holds(folder):
     with used_by_another_process(folder, "small", 40_000):
-        filled(folder, "large", bound=10 * BOUND)
-        filled(folder, "none", bound=None)
+        large, none = filled(folder, "large", bound=10 * BOUND), filled(folder, "none", bound=None)
         assert folder_usage(str(folder))[1] == 40_000
         assert data_bytes(folder) <= 40_000
+        del large, none
     filled(folder, "again", bound=2 * BOUND)
     assert 40_000 < data_bytes(folder) <= 2 * BOUND
 
