@@ -48,8 +48,8 @@ def caches(folder: str) -> Finding:
     usages, bound = folder_usage(folder)
     used = sum(usage.size for usage, is_used in usages if is_used)
     found = (
-        f"{size(sum(usage.size for usage, _ in usages))} in {count_text(len(usages), 'cache')}, {size(used)} of it in use; "
-        f"{sum(usage.hits for usage, _ in usages):,} hits, {sum(usage.stored for usage, _ in usages):,} stored, "
+        f"{size(sum(usage.size for usage, _ in usages))} in {count_text(len(usages), 'cache')}, of which {size(used)} in "
+        f"use; {sum(usage.hits for usage, _ in usages):,} hits, {sum(usage.stored for usage, _ in usages):,} stored, "
         f"{sum(usage.evictions for usage, _ in usages):,} evictions; "
         + ("no running process has a bound" if bound is None else f"the bound is {size(bound)}")
     )

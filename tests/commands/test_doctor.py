@@ -315,7 +315,7 @@ def test_caches_of_a_folder_are_counted(tmp_path, capsys):
     assert found["name"] == f"cache {tmp_path}"
     assert found["verdict"] == "ok"
     assert re.fullmatch(
-        r"\d+\.?\d* KiB in 1 cache, \d+\.?\d* KiB of it in use; 20 hits, 20 stored, 0 evictions; the bound is 58.6 KiB",
+        r"\d+\.?\d* KiB in 1 cache, of which \d+\.?\d* KiB in use; 20 hits, 20 stored, 0 evictions; the bound is 58.6 KiB",
         found["found"],
     )
     assert missing["verdict"] == "problem"

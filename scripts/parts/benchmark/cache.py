@@ -196,49 +196,63 @@ def _job(way: str, folder: str, count: int, ranks: int) -> tuple[float, float, f
 
         context = torch.multiprocessing.get_context("spawn")
     images = None if way != SHARED else WAYS[way](folder, count + 1)
-    barrier, ends = context.Barrier(ranks, timeout=_DEADLOCK_S), [context.Pipe() for _ in range(ranks)]
+    ends = [context.Pipe() for _ in range(ranks)]
     processes = [
-        context.Process(target=_rank, args=(way, images, folder, count, rank, ranks, barrier, theirs))
+        context.Process(target=_rank, args=(way, images, folder, count, rank, ranks, theirs))
         for rank, (_, theirs) in enumerate(ends)
     ]
     for process in processes:
         process.start()
-    found = [ours.recv() for ours, _ in ends if ours.poll(_DEADLOCK_S)]
+    found: list[Any] = [None]
+    while found[0] is None:
+        found = [_received(ours, rank) for rank, (ours, _) in enumerate(ends)]
+        for ours, _ in ends:
+            ours.send(None)
     for process in processes:
         process.join()
-    if len(found) < ranks:
-        raise RuntimeError(f"{ranks - len(found)} of {ranks} ranks have sent no figures")
+        process.close()
+    for pair in ends:
+        for end in pair:
+            end.close()
     rates = [count / max(spent) for spent in zip(*(times for times, _ in found), strict=True)]
     return rates[0], rates[1], sum(memory for _, memory in found) / 1e6
 
 
-def _rank(
-    way: str, images: Images | None, folder: str, count: int, rank: int, ranks: int, barrier: Any, pipe: Any
-) -> None:
+def _received(pipe: Any, rank: int) -> Any:
+    if not pipe.poll(_DEADLOCK_S):
+        raise RuntimeError(f"rank {rank} has sent nothing for {_DEADLOCK_S:.0f} s")
+    return pipe.recv()
+
+
+def _rank(way: str, images: Images | None, folder: str, count: int, rank: int, ranks: int, pipe: Any) -> None:
+    """Measure a rank. All ranks meet when they send None, and after their figures."""
     import psutil
+
+    def meet(figures: Any = None) -> None:
+        pipe.send(figures)
+        pipe.recv()
 
     images = images or WAYS[way](folder, count + 1)
     process = psutil.Process()
     _read_all(images, [count] * 2 * BATCH, 0)  # the imports, and the memory of batches
-    barrier.wait()
+    meet()
     if not rank:
         pathlib.Path(folder, "decoded").write_bytes(b"")
     before = process.memory_full_info().pss
     times = []
     for epoch in range(2):
         order = np.random.default_rng(epoch).permutation(count)[rank::ranks].tolist()
-        barrier.wait()
+        meet()
         began = time.perf_counter()
         _read_all(images, order, epoch)
         times.append(time.perf_counter() - began)
-        barrier.wait()
+        meet()
     if not rank:
         pathlib.Path(folder, "counted").write_text(str(pathlib.Path(folder, "decoded").stat().st_size))
-    barrier.wait()
+    meet()
     _read_all(images, range(count), 0)
-    barrier.wait()  # shared pages belong to all ranks now
-    pipe.send((times, process.memory_full_info().pss - before))
-    barrier.wait()
+    meet()  # shared pages belong to all ranks now
+    meet((times, process.memory_full_info().pss - before))
 
 
 def _read_all(images: Images, order: Any, epoch: int) -> None:
