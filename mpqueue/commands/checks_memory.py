@@ -47,10 +47,12 @@ def caches(folder: str) -> Finding:
 
     usages, bound = folder_usage(folder)
     used = sum(usage.size for usage, is_used in usages if is_used)
+    total, hits, stored, evictions = (
+        sum(getattr(usage, name) for usage, _ in usages) for name in ("size", "hits", "stored", "evictions")
+    )
     found = (
-        f"{size(sum(usage.size for usage, _ in usages))} in {count_text(len(usages), 'cache')}, of which {size(used)} in "
-        f"use; {sum(usage.hits for usage, _ in usages):,} hits, {sum(usage.stored for usage, _ in usages):,} stored, "
-        f"{sum(usage.evictions for usage, _ in usages):,} evictions; "
+        f"{size(total)} in {count_text(len(usages), 'cache')}, of which {size(used)} in use; {hits:,} hits, "
+        f"{stored:,} stored, {evictions:,} evictions; "
         + ("no running process has a bound" if bound is None else f"the bound is {size(bound)}")
     )
     if bound is not None and used > bound * _FULL:
