@@ -4,11 +4,13 @@ import os
 
 from mpqueue.commands.findings import Finding, size
 from mpqueue.system import limits
+from mpqueue.system.units import count_text
 
 _SHM = "/dev/shm"  # noqa: S108 - the mount point of POSIX shared memory on Linux
 _SMALL_SHM_BYTES = 1 << 30  # if smaller, the ring is a memory file instead; see mpqueue.memory.segment
 _LITTLE_BYTES = 1 << 30
 _TRIAL_BYTES = 1 << 20
+_FULL = 0.9
 
 
 def shm() -> Finding:
@@ -36,6 +38,25 @@ def shm() -> Finding:
             f"{found}: loaders will wait for memory, or raise SharedMemoryFull",
             f"find out with `ls -l {_SHM}` what uses it, and remove files that no process uses (`fuser {_SHM}/*`)",
         )
+    return Finding("ok", found)
+
+
+def caches(folder: str) -> Finding:
+    """Count what the caches in a folder have stored, read and removed, and how much of its bound is used."""
+    from mpqueue.dataset.caches import folder_usage
+
+    usages, bound = folder_usage(folder)
+    used = sum(usage.size for usage, is_used in usages if is_used)
+    total, hits, stored, evictions = (
+        sum(getattr(usage, name) for usage, _ in usages) for name in ("size", "hits", "stored", "evictions")
+    )
+    found = (
+        f"{size(total)} in {count_text(len(usages), 'cache')}, of which {size(used)} in use; {hits:,} hits, "
+        f"{stored:,} stored, {evictions:,} evictions; "
+        + ("no running process has a bound" if bound is None else f"the bound is {size(bound)}")
+    )
+    if bound is not None and used > bound * _FULL:
+        return Finding("note", found, "new elements may not be stored: use a larger max_bytes, or end other jobs")
     return Finding("ok", found)
 
 

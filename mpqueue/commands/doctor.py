@@ -4,6 +4,7 @@ import platform
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from mpqueue.commands import checks_gpu, checks_memory, checks_python, checks_system, frame
 from mpqueue.commands.findings import Check, Finding, run
@@ -12,6 +13,7 @@ _EXAMPLES = """\
 examples:
   mpqueue doctor
   mpqueue doctor --json > machine.json      to attach to a question
+  mpqueue doctor --cache /dev/shm/decoded   also the caches in a folder
 
 ok: no problem. note: training works, but could be faster or safer. problem: a part of mpqueue does not work.
 exit status: 0; 1: there is a problem"""
@@ -36,8 +38,10 @@ CHECKS: dict[str, Check] = {
 def main(arguments: Sequence[str]) -> int:
     """Run all checks, print the findings, and return the exit status."""
     parser = frame.make_parser("doctor", "Check this machine for problems that affect training.", _EXAMPLES)
+    parser.add_argument("--cache", action="append", default=[], metavar="FOLDER", help="also check a folder of caches")
     options = parser.parse_args(arguments)
-    findings = {name: run(check) for name, check in CHECKS.items()}
+    checks = CHECKS | {f"cache {folder}": partial(checks_memory.caches, folder) for folder in options.cache}
+    findings = {name: run(check) for name, check in checks.items()}
     counts = Counter(finding.verdict for finding in findings.values())
     if options.json:
         listed = [{"name": name, **finding._asdict()} for name, finding in findings.items()]

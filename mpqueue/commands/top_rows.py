@@ -22,12 +22,13 @@ class TopRow:
     Attributes:
         pid: Id of its process.
         kind: "Loader", "OrderedEnqueuer", "GeneratorEnqueuer", "DataLoader", "keras", "Server", "Consumer"; "stage" for
-            a stage of the dataset in the row above, "part" for a part of its mixture; empty if the process does not
-            answer.
+            a stage of the dataset in the row above, "part" for a part of its mixture, "cache" for a cache of it; empty
+            if the process does not answer.
         name: Name of the source, of the server, of the stage or of the part.
         workers: Number and kind of workers.
         epoch: Number of the epoch; None: no epoch.
-        batches: Batches delivered since the start; for a stage, elements returned; for a part, its samples.
+        batches: Batches delivered since the start; for a stage, elements returned; for a part, its samples; for a
+            cache, elements read from it.
         batches_per_s: Recent rate; None: not known yet.
         bytes_per_s: Recent rate of the bytes of arrays.
         wait_share: The share of time that the consumer has spent waiting for batches.
@@ -109,7 +110,13 @@ def _rows_of_thing(answer: MonitorAnswer, thing: dict[str, Any], earlier: Mappin
     consumers = (
         _consumer(own, consumer, past.get(consumer.get("number")), seconds) for consumer in now.get("consumers", ())
     )
-    return [own, *_stages(own, now, then, seconds), *_parts(own, now, then, seconds), *consumers]
+    return [
+        own,
+        *_stages(own, now, then, seconds),
+        *_parts(own, now, then, seconds),
+        *_caches(own, now, then, seconds),
+        *consumers,
+    ]
 
 
 def _stages(own: TopRow, now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> list[TopRow]:
@@ -145,6 +152,22 @@ def _parts(own: TopRow, now: Mapping[str, Any], then: Mapping[str, Any] | None, 
             note=f"{count / total:.1%} of the samples" if total else "",
         )
         for name, count in parts.items()
+    ]
+
+
+def _caches(own: TopRow, now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> list[TopRow]:
+    """Return the rows of the caches: elements read from them by all processes of the host, and what is in them."""
+    earlier = {cache["name"]: cache for cache in (then or {}).get("caches") or ()}
+    return [
+        TopRow(
+            pid=own.pid,
+            kind="cache",
+            name=cache["name"],
+            batches=cache["hits"],
+            batches_per_s=_rate(cache, earlier.get(cache["name"]), "hits", seconds),
+            note=f"{cache['size_bytes'] / 1e6:,.0f} MB, {cache['stored']:,} stored, {cache['evictions']:,} evictions",
+        )
+        for cache in now.get("caches") or ()
     ]
 
 

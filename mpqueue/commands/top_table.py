@@ -26,14 +26,14 @@ def _number(value: float | None) -> str:
 
 
 def _bytes(row: TopRow) -> str:
-    if row.kind == "stage":
+    if row.kind in {"stage", "cache"}:
         return ""
     return "-" if row.bytes_per_s is None else f"{row.bytes_per_s / 1e6:,.0f}"
 
 
 def _share(row: TopRow) -> str:
-    """Return the consumer's share of waiting; empty for a server and for a stage, which do not wait for batches."""
-    if row.batches is None or row.kind in {"Server", "stage"}:
+    """Return the consumer's share of waiting; empty for servers, stages and caches, which do not wait for batches."""
+    if row.batches is None or row.kind in {"Server", "stage", "cache"}:
         return ""
     return "-" if row.wait_share is None else f"{row.wait_share:.0%}"
 

@@ -8,13 +8,16 @@ The modules are listed bottom up. A module imports only modules on its own line 
     mixing.py        arithmetic of a mix: which dataset provides the element at each index
     phases.py        arithmetic of a mix whose weights change: its phases in an epoch
     records.py       serialization of values
-    record_files.py  numbered values in two files that several processes read and write concurrently
+    record_files.py  numbered values in files that several processes read and write concurrently
+    cache_counts.py  counters of a cache over all processes
+    cache_folders.py segments of the caches in a folder, and their common bound
     caches.py        location of the cache files: a folder, or memory
     ids.py           ids of samples
     nodes.py         the stages of a dataset, as a tree of immutable descriptions
     part_names.py    the parts of the mixtures of a dataset, and the part of a sample by its id
     mixtures.py      the mixture of a dataset: find it, change its weights, count the samples of its parts
-    fingerprint.py   a cache key of stages
+    fingerprint.py   a cache key of stages, or of a function
+    cached.py        the decorator `cached` of functions and methods
     applying.py      calls of a user function for a block of values
     depth.py         stack space for trees of many stages
     indexed.py       elements of indexed datasets, computed by index

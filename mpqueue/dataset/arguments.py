@@ -4,6 +4,7 @@ import itertools
 import math
 import operator
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -95,6 +96,36 @@ def check_folder(stage: str, folder: Any) -> str:
     if not isinstance(path, str) or not path or "://" in path:
         raise ValueError(f"{stage}: folder must be the path of a local folder, got {path!r}")
     return path
+
+
+def check_room(stage: str, max_bytes: Any, folder: str | None) -> int | None:
+    """Return a limit in bytes, which may be a part of the file system that holds a folder.
+
+    Args:
+        stage: The name of the stage.
+        max_bytes: An integer, a percentage such as ``"20%"``, or None for no limit.
+        folder: The folder; None if there is none.
+
+    Raises:
+        TypeError: The limit is neither an integer, a string nor None.
+        ValueError: The limit is below 1 byte, not a percentage, or a percentage without a folder.
+    """
+    if max_bytes is None:
+        return None
+    if not isinstance(max_bytes, str):
+        return check_count(stage, "max_bytes", max_bytes)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", max_bytes)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(
+            f"{stage}: max_bytes must be an integer, or a part of the file system such as '20%', got {max_bytes!r}"
+        )
+    if folder is None:
+        raise ValueError(f"{stage}: max_bytes={max_bytes!r} is a part of a file system, and needs a folder")
+    path = os.path.abspath(folder)
+    while not os.path.exists(path):  # it is created in the file system of its first parent that exists
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return max(1, int(status.f_blocks * status.f_frsize * float(match[1]) / 100))
 
 
 def check_file_name(stage: str, argument: str, name: Any) -> str:

@@ -6,7 +6,7 @@ samples. They can then assemble a batch in its final memory, skip single samples
 """
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +47,12 @@ class _DatasetSource(Source):
         """The names of the parts of its mixtures; empty if it has none."""
         names = part_names_of(self._first_root)
         return () if names is None else names.all()
+
+    @property
+    def caches(self) -> dict[str, Callable[[], Any]]:
+        """Functions that return the counters of its caches, by name."""
+        stages = ((number, getattr(node, "cache", None)) for number, node in self._first_root.stages())
+        return {f"{number}: {cache!r}": cache.counts for number, cache in stages if cache is not None}
 
     def remaining(self, options: Options) -> Options:
         """Return the options that remain for the plan."""

@@ -1,11 +1,11 @@
 """Storage of the elements before a `cache` stage, in a folder or in the memory of the host.
 
-A cache is sent with its dataset as the names of two files. Each process opens them on first use; see
+A cache is sent with its dataset as the names of its files. Each process opens them on first use; see
 `mpqueue.dataset.record_files`.
 
-- *In a folder*, the files are ``KEY.data`` and ``KEY.index``. All users of the same key share them: workers, ranks and
-  later runs of the same user. Their contents are unpickled, which runs code. Files that another user may have written
-  are therefore rejected, see `mpqueue.system.own_files`.
+- *In a folder*, all users of the same key share its files: workers, ranks and later runs of the same user. All keys
+  share the room of the folder, see `mpqueue.dataset.cache_folders`. The contents are unpickled, which runs code. Files
+  that another user may have written are therefore rejected, see `mpqueue.system.own_files`.
 - *In memory*, the files have no name (memfd). They are freed when the process that called ``cache()`` and its children
   have ended. Other processes of the host open them through ``/proc``, which the kernel allows to processes of the same
   user. The name shown there tells whether a descriptor is still the right one.
@@ -16,12 +16,13 @@ if the folder is read-only, or if the memory is unreachable, as it is from anoth
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
+from mpqueue.dataset.cache_counts import CacheCounts, counts_in
+from mpqueue.dataset.cache_folders import NameUsage, Segments, hold, usage_of, usage_of_name
+from mpqueue.dataset.record_files import MISSING, DataFile, NoRoomError, RecordFiles
 from mpqueue.dataset.records import copied
 from mpqueue.memory.segment import memory_file
 from mpqueue.system.exception_texts import named_text_of
@@ -43,15 +44,22 @@ class Cache:
 
     Args:
         max_bytes: Limit of the values' total size; None for no limit but the free space.
+
+    Attributes:
+        max_bytes: The limit.
+        remedy: What to do about a value that cannot be pickled.
     """
 
+    remedy: ClassVar[str] = "cache() pickles elements: move it before the stage that makes this element"
+
     def __init__(self, max_bytes: int | None) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._forget()
 
     def _forget(self) -> None:
         """Reset the state of this process."""
         self._opened: tuple[int, RecordFiles | None] | None = None
+        self._counts = CacheCounts()
         self._keeps_none = ""  # the reason why values cannot be stored; empty if they can
         self._told: set[str] = set()
 
@@ -94,23 +102,27 @@ class Cache:
                 values[place] = made.pop(number) if number in made else self.values([number], compute, may_store)[0]
         return values
 
-    def get(self, number: int, salt: int = 0) -> Any:
+    def get(self, number: int, salt: int = 0, *, copies: bool = False) -> Any:
         """Return a value, or `MISSING` if it is not stored.
 
         Args:
             number: The number of the value.
             salt: The salt that the value was stored with. Values with another salt are ignored.
+            copies: Return writable arrays.
         """
         files = self._files()
         if files is None:
             return MISSING
         try:
-            return files.get(number, salt)
+            value = files.get(number, salt, copies=copies)
         except BaseException as error:  # for example, a class was renamed
             if passes_at_once(error):
                 raise
             self._tell(f"some cached values cannot be read: {named_text_of(error)}")
             return MISSING
+        if value is not MISSING:
+            self._counts.hit()
+        return value
 
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
         """Store a value if possible, and return it as `get` will return it. A question about a run stores nothing.
@@ -123,12 +135,15 @@ class Cache:
             try:
                 if context.is_asking():
                     return copied(value)
-                return files.put(number, value, salt)
+                stored = files.put(number, value, salt)
             except NoRoomError as error:
                 self._keeps_none = f"no more values can be stored: {error}"
             except BaseException as error:
-                add_note(error, "cache() pickles elements: move it before the stage that makes this element")
+                add_note(error, self.remedy)
                 raise
+            else:
+                self._counts.stored()
+                return stored
         self._tell(f"{self._keeps_none}. Stored elements are used, all others are computed each time")
         return value
 
@@ -141,6 +156,14 @@ class Cache:
 
     def _open(self) -> RecordFiles | None:
         """Open the files in this process; return None if they are unreachable."""
+        raise NotImplementedError
+
+    def counts(self) -> tuple[int, int, int, int] | None:
+        """Return the hits, stored elements, evictions and bytes of all processes, or None if they are unreachable."""
+        usage = self._usage()
+        return None if usage is None else usage[1:]
+
+    def _usage(self) -> NameUsage | None:
         raise NotImplementedError
 
     def tell_of_draws(self) -> None:
@@ -156,7 +179,7 @@ class Cache:
             warn(f"{self!r}: {text}", "Streams", "Caches")
 
 
-_MADE_ANEW = {"_opened", "_keeps_none", "_told", "_held"}
+_MADE_ANEW = {"_opened", "_counts", "_keeps_none", "_told", "_held"}
 
 
 class NoCache(Cache):
@@ -166,13 +189,16 @@ class NoCache(Cache):
         """Return a description of the storage."""
         return "nothing"
 
-    def get(self, number: int, lanes: int | None = None) -> Any:  # noqa: ARG002 - nothing is stored
+    def get(self, number: int, salt: int = 0, *, copies: bool = False) -> Any:  # noqa: ARG002 - nothing is stored
         """Return `MISSING`."""
         return MISSING
 
-    def put(self, number: int, value: Any, lanes: int | None = None) -> Any:  # noqa: ARG002 - nothing is stored
+    def put(self, number: int, value: Any, salt: int = 0) -> Any:  # noqa: ARG002 - nothing is stored
         """Return the value."""
         return value
+
+    def _usage(self) -> NameUsage | None:
+        return None
 
 
 class FolderCache(Cache):
@@ -190,36 +216,58 @@ class FolderCache(Cache):
 
     def __init__(self, folder: str, key: str, max_bytes: int | None) -> None:
         super().__init__(max_bytes)
-        self._folder, self._key = os.path.abspath(folder), key
+        self._folder, self._name = os.path.abspath(folder), f"{key}.{_FORM}"
         self._files()
 
     def __repr__(self) -> str:
         return f"cache({self._folder!r})"
 
     def _open(self) -> RecordFiles:
-        name = f"{self._key}.{_FORM}"
-        base = os.path.join(self._folder, name)
-        paths = f"{base}.data", f"{base}.index"
         try:
             os.makedirs(self._folder, exist_ok=True)
             try:
-                fds = _open_both(*paths, os.O_RDWR | os.O_CREAT, _open_own)
+                return self._opened_with(os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 if error.errno not in _READ_ONLY:
                     raise
                 refused = error
-            else:
-                return RecordFiles(*fds, max_bytes=self._max_bytes, name=name)
             try:
-                fds = _open_both(*paths, os.O_RDONLY, _open_own)
+                opened = self._opened_with(os.O_RDONLY)
             except FileNotFoundError:
                 raise refused from None
         except OSError as error:
             if error.errno is not None:  # not an error of `open_own`, which has a remedy
-                add_note(error, f"cache({self._folder!r}) stores elements in this folder: use a writable folder")
+                add_note(error, f"{self!r} stores elements in this folder: use a writable folder")
             raise
         self._keeps_none = f"the files are read-only ({refused.strerror})"
-        return RecordFiles(*fds, max_bytes=self._max_bytes, name=name)
+        return opened
+
+    def _opened_with(self, flags: int) -> RecordFiles:
+        base, is_writable = os.path.join(self._folder, self._name), flags != os.O_RDONLY
+        with contextlib.ExitStack() as on_error:
+            # First: from here on, no process removes the other files.
+            use = on_error.enter_context(hold(f"{base}.use", flags | os.O_APPEND * is_writable, _open_own))
+            index = on_error.enter_context(_open_own(f"{base}.index", flags).above_standard())
+            data = Segments(
+                self._folder, self._name, self.max_bytes, self._counts, _open_own, is_writable=is_writable
+            )  # fmt: skip
+            on_error.pop_all()
+        self._counts.open(use, is_writable=is_writable)
+        return RecordFiles(data, index, name=self._name)
+
+    def _usage(self) -> NameUsage | None:
+        with contextlib.suppress(OSError):
+            return usage_of_name(self._folder, self._name)
+        return None
+
+
+def folder_usage(folder: str) -> tuple[list[tuple[NameUsage, bool]], int | None]:
+    """Return what the caches use of a folder, and its bound; see `cache_folders.usage_of`.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return usage_of(folder, _open_own)
 
 
 class MemoryCache(Cache):
@@ -235,39 +283,39 @@ class MemoryCache(Cache):
     def __init__(self, max_bytes: int | None) -> None:
         super().__init__(_free_bytes() // _SHARE_OF_MEMORY if max_bytes is None else max_bytes)
         self._pid, self._name = os.getpid(), f"mpqueue-cache-{os.urandom(8).hex()}"
-        self._held = [HeldDescriptor(memory_file, self._name) for _ in range(2)]
-        self._fds = data, _ = self._held[0].fd, self._held[1].fd
-        # `memfd_create` has no flag for appending, which `RecordFiles` needs.
-        fcntl.fcntl(data, fcntl.F_SETFL, fcntl.fcntl(data, fcntl.F_GETFL) | os.O_APPEND)
+        self._held = [HeldDescriptor(memory_file, self._name) for _ in range(3)]
+        self._fds = [held.fd for held in self._held]
 
     def __repr__(self) -> str:
         return "cache()"
 
     def _open(self) -> RecordFiles | None:
-        # Opened again rather than used: an inherited descriptor shares its position with the parent, and `RecordFiles`
+        # Opened again rather than used: an inherited descriptor shares its position with the parent, and `DataFile`
         # reads the position after each write.
         for process in ("self", self._pid):  # a forked child has inherited the descriptors
-            data, index = (f"/proc/{process}/fd/{fd}" for fd in self._fds)
+            paths = [f"/proc/{process}/fd/{fd}" for fd in self._fds]
             with contextlib.suppress(OSError):
-                if all(os.readlink(path) == f"/memfd:{self._name} (deleted)" for path in (data, index)):
-                    return RecordFiles(*_open_both(data, index, os.O_RDWR, _open_any), max_bytes=self._max_bytes)
+                if all(os.readlink(path) == f"/memfd:{self._name} (deleted)" for path in paths):
+                    flags = os.O_RDWR | os.O_CLOEXEC
+                    data, counts, index = (
+                        HeldDescriptor(os.open, path, flags | more).above_standard()
+                        for path, more in zip(paths, (os.O_APPEND, os.O_APPEND, 0), strict=True)
+                    )
+                    self._counts.open(counts)
+                    return RecordFiles(DataFile(data, self.max_bytes), index)
         self._keeps_none = (
             f"its memory is unreachable from process {os.getpid()}: process {self._pid} is on another machine, or has "
             "closed the cache; use cache(folder)"
         )
         return None
 
-
-def _open_both(
-    data: str, index: str, flags: int, open_file: Callable[[str, int], HeldDescriptor]
-) -> tuple[HeldDescriptor, HeldDescriptor]:
-    """Open both files, the data file for appending."""
-    flags |= os.O_CLOEXEC
-    return open_file(data, flags | os.O_APPEND).above_standard(), open_file(index, flags).above_standard()
-
-
-def _open_any(path: str, flags: int) -> HeldDescriptor:
-    return HeldDescriptor(os.open, path, flags)
+    def _usage(self) -> NameUsage | None:
+        if self._files() is None:
+            return None
+        data, counts, _ = (f"/proc/{self._pid}/fd/{fd}" for fd in self._fds)
+        with contextlib.suppress(OSError), open(counts, "rb") as file:
+            return NameUsage(self._name, *counts_in(file.read()), os.stat(data).st_size)
+        return None
 
 
 def _open_own(path: str, flags: int) -> HeldDescriptor:

@@ -20,6 +20,7 @@ from mpqueue.dataset.arguments import (
     check_names,
     check_range,
     check_renames,
+    check_room,
 )
 from mpqueue.dataset.as_source import as_source, require_index, stream_stage
 from mpqueue.dataset.batching import BatchNode
@@ -772,8 +773,9 @@ class Dataset(Generic[Item_co]):
         return self._changed(EnumerateNode)
 
     def cache(
-        self, folder: str | os.PathLike[str] | None = None, *, name: str | None = None, max_bytes: int | None = None
-    ) -> Self:
+        self, folder: str | os.PathLike[str] | None = None, *, name: str | None = None,
+        max_bytes: int | str | None = None,
+    ) -> Self:  # fmt: skip
         """Return a dataset of the same elements, each of which is computed once and then cached.
 
         All processes of a host share the cache: workers, and with a folder also ranks and later runs. The previous
@@ -787,13 +789,16 @@ class Dataset(Generic[Item_co]):
                 elements are cached in memory, while this dataset or a dataset made from it exists.
             name: Name of the elements in the folder. If None, it is derived from the sources, and from the code of the
                 functions before this stage.
-            max_bytes: Maximum size in bytes. If None, the free space limits it; in memory, half of the free memory.
-                Elements that do not fit are computed each time, with a warning.
+            max_bytes: Maximum size of all caches in the folder, in bytes or as a part of its file system, such as
+                ``"20%"``. The smallest one of all running processes holds. Elements of other caches make room for new
+                ones, the least recently opened cache first, unless a running process uses that cache. Elements that do
+                not fit are computed each time, with a warning. If None, the free space limits the folder. In memory, it
+                is the maximum size of this cache in bytes, by default half of the free memory.
 
         Raises:
             TypeError: An argument has the wrong type; or no name can be derived from a source or a function.
-            ValueError: ``max_bytes`` is less than 1; ``name`` is not a valid file name; or there is a name and no
-                folder.
+            ValueError: ``max_bytes`` is less than 1 or another string, or is a percentage without a folder; ``name`` is
+                not a valid file name; or there is a name and no folder.
             OSError: The folder cannot be created or written.
 
         Follows: ``tf.data.Dataset.cache``; in addition, a cache can be incomplete, and several processes can use it.
@@ -957,13 +962,13 @@ def _roots(stage: str, datasets: tuple[Any, ...]) -> tuple[nodes.StageNode, ...]
 
 def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> Cache:
     """Return the cache of a stage."""
-    most = None if max_bytes is None else check_count("cache", "max_bytes", max_bytes)
+    path = None if folder is None else check_folder("cache", folder)
+    most = check_room("cache", max_bytes, path)
     _warn_of_one_order(root)
-    if folder is None:
+    if path is None:
         if name is not None:
             raise ValueError(f"cache: name={name!r} needs a folder: cache(folder, name=...)")
         return MemoryCache(most)
-    path = check_folder("cache", folder)
     if name is not None:
         return FolderCache(path, check_file_name("cache", "name", name), most)
     from mpqueue.dataset.fingerprint import fingerprint_of  # 10 ms for what it imports

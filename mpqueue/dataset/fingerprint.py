@@ -18,12 +18,14 @@ cache's name.
 
 import functools
 import hashlib
+import inspect
 import io
 import os
 import pickle
 import sys
 import sysconfig
 import types
+from operator import itemgetter
 from typing import Any
 
 import cloudpickle
@@ -46,6 +48,20 @@ def fingerprint_of(root: StageNode) -> str:
     return _KeyPickler().digest_of(root)
 
 
+def fingerprint_of_call(function: types.FunctionType, kind: type | None) -> str:
+    """Return the key of a function, with the code that it uses; its own module counts by its code in any case.
+
+    Args:
+        function: The function.
+        kind: The class of the object that it is a method of, if any.
+
+    Raises:
+        Exception: An object in the function's closure cannot be pickled.
+    """
+    pickler = _KeyPickler(home=function.__module__)
+    return pickler.digest_of((function, [] if kind is None else pickler.used_of(kind, function)))
+
+
 class _Digest(io.RawIOBase):
     """A file that keeps only the digest of the data."""
 
@@ -63,9 +79,10 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
 
     Args:
         above: The pickler that needs the digest of a part.
+        home: A module whose functions and classes are represented by their code, also if it is installed.
     """
 
-    def __init__(self, above: "_KeyPickler | None" = None) -> None:
+    def __init__(self, above: "_KeyPickler | None" = None, home: str | None = None) -> None:
         self._file = _Digest()
         super().__init__(self._file, protocol=5, buffer_callback=self._add_buffer)
         # Functions and classes are described once, because they can refer to each other. So can the globals in
@@ -74,6 +91,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         self._globals: set[int] = set() if above is None else above._globals
         # Without `fast`, equal strings would be pickled differently if they are one object or two.
         self.fast: bool = above is None or above.fast
+        self._home: str | None = home if above is None else above._home
 
     def digest_of(self, thing: Any) -> str:
         """Return the digest of an object."""
@@ -82,7 +100,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         except (ValueError, RecursionError):
             if not self.fast:
                 raise
-            retry = _KeyPickler()  # without memo, an object that contains itself cannot be pickled
+            retry = _KeyPickler(home=self._home)  # without memo, an object that contains itself cannot be pickled
             retry.fast = False
             return retry.digest_of(thing)
         return self._file.digest.hexdigest()[:_DIGITS]
@@ -122,7 +140,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         return (kind.__qualname__, root) if isinstance(root, StageNode) else None
 
     def _function(self, function: types.FunctionType) -> tuple[Any, ...]:
-        if _is_installed(function.__module__) and "<" not in function.__qualname__:
+        if self._is_by_name(function.__module__) and "<" not in function.__qualname__:
             return "named", function.__module__, function.__qualname__
         of = function.__globals__
         used = [(name, self._global(of[name])) for name in sorted({*names_in(function.__code__)} & of.keys())]
@@ -132,19 +150,35 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         return "function", code, function.__defaults__, function.__kwdefaults__, closed_over, used, wraps
 
     def _class(self, kind: type) -> tuple[Any, ...]:
-        if _is_installed(kind.__module__):
+        if self._is_by_name(kind.__module__):
             return "named", kind.__module__, kind.__qualname__
         own: list[tuple[str, Any]] = []
         for name, value in sorted(vars(kind).items()):
-            if isinstance(value, classmethod | staticmethod):
-                own.append((name, value.__func__))
-            elif isinstance(value, property):
-                own.append((name, value.fget))
-            elif isinstance(value, types.FunctionType):
-                own.append((name, value))
+            function = _function_of(value)
+            if function is not None:
+                own.append((name, function))
             elif not name.startswith("__") and isinstance(value, _PLAIN):
                 own.append((name, self._global(value)))
         return "class", kind.__qualname__, own, list(kind.__bases__)
+
+    def _is_by_name(self, module: str | None) -> bool:
+        return module != self._home and _is_installed(module)
+
+    def used_of(self, kind: type, function: types.FunctionType) -> list[tuple[str, str, Any]]:
+        """Return the attributes of a class that a function, and the methods that it calls, may refer to."""
+        used: dict[tuple[str, str], Any] = {}
+        following: list[Any] = [function]
+        seen: set[str] = set()
+        while following:
+            for name in {*names_in(following.pop().__code__)} - seen:
+                seen.add(name)
+                for owner in kind.__mro__:
+                    if name in vars(owner) and not self._is_by_name(owner.__module__):
+                        value = vars(owner)[name]
+                        method = _function_of(value)
+                        used[owner.__qualname__, name] = self._global(value) if method is None else method
+                        following += [] if method is None else [inspect.unwrap(method)]
+        return [(*path, value) for path, value in sorted(used.items(), key=itemgetter(0))]
 
     def _global(self, value: Any) -> Any:
         """Return a representation of a global's value, which need not be picklable."""
@@ -161,6 +195,15 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             return "a", type(value).__qualname__
         finally:
             self._globals.discard(id(value))
+
+
+def _function_of(value: Any) -> Any:
+    """Return the function of a method in a class, or None for another attribute."""
+    if isinstance(value, classmethod | staticmethod):
+        return value.__func__
+    if isinstance(value, property):
+        return value.fget
+    return value if isinstance(value, types.FunctionType) else None
 
 
 def _stage(stage: Flat) -> tuple[Any, ...]:

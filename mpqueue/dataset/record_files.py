@@ -1,18 +1,20 @@
-"""Numbered records in two files that several processes of a host read and write concurrently.
+"""Numbered records in files that several processes of a host read and write concurrently.
 
 ::
 
-    data     the records, one after another, each at a multiple of 64 bytes
-    index    32 bytes per number: offset and length of the record, number of arrays, CRC of the record and the name of
+    data     the records, one after another, each at a multiple of 64 bytes; one file, or several segments, see
+             `mpqueue.dataset.cache_folders`
+    index    32 bytes per number: place and length of the record, number of arrays, CRC of the record and the name of
              the files, and a CRC of the entry with its number
 
-A process appends a record with `O_APPEND`, so that each write gets separate bytes, and then writes the index entry.
-Records are never changed, and there is no lock that a killed process could hold:
+A process appends a record with `O_APPEND`, and then writes the index entry. A lock around the append keeps a file below
+its limit; the kernel releases it when its holder ends. Records are never changed::
 
     killed before the entry is complete   the record does not exist; its bytes are wasted
     two records with the same number      both are complete, and the later entry is used
     a file was truncated or damaged       truncated records and those with a wrong CRC do not exist; the others do
-    both files were renamed               no record exists
+    files were renamed                    no record exists
+    a segment was removed                 its records do not exist; a process that has mapped it still reads them
     power failure                         as for a damaged file
 
 The files have no header: an empty file, or none at all, contains no records. Each process compares a record with its
@@ -24,18 +26,21 @@ sparse, is read through its map only where an entry is known to exist. On a tmpf
 allocates a page. That takes up space for missing entries, and raises SIGBUS if no memory is left.
 """
 
+import contextlib
+import fcntl
 import functools
 import mmap
 import os
 import struct
 import zlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
 from mpqueue.dataset import records
 from mpqueue.system import descriptors
+from mpqueue.system.contexts import context_manager
 from mpqueue.system.held_descriptors import HeldDescriptor
 from mpqueue.system.locks import Lock
 
@@ -53,29 +58,46 @@ class NoRoomError(OSError):
     """No more records can be stored; existing records remain."""
 
 
+class FullError(NoRoomError):
+    """The file has reached its limit."""
+
+
+class RecordData(Protocol):
+    """The bytes of records, by place."""
+
+    def view(self, place: int, length: int) -> memoryview | None:
+        """Return a read-only view of a record, or None if the bytes do not exist."""
+
+    def append(self, record: bytes) -> int:
+        """Append a record, and return its place.
+
+        Raises:
+            NoRoomError: The record was not stored.
+        """
+
+
 class RecordFiles:
-    """The two files as opened by one process; any thread may use them.
+    """The files as opened by one process; any thread may use them.
 
     Args:
-        data: The data file, open for appending.
+        data: The data.
         index: The index file.
-        max_bytes: The limit of the size of the data; None for no limit but the free space.
         name: The name of the files. Records that were stored under another name do not exist.
     """
 
-    def __init__(self, data: HeldDescriptor, index: HeldDescriptor, *, max_bytes: int | None, name: str = "") -> None:
-        self._held, self._fds, self._max_bytes = (data, index), (data.fd, index.fd), max_bytes
+    def __init__(self, data: RecordData, index: HeldDescriptor, *, name: str = "") -> None:
+        self._data, self._held = data, index
         self._mask = zlib.crc32(os.fsencode(name))  # of the CRC of each record
-        self._data, self._index = _GrowingMap(data.fd), _GrowingMap(index.fd)
+        self._index = _GrowingMap(index.fd)
         self._checked = bytearray()  # flags of the records with a verified CRC
-        self._lock = Lock()  # protects the file position after a write
 
-    def get(self, number: int, salt: int = 0) -> Any:
+    def get(self, number: int, salt: int = 0, *, copies: bool = False) -> Any:
         """Return a value with arrays that are read-only views of the file, or `MISSING`.
 
         Args:
             number: The number of the value.
             salt: The salt that the value was stored with. Values with another salt are ignored.
+            copies: Return arrays that are writable views of a private copy instead.
 
         Raises:
             Exception: Unpickling the value raised.
@@ -88,8 +110,8 @@ class RecordFiles:
         # The writer of an entry may have been killed halfway, or may be writing it now.
         if entry is None or entry[_CHECK_AT:] != _closed(entry[:_CHECK_AT], number, salt):
             return MISSING
-        offset, length, num_arrays, kind, crc = _ENTRY.unpack_from(entry)
-        view = self._data.view(offset, length)
+        place, length, num_arrays, kind, crc = _ENTRY.unpack_from(entry)
+        view = self._data.view(place, length)
         if view is None:
             return MISSING
         if number >= len(checked):
@@ -100,12 +122,12 @@ class RecordFiles:
             if checksum is None or checksum(view) ^ self._mask != crc:
                 return MISSING
             checked[number] = True
-        return records.unpack(view, num_arrays)
+        return records.unpack(memoryview(bytearray(view)) if copies else view, num_arrays)
 
     def _looked_up(self, number: int) -> bytes:
         """Return an entry without creating a page of the map; fewer bytes if the index is shorter."""
         try:
-            return os.pread(self._fds[1], _ENTRY_BYTES, number * _ENTRY_BYTES)
+            return os.pread(self._held.fd, _ENTRY_BYTES, number * _ENTRY_BYTES)
         except OverflowError:  # beyond the maximum size of a file
             return b""
 
@@ -118,37 +140,15 @@ class RecordFiles:
         """
         record, num_arrays = records.pack(value)
         kind, checksum = list(_checksums().items())[-1]
-        offset = self._append(record)
-        entry = _ENTRY.pack(offset, len(record), num_arrays, kind, checksum(record) ^ self._mask)
+        place = self._data.append(record)
+        entry = _ENTRY.pack(place, len(record), num_arrays, kind, checksum(record) ^ self._mask)
         # After the record, so that a process that sees the entry sees all bytes of the record.
         self._publish(number, entry + _closed(entry, number, salt))
         return records.unpack(memoryview(record), num_arrays)
 
-    def _append(self, record: bytes) -> int:
-        """Append a record, and return its offset."""
-        fd = self._fds[0]
-        try:
-            with self._lock:
-                end = os.lseek(fd, 0, os.SEEK_END)
-                # A record that another process appends in between moves this one off its multiple. It is complete
-                # nevertheless.
-                padding = -end % records.ALIGNED
-                if self._max_bytes is not None and end + padding + len(record) > self._max_bytes:
-                    raise NoRoomError(f"the limit max_bytes={self._max_bytes:,} is reached")
-                if len(record) > _MOST_BYTES - padding:
-                    raise NoRoomError(f"an element must have at most {_MOST_BYTES:,} bytes, got {len(record):,}")
-                if os.writev(fd, [bytes(padding), record]) < padding + len(record):
-                    raise NoRoomError("no space left")
-                # Other processes append, too, so the offset is known only after the write.
-                return os.lseek(fd, 0, os.SEEK_CUR) - len(record)
-        except NoRoomError:
-            raise
-        except OSError as error:
-            raise NoRoomError(str(error)) from error
-
     def _publish(self, number: int, entry: bytes) -> None:
         try:
-            if os.pwrite(self._fds[1], entry, number * _ENTRY_BYTES) < len(entry):
+            if os.pwrite(self._held.fd, entry, number * _ENTRY_BYTES) < len(entry):
                 raise NoRoomError("no space left")
         except NoRoomError:
             raise
@@ -160,6 +160,59 @@ def _closed(entry: bytes, number: int, salt: int) -> bytes:
     """Return the CRC of an entry, which differs for a half-written entry and for another number."""
     # Never 0: that is what a number without an entry reads as, because the index is a sparse file.
     return _CHECK.pack(zlib.crc32(entry, (number ^ salt * _SALT) & 0xFFFFFFFF) | 1)
+
+
+class DataFile:
+    """A file of records as opened by one process. The place of a record is its offset.
+
+    Args:
+        held: The file, open for appending, or read-only.
+        max_bytes: The limit of its size; None for no limit but the free space.
+    """
+
+    def __init__(self, held: HeldDescriptor, max_bytes: int | None) -> None:
+        self._held, self._max_bytes = held, max_bytes
+        self._lock = Lock()  # protects the file position after a write
+        self.view, self.close = _GrowingMap(held.fd).view, held.close
+
+    def append(self, record: bytes) -> int:
+        """Append a record, and return its offset.
+
+        Raises:
+            FullError: The file would exceed its limit.
+            NoRoomError: The record was not stored, for another reason.
+        """
+        fd = self._held.fd
+        try:
+            with self._lock, _alone(fd):
+                end = os.lseek(fd, 0, os.SEEK_END)
+                # Without the lock of the file system, a record that another process appends in between moves this one
+                # off its multiple. It is complete nevertheless.
+                padding = -end % records.ALIGNED
+                if self._max_bytes is not None and end + padding + len(record) > self._max_bytes:
+                    raise FullError(f"the limit max_bytes={self._max_bytes:,} is reached")
+                if len(record) > _MOST_BYTES - padding:
+                    raise NoRoomError(f"an element must have at most {_MOST_BYTES:,} bytes, got {len(record):,}")
+                if os.writev(fd, [bytes(padding), record]) < padding + len(record):
+                    raise NoRoomError("no space left")
+                # Other processes append, too, so the offset is known only after the write.
+                return os.lseek(fd, 0, os.SEEK_CUR) - len(record)
+        except NoRoomError:
+            raise
+        except OSError as error:
+            raise NoRoomError(str(error)) from error
+
+
+@context_manager
+def _alone(fd: int) -> Iterator[None]:
+    """Keep other processes from appending to a file. The lock is not inherited by forked children."""
+    with contextlib.suppress(OSError):  # a file system without locks: the limit may be exceeded by a few records
+        fcntl.lockf(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.lockf(fd, fcntl.LOCK_UN)
 
 
 class _GrowingMap:

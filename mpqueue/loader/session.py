@@ -151,6 +151,7 @@ class Session:
             ledger, epoch_end=job.plan.epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs,
             requests_epochs=self._requests_epochs, skips=skips, recorder=job.recorder,
         )  # fmt: skip
+        job.recorder.caches = job.plan.source.caches
         names = job.plan.source.part_names
         ledger.parts.names = names if len(names) <= MOST_ROWS else ()
         if job.options.progress:

@@ -16,7 +16,8 @@ of torch makes its own.
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Sequence as SequenceOf
-from functools import cached_property
+from functools import cached_property, partial
+from inspect import isfunction
 from typing import Any, ClassVar
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
@@ -106,6 +107,16 @@ class Source:
     def part_names(self) -> tuple[str | int, ...]:
         """The names of the parts of its mixtures; empty if it has none."""
         return ()
+
+    @property
+    def caches(self) -> dict[str, Callable[[], Any]]:
+        """Functions that return the counters of its caches, by name: those of methods with `mpqueue.cached`."""
+        functions = [value for kind in type(self.runs).__mro__ for value in vars(kind).values() if isfunction(value)]
+        return {
+            value.__qualname__: partial(vars(value)["counts_of"], self.runs)
+            for value in functions
+            if "counts_of" in vars(value)
+        }
 
     def remaining(self, options: Options) -> Options:
         """Return the options for the plan: a dataset turns some options into stages, and some stages into options."""

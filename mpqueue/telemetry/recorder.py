@@ -26,8 +26,9 @@ prometheus-client takes 1.3 µs, and has no percentiles.
 
 from _thread import get_ident
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.system.contexts import context_manager
@@ -331,9 +332,11 @@ class Recorder:
         stages: The work of the stages of a dataset.
         starts: The times at the starts of epochs.
         concurrency: Number of samples in flight per worker, for an asynchronous source; otherwise 0.
+        caches: Functions that return the counters of the caches of the source, or None, by name.
     """
 
     concurrency = 0
+    caches: Mapping[str, Callable[[], Any]] = MappingProxyType({})
 
     def __init__(self, timeline: "Timeline | None" = None, starts: StartTally | None = None) -> None:
         self.timeline = timeline

@@ -51,6 +51,7 @@ def _of_each(records: str, label: str, name: str) -> Callable[[Any], Values]:
 _of_workers = partial(_of_each, "workers", "worker")
 _of_consumers = partial(_of_each, "consumers", "consumer")
 _of_stages = partial(_of_each, "stages", "stage")
+_of_caches = partial(_of_each, "caches", "cache")
 
 
 def _parts(statistics: Any) -> Values:
@@ -105,6 +106,10 @@ ROWS = (
     MonitorRow("stage_out", "", True, "Elements that a stage returned", "stage", _of_stages("num_out")),
     MonitorRow("stage", "seconds", True, "Time of a stage's own work", "stage", _of_stages("total_s")),
     MonitorRow("stage_wait", "seconds", True, "Part of this time spent waiting", "stage", _of_stages("wait_s")),
+    MonitorRow("cache_hits", "", True, "Elements read from a cache", "cache", _of_caches("hits")),
+    MonitorRow("cache_stored", "", True, "Elements stored in a cache", "cache", _of_caches("stored")),
+    MonitorRow("cache_evictions", "", True, "Segments removed for a cache", "cache", _of_caches("evictions")),
+    MonitorRow("cache", "bytes", False, "Size of the elements of a cache", "cache", _of_caches("size_bytes")),
     MonitorRow("samples", "", True, "Samples of a part of a mixture", "part", _parts),
     MonitorRow("consumer_batches", "", True, "Batches that a consumer took", "consumer", _of_consumers("batches")),
     MonitorRow("consumer_wait", "seconds", True, "Time that a consumer waited", "consumer", _of_consumers("wait_s")),

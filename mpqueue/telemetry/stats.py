@@ -11,7 +11,8 @@ from mpqueue.telemetry.rows import DERIVED
 # Fields that describe a moment or an identity. A difference has their later values.
 _PRESENT = {
     "balance", "behind", "concurrency", "epoch", "holds_up", "is_balanced", "leases", "name", "num_slots", "number",
-    "offered", "pid", "rank", "resizes", "ring_bytes", "ring_kind", "rss_bytes", "slots_in_use", "worker_rss_bytes",
+    "offered", "pid", "rank", "resizes", "ring_bytes", "ring_kind", "rss_bytes", "size_bytes", "slots_in_use",
+    "worker_rss_bytes",
 }  # fmt: skip
 _NOTHING: Mapping[int, int] = {}
 
@@ -223,6 +224,30 @@ class StageStatistics(Counted):
 
 
 @dataclass(frozen=True)
+class CacheStatistics(Counted):
+    """Counters of a cache since it was created, over all processes of the host that have used it.
+
+    Attributes:
+        name: Number of the stage, or name of the method, and the folder.
+        hits: Elements that were read from the cache.
+        stored: Elements that were stored in it.
+        evictions: Segments of other caches that were removed to make room for it.
+        size_bytes: Size of its elements.
+    """
+
+    name: str
+    hits: int = 0
+    stored: int = 0
+    evictions: int = 0
+    size_bytes: int = 0
+
+    @property
+    def number(self) -> str:
+        """Name of the cache; a difference matches caches by it."""
+        return self.name
+
+
+@dataclass(frozen=True)
 class EpochStarts(Counted):
     """Times at the starts of epochs, before the workers get the work of the first batch.
 
@@ -309,6 +334,7 @@ class Statistics(Rated):
             stages". A stream is counted up to the last snapshot of each virtual shard, or to the end. An indexed
             dataset is counted up to the last timed batch of each worker, which represents those since the one before.
             Empty for other sources.
+        caches: The caches of a `mpqueue.Dataset`, or of a source with `mpqueue.cached` methods.
         parts: For a dataset with `Dataset.mix`, the number of samples from each part in the returned batches, by name.
             The name of a part of a list is its number. With several mixes, the number of the stage precedes the name.
             Parts after the first 256 are counted together, as "other parts".
@@ -345,6 +371,7 @@ class Statistics(Rated):
     workers: tuple[WorkerStatistics, ...] = ()
     nodes: tuple[NodeStatistics, ...] = ()
     stages: tuple[StageStatistics, ...] = ()
+    caches: tuple[CacheStatistics, ...] = ()
     parts: Mapping[str | int, int] = field(default_factory=dict, hash=False)
     resizes: tuple[Resize, ...] = ()
     epoch_starts: EpochStarts = _NO_STARTS
@@ -457,6 +484,9 @@ def statistics_of(
         stages=tuple(
             StageStatistics(name, num_in, num_out, ns / 1e9, waiting_ns / 1e9)
             for name, num_in, num_out, ns, waiting_ns in recorder.stages.rows()
+        ),
+        caches=tuple(
+            CacheStatistics(name, *counts) for name, read in recorder.caches.items() if (counts := read()) is not None
         ),
         epoch_starts=EpochStarts(
             recorder.starts.count, **{f"{name}_s": ns / 1e9 for name, ns in recorder.starts.parts_ns.items()}

@@ -306,6 +306,27 @@ def test_exit_status_is_1_if_there_is_a_problem(monkeypatch, capsys, verdicts, s
     assert "-> do this" in output[1]
 
 
+def test_caches_of_a_folder_are_counted(tmp_path, capsys):
+    cached = mpqueue.Dataset.range(20).map(lambda number: b"%d" % number * 100).cache(tmp_path, max_bytes=60_000)
+    for _ in range(2):
+        list(cached)
+    doctor.main(["--json", "--cache", str(tmp_path), "--cache", str(tmp_path / "missing")])
+    *_, found, missing = json.loads(capsys.readouterr().out)["findings"]
+    assert found["name"] == f"cache {tmp_path}"
+    assert found["verdict"] == "ok"
+    assert re.fullmatch(
+        r"\d+\.?\d* KiB in 1 cache, of which \d+\.?\d* KiB in use; 20 hits, 20 stored, 0 evictions; the bound is 58.6 KiB",
+        found["found"],
+    )
+    assert missing["verdict"] == "problem"
+    assert "No such file" in missing["found"]
+    more = mpqueue.Dataset.range(900).map(lambda number: b"%d" % number * 100).cache(tmp_path, max_bytes=60_000)
+    list(more)
+    finding = checks_memory.caches(str(tmp_path))
+    assert finding.verdict == "note"
+    assert "larger max_bytes" in finding.remedy
+
+
 def test_doctor_runs_on_this_machine(servers_directory, capsys):
     status = main(["doctor", "--json"])
     found = capsys.readouterr()

@@ -600,7 +600,11 @@ LOCK = threading.Lock()
         ({"folder": "x", "name": "../a"}, ValueError, "without a slash"),
         ({"folder": "x", "name": 3}, TypeError, "name must be a string"),
         ({"max_bytes": 0}, ValueError, "max_bytes"),
-        ({"max_bytes": "1 GB"}, TypeError, "max_bytes"),
+        ({"max_bytes": "1 GB"}, ValueError, "such as '20%', got .1 GB."),
+        ({"max_bytes": "20%"}, ValueError, "needs a folder"),
+        ({"folder": "x", "max_bytes": "0%"}, ValueError, "max_bytes"),
+        ({"folder": "x", "max_bytes": "101%"}, ValueError, "max_bytes"),
+        ({"folder": "x", "max_bytes": 0.2}, TypeError, "max_bytes"),
     ],
 )
 def test_invalid_arguments_are_named(arguments, kind, words):

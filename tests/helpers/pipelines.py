@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import re
 
 from model import drawing, functions, pipelines
 from model.elements import Failed, Run
@@ -74,7 +75,7 @@ def drawn(chosen, most, **options):
 
 def made(data):
     """Return the dataset of a pipeline. Its caches are in memory."""
-    code = pipelines.code_of(data).replace(".cache(folder)", ".cache()")
+    code = re.sub(r"\.cache\(folder[^)]*\)", ".cache()", pipelines.code_of(data))
     return eval(code, vars(functions) | vars(pipelines) | {"Dataset": mpqueue.Dataset})
 
 

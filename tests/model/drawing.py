@@ -240,7 +240,9 @@ def _link(made, streams):
         made.is_endless |= times is None
     elif name == "cache":
         is_shared = chosen.random() < 0.5
-        made.add("cache(folder)" if is_shared else "cache", "cache", is_shared, draws_order=False)
+        # Small bounds: several caches of a play compete for the folder, and most elements are stored nowhere.
+        bound = [chosen.choice([None, 2000, 20_000])] if is_shared else []
+        made.add("cache(folder)" if is_shared else "cache", "cache", is_shared, *bound, draws_order=False)
     elif name == "scan":
         made.add("scan", "scan", f.Running(salt))
         made.raises = True

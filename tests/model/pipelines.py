@@ -112,7 +112,7 @@ def _code_of_link(name, *given):
     if name == "blocks":
         return f".shuffle(block={given[0]}, blocks={given[1]})"
     if name == "cache":
-        return f".cache({'folder' * given[0]})"
+        return f".cache({'folder' * given[0]}{f', max_bytes={given[1]}' if any(given[1:]) else ''})"
     if name == "split":
         low, high, seed = given
         return f".split([{low}, {high - low}, {1 - high}], seed={seed})[1]"

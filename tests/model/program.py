@@ -212,7 +212,9 @@ def limit_memory(slots=None, usual=(Segment.reserve, Segment.discard)):
 
 
 def size_of(folder):
-    return sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
+    """Return the size of what is stored in caches, without marks of their use."""
+    stored = [name for name in os.listdir(folder) if name.endswith((".data", ".index"))]
+    return sum(os.path.getsize(os.path.join(folder, name)) for name in stored)
 
 
 def damage(folder, way):
@@ -221,6 +223,8 @@ def damage(folder, way):
         list(mpqueue.Dataset.range(60).map(str).cache(other))
         renamed = {os.path.splitext(name)[1]: os.path.join(other, name) for name in os.listdir(other)}
         for name in os.listdir(folder):
+            if os.path.splitext(name)[1] not in renamed:  # the mark of a bound, which has no contents
+                continue
             path = os.path.join(folder, name)
             size = os.path.getsize(path)
             if way == 0:

@@ -75,9 +75,9 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     described = script("parts.benchmark.results").DESCRIBED
     named = {workload for table in measured.TABLES.values() for workload in table.workloads}
     assert (named | set(front.QUESTIONS.values())) - set(described) == set()
-    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks, blocks and cells are not in a
-    # usual run.
-    unusual = ("seen", "files far", "files mds", "balance", "blocks", "sparse")
+    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks, blocks, cells and caches are not
+    # in a usual run.
+    unusual = ("seen", "files far", "files mds", "balance", "blocks", "sparse", "cache")
     assert {name for name in described if not name.startswith(unusual)} - named == {
         "service attach", "ray first batch",
     }  # fmt: skip
@@ -179,6 +179,26 @@ def test_sparse_dense_and_stock_batches_have_their_figures(monkeypatch):
     assert found[sparse.MB + sparse.ROWS] == [(8 * 12 * 8 + 9 * 4) / 1e6]
     run = script("parts.benchmark.results").Results({}, {}, service={("sparse", sparse.CELLS): found})
     assert len([line for line in goals.lines(run) if ", target " in line]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["@mpqueue.cached", "share_memory_", "list", "array"])
+def test_each_way_to_keep_images_has_its_figures(monkeypatch, way):
+    pytest.importorskip("PIL")
+    if way == "share_memory_":
+        pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(SCRIPTS)  # the ranks import their module
+    cache, goals = script("parts.benchmark.cache"), script("parts.benchmark.goals")
+    found = cache.cache_figures(way, count=48, ranks=2)
+    decoded = {"array": 0, "list": 48}.get(way, 48)
+    assert found[cache.DECODED][0] >= decoded
+    assert (
+        found[cache.LATER_DECODED][0] == 0
+        if way in {"@mpqueue.cached", "array"}
+        else found[cache.LATER_DECODED][0] >= 48
+    )
+    run = script("parts.benchmark.results").Results({}, {}, service={("cache", way): found})
+    assert len([line for line in goals.lines(run) if ", target " in line]) == (way == "@mpqueue.cached")
 
 
 @pytest.mark.slow

@@ -372,8 +372,8 @@ def test_elements_of_one_cache_are_not_those_of_another(tmp_path):
         return list(Dataset.range(3).map(lambda number: number * factor).cache(tmp_path, name=name))
 
     assert [values("a", 1), values("b", 2)] == [[0, 1, 2], [0, 2, 4]]
-    for suffix in ("data", "index"):
-        os.replace(tmp_path / f"a.1.{suffix}", tmp_path / f"b.1.{suffix}")
+    for path in [*tmp_path.glob("a.1.*.data"), tmp_path / "a.1.index"]:
+        os.replace(path, tmp_path / path.name.replace("a", "b", 1))
     assert [values("b", 2), values("b", 2)] == [[0, 2, 4]] * 2
 
 

@@ -12,10 +12,11 @@ from helpers.server_directories import servers_directory  # noqa: F401 - a fixtu
 import mpqueue
 from mpqueue import Dataset, Statistics
 from mpqueue.commands.top_rows import rows_of
+from mpqueue.commands.top_table import lines
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
-from mpqueue.telemetry.stats import StageStatistics, WorkerStatistics
+from mpqueue.telemetry.stats import CacheStatistics, StageStatistics, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 
@@ -256,6 +257,17 @@ def test_top_shows_the_share_of_each_part():
     )  # fmt: skip
     assert (code.name, code.batches, code.batches_per_s, code.note) == ("code", 25, None, "25.0% of the samples")
     assert rows_of([answer(1.0, parts={0: 0})])[1].note == ""
+
+
+def test_top_shows_the_caches():
+    before = CacheStatistics("1: cache('/kept')", 10, 5, 0, 1_000_000)
+    now = CacheStatistics("1: cache('/kept')", 110, 5, 2, 3_000_000)
+    _, row = rows_of([answer(3.0, caches=(now,))], [answer(1.0, caches=(before,))])
+    assert (row.kind, row.name, row.batches, row.batches_per_s) == ("cache", "1: cache('/kept')", 110, 50.0)
+    assert row.note == "3 MB, 5 stored, 2 evictions"
+    (text,) = [line for line in lines([row]) if "/kept" in line]
+    assert "%" not in text
+    assert now - before == CacheStatistics("1: cache('/kept')", 100, 0, 2, 3_000_000)
 
 
 def test_parts_after_many_are_counted_together():

@@ -38,6 +38,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     balance_training.py     two ranks that train, with and without a balance
     blocks.py               a shuffle by blocks of neighbours, from files
     sparse.py               cells x genes, as sparse, ragged and dense batches
+    cache.py                decoded images that the ranks of a host keep
     ray_peers.py            peers that load batches on other nodes
     ray_workloads.py        batches that are computed on other nodes
     latency.py              the time to mpqueue's first batch

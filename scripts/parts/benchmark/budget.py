@@ -19,7 +19,7 @@ from parts.benchmark.tf1 import QUEUES
 EXPECTED_S = {
     "feed": 1.3, "floor": 0.8, "queue": 1.3, "samples": 1.3, "streams": 1.5, "files": 1.8, "records": 1.3, "tf1": 1.6,
     "programs": 4.0, "service": 3.5, "ray": 9.0, "seen": 6.0, "latency": 2.0, "starts": 8.0, "memory": 1.5,
-    "balance": 8.0, "training": 30.0, "blocks": 15.0, "sparse": 25.0,
+    "balance": 8.0, "training": 30.0, "blocks": 15.0, "sparse": 25.0, "cache": 15.0,
 }  # fmt: skip
 # The same for peers with slow imports or processes.
 EXPECTED_OF_PEER_S = {
@@ -37,6 +37,7 @@ _COUNTED = {
     "training": 0.0,
     "blocks": 0.0,
     "sparse": 0.0,
+    "cache": 0.0,
     "latency": 0.0,
     "starts": 0.0,
     "memory": 0.0,

@@ -12,6 +12,7 @@ from parts.benchmark.balance import BALANCE
 from parts.benchmark.balance_training import TRAINING
 from parts.benchmark.blocks import BLOCKS_WORKLOAD
 from parts.benchmark.budget import CHOICES_S, Budget, expected_s
+from parts.benchmark.cache import CACHE_WORKLOAD
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import FILES
 from parts.benchmark.files import GROUP as FILES_GROUP
@@ -36,7 +37,7 @@ _UNNAMED = [
     name
     for name in KNOWN
     if (name not in FILES or FILES[name].measure is None)
-    and name not in BALANCE | TRAINING | BLOCKS_WORKLOAD | SPARSE_WORKLOAD
+    and name not in BALANCE | TRAINING | BLOCKS_WORKLOAD | SPARSE_WORKLOAD | CACHE_WORKLOAD
 ]
 _GROUPS = {
     GROUP: TF1, FILES_GROUP: FILES, WAITING_GROUP: [name for name in KNOWN if name.startswith("waiting ")],

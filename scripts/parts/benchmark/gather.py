@@ -42,7 +42,7 @@ class Gathered:
             self._add_lists(self._first_batches if one.what == "latency" else self._starts, found)
         elif one.what == "memory":
             self._add_lists(self._memory, {name: [value] for name, value in found.items()})
-        elif one.what in ("service", "ray", "seen", "balance", "blocks", "sparse"):
+        elif one.what in ("service", "ray", "seen", "balance", "blocks", "sparse", "cache"):
             if "rate" in found:
                 self._rates[one.workload, one.name] += found.pop("rate")
             if found:
@@ -66,7 +66,10 @@ class Gathered:
         Raises:
             RuntimeError: mpqueue or a floor failed, which is not allowed.
         """
-        own = {"service": SERVICE_PEERS, "ray": RAY_PEERS, "balance": (), "training": (), "blocks": (), "sparse": ()}
+        own = {
+            "service": SERVICE_PEERS, "ray": RAY_PEERS, "balance": (), "training": (), "blocks": (), "sparse": (),
+            "cache": (),
+        }  # fmt: skip
         peers = own.get(one.what)
         if one.name in OURS or one.what == "floor" or (peers is not None and one.name not in peers):
             raise error

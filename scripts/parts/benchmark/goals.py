@@ -4,9 +4,10 @@ import itertools
 import statistics
 from collections.abc import Iterator
 
-from parts.benchmark import balance, blocks, sparse
+from parts.benchmark import balance, blocks, cache, sparse
 from parts.benchmark.balance import BALANCE
 from parts.benchmark.blocks import BLOCKS_WORKLOAD
+from parts.benchmark.cache import CACHE_WORKLOAD
 from parts.benchmark.cells import median_cell, ratio
 from parts.benchmark.ray_workloads import FIRST
 from parts.benchmark.results import Results
@@ -28,6 +29,8 @@ RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
 EVEN = 1.01  # (max / mean) of the ranks' work, in steps without a sample above half of a rank's mean
 PADDING_POINTS = 2.0  # more than a sorted epoch has
 OF_UNSHUFFLED = {1: 0.8, 2: 0.5}  # of the rate without shuffle, by number of workers, for a shuffle by blocks
+OF_ONE_RANK = 1.1  # times the memory of one rank, for all ranks with a cache
+OF_ARRAY = 0.7  # times the rate of an array in memory, for the second epoch with a cache
 OF_FULL = 10.0  # times the rate of a full shuffle of row groups
 OF_DENSE, OF_STOCK = 8.0, 3.0  # times the rate of dense batches, and of sparse batches of torch's loader
 PLANNING_US = {8: 1.0, 1024: 10.0}  # per sample, by number of ranks
@@ -53,6 +56,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _balance(results)
     yield from _blocks(results)
     yield from _sparse(results)
+    yield from _cache(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -181,3 +185,22 @@ def _sparse(results: Results) -> Iterator[str]:
                 share = middle[sparse.RATE + ours] / middle[sparse.RATE + theirs]
                 figure = f"sparse, {ours}: {share:.2f} times {theirs}"
                 yield f"{figure}, target at least {at_least:g}: {verdict(share >= at_least)}"
+
+
+def _cache(results: Results) -> Iterator[str]:
+    middle = {
+        way: {name: statistics.median(values) for name, values in found.items()}
+        for (workload, way), found in results.service.items()
+        if workload in CACHE_WORKLOAD
+    }
+    for way, figures in middle.items():
+        yield from cache.lines(way, figures)
+    ours, array = middle.get(cache.CACHED), middle.get(cache.ARRAY)
+    if ours:
+        share = ours[cache.PSS] / ours[cache.ONE_PSS]
+        figure = f"cache: {share:.2f} times the memory of one rank, target at most {OF_ONE_RANK:g}"
+        yield f"{figure}: {verdict(share <= OF_ONE_RANK)}"
+    if ours and array:
+        share = ours[cache.SECOND] / array[cache.SECOND]
+        figure = f"cache: {share:.2f} times an array in epoch 2, target at least {OF_ARRAY:g}"
+        yield f"{figure}: {verdict(share >= OF_ARRAY)}"

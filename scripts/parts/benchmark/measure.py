@@ -14,6 +14,7 @@ import psutil
 from parts.benchmark.balance import balance_figures
 from parts.benchmark.balance_training import training_rate
 from parts.benchmark.blocks import block_figures
+from parts.benchmark.cache import cache_figures
 from parts.benchmark.consuming import consume
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import MEGABYTES, file_figures
@@ -52,7 +53,7 @@ class Measurement:
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "programs",
-        "service", "ray", "seen", "balance", "training", "blocks", "sparse", "latency", "starts" or
+        "service", "ray", "seen", "balance", "training", "blocks", "sparse", "cache", "latency", "starts" or
         "memory".
         name: Name of the feed, floor, queue or reader.
         workload: Name of the workload.
@@ -103,6 +104,7 @@ class Measurement:
             "training": lambda: training_rate(self.name),
             "blocks": lambda: block_figures(self.name),
             "sparse": lambda: sparse_figures(self.name),
+            "cache": lambda: cache_figures(self.name),
             "files": lambda: file_figures(self.workload, self.name, self.megabytes, workers, seconds),
         }
         if self.what in measures:

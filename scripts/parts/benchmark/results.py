@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from parts.benchmark.balance import BALANCE
 from parts.benchmark.balance_training import TRAINING
 from parts.benchmark.blocks import BLOCKS_WORKLOAD
+from parts.benchmark.cache import CACHE_WORKLOAD
 from parts.benchmark.cells import OURS, compared_with, median_cell, ratio, spread
 from parts.benchmark.files import FILES, FILES_PER_CPU
 from parts.benchmark.programs import PROGRAMS
@@ -37,6 +38,7 @@ KNOWN = (
     | TRAINING
     | BLOCKS_WORKLOAD
     | SPARSE_WORKLOAD
+    | CACHE_WORKLOAD
 )
 # Including workloads in another unit.
 DESCRIBED = KNOWN | FILES_PER_CPU
@@ -52,7 +54,8 @@ class Results:
         costs: Other results of `consuming.consume` of each round, by (workload, feed) and name.
         memory: MB in addition to mpqueue's ring, by workload.
         service: Other results of `service.service_figures`, `ray_workloads.ray_figures`, `seen.costs`,
-        `balance.balance_figures`, `blocks.block_figures` or `sparse.sparse_figures`, by (workload, name) and figure.
+        `balance.balance_figures`, `blocks.block_figures`, `sparse.sparse_figures` or `cache.cache_figures`, by
+            (workload, name) and figure.
         missing: Requested peers that are not installed.
         without_ray: Requested workloads that need Ray, which is not installed.
         failed: The last line of a peer's error, by (workload, peer).

@@ -12,6 +12,7 @@ from parts.benchmark.balance import WAYS as BALANCE_WAYS
 from parts.benchmark.balance_training import TRAINING, trainings
 from parts.benchmark.blocks import BLOCKS_WORKLOAD, block_ways
 from parts.benchmark.budget import Budget
+from parts.benchmark.cache import CACHE_WORKLOAD, cache_ways
 from parts.benchmark.feeds import FOR_SMALL_BATCHES, OURS
 from parts.benchmark.files import FILES, MEGABYTES, file_readers
 from parts.benchmark.gather import Gathered
@@ -75,6 +76,7 @@ def _others(name: str) -> tuple[str, Iterable[str]]:
         ("training", TRAINING, lambda _: trainings()),
         ("blocks", BLOCKS_WORKLOAD, lambda _: block_ways()),
         ("sparse", SPARSE_WORKLOAD, lambda _: sparse_ways()),
+        ("cache", CACHE_WORKLOAD, lambda _: cache_ways()),
     ):
         if name in known:
             return what, peers(name)

@@ -1,0 +1,404 @@
+"""The caches of a folder share its room: segments of caches that no process uses make room for new elements."""
+
+import contextlib
+import errno
+import fcntl
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import tempfile
+import threading
+
+import numpy as np
+import pytest
+from helpers.footprint import DEADLOCK_S
+from helpers.forking import status_of_fork
+
+import mpqueue
+from mpqueue import Dataset
+from mpqueue.dataset import cache_folders, caches
+from mpqueue.dataset.caches import FolderCache, folder_usage
+from mpqueue.dataset.record_files import MISSING
+
+BOUND = 64_000
+ITEM_BYTES = 500  # a record is a little longer
+
+
+def item(number):
+    return number, np.full(ITEM_BYTES, number % 251, np.uint8)
+
+
+def filled(folder, key, count=1000, bound=BOUND):
+    """Return a cache, after an attempt to store elements in it."""
+    cache = FolderCache(str(folder), key, bound)
+    fill(cache, count)
+    return cache
+
+
+def fill(cache, count=1000):
+    cache.values(range(count), lambda numbers: [item(number) for number in numbers])
+
+
+def fill_in_child(folder, key, count=1000, bound=BOUND):
+    """Fill a cache in a process that has ended afterwards."""
+    assert status_of_fork(lambda: filled(folder, key, count, bound) and None) == 0
+
+
+def kept(cache, count=1000):
+    """Return the numbers of the elements that are stored, and check these."""
+    found = [number for number in range(count) if cache.get(number) is not MISSING]
+    for number in found:
+        assert repr(cache.get(number)) == repr(item(number))
+    return found
+
+
+def data_bytes(folder):
+    return sum(path.stat().st_size for path in folder.glob("*.data"))
+
+
+@pytest.fixture(params=["disk", "shm"])
+def folder(request, tmp_path):
+    if request.param == "disk":
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield type(tmp_path)(path)
+
+
+def test_bound_holds_for_the_folder_and_what_is_stored_stays(folder, caplog):
+    cache = filled(folder, "a")
+    assert BOUND * 0.9 < data_bytes(folder) <= BOUND
+    assert max(path.stat().st_size for path in folder.glob("*.data")) <= BOUND // 8
+    numbers = kept(cache)
+    assert numbers == list(range(len(numbers)))
+    fill(cache, 2000)
+    assert kept(cache, 2000) == numbers
+    (record,) = caplog.records
+    assert "the limit max_bytes=64,000 is reached by caches that are in use" in record.getMessage()
+
+
+def test_new_cache_removes_the_least_recently_opened_ones_first(folder):
+    fill_in_child(folder, "old", 30)
+    fill_in_child(folder, "middle", 30)
+    fill_in_child(folder, "new", 30)
+    for age, name in enumerate(["new", "middle", "old"]):
+        os.utime(folder / f"{name}.1.use", (1000 - age, 1000 - age))
+    before = {path.name for path in folder.glob("*.data")}
+    cache = filled(folder, "another", 45)
+    assert kept(cache) == list(range(45))
+    assert data_bytes(folder) <= BOUND
+    gone = before - {path.name for path in folder.glob("*.data")}
+    assert gone
+    assert not any(name.startswith("new") for name in gone)
+    assert any(name.startswith("old") for name in gone)
+    if any(name.startswith("middle") for name in gone):
+        assert not list(folder.glob("old.*"))  # with its index and counters
+    fill(cache)
+    assert {path.name.partition(".")[0] for path in folder.glob("*.data")} == {"another"}
+    usages, bound = folder_usage(str(folder))
+    assert bound == BOUND
+    ((usage, is_used),) = usages
+    assert is_used
+    assert usage.evictions == len(before)
+    assert usage.stored == len(kept(cache))
+    assert usage.size == data_bytes(folder)
+
+
+def test_partly_removed_cache_serves_the_rest(folder):
+    fill_in_child(folder, "old")
+    filled(folder, "another", 20)
+    old = FolderCache(str(folder), "old", BOUND)
+    numbers = kept(old)
+    assert 20 < len(numbers) < 120
+    assert numbers[0] > 0
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    old.values(range(5), lambda missing: [item(number) for number in missing])
+
+
+def in_child(context, target, *arguments):
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def use_until(folder, key, bound, pipe):
+    cache = filled(folder, key, 40, bound)
+    pipe.send("started")
+    with contextlib.suppress(EOFError):
+        pipe.recv()
+    assert kept(cache) == list(range(40))
+
+
+@contextlib.contextmanager
+def used_by_another_process(folder, key, bound=BOUND):
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = in_child(context, use_until, folder, key, bound, theirs)
+    assert ours.poll(DEADLOCK_S)
+    assert ours.recv() == "started"
+    yield process
+    if process.is_alive():
+        ours.send("end")
+    process.join()
+    assert process.exitcode in {0, -signal.SIGKILL}
+    process.close()
+    ours.close()
+    theirs.close()
+
+
+def test_cache_that_a_process_uses_is_not_removed(folder, caplog):
+    with used_by_another_process(folder, "used") as process:
+        cache = filled(folder, "another")
+        assert len(list(folder.glob("used.1.*"))) > 2
+        assert 10 < len(kept(cache)) < 90
+        assert data_bytes(folder) <= BOUND
+        assert len(caplog.records) == 1
+        process.kill()
+        process.join()
+        again = filled(folder, "third")  # a killed process uses nothing
+        assert len(kept(again)) > len(kept(cache)) / 4
+        assert not list(folder.glob("used.1.*"))
+
+
+def test_smallest_bound_of_the_running_processes_holds(folder):
+    with used_by_another_process(folder, "small", 40_000):
+        large, none = filled(folder, "large", bound=10 * BOUND), filled(folder, "none", bound=None)
+        assert folder_usage(str(folder))[1] == 40_000
+        assert data_bytes(folder) <= 40_000
+        del large, none
+    filled(folder, "again", bound=2 * BOUND)
+    assert 40_000 < data_bytes(folder) <= 2 * BOUND
+
+
+def test_element_larger_than_a_segment_is_not_stored(folder, caplog):
+    cache = FolderCache(str(folder), "k", 4000)
+    assert cache.values([1], lambda _: [item(1)])[0][0] == 1
+    assert kept(cache, 3) == []
+    assert "is larger than a segment" in caplog.text
+
+
+def test_part_of_the_file_system_is_a_bound(folder):
+    cache = Dataset.range(9).cache(folder, max_bytes="20%").root.cache
+    status = os.statvfs(folder)
+    assert cache.max_bytes == status.f_blocks * status.f_frsize * 20 // 100
+    assert pickle.loads(pickle.dumps(cache)).max_bytes == cache.max_bytes
+    assert Dataset.range(9).cache(folder / "new" / "one", max_bytes="12.5 %").root.cache.max_bytes < cache.max_bytes
+
+
+def test_mapped_elements_stay_valid_after_their_removal(folder):
+    fill_in_child(folder, "old")
+    old = FolderCache(str(folder), "old", BOUND)
+    held = [old.get(number) for number in range(50)]
+    del old
+    filled(folder, "another")
+    assert not list(folder.glob("old.*.data"))
+    for number, value in enumerate(held):
+        assert repr(value) == repr(item(number))
+
+
+STEPS = [("unlink", calls, when) for calls in range(1, 6) for when in ("before", "after")]
+
+
+@pytest.mark.parametrize(("step", "calls", "when"), STEPS)
+def test_process_killed_while_it_removes_segments_damages_nothing(tmp_path, step, calls, when):
+    fill_in_child(tmp_path, "old", 30)
+    fill_in_child(tmp_path, "older", 12)
+    real, done = os.unlink, []
+
+    def fatal(path, **options):
+        done.append(path)
+        if len(done) == calls and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(path, **options)
+        if len(done) == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def run():
+        cache_folders.os.unlink = fatal
+        filled(tmp_path, "another")
+
+    assert status_of_fork(run) == -signal.SIGKILL
+    for key in ("old", "older", "another"):
+        cache = FolderCache(str(tmp_path), key, BOUND)
+        kept(cache)
+        del cache
+    cache = filled(tmp_path, "next")
+    assert len(kept(cache)) > 80
+    assert data_bytes(tmp_path) <= BOUND
+    assert {path.name.partition(".")[0] for path in tmp_path.glob("*.data")} == {"next"}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_writer_killed_in_a_segment_loses_one_element(tmp_path, when):
+    real, calls = os.writev, []
+
+    def fatal(fd, parts):
+        calls.append(fd)
+        if len(calls) == 40:
+            if when == "after":
+                real(fd, [b"".join(parts)[:100]])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(fd, parts)
+
+    def run():
+        caches.os.writev = fatal
+        filled(tmp_path, "k")
+
+    assert status_of_fork(run) == -signal.SIGKILL
+    cache = FolderCache(str(tmp_path), "k", BOUND)
+    assert kept(cache) == list(range(39))
+    fill(cache, 60)
+    assert kept(cache) == list(range(60))
+
+
+def write_all(folder, key, begin, order):
+    assert begin.wait(DEADLOCK_S)
+    cache = FolderCache(folder, key, BOUND)
+    for number in order:
+        assert repr(cache.values([number], lambda numbers: [item(each) for each in numbers])) == repr([item(number)])
+
+
+def test_processes_that_fill_several_caches_at_once_stay_below_the_bound(tmp_path):
+    fill_in_child(tmp_path, "old")
+    context = multiprocessing.get_context("fork")
+    begin = context.Event()
+    jobs = [
+        (key, order) for key in ("a", "b") for order in (range(80), range(79, -1, -1), [*range(40, 80), *range(40)])
+    ]
+    processes = [in_child(context, write_all, str(tmp_path), key, begin, order) for key, order in jobs]
+    begin.set()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+        process.close()
+    assert data_bytes(tmp_path) <= BOUND
+    for key in ("a", "b"):
+        assert len(kept(FolderCache(str(tmp_path), key, BOUND))) > 5
+
+
+def test_cache_that_is_removed_while_it_is_opened_is_created_again(tmp_path, monkeypatch):
+    """Between the opening of the mark and its lock."""
+    fill_in_child(tmp_path, "old")
+    real, removed = fcntl.flock, []
+
+    def late(fd, how):
+        if how == fcntl.LOCK_SH and not removed:
+            removed.append(fd)
+            fill_in_child(tmp_path, "another")
+            assert not list(tmp_path.glob("old.*"))
+        return real(fd, how)
+
+    monkeypatch.setattr(cache_folders.fcntl, "flock", late)
+    old = FolderCache(str(tmp_path), "old", BOUND)
+    assert removed
+    assert kept(old) == []
+    assert (tmp_path / "old.1.use").exists()
+    filled(tmp_path, "third")
+    fill(old, 5)
+    assert (tmp_path / "old.1.use").exists()
+
+
+def give_away(path, monkeypatch):
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+    else:
+        monkeypatch.setattr(caches.os, "geteuid", lambda: 12345)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_cache_of_another_user_counts_and_is_not_removed(tmp_path, monkeypatch):
+    fill_in_child(tmp_path, "theirs", 30)
+    for path in tmp_path.glob("theirs.*"):
+        give_away(path, monkeypatch)
+    cache = filled(tmp_path, "mine")
+    assert len(list(tmp_path.glob("theirs.*"))) > 2
+    assert 10 < len(kept(cache)) < 90
+    assert data_bytes(tmp_path) <= BOUND
+    with pytest.raises(PermissionError, match="uid 12345"):
+        FolderCache(str(tmp_path), "theirs", BOUND)
+
+
+def test_full_disk_at_a_new_segment_keeps_stored_elements(tmp_path, monkeypatch, caplog):
+    cache = filled(tmp_path, "k", 20)
+    real = os.open
+
+    def full(path, flags, *mode):
+        if str(path).endswith(".data") and flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(caches.os, "open", full)
+    for _ in range(2):
+        values = cache.values(range(100), lambda numbers: [item(number) for number in numbers])
+        assert repr(values) == repr([item(number) for number in range(100)])
+    assert 20 <= len(kept(cache)) < 100
+    (record,) = caplog.records
+    assert "No space left" in record.getMessage()
+
+
+def test_damaged_bytes_of_any_segment_are_never_served(tmp_path):
+    fill_in_child(tmp_path, "k", 60)
+    for path in tmp_path.glob("*.data"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x41
+        path.write_bytes(content)
+    cache = FolderCache(str(tmp_path), "k", BOUND)
+    assert 60 - len(list(tmp_path.glob("*.data"))) <= len(kept(cache)) < 60
+
+
+def test_segment_that_was_removed_by_hand_is_computed_again(tmp_path):
+    fill_in_child(tmp_path, "k", 60)
+    (tmp_path / min(path.name for path in tmp_path.glob("k.1.0-*.data"))).unlink()
+    cache = FolderCache(str(tmp_path), "k", BOUND)
+    assert 0 < len(kept(cache)) < 60
+    fill(cache, 60)
+    assert kept(cache) == list(range(60))
+
+
+def test_child_forked_while_a_thread_adds_a_segment_does_not_keep_the_lock(tmp_path):
+    reached, forked = threading.Event(), threading.Event()
+    cache = FolderCache(str(tmp_path), "k", BOUND)
+    real = cache_folders._segments_in
+
+    def slow(folder):
+        if threading.current_thread() is not threading.main_thread():
+            reached.set()
+            assert forked.wait(DEADLOCK_S)
+        return real(folder)
+
+    cache_folders._segments_in = slow
+    try:
+        thread = threading.Thread(target=fill, args=(cache, 40))
+        thread.start()
+        assert reached.wait(DEADLOCK_S)
+        read_end, write_end = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(write_end)
+            os.read(read_end, 1)
+            fill(cache, 40)
+            os._exit(0 if kept(cache) == list(range(40)) else 1)
+        forked.set()
+        thread.join()
+        fill(FolderCache(str(tmp_path), "another", BOUND), 3)  # would wait for the child
+        os.close(write_end)
+        os.close(read_end)
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        cache_folders._segments_in = real
+    assert kept(cache, 100) == list(range(40))
+
+
+def test_two_jobs_with_several_workers_share_a_bounded_folder(tmp_path):
+    def rows(key, epochs):
+        cached = Dataset.range(40).map(item).cache(tmp_path, name=key, max_bytes=BOUND).batch(4, collate=list)
+        with mpqueue.Loader(cached, workers=2, seed=1) as loader:
+            for _ in range(epochs):
+                yield [number for batch in loader for number, _ in batch]
+
+    for first, second in zip(rows("a", 2), rows("b", 2), strict=True):
+        assert first == second == list(range(40))
+    assert data_bytes(tmp_path) <= BOUND
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,682 @@
+"""`cached`: a method of any dataset is called once for each argument, whatever process calls it."""
+
+import gc
+import importlib
+import inspect
+import multiprocessing
+import os
+import pathlib
+import pickle
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+
+import cloudpickle
+import numpy as np
+import pytest
+from helpers.forking import status_of_fork
+from helpers.in_threads import in_threads
+
+import mpqueue
+from mpqueue import Dataset
+from mpqueue.dataset.caches import folder_usage
+from mpqueue.dataset.fingerprint import fingerprint_of
+
+
+class Calls:
+    """A count of calls in a file, shared by all processes."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def add(self):
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, b".")
+        os.close(fd)
+
+    def take(self):
+        """Return the number of calls since the last call of this method."""
+        if not os.path.exists(self.path):
+            return 0
+        count = os.path.getsize(self.path)
+        os.unlink(self.path)
+        return count
+
+
+@pytest.fixture
+def calls(tmp_path):
+    return Calls(tmp_path / "calls")
+
+
+def image(number, size=4):
+    return np.full((size, size, 3), number % 251, np.uint8)
+
+
+def set_class(folder, calls, **options):
+    """Return a class of datasets whose method `decoded` is cached."""
+
+    class Images:
+        def __init__(self, **attributes):
+            vars(self).update(attributes)
+
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, index):
+            return self.decoded(index)
+
+        @mpqueue.cached(folder, **options)
+        def decoded(self, index, size=4, *, name="a"):
+            """Decode."""
+            calls.add()
+            return image(index, size)
+
+    return Images
+
+
+def test_method_is_called_once_for_each_argument(tmp_path, calls):
+    kind = set_class(tmp_path / "kept", calls)
+    for _ in range(2):  # two objects that are equal, in two epochs
+        images = kind(root="photos")
+        for _ in range(2):
+            for number in range(20):
+                assert images.decoded(number).tolist() == image(number).tolist()
+    assert calls.take() == 20
+    assert kind.decoded.__doc__ == "Decode."
+    assert list(inspect.signature(kind.decoded).parameters) == ["self", "index", "size", "name"]
+
+
+def test_arrays_are_private_and_writable(tmp_path, calls):
+    images = set_class(tmp_path / "kept", calls)()
+    for _ in range(3):
+        pixels = images.decoded(1)
+        pixels += 5
+        assert images.decoded(1).tolist() == image(1).tolist()
+    assert calls.take() == 1
+
+
+ARGUMENTS = [
+    ((3,), {}), ((3, 5), {}), ((3, 5.0), {}), ((3,), {"name": "b"}), ((True,), {}), ((3.0,), {}), (("3",), {}), ((b"3",), {}),
+    ((-1,), {}), ((1 << 40,), {}), ((None,), {}), (([3],), {}), (((3,),), {}), (({"a": 3},), {}), ((pathlib.Path("3"),), {}),
+    ((3, 4), {"name": "1 'c"}),
+]  # fmt: skip
+
+
+def test_different_arguments_have_different_results(tmp_path, calls):
+    class Named:
+        @mpqueue.cached(tmp_path / "kept")
+        def named(self, index, size=4, *, name="a"):
+            calls.add()
+            return repr((index, size, name))
+
+    named = Named()
+    for again in range(2):
+        for args, kwargs in ARGUMENTS:
+            index, size = (*args, 4)[:2]
+            assert named.named(*args, **kwargs) == repr((index, size, kwargs.get("name", "a")))
+        assert calls.take() == (0 if again else len(ARGUMENTS))
+    for same in [((), {"index": 3}), ((3, 4), {}), ((3,), {"size": 4, "name": "a"}), ((np.int64(3),), {})]:
+        assert named.named(*same[0], **same[1]) == "(3, 4, 'a')"
+    assert calls.take() == 0
+    with pytest.raises(TypeError, match="missing"):
+        named.named()
+
+
+def test_arguments_with_the_same_number_are_told_apart(tmp_path, calls, monkeypatch):
+    from mpqueue.dataset import cached
+
+    monkeypatch.setattr(cached, "_PLACES", 1)
+
+    @mpqueue.cached(tmp_path / "kept")
+    def doubled(text):
+        calls.add()
+        return text * 2
+
+    for _ in range(2):
+        assert [doubled(str(number)) for number in range(20)] == [str(number) * 2 for number in range(20)]
+    assert calls.take() == 20 + 4  # 16 have places
+
+
+STATES = [
+    {}, {"size": 3}, {"size": 3.0}, {"size": True}, {"size": "3"}, {"other": 3}, {"size": 3, "other": 3}, {"size": None},
+    {"files": ["a", "b"]}, {"files": ("a", "b")}, {"files": ["a", "c"]}, {"files": [["a"], "b"]}, {"files": {"a", "b"}},
+    {"files": {"a": 1}}, {"files": {"a": [1, 2]}}, {"root": pathlib.Path("x")}, {"root": "x"}, {"size": -0.0}, {"size": 0.0},
+    {"files": list(map(str, range(3000)))}, {"files": [*map(str, range(2999)), "x"]},
+]  # fmt: skip
+
+
+def test_different_attributes_have_different_results(tmp_path, calls):
+    kind = set_class(tmp_path / "kept", calls)
+    for again in range(2):
+        for state in STATES:
+            kind(**state).decoded(3)
+        assert calls.take() == (0 if again else len(STATES))
+
+
+def test_change_of_an_attribute_is_noticed_by_the_next_call(tmp_path, calls):
+    images = set_class(tmp_path / "kept", calls)(size=3, files=["a", ["b"]], table={"a": {"b": 1}})
+
+    def appended():
+        images.files.append("c")
+
+    def replaced():
+        images.files = ["a"]
+
+    def nested():
+        images.table["a"]["b"] = True  # equal to 1
+
+    def added():
+        images.new = 1
+
+    def resized():
+        images.size = 4
+
+    for change in (lambda: None, appended, nested, replaced, added, resized):
+        change()
+        for _ in range(2):
+            images.decoded(1)
+        assert calls.take() == 1
+    images.size = 3
+    del images.new
+    images.decoded(1)
+    assert calls.take() == 0
+
+
+def test_attributes_that_are_not_plain_need_a_key(tmp_path, calls):
+    lock = threading.Lock()
+    with pytest.raises(
+        TypeError, match=r"attribute 'lock' of Images contains a lock, .*pass key=, a function of the obj"
+    ):
+        set_class(tmp_path / "kept", calls)(lock=lock).decoded(1)
+    with pytest.raises(TypeError, match=r"attribute 'parts' of Images contains a lock"):
+        set_class(tmp_path / "kept", calls)(parts=[{"a": lock}]).decoded(1)
+    kind = set_class(tmp_path / "kept", calls, key=lambda self: (self.size, ["x"]))
+    for size in (3, 4, True, 1):
+        for _ in range(2):
+            assert kind(lock=lock, size=size).decoded(1).tolist() == image(1).tolist()
+    assert calls.take() == 4
+    images = kind(lock=lock, size=3)
+    images.decoded(1)
+    images.size = 5
+    images.decoded(1)
+    assert calls.take() == 1
+    with pytest.raises(TypeError, match="the result of key contains a lock"):
+        set_class(tmp_path / "kept", calls, key=lambda self: self.lock)(lock=lock).decoded(1)
+    with pytest.raises(TypeError, match=r"argument 'index' of .*decoded contains a lock"):
+        kind(size=1).decoded(lock)
+
+
+MODULE = """
+import mpqueue
+
+LIMIT = 3
+STEPS = {"a": 1}
+
+def helper(number):
+    return deeper(number) + LIMIT
+
+def deeper(number):
+    return number * 2
+
+class Base:
+    OFFSET = 10
+
+    def shifted(self, number):
+        return number + self.OFFSET
+
+class Set(Base):
+    def __init__(self):
+        self.size = 1
+
+    def method(self, number):
+        return number - 1
+
+    @staticmethod
+    def static(number):
+        return number
+
+    @property
+    def extra(self):
+        return 5
+
+    def unused(self):
+        return 1
+
+    @mpqueue.cached(FOLDER, version=VERSION)
+    def value(self, number):
+        CALLS.add(number)
+        return helper(self.shifted(self.method(self.static(number)))) + self.extra
+"""
+CHANGES = [
+    ("LIMIT = 3", "LIMIT = 4"), ("number * 2", "number * 3"), ("OFFSET = 10", "OFFSET = 20"),
+    ("number - 1", "number - 2"), ("return number\n", "return number + 1\n"), ("return 5", "return 6"),
+    (" + self.extra", " - self.extra"), ("number + self.OFFSET", "number - self.OFFSET"),
+]  # fmt: skip
+
+
+class Made:
+    """The arguments of calls. It cannot be pickled, so its state is not a part of a key."""
+
+    def __init__(self):
+        self.lock, self.numbers = threading.Lock(), []
+        self.add = self.numbers.append
+
+
+def loaded(code, tmp_path, calls, version=None, name="module_of_cached"):
+    scope = {"__name__": name, "FOLDER": str(tmp_path / "kept"), "CALLS": calls, "VERSION": version}
+    exec(code, scope)
+    return scope["Set"]
+
+
+def test_changed_code_never_gives_old_results(tmp_path):
+    made = Made()
+    first = loaded(MODULE, tmp_path, made)().value(3)
+    expected = ((3 - 1) + 10) * 2 + 3 + 5
+    assert first == expected
+    same = ["\n# a comment\n" + MODULE, MODULE.replace("return 1\n", "return 2\n", 1)]  # of an unused method
+    for code in same:
+        assert loaded(code, tmp_path, made)().value(3) == first
+    assert made.numbers == [3]
+    for change in CHANGES:
+        assert MODULE.count(change[0]) >= 1
+        code = MODULE.replace(*change)
+        fresh = Made()
+        values = [loaded(code, tmp_path, fresh)().value(3) for _ in range(2)]
+        assert values[0] == values[1] != first, change
+        assert fresh.numbers == [3], change
+    fresh = Made()
+    for _ in range(2):
+        loaded(MODULE, tmp_path, fresh, version="2")().value(3)
+    assert fresh.numbers == [3]
+
+
+def test_code_of_an_installed_package_counts(tmp_path, monkeypatch):
+    from mpqueue.dataset import fingerprint
+
+    monkeypatch.setattr(fingerprint, "_is_installed", lambda module: True)
+    made = Made()
+    for code in (MODULE, MODULE.replace("number * 2", "number * 3"), MODULE.replace("LIMIT = 3", "LIMIT = 4")):
+        for _ in range(2):
+            loaded(code, tmp_path, made)().value(3)
+    assert made.numbers == [3, 3, 3]
+
+
+def test_key_of_a_dataset_contains_cached_methods():
+    def key(code, path=pathlib.Path("/nowhere")):
+        return fingerprint_of(Dataset(range(3)).map(loaded(code, path, [])().value).root)
+
+    assert key(MODULE) == key(MODULE)
+    assert key(MODULE) != key(MODULE.replace("number * 2", "number * 3"))
+
+
+# -- Random numbers
+
+
+def draw_python(self):
+    return random.random()
+
+
+def draw_numpy(self):
+    return np.random.rand()
+
+
+def draw_torch(self):
+    import torch
+
+    return float(torch.rand(1))
+
+
+def draw_mpqueue(self):
+    return mpqueue.rng().random()
+
+
+def draw_held(self):
+    return self.rng.random()
+
+
+DRAWS = [draw_python, draw_numpy, draw_torch, draw_mpqueue, draw_held]
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("is_first", [False, True])
+def test_draws_are_an_error(tmp_path, draw, is_first):
+    if draw is draw_torch:
+        pytest.importorskip("torch")
+
+    class Draws:
+        def __init__(self):
+            self.rng = np.random.default_rng(0)
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            before = 0 if is_first else draw(self)
+            return self.drawn(index) + before + draw(self)
+
+        @mpqueue.cached(tmp_path, key=lambda self: None)
+        def drawn(self, index):
+            return draw(self) if index == 2 else index
+
+    with mpqueue.Loader(Draws(), workers=0, seed=1, batch_size=1) as loader:
+        batches = iter(loader)
+        for _ in range(2):
+            next(batches)
+        with pytest.raises(RuntimeError, match=r"drawn has drawn random numbers, .*draw in the caller"):
+            next(batches)
+        next(batches)
+    assert [usage.stored for usage, _ in folder_usage(str(tmp_path))[0]] == [3]
+
+
+def test_draws_outside_of_a_loader_are_an_error(tmp_path):
+    @mpqueue.cached(tmp_path)
+    def drawn(number):
+        return random.random()
+
+    with pytest.raises(RuntimeError, match="has drawn random numbers"):
+        drawn(1)
+
+
+def test_import_of_torch_is_no_draw(tmp_path):
+    pytest.importorskip("torch")
+    code = f"""
+        import mpqueue, sys
+        @mpqueue.cached({str(tmp_path)!r})
+        def summed(number):
+            import torch
+            return float(torch.ones(number).sum())
+        @mpqueue.cached({str(tmp_path)!r}, version=2)
+        def drawn(number):
+            import torch
+            return float(torch.rand(number).sum())
+        assert "torch" not in sys.modules
+        try:
+            drawn(3)
+        except RuntimeError as error:
+            assert "random numbers" in str(error)
+        else:
+            raise AssertionError
+        assert summed(3) == 3
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    late = textwrap.dedent(code).replace("    drawn(3)", "    summed(3); drawn(3)")
+    subprocess.run([sys.executable, "-c", late], check=True)
+
+
+def test_draws_of_threads_are_not_stored(tmp_path, calls, caplog):
+    @mpqueue.cached(tmp_path / "kept")
+    def drawn(number):
+        calls.add()
+        return random.random() if number == 1 else number
+
+    results = []
+    in_threads(lambda: results.extend([drawn(1), drawn(2), drawn(1), drawn(2)]))
+    assert results[0] != results[2]
+    assert calls.take() == 3
+    (record,) = caplog.records
+    assert "not stored" in record.getMessage()
+
+
+# -- Processes, threads and pickles
+
+
+class Module:
+    """A class that other processes import."""
+
+    folder = os.environ.get("TEST_CACHED_FOLDER", "/nowhere")
+    path = os.environ.get("TEST_CACHED_CALLS", "")
+
+    def __init__(self, size=4):
+        self.size = size
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return self.decoded(index)
+
+    @mpqueue.cached(folder)
+    def decoded(self, index):
+        Calls(self.path).add()
+        return image(index, self.size)
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """Return `Module` of a copy of this module that uses a folder of the test."""
+    monkeypatch.setenv("TEST_CACHED_FOLDER", str(tmp_path / "kept"))
+    monkeypatch.setenv("TEST_CACHED_CALLS", str(tmp_path / "calls"))
+    sys.path.insert(0, os.path.dirname(__file__))
+    try:
+        module = importlib.reload(importlib.import_module("test_cached"))
+        yield module.Module
+        vars(module.Module.decoded)["counts_of"].__self__._forget()  # closes the files
+    finally:
+        sys.path.pop(0)
+
+
+def take_some(kind, numbers):
+    images = kind()
+    assert [images.decoded(number).tolist() for number in numbers] == [image(number).tolist() for number in numbers]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_of_two_jobs_call_it_once(shared, calls, method):
+    context = multiprocessing.get_context(method)
+    for numbers in ([range(20), range(20, 40)], [range(10, 30), range(40)]):
+        processes = [context.Process(target=take_some, args=(shared, each)) for each in numbers]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0
+            process.close()
+    assert calls.take() == 40
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 0}, {"workers": 2, "backend": "thread"}], ids=str)
+def test_loaders_call_it_once(tmp_path, calls, options):
+    kind = set_class(tmp_path / "kept", calls)
+    with mpqueue.Loader(kind(root="a"), batch_size=8, shuffle=True, seed=1, **options) as loader:
+        for _ in range(3):
+            assert sorted(int(row[0, 0, 0]) for batch in loader for row in batch) == list(range(40))
+        (cache,) = loader.statistics().caches
+    assert calls.take() == 40
+    assert cache.name.endswith("Images.decoded")
+    assert cache.stored == 40
+    assert cache.hits >= 80
+    assert cache.size_bytes > 40 * 48
+    with mpqueue.Loader(kind(root="a"), batch_size=8, workers=2) as loader:  # another job
+        assert len(list(loader)) == 5
+    assert calls.take() == 0
+
+
+def test_threads_of_a_worker_get_the_results(tmp_path, calls):
+    images = set_class(tmp_path / "kept", calls)(root="a")
+    with mpqueue.Loader(images, batch_size=8, workers=1, threads=3) as loader:
+        for _ in range(3):
+            assert [int(row[0, 0, 0]) for batch in loader for row in batch] == list(range(40))
+    # The worker's own thread checks the generators by draws, so some results of the first batch may not be stored.
+    assert 40 <= calls.take() < 60
+
+
+@pytest.mark.parametrize("method", [None, "fork", "spawn"])
+def test_torch_loaders_call_it_once(shared, calls, method):
+    torch_data = pytest.importorskip("torch.utils.data")
+    loader = torch_data.DataLoader(
+        shared(), batch_size=8, shuffle=True, num_workers=0 if method is None else 2, multiprocessing_context=method
+    )
+    for _ in range(2):
+        assert sorted(int(row[0, 0, 0]) for batch in loader for row in batch) == list(range(40))
+    assert calls.take() == 40
+
+
+def test_threads_call_it_and_get_private_results(tmp_path, calls):
+    images = set_class(tmp_path / "kept", calls)()
+    found = []
+    in_threads(*[lambda: found.extend(images.decoded(number) for number in range(30))] * 3)
+    assert len({id(each) for each in found}) == 90
+    assert sorted(int(each[0, 0, 0]) for each in found) == sorted(3 * list(range(30)))
+    assert 30 <= calls.take() <= 90
+    for number in range(30):
+        images.decoded(number)
+    assert calls.take() == 0
+
+
+def test_child_forked_from_a_thread_uses_the_same_cache(tmp_path, calls):
+    images = set_class(tmp_path / "kept", calls)()
+    images.decoded(1)
+    statuses = []
+
+    def fork():
+        statuses.append(status_of_fork(lambda: [images.decoded(number) for number in range(3)] and 0))
+
+    in_threads(fork)
+    assert statuses == [0]
+    images.decoded(2)
+    assert calls.take() == 3
+
+
+def test_objects_and_functions_can_be_pickled(tmp_path, calls, shared):
+    images = shared()
+    images.decoded(1)
+    copy = pickle.loads(pickle.dumps(images))
+    copy.decoded(1)
+    assert pickle.loads(pickle.dumps(shared.decoded)) is shared.decoded
+    kind = set_class(tmp_path / "kept-2", calls)
+    first = kind(size=1)
+    first.decoded(1)
+    assert calls.take() == 2
+    by_value = pickle.loads(cloudpickle.dumps(first))
+    assert by_value.decoded(1).tolist() == image(1).tolist()
+    assert calls.take() == 0
+
+
+def test_objects_are_collected(tmp_path, calls):
+    images = set_class(tmp_path / "kept", calls)()
+    images.decoded(1)
+    reference = weakref.ref(images)
+    del images
+    gc.collect()
+    assert reference() is None
+
+
+def test_functions_static_methods_and_subclasses(tmp_path, calls):
+    @mpqueue.cached(tmp_path / "kept")
+    def plain(number):
+        calls.add()
+        return number
+
+    class Set:
+        @staticmethod
+        @mpqueue.cached(tmp_path / "kept")
+        def static(number):
+            calls.add()
+            return number + 1
+
+        @mpqueue.cached(tmp_path / "kept")
+        def method(self, number):
+            calls.add()
+            return number + 2
+
+    class Sub(Set):
+        def method(self, number):
+            return super().method(number) + 10
+
+    for _ in range(2):
+        assert [plain(1), plain("a"), Set.static(1), Set().static(1), Set().method(1)] == [1, "a", 2, 2, 3]
+        assert Sub().method(1) == 13
+    assert calls.take() == 4  # the method of both classes has the same code
+    assert list(Dataset.range(3).map(plain)) == [0, 1, 2]
+
+
+def test_errors_are_raised_and_not_stored(tmp_path):
+    fails = [True]
+
+    @mpqueue.cached(tmp_path, key=None)
+    def now_and_then(number):
+        if fails:
+            raise OSError("a broken disk")
+        return number
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="a broken disk"):
+            now_and_then(1)
+    fails.clear()
+    assert now_and_then(1) == 1
+
+
+def test_result_that_cannot_be_pickled_raises_an_error_with_a_remedy(tmp_path):
+    @mpqueue.cached(tmp_path)
+    def locked(number):
+        return threading.Lock()
+
+    with pytest.raises(TypeError, match="pickle") as caught:
+        locked(1)
+    assert "return arrays and plain data" in "".join(caught.value.__notes__)
+
+
+def test_results_beyond_the_bound_are_computed_each_time_with_one_warning(tmp_path, calls, caplog):
+    images = set_class(tmp_path / "kept", calls, max_bytes=8000)()
+    for _ in range(2):
+        for number in range(40):
+            assert images.decoded(number).tolist() == image(number).tolist()
+    assert 40 < calls.take() < 80
+    (record,) = caplog.records
+    assert "max_bytes=8,000 is reached" in record.getMessage()
+    assert sum(path.stat().st_size for path in (tmp_path / "kept").glob("*.data")) <= 8000
+
+
+def test_many_states_keep_few_files_open(tmp_path, calls):
+    images = set_class(tmp_path / "kept", calls)(count=0)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(60):
+        images.count = number
+        images.decoded(1)
+    assert len(os.listdir("/proc/self/fd")) - before < 150
+
+
+class Slots:
+    __slots__ = ("size",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "function", "kind", "words"),
+    [
+        ({"folder": 3}, len, TypeError, "folder must be a path"),
+        ({"max_bytes": "1 GB"}, len, ValueError, "max_bytes"),
+        ({"version": threading.Lock()}, len, TypeError, "version contains a lock"),
+        ({"key": 3}, len, TypeError, "key must be a function"),
+        ({}, len, TypeError, "directly above def"),
+        ({}, staticmethod(take_some), TypeError, "directly above def"),
+        ({}, Slots, TypeError, "directly above def"),
+    ],
+)
+def test_invalid_arguments_are_named(tmp_path, arguments, function, kind, words):
+    with pytest.raises(kind, match=words):
+        mpqueue.cached(**{"folder": tmp_path} | arguments)(function)
+
+
+def test_generators_coroutines_and_slots_are_refused(tmp_path):
+    def items(number):
+        yield number
+
+    async def awaited(number):
+        return number
+
+    for function, words in ((items, "return a list"), (awaited, "async")):
+        with pytest.raises(TypeError, match=words):
+            mpqueue.cached(tmp_path)(function)
+
+    class Small:
+        __slots__ = ("size",)
+
+        @mpqueue.cached(tmp_path)
+        def value(self, number):
+            return number
+
+    with pytest.raises(TypeError, match="has no __dict__: pass key="):
+        Small().value(1)
