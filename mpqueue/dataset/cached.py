@@ -7,9 +7,11 @@ determine the number of a result in its cache::
     one integer     twice the integer
     any others      an odd number, by a hash of the arguments; they are stored with the result, and compared
 
-A hit reads the object's attributes only by identity, so it takes a few microseconds and a copy of the arrays.
+A hit compares the object's attributes, and the globals that the function uses, with those of the key: mostly by
+identity, so that it takes a few microseconds, and a copy of the arrays.
 """
 
+import contextlib
 import enum
 import functools
 import hashlib
@@ -19,7 +21,7 @@ import pickle
 import threading
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -42,7 +44,6 @@ _PLACES = 1 << 22  # for other arguments
 _PROBES = 16
 _MOST_STATES = 16  # of the objects of a function, which keep their files open in a process
 _MOST_COMPARED = 16_384  # bytes of a pickle, which takes 10 us
-_CONTAINERS = (list, tuple, dict, set)
 _PLAIN = frozenset((str, bytes, int, float, complex, bool, types.NoneType))
 
 
@@ -57,8 +58,7 @@ def cached(
 
     A result depends on the code of the function, with that of the functions and methods that it calls, on the plain
     attributes of its object, and on the arguments. If one of these changes, the result is computed again. Code of other
-    packages counts by name, and files do not count: set ``version`` when they change. Constants count as they are at
-    the first call in a process.
+    packages counts by name, and files do not count: set ``version`` when they change.
 
     Example:
         A dataset that decodes each image once::
@@ -139,25 +139,77 @@ class _ResultCache(FolderCache):
         return f"cached({self._folder!r})"
 
 
+class _Snapshot:
+    """Values as they were, to notice that one was replaced, or changed in place."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._values = tuple(values)
+        self._changeable = [value for value in values if _may_change(value)]
+        self._pickled, self._copies = b"", None
+        if self._changeable:
+            # A global container may have objects that cannot be pickled.
+            with contextlib.suppress(Exception):
+                self._pickled = pickle.dumps(self._changeable, 5)
+            if not 0 < len(self._pickled) <= _MOST_COMPARED:
+                self._pickled, self._copies = b"", _copied(self._changeable)
+
+    def equals(self, values: Sequence[Any]) -> bool:
+        """Return whether these values are the same objects with the same contents."""
+        if len(values) != len(self._values) or not all(map(is_, values, self._values)):
+            return False
+        if self._pickled:
+            return pickle.dumps(self._changeable, 5) == self._pickled
+        # 4 ns for each item of a long list, which is usually the same object.
+        try:
+            return self._copies is None or self._changeable == self._copies
+        except Exception:  # of items that cannot be compared, such as two arrays
+            return False
+
+
+def _may_change(value: Any) -> bool:
+    kind = type(value)
+    return kind in (list, dict, set) or (kind is tuple and any(map(_may_change, value)))
+
+
+def _copied(value: Any) -> Any:
+    """Return plain containers without a part that the original could change."""
+    kind = type(value)
+    if kind is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return kind([_copied(item) for item in value])
+    return value.copy() if kind is set else value
+
+
+class _Code(NamedTuple):
+    """The code that a function uses.
+
+    Attributes:
+        key: Its key.
+        reads: Functions that return the current values of its globals, and of attributes of its class.
+        names: Their values in the key.
+    """
+
+    key: str
+    reads: list[Callable[[], Any]]
+    names: _Snapshot
+
+
 class _State(NamedTuple):
     """An object as it was when its key was computed.
 
     Attributes:
         of: A reference to the object.
+        code: The key of the code.
         names: The names of its attributes.
         values: Their values, or the data of ``key``.
-        changeable: The values that could be changed in place.
-        pickled: Their pickle; empty if it is too long to be compared in each call.
-        lengths: Their lengths.
         cache: The results.
     """
 
     of: Callable[[], Any]
+    code: str
     names: tuple[str, ...]
-    values: tuple[Any, ...]
-    changeable: list[Any]
-    pickled: bytes
-    lengths: list[int]
+    values: _Snapshot
     cache: _ResultCache
 
 
@@ -176,7 +228,7 @@ class _Results:
     def _forget(self) -> None:
         self._states: dict[int, _State] = {}  # by the id of the object
         self._caches: dict[str, _ResultCache] = {}
-        self._codes: dict[type | None, str] = {}
+        self._codes: dict[type | None, _Code] = {}
         self._are_objects: dict[type, bool] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -239,11 +291,26 @@ class _Results:
         """Return the state of the object of a method, or that of a plain function."""
         if not self._is_object(thing):
             thing = None
+        code = self._code_of(None if thing is None else type(thing))
         state = self._states.get(id(thing))
-        if state is not None and (thing is None or (state.of() is thing and self._is_as(thing, state))):
+        if (
+            state is not None
+            and state.code == code
+            and (thing is None or (state.of() is thing and self._is_as(thing, state)))
+        ):
             return state
-        state = self._states[id(thing)] = self._new_state(thing)
+        state = self._states[id(thing)] = self._new_state(thing, code)
         return state
+
+    def _code_of(self, kind: type | None) -> str:
+        """Return the key of the function's code, for an object of a class."""
+        code = self._codes.get(kind)
+        if code is None or not code.names.equals([read() for read in code.reads]):
+            from mpqueue.dataset.fingerprint import fingerprint_of_call  # 10 ms for what it imports
+
+            key, names = fingerprint_of_call(self._function, kind)
+            code = self._codes[kind] = _Code(key, [read for read, _ in names], _Snapshot([value for _, value in names]))
+        return code.key
 
     def _is_object(self, thing: Any) -> bool:
         """Return whether the function is a method of this object's class."""
@@ -258,54 +325,38 @@ class _Results:
     def _is_as(self, thing: Any, state: _State) -> bool:
         """Return whether an object is as it was."""
         if self._key is not None:
-            return self._data_of_key(thing) == state.values
+            return self._data_of_key(thing) == state.names
         attributes = vars(thing)
-        return (
-            len(attributes) == len(state.values)
-            and all(map(is_, attributes.values(), state.values))
-            and tuple(attributes) == state.names
-            and (not state.changeable or _is_unchanged(state))
-        )
+        return tuple(attributes) == state.names and state.values.equals(list(attributes.values()))
 
     def _data_of_key(self, thing: Any) -> tuple[str]:
         assert self._key is not None
         return (repr(_plain_of(self._key(thing), "the result of key")),)
 
-    def _new_state(self, thing: Any) -> _State:
-        from mpqueue.dataset.fingerprint import fingerprint_of_call  # 10 ms for what it imports
-
-        kind = None if thing is None else type(thing)
-        code = self._codes.get(kind)
-        if code is None:
-            code = self._codes[kind] = fingerprint_of_call(self._function, kind)
+    def _new_state(self, thing: Any, code: str) -> _State:
+        if self._key is not None and thing is not None:
+            names: tuple[str, ...] = self._data_of_key(thing)
+            return _State(_reference_to(thing), code, names, _Snapshot(()), self._cache_of(code, names))
         attributes: dict[str, Any] = {}
         if thing is not None:
-            if self._key is not None:
-                attributes = {"key": self._data_of_key(thing)[0]}
-            elif hasattr(thing, "__dict__"):
-                attributes = vars(thing).copy()
-            else:
+            if not hasattr(thing, "__dict__"):
                 raise TypeError(
                     f"cached: {type(thing).__name__} has no __dict__: pass key=, a function of the object that returns "
                     "plain data"
                 )
-        names, values = tuple(attributes), tuple(attributes.values())
+            attributes = vars(thing).copy()
         plain = [
             (name, _plain_of(value, f"attribute {name!r} of {type(thing).__name__}"))
             for name, value in attributes.items()
             if not name.startswith("__")  # of `typing`
         ]
-        changeable = [value for value in values if type(value) in _CONTAINERS]
-        pickled = pickle.dumps(changeable, 5) if changeable else b""
         if len(self._states) > _MOST_STATES:
             self._states = {number: state for number, state in self._states.items() if state.of() is not None}
-        name = _digest(repr((code, self._version, plain))).hex()[:32]
-        return _State(
-            _reference_to(thing), names, values, changeable, pickled if len(pickled) <= _MOST_COMPARED else b"",
-            [*map(len, changeable)], self._cache_of(name),
-        )  # fmt: skip
+        values = _Snapshot(list(attributes.values()))
+        return _State(_reference_to(thing), code, tuple(attributes), values, self._cache_of(code, plain))
 
-    def _cache_of(self, name: str) -> _ResultCache:
+    def _cache_of(self, code: str, plain: object) -> _ResultCache:
+        name = _digest(repr((code, self._version, plain))).hex()[:32]
         cache = self._caches.get(name)
         if cache is None:
             if len(self._caches) >= _MOST_STATES:
@@ -361,13 +412,6 @@ def _search(cache: FolderCache, number: int, text: str) -> tuple[int | None, Any
 
 def _tell_nothing() -> None:
     """Warn of nothing: `_Results` does."""
-
-
-def _is_unchanged(state: _State) -> bool:
-    """Return whether changeable attributes are as they were; long ones are only compared by their length."""
-    if state.pickled:
-        return pickle.dumps(state.changeable, 5) == state.pickled
-    return [*map(len, state.changeable)] == state.lengths
 
 
 def _digest(text: str) -> bytes:

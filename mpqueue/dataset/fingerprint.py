@@ -25,6 +25,7 @@ import pickle
 import sys
 import sysconfig
 import types
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -34,6 +35,9 @@ import numpy as np
 from mpqueue.dataset.nodes import Flat, StageNode, flat
 from mpqueue.system.contents import names_in
 from mpqueue.system.interrupts import defer_signals
+
+# A global, or an attribute of a class: a function that returns its current value, and the value that is in the key.
+Name = tuple[Callable[[], Any], Any]
 
 _DIGITS = 32
 _PLAIN = int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)
@@ -48,8 +52,10 @@ def fingerprint_of(root: StageNode) -> str:
     return _KeyPickler().digest_of(root)
 
 
-def fingerprint_of_call(function: types.FunctionType, kind: type | None) -> str:
-    """Return the key of a function, with the code that it uses; its own module counts by its code in any case.
+def fingerprint_of_call(function: types.FunctionType, kind: type | None) -> tuple[str, list[Name]]:
+    """Return the key of a function, with the code that it uses, and the names that this code refers to.
+
+    The function's own module counts by its code, also if it is installed.
 
     Args:
         function: The function.
@@ -59,7 +65,8 @@ def fingerprint_of_call(function: types.FunctionType, kind: type | None) -> str:
         Exception: An object in the function's closure cannot be pickled.
     """
     pickler = _KeyPickler(home=function.__module__)
-    return pickler.digest_of((function, [] if kind is None else pickler.used_of(kind, function)))
+    key = pickler.digest_of((function, [] if kind is None else pickler.used_of(kind, function)))
+    return key, pickler.names
 
 
 class _Digest(io.RawIOBase):
@@ -92,6 +99,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         # Without `fast`, equal strings would be pickled differently if they are one object or two.
         self.fast: bool = above is None or above.fast
         self._home: str | None = home if above is None else above._home
+        self.names: list[Name] = [] if above is None else above.names
 
     def digest_of(self, thing: Any) -> str:
         """Return the digest of an object."""
@@ -101,6 +109,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             if not self.fast:
                 raise
             retry = _KeyPickler(home=self._home)  # without memo, an object that contains itself cannot be pickled
+            retry.names = self.names
             retry.fast = False
             return retry.digest_of(thing)
         return self._file.digest.hexdigest()[:_DIGITS]
@@ -143,7 +152,9 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         if self._is_by_name(function.__module__) and "<" not in function.__qualname__:
             return "named", function.__module__, function.__qualname__
         of = function.__globals__
-        used = [(name, self._global(of[name])) for name in sorted({*names_in(function.__code__)} & of.keys())]
+        used = [
+            (name, self._global(self._noted(of, name))) for name in sorted({*names_in(function.__code__)} & of.keys())
+        ]
         closed_over = [_content(cell) for cell in function.__closure__ or ()]
         wraps = getattr(function, "__wrapped__", None)
         code = _code(function.__code__)
@@ -159,7 +170,17 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
                 own.append((name, function))
             elif not name.startswith("__") and isinstance(value, _PLAIN):
                 own.append((name, self._global(value)))
+            else:
+                continue
+            self._noted(vars(kind), name)
         return "class", kind.__qualname__, own, list(kind.__bases__)
+
+    def _noted(self, namespace: Mapping[str, Any], name: str) -> Any:
+        """Return the value of a name, which may get another one later: a cell of a notebook that runs again."""
+        value = namespace[name]
+        if not isinstance(value, types.ModuleType):
+            self.names.append((functools.partial(namespace.get, name), value))
+        return value
 
     def _is_by_name(self, module: str | None) -> bool:
         return module != self._home and _is_installed(module)
@@ -174,7 +195,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
                 seen.add(name)
                 for owner in kind.__mro__:
                     if name in vars(owner) and not self._is_by_name(owner.__module__):
-                        value = vars(owner)[name]
+                        value = self._noted(vars(owner), name)
                         method = _function_of(value)
                         used[owner.__qualname__, name] = self._global(value) if method is None else method
                         following += [] if method is None else [inspect.unwrap(method)]

@@ -185,6 +185,23 @@ def test_change_of_an_attribute_is_noticed_by_the_next_call(tmp_path, calls):
     assert calls.take() == 0
 
 
+@pytest.mark.parametrize("kind", [list, dict, set])
+def test_change_in_a_long_container_is_noticed(tmp_path, calls, kind):
+    """As a shuffle of the file names between two epochs, which keeps their number."""
+    names = [f"{number:08}.jpg" for number in range(5000)]
+    files = {list: lambda: list(names), dict: lambda: {"a": list(names)}, set: lambda: set(names)}[kind]()
+    images = set_class(tmp_path / "kept", calls)(files=files)
+    images.decoded(1)
+    if kind is set:
+        files.remove("00000007.jpg")
+        files.add("other.jpg")
+    else:
+        random.Random(1).shuffle(files if kind is list else files["a"])
+    for _ in range(2):
+        images.decoded(1)
+    assert calls.take() == 2
+
+
 def test_attributes_that_are_not_plain_need_a_key(tmp_path, calls):
     lock = threading.Lock()
     with pytest.raises(
@@ -291,6 +308,28 @@ def test_changed_code_never_gives_old_results(tmp_path):
     for _ in range(2):
         loaded(MODULE, tmp_path, fresh, version="2")().value(3)
     assert fresh.numbers == [3]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "LIMIT = 9", "TABLE.append(4)", "TABLE[:] = [9, 2, 3]", "def helper(number): return -number",
+        "def deeper(number): return number * 7", "Base.OFFSET = 8", "Base.shifted = lambda self, number: 50",
+        "Set.extra = property(lambda self: 77)",
+    ],
+)  # fmt: skip
+def test_globals_and_classes_may_change_while_the_program_runs(tmp_path, change):
+    """As a cell of a notebook that runs again."""
+    made = Made()
+    code = MODULE.replace("LIMIT = 3", "LIMIT = 3\nTABLE = [1, 2, 3]").replace(
+        "number + self.OFFSET", "number + self.OFFSET + sum(TABLE)"
+    )
+    kind = loaded(code, tmp_path, made)
+    scope, thing = inspect.unwrap(kind.value).__globals__, kind()
+    first = thing.value(3)
+    exec(change, scope)
+    later = [thing.value(3) for _ in range(2)]
+    assert later[0] == later[1] != first and made.numbers == [3, 3]
 
 
 def test_code_of_an_installed_package_counts(tmp_path, monkeypatch):
