@@ -10,13 +10,13 @@
 *A new segment* needs the lock of the folder, which is held for a few system calls, because the room of the folder is
 counted then. A segment of a name in use counts with its limit, and others with their sizes. The bound is the smallest
 ``max_bytes`` of the running processes. If there is too little room, segments of names that no process uses are removed:
-those of the least recently opened name first, and of a name the oldest first. Without them, no segment is created, and
+the least recently opened name first, and the oldest segment of a name first. Without them, no segment is created, and
 new elements are not stored.
 
 *A process uses a name* from the moment at which it has locked NAME.use. It checks afterwards that the file is still
-there: the process that removes a name holds the lock exclusively meanwhile. The kernel releases the locks of killed
+there: a process that removes a name holds the lock exclusively. The kernel releases the locks of killed
 processes. A process that is killed while it removes segments leaves some of them: the index goes before the last
-segment, and NAME.use goes last. An entry of the index whose segment is missing is no entry.
+segment, and NAME.use goes last. Readers ignore an entry of the index without a segment.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class SegmentFile(NamedTuple):
 
 
 class NameUsage(NamedTuple):
-    """What a name uses of a folder.
+    """The usage of a folder by a name.
 
     Attributes:
         name: The name.
@@ -93,7 +93,7 @@ def hold(path: str, flags: int, open_file: Opener) -> HeldDescriptor:
 
 
 def usage_of_name(folder: str, name: str, segments: list[SegmentFile] | None = None) -> NameUsage:
-    """Return what a name uses, without waiting for any process.
+    """Return the usage by a name, without waiting for any process.
 
     Args:
         folder: The folder.
@@ -109,7 +109,7 @@ def usage_of_name(folder: str, name: str, segments: list[SegmentFile] | None = N
 
 
 def usage_of(folder: str, open_file: Opener) -> tuple[list[tuple[NameUsage, bool]], int | None]:
-    """Return what the names of a folder use, and whether a running process uses them; and the bound, if there is one.
+    """Return the usage by each name, with a flag for names that a running process uses; and the bound, or None.
 
     Raises:
         OSError: The folder cannot be read.
@@ -252,7 +252,7 @@ class Segments:
 
 
 def _remove(path: str) -> bool:
-    """Remove a file, and return whether it is gone."""
+    """Remove a file, and return whether it was removed."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -276,7 +276,7 @@ def _segments_in(folder: str) -> dict[str, list[SegmentFile]]:
 
 
 def _bound_of(folder: str, open_file: Opener) -> int | None:
-    """Return the smallest bound of this user's running processes, and remove those of others that have ended."""
+    """Return the smallest bound of this user's running processes, and remove the marks of finished ones."""
     bounds = []
     for entry in os.listdir(folder):
         match = _BOUND.fullmatch(entry)

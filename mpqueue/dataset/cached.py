@@ -1,14 +1,14 @@
 """`cached`: results of a function, or of a method of any dataset, computed once for all processes of a host.
 
-The results of one function with one state of its object are a cache in the folder, as that of `Dataset.cache`. Its name
+The results of one function with one state of its object are a cache in the folder, as for `Dataset.cache`. Its name
 is the digest of everything that may change a result, except for the arguments, see `_Results.name`. The arguments
 determine the number of a result in its cache::
 
     one integer     twice the integer
     any others      an odd number, by a hash of the arguments; they are stored with the result, and compared
 
-A hit compares the object's attributes, and the globals that the function uses, with those of the key: mostly by
-identity, so that it takes a few microseconds, and a copy of the arrays.
+A hit compares the object's attributes, and the globals that the function uses, with the values in the key: mostly
+by identity, so that it takes a few microseconds, and a copy of the arrays.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def cached(
     Decode in the decorated method, and augment its result afterwards. All ranks, workers and later jobs read the result
     from the same memory. The dataset can be one of torch, or any other object.
 
-    A result depends on the code of the function, with that of the functions and methods that it calls, on the plain
+    A result depends on the code of the function and of the functions and methods that it calls, on the plain
     attributes of its object, and on the arguments. If one of these changes, the result is computed again. Code of other
     packages counts by name, and files do not count: set ``version`` when they change.
 
@@ -239,7 +239,7 @@ class _Results:
         self._forget()
 
     def fingerprint(self) -> str:
-        """Return what `mpqueue.dataset.fingerprint` needs to know besides the function."""
+        """Return the part of the key that is not in the function, for `mpqueue.dataset.fingerprint`."""
         return self._version
 
     def get(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -288,7 +288,7 @@ class _Results:
         return 2 * (int.from_bytes(_digest(text)[:8], "little") % _PLACES) + 1, text
 
     def _state_of(self, thing: Any) -> _State:
-        """Return the state of the object of a method, or that of a plain function."""
+        """Return the state of the object of a method, or of a plain function."""
         if not self._is_object(thing):
             thing = None
         code = self._code_of(None if thing is None else type(thing))
@@ -411,7 +411,7 @@ def _search(cache: FolderCache, number: int, text: str) -> tuple[int | None, Any
 
 
 def _tell_nothing() -> None:
-    """Warn of nothing: `_Results` does."""
+    """Do not warn: `_Results` does."""
 
 
 def _digest(text: str) -> bytes:

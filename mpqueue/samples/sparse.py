@@ -1,6 +1,6 @@
 """Rows of scipy's sparse matrices and arrays: they become one CSR matrix or array, whose parts are in the slot.
 
-scipy is not imported here: before the user's code has imported it, there are no sparse rows.
+scipy is not imported here: sparse rows exist only after the user's code has imported it.
 """
 
 import sys
