@@ -58,9 +58,11 @@ def _descriptors():
 
 
 def _segments():
-    return (
-        {name for name in os.listdir("/dev/shm") if not name.startswith("sem.")} if os.path.isdir("/dev/shm") else set()
-    )
+    """Return the files in /dev/shm; its folders are those of tests that run at the same time."""
+    if not os.path.isdir("/dev/shm"):
+        return set()
+    with os.scandir("/dev/shm") as entries:
+        return {entry.name for entry in entries if not entry.name.startswith("sem.") and not entry.is_dir()}
 
 
 def mappings_of(pid):

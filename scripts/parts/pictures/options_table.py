@@ -1,4 +1,4 @@
-"""The table of options in ``docs/guides/options.md``, from the rows and docstrings of `mpqueue.plan.options`."""
+"""The table of options in ``docs/reference/options.md``, from the rows and docstrings of `mpqueue.plan.options`."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from mpqueue.plan.options import rows_of
 from mpqueue.plan.signatures import texts_of
 from parts.machine import ROOT
 
-PAGE = ROOT / "docs" / "guides" / "options.md"
+PAGE = ROOT / "docs" / "reference" / "options.md"
 _FRONTENDS = {
     "`Loader`": options.LoaderOptions,
     "`Server`": options.ServerOptions,
