@@ -22,7 +22,7 @@ IMPORTS = {
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 84, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 87, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 73, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.workers.fork_server", 93, HEAVY | {"json"}),
+    "forkserver": ("import mpqueue.workers.fork_server", 95, HEAVY | {"json"}),
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from mpqueue.dataset.rows import Piece
 from mpqueue.memory.layout import Array
 from mpqueue.samples.leaves import NUMBERS, LeafPlace, is_stackable, no_sample
-from mpqueue.samples.ragged import Ragged, Segments, merge_ragged
+from mpqueue.samples.ragged import Ragged, SegmentObjects, merge_ragged
 
 TOKENS = "tokens"
 SEGMENT_IDS, POSITIONS = "segment_ids", "positions"
@@ -129,7 +129,7 @@ class SequenceReader:
                 place = LeafPlace([piece.token for piece in pieces], no_sample, path=(f"[{name!r}]",))
                 row[name] = Ragged(*merge_ragged(parts, np.empty, place))
             else:
-                row[name] = Segments(parts)
+                row[name] = SegmentObjects(parts)
         return row
 
 

@@ -30,7 +30,7 @@ from mpqueue.samples.leaves import (
     no_sample,
     stack_alike,
 )
-from mpqueue.samples.ragged import Ragged, Segments, chosen_arrays, merge_parts, merge_ragged
+from mpqueue.samples.ragged import Ragged, SegmentObjects, chosen_arrays, merge_parts, merge_ragged
 from mpqueue.samples.sparse import is_sparse, merge_sparse
 
 _LARGE_BYTES = 4096
@@ -184,7 +184,7 @@ class Collation:
             return self._merge_mappings(values, place)
         if kind is Ragged:
             return self._record(Ragged, None, merge_parts(values, self._empty, place))
-        if kind is Segments:
+        if kind is SegmentObjects:
             return [item for value in values for item in value]
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
             return self._record(kind, None, self._merge_items(values, kind._fields, place, ".{}"))

@@ -50,7 +50,7 @@ class Ragged(NamedTuple, Generic[Values]):
         return [values[start:stop] for start, stop in pairwise(offsets.tolist())]
 
 
-class Segments(list[Any]):
+class SegmentObjects(list[Any]):
     """The objects of a row's segments; a batch of rows has the objects of all rows in one list."""
 
 
