@@ -760,17 +760,19 @@ class MixStage(BranchedStage):
         if self.run.ahead.is_on:
             num_soon = self._picks.least(at, pick, self._window.size_at(pick))
         branch.stage.run.ahead.is_on = num_soon >= _OFTEN
-        # The next element of a user's stream may take long to arrive, so such streams are not read ahead.
-        if self._is_ahead and self._inputs.can_reopen(at):
-            has_elements = branch.fill_ahead(count, num_soon) > 0
-        else:
-            has_elements = branch.fill(count) > 0
-        if self._stop == "first":
-            self._has_ended = not has_elements
-        else:
-            # After the read: an input may have started again, and may have been the last one to do so.
-            self._note(at, branch)
-            self._has_ended = not self._num_left and (self._stop == "all" or not has_elements)
+        try:
+            # The next element of a user's stream may take long to arrive, so such streams are not read ahead.
+            if self._is_ahead and self._inputs.can_reopen(at):
+                has_elements = branch.fill_ahead(count, num_soon) > 0
+            else:
+                has_elements = branch.fill(count) > 0
+        finally:
+            # Also if it raised: a lane that is opened again from a snapshot knows that the input has started again.
+            if self._stop != "first":
+                self._note(at, branch)
+                self._has_ended = self._stop == "all" and not self._num_left
+        if not has_elements:
+            self._has_ended = self._stop == "first" or not self._num_left
         return has_elements and not self._has_ended
 
     @staticmethod

@@ -146,6 +146,47 @@ def test_lane_of_streams_equals_the_model_and_resumes_anywhere(mix, epoch, num_l
     assert elements_in(opened, 900 - stop_at) == expected[stop_at:]
 
 
+def raise_first(number):
+    """Two elements of each pass raise."""
+    if number % 100_000 < 2:
+        raise ValueError(number)
+    return number
+
+
+def outcomes_in(lane, most):
+    """Return the elements of a lane, and the numbers of those that raised as texts."""
+    found = []
+    for _ in range(most):
+        try:
+            found.append(lane.next())
+        except StreamEnd:
+            break
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_lane_resumes_after_an_element_that_raised(stop):
+    """A part may begin again, and be the last one to do so, with elements that raise."""
+    root = mixed([4, 3], [(0, [1, 1])], stop, (), lambda dataset: stream(dataset).map(raise_first))
+    for lane, num_lanes in ((0, 1), (0, 2), (1, 2)):
+        whole = outcomes_in(open_lane(root, lane, num_lanes), 40)
+        opened = open_lane(root, lane, num_lanes)
+        for place in range(len(whole)):
+            again = open_lane(root, lane, num_lanes, state=pickle.loads(pickle.dumps(opened.save())))
+            assert outcomes_in(again, 40 - place) == whole[place:]
+            assert outcomes_in(opened, 1) == whole[place : place + 1]
+
+
+def test_sample_that_raised_is_picked_again_with_the_new_weights():
+    before = mixed([6, 4], [(0, [1, 0])], "never", (), lambda dataset: stream(dataset).map(raise_first))
+    opened = open_lane(before, 0, 1)
+    assert outcomes_in(opened, 1) == ["0"]
+    after = open_lane(with_weights(before, 0, [0, 1], 0), 0, 1, state=pickle.loads(pickle.dumps(opened.save())))
+    assert outcomes_in(after, 3) == ["100000", "100001", 100_002]
+
+
 @pytest.mark.parametrize("stop", STOPS)
 def test_lane_resumes_with_weights_that_were_changed_after_its_snapshot(stop):
     lengths, schedule = [60, 45, 40], [(0, [2, 1, 1]), (48, [1, 1, 0])]

@@ -62,20 +62,15 @@ def block(span, words, number, counts):
     return shuffled(inputs, *words, *([span.start] if span.start else []), number).tolist()
 
 
-def lane_picks(plan_now, words, lane, lanes):
-    """Yield the input of each pick of a lane, with its span: pick n of lane l is sample ``n * lanes + l``.
-
-    ``plan_now`` returns the plan, because weights may change while the lane is read.
-    """
-    for pick in itertools.count():
-        spans, cuts = plan_now()
-        for at, weights in cuts:
-            spans = [*(span for span in spans if span.start < at), Span(at, weights, used_by(weights))]
-        starts = [max(0, -(-(span.start - lane) // lanes)) for span in spans]
-        number = max(at for at, start in enumerate(starts) if start <= pick)
-        counts = quotas(spans[number].weights)
-        of, inside = divmod(pick - starts[number], sum(counts))
-        yield block(spans[number], words, of, counts)[inside], spans[number]
+def lane_pick(spans, cuts, words, pick, lane, lanes):
+    """Return the input of a pick of a lane, and its span: pick n of lane l is sample ``n * lanes + l``."""
+    for at, weights in cuts:
+        spans = [*(span for span in spans if span.start < at), Span(at, weights, used_by(weights))]
+    starts = [max(0, -(-(span.start - lane) // lanes)) for span in spans]
+    number = max(at for at, start in enumerate(starts) if start <= pick)
+    counts = quotas(spans[number].weights)
+    of, inside = divmod(pick - starts[number], sum(counts))
+    return block(spans[number], words, of, counts)[inside], spans[number]
 
 
 def index_picks(spans, cuts, lengths, stop, words):

@@ -530,7 +530,9 @@ class Player:
     def do_memory(self, most, world):
         """Memory runs out when each of the next loaders has some slots: it computes fewer batches ahead."""
         if self.workers and self.backend == "process":
-            self.script.do(f"limit_memory({most + 1})")
+            # A lane that has read ahead may keep a batch of an inner stage, in one slot of its worker.
+            keeps_batches = any(each.__name__ in repr(self.play.source) for each in functions.COLLATE)
+            self.script.do(f"limit_memory({most + 1 + self.workers * keeps_batches})")
             self.do_load(self.workers, self.play.backends.index("process"), world)
             self.do_next(4)
             self.script.do("limit_memory()")

@@ -27,7 +27,7 @@ from model.elements import (
     tried,
     within,
 )
-from model.mixtures import index_picks, lane_picks, plan
+from model.mixtures import index_picks, lane_pick, plan
 from model.numbers import Picks, SampleOrder, call, is_in_part, mixed_numbers, seed_of_stage
 from model.rows import BestFit, Concatenation
 
@@ -689,22 +689,26 @@ class Mix(Joining):
     def elements(self, lane):
         lane.picks, lane.has_ended = 0, False  # for changes of weights
         branches, done, before = {}, set(), None
-        for at, span in lane_picks(lambda: self.plan(lane.run), (*lane.key, lane.run.lane), *lane.run[-2:]):
+        while not lane.has_ended:
+            # After an error, the same sample is picked again: its weights may have changed.
+            at, span = lane_pick(*self.plan(lane.run), (*lane.key, lane.run.lane), lane.picks, *lane.run[-2:])
             if span != before and self.stop != "first" and span.needed <= done:
                 break
             before = span
             if at not in branches:
                 branches[at] = Passes(lane, at, starts_again=self.stop != "first")
             branch = branches[at]
-            while isinstance(one := branch.next(), Failed):
-                yield one
+            one = branch.next()
             if branch.number if self.stop == "all" else branch.is_empty:
                 done.add(at)
-            if one is END if self.stop == "first" else span.needed <= done and (self.stop == "all" or one is END):
-                break
-            lane.picks += 1
-            if one is not END:
-                yield Numbered(one, at, self.parts[at])
+            is_last = self.stop == "first" or span.needed <= done
+            lane.has_ended = is_last and (one is END or self.stop == "all")
+            if isinstance(one, Failed):
+                yield one
+            elif not lane.has_ended:
+                lane.picks += 1
+                if one is not END:
+                    yield Numbered(one, at, self.parts[at])
         lane.has_ended = True
 
 
