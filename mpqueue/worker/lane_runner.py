@@ -27,6 +27,7 @@ from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.lanes import BEGINNING, LaneStart, RetryStart
 from mpqueue.system.exception_texts import named_text_of, text_of
+from mpqueue.system.exceptions import set_traceback
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow, since
 from mpqueue.worker import context
@@ -261,7 +262,9 @@ class LaneRunner(SourceRunner):
             except BaseException as error:
                 if passes_at_once(error):
                     raise
-                continue  # the consumer got this error at its position
+                # The consumer got this error at its position. A stage that raised a stored error has it in a variable,
+                # and this cycle would keep the frames, whose arrays keep the slot.
+                set_traceback(error, None)
         current.skipped.clear()  # the consumer got them with these elements
         if marker is not None:
             marker.is_on = True

@@ -178,3 +178,36 @@ def test_answer_about_a_batch_keeps_no_workers_alive():
     del loader, batches
     assert pipeline.is_stopped
     assert list(answer.samples) == [0]  # found after that
+
+
+class Whole:
+    """What an item of a `flat_map` is made of."""
+
+
+def test_errors_before_the_place_of_a_resume_keep_nothing():
+    """Their frames would keep arrays in the slot of a worker until the next collection."""
+    alive = []
+
+    def items(number):
+        whole = Whole()
+        alive.append(weakref.ref(whole))
+        yield number
+        raise ValueError(number)
+
+    dataset = mpqueue.Dataset.range(6).flat_map(items)
+    with mpqueue.Loader(dataset, lanes=1, workers=0) as loader:
+        batches = iter(loader)
+        for number in range(2):
+            assert next(batches) == number
+            with pytest.raises(ValueError, match=str(number)):
+                next(batches)
+        state = loader.state_dict()
+    alive.clear()
+    gc.disable()
+    try:
+        with mpqueue.Loader(dataset, lanes=1, workers=0) as loader:
+            loader.load_state_dict(state)
+            assert next(iter(loader)) == 2
+            assert [whole() for whole in alive[:2]] == [None, None]
+    finally:
+        gc.enable()
