@@ -2,7 +2,8 @@
 
 Each rank reads its share of a shuffled epoch, flips images at random, and stacks batches. Afterwards it reads all
 images, as after several epochs, and its proportional memory (PSS) is measured: shared pages count once for all ranks.
-A second job follows with new processes.
+The allocator returns its free memory before, which is some megabytes per rank, and differs between runs. A second job
+follows with new processes.
 
 ==================  ===================================================================================================
 `@mpqueue.cached`   the method that decodes is decorated; the folder is in /dev/shm
@@ -13,6 +14,7 @@ array               all images are in one array before the ranks start: nothing 
 ==================  ===================================================================================================
 """
 
+import ctypes
 import importlib.util
 import io
 import multiprocessing
@@ -232,13 +234,16 @@ def _rank(way: str, images: Images | None, folder: str, count: int, rank: int, r
         pipe.send(figures)
         pipe.recv()
 
+    def memory() -> int:
+        ctypes.CDLL(None).malloc_trim(0)
+        return int(psutil.Process().memory_full_info().pss)
+
     images = images or WAYS[way](folder, count + 1)
-    process = psutil.Process()
     _read_all(images, [count] * 2 * BATCH, 0)  # the imports, and the memory of batches
     meet()
     if not rank:
         pathlib.Path(folder, "decoded").write_bytes(b"")
-    before = process.memory_full_info().pss
+    before = memory()
     times = []
     for epoch in range(2):
         order = np.random.default_rng(epoch).permutation(count)[rank::ranks].tolist()
@@ -252,7 +257,7 @@ def _rank(way: str, images: Images | None, folder: str, count: int, rank: int, r
     meet()
     _read_all(images, range(count), 0)
     meet()  # shared pages belong to all ranks now
-    meet((times, process.memory_full_info().pss - before))
+    meet((times, memory() - before))
 
 
 def _read_all(images: Images, order: Any, epoch: int) -> None:
