@@ -154,7 +154,7 @@ def raise_first(number):
 
 
 def outcomes_in(lane, most):
-    """Return the elements of a lane, and the numbers of those that raised as texts."""
+    """Return the elements of a lane. Elements that raise are replaced by their numbers, as texts."""
     found = []
     for _ in range(most):
         try:

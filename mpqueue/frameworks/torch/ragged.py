@@ -29,7 +29,7 @@ class RaggedCollate:
     """The ``collate_fn`` of a loader with ``collate_fn="ragged"``.
 
     Args:
-        choice: The fields whose tensors become `Ragged`, as in `mpqueue.plan.batching`.
+        choice: The fields that become `Ragged`, as in `mpqueue.plan.batching`.
 
     Attributes:
         empty: Creates arrays; in a worker, in the slot of the batch.
@@ -125,7 +125,7 @@ class _TensorCollation(Collation):
 
 
 def _memory(tensor: torch.Tensor) -> Array:
-    """Return the elements of a tensor as an array; those of a dtype that NumPy lacks as integers."""
+    """Return the elements of a tensor as an array. Dtypes that NumPy lacks become integers."""
     return as_array((tensor.detach() if tensor.is_leaf else tensor).contiguous(), lambda _: None)[0]
 
 
@@ -153,11 +153,11 @@ def to_nested(ragged: Ragged[Any]) -> torch.Tensor:
 
 
 def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float = 0) -> torch.Tensor:
-    """Return a ragged batch as one tensor, with each sample padded at its end. It is made on the device of the batch.
+    """Return a ragged batch as one tensor, with each sample padded at the end. It is made on the device of the batch.
 
     Args:
         ragged: A `mpqueue.Ragged` of tensors on one device, or of arrays.
-        length: The length of the padded samples; longer ones are cut. If None, that of the longest one.
+        length: The length of the padded samples; longer ones are cut. If None, the length of the longest sample.
         padding: The value after the end of a sample.
 
     Returns:
