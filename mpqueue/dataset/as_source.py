@@ -7,13 +7,13 @@ samples. They can then assemble a batch in its final memory, skip single samples
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.finding import check_ids
-from mpqueue.dataset.indexed import STORED
+from mpqueue.dataset.indexed import STORED, SourceNode
 from mpqueue.dataset.joining import ZipNode
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.part_names import part_names_of
@@ -24,7 +24,8 @@ from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.history import History
 from mpqueue.plan.options import Options
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.plan.sources import Items, Lanes, Source
+from mpqueue.plan.sources import Items, Lanes, Source, cached_methods
+from mpqueue.system.contents import title_of
 
 
 class _DatasetSource(Source):
@@ -51,8 +52,18 @@ class _DatasetSource(Source):
     @property
     def caches(self) -> dict[str, Callable[[], Any]]:
         """Functions that return the counters of its caches, by name."""
-        stages = ((number, getattr(node, "cache", None)) for number, node in self._first_root.stages())
-        return {f"{number}: {cache!r}": cache.counts for number, cache in stages if cache is not None}
+        found: dict[str, Callable[[], Any]] = {}
+        for number, node in self._first_root.stages():
+            cache, function = getattr(node, "cache", None), getattr(node, "function", None)
+            counts_of = getattr(function, "counts_of", None)
+            if cache is not None:
+                found[f"{number}: {cache!r}"] = cache.counts
+            elif isinstance(node, SourceNode):
+                found |= {f"{number}: {name}": counts for name, counts in cached_methods(node.source).items()}
+            elif counts_of is not None:
+                # Of a plain function, or of a bound method.
+                found[f"{number}: {title_of(function)}"] = partial(counts_of, getattr(function, "__self__", None))
+        return found
 
     def remaining(self, options: Options) -> Options:
         """Return the options that remain for the plan."""

@@ -111,12 +111,7 @@ class Source:
     @property
     def caches(self) -> dict[str, Callable[[], Any]]:
         """Functions that return the counters of its caches, by name: those of methods with `mpqueue.cached`."""
-        functions = [value for kind in type(self.runs).__mro__ for value in vars(kind).values() if isfunction(value)]
-        return {
-            value.__qualname__: partial(vars(value)["counts_of"], self.runs)
-            for value in functions
-            if "counts_of" in vars(value)
-        }
+        return cached_methods(self.runs)
 
     def remaining(self, options: Options) -> Options:
         """Return the options for the plan: a dataset turns some options into stages, and some stages into options."""
@@ -602,6 +597,14 @@ def recognise(source: Any, *, samples: bool = False, sampled: bool = False, need
         return Lanes
     check_call(source)
     return Function if callable(source) else Iterator
+
+
+def cached_methods(source: Any) -> dict[str, Callable[[], Any]]:
+    """Return functions that return the counters of the methods of a source with `mpqueue.cached`, by name."""
+    functions = [value for kind in type(source).__mro__ for value in vars(kind).values() if isfunction(value)]
+    return {
+        each.__qualname__: partial(vars(each)["counts_of"], source) for each in functions if "counts_of" in vars(each)
+    }
 
 
 def _own_hook(source: Any, name: str) -> Callable[[], Any] | None:

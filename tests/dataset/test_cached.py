@@ -533,6 +533,23 @@ def test_loaders_call_it_once(tmp_path, calls, options):
     assert calls.take() == 0
 
 
+def test_statistics_find_it_behind_the_stages_of_a_dataset(tmp_path, calls):
+    images = set_class(tmp_path / "kept", calls)(root="a")
+    mapped = mpqueue.Dataset.range(40).map(images.decoded)
+    for source, options in (
+        (images, {"batch_size": 8, "shuffle": mpqueue.Blocks(5, 2)}),
+        (mpqueue.Dataset(images).shuffle(), {"batch_size": 8}),
+        (mapped, {"batch_size": 8}),
+        (mapped.filter(np.any).shuffle(buffer=4).batch(8), {"lanes": 2}),
+    ):
+        with mpqueue.Loader(source, workers=2, seed=1, **options) as loader:
+            assert sum(map(len, loader)) >= 39  # the first image is zero, and filtered
+            (cache,) = loader.statistics().caches
+        assert cache.name.endswith("Images.decoded")
+        assert cache.stored == 40
+    assert calls.take() == 40
+
+
 def test_threads_of_a_worker_get_the_results(tmp_path, calls):
     images = set_class(tmp_path / "kept", calls)(root="a")
     with mpqueue.Loader(images, batch_size=8, workers=1, threads=3) as loader:
