@@ -5,7 +5,7 @@ is the digest of everything that may change a result, except for the arguments, 
 determine the number of a result in its cache::
 
     one integer     twice the integer
-    any others      an odd number, by a hash of the arguments; they are stored with the result, and compared
+    any others      an odd number in a hash table; the arguments are stored with the result, and compared
 
 A hit compares the object's attributes, and the globals that the function uses, with the values in the key: mostly
 by identity, so that it takes a few microseconds, and a copy of the arrays.
@@ -17,6 +17,7 @@ import functools
 import hashlib
 import inspect
 import os
+import pathlib
 import pickle
 import threading
 import types
@@ -30,6 +31,7 @@ import numpy as np
 from mpqueue.dataset.arguments import check_folder, check_room
 from mpqueue.dataset.caches import FolderCache
 from mpqueue.dataset.record_files import MISSING
+from mpqueue.dataset.records import copied
 from mpqueue.plan.coroutines import reject_coroutine
 from mpqueue.seeding.generators import GeneratorState, global_generators
 from mpqueue.worker import context
@@ -39,12 +41,27 @@ from mpqueue.worker.user_generators import UserGenerators
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MOST_DIRECT = 1 << 26  # larger integers would make an index of many gigabytes, though a sparse one
-_PLACES = 1 << 22  # for other arguments
-_PROBES = 16
+_MOST_DIRECT = 1 << 24  # a process keeps a byte for each number of an index
+# Sizes of the tables for other arguments. Each is used when the tables before it are full near the place of the
+# arguments: in a single large table, each result would take a page of the index.
+_TABLES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
+_PROBES = 8
 _MOST_STATES = 16  # of the objects of a function, which keep their files open in a process
+_MOST_ALONE = 3  # calls, while other threads may draw random numbers
 _MOST_COMPARED = 16_384  # bytes of a pickle, which takes 10 us
 _PLAIN = frozenset((str, bytes, int, float, complex, bool, types.NoneType))
+_UNCHANGED: tuple[Any, ...] = (
+    *_PLAIN,
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.ModuleType,
+    enum.Enum,
+    pathlib.PurePath,
+    np.generic,
+)
+_CONTENTS = (list, dict, set, frozenset, tuple, str, bytes, bytearray, int, float, np.ndarray)
+_SAME = {np.int64, np.bool_}  # as Python's: samplers return them
 
 
 def cached(
@@ -56,9 +73,9 @@ def cached(
     Decode in the decorated method, and augment its result afterwards. All ranks, workers and later jobs read the result
     from the same memory. The dataset can be one of torch, or any other object.
 
-    A result depends on the code of the function and of the functions and methods that it calls, on the plain
-    attributes of its object, and on the arguments. If one of these changes, the result is computed again. Code of other
-    packages counts by name, and files do not count: set ``version`` when they change.
+    A result depends on the code of the function and of the functions and methods that it calls, on the name of its
+    object's class, on the object's plain attributes, and on the arguments. If one of these changes, the result is
+    computed again. Code of installed packages counts by name, and files do not count: set ``version`` when they change.
 
     Example:
         A dataset that decodes each image once::
@@ -143,42 +160,58 @@ class _Snapshot:
     """Values as they were, to notice that one was replaced, or changed in place."""
 
     def __init__(self, values: Sequence[Any]) -> None:
-        self._values = tuple(values)
-        self._changeable = [value for value in values if _may_change(value)]
-        self._pickled, self._copies = b"", None
-        if self._changeable:
-            # A global container may have objects that cannot be pickled.
-            with contextlib.suppress(Exception):
-                self._pickled = pickle.dumps(self._changeable, 5)
-            if not 0 < len(self._pickled) <= _MOST_COMPARED:
-                self._pickled, self._copies = b"", _copied(self._changeable)
+        self.values = tuple(values)
+        self._kept = [(number, _Kept(value)) for number, value in enumerate(values) if _may_change(value)]
 
     def equals(self, values: Sequence[Any]) -> bool:
         """Return whether these values are the same objects with the same contents."""
-        if len(values) != len(self._values) or not all(map(is_, values, self._values)):
+        if len(values) != len(self.values) or not all(map(is_, values, self.values)):
             return False
+        return all(kept.equals(values[number]) for number, kept in self._kept)
+
+
+class _Kept:
+    """The contents of an object: its pickle, or a copy of a large container or array. Other objects have none."""
+
+    def __init__(self, value: Any) -> None:
+        self._pickled, self._copy = b"", None
+        with contextlib.suppress(Exception):  # a global need not be picklable
+            self._pickled = pickle.dumps(value, 5)
+        if not 0 < len(self._pickled) <= _MOST_COMPARED:
+            self._pickled, self._copy = b"", _copied(value)
+
+    def equals(self, value: Any) -> bool:
+        """Return whether the object has these contents."""
         if self._pickled:
-            return pickle.dumps(self._changeable, 5) == self._pickled
+            return pickle.dumps(value, 5) == self._pickled
+        if isinstance(self._copy, np.ndarray):
+            return self._copy.dtype == value.dtype and np.array_equal(self._copy, value)
         # 4 ns for each item of a long list, which is usually the same object.
         try:
-            return self._copies is None or self._changeable == self._copies
+            return self._copy is None or value == self._copy
         except Exception:  # of items that cannot be compared, such as two arrays
             return False
 
 
 def _may_change(value: Any) -> bool:
-    kind = type(value)
-    return kind in (list, dict, set) or (kind is tuple and any(map(_may_change, value)))
+    if type(value) is tuple:
+        return any(map(_may_change, value))
+    return not isinstance(value, _UNCHANGED)
 
 
 def _copied(value: Any) -> Any:
-    """Return plain containers without a part that the original could change."""
+    """Return a container without a part that the original could change; None for another object."""
     kind = type(value)
     if kind is dict:
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _part_of(item) for key, item in value.items()}
     if kind is list or kind is tuple:
-        return kind([_copied(item) for item in value])
-    return value.copy() if kind is set else value
+        return kind([_part_of(item) for item in value])
+    return value.copy() if kind is set or kind is np.ndarray else None
+
+
+def _part_of(item: Any) -> Any:
+    part = _copied(item)
+    return item if part is None else part
 
 
 class _Code(NamedTuple):
@@ -230,6 +263,7 @@ class _Results:
         self._caches: dict[str, _ResultCache] = {}
         self._codes: dict[type | None, _Code] = {}
         self._are_objects: dict[type, bool] = {}
+        self._slots: dict[type, list[tuple[str, Any]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
@@ -247,20 +281,21 @@ class _Results:
         state = self._state_of(args[0] if args else None)
         own = args[1:] if self._is_object(args[0] if args else None) else args
         if len(own) == 1 and not kwargs and type(own[0]) is int and 0 <= own[0] < _MOST_DIRECT:
-            number, text = 2 * own[0], ""
+            given: int | str = own[0]
         else:
-            number, text = self._number_of(args, kwargs, num_own=len(own))
-        if text:
-            place, found = _search(state.cache, number, text)
+            given = self._integer_or_text(args, kwargs, num_own=len(own))
+        if isinstance(given, str):
+            salt, place, found = _search(state.cache, given)
         else:
-            place, found = number, state.cache.get(number, copies=True)
+            salt, place, found = 0, 2 * given, state.cache.get(2 * given, copies=True)
         if found is not MISSING:
             return found
         value, may_store = self._computed(state, args, kwargs)
+        value = _writable(value)
         # Another process may have stored it in the meantime.
-        if may_store and place is not None and state.cache.get(place) is MISSING:
-            state.cache.put(place, (text, value) if text else value)
-        return value
+        if may_store and place is not None and state.cache.get(place, salt) is MISSING:
+            state.cache.put(place, (given, value) if isinstance(given, str) else value, salt)
+        return copied(value, is_writable=True)  # it may be a part of the object
 
     def counts_of(self, thing: Any) -> tuple[int, int, int, int] | None:
         """Return the counters of the results of an object; see `Cache.counts`."""
@@ -269,23 +304,26 @@ class _Results:
         except (OSError, TypeError):  # a call of the method will raise it
             return None
 
-    def _number_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], num_own: int) -> tuple[int, str]:
-        """Return the first number for some arguments, and their text, without arguments that equal the default."""
-        bound = self._signature.bind(*args, **kwargs).arguments
-        names = list(bound)[len(args) - num_own :]
+    def _integer_or_text(self, args: tuple[Any, ...], kwargs: dict[str, Any], num_own: int) -> int | str:
+        """Return the only argument if it is an integer, or a text of the arguments that do not equal the default."""
+        bound, parameters = self._signature.bind(*args, **kwargs).arguments, [*self._signature.parameters.values()]
+        if len(args) > num_own:  # the object
+            if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
+                bound[parameters[0].name] = args[1:]
+            else:
+                del bound[parameters.pop(0).name]
         given: dict[str, Any] = {}
-        for name in names:
-            plain = _plain_of(bound[name], f"argument {name!r} of {self._function.__qualname__}")
-            default = self._signature.parameters[name].default
-            if type(default) not in _PLAIN or repr(plain) != repr(default):
-                given[name] = plain
-        (first, *_), value = list(self._signature.parameters)[len(args) - num_own :] or [""], None
-        if list(given) == [first]:
-            value = given[first]
-        if type(value) is int and 0 <= value < _MOST_DIRECT:
-            return 2 * value, ""
-        text = repr(sorted(given.items()))
-        return 2 * (int.from_bytes(_digest(text)[:8], "little") % _PLACES) + 1, text
+        for parameter in parameters:
+            name, default = parameter.name, parameter.default
+            if name in bound:
+                plain = _plain_of(bound[name], f"argument {name!r} of {self._function.__qualname__}")
+                if type(default) not in _PLAIN or repr(plain) != repr(default):
+                    given[name] = plain
+        if parameters and list(given) == [parameters[0].name]:
+            value = given[parameters[0].name]
+            if type(value) is int and 0 <= value < _MOST_DIRECT:
+                return value
+        return repr(sorted(given.items()))
 
     def _state_of(self, thing: Any) -> _State:
         """Return the state of the object of a method, or of a plain function."""
@@ -299,7 +337,10 @@ class _Results:
             and (thing is None or (state.of() is thing and self._is_as(thing, state)))
         ):
             return state
-        state = self._states[id(thing)] = self._new_state(thing, code)
+        state = self._new_state(thing, code)
+        # A new dict, without a lock, which a fork in another thread could leave locked.
+        others = [(number, each) for number, each in [*self._states.items()] if each.of() is not None]
+        self._states = {**dict(others[-_MOST_STATES + 1 :]), id(thing): state}
         return state
 
     def _code_of(self, kind: type | None) -> str:
@@ -308,7 +349,7 @@ class _Results:
         if code is None or not code.names.equals([read() for read in code.reads]):
             from mpqueue.dataset.fingerprint import fingerprint_of_call  # 10 ms for what it imports
 
-            key, names = fingerprint_of_call(self._function, kind)
+            key, names = fingerprint_of_call(self._function, kind, self._key)
             code = self._codes[kind] = _Code(key, [read for read, _ in names], _Snapshot([value for _, value in names]))
         return code.key
 
@@ -326,7 +367,7 @@ class _Results:
         """Return whether an object is as it was."""
         if self._key is not None:
             return self._data_of_key(thing) == state.names
-        attributes = vars(thing)
+        attributes = self._attributes_of(thing)
         return tuple(attributes) == state.names and state.values.equals(list(attributes.values()))
 
     def _data_of_key(self, thing: Any) -> tuple[str]:
@@ -337,39 +378,55 @@ class _Results:
         if self._key is not None and thing is not None:
             names: tuple[str, ...] = self._data_of_key(thing)
             return _State(_reference_to(thing), code, names, _Snapshot(()), self._cache_of(code, names))
-        attributes: dict[str, Any] = {}
-        if thing is not None:
-            if not hasattr(thing, "__dict__"):
-                raise TypeError(
-                    f"cached: {type(thing).__name__} has no __dict__: pass key=, a function of the object that returns "
-                    "plain data"
-                )
-            attributes = vars(thing).copy()
+        attributes = {} if thing is None else self._attributes_of(thing).copy()
+        if isinstance(thing, _CONTENTS) or (thing is not None and not attributes and not hasattr(thing, "__dict__")):
+            raise TypeError(
+                f"cached: the state of a {type(thing).__name__} is not only in attributes: pass key=, a function of "
+                "the object that returns plain data"
+            )
         plain = [
             (name, _plain_of(value, f"attribute {name!r} of {type(thing).__name__}"))
             for name, value in attributes.items()
             if not name.startswith("__")  # of `typing`
         ]
-        if len(self._states) > _MOST_STATES:
-            self._states = {number: state for number, state in self._states.items() if state.of() is not None}
         values = _Snapshot(list(attributes.values()))
-        return _State(_reference_to(thing), code, tuple(attributes), values, self._cache_of(code, plain))
+        # Without the scope of the class, which is lost on the way to another process.
+        named = None if thing is None else type(thing).__name__, plain
+        return _State(_reference_to(thing), code, tuple(attributes), values, self._cache_of(code, named))
+
+    def _attributes_of(self, thing: Any) -> dict[str, Any]:
+        """Return the attributes of an object, also those in slots."""
+        slots = self._slots.get(type(thing))
+        if slots is None:
+            slots = self._slots[type(thing)] = [
+                (f"{kind.__qualname__}.{name}", value) for kind in type(thing).__mro__ if "__slots__" in vars(kind)
+                for name, value in vars(kind).items() if isinstance(value, types.MemberDescriptorType)
+            ]  # fmt: skip
+        found: dict[str, Any] = getattr(thing, "__dict__", {})
+        if slots:
+            found = found.copy()
+            for name, slot in slots:
+                with contextlib.suppress(AttributeError):  # it is not set
+                    found[name] = slot.__get__(thing)
+        return found
 
     def _cache_of(self, code: str, plain: object) -> _ResultCache:
         name = _digest(repr((code, self._version, plain))).hex()[:32]
         cache = self._caches.get(name)
         if cache is None:
             if len(self._caches) >= _MOST_STATES:
-                del self._caches[next(iter(self._caches))]
-            cache = self._caches[name] = _ResultCache(self._folder, name, self._max_bytes)
+                self._caches.pop(next(iter([*self._caches])), None)
+            cache = self._caches.setdefault(name, _ResultCache(self._folder, name, self._max_bytes))
         return cache
 
     def _computed(self, state: _State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
         """Return the result of the function, and whether it may be stored."""
         compute = functools.partial(self._function, *args, **kwargs)
-        held = UserGenerators((args[:1], self._function))
+        names = self._codes[type(args[0]) if state.of() is not None else None].names.values
         own = None if context.current_batch() is None else GeneratorState(context.rng())
+        num_alone = 0
         while True:
+            held = UserGenerators((args[:1], self._function, names))
             num_known = len(global_generators())
             seeds = FixedSeeds(held, context.begin_batch, _tell_nothing)
             value = seeds.watched(compute)
@@ -381,15 +438,28 @@ class _Results:
                 if context.shares_generators() or threading.current_thread() is not threading.main_thread():
                     state.cache.tell_of_draws()
                     return value, False
-                break
-            # It has imported torch, so it is not known whether it has drawn from torch's generator.
+                num_alone += 1
+                if threading.active_count() == 1 or num_alone == _MOST_ALONE:
+                    break
+            # It has imported torch, so it is not known whether it has drawn from torch's generator. Or another thread
+            # may have drawn.
         raise RuntimeError(
             f"{self._function.__qualname__} has drawn random numbers, and a cached result would repeat them in each "
             "epoch: draw in the caller, after the call, or pass the numbers as arguments"
         )
 
 
-_MADE_ANEW = {"_states", "_caches", "_codes", "_are_objects"}
+_MADE_ANEW = {"_states", "_caches", "_codes", "_are_objects", "_slots"}
+
+
+def _writable(value: Any) -> Any:
+    """Return a result whose arrays can be written: an array of Pillow cannot."""
+    kind = type(value)
+    if kind is dict:
+        return {key: _writable(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return kind([_writable(item) for item in value])
+    return value.copy() if kind is np.ndarray and not value.flags.writeable else value
 
 
 def _reference_to(thing: Any) -> Callable[[], Any]:
@@ -399,15 +469,20 @@ def _reference_to(thing: Any) -> Callable[[], Any]:
         return lambda: thing
 
 
-def _search(cache: FolderCache, number: int, text: str) -> tuple[int | None, Any]:
-    """Return the number that belongs to some arguments and the result, which may be missing; None if all are taken."""
-    for place in range(number, number + 2 * _PROBES, 2):
-        found = cache.get(place, copies=True)
-        if found is MISSING:
-            return place, MISSING
-        if found[0] == text:
-            return place, found[1]
-    return None, MISSING
+def _search(cache: FolderCache, text: str) -> tuple[int, int | None, Any]:
+    """Return the salt of some arguments, their number, and the result, which may be missing; None if all are taken."""
+    digest = _digest(text)
+    start, salt, base = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:12], "little"), 0
+    for size in _TABLES:
+        for probe in range(start, start + _PROBES):
+            place = 2 * (base + probe % size) + 1
+            found = cache.get(place, salt, copies=True)
+            if found is not MISSING and found[0] == text:
+                return salt, place, found[1]
+            if found is MISSING and cache.is_free(place, salt):
+                return salt, place, MISSING  # results are stored in the first free place
+        base += size
+    return salt, None, MISSING
 
 
 def _tell_nothing() -> None:
@@ -435,11 +510,12 @@ def _plain_of(value: Any, what: str) -> Any:
     if kind is set or kind is frozenset:
         return {kind.__name__: sorted(repr(_plain_of(item, what)) for item in value)}
     if isinstance(value, np.generic) and value.dtype.kind in "biufSU":
-        return value.item()
-    if isinstance(value, os.PathLike):
+        return value.item() if kind in _SAME else {value.dtype.str: value.item()}
+    if isinstance(value, pathlib.PurePath | os.DirEntry):
         return {"path": os.fspath(value)}
     if isinstance(value, enum.Enum):
-        return {kind.__qualname__: value.name}
+        of_value = value.value if type(value.value) in _PLAIN else None
+        return {kind.__qualname__: (value.name, of_value)}
     if kind is range or kind is slice:
         return {"range": repr(value)}
     remedy = "pass key=, a function of the object that returns plain data" if "attribute" in what else "pass plain data"

@@ -124,6 +124,11 @@ class Cache:
             self._counts.hit()
         return value
 
+    def is_free(self, number: int, salt: int) -> bool:
+        """Return whether a number has no value, or only a lost one that was stored with the salt."""
+        files = self._files()
+        return files is None or files.is_free(number, salt)
+
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
         """Store a value if possible, and return it as `get` will return it. A question about a run stores nothing.
 

@@ -4,8 +4,8 @@ A key is the digest of a pickle that is never loaded. In the pickle, objects are
 their results:
 
 - a function or class of an installed package: its name;
-- any other function: its code, defaults, closure, and the globals that it uses;
-- any other class: its functions, plain attributes and bases;
+- any other function: its code, defaults, closure, the globals that it uses, and the names that it uses of modules;
+- any other class: its functions, attributes and bases;
 - an object with a ``fingerprint()``: the returned value. Sources of `mpqueue.files` return paths, sizes and times of
   modification;
 - a Hugging Face dataset: its fingerprint;
@@ -16,16 +16,17 @@ The key does not cover files that a function opens itself, or the version of a p
 cache's name.
 """
 
+import dis
 import functools
 import hashlib
-import inspect
+import importlib.util
 import io
 import os
 import pickle
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -40,7 +41,9 @@ from mpqueue.system.interrupts import defer_signals
 Name = tuple[Callable[[], Any], Any]
 
 _DIGITS = 32
-_PLAIN = int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)
+_OF_GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+# Methods that code calls without their names.
+_IMPLICIT = {"__call__", "__contains__", "__getattr__", "__iter__"}
 
 
 def fingerprint_of(root: StageNode) -> str:
@@ -52,7 +55,7 @@ def fingerprint_of(root: StageNode) -> str:
     return _KeyPickler().digest_of(root)
 
 
-def fingerprint_of_call(function: types.FunctionType, kind: type | None) -> tuple[str, list[Name]]:
+def fingerprint_of_call(function: types.FunctionType, kind: type | None, more: object) -> tuple[str, list[Name]]:
     """Return the key of a function, with the code that it uses, and the names that this code refers to.
 
     The function's own module counts by its code, also if it is installed.
@@ -60,12 +63,13 @@ def fingerprint_of_call(function: types.FunctionType, kind: type | None) -> tupl
     Args:
         function: The function.
         kind: The class of the object that it is a method of, if any.
+        more: An object that is a part of the key.
 
     Raises:
-        Exception: An object in the function's closure cannot be pickled.
+        Exception: An object in a default of the function cannot be pickled.
     """
     pickler = _KeyPickler(home=function.__module__)
-    key = pickler.digest_of((function, [] if kind is None else pickler.used_of(kind, function)))
+    key = pickler.digest_of((function, [] if kind is None else pickler.used_of(kind, function), more))
     return key, pickler.names
 
 
@@ -133,6 +137,8 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         kind = type(thing)
         if isinstance(thing, StageNode):
             return kind.__name__, [_stage(stage) for stage in flat(thing)]
+        if kind is functools._lru_cache_wrapper:
+            return "cached", thing.__wrapped__
         if kind is types.FunctionType or isinstance(thing, type):
             number = self._met.get(id(thing))
             if number is not None:
@@ -151,14 +157,31 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
     def _function(self, function: types.FunctionType) -> tuple[Any, ...]:
         if self._is_by_name(function.__module__) and "<" not in function.__qualname__:
             return "named", function.__module__, function.__qualname__
-        of = function.__globals__
-        used = [
-            (name, self._global(self._noted(of, name))) for name in sorted({*names_in(function.__code__)} & of.keys())
-        ]
-        closed_over = [_content(cell) for cell in function.__closure__ or ()]
+        of, code = function.__globals__, function.__code__
+        names = {*names_in(code)}
+        used = [(name, self._used(self._noted(of, name), names)) for name in sorted({*_globals_in(code)} & of.keys())]
+        imported = [(name, self._used(_imported(name, of), names)) for name in _imports_in(code)]
+        closed_over = []
+        for cell in function.__closure__ or ():
+            self.names.append((functools.partial(_content, cell), _content(cell)))
+            # Workers receive what a function of a stage closes over, so that it must be picklable anyway.
+            closed_over.append(_content(cell) if self._home is None else self._global(_content(cell)))
+        for name in ("__defaults__", "__kwdefaults__"):
+            if (defaults := getattr(function, name)) is not None:
+                self.names.append((functools.partial(getattr, function, name), defaults))
         wraps = getattr(function, "__wrapped__", None)
-        code = _code(function.__code__)
-        return "function", code, function.__defaults__, function.__kwdefaults__, closed_over, used, wraps
+        return (
+            "function", _code(code), function.__defaults__, function.__kwdefaults__, closed_over, used, imported, wraps
+        )  # fmt: skip
+
+    def _used(self, value: Any, names: set[str]) -> Any:
+        """Return a representation of what some code uses of a global: of a module, what the code may look up in it."""
+        if not isinstance(value, types.ModuleType) or self._is_by_name(value.__name__):
+            return self._global(value)
+        inner = vars(value)
+        # A module of a package has the package's name, and may be in it.
+        found = [(name, self._used(self._noted(inner, name), names - {name})) for name in sorted(names & inner.keys())]
+        return "module", value.__name__, found
 
     def _class(self, kind: type) -> tuple[Any, ...]:
         if self._is_by_name(kind.__module__):
@@ -168,7 +191,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             function = _function_of(value)
             if function is not None:
                 own.append((name, function))
-            elif not name.startswith("__") and isinstance(value, _PLAIN):
+            elif not name.startswith(("__", "_abc_")):
                 own.append((name, self._global(value)))
             else:
                 continue
@@ -177,7 +200,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
 
     def _noted(self, namespace: Mapping[str, Any], name: str) -> Any:
         """Return the value of a name, which may get another one later: a cell of a notebook that runs again."""
-        value = namespace[name]
+        value = namespace.get(name)
         if not isinstance(value, types.ModuleType):
             self.names.append((functools.partial(namespace.get, name), value))
         return value
@@ -187,24 +210,43 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
 
     def used_of(self, kind: type, function: types.FunctionType) -> list[tuple[str, str, Any]]:
         """Return the attributes of a class that a function, and the methods that it calls, may refer to."""
+        owners = [owner for owner in kind.__mro__ if not self._is_by_name(owner.__module__)]
         used: dict[tuple[str, str], Any] = {}
-        following: list[Any] = [function]
-        seen: set[str] = set()
-        while following:
-            for name in {*names_in(following.pop().__code__)} - seen:
-                seen.add(name)
-                for owner in kind.__mro__:
-                    if name in vars(owner) and not self._is_by_name(owner.__module__):
-                        value = self._noted(vars(owner), name)
-                        method = _function_of(value)
-                        used[owner.__qualname__, name] = self._global(value) if method is None else method
-                        following += [] if method is None else [inspect.unwrap(method)]
+        functions, names, seen, met = [function], {*_IMPLICIT}, set[str](), set[int]()
+        while functions or names:
+            for name in names:
+                if any(name in vars(owner) for owner in owners):
+                    for owner in owners:
+                        value = self._noted(vars(owner), name)  # a class without the name may get it later
+                        if name in vars(owner):
+                            method = _function_of(value)
+                            used[owner.__qualname__, name] = self._global(value) if method is None else method
+                            functions += [] if method is None else [method]
+            seen |= names
+            names = {name for each in self._reached(functions, met) for name in _looked_up(each.__code__)} - seen
+            functions = []
         return [(*path, value) for path, value in sorted(used.items(), key=itemgetter(0))]
+
+    def _reached(self, functions: list[Any], met: set[int]) -> Iterator[types.FunctionType]:
+        """Yield functions, and those that they wrap, close over or use as globals: they may be passed the object."""
+        following = [*functions]
+        while following:
+            function = following.pop()
+            if id(function) in met or type(function) is not types.FunctionType or self._is_by_name(function.__module__):
+                continue
+            met.add(id(function))
+            yield function
+            of = function.__globals__
+            following += [_content(cell) for cell in function.__closure__ or ()]
+            following += [of[name] for name in {*_globals_in(function.__code__)} & of.keys()]
+            following.append(getattr(function, "__wrapped__", None))
 
     def _global(self, value: Any) -> Any:
         """Return a representation of a global's value, which need not be picklable."""
         if isinstance(value, types.ModuleType):
             return "module", value.__name__
+        if type(value) is functools._lru_cache_wrapper:
+            value = value.__wrapped__
         if isinstance(value, types.FunctionType | type):
             return value
         if id(value) in self._globals:
@@ -212,8 +254,9 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         self._globals.add(id(value))
         try:
             return _KeyPickler(self).digest_of(value)
-        except Exception:  # a lock or a logger, for example, which does not affect the samples
-            return "a", type(value).__qualname__
+        except Exception:  # of a lock in it, for example. Its attributes may be counters, so only its class counts
+            items = value.items() if type(value) is dict else ()
+            return "a", type(value), [(self._global(key), self._global(item)) for key, item in items]
         finally:
             self._globals.discard(id(value))
 
@@ -224,6 +267,10 @@ def _function_of(value: Any) -> Any:
         return value.__func__
     if isinstance(value, property):
         return value.fget
+    if isinstance(value, functools.cached_property | functools.partialmethod):
+        return value.func
+    if type(value) is functools._lru_cache_wrapper:
+        return value.__wrapped__
     return value if isinstance(value, types.FunctionType) else None
 
 
@@ -276,7 +323,55 @@ def _code(code: types.CodeType) -> tuple[Any, ...]:
     """Return a representation of code without its file and line numbers."""
     constants = [_code(each) if isinstance(each, types.CodeType) else _constant(each) for each in code.co_consts]
     names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-    return code.co_code, constants, names, code.co_flags, code.co_argcount, code.co_kwonlyargcount
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
+    return code.co_code, code.co_exceptiontable, constants, names, code.co_flags, counts
+
+
+def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield the code, and the code of nested functions."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes_in(constant)
+
+
+def _globals_in(code: types.CodeType) -> Iterator[str]:
+    """Yield the names of globals that code uses. An attribute may have the name of a global."""
+    for each in _codes_in(code):
+        yield from (step.argval for step in dis.get_instructions(each) if step.opname in _OF_GLOBALS)
+
+
+def _imports_in(code: types.CodeType) -> list[str]:
+    """Return the names of the modules that code imports, with a dot for each level of a relative import."""
+    found: dict[str, None] = {}
+    for each in _codes_in(code):
+        steps = list(dis.get_instructions(each))
+        for number, step in enumerate(steps):
+            if step.opname == "IMPORT_NAME":
+                level = next(before.argval for before in steps[number - 2 :: -1] if isinstance(before.argval, int))
+                found["." * level + step.argval] = None
+    return list(found)
+
+
+def _imported(name: str, namespace: Mapping[str, Any]) -> Any:
+    """Return a module that code imports when it runs; None if it does not exist. Installed ones are not imported."""
+    try:
+        absolute = importlib.util.resolve_name(name, namespace.get("__package__"))
+        found: Any = sys.modules.get(absolute)
+        if found is None and (spec := importlib.util.find_spec(absolute)) is not None:
+            origin = os.path.realpath(spec.origin or "")
+            found = absolute if origin.startswith(_folders()) else importlib.import_module(absolute)
+    except Exception:  # the code may expect it
+        return None
+    return found
+
+
+def _looked_up(code: types.CodeType) -> set[str]:
+    """Return the names that code may look up in an object."""
+    names = {*names_in(code)}
+    if "getattr" in names:
+        names |= {each for inner in _codes_in(code) for each in inner.co_consts if type(each) is str}
+    return names | {"__len__"} if "len" in names else names
 
 
 def _constant(value: Any) -> tuple[str, Any]:

@@ -124,6 +124,12 @@ class RecordFiles:
             checked[number] = True
         return records.unpack(memoryview(bytearray(view)) if copies else view, num_arrays)
 
+    def is_free(self, number: int, salt: int) -> bool:
+        """Return whether a number without a value has no entry, or one with this salt whose record was lost."""
+        entry = self._looked_up(number)
+        check = entry[_CHECK_AT:]
+        return not any(check) or check == _closed(entry[:_CHECK_AT], number, salt)
+
     def _looked_up(self, number: int) -> bytes:
         """Return an entry without creating a page of the map; fewer bytes if the index is shorter."""
         try:

@@ -63,11 +63,15 @@ def unpack(record: memoryview, num_buffers: int) -> Any:
     return pickle.loads(record[_LENGTH_BYTES * len(lengths) :][: lengths[0]], buffers=buffers)
 
 
-def copied(value: Any) -> Any:
+def copied(value: Any, *, is_writable: bool = False) -> Any:
     """Return a value as it is read from a file.
+
+    Args:
+        value: The value.
+        is_writable: Return writable arrays.
 
     Raises:
         Exception: Pickling or unpickling the value raised.
     """
     record, num_buffers = pack(value)
-    return unpack(memoryview(record), num_buffers)
+    return unpack(memoryview(bytearray(record) if is_writable else record), num_buffers)

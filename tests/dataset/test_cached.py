@@ -1,8 +1,10 @@
 """`cached`: a method of any dataset is called once for each argument, whatever process calls it."""
 
+import enum
 import gc
 import importlib
 import inspect
+import math
 import multiprocessing
 import os
 import pathlib
@@ -12,11 +14,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 import weakref
 
 import cloudpickle
 import numpy as np
 import pytest
+from helpers.deadlock import DEADLOCK_S
 from helpers.forking import status_of_fork
 from helpers.in_threads import in_threads
 
@@ -128,7 +132,7 @@ def test_different_arguments_have_different_results(tmp_path, calls):
 def test_arguments_with_the_same_number_are_told_apart(tmp_path, calls, monkeypatch):
     from mpqueue.dataset import cached
 
-    monkeypatch.setattr(cached, "_PLACES", 1)
+    monkeypatch.setattr(cached, "_TABLES", (1, 8))
 
     @mpqueue.cached(tmp_path / "kept")
     def doubled(text):
@@ -137,7 +141,61 @@ def test_arguments_with_the_same_number_are_told_apart(tmp_path, calls, monkeypa
 
     for _ in range(2):
         assert [doubled(str(number)) for number in range(20)] == [str(number) * 2 for number in range(20)]
-    assert calls.take() == 20 + 4  # 16 have places
+    assert calls.take() == 20 + 11  # 9 have places
+
+
+def test_index_of_many_arguments_is_small(tmp_path):
+    @mpqueue.cached(tmp_path / "kept")
+    def length(path):
+        return len(path)
+
+    for number in range(3000):
+        assert length(f"{number}.jpg") == len(f"{number}.jpg")
+    (index,) = (tmp_path / "kept").glob("*.index")
+    assert index.stat().st_blocks * 512 < 1_500_000  # a page for each would be 12 MB
+
+
+def test_any_positional_arguments_are_told_apart(tmp_path):
+    class Words:
+        @mpqueue.cached(tmp_path / "kept")
+        def joined(*args, **kwargs):
+            return "".join(args[1:]) + str(kwargs)
+
+    assert [Words().joined("a"), Words().joined("b"), Words().joined("a", "b")] == ["a{}", "b{}", "ab{}"]
+
+
+class Flags(enum.IntFlag):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.float32(0.5), np.float64(0.5)), (np.uint8(200), 200), (Flags(8), Flags(16)), (np.bytes_(b"a"), b"a"),
+    ],
+)  # fmt: skip
+def test_arguments_of_other_types_are_told_apart(tmp_path, one, other):
+    @mpqueue.cached(tmp_path / "kept")
+    def described(value):
+        return repr(value)
+
+    assert [described(value) for value in (one, other, one)] == [repr(one), repr(other), repr(one)]
+
+
+class Place:
+    """A path with more than its text."""
+
+    def __fspath__(self):
+        return "a"
+
+
+def test_paths_with_more_attributes_are_refused(tmp_path):
+    @mpqueue.cached(tmp_path / "kept")
+    def described(value):
+        return os.fspath(value)
+
+    with pytest.raises(TypeError, match="contains a Place"):
+        described(Place())
 
 
 STATES = [
@@ -332,6 +390,227 @@ def test_globals_and_classes_may_change_while_the_program_runs(tmp_path, change)
     assert later[0] == later[1] != first and made.numbers == [3, 3]
 
 
+HEAD = """
+import contextlib, functools, random, sys, threading
+import numpy as np
+import mpqueue
+kept = mpqueue.cached(FOLDER)
+"""
+# Code whose result is 3 before a change of `* 1` to `* 20`, and 60 after it.
+ROUTES = {
+    "a global with a cache": """
+@functools.cache
+def part(number): return number * 1
+@kept
+def value(number): return part(number)
+""",
+    "a name of a module": """
+import CHANGED
+@kept
+def value(number): return CHANGED.multiplied(number)
+""",
+    "a constant of a module": """
+import CHANGED
+@kept
+def value(number): return number * CHANGED.FACTOR
+""",
+    "an import in the function": """
+@kept
+def value(number):
+    from CHANGED import multiplied
+    return multiplied(number)
+""",
+    "a cached property": """
+class Set:
+    @functools.cached_property
+    def part(self): return 3 * 1
+    @kept
+    def value(self, number):
+        try: return self.part
+        finally: vars(self).clear()
+value = Set().value
+""",
+    "the length": """
+class Set:
+    def __len__(self): return 3 * 1
+    @kept
+    def value(self, number): return len(self)
+value = Set().value
+""",
+    "a method by its name": """
+class Set:
+    def part(self, number): return number * 1
+    @kept
+    def value(self, number): return getattr(self, "part")(number)
+value = Set().value
+""",
+    "a method of a wrapped function": """
+def timed(function):
+    @functools.wraps(function)
+    def call(*args): return function(*args)
+    return call
+class Set:
+    def part(self, number): return number * 1
+    @kept
+    @timed
+    def value(self, number): return self.part(number)
+value = Set().value
+""",
+    "a method of a function that gets the object": """
+def get(thing, number): return thing.part(number)
+class Set:
+    def part(self, number): return number * 1
+    @kept
+    def value(self, number): return get(self, number)
+value = Set().value
+""",
+    "an object that cannot be pickled": """
+class Parts:
+    def __init__(self): self.lock = threading.Lock()
+    def part(self, number): return number * 1
+parts = Parts()
+@kept
+def value(number): return parts.part(number)
+""",
+    "an array of a class": """
+class Parts: FACTORS = np.array([1 * 1])
+@kept
+def value(number): return int(number * Parts.FACTORS[0])
+""",
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_changed_code_is_noticed_on_any_route(tmp_path, route):
+    found = []
+    for factor in ("* 1", "* 20", "* 1"):
+        folder = tmp_path / factor.replace("* ", "with")
+        folder.mkdir(exist_ok=True)
+        code = f"FACTOR = 1 {factor}\ndef multiplied(number): return number {factor}\n"
+        (folder / "CHANGED.py").write_text(code)
+        program = f"FOLDER = {str(tmp_path / 'kept')!r}\n{HEAD}{ROUTES[route].replace('* 1', factor)}\nprint(value(3))"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+        ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert not ended.returncode, ended.stderr
+        found.append(int(ended.stdout))
+    assert found == [3, 60, 3]
+
+
+def raises_in_try(number):
+    try:
+        text = str(number)
+        return broken(text)
+    except ValueError:
+        return -1
+
+
+def raises_after_try(number):
+    try:
+        text = str(number)
+    except ValueError:
+        return -1
+    else:
+        return broken(text)
+
+
+def broken(text):
+    raise ValueError(text)
+
+
+def test_the_range_of_a_try_statement_counts(tmp_path):
+    for function in (raises_in_try, raises_after_try):
+        function.__name__ = function.__qualname__ = "value"
+    assert mpqueue.cached(tmp_path)(raises_in_try)(1) == -1
+    with pytest.raises(ValueError, match="1"):
+        mpqueue.cached(tmp_path)(raises_after_try)(1)
+
+
+def test_the_function_key_counts(tmp_path):
+    def keyed(key):
+        class Set:
+            def __init__(self, one, other):
+                self.one, self.other = one, other
+
+            @mpqueue.cached(tmp_path, key=key)
+            def value(self, number):
+                return number, self.one, self.other
+
+        return Set
+
+    kind = keyed(lambda self: self.one)
+    assert [kind(1, 2).value(0), kind(1, 3).value(0)] == [(0, 1, 2), (0, 1, 2)]
+    kind = keyed(lambda self: self.other)
+    assert [kind(1, 2).value(0), kind(1, 3).value(0)] == [(0, 1, 2), (0, 1, 3)]
+
+
+def test_values_in_closures_defaults_and_objects_may_change_in_place(tmp_path):
+    scale, table, config, mean = 1, [1], types.SimpleNamespace(scale=1), np.ones(5000)
+
+    @mpqueue.cached(tmp_path)
+    def scaled(number, more=table):
+        return number * scale * more[0] * config.scale * float(mean[0])
+
+    def change(new_scale, new_item, of_config, of_mean):
+        nonlocal scale
+        scale, table[0], config.scale, mean[0] = new_scale, new_item, of_config, of_mean
+
+    for numbers in ((1, 1, 1, 1), (2, 1, 1, 1), (2, 3, 1, 1), (2, 3, 5, 1), (2, 3, 5, 7), (1, 1, 1, 1)):
+        change(*numbers)
+        assert scaled(11) == 11 * math.prod(numbers)
+
+
+def test_method_that_a_subclass_gets_later_is_used(tmp_path):
+    class Base:
+        def part(self, number):
+            return number
+
+        @mpqueue.cached(tmp_path)
+        def value(self, number):
+            return self.part(number)
+
+    class Sub(Base):
+        pass
+
+    thing = Sub()
+    assert thing.value(3) == 3
+    Sub.part = lambda self, number: number * 20
+    assert thing.value(3) == 60
+
+
+def test_names_of_classes_are_told_apart(tmp_path):
+    class Digits:
+        @mpqueue.cached(tmp_path)
+        def path(self, number):
+            return f"{type(self).__name__}/{number}"
+
+    class Letters(Digits):
+        pass
+
+    assert [Digits().path(0), Letters().path(0)] == ["Digits/0", "Letters/0"]
+
+
+def test_first_result_is_a_private_copy_that_can_be_written(tmp_path):
+    class Rows:
+        def __init__(self):
+            self.rows = np.arange(6).reshape(3, 2)
+
+        @mpqueue.cached(tmp_path / "rows", key=lambda self: 0)
+        def row(self, number):
+            return self.rows[number:]
+
+    @mpqueue.cached(tmp_path / "frozen")
+    def frozen(number):
+        return {"image": np.frombuffer(bytes([number] * 4), np.uint8)}
+
+    rows = Rows()
+    for _ in range(2):
+        row, image = rows.row(1), frozen(7)["image"]
+        assert (row.tolist(), image.tolist()) == ([[2, 3], [4, 5]], [7] * 4)
+        row -= 100
+        image += 1
+    assert rows.rows.tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
 def test_code_of_an_installed_package_counts(tmp_path, monkeypatch):
     from mpqueue.dataset import fingerprint
 
@@ -352,6 +631,57 @@ def test_key_of_a_dataset_contains_cached_methods():
 
 
 # -- Random numbers
+
+
+GENERATOR = np.random.default_rng(0)
+
+
+def test_generators_in_globals_defaults_and_classes_are_noticed(tmp_path):
+    @mpqueue.cached(tmp_path)
+    def of_global(number):
+        return GENERATOR.random()
+
+    own = random.Random(3)
+
+    @mpqueue.cached(tmp_path)
+    def of_default(number, generator=own):
+        return generator.random()
+
+    class Set:
+        generator = np.random.default_rng(1)
+
+        @mpqueue.cached(tmp_path, key=lambda self: 1)
+        def of_class(self, number):
+            return self.generator.random()
+
+    for draw in (of_global, of_default, Set().of_class):
+        with pytest.raises(RuntimeError, match="has drawn random numbers"):
+            draw(1)
+
+
+def test_draw_of_another_thread_is_no_error(tmp_path):
+    """The function is called again, and nothing has drawn in that time."""
+    begun, drawn, ends = threading.Event(), threading.Event(), threading.Event()
+
+    def draw():
+        begun.wait(DEADLOCK_S)
+        random.random()
+        drawn.set()
+        ends.wait(DEADLOCK_S)
+
+    @mpqueue.cached(tmp_path)
+    def doubled(number):
+        begun.set()
+        drawn.wait(DEADLOCK_S)
+        return number * 2
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        assert doubled(3) == 6
+    finally:
+        ends.set()
+        thread.join()
 
 
 def draw_python(self):
@@ -645,7 +975,7 @@ def test_functions_static_methods_and_subclasses(tmp_path, calls):
     for _ in range(2):
         assert [plain(1), plain("a"), Set.static(1), Set().static(1), Set().method(1)] == [1, "a", 2, 2, 3]
         assert Sub().method(1) == 13
-    assert calls.take() == 4  # the method of both classes has the same code
+    assert calls.take() == 5  # the method of both classes has the same code, which may use the name of its class
     assert list(Dataset.range(3).map(plain)) == [0, 1, 2]
 
 
@@ -716,7 +1046,7 @@ def test_invalid_arguments_are_named(tmp_path, arguments, function, kind, words)
         mpqueue.cached(**{"folder": tmp_path} | arguments)(function)
 
 
-def test_generators_coroutines_and_slots_are_refused(tmp_path):
+def test_generators_coroutines_and_contents_are_refused_and_slots_count(tmp_path):
     def items(number):
         yield number
 
@@ -732,7 +1062,17 @@ def test_generators_coroutines_and_slots_are_refused(tmp_path):
 
         @mpqueue.cached(tmp_path)
         def value(self, number):
-            return number
+            return number + self.size
 
-    with pytest.raises(TypeError, match="has no __dict__: pass key="):
-        Small().value(1)
+        def __init__(self, size):
+            self.size = size
+
+    assert [Small(size).value(1) for size in (2, 3, 2)] == [3, 4, 3]
+
+    class Words(list):
+        @mpqueue.cached(tmp_path)
+        def value(self, number):
+            return self[number]
+
+    with pytest.raises(TypeError, match="not only in attributes: pass key="):
+        Words("ab").value(1)
