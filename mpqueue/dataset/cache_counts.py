@@ -30,8 +30,8 @@ class CacheCounts:
     def __init__(self) -> None:
         self._held: HeldDescriptor | None = None
         self._counts = tuple(itertools.count(1) for _ in range(3))  # atomic in any thread, unlike a sum
-        self._memory: mmap.mmap | bytearray = bytearray(_RECORD_BYTES)
-        self._at = 0
+        # The memory, and the place of the record in it: together, because two threads may open the file.
+        self._record: tuple[mmap.mmap | bytearray, int] = bytearray(_RECORD_BYTES), 0
 
     def open(self, held: HeldDescriptor, *, is_writable: bool = True) -> None:
         """Keep the file, and add a record of this process to it; a read-only or full file has none.
@@ -46,11 +46,11 @@ class CacheCounts:
                 at = os.lseek(fd, 0, os.SEEK_CUR) - _RECORD_BYTES
                 start = at // _PAGE_BYTES * _PAGE_BYTES
                 with descriptors.apart_from_standard():  # mmap duplicates the descriptor
-                    self._memory = mmap.mmap(fd, at - start + _RECORD_BYTES, offset=start)
-                self._at = at - start
+                    self._record = mmap.mmap(fd, at - start + _RECORD_BYTES, offset=start), at - start
 
     def _add(self, which: int) -> None:
-        _COUNT.pack_into(self._memory, self._at + which * _COUNT_BYTES, next(self._counts[which]))
+        memory, at = self._record
+        _COUNT.pack_into(memory, at + which * _COUNT_BYTES, next(self._counts[which]))
 
     def hit(self) -> None:
         """Count an element that was read."""
