@@ -25,6 +25,7 @@ from mpqueue.samples.leaves import (
     is_masked,
     is_stackable,
     merge_arrays,
+    merge_masked,
     merge_numbers,
     merge_unlike,
     no_sample,
@@ -196,8 +197,7 @@ class Collation:
             rows = [[getattr(value, name) for name in names] for value in values]
             return self._record(kind, names, self._merge_items(rows, names, place, ".{}"))
         if is_masked(first):
-            place.require_equal([value.shape for value in values], "has shape {}".format)
-            return np.ma.stack(values)  # `np.stack` would drop the masks
+            return merge_masked(values, place)
         if is_stackable(first):
             return merge_arrays(values, self._empty, place)
         return list(values)

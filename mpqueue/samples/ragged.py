@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, as_array, is_masked, is_stackable
+from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, as_array, is_masked, is_stackable, masked_error
 
 Values = TypeVar("Values")
 ONE_DTYPE = (
@@ -58,9 +58,12 @@ def chosen_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None
     """Return the arrays of a place that ``collate`` chooses; None if it has fields, or other leaves.
 
     Raises:
-        ValueError: ``collate`` names this place, and it has neither arrays nor fields; or names fields of a leaf.
+        ValueError: ``collate`` names this place, and it has neither arrays nor fields; or names fields of a leaf. Or
+            an array is masked.
     """
     choice = place.choice
+    if any(is_masked(value) and value.shape for value in values):
+        raise masked_error(values, place)
     arrays = None if isinstance(choice, Mapping) else as_arrays(values, place)
     if arrays is None and choice != "ragged":
         for number, value in enumerate(values):
@@ -95,8 +98,11 @@ def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, place: LeafPlace) ->
     """Return values and offsets of samples that are ragged themselves, as the rows of `pack` are.
 
     Raises:
-        ValueError: As `merge_ragged`.
+        ValueError: As `merge_ragged`, or an array is masked.
     """
+    values = [part.values for part in parts]
+    if any(map(is_masked, values)):
+        raise masked_error(values, place)
     offsets = [np.asarray(part.offsets) for part in parts]
     arrays = [np.asarray(part.values)[at[0] : at[-1]] for part, at in zip(parts, offsets, strict=True)]
     return _joined(arrays, np.concatenate([np.diff(at) for at in offsets]), empty, place)

@@ -134,6 +134,16 @@ def test_ragged_samples_are_joined_whatever_the_choice():
         assert listed(join({"a": one}, {"a": two}, collate=collate)["a"]) == [[1, 2], [3], [4], [], [5, 6, 7]]
 
 
+@pytest.mark.parametrize("collate", ["ragged", {"a": "ragged"}])
+def test_masked_arrays_are_refused_and_named(collate):
+    masked = np.ma.masked_less(np.arange(3), 1)
+    for index, samples in ((10, (masked, masked)), (12, (np.arange(3), [0, 1], masked))):
+        with pytest.raises(ValueError, match=rf"sample\['a'\] of index {index} is masked.*call filled\(\)"):
+            join(*[{"a": each} for each in samples], collate=collate)
+    with pytest.raises(ValueError, match="index 10 is masked"):
+        join(Ragged(masked, np.array([0, 3])), collate=None)
+
+
 @pytest.mark.parametrize(
     ("samples", "message"),
     [

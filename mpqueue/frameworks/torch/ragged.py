@@ -16,7 +16,7 @@ from mpqueue.memory.layout import Array, Recorded
 from mpqueue.plan.batching import Choice
 from mpqueue.plan.checks import ragged_choice
 from mpqueue.samples.collate import Collation
-from mpqueue.samples.leaves import NUMBERS, LeafPlace
+from mpqueue.samples.leaves import NUMBERS, LeafPlace, is_masked, masked_error
 from mpqueue.samples.ragged import ONE_DTYPE, Ragged, merge_ragged
 from mpqueue.samples.sparse import REMEDY, CsrRows, stack_rows
 
@@ -84,6 +84,8 @@ class _TensorCollation(Collation):
         if all(isinstance(value, _PLAIN) and not getattr(value, "shape", ()) for value in values):
             return default_collate(list(values))
         merged = super()._merge(values, place)
+        if is_masked(merged):  # numbers; `super` refuses masked arrays with axes
+            raise masked_error(values, place)
         if isinstance(merged, np.ndarray):
             return torch.from_numpy(merged)
         return list(merged) if type(merged) is tuple else merged  # as torch's own function

@@ -96,6 +96,16 @@ def test_chosen_fields_and_torchs_own_function_for_the_others(workers):
     assert torch.equal(batch["c"], expected["c"])
 
 
+@pytest.mark.parametrize("collate_fn", ["ragged", {"a": "ragged"}])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_masked_values_are_refused_since_a_tensor_has_no_mask(collate_fn, workers):
+    masked = np.ma.masked_less(np.arange(3), 1)
+    for index, samples in ((0, [masked, masked]), (1, [np.arange(3), masked]), (1, [np.float64(1), np.ma.masked])):
+        if collate_fn == "ragged" or np.ndim(samples[0]):
+            with pytest.raises(ValueError, match=rf"sample\['a'\] of index {index}.* is masked.*call filled\(\)"):
+                batches_of([{"a": each} for each in samples], collate_fn=collate_fn, num_workers=workers)
+
+
 MATRIX = torch.tensor(np.where(np.random.default_rng(2).random((9, 20)) < 0.2, np.arange(20.0) - 9, 0))
 FORMS = {
     "coo of one axis": lambda row: row[0].to_sparse(),
