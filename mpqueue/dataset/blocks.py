@@ -86,6 +86,10 @@ class GroupReader(BlockReader):
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices."""
+        # `dataset[i]` does not need the other samples of 16 blocks. A loader reads groups for single samples, too:
+        # numbers that are drawn for a group must not depend on the requests of a worker.
+        if run.is_alone and len(places) == 1:
+            return super().at(places, run)
         self.input.check_length(run)
         values: list[Any] = [None] * len(places)
         parts = self._order(run).by_group(run.epoch, self._length(), places)
@@ -95,27 +99,29 @@ class GroupReader(BlockReader):
         for part in parts:
             group = _Group(self.seed(run), run.epoch, self._length(), part.group)
             latest, self._latest = self._latest, group
-            if len(places) == 1 and group != latest:
-                # The first one of several, or `dataset[i]`, which does not need the other samples of 16 blocks.
-                return super().at(places, run)
             if latest.seed not in {-1, group.seed}:  # two stages read this one in turn
                 self._groups.max_size = max(self._groups.max_size, 2)
-            found = self._of_group(group, part.inside, run)
+            is_whole = type(part.numbers) is slice
+            found = self._of_group(group, part.inside, places[0 if is_whole else part.numbers[0]], run)
             if found is None:
                 return super().at(places, run)
-            if type(part.numbers) is slice:  # all places
+            if is_whole:
                 return found
             for number, value in zip(part.numbers.tolist(), found, strict=True):
                 values[number] = value
         return values
 
-    def _of_group(self, group: _Group, inside: Sequence[int], run: IndexedRun) -> list[Any] | None:
-        """Return elements of a group; None if they must be read sample by sample."""
+    def _of_group(self, group: _Group, inside: Sequence[int], first: int, run: IndexedRun) -> list[Any] | None:
+        """Return elements of a group, of which one is at the place ``first``; None to read them sample by sample."""
         rows = self._groups.get(group, lambda group: (self._read(group.number, run), 1))
         if rows is None:
             return None
         try:
-            found = list(rows[inside])
+            # As for a group: whether this worker has just read the group must make no difference.
+            run.begin(self.seed(run), run.epoch, ~int(first))
+            found = list(rows[inside]) if run.fixed is None else run.fixed.unless_drawn(lambda: list(rows[inside]))
+            if found is None:
+                return None
         except not_of_handler(Exception) as error:
             # Of one of these samples. Read one by one, it names its sample, and leaves the others.
             self._warn(error)

@@ -318,8 +318,10 @@ def test_single_samples_are_read_without_their_blocks():
     order = list(in_pieces())
     assert [shuffled[place] for place in (0, 150, 7, 199)] == [order[place] for place in (0, 150, 7, 199)]
     assert source.blocks == [] and len(source.indices) == 4
-    assert all_of(shuffled.batch(1), workers=0) == all_of(in_pieces().batch(1), workers=0)  # opens each at the second
-    assert len(source.blocks) == 20
+    joined = Dataset.concatenate(Dataset.range(1), shuffled)
+    assert joined[1] != joined[2] and source.blocks == []
+    assert all_of(shuffled.batch(1), workers=0) == all_of(in_pieces().batch(1), workers=0)
+    assert len(source.blocks) == 20 and len(source.indices) == 6
 
 
 def test_two_stages_may_read_the_same_blocks_in_turn():
@@ -355,16 +357,52 @@ def drawn(whole):
     return whole * 1000 + np.random.randint(1000, size=len(whole))
 
 
-def test_numbers_drawn_for_a_group_do_not_depend_on_workers():
-    dataset = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4).batch(7)
+class DrawnWhenRead:
+    """The rows of a group, which draws numbers for each request."""
+
+    def __init__(self, whole):
+        self.whole = whole
+
+    def __len__(self):
+        return len(self.whole)
+
+    def __getitem__(self, places):
+        return drawn(self.whole[places])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("made", [drawn, DrawnWhenRead])
+def test_numbers_drawn_for_a_group_do_not_depend_on_workers(made, size):
+    dataset = Dataset(Chunked(made=made)).shuffle(block=10, blocks=4).batch(size)
     whole = all_of(dataset, workers=0)
-    assert all_of(dataset, workers=2) == whole != all_of(in_pieces().batch(7), workers=0)
+    assert all_of(dataset, workers=2) == whole != all_of(in_pieces().batch(size), workers=0)
     with mpqueue.Loader(dataset, seed=5, workers=1) as loader:
         loader.seek(0, 13)  # within a group
         assert [batch.tolist() for batch in loader] == whole[13:]
 
 
-@pytest.mark.parametrize("made", [None, drawn])
+def test_numbers_drawn_for_a_group_do_not_depend_on_excluded_samples():
+    dataset = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4).batch(2)
+    whole = all_of(dataset, workers=0)
+    with mpqueue.Loader(dataset, seed=5, workers=0, exclude=[whole[0][0] // 1000]) as loader:
+        assert [batch.tolist() for batch in loader] == [whole[0][1:], *whole[1:]]
+
+
+def test_streams_draw_the_numbers_of_groups_for_single_samples():
+    dataset = Dataset(Chunked(20, made=drawn)).shuffle(block=5, blocks=2)
+    whole = list(dataset)  # as a loader reads them
+    with mpqueue.Loader(dataset.filter(lambda each: True), lanes=8, seed=0, workers=0) as loader:
+        assert sorted(loader) == sorted(whole)
+
+
+def test_element_by_index_does_not_depend_on_those_before():
+    shuffled = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4)
+    for dataset in (shuffled, Dataset.concatenate(Dataset.range(3), shuffled)):
+        first = dataset[3]
+        assert [dataset[place] for place in (4, 3)][1] == first == dataset[3]
+
+
+@pytest.mark.parametrize("made", [None, drawn, DrawnWhenRead])
 def test_cached_elements_do_not_depend_on_their_group(tmp_path, made):
     whole = []
     for number, places in enumerate((range(200), (150, 3), (3, 77))):
@@ -476,3 +514,5 @@ def test_stage_is_refused_where_it_cannot_follow():
         pass
     with pytest.raises(TypeError, match="shuffle"), mpqueue.Loader(range(9), shuffle="blocks"):
         pass
+    with pytest.raises(TypeError, match=r"shuffle must be True or False, got Blocks\(block=2"):
+        mpqueue.OrderedEnqueuer(range(9), shuffle=Blocks(2))
