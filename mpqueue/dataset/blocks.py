@@ -9,6 +9,7 @@ They are read in one of two ways:
   ``blocks * block`` samples are in memory, as they are stored, and each is decoded when it is requested.
 """
 
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -51,7 +52,7 @@ class BlockReader(PickReader):
         if seed not in self._orders:
             if len(self._orders) >= _MAX_ORDERS:
                 del self._orders[next(iter(self._orders))]
-            self._orders[seed] = order_of(self.node, seed)
+            self._orders[seed] = order_of(self.node, seed, self._length())
         return self._orders[seed]
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
@@ -177,18 +178,21 @@ def reader_of(node: "BlockShuffleNode", maker: ReaderMaker) -> BlockReader:
     return (GroupReader if is_by_blocks else BlockReader)(node, maker)
 
 
-def order_of(node: "BlockShuffleNode", seed: int) -> BlockOrder:
-    """Return the order of a shuffle by blocks."""
+def order_of(node: "BlockShuffleNode", seed: int, length: int) -> BlockOrder:
+    """Return the order of a shuffle by blocks of a number of elements."""
+    # Larger numbers have the same order, and NumPy's integers have 64 bits.
     if isinstance(node.block, str):
-        return UnevenOrder(seed, group_sizes(node.input), node.blocks)
-    return BlockOrder(seed, node.block, node.blocks)
+        sizes = group_sizes(node.input)
+        return UnevenOrder(seed, sizes, min(node.blocks, len(sizes) + 1))
+    block = min(node.block, length + 1)
+    return BlockOrder(seed, block, min(node.blocks, length // block + 1))
 
 
 def group_sizes(node: StageNode) -> Any:
     """Return the number of samples in each row group of a source.
 
     Raises:
-        ValueError: The stage does not follow a source with row groups.
+        ValueError: The stage does not follow a source with row groups, or they do not have all samples of the source.
     """
     source = node.source if isinstance(node, SourceNode) else None
     if not hasattr(type(source), "group_sizes"):
@@ -197,7 +201,13 @@ def group_sizes(node: StageNode) -> Any:
             "pass a number of neighbours, or shuffle before the other stages"
         )
     assert source is not None
-    return source.group_sizes()
+    sizes, length = np.asarray(source.group_sizes(), np.int64), node.length_by(())
+    if sizes.ndim != 1 or (sizes < 0).any() or sizes.sum() != length:
+        raise ValueError(
+            f"{type(source).__name__}.group_sizes must return the size of each group, 0 or more, with the sum "
+            f"{length}, the length of the source, got {reprlib.repr(sizes.tolist())} with the sum {sizes.sum()}"
+        )
+    return sizes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

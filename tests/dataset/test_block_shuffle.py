@@ -1,6 +1,7 @@
 """`shuffle(block=n, blocks=m)` and `Loader(shuffle=Blocks(n, m))`: its orders, its reader, and its errors."""
 
 import json
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -235,6 +236,38 @@ class Grouped(Raising):
 
     def group_sizes(self):
         return np.array(self.sizes)
+
+
+@pytest.mark.parametrize("sizes", [(3, 6, 1, 11), (3, 6, 1), (-1, 21), ((10, 10),), ()])
+def test_sizes_of_groups_that_are_not_the_length_are_refused(sizes):
+    source = Grouped()
+    dataset = Dataset(source).shuffle(block="group").batch(4)
+    source.sizes = sizes
+    with pytest.raises(ValueError, match=r"Grouped.group_sizes must .* with the sum 20, .* with the sum \d+"):
+        Dataset(source).shuffle(block="group")
+    with mpqueue.Loader(dataset, workers=0) as loader, pytest.raises(ValueError, match=r"Grouped\.group_sizes must"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize("sizes", [[3.0, 7.0, 10.0], np.array([3, 7, 10], np.uint8), (3, 7, 10)])
+def test_sizes_of_groups_may_be_any_numbers(sizes, monkeypatch):
+    monkeypatch.setattr(Grouped, "group_sizes", lambda self: sizes)
+    assert sorted(Dataset(Grouped()).shuffle(block="group", blocks=2)) == list(range(20))
+
+
+@pytest.mark.parametrize("length", [1, 20])
+@pytest.mark.parametrize(("block", "blocks"), [(3, sys.maxsize), (sys.maxsize, 1), (2**70, 2**70), (1, 2**63)])
+def test_numbers_of_any_size_mean_all_samples(block, blocks, length):
+    def found(*numbers):
+        return list(Dataset.range(length).shuffle(block=numbers[0], blocks=numbers[1]))
+
+    assert found(block, blocks) == found(min(block, length), min(blocks, length))
+    assert sorted(found(block, blocks)) == list(range(length))
+
+
+def test_groups_of_any_number_of_row_groups():
+    found = [list(Dataset(Grouped()).shuffle(block="group", blocks=blocks)) for blocks in (5, 6, sys.maxsize, 2**70)]
+    assert found == found[:1] * 4
 
 
 def test_damaged_sample_of_a_group_leaves_the_others():
