@@ -11,7 +11,7 @@ import numpy as np
 
 from mpqueue.dataset.rows import Piece
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import NUMBERS, LeafPlace, is_masked, is_stackable, no_sample
+from mpqueue.samples.leaves import LeafPlace, is_masked, is_number_list, is_stackable, no_sample
 from mpqueue.samples.ragged import Ragged, SegmentObjects, merge_ragged
 
 TOKENS = "tokens"
@@ -77,7 +77,7 @@ class SequenceReader:
                     "without this field, use an array of length 0, or an empty string"
                 )
             _check_unmasked(value, f"field {name!r} of a sample")
-            if is_stackable(value) or (type(value) is list and set(map(type, value)) <= NUMBERS.keys()):
+            if is_stackable(value) or is_number_list(value):
                 array = np.atleast_1d(np.asarray(value))
                 value = value if array.dtype.kind in "OSU" else array
             self._check_form(name, value if isinstance(value, np.ndarray) else None)

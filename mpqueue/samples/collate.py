@@ -23,6 +23,7 @@ from mpqueue.samples.leaves import (
     Empty,
     LeafPlace,
     is_masked,
+    is_number_list,
     is_stackable,
     merge_arrays,
     merge_masked,
@@ -214,8 +215,7 @@ class Collation:
         try:
             columns = list(zip(*values, strict=True))
         except ValueError:
-            is_array = type(values[0]) is list and all(type(item) in NUMBERS for value in values for item in value)
-            remedy = OF_LENGTHS if is_array else REMEDY
+            remedy = OF_LENGTHS if all(map(is_number_list, values)) else REMEDY
             place.require_equal(list(map(len, values)), "has length {}".format, remedy)
             raise
         return [self._merge(column, step) for step, column in zip(place.steps(fields, form), columns, strict=True)]

@@ -110,6 +110,12 @@ def is_stackable(value: Any) -> bool:
     return isinstance(value, int | float | complex) or hasattr(type(value), "__dlpack__")
 
 
+def is_number_list(value: Any) -> bool:
+    """Return True for a list of numbers of Python or NumPy, which counts as an array where arrays are joined."""
+    kinds = set(map(type, value)) if type(value) is list else {str}
+    return all(kind in NUMBERS or issubclass(kind, np.number | np.bool_) for kind in kinds)
+
+
 def merge_numbers(values: Sequence[Any], kind: type, empty: Empty) -> Any:
     """Return an array of Python numbers of one type, or a list of integers if no dtype can hold them."""
     # int64 first, which holds most integers. If one is too large, uint64 may hold all of them, as in NumPy.

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, as_array, is_masked, is_stackable, masked_error
+from mpqueue.samples.leaves import Empty, LeafPlace, as_array, is_masked, is_number_list, is_stackable, masked_error
 
 Values = TypeVar("Values")
 ONE_DTYPE = (
@@ -66,21 +66,29 @@ def chosen_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None
         raise masked_error(values, place)
     arrays = None if isinstance(choice, Mapping) else as_arrays(values, place)
     if arrays is None and choice != "ragged":
+        is_whole = choice is True
+        what = "no array with a first axis and no list of numbers" if is_whole else f"without the fields {list(choice)}"
         for number, value in enumerate(values):
-            has_fields = isinstance(value, Mapping | tuple | list) or is_dataclass(value)
-            if not has_fields and (choice is not True or not getattr(value, "shape", ())):
-                what = "no array with a first axis" if choice is True else f"without the fields {list(choice)}"
+            if not _fits(value, is_whole=is_whole):
                 raise ValueError(f"collate chooses {place.name(number)}, a {type(value).__name__}, which is {what}")
     return arrays
+
+
+def _fits(value: Any, *, is_whole: bool) -> bool:
+    """Return whether a leaf is an array, a list of numbers, or has fields; or has fields, if not chosen as a whole."""
+    has_fields = isinstance(value, Mapping | tuple | list) or is_dataclass(value)
+    if not is_whole:
+        return has_fields
+    # Merged by position, these would be columns where their lengths are equal, and an error elsewhere.
+    is_list = type(value) is list or (type(value) is tuple and is_number_list([*value]))
+    return is_number_list(value) or bool(getattr(value, "shape", ())) or (has_fields and not is_list)
 
 
 def as_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None:
     """Return the values as arrays; None if any value is not an array with axes, or a list of numbers."""
     for value in values:
-        if type(value) is list:
-            if not set(map(type, value)) <= NUMBERS.keys():
-                return None
-        elif not getattr(value, "shape", ()) or not is_stackable(value) or is_masked(value):
+        is_array = getattr(value, "shape", ()) and is_stackable(value) and not is_masked(value)
+        if not is_array and not is_number_list(value):
             return None
     return [as_array(value, number, place) for number, value in enumerate(values)]
 

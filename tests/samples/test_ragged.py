@@ -183,6 +183,44 @@ def test_choice_that_does_not_fit_the_samples_raises(collate, message):
 
 
 @pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: tuple(range(n)),
+        lambda n: ["x"] * n,
+        lambda n: [[1]] * n,
+        lambda n: [1, None][:n],
+        lambda n: [np.ones(2)] * n,
+    ],
+)
+@pytest.mark.parametrize("lengths", [(2, 2), (2, 3)])
+def test_other_sequences_in_a_field_that_is_chosen_by_name_raise(make, lengths):
+    samples = [{"a": np.ones(3)}, *({"a": make(length)} for length in lengths)]
+    with pytest.raises(ValueError, match=r"collate chooses sample\['a'\] of index 1[01], a .*no list of numbers"):
+        join(*samples[1:], collate={"a": "ragged"})
+    with pytest.raises(ValueError, match=r"collate chooses sample\['a'\] of index 11, a .*no list of numbers"):
+        join(*samples, collate={"a": "ragged"})
+
+
+def test_other_sequences_are_as_without_a_choice_where_all_fields_are_chosen():
+    for one, other in (((1, 2), (3, 4)), (["x", "y"], ["z", "w"])):
+        assert str(join(one, other)) == str(join(one, other, collate=None))
+
+
+@pytest.mark.parametrize("collate", ["ragged", {"a": "ragged"}])
+def test_lists_of_numpy_numbers_are_arrays(collate):
+    samples = [[np.int64(5)], [], [1, np.int64(2)]]
+    batch = join(*[{"a": each} for each in samples], collate=collate)["a"]
+    assert (listed(batch), batch.values.dtype) == (samples, np.int64)
+    floats = join([np.float32(1)], [np.float32(2), np.float32(3)])
+    assert (listed(floats), floats.values.dtype) == ([[1], [2, 3]], np.float32)
+
+
+def test_tuples_of_arrays_have_fields():
+    batch = join(*[{"a": (np.ones(n), [n])} for n in (1, 2)], collate={"a": "ragged"})
+    assert [listed(part) for part in batch["a"]] == [[[1], [1, 1]], [[1], [2]]]
+
+
+@pytest.mark.parametrize(
     "samples", [([1], [1, 2]), (np.ones(2), np.ones(3)), (np.ones((2, 4)), np.ones((3, 4)))], ids=str
 )
 def test_the_error_of_the_default_names_the_remedy(samples):

@@ -78,10 +78,18 @@ class _TensorCollation(Collation):
         if place.choice is None:
             return default_collate(list(values))
         if all(isinstance(value, torch.Tensor) and value.dim() for value in values):
-            if any(value.layout in SPARSE for value in values):
-                return self._rows_of(values, place)
-            return self._ragged_of(values, place) if all(map(travels, values)) else default_collate(list(values))
-        if all(isinstance(value, _PLAIN) and not getattr(value, "shape", ()) for value in values):
+            tensors = list(map(_as_plain, values))
+            if any(tensor.layout in SPARSE for tensor in tensors):
+                return self._rows_of(tensors, place)
+            if all(map(travels, tensors)):
+                return self._ragged_of(tensors, place)
+            if place.choice is True:
+                other = [travels(tensor) for tensor in tensors].index(False)
+                raise ValueError(f"collate_fn chooses {place.name(other)}, which is no dense tensor in host memory")
+            return default_collate(list(values))
+        if place.choice is not True and all(
+            isinstance(value, _PLAIN) and not getattr(value, "shape", ()) for value in values
+        ):
             return default_collate(list(values))
         merged = super()._merge(values, place)
         if is_masked(merged):  # numbers; `super` refuses masked arrays with axes
@@ -124,6 +132,14 @@ class _TensorCollation(Collation):
             data, indices, indptr = map(torch.from_numpy, record.fields)
             return CsrForm(kind.columns)._make([indptr, indices, data])
         return Ragged(*map(torch.from_numpy, record.fields)) if kind is Ragged else super()._built(record)
+
+
+def _as_plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a subclass, such as a `Parameter`, as one of torch's own class, if its memory is its own."""
+    kind = type(tensor)
+    if kind is torch.Tensor or kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return tensor
+    return tensor.detach().as_subclass(torch.Tensor)
 
 
 def _memory(tensor: torch.Tensor) -> Array:

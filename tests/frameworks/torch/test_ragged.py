@@ -106,6 +106,42 @@ def test_masked_values_are_refused_since_a_tensor_has_no_mask(collate_fn, worker
                 batches_of([{"a": each} for each in samples], collate_fn=collate_fn, num_workers=workers)
 
 
+class Boxes(torch.Tensor):
+    """A tensor of a subclass, as those of torchvision."""
+
+
+@pytest.mark.parametrize("collate_fn", ["ragged", {"a": "ragged"}])
+@pytest.mark.parametrize("lengths", [(2, 2), (0, 3)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_tensors_of_subclasses_become_plain_ones(collate_fn, lengths, workers):
+    for make in (
+        lambda n: torch.arange(float(n)).as_subclass(Boxes),
+        lambda n: torch.nn.Parameter(torch.arange(float(n))),
+    ):
+        samples = [{"a": make(n)} for n in lengths] + [{"a": torch.ones(1)}]
+        (batch,) = batches_of(samples, collate_fn=collate_fn, num_workers=workers)
+        assert lists(batch["a"]) == [[*range(n)] for n in lengths] + [[1]]
+        assert not batch["a"].values.requires_grad
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        1,
+        1.5,
+        "text",
+        torch.tensor(1),
+        (1, 2),
+        [torch.ones(2)],
+        torch.ones(2, device="meta"),
+    ],
+    ids=str,
+)
+def test_other_values_in_a_field_that_is_chosen_by_name_raise(field):
+    with pytest.raises(ValueError, match=r"chooses sample\['a'\] of index 0"):
+        batches_of([{"a": field}] * 2, collate_fn={"a": "ragged"})
+
+
 MATRIX = torch.tensor(np.where(np.random.default_rng(2).random((9, 20)) < 0.2, np.arange(20.0) - 9, 0))
 FORMS = {
     "coo of one axis": lambda row: row[0].to_sparse(),
