@@ -119,12 +119,13 @@ def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, place: LeafPlace) ->
 def _joined(arrays: Sequence[Array], lengths: Any, empty: Empty, place: LeafPlace) -> list[Array]:
     inner = arrays[0].shape[1:]
     place.require_equal([array.shape[1:] for array in arrays], lambda each: f"has shape {('n', *each)}", ONE_DTYPE)
-    # An empty list has no dtype of its own. The length of the longest string is part of the dtype.
+    # An empty list has no dtype of its own. The length of the longest string is part of the dtype, and so is
+    # the byte order: a pickle to a worker may change that of some arrays.
     filled = [array for array in arrays if array.size] or [arrays[0]]
-    dtypes = [array.dtype.kind if array.dtype.kind in "SU" else array.dtype for array in arrays]
-    kinds = [dtype if array.size else None for dtype, array in zip(dtypes, arrays, strict=True)]
+    kinds = [_kind_of(array.dtype) if array.size else None for array in arrays]
     place.require_equal(kinds, "has dtype {}".format, ONE_DTYPE)
-    dtype = np.result_type(*filled) if filled[0].dtype.kind in "SU" else filled[0].dtype
+    dtypes = {array.dtype for array in filled}
+    dtype = np.result_type(*dtypes) if len(dtypes) > 1 else filled[0].dtype
     offsets = empty(len(lengths) + 1, np.int64)
     offsets[0] = 0
     np.cumsum(lengths, out=offsets[1:])
@@ -132,3 +133,10 @@ def _joined(arrays: Sequence[Array], lengths: Any, empty: Empty, place: LeafPlac
     if values.size:
         np.concatenate(filled, out=values)
     return [values, offsets]
+
+
+def _kind_of(dtype: np.dtype[Any]) -> Any:
+    """Return a dtype without the length of strings and without the byte order."""
+    if dtype.kind in "SU":
+        return dtype.kind
+    return dtype if dtype.isnative else dtype.newbyteorder("=")

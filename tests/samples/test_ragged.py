@@ -66,6 +66,31 @@ def test_strings_get_the_length_of_the_longest_one():
     assert listed(join(np.array(["a"]), np.array(["bcd", "e"]))) == [["a"], ["bcd", "e"]]
 
 
+@pytest.mark.parametrize("kind", ["i4", "f8", "U3", "M8[D]", [("a", "i4"), ("b", "f8")]], ids=str)
+def test_byte_orders_of_one_dtype_become_the_native_one(kind):
+    native, other = np.ones(2, kind), np.zeros(1, np.dtype(kind).newbyteorder())
+    for arrays in ((native, other), (other, native), (other, np.empty(0), native)):
+        batch = join(*arrays)
+        assert batch.values.dtype == native.dtype
+        assert batch.values.tolist() == [value for each in arrays for value in each.tolist()]
+    assert join(other, other).values.dtype == other.dtype
+    with pytest.raises(ValueError, match="one dtype"):
+        join(np.ones(1, ">i4"), np.ones(1, ">i8"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_byte_orders_that_a_pickle_changes(workers):
+    samples = [np.arange(3, dtype=">i8"), np.arange(4, dtype=">i8")[::-1]]
+    with mpqueue.Loader(samples, batch_size=2, collate="ragged", workers=workers) as loader:
+        assert [batch.values.tolist() for batch in loader] == [[0, 1, 2, 3, 2, 1, 0]]
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy 1 has no such strings")
+def test_strings_of_any_length_are_joined():
+    kind = np.dtypes.StringDType()
+    assert listed(join(np.array(["a"], kind), np.array(["bcd", "e"], kind))) == [["a"], ["bcd", "e"]]
+
+
 def test_sample_without_elements_has_the_dtype_of_the_others():
     assert join([], [1, 2]).values.dtype == np.int64
     assert join(np.ones(1, np.int8), np.empty(0)).values.dtype == np.int8
