@@ -22,6 +22,8 @@ from mpqueue.samples.sparse import REMEDY, CsrRows, stack_rows
 
 SPARSE = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
 
+_UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
+_SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN = (*NUMBERS, str, bytes, torch.Tensor)
 
 
@@ -182,9 +184,15 @@ def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float 
         A tensor of shape (n, length, ...) in the dtype of the batch.
     """
     values, offsets = map(torch.as_tensor, ragged)
+    dtype = values.dtype
+    if dtype in _UNSIGNED or (dtype.is_floating_point and dtype.itemsize == 1):
+        # Torch has no operations for them. Signed integers of the same size have.
+        same = _SIGNED[dtype.itemsize]
+        fill = torch.tensor(padding, dtype=dtype).view(same).item()
+        return to_padded(Ragged(values.view(same), offsets), length, padding=fill).view(dtype)
     lengths = offsets.diff()
     if length is None:
-        length = int(lengths.max())
+        length = longest(offsets)
     shape = (len(lengths), length, *values.shape[1:])
     if not len(values):
         return values.new_full(shape, padding)
@@ -193,3 +201,8 @@ def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float 
     found = values[(offsets[:-1, None] + places).clamp(max=len(values) - 1)]
     is_empty = places >= lengths[:, None]
     return found.masked_fill_(is_empty.reshape(*shape[:2], *[1] * (values.dim() - 1)), padding)
+
+
+def longest(offsets: torch.Tensor) -> int:
+    """Return the length of the longest sample of a ragged batch; 0 without samples."""
+    return int(offsets.diff().max()) if len(offsets) > 1 else 0

@@ -367,16 +367,36 @@ def test_nested_tensor_has_the_samples_and_the_memory_of_the_batch(inner):
 
 
 @pytest.mark.parametrize("inner", [(), (3,)], ids=str)
-@pytest.mark.parametrize("lengths", [(2, 0, 3), (0, 0), (4,)], ids=str)
+@pytest.mark.parametrize("lengths", [(2, 0, 3), (0, 0), (4,), ()], ids=str)
 @pytest.mark.parametrize("length", [None, 1, 6])
 def test_padded_tensor_has_the_samples_and_the_padding(inner, lengths, length):
     batch = ragged(*lengths, inner=inner)
     padded = mpqueue.torch.to_padded(batch, length, padding=-1)
-    size = max(lengths) if length is None else length
+    size = max(lengths, default=0) if length is None else length
     assert (padded.shape, padded.dtype) == ((len(lengths), size, *inner), torch.float32)
     for row, sample in zip(padded, batch.to_list(), strict=True):
         assert torch.equal(row[: len(sample)], sample[:size])
         assert (row[len(sample) :] == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.uint32, torch.uint64, torch.float8_e5m2], ids=str)
+def test_batches_of_any_dtype_are_padded(dtype):
+    samples = [torch.ones(length, 2).to(dtype) for length in (3, 0, 1)]
+    loader = mpqueue.torch.DataLoader(samples, batch_size=3, collate_fn="ragged")
+    (batch,) = loader
+    (dense,) = mpqueue.torch.prefetch(loader, "cpu", dense=True)
+    filled = mpqueue.torch.to_padded(batch, 2, padding=1)
+    empty = mpqueue.torch.to_padded(Ragged(batch.values[:0], torch.tensor([0, 0])), 1, padding=1)
+    assert {dense.dtype, filled.dtype, empty.dtype} == {dtype}
+    is_one = (dense.to(torch.complex64) == 1)[..., 0]
+    assert is_one.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
+    assert (filled.to(torch.complex64) == 1).all() and (empty.to(torch.complex64) == 1).all()
+    assert moved_to(torch.device("cpu"), Ragged(batch.values[:0], torch.tensor([0])), dense=True).shape == (0, 0, 2)
+
+
+def test_padding_of_unsigned_integers_may_be_the_largest_one():
+    batch = Ragged(torch.ones(1, dtype=torch.uint64), torch.tensor([0, 0, 1]))
+    assert mpqueue.torch.to_padded(batch, padding=2**64 - 1).tolist() == [[2**64 - 1], [1]]
 
 
 def test_converters_take_arrays():
