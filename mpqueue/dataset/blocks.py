@@ -9,6 +9,7 @@ They are read in one of two ways:
   ``blocks * block`` samples are in memory, as they are stored, and each is decoded when it is requested.
 """
 
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -51,7 +52,7 @@ class BlockReader(PickReader):
         if seed not in self._orders:
             if len(self._orders) >= _MAX_ORDERS:
                 del self._orders[next(iter(self._orders))]
-            self._orders[seed] = order_of(self.node, seed)
+            self._orders[seed] = order_of(self.node, seed, self._length())
         return self._orders[seed]
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
@@ -86,6 +87,10 @@ class GroupReader(BlockReader):
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices."""
+        # `dataset[i]` does not need the other samples of 16 blocks. A loader reads groups for single samples, too:
+        # numbers that are drawn for a group must not depend on the requests of a worker.
+        if run.is_alone and len(places) == 1:
+            return super().at(places, run)
         self.input.check_length(run)
         values: list[Any] = [None] * len(places)
         parts = self._order(run).by_group(run.epoch, self._length(), places)
@@ -95,27 +100,29 @@ class GroupReader(BlockReader):
         for part in parts:
             group = _Group(self.seed(run), run.epoch, self._length(), part.group)
             latest, self._latest = self._latest, group
-            if len(places) == 1 and group != latest:
-                # The first one of several, or `dataset[i]`, which does not need the other samples of 16 blocks.
-                return super().at(places, run)
             if latest.seed not in {-1, group.seed}:  # two stages read this one in turn
                 self._groups.max_size = max(self._groups.max_size, 2)
-            found = self._of_group(group, part.inside, run)
+            is_whole = type(part.numbers) is slice
+            found = self._of_group(group, part.inside, places[0 if is_whole else part.numbers[0]], run)
             if found is None:
                 return super().at(places, run)
-            if type(part.numbers) is slice:  # all places
+            if is_whole:
                 return found
             for number, value in zip(part.numbers.tolist(), found, strict=True):
                 values[number] = value
         return values
 
-    def _of_group(self, group: _Group, inside: Sequence[int], run: IndexedRun) -> list[Any] | None:
-        """Return elements of a group; None if they must be read sample by sample."""
+    def _of_group(self, group: _Group, inside: Sequence[int], first: int, run: IndexedRun) -> list[Any] | None:
+        """Return elements of a group, of which one is at the place ``first``; None to read them sample by sample."""
         rows = self._groups.get(group, lambda group: (self._read(group.number, run), 1))
         if rows is None:
             return None
         try:
-            found = list(rows[inside])
+            # As for a group: whether this worker has just read the group must make no difference.
+            run.begin(self.seed(run), run.epoch, ~int(first))
+            found = list(rows[inside]) if run.fixed is None else run.fixed.unless_drawn(lambda: list(rows[inside]))
+            if found is None:
+                return None
         except not_of_handler(Exception) as error:
             # Of one of these samples. Read one by one, it names its sample, and leaves the others.
             self._warn(error)
@@ -171,18 +178,21 @@ def reader_of(node: "BlockShuffleNode", maker: ReaderMaker) -> BlockReader:
     return (GroupReader if is_by_blocks else BlockReader)(node, maker)
 
 
-def order_of(node: "BlockShuffleNode", seed: int) -> BlockOrder:
-    """Return the order of a shuffle by blocks."""
+def order_of(node: "BlockShuffleNode", seed: int, length: int) -> BlockOrder:
+    """Return the order of a shuffle by blocks of a number of elements."""
+    # Larger numbers have the same order, and NumPy's integers have 64 bits.
     if isinstance(node.block, str):
-        return UnevenOrder(seed, group_sizes(node.input), node.blocks)
-    return BlockOrder(seed, node.block, node.blocks)
+        sizes = group_sizes(node.input)
+        return UnevenOrder(seed, sizes, min(node.blocks, len(sizes) + 1))
+    block = min(node.block, length + 1)
+    return BlockOrder(seed, block, min(node.blocks, length // block + 1))
 
 
 def group_sizes(node: StageNode) -> Any:
     """Return the number of samples in each row group of a source.
 
     Raises:
-        ValueError: The stage does not follow a source with row groups.
+        ValueError: The stage does not follow a source with row groups, or they do not have all samples of the source.
     """
     source = node.source if isinstance(node, SourceNode) else None
     if not hasattr(type(source), "group_sizes"):
@@ -191,7 +201,13 @@ def group_sizes(node: StageNode) -> Any:
             "pass a number of neighbours, or shuffle before the other stages"
         )
     assert source is not None
-    return source.group_sizes()
+    sizes, length = np.asarray(source.group_sizes(), np.int64), node.length_by(())
+    if sizes.ndim != 1 or (sizes < 0).any() or sizes.sum() != length:
+        raise ValueError(
+            f"{type(source).__name__}.group_sizes must return the size of each group, 0 or more, with the sum "
+            f"{length}, the length of the source, got {reprlib.repr(sizes.tolist())} with the sum {sizes.sum()}"
+        )
+    return sizes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

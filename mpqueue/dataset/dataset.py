@@ -549,7 +549,8 @@ class Dataset(Generic[Item_co]):
         Raises:
             TypeError: A number is not an integer.
             ValueError: A number is less than 1; or both ``buffer`` and ``block`` are given; or ``buffer`` is None, and
-                this dataset is a stream or endless; or ``block`` is "group", and the source has no row groups.
+                this dataset is a stream or endless; or ``block`` is "group", and the source has no row groups,
+                or the sum of their sizes is not its length.
 
         Follows: ``tf.data.Dataset.shuffle`` with a buffer, ``grain.MapDataset.shuffle`` without one. Blocks are those
             of ``BlockShuffling`` of scDataset.

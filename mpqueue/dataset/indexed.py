@@ -68,6 +68,7 @@ class IndexedRun(NamedTuple):
         fixed: The random numbers of elements before a cache; None for other elements.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
         skip: Called for each sample that is left out of its element because of an error; None: errors are raised.
+        is_alone: Whether a user requests a single element by its index.
     """
 
     seed: int
@@ -79,6 +80,7 @@ class IndexedRun(NamedTuple):
     fixed: FixedSeeds | None = None
     keep: Keep | None = None
     skip: Callable[[Skipped], None] | None = None
+    is_alone: bool = False
 
 
 class Reader:
@@ -351,12 +353,15 @@ class JoinReader(Reader):
     def within(self, at: int, run: IndexedRun) -> IndexedRun:
         """Return the run for an input."""
         start = self._starts[at]
-        seed, epoch, begin, base, zero, watches, fixed, keep, skip = run
+        seed, epoch, begin, base, zero, watches, fixed, keep, skip, is_alone = run
         if keep is None and skip is None:
-            return IndexedRun(seed, epoch, begin, base + start, zero, watches, fixed) if start else run
+            if not start:
+                return run
+            return IndexedRun(seed, epoch, begin, base + start, zero, watches, fixed, is_alone=is_alone)
         part = self.node.part_name(at)
         return IndexedRun(
-            seed, epoch, begin, base + start, zero, watches, fixed, within(part, keep), _skip_within(part, skip)
+            seed, epoch, begin, base + start, zero, watches, fixed, within(part, keep), _skip_within(part, skip),
+            is_alone,
         )  # fmt: skip
 
     def ids_within(self, at: int, places: Places, run: IndexedRun) -> list[SampleIds]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpqueue.dataset.rows import Piece
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import NUMBERS, LeafPlace, is_stackable, no_sample
+from mpqueue.samples.leaves import LeafPlace, is_masked, is_number_list, is_stackable, no_sample
 from mpqueue.samples.ragged import Ragged, SegmentObjects, merge_ragged
 
 TOKENS = "tokens"
@@ -76,7 +76,8 @@ class SequenceReader:
                     f"pack(whole=...) got a sample without {name!r}, or with None in it; it {has}. For a document "
                     "without this field, use an array of length 0, or an empty string"
                 )
-            if is_stackable(value) or (type(value) is list and set(map(type, value)) <= NUMBERS.keys()):
+            _check_unmasked(value, f"field {name!r} of a sample")
+            if is_stackable(value) or is_number_list(value):
                 array = np.atleast_1d(np.asarray(value))
                 value = value if array.dtype.kind in "OSU" else array
             self._check_form(name, value if isinstance(value, np.ndarray) else None)
@@ -137,7 +138,13 @@ def _form_text(inner: Any, dtype: Any) -> str:
     return "of no array" if inner is None else f"{inner} and {dtype}"
 
 
+def _check_unmasked(value: Any, name: str) -> None:
+    if is_masked(value):
+        raise TypeError(f"{name} is masked, and rows have no masks: call filled() in the source")
+
+
 def _as_array(value: Any, name: str) -> Array:
+    _check_unmasked(value, name)
     if isinstance(value, str | bytes | bytearray | tuple | set | Mapping) or not hasattr(value, "__len__"):
         raise TypeError(f"{name} is {_kind(value)}, which is not a sequence of numbers. {_REMEDY}{_hint(value)}")
     try:

@@ -420,7 +420,7 @@ def compute_indices(readers: Readers, indices: Sequence[Any]) -> list[Any]:
         Exception: User code raised.
     """
     with aside() as run:
-        return readers.at_indices(indices, run)
+        return readers.at_indices(indices, run._replace(is_alone=len(indices) == 1))
 
 
 @context_manager

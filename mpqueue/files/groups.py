@@ -252,8 +252,8 @@ class GroupedFiles(FileSource):
             return
         self._is_warned = True
         log.warn(
-            f"{self!r}: {self._num_groups_decoded:,} {self._group_noun}s of {self._num_decoded:,} rows were decoded "
-            f"for {self._num_served:,} rows, because cache_bytes={self._parts.max_size:,} holds few of them. "
+            f"{self!r}: {count_text(self._num_groups_decoded, self._group_noun)} of {self._num_decoded:,} rows were "
+            f"decoded for {self._num_served:,} rows, because cache_bytes={self._parts.max_size:,} holds few of them. "
             'Shuffle by blocks instead: Dataset(source).shuffle(block="group")',
             "Tables and shards",
             "Shuffled Parquet",

@@ -151,5 +151,31 @@ class TableRows(Sequence[dict[str, Any]]):
 
     def part(self, start: int, stop: int) -> "TableRows":
         """Return neighbours with their own memory, because a slice would keep that of all rows."""
-        places = pyarrow().array(range(start, stop), pyarrow().int64())
-        return TableRows(self._names, [array.take(places) for array in self._arrays], stop - start)
+        arrays = [_copied(array.slice(start, stop - start)) for array in self._arrays]
+        return TableRows(self._names, arrays, stop - start)
+
+
+def _copied(array: Any) -> Any:
+    """Return an array, or one of another type with the same values, which does not keep the memory around it."""
+    pa = pyarrow()
+    kind = _without_views(array.type)
+    if kind != array.type:
+        array = array.cast(kind)
+    # Not `take`, which has no views, and is wrong for slices of nested lists of fixed size (pyarrow 26).
+    return pa.concat_arrays([array] if isinstance(array, pa.Array) else array.chunks)
+
+
+def _without_views(kind: Any) -> Any:
+    """Return a type with large strings and bytes in place of views: a copy of a view keeps the memory of all values."""
+    pa = pyarrow()
+    types = pa.types
+    if str(kind) in {"string_view", "binary_view"}:
+        return pa.large_string() if str(kind) == "string_view" else pa.large_binary()
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        item = kind.value_field.with_type(_without_views(kind.value_type))
+        if types.is_fixed_size_list(kind):
+            return pa.list_(item, kind.list_size)
+        return (pa.large_list if types.is_large_list(kind) else pa.list_)(item)
+    return kind

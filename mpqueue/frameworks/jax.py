@@ -117,7 +117,7 @@ def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float 
     """
     import_extra("jax", _NEEDS)
     if length is None:
-        length = int(np.diff(np.asarray(ragged.offsets)).max())
+        length = int(np.diff(np.asarray(ragged.offsets)).max(initial=0))
     return programs()[0](ragged.values, ragged.offsets, length, padding)
 
 
@@ -154,7 +154,7 @@ def programs() -> tuple[Callable[..., Any], Callable[..., Any]]:
 def packed_fields(leaf: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """Return the arrays of a ragged or sparse leaf, and the function that makes the dense array of them on a device."""
     if isinstance(leaf, Ragged):
-        length = int(np.diff(np.asarray(leaf.offsets)).max())
+        length = int(np.diff(np.asarray(leaf.offsets)).max(initial=0))
         return [_with_room(leaf.values), leaf.offsets], lambda put: programs()[0](*put, length, 0)
     rows = leaf.tocsr()
     columns = rows.shape[1]

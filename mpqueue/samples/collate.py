@@ -23,8 +23,10 @@ from mpqueue.samples.leaves import (
     Empty,
     LeafPlace,
     is_masked,
+    is_number_list,
     is_stackable,
     merge_arrays,
+    merge_masked,
     merge_numbers,
     merge_unlike,
     no_sample,
@@ -196,8 +198,7 @@ class Collation:
             rows = [[getattr(value, name) for name in names] for value in values]
             return self._record(kind, names, self._merge_items(rows, names, place, ".{}"))
         if is_masked(first):
-            place.require_equal([value.shape for value in values], "has shape {}".format)
-            return np.ma.stack(values)  # `np.stack` would drop the masks
+            return merge_masked(values, place)
         if is_stackable(first):
             return merge_arrays(values, self._empty, place)
         return list(values)
@@ -214,8 +215,7 @@ class Collation:
         try:
             columns = list(zip(*values, strict=True))
         except ValueError:
-            is_array = type(values[0]) is list and all(type(item) in NUMBERS for value in values for item in value)
-            remedy = OF_LENGTHS if is_array else REMEDY
+            remedy = OF_LENGTHS if all(map(is_number_list, values)) else REMEDY
             place.require_equal(list(map(len, values)), "has length {}".format, remedy)
             raise
         return [self._merge(column, step) for step, column in zip(place.steps(fields, form), columns, strict=True)]

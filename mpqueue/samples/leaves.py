@@ -110,6 +110,12 @@ def is_stackable(value: Any) -> bool:
     return isinstance(value, int | float | complex) or hasattr(type(value), "__dlpack__")
 
 
+def is_number_list(value: Any) -> bool:
+    """Return True for a list of numbers of Python or NumPy, which counts as an array where arrays are joined."""
+    kinds = set(map(type, value)) if type(value) is list else {str}
+    return all(kind in NUMBERS or issubclass(kind, np.number | np.bool_) for kind in kinds)
+
+
 def merge_numbers(values: Sequence[Any], kind: type, empty: Empty) -> Any:
     """Return an array of Python numbers of one type, or a list of integers if no dtype can hold them."""
     # int64 first, which holds most integers. If one is too large, uint64 may hold all of them, as in NumPy.
@@ -208,6 +214,8 @@ def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
         if all(type(value) in NUMBERS for value in values):
             array = np.array(values)
             return list(values) if array.dtype.hasobject else array
+        if any(map(is_masked, values)):
+            return merge_masked(values, place)
         return merge_arrays(values, empty, place)
     if not any(stackable) and not any(value is None or isinstance(value, dict | list | tuple) for value in values):
         return list(values)
@@ -225,3 +233,22 @@ def is_masked(value: Any) -> bool:
     # NumPy imports them, for 13 ms, at the first use of the name; before that there are no masked arrays.
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
     return masked is not None and isinstance(value, masked)
+
+
+def merge_masked(values: Sequence[Any], place: LeafPlace) -> Any:
+    """Return the stacked arrays, of which some are masked.
+
+    Raises:
+        ValueError: Two arrays have different shapes.
+    """
+    place.require_equal([tuple(np.shape(value)) for value in values], "has shape {}".format)
+    return np.ma.stack(values)  # `np.stack` would drop the masks
+
+
+def masked_error(values: Sequence[Any], place: LeafPlace) -> ValueError:
+    """Return the error for the first masked array, where a batch cannot have masks."""
+    first = next(number for number, value in enumerate(values) if is_masked(value))
+    return ValueError(
+        f"{place.name(first)} is masked, and neither a ragged field nor a tensor can have masked values: call filled() "
+        "in the source"
+    )

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import NUMBERS, Empty, LeafPlace, as_array, is_masked, is_stackable
+from mpqueue.samples.leaves import Empty, LeafPlace, as_array, is_masked, is_number_list, is_stackable, masked_error
 
 Values = TypeVar("Values")
 ONE_DTYPE = (
@@ -58,26 +58,37 @@ def chosen_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None
     """Return the arrays of a place that ``collate`` chooses; None if it has fields, or other leaves.
 
     Raises:
-        ValueError: ``collate`` names this place, and it has neither arrays nor fields; or names fields of a leaf.
+        ValueError: ``collate`` names this place, and it has neither arrays nor fields; or names fields of a leaf. Or
+            an array is masked.
     """
     choice = place.choice
+    if any(is_masked(value) and value.shape for value in values):
+        raise masked_error(values, place)
     arrays = None if isinstance(choice, Mapping) else as_arrays(values, place)
     if arrays is None and choice != "ragged":
+        is_whole = choice is True
+        what = "no array with a first axis and no list of numbers" if is_whole else f"without the fields {list(choice)}"
         for number, value in enumerate(values):
-            has_fields = isinstance(value, Mapping | tuple | list) or is_dataclass(value)
-            if not has_fields and (choice is not True or not getattr(value, "shape", ())):
-                what = "no array with a first axis" if choice is True else f"without the fields {list(choice)}"
+            if not _fits(value, is_whole=is_whole):
                 raise ValueError(f"collate chooses {place.name(number)}, a {type(value).__name__}, which is {what}")
     return arrays
+
+
+def _fits(value: Any, *, is_whole: bool) -> bool:
+    """Return whether a leaf is an array, a list of numbers, or has fields; or has fields, if not chosen as a whole."""
+    has_fields = isinstance(value, Mapping | tuple | list) or is_dataclass(value)
+    if not is_whole:
+        return has_fields
+    # Merged by position, these would be columns where their lengths are equal, and an error elsewhere.
+    is_list = type(value) is list or (type(value) is tuple and is_number_list([*value]))
+    return is_number_list(value) or bool(getattr(value, "shape", ())) or (has_fields and not is_list)
 
 
 def as_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None:
     """Return the values as arrays; None if any value is not an array with axes, or a list of numbers."""
     for value in values:
-        if type(value) is list:
-            if not set(map(type, value)) <= NUMBERS.keys():
-                return None
-        elif not getattr(value, "shape", ()) or not is_stackable(value) or is_masked(value):
+        is_array = getattr(value, "shape", ()) and is_stackable(value) and not is_masked(value)
+        if not is_array and not is_number_list(value):
             return None
     return [as_array(value, number, place) for number, value in enumerate(values)]
 
@@ -95,8 +106,11 @@ def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, place: LeafPlace) ->
     """Return values and offsets of samples that are ragged themselves, as the rows of `pack` are.
 
     Raises:
-        ValueError: As `merge_ragged`.
+        ValueError: As `merge_ragged`, or an array is masked.
     """
+    values = [part.values for part in parts]
+    if any(map(is_masked, values)):
+        raise masked_error(values, place)
     offsets = [np.asarray(part.offsets) for part in parts]
     arrays = [np.asarray(part.values)[at[0] : at[-1]] for part, at in zip(parts, offsets, strict=True)]
     return _joined(arrays, np.concatenate([np.diff(at) for at in offsets]), empty, place)
@@ -105,12 +119,13 @@ def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, place: LeafPlace) ->
 def _joined(arrays: Sequence[Array], lengths: Any, empty: Empty, place: LeafPlace) -> list[Array]:
     inner = arrays[0].shape[1:]
     place.require_equal([array.shape[1:] for array in arrays], lambda each: f"has shape {('n', *each)}", ONE_DTYPE)
-    # An empty list has no dtype of its own. The length of the longest string is part of the dtype.
+    # An empty list has no dtype of its own. The length of the longest string is part of the dtype, and so is
+    # the byte order: a pickle to a worker may change that of some arrays.
     filled = [array for array in arrays if array.size] or [arrays[0]]
-    dtypes = [array.dtype.kind if array.dtype.kind in "SU" else array.dtype for array in arrays]
-    kinds = [dtype if array.size else None for dtype, array in zip(dtypes, arrays, strict=True)]
+    kinds = [_kind_of(array.dtype) if array.size else None for array in arrays]
     place.require_equal(kinds, "has dtype {}".format, ONE_DTYPE)
-    dtype = np.result_type(*filled) if filled[0].dtype.kind in "SU" else filled[0].dtype
+    dtypes = {array.dtype for array in filled}
+    dtype = np.result_type(*dtypes) if len(dtypes) > 1 else filled[0].dtype
     offsets = empty(len(lengths) + 1, np.int64)
     offsets[0] = 0
     np.cumsum(lengths, out=offsets[1:])
@@ -118,3 +133,10 @@ def _joined(arrays: Sequence[Array], lengths: Any, empty: Empty, place: LeafPlac
     if values.size:
         np.concatenate(filled, out=values)
     return [values, offsets]
+
+
+def _kind_of(dtype: np.dtype[Any]) -> Any:
+    """Return a dtype without the length of strings and without the byte order."""
+    if dtype.kind in "SU":
+        return dtype.kind
+    return dtype if dtype.isnative else dtype.newbyteorder("=")

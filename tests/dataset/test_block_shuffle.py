@@ -1,6 +1,7 @@
 """`shuffle(block=n, blocks=m)` and `Loader(shuffle=Blocks(n, m))`: its orders, its reader, and its errors."""
 
 import json
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -237,6 +238,38 @@ class Grouped(Raising):
         return np.array(self.sizes)
 
 
+@pytest.mark.parametrize("sizes", [(3, 6, 1, 11), (3, 6, 1), (-1, 21), ((10, 10),), ()])
+def test_sizes_of_groups_that_are_not_the_length_are_refused(sizes):
+    source = Grouped()
+    dataset = Dataset(source).shuffle(block="group").batch(4)
+    source.sizes = sizes
+    with pytest.raises(ValueError, match=r"Grouped.group_sizes must .* with the sum 20, .* with the sum \d+"):
+        Dataset(source).shuffle(block="group")
+    with mpqueue.Loader(dataset, workers=0) as loader, pytest.raises(ValueError, match=r"Grouped\.group_sizes must"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize("sizes", [[3.0, 7.0, 10.0], np.array([3, 7, 10], np.uint8), (3, 7, 10)])
+def test_sizes_of_groups_may_be_any_numbers(sizes, monkeypatch):
+    monkeypatch.setattr(Grouped, "group_sizes", lambda self: sizes)
+    assert sorted(Dataset(Grouped()).shuffle(block="group", blocks=2)) == list(range(20))
+
+
+@pytest.mark.parametrize("length", [1, 20])
+@pytest.mark.parametrize(("block", "blocks"), [(3, sys.maxsize), (sys.maxsize, 1), (2**70, 2**70), (1, 2**63)])
+def test_numbers_of_any_size_mean_all_samples(block, blocks, length):
+    def found(*numbers):
+        return list(Dataset.range(length).shuffle(block=numbers[0], blocks=numbers[1]))
+
+    assert found(block, blocks) == found(min(block, length), min(blocks, length))
+    assert sorted(found(block, blocks)) == list(range(length))
+
+
+def test_groups_of_any_number_of_row_groups():
+    found = [list(Dataset(Grouped()).shuffle(block="group", blocks=blocks)) for blocks in (5, 6, sys.maxsize, 2**70)]
+    assert found == found[:1] * 4
+
+
 def test_damaged_sample_of_a_group_leaves_the_others():
     order = list(Dataset(Grouped()).shuffle(block="group", blocks=2))
     dataset = Dataset(Grouped(order[3])).shuffle(block="group", blocks=2)
@@ -318,8 +351,10 @@ def test_single_samples_are_read_without_their_blocks():
     order = list(in_pieces())
     assert [shuffled[place] for place in (0, 150, 7, 199)] == [order[place] for place in (0, 150, 7, 199)]
     assert source.blocks == [] and len(source.indices) == 4
-    assert all_of(shuffled.batch(1), workers=0) == all_of(in_pieces().batch(1), workers=0)  # opens each at the second
-    assert len(source.blocks) == 20
+    joined = Dataset.concatenate(Dataset.range(1), shuffled)
+    assert joined[1] != joined[2] and source.blocks == []
+    assert all_of(shuffled.batch(1), workers=0) == all_of(in_pieces().batch(1), workers=0)
+    assert len(source.blocks) == 20 and len(source.indices) == 6
 
 
 def test_two_stages_may_read_the_same_blocks_in_turn():
@@ -355,16 +390,52 @@ def drawn(whole):
     return whole * 1000 + np.random.randint(1000, size=len(whole))
 
 
-def test_numbers_drawn_for_a_group_do_not_depend_on_workers():
-    dataset = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4).batch(7)
+class DrawnWhenRead:
+    """The rows of a group, which draws numbers for each request."""
+
+    def __init__(self, whole):
+        self.whole = whole
+
+    def __len__(self):
+        return len(self.whole)
+
+    def __getitem__(self, places):
+        return drawn(self.whole[places])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("made", [drawn, DrawnWhenRead])
+def test_numbers_drawn_for_a_group_do_not_depend_on_workers(made, size):
+    dataset = Dataset(Chunked(made=made)).shuffle(block=10, blocks=4).batch(size)
     whole = all_of(dataset, workers=0)
-    assert all_of(dataset, workers=2) == whole != all_of(in_pieces().batch(7), workers=0)
+    assert all_of(dataset, workers=2) == whole != all_of(in_pieces().batch(size), workers=0)
     with mpqueue.Loader(dataset, seed=5, workers=1) as loader:
         loader.seek(0, 13)  # within a group
         assert [batch.tolist() for batch in loader] == whole[13:]
 
 
-@pytest.mark.parametrize("made", [None, drawn])
+def test_numbers_drawn_for_a_group_do_not_depend_on_excluded_samples():
+    dataset = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4).batch(2)
+    whole = all_of(dataset, workers=0)
+    with mpqueue.Loader(dataset, seed=5, workers=0, exclude=[whole[0][0] // 1000]) as loader:
+        assert [batch.tolist() for batch in loader] == [whole[0][1:], *whole[1:]]
+
+
+def test_streams_draw_the_numbers_of_groups_for_single_samples():
+    dataset = Dataset(Chunked(20, made=drawn)).shuffle(block=5, blocks=2)
+    whole = list(dataset)  # as a loader reads them
+    with mpqueue.Loader(dataset.filter(lambda each: True), lanes=8, seed=0, workers=0) as loader:
+        assert sorted(loader) == sorted(whole)
+
+
+def test_element_by_index_does_not_depend_on_those_before():
+    shuffled = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4)
+    for dataset in (shuffled, Dataset.concatenate(Dataset.range(3), shuffled)):
+        first = dataset[3]
+        assert [dataset[place] for place in (4, 3)][1] == first == dataset[3]
+
+
+@pytest.mark.parametrize("made", [None, drawn, DrawnWhenRead])
 def test_cached_elements_do_not_depend_on_their_group(tmp_path, made):
     whole = []
     for number, places in enumerate((range(200), (150, 3), (3, 77))):
@@ -476,3 +547,5 @@ def test_stage_is_refused_where_it_cannot_follow():
         pass
     with pytest.raises(TypeError, match="shuffle"), mpqueue.Loader(range(9), shuffle="blocks"):
         pass
+    with pytest.raises(TypeError, match=r"shuffle must be True or False, got Blocks\(block=2"):
+        mpqueue.OrderedEnqueuer(range(9), shuffle=Blocks(2))

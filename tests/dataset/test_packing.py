@@ -133,6 +133,7 @@ def test_sample_with_an_error_is_skipped_with_on_error_skip():
 @pytest.mark.parametrize(
     ("sample", "kind", "words"),
     [
+        (np.ma.ones(3), TypeError, r"a sample is masked, and rows have no masks: call filled\(\) in the source"),
         ("some text", TypeError, "a str, which is not a sequence of numbers.*that converts text to token numbers"),
         (b"bytes", TypeError, "is a bytes.*np.frombuffer"),
         (7, TypeError, "a sample is an int, which is not a sequence"),

@@ -5,6 +5,7 @@ import pytest
 
 import mpqueue
 from mpqueue.files.parquet import Parquet
+from mpqueue.files.rows import TableRows
 
 pytest.importorskip("pyarrow")
 
@@ -31,6 +32,55 @@ def test_each_row_group_is_decoded_once_for_a_group_of_blocks(tmp_path, monkeypa
         assert len(decoded) <= 2 * 34
         opened = [{number // 30 for number in epochs[0][at : at + 100]} for at in range(0, 1000, 100)]
         assert max(map(len, opened)) <= 8
+
+
+TEXTS = [f"text number {number:030}" for number in range(1000)]
+COLUMNS = {  # pyarrow has no `take` for most of them
+    "string": lambda pa: pa.array(TEXTS),
+    "matrices": lambda pa: pa.array([[[text]] for text in TEXTS], pa.list_(pa.list_(pa.string_view(), 1), 1)),
+    "string_view": lambda pa: pa.array(TEXTS, pa.string_view()),
+    "binary_view": lambda pa: pa.array([text.encode() for text in TEXTS], pa.binary_view()),
+    "list": lambda pa: pa.array([[text] * (at % 3) for at, text in enumerate(TEXTS)], pa.list_(pa.string_view())),
+    "large list": lambda pa: pa.array([[text] for text in TEXTS], pa.large_list(pa.string_view())),
+    "list of two": lambda pa: pa.array([[text] * 2 for text in TEXTS], pa.list_(pa.string_view(), 2)),
+    "struct": lambda pa: pa.array([{"a": text} for text in TEXTS], pa.struct([("a", pa.string_view())])),
+    "missing values": lambda pa: pa.array(
+        [text if at % 3 else None for at, text in enumerate(TEXTS)], pa.string_view()
+    ),
+    "runs": lambda pa: pa.RunEndEncodedArray.from_arrays(pa.array(range(1, 1001), pa.int32()), pa.array(TEXTS)),
+    "map": lambda pa: pa.array([[("a", text)] for text in TEXTS], pa.map_(pa.string(), pa.string_view())),
+}
+
+
+@pytest.mark.parametrize("form", COLUMNS)
+def test_blocks_of_columns_that_pyarrow_cannot_take_from(tmp_path, form, caplog):
+    import pyarrow as pa
+
+    if not hasattr(pa, "string_view"):
+        pytest.skip("this pyarrow has no views")
+    column = COLUMNS[form](pa)
+    with pa.ipc.new_file(tmp_path / "rows.arrow", pa.schema([("text", column.type)])) as writer:
+        writer.write_table(pa.table({"text": column}), max_chunksize=100)
+    source = mpqueue.files.Arrow(tmp_path / "rows.arrow", index=tmp_path)
+    found = list(mpqueue.Dataset(source).shuffle(block=7, blocks=4))
+    expected = list(mpqueue.Dataset.range(1000).shuffle(block=7, blocks=4))
+    assert found == [source[index] for index in expected]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("form", ["string", "string_view", "list", "large list", "matrices", "struct", "runs"])
+def test_a_block_has_its_own_memory(form):
+    import pyarrow as pa
+
+    if not hasattr(pa, "string_view"):
+        pytest.skip("this pyarrow has no views")
+    column = COLUMNS[form](pa)
+    for array in (column, pa.chunked_array([column[:15], column[15:]])):
+        part = TableRows(["text"], [array], 1000).part(10, 20)
+        assert [row["text"] for row in part] == array[10:20].to_pylist()
+        (kept,) = part._arrays
+        chunks = kept.chunks if isinstance(kept, pa.ChunkedArray) else [kept]
+        assert sum(len(each) for chunk in chunks for each in chunk.buffers() if each) < 3000
 
 
 def test_random_places_have_the_same_rows(tmp_path):

@@ -624,13 +624,13 @@ def test_states_and_interrupts_count_dense_batches_like_others():
 
 
 @pytest.mark.parametrize("inner", [(), (3,)], ids=str)
-@pytest.mark.parametrize("lengths", [(2, 0, 3), (0, 0), (4,)], ids=str)
+@pytest.mark.parametrize("lengths", [(2, 0, 3), (0, 0), (4,), ()], ids=str)
 @pytest.mark.parametrize("length", [None, 1, 6])
 def test_padded_array_has_the_samples_and_the_padding(inner, lengths, length):
     values = np.arange(sum(lengths) * int(np.prod(inner)), dtype=np.float32).reshape(sum(lengths), *inner)
     batch = mpqueue.Ragged(values, np.array([0, *np.cumsum(lengths)]))
     padded = np.asarray(mpqueue.jax.to_padded(batch, length, padding=-1))
-    size = max(lengths) if length is None else length
+    size = max(lengths, default=0) if length is None else length
     assert (padded.shape, padded.dtype) == ((len(lengths), size, *inner), np.float32)
     for row, sample in zip(padded, batch.to_list(), strict=True):
         assert np.array_equal(row[: len(sample)], sample[:size])

@@ -106,9 +106,27 @@ def test_masked_arrays_keep_their_masks():
     assert batch.mask.tolist() == [[False, True], [True, False]]
 
 
+MASKED = {
+    "arrays": [np.array([1, 2, 3]), np.ma.masked_array([1, 2, 5], mask=[0, 1, 0])],
+    "large arrays": [BIG[0], np.ma.masked_greater(BIG[0], 9)],
+    "the items of a column": list(np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0])),
+    "missing numbers only": [np.ma.masked, np.ma.masked],
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_masked_and_plain_values_keep_their_masks(name, workers):
+    samples = MASKED[name]
+    with mpqueue.Loader(samples, batch_size=3, workers=workers) as loader:
+        (batch,) = loader
+    assert batch.tolist() == np.ma.stack(samples).tolist()
+
+
 UNLIKE = {
     "shapes": ([np.ones(3), np.ones(4)], r"sample of index 100 has shape \(3,\), but index 101 has shape \(4,\)"),
     "masked": ([np.ma.ones(3), np.ma.ones(4)], r"sample of index 100 has shape \(3,\), but index 101 has shape \(4,\)"),
+    "masked and plain": ([np.ones(4), np.ma.ones(3)], r"index 100 has shape \(4,\), but index 101 has shape \(3,\)"),
     "large shapes": ([BIG[0], BIG[0], BIG[0][1:]], r"index 100 has shape \(5000,\), but index 102 has shape \(4999,\)"),
     "ranks": ([(1, np.ones(3)), (1, np.ones((1, 3)))], r"sample\[1\] of index 100 has shape \(3,\), .* has shape \(1, 3\)"),
     "none in some": ([{"x": 1}, {"x": None}], r"sample\['x'\] of index 100 is of type int, but index 101 is None"),

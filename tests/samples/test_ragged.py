@@ -66,6 +66,31 @@ def test_strings_get_the_length_of_the_longest_one():
     assert listed(join(np.array(["a"]), np.array(["bcd", "e"]))) == [["a"], ["bcd", "e"]]
 
 
+@pytest.mark.parametrize("kind", ["i4", "f8", "U3", "M8[D]", [("a", "i4"), ("b", "f8")]], ids=str)
+def test_byte_orders_of_one_dtype_become_the_native_one(kind):
+    native, other = np.ones(2, kind), np.zeros(1, np.dtype(kind).newbyteorder())
+    for arrays in ((native, other), (other, native), (other, np.empty(0), native)):
+        batch = join(*arrays)
+        assert batch.values.dtype == native.dtype
+        assert batch.values.tolist() == [value for each in arrays for value in each.tolist()]
+    assert join(other, other).values.dtype == other.dtype
+    with pytest.raises(ValueError, match="one dtype"):
+        join(np.ones(1, ">i4"), np.ones(1, ">i8"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_byte_orders_that_a_pickle_changes(workers):
+    samples = [np.arange(3, dtype=">i8"), np.arange(4, dtype=">i8")[::-1]]
+    with mpqueue.Loader(samples, batch_size=2, collate="ragged", workers=workers) as loader:
+        assert [batch.values.tolist() for batch in loader] == [[0, 1, 2, 3, 2, 1, 0]]
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy 1 has no such strings")
+def test_strings_of_any_length_are_joined():
+    kind = np.dtypes.StringDType()
+    assert listed(join(np.array(["a"], kind), np.array(["bcd", "e"], kind))) == [["a"], ["bcd", "e"]]
+
+
 def test_sample_without_elements_has_the_dtype_of_the_others():
     assert join([], [1, 2]).values.dtype == np.int64
     assert join(np.ones(1, np.int8), np.empty(0)).values.dtype == np.int8
@@ -134,6 +159,16 @@ def test_ragged_samples_are_joined_whatever_the_choice():
         assert listed(join({"a": one}, {"a": two}, collate=collate)["a"]) == [[1, 2], [3], [4], [], [5, 6, 7]]
 
 
+@pytest.mark.parametrize("collate", ["ragged", {"a": "ragged"}])
+def test_masked_arrays_are_refused_and_named(collate):
+    masked = np.ma.masked_less(np.arange(3), 1)
+    for index, samples in ((10, (masked, masked)), (12, (np.arange(3), [0, 1], masked))):
+        with pytest.raises(ValueError, match=rf"sample\['a'\] of index {index} is masked.*call filled\(\)"):
+            join(*[{"a": each} for each in samples], collate=collate)
+    with pytest.raises(ValueError, match="index 10 is masked"):
+        join(Ragged(masked, np.array([0, 3])), collate=None)
+
+
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
@@ -170,6 +205,44 @@ def test_samples_that_cannot_be_joined_raise_and_name_both(samples, message):
 def test_choice_that_does_not_fit_the_samples_raises(collate, message):
     with pytest.raises(ValueError, match=message):
         join(*[{"a": np.ones(2), "n": 1, "s": "x"}] * 2, collate=collate)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: tuple(range(n)),
+        lambda n: ["x"] * n,
+        lambda n: [[1]] * n,
+        lambda n: [1, None][:n],
+        lambda n: [np.ones(2)] * n,
+    ],
+)
+@pytest.mark.parametrize("lengths", [(2, 2), (2, 3)])
+def test_other_sequences_in_a_field_that_is_chosen_by_name_raise(make, lengths):
+    samples = [{"a": np.ones(3)}, *({"a": make(length)} for length in lengths)]
+    with pytest.raises(ValueError, match=r"collate chooses sample\['a'\] of index 1[01], a .*no list of numbers"):
+        join(*samples[1:], collate={"a": "ragged"})
+    with pytest.raises(ValueError, match=r"collate chooses sample\['a'\] of index 11, a .*no list of numbers"):
+        join(*samples, collate={"a": "ragged"})
+
+
+def test_other_sequences_are_as_without_a_choice_where_all_fields_are_chosen():
+    for one, other in (((1, 2), (3, 4)), (["x", "y"], ["z", "w"])):
+        assert str(join(one, other)) == str(join(one, other, collate=None))
+
+
+@pytest.mark.parametrize("collate", ["ragged", {"a": "ragged"}])
+def test_lists_of_numpy_numbers_are_arrays(collate):
+    samples = [[np.int64(5)], [], [1, np.int64(2)]]
+    batch = join(*[{"a": each} for each in samples], collate=collate)["a"]
+    assert (listed(batch), batch.values.dtype) == (samples, np.int64)
+    floats = join([np.float32(1)], [np.float32(2), np.float32(3)])
+    assert (listed(floats), floats.values.dtype) == ([[1], [2, 3]], np.float32)
+
+
+def test_tuples_of_arrays_have_fields():
+    batch = join(*[{"a": (np.ones(n), [n])} for n in (1, 2)], collate={"a": "ragged"})
+    assert [listed(part) for part in batch["a"]] == [[[1], [1, 1]], [[1], [2]]]
 
 
 @pytest.mark.parametrize(

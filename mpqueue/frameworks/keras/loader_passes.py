@@ -32,6 +32,7 @@ from mpqueue.engine.ledger import Delivery
 from mpqueue.frameworks.keras import backups
 from mpqueue.loader.held import Failed, Held
 from mpqueue.loader.loader import Loader
+from mpqueue.plan.checks import flag
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.locks import RLock
@@ -265,6 +266,7 @@ class LoaderEnqueuer:
     """
 
     def __init__(self, epochs: LoaderEpochs, *, shuffle: bool = False) -> None:
+        flag("shuffle", shuffle)
         self._epochs, self.shuffle = epochs, shuffle
         self._epoch: LoaderEpoch | None = None
         self._is_running = False

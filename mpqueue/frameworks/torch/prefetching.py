@@ -20,7 +20,7 @@ from typing import Any, Generic, NamedTuple
 import torch
 
 from mpqueue.frameworks.torch.iterator import PassIterator
-from mpqueue.frameworks.torch.ragged import SPARSE, to_padded
+from mpqueue.frameworks.torch.ragged import SPARSE, longest, to_padded
 from mpqueue.loader.ahead import Ahead, Plain
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
@@ -277,7 +277,7 @@ def moved_to(device: torch.device, batch: Any, *, dense: bool) -> Any:
 
     def pad(ragged: Ragged[Any]) -> torch.Tensor:
         # In host memory, where the answer needs no waiting.
-        return to_padded(Ragged(*map(move, ragged)), int(ragged.offsets.diff().max()))
+        return to_padded(Ragged(*map(move, ragged)), longest(ragged.offsets))
 
     return map_tensors(batch, move, pad if dense else None)
 

@@ -16,12 +16,14 @@ from mpqueue.memory.layout import Array, Recorded
 from mpqueue.plan.batching import Choice
 from mpqueue.plan.checks import ragged_choice
 from mpqueue.samples.collate import Collation
-from mpqueue.samples.leaves import NUMBERS, LeafPlace
+from mpqueue.samples.leaves import NUMBERS, LeafPlace, is_masked, masked_error
 from mpqueue.samples.ragged import ONE_DTYPE, Ragged, merge_ragged
 from mpqueue.samples.sparse import REMEDY, CsrRows, stack_rows
 
 SPARSE = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
 
+_UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
+_SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN = (*NUMBERS, str, bytes, torch.Tensor)
 
 
@@ -78,12 +80,22 @@ class _TensorCollation(Collation):
         if place.choice is None:
             return default_collate(list(values))
         if all(isinstance(value, torch.Tensor) and value.dim() for value in values):
-            if any(value.layout in SPARSE for value in values):
-                return self._rows_of(values, place)
-            return self._ragged_of(values, place) if all(map(travels, values)) else default_collate(list(values))
-        if all(isinstance(value, _PLAIN) and not getattr(value, "shape", ()) for value in values):
+            tensors = list(map(_as_plain, values))
+            if any(tensor.layout in SPARSE for tensor in tensors):
+                return self._rows_of(tensors, place)
+            if all(map(travels, tensors)):
+                return self._ragged_of(tensors, place)
+            if place.choice is True:
+                other = [travels(tensor) for tensor in tensors].index(False)
+                raise ValueError(f"collate_fn chooses {place.name(other)}, which is no dense tensor in host memory")
+            return default_collate(list(values))
+        if place.choice is not True and all(
+            isinstance(value, _PLAIN) and not getattr(value, "shape", ()) for value in values
+        ):
             return default_collate(list(values))
         merged = super()._merge(values, place)
+        if is_masked(merged):  # numbers; `super` refuses masked arrays with axes
+            raise masked_error(values, place)
         if isinstance(merged, np.ndarray):
             return torch.from_numpy(merged)
         return list(merged) if type(merged) is tuple else merged  # as torch's own function
@@ -122,6 +134,14 @@ class _TensorCollation(Collation):
             data, indices, indptr = map(torch.from_numpy, record.fields)
             return CsrForm(kind.columns)._make([indptr, indices, data])
         return Ragged(*map(torch.from_numpy, record.fields)) if kind is Ragged else super()._built(record)
+
+
+def _as_plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a subclass, such as a `Parameter`, as one of torch's own class, if its memory is its own."""
+    kind = type(tensor)
+    if kind is torch.Tensor or kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return tensor
+    return tensor.detach().as_subclass(torch.Tensor)
 
 
 def _memory(tensor: torch.Tensor) -> Array:
@@ -164,9 +184,15 @@ def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float 
         A tensor of shape (n, length, ...) in the dtype of the batch.
     """
     values, offsets = map(torch.as_tensor, ragged)
+    dtype = values.dtype
+    if dtype in _UNSIGNED or (dtype.is_floating_point and dtype.itemsize == 1):
+        # Torch has no operations for them. Signed integers of the same size have.
+        same = _SIGNED[dtype.itemsize]
+        fill = torch.tensor(padding, dtype=dtype).view(same).item()
+        return to_padded(Ragged(values.view(same), offsets), length, padding=fill).view(dtype)
     lengths = offsets.diff()
     if length is None:
-        length = int(lengths.max())
+        length = longest(offsets)
     shape = (len(lengths), length, *values.shape[1:])
     if not len(values):
         return values.new_full(shape, padding)
@@ -175,3 +201,8 @@ def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float 
     found = values[(offsets[:-1, None] + places).clamp(max=len(values) - 1)]
     is_empty = places >= lengths[:, None]
     return found.masked_fill_(is_empty.reshape(*shape[:2], *[1] * (values.dim() - 1)), padding)
+
+
+def longest(offsets: torch.Tensor) -> int:
+    """Return the length of the longest sample of a ragged batch; 0 without samples."""
+    return int(offsets.diff().max()) if len(offsets) > 1 else 0

@@ -96,6 +96,52 @@ def test_chosen_fields_and_torchs_own_function_for_the_others(workers):
     assert torch.equal(batch["c"], expected["c"])
 
 
+@pytest.mark.parametrize("collate_fn", ["ragged", {"a": "ragged"}])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_masked_values_are_refused_since_a_tensor_has_no_mask(collate_fn, workers):
+    masked = np.ma.masked_less(np.arange(3), 1)
+    for index, samples in ((0, [masked, masked]), (1, [np.arange(3), masked]), (1, [np.float64(1), np.ma.masked])):
+        if collate_fn == "ragged" or np.ndim(samples[0]):
+            with pytest.raises(ValueError, match=rf"sample\['a'\] of index {index}.* is masked.*call filled\(\)"):
+                batches_of([{"a": each} for each in samples], collate_fn=collate_fn, num_workers=workers)
+
+
+class Boxes(torch.Tensor):
+    """A tensor of a subclass, as those of torchvision."""
+
+
+@pytest.mark.parametrize("collate_fn", ["ragged", {"a": "ragged"}])
+@pytest.mark.parametrize("lengths", [(2, 2), (0, 3)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_tensors_of_subclasses_become_plain_ones(collate_fn, lengths, workers):
+    for make in (
+        lambda n: torch.arange(float(n)).as_subclass(Boxes),
+        lambda n: torch.nn.Parameter(torch.arange(float(n))),
+    ):
+        samples = [{"a": make(n)} for n in lengths] + [{"a": torch.ones(1)}]
+        (batch,) = batches_of(samples, collate_fn=collate_fn, num_workers=workers)
+        assert lists(batch["a"]) == [[*range(n)] for n in lengths] + [[1]]
+        assert not batch["a"].values.requires_grad
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        1,
+        1.5,
+        "text",
+        torch.tensor(1),
+        (1, 2),
+        [torch.ones(2)],
+        torch.ones(2, device="meta"),
+    ],
+    ids=str,
+)
+def test_other_values_in_a_field_that_is_chosen_by_name_raise(field):
+    with pytest.raises(ValueError, match=r"chooses sample\['a'\] of index 0"):
+        batches_of([{"a": field}] * 2, collate_fn={"a": "ragged"})
+
+
 MATRIX = torch.tensor(np.where(np.random.default_rng(2).random((9, 20)) < 0.2, np.arange(20.0) - 9, 0))
 FORMS = {
     "coo of one axis": lambda row: row[0].to_sparse(),
@@ -321,16 +367,36 @@ def test_nested_tensor_has_the_samples_and_the_memory_of_the_batch(inner):
 
 
 @pytest.mark.parametrize("inner", [(), (3,)], ids=str)
-@pytest.mark.parametrize("lengths", [(2, 0, 3), (0, 0), (4,)], ids=str)
+@pytest.mark.parametrize("lengths", [(2, 0, 3), (0, 0), (4,), ()], ids=str)
 @pytest.mark.parametrize("length", [None, 1, 6])
 def test_padded_tensor_has_the_samples_and_the_padding(inner, lengths, length):
     batch = ragged(*lengths, inner=inner)
     padded = mpqueue.torch.to_padded(batch, length, padding=-1)
-    size = max(lengths) if length is None else length
+    size = max(lengths, default=0) if length is None else length
     assert (padded.shape, padded.dtype) == ((len(lengths), size, *inner), torch.float32)
     for row, sample in zip(padded, batch.to_list(), strict=True):
         assert torch.equal(row[: len(sample)], sample[:size])
         assert (row[len(sample) :] == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.uint32, torch.uint64, torch.float8_e5m2], ids=str)
+def test_batches_of_any_dtype_are_padded(dtype):
+    samples = [torch.ones(length, 2).to(dtype) for length in (3, 0, 1)]
+    loader = mpqueue.torch.DataLoader(samples, batch_size=3, collate_fn="ragged")
+    (batch,) = loader
+    (dense,) = mpqueue.torch.prefetch(loader, "cpu", dense=True)
+    filled = mpqueue.torch.to_padded(batch, 2, padding=1)
+    empty = mpqueue.torch.to_padded(Ragged(batch.values[:0], torch.tensor([0, 0])), 1, padding=1)
+    assert {dense.dtype, filled.dtype, empty.dtype} == {dtype}
+    is_one = (dense.to(torch.complex64) == 1)[..., 0]
+    assert is_one.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
+    assert (filled.to(torch.complex64) == 1).all() and (empty.to(torch.complex64) == 1).all()
+    assert moved_to(torch.device("cpu"), Ragged(batch.values[:0], torch.tensor([0])), dense=True).shape == (0, 0, 2)
+
+
+def test_padding_of_unsigned_integers_may_be_the_largest_one():
+    batch = Ragged(torch.ones(1, dtype=torch.uint64), torch.tensor([0, 0, 1]))
+    assert mpqueue.torch.to_padded(batch, padding=2**64 - 1).tolist() == [[2**64 - 1], [1]]
 
 
 def test_converters_take_arrays():
