@@ -219,7 +219,9 @@ class Segments:
                 if room < least:
                     raise NoRoomError(f"the limit max_bytes={bound:,} is reached by caches that are in use")
                 size = min(size, room)
-            path = os.path.join(self._folder, f"{self._name}.{last + 1}-{size}.data")
+            # Not a number that was noted as removed: a removed index left it, or all segments were removed by hand.
+            number = max([last, *self._opened]) + 1
+            path = os.path.join(self._folder, f"{self._name}.{number}-{size}.data")
             self._open_file(path, self._flags | os.O_CREAT).close()
             self._open_new()
 

@@ -402,3 +402,15 @@ def test_two_jobs_with_several_workers_share_a_bounded_folder(tmp_path):
         assert first == second == list(range(40))
     assert data_bytes(tmp_path) <= BOUND
     shutil.rmtree(tmp_path)
+
+
+def test_cache_without_its_segments_is_filled_again(tmp_path):
+    """The index names a segment that does not exist."""
+    for _ in range(3):
+        dataset = Dataset.range(20).map(str).cache(tmp_path, max_bytes=1_000_000)
+        for _ in range(2):
+            assert list(dataset) == list(map(str, range(20)))
+        segments = list(tmp_path.glob("*.data"))
+        assert segments
+        for path in segments:
+            path.unlink()
