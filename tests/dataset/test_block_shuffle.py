@@ -341,8 +341,9 @@ def test_threads_share_the_blocks(options):
         del options["threads"]
     found = all_of(dataset.batch(7), backend="thread", **options)
     assert sorted(each for batch in found for each in batch) == list(range(200))
-    # Lanes take turns at the end of a group, where one reads ahead.
-    assert len(source.blocks) == 20
+    # Lanes take turns at the end of a group, where one reads ahead. A thread may be late there, and read the group again:
+    # at most two groups of four blocks at each of four ends. Threads that share nothing would read all blocks.
+    assert 20 <= len(source.blocks) <= 20 + (0 if "lanes" in options else 4 * 2 * 4)
 
 
 def test_single_samples_are_read_without_their_blocks():
