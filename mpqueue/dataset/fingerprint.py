@@ -354,13 +354,18 @@ def _imports_in(code: types.CodeType) -> list[str]:
 
 
 def _imported(name: str, namespace: Mapping[str, Any]) -> Any:
-    """Return a module that code imports when it runs; None if it does not exist. Installed ones are not imported."""
+    """Return a module of the user that code imports when it runs; None for an installed one, or if it does not exist.
+
+    An installed module may be imported already or not, which must not change the key. It is not imported here.
+    """
     try:
         absolute = importlib.util.resolve_name(name, namespace.get("__package__"))
-        found: Any = sys.modules.get(absolute)
+        if _is_installed(absolute):
+            return None
+        found = sys.modules.get(absolute)
         if found is None and (spec := importlib.util.find_spec(absolute)) is not None:
-            origin = os.path.realpath(spec.origin or "")
-            found = absolute if origin.startswith(_folders()) else importlib.import_module(absolute)
+            is_installed = os.path.realpath(spec.origin or "").startswith(_folders())
+            found = None if is_installed else importlib.import_module(absolute)
     except Exception:  # the code may expect it
         return None
     return found

@@ -496,6 +496,22 @@ def test_changed_code_is_noticed_on_any_route(tmp_path, route):
     assert found == [3, 60, 3]
 
 
+def test_import_of_an_installed_module_in_the_function_keeps_the_key(tmp_path):
+    """Another process may have imported it already."""
+    program = f"""
+import sys
+import mpqueue
+@mpqueue.cached({str(tmp_path / "kept")!r})
+def value(number):
+    import colorsys, scipy.version
+    return number
+value(3)
+"""
+    for first in ("", "import colorsys, scipy.version"):
+        subprocess.run([sys.executable, "-c", first + program], check=True)
+    assert len(list((tmp_path / "kept").glob("*.index"))) == 1
+
+
 def raises_in_try(number):
     try:
         text = str(number)
