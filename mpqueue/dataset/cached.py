@@ -178,7 +178,8 @@ class _Kept:
         with contextlib.suppress(Exception):  # a global need not be picklable
             self._pickled = pickle.dumps(value, 5)
         if not 0 < len(self._pickled) <= _MOST_COMPARED:
-            self._pickled, self._copy = b"", _copied(value)
+            copy = _rebuilt(value, _copy_of)
+            self._pickled, self._copy = b"", None if copy is value else copy
 
     def equals(self, value: Any) -> bool:
         """Return whether the object has these contents."""
@@ -199,19 +200,24 @@ def _may_change(value: Any) -> bool:
     return not isinstance(value, _UNCHANGED)
 
 
-def _copied(value: Any) -> Any:
-    """Return a container without a part that the original could change; None for another object."""
+def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return new containers, with the result of a function for each other part."""
     kind = type(value)
     if kind is dict:
-        return {key: _part_of(item) for key, item in value.items()}
+        return {key: _rebuilt(item, change) for key, item in value.items()}
     if kind is list or kind is tuple:
-        return kind([_part_of(item) for item in value])
-    return value.copy() if kind is set or kind is np.ndarray else None
+        return kind([_rebuilt(item, change) for item in value])
+    return change(value)
 
 
-def _part_of(item: Any) -> Any:
-    part = _copied(item)
-    return item if part is None else part
+def _copy_of(value: Any) -> Any:
+    """Return a copy of a set or an array, and any other object itself."""
+    return value.copy() if type(value) in (set, np.ndarray) else value
+
+
+def _writable(value: Any) -> Any:
+    """Return a copy of an array that cannot be written, such as one of Pillow, and any other object itself."""
+    return value.copy() if type(value) is np.ndarray and not value.flags.writeable else value
 
 
 class _Code(NamedTuple):
@@ -291,7 +297,7 @@ class _Results:
         if found is not MISSING:
             return found
         value, may_store = self._computed(state, args, kwargs)
-        value = _writable(value)
+        value = _rebuilt(value, _writable)
         # Another process may have stored it in the meantime.
         if may_store and place is not None and state.cache.get(place, salt) is MISSING:
             state.cache.put(place, (given, value) if isinstance(given, str) else value, salt)
@@ -450,16 +456,6 @@ class _Results:
 
 
 _MADE_ANEW = {"_states", "_caches", "_codes", "_are_objects", "_slots"}
-
-
-def _writable(value: Any) -> Any:
-    """Return a result whose arrays can be written: an array of Pillow cannot."""
-    kind = type(value)
-    if kind is dict:
-        return {key: _writable(item) for key, item in value.items()}
-    if kind is list or kind is tuple:
-        return kind([_writable(item) for item in value])
-    return value.copy() if kind is np.ndarray and not value.flags.writeable else value
 
 
 def _reference_to(thing: Any) -> Callable[[], Any]:
