@@ -182,6 +182,8 @@ def _read_array(name: Any, rank: Any, is_fortran: Any) -> Spec:
         dtype = np.dtype(name)
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"{name} is not a dtype") from error
+    if dtype.str != name:  # NumPy 1 accepts sizes of 2 GiB or more, and makes negative or small ones of them
+        raise ProtocolError(f"{name} is not the name of a dtype, got {dtype.str} from it")
     return (NodeKind.ARRAY, dtype, rank, bool(is_fortran))
 
 
