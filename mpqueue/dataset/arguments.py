@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from mpqueue.plan.checks import is_integer
 from mpqueue.plan.coroutines import is_coroutine_function, reject_coroutine
 from mpqueue.plan.options import CONCURRENCY
 from mpqueue.plan.refused import misfit_of
@@ -29,12 +30,9 @@ def check_count(stage: str, name: str, value: Any, least: int | None = 1) -> int
         TypeError: The argument is not an integer.
         ValueError: The argument is below the minimum.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if not is_integer(value):
         raise TypeError(f"{stage}: {name} must be an integer, got {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:  # an array with several elements
-        raise TypeError(f"{stage}: {name} must be an integer, got {value!r}") from None
+    number = operator.index(value)
     if least is not None and number < least:
         raise ValueError(f"{stage}: {name} must be {least} or more, got {number}")
     return number

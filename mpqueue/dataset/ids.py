@@ -12,6 +12,8 @@ import operator
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, TypeAlias
 
+from mpqueue.plan.checks import is_integer
+
 SampleId: TypeAlias = Any  # int | tuple[int | str, ...]
 SampleIds: TypeAlias = list[SampleId]  # of one element
 # Returns for each element, by the ids of its samples, whether it is not excluded.
@@ -62,13 +64,9 @@ def as_integer(value: Any, name: str) -> int:
     Raises:
         TypeError: The value is not an integer, or is a bool.
     """
-    is_bool = isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"))
-    try:
-        if not is_bool:
-            return operator.index(value)
-    except TypeError:
-        pass
-    raise TypeError(f"{name} must be an integer, got {value!r}")
+    if not is_integer(value):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    return operator.index(value)
 
 
 def as_index(value: Any, length: int | None, source: str) -> int:

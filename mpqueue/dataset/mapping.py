@@ -1,6 +1,5 @@
 """The stages `map` and `filter`: a function called for each element."""
 
-import contextlib
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -139,9 +138,8 @@ def _kept(tokens: Sequence[Token], verdicts: list[Any]) -> Sequence[Token]:
     """Return the tokens of the kept elements. Indices of a root become an array, which needs no object per token."""
     # After an error, there are fewer verdicts than tokens, and the mask would not fit.
     if type(tokens) is range and len(verdicts) == len(tokens):
-        with contextlib.suppress(TypeError):  # `bytes` does not accept NumPy's bools
-            places = np.arange(tokens.start, tokens.stop, tokens.step)
-            return array("q", places[np.frombuffer(bytes(verdicts), np.bool_)].tobytes())
+        places = np.arange(tokens.start, tokens.stop, tokens.step)
+        return array("q", places[np.array(verdicts, np.bool_)].tobytes())
     return list(compress(tokens, verdicts))
 
 

@@ -17,8 +17,9 @@ Check: TypeAlias = Callable[[str, Any], None]
 
 def is_integer(value: Any) -> bool:
     """Return whether a value is an integer of any type, and not a bool."""
-    if isinstance(value, int):
-        return not isinstance(value, bool)
+    # In NumPy 1.26 and 2.0, the bools of NumPy have an __index__, which warns.
+    if isinstance(value, int | np.bool_):
+        return not isinstance(value, bool | np.bool_)
     try:
         operator.index(value)
     except TypeError:  # arrays and tensors have an __index__, which works only for a single integer

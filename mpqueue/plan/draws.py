@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from mpqueue.plan.checks import is_integer
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Drawn, DrawnRound, Listed
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
@@ -349,7 +350,7 @@ def _list_of(batch: Any) -> list[Any]:
 
 
 def _unit_of(index: Any) -> int:
-    if isinstance(index, bool) or not hasattr(index, "__index__"):
+    if not is_integer(index):
         raise TypeError(
             f"without batch_size, a sampler must return the indices of batches, which are integers; got {index!r}. "
             "Pass lists of indices as batch_sampler"

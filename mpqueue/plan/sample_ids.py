@@ -150,7 +150,7 @@ def checked_id(sample: Any, name: str = "id") -> SampleId:
         return tuple(checked_id(each, name) for each in sample)
     if isinstance(sample, str):
         return sample
-    if isinstance(sample, bool | float) or not hasattr(sample, "__index__"):
+    if isinstance(sample, bool | np.bool_ | float) or not hasattr(sample, "__index__"):
         raise TypeError(f"{name} must consist of integers, strings or tuples of these, got {sample!r}")
     return _not_negative([operator.index(sample)], name)[0]
 

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleId, SampleIds
 from mpqueue.plan.batching import Batching, Form
+from mpqueue.plan.checks import is_integer
 from mpqueue.plan.coroutines import has_coroutines
 from mpqueue.plan.cursors import ENDLESS
 from mpqueue.plan.history import History
@@ -401,7 +402,7 @@ class Items(Source):
         if length is None:
             return None
         origin = f"{self.name}.num_batches" if has_num_batches(self.runs) else f"len({self.name})"
-        if isinstance(length, bool) or not hasattr(length, "__index__"):
+        if not is_integer(length):
             raise TypeError(f"{origin} must be an integer, got {length!r}")
         length = int(length)
         if not 1 <= length < 1 << 63:

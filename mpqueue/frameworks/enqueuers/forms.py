@@ -6,6 +6,7 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.checks import is_integer
 from mpqueue.plan.options import Options
 from mpqueue.plan.rules import check_backend
 from mpqueue.plan.sequence import Sequence
@@ -25,7 +26,7 @@ def taken_by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict
     Raises:
         TypeError: There are too many arguments, or one was passed twice.
     """
-    is_keras_3 = bool(positional) and hasattr(positional[0], "__index__") and not isinstance(positional[0], bool)
+    is_keras_3 = bool(positional) and is_integer(positional[0])
     by_place = _KERAS_3 if is_keras_3 else _KERAS_2
     others = [name for name in _KERAS_3 if name not in by_place]
     parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in by_place]
