@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from mpqueue.plan.checks import is_integer
+from mpqueue.plan.checks import is_integer, plain
 from mpqueue.plan.coroutines import is_coroutine_function, reject_coroutine
 from mpqueue.plan.options import CONCURRENCY
 from mpqueue.plan.refused import misfit_of
@@ -143,10 +143,15 @@ def check_file_name(stage: str, argument: str, name: Any) -> str:
     return name
 
 
-def check_choice(stage: str, name: str, value: Any, choices: Sequence[str]) -> None:
-    """Raise a `ValueError` unless the argument is one of the choices."""
+def check_choice(stage: str, name: str, value: Any, choices: Sequence[str]) -> Any:
+    """Return the argument, which must be one of the choices.
+
+    Raises:
+        ValueError: It is not.
+    """
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{stage}: {name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+    return plain(value)
 
 
 def check_function(stage: str, name: str, function: Any, *arguments: str, may_await: bool = False) -> None:
@@ -242,10 +247,10 @@ def check_names(stage: str, names: Any) -> tuple[str, ...]:
         ValueError: There is no name, or one of them is there twice.
     """
     if isinstance(names, str):
-        return (names,)
+        return (plain(names),)
     if not isinstance(names, Iterable) or isinstance(names, bytes | Mapping):
         raise TypeError(f"{stage}: names must be a list of strings, got {names!r}")
-    columns = tuple(names)
+    columns = tuple(map(plain, names))
     if not all(isinstance(name, str) for name in columns):
         raise TypeError(f"{stage}: each name must be a string, got {list(columns)!r}")
     if not columns or len(set(columns)) < len(columns):

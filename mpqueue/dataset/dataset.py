@@ -51,7 +51,7 @@ from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.batching import Choice
 from mpqueue.plan.blocks import Block, Blocks
-from mpqueue.plan.checks import ragged_choice
+from mpqueue.plan.checks import plain, ragged_choice
 from mpqueue.plan.coroutines import has_coroutines, is_coroutine_function
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
@@ -255,7 +255,7 @@ class Dataset(Generic[Item_co]):
                 )
             names, datasets = check_part_names(datasets), datasets.values()
         roots = _roots("mix", (*caller.own, *datasets))
-        check_choice("mix", "stop", stop, ("first", "all", "never"))
+        stop = check_choice("mix", "stop", stop, ("first", "all", "never"))
         schedule = check_schedule(weights, names or range(len(roots)))
         node = MixNode.reading(roots, weights=schedule[0][1], later=schedule[1:], stop=stop, names=names)
         for number, root in enumerate(roots):
@@ -699,11 +699,11 @@ class Dataset(Generic[Item_co]):
 
         Follows: ``grain.experimental.BestFitPackIterDataset`` and ``ConcatThenSplitIterDataset``.
         """
-        check_choice("pack", "strategy", strategy, ("best_fit", "concatenate"))
-        check_choice("pack", "long", long, ("cut", "error", "drop"))
+        strategy = check_choice("pack", "strategy", strategy, ("best_fit", "concatenate"))
+        long = check_choice("pack", "long", long, ("cut", "error", "drop"))
         if isinstance(whole, str | bytes) or not isinstance(whole, Iterable):
             raise TypeError(f"pack: whole must be names of fields, such as ('image', 'name'), got {whole!r}")
-        names = tuple(whole)
+        names = tuple(map(plain, whole))
         if names and strategy == "concatenate":
             raise ValueError(
                 f"pack: whole={names} describes documents as a whole, and strategy='concatenate' cuts documents: use "

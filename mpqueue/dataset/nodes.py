@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
 
+from mpqueue.plan.checks import plain
 from mpqueue.worker.lanes import LaneRun
 
 Function = Callable[[Any], Any]
@@ -392,7 +393,11 @@ def shown(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     if isinstance(name, str):
         return name.rpartition("<locals>.")[2]
-    return repr(value) if isinstance(value, str | int | float | tuple | list | None) else type(value).__name__
+    if isinstance(value, tuple | list):  # not their `repr`, in which arrays and scalars depend on the version of NumPy
+        items = ", ".join(map(shown, value))
+        return f"[{items}]" if isinstance(value, list) else f"({items}{',' if len(value) == 1 else ''})"
+    value = plain(value)
+    return repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

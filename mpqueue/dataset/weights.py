@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 from mpqueue.dataset.arguments import check_count
+from mpqueue.plan.checks import plain
 
 Weights: TypeAlias = tuple[float, ...]
 Schedule: TypeAlias = tuple[tuple[int, Weights], ...]
@@ -130,7 +131,7 @@ def check_part_names(datasets: Mapping[Any, Any]) -> tuple[str, ...]:
             raise TypeError(f"mix: the names of datasets must be strings, got {name!r}")
         if not name:
             raise ValueError("mix: the name of a dataset must not be empty, got ''")
-    return tuple(datasets)
+    return tuple(map(plain, datasets))
 
 
 def shown_weights(weights: Weights, names: Sequence[str]) -> str:

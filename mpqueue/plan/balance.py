@@ -9,11 +9,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from mpqueue.plan.batch_costs import Attention
-from mpqueue.plan.checks import integer, number
+from mpqueue.plan.checks import integer, number, plain
 from mpqueue.system.interrupts import not_of_handler
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Given: TypeAlias = Any  # an array, the name of a column, or a function
+
+# The arguments that determine the order, with their defaults.
+_SETTINGS = {"steps": 1, "accumulate": 1, "group": None, "max_cost": None, "long": None, "apply": True}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,8 @@ class Balance:
             raise ValueError(f"group={self.group} is a window of steps, and excludes steps={self.steps}: pass one")
         number("a number", above_zero=True, or_none=True)("max_cost", self.max_cost)
         self._check_max_cost()
+        for name in _SETTINGS:
+            object.__setattr__(self, name, plain(getattr(self, name)))
         object.__setattr__(self, "cost", _checked("cost", self.cost))
         if self.tokens is not None:
             object.__setattr__(self, "tokens", _checked("tokens", self.tokens))
@@ -122,8 +127,7 @@ class Balance:
 
     def settings(self) -> list[str]:
         """Return the arguments that determine the order and are not at their defaults, for a state."""
-        defaults = {"steps": 1, "accumulate": 1, "group": None, "max_cost": None, "long": None, "apply": True}
-        return [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
+        return [f"{name}={getattr(self, name)!r}" for name, value in _SETTINGS.items() if getattr(self, name) != value]
 
 
 def check_balance(value: Any) -> None:

@@ -27,6 +27,14 @@ def is_integer(value: Any) -> bool:
     return True
 
 
+def plain(value: Any) -> Any:
+    """Return a value, or Python's scalar if it is one of NumPy or of another library.
+
+    JSON does not write other scalars, and their `repr`, which states have, differs between versions of NumPy.
+    """
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def integer(least: int | None = None, *, or_none: bool = False) -> Check:
     """Return a check for integers.
 

@@ -387,6 +387,10 @@ def _check(rows: Mapping[str, Option], passed: Mapping[str, Any]) -> None:
             row.check(name, passed[name])
 
 
+def _plain(passed: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: checks.plain(value) for name, value in passed.items()}
+
+
 class Options:
     """The checked values of all options; immutable. Each option is an attribute.
 
@@ -403,7 +407,7 @@ class Options:
             if name not in _ROWS:
                 raise TypeError(f"{name!r} is not an option")
         _check(_ROWS, passed)
-        vars(self).update(_DEFAULTS | passed)
+        vars(self).update(_DEFAULTS | _plain(passed))
 
     @classmethod
     def of(
@@ -426,7 +430,7 @@ class Options:
         reject_unknown([name for name in passed if name not in rows], frontend, [*rows, *arguments], hints)
         _check(rows, passed)
         made = cls.__new__(cls)
-        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | dict(passed))
+        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | _plain(passed))
         return made
 
     def replace(self, **changes: Any) -> Self:

@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
+from mpqueue.plan.checks import plain
 from mpqueue.system.interrupts import not_of_handler
 
 
@@ -23,6 +24,7 @@ def fingerprint_of(keys: Sequence[Any], before: int) -> int:
 
 def _stable(key: Any) -> Any:
     """Return a key, or its type's name: the repr of an object may contain its address."""
+    key = plain(key)
     if key is None or isinstance(key, int | float | str | bytes):
         return key
     return tuple(map(_stable, key)) if isinstance(key, tuple | list) else type(key).__name__
