@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.seeding.permutation import Indices, SampleOrder, is_run, mixed_numbers
+from mpqueue.seeding.permutation import Indices, SampleOrder, is_run, mixed_number
 
 _MOST_GROUPS = 4  # with a kept permutation
 # Groups of at most this number of elements are permuted at once: 12 ns per element, and a network needs 60.
@@ -97,7 +97,7 @@ class BlockOrder:
         if key not in self._inner:
             while len(self._inner) >= _MOST_GROUPS:
                 self._inner.pop(next(iter(self._inner)))
-            seed = int(mixed_numbers(self._seed, epoch, np.array([group + 1]))[0])
+            seed = mixed_number(self._seed, epoch, group + 1)
             self._inner[key] = SampleOrder(seed, shuffle=True, max_shuffled=_MAX_SHUFFLED)
         return self._inner[key]
 
@@ -132,7 +132,7 @@ class BlockOrder:
         num_whole, rest = divmod(length, self._size)
         if not rest:
             return 0, num_whole
-        return self._size - rest, int(mixed_numbers(self._seed, epoch, np.zeros(1, np.int64))[0] % (num_whole + 1))
+        return self._size - rest, mixed_number(self._seed, epoch, 0) % (num_whole + 1)
 
 
 class UnevenOrder(BlockOrder):

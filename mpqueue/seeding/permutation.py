@@ -101,6 +101,14 @@ def mixed_numbers(seed: int, epoch: int, numbers: Indices) -> np.ndarray[Any, An
     return _mixed(numbers.astype(np.uint64), key)
 
 
+def mixed_number(seed: int, epoch: int, number: int) -> int:
+    """Return the integer of `mixed_numbers` for one number, as a Python integer.
+
+    In NumPy 1, a uint64 and a Python integer make a float64, which does not have all bits.
+    """
+    return int(mixed_numbers(seed, epoch, np.array([number]))[0])
+
+
 def is_run(places: Sequence[int]) -> bool:
     """Return whether the places are consecutive."""
     if type(places) is range:
