@@ -37,7 +37,10 @@ EVERYTHING = "\n".join(
 )
 PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 # Terms of other projects and formats, and the public names of the package itself.
-OTHERS = {"CHANGELOG", "md", "mpqueue", "mypy", "py", "pyproject", "sleep", "toml", "help", "TypedDict"}
+OTHERS = {
+    "CHANGELOG", "md", "mpqueue", "mypy", "py", "pyproject", "sleep", "toml", "help", "TypedDict",
+    "NPY_PROMOTION_STATE", "weak_and_warn",
+}  # fmt: skip
 
 
 def names_in(body, scope=""):
