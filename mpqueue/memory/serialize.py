@@ -10,19 +10,21 @@ Consumers of a server are other programs without these names. So its workers pic
 and cloudpickle knows them because `identify_main` has run before the fork.
 """
 
+import enum
 import functools
 import io
 import pickle
 import sys
 from collections import ChainMap
 from collections.abc import Callable
-from types import CodeType, FunctionType
-from typing import Any, ClassVar
+from types import CodeType, FunctionType, MemberDescriptorType
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from mpqueue.system.interrupts import not_of_handler
 
+_attributes_of_class = vars(type)["__dict__"].__get__
 _REBUILDS = b"_rebuild_tensor_v3"
 _NO_FILE = "<dynamic-code>"  # cloudpickle's
 script_modules: tuple[bytes, ...] = ()
@@ -58,6 +60,8 @@ def value_pickler() -> Any:
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = _reduced_of_torch(obj) or super().reducer_override(obj)
+            if reduced is not NotImplemented and issubclass(type(obj), type):
+                _add_slots(obj, reduced[1])
             if reduced is NotImplemented or type(obj) is not FunctionType or obj.__code__ is not _DISPATCHING:
                 return reduced
             # Its closure has a cache with weak references, which cannot be pickled.
@@ -75,6 +79,32 @@ def reduced_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ..
     make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
     filename = code.co_filename
     return make, tuple(filename if type(part) is str and part == _NO_FILE else part for part in arguments)
+
+
+def _add_slots(kind: type, arguments: tuple[Any, ...]) -> None:
+    """Add the slots of a class to the arguments with which cloudpickle makes a copy of it.
+
+    Otherwise instances of the copy would have a ``__dict__``, and the class itself could not load their pickles.
+
+    Raises:
+        TypeError: The copy would lack data of the class.
+    """
+    own = _attributes_of_class(kind)
+    if "__slots__" not in own or issubclass(kind, enum.Enum):
+        return
+    _, _, bases, attributes, *_ = arguments
+    if any(base is NamedTuple for base in bases):  # which makes the slots itself
+        return
+    if type(kind).__basicsize__ > type.__basicsize__:  # such as that of `msgspec.Struct`
+        raise TypeError(
+            f"the class {kind.__qualname__} has data of its metaclass {type(kind).__qualname__} that its pickle lacks. "
+            "Define the class in a module that worker processes can import"
+        )
+    # Not from `__slots__`, which may be a string or a dictionary. Private names are mangled here, and remain so.
+    slots = [name for name, value in own.items() if type(value) is MemberDescriptorType and value.__objclass__ is kind]
+    slots += [name for name in ("__dict__", "__weakref__") if name in own]
+    # Copies, like those of cloudpickle: the pickle must not depend on interned strings.
+    attributes["__slots__"] = tuple("".join(name) for name in slots)
 
 
 def _single_dispatch(name: str) -> Any:

@@ -156,7 +156,8 @@ def _encoded(text: str) -> bytes:
 
 
 def _pickle_of(error: BaseException) -> bytes | None:
-    for dumps in (partial(dumps_reply, buffer_callback=None), _dumps_by_parts):
+    as_usual = () if _loses_slots(type(error)) else (partial(dumps_reply, buffer_callback=None),)
+    for dumps in (*as_usual, _dumps_by_parts):
         try:
             packed: bytes = dumps(error)
             # A `__reduce__` may name another class; such a pickle would change the type of the error.
@@ -230,6 +231,13 @@ def _base_of(kind: type[BaseException]) -> Any:
     while _flags_of(kind) & _IS_HEAP_TYPE:
         kind = _base_of_class(kind)
     return kind
+
+
+def _loses_slots(kind: type[BaseException]) -> bool:
+    """Return whether the usual pickle of a class's exceptions, by `BaseException.__reduce__`, lacks their slots."""
+    own = [_attributes_of_class(each) for each in _mro_of(kind) if _flags_of(each) & _IS_HEAP_TYPE]
+    has_reduce = any("__reduce__" in attributes or "__reduce_ex__" in attributes for attributes in own)
+    return not has_reduce and any(_slots_of(kind))
 
 
 def _slots_of(kind: type[BaseException]) -> Iterator[tuple[int, str, Any]]:
