@@ -20,6 +20,7 @@ import types
 import typing
 from collections import ChainMap
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from typing import Any, ClassVar
 
 from mpqueue.memory import serialize
@@ -108,30 +109,47 @@ _BY_NAME: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     type(functools.lru_cache(None)(lambda: None)): _parts_of_cached,
     typing.NewType: _parts_of_new_type,
 }
-_findable: dict[str, bool] = {}
+_findable: dict[tuple[str, Any], bool] = {}  # by name and file: a program may load another file under the name
 
 
 def is_findable(module: Any) -> bool:
-    """Return True if a fresh interpreter with our `sys.path` could import a module."""
+    """Return True if a fresh interpreter with our `sys.path` could import a module, and from the same file."""
     name = module.__name__
-    if name not in _findable:
+    key = name, getattr(module, "__file__", None)
+    if key not in _findable:
         # The import system takes an exception of a signal handler for that of a missing file, if it is an OSError or a
         # KeyError. The package itself was once "not findable" for the rest of a run, and every class went by value.
         with defer_signals():
-            _findable[name] = name == _MAIN or name in sys.builtin_module_names or _finds(name)
-    return _findable[name]
+            _findable[key] = name == _MAIN or name in sys.builtin_module_names or _finds(module)
+    return _findable[key]
 
 
-def _finds(name: str) -> bool:
-    parent = name.rpartition(".")[0]
+def _finds(module: Any) -> bool:
+    name: str = module.__name__
+    parent, path = name.rpartition(".")[0], None
     if parent:
-        return parent in sys.modules and is_findable(sys.modules[parent])
+        if parent not in sys.modules or not is_findable(sys.modules[parent]):
+            return False
+        path = getattr(sys.modules[parent], "__path__", None)
+        if path is None:  # not a package: the parent creates the submodule
+            return True
     # Not `importlib.util.find_spec`, which answers from `sys.modules`: a fresh interpreter starts without these.
     finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
     try:
-        return any(finder.find_spec(name, None) is not None for finder in finders)
+        found = next((spec for finder in finders if (spec := finder.find_spec(name, path)) is not None), None)
     except (ImportError, ValueError):
-        return False
+        found = None
+    # The parent may create a submodule that has no file, or load its file under another name.
+    return bool(parent) if found is None else _is_of(module, found)
+
+
+def _is_of(module: Any, found: ModuleSpec) -> bool:
+    """Return False if a module was loaded from another file than that of a spec, for example by its path."""
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    file = origin if type(origin) is str else getattr(module, "__file__", None)
+    if found.origin is None:  # a folder without `__init__.py`
+        return hasattr(module, "__path__")
+    return type(file) is not str or file == found.origin or os.path.realpath(file) == os.path.realpath(found.origin)
 
 
 def _lines_of(filename: str) -> list[str]:

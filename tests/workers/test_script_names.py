@@ -146,6 +146,53 @@ say(read(Rows([0]), {method!r}))
 
 
 @FRESH
+@pytest.mark.parametrize("name", ["config", "config.base", "other", "package", "package.part"])
+def test_module_loaded_by_its_path_is_the_same_in_workers_whatever_its_name_finds(method, name, tmp_path):
+    """Its name is that of a folder, of nothing, of another file, of a package, and of another file in a package."""
+    for file in ["config/base.py", "other.py", "package/__init__.py", "package/part.py"]:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("class Data: origin = 'found'")
+    said, output = ran(f"""{SCRIPT}
+import importlib.util, pathlib
+sys.path.insert(0, {str(tmp_path)!r})
+import package
+for version in "first", "second":
+    path = pathlib.Path({str(tmp_path)!r}, f"{{version}}.py")
+    path.write_text(f"class Data:\\n  def read(self): return {{version!r}}")
+    spec = importlib.util.spec_from_file_location({name!r}, path)
+    module = sys.modules[{name!r}] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    class Reads(Rows):
+        def __getitem__(self, index):
+            return self.uses[index].read()
+    say(read(Reads([0], module.Data()), {method!r}))
+""")
+    assert said == ["['first']", "['second']"]
+    assert output == ""
+
+
+@FRESH
+def test_module_that_a_worker_can_import_is_imported(method, tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    (tmp_path / "space").mkdir()  # without `__init__.py`
+    (tmp_path / "link.py").symlink_to(tmp_path / "package" / "part.py")
+    for file in ["package/part.py", "space/part.py"]:
+        (tmp_path / file).write_text("import os\nPID = os.getpid()\nclass Data:\n  def read(self): return PID")
+    said, output = ran(f"""{SCRIPT}
+sys.path.insert(0, {str(tmp_path)!r})
+import package.part, space.part, link
+class Reads(Rows):
+    def __getitem__(self, index):
+        return self.uses[index].read()
+uses = [package.part.Data(), space.part.Data(), link.Data()]
+say([pid != ITSELF for pid in read(Reads([0] * 3, *uses), {method!r})])
+""")
+    assert said == ["[True, True, True]"]  # the module has run again, in another process
+    assert output == ""
+
+
+@FRESH
 def test_worker_of_a_child_of_multiprocessing_has_the_names_of_the_script(method, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(f"""
