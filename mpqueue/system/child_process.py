@@ -344,6 +344,18 @@ def pickling() -> Iterator[None]:
         context.set_spawning_popen(before)
 
 
+def refuse_unnamed(obj: Any) -> None:
+    """Refuse a lock of `multiprocessing` without a name, as locks of the start method "fork" are.
+
+    Raises:
+        TypeError: The object is such a lock.
+    """
+    module = sys.modules.get("multiprocessing.synchronize")
+    # Python 3.11.0 to 3.11.4 would pickle it, and the receiver would use an address of this process.
+    if module is not None and issubclass(type(obj), module.SemLock) and obj._semlock.name is None:
+        raise TypeError(f"cannot pickle '{type(obj).__name__}' object: only forked processes can share it")
+
+
 def _reduce(reduce: Callable[[Any], Any], value: Any) -> Any:
     # The class is registered as soon as one of its values is shared. Others are pickled by value.
     is_plain = reduce.__name__ == "reduce_ctype" and not hasattr(value, "_wrapper")

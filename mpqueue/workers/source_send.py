@@ -31,6 +31,8 @@ from mpqueue.workers.mapped_files import MapFinder, by_value, is_arrow_buffer
 
 _LARGE_BYTES = 1 << 16  # smaller buffers remain inside the pickle
 _PARALLEL_BYTES = 1 << 26
+_OF_SOURCE = "Create it in the workers instead (in `worker_init` or on first use), or exclude it with __getstate__"
+_OF_FUNCTION = "Pass a function that creates its objects when it is called"
 
 
 class UnpicklableSource(TypeError):
@@ -78,9 +80,10 @@ def take_image(source: Any, *, is_local: bool = True, without: Sequence[Any] = (
         data = _dumps(source, keep_inside, is_local=is_local, without=without)
     except not_of_handler(Exception) as error:  # of the source, not a time limit of the user
         path, why = find_culprit(source)
+        remedy = _OF_FUNCTION if path.startswith(("worker_init", "loop_factory")) else _OF_SOURCE
+        reason = why or text_of(error)
         raise UnpicklableSource(
-            f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or text_of(error)}). "
-            "Create it in the workers instead (in `worker_init` or on first use), or exclude it with __getstate__"
+            f"the source cannot be sent to worker processes: {path} cannot be pickled ({reason}). {remedy}"
         ) from error
     # On this machine buffers are compared byte by byte, which is faster than a digest.
     return SourceImage(data, buffers, [] if is_local else _digests(buffers))
@@ -131,6 +134,7 @@ class _SourcePickler(script_pickler()):  # type: ignore[misc]  # cloudpickle has
         if type(obj).__module__ == "multiprocessing.connection" and hasattr(obj, "fileno"):
             # The descriptor's number would be sent. In the receiver it belongs to another file, or to none.
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
+        child_process.refuse_unnamed(obj)
         if is_a(obj, type) or callable(obj):
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
             if module is not None and not is_findable(module):

@@ -312,11 +312,20 @@ class Holding:
         return index
 
 
+UNNAMED = {  # objects of the start method "fork", with their arguments
+    "Lock": (), "RLock": (), "Semaphore": (1,), "BoundedSemaphore": (1,), "Condition": (), "Event": (), "Value": ("i",),
+    "Array": ("i", 2), "Barrier": (2,), "Queue": (), "SimpleQueue": (), "JoinableQueue": (),
+}  # fmt: skip
+
+
+def unnamed(kind):
+    return getattr(multiprocessing.get_context("fork"), kind)(*UNNAMED[kind])
+
+
 @FRESH
-@pytest.mark.parametrize("kind", ["Lock", "Value", "Event", "Barrier", "Queue", "SimpleQueue"])
+@pytest.mark.parametrize("kind", UNNAMED)
 def test_objects_that_only_a_fork_can_share_name_it_in_the_error(kind, method):
-    arguments = {"Value": ["i"], "Barrier": [2]}.get(kind, [])
-    source = Holding(getattr(multiprocessing.get_context("fork"), kind)(*arguments))
+    source = Holding(unnamed(kind))
     with pytest.raises(TypeError, match=r'source\.held.* cannot be pickled.* pass start_method="fork"'):
         next(iter(Loader(source, batch_size=None, workers=1, start_method=method)))
     with warnings.catch_warnings():
@@ -325,9 +334,31 @@ def test_objects_that_only_a_fork_can_share_name_it_in_the_error(kind, method):
             assert list(loader) == [0, 1]
 
 
+@pytest.mark.parametrize("place", ["worker_init", "collate"])
+def test_functions_with_objects_that_only_a_fork_can_share_are_inherited_by_a_fork(place):
+    lock = unnamed("Lock")
+
+    def locked(samples=None):
+        with lock:
+            return samples
+
+    options = {"batch_size": 2, "workers": 1, place: locked}
+    with pytest.raises(
+        TypeError, match=rf'{place} \(its variable lock\).* cannot be pickled.*start_method="fork"'
+    ) as raised:
+        next(iter(Loader(Holding(0), start_method="forkserver", **options)))
+    advises_init = place != "worker_init"
+    assert ("Create it in the workers instead (in `worker_init`" in str(raised.value)) is advises_init
+    assert ("Pass a function that creates its objects when it is called" in str(raised.value)) is not advises_init
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        with Loader(Holding(0), **options) as loader:
+            assert [list(batch) for batch in loader] == [[0, 1]]
+
+
 @FRESH
 def test_error_of_a_torch_loader_names_its_own_argument(method):
-    source = Holding(multiprocessing.get_context("fork").Lock())
+    source = Holding(unnamed("Lock"))
     with pytest.raises(TypeError, match=r'held.* cannot be pickled.* pass multiprocessing_context="fork"'):
         from_torch(source, method)
 
