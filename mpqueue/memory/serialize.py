@@ -95,9 +95,10 @@ def _add_slots(kind: type, arguments: tuple[Any, ...]) -> None:
     _, _, bases, attributes, *_ = arguments
     if any(base is NamedTuple for base in bases):  # which makes the slots itself
         return
-    if type(kind).__basicsize__ > type.__basicsize__:  # such as that of `msgspec.Struct`
+    metaclass: Any = type(kind)
+    if metaclass.__basicsize__ > type.__basicsize__:  # such as that of `msgspec.Struct`
         raise TypeError(
-            f"the class {kind.__qualname__} has data of its metaclass {type(kind).__qualname__} that its pickle lacks. "
+            f"the class {kind.__qualname__} has data of its metaclass {metaclass.__qualname__} that its pickle lacks. "
             "Define the class in a module that worker processes can import"
         )
     # Not from `__slots__`, which may be a string or a dictionary. Private names are mangled here, and remain so.

@@ -8,7 +8,8 @@ after-fork hooks        Run in each forked worker. The trainer's finalizers are 
 finalizers              Those of the worker run when it exits: they flush queues and end pools.
 resource tracker        The trainer's. With its own, a worker would unlink shared memory of the trainer at its exit.
 names of shared memory  Owned by the process that creates them, not by a worker that attaches to them.
-pickles of the source   Contain the keys of proxies, and locks and shared values of the same start method.
+pickles of the source   Contain the keys of proxies, and locks and shared values of the same start method. Objects that
+                        remember the process that made them are noted when they are unpickled: it must not fork then.
 imports                 A module that a worker imports must not start workers: the next ones would import it again, and
                         so on without end.
 ======================  ==============================================================================================
@@ -96,6 +97,7 @@ class _Child:
         self.tracker_watch: Watch | None = None
         self.names_watch: Watch | None = None
         self.is_unpickling = False
+        self.bound: set[str] = set()  # classes of the source whose objects remember the process that made them
         self.threads_of_source: weakref.WeakSet[Any] = weakref.WeakSet()  # started while it was unpickled
 
 
@@ -197,6 +199,7 @@ def unpickling() -> Iterator[None]:
     Proxies of a manager do not count as references there. The after-fork hooks of the worker count them.
     """
     _child.is_unpickling = True
+    _child.bound.clear()
     _mark(True)
     try:
         yield
@@ -354,6 +357,40 @@ def refuse_unnamed(obj: Any) -> None:
     # Python 3.11.0 to 3.11.4 would pickle it, and the receiver would use an address of this process.
     if module is not None and issubclass(type(obj), module.SemLock) and obj._semlock.name is None:
         raise TypeError(f"cannot pickle '{type(obj).__name__}' object: only forked processes can share it")
+
+
+def remembers_process(value: Any) -> bool:
+    """Return whether an object has stored the id of this process to detect a fork, as clients of databases do."""
+    try:
+        attributes = vars(value)
+        # Other attributes of these names are compared by code of the user.
+        return any(type(pid := attributes.get(name)) is int and pid == os.getpid() for name in ("pid", "_pid"))
+    except not_of_handler(Exception):  # no attributes, or from a lazy object
+        return False
+
+
+def reduced_as_bound(obj: Any) -> Any:
+    """Return the reduction of an object that remembers its process, and is made again when it is unpickled.
+
+    Returns: The reduction; None for other objects.
+    """
+    kind: Any = type(obj)
+    is_copied = kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__  # with the id
+    if is_copied or not remembers_process(obj):
+        return None
+    reduced = obj.__reduce_ex__(5)
+    return (bound, (kind.__qualname__, *reduced[:2]), *reduced[2:]) if type(reduced) is tuple else None
+
+
+def bound(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Return the object that ``make`` returns, and note the name of its class; called by pickles."""
+    _child.bound.add(name)
+    return make(*arguments)
+
+
+def bound_classes() -> list[str]:
+    """Return the names of classes of the source whose objects remember the process that unpickled them."""
+    return sorted(_child.bound)
 
 
 def _reduce(reduce: Callable[[Any], Any], value: Any) -> Any:

@@ -9,8 +9,9 @@ trainer over one socket. It waits for that socket and the workers' pidfds in one
 fork server after `PARK_S` seconds. `mpqueue.system.parent_death` ties it to the trainer, and the workers to both, so
 that no process remains orphaned after a crash.
 
-If loading the source left threads running (pyarrow does), the fork server must not fork. Then, and with
-``start_method="spawn"``, each worker is a fresh interpreter that receives the source over a socket.
+If loading the source left threads running (pyarrow does), or made objects that remember their process (asynchronous
+file systems of fsspec do), the fork server must not fork. Then, and with ``start_method="spawn"``, each worker is a
+fresh interpreter that receives the source over a socket.
 """
 
 import contextlib
@@ -63,7 +64,7 @@ class _ForkServer:
         self._broken: bytes | None = None
         self._writable_files: frozenset[open_files.OpenFile] = frozenset()  # files that the source has opened
         self._handlers: dict[int, group_signals.Handler] = {}  # handlers for workers, by signal
-        self._has_warned_of_threads = False
+        self._has_warned = False
         # This process's seed, whatever the trainer's environment contains.
         self._hash_seed = os.environ[hash_seed.VARIABLE]
 
@@ -186,15 +187,16 @@ class _ForkServer:
         assert self._settings is not None
         if self._settings.spawn:
             return True
-        threads = unsafe_threads()
-        if not threads:
+        threads, bound = unsafe_threads(), child_process.bound_classes()
+        if not (threads or bound):
             return False
-        if not self._has_warned_of_threads:
-            self._has_warned_of_threads = True
-            warning = (
-                f"loading the source started threads ({counted(threads)}), "
-                "so workers are started as fresh interpreters, which is slower"
-            )
+        if not self._has_warned:
+            self._has_warned = True
+            reason = (
+                f"loading the source started threads ({counted(threads)})" if threads
+                else f"the source has objects that a fork would break ({', '.join(bound)})"
+            )  # fmt: skip
+            warning = f"{reason}, so workers are started as fresh interpreters, which is slower"
             self._tell(messages.FromForkServer.NOTE, warning)
         return True
 

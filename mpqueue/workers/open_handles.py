@@ -8,7 +8,8 @@ Handle             Treatment
 files              each worker reopens them, see `mpqueue.system.open_files`
 pipes, sockets     each of several readers would get a part of the bytes: an error if there are several workers;
                    the same for `multiprocessing.connection.Connection`
-databases          sqlite3 and lmdb forbid the use of a handle in a child, though reading often works: one warning
+databases          sqlite3 and lmdb forbid the use of a handle in a child, though reading often works: one warning;
+                   the same for asynchronous file systems of fsspec, which raise an error there
 =================  =================================================================================================
 
 Objects that contain sockets or pipes but were made for several processes are not examined: queues, locks and
@@ -29,6 +30,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.child_process import remembers_process
 from mpqueue.system.contents import Found, contents, is_a
 from mpqueue.system.open_files import OpenFile, can_reopen, writable_files
 
@@ -37,6 +39,7 @@ _REMEDY = (
 )
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _DATABASES = {  # by module: names of classes that must not cross a fork
+    "fsspec.asyn": ("AsyncFileSystem",),
     "sqlite3": ("Connection", "Cursor", "Blob"),
     "lmdb": ("Environment", "Transaction", "Cursor"),
 }
@@ -153,8 +156,7 @@ def _is_socket(value: Any) -> bool:
 def _is_made_for_processes(value: Any) -> bool:
     if any(kind.__module__.startswith(_MADE_FOR_PROCESSES) for kind in type(value).__mro__):
         return True
-    attributes = getattr(value, "__dict__", None)
-    return isinstance(attributes, dict) and os.getpid() in (attributes.get("pid"), attributes.get("_pid"))
+    return remembers_process(value)
 
 
 def _descriptor_of(value: Any) -> int | None:

@@ -135,6 +135,9 @@ class _SourcePickler(script_pickler()):  # type: ignore[misc]  # cloudpickle has
             # The descriptor's number would be sent. In the receiver it belongs to another file, or to none.
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
         child_process.refuse_unnamed(obj)
+        bound = child_process.reduced_as_bound(obj)
+        if bound is not None:
+            return bound
         if is_a(obj, type) or callable(obj):
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
             if module is not None and not is_findable(module):

@@ -1,5 +1,6 @@
 """Threads that loading the source leaves in the fork server: most prevent forking, some are known to be safe."""
 
+import os
 import threading
 
 import numpy as np
@@ -62,6 +63,67 @@ class WithPool(WithThread):
 def test_threads_of_one_name_are_counted_without_the_fork_servers_own_name():
     with pytest.warns(RuntimeWarning, match=r"started threads \(pool \(2\), 3 without a name\), so workers"):
         assert are_interpreters_of_their_own(WithPool("")) == {True}
+
+
+class Bound:
+    """Refuses to work in another process than the one that made it, as asynchronous file systems of fsspec do."""
+
+    def __init__(self):
+        self._pid = os.getpid()
+
+    def __reduce__(self):
+        return Bound, ()
+
+    def check(self):
+        if self._pid != os.getpid():
+            raise RuntimeError("this object belongs to another process")
+
+
+class Wrapper:
+    """One of many layers around an object, as in arrays of xarray."""
+
+    __slots__ = ("inner",)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def check(self):
+        self.inner.check()
+
+
+class Checking(WithThread):
+    def __init__(self, held):
+        self.held = held
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+    def __getitem__(self, index):
+        self.held.check()
+        return super().__getitem__(index)
+
+
+def test_workers_are_not_forked_with_an_object_that_remembers_its_process():
+    held = Bound()
+    for _ in range(8):
+        held = Wrapper(held)
+    with pytest.warns(RuntimeWarning, match=r"that a fork would break \(Bound\), so workers are started as fresh"):
+        assert are_interpreters_of_their_own(Checking(held)) == {True}
+
+
+def test_fork_server_forks_again_for_the_next_source():
+    with pytest.warns(RuntimeWarning, match="a fork would break"):
+        assert are_interpreters_of_their_own(Checking(Bound())) == {True}
+    assert are_interpreters_of_their_own(WithThread("jemalloc_bg_thd")) == {False}
+
+
+def test_file_system_that_a_fork_would_break_is_named_before_a_fork_of_the_trainer():
+    asyn = pytest.importorskip("fsspec.asyn")
+    source = WithThread("")
+    source.files = asyn.AsyncFileSystem(asynchronous=True)
+    with pytest.warns(RuntimeWarning, match=r"source\.files is a fsspec.asyn.AsyncFileSystem that was opened before"):
+        with Loader(source, workers=1, start_method="fork") as loader:
+            assert len(list(loader)) == 4
 
 
 class Unpicklable(WithThread):
