@@ -99,7 +99,8 @@ class QueueWatch:
                     return False
                 if self._lead(waiter):
                     self._listen(request, deadline)
-                else:
+                # Checked after the registration: if the request finished before it, `wake` has not found this waiter.
+                elif not request.finished:
                     # A follower sleeps on its own lock. It is woken when its request finishes, or to become the leader.
                     interrupts.allow_signals(waiter.gate.acquire, timeout=-1 if left is None else left)
         finally:

@@ -26,11 +26,25 @@ class Gate:
         self._lock.release()
 
 
+class FinishedOnceChecked(Request):
+    """A request that another thread finishes right after the first check whether it has finished."""
+
+    finish, is_over = staticmethod(lambda: None), False
+
+    @property
+    def finished(self):
+        if self.is_over:
+            return True
+        self.is_over = True
+        self.finish()
+        return False
+
+
 class Call:
     """A call in a separate thread that waits until its request is finished."""
 
-    def __init__(self, watch, timeout=None):
-        self.request, self.has_begun, self.outcome = Request(), threading.Event(), None
+    def __init__(self, watch, timeout=None, request=None):
+        self.request, self.has_begun, self.outcome = request or Request(), threading.Event(), None
         self.watch, self._timeout = watch, timeout
         self._thread = threading.Thread(target=self._wait)
         self._thread.start()
@@ -39,6 +53,7 @@ class Call:
     def _wait(self):
         self.waiter = Waiter(self.watch)
         self.gate = self.waiter.gate = Gate(self.waiter.gate)
+        self.request.finish = self.waiter.wake
         self.has_begun.set()
         self.outcome = self.waiter.wait(self.request, self._timeout)
 
@@ -128,6 +143,17 @@ def test_finished_leader_wakes_follower_to_lead(watch, served):
     first.finish()
     until(lambda: leads(second, served), "the call does not lead")
     second.finish()
+
+
+@pytest.mark.parametrize("has_leader", [True, False])
+def test_wait_ends_if_request_finishes_before_it_is_registered(watch, served, has_leader):
+    leader = leading(watch, served) if has_leader else None
+    call = Call(watch, request=FinishedOnceChecked())
+    try:
+        assert call.end() is True
+    finally:
+        if leader is not None:
+            leader.finish()
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001])
