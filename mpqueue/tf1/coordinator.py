@@ -188,6 +188,12 @@ class Coordinator:
         """The scope that cancels blocked calls at the stop; for internal use."""
         return self._scope
 
+    @property
+    def reason(self) -> str:
+        """Class and message of the reported exception, or an empty string; for internal use."""
+        error = self._error
+        return "" if error is None else named_text_of(error)
+
     def clear_stop(self) -> None:
         """Reset the stop, its exception and the join, so that the coordinator can be used again.
 

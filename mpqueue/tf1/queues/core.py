@@ -43,6 +43,7 @@ Three mechanisms ensure this at no cost for calls that do not wait:
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -296,6 +297,8 @@ class QueueCore:
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
         """Close the queue, after pending enqueues or by cancelling them."""
         if cancel_pending_enqueues:
+            if not self.machine.closed:
+                self.machine.reason = closing_reason.get()
             self.driver.close_now()
         else:
             self._call(CloseRequest(), timeout)
@@ -392,6 +395,9 @@ class QueueCore:
         state = "closed" if machine.closed else "open"
         return f"{machine.name!r} {machine.size} of {bound} elements, {state}, {machine.num_waiting} waiting"
 
+
+closing_reason: ContextVar[str] = ContextVar("mpqueue_closing_reason", default="")
+"""The error because of which this thread closes queues. It reaches the consumers of a queue runner."""
 
 living: "Living[QueueCore]" = Living()
 """The queues that objects of this process refer to. After a fork, the child's objects refer to the parent's queues."""

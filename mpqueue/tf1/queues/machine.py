@@ -217,6 +217,7 @@ class QueueMachine:
 
     Attributes:
         lent: The next elements, which are leased to one consumer. They still count as elements of the queue.
+        reason: The error because of which the queue was closed, for the errors of later dequeues; empty if unknown.
 
     Follows: ``QueueBase``, ``FIFOQueue`` and ``RandomShuffleQueue`` of TensorFlow's core, except that a *withdrawn*
         dequeue returns its elements to the queue. TensorFlow loses them.
@@ -226,7 +227,7 @@ class QueueMachine:
         self.name = name
         self.capacity = capacity
         self.min_after_dequeue = min_after_dequeue
-        self.closed = False
+        self.closed, self.reason = False, ""
         self.lent: deque[Token] = deque()
         self._elements = order
         self._enqueues: deque[EnqueueRequest | CloseRequest] = deque()
@@ -427,12 +428,10 @@ class QueueMachine:
         if request.takes_fewer and left:
             self._elements.move(left, request.taken)
         else:
-            request.error = OutOfRangeError(
-                None,
-                None,
-                f"Queue {self.name!r} is closed and has insufficient elements "
-                f"(requested {request.num_wanted}, current size {left}).",
-            )
+            text = f"Queue {self.name!r} is closed and has insufficient elements "
+            text += f"(requested {request.num_wanted}, current size {left})."
+            reason = f" It was closed because of an error: {self.reason}" if self.reason else ""
+            request.error = OutOfRangeError(None, None, text + reason)
         return Advance.FINISHED
 
 

@@ -30,6 +30,7 @@ from mpqueue.errors import OpError, OutOfRangeError
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.base import CloseOp, EnqueueOp, QueueBase, QueueOp
+from mpqueue.tf1.queues.core import closing_reason
 from mpqueue.tf1.queues.graph import default_graph
 from mpqueue.tf1.queues.session import Session, SessionClosedError, get_default_session
 from mpqueue.tf1.train.holding import held_in
@@ -300,6 +301,8 @@ class QueueRunner:
 
     def _close_on_stop(self, session: Session, coord: Coordinator) -> None:
         coord.wait_for_stop()
+        # The consumer sees only the end of the queue, which would look like the normal end of the input.
+        closing_reason.set(coord.reason)
         self._finish(session, self._cancel_op)
 
     def _finish(self, session: Session, op: Op) -> None:

@@ -41,7 +41,7 @@ def test_producer_with_uninitialized_local_variables_ends_and_join_raises(sessio
     number = tf.train.range_input_producer(2, num_epochs=1).dequeue()
     coord = tf.train.Coordinator()
     tf.train.start_queue_runners(session, coord)
-    with pytest.raises(tf.errors.OutOfRangeError):
+    with pytest.raises(tf.errors.OutOfRangeError, match=r"closed because of an error: .*FailedPreconditionError"):
         session.run(number)
     with pytest.raises(tf.errors.FailedPreconditionError, match="epochs"):
         coord.join()

@@ -92,6 +92,34 @@ def test_any_op_error_is_reported_to_the_coordinator(queue, kind):
     assert queue.is_closed()
 
 
+def test_consumers_of_a_failed_runner_learn_the_error(queue):
+    """Also those of another queue, which a runner of the same coordinator fills."""
+    coord, other = Coordinator(), FIFOQueue(100, np.int32, ())
+    QueueRunner(other, [lambda: coord.wait_for_stop() and queue.dequeue()]).create_threads(coord=coord, start=True)
+    QueueRunner(queue, [fail(ValueError("no such row"))]).create_threads(coord=coord, start=True)
+    with pytest.raises(ValueError, match="no such row"):
+        coord.join()
+    for each in (queue, other):
+        with pytest.raises(OutOfRangeError, match="closed because of an error: ValueError: no such row"):
+            each.dequeue()
+
+
+def test_consumers_of_a_runner_that_was_stopped_or_ended_learn_no_error(queue):
+    coord, other = Coordinator(), FIFOQueue(100, np.int32, ())
+    QueueRunner(other, [other.enqueue_op(numbers(1))]).create_threads(coord=coord, start=True)
+    assert drain(other) == [0]
+    coord.request_stop(ValueError("after the end"))
+    with pytest.raises(ValueError, match="after the end"):
+        coord.join()
+    coord.clear_stop()
+    QueueRunner(queue, [lambda: coord.wait_for_stop()]).create_threads(coord=coord, start=True)
+    coord.request_stop()
+    coord.join()
+    for each in (queue, other):
+        with pytest.raises(OutOfRangeError, match=r"size 0\)\.$"):
+            each.dequeue()
+
+
 @pytest.mark.parametrize("last_fails", [True, False])
 def test_queue_closes_unless_the_last_op_fails(queue, quiet, last_fails):
     end, failure = OutOfRangeError(None, None, "the end"), ValueError("boom")

@@ -13,12 +13,9 @@ def group(request):
         yield folder
 
 
-# With 200 MiB, the processes sometimes use all of it themselves: 1 run of 20 ended with SharedMemoryFull.
-@pytest.mark.parametrize("group", [260], indirect=True)
-def test_producers_of_a_queue_wait_for_memory(group):
-    output, _ = ran(
-        BIG
-        + """
+RUN = (
+    BIG
+    + """
 def make():
     make.count += 1
     if make.count > 25:
@@ -36,13 +33,24 @@ taken = []
 try:
     while True:
         taken.append(whole(queue.dequeue()))
-except mpqueue.errors.OutOfRangeError:
-    pass
+except mpqueue.errors.OutOfRangeError as error:
+    end = error
 coordinator.request_stop()
-coordinator.join(threads)
-say(*sorted(taken))
-""",
-        env={"CGROUP": group},
-    )
+"""
+)
+
+
+# With 200 MiB, the processes sometimes use all of it themselves: 1 run of 20 ended with SharedMemoryFull.
+@pytest.mark.parametrize("group", [260], indirect=True)
+def test_producers_of_a_queue_wait_for_memory(group):
+    output, _ = ran(RUN + "coordinator.join(threads)\nsay(*sorted(taken))", env={"CGROUP": group})
     assert output == [" ".join(str(number) for number in range(1, 26) for _ in range(2))]
     assert kills(group) == 0
+
+
+@pytest.mark.parametrize("group", [150], indirect=True)
+def test_consumer_of_a_queue_in_a_group_that_is_too_small_learns_what_is_missing(group):
+    (text,), _ = ran(RUN + "say(end)", env={"CGROUP": group})
+    assert "is closed" in text
+    assert "SharedMemoryFull: a batch needs 10,485,760 bytes of shared memory" in text
+    assert "limit of the control group" in text
