@@ -24,6 +24,9 @@ from mpqueue.tf1.compat.functions.variables import Variable
 from mpqueue.tf1.compat.graph.convert import constant, convert_to_tensor
 from mpqueue.tf1.compat.graph.nodes import Graph, Operation, Tensor, get_default_graph, reset_default_graph
 from mpqueue.tf1.compat.graph.session import InteractiveSession, Session, get_default_session
+from mpqueue.tf1.compat.graph.settings import (
+    ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions,
+)  # fmt: skip
 from mpqueue.tf1.compat.graph.sparse import SparseTensor
 from mpqueue.tf1.compat.graph.static import get_static_value
 from mpqueue.tf1.compat.ops.dtypes import (
@@ -32,9 +35,9 @@ from mpqueue.tf1.compat.ops.dtypes import (
 )  # fmt: skip
 from mpqueue.tf1.compat.ops.tensorshape import Dimension, TensorShape
 from mpqueue.tf1.compat.program.log import get_logger
-from mpqueue.tf1.compat.program.settings import (
-    ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions, VERSION, VERSION as __version__,
-    disable_eager_execution, disable_v2_behavior, executing_eagerly, is_tensor, is_tensor as is_symbolic_tensor,
+from mpqueue.tf1.compat.program.version import (
+    VERSION, VERSION as __version__, disable_eager_execution, disable_v2_behavior, executing_eagerly, is_tensor,
+    is_tensor as is_symbolic_tensor,
 )  # fmt: skip
 from mpqueue.tf1.compat.train.processes import use_processes
 from mpqueue.values.sparse import SparseTensorValue

@@ -4,7 +4,7 @@ from mpqueue.errors import (
     InternalError, InvalidArgumentError, NotFoundError, OpError, OutOfRangeError, PermissionDeniedError,
     ResourceExhaustedError, UnauthenticatedError, UnavailableError, UnimplementedError, UnknownError,
 )  # fmt: skip
-from mpqueue.tf1.compat.program.settings import OK
+from mpqueue.tf1.compat.program.version import OK
 
 __all__ = [
     "ABORTED", "ALREADY_EXISTS", "AbortedError", "AlreadyExistsError", "CANCELLED", "CancelledError", "DATA_LOSS",

@@ -124,6 +124,8 @@ mpqueue.tf1.compat.graph.nodes
     tf: Graph Operation Tensor get_default_graph reset_default_graph
 mpqueue.tf1.compat.graph.session
     tf: InteractiveSession Session get_default_session
+mpqueue.tf1.compat.graph.settings
+    tf: ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions
 mpqueue.tf1.compat.graph.sparse
     tf sparse: SparseTensor
 mpqueue.tf1.compat.graph.static
@@ -146,9 +148,9 @@ mpqueue.tf1.compat.program.log
     tf: get_logger
     logging: DEBUG ERROR FATAL INFO WARN debug error fatal flush get_verbosity info log log_every_n log_first_n log_if
         set_verbosity vlog=log warn warning=warn
-mpqueue.tf1.compat.program.settings
-    tf: ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions VERSION __version__=VERSION
-        disable_eager_execution disable_v2_behavior executing_eagerly is_symbolic_tensor=is_tensor is_tensor
+mpqueue.tf1.compat.program.version
+    tf: VERSION __version__=VERSION disable_eager_execution disable_v2_behavior executing_eagerly
+        is_symbolic_tensor=is_tensor is_tensor
     errors: OK
 mpqueue.tf1.compat.program.summaries
     summary: FileWriter audio=scalar histogram=scalar image=scalar merge merge_all scalar tensor_summary=scalar

@@ -175,6 +175,10 @@ class QueueRunner:
         session.run(call)
 
     @staticmethod
+    def _run_once(session: Any, op: Op) -> None:
+        session.run(op)
+
+    @staticmethod
     def _lookup(name: str) -> Any:
         return default_graph().find(name)
 
@@ -309,7 +313,7 @@ class QueueRunner:
         """Run the close or cancel op and log its errors, because the queue may be closed already."""
         try:
             try:
-                session.run(op)
+                self._run_once(session, op)
             except SessionClosedError:
                 op()  # the queue outlives the session, and a caller outside of the session may be blocked in it
         except Exception as error:

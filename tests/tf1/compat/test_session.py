@@ -2,11 +2,14 @@
 
 import collections
 import gc
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from tf1.compat.conftest import DEADLOCK_S, waiting_in
 
 import mpqueue.compat.v1 as tf
 
@@ -186,3 +189,138 @@ def test_settings_of_sessions_are_accepted():
         assert session.run(tf.constant(1), options=options, run_metadata=tf.RunMetadata()) == 1
     with pytest.raises(TypeError, match="graph must be a Graph"):
         tf.Session(graph="graph")
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (tf.ConfigProto, "operation_timeout_ms"),
+        (tf.RunOptions, "timeout_ms"),
+        (tf.GPUOptions, "allow_grow"),
+        (tf.GraphOptions, "optimizer_option"),
+        (tf.OptimizerOptions, "jit_level"),
+        (tf.RunMetadata, "stats"),
+    ],
+)
+def test_misspelt_settings_raise(settings, name):
+    with pytest.raises(ValueError, match=f"has no field '{name}'. Its fields are .*_"):
+        settings(**{name: 1})
+    made = settings()
+    with pytest.raises(AttributeError, match=f"has no field '{name}'"):
+        setattr(made, name, 1)
+    with pytest.raises(AttributeError, match=f"has no field '{name}'"):
+        getattr(made, name)
+
+
+def test_unset_settings_have_the_defaults_of_tensorflow():
+    config = tf.ConfigProto(device_count={"GPU": 0}, gpu_options={"allow_growth": True})
+    assert (config.allow_soft_placement, config.operation_timeout_in_ms, config.device_filters) == (False, 0, [])
+    assert (config.device_count["GPU"], config.gpu_options.allow_growth) == (0, True)
+    config.gpu_options.visible_device_list = "0"
+    config.graph_options.rewrite_options.layout_optimizer = 2
+    assert config.graph_options.rewrite_options.layout_optimizer == 2
+    assert repr(tf.RunOptions(trace_level=3)) == "RunOptions(trace_level=3)"
+
+
+def test_settings_of_wrong_type_raise_before_the_run(session):
+    log = []
+    node = counted(log)
+    for config, words in [
+        ({"operation_timeout_in_ms": 5}, "config must be a tf.ConfigProto"),
+        (tf.RunOptions(), "config must be a tf.ConfigProto"),
+        (tf.ConfigProto(operation_timeout_in_ms=0.5), "operation_timeout_in_ms must be an integer"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            tf.Session(config=config)
+    for given, words in [
+        ({"options": tf.ConfigProto()}, "options must be a tf.RunOptions"),
+        ({"options": tf.RunOptions(timeout_in_ms="5")}, "timeout_in_ms must be an integer"),
+        ({"run_metadata": {}}, "run_metadata must be a tf.RunMetadata"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            session.run(node, **given)
+        with pytest.raises(TypeError, match=words):
+            session.make_callable(node, accept_options=True)(**given)
+        with pytest.raises(TypeError, match="accept_options=True"):
+            session.make_callable(node)(**given)
+    assert log == []
+
+
+SHORT = tf.RunOptions(timeout_in_ms=1)
+
+
+def runs_within_a_limit(graph, fetches):
+    """Return the calls that run something within a limit of 1 ms, and the session."""
+    limited = tf.Session(graph=graph, config=tf.ConfigProto(operation_timeout_in_ms=1))
+    return limited, [
+        lambda: limited.run(fetches),
+        lambda: limited.run(fetches, options=SHORT),
+        limited.make_callable(fetches),
+        lambda: limited.make_callable(fetches, accept_options=True)(options=SHORT),
+    ]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda queue, _names: queue.enqueue(4),
+        lambda queue, _names: queue.enqueue_many([[4, 5]]),
+        lambda queue, _names: queue.dequeue_many(4),
+        lambda queue, _names: queue.dequeue_up_to(4),
+        lambda queue, _names: tf.cond(queue.size() > 0, lambda: queue.dequeue_many(4), lambda: tf.constant([0])),
+        lambda _queue, names: names.dequeue(),
+        lambda _queue, names: tf.IdentityReader().read(names),
+        lambda _queue, names: tf.WholeFileReader().read_up_to(names, 2),
+        # Two operations that block at the same time.
+        lambda queue, names: [queue.enqueue(4), names.dequeue()],
+    ],
+)
+def test_operation_that_still_waits_at_the_time_limit_leaves_the_queues_as_before(graph, operation):
+    queue, names = tf.FIFOQueue(3, tf.int32, [()]), tf.FIFOQueue(1, tf.string, [()])
+    session, runs = runs_within_a_limit(graph, operation(queue, names))
+    session.run(queue.enqueue_many([[1, 2, 3]]))
+    for run in runs:
+        with pytest.raises(tf.errors.DeadlineExceededError) as caught:
+            run()
+        assert caught.value.op.type.startswith(("Queue", "Reader", "Merge"))
+    assert session.run([queue.size(), names.size(), queue.is_closed()]) == [3, 0, False]
+    assert session.run(queue.dequeue_many(3)).tolist() == [1, 2, 3]
+
+
+def test_close_that_still_waits_at_the_time_limit_leaves_the_queue_open(graph):
+    queue = tf.FIFOQueue(1, tf.int32, [()])
+    session, runs = runs_within_a_limit(graph, queue.close())
+    session.run(queue.enqueue(1))
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(session.run, queue.enqueue(2), options=tf.RunOptions(timeout_in_ms=DEADLOCK_S * 1000))
+        waiting_in(session, queue)
+        for run in runs:
+            with pytest.raises(tf.errors.DeadlineExceededError):
+                run()
+        assert session.run([queue.dequeue(), queue.is_closed()]) == [1, False]
+        waits.result(DEADLOCK_S)
+
+
+def test_operations_that_need_not_wait_have_no_time_limit(graph):
+    queue = tf.FIFOQueue(3, tf.int32, [()])
+    slow = tf.py_func(lambda: time.sleep(0.002) or np.int32(7), [], tf.int32)
+    enqueue = queue.enqueue(slow)
+    with tf.control_dependencies([enqueue]):
+        session, runs = runs_within_a_limit(graph, [enqueue, queue.dequeue()])
+    assert [run()[1] for run in runs] == [7] * 4
+    assert session.run(queue.size(), options=tf.RunOptions(timeout_in_ms=-1)) == 0
+
+
+def test_queue_runners_have_no_time_limit(graph):
+    queue = tf.FIFOQueue(1, tf.int32, [()])
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue(1)]))
+    session, (run, *_) = runs_within_a_limit(graph, queue.size())
+    coord = tf.train.Coordinator()
+    tf.train.start_queue_runners(session, coord)
+    for _ in range(3):
+        waiting_in(session, queue)  # for longer than the limit
+        assert session.run(queue.dequeue(), options=tf.RunOptions(timeout_in_ms=DEADLOCK_S * 1000)) == 1
+    assert not coord.should_stop()
+    assert run() <= 1
+    coord.request_stop()
+    coord.join()

@@ -16,12 +16,28 @@ def of_values(compute: Callable[..., Any]) -> Kernel:
     """Return a kernel that calls a function with the values of the inputs; it returns one output, several, or None."""
 
     def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        result = compute(*values)
-        if result is None:
-            return ()
-        return [array_of(each) for each in (result if isinstance(result, list | tuple) else [result])]
+        return _outputs(compute(*values))
 
     return kernel
+
+
+def waiting(compute: Callable[..., Any]) -> Kernel:
+    """Return a kernel as `of_values` does, of a function that may wait.
+
+    Args:
+        compute: Takes the seconds that are left of the run's time limit, or None, and the values of the inputs.
+    """
+
+    def kernel(run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
+        return _outputs(compute(run.left_s(), *values))
+
+    return kernel
+
+
+def _outputs(result: Any) -> Sequence[np.ndarray]:
+    if result is None:
+        return ()
+    return [array_of(each) for each in (result if isinstance(result, list | tuple) else [result])]
 
 
 def once(tensors: Sequence[Tensor], function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.tf1.compat.functions.declare import public_class
-from mpqueue.tf1.compat.functions.kernels import of_values
+from mpqueue.tf1.compat.functions.kernels import of_values, waiting
 from mpqueue.tf1.compat.functions.select import gather
 from mpqueue.tf1.compat.graph import Operation, Tensor, convert_to_tensor, custom
 from mpqueue.tf1.compat.graph.nodes import Kernel
@@ -127,13 +127,13 @@ class QueueBase:
             ]
             self._check_shapes(tensors, many=many)
 
-            def put(queue: np.ndarray, *components: np.ndarray) -> None:
+            def put(left_s: float | None, queue: np.ndarray, *components: np.ndarray) -> None:
                 if len(components) < len(self._dtypes):
                     invalid(f"Expected {len(self._dtypes)} components, got {len(components)}")
                 core = held(queue)
-                (core.enqueue_many if many else core.enqueue)(list(components), None)
+                (core.enqueue_many if many else core.enqueue)(list(components), left_s)
 
-            return custom(kind, [self.queue_ref, *tensors], (), of_values(put), name=scope, blocking=True)
+            return custom(kind, [self.queue_ref, *tensors], (), waiting(put), name=scope, blocking=True)
 
     def _in_order(self, vals: Any) -> Sequence[Any]:
         if isinstance(vals, dict):
@@ -158,7 +158,7 @@ class QueueBase:
 
         Returns: A tensor; a list of tensors for several components, or a dict for named components.
         """
-        kernel = of_values(lambda queue: held(queue).dequeue(None, list))
+        kernel = waiting(lambda left_s, queue: held(queue).dequeue(left_s, list))
         return self._dequeuing("QueueDequeueV2", "Dequeue", [], name, kernel, self._spec.shapes)
 
     def dequeue_many(self, n: Any, name: str | None = None) -> Any:
@@ -189,8 +189,11 @@ class QueueBase:
             raise ValueError(f"n must be 0 or more, got {known}")
         first = None if known is None or takes_fewer else int(known)
         shapes = [None if each is None else (first, *each) for each in self._spec.shapes]
-        kernel = of_values(lambda queue, n: held(queue).dequeue_many(int(n), None, list, takes_fewer=takes_fewer))
-        return self._dequeuing(kind, suffix, [count], name, kernel, shapes)
+
+        def get(left_s: float | None, queue: np.ndarray, n: np.ndarray) -> Any:
+            return held(queue).dequeue_many(int(n), left_s, list, takes_fewer=takes_fewer)
+
+        return self._dequeuing(kind, suffix, [count], name, waiting(get), shapes)
 
     def _dequeuing(
         self, kind: str, suffix: str, inputs: list[Tensor], name: str | None, kernel: Kernel, shapes: Sequence[Dims]
@@ -207,7 +210,7 @@ class QueueBase:
             cancel_pending_enqueues: Cancel blocked enqueues instead of waiting for them.
         """
         cancel = bool(cancel_pending_enqueues)
-        kernel = of_values(lambda queue: held(queue).close(cancel, None))
+        kernel = waiting(lambda left_s, queue: held(queue).close(cancel, left_s))
         # Closing waits for blocked enqueues. If these are cancelled, it does not block.
         name = name or f"{self.name}_Close"
         return custom("QueueCloseV2", [self.queue_ref], (), kernel, name=name, blocking=not cancel)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mpqueue.tf1 import readers
 from mpqueue.tf1.compat.functions.declare import public_class
-from mpqueue.tf1.compat.functions.kernels import of_values, with_own
+from mpqueue.tf1.compat.functions.kernels import of_values, waiting, with_own
 from mpqueue.tf1.compat.functions.queue_base import QueueBase
 from mpqueue.tf1.compat.graph import Operation, Tensor, convert_to_tensor, custom
 from mpqueue.tf1.compat.graph.nodes import Kernel
@@ -62,8 +62,11 @@ class ReaderBase:
         Args:
             queue: A queue of strings, or its handle.
         """
-        read = of_values(lambda reader, queue: held(reader).read(Units(held(queue))))
-        return ReaderRead(*self._reading("ReaderReadV2", [_handle(queue)], (), read, name))
+
+        def read(left_s: float | None, reader: np.ndarray, queue: np.ndarray) -> Any:
+            return held(reader).read(Units(held(queue)), timeout=left_s)
+
+        return ReaderRead(*self._reading("ReaderReadV2", [_handle(queue)], (), waiting(read), name))
 
     def read_up_to(self, queue: Any, num_records: Any, name: str | None = None) -> ReaderReadUpTo:
         """Return up to ``num_records`` next records, all from one work unit, as two vectors of strings.
@@ -74,8 +77,11 @@ class ReaderBase:
         """
         count = convert_to_tensor(num_records, dtypes.int64, "num_records")
         merged(count.known_dims, ())
-        read = of_values(lambda reader, queue, n: held(reader).read_up_to(Units(held(queue)), int(n)))
-        return ReaderReadUpTo(*self._reading("ReaderReadUpToV2", [_handle(queue), count], (None,), read, name))
+
+        def read(left_s: float | None, reader: np.ndarray, queue: np.ndarray, n: np.ndarray) -> Any:
+            return held(reader).read_up_to(Units(held(queue)), int(n), timeout=left_s)
+
+        return ReaderReadUpTo(*self._reading("ReaderReadUpToV2", [_handle(queue), count], (None,), waiting(read), name))
 
     def _reading(self, kind: str, inputs: list[Tensor], dims: Dims, kernel: Kernel, name: str | None) -> list[Tensor]:
         outputs = [(dtypes.string, dims)] * 2

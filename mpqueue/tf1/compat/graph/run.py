@@ -14,7 +14,9 @@ An interrupt that raises (see NOTE [ Interrupts ] in `mpqueue.tf1.queues.core`) 
 that the run has already dequeued are lost, as in TensorFlow. No element is delivered twice, and later runs continue.
 """
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from queue import SimpleQueue
@@ -38,11 +40,19 @@ class Run:
 
     Args:
         session: The session with the state of the kernels.
+        limit_s: Time limit in seconds for the operations that wait. None: no limit.
     """
 
-    def __init__(self, session: SessionState) -> None:
+    def __init__(self, session: SessionState, limit_s: float | None = None) -> None:
         self.session = session
+        self._deadline = None if limit_s is None else time.monotonic() + limit_s
         self.scope = CancellationScope()
+
+    def left_s(self) -> float | None:
+        """Return the seconds until the time limit, in whole milliseconds; None if there is no limit."""
+        if self._deadline is None:
+            return None
+        return max(0, math.ceil(1000 * (self._deadline - time.monotonic()))) / 1000
 
     def carry_out(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
         """Execute the plan of this run; plans nested in it use `execute`."""

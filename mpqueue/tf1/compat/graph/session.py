@@ -14,6 +14,7 @@ from mpqueue.tf1.compat.graph.nodes import Graph, Tensor, get_default_graph
 from mpqueue.tf1.compat.graph.plan import Plan
 from mpqueue.tf1.compat.graph.run import Run, owned
 from mpqueue.tf1.compat.graph.scopes import sessions
+from mpqueue.tf1.compat.graph.settings import ConfigProto, RunMetadata, RunOptions, checked, limit_s
 from mpqueue.tf1.compat.graph.state import SessionState
 from mpqueue.tf1.compat.graph.targets import queue_directory_of
 from mpqueue.tf1.queues.making import reset_containers
@@ -29,10 +30,11 @@ class Session(SessionState):
         target: Address of a `tf.train.Server` on this machine that holds the queues with shared names. All other
             operations run in this process. If "", no server is used.
         graph: The graph to run. If None, the default graph.
-        config: Ignored, except for ``operation_timeout_in_ms``: how long to wait for the server.
+        config: A `ConfigProto`. Its ``operation_timeout_in_ms`` is the time limit of each run, and of the wait for the
+            server; the other settings have no effect. Queue runners have no limit.
 
     Raises:
-        TypeError: ``graph`` is not a graph, or ``target`` is not a ``str``.
+        TypeError: ``graph`` is not a graph, ``target`` is not a ``str``, or ``config`` is not a `ConfigProto`.
         NotFoundError: The target has an unknown form.
         UnimplementedError: The target is on another machine.
         UnavailableError: The server did not become available in time.
@@ -43,6 +45,9 @@ class Session(SessionState):
     def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise TypeError(f"graph must be a Graph, but got {type(graph).__name__}")
+        checked(config, ConfigProto, "config")
+        limit_ms = 0 if config is None else config.operation_timeout_in_ms
+        self._limit_s = limit_s(limit_ms, "operation_timeout_in_ms")
         super().__init__(queue_directory_of(target, config))
         self.graph = get_default_graph() if graph is None else graph
         self.sess_str = target
@@ -62,39 +67,64 @@ class Session(SessionState):
         Args:
             fetches: A node, the name of a node, or nested lists, tuples, named tuples and dicts of them.
             feed_dict: Values to use in place of tensors.
-            options: Accepted for compatibility with TensorFlow.
-            run_metadata: Accepted for compatibility with TensorFlow.
+            options: A `RunOptions`. Its ``timeout_in_ms`` is the time limit of the run, for operations of queues and
+                readers that wait; the other settings have no effect. Default: the limit of the session.
+            run_metadata: A `RunMetadata`, which remains empty.
 
         Returns: The structure of ``fetches`` with values in place of nodes: NumPy scalars, ``bytes`` for strings, and
             arrays that the caller owns; None for operations; `SparseTensorValue` for sparse tensors.
 
         Raises:
             RuntimeError: The session is closed, or the graph is empty.
-            TypeError: A fetch or a key of ``feed_dict`` is not a node, or a fed value has the wrong type.
+            TypeError: A fetch or a key of ``feed_dict`` is not a node, or another argument has the wrong type.
             ValueError: A node belongs to another graph, or a fed value has an incompatible shape.
+            DeadlineExceededError: An operation still waited at the time limit. It has had no effect on its queue.
             OpError: An operation failed; ``op`` is the operation.
 
         Follows: ``tf.Session.run``.
         """
-        del options, run_metadata
+        limit = self._limit_of(options, run_metadata)
         self._check_usable()
         values = fed_values(self.graph, feed_dict)
-        return self._run(Fetches(self.graph, fetches), values)
+        return self._run(Fetches(self.graph, fetches), values, limit)
+
+    def _limit_of(self, options: Any = None, run_metadata: Any = None) -> float | None:
+        checked(run_metadata, RunMetadata, "run_metadata")
+        if checked(options, RunOptions, "options") is None:
+            return self._limit_s
+        return limit_s(options.timeout_in_ms, "timeout_in_ms") or self._limit_s
 
     def make_callable(self, fetches: Any, feed_list: Any = None, accept_options: bool = False) -> Callable[..., Any]:
         """Return a function that runs ``fetches`` and feeds its arguments to ``feed_list``; it is faster than `run`.
+
+        Args:
+            fetches: As for `run`.
+            feed_list: The tensors to feed.
+            accept_options: Whether the function has the keyword arguments ``options`` and ``run_metadata`` of `run`.
 
         Raises:
             TypeError: As for `run`, raised immediately.
             ValueError: As for `run`, raised immediately.
         """
-        del accept_options
         nodes = Fetches(self.graph, fetches)
         keys = list(feed_list or ())
 
-        def call(*values: Any) -> Any:
+        def call(*values: Any, **given: Any) -> Any:
+            if given and not accept_options:
+                raise TypeError(f"{', '.join(given)} requires make_callable(..., accept_options=True)")
+            limit = self._limit_of(**given)
             self._check_usable()
-            return self._run(nodes, fed_values(self.graph, dict(zip(keys, values, strict=True))))
+            return self._run(nodes, fed_values(self.graph, dict(zip(keys, values, strict=True))), limit)
+
+        return call
+
+    def repeated(self, op: Any) -> Callable[[], Any]:
+        """Return a function that runs an operation without a time limit; for queue runners."""
+        nodes = Fetches(self.graph, op)
+
+        def call() -> Any:
+            self._check_usable()
+            return self._run(nodes, {}, None)
 
         return call
 
@@ -104,7 +134,7 @@ class Session(SessionState):
         if not self.graph.version:
             raise RuntimeError("The Session graph is empty. Add operations to the graph before calling run().")
 
-    def _run(self, fetches: Fetches, values: dict[Tensor, Any]) -> Any:
+    def _run(self, fetches: Fetches, values: dict[Tensor, Any], limit: float | None) -> Any:
         results: dict[Tensor, Any] = dict(values)
         targets = [each for each in fetches.targets if each not in values]
         if targets:
@@ -113,7 +143,7 @@ class Session(SessionState):
             plan = self._plans.get(key)
             if plan is None:
                 plan = self._plans[key] = Plan(targets, values)
-            with self.running() as run:
+            with self.running(limit) as run:
                 slots = run.carry_out(plan, values)
             places = plan.slot_of
             # Callers may modify results, so copy arrays of constants and variables. `[()]` turns 0-d into scalars.
@@ -121,8 +151,11 @@ class Session(SessionState):
         return fetches.build(results)
 
     @context_manager
-    def running(self) -> Iterator[Run]:
+    def running(self, limit: float | None = None) -> Iterator[Run]:
         """Return a context for one run, during which the session keeps its state.
+
+        Args:
+            limit: Time limit of the run in seconds.
 
         Raises:
             RuntimeError: The session is closed, or the graph is empty.
@@ -132,7 +165,7 @@ class Session(SessionState):
             # `close` during a run keeps the state until the run ends: kernels would create it again, empty.
             self._num_runs += 1
         try:
-            yield Run(self)
+            yield Run(self, limit)
         finally:
             with self.lock:
                 self._num_runs -= 1

@@ -46,6 +46,9 @@ class Running(Protocol):
     def session(self) -> SessionState:
         """The session with the state of the kernel."""
 
+    def left_s(self) -> float | None:
+        """Return the seconds until the time limit of the run, or None if it has no limit."""
+
     def execute(self, plan: Any, values: Any) -> list[Any]:
         """Execute another plan within this run; see `Run`."""
 

@@ -1,9 +1,9 @@
-"""Other parts of TensorFlow that scripts use: files, flags, logging, settings.
+"""Other parts of TensorFlow that scripts use: files, flags, logging, versions.
 
 Modules, from the lowest layer to the highest::
 
     texts.py       strings and bytes: tf.compat
-    settings.py    ConfigProto and similar classes, and functions that distinguish TensorFlow 1 and 2
+    version.py     functions that distinguish TensorFlow 1 and 2
     summaries.py   tf.summary, which writes nothing
     log.py         tf.logging
     flags.py       tf.flags, based on absl-py, and tf.app.run

@@ -82,12 +82,16 @@ class QueueRunner(queue_runner.QueueRunner):
 
     _checked_session = staticmethod(checked_session)
 
+    @staticmethod
+    def _run_once(session: Session, op: Any) -> None:
+        session.repeated(op)()
+
     def _placed(self, op: Any, session: Session, should_stop: Callable[[], bool]) -> tuple[Callable[[], Any], bool]:
         node = session.graph.as_graph_element(op)
         elsewhere = worker_plan(node, session, should_stop) if are_enabled() else None
         if elsewhere is not None:
             return elsewhere, True
-        one_by_one, parts = session.make_callable(op), record_plan(Plan([node], ()))
+        one_by_one, parts = session.repeated(op), record_plan(Plan([node], ()))
         together = RecordRuns(parts, {}, session.running, should_stop, one_by_one) if parts else one_by_one
         return together, False
 

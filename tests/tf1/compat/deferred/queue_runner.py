@@ -16,6 +16,10 @@ def run(case, folder):
 class GatedSession(Gated, tf.Session):
     """A session of the graph."""
 
+    def repeated(self, op):
+        assert self.gate.wait(queue_runner.DEADLOCK_S)
+        return super().repeated(op)
+
 
 class Queue:
     """The queue of the graph, with the methods that the steps use."""
