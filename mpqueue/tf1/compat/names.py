@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 _NOT_OFFERED: Final = {
     "data": "tf.data is not offered: use tf.train.string_input_producer with tf.train.batch, or mpqueue.Loader",
 }
+_FILTERING: Final = re.compile(r"maybe_((?:shuffle_)?batch(?:_join)?)")
 _TRAINING: Final = re.compile(
     r".*Optimizer|.*Saver\w*|Checkpoint\w*|\w*_checkpoint\w*|(cosine|linear|exponential|polynomial|natural|inverse)_\w+"
     r"|piecewise_constant\w*|ExponentialMovingAverage|nn|layers|losses|metrics|estimator|gradients|hessians|GradientTape"
@@ -140,6 +141,12 @@ class Namespaces:
             return f"{text}: {_NOT_OFFERED[name]}"
         if _TRAINING.fullmatch(name):
             return f"{text}: mpqueue feeds models and does not train them"
+        filtering = _FILTERING.fullmatch(name)
+        if filtering:
+            return (
+                f"{text}: use tf.train.{filtering[1]} with enqueue_many=True, and "
+                "tf.boolean_mask(tf.expand_dims(tensor, 0), [keep_input]) for each tensor: no rows add no element"
+            )
         near = self._nearest(path, name)
         return f"{text}: did you mean {near}?" if near else text
 

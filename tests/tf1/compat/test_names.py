@@ -2,6 +2,7 @@
 
 import importlib
 import pickle
+import re
 import subprocess
 import sys
 import types
@@ -49,6 +50,27 @@ def test_every_callable_is_documented():
 def test_missing_name_error_suggests_the_closest_name(module, name, near):
     with pytest.raises(AttributeError, match=rf"has no '{name}': did you mean {near}\?"):
         getattr(importlib.import_module(f"mpqueue.compat.v1{module}"), name)
+
+
+@pytest.mark.parametrize("kind", ["batch", "shuffle_batch", "batch_join", "shuffle_batch_join"])
+def test_error_for_a_batch_with_a_filter_names_the_way_that_filters(kind):
+    with pytest.raises(AttributeError) as caught:
+        getattr(tf.train, f"maybe_{kind}")
+    way = re.search(rf"use tf.train.{kind} with enqueue_many=True, and (tf.boolean_mask\(.*\)) for", str(caught.value))
+    with tf.Graph().as_default(), tf.Session() as session:
+        tensor = tf.train.range_input_producer(6, num_epochs=1, shuffle=False).dequeue()
+        kept = eval(way[1], {"tf": tf, "tensor": tensor, "keep_input": tf.equal(tensor % 2, 0)})
+        tensors = [[kept]] if kind.endswith("join") else [kept]
+        options = {"capacity": 10, "min_after_dequeue": 0} if kind.startswith("shuffle") else {}
+        batch = getattr(tf.train, kind)(tensors, 3, enqueue_many=True, **options)
+        session.run(tf.local_variables_initializer())
+        coord = tf.train.Coordinator()
+        threads = tf.train.start_queue_runners(session, coord)
+        assert sorted(session.run(batch).tolist()) == [0, 2, 4]
+        with pytest.raises(tf.errors.OutOfRangeError):
+            session.run(batch)
+        coord.request_stop()
+        coord.join(threads)
 
 
 @pytest.mark.parametrize(
