@@ -17,7 +17,7 @@ from mpqueue.tf1.compat.ops.tensorshape import dimension_value
 
 @public(
     "strided_slice(input_, begin, end, strides=None, begin_mask=0, end_mask=0, ellipsis_mask=0, new_axis_mask=0, "
-    "shrink_axis_mask=0, var=None, name)"
+    "shrink_axis_mask=0, var!=None, name)"
 )
 def strided_slice(
     input_: Any,

@@ -27,8 +27,7 @@ from mpqueue.tf1.compat.ops.tensorshape import as_shape
 
 @public_class(
     "Variable",
-    unused="caching_device variable_def expected_shape import_scope constraint use_resource synchronization "
-    "aggregation",
+    unused="caching_device expected_shape constraint use_resource synchronization aggregation",
 )
 class Variable(TensorProxy, Operators):
     """A value that a session keeps between runs, as in TensorFlow 1.
@@ -42,6 +41,8 @@ class Variable(TensorProxy, Operators):
         collections: Collections to add the variable to. If None, the global variables.
         validate_shape: Assigned values must have the shape of the initial value.
         name: Name of the reference, "Variable" by default.
+        variable_def: Must be None.
+        import_scope: Must be None.
         dtype: Type to convert the initial value to.
         shape: The shape, instead of the shape of the initial value.
 
@@ -51,7 +52,8 @@ class Variable(TensorProxy, Operators):
         initial_value: The initial value, a tensor.
 
     Raises:
-        ValueError: The initial value is missing, or its shape is not fully known while ``validate_shape`` is set.
+        ValueError: The initial value is missing, or its shape is not fully known while ``validate_shape`` is set. Or
+            ``variable_def`` or ``import_scope`` is not None: protocol buffers of variables are not supported.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class Variable(TensorProxy, Operators):
         aggregation: Any = None,
         shape: Any = None,
     ) -> None:
-        del caching_device, variable_def, expected_shape, import_scope, constraint, use_resource
-        del synchronization, aggregation
+        del caching_device, expected_shape, constraint, use_resource, synchronization, aggregation
+        if variable_def is not None or import_scope is not None:
+            raise ValueError("Variable() supports only variable_def=None and import_scope=None: pass initial_value")
         if initial_value is None:
             raise ValueError("initial_value must be specified.")
         self.trainable = trainable is None or trainable

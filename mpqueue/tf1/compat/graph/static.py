@@ -24,13 +24,17 @@ def get_static_value(tensor: Any, partial: bool = False) -> Any:
 
     Args:
         tensor: The tensor. Other values are returned unchanged.
-        partial: No effect.
+        partial: Must be False.
 
     Returns: The value, or None if it is not known.
 
+    Raises:
+        ValueError: ``partial`` is True.
+
     Follows: ``tf.get_static_value``.
     """
-    del partial
+    if partial:
+        raise ValueError("get_static_value() supports only partial=False, which returns values that are fully known")
     if not isinstance(tensor, Tensor):
         return tensor
     value: np.ndarray | None = tensor.known_value() if _is_folded(tensor) else None

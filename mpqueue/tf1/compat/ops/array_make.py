@@ -63,7 +63,7 @@ def range(start: Array, limit: Array, delta: Array) -> Array:
     return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
 
 
-@op("LinSpace", "start: T[], stop: T[], num: I[] -> T[num]", "lin_space(start, stop, num, name, axis=0)", T=FLOATS)
+@op("LinSpace", "start: T[], stop: T[], num: I[] -> T[num]", "lin_space(start, stop, num, name, axis!=0)", T=FLOATS)
 def lin_space(start: Array, stop: Array, num: Array) -> Array:
     """Return ``num`` evenly spaced numbers, including both ends; the arguments must be scalars."""
     if num <= 0:

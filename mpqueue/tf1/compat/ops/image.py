@@ -13,7 +13,23 @@ from mpqueue.tf1.images import colour, files, resize
 from mpqueue.tf1.runs.axes import of_images, of_stacks
 
 
-@op("DecodeJpeg", "contents: string[] -> uint8[_ _ channels]", "image.decode_jpeg")
+def _jpeg_dims(
+    _contents: Known, *, channels: int, fancy_upscaling: bool, acceptable_fraction: float, dct_method: str, **_used: Any
+) -> Dims:
+    # Pillow has no such options of libjpeg.
+    if not fancy_upscaling:
+        raise ValueError("fancy_upscaling must be True: mpqueue always uses libjpeg's fancy upscaling")
+    if acceptable_fraction != 1:
+        raise ValueError(
+            f"acceptable_fraction must be 1, got {acceptable_fraction}: use try_recover_truncated=True, which returns "
+            "the available part of any truncated file"
+        )
+    if dct_method not in ("", "INTEGER_ACCURATE"):
+        raise ValueError(f"dct_method must be '' or 'INTEGER_ACCURATE', which mpqueue always uses, got {dct_method!r}")
+    return (None, None, channels or None)
+
+
+@op("DecodeJpeg", "contents: string[] -> uint8", "image.decode_jpeg", infer=_jpeg_dims)
 def decode_jpeg(
     contents: Array,
     *,
@@ -24,10 +40,22 @@ def decode_jpeg(
     acceptable_fraction: float = 1.0,
     dct_method: str = "",
 ) -> Array:
-    """Decode a JPEG (or PNG, or one-frame GIF) file to uint8 of shape (height, width, channels)."""
-    del fancy_upscaling, dct_method
-    recover = try_recover_truncated or acceptable_fraction < 1
-    return files.decode_jpeg(contents.item(), channels, ratio, recover=recover)
+    """Decode a JPEG (or PNG, or one-frame GIF) file to uint8 of shape (height, width, channels).
+
+    Args:
+        contents: The contents of the file, a scalar string.
+        channels: 0 for the channels of the file, or 1 or 3.
+        ratio: Factor by which the image is downscaled: 1, 2, 4 or 8.
+        fancy_upscaling: Must be True.
+        try_recover_truncated: Whether to return the available part of a truncated file.
+        acceptable_fraction: Must be 1.
+        dct_method: "" or "INTEGER_ACCURATE", which mpqueue always uses.
+
+    Raises:
+        ValueError: ``fancy_upscaling``, ``acceptable_fraction`` or ``dct_method`` has another value.
+    """
+    del fancy_upscaling, acceptable_fraction, dct_method  # checked by `_jpeg_dims`
+    return files.decode_jpeg(contents.item(), channels, ratio, recover=try_recover_truncated)
 
 
 def _png_dims(_contents: Known, *, channels: int, dtype: DType) -> Dims:

@@ -9,7 +9,8 @@ The parameters are in TensorFlow's order, each of one of these kinds:
     axis=None                  a parameter with a different default
     name                       the name of the new node, None by default
     squeeze_dims=axis          an old name of the public parameter ``axis``
-    validate_indices=None      accepted for compatibility with TensorFlow, without effect
+    validate_indices=None      accepted for compatibility with TensorFlow, because no value changes the result
+    var!=None                  refused, except for its default
     ...                        all other parameters of the implementation, in their order
     *                          the following parameters are keyword-only
 
@@ -32,7 +33,7 @@ from mpqueue.tf1.compat.ops.tensorshape import as_shape
 Axes = tuple[int, ...]
 """Some axes: an integer, several integers, or None for no axes."""
 
-_PART: Final = re.compile(r"(?:(\w+) as )?(\w+|\.\.\.|\*)(?:=(.+))?")
+_PART: Final = re.compile(r"(?:(\w+) as )?(\w+!?|\.\.\.|\*)(?:=(.+))?")
 _SECTION: Final = re.compile(r"(?m)^(?:(Args|Attributes|Returns|Raises|Yields):|When run,)")
 _ARGUMENT: Final = re.compile(r"(?m)^    (\w+): (.+(?:\n        .+)*)")
 
@@ -54,6 +55,7 @@ class Parameter(NamedTuple):
     own: str  # the implementation's name for it; "" for an old name or a parameter without effect
     default: Any
     replaced_by: str = ""  # for an old name: the parameter that replaces it
+    is_refused: bool = False  # only the default is accepted
     kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -85,12 +87,17 @@ class Signature:
         self.plain = inspect.Signature([self._plain(each) for each in self.parameters])
         self._positional = [p.name for p in self.parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
         self._defaults = {p.name: p.default for p in self.parameters if p.default is not inspect.Parameter.empty}
+        self._refused = [(p.name, p.default) for p in self.parameters if p.is_refused]
         self._old = [(p.name, p.replaced_by) for p in self.parameters if p.replaced_by]
         self._passed = [
             (p.own, p.name, CONVERSIONS.get(own[p.own].annotation)) for p in self.parameters if p.own in own
         ]
         if "name" in own and "name" not in self.plain.parameters:  # a scope that callers cannot name
             self._passed.append(("name", "name", None))
+
+    @property
+    def _label(self) -> str:
+        return self.path.rpartition(".")[2]
 
     @property
     def is_own(self) -> bool:
@@ -105,6 +112,8 @@ class Signature:
         if default in publics and default != name:
             return Parameter(name, "", None, default)
         value = _literal(default) if default else None
+        if name.endswith("!"):
+            return Parameter(name[:-1], "", value, is_refused=True)
         if own == "name":
             return Parameter(name, own, value)
         if own in self._own:
@@ -124,13 +133,16 @@ class Signature:
 
         Raises:
             TypeError: The arguments do not match the parameters.
-            ValueError: An argument is passed under both of its names.
+            ValueError: An argument is passed under both of its names, or is not supported.
         """
         positional = dict(zip(self._positional, args, strict=False))
         arguments = self._defaults | positional | options
         fits = len(args) == len(positional) and options.keys().isdisjoint(positional)
         if not fits or len(arguments) != len(self.parameters):
             self._refuse(args, options)
+        for name, default in self._refused:
+            if arguments[name] is not default and arguments[name] != default:
+                raise ValueError(f"{self._label}() supports only {name}={default!r}, got {arguments[name]!r}")
         for old, new in self._old:
             if arguments[old] is not None:
                 if arguments[new] is not None:
@@ -142,7 +154,7 @@ class Signature:
         try:
             self.plain.bind(*args, **options)  # explains the problem, but is too slow for every call
         except TypeError as error:
-            raise TypeError(f"{self.path.rpartition('.')[2]}() {error}") from None
+            raise TypeError(f"{self._label}() {error}") from None
 
     def converted(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return arguments by the implementation's names, converted to its types."""
@@ -172,6 +184,8 @@ class Signature:
             return f"Old name of ``{parameter.replaced_by}``."
         if parameter.own == "name":
             return "Name of the node."
+        if parameter.is_refused:
+            return f"Must be {parameter.default!r}."
         return descriptions.get(parameter.own, "") if parameter.own in self._own else "No effect."
 
 
