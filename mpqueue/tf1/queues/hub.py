@@ -560,9 +560,9 @@ class Hub:
                 raise
 
     def _attend(self, events: Events) -> None:
+        # Clear the poke first: the steps below may defer further steps and poke, and that poke must remain.
+        events = [each for each in events if each[0] != self._pipe.fd and not self.watch.is_poke(each[0])]
         for fd, event in events:
-            if fd == self._pipe.fd or self.watch.is_poke(fd):
-                continue
             ended = self._listener.attend(fd, event, self.pool, self._pipe)
             if ended is not None:
                 self._remove(ended)

@@ -2,11 +2,13 @@
 
 import itertools
 import threading
+from types import SimpleNamespace
 
 import pytest
 from helpers.waits import until
 from tf1.helpers.calls import DEADLOCK_S
 
+from mpqueue.tf1.queues.hub import Hub
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.tf1.queues.watch import QueueWatch, Waiter
 
@@ -211,3 +213,22 @@ def test_thread_serves_occasionally_during_endless_calls_that_do_not_poll(served
     finally:
         watch.close()
         thread.join(DEADLOCK_S)
+
+
+def test_step_that_is_deferred_while_a_connection_ends_is_taken_although_a_poke_is_read_then():
+    hub, taken = Hub(lambda _description: 0), []
+    try:
+        hub.watch.poke()
+        ((poke, event),) = hub.watch.poller.poll(0)
+        hub._listener, listener = SimpleNamespace(attend=lambda *_: "client"), hub._listener
+        hub._remove = lambda client: hub.recalls.defer_and_poke(lambda: taken.append(client))
+        hub._serve([(-1, event), (poke, event)])  # the connection is reported before the poke
+        assert taken == []
+        events = hub.watch.poller.poll(0)
+        assert events  # otherwise the polling thread would sleep until another process sends a record
+        hub._serve(events)
+        assert taken == ["client"]
+    finally:
+        hub._listener = listener
+        hub._close()
+        hub.watch.end()
