@@ -49,8 +49,8 @@ class Tar(FileSource):
         ValueError: ``on_error`` is unknown.
 
     Follows: WebDataset, and its ``handler=warn_and_continue``. In addition, samples have an index; two members with the
-        same stem and suffix in a sample are an error; and an archive without an end mark, which tarfile accepts, counts
-        as truncated.
+        same stem and suffix in a sample are an error; an archive without an end mark, which tarfile accepts, counts as
+        truncated; and archives one after another in a file are all read.
 
     Example:
         >>> import mpqueue, pathlib, tarfile, tempfile
@@ -74,7 +74,7 @@ class Tar(FileSource):
         index: str | os.PathLike[str] | None = None,
     ) -> None:
         find = scan_to_error if on_error == "skip" else scan
-        super().__init__(Index("tar", 2, expand(paths, exclude), find, index, on_error=on_error), "member_ends")
+        super().__init__(Index("tar", 3, expand(paths, exclude), find, index, on_error=on_error), "member_ends")
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         start, stop = self._members(number, file)

@@ -84,7 +84,7 @@ class TarStream:
 
     def fingerprint(self) -> str:
         """Return a key of the files, which changes if a file changes."""
-        return files_key("tar stream", 1, self._files)
+        return files_key("tar stream", 2, self._files)
 
 
 class TarIterator:

@@ -38,6 +38,8 @@ _MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\
 # decompressed.
 _BLOCK_BYTES = 16 * 1024
 _READ_BYTES = 4 * 1024 * 1024
+# The most zeros after an archive or a frame: an end mark of two blocks, and the other 19 blocks of a record of GNU tar.
+MAX_PADDING_BYTES = 21 * 512
 _CHECK_MARK = b"mpqueue content" + bytes([1])
 _CHECK = struct.Struct("<QI")  # size and CRC of the content
 
@@ -208,14 +210,23 @@ def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Itera
     assert compression is not None
     begin = _beginner(path, compression)
     frame: Any = None
+    padding = 0
     for at in range(0, window.size, _BLOCK_BYTES):
         data = window.read(at, _BLOCK_BYTES)
         while data:
             if frame is None:
-                data = data.lstrip(b"\0")  # frames may be padded
+                size, data = len(data), data.lstrip(b"\0")  # frames may be padded
+                padding += size - len(data)
+                if padding > MAX_PADDING_BYTES:
+                    raise FileError(
+                        path,
+                        at,
+                        f"more than {MAX_PADDING_BYTES:,} zeros follow a {compression} stream, expected at most "
+                        "padding: the download or copy is incomplete",
+                    )
                 if not data:
                     break
-                frame = begin()
+                frame, padding = begin(), 0
             try:
                 content = frame.decompress(data)
             except not_of_handler(Exception) as error:  # each library raises other errors

@@ -229,3 +229,14 @@ def test_error_without_zstandard_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(ImportError, match=r'a\.jsonl\.zst is compressed with zstd.*"mpqueue\[files\]"'):
         JSONLines(tmp_path / "a.jsonl.zst")
+
+
+def test_compressed_file_with_zeros_from_the_end_of_a_frame_on_raises(tmp_path):
+    """As after an interrupted download into a file of the final size; a few zeros are padding."""
+    path = tmp_path / "a.jsonl.gz"
+    frames = [gzip.compress(b'{"a": %d}\n' % number) for number in range(2)]
+    path.write_bytes(frames[0] + bytes(10_752) + frames[1] + bytes(10_752))
+    assert list(JSONLines(path, index=tmp_path)) == [{"a": 0}, {"a": 1}]
+    path.write_bytes(frames[0] + bytes(10_753 + len(frames[1])))
+    with pytest.raises(FileError, match=r"a\.jsonl\.gz, byte .*more than 10,752 zeros follow a gzip stream"):
+        JSONLines(path, index=tmp_path)

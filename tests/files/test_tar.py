@@ -1,5 +1,6 @@
 """Tar archives: samples as in WebDataset, and archives that are broken or malicious."""
 
+import gzip
 import os
 import random
 import subprocess
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.errors import FileError
 from mpqueue.files import Tar, TarStream
+from mpqueue.files.index import Index
+from mpqueue.files.tar import scan
 from mpqueue.files.tar_headers import Headers
 from mpqueue.files.window import open_window
 
@@ -314,3 +317,122 @@ def test_loader_skips_damaged_samples(tmp_path):
     os.truncate(tmp_path / "a-0.tar", 1000)
     keys = loaded(mpqueue.Loader(tar, batch_size=4, workers=2, on_error="skip", max_errors=10))
     assert keys == [f"train/{i:03d}" for i in range(10, 20)]
+
+
+def keys_of(path):
+    """Return the keys of an archive by index, which are those of the stream."""
+    keys = [sample["__key__"] for sample in Tar(path)]
+    assert [sample["__key__"] for sample in TarStream(path)] == keys
+    return keys
+
+
+def error_of(path):
+    """Return the error of an archive by index, which is that of the stream."""
+    with pytest.raises(FileError) as caught:
+        Tar(path)
+    with pytest.raises(FileError) as of_stream:
+        list(TarStream(path))
+    assert caught.value.offset == of_stream.value.offset
+    assert caught.value.what.startswith(of_stream.value.what)
+    return caught.value
+
+
+def position_of_error(path):
+    with pytest.raises(FileError) as caught:
+        list(members(path))
+    return caught.value.offset
+
+
+KEYS = [f"train/{i:03d}" for i in range(20)]
+SMALL = [(name, b"j" * 700) for name, _ in PAIRS]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_archive_with_zeros_from_any_block_on_raises(tmp_path, form):
+    """As after an interrupted download into a file of the final size. In the last record, zeros may be padding."""
+    path = archive(tmp_path / "a.tar", SMALL, form, mtime=0.5)
+    whole = path.read_bytes()
+    for start in range(0, len(whole) - 24 * 512, 512):
+        path.write_bytes(whole[:start] + bytes(len(whole) - start))
+        assert start <= position_of_error(path) < start + 3 * 512
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("num_blocks", [1, 2, 3, 6, 12, 24])
+def test_zeros_in_place_of_a_header_raise(tmp_path, form, num_blocks):
+    """But for those that end where an archive after another begins, and those in the data, which has no checksum."""
+    path = archive(tmp_path / "a.tar", SMALL, form, mtime=0.5)
+    whole = path.read_bytes()
+    starts = [offset - 512 for _, offset, _ in members(path)][:-10]
+    for start in [start for start in starts if (start + 512 * num_blocks) % 10_240]:
+        path.write_bytes(whole[:start] + bytes(512 * num_blocks) + whole[start + 512 * num_blocks :])
+        assert start <= position_of_error(path) <= start + 512 * num_blocks
+
+
+@pytest.mark.parametrize("size", [11_264, 266_240, 1 << 20])
+def test_file_of_zeros_is_not_an_archive(tmp_path, size):
+    path = tmp_path / "a.tar"
+    path.write_bytes(bytes(size))
+    for on_error in ("raise", "skip"):
+        with pytest.raises(FileError, match=r"a\.tar, byte 0: more than 10,752 zeros follow"):
+            Tar(path, on_error=on_error)
+    with pytest.raises(FileError, match=r"a\.tar, byte 0: more than 10,752 zeros follow"):
+        list(TarStream(path))
+
+
+def test_archives_one_after_another_are_all_read(tmp_path):
+    """Also after an empty one, with a single member each, and without padding, as Go writes them."""
+    single = archive(tmp_path / "c.tar", [("train/000.cls", b"9")]).read_bytes()
+    parts = [
+        archive(tmp_path / "b.tar", []).read_bytes(),
+        archive(tmp_path / "a.tar", PAIRS).read_bytes(),
+        single,
+        single[: len(single.rstrip(b"\0")) + 511 & -512] + bytes(1024),
+        single,
+    ]
+    path = tmp_path / "d.tar"
+    path.write_bytes(b"".join(parts))
+    assert keys_of(path) == [*KEYS, *["train/000"] * 3]
+    (tmp_path / "e.tar.gz").write_bytes(b"".join(map(gzip.compress, parts)))
+    assert [sample["__key__"] for sample in TarStream(tmp_path / "e.tar.gz")] == keys_of(path)
+    path.write_bytes(parts[1] + single[:512])
+    assert error_of(path).offset == len(parts[1])
+
+
+@pytest.mark.parametrize("command", [["tar", "-cf"], ["tar", "-b1", "-cf"], ["tar", "-b20", "-cf"]])
+def test_end_of_an_archive_of_gnu_tar_is_accepted(tmp_path, command):
+    for number in range(19, 0, -1):  # the padding has every possible length
+        (tmp_path / f"{number:03d}.txt").write_bytes(b"x" * number)
+        names = sorted(path.name for path in tmp_path.glob("*.txt"))
+        subprocess.run([*command, "a.tar", *names], check=True, cwd=tmp_path)
+        assert keys_of(tmp_path / "a.tar") == [name[:3] for name in names]
+
+
+def test_zeros_that_follow_the_long_name_of_a_member_raise(tmp_path):
+    whole = archive(tmp_path / "a.tar", [("a.x", b"1"), ("n" * 200 + ".x", b"2")]).read_bytes()
+    end = 2 * 512 + 2 * 512  # the first member, and the long name
+    (tmp_path / "a.tar").write_bytes(whole[:end] + bytes(10_240 - end))
+    assert error_of(tmp_path / "a.tar").offset == end
+
+
+def test_on_error_skip_reads_the_samples_before_zeros(tmp_path, caplog):
+    whole = archive(tmp_path / "a.tar", PAIRS)
+    data = whole.read_bytes()
+    (tmp_path / "b.tar").write_bytes(data[:30_720] + bytes(len(data) - 30_720))
+    samples = Tar(tmp_path / "?.tar", on_error="skip")
+    assert 5 < len(samples) - 20 < 10
+    assert caplog.records and all("b.tar, byte " in record.getMessage() for record in caplog.records)
+    assert [sample["__key__"] for sample in TarStream([tmp_path / "b.tar", whole], on_error="skip")][-20:] == KEYS
+
+
+def test_index_that_an_older_version_stored_is_not_used(tmp_path):
+    path = archive(tmp_path / "a.tar", PAIRS)
+    path.write_bytes(path.read_bytes() * 2)
+    old = Index("tar", 2, [str(path)], half_of_the_archives, tmp_path)
+    assert len(old["member_ends"]) == 20
+    assert len(Tar(path, index=tmp_path)) == 40
+
+
+def half_of_the_archives(path):
+    arrays = scan(path)
+    return arrays | {name: arrays[name][: len(arrays[name]) // 2] for name in ("member_ends", "key_ends")}
