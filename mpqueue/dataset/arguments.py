@@ -90,7 +90,7 @@ def check_folder(stage: str, folder: Any) -> str:
     """
     if not isinstance(folder, str | os.PathLike):
         raise TypeError(f"{stage}: folder must be a path, got {folder!r}")
-    path = os.fspath(folder)
+    path = os.path.expanduser(folder)
     if not isinstance(path, str) or not path or "://" in path:
         raise ValueError(f"{stage}: folder must be the path of a local folder, got {path!r}")
     return path

@@ -31,7 +31,7 @@ from mpqueue.dataset.record_files import DataFile, FullError, NoRoomError
 from mpqueue.system import descriptors
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.held_descriptors import HeldDescriptor
-from mpqueue.system.lock_files import is_at, release
+from mpqueue.system.lock_files import is_at, release, wait_for
 from mpqueue.system.locks import Lock
 
 _SHARE = 8  # a segment has at most this part of the bound, and the first segment this part of that
@@ -314,11 +314,14 @@ def _claimed(path: str, open_file: Opener, flags: int = 0) -> Iterator[bool]:
 
 @context_manager
 def _alone_in(folder: str) -> Iterator[None]:
-    """Wait for the lock of a folder, and hold it."""
+    """Wait for the lock of a folder, and hold it.
+
+    Raises:
+        OSError: The folder cannot be opened, or its file system has no locks.
+    """
     fd = descriptors.own(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        wait_for(fd, folder)
         yield
     finally:
         release(fd)

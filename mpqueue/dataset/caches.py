@@ -37,6 +37,7 @@ _FORM = 1  # version of the file format; part of the file names
 _SHARE_OF_MEMORY = 2
 _REMEDY = "use a folder that only this user can write to, or remove the file: cache() unpickles its contents"
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # also without free inodes
 
 
 class Cache:
@@ -216,6 +217,7 @@ class FolderCache(Cache):
 
     Raises:
         OSError: The path is not a folder, the folder cannot be created, or it is not writable and has no such files.
+            Not if there is no room for the files: elements are then computed each time.
         PermissionError: The files belong to another user, or others can write to them.
     """
 
@@ -227,25 +229,28 @@ class FolderCache(Cache):
     def __repr__(self) -> str:
         return f"cache({self._folder!r})"
 
-    def _open(self) -> RecordFiles:
+    def _open(self) -> RecordFiles | None:
         try:
-            os.makedirs(self._folder, exist_ok=True)
             try:
+                os.makedirs(self._folder, exist_ok=True)
                 return self._opened_with(os.O_RDWR | os.O_CREAT)
             except OSError as error:
-                if error.errno not in _READ_ONLY:
+                if error.errno not in _READ_ONLY | _NO_ROOM:
                     raise
                 refused = error
+            is_full = refused.errno in _NO_ROOM
+            reason = f"no more values can be stored: {refused}"
+            self._keeps_none = reason if is_full else f"the files are read-only ({refused.strerror})"
             try:
-                opened = self._opened_with(os.O_RDONLY)
+                return self._opened_with(os.O_RDONLY)
             except FileNotFoundError:
+                if is_full:
+                    return None
                 raise refused from None
         except OSError as error:
             if error.errno is not None:  # not an error of `open_own`, which has a remedy
                 add_note(error, f"{self!r} stores elements in this folder: use a writable folder")
             raise
-        self._keeps_none = f"the files are read-only ({refused.strerror})"
-        return opened
 
     def _opened_with(self, flags: int) -> RecordFiles:
         base, is_writable = os.path.join(self._folder, self._name), flags != os.O_RDONLY

@@ -16,7 +16,6 @@ and the result must be the same.
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import json
@@ -35,7 +34,7 @@ from mpqueue.files.opened import IndexedFile
 from mpqueue.files.scanning import Scan, scan_all
 from mpqueue.system import descriptors, log
 from mpqueue.system.interrupts import not_of_handler
-from mpqueue.system.lock_files import is_at, release
+from mpqueue.system.lock_files import is_at, release, wait_for
 from mpqueue.system.own_files import DamagedFile
 from mpqueue.telemetry.bars import bar_class
 
@@ -425,7 +424,8 @@ def locked(path: str) -> Iterator[None]:
         with cache_errors(path):
             fd = descriptors.own(open_kept(path, os.O_RDWR | os.O_CREAT).dup())
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            with cache_errors(path):
+                wait_for(fd, path)
             # The previous holder may have removed this file while this process waited, and others may have created a
             # new one.
             if is_at(fd, path):

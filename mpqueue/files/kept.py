@@ -28,7 +28,7 @@ def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
     if chosen is not None:
         if not isinstance(chosen, str | os.PathLike):
             raise TypeError(f"index must be the path of a folder or None, got {chosen!r}")
-        return os.path.abspath(os.fspath(chosen))
+        return os.path.abspath(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")

@@ -1,8 +1,9 @@
 """File names as users write them: paths, patterns, braces, and lists of these.
 
 ``shard-{000..099}.tar`` expands to a hundred names, as in a shell and in WebDataset; each file must exist.
-``shard-*.tar`` matches the existing files, sorted by name. If a file with the literal name exists, special characters
-are not interpreted. An fsspec URL is also a name; whether its file exists is checked when it is used.
+``shard-*.tar`` matches the existing files, sorted by name. ``~`` is the home folder. If a file with the literal name
+exists, special characters are not interpreted. An fsspec URL is also a name; whether its file exists is checked when it
+is used.
 """
 
 import fnmatch
@@ -67,7 +68,8 @@ class FileExclusion:
     def __init__(self, patterns: Names | None) -> None:
         given = () if patterns is None else [patterns] if isinstance(patterns, str | bytes | os.PathLike) else patterns
         texts = [_text(name, "a pattern of exclude") for name in _listed(given, "exclude", "a pattern")]
-        self._patterns = [each for text in texts for each in dict.fromkeys([text, *expand_braces(text)])]
+        patterns = [each for text in texts for each in dict.fromkeys([text, *expand_braces(text)])]
+        self._patterns = list(map(os.path.expanduser, patterns))
 
     def __bool__(self) -> bool:
         return bool(self._patterns)
@@ -103,7 +105,7 @@ def folder_name(folder: Name) -> str:
         ValueError: The path is empty.
     """
     name = _text(folder, "the folder")
-    return name.rstrip("/") if urls.is_url(name) else os.path.realpath(name)
+    return name.rstrip("/") if urls.is_url(name) else os.path.realpath(os.path.expanduser(name))
 
 
 def _listed(names: Any, what: str = "names of files", kind: str = "a path") -> Sequence[Name]:
@@ -129,7 +131,7 @@ def _expand_one(pattern: str) -> list[str]:
     if os.path.lexists(pattern):
         return [pattern]
     files: list[str] = []
-    for name in expand_braces(pattern):
+    for name in map(os.path.expanduser, expand_braces(pattern)):
         of_pattern = "" if name == pattern else f" (from {pattern})"
         is_url = urls.is_url(name)
         if is_url:

@@ -178,9 +178,10 @@ def path(name: str, value: Any) -> None:
         return
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be the path of a file or None, got {value!r}")
-    if not os.fspath(value) or os.path.isdir(value):
+    expanded = os.path.expanduser(value)
+    if not expanded or os.path.isdir(expanded):
         raise ValueError(f"{name} must be the path of a file, got {value!r}, which is empty or a folder")
-    folder = os.path.dirname(os.path.abspath(value))
+    folder = os.path.dirname(os.path.abspath(expanded))
     if not os.path.isdir(folder):
         raise ValueError(f"{name} must be the path of a file in an existing folder, got {value!r}")
 

@@ -115,7 +115,7 @@ class Server:
         self._directory = ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
         # Each epoch writes the file again, and the program may have changed its working directory by then.
-        self._journal_path = None if chosen.journal is None else os.path.abspath(chosen.journal)
+        self._journal_path = None if chosen.journal is None else os.path.abspath(os.path.expanduser(chosen.journal))
         # With a journal, offer one batch ahead: after a crash, the journal could not tell for further offers whether
         # they were taken.
         window = chosen.max_queue_size if self._journal_path is None else 1

@@ -82,10 +82,10 @@ class ServerDirectory:
         _check_name(name)
         uid = os.geteuid() if uid is None else checked_uid("uid", uid)
         if "/" in name:
-            folder = os.path.abspath(name)
+            folder = os.path.abspath(os.path.expanduser(name))
             directory = cls(os.path.basename(folder), folder, uid)
         elif chosen := os.environ.get("MPQUEUE_HOME"):
-            directory = cls(name, os.path.join(os.path.abspath(chosen), name), uid)
+            directory = cls(name, os.path.join(os.path.abspath(os.path.expanduser(chosen)), name), uid)
         else:
             base = base_of(uid)
             directory = cls(name, os.path.join(base, name), uid, base)

@@ -4,10 +4,12 @@ The kernel releases the lock when its holder exits, even after a crash. The file
 the error of another process. The holder removes the file before it releases the lock.
 """
 
+import contextlib
 import fcntl
 import os
 
 from mpqueue.system import descriptors
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.own_files import open_own
 
 
@@ -56,6 +58,19 @@ def lock_now(path: str, kind: str, remedy: str, error: type[Exception]) -> int |
     return None
 
 
+def wait_for(fd: int, path: str) -> None:
+    """Wait for the lock of an open file or folder, and hold it until `release`.
+
+    Raises:
+        OSError: It cannot be locked, such as on a file system without locks; the error has the path.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except not_of_handler(OSError) as error:
+        problem = f"it cannot be locked ({error.strerror}), as on a file system without locks"
+        raise OSError(error.errno, problem, path) from error
+
+
 def unlock(fd: int, path: str) -> None:
     """Remove a lock file, unless another process has created it again, and release the lock."""
     try:
@@ -70,7 +85,8 @@ def release(fd: int) -> None:
     try:
         # A child that another thread forked while the file was being opened may have a duplicate of the descriptor.
         # Closing ours would leave the lock to that child, and a process that waits for it would wait for the child.
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         descriptors.close(fd)
 

@@ -229,11 +229,11 @@ def path_for(option: str | os.PathLike[str] | None, *, is_worker: bool) -> str |
         is_worker: This process is a worker, with the same environment as its trainer.
     """
     if option is not None:
-        return os.fspath(option)
+        return os.path.expanduser(option)
     pattern = os.environ.get("MPQUEUE_TRACE")
     if not pattern:
         return None
-    stem, suffix = os.path.splitext(pattern.replace("%p", str(os.getpid())))
+    stem, suffix = os.path.splitext(os.path.expanduser(pattern.replace("%p", str(os.getpid()))))
     stem += f".{os.getpid()}" if is_worker else ""
     path, number = stem + suffix, 1
     while path in _names_taken:

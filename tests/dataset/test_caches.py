@@ -1,9 +1,11 @@
 """`cache`: each element is computed once by any process; missing or damaged elements are computed again."""
 
 import errno
+import fcntl
 import gc
 import multiprocessing
 import os
+import pathlib
 import pickle
 import signal
 import subprocess
@@ -628,3 +630,56 @@ def test_cache_after_shuffle_warns(caplog):
     chosen = Dataset.range(9).shuffle().take(3).cache().shuffle()
     assert sorted(chosen.repeat(2)) == sorted(2 * list(chosen))
     assert not caplog.records
+
+
+def test_folder_without_free_inodes_is_as_a_full_disk(tmp_path, monkeypatch, caplog):
+    """New files cannot be created. Existing ones are used, and other elements are computed, with one warning."""
+    FolderCache(str(tmp_path), "k", None).values([0], texts)
+    real = os.open
+
+    def full(path, flags, *mode):
+        if flags & os.O_CREAT and not os.path.exists(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(caches.os, "open", full)
+    for name, found in (("k", [0]), ("other", [])):
+        caplog.clear()
+        cache, asked = FolderCache(str(tmp_path), name, 1 << 20), Asked()
+        for _ in range(2):
+            assert is_right(cache.values([0, 1], asked), [0, 1])
+        assert asked.numbers == [number for number in [0, 1] if number not in found] * 2
+        (record,) = caplog.records
+        assert "no more values can be stored: [Errno 28] No space left on device: " in record.getMessage()
+        assert f"{tmp_path}/" in record.getMessage()
+
+    def make(path, *mode, **options):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), path)
+
+    monkeypatch.setattr(caches.os, "makedirs", make)
+    assert is_right(FolderCache(str(tmp_path / "new"), "k", None).values([0, 1], texts), [0, 1])
+
+
+def test_folder_without_locks_is_as_a_full_disk(tmp_path, monkeypatch, caplog):
+    def none(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    cache, asked = FolderCache(str(tmp_path), "k", None), Asked()
+    for _ in range(2):
+        assert is_right(cache.values([0, 1], asked), [0, 1])
+    assert asked.numbers == [0, 1, 0, 1]
+    (record,) = caplog.records
+    assert f"as on a file system without locks: '{tmp_path}'" in record.getMessage()
+
+
+def test_tilde_in_the_folder_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert list(Dataset.range(3).cache("~/elements", max_bytes="20%")) == [0, 1, 2]
+    assert mpqueue.cached(pathlib.Path("~/results"))(_double)(3) == 6
+    assert sorted(os.listdir(tmp_path)) == ["elements", "results"]
+
+
+def _double(number):
+    return 2 * number

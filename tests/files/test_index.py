@@ -124,6 +124,18 @@ def test_full_disk_raises_an_error_with_index_and_remedy(paths, cache, monkeypat
     assert os.listdir(cache) == []
 
 
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_folder_without_locks_raises_an_error_with_index_and_remedy(paths, cache, monkeypatch, code):
+    def none(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(OSError, match=r"a file system without locks\. .*index=") as caught:
+        Index("bytes", 1, paths, scan, cache)
+    assert caught.value.errno == code
+    assert caught.value.filename.startswith(f"{cache}/")
+
+
 def test_folder_in_place_of_an_index_raises_an_error_with_its_name(paths, cache):
     path = Index("bytes", 1, paths, scan, cache).path
     os.unlink(path)

@@ -7,7 +7,7 @@ import pytest
 
 from mpqueue.files import MDS, Images
 from mpqueue.files.kept import cache_folder
-from mpqueue.files.names import expand, expand_braces
+from mpqueue.files.names import expand, expand_braces, folder_name
 
 
 @pytest.fixture
@@ -39,6 +39,22 @@ def folder(tmp_path, monkeypatch):
 )
 def test_names_expand_to_files(folder, names, found):
     assert expand(names) == found
+
+
+def test_tilde_is_the_home_folder(folder, monkeypatch):
+    """Also behind braces, as in a shell; a file of that name is found first, as with other special characters."""
+    monkeypatch.setenv("HOME", str(folder))
+    both = [str(folder / "a-00.tar"), str(folder / "a-01.tar")]
+    assert expand("~/a-0*.tar") == expand(["~/a-00.tar", Path("~/a-01.tar")]) == expand("{~/a-00,~/a-01}.tar") == both
+    assert expand("~/a-0*.tar", exclude="~/a-0{0,2}.tar") == both[1:]
+    assert expand(str(folder / "a-0*.tar"), exclude=Path("~/a-00.tar")) == both[1:]
+    assert folder_name("~/deep") == os.path.realpath(folder / "deep")
+    assert cache_folder("~/index") == str(folder / "index")
+    with pytest.raises(FileNotFoundError, match=f"no such file: {folder}/c.tar"):
+        expand("~/c.tar")
+    (folder / "~").mkdir()
+    (folder / "~" / "c.tar").write_bytes(b"")
+    assert expand("~/c.tar") == ["~/c.tar"]
 
 
 def test_file_url_is_a_path(folder):

@@ -150,6 +150,14 @@ def test_journal_stays_in_its_folder(puppets, tmp_path, monkeypatch):
     assert read_journal(tmp_path / "first" / "journal").epoch == 1
 
 
+def test_tilde_in_journal_and_folder_is_the_home_folder(puppets, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with mpqueue.Server("~/s", Indices(2), workers=1, journal="~/journal") as server:
+        assert server.folder == str(tmp_path / "s")
+        assert firsts(puppets(server.folder).do("take_all")) == [0, 1]
+    assert read_journal(tmp_path / "journal").epoch == 1
+
+
 def test_seat_of_detached_rank_goes_to_waiting_consumer(puppets):
     with mpqueue.Server("s", Indices(6), world=1, workers=1, lease_timeout=2.0):
         first = puppets("s", rank=0).attached()

@@ -91,6 +91,13 @@ def test_path_is_the_folder_itself(monkeypatch, servers_directory):
         assert directory.folder == os.path.abspath(path)
 
 
+def test_tilde_in_a_path_is_the_home_folder(monkeypatch, servers_directory):
+    monkeypatch.setenv("HOME", str(servers_directory))
+    assert ServerDirectory.of("~/photos") == ServerDirectory.of(f"{servers_directory}/photos")
+    monkeypatch.setenv("MPQUEUE_HOME", "~/servers")
+    assert ServerDirectory.of("photos").folder == f"{servers_directory}/servers/photos"
+
+
 def test_name_that_cannot_be_a_folder_is_refused():
     for name in ("", ".", "..", "//", "a\0b", "a/b\0", "a\nb", "\ud800", "\x1b[31m"):
         with pytest.raises(ValueError, match="must be the name or the path of a folder") as caught:

@@ -87,6 +87,15 @@ def traced(folder, source, *, epochs=1, **options):
     return read(folder / "run.json")
 
 
+def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for of_option, of_environment in (("~/a.json", "~/c.json"), (None, "~/b.json")):
+        monkeypatch.setenv("MPQUEUE_TRACE", of_environment)
+        with Loader([1, 2], workers=0, trace=of_option) as loader:
+            list(loader)
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "b.json"]
+
+
 @pytest.mark.parametrize(
     ("link", "problem"), [("symlink_to", "is a symbolic link"), ("hardlink_to", r"has 2 names \(hard links\)")]
 )

@@ -35,7 +35,7 @@ def _folders() -> tuple[str, str]:
 
 def _base() -> str:
     chosen = os.environ.get("MPQUEUE_HOME")
-    return os.path.abspath(chosen) if chosen else base_of(os.geteuid())
+    return os.path.abspath(os.path.expanduser(chosen)) if chosen else base_of(os.geteuid())
 
 
 def make() -> str:
