@@ -11,7 +11,7 @@ import numpy as np
 
 from mpqueue.dataset.rows import Piece
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import LeafPlace, is_masked, is_number_list, is_stackable, no_sample
+from mpqueue.samples.leaves import LeafPlace, array_of, is_masked, is_number_list, is_stackable, no_sample
 from mpqueue.samples.ragged import Ragged, SegmentObjects, merge_ragged
 
 TOKENS = "tokens"
@@ -78,7 +78,7 @@ class SequenceReader:
                 )
             _check_unmasked(value, f"field {name!r} of a sample")
             if is_stackable(value) or is_number_list(value):
-                array = np.atleast_1d(np.asarray(value))
+                array = np.atleast_1d(array_of(value))
                 value = value if array.dtype.kind in "OSU" else array
             self._check_form(name, value if isinstance(value, np.ndarray) else None)
             values.append(value)

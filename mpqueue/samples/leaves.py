@@ -170,10 +170,15 @@ def merge_arrays(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
     return out
 
 
+def array_of(value: Any) -> Array:
+    """Return a value as an array; an empty list as one of integers, which NumPy combines with any other dtype."""
+    return np.empty(0, np.int64) if type(value) is list and not value else np.asarray(value)
+
+
 def as_array(value: Any, number: int, place: LeafPlace) -> Array:
     """Return a value as an array; see `merge_arrays` for the error."""
     try:
-        return np.asarray(value)
+        return array_of(value)
     except TypeError as error:
         raise TypeError(
             f"{place.name(number)}, a {type(value).__name__} of dtype {getattr(value, 'dtype', None)}, cannot be "

@@ -42,7 +42,7 @@ def _pad(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> Array:
     if other:
         raise place.refuse(0, other, lambda number: f"has {arrays[number].ndim} axes")
     shape = tuple(map(max, zip(*[array.shape for array in arrays], strict=True)))
-    # An empty list has the dtype float64, and would make the batch float64 as well.
+    # An empty list has no dtype of its own, and must not widen that of the batch.
     filled = next((array for array in arrays if array.size), arrays[0])
     dtype = common_dtype([array if array.size else filled for array in arrays], place)
     out = empty((len(arrays), *shape), dtype)

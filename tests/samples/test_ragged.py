@@ -96,6 +96,17 @@ def test_sample_without_elements_has_the_dtype_of_the_others():
     assert join(np.ones(1, np.int8), np.empty(0)).values.dtype == np.int8
 
 
+@pytest.mark.parametrize("samples", [([],), ([], []), ([np.int32(1)][:0], [])])
+def test_batch_of_empty_lists_only_is_of_integers(samples):
+    """As batches with numbers usually are: an embedding rejects floats, and NumPy combines integers with any dtype."""
+    assert join(*samples).values.dtype == np.int64
+    assert join(*[{"a": sample} for sample in samples])["a"].values.dtype == np.int64
+    assert join(*samples, collate=None, kind=PaddedCollation).dtype == np.int64
+    whole = [{"tokens": np.ones(2, np.int8), "ids": sample} for sample in samples]
+    for row in Dataset(whole).pack(4, whole=["ids"]):
+        assert (row["tokens"].dtype, row["ids"].values.dtype) == (np.int8, np.int64)
+
+
 class Pair(NamedTuple):
     tokens: object
     label: int

@@ -169,7 +169,9 @@ def to_nested(ragged: Ragged[Any]) -> torch.Tensor:
     Returns:
         A nested tensor of shape (n, lengths, ...). It uses the memory of the batch.
     """
-    return torch.nested.nested_tensor_from_jagged(*map(torch.as_tensor, ragged))
+    values, offsets = map(torch.as_tensor, ragged)
+    # Without the length, `to_padded_tensor` pads each sample to the length of all samples together.
+    return torch.nested.nested_tensor_from_jagged(values, offsets, max_seqlen=longest(offsets))
 
 
 def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float = 0) -> torch.Tensor:

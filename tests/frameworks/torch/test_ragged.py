@@ -364,6 +364,7 @@ def test_nested_tensor_has_the_samples_and_the_memory_of_the_batch(inner):
     assert nested.values().data_ptr() == batch.values.data_ptr()
     for part, sample in zip(nested.unbind(), batch.to_list(), strict=True):
         assert torch.equal(part, sample)
+    assert torch.equal(nested.to_padded_tensor(-1), mpqueue.torch.to_padded(batch, padding=-1))
 
 
 @pytest.mark.parametrize("inner", [(), (3,)], ids=str)
@@ -392,6 +393,12 @@ def test_batches_of_any_dtype_are_padded(dtype):
     assert is_one.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
     assert (filled.to(torch.complex64) == 1).all() and (empty.to(torch.complex64) == 1).all()
     assert moved_to(torch.device("cpu"), Ragged(batch.values[:0], torch.tensor([0])), dense=True).shape == (0, 0, 2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batch_of_empty_lists_only_is_of_integers(workers):
+    loader = mpqueue.torch.DataLoader([[], [], [1], []], batch_size=2, collate_fn="ragged", num_workers=workers)
+    assert [batch.values.dtype for batch in loader] == [torch.int64] * 2
 
 
 def test_padding_of_unsigned_integers_may_be_the_largest_one():
