@@ -24,6 +24,7 @@ from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
+from mpqueue.plan import checks
 from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.process_cache import DEFAULT_BYTES, ProcessCache
 
@@ -92,6 +93,8 @@ class Parquet(GroupedFiles):
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
             `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
+        verify: Compare the checksum of each page that is read, if the file has checksums: pyarrow's
+            ``page_checksum_verification``. Files have them if they were written with ``write_page_checksum=True``.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
@@ -112,12 +115,14 @@ class Parquet(GroupedFiles):
         cache_bytes: int = DEFAULT_BYTES,
         exclude: Names | None = None,
         on_error: str = "raise",
+        verify: bool = False,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
+        checks.flag("verify", verify)
         super().__init__(
             Index("parquet", _VERSION, expand(paths, exclude), scan, index, on_error=on_error), cache_bytes
         )
-        self._footers = ProcessCache(_MAX_FOOTER_BYTES)
+        self._footers, self._verify = ProcessCache(_MAX_FOOTER_BYTES), verify
         files = self._index.files
         (_, schema), *others = schemas(self._index)
         self._columns = chosen(columns, schema.names)
@@ -150,7 +155,10 @@ class Parquet(GroupedFiles):
         except IndexError:
             if indexed.is_remote:
                 read = self._fetched(file, metadata.row_group(number))
-            reader = pq.ParquetFile(PositionedFile(read, indexed.size), metadata=metadata, pre_buffer=False)
+            source = PositionedFile(read, indexed.size)
+            reader = pq.ParquetFile(
+                source, metadata=metadata, pre_buffer=False, page_checksum_verification=self._verify
+            )
         table = reader.read_row_group(number, columns=self._columns, use_threads=False)
         # A reader that failed is not reused, nor one of a remote file, which reads from the fetched columns of one row
         # group.

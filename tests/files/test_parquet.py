@@ -14,6 +14,7 @@ from helpers.tabular import plain, table
 from helpers.tabular import write_parquet as write
 
 import mpqueue
+from mpqueue.errors import FileError
 from mpqueue.files import Parquet
 
 pa = pytest.importorskip("pyarrow")
@@ -135,6 +136,7 @@ def test_threads_that_decode_row_groups_do_not_share_a_reader(path, monkeypatch)
 def test_reading_starts_no_threads(path):
     code = f"""
 import os
+from mpqueue.errors import FileError
 from mpqueue.files import Parquet
 from mpqueue.system.safe_threads import unsafe_threads
 import numpy
@@ -145,3 +147,24 @@ print(len(unsafe_threads()) - len(before))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0"], done.stderr
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_verify_finds_a_changed_byte_of_a_page_with_a_checksum(tmp_path, version):
+    """Without it, another number is returned, as by pyarrow."""
+    content = pa.table({"number": np.arange(100, dtype=np.int64)})
+    options = {"compression": "none", "use_dictionary": False, "data_page_version": version}
+    path = write(tmp_path / "a.parquet", content, 50, write_page_checksum=True, **options)
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    data[data.index(np.int64(77).tobytes())] = 255
+    (tmp_path / "a.parquet").write_bytes(data)
+    assert Parquet(path)[77] == {"number": 255}
+    source = Parquet(path, verify=True)
+    assert source[3] == {"number": 3}
+    with pytest.raises(FileError, match=r"a\.parquet, byte .*row group 1 of this file cannot be read: .*(CRC|crc)"):
+        source[77]
+    with mpqueue.Loader(source, batch_size=50, workers=1, on_error="skip", max_errors=100) as loader:
+        assert [batch["number"].tolist() for batch in loader] == [list(range(50))]
+    with pytest.raises(TypeError, match="verify must be True or False, got 'yes'"):
+        Parquet(path, verify="yes")
+    assert Parquet(write(tmp_path / "b.parquet", content), verify=True)[77] == {"number": 77}  # without checksums

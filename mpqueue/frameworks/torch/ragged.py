@@ -170,6 +170,8 @@ def to_nested(ragged: Ragged[Any]) -> torch.Tensor:
         A nested tensor of shape (n, lengths, ...). It uses the memory of the batch.
     """
     values, offsets = map(torch.as_tensor, ragged)
+    if torch.__version__ < "2.5":  # its function has no such argument
+        return torch.nested.nested_tensor_from_jagged(values, offsets)
     # Without the length, `to_padded_tensor` pads each sample to the length of all samples together.
     return torch.nested.nested_tensor_from_jagged(values, offsets, max_seqlen=longest(offsets))
 
