@@ -260,6 +260,8 @@ class Index:
                     self._check_same(file, IndexedFile.of(file.path))
                 if (error := arrays.pop(ERROR, _NO_ERROR)).size:
                     errors.append(error.tobytes())
+                elif is_skipping and not file.size:  # valid in some formats, and the result of many failed copies
+                    errors.append(os.fsencode(f"{file.path}: it is empty, so no samples of it are read"))
                 if arrays:
                     numbers.append(number)
                 for name, part in arrays.items():

@@ -246,3 +246,20 @@ def test_invalid_exclusion_raises(originals, exclude, kind, words):
     for make in (partial(files.Tar, originals / "*.tar"), partial(files.TarStream, originals / "*.tar")):
         with pytest.raises(kind, match=words):
             make(exclude=exclude)
+
+
+def test_truncated_file_is_named_whatever_its_length(three, tmp_path, caplog):
+    """Also an empty file, which is valid as JSON lines and TFRecord. Lines and records before a truncation may be read."""
+    name, make, paths = three
+    whole = len(make(index=tmp_path / "index"))
+    for length in (paths[1].stat().st_size // 2, 3, 1, 0):
+        os.truncate(paths[1], length)
+        caplog.clear()
+        source = make(index=tmp_path / "index", on_error="skip")
+        assert whole * 2 // 3 <= len(source) < whole
+        if name == "json, compressed" and length == 1:  # text, whose error is that of the line
+            with pytest.raises(FileError, match=paths[1].name):
+                list(source)
+            continue
+        assert len(source.file_errors) == 1 and str(paths[1]) in source.file_errors[0]
+        assert [str(paths[1]) in record.getMessage() for record in caplog.records] == [True]
