@@ -6,8 +6,8 @@ samples. They can then assemble a batch in its final memory, skip single samples
 """
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from mpqueue.dataset import nodes
@@ -24,7 +24,7 @@ from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.history import History
 from mpqueue.plan.options import Options
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.plan.sources import Items, Lanes, Source, cached_methods
+from mpqueue.plan.sources import CacheUse, Items, Lanes, Source, cache_use, cached_methods
 from mpqueue.system.contents import title_of
 
 
@@ -50,19 +50,18 @@ class _DatasetSource(Source):
         return () if names is None else names.all()
 
     @property
-    def caches(self) -> dict[str, Callable[[], Any]]:
-        """Functions that return the counters of its caches, by name."""
-        found: dict[str, Callable[[], Any]] = {}
+    def caches(self) -> dict[str, CacheUse]:
+        """Its caches, by name."""
+        found: dict[str, CacheUse] = {}
         for number, node in self._first_root.stages():
             cache, function = getattr(node, "cache", None), getattr(node, "function", None)
-            counts_of = getattr(function, "counts_of", None)
             if cache is not None:
-                found[f"{number}: {cache!r}"] = cache.counts
+                found[f"{number}: {cache!r}"] = CacheUse(cache.counts, cache.release)
             elif isinstance(node, SourceNode):
-                found |= {f"{number}: {name}": counts for name, counts in cached_methods(node.source).items()}
-            elif counts_of is not None:
-                # Of a plain function, or of a bound method.
-                found[f"{number}: {title_of(function)}"] = partial(counts_of, getattr(function, "__self__", None))
+                found |= {f"{number}: {name}": use for name, use in cached_methods(node.source).items()}
+            # Of a plain function, or of a bound method.
+            elif (use := cache_use(function, getattr(function, "__self__", None))) is not None:
+                found[f"{number}: {title_of(function)}"] = use
         return found
 
     def remaining(self, options: Options) -> Options:

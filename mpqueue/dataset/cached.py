@@ -116,7 +116,7 @@ def cached(
         is returned, but not stored.
 
     Raises:
-        TypeError: An argument has the wrong type, or the decorated object is not a plain function.
+        TypeError: An argument has the wrong type, or the decorated object is not a plain function, such as a property.
         ValueError: ``max_bytes`` is less than 1, or is a string that is not a percentage.
     """
     path = os.path.abspath(check_folder("cached", folder))
@@ -126,6 +126,8 @@ def cached(
         raise TypeError(f"cached: key must be a function of the object that returns plain data, got {key!r}")
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        if isinstance(function, property | functools.cached_property):
+            raise TypeError(_OF_PROPERTY)
         if type(function) is not types.FunctionType:
             raise TypeError(
                 f"cached decorates a function or a method, got {function!r}: write it directly above def, below "
@@ -141,10 +143,16 @@ def cached(
             value: R = results.get(args, kwargs)
             return value
 
-        vars(call)["counts_of"] = results.counts_of
+        vars(call)["counts_of"], vars(call)["release"] = results.counts_of, results.release
         return call
 
     return decorate
+
+
+_OF_PROPERTY = (
+    "cached cannot decorate a property: decorate a method, and call it in the property, such as "
+    "`return self._decoded()`"
+)
 
 
 class _ResultCache(FolderCache):
@@ -303,6 +311,11 @@ class _Results:
             state.cache.put(place, (given, value) if isinstance(given, str) else value, salt)
         return copied(value, is_writable=True)  # it may be a part of the object
 
+    def release(self) -> None:
+        """Stop counting as a user of the results of all objects; see `Cache.release`."""
+        for cache in [*self._caches.values()]:
+            cache.release()
+
     def counts_of(self, thing: Any) -> tuple[int, int, int, int] | None:
         """Return the counters of the results of an object; see `Cache.counts`."""
         try:
@@ -364,7 +377,10 @@ class _Results:
         kind = type(thing)
         found = self._are_objects.get(kind)
         if found is None:
-            values = (value for each in kind.__mro__ for value in vars(each).values())
+            values = [value for each in kind.__mro__ for value in vars(each).values()]
+            getters = [getattr(value, "fget", getattr(value, "func", None)) for value in values]
+            if any(getattr(getter, "__wrapped__", None) is self._function for getter in getters):
+                raise TypeError(f"{_OF_PROPERTY}, got {self._function.__qualname__}")
             found = any(getattr(value, "__wrapped__", None) is self._function for value in values)
             self._are_objects[kind] = found
         return found

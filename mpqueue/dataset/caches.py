@@ -153,10 +153,14 @@ class Cache:
         self._tell(f"{self._keeps_none}. Stored elements are used, all others are computed each time")
         return value
 
+    def release(self) -> None:
+        """Stop counting as a user of the folder, if there is one; the next use opens the files again."""
+
     def _files(self) -> RecordFiles | None:
         opened = self._opened
         if opened is None or opened[0] != os.getpid():
-            self._forget()
+            if opened is not None:  # of the parent
+                self._forget()
             opened = self._opened = os.getpid(), self._open()
         return opened[1]
 
@@ -228,6 +232,15 @@ class FolderCache(Cache):
 
     def __repr__(self) -> str:
         return f"cache({self._folder!r})"
+
+    def release(self) -> None:
+        """Stop counting as a user of the folder; the next use opens the files again.
+
+        Another thread may be using the files. They are closed with their last reference.
+        """
+        told = self._told
+        self._forget()
+        self._told = told
 
     def _open(self) -> RecordFiles | None:
         try:

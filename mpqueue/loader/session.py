@@ -226,6 +226,7 @@ class Session:
                     pipeline.bar.close()
                 # Before the pipeline is dropped, so that `statistics` always finds one of the two.
                 self.latest.statistics = _collect(pipeline)
+                _release_caches(pipeline)
                 pipeline.recorder.starts = self.starts.detach()
                 self.pipeline = None
                 registry.hide(self)
@@ -283,6 +284,13 @@ def _abandon(pipeline: Pipeline, latest: Latest) -> None:
         pipeline.stop(0)
     pipeline.recorder.end()
     latest.statistics = _collect(pipeline)
+    _release_caches(pipeline)
+
+
+def _release_caches(pipeline: Pipeline) -> None:
+    """Let other programs remove the elements of the source's caches, unless this process uses them again."""
+    for use in pipeline.recorder.caches.values():
+        use.release()
 
 
 def _abandon_in_thread(pipeline: Pipeline, latest: Latest) -> None:

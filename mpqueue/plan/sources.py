@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from collections.abc import Sequence as SequenceOf
 from functools import cached_property, partial
 from inspect import isfunction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleId, SampleIds
@@ -58,6 +58,18 @@ _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_
 
 # The methods that draw `index_array`, the order of an iterator: those of Keras's ImageDataGenerator, and of aucmedi.
 _DRAW_ORDER = ("_set_index_array", "__set_index_array__")
+
+
+class CacheUse(NamedTuple):
+    """A cache of a source, as this process uses it.
+
+    Attributes:
+        counts: Returns its counters, or None.
+        release: Stops counting as a user of its folder, until the next use.
+    """
+
+    counts: Callable[[], Any]
+    release: Callable[[], None]
 
 
 class Source:
@@ -110,8 +122,8 @@ class Source:
         return ()
 
     @property
-    def caches(self) -> dict[str, Callable[[], Any]]:
-        """Functions that return the counters of its caches, by name: those of methods with `mpqueue.cached`."""
+    def caches(self) -> dict[str, CacheUse]:
+        """Its caches, by name: those of methods with `mpqueue.cached`."""
         return cached_methods(self.runs)
 
     def remaining(self, options: Options) -> Options:
@@ -600,12 +612,17 @@ def recognise(source: Any, *, samples: bool = False, sampled: bool = False, need
     return Function if callable(source) else Iterator
 
 
-def cached_methods(source: Any) -> dict[str, Callable[[], Any]]:
-    """Return functions that return the counters of the methods of a source with `mpqueue.cached`, by name."""
+def cached_methods(source: Any) -> dict[str, CacheUse]:
+    """Return the caches of the methods of a source with `mpqueue.cached`, by name."""
     functions = [value for kind in type(source).__mro__ for value in vars(kind).values() if isfunction(value)]
-    return {
-        each.__qualname__: partial(vars(each)["counts_of"], source) for each in functions if "counts_of" in vars(each)
-    }
+    found = {each.__qualname__: cache_use(each, source) for each in functions}
+    return {name: use for name, use in found.items() if use is not None}
+
+
+def cache_use(function: Any, thing: Any) -> CacheUse | None:
+    """Return the cache of a function with `mpqueue.cached`, for an object of its class; None for another function."""
+    counts_of = getattr(function, "counts_of", None)
+    return None if counts_of is None else CacheUse(partial(counts_of, thing), function.release)
 
 
 def _own_hook(source: Any, name: str) -> Callable[[], Any] | None:

@@ -332,11 +332,11 @@ class Recorder:
         stages: The work of the stages of a dataset.
         starts: The times at the starts of epochs.
         concurrency: Number of samples in flight per worker, for an asynchronous source; otherwise 0.
-        caches: Functions that return the counters of the caches of the source, or None, by name.
+        caches: The caches of the source, by name; see `mpqueue.plan.sources.CacheUse`.
     """
 
     concurrency = 0
-    caches: Mapping[str, Callable[[], Any]] = MappingProxyType({})
+    caches: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, timeline: "Timeline | None" = None, starts: StartTally | None = None) -> None:
         self.timeline = timeline

@@ -486,7 +486,9 @@ def statistics_of(
             for name, num_in, num_out, ns, waiting_ns in recorder.stages.rows()
         ),
         caches=tuple(
-            CacheStatistics(name, *counts) for name, read in recorder.caches.items() if (counts := read()) is not None
+            CacheStatistics(name, *counts)
+            for name, use in recorder.caches.items()
+            if (counts := use.counts()) is not None
         ),
         epoch_starts=EpochStarts(
             recorder.starts.count, **{f"{name}_s": ns / 1e9 for name, ns in recorder.starts.parts_ns.items()}

@@ -414,3 +414,76 @@ def test_cache_without_its_segments_is_filled_again(tmp_path):
         assert segments
         for path in segments:
             path.unlink()
+
+
+class Items:
+    """The elements of `item`, for a cache; and those of a cached method, for a loader."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, number):
+        return item(number)
+
+
+def as_stage(folder, name):
+    return Dataset(Items(folder)).cache(folder, name=name, max_bytes=BOUND)
+
+
+def as_method(folder, name):
+    class Decoded(Items):
+        @mpqueue.cached(folder, max_bytes=BOUND, version=name)
+        def decoded(self, number):
+            return item(number)[1]
+
+        def __getitem__(self, number):
+            return self.decoded(number)
+
+    return Decoded(folder)
+
+
+def as_function(folder, name):
+    @mpqueue.cached(folder, max_bytes=BOUND, version=name)
+    def decode(number):
+        return item(number)[1]
+
+    return Dataset.range(1000).map(decode)
+
+
+@pytest.mark.parametrize("made", [as_stage, as_method, as_function])
+@pytest.mark.parametrize(
+    "options",
+    [{"workers": 0}, {"workers": 1}, {"workers": 2, "backend": "thread"}, {"workers": 1, "start_method": "fork"}],
+)
+def test_cache_of_a_stopped_loader_makes_room_for_others(tmp_path, made, options):
+    """In the same job, whose datasets still exist. While the loader runs, also between epochs, it does not."""
+
+    def used():
+        usages, bound = folder_usage(str(tmp_path))
+        return [is_used for _, is_used in usages], bound
+
+    first, second = (made(tmp_path, name) for name in ("a", "b"))
+    if options.get("backend") == "thread" and made is not as_stage:
+        pytest.skip("results of other threads than the main one are not stored")
+    loader = mpqueue.Loader(first, batch_size=100, on_error="raise", **options)
+    for _ in loader:
+        pass
+    assert used() == ([True], BOUND)
+    loader.stop()
+    held = loader.statistics().caches
+    assert held[0].stored > 50
+    if made is not as_stage:  # the second dataset has opened its cache, which is empty
+        assert used() == ([False], None)
+    with mpqueue.Loader(second, batch_size=100, **options) as other:
+        for _ in other:
+            pass
+    (cache,) = other.statistics().caches
+    assert cache.stored > 50 and cache.evictions > 0
+    loader.stop()
+    for _ in loader:  # opened again
+        break
+    assert True in used()[0]
+    loader.stop()

@@ -1,6 +1,7 @@
 """`cached`: a method of any dataset is called once for each argument, whatever process calls it."""
 
 import enum
+import functools
 import gc
 import importlib
 import inspect
@@ -1092,3 +1093,29 @@ def test_generators_coroutines_and_contents_are_refused_and_slots_count(tmp_path
 
     with pytest.raises(TypeError, match="not only in attributes: pass key="):
         Words("ab").value(1)
+
+
+@pytest.mark.parametrize("kind", [property, functools.cached_property])
+def test_property_is_refused_with_a_remedy(tmp_path, kind):
+    """Below the decorator when the class is made, and above it at the first read."""
+    remedy = r"decorate a method, and call it in the property, such as `return self\._decoded\(\)`"
+    with pytest.raises(TypeError, match=remedy):
+        mpqueue.cached(tmp_path)(kind(lambda self: 1))
+
+    class Photo:
+        def __init__(self):
+            self.path = "a.jpg"
+
+        decoded = kind(mpqueue.cached(tmp_path)(lambda self: len(self.path)))
+
+        @mpqueue.cached(tmp_path)
+        def _size(self):
+            return len(self.path)
+
+        @kind
+        def size(self):
+            return self._size()
+
+    with pytest.raises(TypeError, match=f"{remedy}, got .*lambda"):
+        Photo().decoded
+    assert Photo().size == 5
