@@ -94,6 +94,7 @@ class WorkerRaised(MPQueueError):
     """
 
     _packed_kind: bytes | None = None  # the pickled class, see `mpqueue.worker.failures.kind_of`
+    _may_be_skipped = True  # False: it stands for an exception that ``on_error="skip"`` does not skip
 
     def __init__(self, type_name: str, text: str) -> None:
         super().__init__(type_name, text)

@@ -20,7 +20,7 @@ from mpqueue.dataset.ids import Keep, SampleId, SampleIds, concatenated
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, NothingLeft, Places
 from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, StageNode, with_batches
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
-from mpqueue.engine.skips import Skipped, may_skip
+from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Choice, collation_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty, no_sample
@@ -28,7 +28,7 @@ from mpqueue.system.exceptions import add_note
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
-from mpqueue.worker.failures import passes_at_once
+from mpqueue.worker.failures import may_leave_out
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.read_ahead import SOON_NS
 
@@ -192,7 +192,7 @@ class BatchReader(LinkReader):
         except NothingLeft:
             return []
         except BaseException as error:
-            if passes_at_once(error) or not may_skip(error):
+            if not may_leave_out(error):
                 raise
             (ids,) = self.input.sample_ids([row], run)
             skip(Skipped.because_of(error, ids=[each for each in ids if each not in known]))

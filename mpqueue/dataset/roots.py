@@ -23,13 +23,13 @@ from mpqueue.dataset.ids import Keep, SampleId, SampleIds, keep_both
 from mpqueue.dataset.indexed import IndexedRun, NothingLeft, ReaderMaker
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
-from mpqueue.engine.skips import Skipped, may_skip
+from mpqueue.engine.skips import Skipped
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.exceptions import add_note, cause_of
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.async_sources import plain_iterable
-from mpqueue.worker.failures import never_an_end, passes_at_once
+from mpqueue.worker.failures import may_leave_out, never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.retry_markers import RetryBegin
 
@@ -141,7 +141,7 @@ class IndexedRoot(LaneStage):
         try:
             return self._at([place])
         except BaseException as error:
-            if not self._skips_inside or passes_at_once(error) or not may_skip(error):
+            if not self._skips_inside or not may_leave_out(error):
                 raise
         assert self.run.skip is not None
         try:
@@ -188,7 +188,7 @@ class IndexedRoot(LaneStage):
         try:
             return self._at(list(tokens)) if tokens else []
         except BaseException as error:
-            if not self._skips_inside or passes_at_once(error) or not may_skip(error):
+            if not self._skips_inside or not may_leave_out(error):
                 raise
         # The samples were reported when the elements were first computed.
         return [value for token in tokens for value in self._rest(token, lambda _: None)]

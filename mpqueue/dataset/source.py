@@ -24,7 +24,7 @@ from mpqueue.dataset.indexed import IndexedRun, LengthChanged, NothingLeft, Read
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.dataset.part_names import PartNames, part_names_of
 from mpqueue.engine.outcomes import Partial
-from mpqueue.engine.skips import Skipped, may_skip
+from mpqueue.engine.skips import Skipped
 from mpqueue.plan.coroutines import is_asynchronous_generator, is_coroutine_function
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.eager_seeding import EagerSeeding
@@ -33,7 +33,7 @@ from mpqueue.system.exceptions import add_note
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.units import count_text
 from mpqueue.worker import context
-from mpqueue.worker.failures import passes_at_once
+from mpqueue.worker.failures import may_leave_out
 
 
 class Readers:
@@ -348,7 +348,7 @@ class GroupsSource(IndexedSource):
         try:
             return self._readers.at([index], run, tally)[0]
         except BaseException as error:  # raised again for the sample that causes it
-            if passes_at_once(error) or not may_skip(error):
+            if not may_leave_out(error):
                 raise
         skipped: list[Skipped] = []
         element: Any = None
@@ -360,7 +360,7 @@ class GroupsSource(IndexedSource):
         except NothingLeft:
             pass
         except BaseException as error:
-            if passes_at_once(error) or not may_skip(error) or not skipped:
+            if not may_leave_out(error) or not skipped:
                 raise
             # A later stage has raised for the rest, which is left out as a whole.
             skipped.append(Skipped.because_of(error, index))

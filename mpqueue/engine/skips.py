@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_opening
-from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
+from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied, WorkerRaised
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.exception_texts import traceback_text_of
 from mpqueue.system.exceptions import matches
@@ -23,9 +23,12 @@ def may_skip(error: BaseException) -> bool:
     """Return whether this is an error of the source about a sample.
 
     A lack of memory, for example, would also affect all later samples. An exception that is not an `Exception`, such as
-    asyncio's CancelledError, reports no bad sample, and code that skips errors must not hide it.
+    asyncio's CancelledError, reports no bad sample, and code that skips errors must not hide it. A SystemExit does: a
+    library has given up on the sample.
     """
-    return matches(error, Exception) and not matches(error, *_NOT_OF_THE_SOURCE)
+    if matches(error, WorkerRaised):
+        return error._may_be_skipped
+    return matches(error, Exception, SystemExit) and not matches(error, *_NOT_OF_THE_SOURCE)
 
 
 def may_raise_again(error: BaseException) -> bool:

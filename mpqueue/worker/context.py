@@ -19,6 +19,7 @@ import numpy as np
 
 from mpqueue.memory.writer import GrantedSlot
 from mpqueue.seeding import seeds
+from mpqueue.system.own_process import ProcessMark
 from mpqueue.worker.retry_markers import RetryBegin
 from mpqueue.worker.sample_block import BeginBlock, CurrentSample, SampleBlock, seed_of
 
@@ -67,7 +68,7 @@ class WorkerInfo(NamedTuple):
 # The values for a thread without user code.
 _IDLE: dict[str, Any] = {
     "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
-    "rng": None, "tally": None, "seeding": None,
+    "rng": None, "tally": None, "seeding": None, "own": None,
 }  # fmt: skip
 
 
@@ -83,6 +84,7 @@ class _Values:
     is_seeded: bool
     tally: Any
     seeding: "LazySeeding | None"
+    own: ProcessMark | None
     has_requested = is_helper = is_asking = False
 
 
@@ -124,6 +126,7 @@ _process_begin_block: BeginBlock | None = None
 _process_seeding: "LazySeeding | None" = None
 _process_has_requested = False
 _granted: GrantedSlot | None = None
+_process_own: ProcessMark | None = None
 
 
 def _here() -> Any:
@@ -132,21 +135,22 @@ def _here() -> Any:
 
 
 def enter_worker_process(
-    info: WorkerInfo, granted: GrantedSlot, begin: Callable[[int, int, int], None],
+    info: WorkerInfo, own: ProcessMark, granted: GrantedSlot, begin: Callable[[int, int, int], None],
     begin_block: BeginBlock | None = None, seeding: "LazySeeding | None" = None,
 ) -> None:  # fmt: skip
     """Make this process a worker.
 
     Args:
         info: The worker.
+        own: The mark of this process.
         granted: The slot that it writes into.
         begin: Sets the random numbers of a batch or sample.
         begin_block: Sets them for a block of samples; see `begin_block`.
         seeding: Seeds the global generators when ``begin`` is called.
     """
-    global _process_info, _process_begin, _process_begin_block, _process_seeding, _granted
+    global _process_info, _process_begin, _process_begin_block, _process_seeding, _granted, _process_own
     _process_info, _process_begin, _process_begin_block, _granted = info, begin, begin_block, granted
-    _process_seeding = seeding
+    _process_seeding, _process_own = seeding, own
     # The memory is shared, so a write by a child would change a batch of this worker.
     os.register_at_fork(after_in_child=_leave_slot)
 
@@ -174,7 +178,7 @@ def process_info() -> WorkerInfo | None:
 def enter_thread(
     info: WorkerInfo | None, source: Any = None, *, is_seed_given: bool = False,
     begin: Callable[[int, int, int], None] | None = None, may_begin_blocks: Callable[[], bool] | None = None,
-    seeding: "LazySeeding | None" = None,
+    seeding: "LazySeeding | None" = None, own: ProcessMark | None = None,
 ) -> None:  # fmt: skip
     """Mark that user code runs in this thread for a worker.
 
@@ -185,12 +189,19 @@ def enter_thread(
         begin: Sets the random numbers of a batch or sample. If None, `begin_batch` does.
         may_begin_blocks: Returns True if ``begin`` would set only `rng` now.
         seeding: Seeds the global generators when ``begin`` is called.
+        own: The mark of the process of a worker thread.
     """
     # One call of C: it runs twice per batch without workers, and eight attributes of a `threading.local` take 0.4 us.
     vars(_here()).update(
         _IDLE, info=info, source=source, is_seeded=is_seed_given, begin=begin, may_begin_blocks=may_begin_blocks,
-        seeding=seeding,
+        seeding=seeding, own=own,
     )  # fmt: skip
+
+
+def is_forked() -> bool:
+    """Return whether this is a child that user code has forked in a worker: it exits when that code ends."""
+    own = _here().own if _process_own is None else _process_own
+    return own is not None and not own[0]
 
 
 def keep_thread() -> Callable[[], None]:

@@ -14,7 +14,7 @@ from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.contents import title_of
 from mpqueue.system.exception_texts import text_of
 from mpqueue.telemetry.recorder import Stages
-from mpqueue.worker.failures import passes_at_once
+from mpqueue.worker.failures import may_leave_out
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.worker.sample_runner import collating, default_collation, joined_or_skipped
@@ -102,8 +102,8 @@ class Elements:
                 # The rest is a smaller batch. The next call raises the end again.
                 has_ended = True
                 break
-            except Exception as error:
-                if not plan.skips or passes_at_once(error):
+            except BaseException as error:
+                if not (plan.skips and may_leave_out(error)):
                     raise
                 skipped.append(Skipped.because_of(error, place))
             else:

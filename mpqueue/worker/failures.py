@@ -25,6 +25,7 @@ from types import MemberDescriptorType
 from typing import Any
 
 from mpqueue.engine.outcomes import Unreadable
+from mpqueue.engine.skips import may_skip
 from mpqueue.errors import WorkerRaised
 from mpqueue.memory.layout import ReadSpec, Spec
 from mpqueue.memory.segment import FIRST_BYTES
@@ -40,7 +41,7 @@ from mpqueue.system.exceptions import (
     type_name_of,
 )
 from mpqueue.system.interrupts import defer_signals, is_interrupt, is_of_handler
-from mpqueue.worker.context import WorkerInfo, process_info
+from mpqueue.worker.context import WorkerInfo, is_forked, process_info
 
 # Every slot has this much memory from its first grant on, so an exception always fits.
 MAX_FAILURE_BYTES = FIRST_BYTES
@@ -82,6 +83,7 @@ def pack(error: BaseException, note: str) -> bytes:
             # The end: there are the line that raised, and the message.
             "traceback": _encoded(shown)[-_MAX_TEXT_BYTES:].decode(errors="ignore"),
             "note": note,
+            "may_be_skipped": may_skip(error),
         }
         # Without a pickle the consumer gets a `WorkerRaised`: a SystemExit would end its program.
         for name, dumps in () if matches(error, SystemExit) else (("pickle", _pickle_of), ("kind", _pickle_of_kind)):
@@ -107,6 +109,7 @@ def unpack(data: Any) -> BaseException:
     if not matches(error, BaseException):
         error = WorkerRaised(message["name"], message["text"])
         error._packed_kind = message.get("kind")
+        error._may_be_skipped = message["may_be_skipped"]
     # The frames of the worker do not exist here, so its traceback is shown as text.
     set_cause(error, RemoteTraceback(message["traceback"]))
     add_note(error, message["note"])
@@ -273,11 +276,19 @@ def passes_at_once(error: BaseException) -> bool:
     """Return whether an exception is an interrupt, rather than the error of an element.
 
     In a worker process only user code is interrupted, for example by its own timeouts with signals. So only a handler
-    that exits the process counts as an interrupt there.
+    that exits the process counts as an interrupt there. In a child that user code has forked, each exception ends the
+    child.
     """
+    if is_forked():
+        return True
     if process_info() is not None:
         return matches(error, SystemExit) and is_of_handler(error)
     return is_interrupt(error)
+
+
+def may_leave_out(error: BaseException) -> bool:
+    """Return whether ``on_error="skip"`` leaves out the sample, or the batch, that has raised an exception."""
+    return may_skip(error) and not passes_at_once(error)
 
 
 class LateSpec(ReadSpec):

@@ -121,7 +121,7 @@ class FixedSeeds:
         draws = _DrawCheck(self._held)
         try:
             made = compute(*arguments)
-        except Exception as error:
+        except BaseException as error:
             if passes_at_once(error) or not (context.has_drawn() or draws.were_made()):
                 raise
             return None

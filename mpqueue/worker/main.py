@@ -334,7 +334,7 @@ class _Worker:
         self._compute: _Run = self._run  # or the version with clocks
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
         self._timing = _Timing(self._put, config.info.num_workers)
-        context.enter_worker_process(config.info, self._writer, begin, self._begin_block, self._seeding)
+        context.enter_worker_process(config.info, self._own, self._writer, begin, self._begin_block, self._seeding)
         torch_info.enter_worker_process(payload.source)
         queue_address.directory = config.queue_directory
         # Reported at once: a killed worker could not report it later, and its lanes must then restart without their

@@ -20,7 +20,7 @@ from mpqueue.samples.leaves import no_sample
 from mpqueue.system.exceptions import add_note
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
-from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
+from mpqueue.worker.failures import may_leave_out, never_an_end, note_of
 from mpqueue.worker.runner import EMPTY, BeginBatch, Parts, SourceRunner, part_names_of, with_parts
 
 
@@ -157,8 +157,8 @@ class SampleRunner(SourceRunner):
         if getitems is not None:
             try:
                 return self._run_at_once(epoch, listed, getitems)
-            except Exception as error:  # it is raised again for the sample that causes it
-                if passes_at_once(error):
+            except BaseException as error:  # it is raised again for the sample that causes it
+                if not may_leave_out(error):
                     raise
         if self._skips_inside:
             getitems = partial(getitems, skips=True)
@@ -187,10 +187,10 @@ class SampleRunner(SourceRunner):
             ask = take(place, index)  # its errors are not those of a sample
             try:
                 sample = ask()
-            except Exception as error:
-                if passes_at_once(error):
-                    raise
+            except BaseException as error:
                 add_note(error, self._note_of_sample(index, place))
+                if not may_leave_out(error):
+                    raise
                 skipped.append(Skipped.because_of(error, index))
                 continue
             if type(sample) is Partial:
@@ -290,8 +290,8 @@ def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callabl
     if not is_empty:
         try:
             batch = join()
-        except Exception as error:
-            if passes_at_once(error):
+        except BaseException as error:
+            if not may_leave_out(error):
                 raise
             skipped.append(Skipped.because_of(error, *kept))
             is_empty = True

@@ -416,7 +416,7 @@ class ThreadBackend(InProcessBackend):
     def _compute(self, runner: SourceRunner, worker: int, work_item: WorkItem, stages: Stages | None) -> Result:
         job = self._job
         unit, argument = self._work_of(work_item, runner)
-        context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given)
+        context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given, own=self._own)
         try:
             if stages is None:
                 return Result.of(runner.run(work_item.epoch, unit, argument))

@@ -1,14 +1,19 @@
 """on_error="skip" skips samples and batches that raise: counted, logged, bounded."""
 
+import asyncio
+import contextlib
 import logging
 import os
+import threading
+from functools import partial
 
 import numpy as np
 import pytest
 from helpers.computed import Computed
 
 import mpqueue
-from mpqueue.errors import TooManyErrors
+from mpqueue import Dataset
+from mpqueue.errors import TooManyErrors, WorkerRaised
 
 BACKENDS = [(0, "process"), (2, "process"), (2, "thread")]
 backends = pytest.mark.parametrize(("workers", "backend"), BACKENDS)
@@ -84,6 +89,90 @@ def test_all_exceptions_of_source_are_skipped(kind):
 
     with mpqueue.Loader(Computed(raises, 10), batch_size=5, on_error="skip", workers=1) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 1, 2, 4], [5, 6, 7, 8, 9]]
+
+
+def raising(make):
+    """Return a function that raises for 5."""
+
+    def compute(number):
+        if number == 5:
+            raise make()
+        return number
+
+    return compute
+
+
+class Asynchronous:
+    def __init__(self, compute):
+        self.compute = compute
+
+    def __len__(self):
+        return 12
+
+    async def __getitem__(self, index):
+        return self.compute(index)
+
+
+class AtOnce(Asynchronous):
+    def __getitem__(self, index):
+        return self.compute(index)
+
+    def __getitems__(self, indices):
+        return [self.compute(index) for index in indices]
+
+
+def is_true(_):
+    return True
+
+
+# For a function of a number: a source of the numbers from 0 to 11, and options of its loader.
+SOURCES = {
+    "samples": lambda f: (Computed(f, 12), {}),
+    "samples at once": lambda f: (AtOnce(f), {}),
+    "samples in threads": lambda f: (Computed(f, 12), {"threads": 2}),
+    "coroutines": lambda f: (Asynchronous(f), {}),
+    "generator": lambda f: (partial(map, f, range(12)), {"lanes": 1}),
+    "dataset": lambda f: (Dataset.range(12).map(f).batch(4), {"batch_size": None}),
+    "stream": lambda f: (Dataset.range(12).map(f).filter(is_true).batch(4), {"batch_size": None, "lanes": 1}),
+    "stream in threads": lambda f: (
+        Dataset.range(12).filter(is_true).map(f, threads=2).batch(4),
+        {"batch_size": None, "lanes": 1},
+    ),
+}
+
+
+@backends
+@pytest.mark.parametrize("name", SOURCES)
+def test_sample_that_exits_is_left_out_alone(name, workers, backend):
+    source, options = SOURCES[name](raising(partial(SystemExit, "a library gave up")))
+    options = {"batch_size": 4, "on_error": "skip", "workers": min(workers, 1), "backend": backend} | options
+    with mpqueue.Loader(source, **options) as loader:
+        found = [number for batch in loader for number in np.ravel(batch).tolist()]
+        assert found == [0, 1, 2, 3, 4, *range(6, 12)]
+        assert loader.statistics().skipped == 1
+
+
+class Unpicklable(BaseException):
+    def __init__(self):
+        super().__init__(threading.Lock())
+
+
+# What `next` raises, by what the source raises. Without workers a KeyboardInterrupt counts as Ctrl-C.
+RAISED = {GeneratorExit: GeneratorExit, asyncio.CancelledError: asyncio.CancelledError, Unpicklable: WorkerRaised}
+
+
+@backends
+@pytest.mark.parametrize("name", ["samples", "coroutines", "generator", "stream"])
+@pytest.mark.parametrize("kind", [*RAISED, KeyboardInterrupt])
+def test_exception_that_is_not_an_exception_is_raised(name, kind, workers, backend):
+    source, options = SOURCES[name](raising(kind))
+    options = {"batch_size": 4, "on_error": "skip", "workers": min(workers, 1), "backend": backend} | options
+    is_of_coroutine = kind is asyncio.CancelledError and name == "coroutines"  # then it is a RuntimeError
+    expected = RAISED.get(kind, kind) if workers and backend == "process" else kind
+    with mpqueue.Loader(source, **options) as loader:
+        with contextlib.nullcontext() if is_of_coroutine else pytest.raises(expected):
+            list(loader)
+        assert loader.statistics().skipped == is_of_coroutine
 
 
 @backends

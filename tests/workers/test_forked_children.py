@@ -66,12 +66,12 @@ def elements(how="returns"):
             yield np.array([index])
 
 
-def add_nothing(number):
-    return -1 if number == AT and fork() else number
+def add_nothing(number, how="returns"):
+    return -1 if number == AT and fork(how) else number
 
 
-def mapped(threads):
-    return mpqueue.Dataset.range(LENGTH).map(add_nothing, threads=threads)
+def mapped(threads, how="returns"):
+    return mpqueue.Dataset.range(LENGTH).map(partial(add_nothing, how=how), threads=threads)
 
 
 def streamed(threads):
@@ -84,6 +84,8 @@ SOURCES = {
     "item that leaves": (partial(Forking, "leaves"), {}),
     "sample": (Forking, {"batch_size": 4}),
     "sample left out": (Forking, {"batch_size": 4, "on_error": "skip"}),
+    "sample left out that raises": (partial(Forking, "raises"), {"batch_size": 4, "on_error": "skip"}),
+    "sample left out that leaves": (partial(Forking, "leaves"), {"batch_size": 4, "on_error": "skip"}),
     "sample in threads": (Forking, {"batch_size": 4, "threads": 2}),
     "samples": (ForkingMany, {"batch_size": 4}),
     "samples in threads": (ForkingMany, {"batch_size": 4, "threads": 2}),
@@ -93,6 +95,7 @@ SOURCES = {
     "element that ends it": (lambda: partial(elements, "ends"), {}),
     "element of a batch": (lambda: elements, {"batch_size": 4}),
     "stage": (partial(mapped, 1), {"batch_size": 4}),
+    "stage left out that raises": (partial(mapped, 1, "raises"), {"batch_size": 4, "on_error": "skip"}),
     "stage in threads": (partial(mapped, 2), {"batch_size": 4}),
     "stage of a stream": (partial(streamed, 1), {"lanes": 1}),
     "stage of a stream in threads": (partial(streamed, 2), {"lanes": 1}),
@@ -103,7 +106,11 @@ SOURCES = {
     ("options", "name"),
     [
         *((BACKENDS["forkserver"], name) for name in SOURCES),
-        *((BACKENDS["thread"], name) for name in SOURCES if name.endswith(("item", "sample", "threads", "element"))),
+        *(
+            (BACKENDS["thread"], name)
+            for name in SOURCES
+            if name.endswith(("item", "sample", "threads", "element", "leaves"))
+        ),
         *((BACKENDS["fork"], name) for name in ("item", "element that raises")),
     ],
 )
