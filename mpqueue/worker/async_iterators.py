@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any
 
 from mpqueue.system.collected import WhenCollected
+from mpqueue.system.leaving import leave_as_child
+from mpqueue.system.own_process import ProcessMark
 from mpqueue.worker import context
 from mpqueue.worker.event_loop import LOOK_S, cancelled_error, shared_loop
 from mpqueue.worker.helper_threads import HelperCall
@@ -66,7 +68,7 @@ class AsyncElements(Iterator[Any]):
     def _begin(self, request: _Request) -> None:
         self._requests.put_nowait(request)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(_drive(self._made, self._requests))
+        task = loop.create_task(_drive(self._made, self._requests, self._loop.own))
         # The loop refers to its tasks weakly.
         _running.add(task)
         task.add_done_callback(_running.discard)
@@ -98,20 +100,27 @@ def elements_of(iterable: AsyncIterable[Any]) -> AsyncElements:
     return StatefulElements(iterable) if has_state else AsyncElements(iterable)
 
 
-async def _drive(iterable: AsyncIterable[Any], requests: "asyncio.Queue[_Request | None]") -> None:
+async def _drive(
+    iterable: AsyncIterable[Any], requests: "asyncio.Queue[_Request | None]", own: ProcessMark
+) -> None:  # fmt: skip
     iterator = aiter(iterable)
     try:
         while (request := await requests.get()) is not None:
             context.enter_coroutine(request.own)
+            value: Any = None
+            error: BaseException | None = None
             try:
-                request.answer(await anext(iterator))
+                value = await anext(iterator)
             except StopAsyncIteration:
-                request.answer(_END)
-            except asyncio.CancelledError as error:
-                request.answer(None, cancelled_error(error))
-            except BaseException as error:
-                request.answer(None, error)
-            del request  # an idle task would keep the element
+                value = _END
+            except asyncio.CancelledError as raised:
+                error = cancelled_error(raised)
+            except BaseException as raised:
+                error = raised
+            if not own[0]:
+                leave_as_child(error)
+            request.answer(value, error)
+            del request, value, error  # an idle task would keep the element
     finally:
         if hasattr(iterator, "aclose"):
             await iterator.aclose()

@@ -5,7 +5,8 @@ session belongs to one loop, so all coroutines of a source must run in the same 
 independent of other loops: a program that runs in asyncio, or a notebook, may wait for it.
 
 The loop ends with its last user: tasks that samples have left behind are cancelled, and awaited for `_END_S`. In a
-forked child the loop does not exist, and a new one is started when it is needed.
+forked child the loop does not exist, and a new one is started when it is needed. A child that a coroutine has forked
+has only the thread of the loop, and shares its descriptors: it exits when its task returns, raises or awaits.
 
 *Blocked loops.* A call that blocks stops all samples in flight. The thread that waits for a sample notices that: the
 loop does not answer within `BLOCKED_S`. It logs the stack of the loop's thread, once for each line of code.
@@ -19,15 +20,16 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
 from typing import Any, TypeAlias, TypeVar
 
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.joined_threads import start_thread
+from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.locks import Lock
-from mpqueue.system.own_process import make_mark
+from mpqueue.system.own_process import ProcessMark, make_mark
 from mpqueue.worker import stuck
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
@@ -65,9 +67,11 @@ class EventLoop:
             self.loop = asyncio.new_event_loop() if factory is None else factory()
             if not isinstance(self.loop, asyncio.AbstractEventLoop):
                 raise TypeError(f"loop_factory must return an event loop of asyncio, got {self.loop!r}")
+            self.loop.set_task_factory(_task_factory(self.loop.get_task_factory(), self.own))
             # Without a reference to this object: the thread would keep it.
             is_over = threading.Event()
-            self._thread = threading.Thread(target=_serve, args=(self.loop, is_over), name=THREAD_NAME, daemon=True)
+            arguments = self.loop, is_over, self.own
+            self._thread = threading.Thread(target=_serve, args=arguments, name=THREAD_NAME, daemon=True)
             try:
                 start_thread(self._thread)
             except BaseException:
@@ -117,7 +121,7 @@ class EventLoop:
         Raises:
             RuntimeError: A coroutine waits for other samples.
         """
-        if threading.current_thread() is self._thread:
+        if self.is_here:
             raise RuntimeError(
                 "a coroutine of a source waits for samples that the same event loop must compute: await their "
                 "coroutines, or compute them in a thread by `asyncio.to_thread`"
@@ -127,6 +131,11 @@ class EventLoop:
         """End the loop and its tasks now, and wait for that; for a process that is about to exit."""
         self._end.call()
         self._thread.join(2 * _END_S)
+
+    @property
+    def is_here(self) -> bool:
+        """True in the loop's thread."""
+        return threading.current_thread() is self._thread
 
     def look(self) -> None:
         """Notice a loop that is blocked, and report its stack; to be called every `LOOK_S` while this thread waits."""
@@ -157,7 +166,67 @@ def _blocked_at(frame: FrameType | None) -> tuple[tuple[str, int], str]:
     return place, "".join(traceback.StackSummary.from_list(frames[::-1]).format())
 
 
-def _serve(loop: asyncio.AbstractEventLoop, is_over: threading.Event) -> None:
+class _WithoutChildren(Coroutine[Any, Any, Any]):
+    """A coroutine that ends a child which one of its steps has forked.
+
+    Args:
+        coroutine: The coroutine.
+        own: The mark of the process that runs it.
+    """
+
+    __slots__ = ("_coroutine", "_own")
+
+    def __init__(self, coroutine: Any, own: ProcessMark) -> None:
+        self._coroutine, self._own = coroutine, own
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coroutine, name)  # such as `cr_frame`, for debuggers and `asyncio.Task.get_stack`
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield from self._coroutine.__await__())  # type: ignore[no-any-return]
+
+    def send(self, value: Any) -> Any:
+        """Run the next step."""
+        return self._step(self._coroutine.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        """Run the next step, which begins with an exception."""
+        return self._step(self._coroutine.throw, *error)
+
+    def close(self) -> None:
+        """Close the coroutine."""
+        self._coroutine.close()
+
+    def _step(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        own = self._own
+        if not own[0]:  # a callback has forked, and the child runs other tasks after it
+            leave_as_child()
+        try:
+            awaited = run(*arguments)
+        except StopIteration:
+            if not own[0]:
+                leave_as_child()
+            raise
+        except BaseException as error:
+            if not own[0]:
+                leave_as_child(error)
+            raise
+        if not own[0]:
+            leave_as_child(RuntimeError("a child that a coroutine has forked cannot await: it has no event loop"))
+        return awaited
+
+
+def _task_factory(make: Any, own: ProcessMark) -> Any:
+    """Return a task factory like ``make`` (None: asyncio's default) whose tasks end children that they fork."""
+
+    def create(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        coroutine = _WithoutChildren(coroutine, own)
+        return asyncio.Task(coroutine, loop=loop, **options) if make is None else make(loop, coroutine, **options)
+
+    return create
+
+
+def _serve(loop: asyncio.AbstractEventLoop, is_over: threading.Event, own: ProcessMark) -> None:
     """Run the loop until its end; the main function of its thread."""
     # Signals are not blocked: processes that user code starts here would inherit that, and could not be ended.
     asyncio.set_event_loop(loop)
@@ -167,6 +236,8 @@ def _serve(loop: asyncio.AbstractEventLoop, is_over: threading.Event) -> None:
             # waiting thread gets it as the error of its sample.
             with contextlib.suppress(BaseException):
                 loop.run_forever()
+            if not own[0]:
+                leave_as_child()
         with contextlib.suppress(BaseException):  # of tasks that nobody waits for
             loop.run_until_complete(_leave(loop))
     finally:
@@ -197,12 +268,15 @@ _shared: "weakref.ref[EventLoop] | None" = None
 _lock = Lock()
 
 
-def _unlock() -> None:
+def _enter_child() -> None:
     global _lock
     _lock = Lock()  # another thread of the parent may have held it
+    loop = None if _shared is None else _shared()
+    if loop is not None and loop.is_here:
+        loop.loop.stop()  # forked by a callback, which is no task
 
 
-os.register_at_fork(after_in_child=_unlock)
+os.register_at_fork(after_in_child=_enter_child)
 
 
 def shared_loop(factory: LoopFactory | None = None) -> EventLoop:

@@ -1,5 +1,6 @@
 """Children that user code forks in a worker, and that return from there or raise, are not workers."""
 
+import asyncio
 import os
 import sys
 from functools import partial
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 AT, LENGTH = 3, 8
 BACKENDS = {"forkserver": {}, "fork": {"start_method": "fork"}, "thread": {"backend": "thread"}}
 backends = pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
-ENDS = {"returns": 0, "raises": 1, "leaves": 8, "ends": 0}
+ENDS = {"returns": 0, "raises": 1, "leaves": 8, "ends": 0, "awaits": 1}
 
 
 def fork(how="returns"):
@@ -66,6 +67,40 @@ def elements(how="returns"):
             yield np.array([index])
 
 
+class ForkingCoroutine(Forking):
+    async def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        if self.how == "awaits":
+            await asyncio.sleep(0)
+        return sample
+
+
+class ForkingTask(Forking):
+    async def __getitem__(self, index):
+        async def read():
+            return super(ForkingTask, self).__getitem__(index)
+
+        sample, _ = await asyncio.gather(read(), asyncio.sleep(0))
+        return sample
+
+
+class ForkingCallback(Forking):
+    async def __getitem__(self, index):
+        asyncio.get_running_loop().call_soon(super().__getitem__, index)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return np.array([index])
+
+
+async def asynchronous_elements():
+    for index in range(LENGTH):
+        yield np.array([-1 if index == AT and fork() else index])
+
+
+async def add_nothing_in_a_coroutine(number):
+    return add_nothing(number)
+
+
 def add_nothing(number, how="returns"):
     return -1 if number == AT and fork(how) else number
 
@@ -96,6 +131,18 @@ SOURCES = {
     "element of a batch": (lambda: elements, {"batch_size": 4}),
     "stage": (partial(mapped, 1), {"batch_size": 4}),
     "stage left out that raises": (partial(mapped, 1, "raises"), {"batch_size": 4, "on_error": "skip"}),
+    "coroutine": (ForkingCoroutine, {"batch_size": 4}),
+    "coroutine that raises": (partial(ForkingCoroutine, "raises"), {"batch_size": 4}),
+    "coroutine that leaves": (partial(ForkingCoroutine, "leaves"), {"batch_size": 4, "on_error": "skip"}),
+    "coroutine that awaits": (partial(ForkingCoroutine, "awaits"), {"batch_size": 4}),
+    "coroutine with tasks": (partial(ForkingTask, "raises"), {"batch_size": 4}),
+    "coroutine with a callback": (ForkingCallback, {"batch_size": 4}),
+    "coroutine of a batch": (ForkingCoroutine, {}),
+    "coroutine of an element": (lambda: asynchronous_elements, {}),
+    "coroutine of a stage": (
+        lambda: mpqueue.Dataset.range(LENGTH).map(add_nothing_in_a_coroutine, concurrency=2),
+        {"batch_size": 4},
+    ),
     "stage in threads": (partial(mapped, 2), {"batch_size": 4}),
     "stage of a stream": (partial(streamed, 1), {"lanes": 1}),
     "stage of a stream in threads": (partial(streamed, 2), {"lanes": 1}),
@@ -112,11 +159,12 @@ SOURCES = {
             if name.endswith(("item", "sample", "threads", "element", "leaves"))
         ),
         *((BACKENDS["fork"], name) for name in ("item", "element that raises")),
+        *((options, name) for options in (BACKENDS["thread"], {"workers": 0}) for name in SOURCES if "corou" in name),
     ],
 )
 def test_child_yields_no_batch_and_exits(name, options):
     make, asked = SOURCES[name]
-    with mpqueue.Loader(make(), workers=1, seed=0, **(options | asked)) as loader:
+    with mpqueue.Loader(make(), **({"workers": 1, "seed": 0} | options | asked)) as loader:
         found = [np.ravel(batch).tolist() for batch in loader]
         assert [number for numbers in found for number in numbers] == list(range(LENGTH))
         statistics = loader.statistics()
@@ -127,8 +175,13 @@ def init():
     fork()
 
 
+async def init_in_a_coroutine():
+    fork()
+
+
 @backends
-def test_child_of_worker_init_exits(options):
+@pytest.mark.parametrize("init", [init, init_in_a_coroutine])
+def test_child_of_worker_init_exits(init, options):
     with mpqueue.Loader(list(range(4)), workers=1, worker_init=init, **options) as loader:
         assert [int(batch) for batch in loader] == [0, 1, 2, 3]
         assert loader.statistics().deaths == 0
