@@ -23,6 +23,9 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; return its exit status."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell has closed it
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - until the end of the program
     options = _make_parser().parse_args(arguments)
     try:
         command = import_module(COMMANDS[options.command][0])

@@ -6,7 +6,6 @@ handler. A lane is removed from the table while it computes, because an interrup
 missing lane is opened at its beginning and computes its elements again up to its position.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,8 +13,8 @@ from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import aside
 from mpqueue.plan.refused import copies_message
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.exceptions import matches
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import passes_at_once
@@ -127,7 +126,7 @@ class LaneRounds(Iterator[Any]):
         streams = self._source.streams
         if streams and self._num_lanes > 1 and any(self._counts) and not context.has_requested_info():
             words = copies_message(streams[0], self._num_lanes, "lanes")
-            warnings.warn(words, UserWarning, stacklevel=outside_stacklevel())
+            warn_caller(words, UserWarning)
 
     def _opened(self, number: int, seed: int, epoch: int) -> StreamLane:
         """Open a lane, and advance it past the elements that it has returned."""

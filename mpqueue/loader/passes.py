@@ -8,7 +8,6 @@ crash or are stopped, the next pass starts others at the place of the run.
 """
 
 import contextlib
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -22,10 +21,10 @@ from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.history import At
 from mpqueue.plan.plans import Plan, StreamPlan
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.locks import RLock
+from mpqueue.system.program_streams import warn_caller
 
 if TYPE_CHECKING:
     from mpqueue.loader.epoch_iterator import EpochIterator
@@ -191,7 +190,7 @@ class Passes:
             run.epoch = run.where().epoch
             if warning:
                 self._has_warned_of_no_batches = True
-                warnings.warn(warning, UserWarning, stacklevel=outside_stacklevel())
+                warn_caller(warning, UserWarning)
             if is_empty and self._is_iterator:
                 raise self._spent()
             if is_empty:
@@ -213,10 +212,9 @@ class Passes:
             self._has_warned_of_copies = True
             plan = self._run.plan
             count, which = (self._run.job.workers, "workers") if plan.lanes is None else (plan.lanes, "lanes")
-            warnings.warn(
+            warn_caller(
                 plan.source.copies_warning(count, which),
                 UserWarning,
-                stacklevel=outside_stacklevel(),
             )
 
     def note_failure(self, error: BaseException, pipeline: Pipeline) -> None:

@@ -3,12 +3,14 @@
 Rates are measured since the last update of the bar.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.plan.cursors import WorkItem
+from mpqueue.system.program_streams import is_lost
 from mpqueue.system.units import share_text
 from mpqueue.telemetry.bars import bar_class
 from mpqueue.telemetry.stats import Statistics
@@ -55,7 +57,7 @@ class ProgressBar:
         form = _WITHOUT_END if self._length is None else _WITH_END
         self._bar = bar = self._make(
             desc=f"{self._name} {epoch}", total=self._length, initial=self._num_before(epoch), unit="batch",
-            bar_format=form,
+            bar_format=form, disable=is_lost(sys.stderr),
         )  # fmt: skip
         self._before, self._drawn_at = self._statistics(), time.monotonic()
         return bar

@@ -11,7 +11,6 @@ state. If the sampler returns different indices nevertheless, the user gets a wa
 
 import itertools
 import operator
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,9 +19,9 @@ from mpqueue.plan.cursors import FROM_BEGINNING, Base, Drawn, DrawnRound, Listed
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.program_streams import warn_caller
 
 _END: Any = object()
 
@@ -281,13 +280,12 @@ class Draws:
                 batches_of_all = []
 
     def _warn_of_another_order(self, epoch: int, number: int) -> None:
-        warnings.warn(
+        warn_caller(
             f"the {self._name} ({type(self._sampler).__name__}) returned different indices for the first {number} "
             f"batches of epoch {epoch} than the first time: some batches of this epoch may be repeated or missing. "
             "Implement state_dict() and load_state_dict(state), or draw the order from a generator that is an "
             "attribute of the sampler",
             UserWarning,
-            stacklevel=outside_stacklevel(),
         )
 
     def _batches(self, base: Base, sampler: Iterable[Any]) -> Iterator[Any]:

@@ -13,7 +13,6 @@ A `mpqueue.Dataset` and the streams of `mpqueue.files` provide their own source 
 of torch makes its own.
 """
 
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Sequence as SequenceOf
 from functools import cached_property, partial
@@ -45,8 +44,8 @@ from mpqueue.plan.refused import (
 )
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sequence import Sequence
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contents import name_of, title_of
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.units import count_text
 
 IN_ORDER = "in order"
@@ -643,12 +642,11 @@ def warn_of_unequal_ranks(shard: Shard, epoch_batches: int | None) -> None:
     """Warn, on the first of several ranks, if the ranks may get different numbers of batches of a stream."""
     rank, world = shard
     if world > 1 and not rank and epoch_batches is None:
-        warnings.warn(
+        warn_caller(
             f"{world} ranks share a stream, and the number of batches of each rank is unknown: if the ranks "
             "synchronise in every step, the rank with the most batches hangs. Pass epoch_batches=n for epochs of n "
             "batches on each rank",
             UserWarning,
-            stacklevel=outside_stacklevel(),
         )
 
 
@@ -665,10 +663,9 @@ def warn_of_idle(share: LaneShare, lanes: int | None, workers: int) -> None:
         return
     of = f" ({here} on each of {world} ranks)" if world > 1 else ""
     enough = -(-workers // here) * lanes
-    warnings.warn(
+    warn_caller(
         f"{workers} workers run a stream of {count_text(lanes, 'lane')}{of}, and each lane is run by one worker: "
         f"{workers - here} of the workers will be idle. Pass workers={here}; or lanes={enough}, which changes the "
         "order and cannot resume states saved with this one",
         UserWarning,
-        stacklevel=outside_stacklevel(),
     )

@@ -34,6 +34,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     parent_death.py     ends a process together with its owner
     inheritance.py      properties that a process inherits when it starts
     processes.py        notices the end of other processes, and sends signals to them
+    program_streams.py  standard output and error, which the program may have closed or replaced
     leaving.py          ends processes that run user code, and children that this code forks
     process_name.py     the name of a process in `ps`
     log.py              the package's logger

@@ -32,6 +32,7 @@ from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.imports import Watch
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.program_streams import call_unless_lost
 
 _TRACKER = "multiprocessing.resource_tracker"
 
@@ -284,7 +285,7 @@ def _call(function: Callable[[], object]) -> None:
     try:
         function()
     except BaseException:  # of user code, and this process exits in any case
-        traceback.print_exc()
+        call_unless_lost(traceback.print_exc)
 
 
 class _Handed:

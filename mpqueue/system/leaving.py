@@ -5,15 +5,14 @@ part in the parent's work: it exits at once, by `leave_as_child`. Otherwise it w
 twice, add an element to a queue), or wait for threads that it does not have.
 """
 
-import contextlib
 import os
-import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from mpqueue.system.exception_texts import traceback_text_of
 from mpqueue.system.exceptions import matches
 from mpqueue.system.own_process import make_mark
+from mpqueue.system.program_streams import flush_streams, write_error
 
 _Result = TypeVar("_Result")
 
@@ -25,12 +24,7 @@ def exit_code_of(leaving: SystemExit) -> int:
 
 def leave(code: int) -> NoReturn:
     """Flush the standard streams and exit this process."""
-    # `os._exit` flushes nothing.
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):  # the stream is closed, or None
-            continue
+    flush_streams()  # `os._exit` flushes nothing
     # The kernel keeps eight bits of an exit code. `os._exit` raises OverflowError if a number exceeds a C int.
     os._exit(code & 0xFF)
 
@@ -46,8 +40,7 @@ def leave_as_child(error: BaseException | None = None) -> NoReturn:
         code = exit_code_of(error)
     elif error is not None:
         code = 1
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # the stream is closed, or None
-            sys.stderr.write(traceback_text_of(error))
+        write_error(traceback_text_of(error))
     leave(code)
 
 

@@ -7,8 +7,14 @@ standard error without code.
 
 import os
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.program_streams import call_unless_lost
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -27,6 +33,16 @@ def documented(page: str, section: str = "") -> str:
     return f'"{page}"{f", {section}," if section else ""} in the documentation ({_PAGES})'
 
 
+def logger_of(name: str) -> "Logger":
+    """Return a logger that drops its messages if the program has lost its standard error."""
+    import logging  # imported here, because many programs never get a message
+
+    logger = logging.getLogger(name)
+    if "handle" not in vars(logger):
+        vars(logger)["handle"] = partial(call_unless_lost, logger.handle)
+    return logger
+
+
 def warn(text: str, page: str = "", section: str = "") -> None:
     """Log a WARNING.
 
@@ -35,10 +51,8 @@ def warn(text: str, page: str = "", section: str = "") -> None:
         page: Title of a page of the documentation; empty for none.
         section: Heading on that page.
     """
-    import logging  # imported here, because many programs never get a message
-
     with defer_signals():  # as in `debugs`
-        logging.getLogger("mpqueue").warning("%s", f"{text} [see {documented(page, section)}]" if page else text)
+        logger_of("mpqueue").warning("%s", f"{text} [see {documented(page, section)}]" if page else text)
 
 
 def debugs() -> bool:
@@ -55,10 +69,8 @@ def debugs() -> bool:
 def debug(text: str) -> None:
     """Log a DEBUG message of this process. If its text is expensive, call `debugs` first."""
     if debugs():
-        import logging
-
         with defer_signals():
-            logging.getLogger("mpqueue").debug("%s", text)
+            logger_of("mpqueue").debug("%s", text)
 
 
 def show(level: str) -> None:

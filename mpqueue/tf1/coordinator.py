@@ -36,13 +36,14 @@ from mpqueue.system.condition import Condition
 from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.exceptions import matches, set_traceback, traceback_of
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.log import logger_of
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
 from mpqueue.tf1.coordination.members import Ending, Member, StopCallback, check_member, name_of, stoppers
 from mpqueue.transport.credentials import Address
 from mpqueue.worker import failures
 
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 

@@ -20,7 +20,6 @@ is not put back, and is opened again from its last snapshot.
 """
 
 import pickle
-import warnings
 from typing import Any
 
 from mpqueue.engine.outcomes import Partial, WithTail
@@ -28,6 +27,7 @@ from mpqueue.engine.skips import Skipped
 from mpqueue.plan.lanes import BEGINNING, LaneStart, RetryStart
 from mpqueue.system.exception_texts import named_text_of, text_of
 from mpqueue.system.exceptions import set_traceback
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow, since
 from mpqueue.worker import context
@@ -270,12 +270,11 @@ class LaneRunner(SourceRunner):
             marker.is_on = True
         took_s = (clock_ns() - began) / 1e9
         if is_from_beginning and took_s > _SLOW_S:
-            warnings.warn(
+            warn_caller(
                 f"a stream was run from its beginning again, for {took_s:.0f} s, to continue after element {count}: it "
                 "has no state. To avoid that, add state_dict() and load_state_dict(state) to the object that the "
                 "function returns",
                 RuntimeWarning,
-                stacklevel=2,
             )
 
     def _save(self, current: OpenLane, lane: int) -> bytes | None:

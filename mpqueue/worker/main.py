@@ -45,6 +45,7 @@ from mpqueue.system.exceptions import matches, set_traceback
 from mpqueue.system.interrupts import set_signal_mask
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
 from mpqueue.system.own_process import make_mark
+from mpqueue.system.program_streams import call_unless_lost, is_lost
 from mpqueue.system.standard_input import explain_quit, keep_terminal_only
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -200,7 +201,7 @@ def prepare_process(installed: Mapping[int, group_signals.Handler] | None = None
     set_signal_mask()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
+        if reconfigure is not None and not is_lost(stream):
             reconfigure(line_buffering=True)  # whole lines, at once
     keep_terminal_only()
 
@@ -242,7 +243,7 @@ def run_and_exit(
         code = 0  # the trainer has closed the pipe while this worker reported
     except BaseException:
         # A bug, not an error of the source, which would be reported; the trainer only sees the exit.
-        traceback.print_exc()
+        call_unless_lost(traceback.print_exc)
     finally:
         finalize()
         # By `os._exit`: sources hold objects like `TemporaryDirectory`, and their clean-up belongs to the trainer.

@@ -8,7 +8,6 @@ A generator is identified by its path, so a batch draws the same numbers whichev
 """
 
 import random
-import warnings
 import zlib
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from mpqueue.seeding.generators import GeneratorState, generators_in
 from mpqueue.system.exception_texts import text_of
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.worker import torch_info
 from mpqueue.worker.config import Payload
 from mpqueue.worker.failures import passes_at_once
@@ -85,11 +85,10 @@ class UserGenerators:
     def _refuse(self, generator: Any, error: BaseException) -> None:
         del self._found[id(generator)]
         self._refused.add(id(generator))
-        warnings.warn(
+        warn_caller(
             f"the source keeps a {type(generator).__name__} that cannot be seeded for each batch ({text_of(error)}): "
             "different batches may draw equal numbers from it. Draw from mpqueue.rng() instead",
             RuntimeWarning,
-            stacklevel=2,
         )
 
     def saved_states(self) -> list[GeneratorState]:

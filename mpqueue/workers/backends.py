@@ -8,14 +8,13 @@ import contextlib
 import glob
 import os
 import threading
-import warnings
 from typing import Any
 
 from mpqueue.engine.backend import Backend
 from mpqueue.engine.ledger import Ledger
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import allow_signals
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.safe_threads import counted
 from mpqueue.workers.job import MAX_CREDIT, Job
 
@@ -103,10 +102,9 @@ def _announce_fork(error: BaseException) -> None:
     # ours are recreated in the workers that need them
     others = [name for name in others if not name.startswith("mpqueue-")]
     threads = f"; these threads of this process do not exist in the workers: {counted(others)}" if others else ""
-    warnings.warn(
+    warn_caller(
         f"{error}. The workers are forked from this process instead, again for each epoch{threads}",
         RuntimeWarning,
-        stacklevel=outside_stacklevel(),
     )
 
 

@@ -29,7 +29,6 @@ last step of processing its report.
 import os
 import struct
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -39,9 +38,9 @@ import numpy as np
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.failures import LateSpec, unreadable
@@ -648,12 +647,11 @@ class Dispatcher:
         if len(rows) < 2 or not any(rows.values()) or shown in self._warned:
             return
         self._warned.add(shown)
-        warnings.warn(
+        warn_caller(
             f"{shown} was created by the first item in each worker process, with a different order in each, so some "
             f"items are repeated and others are missing. Create it in {shown.partition('.')[0]}.__init__ and in "
             "on_epoch_end, which run in the main process",
             UserWarning,
-            stacklevel=outside_stacklevel(),
         )
 
     def _learn_spec(self, worker: WorkerHandle, number: int, work: Work) -> None:

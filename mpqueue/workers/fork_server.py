@@ -33,6 +33,7 @@ from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.own_process import make_mark
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
+from mpqueue.system.program_streams import call_unless_lost
 from mpqueue.system.safe_threads import counted, unsafe_threads
 from mpqueue.transport.framing import send_with_descriptors
 from mpqueue.worker import failures
@@ -310,7 +311,7 @@ def main() -> None:
     except (BrokenPipeError, ConnectionResetError):
         status = 0  # the trainer has exited; the workers exit with this process
     except BaseException:
-        traceback.print_exc()  # a bug, or no memory for the source: the trainer only sees the exit
+        call_unless_lost(traceback.print_exc)  # a bug, or no memory for the source: the trainer only sees the exit
     finally:
         os._exit(status)
 

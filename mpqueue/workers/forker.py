@@ -8,7 +8,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import time
 import warnings
 from typing import Any
@@ -19,6 +18,7 @@ from mpqueue.system import child_process, descriptors, interrupts, open_files, p
 from mpqueue.system.interrupts import OF_PROCESS, defer_signals, set_signal_mask
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
+from mpqueue.system.program_streams import flush_streams
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import prepare_process, run_and_exit
@@ -58,9 +58,7 @@ class Forker:
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> ProcessEvent:
         """Fork a worker; see `mpqueue.worker.main` for the child's part."""
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()  # otherwise the child would print the buffered output again
+        flush_streams()  # otherwise the child would print the buffered output again
         if self._writable_files is None:
             # Before signals are deferred, because the search takes long.
             self._writable_files = opened_for_writing(self._payload.source, ends)

@@ -16,7 +16,6 @@ import contextlib
 import os
 import select
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -28,6 +27,7 @@ from mpqueue.system.inheritance import inherited
 from mpqueue.system.interrupts import allow_signals, block_signals, defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.system.processes import Process
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.transport.poller import READABLE, has_hung_up
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
@@ -298,7 +298,7 @@ class ForkServer:
 
     def _warn(self) -> None:
         while self._notes:
-            warnings.warn(f"mpqueue: {self._notes.pop()}", RuntimeWarning, stacklevel=3)
+            warn_caller(f"mpqueue: {self._notes.pop()}", RuntimeWarning)
 
     def give_up(self, key: int) -> bool:  # noqa: ARG002 - it reports the exits of all its workers, or of none
         """Return False."""

@@ -25,14 +25,13 @@ import os
 import stat
 import sys
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.child_process import remembers_process
 from mpqueue.system.contents import Found, contents, is_a
 from mpqueue.system.open_files import OpenFile, can_reopen, writable_files
+from mpqueue.system.program_streams import warn_caller
 
 _REMEDY = (
     "Open it in the workers instead (on first use, or in `worker_init`), and exclude it from pickling with __getstate__"
@@ -107,11 +106,10 @@ def _warn_of_database(source: Any, kinds: dict[type, str]) -> None:
     found = next(contents(source, lambda value: is_a(value, tuple(kinds))), None) if kinds else None
     if found is not None:
         shown = next(shown for kind, shown in kinds.items() if is_a(found.value, kind))
-        warnings.warn(
+        warn_caller(
             f"source{found.shown} is a {shown} that was opened before the workers were forked, "
             f"which the library forbids: workers may read wrong data, or fail. {_REMEDY}",
             RuntimeWarning,
-            stacklevel=outside_stacklevel(),
         )
 
 
@@ -122,12 +120,11 @@ def warn_of_threads(source: Any) -> None:
             stat.S_ISREG(os.fstat(fd).st_mode)
             and next(contents(source, lambda value: is_a(value, _LOCKS)), None) is None
         ):
-            warnings.warn(
+            warn_caller(
                 f"source{found.shown} is an open file ({found.value!r}), and all worker threads share its position: "
                 "a thread may seek between another thread's seek and read. Guard it with a lock in the source, "
                 "open it in each thread (threading.local), or read with os.pread",
                 RuntimeWarning,
-                stacklevel=outside_stacklevel(),
             )
             return
 

@@ -26,6 +26,14 @@ def test_help_names_each_command(capsys):
     assert [what for _, what in COMMANDS.values() if what not in output] == []
 
 
+def test_command_runs_without_standard_streams():
+    """The shell closes them: ``mpqueue state absent >&- 2>&-``."""
+    closed = "import os, sys; [os.close(fd) for fd in range(3)]; os.execv(sys.executable, sys.argv[1:])"
+    command = [sys.executable, "-c", closed, sys.executable, "-m", "mpqueue"]
+    assert subprocess.run([*command, "state", "absent"], check=False).returncode == 1
+    assert subprocess.run([*command, "--version"], check=False).returncode == 0
+
+
 def test_docs_page_has_a_row_for_each_command():
     rows = re.findall(r"^\| `mpqueue ([a-z]+)", (ROOT / "docs/operations/command.md").read_text("utf-8"), re.MULTILINE)
     assert rows == list(COMMANDS)

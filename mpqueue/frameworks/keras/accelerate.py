@@ -11,7 +11,6 @@ a warning is issued, and Keras's own enqueuer runs the dataset.
 
 import functools
 import inspect
-import warnings
 import weakref
 from collections.abc import Callable
 from importlib import import_module
@@ -33,9 +32,9 @@ from mpqueue.plan.options import AccelerateOptions, Options, check_counts
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.signatures import shows_arguments
 from mpqueue.plan.sources import Source
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.extras import import_extra
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.replacement import Installation, Replacement
 from mpqueue.telemetry import stats
 from mpqueue.worker.async_sources import value_of
@@ -379,8 +378,9 @@ def _find_misfit() -> str | None:
 
 
 def _warn_of_misfit(misfit: str) -> None:
-    warnings.warn(
-        f"{misfit}. Keras's own workers run the datasets {_REMEDY}", UserWarning, stacklevel=outside_stacklevel()
+    warn_caller(
+        f"{misfit}. Keras's own workers run the datasets {_REMEDY}",
+        UserWarning,
     )
 
 

@@ -15,7 +15,6 @@ import contextlib
 import inspect
 import itertools
 import pickle
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -40,9 +39,9 @@ from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contents import name_of
 from mpqueue.system.interrupts import is_interrupt, not_of_handler
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
@@ -458,7 +457,7 @@ class InlineStreamIterator(InlineIterator):
                 options = Options(drop_last=bool(self._drop_last))
                 plan = IterablePlan(source=TorchIterable(self._dataset), options=options, ranks=Ranks())
                 reason = plan.why_empty(1, name_of(self._dataset))
-                warnings.warn(reason, UserWarning, stacklevel=outside_stacklevel())
+                warn_caller(reason, UserWarning)
             raise
 
     def _count(self, *, is_returned: bool = False) -> None:

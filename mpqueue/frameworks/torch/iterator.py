@@ -18,7 +18,6 @@ dataset in its present state.
 import contextlib
 import multiprocessing
 import time
-import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -55,11 +54,11 @@ from mpqueue.plan.options import Options, StartMethod
 from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.contents import name_of
 from mpqueue.system.exceptions import add_note, matches, notes_of, set_traceback
 from mpqueue.system.interrupts import is_interrupt, not_of_handler
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.worker.failures import kind_of as raised_kind_of
 from mpqueue.worker.generator_lanes import has_state
 from mpqueue.workers.job import Job
@@ -681,18 +680,17 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         if not self._is_endless:
             warning = plan.no_batches(place, title)
             if warning:
-                warnings.warn(warning, UserWarning, stacklevel=outside_stacklevel())
+                warn_caller(warning, UserWarning)
         elif place.epoch == self._epoch:
             raise plan.impossible_epoch(place, title) from None
 
     def _warn_of_stop_iteration(self) -> None:
         if not self._has_warned:
             self._has_warned = True
-            warnings.warn(
+            warn_caller(
                 "the dataset raised StopIteration for an item, which ends a for loop over the DataLoader as if there "
                 "were no more batches: raise another exception if this is not intended",
                 RuntimeWarning,
-                stacklevel=outside_stacklevel(),
             )
 
     # -- The end

@@ -12,7 +12,6 @@ workers, some are idle; with fewer, some run several streams.
 """
 
 import operator
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -47,9 +46,9 @@ from mpqueue.plan.sampler_state import Randomness
 from mpqueue.plan.saved_states import place_read_from
 from mpqueue.plan.sources import DEFAULT_LANES
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.telemetry.recorder import StartTally
 from mpqueue.telemetry.stats import Statistics
 
@@ -289,13 +288,12 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
         saved: The dict that it was read from.
     """
     if state.is_unknown:
-        warnings.warn(
+        warn_caller(
             "the state was saved after torch's own workers had begun a pass, whose place they do not report: the next "
             "pass begins from its start, and repeats the samples that were returned. To resume within a pass, use "
             "num_workers=0; or a dataset without data pipes and a multiprocessing_context without its own class of "
             "workers",
             UserWarning,
-            stacklevel=outside_stacklevel(),
         )
     if state.is_new:
         return

@@ -5,7 +5,6 @@ client receives its number, the memory and the pipe, and its answers through a s
 has exited.
 """
 
-import logging
 import socket
 import weakref
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from mpqueue.engine import queue_address
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.log import logger_of
 from mpqueue.tf1.coordination.door import Door
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
@@ -86,7 +86,7 @@ class SharedQueue:
 
 _MAX_OUTBOX_BYTES = 1 << 26
 
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 

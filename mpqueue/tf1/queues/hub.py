@@ -20,7 +20,6 @@ Steps that refer to a deferred call (a withdrawal, or a question about its outco
 """
 
 import contextlib
-import logging
 import os
 import select
 import threading
@@ -36,6 +35,7 @@ from mpqueue.errors import CancelledError, InternalError, InvalidArgumentError, 
 from mpqueue.system.exception_texts import text_of
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import Lock
+from mpqueue.system.log import logger_of
 from mpqueue.tf1.queues.arena import class_bytes, class_for, offset_of
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, Listener, QueueUse, SharedQueue
@@ -58,7 +58,7 @@ from mpqueue.tf1.queues.wire import WITHDRAWN, Down, Record, RecordPipe, Up, tak
 from mpqueue.transport.poller import READABLE, Events
 from mpqueue.transport.records import ProtocolError
 
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 # Larger classes would overflow the fields of an answer.
 _LARGEST_CLASS = class_for(1 << 62)
 

@@ -5,12 +5,12 @@ dequeue. As in TensorFlow, there are two kinds of checks: `check_types` before a
 of a source), `check` and `check_many` for arrays.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
+from mpqueue.system.program_streams import warn_caller
 from mpqueue.tf1.values.conversion import invalid
 from mpqueue.tf1.values.shapes import is_compatible, is_fully_known
 from mpqueue.values.conversion import Array, to_array
@@ -93,11 +93,10 @@ class ElementSpec:
         if got < expected:
             invalid(f"Expected {expected} components, one for each dtype, got {got} components.")
         if got > expected:
-            warnings.warn(
+            warn_caller(
                 f"Expected {expected} components, got {got}. The last {got - expected} are dropped, as in TensorFlow. "
                 "A list is a list of components, not a single vector.",
                 RuntimeWarning,
-                stacklevel=5,  # the caller of enqueue
             )
 
     def result(self, components: list[Any]) -> Any:

@@ -28,7 +28,6 @@ an enqueue has returned, and its caller then triggers an enqueue in another proc
 
 import contextlib
 import fcntl
-import logging
 import os
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from typing import Final, NamedTuple, TypeAlias
 from mpqueue import errors
 from mpqueue.errors import CancelledError, OpError, SharedMemoryFull
 from mpqueue.system import descriptors
+from mpqueue.system.log import logger_of
 from mpqueue.transport.credentials import Address
 from mpqueue.transport.records import RecordType, kinds_of
 
@@ -54,7 +54,7 @@ _READ_BYTES = RECORD.size * 1024
 _F_SETPIPE_SZ = 1031
 _WITHDRAWN, _MEMORY = -1, -2
 
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 
 class QueuePlace(NamedTuple):

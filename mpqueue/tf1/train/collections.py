@@ -1,9 +1,9 @@
 """The collection of queue runners, which a program starts together."""
 
-import logging
 import threading
 from typing import Final
 
+from mpqueue.system.log import logger_of
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.graph import default_graph
 from mpqueue.tf1.queues.session import Session
@@ -11,7 +11,7 @@ from mpqueue.tf1.train.queue_runner import QueueRunner, checked_session
 
 QUEUE_RUNNERS: Final = "queue_runners"
 
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 
 def add_queue_runner(qr: QueueRunner, collection: str = QUEUE_RUNNERS) -> None:

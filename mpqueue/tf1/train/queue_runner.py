@@ -18,7 +18,6 @@ run that brings the count to zero by a closed-type error closes the queue. If th
 remains open, as in TensorFlow.
 """
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -28,6 +27,7 @@ from typing import Any, Literal, Self
 
 from mpqueue.errors import OpError, OutOfRangeError
 from mpqueue.system.locks import Lock
+from mpqueue.system.log import logger_of
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.base import CloseOp, EnqueueOp, QueueBase, QueueOp
 from mpqueue.tf1.queues.core import closing_reason
@@ -42,7 +42,7 @@ from mpqueue.tf1.train.source_runs import repeated
 Op = Callable[[], Any]
 Workers = Literal["thread", "process"]
 
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 
 def checked_session(sess: Session | None) -> Session:

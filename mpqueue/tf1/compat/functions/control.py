@@ -1,12 +1,12 @@
 """Execution order and side effects: groups, dependencies, printing, assertions."""
 
 import builtins
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mpqueue.system.program_streams import flush_streams, write_error
 from mpqueue.tf1.compat.functions.array import identity
 from mpqueue.tf1.compat.functions.declare import of_default_graph, public
 from mpqueue.tf1.compat.functions.kernels import of_values, with_own
@@ -106,8 +106,8 @@ def Print(
         times[0] += 1
         if first_n is None or first_n < 0 or times[0] <= first_n:
             line = (message or "") + "".join(f"[{_summary(each, summarize)}]" for each in values)
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            write_error(line + "\n")
+            flush_streams()
         return value
 
     output = (value.dtype.base_dtype, value.known_dims)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mpqueue.system.locks import Lock
+from mpqueue.system.log import logger_of
 
 DEBUG: Final = logging.DEBUG
 INFO: Final = logging.INFO
@@ -18,7 +19,7 @@ WARN: Final = logging.WARNING
 ERROR: Final = logging.ERROR
 FATAL: Final = logging.CRITICAL
 
-_logger: Final = logging.getLogger("mpqueue.script")
+_logger: Final = logger_of("mpqueue.script")
 _counts: Counter[tuple[str, int]] = Counter()  # calls by file and line of the caller
 _lock: Final = Lock()
 

@@ -1,11 +1,11 @@
 """Queue runners over nodes: the eager queue runners, with operations run in a session instead of functions."""
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 from mpqueue.errors import OpError
+from mpqueue.system.log import logger_of
 from mpqueue.tf1.compat.functions.declare import public, public_class
 from mpqueue.tf1.compat.functions.keys import GraphKeys, add_to_collection
 from mpqueue.tf1.compat.functions.queue_base import QueueBase
@@ -18,7 +18,7 @@ from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.train import collections, queue_runner
 from mpqueue.tf1.train.queue_runner_def import QueueRunnerDef
 
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 _MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")  # names, because their module imports this one
 
 
