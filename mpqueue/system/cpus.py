@@ -43,3 +43,9 @@ def busy_ns() -> int | None:
     """
     queued = queued_ns()  # takes 6 µs
     return None if queued is None else time.process_time_ns() + queued
+
+
+def thread_busy_ns() -> int | None:
+    """Return the time in ns that this thread was on a CPU or queued for one; None if it is unknown."""
+    queued = queued_ns()
+    return None if queued is None else time.thread_time_ns() + queued

@@ -32,6 +32,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.system.contexts import context_manager
+from mpqueue.system.cpus import busy_ns, thread_busy_ns
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows, StageTallies
 
@@ -208,6 +209,7 @@ class WorkerTally:
 # What delays the first batch of an epoch. `ahead` is an epoch's end in a thread, while the consumer may do other work.
 START_PARTS = ("hook", "compare", "send", "restart", "order", "ahead", "launch")
 _SLOW_START_NS = 1_000_000_000
+_SLOW_BATCH_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a measurement takes 15 µs
 
 
 class StartTally:
@@ -416,6 +418,39 @@ class Recorder:
             waits += latest.snapshot()
         at_once = max(0, num_batches - waits.count)
         return waits + Distribution(((0, at_once),)) if at_once else waits
+
+
+class BlockedLooks:
+    """Measures now and then how long a slow batch waits for anything except a CPU.
+
+    Args:
+        num_busy: Returns the number of threads that compute batches in this process, if there may be several. They wait
+            for the interpreter's lock while another one runs: that is no waiting time of the source. The trainer's own
+            CPU time does not count, unless other threads have helped with the batch.
+    """
+
+    def __init__(self, num_busy: Callable[[], int] | None = None) -> None:
+        self._num_busy = num_busy
+        self._is_slow, self._looks_at = False, 0  # whether the last timed batch was slow; time of the next measurement
+
+    @context_manager
+    def at(self, stages: "Stages") -> Iterator[None]:
+        """Measure the batch that is computed in this context, if it is due."""
+        began, before, own = clock_ns(), None, None
+        if self._is_slow and began >= self._looks_at:
+            before, self._looks_at = busy_ns(), began + _LOOK_EVERY_NS
+            own = None if self._num_busy is None else thread_busy_ns()
+        yield
+        computed_ns = clock_ns() - began + stages.beside_ns
+        self._is_slow = computed_ns >= _SLOW_BATCH_NS
+        if before is None:
+            return
+        used_ns = (busy_ns() or 0) - before
+        if own is not None and self._num_busy is not None:
+            own_ns = (thread_busy_ns() or 0) - own
+            used_ns = min(used_ns, own_ns * self._num_busy() + max(0, stages.beside_ns))
+        stages.blocked_ns = max(0, computed_ns - used_ns)
+        stages.is_looked_at = True
 
 
 class Stages:

@@ -117,7 +117,7 @@ class Times(Counted):
         seed: Seeding of random generators; zero if the source does not draw from them.
         compute: Computing in the source, including ``seed`` and ``collate``; with ``threads``, the sum of all threads.
         blocked: The part of ``compute`` without a CPU: waiting for a disk, the network, a lock, a sleep. Measured ten
-            times a second in worker processes with batches of at least a millisecond, on Linux only.
+            times a second in workers with batches of at least a millisecond, on Linux only.
         collate: Combining samples into a batch.
         copy: Writing the batch into the ring.
         lease: From the return of a batch to the deletion of its last view.

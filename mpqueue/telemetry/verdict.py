@@ -139,9 +139,7 @@ def _of_workers(counted: Any) -> str:
             f"and waiting workers need no CPU; use {_more_at_once(counted, number)}, or read fewer and larger pieces"
         )
     if not counted.ring_kind:
-        return (
-            "the threads are the bottleneck, because Python runs one thread at a time; use processes, or more threads"
-        )
+        return "the threads are the bottleneck, because Python runs one thread at a time; use processes"
     if counted.nodes:  # the workers do not use the CPUs of this machine
         return (
             f"the workers are the bottleneck; use more than {count_text(number, 'worker')} if "
@@ -165,6 +163,8 @@ def _more_at_once(counted: Any, number: int) -> str:
     """Return the remedy for a source that waits: more samples at once."""
     if counted.concurrency:
         return f"concurrency={4 * counted.concurrency}"
+    if not counted.ring_kind:
+        return f"more than {count_text(number, 'worker')}, or coroutines (async def)"
     return f"more than {count_text(number, 'worker')}, or threads=16 in each, or coroutines (async def)"
 
 

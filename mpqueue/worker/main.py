@@ -40,7 +40,6 @@ from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system import group_signals
 from mpqueue.system.child_process import finalize
 from mpqueue.system.contexts import context_manager
-from mpqueue.system.cpus import busy_ns
 from mpqueue.system.exceptions import matches, set_traceback
 from mpqueue.system.interrupts import set_signal_mask
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
@@ -48,7 +47,7 @@ from mpqueue.system.own_process import make_mark
 from mpqueue.system.program_streams import call_unless_lost, is_lost
 from mpqueue.system.standard_input import explain_quit, keep_terminal_only
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.recorder import BlockedLooks, Stages
 from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, stuck, tensorflow_rng, torch_info
 from mpqueue.worker.async_sources import close_before_exit, close_in_loop, initialise
@@ -166,7 +165,6 @@ _NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
 _GROUP_WAIT_S, _GROUP_PAUSE_S = 2.5, 0.1
 
 _FEW_WORKERS = 4
-_SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a measurement takes 15 µs
 _MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
@@ -270,22 +268,14 @@ class _Timing:
         self.due_at = 0
         self._pause_ns = EVERY_NS * max(2, num_workers // _FEW_WORKERS)
         self._began, self._stages = 0, Stages()
-        # Whether the last timed batch was slow; time of the next check for blocking.
-        self._is_slow, self._looks_at = False, 0
+        self._looks = BlockedLooks()
 
     @context_manager
     def of(self, runner: SourceRunner, seeding: LazySeeding, kept: UserGenerators) -> Iterator[Stages]:
         """Time the batch computed in this context."""
         self._began, self._stages = _clock(), Stages()
-        busy = None
-        if self._is_slow and self._began >= self._looks_at:
-            busy, self._looks_at = busy_ns(), self._began + _LOOK_EVERY_NS
-        with self._stages.of(runner, seeding, kept):
+        with self._looks.at(self._stages), self._stages.of(runner, seeding, kept):
             yield self._stages
-        if busy is not None:
-            computed_ns = _clock() - self._began + self._stages.beside_ns
-            self._stages.blocked_ns = max(0, computed_ns - ((busy_ns() or 0) - busy))
-            self._stages.is_looked_at = True
 
     def report(self, record: bytes) -> int:
         """Write the times of the batch, and the report of its outcome."""
@@ -295,7 +285,6 @@ class _Timing:
             return self.put(record)
         self.due_at = began + (EVERY_NS if compute_ns + copy_ns >= EVERY_NS else self._pause_ns)
         stages = self._stages
-        self._is_slow = compute_ns + stages.beside_ns >= _SLOW_NS
         blocked_us = min(1 + stages.blocked_ns // 1000, _MOST_US) if stages.is_looked_at else 0
         # Negative if the worker's own thread waited longer than helper threads worked.
         beside_us = min(max(0, stages.beside_ns) // 1000, _MOST_US)

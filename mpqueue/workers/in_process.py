@@ -97,7 +97,10 @@ class InProcessBackend:
     ) -> Callable[[int], None] | None:
         """Record the times of a timed batch; if it is in the timeline, return what to call when it is taken."""
         times = compute_ns, 0, wait_ns, stages.seed_ns, stages.collate_ns
-        self._tallies[worker].time(*times, beside_ns=stages.beside_ns)
+        tally = self._tallies[worker]
+        tally.time(*times, beside_ns=stages.beside_ns)
+        if stages.is_looked_at:
+            tally.blocked.add(stages.blocked_ns)
         timeline, place = self._job.recorder.timeline, (work_item.number, work_item.epoch, work_item.unit)
         if timeline is None or not timeline.batch(worker, place, began_ns, times):
             return None

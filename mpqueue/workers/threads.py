@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from functools import partial
 from itertools import starmap
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.locks import is_owned
 from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.recorder import BlockedLooks, Stages
 from mpqueue.worker import context, failures, tensorflow_rng, torch_info
 from mpqueue.worker.async_sources import close_in_loop
 from mpqueue.worker.runner import SourceRunner, StreamEnd, run_timed
@@ -336,7 +337,7 @@ class ThreadBackend(InProcessBackend):
 
     def _serve(self, worker: int, runner: SourceRunner) -> None:
         broken, time_at, done = None, 0, clock_ns()
-        tally = self._tallies[worker]
+        tally, looks = self._tallies[worker], BlockedLooks(partial(len, self._busy))
         work_item, is_new = self._await_work_item(worker), True
         while work_item is not None:
             waited_ns, started = clock_ns() - done, clock_ns()
@@ -347,7 +348,10 @@ class ThreadBackend(InProcessBackend):
                     if self._is_stopped:
                         return  # without taking an element
             stages = Stages() if started >= time_at else None  # see `mpqueue.telemetry.recorder`
-            outcome = self._compute(runner, worker, work_item, stages) if broken is None else Result.failed(broken)
+            if broken is None:
+                outcome = self._compute(runner, worker, work_item, stages, looks)
+            else:
+                outcome = Result.failed(broken)
             if not self._own[0]:  # before the lock, which another thread may have held at the time of the fork
                 leave_as_child()
             done = clock_ns()
@@ -413,14 +417,16 @@ class ThreadBackend(InProcessBackend):
                 self._wake_worker()
             return work_item
 
-    def _compute(self, runner: SourceRunner, worker: int, work_item: WorkItem, stages: Stages | None) -> Result:
+    def _compute(
+        self, runner: SourceRunner, worker: int, work_item: WorkItem, stages: Stages | None, looks: BlockedLooks
+    ) -> Result:
         job = self._job
         unit, argument = self._work_of(work_item, runner)
         context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given, own=self._own)
         try:
             if stages is None:
                 return Result.of(runner.run(work_item.epoch, unit, argument))
-            with stages.of(runner):
+            with looks.at(stages), stages.of(runner):
                 return Result.of(run_timed(job.source, stages, runner.run, work_item.epoch, unit, argument))
         except StreamEnd as ended:
             return self._ended(work_item, runner, ended)

@@ -230,8 +230,9 @@ def test_setting_is_measured_over_several_epochs_if_needed(setting):
     assert found.source_s >= 0.001
 
 
-def test_source_that_waits_has_blocked_workers():
-    found = measure(Counted(), Setting(1, "process"), 0.3, {})
+@pytest.mark.parametrize("setting", [Setting(1, "process"), Setting(1, "thread"), Setting(2, "thread")], ids=str)
+def test_source_that_waits_has_blocked_workers(setting):
+    found = measure(Counted(), setting, 0.3, {})
     assert 0 < found.blocked_s <= found.source_s
 
 

@@ -183,10 +183,12 @@ class Computing(Timed):
 
 @pytest.mark.measures
 @pytest.mark.skipif(busy_ns() is None, reason="time spent waiting for a CPU is unknown here")
-def test_waiting_source_is_distinguished_from_computing_source():
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_waiting_source_is_distinguished_from_computing_source(backend):
     """Even if more workers than CPUs compute, and on a busy machine."""
 
-    waiting, computing = (statistics_of(source(80), workers=2 * num_cpus()).times for source in (Timed, Computing))
+    options = {"workers": 2 * num_cpus(), "backend": backend}
+    waiting, computing = (statistics_of(source(80), **options).times for source in (Timed, Computing))
     # Not its share of the time: a sleeping worker waits for a CPU as well, while other programs use all of them.
     assert waiting.blocked.p50_s > 0.9 * BATCH_S
     assert computing.blocked.p50_s < 0.5 * computing.compute.p50_s

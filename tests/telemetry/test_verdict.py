@@ -98,7 +98,13 @@ CASES = {
     "a moment": (changed(elapsed_s=0.4, wait_s=0.3), "too early to find the bottleneck"),
     "few batches, and crashes": (changed(batches=2, deaths=1), "1 worker crashed"),
     "no workers": (changed(ring_kind="", workers=(WorkerStatistics(0),)), "computes the batches itself; use workers"),
-    "threads": (changed(ring_kind="", credit_wait_s=0.1), "use processes"),
+    "threads": (changed(ring_kind="", credit_wait_s=0.1), "Python runs one thread at a time; use processes."),
+    "waiting source in threads": (
+        changed(
+            ring_kind="", credit_wait_s=0.1, times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
+        ),
+        "waiting workers need no CPU; use more than 2 workers, or coroutines (async def), or read",
+    ),
     "deaths": (changed(deaths=2), "2 workers crashed"),
     "slow starts": (
         changed(wait_s=0.2, epoch_starts=EpochStarts(20, compare_s=5.0, order_s=1.0)),
