@@ -5,6 +5,7 @@ of a lane, with the end of the lane. What is left out of a stream uses up no num
 source are skipped: a worker crash, a timeout and a lack of memory are always raised.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
@@ -34,6 +35,17 @@ def may_skip(error: BaseException) -> bool:
 def may_raise_again(error: BaseException) -> bool:
     """Return whether this process may run the code of a batch again; False if it has ended or blocked a worker."""
     return not matches(error, WorkerDied, BatchTimeout)
+
+
+def _parts_of(text: str) -> tuple[str, str]:
+    """Return the innermost frame of a traceback, and the line with its exception, without the notes after it."""
+    lines, frame, end = text.splitlines() or [""], "", 0
+    for number, line in enumerate(lines):
+        if line.startswith("  File "):
+            frame = line
+        if line.startswith("  "):
+            end = number + 1
+    return frame, lines[min(end, len(lines) - 1)]
 
 
 class Skipped(NamedTuple):
@@ -118,6 +130,7 @@ class Skips:
         self.total = 0
         self.latest: tuple[int, LeftOut] = -1, LeftOut()
         self._max_errors = max_errors
+        self._errors: Counter[int] = Counter()  # by the hash of the line that raised, and the class
         self._epoch, self._count = -1, 0
 
     def resolve(self, work_item: WorkItem, outcome: Outcome) -> Outcome:
@@ -141,13 +154,24 @@ class Skips:
         too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)
 
+    def _tell(self, entry: Skipped, epoch: int) -> None:
+        """Log an entry; without its traceback, if an earlier error is of the same line and class."""
+        what = f"skipped {entry.names} of epoch {epoch} because the source raised"
+        frame, message = _parts_of(entry.text)
+        of = hash((frame, message.partition(":")[0]))
+        self._errors[of] += 1
+        if self._errors[of] == 1:
+            warn(f"{what}:\n{entry.text}")
+        else:
+            warn(f"{what} the error of this line again ({self._errors[of]} times so far): {message}")
+
     def _enter(self, epoch: int, skipped: list[Any]) -> TooManyErrors | None:
         """Count and log the entries; return the error if there are too many."""
         if epoch != self._epoch:
             self._epoch, self._count = epoch, 0
         for each in skipped:
             entry = Skipped(*each)  # a plain tuple, if another process sent it
-            warn(f"skipped {entry.names} of epoch {epoch} because the source raised:\n{entry.text}")
+            self._tell(entry, epoch)
             self._count += entry.num
             self.total += entry.num
             if self._max_errors is not None and self._count > self._max_errors:

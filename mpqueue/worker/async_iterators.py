@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 from mpqueue.system.collected import WhenCollected
+from mpqueue.system.contents import title_of
 from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.own_process import ProcessMark
 from mpqueue.worker import context
-from mpqueue.worker.event_loop import LOOK_S, cancelled_error, shared_loop
+from mpqueue.worker.event_loop import cancelled_error, shared_loop, stack_of
 from mpqueue.worker.helper_threads import HelperCall
 
 _END = object()
@@ -46,6 +47,7 @@ class AsyncElements(Iterator[Any]):
         self._made, self._loop = iterable, shared_loop()
         self._requests: asyncio.Queue[_Request | None] = asyncio.Queue()
         self._has_begun = self._is_over = False
+        self._task: asyncio.Task[None] | None = None
         # Without it, the task would keep the generator after the lane is closed.
         self._end = WhenCollected(self, _close, self._loop, self._requests, at_exit=False)
 
@@ -56,8 +58,7 @@ class AsyncElements(Iterator[Any]):
         loop.check_waiter()
         loop.call(partial(self._ask, request) if self._has_begun else partial(self._begin, request))
         self._has_begun = True
-        while not request.wait(LOOK_S):
-            loop.look()
+        loop.wait(request, self._awaited)
         context.leave_coroutine(request.own)
         value = request.result()
         if value is _END:
@@ -65,10 +66,15 @@ class AsyncElements(Iterator[Any]):
             raise StopIteration
         return value
 
+    def _awaited(self) -> str:
+        # Of a generator; another iterable shows its stack only in its task.
+        at = self._made if self._task is None or hasattr(self._made, "ag_frame") else self._task.get_coro()
+        return f"the next element of {title_of(self._made)}\n{stack_of(at)}"
+
     def _begin(self, request: _Request) -> None:
         self._requests.put_nowait(request)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(_drive(self._made, self._requests, self._loop.own))
+        self._task = task = loop.create_task(_drive(self._made, self._requests, self._loop.own))
         # The loop refers to its tasks weakly.
         _running.add(task)
         task.add_done_callback(_running.discard)

@@ -14,6 +14,7 @@ from mpqueue.worker.failures import note_of
 from mpqueue.worker.in_flight import BatchIndices, FindAhead, InFlightRunner, whole
 from mpqueue.worker.in_order import Helping
 from mpqueue.worker.runner import Parts
+from mpqueue.worker.stuck import sample_text
 
 
 class CoroutineSampleRunner(InFlightRunner):
@@ -23,7 +24,7 @@ class CoroutineSampleRunner(InFlightRunner):
         assert self._parts.coroutines is not None
         at_once = getattr(self._source, "__getitems__", None) is not None
         per_call = (self._plan.batch_size or 1) if at_once else 1
-        return partial(Coroutines, max(1, self._parts.coroutines.width // per_call))
+        return partial(Coroutines, max(1, self._parts.coroutines.width // per_call), sample_text)
 
     def _option(self) -> str:
         assert self._parts.coroutines is not None

@@ -11,8 +11,6 @@ as a RuntimeError: in ``async for`` it would look like a cancellation of the tra
 
 import asyncio
 import contextvars
-import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,8 +19,9 @@ from typing import Any
 from mpqueue.system.own_process import ProcessMark
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context
-from mpqueue.worker.event_loop import LOOK_S, cancelled_error, shared_loop
+from mpqueue.worker.event_loop import cancelled_error, shared_loop, stack_of
 from mpqueue.worker.helper_threads import HelperCall
+from mpqueue.worker.stuck import element_text
 
 
 class CoroutineCall(HelperCall):
@@ -80,13 +79,8 @@ class CoroutineCall(HelperCall):
 
     def stack(self) -> str:
         """Return where the task waits."""
-        task, frames = self._task, traceback.StackSummary()
-        at: Any = None if task is None else task.get_coro()
-        # A task shows only its outermost coroutine. Each refers to the one that it awaits.
-        while (frame := getattr(at, "cr_frame", None) or getattr(at, "ag_frame", None)) is not None:
-            frames.append(traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-            at = getattr(at, "cr_await", None) or getattr(at, "ag_await", None)
-        return "".join(frames.format())
+        task = self._task
+        return "" if task is None else stack_of(task.get_coro())
 
 
 class _Waiting:
@@ -100,6 +94,7 @@ class Coroutines:
 
     Args:
         width: Number of coroutines.
+        describe: Describes a call by its arguments.
 
     Attributes:
         width: Number of coroutines.
@@ -111,8 +106,8 @@ class Coroutines:
 
     clock = _Waiting()
 
-    def __init__(self, width: int) -> None:
-        self.width, self._loop = width, shared_loop()
+    def __init__(self, width: int, describe: Callable[..., str] = element_text) -> None:
+        self.width, self._describe, self._loop = width, describe, shared_loop()
         self._context = contextvars.copy_context()
         self._queue: deque[CoroutineCall] = deque()
         self._num_running = 0
@@ -156,16 +151,12 @@ class Coroutines:
         Raises:
             RuntimeError: The loop waits for itself.
         """
-        self._loop.check_waiter()
-        while True:
-            # An interrupt may have struck in `submit`, before the loop was asked to look into the queue.
-            if self._queue and self._num_running < self.width:
-                self._loop.call(self._begin)
-            if call.wait(LOOK_S if until is None else min(LOOK_S, max(0.0, until - time.monotonic()))):
-                return True
-            if until is not None and time.monotonic() >= until:
-                return False
-            self._loop.look()
+        return self._loop.wait(call, lambda: f"{self._describe(*call.arguments)}\n{call.stack()}", until, self._ask)
+
+    def _ask(self) -> None:
+        # An interrupt may have struck in `submit`, before the loop was asked to look into the queue.
+        if self._queue and self._num_running < self.width:
+            self._loop.call(self._begin)
 
     def cancel(self, calls: Sequence[HelperCall]) -> list[HelperCall]:
         """Cancel calls, also the running ones, and return these."""

@@ -31,6 +31,7 @@ from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.locks import Lock
 from mpqueue.system.own_process import ProcessMark, make_mark
 from mpqueue.worker import stuck
+from mpqueue.worker.helper_threads import HelperCall
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 THREAD_NAME = "mpqueue-event-loop"
@@ -137,8 +138,48 @@ class EventLoop:
         """True in the loop's thread."""
         return threading.current_thread() is self._thread
 
-    def look(self) -> None:
-        """Notice a loop that is blocked, and report its stack; to be called every `LOOK_S` while this thread waits."""
+    def wait(
+        self,
+        call: HelperCall,
+        awaited: Callable[[], str],
+        until: float | None = None,
+        again: Callable[[], object] = int,
+    ) -> bool:
+        """Wait for a call that the loop computes.
+
+        Args:
+            call: The call.
+            awaited: Describes the call and where it awaits.
+            until: A time of `time.monotonic` at which to give up; None for none.
+            again: Called now and then.
+
+        Returns:
+            False if the call has not ended.
+
+        Raises:
+            RuntimeError: The loop waits for itself.
+        """
+        self.check_waiter()
+        began, told = time.monotonic(), ""
+        try:
+            while True:
+                again()
+                left_s = LOOK_S if until is None else min(LOOK_S, max(0.0, until - time.monotonic()))
+                if call.wait(left_s):
+                    return True
+                now = time.monotonic()
+                if until is not None and now >= until:
+                    return False
+                self._look()
+                if now >= began + stuck.AWAITS_S and told != (text := awaited()):
+                    told = text
+                    stuck.tell_awaited(text)
+        finally:
+            if told:
+                stuck.tell_awaited("")
+
+    def _look(self) -> None:
+        """Notice a loop that is blocked, and report its stack."""
         now = time.monotonic()
         if self._answered_at >= self._asked_at:
             self._asked_at = now
@@ -224,6 +265,17 @@ def _task_factory(make: Any, own: ProcessMark) -> Any:
         return asyncio.Task(coroutine, loop=loop, **options) if make is None else make(loop, coroutine, **options)
 
     return create
+
+
+def stack_of(at: Any) -> str:
+    """Return where a coroutine or an asynchronous generator awaits, without the frames of this package."""
+    frames = traceback.StackSummary()
+    # A coroutine shows only its own frame. Each refers to the one that it awaits.
+    while (frame := getattr(at, "cr_frame", None) or getattr(at, "ag_frame", None)) is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] != "mpqueue":
+            frames.append(traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        at = getattr(at, "cr_await", None) or getattr(at, "ag_await", None)
+    return "".join(frames.format())
 
 
 def _serve(loop: asyncio.AbstractEventLoop, is_over: threading.Event, own: ProcessMark) -> None:

@@ -330,7 +330,8 @@ class _Worker:
         # Reported at once: a killed worker could not report it later, and its lanes must then restart without their
         # states.
         queue_address.report_use = self._report_queues
-        stuck.tell = self._tell_blocked
+        stuck.tell = partial(self._tell, ReportKind.BLOCKED)
+        stuck.tell_awaited = partial(self._tell, ReportKind.AWAITS)
 
     def _make_runner(self, begin: BeginBatch) -> SourceRunner:
         config, payload = self._config, self._payload
@@ -343,10 +344,10 @@ class _Worker:
         runner.tell_mark = self._tell_mark
         return runner
 
-    def _tell_blocked(self, text: str) -> None:
-        """Report a call that blocks the event loop; the trainer logs each line of code once."""
+    def _tell(self, kind: ReportKind, text: str) -> None:
+        """Report a call that blocks the event loop, or what this worker waits for."""
         if self._own[0]:
-            os.write(self._ends.reports, pack_text(text))
+            os.write(self._ends.reports, pack_text(kind, text))
 
     def _tell_mark(self, name: Name | None) -> None:
         """Report the sample that will be computed next, before user code runs for it."""

@@ -22,6 +22,7 @@ FAIL    no memory: try once more, then report       LOADED    the new state is l
                                                     MARK      this sample of this turn is being computed
                                                     QUEUES    user code has used a queue
                                                     BLOCKED   a part of a text: a call blocks the event loop
+                                                    AWAITS    a part of a text: what the worker waits for
 
 Fields of a grant                                   Fields of a report
 -----------------                                   ------------------
@@ -48,8 +49,8 @@ MARK has the name of the sample (`mpqueue.worker.retry_markers`) as `header_offs
 flag 1. Without the flag, no sample is being computed.
 
 ORDER has the name of an attribute in the last six fields, its two checksums as `turn` and `spec`, and the flag 1 if the
-attribute is kept: see `mpqueue.worker.shuffle_detection`. BLOCKED has a part of a text there, and the flag 1 in the
-last part.
+attribute is kept: see `mpqueue.worker.shuffle_detection`. BLOCKED and AWAITS have a part of a text there, and the
+flag 1 in the last part.
 
 A list of samples is written into the slot before the grant, and read before anything else is written there: its length,
 then a pickle. The start of a lane, a snapshot, is sent in the same way. A snapshot of a worker is sent in the *tail* of
@@ -86,7 +87,7 @@ class GrantKind:
 class ReportKind:
     """Kinds of reports."""
 
-    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER, MARK, BLOCKED = range(1, 12)
+    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER, MARK, BLOCKED, AWAITS = range(1, 13)
 
 
 # The magic number is a field: callgrind counts 29 more instructions per call than for a bare struct, 0.2 % of a tiny
@@ -101,7 +102,7 @@ REPORT = RecordType(
 )  # fmt: skip
 ORDER = RecordType(
     "magic:H kind:B flags:B slot:I turn:Q spec:I _:4x name:48s", magic=MAGIC,
-    kinds=(ReportKind.ORDER, ReportKind.BLOCKED),
+    kinds=(ReportKind.ORDER, ReportKind.BLOCKED, ReportKind.AWAITS),
 )  # fmt: skip
 _PART_BYTES = 48
 
@@ -115,14 +116,12 @@ NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL, HUNG = 1, 2, 4, 8, 16, 32
 OF_GROUP = 1  # for FULL: the control group is at its limit, not the file system
 
 
-def pack_text(text: str) -> bytes:
-    """Return a text as BLOCKED reports, cut to the length that one write can have."""
+def pack_text(kind: ReportKind, text: str) -> bytes:
+    """Return a text as BLOCKED or AWAITS reports, cut to the length that one write can have."""
     data = text.encode(errors="backslashreplace")[: (PIPE_BUF // ORDER.size) * _PART_BYTES]
-    parts = [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)]
+    parts = [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)] or [b""]
     last = len(parts) - 1
-    return b"".join(
-        ORDER.pack(MAGIC, ReportKind.BLOCKED, number == last, 0, 0, 0, part) for number, part in enumerate(parts)
-    )
+    return b"".join(ORDER.pack(MAGIC, kind, number == last, 0, 0, 0, part) for number, part in enumerate(parts))
 
 
 _LENGTH = struct.Struct("<q")  # of a pickle, before or after it

@@ -1,5 +1,11 @@
-"""Coroutines that do not go on: a sample that takes too long, and a call that blocks the event loop."""
+"""Coroutines that do not go on: a sample that takes too long, and a call that blocks the event loop.
 
+The stack of a thread does not show where a coroutine awaits. So the thread that waits for a coroutine reports that
+after `AWAITS_S`, and a warning about a slow batch shows the report.
+"""
+
+import reprlib
+from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +13,17 @@ from mpqueue.errors import BatchTimeout
 from mpqueue.system.log import warn
 
 BLOCKED_S = 1.0
+AWAITS_S = 5.0
+
+
+def sample_text(place: int, index: Any) -> str:
+    """Return the description of a sample."""
+    return f"the sample of index {index!r}, at place {place} of the epoch"
+
+
+def element_text(*arguments: Any) -> str:
+    """Return the description of a call of a dataset's function."""
+    return f"a coroutine of the dataset with the arguments {reprlib.repr(arguments)}"
 
 
 class SampleHung(BaseException):
@@ -20,7 +37,7 @@ class SampleHung(BaseException):
     """
 
     def __init__(self, place: int, index: Any, timeout_s: float, stack: str) -> None:
-        super().__init__(f"the sample of index {index!r}, at place {place} of the epoch, took over {timeout_s:g} s")
+        super().__init__(f"{sample_text(place, index)}, took over {timeout_s:g} s")
         self._timeout_s, self._stack = timeout_s, stack
 
     def as_timeout(self, unit: int, epoch: int) -> BatchTimeout:
@@ -44,3 +61,23 @@ def tell_blocked(text: str) -> None:
 
 tell: Callable[[str], object] = tell_blocked
 """In a worker process: reports the warning to the trainer, which logs each line of code once."""
+
+
+_awaited: dict[int, str] = {}  # by thread
+
+
+def note_awaited(text: str) -> None:
+    """Keep the report of this thread; an empty one ends it."""
+    if text:
+        _awaited[get_ident()] = text
+    else:
+        _awaited.pop(get_ident(), None)
+
+
+def awaited_by(thread: int) -> str:
+    """Return the report of a thread of this process; empty if it does not wait for a coroutine."""
+    return _awaited.get(thread, "")
+
+
+tell_awaited: Callable[[str], object] = note_awaited
+"""In a worker process: sends the report to the trainer."""

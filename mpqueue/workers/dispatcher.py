@@ -471,9 +471,9 @@ class Dispatcher:
                     # A turn that was not granted raises `KeyError`, as below.
                     worker.mark = (in_flight[turn].slot.turn, (header, nbytes, high_water)) if flags else None
                     continue
-                if kind == ReportKind.BLOCKED:
-                    self._enter_blocked(
-                        worker, _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait), flags
+                if kind in (ReportKind.BLOCKED, ReportKind.AWAITS):
+                    self._enter_text(
+                        worker, kind, _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait), flags
                     )
                     continue
                 if kind == ReportKind.ORDER:
@@ -550,11 +550,17 @@ class Dispatcher:
         self._pool.put_back([work.work_item], is_retry=True)
         return True
 
-    def _enter_blocked(self, worker: WorkerHandle, part: bytes, is_last: int) -> None:
-        """Process a part of a text about a call that blocks an event loop; log it once for each line of code."""
+    def _enter_text(self, worker: WorkerHandle, kind: int, part: bytes, is_last: int) -> None:
+        """Process a part of a text: what a worker waits for, or a call that blocks an event loop.
+
+        Such a call is logged once for each line of code.
+        """
         worker.told += part.rstrip(b"\0") if is_last else part
         if is_last:
             text, worker.told = worker.told.decode(errors="replace"), bytearray()
+            if kind == ReportKind.AWAITS:
+                worker.awaited = text
+                return
             line = text.partition(" ")[0]
             if line not in self._warned:
                 self._warned.add(line)

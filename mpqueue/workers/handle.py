@@ -347,6 +347,7 @@ class WorkerHandle:
         mark: Turn and name of the sample that it reported as being computed, see `mpqueue.worker.retry_markers`; or
             None.
         told: The parts of a text that it has reported so far.
+        awaited: The coroutine that it waits for; empty if unknown.
         is_leaving: It gets no more grants, and exits when it has served the rest.
         has_used_queues: It has reported the use of queues, or was seen to use them, before its exit.
     """
@@ -365,7 +366,7 @@ class WorkerHandle:
         self.has_ended = False
         self.stacks = ""
         self.mark: tuple[int, Name] | None = None
-        self.told = bytearray()
+        self.told, self.awaited = bytearray(), ""
         self.is_leaving = self.has_used_queues = False
 
     @property

@@ -96,6 +96,11 @@ class SlowBatch:
             self._due_s *= 2
         return self._ledger.work_items[self._of[0]]
 
+    def tell_awaited(self, work_item: WorkItem, who: str, awaited: str) -> None:
+        """Log the warning for a worker that waits for a coroutine; see `mpqueue.worker.stuck`."""
+        what, _, stack = awaited.partition("\n")
+        self.tell(work_item, f"{who} awaits {what}, which is here", stack)
+
     def tell(self, work_item: WorkItem, who: str, stack: str) -> None:
         """Log the warning.
 
@@ -177,7 +182,9 @@ def tell_of_slow(batch: SlowBatch, roster: Roster) -> None:
     process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
     where = f" on node {process.machine}" if process.machine else ""
     who = f"worker {worker.number} (pid {process.pid}{where})"
-    if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
+    if worker.awaited:
+        batch.tell_awaited(work_item, who, worker.awaited)
+    elif worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
         batch.tell(work_item, f"{who} computes it", "")
     else:
         batch.tell(work_item, f"{who} is here", stacks_of(worker, roster))

@@ -37,6 +37,7 @@ from mpqueue.worker import context, failures, tensorflow_rng, torch_info
 from mpqueue.worker.async_sources import close_in_loop
 from mpqueue.worker.runner import SourceRunner, StreamEnd, run_timed
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
+from mpqueue.worker.stuck import awaited_by
 from mpqueue.workers import active_iterators
 from mpqueue.workers.hang import Looks, SlowBatch
 from mpqueue.workers.in_process import InProcessBackend
@@ -197,8 +198,13 @@ class ThreadBackend(InProcessBackend):
         if worker is None:
             self._slow.tell(work_item, "no thread has started it, because all are busy", "")
         else:
-            who = f"worker {worker} (thread {self._threads[worker].name!r} of pid {os.getpid()}) is here"
-            self._slow.tell(work_item, who, self._stack_of(worker))
+            thread = self._threads[worker]
+            who = f"worker {worker} (thread {thread.name!r} of pid {os.getpid()})"
+            awaited = awaited_by(thread.ident or 0)
+            if awaited:
+                self._slow.tell_awaited(work_item, who, awaited)
+            else:
+                self._slow.tell(work_item, f"{who} is here", self._stack_of(worker))
 
     def _stack_of(self, worker: int) -> str:
         frame = sys._current_frames().get(self._threads[worker].ident or 0)

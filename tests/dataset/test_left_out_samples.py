@@ -60,9 +60,11 @@ def test_skipped_samples_are_counted_logged_and_named_once(workers, caplog):
                 named += loader.last.skipped
             assert named == [4, 9]
             assert loader.statistics().skipped == 2
+        again = "the error of this line again (2 times so far)"
         logged = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
         assert [text.splitlines()[0] for text in logged] == [
-            f"skipped sample {number} of epoch 0 because the source raised:" for number in (4, 9)
+            "skipped sample 4 of epoch 0 because the source raised:",
+            f"skipped sample 9 of epoch 0 because the source raised {again}: OSError: sample 9 is broken",
         ]
         with mpqueue.Loader(batched, workers=workers, on_error="skip", max_errors=1) as loader:
             with pytest.raises(TooManyErrors, match="max_errors=1"):

@@ -50,7 +50,23 @@ def test_broken_samples_are_skipped(source, workers, backend, caplog):
     assert loader.statistics().skipped == 10
     logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert sum("skipped index 9 of epoch 0" in text and "sample 9 is broken" in text for text in logged) == 1
-    assert all("raised:\nTraceback (most recent call last):\n  File " in text for text in logged)
+    with_traceback = [text for text in logged if "raised:\nTraceback (most recent call last):\n  File " in text]
+    assert len(with_traceback) == 1, "each error of the same line is printed in full"
+    assert "skipped index 1 of epoch 0" in with_traceback[0]
+    again = "because the source raised the error of this line again (2 times so far): ValueError: sample 5 is broken"
+    assert f"skipped index 5 of epoch 0 {again}" in logged
+
+
+def test_error_of_each_line_is_logged_with_its_traceback(caplog):
+    def raises(index):
+        if index % 2:
+            raise ValueError("one")
+        raise ValueError("two")
+
+    with mpqueue.Loader(Computed(raises, 6), batch_size=3, on_error="skip", workers=0) as loader:
+        assert list(loader) == []
+    logged = [record.getMessage() for record in caplog.records]
+    assert ["Traceback" in text for text in logged] == [True, True, False, False, False, False]
 
 
 @backends

@@ -1,5 +1,6 @@
 """A batch that is overdue is a warning with the stack of its worker, without further effects."""
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -8,6 +9,7 @@ import resource
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from helpers.faults import Numbers
 from helpers.gates import Gate, pass_gate
@@ -45,12 +47,12 @@ class Opening(logging.Handler):
 
     def __init__(self, gate, times, at=AT):
         super().__init__()
-        self.gate, self.times, self.told = gate, times, []
+        self.gate, self.times, self.told, self.shown = gate, times, [], "pass_gate"
         self.of = f"index {at} of epoch 0 is not ready after"
 
     def emit(self, record):
         text = record.getMessage()
-        if text.startswith(self.of) and "pass_gate" in text:
+        if text.startswith(self.of) and self.shown in text:
             self.told.append(text)
             if len(self.told) == self.times:
                 self.gate.arrival().let_go()
@@ -88,6 +90,49 @@ def test_warning_names_the_samples_of_the_batch(options, opening):
     opening.of = "index 1 of epoch 0 (samples 3, 2) is not ready after"
     with Loader(Slow(opening.gate), workers=1, batch_size=2, sampler=[0, 1, 3, AT], **options) as loader:
         assert len(list(loader)) == 2
+
+
+class SlowCoroutine(Slow):
+    async def __getitem__(self, index):
+        if index == self.at:
+            await self.awaits_a_slow_disk()
+        return np.full(64, index)
+
+    async def awaits_a_slow_disk(self):
+        await asyncio.to_thread(pass_gate, self.gate)
+
+
+def slow_elements(gate):
+    async def elements():
+        for index in range(LENGTH):
+            yield await SlowCoroutine(gate)[index]
+
+    return elements
+
+
+def slow_map(gate):
+    return mpqueue.Dataset.range(LENGTH).map(SlowCoroutine(gate).__getitem__, concurrency=2)
+
+
+@pytest.mark.parametrize(
+    ("make", "what", "options"),
+    [
+        (SlowCoroutine, f"the sample of index {AT}, at place {AT} of the epoch", BACKENDS[1]),
+        (SlowCoroutine, f"the sample of index {AT}, at place {AT} of the epoch", BACKENDS[3]),
+        (slow_elements, "the next element of ", BACKENDS[3]),
+        (slow_map, f"a coroutine of the dataset with the arguments ({AT}, {AT})", BACKENDS[3]),
+    ],
+)
+def test_warning_has_the_line_where_a_coroutine_awaits(make, what, options, opening, monkeypatch):
+    """A forked worker inherits the short times."""
+    monkeypatch.setattr("mpqueue.worker.stuck.AWAITS_S", 0.01)
+    monkeypatch.setattr("mpqueue.worker.event_loop.LOOK_S", 0.01)
+    opening.of, opening.shown = f"index {AT} of epoch 0", "awaits_a_slow_disk"
+    with Loader(make(opening.gate), workers=1, **options) as loader:
+        assert [int(np.ravel(batch)[0]) for batch in loader] == list(range(LENGTH))
+    for text in opening.told:
+        assert what in text
+        assert "mpqueue/worker" not in text
 
 
 @pytest.mark.usefixtures("servers_directory")
