@@ -64,7 +64,7 @@ class WorkerDied(MPQueueError):
         who = "the fork server, which starts the workers," if self.worker_id < 0 else f"worker {self.worker_id}"
         text = f"{who} died {how}"
         if self.index is not None:
-            text += f" while it computed index {self.index} of epoch {self.epoch}{samples_text(self.samples)}"
+            text += f" while it computed {batch_text(self.index, self.epoch, self.samples)}"
         if self.peak_memory_bytes:
             text += f"; its peak memory was {self.peak_memory_bytes / 2**20:.0f} MiB"
         if self.oom_killed:
@@ -75,12 +75,16 @@ class WorkerDied(MPQueueError):
 _MOST_NAMED = 16  # samples in a message
 
 
-def samples_text(samples: tuple[Any, ...]) -> str:
-    """Return the first samples of a batch for a message, in parentheses; empty without samples."""
+def batch_text(unit: int | None, epoch: int | None, samples: tuple[Any, ...]) -> str:
+    """Return the description of a batch for a message, with its first samples in parentheses.
+
+    Without samples, the batch is an item of the source, and ``unit`` is its index.
+    """
     num_more = len(samples) - _MOST_NAMED
     names = ", ".join(map(repr, samples[:_MOST_NAMED]))
     more = f", and {num_more} more" if num_more > 0 else ""
-    return f" (samples {names}{more})" if samples else ""
+    of = f"{unit} of epoch {epoch}"
+    return f"batch {of} (samples {names}{more})" if samples else f"index {of}"
 
 
 class WorkerRaised(MPQueueError):
@@ -169,7 +173,7 @@ class BatchTimeout(MPQueueError, TimeoutError):
         return type(self), (self.index, self.epoch, self.timeout_s, self.stack, self.samples), {}
 
     def __str__(self) -> str:
-        batch = f"index {self.index} of epoch {self.epoch}{samples_text(self.samples)}"
+        batch = batch_text(self.index, self.epoch, self.samples)
         text = f"{batch} was not ready after {self.timeout_s:g} s"
         return f"{text}; the worker was here:\n{self.stack}" if self.stack else text
 

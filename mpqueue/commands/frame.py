@@ -12,8 +12,9 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, TextIO
+
+from mpqueue.system.keywords import similar_to
 
 _COLOURS = {"ok": "32", "note": "33", "problem": "31;1"}  # terminal codes by verdict
 _NARROWEST = 24  # minimum number of columns for text
@@ -30,8 +31,8 @@ class _Parser(argparse.ArgumentParser):
         """Return the options of a command line."""
         options, unknown = self.parse_known_args(*arguments)
         if unknown:
-            similar = get_close_matches(unknown[0].partition("=")[0], list(self._option_string_actions), 1)
-            hint = f": did you mean {similar[0]}?" if similar else ""
+            similar = similar_to(unknown[0].partition("=")[0], self._option_string_actions)
+            hint = f": did you mean {similar}?" if similar else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return options
 

@@ -29,6 +29,39 @@ from mpqueue.system.process_cache import ProcessCache
 _MAX_ORDERS = 64
 
 
+class _Columns:
+    """Samples that are dicts, by column. They are indexed by a list of places.
+
+    Args:
+        columns: The columns.
+        name: The function that has returned them, for errors.
+
+    Raises:
+        TypeError: A column is not indexed by a list of places.
+        ValueError: The columns have different lengths.
+    """
+
+    def __init__(self, columns: dict[Any, Any], name: str) -> None:
+        for key, column in columns.items():
+            if isinstance(column, list | tuple) or not hasattr(column, "__getitem__"):
+                raise TypeError(
+                    f"column {key!r} of {name} must be an array, or another object that is indexed by a list of "
+                    f"places, got {type(column).__name__}"
+                )
+        lengths = {key: len(column) for key, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the columns of {name} must have equal lengths, got {lengths}")
+        self._columns, self._length = columns, next(iter(lengths.values()), 0)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, places: Sequence[int]) -> list[dict[Any, Any]]:
+        """Return the samples at these places."""
+        taken = [column[places] for column in self._columns.values()]
+        return [dict(zip(self._columns, row, strict=True)) for row in zip(*taken, strict=True)]
+
+
 class BlockReader(PickReader):
     """The elements of its input in an order by blocks. The samples of a request are read in ascending order."""
 
@@ -148,10 +181,12 @@ class GroupReader(BlockReader):
             self._warn(error)
             return None
         count = sum(map(len, blocks))
+        if isinstance(rows, dict):
+            rows = _Columns(rows, self._name())
         if isinstance(rows, list | tuple) or not hasattr(rows, "__getitem__"):
             raise TypeError(
-                f"{self._name()} must return an array, or another object that is indexed by a list of places, got "
-                f"{type(rows).__name__}"
+                f"{self._name()} must return an array, another object that is indexed by a list of places, or a dict "
+                f"of these, got {type(rows).__name__}"
             )
         if len(rows) != count:
             raise ValueError(f"{self._name()} must return the {count} samples of these blocks, got {len(rows)}")

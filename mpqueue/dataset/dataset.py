@@ -535,8 +535,8 @@ class Dataset(Generic[Item_co]):
 
         A full shuffle reads each sample from another place. By blocks of neighbours, a file is read block by block, and
         the dataset keeps its length and its index. A source with ``get_blocks(blocks)``, a list of ranges, also reads
-        whole blocks. It returns their samples one after another, as an array or another object that is indexed by a
-        list of places.
+        whole blocks. It returns their samples one after another, as an array, another object that is indexed by a list
+        of places, or a dict of these with a column for each key of a sample.
 
         Args:
             buffer: If None, the whole dataset is permuted, without using memory; it must be indexed. Otherwise the
@@ -892,7 +892,10 @@ class Dataset(Generic[Item_co]):
         require_index(self._root, "no length", remedy="mpqueue.Loader and mpqueue.torch.DataLoader take streams")
         length = self._readers.length()
         if length is None:
-            raise TypeError("the dataset is endless and has no length: take(n) returns its first n elements")
+            raise TypeError(
+                "the dataset is endless and has no length: take(n) sets one, and epoch_batches=n that of a Loader of a "
+                "stream"
+            )
         return length
 
     def __getitem__(self, index: int) -> Item_co:

@@ -84,12 +84,19 @@ def check(source: Source, options: Options, *, is_served: bool = False) -> None:
     if options.is_sampled and options.shuffle:
         sampler = "sampler" if options.batch_sampler is None else "batch_sampler"
         raise ValueError(f"a {sampler} determines the order, and excludes shuffle")
-    for name in ("lanes", "epoch_batches"):
+    remedies = {
+        "lanes": "Leave it out",
+        "epoch_batches": (
+            "Leave it out. To continue after a part of an epoch, keep its iterator: batches = iter(loader), and "
+            "itertools.islice(batches, n) for each part"
+        ),
+    }
+    for name, remedy in remedies.items():
         if getattr(options, name) is not None and source.has_index:
             raise ValueError(
                 f"{name}={getattr(options, name)} applies to streams (generator functions, datasets after a filter or "
                 f"a buffer), and {source.name} has __getitem__ and __len__: its batches are numbered, and an epoch "
-                "ends with the last one. Leave it out"
+                f"ends with the last one. {remedy}"
             )
     if options.threads != 1:
         _check_threads(source, options)

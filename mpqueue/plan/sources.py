@@ -428,7 +428,10 @@ class Items(Source):
 
     def no_length(self) -> str:
         """Return the message for a caller that requests the number of batches, which is unknown."""
-        return f"the source ({self.name}) is endless and has no length"
+        return (
+            f"the source ({self.name}) is endless and has no length: take(n) sets one, and epoch_batches=n sets that "
+            "of a stream"
+        )
 
     def length_now(self) -> int | None:
         """Return the current length without any check; None: endless, or the source has no length."""

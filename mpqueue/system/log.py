@@ -7,7 +7,6 @@ standard error without code.
 
 import os
 import sys
-from functools import partial
 from typing import TYPE_CHECKING
 
 from mpqueue.system.interrupts import defer_signals
@@ -39,7 +38,8 @@ def logger_of(name: str) -> "Logger":
 
     logger = logging.getLogger(name)
     if "handle" not in vars(logger):
-        vars(logger)["handle"] = partial(call_unless_lost, logger.handle)
+        handle = logger.handle
+        vars(logger)["handle"] = lambda record: call_unless_lost(handle, record)
     return logger
 
 

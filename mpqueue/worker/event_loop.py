@@ -224,7 +224,7 @@ class _WithoutChildren(Coroutine[Any, Any, Any]):
         return getattr(self._coroutine, name)  # such as `cr_frame`, for debuggers and `asyncio.Task.get_stack`
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield from self._coroutine.__await__())  # type: ignore[no-any-return]
+        return (yield from self._coroutine.__await__())
 
     def send(self, value: Any) -> Any:
         """Run the next step."""

@@ -344,7 +344,7 @@ class _Worker:
         runner.tell_mark = self._tell_mark
         return runner
 
-    def _tell(self, kind: ReportKind, text: str) -> None:
+    def _tell(self, kind: int, text: str) -> None:
         """Report a call that blocks the event loop, or what this worker waits for."""
         if self._own[0]:
             os.write(self._ends.reports, pack_text(kind, text))

@@ -116,7 +116,7 @@ NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL, HUNG = 1, 2, 4, 8, 16, 32
 OF_GROUP = 1  # for FULL: the control group is at its limit, not the file system
 
 
-def pack_text(kind: ReportKind, text: str) -> bytes:
+def pack_text(kind: int, text: str) -> bytes:
     """Return a text as BLOCKED or AWAITS reports, cut to the length that one write can have."""
     data = text.encode(errors="backslashreplace")[: (PIPE_BUF // ORDER.size) * _PART_BYTES]
     parts = [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)] or [b""]

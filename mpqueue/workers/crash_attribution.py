@@ -127,7 +127,7 @@ class CrashAttribution:
         if not self._job.can_replay:
             return _NO_REPLAY
         tried = "once" if deaths == 1 else f"{deaths} times"
-        return f"It was tried {tried}. Run that index in the main process (`workers=0`) to find the cause"
+        return f"It was tried {tried}. Run it in the main process (`workers=0`) to find the cause"
 
     def _count_unblamed(self, leaving: Exit, num_reports: int) -> WorkerDied | None:
         job = self._job

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.errors import samples_text
+from mpqueue.errors import batch_text
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.log import warn
@@ -109,7 +109,7 @@ class SlowBatch:
             who: Description of the worker that computes it.
             stack: The worker's stack; empty if unknown.
         """
-        batch = f"index {work_item.unit} of epoch {work_item.epoch}{samples_text(self._samples_of(work_item))}"
+        batch = batch_text(work_item.unit, work_item.epoch, self._samples_of(work_item))
         message = f"{batch} is not ready after {time.monotonic() - self._since:.0f} s of waiting; {who}"
         warn(
             f"{message}:\n{stack.rstrip()}\n" if stack else message, "Worker processes", "Find slow or hanging batches"

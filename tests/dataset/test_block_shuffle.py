@@ -445,10 +445,44 @@ def test_cached_elements_do_not_depend_on_their_group(tmp_path, made):
     assert whole[1].items() <= whole[0].items() and whole[2].items() <= whole[0].items()
 
 
+class Columns:
+    """Samples that are dicts, read by column."""
+
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, index):
+        return {"number": np.int64(index), "pair": np.array([index, -index])}
+
+    def get_blocks(self, blocks):
+        numbers = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+        return {"number": numbers, "pair": np.stack([numbers, -numbers], 1)}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_blocks_may_be_columns(workers):
+    options = {"batch_size": 8, "shuffle": mpqueue.Blocks(10, 4), "seed": 1, "workers": workers}
+    with mpqueue.Loader(Columns(), **options) as loader:
+        batches = list(loader)
+    numbers = np.concatenate([batch["number"] for batch in batches])
+    assert sorted(numbers.tolist()) == list(range(200))
+    assert all((batch["pair"] == np.stack([batch["number"], -batch["number"]], 1)).all() for batch in batches)
+    places = [3, 77, 150]
+    shuffled = Dataset(Columns()).shuffle(block=10, blocks=4)
+    assert [set(sample) for sample in shuffled.__getitems__(places)] == [{"number", "pair"}] * 3
+
+
 @pytest.mark.parametrize(
     ("kind", "made", "words"),
     [
-        (TypeError, list, "Chunked.get_blocks must return an array, or another object that is indexed by a list"),
+        (TypeError, list, "Chunked.get_blocks must return an array, another object that is indexed by a list"),
+        (TypeError, lambda whole: {"a": list(whole)}, "column 'a' of Chunked.get_blocks must be an array"),
+        (
+            ValueError,
+            lambda whole: {"a": whole, "b": whole[1:]},
+            "the columns of Chunked.get_blocks must have equal lengths, got {'a': 40, 'b': 39}",
+        ),
+        (ValueError, lambda whole: {}, "Chunked.get_blocks must return the 40 samples of these blocks, got 0"),
         (TypeError, lambda whole: None, "got NoneType"),
         (ValueError, lambda whole: whole[1:], "Chunked.get_blocks must return the 40 samples of these blocks, got 39"),
     ],

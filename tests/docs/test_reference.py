@@ -95,7 +95,7 @@ def shm_remedy():
             2,
             0,
             peak_memory_bytes=24 << 20,
-            remedy="It was tried 2 times. Run that index in the main process (`workers=0`) to find the cause",
+            remedy="It was tried 2 times. Run it in the main process (`workers=0`) to find the cause",
         ),
         errors.BatchTimeout(0, 0, 0.5),
         errors.BatchTooLarge(80_000, 50_000),

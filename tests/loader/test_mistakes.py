@@ -1,5 +1,6 @@
 """Mistakes of new users raise at construction, before any process starts, with a remedy."""
 
+import itertools
 import re
 import sys
 from functools import partial
@@ -254,6 +255,20 @@ def test_misspelt_argument_is_named_with_the_one_that_was_meant(call, meant):
         call()
 
 
+@pytest.mark.parametrize("name", ["cache", "state", "world"])
+def test_argument_that_resembles_no_other_gets_no_suggestion(name):
+    with pytest.raises(TypeError, match=rf"got an unexpected keyword argument '{name}'$"):
+        Loader([1], **{name: 1})
+
+
+def test_indexed_source_that_refuses_epoch_batches_says_how_to_continue_after_a_break():
+    with pytest.raises(ValueError, match=r"batches = iter\(loader\), and itertools.islice\(batches, n\)"):
+        Loader(Dataset.range(4), epoch_batches=2)
+    with Loader(Dataset.range(4), workers=1) as loader:
+        batches = iter(loader)
+        assert [[int(each) for each in itertools.islice(batches, 2)] for _ in range(2)] == [[0, 1], [2, 3]]
+
+
 @pytest.mark.parametrize(
     "command", ["bench x:make --bach-size 3", "serve x:make --name a --mdoe split", "doctor --jsn"]
 )
@@ -267,7 +282,7 @@ def test_text_of_an_empty_source_and_of_an_unknown_length():
         next(iter(Loader([], workers=0)))
     with pytest.raises(TypeError, match=r"stage 1, filter\(bool\), makes it a stream"):
         len(Loader(Dataset.range(4).filter(bool)))
-    with pytest.raises(TypeError, match=r"the source \(Dataset\) is endless and has no length"):
+    with pytest.raises(TypeError, match=r"the source \(Dataset\) is endless and has no length: take.*epoch_batches=n"):
         len(Loader(Dataset.range(4).repeat()))
 
 

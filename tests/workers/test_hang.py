@@ -141,7 +141,7 @@ def test_error_names_the_samples_of_its_batch_and_the_next_batch_follows(pid_fil
     with Loader(Hanging(pid_file), workers=1, batch_timeout=TIMEOUT_S, **options) as loader:
         batches = iter(loader)
         next(batches)
-        with pytest.raises(BatchTimeout, match=r"^index 1 of epoch 0 \(samples 3, 2\) was not ready after") as caught:
+        with pytest.raises(BatchTimeout, match=r"^batch 1 of epoch 0 \(samples 3, 2\) was not ready after") as caught:
             next(batches)
         assert [batch[:, 0].tolist() for batch in batches] == [[5, 4]]
     assert pickle.loads(pickle.dumps(caught.value)).samples == (3, 2)
@@ -201,7 +201,7 @@ def test_error_of_a_hanging_thread_names_the_samples_of_its_batch():
     with Loader(source, workers=1, **options) as loader:
         try:
             with pytest.raises(
-                BatchTimeout, match=r"^index 0 of epoch 0 \(samples 2, 1\) was not ready after"
+                BatchTimeout, match=r"^batch 0 of epoch 0 \(samples 2, 1\) was not ready after"
             ) as caught:
                 next(iter(loader))
         finally:

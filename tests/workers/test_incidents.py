@@ -51,7 +51,7 @@ def test_crash_names_the_samples_of_its_batch(options, warnings):
         error = pickle.loads(pickle.dumps(caught.value))
         assert 3 in error.samples
         assert error.samples == loader.explain(0, error.index).samples
-    text = f"while it computed index {error.index} of epoch 0 (samples {', '.join(map(str, error.samples))});"
+    text = f"while it computed batch {error.index} of epoch 0 (samples {', '.join(map(str, error.samples))});"
     assert text in str(error)
     assert text in warnings()[0]
 
@@ -77,7 +77,7 @@ def test_crash_is_reported_without_samples_if_the_source_raises_for_them(monkeyp
 def test_message_of_a_crash_names_only_the_first_samples_of_a_large_batch():
     error = WorkerDied(0, 1, 2, 0, samples=tuple(range(100)))
     assert str(error).endswith(
-        "index 2 of epoch 0 (samples 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, and 84 more)"
+        "batch 2 of epoch 0 (samples 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, and 84 more)"
     )
 
 

@@ -87,7 +87,7 @@ def test_warning_has_index_worker_and_stack_and_the_batch_arrives(options, batch
 
 @pytest.mark.parametrize("options", [BACKENDS[0], BACKENDS[3]])
 def test_warning_names_the_samples_of_the_batch(options, opening):
-    opening.of = "index 1 of epoch 0 (samples 3, 2) is not ready after"
+    opening.of = "batch 1 of epoch 0 (samples 3, 2) is not ready after"
     with Loader(Slow(opening.gate), workers=1, batch_size=2, sampler=[0, 1, 3, AT], **options) as loader:
         assert len(list(loader)) == 2
 

@@ -154,7 +154,7 @@ class Namespaces:
         """Return the same name in another module, or a similar name in this or another module."""
         everywhere = {f"{_shown(each)}.{last}": last for each in self._tables for last in self.names(each)}
         here = {f"{_shown(path)}.{last}": last for last in self.names(path)}
-        for names, cutoff in ((everywhere, 1.0), (here, 0.6), (everywhere, 0.6)):
+        for names, cutoff in ((everywhere, 1.0), (here, 0.7), (everywhere, 0.7)):
             near = difflib.get_close_matches(name, list(names.values()), 1, cutoff)
             if near:
                 return next(shown for shown, last in names.items() if last == near[0])

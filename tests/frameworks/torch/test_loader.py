@@ -88,7 +88,7 @@ def test_workers_end_with_the_last_reference():
 
 
 def test_item_that_crashes_every_worker_is_a_runtime_error():
-    with pytest.raises(RuntimeError, match=r"DataLoader.*SIGKILL.*index 1 of epoch 0 \(samples 2, 3\);"):
+    with pytest.raises(RuntimeError, match=r"DataLoader.*SIGKILL.*batch 1 of epoch 0 \(samples 2, 3\);"):
         list(DataLoader(Kills(), batch_size=2, num_workers=1))
 
 
