@@ -30,6 +30,7 @@ from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.async_sources import plain_iterable
 from mpqueue.worker.failures import may_leave_out, never_an_end, passes_at_once
+from mpqueue.worker.generator_lanes import continues_at_state
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.retry_markers import RetryBegin
 
@@ -223,12 +224,30 @@ class _Reader:
             source is opened.
         number: The number of the next element.
         state: The state of the source before that element; None for the beginning.
+
+    Attributes:
+        number: The number of the next element, which is 0 if the source does not continue at the state.
     """
 
     def __init__(self, source: Any, begin: Callable[[int | None], None], number: int, state: Any) -> None:
         self.number = number
-        self._begin = begin
-        begin(None)
+        self._source, self._begin = source, begin
+        opened = self._open(state)
+        # An iterator loads a state itself. An iterable that begins something else instead is read from its beginning.
+        if state is not None and self._keeper is opened and self._iterator is not opened:
+            if not continues_at_state(self._opened_at):
+                self.number, state = 0, None
+            self._open(state)  # again: a function may return one object each time
+        self.is_stateful = _is_stateful(self._keeper)
+
+    def _opened_at(self, state: Any) -> tuple[Iterator[Any], Callable[[], Any]]:
+        self._open(state)
+        return self._iterator, self._keeper.state_dict
+
+    def _open(self, state: Any) -> Any:
+        """Open the source at a state. Return what it returned."""
+        source = self._source
+        self._begin(None)
         # A source that holds its state itself is copied, because several lanes of a worker read it in turn.
         opened = source() if callable(source) else copy.deepcopy(source) if _is_stateful(source) else source
         if state is not None and _is_stateful(opened):
@@ -243,7 +262,7 @@ class _Reader:
         self._keeper: Any = opened if _is_stateful(opened) else self._iterator
         if state is not None and self._keeper is self._iterator and self._iterator is not opened:
             self._keeper.load_state_dict(copy.deepcopy(state))
-        self.is_stateful = _is_stateful(self._keeper)
+        return opened
 
     def next(self) -> Any:
         """Return the next element.

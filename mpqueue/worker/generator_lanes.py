@@ -4,21 +4,28 @@ Each lane calls the function, and its code calls `mpqueue.worker_info` to select
 continues from a *state*, if the function supports that by torch's convention, ``state_dict()`` and
 ``load_state_dict(state)``. These are methods of the returned iterator, or of the iterable-style dataset that owns the
 ``__iter__``. (The dataset is copied for each lane, because it has the state of one iterator.) Without a state, a lane
-runs from its beginning and drops the delivered elements.
+runs from its beginning and drops the delivered elements. The same applies if an iterable does not continue at a loaded
+state, see `continues_at_state`.
 
 A plain iterator yields each element once and cannot be reopened.
 """
 
 import copy
+import copyreg
+import hashlib
+import io
+import pickle
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.lanes import LaneStart
+from mpqueue.seeding.global_rng import GlobalState, imported_torch
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.contents import title_of
+from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
@@ -40,6 +47,7 @@ class GeneratorLane:
         seeding: Seeds the global generators when ``run.begin`` is called. If None, they are not seeded.
 
     Attributes:
+        number: Number of the next element. With a state, it is 0 if the lane was opened at its beginning instead.
         stages: Records the time of collation; None if it is not timed.
         saves_first: A snapshot must follow the first element, because a lane that is opened elsewhere at its beginning
             may yield other elements. The value is an attribute of the function's result.
@@ -48,7 +56,7 @@ class GeneratorLane:
     def __init__(
         self, source: Any, run: LaneRun, number: int, plan: Batching | None, seeding: LazySeeding | None
     ) -> None:
-        self._source, self._run, self._number, self._plan = source, run, number, plan
+        self._source, self._run, self.number, self._plan = source, run, number, plan
         self.stages: Stages | None = None
         self._elements = Elements(run, plan, seeding, source)
         self._holder: Any = None  # the object with the state
@@ -57,9 +65,29 @@ class GeneratorLane:
         self._open(None if run.state is None else run.state["state"])
 
     def _open(self, state: Any) -> None:
-        run, source = self._run, self._source
+        run = self._run
         # The function may draw an order when it is called, so its random numbers are set before.
         run.begin(run.seed, self._epoch, run.lane)
+        made, iterator, holder = self._made(state)
+        is_iterated_after = state is not None and holder is not None and not isinstance(holder, Iterator)
+        if is_iterated_after:
+            if not continues_at_state(self._opened_at):
+                # The elements before the place are dropped, also those of earlier epochs of an endless lane.
+                state, self.number, self._epoch = None, 0, run.epoch
+            run.begin(run.seed, self._epoch, run.lane)
+            made, iterator, holder = self._made(state)  # again: the function may return one object each time
+        if getattr(holder, "is_at_beginning", False):
+            self.number = 0
+        self.saves_first = bool(getattr(made, "saves_first", False))
+        self._holder, self._elements.iterator = holder, iterator
+
+    def _opened_at(self, state: Any) -> tuple[Iterator[Any], Any]:
+        _, iterator, holder = self._made(state)
+        return iterator, holder.state_dict
+
+    def _made(self, state: Any) -> tuple[Any, Iterator[Any], Any]:
+        """Call the function. Return its result, the iterator, and the object with the state; see `_open`."""
+        source = self._source
         dataset = getattr(source, "__self__", None) if getattr(source, "__name__", "") == "__iter__" else None
         # A copy, because all lanes would share one state.
         if dataset is not None and has_state(dataset):
@@ -78,12 +106,11 @@ class GeneratorLane:
         # Before `iter`: an iterable reads its state when its iterator is created. An iterator loads it afterwards.
         if dataset is not None and state is not None and not isinstance(made, Iterator):
             dataset.load_state_dict(state)
-        self.saves_first = bool(getattr(made, "saves_first", False))
         iterator = iter(source() if made is None else made)
-        self._holder = iterator if has_state(iterator) else dataset
-        if isinstance(self._holder, Iterator) and state is not None:
-            self._holder.load_state_dict(state)  # type: ignore[attr-defined]
-        self._elements.iterator = iterator
+        holder: Any = iterator if has_state(iterator) else dataset
+        if isinstance(holder, Iterator) and state is not None:
+            holder.load_state_dict(state)  # type: ignore[attr-defined]
+        return made, iterator, holder
 
     def next(self) -> Any:
         """Return the next element, or batch.
@@ -92,8 +119,8 @@ class GeneratorLane:
             StreamEnd: The iterator is exhausted.
             Exception: The error of the iterator.
         """
-        number, elements = self._number, self._elements
-        self._number = number + 1
+        number, elements = self.number, self._elements
+        self.number = number + 1
         while True:
             try:
                 if self._plan is None:  # a shorter path: tiny elements cost their worker 6 µs each
@@ -128,6 +155,60 @@ def has_state(made: Any) -> bool:
     A Hugging Face stream after ``shuffle`` cannot: its state lacks the buffer, and the samples there would be lost.
     """
     return hasattr(made, "state_dict") and hasattr(made, "load_state_dict") and not loses_buffer(made)
+
+
+def continues_at_state(open_at: Callable[[Any], tuple[Iterator[Any], Callable[[], Any]]]) -> bool:
+    """Return whether an iterable that loads a state and is then iterated continues there.
+
+    A dataset that counts its epochs in each call of ``__iter__`` does not: it counts once more, and shuffles by another
+    count. So two elements are read from the beginning; and the second one again, after the state between them. If the
+    state after it is another one, the dataset has begun another epoch. A state that is different each time, such as one
+    with a time, shows nothing. The random numbers of this process do not change.
+
+    Args:
+        open_at: Opens a new iterator at a state, or at the beginning if it is None. Returns the iterator, and a
+            function that returns the present state.
+    """
+    before = GlobalState()
+
+    def state_after(iterator: Iterator[Any], save: Callable[[], Any]) -> bytes | None:
+        before.restore()  # each element draws the same numbers
+        next(iterator, None)
+        return digest_of(save())
+
+    def continued() -> bytes | None:
+        return state_after(*open_at(pickle.loads(saved)))
+
+    try:
+        iterator, save = open_at(None)
+        next(iterator, None)
+        saved = pickle.dumps(save(), 5)
+        uninterrupted = state_after(iterator, save)
+        found = continued()
+        return found == uninterrupted or continued() != found
+    except not_of_handler(Exception):  # of the dataset: it is at a place where it raises
+        return True
+    finally:
+        before.restore()
+
+
+def digest_of(value: Any) -> bytes | None:
+    """Return a digest that is equal for equal values; None: the value cannot be pickled."""
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5)
+    pickler.fast = True  # otherwise equal strings would be pickled differently if they are one object or two
+    torch = imported_torch()
+    if torch is not None:  # the pickle of a tensor contains the address of its storage
+        pickler.dispatch_table = {**copyreg.dispatch_table, torch.Tensor: _bytes_of}
+    try:
+        pickler.dump(value)
+    except Exception:  # of the value's own code, or of the pickler for a value that contains itself
+        return None
+    return hashlib.blake2b(file.getbuffer()).digest()
+
+
+def _bytes_of(tensor: Any) -> tuple[Callable[..., Any], tuple[bytes]]:
+    return bytes, (tensor.numpy(force=True).tobytes(),)
 
 
 def loses_buffer(made: Any) -> bool:

@@ -237,15 +237,18 @@ class LaneRunner(SourceRunner):
             lane, self._num_lanes, info.seed, epoch, parts.begin, current.skipped.append if parts.skips else None,
             parts.in_slot, state, parts.endless, current.marker,
         )  # fmt: skip
+        first = start.number
         if self._is_of_lanes:
             # Only a source with lanes can leave out a single sample. A generator function runs as one piece of code.
             current.lane = self._source.open_lane(run)
         else:
-            current.lane = GeneratorLane(self._source, run, start.number, self._plan, parts.seeding)
-            if current.lane.saves_first:
+            current.lane = lane_of_function = GeneratorLane(self._source, run, start.number, self._plan, parts.seeding)
+            if lane_of_function.saves_first:
                 current.worked_ns = self._due_ns  # its first snapshot is due at once
-        num_dropped = number - start.number
-        self._drop(current, num_dropped, num_dropped - num_retried + 1, is_from_beginning=start.state is None)
+            first = lane_of_function.number
+        num_dropped = number - first
+        is_from_beginning = start.state is None or first < start.number
+        self._drop(current, num_dropped, num_dropped - num_retried + 1, is_from_beginning=is_from_beginning)
         return current
 
     def _drop(self, current: OpenLane, count: int, retried_from: int, *, is_from_beginning: bool) -> None:
@@ -272,8 +275,8 @@ class LaneRunner(SourceRunner):
         if is_from_beginning and took_s > _SLOW_S:
             warn_caller(
                 f"a stream was run from its beginning again, for {took_s:.0f} s, to continue after element {count}: it "
-                "has no state. To avoid that, add state_dict() and load_state_dict(state) to the object that the "
-                "function returns",
+                "has no state, or does not continue there. To avoid that, add state_dict() and load_state_dict(state) "
+                "to the object that the function returns, and count no epoch in its next __iter__",
                 RuntimeWarning,
             )
 

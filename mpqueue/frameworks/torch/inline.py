@@ -26,7 +26,14 @@ from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import coroutines_of
 from mpqueue.frameworks.torch.collation import collated
-from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early, is_earlier, starts_after
+from mpqueue.frameworks.torch.iterated import (
+    IteratedDataset,
+    copy_before,
+    ended_early,
+    is_earlier,
+    starts_after,
+    state_of,
+)
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.questions import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of
@@ -364,8 +371,9 @@ class InlineStreamIterator(InlineIterator):
         if left is not None:
             left.release()
         if resumed is not None and self._known.state is not None:
-            iterated = IteratedDataset(loader.dataset, iter(()), self._before)
+            iterated = IteratedDataset(loader.dataset, iter(()), self._before, None)
             iterated.pass_over(pickle.loads(self._known.state)["state"], loader.dataset)
+        self._state_before = state_of(loader.dataset)
         super().__init__(loader)
 
     def left(self, start: LaneStart) -> LeftPass:
@@ -374,7 +382,7 @@ class InlineStreamIterator(InlineIterator):
 
     def _load(self, place: Place) -> bool:
         fetcher = self._dataset_fetcher
-        self._iterated = IteratedDataset(self._dataset, fetcher.dataset_iter, self._before)
+        self._iterated = IteratedDataset(self._dataset, fetcher.dataset_iter, self._before, self._state_before)
         start = place.starts[0] if place.starts else BEGINNING
         if start.state is None or is_earlier(start):
             return False
@@ -385,7 +393,7 @@ class InlineStreamIterator(InlineIterator):
 
     def _start(self, loader: Any) -> None:  # noqa: ARG002 - as in the base class
         # Nothing to watch: the indices of an iterable-style dataset have no content.
-        self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None)
+        self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None, self._state_before)
 
     def _drop(self, loader: Any, resumed: state.State) -> None:  # noqa: ARG002 - as in the base class
         """Drop the elements between the snapshot, or the beginning, and the place."""
@@ -395,7 +403,8 @@ class InlineStreamIterator(InlineIterator):
         if is_end and start.state is None:
             fetcher.ended = True
         # To the end, if it was there: the dataset may count its epochs.
-        num_dropped, before = sum(place.counts) - start.number, GlobalState()
+        first, before = 0 if self._iterated.is_at_beginning else start.number, GlobalState()
+        num_dropped = sum(place.counts) - first
         try:
             for number in itertools.count():
                 if fetcher.ended or (number == num_dropped and not is_end):
@@ -404,7 +413,7 @@ class InlineStreamIterator(InlineIterator):
                     self._fetched()
                 except StopIteration:
                     if number < num_dropped:
-                        raise ended_early(self._dataset, sum(place.counts), start.number + number) from None
+                        raise ended_early(self._dataset, sum(place.counts), first + number) from None
                 except BaseException as error:  # of the source: it was raised before the state was saved
                     if is_interrupt(error):
                         raise

@@ -1,37 +1,43 @@
 """An iterable-style dataset with its present iterator, and the state of both.
 
 The state of a dataset is where its iteration is. If the iterator has a state, that is the place, and the dataset's own
-state, if it has one, is what it counts::
+state, if it has one, is what it counts. ::
 
-    {"iterator": ..., "dataset": ..., "is_over": True}      the first two only if they have a state
+    {"iterator": ..., "dataset": ..., "before": ..., "is_over": True}      the first two only if they have a state
+
+"before" is the dataset's state before this iteration, or None. A dataset may count its epochs in each ``__iter__``, and
+so begins another epoch when it is iterated after a load. It begins the same one again from "before", see
+`continues_at_state`, and the elements before the place are dropped.
 
 Before the first batch of an epoch, a generator has not begun, and a dataset still reports the epoch before. The state
 of that time is of the earlier epoch, and says how to get from there to the beginning of this one::
 
-    {"earlier": the state, or None, "rest": 6, "begun": 1}
+    {"earlier": the state, or None, "read": 2, "rest": 6, "begun": 1}
 
-"rest" is the number of elements that were read after the state, or None up to the end. "begun" is the number of later
-epochs that were begun, and left before their first state. Without "earlier", they are counted from the original
-dataset.
+"read" is the number of elements before the state, and "rest" the number of those that were read after it, or None up
+to the end. "begun" is the number of later epochs that were begun, and left before their first state. Without "earlier",
+they are counted from the original dataset.
 
 After its end, a dataset may report its last place, or the beginning of the next epoch. So a state of that time is
 marked. When it is loaded, the dataset is iterated: if it returns no element, it was at the end, and the next iteration
 is the next epoch. Otherwise the state is loaded again, for the next epoch.
 """
 
+import copy
 import inspect
 import itertools
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from mpqueue.frameworks.torch.loaded_places import LoadedPlace, copied
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.interrupts import is_interrupt
+from mpqueue.system.interrupts import is_interrupt, not_of_handler
 from mpqueue.system.units import count_text
-from mpqueue.worker.generator_lanes import has_state
+from mpqueue.worker.generator_lanes import continues_at_state, has_state
 
 _END: Any = object()
 
@@ -43,16 +49,19 @@ class IteratedDataset:
         dataset: The dataset.
         iterator: Its iterator.
         before: A copy of it from before this iteration; None: it has no state, or cannot be copied.
+        state_before: Its state from before this iteration; None: it has none, or cannot report it.
 
     Attributes:
         dataset: The dataset, which later epochs iterate, too.
         iterator: Its present iterator.
+        is_at_beginning: `load_state_dict` has begun the epoch of the state, instead of continuing at its place.
     """
 
     iterator: Any  # None: a copy has none yet
+    is_at_beginning = False
 
-    def __init__(self, dataset: Any, iterator: Iterator[Any], before: Any) -> None:
-        self.dataset, self.iterator, self._before = dataset, iterator, before
+    def __init__(self, dataset: Any, iterator: Iterator[Any], before: Any, state_before: Any) -> None:
+        self.dataset, self.iterator, self._before, self._state_before = dataset, iterator, before, state_before
         self._place: LoadedPlace | None = None  # the loaded one
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,10 +79,10 @@ class IteratedDataset:
             del holders["dataset"]
         states = {name: holder.state_dict() for name, holder in holders.items() if has_state(holder)}
         states = {name: state for name, state in states.items() if state is not None}
-        return {**states, "is_over": is_over} if states else None
+        return {**states, "before": self._state_before, "is_over": is_over} if states else None
 
     def load_state_dict(self, states: dict[str, Any], dataset: Any) -> bool:
-        """Continue from a state. Return whether that is the end.
+        """Continue from a state, or see `is_at_beginning`. Return whether that is the end.
 
         Args:
             states: The state.
@@ -82,7 +91,13 @@ class IteratedDataset:
         Raises:
             ValueError: The dataset and its iterator have no ``load_state_dict``.
         """
-        self._load(states, dataset)
+        self._state_before = states["before"]
+        # At its end, a dataset does not continue. It is prepared for the next epoch, which counts.
+        self.is_at_beginning = not (states["is_over"] or self._continues())
+        if self.is_at_beginning:
+            self._begin_again(dataset)
+        else:
+            self._load(states, dataset)
         if not states["is_over"]:
             return False
         before = GlobalState()
@@ -96,6 +111,7 @@ class IteratedDataset:
     def begin_after(self, saved: dict[str, Any], dataset: Any) -> None:
         """Begin the epoch after those of a state of `starts_after`; the arguments are those of `load_state_dict`."""
         self.pass_over(saved, dataset)
+        self._state_before = state_of(self.dataset)
         self.iterator = iter(self.dataset)
 
     def pass_over(self, saved: dict[str, Any], dataset: Any) -> None:
@@ -110,7 +126,8 @@ class IteratedDataset:
                 if self.load_state_dict(saved["earlier"], dataset):
                     self.prepare_next(is_read=False)
                 else:
-                    self._leave(saved["rest"])
+                    read, rest = saved["read"] if self.is_at_beginning else 0, saved["rest"]
+                    self._leave(None if rest is None else read + rest)
             for _ in range(saved["begun"]):
                 self.iterator = iter(self.dataset)
                 self._leave(0)
@@ -163,6 +180,32 @@ class IteratedDataset:
         if place is not None:
             place.forget(is_read=is_read)
 
+    def _continues(self) -> bool:
+        """Return whether the dataset continues at a state, as far as copies of it show."""
+        if self._before is None:
+            return True
+
+        def open_at(state: dict[str, Any] | None) -> tuple[Iterator[Any], Any]:
+            dataset = copied(self._before)
+            opened = IteratedDataset(dataset, iter(dataset), None, None)
+            if state is not None:
+                opened._load(state, dataset)
+            return opened.iterator, partial(opened.state_dict, is_over=False)
+
+        return continues_at_state(open_at)
+
+    def _begin_again(self, dataset: Any) -> None:
+        """Begin the epoch of a loaded state."""
+        if self._state_before is not None:
+            dataset.load_state_dict(self._state_before)
+        elif dataset is self.dataset:
+            return  # it was iterated just now
+        self.dataset, before = dataset, GlobalState()
+        try:
+            self.iterator = iter(dataset)
+        finally:
+            before.restore()
+
     def _load(self, states: dict[str, Any], dataset: Any, *, is_for_next: bool = False) -> None:
         if "dataset" in states:
             _check(dataset)
@@ -214,9 +257,9 @@ def _start_after(
     saved = None if start.state is None else pickle.loads(start.state)["state"]
     if saved is not None and not is_earlier(start):
         rest = None if is_over else (count - start.number + runs_ahead) * batch_size
-        saved = {"earlier": saved, "rest": rest, "begun": 0}
+        saved = {"earlier": saved, "read": start.number * batch_size, "rest": rest, "begun": 0}
     else:
-        saved = saved or {"earlier": None, "rest": 0, "begun": 0}
+        saved = saved or {"earlier": None, "read": 0, "rest": 0, "begun": 0}
         saved["begun"] += bool(count or is_over or runs_ahead)
         if saved["earlier"] is None and not saved["begun"]:
             return BEGINNING
@@ -240,6 +283,14 @@ def copy_before(dataset: Any) -> Any:
     try:
         return copied(dataset)
     except Exception:  # it can be iterated nevertheless, as with torchdata
+        return None
+
+
+def state_of(dataset: Any) -> Any:
+    """Return the state of a dataset that is not iterated now; None: it has no state, or cannot report it."""
+    try:
+        return copy.deepcopy(dataset.state_dict()) if has_state(dataset) else None
+    except not_of_handler(Exception):  # it can be iterated nevertheless
         return None
 
 

@@ -11,18 +11,15 @@ A counter of epochs lacks the second one, and a position that the iteration adva
 """
 
 import copy
-import copyreg
-import hashlib
-import io
-import pickle
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.contents import contents, is_a
+from mpqueue.worker.generator_lanes import digest_of
 
 _END: Any = object()
 _LEAVES = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, torch.Tensor)
@@ -125,7 +122,7 @@ def _attributes_of(dataset: Any) -> dict[str, _Attribute]:
                         seen.add(id(each))
                         following.append((f"{path}.{name}{key}", each))
                 if not parts:
-                    digest = _digest_of(value)
+                    digest = digest_of(value)
                     if digest is not None:
                         found[f"{path}.{name}"] = _Attribute(owner, name, digest)
         level = following
@@ -144,21 +141,3 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_object(value: Any) -> bool:
     return not is_a(value, _LEAVES) and isinstance(getattr(value, "__dict__", None), dict)
-
-
-def _digest_of(value: Any) -> bytes | None:
-    """Return a digest that is equal for equal values; None: the value cannot be pickled."""
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5)
-    pickler.fast = True  # otherwise equal strings would be pickled differently if they are one object or two
-    # The pickle of a tensor contains the address of its storage.
-    pickler.dispatch_table = {**copyreg.dispatch_table, torch.Tensor: _bytes_of}
-    try:
-        pickler.dump(value)
-    except Exception:  # of the value's own code, or of the pickler for a value that contains itself
-        return None
-    return hashlib.blake2b(file.getbuffer()).digest()
-
-
-def _bytes_of(tensor: torch.Tensor) -> tuple[Callable[..., Any], tuple[bytes]]:
-    return bytes, (tensor.numpy(force=True).tobytes(),)

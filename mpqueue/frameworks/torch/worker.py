@@ -21,7 +21,7 @@ import torch
 from torch.utils.data._utils import worker as torch_worker
 
 from mpqueue.frameworks.torch.collation import SlotCollation, collated
-from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early, is_of_earlier
+from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early, is_of_earlier, state_of
 from mpqueue.frameworks.torch.loaded_places import copied
 from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.tensors import encode
@@ -339,9 +339,11 @@ class _StreamBatches(Iterator[Any]):
         saves_first: As for `GeneratorLane`. A dataset with a state may count its epochs. Then another worker, or a
             loader that resumes after this epoch, could not begin this epoch again.
         num_returned: The number of batches that the stream had returned when the resumed state was saved.
+        is_at_beginning: As for `IteratedDataset`.
     """
 
     num_returned = 0
+    is_at_beginning = False
 
     def __init__(
         self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any, original: Any, *,
@@ -350,7 +352,8 @@ class _StreamBatches(Iterator[Any]):
         self._parts, self._collation, self._before, self._is_next = parts, collation, before, is_next
         self._original = original
         self._numbers = GlobalState() if has_state(dataset) else None  # a dataset may draw in its `__iter__`
-        self._iterated = IteratedDataset(dataset, iter(dataset), before)
+        state_before = state_of(dataset)
+        self._iterated = IteratedDataset(dataset, iter(dataset), before, state_before)
         self.saves_first = has_state(dataset)
         self._has_ended = self._is_read = False
         self._end: int | None = None  # the number of batches, as soon as it is known
@@ -367,12 +370,13 @@ class _StreamBatches(Iterator[Any]):
         before = self._original if is_of_earlier(state) and state["earlier"] is None else self._before
         # A copy: this dataset may be in the middle of the epoch already.
         dataset = self._iterated.dataset if before is None else copied(before)
-        if not is_of_earlier(state):
-            self._has_ended = self._iterated.load_state_dict(state, dataset)
-            return
         if self._numbers is not None:
             self._numbers.restore()
-        self._iterated.begin_after(state, dataset)
+        if is_of_earlier(state):
+            self._iterated.begin_after(state, dataset)
+        else:
+            self._has_ended = self._iterated.load_state_dict(state, dataset)
+            self.is_at_beginning = self._iterated.is_at_beginning
 
     def next_dataset(self) -> Any:
         """Return the dataset for the next epoch."""
