@@ -40,7 +40,8 @@ def seed_numpy(number: int) -> None:
     if type(bits) is np.random.MT19937:
         np.random.seed(number)  # noqa: NPY002
     else:
-        bits.state = type(bits)(number).state
+        # Unlike an assignment to `bits.state`, this removes a cached normal number.
+        np.random.set_state(type(bits)(number).state)  # noqa: NPY002
 
 
 def seed_torch(generator: Any, number: int) -> None:
@@ -60,7 +61,8 @@ class GlobalState:
     def __init__(self) -> None:
         self._python: Any = random.getstate()
         self._numpy_bits = bits = _numpy_bits()
-        self._numpy: Any = _TwisterState(bits) if type(bits) is np.random.MT19937 else bits.state
+        # With a cached normal number, which is not in the state of the bit generator.
+        self._numpy: Any = _TwisterState(bits) if type(bits) is np.random.MT19937 else np.random.get_state(legacy=False)  # noqa: NPY002
         torch = imported_torch()
         self._torch: Any = None if torch is None else torch.default_generator.get_state()
 
@@ -70,7 +72,8 @@ class GlobalState:
 
     def use_up_normal(self) -> None:
         """Remove a cached normal number of NumPy, which code would draw without a change of the bit generator."""
-        if isinstance(self._numpy, _TwisterState) and self._numpy.has_normal:
+        has_normal = self._numpy.has_normal if isinstance(self._numpy, _TwisterState) else self._numpy["has_gauss"]
+        if has_normal:
             _draw_normal()
 
     def restore(self) -> None:
@@ -81,7 +84,7 @@ class GlobalState:
         if isinstance(self._numpy, _TwisterState):
             self._numpy.restore()
         else:
-            self._numpy_bits.state = self._numpy
+            np.random.set_state(self._numpy)  # noqa: NPY002
         torch = imported_torch()
         if torch is not None and self._torch is not None:
             torch.default_generator.set_state(self._torch)

@@ -194,24 +194,23 @@ class LazySeeding:
             result = compute(*arguments)
         except not_of_handler(BaseException) as error:
             raised = error
+        # All of them: `watch` would not notice the second normal number of a pair that NumPy stores after a draw.
+        drawn = [rng for rng in self._idle if rng.has_drawn()]
         # Python seeds its generator in each child that the source forks. The child must exit without computing batches.
-        for rng in self._idle:
-            if rng.has_drawn() and self._own[0]:
-                break
-        else:
+        if not drawn or not self._own[0]:
             if raised is not None:
                 raise raised
             return result
         result = raised = None  # type: ignore[assignment]  # release their memory, which the second call needs
-        self._begin_seeding(rng)
+        self._begin_seeding(drawn)
         return self.each(compute, *arguments)  # with other random numbers it may use another generator, too
 
-    def _begin_seeding(self, rng: GlobalRng) -> None:
-        self._idle.remove(rng)
-        self._seeded.append(rng)
+    def _begin_seeding(self, drawn: list[GlobalRng]) -> None:
+        self._idle = [rng for rng in self._idle if rng not in drawn]
+        self._seeded += drawn
         self.is_due = True
-        for other in self._idle:
-            other.watch()
+        for rng in self._idle:
+            rng.watch()
 
     def _first(self, compute: Callable[..., T], *arguments: Any) -> T:
         self._of = None

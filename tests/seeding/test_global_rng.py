@@ -48,6 +48,17 @@ def test_seeding_drops_a_cached_normal_number():
     assert (random.gauss(0, 1), np.random.normal()) == expected
 
 
+def test_seeding_and_restoring_a_bit_generator_of_user_includes_the_cached_normal_number(pcg64):
+    seed_globals(1, 2, 3)
+    expected = [np.random.normal() for _ in range(3)]
+    before = GlobalState()  # with the second number of a pair
+    following = np.random.normal()
+    seed_globals(1, 2, 3)
+    assert [np.random.normal() for _ in range(3)] == expected
+    before.restore()
+    assert np.random.normal() == following
+
+
 def test_bit_generator_of_user_is_seeded_and_kept(pcg64):
     seed_globals(5, 2, 7)
     first = random.random(), np.random.random()

@@ -62,7 +62,15 @@ def draws_one_then_the_other(index):
     return [first, float(np.random.rand()) if first < 2 and index > 4 else None]
 
 
-@pytest.mark.parametrize("source", [draws_always, draws_nothing, draws_late, draws_one_then_the_other])
+def draws_pairs_late(index):
+    """Draw from both generators for the first time in one sample; both store the second normal number of a pair."""
+    return [] if index < 4 else [float(np.random.randn()), random.gauss(0, 1), imported_random()]
+
+
+SOURCES = [draws_always, draws_nothing, draws_late, draws_one_then_the_other, draws_pairs_late]
+
+
+@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_samples_draw_numbers_of_their_index(source, batch_size, is_shared):
