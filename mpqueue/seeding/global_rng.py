@@ -49,6 +49,13 @@ def seed_torch(generator: Any, number: int) -> None:
     generator.manual_seed(number & _TORCH_MASK)
 
 
+def set_initial_seed(generator: Any, seed: int) -> None:
+    """Set the result of a torch generator's ``initial_seed()``. The numbers that it draws do not change."""
+    state = generator.get_state()
+    state.numpy()[:8] = np.frombuffer((seed & 0xFFFFFFFFFFFFFFFF).to_bytes(8, sys.byteorder), np.uint8)
+    generator.set_state(state)
+
+
 def number_of(seed: int, epoch: int, unit: int) -> int:
     """Return the integer of 64 bits that the generators are seeded with for a batch or sample."""
     # CPython hashes a tuple of integers by a fixed algorithm, without a salt.

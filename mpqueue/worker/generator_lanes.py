@@ -28,12 +28,33 @@ from mpqueue.system.contents import title_of
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
-from mpqueue.worker import context
+from mpqueue.worker import context, torch_info
 from mpqueue.worker.async_sources import plain_iterable
 from mpqueue.worker.elements import Elements
 from mpqueue.worker.failures import note_of, passes_at_once
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd
+from mpqueue.worker.runner import BeginBatch, Parts, SourceRunner, StreamEnd
+
+
+class _DatasetBegin:
+    """Starts the elements of an iterable-style dataset of torch; see `torch_info.begin_dataset`.
+
+    Args:
+        begin: Starts an element, and seeds the generators.
+
+    Attributes:
+        is_unread: The dataset has not returned an element yet. A generator begins with its first one.
+    """
+
+    is_unread = True
+
+    def __init__(self, begin: BeginBatch) -> None:
+        self._begin = begin
+
+    def __call__(self, seed: int, epoch: int, place: int) -> None:
+        self._begin(seed, epoch, place)
+        if self.is_unread:
+            torch_info.begin_dataset()
 
 
 class GeneratorLane:
@@ -53,9 +74,15 @@ class GeneratorLane:
             may yield other elements. The value is an attribute of the function's result.
     """
 
+    _of_torch: "_DatasetBegin | None" = None
+
     def __init__(
         self, source: Any, run: LaneRun, number: int, plan: Batching | None, seeding: LazySeeding | None
     ) -> None:
+        # Only where the generators are seeded: otherwise they are the program's.
+        if seeding is not None and torch_info.is_of_iterable_dataset(source):
+            self._of_torch = _DatasetBegin(run.begin)
+            run = run._replace(begin=self._of_torch)
         self._source, self._run, self.number, self._plan = source, run, number, plan
         self.stages: Stages | None = None
         self._elements = Elements(run, plan, seeding, source)
@@ -67,6 +94,8 @@ class GeneratorLane:
     def _open(self, state: Any) -> None:
         run = self._run
         # The function may draw an order when it is called, so its random numbers are set before.
+        if self._of_torch is not None:
+            self._of_torch.is_unread = True
         run.begin(run.seed, self._epoch, run.lane)
         made, iterator, holder = self._made(state)
         is_iterated_after = state is not None and holder is not None and not isinstance(holder, Iterator)
@@ -136,6 +165,8 @@ class GeneratorLane:
                         self._run.skip(Skipped(*entry))
             else:
                 self._is_empty = False
+                if self._of_torch is not None:
+                    self._of_torch.is_unread = False
                 return value
             # The next epoch of an endless lane draws other random numbers.
             self._epoch, self._is_empty = self._epoch + 1, True

@@ -14,6 +14,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from mpqueue.seeding.global_rng import imported_torch, set_initial_seed
 from mpqueue.system.imports import Watch
 from mpqueue.worker import context
 
@@ -66,10 +67,24 @@ def _settle() -> None:
 
 
 def _make(module: Any, info: context.WorkerInfo, source: Any) -> Any:
-    number, count = info.id, info.num_workers
-    if info.num_lanes:  # the lanes of this rank: as in torch, the dataset divides its elements among the ranks
-        number, count = info.lane // info.world, info.num_lanes // info.world
+    number, count = _number_and_count(info)
     return module.WorkerInfo(id=number, num_workers=count, seed=info.seed + number, dataset=_dataset_of(source))
+
+
+def _number_and_count(info: context.WorkerInfo) -> tuple[int, int]:
+    if info.num_lanes:  # the lanes of this rank: as in torch, the dataset divides its elements among the ranks
+        return info.lane // info.world, info.num_lanes // info.world
+    return info.id, info.num_workers
+
+
+def begin_dataset() -> None:
+    """Make ``torch.initial_seed()`` return the seed of this worker, as in torch; it draws the same numbers.
+
+    An iterable-style dataset may derive a seed from it that all workers share, ``torch.initial_seed() - worker_id``.
+    """
+    torch, info = imported_torch(), context.worker_info_unasked()
+    if torch is not None and info is not None:
+        set_initial_seed(torch.default_generator, info.seed + _number_and_count(info)[0])
 
 
 def _dataset_of(source: Any) -> Any:

@@ -52,6 +52,61 @@ def test_worker_init_fn_draws_the_numbers_of_torchs_own_workers(kind):
     assert {number for number, *_ in drawn[1]} == {0, 1}
 
 
+class SharedOrder(data.IterableDataset):
+    """The workers divide an order, whose seed all of them derive from their own."""
+
+    def __iter__(self):
+        info = data.get_worker_info()
+        shared = torch.initial_seed() - info.id
+        order = torch.randperm(12, generator=torch.Generator().manual_seed(shared)).tolist()
+        yield from order[info.id :: info.num_workers]
+
+
+class SharedOrderAtOnce(SharedOrder):
+    def __iter__(self):
+        return iter(list(super().__iter__()))
+
+
+WAYS = [
+    (SharedOrder, "fork", {}), (SharedOrder, "forkserver", {}), (SharedOrder, "spawn", {}),
+    (SharedOrderAtOnce, "fork", {"persistent_workers": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "method", "options"), WAYS)
+def test_workers_share_a_seed_as_in_torch(kind, method, options):
+    epochs = []
+    for loader_class, used in ((data.DataLoader, "fork"), (DataLoader, method)):
+        loader = loader_class(
+            kind(), batch_size=None, num_workers=2, multiprocessing_context=used,
+            generator=torch.Generator().manual_seed(7), **options,
+        )  # fmt: skip
+        epochs.append([list(loader), list(loader)])
+    assert epochs[0] == epochs[1]
+    assert sorted(epochs[0][0]) == list(range(12))
+
+
+def test_resumed_workers_share_a_seed():
+    loaders = [DataLoader(SharedOrder(), batch_size=None, num_workers=count) for count in (3, 2)]
+    batches = iter(loaders[0])
+    before = [next(batches) for _ in range(5)]
+    loaders[1].load_state_dict(loaders[0].state_dict())
+    assert list(loaders[1]) == list(batches)
+    assert len(before) == 5
+
+
+def test_workers_of_an_installed_loader_share_a_seed():
+    with mpqueue.torch.install():
+        loader = data.DataLoader(SharedOrder(), batch_size=None, num_workers=2, multiprocessing_context="fork")
+        assert sorted(loader) == list(range(12))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_of_a_plain_loader_share_a_seed(workers):
+    with mpqueue.Loader(SharedOrder(), workers=workers, seed=1, start_method="fork") as loader:
+        assert sorted(loader) == list(range(12))
+
+
 class InitError(Exception):
     pass
 
