@@ -11,6 +11,7 @@ import numpy as np
 
 from mpqueue.plan.coroutines import reject_coroutine
 from mpqueue.plan.refused import misfit_of
+from mpqueue.system.interrupts import not_of_handler
 
 Check: TypeAlias = Callable[[str, Any], None]
 
@@ -218,3 +219,11 @@ def sample_ids(name: str, value: Any) -> None:
 
 def unchecked(name: str, value: Any) -> None:
     """Accept every value: the option is checked together with others, or where it is used."""
+
+
+def known_length(value: Any) -> int | None:
+    """Return the length of an object of the user; None: it has none, or cannot report it."""
+    try:
+        return len(value)
+    except not_of_handler(Exception):
+        return None

@@ -27,6 +27,7 @@ import numpy as np
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.batching import Batching, Form
+from mpqueue.plan.checks import known_length
 from mpqueue.plan.cursors import (
     FROM_BEGINNING,
     Base,
@@ -697,15 +698,18 @@ class DrawnPlan(IndexPlan):
             TypeError: The sampler has no length.
         """
         options = self.options
-        if options.batch_sampler is not None:
-            return len(options.batch_sampler)
-        return self._num_batches(len(options.sampler))
+        drawn: Any = options.sampler if options.batch_sampler is None else options.batch_sampler
+        length = known_length(drawn)
+        if length is None:
+            raise TypeError(f"{type(drawn).__name__} has no len(): the number of batches is known after an epoch")
+        return length if options.batch_sampler is not None else self._num_batches(length)
 
     def _check_drop(self, given: str = "") -> None:
         # A sampler that is empty now may return indices later. Its epochs check that.
         sampler = self.options.sampler
-        if hasattr(type(sampler), "__len__") and len(sampler):
-            super()._check_drop(f"the sampler has {len(sampler)} indices")
+        length = known_length(sampler)
+        if length:
+            super()._check_drop(f"the sampler has {length} indices")
 
     def note_length(self, epoch: int) -> None:
         """Do nothing: the sampler determines the length of an epoch."""

@@ -57,8 +57,11 @@ def name_of(source: Any) -> str:
 
 def title_of(source: Any) -> str:
     """Return the qualified name of a function, or the name of a source's class as the user knows it."""
-    title: str = getattr(source, "__qualname__", None) or name_of(source)
-    return title
+    try:
+        title = source.__qualname__
+    except not_of_handler(Exception):  # also of its own `__getattr__`
+        title = None
+    return title if isinstance(title, str) else name_of(source)
 
 
 def names_in(code: types.CodeType) -> Iterator[str]:

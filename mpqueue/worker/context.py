@@ -110,9 +110,11 @@ class Aside(threading.local):
 
     Attributes:
         seed: Their seed, or None. It is set and restored by single assignments, which a signal cannot interrupt.
+        block: The samples that torch's own loop computes in this thread, or None; it is set in the same way.
     """
 
     seed: int | None = None
+    block: SampleBlock | None = None
 
 
 _of_thread = _Current()
@@ -504,6 +506,8 @@ def rng() -> "np.random.Generator":
             process.rng = seeds.generator(seeds.BatchSeed(*of))
         return process.rng
     batch = here.batch
+    if batch is None:
+        batch = aside.block
     if isinstance(batch, SampleBlock):
         return batch.rng()
     if here.rng is None:

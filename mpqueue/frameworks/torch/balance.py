@@ -29,6 +29,7 @@ from mpqueue.frameworks.torch.ranks import rank_and_world
 from mpqueue.frameworks.torch.skipping import is_of_ranks, samplers_of
 from mpqueue.plan.balance import Balance, Costs
 from mpqueue.plan.balanced import Array, DividedWindow, PlainOrder, Windows, unequal_work
+from mpqueue.plan.checks import known_length
 from mpqueue.plan.columns import column_of
 from mpqueue.plan.cursors import FROM_BEGINNING
 from mpqueue.plan.packed import packed_items
@@ -87,8 +88,7 @@ class BalancedBatches(BatchSampler):  # type: ignore[misc]  # torch is not type-
 
 
 def _costs_of(name: str, given: Any, dataset: Any) -> Costs:
-    count = len(dataset) if hasattr(dataset, "__len__") else None
-    return Costs(name, given, None, partial(column_of, dataset), count)
+    return Costs(name, given, None, partial(column_of, dataset), known_length(dataset))
 
 
 class BalancedOrder(Iterator[list[int]]):

@@ -36,8 +36,8 @@ from mpqueue.frameworks.torch.iterated import (
 )
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.questions import editor_of
-from mpqueue.frameworks.torch.samples import ids_of, index_of
-from mpqueue.frameworks.torch.skipping import warn_of_skipping
+from mpqueue.frameworks.torch.samples import ids_of, index_of, num_places
+from mpqueue.frameworks.torch.skipping import seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import IterablePlan, iterable_ids
 from mpqueue.frameworks.torch.worker import listed_of
 from mpqueue.plan.cursors import FROM_BEGINNING, Edit, Listed, Place, WorkItem
@@ -52,6 +52,7 @@ from mpqueue.system.program_streams import warn_caller
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
+from mpqueue.worker.sample_block import SampleBlock
 
 
 class _Collation:
@@ -65,16 +66,20 @@ class _Collation:
     Attributes:
         count: Number of samples in the latest batch.
         indices: The indices of the next batch of a map-style dataset.
+        block: Has the random numbers of the function for that batch.
     """
 
     count: int | None = None
     indices: Any = None
+    block: SampleBlock | None = None
 
     def __init__(self, collate: Callable[[Any], Any], dataset: Any, *, has_index: bool) -> None:
         self._collate, self._dataset, self._has_index = collate, dataset, has_index
 
     def __call__(self, samples: list[Any]) -> Any:
         self.count = len(samples)
+        if self._has_index:
+            context.aside.block = self.block
         return collated(self._collate, samples, self._dataset, self.indices if self._has_index else None)
 
 
@@ -106,6 +111,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _last: tuple[int, Any] | None = None  # position and index of the batch that was returned last
     _is_drawing = _is_fetching = False
     _batch: tuple[Any] | None = None  # computed, but not returned through torch's frames yet
+    _first_place = 0  # the place of the first sample of the next batch
+
+    _awaited: Any = None  # the `AwaitedDataset` of a dataset with coroutines
 
     def __init__(self, loader: Any) -> None:
         # Samplers of torch draw with their first batch, after the seed of the workers. A sampler that draws in
@@ -121,12 +129,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                     undo.callback(GlobalState().restore)
                 undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             super().__init__(loader)
+        self._seed = seed_of_rank(loader, self._base_seed)  # of the random numbers of one worker
         self._collation = _Collation(self._collate_fn, self._dataset, has_index=not self._num_lanes)
         coroutines = coroutines_of(loader)
         if coroutines is not None:
             from mpqueue.frameworks.torch.awaited import AwaitedDataset  # imports asyncio
 
-            self._dataset_fetcher.dataset = AwaitedDataset(self._dataset, coroutines)
+            self._awaited = self._dataset_fetcher.dataset = AwaitedDataset(self._dataset, coroutines)
         if self._auto_collation:
             self._dataset_fetcher.collate_fn = self._collation
         self._progress = Progress(self._num_lanes)
@@ -140,6 +149,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             # The description of this rank's order, because the state may be another rank's.
             beginning = resumed.beginning._replace(order=order_of(loader))
             self._base_seed = beginning.base_seed
+            self._seed = seed_of_rank(loader, self._base_seed)
             # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with
             # which the pass began.
             is_set = self._load(resumed.place) and loader.generator is None
@@ -163,7 +173,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
         self._watch = watch = state.watch_of(loader, iter(self._index_sampler), resumed)
         for _ in range(resumed.place.position):
-            watch.take()
+            self._first_place += num_places(watch.take(), is_batched=self._auto_collation)
         self._mark = watch.mark
         with contextlib.suppress(StopIteration):
             self._index = (watch.take(),)
@@ -188,12 +198,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def _fetched(self) -> Any:
         """Return the next batch of torch's loop. A `mpqueue.Dataset` gets the seed of the pass, as in a worker."""
-        aside, before = context.aside, context.aside.seed
+        aside, before, block = context.aside, context.aside.seed, context.aside.block
         try:
             aside.seed = self._base_seed
             return super()._next_data()
         finally:
-            aside.seed = before
+            aside.seed, aside.block = before, block
 
     def _next_index(self) -> Any:
         while True:
@@ -202,15 +212,32 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._index = (super()._next_index(),)
                 self._is_drawing = False
             self._kept = self._index[0]
-            self._collation.indices = self._kept
-            if self._edit is None:
-                return self._kept
-            listed = self._edit(WorkItem(0, 0, 0, 0, -1, listed_of(self._kept, 0, 0)), FROM_BEGINNING).listed
+            listed: Listed | None = listed_of(self._kept, 0, self._first_place)
+            if self._edit is not None:
+                listed = self._edit(WorkItem(0, 0, 0, 0, -1, listed), FROM_BEGINNING).listed
             assert listed is not None
-            if not listed.is_empty:
-                self._kept = self._collation.indices = index_of(listed)
-                return self._kept
+            if self._edit is None or not listed.is_empty:
+                self._kept = index_of(listed)
+                return self._begun(listed)
             self._count()  # all of its samples are excluded
+
+    def _begun(self, listed: Listed) -> Any:
+        """Begin a batch, with the numbers of `mpqueue.rng` in one worker. Return the indices for torch's fetcher."""
+        index, first, seed, dataset = index_of(listed), listed.first, self._seed, self._dataset
+        self._collation.indices = index
+        self._collation.block = SampleBlock(seed, 0, (None,), (~first,))
+        if self._awaited is not None:
+            self._awaited.begin(seed, listed)
+        elif not self._auto_collation:
+            context.aside.block = SampleBlock(seed, 0, (None,), (first,))
+        elif getattr(dataset, "__getitems__", None):
+            context.aside.block = SampleBlock(seed, 0, (None,), (~first,))
+        else:
+            samples = index if type(index) is list else list(index)
+            places = range(first, first + len(samples)) if listed.kept is None else listed.kept
+            context.aside.block = block = SampleBlock(seed, 0, samples, places)
+            return block.samples
+        return index
 
     @property
     def _is_interrupted(self) -> bool:
@@ -253,12 +280,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Count a batch, or an error."""
         assert self._index is not None
         mark = 0 if self._watch is None else self._watch.after(self._index[0], self._mark)
+        first_place = self._first_place + num_places(self._index[0], is_batched=self._auto_collation)
         # From here on only assignments, so that no signal handler runs in between.
         if is_returned:
             self.num_returned += 1
             self._last = self._progress.position, self._kept
         self._batch = self._index = None
-        self._mark = mark
+        self._mark, self._first_place = mark, first_place
         self._progress.position += 1
 
     # -- The batches of the pass, as `state.PassBatches`
@@ -272,14 +300,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch, computed again. The trainer's random numbers and the caches of datasets do not change."""
-        aside, before, state_before = context.aside, context.aside.seed, GlobalState()
+        aside, before, block, state_before = context.aside, context.aside.seed, context.aside.block, GlobalState()
         try:
             aside.seed = self._base_seed
             with context.asking():
-                self._collation.indices = index_of(listed)
-                return self._dataset_fetcher.fetch(self._collation.indices)
+                return self._dataset_fetcher.fetch(self._begun(listed))
         finally:
-            aside.seed = before
+            aside.seed, aside.block = before, block
             state_before.restore()
 
     def leave_out(self, edit: Edit | None) -> None:
@@ -452,6 +479,10 @@ class InlineStreamIterator(InlineIterator):
             return place
         start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))
         return place._replace(starts=(start,))
+
+    def _begun(self, listed: Listed) -> Any:
+        context.aside.block = SampleBlock(self._seed, 0, (None,), (self._progress.counts[0],))
+        return index_of(listed)
 
     @property
     def _is_interrupted(self) -> bool:

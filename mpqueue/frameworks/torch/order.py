@@ -22,6 +22,7 @@ from mpqueue.frameworks.torch.balance import BalancedBatches
 from mpqueue.frameworks.torch.ranks import rank_and_world
 from mpqueue.frameworks.torch.samples import keys_of
 from mpqueue.frameworks.torch.skipping import is_shard, samplers_of
+from mpqueue.plan.checks import known_length
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.system.units import count_text
 
@@ -65,10 +66,8 @@ def order_of(loader: Any) -> str | None:
     if loader._dataset_kind == _DatasetKind.Iterable:
         return None
     sampler = sampler_of(loader)
-    try:
-        length = f" of {len(sampler)}"
-    except (TypeError, NotImplementedError):  # as torch's base class and custom samplers report no length
-        length = ""
+    known = known_length(sampler)
+    length = "" if known is None else f" of {known}"
     shards = f" in {loader.batch_sampler.num_processes} shards" if is_shard(loader.batch_sampler) else ""
     return type(sampler).__name__ + shards + length + (_GENERATOR if _has_generator(sampler) else "")
 

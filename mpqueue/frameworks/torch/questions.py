@@ -25,6 +25,7 @@ from mpqueue.frameworks.torch.worker import listed_of
 from mpqueue.loader.questions import checked_place
 from mpqueue.loader.replay import empty_batch
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.checks import known_length
 from mpqueue.plan.cursors import Edit, Listed
 from mpqueue.plan.history import NO_HISTORY, At, History
 from mpqueue.plan.sample_ids import SampleSet
@@ -227,7 +228,9 @@ def _check_ids(loader: Any, samples: SampleSet) -> None:
     *_, innermost = samplers_of(loader)
     if not isinstance(innermost, RandomSampler | SequentialSampler):
         return
-    length = len(innermost.data_source)
+    length = known_length(innermost.data_source)
+    if length is None:
+        return
     for each in samples.ends():
         if not isinstance(each, int) or each >= length:
             raise ValueError(

@@ -229,3 +229,28 @@ def make_second(make):
     loader = make()
     loader.sampler.set_epoch(1)
     return loader
+
+
+class HasNoLength:
+    """Batches whose number is unknown, as torch_geometric's `DynamicBatchSampler`."""
+
+    def __iter__(self):
+        return iter([[0, 1], [2, 3], [4, 5], [6, 7]])
+
+    def __len__(self):
+        raise ValueError("the length is undefined")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_length_of_a_batch_sampler_may_raise_any_exception(workers):
+    def make():
+        return mpqueue.torch.DataLoader(torch.arange(8), batch_sampler=HasNoLength(), num_workers=workers)
+
+    loader = make()
+    batches = iter(loader)
+    first = next(batches).tolist()
+    resumed = make()
+    resumed.load_state_dict(loader.state_dict())
+    assert [first, *(batch.tolist() for batch in resumed)] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    with pytest.raises(ValueError, match="undefined"):
+        len(loader)

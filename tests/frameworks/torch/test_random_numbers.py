@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mpqueue
+import mpqueue.torch
 
 SEED = 11
 
@@ -148,3 +149,78 @@ def test_numbers_of_the_trainer_do_not_change():
         for _, _batch in zip(range(3), loader, strict=False):
             got.append(float(torch.rand(())))
     assert got == expected
+
+
+class DrawsByRng(torch.utils.data.Dataset):
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return index, mpqueue.rng().random()
+
+
+class DrawsByRngInBatches(DrawsByRng):
+    def __getitems__(self, indices):
+        return [(index, mpqueue.rng().random()) for index in indices]
+
+
+class DrawsByRngInCoroutines(DrawsByRng):
+    async def __getitem__(self, index):
+        return index, mpqueue.rng().random()
+
+
+class DrawsByRngInCoroutinesOfBatches(DrawsByRngInCoroutines):
+    async def __getitems__(self, indices):
+        return [(index, mpqueue.rng().random()) for index in indices]
+
+
+class DrawsByRngInStream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return ((index, mpqueue.rng().random()) for index in range(10))
+
+
+def with_number(samples):
+    return samples, mpqueue.rng().random()
+
+
+KINDS = [
+    DrawsByRng, DrawsByRngInBatches, DrawsByRngInCoroutines, DrawsByRngInCoroutinesOfBatches, DrawsByRngInStream,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [None, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rng_without_torch_workers_has_the_numbers_of_one_worker(kind, size):
+    def make(workers):
+        order = {} if kind is DrawsByRngInStream or size is None else {"shuffle": True, "collate_fn": with_number}
+        return mpqueue.torch.DataLoader(
+            kind(), size, num_workers=workers, generator=torch.Generator().manual_seed(7), **order,
+            multiprocessing_context="fork" if workers else None,
+        )  # fmt: skip
+
+    def found(loader):
+        return [repr(batch) for batch in loader]
+
+    loaders = [make(0), make(1)]
+    expected = [found(loader) for loader in loaders]
+    assert expected[0] == expected[1]
+    assert found(loaders[0]) == found(loaders[1]) != expected[0]
+    # After a resume, with and without workers.
+    loader = make(0)
+    batches = iter(loader)
+    next(batches)
+    for resumed in (make(0), make(1)):
+        resumed.load_state_dict(loader.state_dict())
+        assert found(resumed) == expected[0][1:]
+    with pytest.raises(RuntimeError, match="only while a batch is computed"):
+        mpqueue.rng()
+
+
+def test_rng_without_torch_workers_after_an_exclusion():
+    made = []
+    for workers in (0, 1):
+        loader = mpqueue.torch.DataLoader(DrawsByRng(), 3, num_workers=workers, generator=torch.Generator())
+        loader.exclude([1, 4])
+        made.append([repr(batch) for batch in loader])
+        assert repr(loader.compute(0, 1)) == made[-1][1]
+    assert made[0] == made[1]

@@ -153,7 +153,7 @@ class Crashes(CountsInIter):
 
     def rest(self):
         for element in super().rest():
-            if self.epoch == self.crashes_in and self.at == 9 and burns(self.fuse):
+            if self.epoch == self.crashes_in and self.at == 7 and burns(self.fuse):
                 pass_gate(self.gate)
             yield element
 
