@@ -79,6 +79,7 @@ from mpqueue.telemetry.recorder import Recorder
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _clock = time.perf_counter_ns
+_LOOK_S = 1.0  # between looks at a time limit: a wait that takes longer shows that this process was stopped
 
 
 class Mark(NamedTuple):
@@ -414,7 +415,7 @@ class Pipeline:
                 return taken[1]
             if deadline is not None and time.monotonic() >= deadline:
                 raise NotYet
-            self.wait(loop, deadline)
+            deadline = self.wait(loop, deadline)
 
     def take(self, loop: int = 0, deadline: float | None = None) -> tuple[Delivery, Any] | None:
         """Block until the next batch is ready, and return it behind its delivery, for a loop that `holds` batches.
@@ -439,7 +440,7 @@ class Pipeline:
                 return self.ledger.progress.held[-1], taken[1]
             if deadline is not None and time.monotonic() >= deadline:
                 raise NotYet
-            self.wait(loop, deadline)
+            deadline = self.wait(loop, deadline)
 
     def is_held(self, delivery: Delivery) -> bool:
         """Return whether a batch is held, or the error in its place; if not, a change of the run has dropped it."""
@@ -461,10 +462,14 @@ class Pipeline:
     def _start_timer(self) -> None:
         self._end.start_timer(self._finish_ahead)
 
-    def wait(self, loop: int = 0, deadline: float | None = None) -> None:
+    def wait(self, loop: int = 0, deadline: float | None = None) -> float | None:
         """Block until `step` may have something to do; an interrupt of this method is harmless anywhere.
 
         The lock is held, except where the backend releases it.
+
+        Returns:
+            The deadline, moved by the time in which this process was stopped (SIGSTOP, Ctrl-Z), as its workers mostly
+            were, too.
         """
         # Other consumers wait for the lock in the meantime, and share the reports that this thread waits for. A `stop`
         # needs the lock before it closes any descriptor, so it wakes this thread first.
@@ -475,15 +480,20 @@ class Pipeline:
                 if loop == self.loop and not (ledger.needs_attention or ledger.has_next):
                     started = _clock()
                     timeout_s = self._backend_timeout_s()
+                    before = time.monotonic()
                     if deadline is not None:
-                        left_s = max(0.0, deadline - time.monotonic())
+                        left_s = min(_LOOK_S, max(0.0, deadline - before))
                         timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
                     # The call for the timeout may have dealt, and an error in dealing is in `ready` at once.
                     if not ledger.has_next:
                         self.backend.wait(ledger.head, timeout_s)
+                    if deadline is not None and timeout_s is not None:
+                        late_s = time.monotonic() - before - timeout_s
+                        deadline += late_s if late_s > _LOOK_S else 0.0
                     self.recorder.wait(ledger.num_batches, _clock() - started)
         finally:
             self.lifetime.run_deferred_stop(self.stop)
+        return deadline
 
     def _backend_timeout_s(self) -> float | None:
         """Return the backend's timeout. For that, the backend may take grants back and deal work items."""

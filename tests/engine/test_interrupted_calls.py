@@ -10,6 +10,8 @@ from helpers.handling import handling, raising
 from helpers.meanwhile import meanwhile
 from helpers.strikes import Struck, each_strike
 
+from mpqueue.engine import pipeline as pipeline_module
+from mpqueue.engine.backend import NotYet
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.engine.pipeline import Pipeline
@@ -204,3 +206,26 @@ def test_interrupted_stop_does_not_block_the_stop_of_another_thread():
         other.start()
         other.join(DEADLOCK_S)
         assert pipeline.has_ended, after
+
+
+class Clock:
+    """A clock that only `stop` advances, and waits that take as long as they are requested."""
+
+    def __init__(self, monkeypatch, backend, stops):
+        self.now, self.num_waits, self._stops = 100.0, 0, stops
+        monkeypatch.setattr(pipeline_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(backend, "timeout_s", lambda: None, raising=False)
+        monkeypatch.setattr(backend, "wait", self.wait, raising=False)
+
+    def wait(self, _head, timeout_s):
+        self.now += timeout_s + self._stops.get(self.num_waits, 0.0)
+        self.num_waits += 1
+
+
+@pytest.mark.parametrize("stops", [{}, {0: 60.0}, {2: 3600.0, 3: 5.0}])
+def test_time_limit_does_not_count_time_in_which_the_process_was_stopped(monkeypatch, stops):
+    pipeline = pipeline_of()
+    clock = Clock(monkeypatch, pipeline.backend, stops)
+    with pytest.raises(NotYet):
+        pipeline.next(deadline=clock.now + 5.0)
+    assert clock.now == 105.0 + sum(stops.values())

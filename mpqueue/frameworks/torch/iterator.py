@@ -553,7 +553,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 if is_plain or (deadline is not None and time.monotonic() >= deadline):
                     return  # the following `next` returns the batch, or raises that the time is over
                 if is_plain is None:
-                    pipeline.wait(deadline=deadline)
+                    deadline = pipeline.wait(deadline=deadline)
                 else:
                     taken = pipeline.step()
         except (EndOfStream, Stopped):
