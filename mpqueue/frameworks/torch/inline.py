@@ -39,7 +39,7 @@ from mpqueue.frameworks.torch.questions import editor_of
 from mpqueue.frameworks.torch.samples import ids_of, index_of, num_places
 from mpqueue.frameworks.torch.skipping import seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import IterablePlan, iterable_ids
-from mpqueue.frameworks.torch.worker import listed_of
+from mpqueue.frameworks.torch.worker import getitems_of, listed_of
 from mpqueue.plan.cursors import FROM_BEGINNING, Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.plan.options import Options
@@ -230,7 +230,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._awaited.begin(seed, listed)
         elif not self._auto_collation:
             context.aside.block = SampleBlock(seed, 0, (None,), (first,))
-        elif getattr(dataset, "__getitems__", None):
+        elif getitems_of(dataset):
             context.aside.block = SampleBlock(seed, 0, (None,), (~first,))
         else:
             samples = index if type(index) is list else list(index)

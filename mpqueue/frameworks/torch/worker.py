@@ -78,6 +78,11 @@ def listed_of(index: Any, epoch: int, place: int) -> Listed:
     return Listed(first, index if type(index) is list else ("", index))
 
 
+def getitems_of(dataset: Any) -> Any:
+    """Return a dataset's method that computes all samples of a batch in one call; None: it has none."""
+    return getattr(dataset, "__getitems__", None)
+
+
 def _epoch_of(listed: Listed) -> tuple[int, Listed]:
     """Return the epoch of a batch, and its samples with their places in the epoch."""
     epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
@@ -172,7 +177,7 @@ class MapSource(LoaderSource):
             return dataset[index]
         if self.parts.threads > 1 or self.parts.coroutines is not None:
             return self._at_once(batch, epoch, begin)
-        if getattr(dataset, "__getitems__", None):
+        if getitems_of(dataset):
             # One call computes all samples. No sample uses the complement of a place, so its numbers differ from
             # theirs.
             begin(seed, epoch, ~first)
@@ -189,7 +194,7 @@ class MapSource(LoaderSource):
         from mpqueue.worker.in_flight import BatchIndices, whole
 
         parts, dataset = self.parts, self.parts.dataset
-        getitems = getattr(dataset, "__getitems__", None) if parts.is_batched else None
+        getitems = getitems_of(dataset) if parts.is_batched else None
         is_whole = bool(getitems) and parts.coroutines is not None  # one coroutine computes a whole batch
 
         def find_ahead(place: int) -> BatchIndices | None:
