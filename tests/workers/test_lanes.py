@@ -291,8 +291,10 @@ def test_result_of_a_function_continues_from_its_state(tmp_path, backend, worker
     rest_of = made(str(tmp_path / "rest"))
     with running(rest_of, backend=backend, workers=workers, lanes=4, place=place, start_method="fork") as pipeline:
         assert found + rest(pipeline) == whole
-    assert set(computed(tmp_path / "rest").values()) == {1}
-    assert len(computed(tmp_path / "rest")) == len(whole) - 18
+    # Of an iterable, the first two elements are read to know whether it continues at a state.
+    of_rest = {place: count for place, count in computed(tmp_path / "rest").items() if place[1] > 1}
+    assert set(of_rest.values()) == {1}
+    assert len(of_rest) == len(whole) - 18
 
 
 def test_lane_that_is_slow_to_resume_is_a_warning(tmp_path, monkeypatch):
