@@ -8,7 +8,7 @@ its last snapshot, in any worker: the elements between the snapshot and the posi
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.engine.skips import Skipped
 from mpqueue.worker.read_ahead import ON_DEMAND, ReadAhead
@@ -90,7 +90,6 @@ class Lane(Protocol):
         """
 
 
-@runtime_checkable
 class LaneSource(Protocol):
     """A source with lanes.
 

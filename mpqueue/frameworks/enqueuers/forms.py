@@ -1,6 +1,5 @@
 """The constructor signatures of enqueuers (Keras 2, Keras 3), and the arguments that a `Sequence` itself specifies."""
 
-import inspect
 from collections.abc import Mapping
 from inspect import Parameter, Signature
 from typing import Any
@@ -67,7 +66,8 @@ def own_of(sequence: Any) -> dict[str, Any]:
 
 
 def _is_given(sequence: Sequence, name: str) -> bool:
-    if inspect.getattr_static(sequence, name) is not vars(Sequence)[name]:
+    places = (vars(sequence), *map(vars, type(sequence).__mro__))
+    if next(place[name] for place in places if name in place) is not vars(Sequence)[name]:
         return getattr(sequence, name) is not None
     return hasattr(super(Sequence, sequence), name)  # a subclass of PyDataset, too: Keras sets the attribute
 

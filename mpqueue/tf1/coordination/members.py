@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpqueue.engine.members import checked_wait
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 StopCallback: TypeAlias = Callable[[], object]
 
 
-@runtime_checkable
 class Member(Protocol):
     """A thread, a process, an enqueuer or a loader.
 
@@ -64,7 +63,7 @@ class Ending:
 
 def check_member(member: object) -> None:
     """Raise `TypeError` unless ``member`` has the methods of a `Member`."""
-    if not isinstance(member, Member):
+    if not all(hasattr(member, name) for name in ("is_alive", "join")):
         raise TypeError(f"A member must have is_alive() and join(timeout), like a thread, got {member!r}.")
 
 

@@ -1,7 +1,9 @@
 """The constructors of `OrderedEnqueuer` in Keras 2 and Keras 3, and the arguments that a `Sequence` specifies."""
 
+import gc
 import os
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -101,6 +103,19 @@ def test_attributes_of_other_classes_are_ignored():
             return self.workers[index]
 
     assert taken(OrderedEnqueuer(Crew())) == "Ada"
+
+
+def test_class_that_a_notebook_defines_again_is_freed():
+    """A cache of `inspect` keeps it in Python 3.12.1, with all data that its methods refer to."""
+
+    class Cell(Who):
+        pass
+
+    gone = weakref.ref(Cell)
+    OrderedEnqueuer(Cell())
+    del Cell
+    gc.collect()
+    assert gone() is None
 
 
 def test_generator_enqueuer_starts_without_arguments():
