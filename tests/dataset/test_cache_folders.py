@@ -300,18 +300,11 @@ def test_cache_that_is_removed_while_it_is_opened_is_created_again(tmp_path, mon
     assert (tmp_path / "old.1.use").exists()
 
 
-def give_away(path, monkeypatch):
-    if os.geteuid() == 0:
-        os.chown(path, 12345, -1)
-    else:
-        monkeypatch.setattr(caches.os, "geteuid", lambda: 12345)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_cache_of_another_user_counts_and_is_not_removed(tmp_path, monkeypatch):
+def test_cache_of_another_user_counts_and_is_not_removed(tmp_path):
     fill_in_child(tmp_path, "theirs", 30)
     for path in tmp_path.glob("theirs.*"):
-        give_away(path, monkeypatch)
+        os.chown(path, 12345, -1)
     cache = filled(tmp_path, "mine")
     assert len(list(tmp_path.glob("theirs.*"))) > 2
     assert 10 < len(kept(cache)) < 90

@@ -498,17 +498,17 @@ def test_changed_code_is_noticed_on_any_route(tmp_path, route):
 
 
 def test_import_of_an_installed_module_in_the_function_keeps_the_key(tmp_path):
-    """Another process may have imported it already."""
+    """Another process may have imported it already. `packaging` is installed with pytest."""
     program = f"""
 import sys
 import mpqueue
 @mpqueue.cached({str(tmp_path / "kept")!r})
 def value(number):
-    import colorsys, scipy.version
+    import colorsys, packaging.version
     return number
 value(3)
 """
-    for first in ("", "import colorsys, scipy.version"):
+    for first in ("", "import colorsys, packaging.version"):
         subprocess.run([sys.executable, "-c", first + program], check=True)
     assert len(list((tmp_path / "kept").glob("*.index"))) == 1
 

@@ -392,7 +392,7 @@ def test_call_that_blocks_the_loop_is_told_once(workers, backend, caplog):
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1
     assert "has blocked the event loop" in told[0]
-    assert f"{__file__}:" in told[0].partition(" ")[0]
+    assert f"{__file__}:" in told[0].partition(" has blocked")[0]
     assert "at_work" in told[0]
 
 

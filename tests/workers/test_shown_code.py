@@ -14,6 +14,7 @@ from mpqueue import Loader
 from mpqueue.errors import BatchTimeout
 from mpqueue.workers.source_send import take_image
 
+HERE = __file__.encode("ascii", "backslashreplace").decode("ascii")  # as `faulthandler` writes it
 FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
 
@@ -73,7 +74,7 @@ def test_stacks_of_a_hanging_worker_show_the_file_of_a_closure():
     with Loader(Computed(hang, 1), batch_size=None, workers=1, batch_timeout=1.0, restarts=0) as loader:
         with pytest.raises(BatchTimeout) as raised:
             list(loader)
-    assert f'File "{__file__}", line {hang.__code__.co_firstlineno + 1} in hang' in str(raised.value)
+    assert f'File "{HERE}", line {hang.__code__.co_firstlineno + 1} in hang' in str(raised.value)
 
 
 def test_crash_report_shows_the_file_of_a_closure(capfd):
@@ -86,7 +87,7 @@ def test_crash_report_shows_the_file_of_a_closure(capfd):
     with Loader(Computed(crash, 1), batch_size=None, workers=1, restarts=0) as loader:
         with pytest.raises(Exception, match="SIGSEGV"):
             list(loader)
-    assert f'File "{__file__}", line {crash.__code__.co_firstlineno + 1} in crash' in capfd.readouterr().err
+    assert f'File "{HERE}", line {crash.__code__.co_firstlineno + 1} in crash' in capfd.readouterr().err
 
 
 def test_unchanged_source_has_the_same_image(monkeypatch):
