@@ -66,7 +66,5 @@ def folder() -> Finding:
     try:
         ServerDirectory.of(name).claim(is_open_to_others=False).close()  # removes the created files
     except (ServiceError, ValueError, OSError) as error:
-        return Finding(
-            "problem", f"{place}: {error}", "set MPQUEUE_HOME to one of your folders on a local disk, with a short path"
-        )
+        return Finding("problem", f"{place}: {error}", "set MPQUEUE_HOME to one of your folders on a local disk")
     return Finding("ok", f"{place}{' (MPQUEUE_HOME)' if chosen else ''}: sockets can be created")

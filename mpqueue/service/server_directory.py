@@ -34,7 +34,7 @@ from mpqueue.system.platform_support import require_unpatched
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
 from mpqueue.transport.credentials import ForeignPeer
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
-from mpqueue.transport.listener import MAX_PATH_BYTES, connect_at, listen_at
+from mpqueue.transport.listener import connect_at, listen_at
 from mpqueue.transport.poller import wait_readable
 from mpqueue.transport.records import ProtocolError
 
@@ -76,26 +76,17 @@ class ServerDirectory:
 
         Raises:
             TypeError: The name is not a string, or the user id not an integer.
-            ValueError: The name cannot be the name of a folder, the path is too long for a socket, or the user id is
-                out of range.
+            ValueError: The name cannot be the name of a folder, or the user id is out of range.
         """
         _check_name(name)
         uid = os.geteuid() if uid is None else checked_uid("uid", uid)
         if "/" in name:
             folder = os.path.abspath(os.path.expanduser(name))
-            directory = cls(os.path.basename(folder), folder, uid)
-        elif chosen := os.environ.get("MPQUEUE_HOME"):
-            directory = cls(name, os.path.join(os.path.abspath(os.path.expanduser(chosen)), name), uid)
-        else:
-            base = base_of(uid)
-            directory = cls(name, os.path.join(base, name), uid, base)
-        length = len(os.fsencode(directory.socket_path))
-        if length > MAX_PATH_BYTES:
-            raise ValueError(
-                f"the path of a socket must have at most {MAX_PATH_BYTES} bytes, got {length} in "
-                f"{directory.socket_path}: use a shorter name, or set MPQUEUE_HOME to a folder with a shorter path"
-            )
-        return directory
+            return cls(os.path.basename(folder), folder, uid)
+        if chosen := os.environ.get("MPQUEUE_HOME"):
+            return cls(name, os.path.join(os.path.abspath(os.path.expanduser(chosen)), name), uid)
+        base = base_of(uid)
+        return cls(name, os.path.join(base, name), uid, base)
 
     @property
     def socket_path(self) -> str:

@@ -10,13 +10,13 @@ closes its copy. Close them with `close_object`.
 import errno
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from mpqueue.system import descriptors
+from mpqueue.system.held_descriptors import HeldDescriptor
 from mpqueue.transport.credentials import check_peer
 
-MAX_PATH_BYTES = 107
-"""Maximum length of a socket's path, without the final NUL."""
+_MAX_PATH_BYTES = 107  # of a socket's path, without the final NUL
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 """Errors of `accept` that leave the connection in the backlog. With any other error, the peer has disconnected."""
 
@@ -38,7 +38,7 @@ def listen_at(
     """
     listener = unix_socket(kind)
     try:
-        listener.bind(until)
+        call_with_path(listener.bind, until)
         # `bind` creates the file with the permissions that the umask allows, before anything could be set.
         os.chmod(until, mode)
         listener.listen(backlog)
@@ -72,7 +72,7 @@ def connect_at(
     try:
         connection.setblocking(waits)
         # A Unix socket is connected as soon as it is in the backlog, so this does not wait for `accept`.
-        connection.connect(path)
+        call_with_path(connection.connect, path)
         # Check before sending or trusting a byte: any user may have taken the path.
         check_peer(connection, uids)
     except BaseException:
@@ -101,6 +101,21 @@ def accept(listener: socket.socket, uids: Collection[int] | None) -> socket.sock
         descriptors.close_object(connection)
         raise
     return connection
+
+
+def call_with_path(method: Callable[[str], object], path: str) -> None:
+    """Call ``bind`` or ``connect`` of a Unix socket with a path of any length.
+
+    Raises:
+        OSError: The call has failed, or the folder cannot be opened.
+    """
+    if len(os.fsencode(path)) <= _MAX_PATH_BYTES:
+        method(path)
+        return
+    # The descriptor of its folder makes the path of the socket short enough.
+    folder, name = os.path.split(path)
+    with HeldDescriptor(os.open, folder, os.O_PATH | os.O_CLOEXEC) as held:
+        method(f"/proc/self/fd/{held.fd}/{name}")
 
 
 def unix_socket(kind: socket.SocketKind) -> socket.socket:

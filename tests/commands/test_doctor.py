@@ -199,8 +199,8 @@ def test_a_folder_that_others_may_write_to_is_a_problem(servers_directory):
     assert os.listdir(servers_directory) == []
 
 
-def test_path_too_long_for_a_socket_is_a_problem(monkeypatch, tmp_path):
-    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / ("long" * 40)))
+def test_path_too_long_for_a_folder_is_a_problem(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / ("long" * 70)))
     found = finding_of(checks_python.folder)
     assert found.verdict == "problem"
     assert "MPQUEUE_HOME" in found.remedy

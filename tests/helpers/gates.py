@@ -37,7 +37,7 @@ class Gate:
     """The test's side of a gate. Pass `address` to the code that must wait."""
 
     def __init__(self):
-        self._folder = tempfile.TemporaryDirectory(prefix="gate")
+        self._folder = tempfile.TemporaryDirectory(prefix="gate", dir="/tmp")  # short enough for a socket
         self.address = os.path.join(self._folder.name, "gate")
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(self.address)

@@ -118,7 +118,7 @@ class Trainer:
     def __init__(self, script, *args, command=(), env=None, stdin=None):
         self._mark = uuid.uuid4().hex
         self._segments = _segments()
-        self._folder = tempfile.TemporaryDirectory(prefix="trainer")
+        self._folder = tempfile.TemporaryDirectory(prefix="trainer", dir="/tmp")  # short enough for a socket
         self._words = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._words.bind(f"{self._folder.name}/out")
         env = env or {}

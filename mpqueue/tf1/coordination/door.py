@@ -20,7 +20,7 @@ from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, new_token, prove
-from mpqueue.transport.listener import SCARCE, accept, connect_at, unix_socket
+from mpqueue.transport.listener import SCARCE, accept, call_with_path, connect_at, unix_socket
 from mpqueue.transport.poller import READABLE, Poller
 
 _BACKLOG = 128  # connections that wait for `accept`; further ones block in `connect`
@@ -50,7 +50,7 @@ class Door:
         self._listener = unix_socket(socket.SOCK_STREAM)
         try:
             self.address = Address(path or _new_path(), os.geteuid(), new_token())
-            self._listener.bind(self.address.path)
+            call_with_path(self._listener.bind, self.address.path)
             self._listener.listen(_BACKLOG)
             self._listener.setblocking(False)  # a client may disconnect before it is accepted
         except BaseException:

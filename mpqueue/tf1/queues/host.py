@@ -24,7 +24,6 @@ from mpqueue.tf1.queues.description import Description, decode_reset
 from mpqueue.tf1.queues.hub import Hub, HubDriver
 from mpqueue.tf1.queues.making import make_described
 from mpqueue.tf1.queues.registry import Registry
-from mpqueue.transport.listener import MAX_PATH_BYTES
 
 _MAX_QUEUES = 1 << 16
 _PREFIX = "q-"
@@ -112,11 +111,10 @@ class QueueHost:
         return f"<{type(self).__name__} {'stopped' if self._hub.is_closed else count_text(self.num_queues, 'queue')}>"
 
 
-def _free_path(folder: Path) -> str | None:
-    """Delete sockets of previous servers; return a path for a new socket, or None if it would be too long."""
+def _free_path(folder: Path) -> str:
+    """Delete sockets of previous servers; return a path for a new socket."""
     for left in folder.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             left.unlink()
     # Use a new name each time: a client of a previous server must not find this server's queues under the old address.
-    path = str(folder / f"{_PREFIX}{secrets.token_hex(4)}")
-    return path if len(os.fsencode(path)) <= MAX_PATH_BYTES else None
+    return str(folder / f"{_PREFIX}{secrets.token_hex(4)}")

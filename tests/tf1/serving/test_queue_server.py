@@ -176,8 +176,7 @@ def test_wait_ends_with_the_server(servers_directory):
         assert "stopped" in repr(server)
 
 
-def test_directory_with_too_long_path_for_the_queue_socket_is_supported(servers_directory):
-    name = "n" * (107 - len(os.fsencode(servers_directory)) - len("//socket"))
-    with QueueServer(name) as server, mpqueue.connect(name, timeout=0):
+@pytest.mark.usefixtures("servers_directory")
+def test_directory_with_a_longer_path_than_the_name_of_a_socket_is_supported():
+    with QueueServer("n" * 200), mpqueue.connect("n" * 200, timeout=0):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
-        assert sorted(os.listdir(server.folder)) == ["lock", "made", "socket"]
