@@ -30,6 +30,7 @@ def pytest_configure(config):
     """Enable Ctrl-C, even if a shell has started the tests in the background and ignores SIGINT."""
     config.pluginmanager.register(optional)
     config.pluginmanager.register(Bounds(600))  # the slowest collection takes 20 s on two CPUs
+    os.umask(0o022)  # with 002, which many users have, others may write to the files of the tests, which is an error
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -145,7 +145,7 @@ MACHINES = {
     "any number of open files": (checks_system.files, open_files(-1), "ok", r"\n$"),
     "hard limit of open files": (checks_system.files, open_files(256, 256), "note", r"limits\.conf"),
     "too few processes": (
-        checks_system.processes, {(resource, "getrlimit"): lambda which: (10, 10), (os, "geteuid"): lambda: 1000},
+        checks_system.processes, {(resource, "getrlimit"): lambda which: (1, 1), (os, "geteuid"): lambda: 1000},
         "problem", "",
     ),
     "address space": (

@@ -45,6 +45,7 @@ NOT_RUN = {
     "scripts/rewind": "creates .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "runs these tests",
+    "scripts/newcomers": "runs these tests",
     "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
     "scripts/gauntlet": "takes minutes",

@@ -7,6 +7,7 @@ import socket
 import stat
 import tempfile
 from functools import partial
+from multiprocessing import managers
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,8 @@ def contents_of_rings():
 
 @pytest.mark.parametrize("make", [Proxied, Sent])
 def test_memory_that_allowed_users_map_has_no_key_of_a_proxy(shared, make):
-    with multiprocessing.get_context("spawn").Manager() as manager:  # the default of 3.14 leaves a fork server
+    spawn = multiprocessing.get_context("spawn")  # the default of 3.14 leaves a fork server
+    with managers.SyncManager(f"\0proxied-{os.getpid()}", ctx=spawn) as manager:
         source = make(manager.list(range(4)))
         server = mpqueue.Server("photos", source, workers=2, batch_size=None, allow_uids=(STRANGER,), mode="broadcast")
         with server, mpqueue.attach("photos") as consumer:

@@ -296,7 +296,6 @@ def test_loop_of_links_in_a_folder_is_not_an_error_of_the_file(tmp_path):
 def test_file_that_is_replaced_while_it_is_opened_is_read(tmp_path, monkeypatch):
     """It then has no name."""
     (tmp_path / "a").write_text("old")
-    (tmp_path / "a").chmod(0o600)  # for any umask
     opening = os.open
     monkeypatch.setattr(os, "open", lambda *given: (opening(*given), os.unlink(given[0]))[0])
     held = open_own(str(tmp_path / "a"), os.O_RDONLY, "")

@@ -97,7 +97,8 @@ class Proxied:
 
 @pytest.fixture(scope="module")
 def proxied():
-    with managers.SyncManager(authkey=b"a key that only proxies have") as manager:
+    # Otherwise the manager chooses a path below TMPDIR, which may be too long for a socket.
+    with managers.SyncManager(f"\0proxied-{os.getpid()}", b"a key that only proxies have") as manager:
         source = Proxied(manager.dict({index: index for index in range(400)}))
         assert source.values[0] == 0  # its connection now exists
         yield source

@@ -70,8 +70,8 @@ def consume(batches, done):
 
 
 @pytest.mark.parametrize("use_multiprocessing", [False, True])
-def test_stop_ends_blocked_get(coord, tmp_path, use_multiprocessing):
-    with Listener(str(tmp_path / "gate"), "AF_UNIX") as listener:
+def test_stop_ends_blocked_get(coord, use_multiprocessing):
+    with Listener(f"\0gate-{os.getpid()}", "AF_UNIX") as listener:
         enqueuer = OrderedEnqueuer(Held(listener.address), use_multiprocessing)
         enqueuer.start(workers=1)
         coord.register_thread(enqueuer)

@@ -14,6 +14,7 @@ from tf1.helpers.fakes import FakeQueue
 import mpqueue
 from mpqueue import errors, python_io
 from mpqueue.tf1.readers.opening import BLOCK_BYTES
+from mpqueue.transport.listener import call_with_path
 
 READERS = {
     "text": mpqueue.TextLineReader,
@@ -83,7 +84,7 @@ def test_non_regular_file_raises_at_each_read_without_blocking(tmp_path, reader,
         os.mkfifo(path)
     elif kind == "socket":
         held = socket.socket(socket.AF_UNIX)
-        held.bind(str(path))
+        call_with_path(held.bind, str(path))
     else:
         path = pathlib.Path("/dev/zero")
     queue = FakeQueue(bytes(path), b"not taken")

@@ -253,15 +253,15 @@ def consume(queue, address, seed):
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("fifo", 1), ("shuffle", 2)])
-def test_each_element_is_delivered_once_whichever_process_is_killed(tmp_path, kind, seed):
+def test_each_element_is_delivered_once_whichever_process_is_killed(kind, seed):
     """4 producers, 4 consumers. Two of each are killed at a random point."""
     import socket
 
     queue = FIFOQueue(60, "int64", [[16]]) if kind == "fifo" else RandomShuffleQueue(60, 10, "int64", [[16]], seed=seed)
     rng = random.Random(seed)
-    per_producer = 1500
+    per_producer, address = 1500, f"\0line-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "line"))
+        listener.bind(address)
         listener.listen()
         producers = [Other(queue) for _ in range(4)]
         consumers = [Other(queue) for _ in range(4)]
@@ -278,7 +278,7 @@ def test_each_element_is_delivered_once_whichever_process_is_killed(tmp_path, ki
                     arrived.notify_all()
 
         for place, consumer in enumerate(consumers):
-            consumer.begin(consume, str(tmp_path / "line"), seed + place)
+            consumer.begin(consume, address, seed + place)
             line, _ = listener.accept()
             thread = threading.Thread(target=listen, args=(line, place))
             thread.start()
