@@ -186,7 +186,7 @@ class TestServer:
     def test_unsupported_server_definition_raises(self, definition, options, error, why):
         with pytest.raises(error, match=why):
             tf.train.Server(definition, **options)
-        assert (DOCS / "operations/ray.md").is_file()  # some error messages refer to this page
+        assert (DOCS / "frameworks/ray.md").is_file()  # some error messages refer to this page
 
 
 class TestTargets:
