@@ -4,6 +4,8 @@ The pages are rendered by the Chromium of the system, through Playwright. No pac
 with ``apt-get install chromium``, for example.
 """
 
+import re
+
 import pytest
 
 pytest.importorskip("sphinx", reason="the extra [docs] is not installed")
@@ -108,3 +110,20 @@ def test_each_page_fits_a_phone_and_a_desktop_and_is_readable_in_both_themes(win
             window.evaluate("theme => { document.body.dataset.theme = theme }", theme)
             found += [f"{page.name}, {theme}: {defect}" for defect in window.evaluate(_PALE, _LEAST_CONTRAST)]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("bus error docker shm", "operations/containers.html"),
+        ("ModuleNotFoundError notebook", "frameworks/jupyter.html"),
+        ("evaluation loader", "guides/loader.html"),
+        ("ranks hang", "operations/ranks-hang.html"),
+        ("training is slow", "operations/slow.html"),
+    ],
+)
+def test_search_finds_the_page_among_the_first_two(window, built_site, words, page):
+    window.goto(f"{(built_site[2] / 'search.html').as_uri()}?q={words.replace(' ', '+')}")
+    window.wait_for_function("() => Search.status.textContent.includes('found')")
+    links = [link.get_attribute("href") for link in window.query_selector_all("#search-results li a")]
+    assert page in [re.split("[?#]", link)[0] for link in links][:2]
