@@ -79,6 +79,10 @@ def _settle(terms: AgentTerms) -> None:
     sys.argv = terms.argv  # not that of Ray's worker: the fork server copies it for the workers
     # For the interpreters that this process starts. Its own hash seed is fixed since its start.
     os.environ[hash_seed.VARIABLE] = terms.hash_seed
+    # Ray sets it after the start, to the CPUs of all workers of this node, unless the program has set it.
+    with open("/proc/self/environ", "rb") as file:
+        if b"\0OMP_NUM_THREADS=" not in b"\0" + file.read():
+            os.environ.pop("OMP_NUM_THREADS", None)
 
 
 def _connect(terms: AgentTerms) -> socket.socket:

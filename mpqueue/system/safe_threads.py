@@ -6,6 +6,9 @@ recognized by the thread name that the kernel shows, because only that is visibl
 
     jemalloc_bg_thd     jemalloc's (pyarrow includes it, and pandas, scikit-learn and TensorFlow may import pyarrow).
                         Its handlers run around every fork, acquire all its locks, and restart the thread in the child.
+
+OpenBLAS, which NumPy and SciPy include, starts threads without a name when it is loaded, if the user allows several. It
+ends them before each fork, and starts them again when it needs them.
 """
 
 import os
@@ -13,6 +16,19 @@ from collections import Counter
 
 SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
 _TASKS = "/proc/self/task"
+
+
+def remaining_threads() -> list[str]:
+    """Return the result of `unsafe_threads`, after those of OpenBLAS have ended."""
+    threads = unsafe_threads()
+    # OpenBLAS gives its threads no names, so all have the name of the process.
+    if len({*threads}) == 1 and any("openblas" in line for line in _mapped_files()):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        threads = unsafe_threads()
+    return threads
 
 
 def unsafe_threads() -> list[str]:
@@ -33,6 +49,11 @@ def counted(names: list[str]) -> str:
     named = [f"{name} ({count})" if count > 1 else name for name, count in Counter(names).items() if name != own]
     num_unnamed = names.count(own)
     return ", ".join([*named, *([f"{num_unnamed} without a name"] if num_unnamed else [])])
+
+
+def _mapped_files() -> list[str]:
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        return file.readlines()
 
 
 def _name_of(task: int) -> str:

@@ -34,7 +34,7 @@ from mpqueue.system.own_process import make_mark
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
 from mpqueue.system.program_streams import call_unless_lost
-from mpqueue.system.safe_threads import counted, unsafe_threads
+from mpqueue.system.safe_threads import counted, remaining_threads
 from mpqueue.transport.framing import send_with_descriptors
 from mpqueue.worker import failures
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
@@ -188,7 +188,7 @@ class _ForkServer:
         assert self._settings is not None
         if self._settings.spawn:
             return True
-        threads, bound = unsafe_threads(), child_process.bound_classes()
+        threads, bound = remaining_threads(), child_process.bound_classes()
         if not (threads or bound):
             return False
         if not self._has_warned:

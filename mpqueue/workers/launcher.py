@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-_OVERRIDDEN = frozenset({hash_seed.VARIABLE, *_ONE_THREAD})  # a fork server gets values of ours for these
+_OVERRIDDEN = frozenset({hash_seed.VARIABLE})  # a fork server gets a value of ours for this
 
 
 class LauncherGone(Exception):
@@ -146,7 +146,12 @@ def _interpreter_flags() -> list[str]:
 
 
 def _fork_server_environ(salt: str) -> dict[str, str]:
-    return hash_seed.with_hash_seed(with_large_copies_uncached({**os.environ, **_ONE_THREAD}), salt)
+    return hash_seed.with_hash_seed(with_large_copies_uncached(_worker_environ()), salt)
+
+
+def _worker_environ() -> dict[str, str]:
+    """Return the trainer's environment, with one thread per worker for libraries whose number the user has not set."""
+    return {**_ONE_THREAD, **os.environ}
 
 
 def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
@@ -205,7 +210,7 @@ class ForkServer:
 
     def settle(self) -> None:
         """Send the present working directory, command line, path, environment and CPUs of the trainer."""
-        environ = {**os.environ, **_ONE_THREAD}
+        environ = _worker_environ()
         self._parent = parent = describe_parent()
         settings = messages.Settings(
             working_folder(), command_line(), list(sys.path), environ, allowed_cpus(), self.kind.spawn, parent

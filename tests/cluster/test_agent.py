@@ -6,6 +6,7 @@ import pickle
 import queue
 import socket
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -346,5 +347,7 @@ def test_agent_has_the_command_line_of_the_trainer(monkeypatch, tmp_path):
         monkeypatch.setattr(sys, name, list(getattr(sys, name)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(hash_seed.VARIABLE, "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")  # as Ray does in a running process: the CPUs of all workers
     agents._settle(TERMS._replace(argv=["train.py", "--rate", "3"]))
     assert sys.argv == ["train.py", "--rate", "3"]
+    assert "OMP_NUM_THREADS" not in os.environ or b"OMP_NUM_THREADS=" in Path("/proc/self/environ").read_bytes()

@@ -426,24 +426,36 @@ NUMBERS_OF_THREADS = [
 
 
 def numbers_of_threads(_):
-    """Return these numbers in the worker and at the start of its fork server, and the process id of that."""
+    """Return these numbers in the worker, and those at the start of its parent, for the libraries that it preloads."""
     with open(f"/proc/{os.getppid()}/environ", "rb") as file:
         begun = dict(line.split("=", 1) for line in file.read().decode().split("\0") if line)
-    return [os.environ[name] + begun[name] for name in NUMBERS_OF_THREADS], os.getppid()
+    return [os.environ[name] for name in NUMBERS_OF_THREADS], [begun.get(name) for name in NUMBERS_OF_THREADS]
+
+
+def threads_per_worker(start_method):
+    """Return the different values of these numbers in a worker, and at the start of its fork server."""
+    with Loader(Computed(numbers_of_threads, 1), workers=1, start_method=start_method) as loader:
+        ((found, begun),) = loader
+    return {*found} | (set() if start_method == "fork" else {*begun})
 
 
 @pytest.mark.fresh_fork_server
-def test_numerical_libraries_get_one_thread_per_worker_whatever_the_trainer_sets(monkeypatch):
-    """Workers fill the CPUs already, and a parked fork server keeps its settings when the trainer's settings change."""
-    parents = set()
+@pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
+def test_numerical_libraries_get_the_numbers_of_threads_that_the_user_has_set(monkeypatch, start_method):
+    """They are read at the start of a process, so a parked fork server of another number is not used again."""
     for number in ("8", "3"):
         for name in NUMBERS_OF_THREADS:
             monkeypatch.setenv(name, number)
-        with Loader(Computed(numbers_of_threads, 1), workers=1) as loader:
-            ((found, parent),) = loader
-        assert found == ["11"] * 5
-        parents.add(parent)
-    assert len(parents) == 1
+        assert threads_per_worker(start_method) == {number}
+
+
+@pytest.mark.fresh_fork_server
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_numerical_libraries_get_one_thread_per_worker_unless_the_user_has_set_a_number(monkeypatch, start_method):
+    """Workers fill the CPUs already. A fork of the trainer has the libraries that the trainer has imported."""
+    for name in NUMBERS_OF_THREADS:
+        monkeypatch.delenv(name, raising=False)
+    assert threads_per_worker(start_method) == {"1"}
 
 
 def test_lazy_imports_of_a_source_are_done_before_the_forks(monkeypatch):
