@@ -530,7 +530,7 @@ class Dataset(Generic[Item_co]):
                 "concatenate in place of mix"
             )
 
-    def shuffle(self, buffer: int | None = None, *, block: Block | None = None, blocks: int = 16) -> Self:
+    def shuffle(self, buffer: int | None = None, *, block: Block | None = None, blocks: int | None = None) -> Self:
         """Return a dataset of the same elements in a random order, which differs between epochs.
 
         A full shuffle reads each sample from another place. By blocks of neighbours, a file is read block by block, and
@@ -544,11 +544,12 @@ class Dataset(Generic[Item_co]):
                 element from them.
             block: Number of neighbours in a block: the blocks are permuted, and then the elements of each group of
                 ``blocks`` consecutive blocks. "group": the row groups of a source of `mpqueue.files`, directly before.
-            blocks: Number of blocks in a group.
+            blocks: Number of blocks in a group. If None, 16.
 
         Raises:
             TypeError: A number is not an integer.
-            ValueError: A number is less than 1; or both ``buffer`` and ``block`` are given; or ``buffer`` is None, and
+            ValueError: A number is less than 1; or both ``buffer`` and ``block`` are given; or ``blocks`` is given
+                without ``block``; or ``buffer`` is None, and
                 this dataset is a stream or endless; or ``block`` is "group", and the source has no row groups,
                 or the sum of their sizes is not its length.
 
@@ -558,11 +559,13 @@ class Dataset(Generic[Item_co]):
         if block is not None:
             if buffer is not None:
                 raise ValueError(f"shuffle: buffer={buffer} and block={block} exclude each other: pass one")
-            chosen = Blocks(block, blocks)
+            chosen = Blocks(block) if blocks is None else Blocks(block, blocks)
             self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
             if chosen.block == "group":
                 group_sizes(self.root)
             return self._then(BlockShuffleNode, block=chosen.block, blocks=chosen.blocks)
+        if blocks is not None:
+            raise ValueError(f"shuffle: blocks={blocks!r} is the number of blocks in a group: pass block=n, too")
         if buffer is not None:
             return self._then(ShuffleNode, buffer=check_count("shuffle", "buffer", buffer))
         self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
@@ -668,7 +671,7 @@ class Dataset(Generic[Item_co]):
         length: int,
         *,
         strategy: Literal["best_fit", "concatenate"] = "best_fit",
-        bins: int = 64,
+        bins: int | None = None,
         long: Literal["cut", "error", "drop"] = "cut",
         whole: Iterable[Any] = (),
     ) -> "Dataset[dict[str, Any]]":
@@ -683,7 +686,7 @@ class Dataset(Generic[Item_co]):
             length: Length of a row.
             strategy: "best_fit": an element goes whole into the open row that it fills best. "concatenate": the
                 concatenation of all elements is cut into rows.
-            bins: Number of open rows per virtual shard. More rows reduce padding and need more memory.
+            bins: Number of open rows per virtual shard. More rows reduce padding and need more memory. If None, 64.
             long: Treatment of an element that is longer than a row. "cut": it is cut into whole rows and a rest, which
                 is packed like other elements. "error": it raises an error. "drop": it is left out and counted.
             whole: Names of fields that describe an element as a whole, such as its image or its name. A row has their
@@ -693,9 +696,9 @@ class Dataset(Generic[Item_co]):
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``length`` or ``bins`` is less than 1; ``strategy`` or ``long`` is unknown; ``whole`` is used
-                with ``strategy="concatenate"``, which cuts elements; or a previous stage makes batches, whose samples
-                would become one sequence.
+            ValueError: ``length`` or ``bins`` is less than 1; ``strategy`` or ``long`` is unknown; ``whole`` or
+                ``bins`` is used with ``strategy="concatenate"``, which cuts elements, and has one open row; or a
+                previous stage makes batches, whose samples would become one sequence.
 
         Follows: ``grain.experimental.BestFitPackIterDataset`` and ``ConcatThenSplitIterDataset``.
         """
@@ -709,6 +712,11 @@ class Dataset(Generic[Item_co]):
                 f"pack: whole={names} describes documents as a whole, and strategy='concatenate' cuts documents: use "
                 "strategy='best_fit'"
             )
+        if bins is not None and strategy == "concatenate":
+            raise ValueError(
+                f"pack: bins={bins!r} is the number of open rows, and strategy='concatenate' has one: leave out bins, "
+                "or use strategy='best_fit'"
+            )
         batching = self._root.facts.batched
         if batching is not None:
             raise ValueError(
@@ -718,7 +726,7 @@ class Dataset(Generic[Item_co]):
             )
         return self._changed(
             PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
-            bins=check_count("pack", "bins", bins), long=long, whole=names,
+            bins=check_count("pack", "bins", 64 if bins is None else bins), long=long, whole=names,
         )  # fmt: skip
 
     def repeat(self, times: int | None = None) -> Self:

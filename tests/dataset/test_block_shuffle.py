@@ -558,7 +558,6 @@ def test_row_groups_are_decoded_once_in_an_epoch(tmp_path, monkeypatch):
         (TypeError, "block must be an integer, got 1.5", {"block": 1.5}),
         (TypeError, "block must be an integer, got True", {"block": True}),
         (TypeError, "blocks must be an integer, got 'group'", {"block": 2, "blocks": "group"}),
-        (TypeError, "blocks must be an integer, got None", {"block": 2, "blocks": None}),
     ],
 )
 def test_bad_numbers_are_refused(kind, words, given):
@@ -571,6 +570,9 @@ def test_bad_numbers_are_refused(kind, words, given):
 def test_stage_is_refused_where_it_cannot_follow():
     with pytest.raises(ValueError, match="exclude each other"):
         Dataset.range(9).shuffle(5, block=2)
+    for arguments in ({"blocks": 2}, {"blocks": 16}, {"blocks": -5}, {"buffer": 3, "blocks": 2}):
+        with pytest.raises(ValueError, match=r"shuffle: blocks=-?\d+ .* pass block=n, too"):
+            Dataset.range(9).shuffle(**arguments)
     with pytest.raises(ValueError, match="needs a source with row groups"):
         Dataset.range(9).shuffle(block="group")
     with pytest.raises(ValueError, match="needs a source with row groups"):

@@ -267,6 +267,8 @@ def test_bad_arguments_raise():
         ValueError, match=r"whole=\('image',\) describes documents as a whole, and strategy='concatenate' cuts"
     ):
         dataset.pack(4, strategy="concatenate", whole=["image"])
+    with pytest.raises(ValueError, match="bins=3 is the number of open rows, and strategy='concatenate' has one"):
+        dataset.pack(4, strategy="concatenate", bins=3)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

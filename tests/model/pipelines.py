@@ -129,6 +129,7 @@ def _code_of_link(name, *given):
     if name == "pack":
         function, length, strategy, bins, long = given
         whole = ", whole=('part', 'name')" * isinstance(function, functions.Document)
-        fill = f"{length}, strategy={strategy!r}, bins={bins}, long={long!r}{whole}"
+        rows = f", bins={bins}" * (strategy == "best_fit")
+        fill = f"{length}, strategy={strategy!r}{rows}, long={long!r}{whole}"
         return f".map({function!r}).pack({fill}).map(rows_plain)"
     return f".{name}({', '.join(repr(each) for each in given if each is not None)})"
