@@ -121,7 +121,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         from mpqueue.loader.run import Run
         from mpqueue.loader.session import Session
         from mpqueue.plan.resolve import resolve
-        from mpqueue.plan.rules import check_backend
+        from mpqueue.plan.rules import check_backend, check_inline
         from mpqueue.plan.sample_ids import SampleSet
         from mpqueue.workers.job import Job
 
@@ -146,6 +146,8 @@ class Loader(Stoppable, Generic[Batch_co]):
             plan.check_auto()
         plan.check_workers(self.workers, self.backend, chosen.start_method)
         job = Job(plan=plan, workers=self.workers, options=chosen, is_auto=is_auto)
+        if not self.workers:
+            check_inline(chosen, is_asynchronous=job.coroutines is not None)
         self._run = Run(job, self.backend, plan.draws())
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
         plan.check_ids(excluded)

@@ -21,6 +21,7 @@ from mpqueue.engine.skips import Skips
 from mpqueue.errors import MPQueueError
 from mpqueue.plan.backend_kinds import LOCAL_MAKER, BackendName, kind_of
 from mpqueue.plan.cursors import Cursor, Place
+from mpqueue.plan.rules import check_inline
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import block_signals, defer_signals
 from mpqueue.system.locks import RLock
@@ -106,7 +107,8 @@ class Session:
 
         Raises:
             TypeError: The source cannot be sent to processes, but an explicit start method requires it.
-            ValueError: The source has no batches, or does not have that place.
+            ValueError: The source has no batches, or does not have that place; or an option has no effect without
+                workers.
             OSError: There are not enough processes, descriptors or memory.
             Exception: The exception that unpickling the source raised.
         """
@@ -116,6 +118,8 @@ class Session:
     def _launch(
         self, job: Job, cursor: Cursor, backend: BackendName, max_queue_size: int, place: Place, allowance: int | None
     ) -> Pipeline:
+        if not job.workers:
+            check_inline(job.options, is_asynchronous=job.coroutines is not None)
         ledger = Ledger(cursor, credit_for(backend, job, max_queue_size), ordered=job.options.ordered)
         ledger.needs_attention = True  # the first step settles the times of this start
         # Before any worker starts: this raises if the source has no batches, or does not have this place.

@@ -178,8 +178,8 @@ class WorkerOptions(TypedDict, total=False):
             a number of batches, and ``max_queue_size`` limits it, too. If None, 64.
         loop_factory: Function that creates the event loop of each worker, such as ``uvloop.new_event_loop``. If None,
             asyncio's default.
-        max_batch_bytes: Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using memory.
-            If None, the size is unlimited.
+        max_batch_bytes: Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using shared
+            memory. It needs worker processes. If None, the size is unlimited.
         trace: Path of the file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy,
             wait and hold. If None, ``MPQUEUE_TRACE`` applies to the whole process, if it is set.
         ray_options: Options for ``backend="ray"``: a dict with ``num_cpus`` and ``resources`` (of each worker),
@@ -207,8 +207,8 @@ class CallerOptions(TypedDict, total=False):
     """The options about the caller's process: copies and monitoring.
 
     Attributes:
-        copy: Return each batch as a private copy instead of a view of shared memory. You can keep it indefinitely, at
-            the cost of the copy.
+        copy: Return each batch as a private copy, instead of a view of shared memory (with threads and without workers:
+            instead of the source's own object). You can keep and change it, at the cost of the copy.
         monitor: Show this loader in ``mpqueue top``; ``MPQUEUE_MONITOR=1`` does the same for the whole process.
     """
 

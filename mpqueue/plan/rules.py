@@ -65,6 +65,11 @@ def check_backend(backend: BackendName, options: Options) -> None:
             f"start_method={options.start_method!r} needs worker processes, and backend={backend!r} has no processes: "
             'leave it out, or use backend="process"'
         )
+    if options.max_batch_bytes is not None and not kind.has_ring:
+        raise ValueError(
+            f"max_batch_bytes={options.max_batch_bytes} limits the shared memory of a batch, and backend={backend!r} "
+            'uses none: leave it out, or use backend="process"'
+        )
     if isinstance(options.workers, str) and not (kind.has_ring and kind.is_local):
         raise ValueError(
             f'workers="auto" needs worker processes on this machine, got backend={backend!r}: pass an integer'
@@ -73,6 +78,25 @@ def check_backend(backend: BackendName, options: Options) -> None:
         from mpqueue.plan.ray_options import check_installed  # imported here: most programs do not use Ray
 
         check_installed()
+
+
+def check_inline(options: Options, *, is_asynchronous: bool) -> None:
+    """Raise a `ValueError` for an option without an effect, if there are no workers.
+
+    Args:
+        options: The options.
+        is_asynchronous: Coroutines compute the samples, so that one of them can be ended.
+    """
+    if options.max_batch_bytes is not None:
+        raise ValueError(
+            f"max_batch_bytes={options.max_batch_bytes} limits the shared memory of a batch, and there is none without "
+            "workers: leave it out, or pass workers=1"
+        )
+    if options.batch_timeout is not None and not is_asynchronous:
+        raise ValueError(
+            f"batch_timeout={options.batch_timeout} replaces the worker of a slow batch, and without workers "
+            "the caller computes it: leave it out, or pass workers=1"
+        )
 
 
 def check(source: Source, options: Options, *, is_served: bool = False) -> None:

@@ -3,12 +3,13 @@
 They compute from the caller's own source, so they send no data and need no shared memory.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.outcomes import Partial, Result
+from mpqueue.engine.outcomes import Partial, Result, WithTail
 from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.exceptions import add_note, matches
@@ -118,6 +119,10 @@ class InProcessBackend:
         start = ledger.lanes.start(work_item.lane, work_item.unit)
         return unit, start if work_item.unit or start.state is not None else None
 
+    def _outcome(self, value: Any) -> Result:
+        """Return the outcome for the return value of a runner."""
+        return Result.of(_copied(value) if self._job.options.copy else value)
+
     def _ended(self, work_item: WorkItem, runner: SourceRunner, end: StreamEnd) -> Result:
         """Return the outcome of a work item after the end of its lane."""
         if not runner.is_shared:
@@ -138,3 +143,12 @@ class InProcessBackend:
             # Its text is made here: the exception's own code may hang, which `batch_timeout` ends in a worker thread.
             return Result(Partial(None, [Skipped.because_of(error, work_item.unit)], True))
         return Result.failed(error)
+
+
+def _copied(value: Any) -> Any:
+    """Return the value of a runner with a private copy of its batch."""
+    if type(value) is WithTail:
+        return value._replace(value=_copied(value.value))
+    if type(value) is Partial:
+        return value._replace(batch=copy.deepcopy(value.batch))
+    return copy.deepcopy(value)

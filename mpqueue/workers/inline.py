@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.outcomes import Result, WithTail
+from mpqueue.engine.outcomes import Result
 from mpqueue.plan.batching import Form
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.seeding.global_rng import GlobalState
@@ -166,7 +166,7 @@ class InlineBackend(InProcessBackend):
             else:
                 self._note_stages(stages)
                 value = run_timed(self._job.source, stages, run, work_item.epoch, unit, argument)
-            return Result.of(value) if type(value) is WithTail else Result(value)
+            return self._outcome(value)
         except StreamEnd as ended:
             return self._ended(work_item, self._runner, ended)
         except not_of_handler(BaseException) as error:

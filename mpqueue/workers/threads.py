@@ -431,9 +431,9 @@ class ThreadBackend(InProcessBackend):
         context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given, own=self._own)
         try:
             if stages is None:
-                return Result.of(runner.run(work_item.epoch, unit, argument))
+                return self._outcome(runner.run(work_item.epoch, unit, argument))
             with looks.at(stages), stages.of(runner):
-                return Result.of(run_timed(job.source, stages, runner.run, work_item.epoch, unit, argument))
+                return self._outcome(run_timed(job.source, stages, runner.run, work_item.epoch, unit, argument))
         except StreamEnd as ended:
             return self._ended(work_item, runner, ended)
         except BaseException as error:

@@ -134,6 +134,49 @@ def test_copy_true_returns_only_private_copies():
         assert loader.statistics().copies == 300
 
 
+class Held:
+    """A source that returns its own rows, and fails for one of them."""
+
+    def __init__(self, damaged=None):
+        self.rows, self.damaged = np.zeros((6, 2)), damaged
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        if index == self.damaged:
+            raise ValueError("damaged")
+        return {"row": self.rows[index], "index": index}
+
+
+def is_known(sample):
+    return sample["index"] >= 0
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "backend": "thread"}, {"workers": 1}])
+@pytest.mark.parametrize("pipeline", [lambda source: source, lambda source: mpqueue.Dataset(source).filter(is_known)])
+@pytest.mark.parametrize("batching", [{}, {"batch_size": 2, "collate": list}])
+def test_changes_of_a_private_copy_leave_the_object_of_the_source(options, pipeline, batching):
+    source = Held(damaged=3)
+    with Loader(pipeline(source), copy=True, on_error="skip", **batching, **options) as loader:
+        for _ in range(2):
+            found = [sample for batch in loader for sample in (batch if batching else [batch])]
+            assert sorted(sample["index"] for sample in found) == [0, 1, 2, 4, 5]
+            for sample in found:
+                assert not sample["row"].any()
+                sample["row"] += 1
+    assert not source.rows.any()
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_copy_true_of_an_enqueuer_leaves_the_object_of_the_source(processes):
+    source = Held()
+    with OrderedEnqueuer(source, use_multiprocessing=processes, copy=True) as enqueuer:
+        enqueuer.start(1)
+        next(enqueuer.get())["row"] += 1
+    assert not source.rows.any()
+
+
 class Keeping:
     """A source that keeps an array allocated in the slot, and writes to it for every batch."""
 

@@ -140,6 +140,12 @@ CALLS = [
         lambda: Loader(NINE, batch_size=4, sampler=[1, 2, 3, 4], drop_last=True, shard=(0, 2)), ValueError,
         "one batch for each rank needs 8",
     ),
+    *((partial(Loader, NINE, workers=0, **option), ValueError, f"{name}=1 .*: leave it out, or pass workers=1")
+      for option in ({"batch_timeout": 1}, {"max_batch_bytes": 1}) for name in option),
+    *((partial(make, NINE, **option, max_batch_bytes=1), ValueError, 'max_batch_bytes=1 .* use backend="process"')
+      for make, option in ((Loader, {"backend": "thread"}), (OrderedEnqueuer, {}))),
+    (lambda: OrderedEnqueuer(NINE, start_method="spawn"), ValueError, "start_method='spawn' needs worker processes"),
+    (lambda: OrderedEnqueuer(NINE, batch_timeout=1).start(0), ValueError, "batch_timeout=1 .* or pass workers=1"),
     (lambda: Loader(NINE, workers=0).load_state_dict({}), ValueError, "lacks seed, epoch, position"),
     (lambda: Loader(NINE, workers=0).load_state_dict(None), TypeError, "expects the dict that state_dict"),
 ]  # fmt: skip

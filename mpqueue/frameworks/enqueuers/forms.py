@@ -47,12 +47,12 @@ def backend_of(options: Options, *, use_multiprocessing: bool) -> BackendName:
 
     Raises:
         TypeError: `ray_options` has a key of the wrong type.
-        ValueError: The backend does not exist, or contradicts ``use_multiprocessing`` or `ray_options`.
+        ValueError: The backend does not exist, or contradicts ``use_multiprocessing``; or an option has no effect with
+            it.
         ImportError: The backend is "ray", and Ray is not installed.
     """
     chosen: BackendName = options.backend or ("process" if use_multiprocessing else "thread")
-    if options.backend is not None or options.ray_options is not None:
-        check_backend(chosen, options)
+    check_backend(chosen, options)
     if use_multiprocessing and not kind_of(chosen).copies_source:
         raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: pass only one")
     return chosen
