@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, overload
 from mpqueue.engine.members import Stoppable
 from mpqueue.plan.batch_types import AwaitedSourceOf, Batch, Batch_co, Item, MaybeNone, SourceOf
 from mpqueue.plan.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
-from mpqueue.plan.signatures import shows_options, suggests_keywords
+from mpqueue.plan.signatures import Fixed, shows_options, suggests_keywords
 from mpqueue.system.cpus import num_cpus
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _uids = itertools.count(1 << 32)  # distinct from the enqueuers', because seeds 
 
 @suggests_keywords
 @shows_options(LoaderOptions)
-class Loader(Stoppable, Generic[Batch_co]):
+class Loader(Fixed, Stoppable, Generic[Batch_co]):
     """An iterable over the batches of a source, which workers compute ahead.
 
     One ``for`` loop is one epoch. The workers start with the first loop, and run until `stop` or the end of ``with``.
@@ -72,12 +72,14 @@ class Loader(Stoppable, Generic[Batch_co]):
     number of virtual shards. The state contains snapshots of the virtual shards. It can be resumed with any number of
     workers, and with any number of ranks that divides the number of virtual shards.
 
+    The source and the options are fixed: an assignment such as ``loader.workers = 4`` raises `AttributeError`.
+
     Args:
         source: A `Sequence`, or any object with ``__getitem__`` and ``__len__`` (or ``num_batches``), or a generator
             function: a callable without arguments that returns an iterator. It runs in every worker and can divide its
             data with `mpqueue.worker_info`; the epoch ends when all workers have finished. An item is a batch, or a
             sample if ``batch_size`` is given.
-        **options: See the signature.
+        **options: See the signature. They are fixed, as the source is: an assignment to `loader.workers` raises.
 
     Raises:
         TypeError: The source has an unsupported type, or an option has the wrong type.
@@ -157,6 +159,7 @@ class Loader(Stoppable, Generic[Batch_co]):
         self._session = Session(kind="Loader")
         self._passes = Passes(self._run, self._session, self.max_queue_size)
         self._ended = self._session.ended  # of `Stoppable`
+        self._is_fixed = True
 
     def __len__(self) -> int:
         """Return the number of batches per epoch on this rank; of the current epoch, if weights were changed.

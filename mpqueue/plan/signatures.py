@@ -4,6 +4,8 @@ A constructor takes ``**options: Unpack[LoaderOptions]``, which type checkers an
 `help`, notebooks and the reference pages read ``__signature__`` and ``__doc__``, which list each option with its type,
 default and description.
 
+What a constructor received cannot be assigned later, unless it then has an effect; see `Fixed`.
+
 Frontends also name the argument that a caller probably meant. Python itself does so from version 3.13 on, except for
 functions that take ``**options``.
 """
@@ -13,7 +15,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ForwardRef, TypeVar, is_typeddict
 
 from mpqueue.plan import options
@@ -24,10 +26,32 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WIDTH = 120
 
 
-def shows_options(kind: Any) -> Callable[[_Frontend], _Frontend]:
+class Fixed:
+    """Base class of frontends: an assignment that would have no effect raises an error.
+
+    The constructor sets `_is_fixed` at its end.
+    """
+
+    _FIXED: frozenset[str] = frozenset()
+    _is_fixed = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._FIXED and self._is_fixed:
+            raise AttributeError(
+                f"{name} is fixed when a {type(self).__name__} is made, and cannot be assigned later: make another one "
+                f"with the new value"
+            )
+        super().__setattr__(name, value)
+
+
+def shows_options(kind: Any, *, later: Iterable[str] = ()) -> Callable[[_Frontend], _Frontend]:
     """Return a class decorator that adds the options of a `TypedDict` to the signature and the docstring.
 
     The section ``Args`` of the docstring must have an entry ``**options``, which the options replace.
+
+    Args:
+        kind: The `TypedDict`.
+        later: Names of arguments that can also be assigned later; all others are fixed.
     """
 
     def decorate(frontend: _Frontend) -> _Frontend:
@@ -37,6 +61,8 @@ def shows_options(kind: Any) -> Callable[[_Frontend], _Frontend]:
             method = vars(frontend).get(name)
             if method is not None:
                 vars(getattr(method, "__func__", method))["__signature__"] = signature
+        if issubclass(frontend, Fixed):
+            frontend._FIXED |= signature.parameters.keys() - {*later}
         frontend.__doc__ = _Docstring(frontend.__doc__, kind)  # type: ignore[assignment]  # a class may have a descriptor
         return frontend
 

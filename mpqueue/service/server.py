@@ -19,7 +19,7 @@ from mpqueue.plan.history import At
 from mpqueue.plan.options import Options, ServerOptions, StreamOptions
 from mpqueue.plan.plans import Plan
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.plan.signatures import shows_options, suggests_keywords
+from mpqueue.plan.signatures import Fixed, shows_options, suggests_keywords
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
@@ -49,7 +49,7 @@ _RANKS = 'pass mode="split" and world=N to the server, and rank=R to mpqueue.att
 
 @suggests_keywords
 @shows_options(ServerOptions)
-class Server:
+class Server(Fixed):
     """A server that provides the batches of a source to consumers in other processes; see `mpqueue.attach`.
 
     The server's worker processes compute the batches like a `Loader`. Consumers get read-only views of them.
@@ -83,10 +83,6 @@ class Server:
             function. If None, the server has queues only (`mpqueue.train.connect`), and no options.
         **options: See the signature.
 
-    Attributes:
-        name: The name.
-        folder: The folder of the server, which containers mount.
-
     Raises:
         TypeError: The source has an unsupported type, or an option has the wrong type.
         ValueError: An option has an invalid value, conflicts with another option, or has no meaning for a server.
@@ -113,7 +109,6 @@ class Server:
             **dict.fromkeys(("rank", "world_size", "num_replicas"), _RANKS),
         )
         self._directory = ServerDirectory.of(name)
-        self.name, self.folder = self._directory.name, self._directory.folder
         # Each epoch writes the file again, and the program may have changed its working directory by then.
         self._journal_path = None if chosen.journal is None else os.path.abspath(os.path.expanduser(chosen.journal))
         # With a journal, offer one batch ahead: after a crash, the journal could not tell for further offers whether
@@ -140,6 +135,17 @@ class Server:
         self._latest = ServerStatistics()
         self._lock = RLock()
         forked.watch(self)
+        self._is_fixed = True
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._directory.name
+
+    @property
+    def folder(self) -> str:
+        """The folder of the server, which containers mount."""
+        return self._directory.folder
 
     def start(self) -> Self:
         """Start the workers and serve. Return when consumers can attach.

@@ -20,7 +20,8 @@ from mpqueue.plan.batch_types import Batch_co
 from mpqueue.plan.checks import flag
 from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed
 from mpqueue.plan.plans import Plan
-from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.plan.rules import check_backend
+from mpqueue.plan.signatures import Fixed, suggests_keywords
 from mpqueue.system.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.workers.job import Job
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
 _uids = itertools.count()
 WORKERS, MAX_QUEUE_SIZE = 1, 10  # used if neither the constructor, the sequence nor `start` specifies a number
-_RUNTIME = ("_session", "_lock", "_ended", "queue")
+_RUNTIME = ("_session", "_lock", "_ended", "_queue")
 
 
 @suggests_keywords
-class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
+class SequenceEnqueuer(Fixed, Stoppable, Generic[Batch_co]):
     """Base class of the enqueuers. It starts and stops them; `OrderedEnqueuer` and `GeneratorEnqueuer` return batches.
 
     Example:
@@ -62,6 +63,7 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
     Follows: ``tf.keras.utils.SequenceEnqueuer``.
     """
 
+    _FIXED = frozenset({"queue", "uid", "workers"})
     _chosen: BackendName | None = None
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False) -> None:
@@ -70,17 +72,18 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
         self.use_multiprocessing = use_multiprocessing
         self.uid = next(_uids)
         self._counts = WORKERS, MAX_QUEUE_SIZE  # for a start without numbers
-        self.workers = 0
+        self._workers = 0
         self._options = Options()
         self._starts = 0
         self._is_running = False
         self._set_runtime()
+        self._is_fixed = True
 
     def _set_runtime(self) -> None:
         self._session = Session(kind=type(self).__name__, requests_epochs=True)
         self._lock = RLock()  # a signal handler may call stop() inside start()
         self._ended = self._session.ended
-        self.queue = EnqueuerQueue(self)
+        self._queue = EnqueuerQueue(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without workers, for a source that refers to its enqueuer and is sent to a worker."""
@@ -89,6 +92,16 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._set_runtime()
+
+    @property
+    def workers(self) -> int:
+        """Number of workers of the present or latest start; before the first, that of the constructor."""
+        return self._workers
+
+    @property
+    def queue(self) -> EnqueuerQueue:
+        """The batches computed ahead, as a queue."""
+        return self._queue
 
     @property
     def _backend(self) -> BackendName:
@@ -141,6 +154,7 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
         workers, max_queue_size = check_counts(
             own_workers if workers is None else workers, own_size if max_queue_size is None else max_queue_size, backend
         )
+        check_backend(backend, self._options)  # `use_multiprocessing` may have been assigned since
         with self._lock:
             if self._is_running:
                 raise RuntimeError(f"{type(self).__name__} is already running: call stop() before start()")
@@ -156,7 +170,7 @@ class SequenceEnqueuer(Stoppable, Generic[Batch_co]):
                     self.stop(0)
                 self._ended.set()
                 raise
-            self.workers = workers
+            self._workers = workers
             if not self._is_running:  # a signal handler has called stop() during `_open`
                 self.stop()
 

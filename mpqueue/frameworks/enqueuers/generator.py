@@ -15,7 +15,7 @@ from mpqueue.plan.resolve import resolve
 from mpqueue.plan.signatures import shows_options
 
 
-@shows_options(GeneratorEnqueuerOptions)
+@shows_options(GeneratorEnqueuerOptions, later=("lanes", "use_multiprocessing"))
 class GeneratorEnqueuer(SequenceEnqueuer[Batch_co]):
     """Runs a generator in workers, once.
 
@@ -100,9 +100,9 @@ class GeneratorEnqueuer(SequenceEnqueuer[Batch_co]):
             GeneratorEnqueuerOptions, options, "GeneratorEnqueuer", ("use_multiprocessing", "random_seed")
         )
         arguments = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
+        self.random_seed = random_seed
         super().__init__(generator, arguments["use_multiprocessing"] or False)
         self.lanes = chosen.lanes
-        self.random_seed = random_seed
         self._resolved()  # raises for an unsupported source
         self._choose(chosen)
         self._epoch = 0

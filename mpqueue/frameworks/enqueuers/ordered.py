@@ -17,7 +17,7 @@ from mpqueue.plan.resolve import resolve
 from mpqueue.plan.signatures import shows_options
 
 
-@shows_options(EnqueuerOptions)
+@shows_options(EnqueuerOptions, later=("sequence", "shuffle", "use_multiprocessing"))
 class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
     """Runs a `Sequence` in workers, epoch after epoch, and returns its batches in order.
 
@@ -113,7 +113,7 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
         self._choose(values)
         counts = chosen.get("workers", WORKERS), chosen.get("max_queue_size", MAX_QUEUE_SIZE)
         self._counts = check_counts(*counts, self._backend)
-        self.workers = self._counts[0]
+        self._workers = self._counts[0]
         self.shuffle = chosen["shuffle"]
         self._resolved()  # raises for an unsupported source
         self._epoch, self._position = 0, 0

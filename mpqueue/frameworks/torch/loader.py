@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from mpqueue.plan.batch_info import BatchInfo
 
 
+# Arguments in addition to torch's.
+_FIXED = frozenset({"shard", "lanes", "epoch_batches", "threads", "concurrency", "balance", "backend", "ray_options"})
+
+
 def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
     """Return an iterator for a loader of torch.
 
@@ -212,6 +216,14 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             reject_concurrency(self)
         if balance is not None:
             balance_batches(self, balance)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and vars(self).get("_DataLoader__initialized"):  # as torch does for its own arguments
+            raise ValueError(
+                f"{name} attribute should not be set after {type(self).__name__} is initialized: make another "
+                f"DataLoader with {name}={value!r}"
+            )
+        super().__setattr__(name, value)
 
     def __len__(self) -> int:
         """Return the number of batches per epoch.

@@ -42,7 +42,6 @@ class QueueServer(Server):
         self._directory = ServerDirectory.of(name)  # first: a caller who forgot the name has passed the source here
         if options:
             raise ValueError(f"A server without a source takes no options, got {', '.join(sorted(options))}.")
-        self.name, self.folder = self._directory.name, self._directory.folder
         self._lock = RLock()
         self._serving: _Serving | None = None
 

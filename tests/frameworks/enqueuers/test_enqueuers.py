@@ -98,7 +98,8 @@ def test_stop_unblocks_a_waiting_consumer(processes):
                 signal.pause()
             release.wait(60)
 
-    enqueuer = OrderedEnqueuer(Stuck(), processes, start_method="fork")
+    options = {"start_method": "fork"} if processes else {}
+    enqueuer = OrderedEnqueuer(Stuck(), processes, **options)
     enqueuer.start()
     ended = threading.Event()
 
