@@ -27,9 +27,10 @@ from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.loader import Loader
 from mpqueue.loader.session import Latest
 from mpqueue.plan.backend_kinds import kind_of
-from mpqueue.plan.checks import flag
+from mpqueue.plan.checks import flag, integer
 from mpqueue.plan.options import AccelerateOptions, Options, check_counts
 from mpqueue.plan.resolve import resolve
+from mpqueue.plan.rules import check_inline
 from mpqueue.plan.signatures import shows_arguments
 from mpqueue.plan.sources import Source
 from mpqueue.system.cpus import num_cpus
@@ -37,6 +38,7 @@ from mpqueue.system.extras import import_extra
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.replacement import Installation, Replacement
 from mpqueue.telemetry import stats
+from mpqueue.worker import context
 from mpqueue.worker.async_sources import value_of
 
 __all__ = ["accelerate", "install"]
@@ -65,9 +67,10 @@ def accelerate(
 
     It returns the items of ``py_dataset``, computed ahead by workers that are kept across epochs. The hooks are called
     as in a fit without workers. Its ``workers``, ``use_multiprocessing`` and ``max_queue_size`` can be set later, as
-    for every `PyDataset`. A `mpqueue.Loader` has its own workers, options and order, which ``shuffle`` of `fit` does
-    not change; each epoch of `fit` is an epoch of the loader. For other datasets, Keras draws the shuffled order, which
-    does not depend on ``seed``.
+    for every `PyDataset`. Its other attributes are those of ``py_dataset``, also if a callback sets them. A
+    `mpqueue.Loader` has its own workers, options and order, which ``shuffle`` of `fit` does not change; each epoch of
+    `fit` is an epoch of the loader. For other datasets, Keras draws the shuffled order, which does not depend on
+    ``seed``.
 
     Example:
         Train a model with two workers::
@@ -93,7 +96,7 @@ def accelerate(
         py_dataset: A `keras.utils.PyDataset`; or an object with its methods (at least ``__getitem__``, and ``__len__``
             or ``num_batches``), for which workers need not import Keras; or a `mpqueue.Loader`.
         workers: Number of workers. If None, a `mpqueue.Sequence`'s own number, or one per CPU that this process may
-            use. If 0, Keras computes the items itself.
+            use. If 0, the training loop computes each item when it needs it.
         use_multiprocessing: Use worker processes (True) or threads (False). If None, a `mpqueue.Sequence`'s own choice,
             or processes.
         max_queue_size: Number of batches computed ahead, including those being computed. A higher number absorbs slow
@@ -157,7 +160,10 @@ def _accelerated(source: Any, options: Options, passed: dict[str, Any]) -> Any:
     flag("use_multiprocessing", chosen["use_multiprocessing"])
     kind = backend_of(options, use_multiprocessing=bool(chosen["use_multiprocessing"]))
     workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
-    return _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
+    made = _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
+    if not workers:
+        check_inline(options, is_asynchronous=made._resolved.uses_coroutines(batches=True))
+    return made
 
 
 def _accelerated_loader(loader: Loader, options: Options, passed: dict[str, Any]) -> Any:
@@ -194,17 +200,54 @@ def install() -> Installation:
 class Accelerated:
     """Base class of the datasets that `accelerate` returns, which are also instances of `keras.utils.PyDataset`.
 
+    Attributes that it lacks are those of the original dataset, also when they are assigned: a callback changes the
+    dataset that it was given.
+
     Attributes:
         source: The original dataset: workers get it, and its hooks are called. Another one can be assigned between
             two calls of `fit`.
-        options: The options of its enqueuers.
     """
 
-    options: Options
+    _options: Options
+    _workers: int
+    _use_multiprocessing: bool
     _source: Any
     _resolved: Source
-    enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest enqueuer
-    latest: Latest = Latest()  # its counters, which outlive it
+    _enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest enqueuer
+    _latest: Latest = Latest()  # its counters, which outlive it
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_source" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._source, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = vars(self)
+        if "_source" in own and name not in own and not hasattr(type(self), name):
+            setattr(self._source, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    # Keras makes an enqueuer only for several threads, or for processes. So both properties say what it needs.
+
+    @property
+    def workers(self) -> int:
+        """Number of workers; at least 1, because Keras would compute the items itself otherwise."""
+        return max(1, self._workers) if _replacement.is_held else self._workers
+
+    @workers.setter
+    def workers(self, workers: int) -> None:
+        integer(0)("workers", workers)
+        self._workers = workers
+
+    @property
+    def use_multiprocessing(self) -> bool:
+        """True for worker processes, and for less than two threads."""
+        return self._use_multiprocessing or (_replacement.is_held and self._workers < 2)
+
+    @use_multiprocessing.setter
+    def use_multiprocessing(self, use_multiprocessing: bool) -> None:
+        self._use_multiprocessing = use_multiprocessing
 
     @property
     def source(self) -> Any:
@@ -225,8 +268,13 @@ class Accelerated:
         self._resolved = resolve(source, Options(), needs="index", calls_hooks=False).source
 
     def __getitem__(self, index: int) -> Any:
-        """Return the batch at position ``index``."""
-        return value_of(self.source[index])
+        """Return the batch at position ``index``; `mpqueue.rng` returns numbers of epoch 0."""
+        restore = context.keep_thread()
+        try:
+            context.begin_batch(self._options.seed or 0, 0, index)
+            return value_of(self.source[index])
+        finally:
+            restore()
 
     def __len__(self) -> int:
         length = self.num_batches
@@ -249,8 +297,8 @@ class Accelerated:
 
     def statistics(self) -> stats.Statistics:
         """Return the counters of the present or the latest `fit`; all are zero before the first."""
-        enqueuer = self.enqueuer()
-        return self.latest.statistics if enqueuer is None else enqueuer.statistics()
+        enqueuer = self._enqueuer()
+        return self._latest.statistics if enqueuer is None else enqueuer.statistics()
 
     def _call(self, hook: str) -> None:
         getattr(self.source, hook, lambda: None)()  # a Sequence of Keras 2 has no on_epoch_begin
@@ -260,38 +308,39 @@ class Accelerated:
 
 
 class AcceleratedLoader(Accelerated):
-    """Class of the datasets that `accelerate` returns for a `Loader`.
+    """Class of the datasets that `accelerate` returns for a `Loader`."""
 
-    Attributes:
-        epochs: The epochs of the loader.
-    """
+    _epochs: LoaderEpochs
 
-    epochs: LoaderEpochs
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in {"workers", "use_multiprocessing", "max_queue_size"}:
+            raise AttributeError(f"a Loader has its own {name}: make another Loader, and assign it to .source")
+        super().__setattr__(name, value)
 
     def __getitem__(self, index: int) -> Any:
         """Return one of the first batches of the next epoch, without using it up."""
-        return self.epochs.peek(index)
+        return self._epochs.peek(index)
 
     def _use(self, source: Any) -> None:
         if not isinstance(source, Loader):
             raise TypeError(f"expected another Loader, got {type(source).__name__}: pass it to accelerate instead")
-        self.epochs = LoaderEpochs(source, takes_ahead)
+        self._epochs = LoaderEpochs(source, takes_ahead)
 
     @property
     def num_batches(self) -> int | None:
         """Number of batches per epoch; None: the loader has no length."""
-        return self.epochs.length
+        return self._epochs.length
 
     def on_epoch_begin(self) -> None:
         """Have no effect: the loader begins its epochs itself."""
 
     def on_epoch_end(self) -> None:
         """End the epoch, so that the loader calls its source's hook. Keras does not request the end of an epoch."""
-        self.epochs.end()
+        self._epochs.end()
 
     def statistics(self) -> stats.Statistics:
         """Return the loader's counters."""
-        return self.epochs.loader.statistics()
+        return self._epochs.loader.statistics()
 
 
 @functools.cache
@@ -303,7 +352,7 @@ def _class_of(frontend: type[Accelerated]) -> Callable[[Any, Options, int, bool,
         self: Any, source: Any, options: Options, workers: int, use_multiprocessing: bool, max_queue_size: int
     ) -> None:
         py_dataset.__init__(self, workers, use_multiprocessing, max_queue_size)
-        self.source, self.options = source, options
+        self._options, self.source = options, source
 
     return type("AcceleratedDataset", (frontend, py_dataset), {"__init__": initialise, "__module__": __name__})
 
@@ -327,7 +376,7 @@ class Enqueuer(PassEnqueuer):
     def __new__(cls, py_dataset: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(py_dataset, AcceleratedLoader):
             _check_unsharded(kwargs.get("num_data_shards", 1))
-            return LoaderEnqueuer(py_dataset.epochs, shuffle=kwargs.get("shuffle", False))
+            return LoaderEnqueuer(py_dataset._epochs, shuffle=kwargs.get("shuffle", False))
         if _replacement.num_installations or isinstance(py_dataset, Accelerated):
             return super().__new__(cls)
         return _replacement.replaced(py_dataset, *args, **kwargs)
@@ -336,8 +385,9 @@ class Enqueuer(PassEnqueuer):
         if not isinstance(py_dataset, Accelerated):
             super().__init__(py_dataset, *args, **kwargs)
         else:
-            super().__init__(py_dataset.source, *args, options=py_dataset.options, **kwargs)
-            py_dataset.enqueuer, py_dataset.latest = weakref.ref(self), self.latest
+            own = {"workers": py_dataset._workers, "use_multiprocessing": py_dataset._use_multiprocessing}
+            super().__init__(py_dataset.source, *args, options=py_dataset._options, **kwargs | own)
+            py_dataset._enqueuer, py_dataset._latest = weakref.ref(self), self.latest
         self.py_dataset = py_dataset
 
 

@@ -321,7 +321,8 @@ class PassEnqueuer(idle.Pool):
 
     def __repr__(self) -> str:
         state = "running" if self._is_running else "stopped"
-        workers = count_text(self.workers, "process" if self.use_multiprocessing else "thread")
+        kind = "process" if self.use_multiprocessing else "thread"
+        workers = count_text(self.workers, kind) if self.workers else "no workers"
         return f"<{type(self).__name__} of {type(self.source).__name__}, {state}, {workers}>"
 
     @property

@@ -4,10 +4,13 @@ import pytest
 
 pytest.importorskip("keras.utils")
 
+import copy
+import functools
 import gc
 import re
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -110,6 +113,98 @@ def test_another_source_can_be_assigned():
         assert (len(fast), fast.source) == (2, other)
         with pytest.raises(TypeError, match="expected another Loader, got Marked"):
             fast.source = marked.Marked()
+
+
+class Levels(keras.utils.PyDataset):
+    level = _exponent = 0
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return np.zeros((1, 1), "float32"), np.full((1, 1), self.level + 10 * self._exponent, "float32")
+
+
+class Raising(keras.callbacks.Callback):
+    def __init__(self, dataset):
+        super().__init__()
+        self.dataset = dataset
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.dataset.level = epoch
+        self.dataset._exponent = 2 * self.dataset.level
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 1}, {"workers": 3}, {"workers": 2, "use_multiprocessing": False}, {"workers": 0}]
+)
+def test_attributes_that_a_callback_sets_reach_the_source(options):
+    dataset = accelerate(Levels(), **options)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD(0.0), "mae")
+    history = model.fit(dataset, epochs=4, verbose=0, callbacks=[Raising(dataset)]).history
+    assert history["loss"] == [0, 21, 42, 63]
+    assert (dataset.level, dataset.source.level, vars(dataset.source)["_exponent"]) == (3, 3, 6)
+    with pytest.raises(AttributeError, match="levels"):
+        _ = dataset.levels
+    assert copy.copy(dataset).source is dataset.source
+
+
+def test_attributes_of_an_accelerated_loader_are_those_of_the_loader():
+    with mpqueue.Loader(marked.Marked(5), workers=0, seed=3) as loader:
+        dataset = accelerate(loader)
+        assert (dataset.epoch, dataset.state_dict()["seed"]) == (0, 3)
+        for name in ("batch_size", "seed"):
+            with pytest.raises(AttributeError, match=f"{name} is fixed when a Loader is made"):
+                setattr(dataset, name, 1)
+        for name in ("workers", "use_multiprocessing", "max_queue_size"):
+            with pytest.raises(AttributeError, match=f"a Loader has its own {name}: .* assign it to .source"):
+                setattr(dataset, name, 1)
+
+
+INLINE, ONE_THREAD = {"workers": 0}, {"workers": 1, "use_multiprocessing": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "set_later"), [(INLINE, False), (ONE_THREAD, False), (ONE_THREAD, True), ({"workers": 1}, False)]
+)
+def test_options_act_with_every_number_of_workers_and_threads(options, set_later, tmp_path):
+    """Keras makes no enqueuer for one thread by itself, and would call the dataset without the options."""
+    (tmp_path / "inits").mkdir()
+    init = functools.partial(tempfile.mkdtemp, dir=tmp_path / "inits")
+    dataset = accelerate(
+        Drawn(), **({"workers": 2} if set_later else options), worker_init=init, seed=4, trace=tmp_path / "trace"
+    )
+    if set_later:
+        dataset.workers = options["workers"]
+        dataset.use_multiprocessing = options.get("use_multiprocessing", True)
+    fit(dataset, epochs=2, shuffle=False)
+    assert len([*(tmp_path / "inits").iterdir()]) == max(1, options["workers"])
+    assert dataset.statistics().batches >= 6
+    assert (tmp_path / "trace").stat().st_size
+
+
+class Drawn:
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        x, y = marked.Marked(3)[index]
+        return x * mpqueue.rng().random(dtype=np.float32), y
+
+
+def test_options_without_an_effect_are_rejected_when_the_number_of_workers_is_known():
+    with pytest.raises(ValueError, match=r"batch_timeout=1 .*: leave it out, or pass workers=1"):
+        accelerate(marked.Marked(), 0, batch_timeout=1)
+    dataset = accelerate(marked.Marked(), 1, batch_timeout=1, max_batch_bytes=10**6)
+    with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
+        dataset.workers = -1
+    dataset.workers = 0
+    with pytest.raises(ValueError, match="or pass workers=1"):
+        fit(dataset)
+    dataset.workers, dataset.use_multiprocessing = 1, False
+    with pytest.raises(ValueError, match=r'max_batch_bytes=1000000 .* use backend="process"'):
+        enqueuer_for(dataset)
 
 
 def test_accelerating_an_accelerated_dataset_has_no_effect():
