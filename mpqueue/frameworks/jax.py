@@ -187,6 +187,8 @@ class _Transfer(NamedTuple):
 class DeviceIterator(Iterator[Batch_co]):
     """The iterator of `device_iterator`."""
 
+    __slots__ = ("__weakref__", "_ahead", "_loader", "_mover", "_prefetch")
+
     def __init__(self, loader: Iterable[Any], mover: "_Mover", prefetch: int) -> None:
         self._loader, self._mover, self._prefetch = loader, mover, prefetch
         self._ahead = Ahead.of(loader, mover, prefetch)

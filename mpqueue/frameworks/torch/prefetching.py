@@ -119,11 +119,13 @@ class DevicePrefetcher(Generic[Batch_co]):
         dense: Convert sparse and ragged tensors.
     """
 
+    __slots__ = ("__weakref__", "_dense", "_depth", "_device", "_earlier", "_mover", "loader")
+
     def __init__(
         self, loader: Iterable[Batch_co], device: torch.device, mover: "_AcceleratorDevice | None", depth: int,
         *, dense: bool = False,
     ) -> None:  # fmt: skip
-        self.loader, self.device, self.depth, self._dense = loader, device, depth, dense
+        self.loader, self._device, self._depth, self._dense = loader, device, depth, dense
         self._mover = mover
         self._earlier: _Earlier | None = None  # of the latest pass
 
@@ -131,17 +133,17 @@ class DevicePrefetcher(Generic[Batch_co]):
         """Begin a pass over the loader."""
         if self._mover is None:
             batches = iter(self.loader)
-            return map(partial(moved_to, self.device, dense=True), batches) if self._dense else batches
+            return map(partial(moved_to, self._device, dense=True), batches) if self._dense else batches
         self._earlier = None
         if isinstance(self.loader, Loader):
-            return Ahead.of(self.loader, self._mover, self.depth)
+            return Ahead.of(self.loader, self._mover, self._depth)
         batches = iter(self.loader)
         if isinstance(batches, PassIterator):
-            return Ahead(batches.held(), self._mover, self.depth)
+            return Ahead(batches.held(), self._mover, self._depth)
         if hasattr(self.loader, "state_dict"):  # this loader does not know what is held
             self._earlier = _Earlier(self.loader, batches)
-            return Ahead(self._earlier, self._mover, self.depth)
-        return Ahead(Plain(batches), self._mover, self.depth)
+            return Ahead(self._earlier, self._mover, self._depth)
+        return Ahead(Plain(batches), self._mover, self._depth)
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]  # the caller gets the loader's own TypeError
@@ -172,7 +174,7 @@ class DevicePrefetcher(Generic[Batch_co]):
         self.loader.load_state_dict(state)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
-        return f"<batches of {self.loader!r} on {self.device}>"
+        return f"<batches of {self.loader!r} on {self._device}>"
 
 
 class _Earlier(Plain):

@@ -44,6 +44,13 @@ class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raise the error of a `Dataset`, which the user has passed and which cannot be changed."""
+        if name == "dataset":
+            super().__setattr__(name, value)
+        else:
+            setattr(self.dataset, name, value)
+
     def __iter__(self) -> Iterator[Any]:
         """Compute the elements of the first epoch here, as ``iter(dataset)`` does."""
         return iter(self.dataset)

@@ -15,16 +15,18 @@ from multiprocessing.context import SpawnContext
 
 import pytest
 import torch
+from helpers.docstrings import OF_TORCH
 from helpers.faults import burns
 from helpers.forking import status_of_fork
 from helpers.gates import Gate, pass_gate
 from helpers.strikes import Strike, Struck
+from helpers.unread import unread_parameters
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import mpqueue.torch
 from mpqueue.errors import StateDamaged
-from mpqueue.torch import DataLoader
+from mpqueue.torch import DataLoader, prefetch
 
 
 class Numbers(data.Dataset):
@@ -127,6 +129,33 @@ def test_replacement_worker_has_the_documented_dataset(method, values):
     rest = [row for batch in batches for row in batch.tolist()]
     assert len({process for _, process in rest} - {pid}) == 1
     assert {value for value, _ in rest} | {1} == values
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("shard", (0, 2)), ("lanes", 4), ("epoch_batches", 1), ("threads", 2), ("concurrency", 4)),
+        *(("balance", mpqueue.Balance([1] * 8)), ("backend", "ray"), ("ray_options", {}), ("batch_size", 3)),
+    ],
+)
+def test_arguments_cannot_be_assigned_later(name, value):
+    """As torch refuses its own."""
+    loader = DataLoader(range(8), batch_size=2)
+    with pytest.raises(ValueError, match=f"{name} attribute should not be set after DataLoader is initialized"):
+        setattr(loader, name, value)
+
+
+def test_attributes_of_wrappers_raise():
+    """A program that sets an attribute of its own object is told that it has another one."""
+    stream = DataLoader(mpqueue.Dataset.range(9).filter(bool), batch_size=2)
+    for wrapper in (stream.dataset, prefetch(stream, "cpu")):
+        with pytest.raises(AttributeError, match="has no attribute 'level'"):
+            wrapper.level = 1
+    assert prefetch(stream, "cpu").loader is stream
+
+
+def test_public_functions_read_each_parameter():
+    assert unread_parameters(OF_TORCH) == []
 
 
 def test_class_is_generic_like_torchs():
