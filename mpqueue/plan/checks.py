@@ -144,12 +144,6 @@ def ragged_choice(name: str, value: str | Mapping[Any, Any]) -> None:
         raise ValueError(f'{name} must be "ragged", or a mapping such as {{"tokens": "ragged"}}, got {value!r}')
 
 
-def loop_factory(name: str, value: Any) -> None:
-    """Check for a callable without arguments, or None."""
-    if value is not None and (not callable(value) or misfit_of(value) is not None):
-        raise TypeError(f"{name} must be callable without arguments, and return an event loop, got {value!r}")
-
-
 def sampler(name: str, value: Any) -> None:
     """Check for an iterable of indices, or None."""
     if value is None:

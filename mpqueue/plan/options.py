@@ -176,8 +176,6 @@ class WorkerOptions(TypedDict, total=False):
         concurrency: Number of samples that each worker computes at once, if the source is asynchronous (``async def
             __getitem__``): up to four times as many are started or wait for their turn. If each item is a batch, it is
             a number of batches, and ``max_queue_size`` limits it, too. If None, 64.
-        loop_factory: Function that creates the event loop of each worker, such as ``uvloop.new_event_loop``. If None,
-            asyncio's default.
         max_batch_bytes: Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using shared
             memory. It needs worker processes. If None, the size is unlimited.
         trace: Path of the file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy,
@@ -195,7 +193,6 @@ class WorkerOptions(TypedDict, total=False):
     ]
     worker_init: Annotated[Callable[[], Any] | None, Option(None, checks.worker_init)]
     concurrency: Annotated[int | None, Option(None, integer(1, or_none=True))]
-    loop_factory: Annotated[Callable[[], Any] | None, Option(None, checks.loop_factory)]
     max_batch_bytes: Annotated[
         int | None, Option(None, checks.number("a number of bytes", above_zero=True, or_none=True))
     ]
@@ -551,6 +548,11 @@ _TORCH_NAMES = {
 }
 
 
+_ELSEWHERE = {
+    "loop_factory": "asyncio's policy chooses the event loop; call asyncio.set_event_loop_policy() in worker_init",
+}
+
+
 def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], hints: Mapping[str, str]) -> None:
     """Raise a `TypeError` for the first of these names, with the option that the caller probably meant.
 
@@ -563,7 +565,9 @@ def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], 
     for name in unknown:
         from mpqueue.system.keywords import unknown_keyword  # imported here: few programs need it
 
-        remedy = hints.get(name, "")  # before torch's names: a frontend may have another remedy for them
+        remedy = hints.get(name) or _ELSEWHERE.get(
+            name, ""
+        )  # before torch's names: a frontend may have another remedy for them
         if not remedy and name in _TORCH_NAMES:
             remedy = f"torch's argument {name} is called {_TORCH_NAMES[name]}"
         raise unknown_keyword(frontend, name, known, remedy)

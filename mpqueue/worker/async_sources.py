@@ -40,30 +40,23 @@ def value_of(made: Any) -> Any:
     return shared_loop().run(made)
 
 
-def initialise(worker_init: Callable[[], Any] | None, loop_factory: Any = None) -> "EventLoop | None":
-    """Call ``worker_init``, if there is one: a coroutine function in the event loop, which must be kept.
-
-    Args:
-        worker_init: The function.
-        loop_factory: Creates the event loop; None for asyncio's default.
+def initialise(worker_init: Callable[[], Any] | None) -> "EventLoop | None":
+    """Call ``worker_init``, if there is one.
 
     Returns:
-        The event loop, if it is known that it will be used.
+        The event loop in which a coroutine function ran, which must be kept; None for a plain function.
 
     Raises:
         BaseException: The error of the function.
     """
-    init = worker_init if worker_init is not None and is_coroutine_function(worker_init) else None
-    loop = None
-    if init is not None or loop_factory is not None:
-        from mpqueue.worker.event_loop import shared_loop
+    if worker_init is None:
+        return None
+    if not is_coroutine_function(worker_init):
+        worker_init()
+        return None
+    from mpqueue.worker.event_loop import shared_loop
 
-        loop = shared_loop(loop_factory)
-    if loop is None or init is None:
-        if worker_init is not None:
-            worker_init()
-        return loop
-    own = context.of_coroutine()
+    init, loop, own = worker_init, shared_loop(), context.of_coroutine()
 
     async def call() -> None:
         context.enter_coroutine(own)

@@ -25,7 +25,6 @@ class Payload(NamedTuple):
         samples: How samples become batches; None if items of the source are batches.
         form: How the source is run.
         coroutines: How its coroutines run; None: it is not asynchronous.
-        loop_factory: Creates the event loop; None for asyncio's default.
     """
 
     source: Any
@@ -33,7 +32,6 @@ class Payload(NamedTuple):
     samples: Batching | None = None
     form: Form = Form.ITEMS
     coroutines: Concurrency | None = None
-    loop_factory: Callable[[], Any] | None = None
 
 
 class WorkerConfig(NamedTuple):

@@ -22,7 +22,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
@@ -33,7 +33,6 @@ from mpqueue.system.own_process import ProcessMark, make_mark
 from mpqueue.worker import stuck
 from mpqueue.worker.helper_threads import HelperCall
 
-LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 THREAD_NAME = "mpqueue-event-loop"
 LOOK_S = 0.25
 _END_S = 1.0
@@ -44,30 +43,22 @@ _LOOPS = ("asyncio", "threading")  # the frames of the user are above those of t
 class EventLoop:
     """A running loop with its thread; it ends when no reference to this object is left.
 
-    Args:
-        factory: Creates the loop; None for asyncio's default.
-
     Attributes:
-        factory: The factory.
         own: The mark of the process that runs it.
         loop: The loop.
 
     Raises:
         OSError: The thread cannot be started.
-        TypeError: The factory returned something else.
-        Exception: The error of the factory.
     """
 
-    def __init__(self, factory: LoopFactory | None) -> None:
-        self.factory, self.own = factory, make_mark()
+    def __init__(self) -> None:
+        self.own = make_mark()
         self._answered_at = self._asked_at = 0.0
         self._told: set[tuple[str, int]] = set()
         # A signal handler that raises in between would leave half a loop, or make a running thread look like a failed
         # start.
         with defer_signals():
-            self.loop = asyncio.new_event_loop() if factory is None else factory()
-            if not isinstance(self.loop, asyncio.AbstractEventLoop):
-                raise TypeError(f"loop_factory must return an event loop of asyncio, got {self.loop!r}")
+            self.loop = asyncio.new_event_loop()  # of the policy that `worker_init` may have set
             self.loop.set_task_factory(_task_factory(self.loop.get_task_factory(), self.own))
             # Without a reference to this object: the thread would keep it.
             is_over = threading.Event()
@@ -331,28 +322,18 @@ def _enter_child() -> None:
 os.register_at_fork(after_in_child=_enter_child)
 
 
-def shared_loop(factory: LoopFactory | None = None) -> EventLoop:
+def shared_loop() -> EventLoop:
     """Return the loop of this process, which ends with its last user.
-
-    Args:
-        factory: Creates it, if it does not run yet; None for any loop.
 
     Raises:
         OSError: Its thread cannot be started.
-        ValueError: It runs already, and was created by another factory.
-        Exception: The error of the factory.
     """
     global _shared
     with _lock:
         loop = running_loop()
         if loop is None:
-            loop = EventLoop(factory)
+            loop = EventLoop()
             _shared = weakref.ref(loop)
-    if factory not in (None, loop.factory):
-        raise ValueError(
-            f"loop_factory={factory!r} has no effect: this process has an event loop already, because another loader "
-            "without workers, or with threads, uses it. Stop that loader first, or use worker processes"
-        )
     return loop
 
 

@@ -361,7 +361,7 @@ class _Worker:
     def run(self) -> None:
         """Serve grants until the end of the pipe."""
         try:
-            self._loop = initialise(self._payload.worker_init, self._payload.loop_factory)
+            self._loop = initialise(self._payload.worker_init)
         except BaseException as error:
             if self._is_to_leave(error):
                 raise

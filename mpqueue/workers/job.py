@@ -112,15 +112,13 @@ class Job:
     def payload(self) -> Payload:
         """The part that is sent to worker processes."""
         options = self.options
-        return Payload(
-            self.source, options.worker_init, self.samples, self.form, self.coroutines, options.loop_factory
-        )  # fmt: skip
+        return Payload(self.source, options.worker_init, self.samples, self.form, self.coroutines)
 
     @property
     def init(self) -> Callable[[], Any] | None:
         """What a worker without a process does first, see `initialise`; None: nothing."""
-        init, factory = self.options.worker_init, self.options.loop_factory
-        return None if init is None and factory is None else partial(initialise, init, factory)
+        init = self.options.worker_init
+        return None if init is None else partial(initialise, init)
 
     @property
     def coroutines(self) -> Concurrency | None:

@@ -1,6 +1,7 @@
 """Real asynchronous clients in a source: aiohttp against a local server, zarr 3, obstore, and another event loop."""
 
 import asyncio
+import sys
 
 import numpy as np
 import pytest
@@ -116,7 +117,14 @@ class Loops:
         return type(asyncio.get_running_loop()).__module__
 
 
-def test_uvloop_runs_the_coroutines():
-    uvloop = pytest.importorskip("uvloop")
-    with Loader(Loops(), batch_size=4, workers=1, loop_factory=uvloop.new_event_loop) as loader:
+def _use_uvloop():
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the policies of event loops are deprecated")
+def test_loop_of_the_policy_that_worker_init_sets_runs_the_coroutines():
+    pytest.importorskip("uvloop")
+    with Loader(Loops(), batch_size=4, workers=1, worker_init=_use_uvloop) as loader:
         assert list(loader) == [["uvloop"] * 4]

@@ -499,18 +499,6 @@ def test_loop_ends_with_its_last_user():
         time.sleep(0.01)
 
 
-def test_chosen_loop_runs_the_coroutines():
-    class Own(asyncio.SelectorEventLoop):
-        pass
-
-    class Asks(Samples):
-        async def at_work(self, index):
-            assert type(asyncio.get_running_loop()).__name__ == "Own"
-
-    with Loader(Asks(), batch_size=SIZE, workers=1, loop_factory=Own) as loader:
-        assert outcomes(loader) == [whole(number) for number in range(6)]
-
-
 async def numbers():
     info = mpqueue.worker_info()
     for number in range(info.shard_id, 20, info.num_shards):
@@ -639,7 +627,7 @@ async def coroutine(*_):
         (lambda: Loader(plain_numbers, concurrency=2), ValueError, r"map\(function, concurrency=n\)"),
         (lambda: Loader(numbers, concurrency=2), ValueError, r"map\(function, concurrency=n\)"),
         (lambda: Loader(Samples(), batch_size=2, concurrency=0), ValueError, "1 or more"),
-        (lambda: Loader(Samples(), batch_size=2, loop_factory=1), TypeError, "event loop"),
+        (lambda: Loader(Samples(), batch_size=2, loop_factory=1), TypeError, "set_event_loop_policy"),
         (lambda: Loader(Plain(), batch_size=2, collate=coroutine), TypeError, "plain function"),
         (lambda: Loader(numbers()), TypeError, "the asynchronous generator function itself"),
         (lambda: mpqueue.Dataset(Samples()), TypeError, r"map\(source.__getitem__\)"),
