@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from mpqueue.loader.loader import Loader as Loader
     from mpqueue.plan.balance import Balance as Balance
     from mpqueue.plan.batch_info import BatchInfo as BatchInfo
-    from mpqueue.plan.blocks import Blocks as Blocks
     from mpqueue.plan.sequence import Sequence as Sequence
     from mpqueue.samples.ragged import Ragged as Ragged
     from mpqueue.service.consumer import Consumer as Consumer
@@ -78,7 +77,6 @@ _HOMES = {
     "loader.loader": ("Loader",),
     "plan.balance": ("Balance",),
     "plan.batch_info": ("BatchInfo",),
-    "plan.blocks": ("Blocks",),
     "plan.sequence": ("Sequence",),
     "samples.ragged": ("Ragged",),
     "service.consumer": ("Consumer", "attach"),
@@ -93,6 +91,7 @@ _FRAMEWORKS = {"files", "jax", "keras", "metrics", "tf", "torch"}
 _TENSORFLOW_1 = {"compat", "python_io", "train"}
 # Names that users of other libraries look for.
 _ELSEWHERE = {
+    "Blocks": "shuffle by blocks in a dataset, mpqueue.Dataset(source).shuffle(block=n, blocks=16)",
     "DataLoader": "use mpqueue.Loader, or mpqueue.torch.DataLoader, which takes the arguments of torch's",
     "IterableDataset": "pass a generator function to mpqueue.Loader",
     "PyDataset": "mpqueue.Sequence is the base class of sources, and mpqueue.keras.accelerate takes a Keras PyDataset",
@@ -101,7 +100,6 @@ _ELSEWHERE = {
 __all__ = [
     "Balance",
     "BatchInfo",
-    "Blocks",
     "Consumer",
     "Dataset",
     "GeneratorEnqueuer",

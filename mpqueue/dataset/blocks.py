@@ -1,4 +1,4 @@
-"""A shuffle by blocks of neighbours, see `mpqueue.plan.blocks.Blocks`.
+"""A shuffle by blocks of neighbours, see `mpqueue.Dataset.shuffle`.
 
 A full shuffle reads each sample from another place of a file. By blocks, the samples of a batch are from a few blocks.
 They are read in one of two ways:
@@ -12,14 +12,13 @@ They are read in one of two ways:
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from mpqueue.dataset.indexed import IndexedRun, Places, ReaderMaker, SourceNode, SourceReader
 from mpqueue.dataset.nodes import LinkNode, StageNode
 from mpqueue.dataset.picking import PickReader
-from mpqueue.plan.blocks import Block
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
 from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.interrupts import not_of_handler
@@ -258,7 +257,7 @@ class BlockShuffleNode(LinkNode):
     passes_elements: ClassVar[bool] = True
     draws_order: ClassVar[bool] = True
     reader: ClassVar[Any] = staticmethod(reader_of)
-    block: Block
+    block: int | Literal["group"]
     blocks: int
 
     @property

@@ -50,7 +50,6 @@ from mpqueue.dataset.weights import check_part_names, check_schedule
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.batching import Choice
-from mpqueue.plan.blocks import Block, Blocks
 from mpqueue.plan.checks import plain, ragged_choice
 from mpqueue.plan.coroutines import has_coroutines, is_coroutine_function
 from mpqueue.plan.options import Options
@@ -530,7 +529,9 @@ class Dataset(Generic[Item_co]):
                 "concatenate in place of mix"
             )
 
-    def shuffle(self, buffer: int | None = None, *, block: Block | None = None, blocks: int | None = None) -> Self:
+    def shuffle(
+        self, buffer: int | None = None, *, block: int | Literal["group"] | None = None, blocks: int | None = None
+    ) -> Self:
         """Return a dataset of the same elements in a random order, which differs between epochs.
 
         A full shuffle reads each sample from another place. By blocks of neighbours, a file is read block by block, and
@@ -559,11 +560,12 @@ class Dataset(Generic[Item_co]):
         if block is not None:
             if buffer is not None:
                 raise ValueError(f"shuffle: buffer={buffer} and block={block} exclude each other: pass one")
-            chosen = Blocks(block) if blocks is None else Blocks(block, blocks)
+            chosen = check_block("shuffle", block)
+            blocks = 16 if blocks is None else check_count("shuffle", "blocks", blocks)
             self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
-            if chosen.block == "group":
+            if chosen == "group":
                 group_sizes(self.root)
-            return self._then(BlockShuffleNode, block=chosen.block, blocks=chosen.blocks)
+            return self._then(BlockShuffleNode, block=chosen, blocks=blocks)
         if blocks is not None:
             raise ValueError(f"shuffle: blocks={blocks!r} is the number of blocks in a group: pass block=n, too")
         if buffer is not None:
@@ -1008,13 +1010,6 @@ def _warn_of_one_order(root: nodes.StageNode) -> None:
             )  # fmt: skip
             return
         node = node.input
-
-
-def for_shuffle(source: Any, shuffle: Any) -> Any:
-    """Return a source for the option ``shuffle``: only a dataset can be shuffled by blocks."""
-    if not isinstance(shuffle, Blocks) or isinstance(source, Dataset):
-        return source
-    return Dataset(source)
 
 
 def _source_node(source: Any) -> nodes.StageNode:

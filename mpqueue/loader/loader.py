@@ -130,10 +130,6 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         check_backend(chosen.backend, chosen)
         seed = int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0)
         self.source = source
-        if not isinstance(chosen.shuffle, int):  # a `mpqueue.Blocks`; a bool is an int, too
-            from mpqueue.dataset.dataset import for_shuffle
-
-            source = for_shuffle(source, chosen.shuffle)
         plan = resolve(source, chosen, seed=seed, seed_given=chosen.seed is not None)
         self.backend, self.shuffle = chosen.backend, chosen.shuffle
         workers, is_auto = chosen.workers, isinstance(chosen.workers, str)

@@ -17,7 +17,6 @@ Modules, from the ground up. A module imports only from its own line and the lin
     checks.py               checks of the value of one option
     batch_costs.py          the costs of finished batches of a stream
     balance.py              `Balance`: how samples are divided among ranks, and their costs
-    blocks.py               `Blocks`: a shuffle by blocks of neighbours, as an option
     columns.py              reads a column of a source
     balancing.py            divides numbers into parts with equal sums
     options.py              the table of options: types, defaults, checks and descriptions

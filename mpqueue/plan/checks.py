@@ -105,12 +105,6 @@ def flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
-def shuffle(name: str, value: Any) -> None:
-    """Check for True, False, or a `mpqueue.Blocks`, which has checked itself."""
-    if not hasattr(type(value), "blocks"):
-        flag(name, value)
-
-
 def progress(name: str, value: Any) -> None:
     """Check for True or False; True needs tqdm."""
     flag(name, value)

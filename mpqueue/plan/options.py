@@ -23,7 +23,6 @@ from mpqueue.plan.checks import Check, integer, is_integer
 
 if TYPE_CHECKING:
     from mpqueue.plan.balance import Balance
-    from mpqueue.plan.blocks import Blocks
 
 StartMethod = Literal["forkserver", "fork", "spawn"]
 OnError = Literal["raise", "skip"]
@@ -234,8 +233,7 @@ class _LoaderWorkers(TypedDict, total=False):
         backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster.
         max_queue_size: Maximum number of batches computed ahead, including those being computed. A higher number
             absorbs slow batches; a lower one saves memory.
-        shuffle: Use a new order for every epoch (sources with an index only). A `mpqueue.Blocks` shuffles blocks of
-            neighbours.
+        shuffle: Use a new order for every epoch (sources with an index only).
         threads: Number of threads per worker that compute the samples of a batch, for sources that wait for disks or
             networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng`
             is separate for each sample; generators that threads share are seeded once per batch.
@@ -244,7 +242,7 @@ class _LoaderWorkers(TypedDict, total=False):
     workers: Annotated[int | Literal["auto"] | None, Option(None, checks.integer_or_auto)]
     backend: Annotated[BackendName, Option("process", checks.unchecked)]
     max_queue_size: Annotated[int, Option(10, checks.unchecked)]
-    shuffle: Annotated["bool | Blocks", Option(False, checks.shuffle)]
+    shuffle: Annotated[bool, Option(False, checks.flag)]
     threads: Annotated[int, Option(1, integer(1))]
 
 
@@ -306,8 +304,7 @@ class _Serving(TypedDict, total=False):
         allow_uids: Ids of users who may attach in addition to the server's user.
         workers: Number of worker processes. If None, one per CPU that this process may use.
         max_queue_size: Maximum number of batches computed ahead, and offered to each consumer.
-        shuffle: Use a new order for every epoch (sources with an index only). A `mpqueue.Blocks` shuffles blocks of
-            neighbours.
+        shuffle: Use a new order for every epoch (sources with an index only).
         threads: Number of threads per worker that compute the samples of a batch, for sources that wait for disks or
             networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng`
             is separate for each sample; generators that threads share are seeded once per batch.
@@ -325,7 +322,7 @@ class _Serving(TypedDict, total=False):
     allow_uids: Annotated[Iterable[int], Option((), checks.unchecked)]
     workers: Annotated[int | None, Option(None, checks.unchecked)]
     max_queue_size: Annotated[int, Option(10, checks.unchecked)]
-    shuffle: Annotated["bool | Blocks", Option(False, checks.shuffle)]
+    shuffle: Annotated[bool, Option(False, checks.flag)]
     threads: Annotated[int, Option(1, integer(1))]
     backend: Annotated[Literal["process", "ray"], Option("process", checks.unchecked)]
 

@@ -47,10 +47,6 @@ def make_stream(
     if chosen.balance is not None and chosen.balance.max_cost is not None:
         raise ValueError("a server has no micro-batches: pass max_cost to the balance of a Loader, or use accumulate=n")
     check_backend(backend, chosen)
-    if not isinstance(chosen.shuffle, int):  # a `mpqueue.Blocks`; a bool is an int, too
-        from mpqueue.dataset.dataset import for_shuffle
-
-        source = for_shuffle(source, chosen.shuffle)
     # A random seed must differ from the seeds of loaders in the same process.
     is_given = chosen.seed is not None
     # Ranks get equal shares: the plan fills up or drops the end of an epoch, as for the shards of a loader.

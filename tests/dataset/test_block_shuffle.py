@@ -1,4 +1,4 @@
-"""`shuffle(block=n, blocks=m)` and `Loader(shuffle=Blocks(n, m))`: its orders, its reader, and its errors."""
+"""`shuffle(block=n, blocks=m)`: its orders, its reader, and its errors."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pytest
 from helpers.strikes import batches_despite, each_strike
 
 import mpqueue
-from mpqueue import Blocks, Dataset
+from mpqueue import Dataset
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
 
 SHAPES = [(length, size, number) for length in range(26) for size in (1, 2, 3, 5, 30) for number in (1, 2, 4)]
@@ -99,14 +99,6 @@ def all_of(source, **options):
         return [batch.tolist() for batch in loader]
 
 
-@pytest.mark.parametrize("source", [range(50), list(range(50)), Dataset.range(50)])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_option_equals_the_stage(source, workers):
-    found = all_of(source, batch_size=4, shuffle=Blocks(7, 2), workers=workers)
-    assert found == all_of(by_blocks(), workers=workers)
-    assert sorted(each for batch in found for each in batch) == list(range(50))
-
-
 def test_ranks_share_the_order():
     whole = all_of(by_blocks(), workers=0)
     for workers in (0, 1):
@@ -124,7 +116,7 @@ def test_run_is_resumed_in_another_epoch(workers):
         batches = iter(loader)
         begun = [next(batches).tolist() for _ in range(5)]
         state = json.loads(json.dumps(loader.state_dict()))
-    with mpqueue.Loader(range(50), batch_size=4, shuffle=Blocks(7, 2), seed=5, workers=workers) as loader:
+    with mpqueue.Loader(by_blocks(), seed=5, workers=workers) as loader:
         loader.load_state_dict(state)
         assert begun + [batch.tolist() for batch in loader] == epochs[1]
     assert epochs[0] != epochs[1]
@@ -561,10 +553,9 @@ def test_row_groups_are_decoded_once_in_an_epoch(tmp_path, monkeypatch):
     ],
 )
 def test_bad_numbers_are_refused(kind, words, given):
-    for call in (Blocks, Dataset.range(9).shuffle):
-        with pytest.raises(kind) as error:
-            call(**given)
-        assert words in str(error.value)
+    with pytest.raises(kind) as error:
+        Dataset.range(9).shuffle(**given)
+    assert words in str(error.value)
 
 
 def test_stage_is_refused_where_it_cannot_follow():
@@ -580,9 +571,5 @@ def test_stage_is_refused_where_it_cannot_follow():
     for dataset in (Dataset.range(9).filter(bool), Dataset.range(9).repeat()):
         with pytest.raises(ValueError, match="shuffle"):
             dataset.shuffle(block=2)
-    with pytest.raises(ValueError, match="shuffle"), mpqueue.Loader(Dataset.range(9).filter(bool), shuffle=Blocks(2)):
-        pass
     with pytest.raises(TypeError, match="shuffle"), mpqueue.Loader(range(9), shuffle="blocks"):
         pass
-    with pytest.raises(TypeError, match=r"shuffle must be True or False, got Blocks\(block=2"):
-        mpqueue.OrderedEnqueuer(range(9), shuffle=Blocks(2))

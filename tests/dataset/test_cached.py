@@ -884,7 +884,7 @@ def test_statistics_find_it_behind_the_stages_of_a_dataset(tmp_path, calls):
     images = set_class(tmp_path / "kept", calls)(root="a")
     mapped = mpqueue.Dataset.range(40).map(images.decoded)
     for source, options in (
-        (images, {"batch_size": 8, "shuffle": mpqueue.Blocks(5, 2)}),
+        (mpqueue.Dataset(images).shuffle(block=5, blocks=2), {"batch_size": 8}),
         (mpqueue.Dataset(images).shuffle(), {"batch_size": 8}),
         (mapped, {"batch_size": 8}),
         (mapped.filter(np.any).shuffle(buffer=4).batch(8), {"lanes": 2}),

@@ -470,9 +470,6 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
         elif length is not None and chosen.random() < (0.5 if "blocks" in focus else 0.2):
             links.append(("blocks", *_blocks(chosen)))
             features.add("blocks")
-            if "batch_size" in (front.options or ()) or front.options is None:
-                options["blocks"] = True
-                features.add("blocks=")
         collate = f.stacked if _is_flat(links) else f.Collating(chosen.choice(["", kinds]))
         drops = length is not None and length >= 20 and chosen.random() < 0.3
         name = _one_of(chosen, ["batch"] * 5 + ["ragged", "sparse"], focus)

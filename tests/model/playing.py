@@ -64,7 +64,7 @@ class Script:
 
     def __init__(self):
         self.lines = []
-        self.space = {"mpqueue": mpqueue, "Dataset": mpqueue.Dataset, "Blocks": mpqueue.Blocks}
+        self.space = {"mpqueue": mpqueue, "Dataset": mpqueue.Dataset}
         for module in (functions, pipelines, program, served, adapted):
             self.space.update({name: value for name, value in vars(module).items() if name[0] != "_"})
         self.space |= {"json": json, "shutil": shutil, "tempfile": tempfile, "np": np}
@@ -90,7 +90,7 @@ class Script:
 
     def text(self, comment):
         """Return the program."""
-        head = ["import json, shutil, tempfile", "import mpqueue", "import numpy as np", "from mpqueue import Blocks, Dataset", "from model.functions import *",
+        head = ["import json, shutil, tempfile", "import mpqueue", "import numpy as np", "from mpqueue import Dataset", "from model.functions import *",
                 "from model.pipelines import *", "from model.program import *", "from model.served import *", "from model.adapted import *"]  # fmt: skip
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
         return "\n".join(
@@ -203,23 +203,12 @@ class Player:
 
     def _unbatched(self):
         """Return the pipeline. With a balance, options take the place of its last stage: a loader divides samples."""
-        if self._has_blocks:
-            return self.play.source[:-2]
         return self.play.source[:-1] if self.setup.balance is not None else self.play.source
-
-    @property
-    def _has_blocks(self):
-        """Options take the place of the last two stages, a shuffle by blocks and a batch."""
-        names = [name for name, *_ in self.play.source[-2:]] if self.is_dataset else []
-        return "blocks" in self.play.options and names == ["blocks", "batch"]
 
     def open(self):
         names = {"skips": "on_error", "is_dataset": None}
         options = {names.get(name, name): value for name, value in self.play.options.items()}
-        options.pop("blocks", None)
-        if self._has_blocks:
-            options["shuffle"] = mpqueue.Blocks(*self.play.source[-2][1:])
-        if (self.setup.balance is not None and self.is_dataset) or self._has_blocks:
+        if self.setup.balance is not None and self.is_dataset:
             options |= dict(zip(("batch_size", "drop_last", "collate"), self.play.source[-1][1:], strict=True))
         if "on_error" in options:
             options["on_error"] = "skip"

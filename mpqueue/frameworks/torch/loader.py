@@ -20,7 +20,6 @@ from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.plan.backend_kinds import COPYING
 from mpqueue.plan.balance import Balance, check_balance
 from mpqueue.plan.batch_types import Batch, Batch_co, Indexed, Item, MaybeNone
-from mpqueue.plan.blocks import Blocks
 from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options
 from mpqueue.plan.rules import check_backend
@@ -98,7 +97,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             ``{"tokens": "ragged"}`` does so for some fields.
 
     Raises:
-        TypeError, ValueError: As torch's DataLoader; or ``shuffle`` is a `Blocks`; or `ray_options` is invalid; or
+        TypeError, ValueError: As torch's DataLoader; or `ray_options` is invalid; or
             ``threads`` is used without workers, without batches, or with an unsuitable dataset; or ``concurrency`` with
             a dataset that is not asynchronous; or ``collate_fn`` is another string, or "ragged" without batches; or
             ``shard``, ``lanes`` or ``epoch_batches`` is used without a stream; or ranks lack a generator; or
@@ -183,12 +182,6 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         if isinstance(given, BalancedBatches):  # Lightning makes a loader again, with another sampler
             args, balance = args[1:], given.balance if balance is None else balance
             options |= {"batch_sampler": None, **{n: getattr(given, n) for n in ("sampler", "batch_size", "drop_last")}}
-        for value in (*args, *options.values()):  # torch would take it for True
-            if isinstance(value, Blocks):
-                raise TypeError(
-                    f"DataLoader takes no {value!r}: pass mpqueue.Dataset(source).shuffle(block={value.block!r}, "
-                    f"blocks={value.blocks}) as the dataset, and leave out shuffle"
-                )
         # In a class with several bases, the next one may have more arguments than torch's DataLoader.
         known = inspect.signature(super().__init__).parameters
         if not any(each.kind is each.VAR_KEYWORD for each in known.values()):

@@ -55,15 +55,20 @@ def block_figures(way: str, rows: int | None = None) -> dict[str, list[float]]:
     rows = rows or ROWS[way]
     with tempfile.TemporaryDirectory() as folder:
         source = WRITERS[way](pathlib.Path(folder), rows)
-        blocks = mpqueue.Blocks("group" if way == PARQUET else CHUNK, OPEN)
-        orders: dict[str, Any] = {NONE: False, BLOCKS: blocks, FULL: True}
-        return {case(name, workers): [rate(source, orders[name], workers)] for workers in (1, 2) for name in orders}
+        whole = mpqueue.Dataset(source)
+        blocks = whole.shuffle(block="group" if way == PARQUET else CHUNK, blocks=OPEN)
+        orders = {NONE: whole, BLOCKS: blocks, FULL: whole.shuffle()}
+        return {
+            case(name, workers): [rate(orders[name], workers, is_slow=name == FULL)]
+            for workers in (1, 2)
+            for name in orders
+        }
 
 
-def rate(source: Any, shuffle: Any, num_workers: int) -> float:
+def rate(dataset: mpqueue.Dataset[Any], num_workers: int, *, is_slow: bool) -> float:
     """Return the rows per second of a loader."""
-    warm, limit_s = (BATCH, FULL_S) if shuffle is True else (min(WARM, len(source) // 4), LIMIT_S)
-    with mpqueue.Loader(source, batch_size=BATCH, shuffle=shuffle, seed=SEED, workers=num_workers) as loader:
+    warm, limit_s = (BATCH, FULL_S) if is_slow else (min(WARM, len(dataset) // 4), LIMIT_S)
+    with mpqueue.Loader(dataset, batch_size=BATCH, seed=SEED, workers=num_workers) as loader:
         batches, found, began = iter(loader), 0, 0.0
         for number, _ in enumerate(batches, 1):
             if number * BATCH <= warm:

@@ -450,9 +450,3 @@ def test_epoch_and_state_are_correct_after_a_signal_at_any_moment(on_trial):
             epoch = epochs.begin()
             assert [int(batch[0]) for batch in epoch] == [0, 1, 2, 3], after
             assert loader.epoch == (2 if found else 1), after
-
-
-def test_blocks_as_the_order_of_fit_are_refused():
-    with Loader(marked.Marked(2), workers=1) as loader:
-        with pytest.raises(TypeError, match="shuffle must be True or False, got Blocks"):
-            fit(accelerate(loader), shuffle=mpqueue.Blocks(2))

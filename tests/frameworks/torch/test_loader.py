@@ -694,12 +694,7 @@ def test_states_of_equal_loaders_are_equal_and_hold_no_tensors(workers, order):
     assert one[0] != one[1] != one[2]
 
 
-@pytest.mark.parametrize("given", [((4, mpqueue.Blocks(3, 2)), {}), ((), {"shuffle": mpqueue.Blocks(3, 2)})])
-def test_blocks_as_shuffle_are_refused_with_the_remedy(given):
-    with pytest.raises(
-        TypeError, match=r"pass mpqueue\.Dataset\(source\)\.shuffle\(block=3, blocks=2\) as the dataset"
-    ):
-        DataLoader(Numbers(), *given[0], **given[1])
+def test_dataset_that_is_shuffled_by_blocks_keeps_its_order():
     ordered = mpqueue.Dataset(list(range(12))).shuffle(block=3, blocks=2)
     found = _numbers(DataLoader(ordered, batch_size=6))
     assert sorted(found[0] + found[1]) == list(range(12)) and len({each // 3 for each in found[0]}) == 2
