@@ -38,6 +38,20 @@ def check_count(stage: str, name: str, value: Any, least: int | None = 1) -> int
     return number
 
 
+def check_block(stage: str, value: Any) -> int | str:
+    """Return the size of a block: a number of neighbours, or "group".
+
+    Raises:
+        TypeError: It is neither an integer nor a string.
+        ValueError: It is below 1, or another string.
+    """
+    if not isinstance(value, str):
+        return check_count(stage, "block", value)
+    if value != "group":
+        raise ValueError(f'{stage}: block must be a number of neighbours or "group", got {value!r}')
+    return value
+
+
 def check_range(arguments: tuple[Any, ...]) -> range:
     """Return a range of integers.
 

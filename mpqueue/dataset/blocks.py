@@ -12,7 +12,7 @@ They are read in one of two ways:
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -257,7 +257,7 @@ class BlockShuffleNode(LinkNode):
     passes_elements: ClassVar[bool] = True
     draws_order: ClassVar[bool] = True
     reader: ClassVar[Any] = staticmethod(reader_of)
-    block: int | Literal["group"]
+    block: int | str
     blocks: int
 
     @property

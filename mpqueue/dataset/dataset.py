@@ -9,6 +9,7 @@ from mpqueue.dataset import nodes
 from mpqueue.dataset.arguments import (
     check_at_once,
     check_batch_sizes,
+    check_block,
     check_boundaries,
     check_choice,
     check_count,

@@ -11,6 +11,6 @@ The modules, from the bottom up. A module imports only from its own line and the
     epoch_end.py       the end of an epoch: the call of `on_epoch_end`
     backend.py         the protocol of a backend, which runs work items
     pipeline.py        the core: non-blocking steps, and the blocking `next`
-    async_batches.py   ``async for``: steps of a stream, and waits in the running event loop
+    async_batches.py   ``async for``: each `next` in a thread
     members.py         the end of a loader or an enqueuer as an event, and checked timeouts
 """

@@ -1,109 +1,69 @@
-"""``async for`` over batches: non-blocking steps, and waits in the running event loop between them.
+"""``async for`` over batches: each ``next`` runs in a thread, and the task waits for it in the event loop.
 
-    task                                            `Pollable`: a stream, or an attachment to a server
-    ----                                            --------------------------------------------------
-    every millisecond: yield to other tasks
-    step -----------------------------------------> a batch: returned at once
-                                                    no batch yet:
-    wait for fileno, timeout_s, or `wake` <-------- readable, or `wake`: a stop, a later loop
-    step again ...
-
-A task can only be cancelled at an ``await``. A cancelled task has not taken a batch: the batch goes to the next caller.
+A task that is cancelled leaves its call running. The next ``__anext__`` gets the result of this call, so no batch is
+lost or returned twice.
 """
 
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Protocol
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from typing import Any
 
-from mpqueue.system.event_loops import TaskWaiter, checkpoint, make_waiter
-from mpqueue.system.interrupts import not_of_handler
-from mpqueue.system.living import Living
-
-_TURN_NS = 1_000_000
-_NAP_S = 0.01
-_clock = time.perf_counter_ns
-
-
-class Pollable(Protocol):
-    """A stream that is read in steps, and the events after which to step again."""
-
-    @property
-    def watchers(self) -> "Living[AsyncBatches]":
-        """The objects to wake when the stream stops, and when it starts to serve another loop."""
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when a step may return a batch."""
-
-    def timeout_s(self) -> float | None:
-        """Return the seconds after which a step is due without a readable descriptor, or None for no limit."""
+_END: Any = object()
 
 
 class AsyncBatches(AsyncIterator[Any]):
-    """The batches of one loop, for ``async for``.
+    """The batches of an iterator, for ``async for`` in asyncio.
 
-    Any number of tasks of one event loop may share the iterator. Each batch goes to one task, the end goes to all.
+    Any number of tasks of one event loop may share it. Each batch goes to one task, the end goes to all.
 
     Args:
-        step: Returns a tuple of an identifier and the next batch, or a false value (None, or an empty tuple) if no
-            batch is ready. Raises StopIteration at the end.
-        pollable: The stream to wait for if no batch is ready.
+        batches: The iterator, which any thread may call.
     """
 
-    def __init__(self, step: Callable[[], Sequence[Any] | None], pollable: Pollable) -> None:
-        self._step, self._pollable = step, pollable
-        self._waiters: set[TaskWaiter] = set()
-        self._is_woken = False
-        self._turn_at = 0
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+        self._turn = asyncio.Lock()
+        self._call: Future[Any] | None = None  # running, or its task was cancelled before it got the result
 
     async def __anext__(self) -> Any:
-        # Yield to other tasks only once per millisecond: at 50,000 batches a second, a turn of the event loop per batch
-        # would double the cost of a batch.
-        if _clock() >= self._turn_at:
-            # Each ``await`` precedes the step that takes a batch; none follows between that step and the loop's body.
-            # So a task that is cancelled here has not taken a batch.
-            await checkpoint()
-            self._turn_at = _clock() + _TURN_NS
-        while True:
-            # Reset before the step: otherwise the wait would miss a stop that happens during the step.
-            self._is_woken = False
-            try:
-                step = self._step()
-            except StopIteration:
-                raise StopAsyncIteration from None
-            except StopAsyncIteration as error:  # raised by the source: it would end the loop silently
-                raise RuntimeError("the source raised StopAsyncIteration instead of returning a batch") from error
-            if step:
-                # No call before this return: an interrupt after it would lose the batch. See NOTE [ Interrupts ] in
-                # mpqueue.engine.pipeline.
-                return step[1]
-            await self._wait()
-            # The task has just waited, so other tasks had their turn.
-            self._turn_at = _clock() + _TURN_NS
-
-    async def _wait(self) -> None:
-        pollable = self._pollable
-        # Register before waiting, and step again: a stop before the registration did not wake this object.
-        if self not in pollable.watchers:
-            pollable.watchers.add(self)
-            return
-        waiter = make_waiter()
-        # `wake` must reach the task directly. A stop closes the descriptors, and closing a descriptor does not end a
-        # wait for it; a later loop drains the pipe that would have woken the earlier one.
-        self._waiters.add(waiter)
+        async with self._turn:
+            if self._call is None:
+                self._call = Future()
+                # A daemon: a program that ends while it waits, such as by Ctrl-C, must not wait for the batch.
+                threading.Thread(
+                    target=_take, args=(self._batches, self._call), name="mpqueue-next", daemon=True
+                ).start()
+            loop = asyncio.get_running_loop()
+            done = loop.create_future()
+            self._call.add_done_callback(lambda _: _wake(loop, done))
+            await done  # which is cancelled with the task; the call itself goes on
+            call, self._call = self._call, None
         try:
-            if self._is_woken:  # a `wake` between the step and the line above did not see the waiter
-                return
-            try:
-                fd, timeout_s = pollable.fileno(), pollable.timeout_s()
-            except not_of_handler(OSError, ValueError):
-                # Another thread has just closed the stream, or epoll is unavailable.
-                fd, timeout_s = -1, _NAP_S
-            await waiter.wait(fd, timeout_s)
-        finally:
-            self._waiters.discard(waiter)
+            batch = call.result()
+        except StopAsyncIteration as error:  # raised by the source: it would end the loop silently
+            raise RuntimeError("the source raised StopAsyncIteration instead of returning a batch") from error
+        if batch is _END:
+            raise StopAsyncIteration
+        return batch
 
-    def wake(self) -> None:
-        """Make all waiting tasks step again. May be called from any thread and from a signal handler."""
-        self._is_woken = True
-        for waiter in tuple(self._waiters):
-            waiter.wake()
+
+def _wake(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]") -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and its task was cancelled
+        loop.call_soon_threadsafe(_end, done)
+
+
+def _end(done: "asyncio.Future[None]") -> None:
+    if not done.done():  # otherwise it was cancelled with its task
+        done.set_result(None)
+
+
+def _take(batches: Iterator[Any], call: "Future[Any]") -> None:
+    try:
+        batch = next(batches, _END)
+    except BaseException as error:
+        call.set_exception(error)
+    else:
+        call.set_result(batch)

@@ -18,8 +18,8 @@ time. A batch that `step` returned counts as delivered. A caller that cannot pas
 the next `step` delivers it again. So pass a batch on without waiting, or give it back if that wait is cancelled.
 
 *Several consumers.* Several threads and tasks may call `step`. Each batch goes to one consumer. If a consumer has
-processed reports for the others, `fileno` becomes readable again. A stop makes `fileno` readable and then closes it;
-callers that may be late for that register in `watchers`. The backend owns the descriptor: do not read or close it.
+processed reports for the others, `fileno` becomes readable again. A stop makes `fileno` readable and then closes it.
+The backend owns the descriptor: do not read or close it.
 
 # NOTE [ Interrupts ]
 A signal handler runs in the main thread. It may raise (Ctrl-C, `sys.exit`, a timeout by SIGALRM) or call `stop`.
@@ -72,7 +72,6 @@ from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.system import forked
 from mpqueue.system.exceptions import matches
 from mpqueue.system.interrupts import is_interrupt
-from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Recorder
 
@@ -177,7 +176,6 @@ class Pipeline:
         holds: The present loop takes batches ahead of its user: `step` adds each of them to `Progress.held`.
         is_inconsistent: An interrupt may have left a change half done: the next `step` discards the work in flight and
             rolls back to the last counted place.
-        watchers: Objects that wait for `fileno`; woken by `stop`, before descriptors are closed, and by a later loop.
         skips: The skipped errors, or None if errors are raised.
         recorder: The recorder.
     """
@@ -203,7 +201,6 @@ class Pipeline:
         self.holds = False
         self.recorder = recorder or Recorder()
         self.bar: Bar | None = None
-        self.watchers: Living[Any] = Living()
         self.lifetime = Lifetime(self.lock)
         self.skips = skips
         self.is_inconsistent = False
@@ -686,11 +683,6 @@ class Pipeline:
         with self.lock:  # an interrupt is harmless: it only skips a number
             self.loop += 1
         self.backend.wake()
-        self._wake_watchers()
-
-    def _wake_watchers(self) -> None:
-        for watcher in self.watchers:
-            watcher.wake()
 
     @_starting
     @_locked
@@ -961,7 +953,6 @@ class Pipeline:
         # Close before waking: a consumer that wakes up must see the stop, and not wait again.
         self.ledger.close()
         self.backend.wake()
-        self._wake_watchers()
         # An epoch end hook that stops its own stream holds the lock as well, but leaves none of our changes half done.
         if self.lifetime.is_inside and not self._end.is_calling:
             self.lifetime.deferred_stop = (timeout_s,)  # called by a signal handler; see NOTE [ Interrupts ]

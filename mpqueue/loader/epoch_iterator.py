@@ -22,7 +22,7 @@ class EpochIterator(Iterator[Any]):
     Args:
         run: The run, which knows the latest iterator.
         pipeline: Delivers the batches.
-        take: The pipeline's `next`; or its `step`, for `mpqueue.engine.async_batches`.
+        take: The pipeline's `next`, or its `take` for a loop that holds its batches.
         end_epoch: Called with this iterator's number at the end of the epoch.
         note_failure: Called with an error that replaced a batch.
 

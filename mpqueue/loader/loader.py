@@ -189,34 +189,29 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         """
         if not self._run.plan.has_steps:
             return self._iterate(lambda pipeline: pipeline.next)
-        return self._micro_batches(lambda pipeline: pipeline.take)
-
-    def _micro_batches(self, way: "Callable[[Pipeline], Callable[[int], Any]]") -> "MicroBatches":
         from mpqueue.loader.micro_batches import MicroBatches  # imported here: few loaders have steps
 
         before = self._latest_parts()
         if before is not None:
             before.leave()
-        parts = MicroBatches(self._iterate(way, holds=True), partial(setattr, self, "_micro"))
+        parts = MicroBatches(
+            self._iterate(lambda pipeline: pipeline.take, holds=True), partial(setattr, self, "_micro")
+        )
         self._latest_parts = weakref.ref(parts)
         return parts
 
     def __aiter__(self) -> AsyncIterator[Batch_co]:
-        """Return an asynchronous iterator over the batches of one epoch, for asyncio and trio.
+        """Return an asynchronous iterator over the batches of one epoch, for asyncio.
 
-        It waits in the event loop, so that other tasks can run. If a task is cancelled, the next call returns its
-        batch. Several tasks of one event loop can share the iterator. Otherwise it behaves like `__iter__`, and raises
-        the same errors.
+        Each ``next`` runs in a thread, so that other tasks can run. If a task is cancelled, the next ``anext`` of the
+        same iterator returns its batch. Several tasks of one event loop can share the iterator. Otherwise it behaves
+        like `__iter__`, and raises the same errors.
 
         Starting the workers and calling ``on_epoch_end`` block the event loop.
         """
-        from mpqueue.engine.async_batches import AsyncBatches
+        from mpqueue.engine.async_batches import AsyncBatches  # imported here: it imports asyncio
 
-        if self._run.plan.has_steps:
-            parts = self._micro_batches(lambda pipeline: pipeline.step)
-            return AsyncBatches(parts.step, parts.pipeline)
-        epoch = self._iterate(lambda pipeline: pipeline.step)
-        return AsyncBatches(epoch.__next__, epoch.pipeline)
+        return AsyncBatches(iter(self))
 
     def _iterate(
         self, way: "Callable[[Pipeline], Callable[[int], Any]]", *, holds: bool = False

@@ -16,7 +16,7 @@ class MicroBatches(Iterator[Any]):
 
     Args:
         steps: The steps of the epoch, which the pipeline holds. An item is a pair, and its second part the list of
-            micro-batches; or a false value, if no step is ready.
+            micro-batches.
         note: Called with the number of a micro-batch in its step, before it is returned.
     """
 
@@ -36,12 +36,6 @@ class MicroBatches(Iterator[Any]):
         if not self._is_open():
             self._fetch()
         return self._pop()
-
-    def step(self) -> tuple[Any, Any] | None:
-        """Return None and the next micro-batch as a pair; or None if no step is ready, for ``async for``."""
-        if not self._is_open():
-            self._fetch()
-        return (None, self._pop()) if self._taken else None
 
     def leave(self) -> None:
         """Count an open step as returned: a later loop begins."""

@@ -126,11 +126,8 @@ class Attachment:
                 break
         self._num_sent, self._is_silent, self._send_at = number, False, _clock() + _SILENT_NS
 
-    def next_record(self, *, waits: bool = True) -> Offer | Text | None:
+    def next_record(self) -> Offer | Text:
         """Wait for the next batch, exception, or end of an epoch. It remains the next record until it is delivered.
-
-        Args:
-            waits: If False, return None if no record has arrived.
 
         Raises:
             ServiceDied: The server was stopped or has crashed.
@@ -176,8 +173,6 @@ class Attachment:
             if self._is_silent:
                 self._report(self._num_requested)
                 continue
-            if not waits:
-                return None
             # A blocking read of the socket alone would hang if a child forked from the crashed server kept the socket
             # open. The link also waits for the server's pidfd.
             link.wait()

@@ -11,7 +11,6 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, Literal, NoReturn, Self
 
-from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.outcomes import Unreadable
 from mpqueue.engine.skips import LeftOut
 from mpqueue.errors import ServiceDied, ServiceError
@@ -29,14 +28,12 @@ from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import forked
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock, acquire, is_owned
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.stats import ConsumerStatistics
 
 _NOTHING: Any = object()
-_NOT_YET: Any = object()
 _WHOLE = LeftOut()
 
 
@@ -57,9 +54,6 @@ class Consumer(Generic[Batch_co]):
         attachment: The connection.
         counts: The counters.
 
-    Attributes:
-        watchers: Tasks to wake when the consumer is closed, and when a later loop replaces theirs.
-
     Follows: `mpqueue.Loader`.
     """
 
@@ -72,8 +66,7 @@ class Consumer(Generic[Batch_co]):
         # The batch returned last: its offer, its samples that were left out, and the number of batches before it.
         self._returned: tuple[Offer, LeftOut, int] | None = None
         self._unclaimed = _NOTHING  # delivered, but an interrupt kept it from the caller
-        self._needs_attention = self._has_tasks = False
-        self.watchers: Living[AsyncBatches] = Living()
+        self._needs_attention = False
         self._counts = counts
         # A consumer that is dropped without close() leaves, so that its untaken batches go to other consumers. The
         # finalizer refers to the attachment only: a reference to the consumer would keep it alive.
@@ -122,9 +115,6 @@ class Consumer(Generic[Batch_co]):
                 if self._loop is not None:
                     self._loop.is_replaced = True
                 self._loop = loop
-                # Wake tasks that wait in the replaced loop: it is over, and no message may arrive that would wake
-                # them.
-                self._wake()
             except BaseException:
                 self._needs_attention = True
                 self._close_late()
@@ -133,19 +123,16 @@ class Consumer(Generic[Batch_co]):
                 return loop
 
     def __aiter__(self) -> AsyncIterator[Batch_co]:
-        """Return an asynchronous iterator over the same batches, for asyncio and trio; see `Loader.__aiter__`.
+        """Return an asynchronous iterator over the same batches, for asyncio; see `Loader.__aiter__`."""
+        from mpqueue.engine.async_batches import AsyncBatches  # imported here: it imports asyncio
 
-        Attaching to another server (``reconnect=True``) blocks the event loop.
-        """
-        self._has_tasks = True
-        return AsyncBatches(self.__iter__().step, self)
+        return AsyncBatches(iter(self))
 
-    def next(self, loop: "ConsumerIterator", *, waits: bool = True) -> Any:
+    def next(self, loop: "ConsumerIterator") -> Any:
         """Return the next batch to an iterator of this consumer.
 
         Args:
             loop: The iterator.
-            waits: If False, return `_NOT_YET` instead of waiting.
 
         Raises:
             StopIteration: The epoch is complete.
@@ -157,7 +144,7 @@ class Consumer(Generic[Batch_co]):
         batch = _NOTHING
         try:
             with self._lock:
-                batch = self._take(loop, waits=waits)
+                batch = self._take(loop)
                 # A signal handler may have closed the consumer. It leaves the descriptors open, because this call was
                 # using them.
                 if self._needs_attention:
@@ -166,24 +153,13 @@ class Consumer(Generic[Batch_co]):
                 loop.end()
             return batch  # noqa: TRY300 - a signal may still strike here
         except BaseException:
-            if batch is not _NOTHING and batch is not _NOT_YET:
+            if batch is not _NOTHING:
                 # The server counts the batch as taken and never offers it again, so the next call must return it.
                 self._unclaimed = batch
                 self._needs_attention = True
             raise
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when the server has sent a message or has exited."""
-        return self._attachment.link.fileno()
-
-    def timeout_s(self) -> None:
-        """Return None: a consumer has no deadlines."""
-
-    def _wake(self) -> None:
-        for watcher in self.watchers:
-            watcher.wake()
-
-    def _take(self, loop: "ConsumerIterator", *, waits: bool) -> Any:
+    def _take(self, loop: "ConsumerIterator") -> Any:
         record, batch, attachment = None, _NOTHING, self._attachment
         try:
             # One flag covers all rare cases, so that a batch costs a single check.
@@ -201,19 +177,13 @@ class Consumer(Generic[Batch_co]):
                 # its `RECALL` is already in our queue and is found next. See `records`.
                 attachment.ask()
                 try:
-                    record = attachment.next_record(waits=waits)
+                    record = attachment.next_record()
                 except ServiceDied as error:
                     self._replace(error)
                     continue
                 if not isinstance(record, Offer) or record.kind != ToConsumer.OFFER:
-                    if record is None:
-                        return _NOT_YET
                     self._take_rare(record, loop)
                     continue
-                # Records for other tasks were read along with this one, and no descriptor is readable anymore that
-                # would wake them.
-                if self._has_tasks and len(attachment.link.arrived) > 1:
-                    self._wake()
                 try:
                     value, skipped = attachment.open(record), _WHOLE
                 except Unreadable as unreadable:  # deliver the error once; retrying would fail again
@@ -277,7 +247,6 @@ class Consumer(Generic[Batch_co]):
         self._loop, self._epoch = None, end.epoch + 1
         self._counts.end_epoch(end.epoch, self._attachment)
         self._attachment.has_begun.clear()
-        self._wake()  # tasks that share the loop: no message will arrive to wake them
         # Remove the record last: while it is the next one, `_attend` repeats this method after an interrupt.
         self._attachment.link.arrived.popleft()
 
@@ -418,7 +387,6 @@ class Consumer(Generic[Batch_co]):
             # Defer signals: a handler that raised here would leave the consumer closed, but its descriptors open.
             registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
-            self._wake()
             # A thread blocked in `next` holds the lock until the server sends something, so do not wait for the lock
             # here. `leave_concurrently` wakes that thread.
             if not is_inside and self._lock.acquire(blocking=False):
@@ -495,11 +463,6 @@ class ConsumerIterator(Iterator[Batch_co]):
     def __next__(self) -> Batch_co:
         # No code between the call and the return: a signal handler could raise there, and the batch would be lost.
         return self._next(self)  # type: ignore[no-any-return]
-
-    def step(self) -> tuple[Any, Any] | None:
-        """Return None and the next batch as a pair; or None if no batch is ready."""
-        batch = self._next(self, waits=False)
-        return None if batch is _NOT_YET else (None, batch)
 
     def end(self) -> NoReturn:
         """Raise the exception that ends this iterator."""

@@ -47,6 +47,5 @@ The modules, from the bottom up. A module imports only from its own line and the
     child_process.py    makes a worker a child process in the sense of `multiprocessing`
     hash_seed.py        the same order of sets of strings in all workers
     wakeup.py           wakes another thread
-    event_loops.py      waits in the event loop of asyncio or trio
     oom.py              kills by the kernel's out-of-memory killer
 """

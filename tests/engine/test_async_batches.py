@@ -1,6 +1,6 @@
-"""``async for`` over a loader, an enqueuer and a consumer, in asyncio and in trio.
+"""``async for`` over a loader, an enqueuer and a consumer.
 
-A wait takes no batch: after a cancelled wait, the next caller receives the same batch.
+After a cancelled wait, the next caller receives the batch.
 """
 
 import contextlib
@@ -9,8 +9,6 @@ import os
 import select
 import signal
 import threading
-import time
-import weakref
 
 import anyio
 import numpy as np
@@ -20,21 +18,14 @@ from helpers.alarms import nudged
 from helpers.computed import Computed
 from helpers.faults import Fault, StrikesAt
 from helpers.gates import Gate, pass_gate
-from helpers.handling import handling, raising
 from helpers.inside import pipeline_of
 from helpers.numbered import Broken, Numbered
-from helpers.strikes import Strike, Struck
 from helpers.waits import until
 
 import mpqueue
-from mpqueue.engine.async_batches import AsyncBatches
-from mpqueue.system.event_loops import make_waiter
-from mpqueue.system.living import Living
 
 LENGTH = 12
 DEADLOCK_S = 60
-# An exception between a call of a coroutine function and its `await` leaves a coroutine that was never awaited.
-struck_between_call_and_await = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 
 @contextlib.contextmanager
@@ -54,33 +45,27 @@ def made(frontend, source, folder):
     return mpqueue.Loader(source, workers=workers, backend=backend)
 
 
-LOOPS = ["asyncio", "trio"]
-# A loop waits for a descriptor in the same way, whichever frontend it belongs to: not each pair is tested.
-PAIRS = [("asyncio", "process"), ("trio", "thread"), ("trio", "consumer"), ("asyncio", "inline")]
+FRONTENDS = ["process", "thread", "consumer", "inline"]
 
 
 def pytest_generate_tests(metafunc):
-    """Run each test with both event loops, and with all frontends that it needs."""
+    """Run each test with all frontends that it needs."""
     if "batches_of" in metafunc.fixturenames:
-        metafunc.parametrize(("event_loop_name", "frontend_name"), PAIRS)
-    elif "awaited_of" in metafunc.fixturenames:  # without loaders that compute in the calling task
-        metafunc.parametrize(("event_loop_name", "frontend_name"), PAIRS[:3])
-    elif "run" in metafunc.fixturenames:
-        metafunc.parametrize("event_loop_name", LOOPS)
+        metafunc.parametrize("frontend_name", FRONTENDS)
+    elif "awaited_of" in metafunc.fixturenames:  # without loaders that compute in the calling process
+        metafunc.parametrize("frontend_name", FRONTENDS[:3])
 
 
 @pytest.fixture
-def run(event_loop_name, monkeypatch):
+def run():
     """Run a coroutine function in an event loop, and fail if it hangs."""
-    # trio keeps idle threads for 10 s, but each test waits until all of its threads have exited.
-    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.01)
 
     def call(function, *args):
         async def bounded():
             with anyio.fail_after(DEADLOCK_S):
                 return await function(*args)
 
-        return anyio.run(bounded, backend=event_loop_name)
+        return anyio.run(bounded)
 
     return call
 
@@ -193,29 +178,6 @@ def test_other_tasks_run_while_one_waits(run, awaited_of):
         assert run(alone, batches, gate) == list(range(LENGTH))
 
 
-def test_loop_without_waits_yields_to_other_tasks(run):
-    async def busy(loader):
-        turns, others = 0, anyio.Event()
-
-        async def other():
-            nonlocal turns
-            while not others.is_set():
-                turns += 1
-                await checkpoint()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(other)
-            async for _ in loader:
-                if turns > 3:
-                    others.set()
-                    return True
-            others.set()
-            return False
-
-    with mpqueue.Loader(Numbered(20_000), workers=0) as loader:
-        assert run(busy, loader)
-
-
 def test_tasks_share_an_iterator(run, batches_of):
     async def shared(batches):
         stream, found = aiter(batches), []
@@ -235,58 +197,6 @@ def test_tasks_share_an_iterator(run, batches_of):
             assert run(shared, batches) == list(range(LENGTH))
 
 
-@pytest.mark.parametrize("num_steps", [1, LENGTH - 2], ids=["the next batch", "the end"])
-def test_report_read_by_one_task_wakes_the_other(run, awaited_of, num_steps):
-    """The stepping task has read the report, so that no descriptor is readable."""
-
-    async def shared(batches, gate):
-        stream, found = aiter(batches), []
-        assert [number(await anext(stream)) for _ in range(2)] == [0, 1]
-
-        async def wait():
-            found.append(number(await anext(stream, [LENGTH])))
-
-        async with anyio.create_task_group() as group:
-            arrival = await anyio.to_thread.run_sync(gate.arrival)
-            group.start_soon(wait)
-            await anyio.wait_all_tasks_blocked()
-            arrival.let_go()
-            for _ in range(num_steps):  # like a task that had its turn just now: without yielding to the event loop
-                while not (taken := stream._step()):
-                    time.sleep(0.001)  # noqa: ASYNC251 - no turn
-                found.append(number(taken[1]))
-        return found
-
-    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
-        assert run(shared, batches, gate) == list(range(2, num_steps + 3))
-
-
-class Silent:
-    """A pollable object that raises if a program waits for it."""
-
-    def __init__(self):
-        self.watchers = weakref.WeakSet()
-
-    def fileno(self):
-        raise AssertionError("a step was due")
-
-
-def test_wake_during_step_repeats_step_without_waiting(run):
-    """The wake-up precedes the wait."""
-
-    async def woken(pollable):
-        found = iter([None, None, (0, "a batch")])
-
-        def step():
-            stream.wake()
-            return next(found)
-
-        stream = AsyncBatches(step, pollable)
-        return await anext(stream)
-
-    assert run(woken, Silent()) == "a batch"
-
-
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_wait_ends_at_once_if_another_caller_has_read_the_reports(backend):
     """The queue is full, so no later report would end the wait of a task. The caller may be a thread in `step`."""
@@ -299,7 +209,8 @@ def test_wait_ends_at_once_if_another_caller_has_read_the_reports(backend):
         assert pipeline.timeout_s() == 0
 
 
-def test_later_loop_invalidates_waiting_loop(run, awaited_of):
+@pytest.mark.parametrize("frontend", ["process", "thread"])  # a second loop of a consumer waits for the first
+def test_later_loop_invalidates_waiting_loop(run, frontend, tmp_path):
     async def both(batches, gate):
         reported, earlier = [], aiter(batches)
         assert [number(await anext(earlier)) for _ in range(2)] == [0, 1]
@@ -319,11 +230,9 @@ def test_later_loop_invalidates_waiting_loop(run, awaited_of):
             arrival.let_go()
             return [number(batch) async for batch in later]
 
-    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+    with Gate() as gate, made(frontend, Gated(gate.address), tmp_path) as batches:
         rest = run(both, batches, gate)
         assert rest[-1] == LENGTH - 1
-        if isinstance(batches, mpqueue.Consumer):  # a consumer continues where the earlier loop was
-            assert rest == list(range(2, LENGTH))
 
 
 def test_stop_from_another_thread_ends_waiting_loop(run, awaited_of):
@@ -394,9 +303,8 @@ def test_batch_timeout_is_raised_while_task_waits(run, backend):
         gate.arrival().let_go()
 
 
-@struck_between_call_and_await
 def test_stream_continues_after_ctrl_c_in_wait(run, awaited_of):
-    """asyncio cancels its main task; trio raises KeyboardInterrupt in the running task."""
+    """asyncio cancels its main task."""
 
     def strike(gate, arrivals, are_noted):
         arrivals.append(gate.arrival())
@@ -430,68 +338,5 @@ def test_stream_continues_after_ctrl_c_in_wait(run, awaited_of):
 
 
 def test_async_iteration_without_event_loop_raises():
-    with mpqueue.Loader(Numbered(), workers=0) as loader:
-        waiting = anext(aiter(loader))
-        with pytest.raises(RuntimeError, match="a task of asyncio or trio"):
-            waiting.send(None)
-
-
-def test_waiter_ignores_descriptor_closed_by_another_thread(run):
-    """The stop has woken the waiter before."""
-
-    async def wait():
-        reading, writing = os.pipe()
-        os.close(reading)
-        os.close(writing)
-        waiter = make_waiter()
-        waiter.wake()
-        await waiter.wait(reading, None)
-
-    run(wait)
-
-
-@struck_between_call_and_await
-def test_interrupted_wait_leaks_no_descriptor(run):
-    """trio raises Ctrl-C in the running task, and a user's handler may raise anywhere in both."""
-
-    async def wait(fd, after):
-        with Strike(after) as strike:
-            await make_waiter().wait(fd, 0.01)
-        return strike
-
-    reading, writing = os.pipe()
-    os.write(writing, b"!")
-    try:
-        strike, after = None, 0
-        while strike is None or strike.left <= 0:
-            after += 1
-            before = os.listdir("/proc/self/fd")
-            with contextlib.suppress(Struck):
-                strike = run(wait, reading, after)
-            assert os.listdir("/proc/self/fd") == before
-    finally:
-        os.close(reading)
-        os.close(writing)
-    assert after > 10
-
-
-def test_timeout_of_a_signal_handler_is_raised_by_the_loop(run):
-    """An `OSError` of the descriptor means that the stream was closed; one of a handler belongs to the caller."""
-
-    class Signalled:
-        watchers = Living()
-
-        def fileno(self):
-            signal.raise_signal(signal.SIGUSR1)
-            return -1
-
-        def timeout_s(self):
-            return None
-
-    async def read():
-        steps = iter([None, None, (0, "after the wait")])
-        return await anext(AsyncBatches(lambda: next(steps), Signalled()))
-
-    with handling(raising(TimeoutError("of the handler")), signal.SIGUSR1):
-        with pytest.raises(TimeoutError, match="of the handler"):
-            run(read)
+    with mpqueue.Loader(Numbered(), workers=0) as loader, pytest.raises(RuntimeError, match="no running event loop"):
+        anext(aiter(loader)).send(None)

@@ -7,7 +7,6 @@ import threading
 import pytest
 from helpers.deadlock import DEADLOCK_S
 from helpers.handling import handling, raising
-from helpers.meanwhile import meanwhile
 from helpers.strikes import Struck, each_strike
 
 from mpqueue.engine import pipeline as pipeline_module
@@ -172,29 +171,6 @@ def test_state_lacks_only_the_batch_that_an_interrupt_kept(position, count):
         positions(pipeline, 1)
     assert pipeline.place() == Place(0, position, tuple(range(position + 1, min(position + 1 + count, 6))))
     assert positions(pipeline, 1) == [position]
-
-
-class Watcher:
-    """Counts its wake-ups."""
-
-    num_wakes = 0
-
-    def wake(self):
-        self.num_wakes += 1
-
-
-def test_stop_wakes_all_watchers_during_concurrent_registration():
-    pipeline, watchers = pipeline_of(), [Watcher(), Watcher()]
-    for watcher in watchers:
-        pipeline.watchers.add(watcher)
-
-    def begin_to_wait():
-        watchers.append(Watcher())
-        pipeline.watchers.add(watchers[-1])
-
-    meanwhile(begin_to_wait, pipeline.stop)
-    assert pipeline.has_ended
-    assert [watcher.num_wakes for watcher in watchers[:2]] == [1, 1]
 
 
 def test_interrupted_stop_does_not_block_the_stop_of_another_thread():

@@ -22,7 +22,7 @@ PROJECTS |= {
         "accelerate", "aiohttp", "anyio", "array_record", "boto3", "build", "datasets", "flax", "fsspec", "ipykernel", "jax",
         "jupyter_client", "keras", "lightning", "ml_dtypes", "moto", "mypy", "optax", "pandas",
         "pyarrow", "pyte", "ray", "requests", "ruff", "s3fs", "scipy", "sphinx", "streaming", "tensorboardX",
-        "threadpoolctl", "torch", "torchdata", "tqdm", "transformers", "trio", "zstandard",
+        "threadpoolctl", "torch", "torchdata", "tqdm", "transformers", "zstandard",
     )
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from mpqueue.engine.members import Stoppable, checked_wait
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.forms import backend_of, by_old_names
-from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
+from mpqueue.frameworks.enqueuers.iterators import EnqueuerQueue
 from mpqueue.loader.session import Session
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_types import Batch_co
@@ -195,17 +195,14 @@ class SequenceEnqueuer(Fixed, Stoppable, Generic[Batch_co]):
         raise NotImplementedError(f"{type(self).__name__} returns no batches: use OrderedEnqueuer or GeneratorEnqueuer")
 
     def __aiter__(self) -> AsyncIterator[Batch_co]:
-        """Return the batches of `get` for ``async for``, in asyncio and in trio: see `Loader.__aiter__`.
+        """Return the batches of `get` for ``async for``, in asyncio: see `Loader.__aiter__`.
 
         Raises:
             NotImplementedError: In this base class.
         """
-        # Raises in the base class. The iterator itself is not used, because it blocks.
-        self.get()
-        batches = BatchIterator(self._running_pipeline, self._stop_after_failure, steps=True)
         from mpqueue.engine.async_batches import AsyncBatches
 
-        return AsyncBatches(batches.__next__, batches)
+        return AsyncBatches(self.get())
 
     def _running_pipeline(self) -> Pipeline | None:
         if not self._starts:

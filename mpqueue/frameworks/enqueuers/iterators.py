@@ -3,17 +3,12 @@
 import types
 import weakref
 from collections.abc import Callable, Generator
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.system.exceptions import matches
 from mpqueue.worker.failures import never_an_end
-
-if TYPE_CHECKING:
-    from mpqueue.engine.async_batches import AsyncBatches
-    from mpqueue.system.living import Living
 
 
 class EnqueuerQueue:
@@ -63,16 +58,12 @@ class BatchIterator(Generator[Any, None, None]):
     Args:
         running: Returns the pipeline of the enqueuer; None after a stop.
         stop: Called when the source has failed.
-        steps: Never block, and return the results of `Pipeline.step`, or an empty tuple if no batch is ready; see
-            `mpqueue.engine.async_batches`. The iterator is then a `Pollable`.
     """
 
     __class__ = types.GeneratorType  # type: ignore[assignment]
 
-    def __init__(
-        self, running: Callable[[], Pipeline | None], stop: Callable[[], object], *, steps: bool = False
-    ) -> None:
-        self._running, self._stop, self._steps = running, stop, steps
+    def __init__(self, running: Callable[[], Pipeline | None], stop: Callable[[], object]) -> None:
+        self._running, self._stop = running, stop
         self._pipeline: Pipeline | None = None
         self._next: Callable[[], Any] = _begin  # a method of the pipeline, without another call for each batch
         self._is_over = False
@@ -117,10 +108,7 @@ class BatchIterator(Generator[Any, None, None]):
         if pipeline is None or pipeline is self._pipeline:
             self._is_over = True
             raise StopIteration
-        self._pipeline, self._next = pipeline, self._method_of(pipeline)
-
-    def _method_of(self, pipeline: Pipeline) -> Callable[[], Any]:
-        return partial(_step, pipeline) if self._steps else pipeline.next
+        self._pipeline, self._next = pipeline, pipeline.next
 
     def _note_failure(self, error: BaseException) -> None:
         if self._pipeline is None:
@@ -130,25 +118,7 @@ class BatchIterator(Generator[Any, None, None]):
             self._is_over = True
             self._stop()
         # Also after the end: the pipeline refuses the calls of a forked process.
-        self._next = self._method_of(self._pipeline)
-
-    # -- `Pollable`, of the present pipeline: valid after the first call of `__next__`
-
-    @property
-    def watchers(self) -> "Living[AsyncBatches]":
-        """See `Pollable`."""
-        assert self._pipeline is not None
-        return self._pipeline.watchers
-
-    def fileno(self) -> int:
-        """See `Pollable`."""
-        assert self._pipeline is not None
-        return self._pipeline.fileno()
-
-    def timeout_s(self) -> float | None:
-        """See `Pollable`."""
-        assert self._pipeline is not None
-        return self._pipeline.timeout_s()
+        self._next = self._pipeline.next
 
     def send(self, value: None) -> Any:
         """Return the next batch. Only None can be sent."""
@@ -160,13 +130,6 @@ class BatchIterator(Generator[Any, None, None]):
         """End this iterator by an exception, like a generator that does not catch it."""
         self._is_over = True
         return Generator.throw(self, *args)  # not super(), which would use our __class__
-
-
-def _step(pipeline: Pipeline) -> Any:
-    taken = pipeline.step()
-    if taken is None:
-        return ()
-    return None if taken[1] is None else taken  # `__next__` leaves out None
 
 
 def _begin() -> Any:
