@@ -15,7 +15,6 @@ from mpqueue.version import __version__
 COMMANDS = {
     "doctor": ("mpqueue.commands.doctor", "find problems of this machine that slow down training"),
     "bench": ("mpqueue.commands.bench", "measure how fast your source can be loaded, and suggest changes"),
-    "top": ("mpqueue.commands.top", "show all loaders, enqueuers, servers and consumers of this user"),
     "state": ("mpqueue.commands.state", "show the positions of loaders that were saved in a file"),
     "serve": ("mpqueue.commands.serve", "serve the batches of one source to many trainers"),
 }

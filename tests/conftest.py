@@ -71,7 +71,7 @@ _PURE = {"golden", "parsing", "compat", "readers"}
 _PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
 # In tests about the start and end of fork servers, each test has its own fork server, and so do tests that read the
 # output of workers.
-_ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
+_ABOUT_STARTS = {"workers", "system", "memory", "cluster"}
 _NOT_ABOUT_STARTS = {  # exceptions
     *("test_any_tree.py", "test_autosize.py", "test_ctrl_c_in_errors.py", "test_dispatcher.py", "test_exits.py"),
     *("test_forked_children.py", "test_held_slots.py", "test_interrupted_streams.py", "test_lanes.py"),

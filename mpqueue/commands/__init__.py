@@ -14,9 +14,6 @@ From the ground up; a module imports only from its own line and the lines above 
     bench_report.py    formats the report
     bench_ranks.py     compares the work of ranks with and without a balance
     bench.py           ``mpqueue bench``: measures how fast a user's source can be loaded, or compares ranks
-    top_rows.py        the reports of this user's processes as rows
-    top_table.py       the rows as a table that fits the terminal
-    top.py             ``mpqueue top``: a live table
     state_read.py      finds the states of loaders in a file
     state_next.py      the samples of the batch that follows a state
     state.py           ``mpqueue state``: prints the states of loaders in a file

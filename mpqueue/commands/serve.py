@@ -1,14 +1,16 @@
 """The command ``mpqueue serve``: runs a server in a separate process, until a signal ends it.
 
-It prints the folder of the server when consumers can attach; with ``--json`` also its name and process id. SIGTERM and
-SIGINT stop it. The exit status is then 0, or 128 plus the number of the signal if the stop has failed. It is 1 if the
-factory or the server has failed, with a traceback or a message, and 2 for invalid arguments.
+It prints the folder of the server when consumers can attach; with ``--json`` also its name and process id. On a
+terminal, it shows its rates and consumers, in one live line with tqdm. SIGTERM and SIGINT stop it. The exit status is
+then 0, or 128 plus the number of the signal if the stop has failed. It is 1 if the factory or the server has failed,
+with a traceback or a message, and 2 for invalid arguments.
 """
 
 import argparse
 import os
 import pwd
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -20,7 +22,11 @@ from mpqueue.commands.factories import NotFound, source_of
 from mpqueue.commands.loader_options import add_loader_options
 from mpqueue.errors import ServiceError
 from mpqueue.service.modes import MODES
+from mpqueue.service.reports import ServerStatistics
 from mpqueue.service.server import Server
+from mpqueue.system.extras import is_installed
+from mpqueue.system.units import rate_text, size_text
+from mpqueue.telemetry.bars import bar_class
 
 _EXAMPLES = """\
 examples:
@@ -29,6 +35,7 @@ examples:
 
 In each trainer: mpqueue.attach("photos", rank=0).
 SIGTERM and Ctrl-C stop the server."""
+_LIVE_S, _PLAIN_S = 1.0, 10.0  # between two updates of the live line, and between two lines without tqdm
 _SAME_S = 1.0  # a signal repeated within this time is ignored: wrappers forward signals of the terminal
 
 
@@ -87,7 +94,7 @@ def _serve(arguments: Sequence[str], made: list[Server]) -> int:
             frame.print_json({"folder": server.folder, "name": server.name, "pid": os.getpid()}, is_line=True)
         else:
             print(server.folder, flush=True)
-        server.wait()
+        _wait(server)
     except ServiceError as error:
         frame.tell("serve", str(error))
     except Exception:
@@ -96,6 +103,35 @@ def _serve(arguments: Sequence[str], made: list[Server]) -> int:
     else:
         return _stop(made, 1)
     return _stop(made, 1) or 1
+
+
+def _wait(server: Server) -> None:
+    """Wait until a server has stopped; on a terminal, show its rates and consumers."""
+    if not sys.stderr.isatty():
+        server.wait()
+        return
+    is_live = is_installed("tqdm")
+    line = bar_class()(bar_format="{desc}", file=sys.stderr, dynamic_ncols=True) if is_live else None
+    before = server.statistics()
+    while not server.wait(_LIVE_S if is_live else _PLAIN_S):
+        now = server.statistics()
+        if line is None:
+            frame.tell("serve", _rates(now - before))
+        else:
+            line.set_description_str(_rates(now - before))
+        before = now
+    if line is not None:
+        line.close()
+
+
+def _rates(latest: ServerStatistics) -> str:
+    """Return what a server and its consumers have done since the line before."""
+    consumers = [
+        f"{f'consumer {each.number}' if each.rank is None else f'rank {each.rank}'}: {rate_text(each.batches_per_s)}/s"
+        for each in latest.consumers
+    ]
+    size = f"{size_text(latest.bytes_per_s)}/s"
+    return f"{rate_text(latest.batches_per_s)} batches/s, {size}; {', '.join(consumers) or 'no consumer is attached'}"
 
 
 def _make(parser: argparse.ArgumentParser, name: str, factory: str | None, options: dict[str, Any]) -> Server:

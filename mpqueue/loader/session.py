@@ -29,7 +29,6 @@ from mpqueue.system.log import debug, debugs
 from mpqueue.system.platform_support import require_unpatched
 from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
-from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.recorder import Recorder, StartTally
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
 from mpqueue.worker.context import worker_info_unasked
@@ -60,8 +59,7 @@ class Session:
     Args:
         ends_epochs: As for `Pipeline`.
         requests_epochs: As for `Pipeline`.
-        kind: Name of the frontend in `mpqueue top`; empty to hide the session there.
-        name: Name of the source in `mpqueue top`; empty for the source's own name.
+        kind: Name of the frontend in metrics; empty to hide the session there.
 
     Attributes:
         pipeline: The running stream, or None.
@@ -72,10 +70,9 @@ class Session:
     """
 
     def __init__(
-        self, kind: str = "", name: str = "", *, ends_epochs: bool = True, requests_epochs: bool = False
+        self, kind: str = "", *, ends_epochs: bool = True, requests_epochs: bool = False
     ) -> None:  # fmt: skip
         self._kind, self._ends_epochs, self._requests_epochs = kind, ends_epochs, requests_epochs
-        self._shown_as: dict[str, Any] = {"kind": kind, "name": name}
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
         self.was_started = False
@@ -142,7 +139,8 @@ class Session:
             self.ended.clear()
             # With the pipeline rather than the session, which would never be collected otherwise.
             self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
-            self._announce(job, backend, max_queue_size)
+            if self._kind:
+                live.add(self, self._kind)
         workers = count_text(job.workers, "worker")
         debug(f"{workers} ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline
@@ -164,20 +162,6 @@ class Session:
             pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), job.plan.source.name[:_MOST_NAME])
         return pipeline
 
-    def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
-        """Register the stream for `mpqueue top` and metrics."""
-        if not self._kind:
-            return
-        live.add(self, self._kind)
-        if job.options.monitor or registry.is_asked_for():
-            self._shown_as |= {
-                "name": self._shown_as["name"] or job.plan.source.title,
-                "workers": job.workers,
-                "backend": backend if job.workers else "none",
-                "max_queue_size": max_queue_size,
-            }
-            registry.show(self)
-
     def _open_timeline(self, job: Job) -> "Timeline | None":
         if job.options.trace is None and "MPQUEUE_TRACE" not in os.environ:
             return None  # does not import the modules that write traces
@@ -190,14 +174,6 @@ class Session:
             self._timeline = Timeline(path, f"mpqueue: {job.plan.source.name}")
         self._timeline.begin(max(1, job.workers))
         return self._timeline
-
-    def report(self) -> dict[str, Any]:
-        """Return the data of the stream for `mpqueue top`."""
-        pipeline = self.pipeline
-        epoch = None if pipeline is None else pipeline.epoch
-        statistics = self.statistics()
-        shown = self._shown_as | {"epoch": epoch, "is_running": self.is_running, "statistics": statistics}
-        return shown | ({"workers": statistics.resizes[-1].workers} if statistics.resizes else {})
 
     @property
     def is_running(self) -> bool:
@@ -233,7 +209,6 @@ class Session:
                 _release_caches(pipeline)
                 pipeline.recorder.starts = self.starts.detach()
                 self.pipeline = None
-                registry.hide(self)
                 if self._finalizer is not None:
                     self._finalizer.detach()
                 if debugs():
@@ -283,7 +258,6 @@ def _abandon(pipeline: Pipeline, latest: Latest) -> None:
         with contextlib.suppress(RuntimeError):  # no more threads can be started
             _thread.start_new_thread(_abandon_in_thread, (pipeline, latest))
         return
-    registry.sweep()
     with contextlib.suppress(MPQueueError, OSError):
         pipeline.stop(0)
     pipeline.recorder.end()

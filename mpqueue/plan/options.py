@@ -200,16 +200,14 @@ class WorkerOptions(TypedDict, total=False):
 
 
 class CallerOptions(TypedDict, total=False):
-    """The options about the caller's process: copies and monitoring.
+    """The options about the caller's process: copies and progress.
 
     Attributes:
         copy: Return each batch as a private copy, instead of a view of shared memory (with threads and without workers:
             instead of the source's own object). You can keep and change it, at the cost of the copy.
-        monitor: Show this loader in ``mpqueue top``; ``MPQUEUE_MONITOR=1`` does the same for the whole process.
     """
 
     copy: Annotated[bool, Option(False, checks.flag)]
-    monitor: Annotated[bool, Option(False, checks.flag)]
 
 
 class ProgressOptions(TypedDict, total=False):
@@ -546,6 +544,7 @@ _TORCH_NAMES = {
 
 
 _ELSEWHERE = {
+    "monitor": "print statistics(), pass progress=True, or set MPQUEUE_TRACE for a timeline",
     "loop_factory": "asyncio's policy chooses the event loop; call asyncio.set_event_loop_policy() in worker_init",
 }
 

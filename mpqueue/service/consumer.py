@@ -30,7 +30,6 @@ from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock, acquire, is_owned
 from mpqueue.telemetry import live
-from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.stats import ConsumerStatistics
 
 _NOTHING: Any = object()
@@ -372,12 +371,6 @@ class Consumer(Generic[Batch_co]):
         """Return counters since the consumer attached."""
         return self._counts.statistics(self._attachment)
 
-    def report(self) -> dict[str, Any]:
-        """Return the data that `mpqueue top` shows of this consumer."""
-        identity = {"kind": "Consumer", "name": self._name, "rank": self._terms.rank, "epoch": self._epoch}
-        pid, statistics = self._attachment.welcome.pid, self.statistics()
-        return identity | {"server_pid": pid, "is_running": self._is_attached(), "statistics": statistics}
-
     def close(self) -> None:
         """Leave the server; idempotent, from any thread. Views remain valid; iterators end, including blocked ones."""
         if self._life is not _Life.ATTACHED:
@@ -385,7 +378,6 @@ class Consumer(Generic[Batch_co]):
         is_inside = is_owned(self._lock)
         with defer_signals():
             # Defer signals: a handler that raised here would leave the consumer closed, but its descriptors open.
-            registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
             # A thread blocked in `next` holds the lock until the server sends something, so do not wait for the lock
             # here. `leave_concurrently` wakes that thread.
@@ -506,7 +498,6 @@ def attach(
     writable: Literal[False, "copy"] = False,
     allow_pickle: bool | None = None,
     trace: str | os.PathLike[str] | None = None,
-    monitor: bool = False,
 ) -> Consumer:
     """Attach to a server on this machine and return a consumer of its batches.
 
@@ -537,7 +528,6 @@ def attach(
             arbitrary code. None: True if the server belongs to the current user.
         trace: Path of a file for a timeline of this consumer, for Perfetto or Chrome: its waits, and how long it holds
             each batch. None: the value of ``MPQUEUE_TRACE``, or no timeline.
-        monitor: Whether `mpqueue top` lists this consumer, as with ``MPQUEUE_MONITOR=1``.
 
     Returns:
         An attached `Consumer`: an iterable of batches with the structure, dtypes and shapes of the source, one ``for``
@@ -556,7 +546,6 @@ def attach(
     if writable is not False and writable != "copy":
         raise ValueError(f'writable must be False or "copy" (all consumers share the memory), got {writable!r}')
     checks.flag("reconnect", reconnect)
-    checks.flag("monitor", monitor)
     if allow_pickle is not None:
         checks.flag("allow_pickle", allow_pickle)
     checks.path("trace", trace)
@@ -564,7 +553,6 @@ def attach(
         name, ServerDirectory.of(name, uid), None if rank is None else int(rank), timeout, join, reconnect,
         writable == "copy", allow_pickle,
     )  # fmt: skip
-    is_shown = monitor or registry.is_asked_for()
     with defer_signals():
         attachment = open_attachment(terms)
         try:
@@ -572,7 +560,4 @@ def attach(
         except BaseException:
             attachment.abandon()
             raise
-        consumer = Consumer(terms, attachment, counts)
-        if is_shown:
-            registry.show(consumer)
-        return consumer
+        return Consumer(terms, attachment, counts)

@@ -42,7 +42,6 @@ from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
-from mpqueue.telemetry.monitor import registry
 
 _RANKS = 'pass mode="split" and world=N to the server, and rank=R to mpqueue.attach'
 
@@ -104,7 +103,6 @@ class Server(Fixed):
             ServerOptions,
             options,
             "Server",
-            monitor="a server is always shown in `mpqueue top`",
             exclude="call exclude(ids) of the server",
             **dict.fromkeys(("rank", "world_size", "num_replicas"), _RANKS),
         )
@@ -179,8 +177,6 @@ class Server(Fixed):
                 with defer_signals():
                     self._loop = self._serve(claim, desk, journal, recovered)
                     self._undo = undo.pop_all()
-            # Visible for `mpqueue top` only now, when consumers can attach.
-            registry.show(self, is_quiet=True)
             live.add(self, "Server")
         return self
 
@@ -278,7 +274,6 @@ class Server(Fixed):
             with defer_signals():
                 # Keep the final counters for `statistics` after the stop.
                 self._latest, self._loop = self.statistics(), None
-                registry.hide(self)
                 with self._undo:
                     loop.close_runs(timeout)
                     self._stream.stop(timeout)
@@ -391,23 +386,6 @@ class Server(Fixed):
             return self._latest
         # Copy the dict in one step: the server's thread changes it without a lock.
         return statistics_of(self._stream.statistics(), loop.core, dict(loop.peers))
-
-    def report(self) -> dict[str, Any]:
-        """Return the data that `mpqueue top` shows of the server."""
-        loop, job, mode = self._loop, self._stream.job, self._rules.mode
-        return {
-            "kind": "Server",
-            "name": self.name,
-            "folder": self.folder,
-            "source": job.plan.source.title,
-            "mode": mode.name,
-            "world": mode.world,
-            "workers": job.workers,
-            "backend": "process",
-            "epoch": None if loop is None else loop.core.epoch,
-            "is_running": loop is not None and loop.thread.is_alive(),
-            "statistics": self.statistics(),
-        }
 
     def _welcome(self, seat: Seat) -> Welcome:
         rules, ring = self._rules, self._stream.ring

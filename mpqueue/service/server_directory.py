@@ -31,7 +31,6 @@ from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.lock_files import LockInUse, lock_now, release
 from mpqueue.system.log import warn
 from mpqueue.system.platform_support import require_unpatched
-from mpqueue.telemetry.monitor.places import NAME as MONITOR
 from mpqueue.transport.credentials import ForeignPeer
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
 from mpqueue.transport.listener import connect_at, listen_at
@@ -349,8 +348,7 @@ def _check_name(name: str) -> None:
         is_text = False
     else:
         is_text = name.isprintable()  # names appear in messages and logs
-    # The name of the monitor's folder is reserved: it is in the same parent folder.
-    if not is_text or name in {"", ".", ".."} or name.partition("-")[0] == MONITOR or not name.strip("/"):
+    if not is_text or name in {"", ".", ".."} or not name.strip("/"):
         raise ValueError(f'the name of a server must be the name or the path of a folder, like "photos", got {name!r}')
 
 

@@ -2,7 +2,6 @@
 
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
-    monitor/          reports the loaders of a process to other programs of this user
     clock.py          the clock for times of batches
     stage_rows.py     the work of the stages of a dataset, as reported by workers, and its sums
     trace_events.py   the events of a stream, as lines of a trace

@@ -2,7 +2,6 @@
 
     connection   listener                 address     authentication   content
     ---          ---                      ---         ---              ---
-    monitor      a visible process        a path      user             JSON until the end
     service      a server                 a path      user             one record per message
     cluster      the trainer              a TCP port  token (and TLS)  messages, and bytes into slots
     fork server  none: a pair of sockets  -           -                messages with descriptors

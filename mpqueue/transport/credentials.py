@@ -17,7 +17,7 @@ A proof is a keyed digest of both challenges and of the role of the sender. So i
 and for the other role. Credentials distinguish users. The token distinguishes processes of one user, as in two
 containers with a shared network, and processes on other machines, whose users the kernel does not know.
 
-Servers and monitors have no token: they are found by name, and whoever could put a socket into their folder could also
+Servers have no token: they are found by name, and whoever could put a socket into their folder could also
 read a token there. `mpqueue.system.folders` checks the owner of the folder.
 """
 

@@ -1,6 +1,6 @@
 """Unix sockets at a path: `listen_at`, `connect_at` and `accept`.
 
-Servers and monitors are found by a path in a folder of their user. The kernel reports the user of the peer (see
+Servers are found by a path in a folder of their user. The kernel reports the user of the peer (see
 `credentials`), without a token. The queues of `mpqueue.tf1` listen at an `Address` and need a token.
 
 All sockets created here are registered in `mpqueue.system.descriptors`: each belongs to one process, and a forked child

@@ -1,6 +1,8 @@
 """The command ``mpqueue serve``: its arguments, and how it ends."""
 
 import inspect
+import io
+import itertools
 import json
 import os
 import signal
@@ -15,6 +17,7 @@ from mpqueue.__main__ import main
 from mpqueue.commands import serve as command
 from mpqueue.service.handshake import Hello, Welcome, decode_answer
 from mpqueue.service.records import MAX_HANDSHAKE
+from mpqueue.service.reports import ServedConsumer, ServerStatistics
 from mpqueue.service.server import Server
 from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import descriptors
@@ -216,3 +219,37 @@ def test_interrupted_server_is_stopped_in_order(servers_directory, source, optio
                 server.wait()
             assert server.wait(0) is False
     assert os.listdir(servers_directory) == []
+
+
+class Terminal(io.StringIO):
+    """A stderr that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("has_tqdm", [True, False])
+def test_terminal_shows_rates_and_consumers_until_the_stop(monkeypatch, has_tqdm):
+    if has_tqdm:
+        pytest.importorskip("tqdm")
+    terminal, num_waits = Terminal(), itertools.count()
+    monkeypatch.setattr(command, "is_installed", lambda name: has_tqdm)
+    monkeypatch.setattr("sys.stderr", terminal)
+
+    class Busy:
+        """A server with one consumer, which serves 20 batches in a second; it stops after three looks."""
+
+        def wait(self, timeout):
+            return next(num_waits) == 3
+
+        def statistics(self):
+            looks = 1 + getattr(self, "looks", 0)
+            self.looks = looks
+            consumer = ServedConsumer(1, 7, 0, 0, 20 * looks, 0, 0.0, 0, 0, 0, 0, False, float(looks))
+            return ServerStatistics(
+                batches=20 * looks, bytes=4_000_000 * looks, elapsed_s=float(looks), ring_kind="memfd",
+                consumers=(consumer,),
+            )  # fmt: skip
+
+    command._wait(Busy())
+    assert "20 batches/s, 4 MB/s; rank 0: 20/s" in terminal.getvalue()

@@ -22,12 +22,12 @@ def test_a_program_trains_and_prints_its_statistics(words):
 
 def test_the_page_has_the_output_of_each_program_and_command():
     blocks = printed.commands_of(PAGE)
-    commands = " ".join(f"{block.command} {block.alongside}" for block in blocks)
+    commands = " ".join(blocks)
     names = [path.name for path in printed.PROGRAMS.glob("*.py") if path.name != "training.py"]
-    assert [name for name in (*names, "mpqueue bench", "mpqueue top") if name not in commands] == []
+    assert [name for name in (*names, "mpqueue bench") if name not in commands] == []
     for block in blocks:
-        lines = PAGE.partition(f"<!-- printed by: {block.command}")[2].splitlines()
-        assert lines[1:3] == ["```text", f"$ {block.command}"]
+        lines = PAGE.partition(f"<!-- printed by: {block}")[2].splitlines()
+        assert lines[1:3] == ["```text", f"$ {block}"]
         assert lines[3] != "```"
 
 

@@ -487,7 +487,6 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"workers": 0}, ValueError, "workers=0"),
         ({"shard": "auto"}, ValueError, "shard is not an option of a server"),
         ({"copy": True}, ValueError, "writable"),
-        ({"monitor": True}, TypeError, "'monitor': a server is always shown in `mpqueue top`"),
         ({"exclude": [1]}, TypeError, r"'exclude': call exclude\(ids\) of the server"),
         ({"backend": "thread"}, ValueError, "backend='thread'"),
         ({"num_workers": 2}, TypeError, "workers"),

@@ -11,12 +11,9 @@ from helpers.server_directories import servers_directory  # noqa: F401 - a fixtu
 
 import mpqueue
 from mpqueue import Dataset, Statistics
-from mpqueue.commands.top_rows import rows_of
-from mpqueue.commands.top_table import lines
 from mpqueue.telemetry.clock import EVERY_NS
-from mpqueue.telemetry.monitor.asking import MonitorAnswer
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
-from mpqueue.telemetry.stats import CacheStatistics, StageStatistics, WorkerStatistics
+from mpqueue.telemetry.stats import StageStatistics, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 
@@ -232,42 +229,6 @@ def test_verdict_names_slowest_stage_and_its_waiting():
 def test_notebook_escapes_names_of_stages():
     page = statistics_with(StageStatistics("1: map(<lambda>)", 10, 9, 6.0, 5.4))._repr_html_()
     assert "1: map(&lt;lambda&gt;)" in page
-
-
-def answer(clock_s, **fields):
-    """Return the answer of a process that shows a loader."""
-    shown = {"id": 1, "kind": "Loader", "name": "photos", "statistics": statistics_with(**fields).to_dict()}
-    return MonitorAnswer("socket", 7, json.loads(json.dumps({"clock_s": clock_s, "shown": [shown]})))
-
-
-def test_top_has_row_for_each_stage():
-    before = StageStatistics("1: map(read)", 10, 10, 1.0, 0.0), StageStatistics("2: filter(is_even)")
-    now = StageStatistics("1: map(read)", 30, 30, 2.5, 0.0), StageStatistics("2: filter(is_even)", 30, 8, 0.5, 0.0)
-    _, read, even = rows_of([answer(2.0, stages=now)], [answer(0.0, stages=before)])
-    assert (read.kind, read.name, read.batches, read.batches_per_s) == ("stage", "1: map(read)", 30, 10.0)
-    assert (read.note, even.note) == ("of 30, 75% of the time", "of 30, 25% of the time")
-    assert rows_of([answer(2.0, stages=now)])[1].note == "of 30"
-
-
-def test_top_shows_the_share_of_each_part():
-    now = answer(3.0, parts={"web": 75, "code": 25})
-    _, web, code = rows_of([now], [answer(1.0, parts={"web": 10})])
-    assert (web.kind, web.name, web.batches, web.batches_per_s, web.note) == (
-        "part", "web", 75, 32.5, "75.0% of the samples"
-    )  # fmt: skip
-    assert (code.name, code.batches, code.batches_per_s, code.note) == ("code", 25, None, "25.0% of the samples")
-    assert rows_of([answer(1.0, parts={0: 0})])[1].note == ""
-
-
-def test_top_shows_the_caches():
-    before = CacheStatistics("1: cache('/kept')", 10, 5, 0, 1_000_000)
-    now = CacheStatistics("1: cache('/kept')", 110, 5, 2, 3_000_000)
-    _, row = rows_of([answer(3.0, caches=(now,))], [answer(1.0, caches=(before,))])
-    assert (row.kind, row.name, row.batches, row.batches_per_s) == ("cache", "1: cache('/kept')", 110, 50.0)
-    assert row.note == "3 MB, 5 stored, 2 evictions"
-    (text,) = [line for line in lines([row]) if "/kept" in line]
-    assert "%" not in text
-    assert now - before == CacheStatistics("1: cache('/kept')", 100, 0, 2, 3_000_000)
 
 
 def test_parts_after_many_are_counted_together():

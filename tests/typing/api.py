@@ -57,7 +57,7 @@ def load() -> None:
     loader = mpqueue.Loader(
         numbers, workers=None, backend="thread", max_queue_size=3, worker_init=enqueue, max_batch_bytes=10, copy=True
     )
-    mpqueue.Loader(numbers, trace="run.json", progress=True, monitor=True, backend="ray", ray_options={"num_cpus": 1})
+    mpqueue.Loader(numbers, trace="run.json", progress=True, backend="ray", ray_options={"num_cpus": 1})
     for _ in loader:
         loader.load_state_dict(loader.state_dict())
         loader.load_state_dict([loader.state_dict()])

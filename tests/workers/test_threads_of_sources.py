@@ -137,7 +137,7 @@ class Unpicklable(WithThread):
 def test_users_threads_are_named_and_counted_before_a_fork_of_the_trainer():
     """Threads of this package are recreated after the fork."""
     release = threading.Event()
-    names = ["reader", "reader", "writer", "mpqueue-monitor"]
+    names = ["reader", "reader", "writer", "mpqueue-event-loop"]
     threads = [threading.Thread(target=release.wait, name=name) for name in names]
     try:
         for thread in threads:

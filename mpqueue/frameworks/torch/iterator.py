@@ -324,7 +324,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     _failed: WorkItem | None = None  # the last batch whose error was raised
 
     def __init__(self, loader: Any) -> None:
-        self._session = Session(kind="DataLoader", name=type(loader.dataset).__name__)
+        self._session = Session(kind="DataLoader")
         WhenCollected(self, _end, self._session)  # the loader may still refer to the session
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         if earlier is not None:  # the workers are not persistent: this pass starts others

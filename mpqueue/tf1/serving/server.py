@@ -6,7 +6,7 @@ One thread handles the handshakes of new connections. The thread of the `QueueHo
 import contextlib
 import os
 import time
-from typing import Any, Never, Self
+from typing import Never, Self
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import ServiceStateError
@@ -18,7 +18,6 @@ from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.system.wakeup import Wakeup
-from mpqueue.telemetry.monitor import registry
 from mpqueue.tf1.serving.desk import QueueDesk
 
 
@@ -57,7 +56,6 @@ class QueueServer(Server):
             if self._serving is not None:
                 raise ServiceStateError(f"Server {self.name!r} is running already. Call stop() before start().")
             self._serving = _Serving(self._directory.claim(is_open_to_others=False))
-            registry.show(self, is_quiet=True)
         return self
 
     def stop(self, timeout: float | None = None) -> None:  # noqa: ARG002 - there are no workers to wait for
@@ -65,7 +63,6 @@ class QueueServer(Server):
         with self._lock:
             serving, self._serving = self._serving, None
             if serving is not None:
-                registry.hide(self)
                 serving.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -86,17 +83,6 @@ class QueueServer(Server):
     def statistics(self) -> ServerStatistics:
         """Return empty counters, because there are neither batches nor consumers."""
         return ServerStatistics()
-
-    def report(self) -> dict[str, Any]:
-        """Return the values that `mpqueue top` shows."""
-        serving = self._serving
-        return {
-            "kind": "Server",
-            "name": self.name,
-            "folder": self.folder,
-            "queues": self._num_queues(),
-            "is_running": serving is not None and serving.thread.is_alive(),
-        }
 
     def _num_queues(self) -> int:
         serving = self._serving

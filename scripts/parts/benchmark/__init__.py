@@ -33,7 +33,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     service_attach.py       the time to a consumer's first batch
     service_peers.py        peers that serve several trainers
     service.py              one server for many trainers
-    seen.py                 the cost of timing, traces and the monitor
+    seen.py                 the cost of timing and traces
     balance.py              the work of simulated ranks, by division
     balance_training.py     two ranks that train, with and without a balance
     blocks.py               a shuffle by blocks of neighbours, from files

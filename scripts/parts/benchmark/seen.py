@@ -1,4 +1,4 @@
-"""The cost of monitoring: one stream with and without timing, a trace, and the monitor.
+"""The cost of monitoring: one stream with and without timing, and a trace.
 
 The cost is 1 % or less. A comparison of rates or of two streams cannot show it: rings are in different memory, and on
 two CPUs, two workers and a trainer may or may not run in lockstep. So one stream alternates between slices with and
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import mpqueue
-from mpqueue.telemetry.monitor import registry
 from mpqueue.worker import main as worker_main
 from parts.benchmark.workloads import WORKLOADS, SourceOf
 
@@ -37,7 +36,7 @@ _NEVER = 1 << 62
 
 # Batches of milliseconds would need hours: the standard error of 12 figures was 3 %.
 SEEN = {"seen tiny": SourceOf("(32, 16) float32 and labels, with and without monitoring", "tiny")}
-WAYS = ("times", "trace", "monitor")
+WAYS = ("times", "trace")
 
 
 def costs(workload: str, way: str, num_workers: int, seconds: float) -> dict[str, list[float]]:
@@ -106,7 +105,6 @@ def _stream(way: str, source: Any, num_workers: int, ahead: int) -> Iterator[_St
             show = _switch(way, enqueuer._session, pids)
             yield _Stream(batches, pids, show)
             show(True)  # otherwise the trace would not be closed
-            registry.hide(enqueuer._session)
 
 
 def _switch(way: str, engine: Any, pids: list[int]) -> Callable[[bool], None]:
@@ -121,10 +119,7 @@ def _switch(way: str, engine: Any, pids: list[int]) -> Callable[[bool], None]:
         recorder.timeline = timeline if is_seen else None
         timeline.flush()
 
-    def monitor_it(is_seen: bool) -> None:
-        (registry.show if is_seen else registry.hide)(engine)
-
-    return {"times": time_it, "trace": trace_it, "monitor": monitor_it}[way]
+    return {"times": time_it, "trace": trace_it}[way]
 
 
 def obey() -> None:
