@@ -86,9 +86,7 @@ SHOWN_BY = {
     "batch_timeout": "workers/test_hang.py::test_error_of_a_hanging_thread_names_the_samples_of_its_batch",
     "ordered": "loader/test_lanes.py::test_slow_worker_does_not_block_others_without_order",
     "concurrency": "samples/test_coroutines.py::test_number_of_samples_in_flight_is_bounded",
-    "loop_factory": "samples/test_coroutines.py::test_chosen_loop_runs_the_coroutines",
     "trace": "telemetry/test_timeline.py::test_trace_shows_when_the_consumer_waits",
-    "monitor": "telemetry/monitor/test_monitor.py::test_loader_with_monitor_is_shown_until_stop",
     "progress": "telemetry/test_progress.py::test_each_epoch_has_complete_bar",
 }
 _NO_PROCESS = "no worker process exists that could crash, or be started in some way"
@@ -147,7 +145,6 @@ def made_server():
 MADE = {
     "mpqueue.Balance": partial(Balance, [1, 2]),
     "mpqueue.BatchInfo": lambda: Loader(range(3), batch_size=2, workers=0).explain(0, 0),
-    "mpqueue.Blocks": partial(mpqueue.Blocks, 2),
     "mpqueue.Dataset": partial(Dataset, [1, 2]),
     "mpqueue.GeneratorEnqueuer": partial(GeneratorEnqueuer, lambda: iter([1])),
     "mpqueue.Loader": partial(Loader, Rows(), batch_size=2, workers=0),
