@@ -453,14 +453,13 @@ class Columns:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_blocks_may_be_columns(workers):
-    options = {"batch_size": 8, "shuffle": mpqueue.Blocks(10, 4), "seed": 1, "workers": workers}
-    with mpqueue.Loader(Columns(), **options) as loader:
+    shuffled = Dataset(Columns()).shuffle(block=10, blocks=4)
+    with mpqueue.Loader(shuffled, batch_size=8, seed=1, workers=workers) as loader:
         batches = list(loader)
     numbers = np.concatenate([batch["number"] for batch in batches])
     assert sorted(numbers.tolist()) == list(range(200))
     assert all((batch["pair"] == np.stack([batch["number"], -batch["number"]], 1)).all() for batch in batches)
     places = [3, 77, 150]
-    shuffled = Dataset(Columns()).shuffle(block=10, blocks=4)
     assert [set(sample) for sample in shuffled.__getitems__(places)] == [{"number", "pair"}] * 3
 
 
