@@ -93,6 +93,7 @@ _TENSORFLOW_1 = {"compat", "python_io", "train"}
 _ELSEWHERE = {
     "Blocks": "shuffle by blocks in a dataset, mpqueue.Dataset(source).shuffle(block=n, blocks=16)",
     "DataLoader": "use mpqueue.Loader, or mpqueue.torch.DataLoader, which takes the arguments of torch's",
+    "connect": "mpqueue.Server and mpqueue.attach carry batches between programs",
     "IterableDataset": "pass a generator function to mpqueue.Loader",
     "PyDataset": "mpqueue.Sequence is the base class of sources, and mpqueue.keras.accelerate takes a Keras PyDataset",
 }

@@ -63,7 +63,8 @@ __all__ += root.__all__
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = ": mpqueue.Server and mpqueue.attach carry batches between programs" if name == "connect" else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     # The messages need protobuf, extra [tfrecord]; queues and readers import much. Both are loaded on first use.
     home = "root" if name in root.__all__ else "parsing.example"
     return getattr(import_module(f"mpqueue.tf1.{home}"), name)

@@ -123,7 +123,7 @@ def test_only_one_module_checks_the_operating_system():
 DOORS = ("mpqueue.train", "mpqueue.python_io", "mpqueue.compat")
 OF_TENSORFLOW_1 = ("mpqueue.tf1", *DOORS)
 # A server loads the queues for a client that requests them; the other module lists class names.
-NAMING_TENSORFLOW_1 = {"mpqueue.service.server", "mpqueue.workers.open_handles"}
+NAMING_TENSORFLOW_1 = {"mpqueue.workers.open_handles"}
 # Tests of the whole package, which use its TensorFlow 1 part: its structure, its pages and its examples.
 TESTS_OF_ALL = ("golden/", "docs/", "conftest.py", "helpers/docstrings.py", "helpers/trips.py", "test_")
 

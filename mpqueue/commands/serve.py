@@ -134,9 +134,9 @@ def _rates(latest: ServerStatistics) -> str:
     return f"{rate_text(latest.batches_per_s)} batches/s, {size}; {', '.join(consumers) or 'no consumer is attached'}"
 
 
-def _make(parser: argparse.ArgumentParser, name: str, factory: str | None, options: dict[str, Any]) -> Server:
+def _make(parser: argparse.ArgumentParser, name: str, factory: str, options: dict[str, Any]) -> Server:
     try:
-        source = None if factory is None else source_of(factory)
+        source = source_of(factory)
     except NotFound as error:
         parser.error(str(error))
     try:
@@ -162,12 +162,11 @@ def make_parser() -> argparse.ArgumentParser:
         "serve",
         "Serve the batches of one source to all trainers on this host that attach.",
         _EXAMPLES,
-        usage="mpqueue serve [MODULE:FACTORY | FILE.py:FACTORY] --name NAME [options]",
+        usage="mpqueue serve MODULE:FACTORY|FILE.py:FACTORY --name NAME [options]",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("factory", nargs="?", default=None, metavar="FACTORY",
-        help="callable that makes the source, or a generator function; none: queues only")  # fmt: skip
+    add("factory", metavar="FACTORY", help="callable that makes the source, or a generator function")
     add("--name", required=True, help="name for consumers to attach to, or the path of a folder (containing a slash)")
     add("--mode", choices=tuple(MODES), help="each batch to one consumer (default), or to all")
     add("--world", type=int, help="split: number of ranks; broadcast: number of consumers to wait for")

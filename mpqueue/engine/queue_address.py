@@ -1,8 +1,8 @@
 """Addresses and process ids that the engine and the queues exchange, so that neither imports the other.
 
 A worker receives the address of its trainer's queues, so that a queue with a shared name is the same queue in both. The
-trainer records which processes have used its queues, or a server's queues. After a worker crash, a generator function
-that used a queue is not replayed: its elements were already taken from the queue, and the replay would get later ones.
+trainer records which processes have used its queues. After a worker crash, a generator function that used a queue is
+not replayed: its elements were already taken from the queue, and the replay would get later ones.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,14 @@ class QueueDirectory(NamedTuple):
     Attributes:
         address: The address at which it listens; None if it has no queues to share.
         process_id: Its process id.
-        server: The server's name, or "" if the process is not a server.
     """
 
     address: "Address | None" = None
     process_id: int = 0
-    server: str = ""
 
 
 users: set[int] = set()
 """Ids of the processes that have connected to the queues of this process; a worker's id is removed when it ends."""
-
-report_use: Callable[[], None] | None = None
-"""In a worker: notifies the trainer that this worker uses the queues of a server, which the trainer cannot see."""
 
 directory: QueueDirectory | None = None
 """In a worker: where it finds queues by their names; set when the worker starts. None in other processes."""
@@ -44,11 +39,3 @@ def directory_for_workers() -> QueueDirectory:
     if directory is not None:
         return directory
     return (provider() if provider is not None else None) or QueueDirectory()
-
-
-def note_server_used() -> None:
-    """Record that this process uses the queues of a server."""
-    global report_use
-    report, report_use = report_use, None  # report only once
-    if report is not None:
-        report()

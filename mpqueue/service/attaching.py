@@ -107,9 +107,9 @@ def _make_attachment(
     """Map the ring of the received descriptor, which this function closes."""
     # The server may belong to another user: check the sizes before mapping. A stride of 0 or beyond the segment would
     # make slots point outside of the mapping.
-    if welcome.mode is None or not fds or not 0 < welcome.stride <= welcome.segment_bytes:
+    if not fds or not 0 < welcome.stride <= welcome.segment_bytes:
         close_descriptors(fds)
-        raise ServiceError(f"the server {welcome.name!r} has queues only, no batches: use mpqueue.train.connect")
+        raise ServiceError(f"the server {welcome.name!r} sent no ring of a valid size: check its log")
     ring_fd, *others = fds
     try:
         segment = ForeignSegment(ring_fd, welcome.segment_bytes)

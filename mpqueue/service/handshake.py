@@ -2,7 +2,7 @@
 
     consumer                                   server
     --------                                   ------
-    Hello    ------------------------------>   the purpose; the rank; when to join; where an earlier connection was
+    Hello    ------------------------------>   the rank; when to join; where an earlier connection was
              <------------------------------   Welcome    the terms, with the descriptor of the ring
                                          or:   Refusal    the reason and a remedy; then the connection ends
 
@@ -30,7 +30,6 @@ _MAX_NUMBER = (1 << 63) - 1
 _MAX_TEXT = 256  # characters
 _MAX_REASON = 4000  # characters, of up to 12 bytes of JSON each
 
-Purpose = Literal["batches", "queues"]
 Join = Literal["next", "now", "replay"]
 ModeName = Literal["split", "broadcast"]
 Check: TypeAlias = Callable[[Any], Any]
@@ -48,13 +47,6 @@ def _text(value: Any, most: int = _MAX_TEXT) -> str:
     if type(value) is not str or len(value) > most or re.search("[\ud800-\udfff]", value):
         raise ProtocolError(f"expected a string of at most {most} characters, got {_shown(value)}")
     return value
-
-
-def _token(value: Any) -> str:
-    # Pairs of digits: the token is decoded to bytes later, where an odd number would raise another exception.
-    if not re.fullmatch("(?:[0-9a-f]{2})*", _text(value), re.ASCII):
-        raise ProtocolError(f"expected hexadecimal digits, got {_shown(value)}")
-    return str(value)
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
@@ -196,13 +188,11 @@ class Hello(_Handshake):
     """The first message of a consumer.
 
     Attributes:
-        purpose: "batches"; or "queues" to request only the address of the server's queues.
         rank: Rank of the consumer; None for a server without ranks.
         join: When the consumer starts.
         resume: The state of an earlier connection; None if absent.
     """
 
-    purpose: Annotated[Purpose, _one_of(Purpose)] = "batches"
     rank: Annotated[int | None, _or_none(_number)] = None
     join: Annotated[Join, _one_of(Join)] = "next"
     resume: Annotated[Resume | None, _or_none(Resume.of)] = None
@@ -214,7 +204,7 @@ class Welcome(_Handshake):
 
     Attributes:
         name: Name of the server.
-        mode: How batches are distributed; None if the server has queues only.
+        mode: How batches are distributed.
         world: Number of consumers of the group; None for any number.
         job: Hash of the stream's identity; two servers with the same hash yield the same batches.
         length: Number of batches per epoch for this consumer; None if unknown or endless.
@@ -222,12 +212,10 @@ class Welcome(_Handshake):
         segment_bytes: Size of the ring in bytes.
         stride: Distance between two slots of the ring in bytes.
         pid: Process id of the server.
-        queues: Path of the queues' socket; None if the server has no queues.
-        queues_token: Access token of the queues, in hexadecimal digits.
     """
 
     name: Annotated[str, _text]
-    mode: Annotated[ModeName | None, _or_none(_one_of(ModeName))]
+    mode: Annotated[ModeName, _one_of(ModeName)]
     world: Annotated[int | None, _or_none(partial(_number, least=1))]
     job: Annotated[str, _text]
     length: Annotated[int | None, _or_none(_number)]
@@ -235,8 +223,6 @@ class Welcome(_Handshake):
     segment_bytes: Annotated[int, _number]
     stride: Annotated[int, _number]
     pid: Annotated[int, _number]
-    queues: Annotated[str | None, _or_none(_text)] = None
-    queues_token: Annotated[str | None, _or_none(_token)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -275,7 +275,6 @@ class Loop:
         core: The core.
         deliveries: The core's outside, with the running stream.
         admission: Assigns seats.
-        desk: Answers clients that request queues.
 
     Attributes:
         core: The argument.
@@ -293,10 +292,9 @@ class Loop:
         core: Core,
         deliveries: Deliveries,
         admission: Admission,
-        desk: Any,
     ) -> None:
         self._claim, self.core, self._deliveries = claim, core, deliveries
-        self._admission, self._desk = admission, desk
+        self._admission = admission
         self._stream, self.peers, self._replays = deliveries.stream, deliveries.peers, deliveries.replays
         self.thread = JoinedThread(self.run, "mpqueue-server")
         self._explanations = Explanations(self.call_soon)
@@ -597,12 +595,9 @@ class Loop:
     # -- Arrivals
 
     def _admit(self, peer: Peer) -> None:
-        """Assign a seat to a peer after its handshake, keep it waiting for its rank, or connect it to the queues."""
+        """Assign a seat to a peer after its handshake, or keep it waiting for its rank."""
         assert peer.sock is not None
         assert peer.hello is not None
-        if peer.hello.purpose == "queues":
-            self._desk.answer(peer, self._reception)
-            return
         try:
             self._check_crowd(peer)
             # Without a pidfd it gets no seat: its slots would never be freed after a crash.

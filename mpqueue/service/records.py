@@ -2,7 +2,7 @@
 
     consumer                                             server
     --------                                             ------
-    handshake (JSON)  ------------------------------->    purpose, rank, earlier connection
+    handshake (JSON)  ------------------------------->    rank, earlier connection
                      <-------------------------------    handshake (JSON) with the descriptor of the ring, or a refusal
     BEGIN            ------------------------------->    my next loop has begun
                      <-------------------------------    SPEC     how to read batches of a new structure

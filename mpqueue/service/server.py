@@ -9,7 +9,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.members import checked_wait
@@ -22,7 +21,6 @@ from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.signatures import Fixed, shows_options, suggests_keywords
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
-from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
 from mpqueue.service.handshake import Welcome
 from mpqueue.service.journal import Journal, Recovered, job_of, lock_journal, place_in, read_journal
@@ -79,7 +77,7 @@ class Server(Fixed):
     Args:
         name: The name that consumers pass to `mpqueue.attach`, or the path of a folder, with a slash in it.
         source: A `Sequence`, or any object with ``__getitem__`` and ``__len__`` (or ``num_batches``), or a generator
-            function. If None, the server has queues only (`mpqueue.train.connect`), and no options.
+            function.
         **options: See the signature.
 
     Raises:
@@ -89,11 +87,6 @@ class Server(Fixed):
 
     _job: str  # a hash that identifies the stream; set by `start`
     _is_entered = False  # inside of `with`
-
-    def __new__(cls, name: str, source: Any = None, **options: Any) -> Self:  # noqa: ARG004 - of the constructor
-        """Return an instance, of the subclass `QueueServer` if there is no source."""
-        made: Self = super().__new__(queue_server_class() if cls is Server and source is None else cls)
-        return made
 
     def __init__(self, name: str, source: Any, **options: Unpack[ServerOptions]) -> None:
         for option, remedy in (("shard", 'mode="split" with world=N'), ("copy", 'writable="copy" to mpqueue.attach')):
@@ -165,8 +158,6 @@ class Server(Fixed):
                     if self._journal_path is not None:
                         # Before it is read: a server of another name may be writing to it.
                         undo.callback(lock_journal(self._journal_path))
-                desk = Desk(self._directory)
-                undo.callback(desk.close)
                 self._stream, recovered = self._recover()
                 self._job = recovered.job or job_of(self._stream, self._rules)
                 journal = self._open_journal(recovered, undo)
@@ -175,7 +166,7 @@ class Server(Fixed):
                 # If any step failed, the exit stack has undone the earlier ones. From here on `stop` does it. Without
                 # the deferral, a handler could raise in between, and the parts of a running thread would be closed.
                 with defer_signals():
-                    self._loop = self._serve(claim, desk, journal, recovered)
+                    self._loop = self._serve(claim, journal, recovered)
                     self._undo = undo.pop_all()
             live.add(self, "Server")
         return self
@@ -214,7 +205,7 @@ class Server(Fixed):
         journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes, recovered.begun)
         return journal
 
-    def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered) -> Loop:
+    def _serve(self, claim: Claim, journal: Journal | None, recovered: Recovered) -> Loop:
         """Create the parts of the server and start its thread."""
         stream, rules, mode = self._stream, self._rules, self._rules.mode
         # With an index, the journaled positions are enough to resume, and the server's own workers compute batches
@@ -239,7 +230,7 @@ class Server(Fixed):
             latest=max((position for _, position in recovered.pairs()), default=-1),
         )  # fmt: skip
         admission = Admission(core, journal, self._job, self._welcome, stream.ring_fd, deliveries.journal_taken)
-        loop = Loop(claim, self._uids, core, deliveries, admission, desk)
+        loop = Loop(claim, self._uids, core, deliveries, admission)
         admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
         loop.start()
         return loop
@@ -434,39 +425,3 @@ def _checked_uids(uids: Any) -> frozenset[int]:
     if not isinstance(uids, Iterable):
         raise TypeError(f"allow_uids must be a list of integer user ids, got {uids!r}")
     return frozenset(checked_uid("each of allow_uids", uid) for uid in uids)
-
-
-_DESK = "mpqueue.tf1.serving.desk"
-_SERVER = "mpqueue.tf1.serving.server"
-
-
-class Desk:
-    """Answers clients that request queues, a feature of `mpqueue.tf1`, which is imported for the first of them.
-
-    Args:
-        directory: The directory of the server.
-    """
-
-    def __init__(self, directory: ServerDirectory) -> None:
-        self._directory = directory
-        self._desk: Any = None
-
-    def answer(self, peer: Peer, reception: Any) -> None:
-        """Send the client the address of the queues, or refuse it, and close the connection."""
-        try:
-            if self._desk is None:
-                self._desk = import_module(_DESK).QueueDesk(self._directory)
-        except ModuleNotFoundError:
-            reception.refuse(peer, "the server has no queues: its installation lacks mpqueue.tf1")
-            return
-        self._desk.answer(peer, reception)
-
-    def close(self) -> None:
-        """Close all queues, after the server's thread has exited."""
-        if self._desk is not None:
-            self._desk.close()
-
-
-def queue_server_class() -> Any:
-    """Return `mpqueue.tf1.serving.server.QueueServer`: a `Server` with queues and without batches."""
-    return import_module(_SERVER).QueueServer

@@ -1,8 +1,7 @@
 """The input pipeline of TensorFlow 1: coordinator, queues, readers, parsing, producers and batching.
 
 The rest of mpqueue does not need this package. Only the modules with TensorFlow's names import it (`mpqueue.train`,
-`mpqueue.python_io` and `mpqueue.compat.v1`), and `mpqueue.service.server` loads it for clients that request queues. A
-test deletes this package and runs the other tests.
+`mpqueue.python_io` and `mpqueue.compat.v1`). A test deletes this package and runs the other tests.
 
 From the bottom layer up. A module imports only modules of the same line and of lines above::
 
@@ -16,7 +15,6 @@ From the bottom layer up. A module imports only modules of the same line and of 
     python_io.py     TFRecord files without a reader and a queue
     runs/            operations computed for many records at once
     train/           producers, batching and queue runners
-    serving/         queues of a server for several programs
     compat/          the API for existing scripts, with graphs and sessions
     root.py          the names of the ``tf`` namespace itself, for `mpqueue.train` and `mpqueue`
 """

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         matching_files,
         read_file,
     )
-    from mpqueue.tf1.serving.connect import connect
     from mpqueue.tf1.train.collections import add_queue_runner, get_queue_runners, start_queue_runners
     from mpqueue.tf1.train.local_variables import local_variables_initializer
     from mpqueue.tf1.train.placeholders import placeholder, placeholder_with_default, run, sparse_placeholder
@@ -60,7 +59,6 @@ _HOMES = {
     "tf1.parsing.raw": ("decode_raw",),
     "tf1.parsing.sequence": ("parse_single_sequence_example",),
     "values.sparse": ("SparseTensorValue",),
-    "tf1.serving.connect": ("connect",),
     "tf1.train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
     "tf1.train.local_variables": ("local_variables_initializer",),
     "tf1.train.placeholders": ("placeholder", "placeholder_with_default", "run", "sparse_placeholder"),
@@ -86,7 +84,6 @@ __all__ = [
     "VarLenFeature",
     "WholeFileReader",
     "add_queue_runner",
-    "connect",
     "decode_csv",
     "decode_json_example",
     "decode_raw",

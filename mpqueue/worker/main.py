@@ -327,9 +327,6 @@ class _Worker:
         context.enter_worker_process(config.info, self._own, self._writer, begin, self._begin_block, self._seeding)
         torch_info.enter_worker_process(payload.source)
         queue_address.directory = config.queue_directory
-        # Reported at once: a killed worker could not report it later, and its lanes must then restart without their
-        # states.
-        queue_address.report_use = self._report_queues
         stuck.tell = partial(self._tell, ReportKind.BLOCKED)
         stuck.tell_awaited = partial(self._tell, ReportKind.AWAITS)
 
@@ -629,10 +626,6 @@ class _Worker:
         self._leave_if_forked()
         # Also after a failure: the slot is not needed anymore, and each batch raises the error.
         self._report(ReportKind.LOADED, slot, turn)
-
-    def _report_queues(self) -> None:
-        if self._own[0]:  # otherwise a child that user code has forked; it has no pipe
-            self._report(ReportKind.QUEUES, 0, 0)
 
     def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0, flags: int = 0) -> None:
         os.write(

@@ -20,7 +20,6 @@ RETRY   memory may be available: place it again     FULL      no memory for this
 FAIL    no memory: try once more, then report       LOADED    the new state is loaded, and the slot is free again
                                                     LET_GO    user code has released its arrays in that slot
                                                     MARK      this sample of this turn is being computed
-                                                    QUEUES    user code has used a queue
                                                     BLOCKED   a part of a text: a call blocks the event loop
                                                     AWAITS    a part of a text: what the worker waits for
 
@@ -87,7 +86,7 @@ class GrantKind:
 class ReportKind:
     """Kinds of reports."""
 
-    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER, MARK, BLOCKED, AWAITS = range(1, 13)
+    BATCH, RAISED, END, FULL, LOADED, LET_GO, TIMES, ORDER, MARK, BLOCKED, AWAITS = range(1, 12)
 
 
 # The magic number is a field: callgrind counts 29 more instructions per call than for a bare struct, 0.2 % of a tiny

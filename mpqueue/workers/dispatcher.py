@@ -153,7 +153,6 @@ _MOVE_PAUSE_NS, _PAUSE_AFTER_MOVE = 1_000_000_000, 10
 _MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # pause per worker: examining one costs a tenth of it
 _ORDER_NAME = struct.Struct("<6Q")
 _READ_BYTES = REPORT.size * 512
-_AT_KIND = 2  # offset of a report's kind, after the magic number
 
 _WORK, _BATCH = GrantKind.WORK, ReportKind.BATCH
 _FLAGGED = NEW_SPEC | PARTIAL | TAIL
@@ -443,7 +442,7 @@ class Dispatcher:
             # Records are written in one piece, so a read ends between two of them, unless other code wrote to the pipe.
             if len(data) % REPORT.size:
                 raise ProtocolError(f"expected reports of {REPORT.size} bytes, got {len(data)} bytes")
-            if worker.life.is_starved and not _only_use_of_queues(data):
+            if worker.life.is_starved:
                 raise ProtocolError("expected no reports from a worker that waits for an answer")
             self._enter(worker, data)
         except not_of_handler(ProtocolError, SlotError, KeyError):
@@ -525,7 +524,7 @@ class Dispatcher:
             del in_flight[turn]
         # The worker's own thread does not write after FULL until it gets an answer. Another of its threads may report
         # the use of a queue.
-        if num_others and worker.life.is_starved and kind not in (ReportKind.FULL, ReportKind.QUEUES):
+        if num_others and worker.life.is_starved and kind != ReportKind.FULL:
             raise ProtocolError("expected no reports from a worker that waits for an answer")
         count = len(data) // REPORT.size - num_others
         tally = self.tallies[worker.number]
@@ -636,8 +635,6 @@ class Dispatcher:
                 self._pressure.note(worker, work, is_of_group=bool(flags & OF_GROUP))
         elif kind == ReportKind.LOADED and turn in worker.loading:
             self._pool.sync.note_loaded(self._pool.ring, worker, turn)
-        elif kind == ReportKind.QUEUES:
-            worker.has_used_queues = True
         elif kind == ReportKind.LET_GO and number < slots.num_slots and slots.slots[number].owner == worker.number:
             slots.let_go(number)
         else:
@@ -681,11 +678,6 @@ class Dispatcher:
         work.header_offset += 16
         if number != UNNUMBERED:
             worker.specs[number] = work.read
-
-
-def _only_use_of_queues(data: bytes) -> bool:
-    """Return whether all reports are QUEUES, which another thread of a starved worker may send at any time."""
-    return {ReportKind.QUEUES}.issuperset(data[_AT_KIND :: REPORT.size])
 
 
 def _busiest(workers: Iterable[WorkerHandle]) -> WorkerHandle | None:

@@ -349,7 +349,7 @@ class WorkerHandle:
         told: The parts of a text that it has reported so far.
         awaited: The coroutine that it waits for; empty if unknown.
         is_leaving: It gets no more grants, and exits when it has served the rest.
-        has_used_queues: It has reported the use of queues, or was seen to use them, before its exit.
+        has_used_queues: It was seen to use queues before its exit.
     """
 
     def __init__(self, number: int, key: int) -> None:

@@ -209,11 +209,10 @@ def test_name_in_use_exits_with_1_and_names_the_process(capsys):
         assert process.wait(DEADLOCK_S) == 0
 
 
-@pytest.mark.parametrize(("source", "options"), [(range(10), {"workers": 1}), (None, {})], ids=["batches", "queues"])
-def test_interrupted_server_is_stopped_in_order(servers_directory, source, options):
+def test_interrupted_server_is_stopped_in_order(servers_directory):
     """Its thread has ended before its resources are released."""
     for _ in range(3):
-        with Server("photos", source, **options) as server:
+        with Server("photos", range(10), workers=1) as server:
             with pytest.raises(KeyboardInterrupt), Alarm(KeyboardInterrupt) as alarm:
                 alarm.set()
                 server.wait()

@@ -21,7 +21,7 @@ KERAS = {f"mpqueue.{name}" for name in ("Sequence", "SequenceEnqueuer", "Ordered
 OURS = KERAS | {
     "mpqueue.compat.v1",
     "mpqueue.train",
-    *(f"mpqueue.train.{name}" for name in ("connect", "Source", "run", "get_queue_runners")),
+    *(f"mpqueue.train.{name}" for name in ("Source", "run", "get_queue_runners")),
 }
 
 

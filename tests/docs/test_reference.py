@@ -34,7 +34,6 @@ PUBLIC = {f"{module}.{name}" for module in MODULES + OF_TORCH for name in names_
 # Argument and return types of public names that have no public name themselves.
 WITHOUT_PUBLIC_NAME = {
     "mpqueue.plan.ray_options.RayOptions",
-    "mpqueue.tf1.serving.connect.QueueConnection",
     "mpqueue.service.reports.ServerStatistics",
     "mpqueue.telemetry.stats.ConsumerStatistics",
     "mpqueue.tf1.train.batch_op.BatchOp",

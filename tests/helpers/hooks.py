@@ -149,12 +149,12 @@ def _wrap_copy(source):
 
 
 def _wrap_system(**calls):
-    from mpqueue.engine import queue_address
     from mpqueue.worker import main as worker_main
+    from mpqueue.worker import stuck
 
     worker_main.os = types.SimpleNamespace(**{**vars(os), **calls})
     if "write" in calls:
-        worker = queue_address.report_use.__self__  # it has already bound `write`
+        worker = stuck.tell.func.__self__  # it has already bound `write`
         worker._put = worker._timing.put = functools.partial(calls["write"], worker._ends.reports)
 
 

@@ -61,7 +61,7 @@ class ScriptedServer:
         self.fields = {
             "name": "scripted", "mode": "broadcast", "world": None, "job": "job", "length": None, "epoch": 0,
             "segment_bytes": num_slots * STRIDE, "stride": STRIDE,
-            "pid": os.getpid(), "queues": None, "queues_token": None,
+            "pid": os.getpid(),
         } | welcome  # fmt: skip
 
     def restart(self):

@@ -60,7 +60,7 @@ class TestOptions:
     def test_arguments_are_sent_to_server(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, rank=3, join="replay", timeout=60)
         hello = server.greet()
-        assert (hello.purpose, hello.rank, hello.join, hello.resume) == ("batches", 3, "replay", None)
+        assert (hello.rank, hello.join, hello.resume) == (3, "replay", None)
         assert "rank 3" in repr(consumer.result())
         consumer.result().close()
 
@@ -96,10 +96,10 @@ class TestAnswers:
         with pytest.raises(ServiceError, match="not from a server of this version"):
             consumer.result(60)
 
-    def test_server_without_batches_is_rejected(self, server, pool):
+    def test_answer_without_a_ring_is_rejected(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet(with_ring=False)
-        with pytest.raises(ServiceError, match="has queues only"):
+        with pytest.raises(ServiceError, match="sent no ring of a valid size"):
             consumer.result(60)
 
     def test_ring_smaller_than_announced_is_rejected(self, tmp_path, pool):

@@ -21,7 +21,6 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=256)
 resumes = st.builds(Resume, job=texts, epoch=numbers, taken=st.lists(numbers, max_size=20).map(tuple), count=numbers)
 hellos = st.builds(
     Hello,
-    purpose=st.sampled_from(["batches", "queues"]),
     rank=st.none() | numbers,
     join=st.sampled_from(["next", "now", "replay"]),
     resume=st.none() | resumes,
@@ -30,18 +29,15 @@ NUMBERS = "epoch", "segment_bytes", "stride", "pid"
 welcomes = st.builds(
     Welcome,
     name=texts,
-    mode=st.sampled_from(["split", "broadcast", None]),
+    mode=st.sampled_from(["split", "broadcast"]),
     world=st.none() | st.integers(1, 1 << 40),
     job=texts,
     length=st.none() | numbers,
-    queues=st.none() | texts,
-    queues_token=st.none() | st.binary(max_size=32).map(bytes.hex),
     **dict.fromkeys(NUMBERS, numbers),
 )
 refusals = st.builds(Refusal, refused=st.text(st.characters(exclude_categories=["Cs"]), max_size=4000))
 handshakes = hellos | welcomes | refusals
-QUEUES = {"queues": "\0mpqueue-1", "queues_token": "00ff"}
-WELCOME = Welcome(name="photos", mode="split", world=4, job="abc", length=250, **QUEUES, **dict.fromkeys(NUMBERS, 1))
+WELCOME = Welcome(name="photos", mode="split", world=4, job="abc", length=250, **dict.fromkeys(NUMBERS, 1))
 
 
 def changed(handshake, **changes):
@@ -92,7 +88,6 @@ def test_refusal_of_other_protocol_is_decoded():
 WRONG = {
     "protocol": [None, "1", 1.0, True, -1, 1 << 63, [1], {}, ...],
     "version": [None, 1, "1" * 257, "\ud800", [], ...],
-    "purpose": [None, "", "BATCHES", 1, ["batches"], {"batches": 1}, ...],
     "rank": [-1, 1 << 63, 10**4000, 0.0, True, "0", [], {}, ...],
     "join": [None, "later", 0, ["next"], ...],
     "resume": [0, "", [], True, {}, {"job": "a"}, ...],
@@ -135,7 +130,7 @@ def test_deeply_nested_object_is_refused():
     """The parser may succeed where formatting of the error message would exceed the recursion limit."""
     for depth in range(800, 1100):
         nested = b"[" * depth + b"]" * depth
-        for data in (nested, b'{"protocol": %d, "version": "1", "purpose": ' % PROTOCOL + nested + b"}"):
+        for data in (nested, b'{"protocol": %d, "version": "1", "rank": ' % PROTOCOL + nested + b"}"):
             with pytest.raises(ProtocolError):
                 Hello.decode(data)
 

@@ -32,7 +32,7 @@ def attach(name, **options):
 
 @pytest.fixture
 def use():
-    """Return a call that uses a server; `tests/tf1/serving` runs these tests with a different call."""
+    """Return a call that uses a server."""
     return attach
 
 

@@ -14,7 +14,6 @@ from helpers.others import Other
 from helpers.requests import ConsumerRequest
 from helpers.server_directories import STRANGER, become, needs_root
 from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, resident_bytes, served
-from helpers.waits import until
 
 from mpqueue.service.connections import MAX_STRANGERS
 from mpqueue.service.handshake import Hello, Refusal, Resume, Welcome, decode_answer
@@ -47,7 +46,6 @@ class Watched:
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
         self.serves_on()
-        ask_for_queues("numbers")  # the first request creates the hub of queues, which remains
         self._descriptors, self._resident = num_descriptors(self.pid), resident_bytes(self.pid)
 
     def _read(self):
@@ -92,13 +90,6 @@ class Watched:
         assert not self._thread.is_alive()
 
 
-def ask_for_queues(name):
-    connection = connected(name)
-    connection.send(Hello(purpose="queues").encode())
-    assert decode_answer(connection.recv(MAX_HANDSHAKE)).queues
-    descriptors.close_object(connection)
-
-
 @pytest.fixture
 def server(request, tmp_path, monkeypatch, servers_directory):
     mode = getattr(request, "param", "split")
@@ -135,7 +126,6 @@ def handshake(rng):
     """Data similar to a handshake."""
     resume = Resume(job=rng.choice(["", "abc"]), epoch=rng.randrange(5), taken=(1, 2), count=rng.randrange(1 << 62))
     hello = Hello(
-        purpose=rng.choice(["batches", "batches", "queues"]),
         rank=rng.choice([None, None, 0, 1, 1 << 62]),
         join=rng.choice(["next", "now", "replay"]),
         resume=rng.choice([None, None, resume]),
@@ -376,20 +366,3 @@ def test_disallowed_user_is_refused_and_allowed_user_attaches(server, stranger):
 def all_of_an_epoch(name, uid):
     with RawConsumer(name, uid=uid) as consumer:
         return [position for position, _ in consumer.epoch_through()]
-
-
-def test_queue_server_answers_or_drops_strangers(servers_directory, stranger):
-    with served("--name", "queues") as (process, _folder):
-        ask_for_queues("queues")
-        before = num_descriptors(process.pid)
-        answers = {stranger.ask(greet, "queues", seed) for seed in range(15)}
-        assert any("has queues only" in answer for answer in answers), answers
-        stranger.ask(say_nothing, "queues", 500)
-        for _ in range(5):
-            stranger.ask(send_descriptors, "queues", b"nonsense", 20)
-        ask_for_queues("queues")
-        assert num_descriptors(process.pid) - before <= MAX_STRANGERS
-        stranger.kill()
-        until(lambda: num_descriptors(process.pid) <= before, "the connections of a killed process are still open")
-        process.terminate()
-        assert (process.wait(DEADLOCK_S), process.stderr.read()) == (0, "")

@@ -15,13 +15,12 @@ from helpers.started import started
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.memory.slots import PAGE, SlotState
+from mpqueue.memory.slots import SlotState
 from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.transport.poller import make_poller
 from mpqueue.worker.config import Payload, WorkerEnds
-from mpqueue.worker.records import ReportKind
 from mpqueue.workers.forker import Forker
-from mpqueue.workers.handle import Cause, Pipes, WorkerHandle
+from mpqueue.workers.handle import Pipes, WorkerHandle
 from mpqueue.workers.roster import Roster
 
 
@@ -177,28 +176,6 @@ def test_element_without_memory_for_its_start_is_granted_later():
         granted = [slot for slot in pool.ring.slots.slots if slot.state is SlotState.GRANTED]
         in_flight = [work.slot for worker in pool.roster.living for work in worker.in_flight.values()]
         assert sorted(slot.number for slot in granted) == sorted(slot.number for slot in in_flight)
-
-
-def test_starved_worker_may_report_that_another_thread_uses_a_queue():
-    """Otherwise the worker would be killed for it."""
-    source = simulated.Source([2 * FIRST_BYTES // 8])
-    with simulated.World(
-        source, endless_epoch(), 1, 4, lambda choices: choices[0], max_pages=FIRST_BYTES // PAGE
-    ) as world:
-        (worker,) = world.workers.values()
-        while not worker.is_starved:
-            worker.moves()[0]()
-        (handle,) = world.backend.pool.roster.workers.values()
-        drain = world.backend.dispatcher.drain
-        assert drain(handle)
-        assert handle.life.is_starved
-        worker.say(ReportKind.QUEUES, 0, 0)
-        assert drain(handle)
-        assert handle.uses_queues
-        assert handle.life.is_starved
-        worker.say(ReportKind.LET_GO, 0, 0)  # its own thread must wait
-        assert not drain(handle)
-        assert handle.life.cause is Cause.UNTRUSTED
 
 
 class RefusesReports:

@@ -18,7 +18,9 @@ from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
+_BETWEEN_PROGRAMS: Final = "queues belong to one process: mpqueue.Server carries batches between programs"
 _NOT_OFFERED: Final = {
+    **dict.fromkeys(("ClusterDef", "ClusterSpec", "JobDef", "Server", "ServerDef"), _BETWEEN_PROGRAMS),
     "data": "tf.data is not offered: use tf.train.string_input_producer with tf.train.batch, or mpqueue.Loader",
 }
 _FILTERING: Final = re.compile(r"maybe_((?:shuffle_)?batch(?:_join)?)")

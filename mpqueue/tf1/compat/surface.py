@@ -160,8 +160,6 @@ mpqueue.tf1.compat.program.texts
         real_types
 mpqueue.tf1.compat.train.batching
     train: batch batch_join shuffle_batch shuffle_batch_join
-mpqueue.tf1.compat.train.cluster
-    train: ClusterDef ClusterSpec JobDef ServerDef
 mpqueue.tf1.compat.train.hooks
     train: SessionRunArgs SessionRunContext SessionRunHook SessionRunValues StopAtStepHook
 mpqueue.tf1.compat.train.monitored
@@ -175,8 +173,6 @@ mpqueue.tf1.compat.train.runners
     train train.queue_runner: QueueRunner add_queue_runner start_queue_runners
 mpqueue.tf1.compat.train.scaffold
     train: ChiefSessionCreator Scaffold
-mpqueue.tf1.compat.train.server
-    train: Server
 mpqueue.tf1.compat.train.steps
     train: assert_global_step create_global_step get_global_step get_or_create_global_step global_step
 mpqueue.tf1.compat.train.supervisor

@@ -9,7 +9,6 @@ can take over the name. So each side checks the user of the other side, and that
 `mpqueue.transport.credentials`).
 """
 
-import contextlib
 import os
 import select
 import socket
@@ -20,7 +19,7 @@ from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, new_token, prove
-from mpqueue.transport.listener import SCARCE, accept, call_with_path, connect_at, unix_socket
+from mpqueue.transport.listener import SCARCE, accept, connect_at, unix_socket
 from mpqueue.transport.poller import READABLE, Poller
 
 _BACKLOG = 128  # connections that wait for `accept`; further ones block in `connect`
@@ -36,7 +35,6 @@ class Door:
 
     Args:
         poller: Poller for the listening socket and all connections, including accepted ones.
-        path: Path of the socket, in the caller's directory. None: an automatic path.
 
     Attributes:
         address: The address that it listens at.
@@ -45,12 +43,12 @@ class Door:
         OSError: The socket cannot be created, or there are not enough descriptors.
     """
 
-    def __init__(self, poller: Poller, path: str | None = None) -> None:
-        self._poller, self._path = poller, path
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
         self._listener = unix_socket(socket.SOCK_STREAM)
         try:
-            self.address = Address(path or _new_path(), os.geteuid(), new_token())
-            call_with_path(self._listener.bind, self.address.path)
+            self.address = Address(_new_path(), os.geteuid(), new_token())
+            self._listener.bind(self.address.path)
             self._listener.listen(_BACKLOG)
             self._listener.setblocking(False)  # a client may disconnect before it is accepted
         except BaseException:
@@ -108,15 +106,8 @@ class Door:
             )
         time.sleep(_PAUSE_S)
 
-    def forget(self) -> None:
-        """Remove the socket's file, so that no process connects before it is closed."""
-        if self._path:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-
     def close(self) -> None:
         """Close the listening socket and all unverified connections. The caller closes the verified ones."""
-        self.forget()
         for sock in (*(vetting.sock for vetting in self._strangers.values()), self._listener):
             self._poller.unregister(sock.fileno())
             descriptors.close_object(sock)

@@ -122,7 +122,6 @@ class StopServer:
 
     def close(self) -> None:
         """Stop the server and its thread. The proxies stop, too."""
-        self._door.forget()
         with self._lock:
             self._is_closed = True
             if self._thread is None:

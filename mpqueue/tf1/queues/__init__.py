@@ -5,7 +5,6 @@ From the bottom layer up. A module imports only modules of the same line and of 
     barging_lock.py                                a lock for long and frequent critical sections
     spec.py                                        components of an element, and conversion of values
     description.py                                 a queue with a shared name as plain data
-    lookup.py                                      the server that resolves shared names
     machine.py                                     the pure state machine: elements and waiting calls
     storage.py                                     elements as Python objects of one process
     arena.py                                       allocator of blocks in shared memory
@@ -24,7 +23,6 @@ From the bottom layer up. A module imports only modules of the same line and of 
     hub.py                                         owner: a step for each record, and the driver of its queues
     registry.py                                    queues by shared name
     making.py                                      creates queues
-    host.py                                        queues that several programs share
     sharing.py                                     pickles and forks of queues
     graph.py session.py source.py                  names and collections; sessions; callables that return examples
     base.py                                        the public methods of all queues, and ops that call them

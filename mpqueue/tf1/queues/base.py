@@ -29,9 +29,8 @@ class QueueBase:
     once.
 
     A killed process has enqueued each of its elements completely or not at all; it loses at most the elements of its
-    last dequeue. If the process that created the queue exits, calls in other processes raise `CancelledError`, or
-    `UnavailableError` if the queue is in a server. If that process cannot be reached, they raise
-    `FailedPreconditionError`.
+    last dequeue. If the process that created the queue exits, calls in other processes raise `CancelledError`. If
+    that process cannot be reached, they raise `FailedPreconditionError`.
 
     A `QueueBase` refers to the existing queue ``queue_ref``. To create a queue, use `FIFOQueue`, `PaddingFIFOQueue` or
     `RandomShuffleQueue`.

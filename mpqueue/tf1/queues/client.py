@@ -275,15 +275,14 @@ class Listener:
 
     Args:
         poller: Poller for the connections.
-        path: Path of the socket, in the caller's directory. None: an automatic address.
 
     Attributes:
         address: The address that it listens at.
         clients: All connections, by number.
     """
 
-    def __init__(self, poller: Poller, path: str | None = None) -> None:
-        self._poller, self._door = poller, Door(poller, path)
+    def __init__(self, poller: Poller) -> None:
+        self._poller, self._door = poller, Door(poller)
         self.address = self._door.address
         self.clients: dict[int, Client] = {}
         self._by_fd: dict[int, Client] = {}

@@ -6,7 +6,6 @@ all sizes and rejects types and values that this package cannot have sent. The q
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mpqueue.errors import InvalidArgumentError
@@ -36,12 +35,10 @@ class Description(NamedTuple):
 
     Attributes:
         shared_name: Name that identifies the queue, also in its error messages.
-        container: Group of names that this name belongs to. The default container is "".
         signature: Properties of the queue.
     """
 
     shared_name: str
-    container: str
     signature: Signature
 
     def encode(self) -> bytes:
@@ -69,27 +66,7 @@ class Description(NamedTuple):
         shared_name = _text(message, "shared_name")
         if not shared_name:
             raise _invalid("`shared_name` must not be empty.")
-        return cls(shared_name, _text(message, "container"), _signature(message))
-
-
-def encode_reset(containers: Iterable[str]) -> bytes:
-    """Return a request to remove all queues in these containers, or all queues if there are no containers."""
-    return json.dumps({"reset": list(containers)}).encode()
-
-
-def decode_reset(data: bytes) -> list[str] | None:
-    """Return the containers of `encode_reset`, or None if the data is another request.
-
-    Raises:
-        InvalidArgumentError: The data is not JSON, or the containers are not strings.
-    """
-    message = _parsed(data)
-    if "reset" not in message:
-        return None
-    containers = _list(message["reset"])
-    if not all(isinstance(each, str) for each in containers):
-        raise _invalid(f"`reset` must be a list of strings, got {containers!r}.")
-    return containers
+        return cls(shared_name, _signature(message))
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

@@ -447,7 +447,6 @@ class Hub:
 
     Args:
         find_shared: Finds or creates the queue that another process describes, see `Steps`; called under the lock.
-        path: Path of the socket, see `Listener`.
 
     Attributes:
         address: The address that the hub listens at.
@@ -462,10 +461,7 @@ class Hub:
         stale_at: Time of `time.perf_counter` at which the pipe must be checked again.
     """
 
-    lives_without_queues = False
-    """True if the hub remains open without queues."""
-
-    def __init__(self, find_shared: Callable[[bytes], int], path: str | None = None) -> None:
+    def __init__(self, find_shared: Callable[[bytes], int]) -> None:
         self.lock = Lock()
         self._process_id = os.getpid()
         with contextlib.ExitStack() as undo:  # if there are too few descriptors, those opened before are closed
@@ -473,7 +469,7 @@ class Hub:
             undo.callback(self.watch.end)
             self._pipe = RecordPipe()
             undo.callback(self._pipe.close)
-            self._listener = Listener(self.watch.poller, path)
+            self._listener = Listener(self.watch.poller)
             undo.callback(self._listener.close)
             self.pool = BlockPool()
             undo.pop_all()
@@ -599,7 +595,7 @@ class Hub:
     def _forget(self, number: int) -> None:
         """Free the blocks of a deleted queue; close the hub after the last queue."""
         self.pool.arena.give(self.queues.pop(number).held_blocks())
-        if not self.queues and not self.lives_without_queues:
+        if not self.queues:
             self._close()
 
     def _close(self) -> None:

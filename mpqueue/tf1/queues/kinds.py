@@ -42,8 +42,7 @@ class FIFOQueue(QueueBase):
             any shape, and elements can only be dequeued one by one.
         names: A list of names, one for each component. Then elements are dicts.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of this object, also in error messages.
 
     Raises:
@@ -51,7 +50,6 @@ class FIFOQueue(QueueBase):
         ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
         InvalidArgumentError: The queue with this shared name has other dtypes, shapes, capacity or class.
         FailedPreconditionError: With ``shared_name`` in a worker: the trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name`` inside `mpqueue.train.connect`: the server has exited.
 
     Follows: ``tf.FIFOQueue``.
     """
@@ -97,8 +95,7 @@ class PaddingFIFOQueue(QueueBase):
             single, fully known shape is accepted instead of a list of one.
         names: A list of names, one for each component. Then elements are dicts.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of this object, also in error messages.
 
     Raises:
@@ -106,7 +103,6 @@ class PaddingFIFOQueue(QueueBase):
         ValueError: The numbers of dtypes, shapes and names differ, or a rank is unknown.
         InvalidArgumentError: The queue with this shared name has other dtypes, shapes, capacity or class.
         FailedPreconditionError: With ``shared_name`` in a worker: the trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name`` inside `mpqueue.train.connect`: the server has exited.
 
     Follows: ``tf.PaddingFIFOQueue``.
     """
@@ -165,8 +161,7 @@ class RandomShuffleQueue(QueueBase):
         names: A list of names, one for each component. Then elements are dicts.
         seed: Makes the order a function of the sequence of calls. None: a different order each time.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of this object, also in error messages.
 
     Raises:
@@ -176,7 +171,6 @@ class RandomShuffleQueue(QueueBase):
         InvalidArgumentError: ``min_after_dequeue`` is negative or not less than ``capacity``, or the queue with this
             shared name has other dtypes, shapes, capacity, minimum, seed or class.
         FailedPreconditionError: With ``shared_name`` in a worker: the trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name`` inside `mpqueue.train.connect`: the server has exited.
 
     Follows: ``tf.RandomShuffleQueue``, but a seed yields a different order than in TensorFlow.
     """

@@ -1,16 +1,16 @@
 """Creates the queue of a `FIFOQueue`, `PaddingFIFOQueue` or `RandomShuffleQueue`, or finds it by its shared name."""
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from mpqueue.engine import queue_address
 from mpqueue.engine.queue_address import QueueDirectory
-from mpqueue.errors import FailedPreconditionError, InvalidArgumentError
-from mpqueue.tf1.queues import lookup, registry
+from mpqueue.errors import FailedPreconditionError
+from mpqueue.tf1.queues import registry
 from mpqueue.tf1.queues.core import QueueCore, living
-from mpqueue.tf1.queues.description import Description, Signature, encode_reset
-from mpqueue.tf1.queues.lookup import Lookup
+from mpqueue.tf1.queues.description import Description, Signature
 from mpqueue.tf1.queues.machine import ElementOrder, FirstInFirstOut, QueueMachine, RandomOrder
 from mpqueue.tf1.queues.remote import RemoteQueue, connection
 from mpqueue.tf1.queues.selection import QueueRef
@@ -40,10 +40,8 @@ def make_queue(
 
     Raises:
         TypeError: ``capacity`` is not an integer, or ``shared_name`` is not a string.
-        InvalidArgumentError: The queue with this shared name has other properties, or the name starts with ``_`` and
-            is looked up at a server.
+        InvalidArgumentError: The queue with this shared name has other properties.
         FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started the worker.
-        UnavailableError: The server that resolves shared names has exited.
     """
     bound = max(as_integer(capacity, "capacity"), -1)  # all negative capacities mean unbounded, and must compare equal
     shapes = tuple(spec.shapes) if spec.has_shapes else None
@@ -52,21 +50,10 @@ def make_queue(
         raise TypeError(f"shared_name must be a string or None, got {shared_name!r}.")
     if not shared_name:
         return _new(name, signature, spec)
-    place = lookup.current()
-    if place is not None:
-        return _find(place, Description(shared_name, place.container, signature), spec)
-    return registry.own.find_or_make(
-        Description(shared_name, "", signature), partial(_new, shared_name, signature, spec)
-    )
-
-
-def reset_containers(directory: QueueDirectory, containers: Iterable[str]) -> None:
-    """Make a server remove the queues in these containers, or all of its queues. Existing objects remain usable.
-
-    Raises:
-        UnavailableError: The server has exited.
-    """
-    connection(_place_in(directory)).find(encode_reset(containers))
+    description = Description(shared_name, signature)
+    if queue_address.directory is not None:
+        return _find(queue_address.directory, description, spec)
+    return registry.own.find_or_make(description, partial(_new, shared_name, signature, spec))
 
 
 def make_described(description: Description) -> QueueCore:
@@ -87,9 +74,8 @@ def _new(name: str, signature: Signature, spec: ElementSpec) -> QueueCore:
     return core
 
 
-def _find(where: Lookup, description: Description, spec: ElementSpec) -> RemoteQueue:
+def _find(directory: QueueDirectory, description: Description, spec: ElementSpec) -> RemoteQueue:
     """Return the queue with this description in another process."""
-    directory = where.directory
     # A worker without the trainer's address would create its own queue, and its elements would never be dequeued.
     if not directory.address:
         raise FailedPreconditionError(
@@ -98,17 +84,10 @@ def _find(where: Lookup, description: Description, spec: ElementSpec) -> RemoteQ
             f"Shared queue {description.shared_name!r} must be created in the trainer before the workers start. "
             "Otherwise each worker would have a separate queue.",
         )
-    if directory.server and description.shared_name.startswith("_"):  # reserved, as in TensorFlow's servers
-        raise InvalidArgumentError(None, None, f"shared_name must not start with '_', got {description.shared_name!r}.")
-    place = _place_in(directory)
+    place = QueuePlace(directory.address, 0, directory.process_id)
     return RemoteQueue(
         place._replace(number=connection(place).find(description.encode())), spec, description.shared_name
     )
-
-
-def _place_in(directory: QueueDirectory) -> QueuePlace:
-    assert directory.address is not None
-    return QueuePlace(directory.address, 0, directory.process_id, directory.server)
 
 
 def as_integer(value: Any, what: str) -> int:

@@ -1,10 +1,10 @@
 """Queues by their ``shared_name``.
 
-A shared queue exists until `reset`, even without any object that refers to it, like a resource of a TensorFlow server.
-So a program can fill the queue in one function and read it in another.
+A shared queue exists even without any object that refers to it. So a program can fill the queue in one function and
+read it in another.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.core import QueueCore
@@ -13,24 +13,23 @@ from mpqueue.tf1.values.conversion import invalid
 
 
 class Registry:
-    """Queues by container and shared name."""
+    """Queues by shared name."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._shared: dict[tuple[str, str], tuple[Signature, QueueCore]] = {}
+        self._shared: dict[str, tuple[Signature, QueueCore]] = {}
 
     def find_or_make(self, description: Description, make: Callable[[], QueueCore]) -> QueueCore:
-        """Return the queue with this container and name, which is created if it does not exist.
+        """Return the queue with this name, which is created if it does not exist.
 
         Raises:
             InvalidArgumentError: A queue with this name and another signature exists.
         """
-        key = description.container, description.shared_name
         with self._lock:
-            known = self._shared.get(key)
+            known = self._shared.get(description.shared_name)
             if known is None:
                 core = make()
-                self._shared[key] = description.signature, core
+                self._shared[description.shared_name] = description.signature, core
                 return core
         for field, expected, got in zip(Signature._fields, known[0], description.signature, strict=True):
             # A request without a seed accepts any seed, as in TensorFlow.
@@ -41,12 +40,10 @@ class Registry:
                 )
         return known[1]
 
-    def reset(self, containers: Collection[str] = ()) -> None:
-        """Remove the names in these containers, or all names. Existing queue objects remain usable."""
+    def reset(self) -> None:
+        """Remove all names. Existing queue objects remain usable."""
         with self._lock:
-            for key in list(self._shared):
-                if not containers or key[0] in containers:
-                    del self._shared[key]
+            self._shared.clear()
 
     def cores(self) -> list[QueueCore]:
         """Return all queues that have a shared name."""

@@ -24,7 +24,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from mpqueue.engine import queue_address
 from mpqueue.errors import (
     CancelledError,
     DataLossError,
@@ -32,7 +31,6 @@ from mpqueue.errors import (
     FailedPreconditionError,
     OpError,
     SharedMemoryFull,
-    UnavailableError,
 )
 from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
@@ -51,27 +49,13 @@ from mpqueue.transport.framing import DescriptorsLost, close_descriptors, receiv
 from mpqueue.values.conversion import Array
 
 
-def owner_gone(place: QueuePlace) -> OpError:
+def owner_gone() -> OpError:
     """Return the error for a connection that the owner has closed."""
-    if place.server:
-        return _server_gone(place)
     return CancelledError(None, None, "The process that owned the queue has exited or closed the connection.")
-
-
-def _server_gone(place: QueuePlace) -> UnavailableError:
-    # Not a `CancelledError`, which would end the threads of queue runners silently.
-    return UnavailableError(
-        None,
-        None,
-        f"The server {place.server!r} has exited or was stopped. Its queues and their elements are lost. Connect "
-        "to the new server and create the queues again.",
-    )
 
 
 def owner_unreachable(place: QueuePlace, reason: BaseException | None = None) -> OpError:
     """Return the error for an owner that cannot be reached, for the given reason."""
-    if place.server:
-        return _server_gone(place)
     if isinstance(reason, ForeignPeer):
         return CancelledError(
             None,
@@ -161,7 +145,6 @@ class Connection:
         CancelledError: The owner has exited.
         DeadlineExceededError: The owner has not answered within ``timeout``.
         FailedPreconditionError: The owner is running but cannot be reached from this process.
-        UnavailableError: The owner is a server that has exited or cannot be reached.
     """
 
     def __init__(self, place: QueuePlace, timeout: float | None = None) -> None:
@@ -173,8 +156,6 @@ class Connection:
         self._ending: Callable[[], BaseException | None] = lambda: None
         self._low: dict[int, int] = {}
         self._num_wanted: dict[int, int] = {}
-        if place.server:
-            queue_address.note_server_used()
         self._open(timeout)
 
     def _open(self, timeout: float | None = None) -> None:
@@ -247,7 +228,7 @@ class Connection:
         try:
             _write(self._pipe, _pack(self._mark | kind, flag, self.number, queue, number, argument, seq))
         except BrokenPipeError:
-            raise self.ending(owner_gone(self._place)) from None
+            raise self.ending(owner_gone()) from None
 
     def send_last(self, kind: int, queue: int, number: int, argument: int = 0) -> None:
         """Write a record, after which no signal handler runs until the caller's caller continues."""
@@ -256,7 +237,7 @@ class Connection:
             # An unpacked list: CPython runs no handlers between building it and returning from this function.
             [*map(_write, (self._pipe,), (record,))]
         except BrokenPipeError:
-            raise self.ending(owner_gone(self._place)) from None
+            raise self.ending(owner_gone()) from None
 
     def ending(self, error: BaseException) -> BaseException:
         """Remember and return an error that ends a call normally, which `undo` must ignore."""
@@ -351,7 +332,6 @@ class Connection:
 
         Raises:
             CancelledError: The owner has exited.
-            UnavailableError: The owner was a server.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -396,7 +376,7 @@ class Connection:
             except OSError:
                 data = b""
             if not data:
-                raise self.ending(owner_gone(self._place))
+                raise self.ending(owner_gone())
             buffer += data
 
     # -- Queues

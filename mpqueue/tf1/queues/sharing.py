@@ -21,7 +21,7 @@ from mpqueue.engine import queue_address
 from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
-from mpqueue.tf1.queues import lookup, registry
+from mpqueue.tf1.queues import registry
 from mpqueue.tf1.queues.core import LocalDriver, QueueCore, living
 from mpqueue.tf1.queues.description import Description
 from mpqueue.tf1.queues.making import make_described
@@ -105,10 +105,7 @@ copyreg.pickle(RemoteQueue, _reduce_remote)
 
 
 def _directory_for_workers() -> QueueDirectory | None:
-    """Return the directory for workers: the connected server, or this process if it has shared queues."""
-    connected = lookup.connected()
-    if connected is not None:
-        return connected.directory
+    """Return the directory for workers: this process, if it has shared queues."""
     shared = registry.own.cores()
     if shared:
         return QueueDirectory(place_of(shared[0]).address, os.getpid())

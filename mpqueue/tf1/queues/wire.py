@@ -64,13 +64,11 @@ class QueuePlace(NamedTuple):
         address: The address that its owner listens at.
         number: The owner's number of the queue.
         process_id: Process id of the owner.
-        server: Name of the owner if it is a server, otherwise "".
     """
 
     address: Address
     number: int
     process_id: int
-    server: str = ""
 
 
 class Up:

@@ -55,8 +55,7 @@ def batch(
         allow_smaller_final_batch: Whether the examples that remain at the end form a smaller batch. Otherwise they are
             dropped.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of the op, and prefix of the name of its queue.
         workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each
             worker has a copy of the sources. To share work, use sources that read from a queue, such as readers and
@@ -121,8 +120,7 @@ def batch_join(
         allow_smaller_final_batch: Whether the examples that remain after the end of all inputs form a smaller batch.
             Otherwise they are dropped.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of the op, and prefix of the name of its queue.
         workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each
             worker has a copy of the sources. To share work, use sources that read from a queue, such as readers and
@@ -189,8 +187,7 @@ def shuffle_batch(
         allow_smaller_final_batch: Whether the examples that remain at the end form a smaller batch. Otherwise they are
             dropped.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of the op, and prefix of the name of its queue.
         workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each
             worker has a copy of the sources. To share work, use sources that read from a queue, such as readers and
@@ -258,8 +255,7 @@ def shuffle_batch_join(
         allow_smaller_final_batch: Whether the examples that remain after the end of all inputs form a smaller batch.
             Otherwise they are dropped.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of the op, and prefix of the name of its queue.
         workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each
             worker has a copy of the sources. To share work, use sources that read from a queue, such as readers and

@@ -64,8 +64,7 @@ def input_producer(
         seed: Seed for a reproducible order. The order differs between epochs.
         capacity: Maximum number of prefetched rows.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         summary_name: Accepted for compatibility with TensorFlow.
         name: Name of the queue.
         cancel_op: Called by the runner on a stop. If None, the queue is cancelled.
@@ -115,8 +114,7 @@ def range_input_producer(
         seed: Seed for a reproducible order. The order differs between epochs.
         capacity: Maximum number of prefetched rows.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of the queue.
 
     Returns:
@@ -171,8 +169,7 @@ def string_input_producer(
         seed: Seed for a reproducible order. The order differs between epochs.
         capacity: Maximum number of prefetched rows.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of the queue.
         cancel_op: Called by the runner on a stop. If None, the queue is cancelled.
 
@@ -243,8 +240,7 @@ def slice_input_producer(
         seed: Seed for a reproducible order. The order differs between epochs.
         capacity: Maximum number of prefetched indices.
         shared_name: Queues with the same shared name are one queue in this process and its workers, until
-            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
-            to the server.
+            `reset_default_graph`.
         name: Name of the queue.
 
     Returns:

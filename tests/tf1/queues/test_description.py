@@ -9,7 +9,7 @@ from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.description import MAX_BYTES, Description, Signature
 
 FLOAT, TEXT = np.dtype("float32"), "string"
-GOOD = Description("jobs", "", Signature("FIFOQueue", (FLOAT, TEXT), ((2, 3), ()), 10))
+GOOD = Description("jobs", Signature("FIFOQueue", (FLOAT, TEXT), ((2, 3), ()), 10))
 
 
 def encoded(**changes):
@@ -27,7 +27,6 @@ def encoded(**changes):
         b'"' + b"x" * MAX_BYTES + b'"',
         encoded(shared_name=""),
         encoded(shared_name=None),
-        encoded(container=["a"]),
         encoded(class_name="PriorityQueue"),
         encoded(class_name="Description"),
         encoded(dtypes=[]),

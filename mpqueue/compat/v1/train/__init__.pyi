@@ -3,7 +3,6 @@ from collections.abc import Sequence
 from mpqueue.compat.v1.train import coordinator, queue_runner
 from mpqueue.tf1.compat.functions.queues import FIFOQueue
 from mpqueue.tf1.compat.graph.nodes import Tensor
-from mpqueue.tf1.compat.train.cluster import ClusterDef, ClusterSpec, JobDef, ServerDef
 from mpqueue.tf1.compat.train.hooks import (
     SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues, StopAtStepHook,
 )  # fmt: skip
@@ -11,7 +10,6 @@ from mpqueue.tf1.compat.train.monitored import MonitoredSession, SingularMonitor
 from mpqueue.tf1.compat.train.producers import limit_epochs, match_filenames_once
 from mpqueue.tf1.compat.train.runners import QueueRunner, add_queue_runner
 from mpqueue.tf1.compat.train.scaffold import ChiefSessionCreator, Scaffold
-from mpqueue.tf1.compat.train.server import Server
 from mpqueue.tf1.compat.train.steps import (
     assert_global_step, create_global_step, get_global_step, get_or_create_global_step, global_step,
 )  # fmt: skip
@@ -26,14 +24,14 @@ from threading import Thread
 from typing import Any
 
 __all__ = [
-    "BytesList", "ChiefSessionCreator", "ClusterDef", "ClusterSpec", "Coordinator", "Example", "Feature", "FeatureList",
-    "FeatureLists", "Features", "FloatList", "Int64List", "JobDef", "LooperThread", "MonitoredSession",
-    "MonitoredTrainingSession", "QueueRunner", "QueueRunnerDef", "Scaffold", "SequenceExample", "Server", "ServerDef",
-    "SessionRunArgs", "SessionRunContext", "SessionRunHook", "SessionRunValues", "SingularMonitoredSession",
-    "StopAtStepHook", "Supervisor", "add_queue_runner", "assert_global_step", "batch", "batch_join", "coordinator",
-    "create_global_step", "get_global_step", "get_or_create_global_step", "global_step", "input_producer",
-    "limit_epochs", "match_filenames_once", "queue_runner", "range_input_producer", "shuffle_batch",
-    "shuffle_batch_join", "slice_input_producer", "start_queue_runners", "string_input_producer",
+    "BytesList", "ChiefSessionCreator", "Coordinator", "Example", "Feature", "FeatureList", "FeatureLists", "Features",
+    "FloatList", "Int64List", "LooperThread", "MonitoredSession", "MonitoredTrainingSession", "QueueRunner",
+    "QueueRunnerDef", "Scaffold", "SequenceExample", "SessionRunArgs", "SessionRunContext", "SessionRunHook",
+    "SessionRunValues", "SingularMonitoredSession", "StopAtStepHook", "Supervisor", "add_queue_runner",
+    "assert_global_step", "batch", "batch_join", "coordinator", "create_global_step", "get_global_step",
+    "get_or_create_global_step", "global_step", "input_producer", "limit_epochs", "match_filenames_once",
+    "queue_runner", "range_input_producer", "shuffle_batch", "shuffle_batch_join", "slice_input_producer",
+    "start_queue_runners", "string_input_producer",
 ]  # fmt: skip
 
 def batch(

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.compat.functions.declare import public_class
 from mpqueue.tf1.compat.functions.queue_base import QueueBase
@@ -15,9 +14,8 @@ from mpqueue.tf1.compat.graph import Running, Tensor, custom, get_default_graph
 from mpqueue.tf1.compat.graph.state import handle_of
 from mpqueue.tf1.compat.ops import dtypes as types
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
-from mpqueue.tf1.queues import base, lookup
+from mpqueue.tf1.queues import base
 from mpqueue.tf1.queues import kinds as eager
-from mpqueue.tf1.queues.lookup import Lookup
 from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.queues.spec import as_list
 from mpqueue.tf1.values.shapes import as_known_shapes, as_shapes
@@ -26,31 +24,25 @@ from mpqueue.tf1.values.shapes import as_known_shapes, as_shapes
 def _queue_node(
     kind: str, make: Callable[..., base.QueueBase], settings: tuple[Any, ...], shared_name: str | None, name: str | None
 ) -> Tensor:
-    """Create the handle of a queue, which is looked up or created in the run's session or at its server.
+    """Create the handle of a queue, which is looked up or created in the run's session.
 
     Args:
         kind: TensorFlow's name of the operation.
-        make: Creates the queue, given its name and, for a server, the shared name.
+        make: Creates the queue, given its name.
         settings: The settings that queues with one shared name must have in common.
-        shared_name: The name in the session or at its server. Without it, the queue belongs to this node only.
+        shared_name: The name in the session. Without it, the queue belongs to this node only.
         name: Name of the node.
     """
     container = get_default_graph().scopes.container
 
     def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        directory, label = run.session.queue_directory, shared_name or made.name  # the label is for error messages
-        if shared_name and directory is not None:
-            return [run.session.resource(made, lambda: at_server(directory))]
+        label = shared_name or made.name  # for error messages
         key = ("queue", container, shared_name) if shared_name else made
         handle, existing = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))
         if existing != (kind, settings):
             problem = f"The queue with shared name {shared_name!r} is a {existing[0]} with {existing[1]}"
             raise InvalidArgumentError(None, None, f"{problem}, but a {kind} with {settings} was requested")
         return [handle]
-
-    def at_server(directory: QueueDirectory) -> np.ndarray:
-        with lookup.here(Lookup(directory, container)):
-            return handle_of(make(name=made.name, shared_name=shared_name).queue_ref)
 
     attributes = {"container": container.encode(), "shared_name": (shared_name or "").encode()}
     made = custom(kind, (), [(types.resource, ())], kernel, name=name, attributes=attributes)
@@ -66,8 +58,7 @@ class FIFOQueue(QueueBase):
     """A first-in, first-out queue.
 
     Args:
-        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session. If the
-            session has a ``target``, they are one queue in all programs that use that server.
+        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session.
 
     Raises:
         TypeError: A type is unknown, or ``capacity`` is not an ``int``.
@@ -95,8 +86,7 @@ class PaddingFIFOQueue(QueueBase):
     """A FIFO queue whose elements can differ in size along unknown axes; they are padded when they are stacked.
 
     Args:
-        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session. If the
-            session has a ``target``, they are one queue in all programs that use that server.
+        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session.
 
     Raises:
         TypeError: A type is unknown, or ``capacity`` is not an ``int``.
@@ -130,8 +120,7 @@ class RandomShuffleQueue(QueueBase):
     """A queue that returns its elements in random order, all equally likely.
 
     Args:
-        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session. If the
-            session has a ``target``, they are one queue in all programs that use that server.
+        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session.
         seed: With this seed, or with `set_random_seed`, every new session uses the same order. It differs from
             TensorFlow's.
 
@@ -156,14 +145,8 @@ class RandomShuffleQueue(QueueBase):
         known = as_known_shapes(shapes, len(kinds), "RandomShuffleQueue")
         seeds = seeds_of(seed)
         whole = None if seeds is None else seeds[0] % 2**64 << 64 | seeds[1] % 2**64
+        # A graph-level seed depends on the number of the node, which differs between queues with one shared name.
         settings = (bound, minimum, kinds, known, None if shared_name and seed is None else seeds)
-
-        def make(name: str, shared_name: str | None = None) -> base.QueueBase:
-            # A graph-level seed depends on the node number, which differs between programs that share the queue.
-            agreed = None if shared_name and seed is None else whole
-            return eager.RandomShuffleQueue(
-                bound, minimum, kinds, known, seed=agreed, shared_name=shared_name, name=name
-            )
-
+        make = partial(eager.RandomShuffleQueue, bound, minimum, kinds, known, seed=whole)
         handle = _queue_node("RandomShuffleQueueV2", make, settings, shared_name, name)
         super().__init__(kinds, known, names, handle)

@@ -5,7 +5,6 @@ Modules, from the lowest layer to the highest::
     symbolic.py   operators of tensors, and errors for tensors that are used as values
     scopes.py     settings of new nodes (names, devices, branches, the default graph), and collections
     settings.py   ConfigProto, RunOptions and similar classes
-    targets.py    the servers that sessions connect to
     state.py      state that the kernels of a session share, and handles to it
     nodes.py      Operation, Tensor, Graph, and the default graph
     make.py       nodes with a kernel: constants, operations of the table, custom kernels

@@ -3,11 +3,11 @@
 The state is held in `SessionState` and is released with the session. Two sessions of one graph share no state.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Self
 
-from mpqueue.errors import NotFoundError
+from mpqueue.errors import UnimplementedError
 from mpqueue.system.contexts import context_manager
 from mpqueue.tf1.compat.graph.feeds import Fetches, fed_values
 from mpqueue.tf1.compat.graph.nodes import Graph, Tensor, get_default_graph
@@ -16,8 +16,6 @@ from mpqueue.tf1.compat.graph.run import Run, owned
 from mpqueue.tf1.compat.graph.scopes import sessions
 from mpqueue.tf1.compat.graph.settings import ConfigProto, RunMetadata, RunOptions, checked, limit_s
 from mpqueue.tf1.compat.graph.state import SessionState
-from mpqueue.tf1.compat.graph.targets import queue_directory_of
-from mpqueue.tf1.queues.making import reset_containers
 from mpqueue.tf1.queues.session import SessionClosedError
 
 
@@ -27,17 +25,14 @@ class Session(SessionState):
     As a context manager, it is the default session, and its graph is the default graph. On exit it is closed.
 
     Args:
-        target: Address of a `tf.train.Server` on this machine that holds the queues with shared names. All other
-            operations run in this process. If "", no server is used.
+        target: "" or "local": all operations run in this process.
         graph: The graph to run. If None, the default graph.
-        config: A `ConfigProto`. Its ``operation_timeout_in_ms`` is the time limit of each run, and of the wait for the
-            server; the other settings have no effect. Queue runners have no limit.
+        config: A `ConfigProto`. Its ``operation_timeout_in_ms`` is the time limit of each run; the other settings have
+            no effect. Queue runners have no limit.
 
     Raises:
         TypeError: ``graph`` is not a graph, ``target`` is not a ``str``, or ``config`` is not a `ConfigProto`.
-        NotFoundError: The target has an unknown form.
-        UnimplementedError: The target is on another machine.
-        UnavailableError: The server did not become available in time.
+        UnimplementedError: ``target`` is the address of a server.
 
     Follows: ``tf.Session``.
     """
@@ -48,7 +43,8 @@ class Session(SessionState):
         checked(config, ConfigProto, "config")
         limit_ms = 0 if config is None else config.operation_timeout_in_ms
         self._limit_s = limit_s(limit_ms, "operation_timeout_in_ms")
-        super().__init__(queue_directory_of(target, config))
+        _check_target(target)
+        super().__init__()
         self.graph = get_default_graph() if graph is None else graph
         self.sess_str = target
         self._num_runs = 0
@@ -171,20 +167,6 @@ class Session(SessionState):
                 self._num_runs -= 1
                 self._forget_if_unused()
 
-    @staticmethod
-    def reset(target: str, containers: Sequence[str] | None = None, config: Any = None) -> None:
-        """Remove the queues with shared names from a server; they are created again, empty, on next use.
-
-        Args:
-            target: The server.
-            containers: Only remove queues in these containers.
-            config: As in the constructor, which also raises the same errors.
-        """
-        directory = queue_directory_of(target, config)
-        if directory is None:
-            raise NotFoundError(None, None, "A session without a target has no queues that other sessions share")
-        reset_containers(directory, containers or ())
-
     def as_default(self) -> Any:
         """Return a context that makes this the default session of the thread; it does not close the session."""
         return sessions.context(self)
@@ -228,6 +210,14 @@ class InteractiveSession(Session):
         """Close the session; it is then not the default session."""
         super().close()
         self._contexts.close()
+
+
+def _check_target(target: Any) -> None:
+    if not isinstance(target, str):
+        raise TypeError(f'Argument `target` must be a string, but got "{type(target).__name__}"')
+    if target not in ("", "local"):
+        problem = f"target must be '', got {target!r}: a session runs in its own process. Between programs, use "
+        raise UnimplementedError(None, None, f"{problem}mpqueue.Server and mpqueue.attach, which carry batches")
 
 
 def get_default_session() -> Session | None:

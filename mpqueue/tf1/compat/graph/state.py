@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.system.locks import RLock
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 
@@ -19,13 +18,9 @@ class SessionState:
     """The part of a session that kernels use.
 
     State is stored under an operation or a shared name, and is created on first use.
-
-    Attributes:
-        queue_directory: The server with the queues with shared names. None: the session itself holds them.
     """
 
-    def __init__(self, queue_directory: QueueDirectory | None = None) -> None:
-        self.queue_directory = queue_directory
+    def __init__(self) -> None:
         self.state: dict[Any, Any] = {}  # changed only while `lock` is held
         self.lock = RLock()
         self.scope = CancellationScope()

@@ -2,8 +2,6 @@
 
 Modules, from the lowest layer to the highest::
 
-    cluster.py       jobs, tasks and their addresses
-    server.py        tf.train.Server
     record_runs.py   enqueue operations for many records at once
     processes.py     enqueue operations in worker processes
     runners.py       QueueRunner, add_queue_runner and start_queue_runners

@@ -133,7 +133,7 @@ def test_queue_is_shared_once_although_a_worker_finds_it_while_it_is_pickled(mon
     one, named = FIFOQueue(5, "int32", [[]]), FIFOQueue(5, "int32", [[]], shared_name="both at once")
     pickle.dumps(one)
     hub = one.queue_ref.driver.hub
-    description = Description("both at once", "", Signature("FIFOQueue", tuple(named.dtypes), ((),), 5))
+    description = Description("both at once", Signature("FIFOQueue", tuple(named.dtypes), ((),), 5))
     results = []
     with hub.lock:
         monkeypatch.setattr(hub, "lock", announced := AnnouncedLock(hub.lock))
