@@ -5,10 +5,10 @@ The table of the names is `mpqueue.tf1.compat.surface`, from which this module, 
 signatures. Nothing is trained here.
 """
 
-from mpqueue.tf1.compat.functions import numpy_protocol, operators, sparse
+from mpqueue.tf1.compat.functions import operators, sparse
 from mpqueue.tf1.compat.names import Namespaces
 from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
-_INSTALLED = (numpy_protocol, operators, sparse)  # what operators, and NumPy's functions, do with nodes
+_INSTALLED = (operators, sparse)  # what operators do with nodes
 
 Namespaces(__name__, SURFACE, NOTES).open()

@@ -20,11 +20,10 @@ Modules, from the lowest layer to the highest::
     cond.py             conditional execution of one of two parts of a graph
     select.py           gather, masks, conditions, indexing
     operators.py        Python's operators
-    numpy_protocol.py   NumPy's functions on nodes
     random.py           random values
     queue_base.py  queues.py   queues, and their three kinds
     readers.py          file readers
-    variables.py  initializers.py  scopes.py   variables of a session, and their lookup by name
+    variables.py  initializers.py  scopes.py   variables of a session, their initial values; name scopes
     image_color.py        color spaces and types of images
     image.py              image decoding, rotation, cropping and resizing
 """

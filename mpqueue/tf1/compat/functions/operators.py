@@ -7,8 +7,6 @@ raises TypeError); an array is cast.
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
-
 from mpqueue.tf1.compat.functions import math, reduce, select
 from mpqueue.tf1.compat.functions.direct import direct
 from mpqueue.tf1.compat.graph import Tensor, apply, convert_to_tensor, get_default_graph
@@ -34,20 +32,19 @@ def _by_type(on_bools: Function, on_ints: Function) -> Function:
     return combined
 
 
-BINARY: Final[dict[str, tuple[np.ufunc, Function]]] = {
-    "add": (np.add, math.add),
-    "sub": (np.subtract, direct.subtract),
-    "mul": (np.multiply, _multiplied),
-    "truediv": (np.true_divide, math.truediv),
-    "floordiv": (np.floor_divide, direct.floordiv),
-    "mod": (np.remainder, direct.mod),
-    "pow": (np.power, direct.pow),
-    "matmul": (np.matmul, reduce.matmul),
-    "and": (np.bitwise_and, _by_type(direct.logical_and, direct.bitwise_and)),
-    "or": (np.bitwise_or, _by_type(direct.logical_or, direct.bitwise_or)),
-    "xor": (np.bitwise_xor, _by_type(direct.logical_xor, direct.bitwise_xor)),
+_BINARY: Final[dict[str, Function]] = {
+    "add": math.add,
+    "sub": direct.subtract,
+    "mul": _multiplied,
+    "truediv": math.truediv,
+    "floordiv": direct.floordiv,
+    "mod": direct.mod,
+    "pow": direct.pow,
+    "matmul": reduce.matmul,
+    "and": _by_type(direct.logical_and, direct.bitwise_and),
+    "or": _by_type(direct.logical_or, direct.bitwise_or),
+    "xor": _by_type(direct.logical_xor, direct.bitwise_xor),
 }
-"""Per operator, the equivalent NumPy function for arrays, and the function on nodes."""
 
 
 def _forward(name: str, function: Function) -> Function:
@@ -76,7 +73,7 @@ def _backward(name: str, function: Function) -> Function:
 
 def install() -> None:
     """Set the operators of `Tensor`."""
-    for name, (_, function) in BINARY.items():
+    for name, function in _BINARY.items():
         Tensor.operators[f"__{name}__"] = _forward(name, function)
         Tensor.operators[f"__r{name}__"] = _backward(name, function)
     Tensor.operators |= {

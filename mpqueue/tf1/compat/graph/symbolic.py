@@ -55,7 +55,8 @@ class Operators:
     __xor__, __rxor__ = _two_sided("xor")
     __lt__, __le__, __gt__, __ge__ = map(_delegated, ("lt", "le", "gt", "ge"))
     __neg__, __abs__, __invert__ = map(_delegated, ("neg", "abs", "invert"))
-    __getitem__, __array_ufunc__, __array_function__ = map(_delegated, ("getitem", "array_ufunc", "array_function"))
+    __getitem__ = _delegated("getitem")
+    __array_priority__ = 100  # NumPy leaves `array + node` to the node
 
 
 def _refused(text: str) -> Method:
