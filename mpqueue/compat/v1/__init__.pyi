@@ -8,17 +8,13 @@ from mpqueue.compat.v1 import (
 )  # fmt: skip
 from mpqueue.errors import OpError
 from mpqueue.examples.features import FixedLenFeature, FixedLenSequenceFeature, VarLenFeature
-from mpqueue.tf1.compat.functions.initializers import (
-    constant_initializer, glorot_uniform_initializer, ones_initializer, random_normal_initializer,
-    random_uniform_initializer, truncated_normal_initializer, zeros_initializer,
-)  # fmt: skip
+from mpqueue.tf1.compat.functions.initializers import constant_initializer, ones_initializer, zeros_initializer
 from mpqueue.tf1.compat.functions.keys import GraphKeys
 from mpqueue.tf1.compat.functions.queue_base import QueueBase
 from mpqueue.tf1.compat.functions.queues import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
 from mpqueue.tf1.compat.functions.readers import (
     FixedLengthRecordReader, IdentityReader, ReaderBase, TFRecordReader, TextLineReader, WholeFileReader,
 )  # fmt: skip
-from mpqueue.tf1.compat.functions.scopes import AUTO_REUSE, VariableScope
 from mpqueue.tf1.compat.functions.select import newaxis
 from mpqueue.tf1.compat.functions.variables import Variable
 from mpqueue.tf1.compat.graph.convert import constant, convert_to_tensor
@@ -44,39 +40,38 @@ from mpqueue.values.sparse import SparseTensorValue
 from typing import Any
 
 __all__ = [
-    "AUTO_REUSE", "Assert", "ConfigProto", "DType", "Dimension", "FIFOQueue", "FixedLenFeature",
-    "FixedLenSequenceFeature", "FixedLengthRecordReader", "GPUOptions", "Graph", "GraphKeys", "GraphOptions",
-    "IdentityReader", "InteractiveSession", "OpError", "Operation", "OptimizerOptions", "PaddingFIFOQueue", "Print",
-    "QueueBase", "RandomShuffleQueue", "ReaderBase", "RunMetadata", "RunOptions", "Session", "SparseTensor",
-    "SparseTensorValue", "TFRecordReader", "Tensor", "TensorShape", "TextLineReader", "VERSION", "VarLenFeature",
-    "Variable", "VariableScope", "WholeFileReader", "__version__", "abs", "acos", "acosh", "add", "add_n",
-    "add_to_collection", "add_to_collections", "all_variables", "angle", "app", "arg_max", "arg_min", "argmax",
-    "argmin", "as_dtype", "as_string", "asin", "asinh", "assert_equal", "assert_greater", "assert_greater_equal",
-    "assert_integer", "assert_less", "assert_less_equal", "assert_near", "assert_negative", "assert_non_negative",
-    "assert_non_positive", "assert_none_equal", "assert_positive", "assert_rank", "assert_rank_at_least",
-    "assert_rank_in", "assert_scalar", "assert_type", "assign", "assign_add", "assign_sub", "atan", "atan2", "atanh",
-    "bitwise", "bool", "boolean_mask", "broadcast_dynamic_shape", "broadcast_static_shape", "broadcast_to", "cast",
-    "ceil", "clip_by_value", "colocate_with", "compat", "complex128", "complex64", "concat", "cond", "conj", "constant",
-    "constant_initializer", "container", "control_dependencies", "convert_to_tensor", "cos", "cosh", "count_nonzero",
-    "count_up_to", "cumprod", "cumsum", "debugging", "decode_base64", "decode_csv", "decode_json_example", "decode_raw",
-    "device", "disable_eager_execution", "disable_v2_behavior", "div", "div_no_nan", "divide", "double", "dtypes",
+    "Assert", "ConfigProto", "DType", "Dimension", "FIFOQueue", "FixedLenFeature", "FixedLenSequenceFeature",
+    "FixedLengthRecordReader", "GPUOptions", "Graph", "GraphKeys", "GraphOptions", "IdentityReader",
+    "InteractiveSession", "OpError", "Operation", "OptimizerOptions", "PaddingFIFOQueue", "Print", "QueueBase",
+    "RandomShuffleQueue", "ReaderBase", "RunMetadata", "RunOptions", "Session", "SparseTensor", "SparseTensorValue",
+    "TFRecordReader", "Tensor", "TensorShape", "TextLineReader", "VERSION", "VarLenFeature", "Variable",
+    "WholeFileReader", "__version__", "abs", "acos", "acosh", "add", "add_n", "add_to_collection", "add_to_collections",
+    "all_variables", "angle", "app", "arg_max", "arg_min", "argmax", "argmin", "as_dtype", "as_string", "asin", "asinh",
+    "assert_equal", "assert_greater", "assert_greater_equal", "assert_integer", "assert_less", "assert_less_equal",
+    "assert_near", "assert_negative", "assert_non_negative", "assert_non_positive", "assert_none_equal",
+    "assert_positive", "assert_rank", "assert_rank_at_least", "assert_rank_in", "assert_scalar", "assert_type",
+    "assign", "assign_add", "assign_sub", "atan", "atan2", "atanh", "bitwise", "bool", "boolean_mask",
+    "broadcast_dynamic_shape", "broadcast_static_shape", "broadcast_to", "cast", "ceil", "clip_by_value",
+    "colocate_with", "compat", "complex128", "complex64", "concat", "cond", "conj", "constant", "constant_initializer",
+    "container", "control_dependencies", "convert_to_tensor", "cos", "cosh", "count_nonzero", "count_up_to", "cumprod",
+    "cumsum", "debugging", "decode_base64", "decode_csv", "decode_json_example", "decode_raw", "device",
+    "disable_eager_execution", "disable_v2_behavior", "div", "div_no_nan", "divide", "double", "dtypes",
     "dynamic_partition", "dynamic_stitch", "encode_base64", "ensure_shape", "equal", "erf", "erfc", "errors",
     "executing_eagerly", "exp", "expand_dims", "expm1", "fill", "flags", "float16", "float32", "float64", "floor",
     "floordiv", "floormod", "gather", "gather_nd", "get_collection", "get_collection_ref", "get_default_graph",
-    "get_default_session", "get_logger", "get_static_value", "get_variable", "get_variable_scope", "gfile",
-    "global_variables", "global_variables_initializer", "glorot_uniform_initializer", "greater", "greater_equal",
-    "group", "half", "identity", "imag", "image", "initialize_all_tables", "initialize_all_variables",
-    "initialize_local_variables", "initialize_variables", "initializers", "int16", "int32", "int64", "int8",
-    "invert_permutation", "io", "is_finite", "is_inf", "is_nan", "is_numeric_tensor", "is_symbolic_tensor", "is_tensor",
-    "is_variable_initialized", "keras", "less", "less_equal", "lgamma", "lin_space", "linspace", "local_variables",
-    "local_variables_initializer", "log", "log1p", "logging", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "matching_files", "math", "matmul", "matrix_transpose", "maximum", "minimum", "mod", "model_variables", "multiply",
-    "name_scope", "negative", "newaxis", "no_op", "not_equal", "numpy_function", "one_hot", "ones", "ones_initializer",
-    "ones_like", "pad", "parse_example", "parse_single_example", "parse_single_sequence_example", "placeholder",
-    "placeholder_with_default", "pow", "py_func", "python_io", "queue", "random", "random_crop", "random_normal",
-    "random_normal_initializer", "random_shuffle", "random_uniform", "random_uniform_initializer", "range", "rank",
-    "read_file", "real", "realdiv", "reciprocal", "reduce_all", "reduce_any", "reduce_join", "reduce_logsumexp",
-    "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "regex_replace",
+    "get_default_session", "get_logger", "get_static_value", "gfile", "global_variables",
+    "global_variables_initializer", "greater", "greater_equal", "group", "half", "identity", "imag", "image",
+    "initialize_all_tables", "initialize_all_variables", "initialize_local_variables", "initialize_variables",
+    "initializers", "int16", "int32", "int64", "int8", "invert_permutation", "io", "is_finite", "is_inf", "is_nan",
+    "is_numeric_tensor", "is_symbolic_tensor", "is_tensor", "is_variable_initialized", "keras", "less", "less_equal",
+    "lgamma", "lin_space", "linspace", "local_variables", "local_variables_initializer", "log", "log1p", "logging",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "matching_files", "math", "matmul", "matrix_transpose",
+    "maximum", "minimum", "mod", "model_variables", "multiply", "name_scope", "negative", "newaxis", "no_op",
+    "not_equal", "numpy_function", "one_hot", "ones", "ones_initializer", "ones_like", "pad", "parse_example",
+    "parse_single_example", "parse_single_sequence_example", "placeholder", "placeholder_with_default", "pow",
+    "py_func", "python_io", "queue", "random", "random_crop", "random_normal", "random_shuffle", "random_uniform",
+    "range", "rank", "read_file", "real", "realdiv", "reciprocal", "reduce_all", "reduce_any", "reduce_join",
+    "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "regex_replace",
     "report_uninitialized_variables", "reset_default_graph", "reshape", "resource", "reverse", "reverse_v2", "rint",
     "round", "rsqrt", "saturate_cast", "scatter_nd", "sequence_mask", "set_random_seed", "setdiff1d", "shape",
     "sigmoid", "sign", "sin", "sinh", "size", "slice", "sparse", "sparse_placeholder", "sparse_reduce_sum",
@@ -84,10 +79,9 @@ __all__ = [
     "squared_difference", "squeeze", "stack", "stop_gradient", "strided_slice", "string", "string_join", "string_split",
     "string_strip", "string_to_hash_bucket_fast", "string_to_number", "strings", "substr", "subtract", "summary",
     "tables_initializer", "tan", "tanh", "tile", "to_complex128", "to_complex64", "to_double", "to_float", "to_int32",
-    "to_int64", "train", "trainable_variables", "transpose", "truediv", "truncated_normal",
-    "truncated_normal_initializer", "truncatediv", "truncatemod", "tuple", "uint16", "uint32", "uint64", "uint8",
-    "unique", "unique_with_counts", "unstack", "use_processes", "variable_scope", "variables_initializer", "where",
-    "where_v2", "zeros", "zeros_initializer", "zeros_like",
+    "to_int64", "train", "trainable_variables", "transpose", "truediv", "truncated_normal", "truncatediv",
+    "truncatemod", "tuple", "uint16", "uint32", "uint64", "uint8", "unique", "unique_with_counts", "unstack",
+    "use_processes", "variables_initializer", "where", "where_v2", "zeros", "zeros_initializer", "zeros_like",
 ]  # fmt: skip
 
 def concat(values: Any, axis: Any, name: str | None = "concat") -> Tensor: ...
@@ -553,40 +547,7 @@ def reduce_sum(
     reduction_indices: Any = None,
     keep_dims: Any = None,
 ) -> Tensor: ...
-def get_variable(
-    name: str,
-    shape: Any = None,
-    dtype: Any = None,
-    initializer: Any = None,
-    regularizer: Any = None,
-    trainable: builtins.bool | None = None,
-    collections: Iterable[str] | None = None,
-    caching_device: Any = None,
-    partitioner: Any = None,
-    validate_shape: builtins.bool = True,
-    use_resource: Any = None,
-    custom_getter: Any = None,
-    constraint: Any = None,
-    synchronization: Any = None,
-    aggregation: Any = None,
-) -> Variable: ...
-def get_variable_scope() -> VariableScope: ...
 def name_scope(name: str | None, default_name: str | None = None, values: Any = None) -> Iterator[str]: ...
-def variable_scope(
-    name_or_scope: Any,
-    default_name: str | None = None,
-    values: Any = None,
-    initializer: Any = None,
-    regularizer: Any = None,
-    caching_device: Any = None,
-    partitioner: Any = None,
-    custom_getter: Any = None,
-    reuse: Any = None,
-    dtype: Any = None,
-    use_resource: Any = None,
-    constraint: Any = None,
-    auxiliary_name_scope: builtins.bool = True,
-) -> AbstractContextManager[VariableScope]: ...
 def boolean_mask(tensor: Any, mask: Any, name: str | None = "boolean_mask", axis: Any = None) -> Tensor: ...
 def gather(
     params: Any,

@@ -4,12 +4,9 @@ from mpqueue.compat.v1 import (
     initialize_local_variables as local_variables, initialize_variables as variables,
 )  # fmt: skip
 from mpqueue.tf1.compat.functions.initializers import (
-    constant_initializer as constant, glorot_uniform_initializer as glorot_uniform, ones_initializer as ones,
-    random_normal_initializer as random_normal, random_uniform_initializer as random_uniform,
-    truncated_normal_initializer as truncated_normal, zeros_initializer as zeros,
+    constant_initializer as constant, ones_initializer as ones, zeros_initializer as zeros,
 )  # fmt: skip
 
 __all__ = [
-    "constant", "global_variables", "glorot_uniform", "local_variables", "ones", "random_normal", "random_uniform",
-    "tables_initializer", "truncated_normal", "variables", "zeros",
+    "constant", "global_variables", "local_variables", "ones", "tables_initializer", "variables", "zeros",
 ]  # fmt: skip

@@ -18,17 +18,30 @@ from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
-_BETWEEN_PROGRAMS: Final = "queues belong to one process: mpqueue.Server carries batches between programs"
+_TRAINING: Final = "mpqueue feeds models and does not train them"
+# Names that are not offered, and what the error says about them.
 _NOT_OFFERED: Final = {
-    **dict.fromkeys(("ClusterDef", "ClusterSpec", "JobDef", "Server", "ServerDef"), _BETWEEN_PROGRAMS),
-    "data": "tf.data is not offered: use tf.train.string_input_producer with tf.train.batch, or mpqueue.Loader",
+    re.compile(names): hint
+    for names, hint in {
+        "data": "tf.data is not offered: use tf.train.string_input_producer with tf.train.batch, or mpqueue.Loader",
+        "Server|ServerDef|JobDef|Cluster(Def|Spec)": "queues belong to one process: mpqueue.Server carries batches "
+        "between programs",
+        r"Supervisor|Scaffold|\w*MonitoredSession|MonitoredTrainingSession|\w*SessionCreator|SessionRun\w+|\w+Hook": (
+            f"{_TRAINING}: use tf.Session with tf.train.Coordinator and tf.train.start_queue_runners"
+        ),
+        "AUTO_REUSE|VariableScope|(get_)?variable_scope|get_(local_)?variable": "variables are not found by name: "
+        "keep the tf.Variable itself, and use tf.name_scope for names",
+        r"\w+_initializer|(glorot|he|lecun)_\w+|variance_scaling|orthogonal": (
+            "pass the initial value to tf.Variable, such as tf.random_normal(shape)"
+        ),
+        r".*Optimizer|.*Saver\w*|Checkpoint\w*|\w*_checkpoint\w*|ExponentialMovingAverage|piecewise_constant\w*"
+        r"|(cosine|linear|exponential|polynomial|natural|inverse)_\w+|nn|layers|losses|metrics|estimator|gradients"
+        r"|hessians|GradientTape|contrib|feature_column|saved_model|distribute\w*|tpu|lite|get_gradient\w*"
+        r"|custom_gradient|RegisterGradient": _TRAINING,
+        r"maybe_(?P<kind>(?:shuffle_)?batch(?:_join)?)": r"use tf.train.\g<kind> with enqueue_many=True, and "
+        "tf.boolean_mask(tf.expand_dims(tensor, 0), [keep_input]) for each tensor: no rows add no element",
+    }.items()
 }
-_FILTERING: Final = re.compile(r"maybe_((?:shuffle_)?batch(?:_join)?)")
-_TRAINING: Final = re.compile(
-    r".*Optimizer|.*Saver\w*|Checkpoint\w*|\w*_checkpoint\w*|(cosine|linear|exponential|polynomial|natural|inverse)_\w+"
-    r"|piecewise_constant\w*|ExponentialMovingAverage|nn|layers|losses|metrics|estimator|gradients|hessians|GradientTape"
-    r"|contrib|feature_column|saved_model|distribute\w*|tpu|lite|get_gradient\w*|custom_gradient|RegisterGradient"
-)
 
 
 class Entry(NamedTuple):
@@ -139,16 +152,10 @@ class Namespaces:
         text = f"{_shown(path)} has no {name!r}"
         if name.startswith("__"):
             return text
-        if name in _NOT_OFFERED:
-            return f"{text}: {_NOT_OFFERED[name]}"
-        if _TRAINING.fullmatch(name):
-            return f"{text}: mpqueue feeds models and does not train them"
-        filtering = _FILTERING.fullmatch(name)
-        if filtering:
-            return (
-                f"{text}: use tf.train.{filtering[1]} with enqueue_many=True, and "
-                "tf.boolean_mask(tf.expand_dims(tensor, 0), [keep_input]) for each tensor: no rows add no element"
-            )
+        for names, hint in _NOT_OFFERED.items():
+            match = names.fullmatch(name)
+            if match:
+                return f"{text}: {match.expand(hint)}"
         near = self._nearest(path, name)
         return f"{text}: did you mean {near}?" if near else text
 

@@ -64,11 +64,8 @@ mpqueue.tf1.compat.functions.image_color
     image: adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation convert_image_dtype
         random_brightness random_contrast random_hue random_saturation rgb_to_grayscale
 mpqueue.tf1.compat.functions.initializers
-    tf: constant_initializer glorot_uniform_initializer ones_initializer random_normal_initializer
-        random_uniform_initializer truncated_normal_initializer zeros_initializer
-    initializers: constant=constant_initializer glorot_uniform=glorot_uniform_initializer ones=ones_initializer
-        random_normal=random_normal_initializer random_uniform=random_uniform_initializer
-        truncated_normal=truncated_normal_initializer zeros=zeros_initializer
+    tf: constant_initializer ones_initializer zeros_initializer
+    initializers: constant=constant_initializer ones=ones_initializer zeros=zeros_initializer
 mpqueue.tf1.compat.functions.keys
     tf: GraphKeys add_to_collection add_to_collections get_collection get_collection_ref
 mpqueue.tf1.compat.functions.math
@@ -99,7 +96,7 @@ mpqueue.tf1.compat.functions.reduce
     tf math: argmax argmin count_nonzero reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min
         reduce_prod reduce_sum
 mpqueue.tf1.compat.functions.scopes
-    tf: AUTO_REUSE VariableScope get_variable get_variable_scope name_scope variable_scope
+    tf: name_scope
 mpqueue.tf1.compat.functions.select
     tf: boolean_mask gather gather_nd newaxis sequence_mask strided_slice where where_v2
 mpqueue.tf1.compat.functions.sparse
@@ -160,10 +157,6 @@ mpqueue.tf1.compat.program.texts
         real_types
 mpqueue.tf1.compat.train.batching
     train: batch batch_join shuffle_batch shuffle_batch_join
-mpqueue.tf1.compat.train.hooks
-    train: SessionRunArgs SessionRunContext SessionRunHook SessionRunValues StopAtStepHook
-mpqueue.tf1.compat.train.monitored
-    train: MonitoredSession MonitoredTrainingSession SingularMonitoredSession
 mpqueue.tf1.compat.train.processes
     tf: use_processes
 mpqueue.tf1.compat.train.producers
@@ -171,12 +164,8 @@ mpqueue.tf1.compat.train.producers
     train: limit_epochs input_producer range_input_producer slice_input_producer string_input_producer
 mpqueue.tf1.compat.train.runners
     train train.queue_runner: QueueRunner add_queue_runner start_queue_runners
-mpqueue.tf1.compat.train.scaffold
-    train: ChiefSessionCreator Scaffold
 mpqueue.tf1.compat.train.steps
     train: assert_global_step create_global_step get_global_step get_or_create_global_step global_step
-mpqueue.tf1.compat.train.supervisor
-    train: Supervisor
 mpqueue.compat.v1
     app: flags
 mpqueue.tf1.coordinator

@@ -4,7 +4,6 @@ import importlib
 import inspect
 import re
 
-_ENUMS = "TensorFlow's enumerations and marks stand for defaults that are None here"
 _READ = "what is assigned is always read"
 _DRAWN = "what a summary takes is not looked at, and `collections` is given by name"
 _OLD = "the same function as argmax, which takes all of its arguments"
@@ -17,13 +16,8 @@ DIFFERENCES = {  # the reason, and the parameters that differ
     "mpqueue.compat.v1.Variable.assign": (_READ, "read_value"),
     "mpqueue.compat.v1.Variable.assign_add": (_READ, "read_value"),
     "mpqueue.compat.v1.Variable.assign_sub": (_READ, "read_value"),
-    "mpqueue.compat.v1.VariableScope": (
-        "variable_scope makes it",
-        "regularizer caching_device partitioner custom_getter name_scope dtype use_resource constraint",
-    ),
     "mpqueue.compat.v1.arg_max": (_OLD, "dimension output_type name"),
     "mpqueue.compat.v1.arg_min": (_OLD, "dimension output_type name"),
-    "mpqueue.compat.v1.get_variable": (_ENUMS, "synchronization aggregation"),
     "mpqueue.compat.v1.gfile.FastGFile.seek": ("without the old name of offset", "offset position"),
     "mpqueue.compat.v1.is_symbolic_tensor": ("takes what it is asked about by position", "tensor"),
     "mpqueue.compat.v1.keras.utils.Sequence": (
@@ -36,9 +30,6 @@ DIFFERENCES = {  # the reason, and the parameters that differ
         f"mpqueue.compat.v1.summary.{name}": (_DRAWN, "collections")
         for name in ("audio", "histogram", "image", "scalar", "tensor_summary", "text")
     },
-    "mpqueue.compat.v1.train.MonitoredTrainingSession": (
-        _ENUMS, "save_checkpoint_secs save_summaries_steps save_summaries_secs save_checkpoint_steps",
-    ),
 }  # fmt: skip
 EMPTY = inspect.Parameter.empty
 

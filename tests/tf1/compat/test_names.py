@@ -74,6 +74,27 @@ def test_error_for_a_batch_with_a_filter_names_the_way_that_filters(kind):
 
 
 @pytest.mark.parametrize(
+    ("module", "name", "instead"),
+    [
+        (".train", "Server", "mpqueue.Server carries batches"),
+        (".train", "ClusterSpec", "mpqueue.Server carries batches"),
+        (".train", "MonitoredTrainingSession", "use tf.Session with tf.train.Coordinator"),
+        (".train", "SessionRunHook", "use tf.Session with tf.train.Coordinator"),
+        (".train", "StopAtStepHook", "use tf.Session with tf.train.Coordinator"),
+        (".train", "Scaffold", "use tf.Session with tf.train.Coordinator"),
+        (".train", "Supervisor", "use tf.Session with tf.train.Coordinator"),
+        ("", "get_variable", "keep the tf.Variable itself"),
+        ("", "variable_scope", "use tf.name_scope for names"),
+        ("", "random_normal_initializer", "pass the initial value to tf.Variable"),
+        (".initializers", "random_normal", "did you mean tf.random_normal"),
+    ],
+)
+def test_error_for_a_name_that_is_not_offered_says_what_to_use_instead(module, name, instead):
+    with pytest.raises(AttributeError, match=instead):
+        getattr(importlib.import_module(f"mpqueue.compat.v1{module}"), name)
+
+
+@pytest.mark.parametrize(
     ("module", "name"),
     [
         (".train", "AdamOptimizer"),

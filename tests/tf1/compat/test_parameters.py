@@ -40,26 +40,13 @@ HINTS = {
     "constraint": TRAINING,
     "grad_a": TRAINING,
     "grad_b": TRAINING,
-    "regularizer": TRAINING,
     "synchronization": TRAINING,
     "a_is_sparse": SPEED,
     "b_is_sparse": SPEED,
     "optimize": SPEED,
-    "partitioner": "how the parts of a variable are stored",
     "tf.Variable.expected_shape": "TensorFlow ignores it, too",
     "tf.gather.validate_indices": "TensorFlow ignores it, too: invalid indices are always an error",
 }
-# Parts of training loops, whose parameters for checkpoints, summaries and hooks have no effect, as their pages say.
-TRAINING_LOOPS = (
-    "tf.get_variable.custom_getter",
-    "tf.variable_scope.custom_getter",
-    "tf.train.ChiefSessionCreator",
-    "tf.train.MonitoredTrainingSession",
-    "tf.train.Scaffold",
-    "tf.train.SingularMonitoredSession",
-    "tf.train.StopAtStepHook",
-    "tf.train.Supervisor",
-)
 
 
 @functools.cache
@@ -163,7 +150,7 @@ def hint_of(path, parameter):
 def test_each_parameter_is_used_or_refused_or_a_hint():
     without_use = [(path, each) for path, function in PUBLIC.items() for each in parameters_without_use(function)]
     rest = [f"{path}.{each}" for path, each in without_use if hint_of(path, each) is None]
-    assert [each for each in rest if not each.startswith(TRAINING_LOOPS)] == []
+    assert rest == []
     # Those of the list that exist.
     assert HINTS.keys() == {hint_of(*each) for each in without_use} - {None}
     assert len(PUBLIC) > 900

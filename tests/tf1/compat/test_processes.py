@@ -211,15 +211,3 @@ def test_error_names_the_operation_and_follows_preceding_batches(tmp_path):
             got.append(session.run(batch).tolist())
     assert got == [[0, 1], [2]]
     assert caught.value.op is tf.get_default_graph().get_operation_by_name("number")
-
-
-def test_monitored_sessions_use_processes(numbered_files):
-    value = tf.string_to_number(lines_of(numbered_files).value, tf.int64)
-    batch = tf.train.batch(scalars(value, process_id(False, value)), 5)
-    seen = []
-    with tf.train.MonitoredSession() as session:
-        while not session.should_stop():
-            numbers, pids = session.run(batch)
-            seen += numbers.tolist()
-            assert os.getpid() not in pids
-    assert sorted(seen) == NUMBERS

@@ -66,6 +66,34 @@ def test_operators_take_variables(session):
     assert results[5].tolist() == [3.0, 1.0]
 
 
+def test_the_global_step_is_made_once(graph):
+    step = tf.train.get_or_create_global_step()
+    assert tf.train.get_global_step() is step
+    assert (step.dtype.base_dtype, step.trainable, step.name) == (tf.int64, False, "global_step:0")
+    with pytest.raises(ValueError, match="already exists"):
+        tf.train.create_global_step()
+
+
+def test_a_global_step_is_an_integer_scalar(graph):
+    tf.add_to_collection(tf.GraphKeys.GLOBAL_STEP, tf.constant(1.5))
+    with pytest.raises(TypeError, match="integer"):
+        tf.train.get_global_step()
+    with pytest.raises(TypeError, match="variable or tensor"):
+        tf.train.assert_global_step(5)
+    with pytest.raises(TypeError, match="scalar"):
+        tf.train.assert_global_step(tf.constant([1]))
+
+
+@pytest.mark.parametrize(
+    ("initializer", "expected"),
+    [(tf.zeros_initializer(), [0, 0]), (tf.ones_initializer(), [1, 1]), (tf.constant_initializer([3, 4]), [3, 4])],
+)
+def test_constant_initializers_make_initial_values(session, initializer, expected):
+    variable = tf.Variable(initializer([2], dtype=tf.int32))
+    session.run(variable.initializer)
+    assert session.run(variable).tolist() == expected
+
+
 def test_load_sets_a_value_from_outside(session):
     variable = tf.Variable([0, 0])
     variable.load([1, 2], session)

@@ -3,17 +3,11 @@ from collections.abc import Sequence
 from mpqueue.compat.v1.train import coordinator, queue_runner
 from mpqueue.tf1.compat.functions.queues import FIFOQueue
 from mpqueue.tf1.compat.graph.nodes import Tensor
-from mpqueue.tf1.compat.train.hooks import (
-    SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues, StopAtStepHook,
-)  # fmt: skip
-from mpqueue.tf1.compat.train.monitored import MonitoredSession, SingularMonitoredSession
 from mpqueue.tf1.compat.train.producers import limit_epochs, match_filenames_once
 from mpqueue.tf1.compat.train.runners import QueueRunner, add_queue_runner
-from mpqueue.tf1.compat.train.scaffold import ChiefSessionCreator, Scaffold
 from mpqueue.tf1.compat.train.steps import (
     assert_global_step, create_global_step, get_global_step, get_or_create_global_step, global_step,
 )  # fmt: skip
-from mpqueue.tf1.compat.train.supervisor import Supervisor
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.parsing.example import (
     BytesList, Example, Feature, FeatureList, FeatureLists, Features, FloatList, Int64List, SequenceExample,
@@ -24,10 +18,8 @@ from threading import Thread
 from typing import Any
 
 __all__ = [
-    "BytesList", "ChiefSessionCreator", "Coordinator", "Example", "Feature", "FeatureList", "FeatureLists", "Features",
-    "FloatList", "Int64List", "LooperThread", "MonitoredSession", "MonitoredTrainingSession", "QueueRunner",
-    "QueueRunnerDef", "Scaffold", "SequenceExample", "SessionRunArgs", "SessionRunContext", "SessionRunHook",
-    "SessionRunValues", "SingularMonitoredSession", "StopAtStepHook", "Supervisor", "add_queue_runner",
+    "BytesList", "Coordinator", "Example", "Feature", "FeatureList", "FeatureLists", "Features", "FloatList",
+    "Int64List", "LooperThread", "QueueRunner", "QueueRunnerDef", "SequenceExample", "add_queue_runner",
     "assert_global_step", "batch", "batch_join", "coordinator", "create_global_step", "get_global_step",
     "get_or_create_global_step", "global_step", "input_producer", "limit_epochs", "match_filenames_once",
     "queue_runner", "range_input_producer", "shuffle_batch", "shuffle_batch_join", "slice_input_producer",
@@ -82,24 +74,6 @@ def shuffle_batch_join(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> Any: ...
-def MonitoredTrainingSession(
-    master: str = "",
-    is_chief: bool = True,
-    checkpoint_dir: Any = None,
-    scaffold: Scaffold | None = None,
-    hooks: Sequence[SessionRunHook] | None = None,
-    chief_only_hooks: Sequence[SessionRunHook] | None = None,
-    save_checkpoint_secs: Any = None,
-    save_summaries_steps: Any = None,
-    save_summaries_secs: Any = None,
-    config: Any = None,
-    stop_grace_period_secs: int = 120,
-    log_step_count_steps: Any = 100,
-    max_wait_secs: Any = 7200,
-    save_checkpoint_steps: Any = None,
-    summary_dir: Any = None,
-    save_graph_def: Any = True,
-) -> MonitoredSession: ...
 def input_producer(
     input_tensor: Any,
     element_shape: Any = None,

@@ -358,10 +358,6 @@ class Graph(Scoped, Collections):
         """Forbid new nodes."""
         self._finalized = True
 
-    def reopen(self) -> None:
-        """Allow new nodes again."""
-        self._finalized = False
-
     @property
     def finalized(self) -> bool:
         """True after `finalize` was called."""

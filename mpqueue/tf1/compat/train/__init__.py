@@ -1,4 +1,4 @@
-"""The input part of ``tf.train``: queue runners, producers, batches, sessions that start the runners.
+"""The input part of ``tf.train``: queue runners, producers, batches, the global step.
 
 Modules, from the lowest layer to the highest::
 
@@ -9,8 +9,4 @@ Modules, from the lowest layer to the highest::
     examples.py      the inputs of a batch: lists or dicts of tensors
     batching.py      batch and similar functions
     steps.py         the global step
-    hooks.py         hooks that a monitored session calls around each run
-    scaffold.py      initialization of sessions
-    monitored.py     monitored sessions
-    supervisor.py    the supervisor, the predecessor of monitored sessions
 """

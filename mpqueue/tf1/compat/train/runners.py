@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from mpqueue.errors import OpError
 from mpqueue.system.log import logger_of
@@ -19,7 +19,6 @@ from mpqueue.tf1.train import collections, queue_runner
 from mpqueue.tf1.train.queue_runner_def import QueueRunnerDef
 
 _log = logger_of(__name__)
-_MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")  # names, because their module imports this one
 
 
 def checked_session(sess: Any) -> Session:
@@ -124,7 +123,7 @@ def start_queue_runners(sess: Any, coord: Coordinator | None, collection: str, *
     """Start the threads of all queue runners of the session's graph.
 
     Args:
-        sess: The session. If None, the default session. A monitored session has started the queue runners already.
+        sess: The session. If None, the default session.
 
     Returns: The new threads. A queue runner that already runs in this session starts none.
 
@@ -132,8 +131,6 @@ def start_queue_runners(sess: Any, coord: Coordinator | None, collection: str, *
         ValueError: No session is given, and there is no default session.
         TypeError: ``sess`` is not a session.
     """
-    if type(sess).__name__ in _MONITORED:
-        return []
     session = checked_session(sess)
     with session.graph.as_default():
         runners = session.graph.get_collection(collection)

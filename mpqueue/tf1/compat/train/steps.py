@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from mpqueue.tf1.compat.functions.initializers import zeros_initializer
 from mpqueue.tf1.compat.functions.keys import GraphKeys
-from mpqueue.tf1.compat.functions.scopes import get_variable
 from mpqueue.tf1.compat.functions.variables import Variable
 from mpqueue.tf1.compat.graph import Graph, Tensor, get_default_graph
 from mpqueue.tf1.compat.ops import dtypes
@@ -39,9 +37,7 @@ def create_global_step(graph: Graph | None = None) -> Variable:
         raise ValueError('"global_step" already exists.')
     collections = [GraphKeys.GLOBAL_VARIABLES, GraphKeys.GLOBAL_STEP]
     with graph.as_default(), graph.name_scope(None):
-        return get_variable(
-            "global_step", [], dtypes.int64, zeros_initializer(), trainable=False, collections=collections
-        )
+        return Variable(0, trainable=False, collections=collections, name="global_step", dtype=dtypes.int64)
 
 
 def get_or_create_global_step(graph: Graph | None = None) -> Any:

@@ -75,10 +75,17 @@ def main(unused_argv):
         global_step = tf.train.get_or_create_global_step()
         step_op = tf.assign_add(global_step, 1)
         seen, steps = [], 0
-        with tf.train.MonitoredTrainingSession() as sess:
-            while not sess.should_stop():
-                x, y, w, steps = sess.run([images, labels, weights, step_op])
-                seen += [[int(row[0]), int(at), float(v)] for row, at, v in zip(x, y, w)]
+        with tf.Session() as sess:
+            sess.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+            coord = tf.train.Coordinator()
+            threads = tf.train.start_queue_runners(sess, coord)
+            try:
+                while not coord.should_stop():
+                    x, y, w, steps = sess.run([images, labels, weights, step_op])
+                    seen += [[int(row[0]), int(at), float(v)] for row, at, v in zip(x, y, w)]
+            except tf.errors.OutOfRangeError:
+                coord.request_stop()
+            coord.join(threads)
         print(json.dumps({"seen": sorted(seen), "steps": int(steps)}))
 
 
