@@ -12,16 +12,28 @@ from helpers.strikes import Alarms
 from tf1.compat.conftest import waiting_in
 
 import mpqueue.compat.v1 as tf
-from mpqueue.tf1.compat.graph.run import Run
 from mpqueue.tf1.coordination.cancellation import active_scopes
 
-LATE_S = 0.2
 
-
-def test_enqueue_and_dequeue_in_one_run_do_not_deadlock(session):
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("end", [lambda queue: queue.enqueue(5), lambda queue: queue.close()], ids=["enqueue", "close"])
+def test_operations_that_can_wait_for_each_other_are_refused(session, first, end):
     queue = tf.FIFOQueue(1, tf.int32, [()])
-    assert session.run([queue.dequeue(), queue.enqueue(5)])[0] == 5
-    assert session.run([queue.enqueue(6), queue.dequeue()])[1] == 6
+    nodes = [queue.dequeue(), end(queue)]
+    with pytest.raises(ValueError, match=r"can wait for each other at fifo_queue.*tf\.control_dependencies"):
+        session.run([nodes[first], nodes[1 - first]])
+    assert session.run(queue.size()) == 0
+
+
+def test_enqueue_and_dequeue_run_in_the_order_of_their_dependencies(session):
+    queue = tf.FIFOQueue(1, tf.int32, [()])
+    with tf.control_dependencies([tf.group(queue.enqueue(5))]):  # through another operation
+        number = queue.dequeue()
+    assert session.run(number) == 5
+    session.run(queue.enqueue(1))
+    again = queue.enqueue(queue.dequeue() + 1)
+    session.run([again, again])
+    assert session.run(queue.dequeue()) == 2
 
 
 def test_run_waits_for_elements_of_another_run(session):
@@ -47,13 +59,12 @@ def test_dependents_of_a_blocked_operation_run_after_it(session):
     assert log == ["after"]
 
 
-def test_first_error_cancels_blocked_operations_of_the_run(session):
-    empty, closed = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
-    session.run(closed.close())
+def test_operations_after_the_first_error_do_not_run(session):
+    full, closed = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
+    session.run([closed.close(), full.enqueue(1)])
     with pytest.raises(tf.errors.OutOfRangeError):
-        session.run([empty.dequeue(), closed.dequeue()])
-    session.run(empty.enqueue(1))
-    assert session.run(empty.dequeue()) == 1  # the cancelled dequeue did not take an element
+        session.run([closed.dequeue(), full.dequeue()])
+    assert session.run(full.size()) == 1
 
 
 def test_closing_the_session_cancels_blocked_runs(graph):
@@ -69,21 +80,9 @@ def test_closing_the_session_cancels_blocked_runs(graph):
             call.finish()
 
 
-def test_run_with_threads_is_cancelled(graph):
-    session = tf.Session(graph=graph)
-    one, two = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
-    call = Background(session.make_callable([one.dequeue(), two.dequeue()]))
-    waiting_in(session, one)
-    waiting_in(session, two)
-    session.close()
-    with pytest.raises(tf.errors.CancelledError):
-        call.finish()
-
-
-@pytest.mark.parametrize("apart", [False, True])
-def test_ctrl_c_ends_a_run_and_returns_its_elements(session, apart):
-    queue, other = tf.FIFOQueue(9, tf.int32, [()]), tf.FIFOQueue(9, tf.int32, [()])
-    session.run([queue.enqueue_many([[1, 2]]), other.queue_ref])
+def test_ctrl_c_ends_a_run_and_returns_its_elements(session):
+    queue = tf.FIFOQueue(9, tf.int32, [()])
+    session.run(queue.enqueue_many([[1, 2]]))
 
     def press():  # once: on a loaded machine, a second signal could arrive while the first is handled
         waiting_in(session, queue)
@@ -92,40 +91,13 @@ def test_ctrl_c_ends_a_run_and_returns_its_elements(session, apart):
     presser = threading.Thread(target=press)
     presser.start()
     with nudged(), pytest.raises(KeyboardInterrupt):
-        session.run([queue.dequeue_many(3), other.dequeue()] if apart else queue.dequeue_many(3))
+        session.run(queue.dequeue_many(3))
     presser.join()
-    # The blocked thread returns the elements it had taken.
+    # The blocked operation returns the elements it had taken.
     assert Background(session.make_callable(queue.dequeue_many(2))).finish().tolist() == [1, 2]
 
 
-def test_interrupted_run_ends_after_its_blocked_operations(session, monkeypatch):
-    """Otherwise they could take elements of the next run."""
-    queue, other = tf.FIFOQueue(9, tf.int32, [()]), tf.FIFOQueue(9, tf.int32, [()])
-    outcome, is_over, num_ended = Run.outcome, threading.Event(), 0
-
-    def late_outcome(run, step, slots):
-        nonlocal num_ended
-        found = outcome(run, step, slots)
-        if step.op.blocking:
-            is_over.wait(LATE_S)  # in vain, if the run waits for this thread
-            num_ended += 1
-        return found
-
-    def press():
-        waiting_in(session, queue)
-        waiting_in(session, other)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Run, "outcome", late_outcome)
-    presser = Background(press)
-    with nudged(), pytest.raises(KeyboardInterrupt):
-        session.run([queue.dequeue(), other.dequeue()])
-    assert num_ended == 2
-    is_over.set()
-    presser.finish()
-
-
-def test_operations_in_a_chain_need_no_threads(session):
+def test_operations_run_in_the_thread_of_the_caller(session):
     names = []
     queue = tf.FIFOQueue(9, tf.string, [()])
     reader = tf.IdentityReader()

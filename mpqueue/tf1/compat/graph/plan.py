@@ -6,9 +6,13 @@ out, unless another tensor requires them.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from itertools import product
+from typing import Final, NamedTuple
 
 from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
+from mpqueue.tf1.compat.ops import dtypes
+
+_FILLING: Final = ("QueueEnqueue", "QueueClose")  # beginnings of the types of operations that free a waiting dequeue
 
 
 class Step(NamedTuple):
@@ -18,7 +22,6 @@ class Step(NamedTuple):
     inputs: tuple[int, ...]  # slots of the inputs
     outputs: tuple[int | None, ...]  # slots of the outputs, None for a fed output
     needs: frozenset[int]  # steps that must run before this one
-    after: tuple[int, ...]  # steps that wait for this one
 
 
 class Plan:
@@ -28,6 +31,9 @@ class Plan:
         targets: Tensors to compute and operations to run.
         fed: Tensors with values from the caller.
         done: Operations that have run before, as in a plan that is nested in another one.
+
+    Raises:
+        ValueError: Two operations can wait for each other at a queue.
     """
 
     def __init__(
@@ -43,7 +49,7 @@ class Plan:
         self.steps = self._steps(order)
         self.is_blocking = any(op.blocking for op in order)
         self.is_bound = any(op.bound for op in order)
-        self.blocks_concurrently = _blocks_concurrently(self.steps)
+        _check_waits(self.steps)
 
     def _slot(self, tensor: Tensor) -> int:
         return self.slot_of.setdefault(tensor, len(self.slot_of))
@@ -81,32 +87,38 @@ class Plan:
     def _steps(self, order: list[Operation]) -> list[Step]:
         place = {op: number for number, op in enumerate(order)}
         needs = [frozenset(place[each] for each in self._needed_by(op)) for op in order]
-        after: list[list[int]] = [[] for _ in order]
-        for number, before in enumerate(needs):
-            for each in before:
-                after[each].append(number)
         return [
             Step(
                 op,
                 tuple(self._slot(each) for each in op.inputs),
                 tuple(None if each in self._given else self._slot(each) for each in op.outputs),
                 needs[number],
-                tuple(after[number]),
             )
             for number, op in enumerate(order)
         ]
 
 
-def _blocks_concurrently(steps: Sequence[Step]) -> bool:
-    """Return whether two blocking operations are independent of each other, so that both can block at once."""
-    needed: list[int] = []  # per step, the number of blocking steps that it depends on, if these form a chain
-    count = 0
-    for step in steps:
-        needed.append(max((needed[each] for each in step.needs), default=0))
-        if step.op.blocking:
-            # An earlier blocking step is not a dependency of this one, so neither waits for the other.
-            if needed[-1] < count:
-                return True
-            count += 1
-            needed[-1] = count
-    return False
+def _check_waits(steps: Sequence[Step]) -> None:
+    """Raise a `ValueError` if one operation fills a queue and another takes from it, in an order that is not given."""
+    queues: dict[Tensor, tuple[list[int], list[int]]] = {}
+    for number, step in enumerate(steps):
+        for tensor in step.op.inputs if step.op.blocking else ():
+            if tensor.dtype is dtypes.resource:
+                queues.setdefault(tensor, ([], []))[step.op.type.startswith(_FILLING)].append(number)
+    for queue, (taking, filling) in queues.items():
+        for one, other in product(taking, filling):
+            first, last = sorted((one, other))
+            if not _depends(steps, last, first):
+                raise ValueError(
+                    f"{steps[first].op.name} and {steps[last].op.name} can wait for each other at {queue.op.name}: run "
+                    "them in two calls of Session.run, or let one depend on the other with tf.control_dependencies"
+                )
+
+
+def _depends(steps: Sequence[Step], last: int, first: int) -> bool:
+    seen, stack = {last}, [last]
+    while stack:
+        new = {each for each in steps[stack.pop()].needs if each >= first} - seen
+        seen |= new
+        stack += new
+    return first in seen
