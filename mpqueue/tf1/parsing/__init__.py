@@ -16,6 +16,5 @@ for single records. From the bottom layer up::
     parse.py               parse_example, parse_single_example
     example.py             the protobuf messages of mpqueue.train: Example and its parts
     sequence.py            parse_single_sequence_example, with these messages
-    json_text.py           TensorFlow's JSON grammar
     json_example.py        decode_json_example
 """

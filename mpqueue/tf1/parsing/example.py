@@ -7,7 +7,7 @@ the default pool would contain two definitions of each message, which is an erro
 from typing import Any
 
 try:
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 except ImportError as error:
     raise ImportError('mpqueue.train.Example needs protobuf: pip install "mpqueue[tfrecord]"') from error
 
@@ -33,8 +33,8 @@ _PACKAGE = "tensorflow"
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
-def _described() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(name="mpqueue/example.proto", package=_PACKAGE, syntax="proto3")
+def _described(syntax: str) -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(name="mpqueue/example.proto", package=_PACKAGE, syntax=syntax)
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         if any(rule == _KIND for _, rule in fields.values()):
@@ -72,8 +72,25 @@ def _made(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
     return made
 
 
-_pool = descriptor_pool.DescriptorPool()
-_pool.AddSerializedFile(_described().SerializeToString())
+def filled(message: Any, fields: dict[str, Any]) -> Any:
+    """Set the fields of a message from a JSON object, and return the message.
+
+    Raises:
+        ValueError: The object does not describe such a message.
+    """
+    try:
+        return json_format.ParseDict(fields, message)
+    except json_format.ParseError as error:
+        raise ValueError(str(error)) from None
+
+
+def _pool_of(syntax: str) -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(_described(syntax).SerializeToString())
+    return pool
+
+
+_pool = _pool_of("proto3")
 
 BytesList = _made(_pool, "BytesList")
 FloatList = _made(_pool, "FloatList")
@@ -84,5 +101,8 @@ Example = _made(_pool, "Example")
 FeatureList = _made(_pool, "FeatureList")
 FeatureLists = _made(_pool, "FeatureLists")
 SequenceExample = _made(_pool, "SequenceExample")
+
+UnpackedExample = _made(_pool_of("proto2"), "Example")
+"""An Example that serializes a list of numbers as one field for each of them."""
 
 __all__ = list(_MESSAGES)

@@ -70,7 +70,6 @@ def test_error_without_protobuf_names_the_extra():
         "import sys; sys.modules['google.protobuf'] = None\n"
         "import mpqueue, mpqueue.train\n"
         "mpqueue.parse_example([b''], {'x': mpqueue.VarLenFeature('int64')})\n"  # does not need protobuf
-        "mpqueue.decode_json_example('{}')\n"
         "mpqueue.train.Example"
     )
     assert 'ImportError: mpqueue.train.Example needs protobuf: pip install "mpqueue[tfrecord]"' in done.stderr
