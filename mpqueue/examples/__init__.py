@@ -5,6 +5,7 @@ raise all errors. The *columns* read a batch at once with NumPy. They leave each
 rows. The modules, bottom up::
 
     vectorized.py          numbers at many places of one buffer, read together
+    record_frame.py        the frame of a record in a TFRecord file
     protobuf_wire.py       the wire format of one serialized Example
     arguments.py           strings and dtype names in arguments
     features.py            the feature classes of users, and their validated form

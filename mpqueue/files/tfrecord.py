@@ -1,11 +1,4 @@
-"""`TFRecord`: records of TFRecord files.
-
-::
-
-    length   uint64, little endian
-    check    uint32: masked crc32c of the eight bytes before
-    payload  ``length`` bytes
-    check    uint32: masked crc32c of the payload
+"""`TFRecord`: records of TFRecord files; see `mpqueue.examples.record_frame`.
 
 A scan reads only the lengths and verifies their checksums, because the positions of all later records depend on them.
 The checksum of a payload is verified when it is read.
@@ -13,7 +6,6 @@ The checksum of a payload is verified when it is read.
 
 import functools
 import os
-import struct
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +16,7 @@ from mpqueue.errors import FileError, InvalidArgumentError
 from mpqueue.examples.example_plan import ExamplePlan, plan
 from mpqueue.examples.features import as_feature
 from mpqueue.examples.reading import parse_apart, parse_one
+from mpqueue.examples.record_frame import CHECK, HEADER, crc32c, masked
 from mpqueue.files.index import ERROR, error_array
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
@@ -32,11 +25,6 @@ from mpqueue.files.unpacked import compression_of, has_zlib_mark
 from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow, content_error
 from mpqueue.plan.signatures import suggests_keywords
-from mpqueue.system.extras import import_extra
-
-_HEADER = struct.Struct("<QI")
-_CHECK = struct.Struct("<I")
-_MASK_DELTA = 0xA282EAD8
 
 
 @suggests_keywords
@@ -102,7 +90,7 @@ class TFRecord(UnpackedSource):
         self._features = None if features is None else {key: as_feature(value) for key, value in features.items()}
         find = functools.partial(_records_to_error if on_error == "skip" else _records, check_crc)
         # The checksum of a record follows it, and is read with it.
-        self._check_bytes = _CHECK.size if check_crc else 0
+        self._check_bytes = CHECK.size if check_crc else 0
         form = f"tfrecord, check_crc={check_crc}"
         files = expand(paths, exclude)
         super().__init__(form, 3, files, find, _compression, index, self._check_bytes, on_error=on_error)
@@ -140,8 +128,8 @@ class TFRecord(UnpackedSource):
         (record,) = parts
         if not self._check_bytes:
             return record
-        payload = record[: -_CHECK.size]
-        if _masked(_crc32c()(payload)) != _CHECK.unpack_from(record, len(payload))[0]:
+        payload = record[: -CHECK.size]
+        if masked(_crc32c()(payload)) != CHECK.unpack_from(record, len(payload))[0]:
             raise self._error(ranges[0], "the checksum of the record is wrong")
         return payload
 
@@ -156,8 +144,8 @@ def _compression(window: ScanWindow) -> str | None:
     if compression is None:
         return None
     # The length of a first record can look like a magic number. Its checksum is then correct.
-    header = window.read(0, _HEADER.size)
-    is_record = len(header) == _HEADER.size and _masked(_slow_crc32c(header[:8])) == _HEADER.unpack(header)[1]
+    header = window.read(0, HEADER.size)
+    is_record = len(header) == HEADER.size and masked(_slow_crc32c(header[:8])) == HEADER.unpack(header)[1]
     # zlib does not write four zero bytes there, unlike the upper half of a length. The checksum may be missing.
     return None if is_record or (compression == "zlib" and header[4:8] == bytes(4)) else compression
 
@@ -204,25 +192,25 @@ def _scanned(check_crc: bool, window: ScanWindow, path: str) -> tuple[Arrays, Fi
 
 def _payloads(check_crc: bool, window: ScanWindow, path: str) -> Iterator[tuple[int, int]]:
     """Yield the position and length of each payload; raises as `_records`."""
-    crc32c = _crc32c() if check_crc else None
+    crc_of = _crc32c() if check_crc else None
     at = 0
     while at < window.size:
-        header = window.read(at, _HEADER.size)
-        if len(header) < _HEADER.size:
+        header = window.read(at, HEADER.size)
+        if len(header) < HEADER.size:
             raise FileError(path, at, "the file ends in the header of a record: it is truncated")
-        length, check = _HEADER.unpack(header)
+        length, check = HEADER.unpack(header)
         # The positions of all later records depend on this length.
-        if crc32c is not None and _masked(crc32c(header[:8])) != check:
+        if crc_of is not None and masked(crc_of(header[:8])) != check:
             raise FileError(
                 path, at, "the checksum of a record's length is wrong" if at else "it is not a TFRecord file"
             )
-        start = at + _HEADER.size
-        at = start + length + _CHECK.size
+        start = at + HEADER.size
+        at = start + length + CHECK.size
         if at > window.size:
             raise FileError(
                 path,
-                start - _HEADER.size,
-                f"a record and its checksum have {length + _CHECK.size:,} bytes, but only {window.size - start:,} "
+                start - HEADER.size,
+                f"a record and its checksum have {length + CHECK.size:,} bytes, but only {window.size - start:,} "
                 "bytes follow: the file is truncated, or not a TFRecord file",
             )
         yield start, length
@@ -238,12 +226,7 @@ def _slow_crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def _masked(crc: int) -> int:
-    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
-
-
-@functools.cache
 def _crc32c() -> Callable[[bytes], int]:
-    message = 'the checksums of TFRecord files need google-crc32c: pip install "mpqueue[files]"; or check_crc=False'
-    value: Callable[[bytes], int] = import_extra("google_crc32c", message).value
-    return value
+    return crc32c(
+        'the checksums of TFRecord files need google-crc32c: pip install "mpqueue[files]"; or check_crc=False'
+    )

@@ -195,7 +195,7 @@ def test_loader_with_a_worker_returns_each_sample_once_in_the_same_order(make):
     ],
 )
 def test_error_without_a_library_names_the_extra(folder, library, make, extra, monkeypatch):
-    monkeypatch.setattr(tfrecord, "_crc32c", tfrecord._crc32c.__wrapped__)  # which stores the library's function
+    monkeypatch.setattr(tfrecord, "crc32c", tfrecord.crc32c.__wrapped__)  # which stores the library's function
     for module in [library, *(name for name in sys.modules if name.startswith(f"{library}."))]:
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf'pip install "mpqueue\[{extra}\]"'):

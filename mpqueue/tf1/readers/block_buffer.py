@@ -34,20 +34,18 @@ class BlockBuffer:
         """Number of unread bytes in memory."""
         return len(self.block) - self.place
 
-    def fill(self, num_bytes: int, *, ahead_bytes: int = BLOCK_BYTES) -> bool:
+    def fill(self, num_bytes: int) -> bool:
         """Read until at least ``num_bytes`` unread bytes are in memory; return False if the file ends before.
 
         Args:
-            num_bytes: Required number of bytes.
-            ahead_bytes: Minimum number of bytes per read. A whole block reduces the number of calls. 0 prevents that a
-                big next record must be copied out of a block.
+            num_bytes: Required number of bytes. At least a whole block is read, which reduces the number of calls.
         """
         missing = num_bytes - self.num_unread
         if missing <= 0:
             return True
         parts = [self.block[self.place :]] if self.num_unread else []
         try:
-            while missing > 0 and (part := self._source.read(max(missing, ahead_bytes))):
+            while missing > 0 and (part := self._source.read(max(missing, BLOCK_BYTES))):
                 parts.append(part)
                 missing -= len(part)
         finally:
@@ -55,20 +53,6 @@ class BlockBuffer:
             self._passed_bytes, self.place = self.offset, 0
             self.block = b"".join(parts)
         return missing <= 0
-
-    def take(self, num_bytes: int) -> bytes | None:
-        """Return the next bytes and advance, or return None without advancing if the file ends before."""
-        if not self.fill(num_bytes, ahead_bytes=0):
-            return None
-        stop = self.place + num_bytes
-        data = self.block[self.place : stop]  # no copy if this is the whole block
-        self.advance(stop)
-        return data
-
-    def put_back(self, data: bytes) -> None:
-        """Undo the takes that returned ``data``."""
-        self._passed_bytes, self.block = self.offset - len(data), data + self.block[self.place :]
-        self.place = 0
 
     def skip(self, num_bytes: int) -> bool:
         """Advance by ``num_bytes`` in bounded memory; return False at the end of the file."""

@@ -17,11 +17,12 @@ from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io
-from mpqueue.tf1.readers import tfrecord, writing
+from mpqueue.examples.record_frame import crc32c
+from mpqueue.tf1.readers import writing
 from mpqueue.tf1.readers.opening import BLOCK_BYTES
 from mpqueue.tf1.readers.tfrecord import frame
 
-BIG_BYTES = tfrecord._BIG_BYTES
+BIG_BYTES = 32 * 1024
 SIZES = [0, 1, 100, 5000, BLOCK_BYTES - 16, BLOCK_BYTES - 15, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 0, 7]
 SIZES += [BIG_BYTES + 1] * 9 + [7, BIG_BYTES, BIG_BYTES + 1, 3 * BIG_BYTES, BIG_BYTES + 1, *[5000] * 60, 2 * BIG_BYTES]
 
@@ -267,7 +268,7 @@ def test_options_report_their_compression_as_in_tensorflow():
 def test_error_without_crc32c_names_the_extra_before_truncating_a_file(tmp_path, monkeypatch):
     path = write(tmp_path / "r", framed(b"kept"))
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
-    tfrecord._crc32c.cache_clear()
+    crc32c.cache_clear()
     for call in (lambda: python_io.TFRecordWriter(path), lambda: read_all(path)):
         with pytest.raises(ImportError, match=r'pip install "mpqueue\[tfrecord\]"'):
             call()
