@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue import Balance, Blocks, Dataset
+from mpqueue import Balance, Dataset
 
 LENGTHS = (np.arange(301) * 7919 % 211 + 1).astype(np.int64)
 
@@ -51,7 +51,7 @@ UNCHANGED = {
     "batches": (lambda: ([[n] for n in range(301)], {"shuffle": True}), "0d68f45ce2a0"),
     "samples": (lambda: of_samples(shuffle=True), "f74d6ae68ebd"),
     "many samples": (lambda: (Dataset.range(70_001).shuffle().take(301), {}), "d50d3cc27b54"),
-    "option Blocks": (lambda: of_samples(shuffle=Blocks(7, 3)), "5f6047ccddbb"),
+    "batches of blocks": (lambda: (in_blocks(301, 7, 3).batch(4), {}), "5f6047ccddbb"),
     "a single short block": (lambda: (in_blocks(301, 400, 2), {}), "0f682a357d14"),
     "blocks without a short one": (lambda: (in_blocks(301, 7, 5), {}), "f0edbb4b9509"),
     "blocks": (lambda: (in_blocks(301, 9, 5), {}), "9a95f16a55b7"),
@@ -93,7 +93,8 @@ def by_sampler(kind, keys):
 
 # Each is called with Python's types, and with the types of NumPy.
 SETTINGS = {
-    "integers": lambda i, f, b, s: of_samples(batch_size=i(5), shuffle=Blocks(i(9), i(2)), drop_last=b(True)),
+    "integers": lambda i, f, b, s: of_samples(batch_size=i(5), shuffle=b(True), drop_last=b(True)),
+    "blocks": lambda i, f, b, s: (Dataset.range(i(301)).shuffle(block=i(9), blocks=i(2)).batch(i(5)), {}),
     "balance": lambda i, f, b, s: of_samples(balance=Balance(LENGTHS, steps=i(2), accumulate=i(3), apply=b(False))),
     "group": lambda i, f, b, s: of_samples(balance=Balance(LENGTHS, group=i(2))),
     "max_cost": lambda i, f, b, s: of_samples(balance=Balance(LENGTHS, max_cost=f(300), long=s("alone"))),
@@ -138,7 +139,7 @@ def test_bools_are_not_integers(flag):
         lambda: Dataset.range(9).batch(flag),
         lambda: mpqueue.Loader(range(9), batch_size=flag),
         lambda: Balance(LENGTHS, steps=flag),
-        lambda: Blocks(flag),
+        lambda: Dataset.range(9).shuffle(block=flag),
         lambda: Dataset.range(9).take(flag),
     ):
         with pytest.raises(TypeError, match="must be an integer"):

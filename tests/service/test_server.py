@@ -368,10 +368,8 @@ def test_start_twice_and_wait_before_start_are_errors():
         assert server.wait(0.01) is False
 
 
-@pytest.mark.parametrize("source", [Indices(), None], ids=["batches", "queues"])
-def test_with_accepts_a_started_server_and_refuses_one_that_another_with_has_entered(source):
-    options = {} if source is None else {"workers": 1}
-    with mpqueue.Server("s", source, **options).start() as server:
+def test_with_accepts_a_started_server_and_refuses_one_that_another_with_has_entered():
+    with mpqueue.Server("s", Indices(), workers=1).start() as server:
         assert server.wait(0) is False
         with pytest.raises(ServiceStateError, match="already"), server:
             pytest.fail("a second `with` would stop the server of the first")

@@ -385,8 +385,11 @@ class Enqueuer(PassEnqueuer):
         if not isinstance(py_dataset, Accelerated):
             super().__init__(py_dataset, *args, **kwargs)
         else:
-            own = {"workers": py_dataset._workers, "use_multiprocessing": py_dataset._use_multiprocessing}
-            super().__init__(py_dataset.source, *args, options=py_dataset._options, **kwargs | own)
+            # In place of Keras's numbers, which may be positional.
+            own = py_dataset._workers, py_dataset._use_multiprocessing
+            for name in ("workers", "use_multiprocessing"):
+                kwargs.pop(name, None)
+            super().__init__(py_dataset.source, *own, *args[2:], options=py_dataset._options, **kwargs)
             py_dataset._enqueuer, py_dataset._latest = weakref.ref(self), self.latest
         self.py_dataset = py_dataset
 
