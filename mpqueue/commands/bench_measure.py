@@ -28,6 +28,7 @@ Backend = Literal["none", "process", "thread"]
 _BACKENDS: tuple[Backend, ...] = ("process", "thread")
 _PER_CPU = 4  # workers of one thread that are tried at most, because a source that waits needs no CPU
 _FAR_FASTER = 2.0
+_OF_WORKERS, _OF_PROCESSES = ("max_batch_bytes", "batch_timeout"), ("max_batch_bytes", "start_method")
 _WARM_SHARE = 0.3  # warm-up time, as a share of the measured seconds
 _LEAST_BATCHES = 8  # per worker; with fewer, the rate is not reliable
 _PATIENCE = 4.0  # the longest time for a slow source, as a multiple of the seconds
@@ -164,6 +165,11 @@ class Present(NamedTuple):
         return cls(setting, options.pop("trace", None))
 
 
+def _without(options: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options but for those that a setting refuses, because they would have no effect."""
+    return {name: value for name, value in options.items() if name not in names}
+
+
 def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
     """Return a batch of a source.
 
@@ -171,7 +177,7 @@ def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
         ValueError: The source has no batches.
         Exception: The error of the source.
     """
-    with Loader(source, workers=0, copy=True, **options) as loader:
+    with Loader(source, workers=0, copy=True, **_without(options, _OF_WORKERS)) as loader:
         before = SharedGeneratorCheck()
         value = next(_endless(loader))
         drawn = before.drawn()
@@ -198,13 +204,11 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
     """
     backend: Any = setting.backend if setting.workers else "process"
     started = time.perf_counter()
-    own = dict(options)
+    own = _without(options, _OF_PROCESSES if setting.is_in_threads else () if setting.workers else _OF_WORKERS)
     if setting.threads > 1:
         own["threads"] = setting.threads
     if setting.concurrency:
         own["concurrency"] = setting.concurrency
-    if setting.is_in_threads:
-        own.pop("start_method", None)  # an error with threads
     with Loader(source, workers=setting.workers, backend=backend, **own) as loader:
         batches = _endless(loader)
         next(batches)

@@ -102,7 +102,7 @@ def test_ctrl_c_exits_with_130_without_a_traceback(failing, capsys):
 def test_closed_pipe_ends_a_command_silently():
     read_end, write_end = os.pipe()
     os.close(read_end)
-    command = [sys.executable, "-m", "mpqueue", "top", "--json"]
+    command = [sys.executable, "-m", "mpqueue", "doctor", "--json"]
     with open(write_end, "w") as output:
         done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (141, "")
