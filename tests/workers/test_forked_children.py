@@ -156,7 +156,7 @@ SOURCES = {
         *(
             (BACKENDS["thread"], name)
             for name in SOURCES
-            if name.endswith(("item", "sample", "threads", "element", "leaves"))
+            if name.endswith(("item", "sample", "threads", "element", "item that leaves"))
         ),
         *((BACKENDS["fork"], name) for name in ("item", "element that raises")),
         *((options, name) for options in (BACKENDS["thread"], {"workers": 0}) for name in SOURCES if "corou" in name),
