@@ -296,9 +296,9 @@ class QueueCore:
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
         """Close the queue, after pending enqueues or by cancelling them."""
+        if not self.machine.closed:
+            self.machine.reason = closing_reason.get()
         if cancel_pending_enqueues:
-            if not self.machine.closed:
-                self.machine.reason = closing_reason.get()
             self.driver.close_now()
         else:
             self._call(CloseRequest(), timeout)

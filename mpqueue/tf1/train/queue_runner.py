@@ -285,7 +285,7 @@ class QueueRunner:
                         call()
         except self._closed_types:
             if self._count_down(session) == 0:
-                self._finish(session, self._close_op)
+                self._finish(session, self._close_op, coord)
         except BaseException as error:
             # Any error, including SystemExit: if it were not reported, the consumer would block forever.
             if coord is None:
@@ -305,12 +305,14 @@ class QueueRunner:
 
     def _close_on_stop(self, session: Session, coord: Coordinator) -> None:
         coord.wait_for_stop()
-        # The consumer sees only the end of the queue, which would look like the normal end of the input.
-        closing_reason.set(coord.reason)
-        self._finish(session, self._cancel_op)
+        self._finish(session, self._cancel_op, coord)
 
-    def _finish(self, session: Session, op: Op) -> None:
+    def _finish(self, session: Session, op: Op, coord: Coordinator | None) -> None:
         """Run the close or cancel op and log its errors, because the queue may be closed already."""
+        if coord is not None:
+            # The consumer sees only the end of the queue, which would look like the normal end of the input. After an
+            # error elsewhere that closed the input of an op, the op may end before the thread that cancels has run.
+            closing_reason.set(coord.reason)
         try:
             try:
                 self._run_once(session, op)

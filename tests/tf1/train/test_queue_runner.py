@@ -104,6 +104,29 @@ def test_consumers_of_a_failed_runner_learn_the_error(queue):
             each.dequeue()
 
 
+def test_consumers_learn_the_error_that_ended_the_input_of_the_last_op(queue):
+    """The op ends before the runner cancels its queue."""
+    coord, has_closed = Coordinator(), threading.Event()
+
+    def end():
+        coord.request_stop(ValueError("no such row"))
+        raise OutOfRangeError(None, None, "the input was closed")
+
+    def close():
+        queue.close()
+        has_closed.set()
+
+    def cancel():
+        assert has_closed.wait(DEADLOCK_S)
+        queue.close(cancel_pending_enqueues=True)
+
+    QueueRunner(queue, [end], close, cancel).create_threads(coord=coord, start=True)
+    with pytest.raises(ValueError, match="no such row"):
+        coord.join()
+    with pytest.raises(OutOfRangeError, match="closed because of an error: ValueError: no such row"):
+        queue.dequeue()
+
+
 def test_consumers_of_a_runner_that_was_stopped_or_ended_learn_no_error(queue):
     coord, other = Coordinator(), FIFOQueue(100, np.int32, ())
     QueueRunner(other, [other.enqueue_op(numbers(1))]).create_threads(coord=coord, start=True)
