@@ -200,6 +200,11 @@ def enter_thread(
     )  # fmt: skip
 
 
+def leave_in_child() -> None:
+    """Mark that this thread, the only one of a forked child, does not run for a worker."""
+    enter_thread(None, own=_here().own)  # with the mark, by which the child exits when the user code ends
+
+
 def is_forked() -> bool:
     """Return whether this is a child that user code has forked in a worker: it exits when that code ends."""
     own = _here().own if _process_own is None else _process_own

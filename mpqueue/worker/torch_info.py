@@ -130,4 +130,4 @@ def _is_of_lanes() -> bool:
 
 def _forget_thread() -> None:
     # A child that user code forks in a worker thread is not a worker; a worker of torch has its own number.
-    context.enter_thread(None)
+    context.leave_in_child()

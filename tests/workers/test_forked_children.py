@@ -156,7 +156,7 @@ SOURCES = {
         *(
             (BACKENDS["thread"], name)
             for name in SOURCES
-            if name.endswith(("item", "sample", "threads", "element", "item that leaves"))
+            if name.endswith(("item", "sample", "threads", "element", "leaves"))
         ),
         *((BACKENDS["fork"], name) for name in ("item", "element that raises")),
         *((options, name) for options in (BACKENDS["thread"], {"workers": 0}) for name in SOURCES if "corou" in name),
@@ -169,6 +169,15 @@ def test_child_yields_no_batch_and_exits(name, options):
         assert [number for numbers in found for number in numbers] == list(range(LENGTH))
         statistics = loader.statistics()
         assert (statistics.deaths, statistics.retries, statistics.skipped) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["returns", "leaves"])
+def test_child_of_a_thread_exits_beside_torch(how):
+    """A hook of ours tells torch that a forked child is not a worker."""
+    pytest.importorskip("torch")
+    with mpqueue.Loader(Forking(how), batch_size=4, workers=1, backend="thread", on_error="skip", seed=0) as loader:
+        assert np.concatenate(list(loader)).ravel().tolist() == list(range(LENGTH))
+        assert loader.statistics().skipped == 0
 
 
 def init():
