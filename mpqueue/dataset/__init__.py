@@ -16,7 +16,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     nodes.py         the stages of a dataset, as a tree of immutable descriptions
     part_names.py    the parts of the mixtures of a dataset, and the part of a sample by its id
     mixtures.py      the mixture of a dataset: find it, change its weights, count the samples of its parts
-    fingerprint.py   a cache key of stages, or of a function
+    fingerprint.py   a cache key of stages
     cached.py        the decorator `cached` of functions and methods
     applying.py      calls of a user function for a block of values
     depth.py         stack space for trees of many stages

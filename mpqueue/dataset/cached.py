@@ -1,14 +1,15 @@
 """`cached`: results of a function, or of a method of any dataset, computed once for all processes of a host.
 
 The results of one function with one state of its object are a cache in the folder, as for `Dataset.cache`. Its name
-is the digest of everything that may change a result, except for the arguments, see `_Results.name`. The arguments
-determine the number of a result in its cache::
+is the digest of the function's own source, ``version``, and the data that the function keeps or its object has. Nothing
+else counts: no function that it calls, no global, no file. The arguments determine the number of a result in its
+cache::
 
     one integer     twice the integer
     any others      an odd number in a hash table; the arguments are stored with the result, and compared
 
-A hit compares the object's attributes, and the globals that the function uses, with the values in the key: mostly
-by identity, so that it takes a few microseconds, and a copy of the arrays.
+A hit compares this data with the values in the key: mostly by identity, so that it takes a few microseconds, and a
+copy of the arrays.
 """
 
 import contextlib
@@ -16,13 +17,14 @@ import enum
 import functools
 import hashlib
 import inspect
+import linecache
 import os
 import pathlib
 import pickle
 import threading
 import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import is_
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -34,6 +36,8 @@ from mpqueue.dataset.record_files import MISSING
 from mpqueue.dataset.records import copied
 from mpqueue.plan.coroutines import reject_coroutine
 from mpqueue.seeding.generators import GeneratorState, global_generators
+from mpqueue.system.contents import code_of, content_of, names_in
+from mpqueue.system.log import inform
 from mpqueue.worker import context
 from mpqueue.worker.fixed_seeds import FixedSeeds
 from mpqueue.worker.user_generators import UserGenerators
@@ -41,6 +45,7 @@ from mpqueue.worker.user_generators import UserGenerators
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_SECTION = "When is a cached result computed again?"
 _MOST_DIRECT = 1 << 24  # a process keeps a byte for each number of an index
 # Sizes of the tables for other arguments. Each is used when the tables before it are full near the place of the
 # arguments: in a single large table, each result would take a page of the index.
@@ -50,16 +55,7 @@ _MOST_STATES = 16  # of the objects of a function, which keep their files open i
 _MOST_ALONE = 3  # calls, while other threads may draw random numbers
 _MOST_COMPARED = 16_384  # bytes of a pickle, which takes 10 us
 _PLAIN = frozenset((str, bytes, int, float, complex, bool, types.NoneType))
-_UNCHANGED: tuple[Any, ...] = (
-    *_PLAIN,
-    type,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.ModuleType,
-    enum.Enum,
-    pathlib.PurePath,
-    np.generic,
-)
+_HELPERS = types.BuiltinFunctionType, types.ModuleType, type
 _CONTENTS = (list, dict, set, frozenset, tuple, str, bytes, bytearray, int, float, np.ndarray)
 _SAME = {np.int64, np.bool_}  # as Python's: samplers return them
 
@@ -73,9 +69,9 @@ def cached(
     Decode in the decorated method, and augment its result afterwards. All ranks, workers and later jobs read the result
     from the same memory. The dataset can be one of torch, or any other object.
 
-    A result depends on the code of the function and of the functions and methods that it calls, on the name of its
-    object's class, on the object's plain attributes, and on the arguments. If one of these changes, the result is
-    computed again. Code of installed packages counts by name, and files do not count: set ``version`` when they change.
+    A result is computed again if the function's own source, a plain default or variable that it closes over, a plain
+    attribute of its object, the name of the object's class, or an argument changes. A change of a function that it
+    calls, of a global or of a file is not noticed: pass another ``version``.
 
     Example:
         A dataset that decodes each image once::
@@ -106,17 +102,19 @@ def cached(
         folder: A folder of a local disk or of /dev/shm, which is created if needed. Several functions can share it.
         max_bytes: Maximum size of all caches in the folder, see `Dataset.cache`.
         version: Plain data that is a part of the key.
-        key: A function of the object that returns plain data, which replaces the attributes. Plain data are strings,
-            bytes, numbers, bools, None and paths, and lists, tuples, sets and dicts of them.
+        key: A function of the object, or of None for a function without an object. It returns plain data, which
+            replaces the attributes and the variables that the function closes over. Plain data are strings, bytes,
+            numbers, bools, None and paths, and lists, tuples, sets and dicts of them.
 
     Returns:
         A decorator. The decorated function returns private copies: arrays are writable, as if they were just computed.
-        It raises a `TypeError` if an attribute or an argument is not plain data, and a `RuntimeError` if the function
+        It raises a `TypeError` if a part of the key is not plain data, and a `RuntimeError` if the function
         draws random numbers. In another thread than the main one, other threads may have drawn them. There the result
         is returned, but not stored.
 
     Raises:
         TypeError: An argument has the wrong type, or the decorated object is not a plain function, such as a property.
+            Or there is no ``key``, and the source of the function cannot be read, as in ``python -c``.
         ValueError: ``max_bytes`` is less than 1, or is a string that is not a percentage.
     """
     path = os.path.abspath(check_folder("cached", folder))
@@ -136,6 +134,8 @@ def cached(
         reject_coroutine("cached", function, "cache what it awaits in a plain function")
         if inspect.isgeneratorfunction(function):
             raise TypeError(f"cached: {function.__qualname__} is a generator function: return a list of its items")
+        if key is None:
+            _require_source(function)
         results = _Results(function, path, most, told, key)
 
         @functools.wraps(function)
@@ -165,47 +165,44 @@ class _ResultCache(FolderCache):
 
 
 class _Snapshot:
-    """Values as they were, to notice that one was replaced, or changed in place."""
+    """Named values as they were, to notice that one was replaced, or changed in place."""
 
-    def __init__(self, values: Sequence[Any]) -> None:
-        self.values = tuple(values)
-        self._kept = [(number, _Kept(value)) for number, value in enumerate(values) if _may_change(value)]
+    def __init__(self, data: dict[Any, Any]) -> None:
+        self._names, self._values = tuple(data), tuple(data.values())
+        self._kept = [
+            (value, _Kept(value)) for name, value in data.items()
+            if _may_change(value) and (type(name) is str or _is_plain(value))
+        ]  # fmt: skip
 
-    def equals(self, values: Sequence[Any]) -> bool:
+    def equals(self, data: dict[Any, Any]) -> bool:
         """Return whether these values are the same objects with the same contents."""
-        if len(values) != len(self.values) or not all(map(is_, values, self.values)):
-            return False
-        return all(kept.equals(values[number]) for number, kept in self._kept)
+        return (
+            tuple(data) == self._names
+            and all(map(is_, data.values(), self._values))
+            and all(kept.equals(value) for value, kept in self._kept)
+        )
 
 
 class _Kept:
-    """The contents of an object: its pickle, or a copy of a large container or array. Other objects have none."""
+    """The contents of a container: its pickle, or a copy of a large one."""
 
     def __init__(self, value: Any) -> None:
         self._pickled, self._copy = b"", None
-        with contextlib.suppress(Exception):  # a global need not be picklable
+        with contextlib.suppress(Exception):  # for example, of an `os.DirEntry`
             self._pickled = pickle.dumps(value, 5)
         if not 0 < len(self._pickled) <= _MOST_COMPARED:
-            copy = _rebuilt(value, _copy_of)
-            self._pickled, self._copy = b"", None if copy is value else copy
+            self._pickled, self._copy = b"", _rebuilt(value, _copy_of)
 
     def equals(self, value: Any) -> bool:
-        """Return whether the object has these contents."""
+        """Return whether the container has these contents."""
         if self._pickled:
             return pickle.dumps(value, 5) == self._pickled
-        if isinstance(self._copy, np.ndarray):
-            return self._copy.dtype == value.dtype and np.array_equal(self._copy, value)
         # 4 ns for each item of a long list, which is usually the same object.
-        try:
-            return self._copy is None or value == self._copy
-        except Exception:  # of items that cannot be compared, such as two arrays
-            return False
+        return bool(value == self._copy)
 
 
 def _may_change(value: Any) -> bool:
-    if type(value) is tuple:
-        return any(map(_may_change, value))
-    return not isinstance(value, _UNCHANGED)
+    return any(map(_may_change, value)) if type(value) is tuple else type(value) in (list, dict, set)
 
 
 def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -219,8 +216,8 @@ def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _copy_of(value: Any) -> Any:
-    """Return a copy of a set or an array, and any other object itself."""
-    return value.copy() if type(value) in (set, np.ndarray) else value
+    """Return a copy of a set, and any other object itself."""
+    return value.copy() if type(value) is set else value
 
 
 def _writable(value: Any) -> Any:
@@ -228,35 +225,19 @@ def _writable(value: Any) -> Any:
     return value.copy() if type(value) is np.ndarray and not value.flags.writeable else value
 
 
-class _Code(NamedTuple):
-    """The code that a function uses.
-
-    Attributes:
-        key: Its key.
-        reads: Functions that return the current values of its globals, and of attributes of its class.
-        names: Their values in the key.
-    """
-
-    key: str
-    reads: list[Callable[[], Any]]
-    names: _Snapshot
-
-
 class _State(NamedTuple):
     """An object as it was when its key was computed.
 
     Attributes:
         of: A reference to the object.
-        code: The key of the code.
-        names: The names of its attributes.
-        values: Their values, or the data of ``key``.
+        data: The data in its key.
+        of_key: What ``key`` returned, as text.
         cache: The results.
     """
 
     of: Callable[[], Any]
-    code: str
-    names: tuple[str, ...]
-    values: _Snapshot
+    data: _Snapshot
+    of_key: str
     cache: _ResultCache
 
 
@@ -270,12 +251,18 @@ class _Results:
         self._function, self._folder, self._max_bytes = function, folder, max_bytes
         self._version, self._key = version, key
         self._signature = inspect.signature(function)
+        self._name = _home_of(function), function.__qualname__  # kept: another process may lack the script's name
         self._forget()
 
     def _forget(self) -> None:
         self._states: dict[int, _State] = {}  # by the id of the object
         self._caches: dict[str, _ResultCache] = {}
-        self._codes: dict[type | None, _Code] = {}
+        self._functions = [each for each in _chain_of(self._function) if type(each) is types.FunctionType]
+        self._cells = {
+            ("variable", number, name): cell for number, each in enumerate(self._functions)
+            for name, cell in zip(each.__code__.co_freevars, each.__closure__ or (), strict=True)
+        }  # fmt: skip
+        self._told_by = 0  # the process that has logged the parts of the key
         self._are_objects: dict[type, bool] = {}
         self._slots: dict[type, list[tuple[str, Any]]] = {}
 
@@ -348,29 +335,19 @@ class _Results:
         """Return the state of the object of a method, or of a plain function."""
         if not self._is_object(thing):
             thing = None
-        code = self._code_of(None if thing is None else type(thing))
         state = self._states.get(id(thing))
         if (
             state is not None
-            and state.code == code
-            and (thing is None or (state.of() is thing and self._is_as(thing, state)))
+            and state.of() is thing
+            and state.data.equals(self._data_of(thing))
+            and (self._key is None or self._text_of_key(thing) == state.of_key)
         ):
             return state
-        state = self._new_state(thing, code)
+        state = self._new_state(thing)
         # A new dict, without a lock, which a fork in another thread could leave locked.
         others = [(number, each) for number, each in [*self._states.items()] if each.of() is not None]
         self._states = {**dict(others[-_MOST_STATES + 1 :]), id(thing): state}
         return state
-
-    def _code_of(self, kind: type | None) -> str:
-        """Return the key of the function's code, for an object of a class."""
-        code = self._codes.get(kind)
-        if code is None or not code.names.equals([read() for read in code.reads]):
-            from mpqueue.dataset.fingerprint import fingerprint_of_call  # 10 ms for what it imports
-
-            key, names = fingerprint_of_call(self._function, kind, self._key)
-            code = self._codes[kind] = _Code(key, [read for read, _ in names], _Snapshot([value for _, value in names]))
-        return code.key
 
     def _is_object(self, thing: Any) -> bool:
         """Return whether the function is a method of this object's class."""
@@ -385,36 +362,44 @@ class _Results:
             self._are_objects[kind] = found
         return found
 
-    def _is_as(self, thing: Any, state: _State) -> bool:
-        """Return whether an object is as it was."""
-        if self._key is not None:
-            return self._data_of_key(thing) == state.names
-        attributes = self._attributes_of(thing)
-        return tuple(attributes) == state.names and state.values.equals(list(attributes.values()))
+    def _text_of_key(self, thing: Any) -> str:
+        return "" if self._key is None else repr(_plain_of(self._key(thing), "the result of key"))
 
-    def _data_of_key(self, thing: Any) -> tuple[str]:
-        assert self._key is not None
-        return (repr(_plain_of(self._key(thing), "the result of key")),)
+    def _data_of(self, thing: Any) -> dict[Any, Any]:
+        """Return the data that counts now: attributes by their names, defaults and variables by tuples."""
+        data: dict[Any, Any] = {}
+        for number, each in enumerate(self._functions):
+            for name, value in (*enumerate(each.__defaults__ or ()), *(each.__kwdefaults__ or {}).items()):
+                data["default", number, name] = value
+        if self._key is None:
+            for name, cell in self._cells.items():
+                data[name] = content_of(cell)
+            if thing is not None:
+                data |= self._attributes_of(thing)
+        return data
 
-    def _new_state(self, thing: Any, code: str) -> _State:
-        if self._key is not None and thing is not None:
-            names: tuple[str, ...] = self._data_of_key(thing)
-            return _State(_reference_to(thing), code, names, _Snapshot(()), self._cache_of(code, names))
-        attributes = {} if thing is None else self._attributes_of(thing).copy()
-        if isinstance(thing, _CONTENTS) or (thing is not None and not attributes and not hasattr(thing, "__dict__")):
+    def _new_state(self, thing: Any) -> _State:
+        kind, data = type(thing), self._data_of(thing)
+        has_attributes = hasattr(thing, "__dict__") or any(type(name) is str for name in data)
+        if self._key is None and thing is not None and (isinstance(thing, _CONTENTS) or not has_attributes):
             raise TypeError(
-                f"cached: the state of a {type(thing).__name__} is not only in attributes: pass key=, a function of "
+                f"cached: the state of a {kind.__name__} is not only in attributes: pass key=, a function of "
                 "the object that returns plain data"
             )
         plain = [
-            (name, _plain_of(value, f"attribute {name!r} of {type(thing).__name__}"))
-            for name, value in attributes.items()
-            if not name.startswith("__")  # of `typing`
+            (name, _plain_of(value, f"attribute {name!r} of {kind.__name__}"))
+            if type(name) is str
+            else (name, _described(value))
+            for name, value in data.items()
+            if type(name) is not str or not name.startswith("__")  # of `typing`
         ]
-        values = _Snapshot(list(attributes.values()))
+        of_key = self._text_of_key(thing)
         # Without the scope of the class, which is lost on the way to another process.
-        named = None if thing is None else type(thing).__name__, plain
-        return _State(_reference_to(thing), code, tuple(attributes), values, self._cache_of(code, named))
+        cache = self._cache_of((None if thing is None else kind.__name__, plain, of_key))
+        if self._told_by != os.getpid():
+            self._told_by = os.getpid()
+            inform(self._parts(kind.__name__, data), "Eight ranks, one cache", _SECTION)
+        return _State(_reference_to(thing), _Snapshot(data), of_key, cache)
 
     def _attributes_of(self, thing: Any) -> dict[str, Any]:
         """Return the attributes of an object, also those in slots."""
@@ -432,8 +417,24 @@ class _Results:
                     found[name] = slot.__get__(thing)
         return found
 
-    def _cache_of(self, code: str, plain: object) -> _ResultCache:
-        name = _digest(repr((code, self._version, plain))).hex()[:32]
+    def _parts(self, kind: str, data: dict[Any, Any]) -> str:
+        """Return a text about the parts of the key."""
+        variables = ", ".join(f"variable {name!r}" for _, _, name in self._cells if self._key is None)
+        attributes = ", ".join(name for name in data if type(name) is str)
+        of_object = f"attributes of {kind}: {attributes}" if attributes else ""
+        parts = [
+            "its own source and defaults", variables, of_object if self._key is None else "the result of key",
+            "its arguments", f"version={self._version}",
+        ]  # fmt: skip
+        return (
+            f"cached: {self._function.__qualname__} is called again if one of these changes: "
+            f"{'; '.join(filter(None, parts))}. A change of a function that it calls, of a global or of a file is not "
+            "noticed: pass another version"
+        )
+
+    def _cache_of(self, plain: object) -> _ResultCache:
+        codes = [code_of(each.__code__) for each in (*self._functions, self._key) if type(each) is types.FunctionType]
+        name = _digest(repr((self._name, codes, self._version, plain))).hex()[:32]
         cache = self._caches.get(name)
         if cache is None:
             if len(self._caches) >= _MOST_STATES:
@@ -441,14 +442,24 @@ class _Results:
             cache = self._caches.setdefault(name, _ResultCache(self._folder, name, self._max_bytes))
         return cache
 
+    def _in_sight(self, thing: Any) -> list[Any]:
+        """Return its defaults, and the globals and attributes that it names: they may be random generators."""
+        found: list[Any] = []
+        for each in self._functions:
+            names = {*names_in(each.__code__)}
+            for space in (each.__globals__, *map(vars, type(thing).__mro__)):
+                found += [space[name] for name in sorted(names & space.keys())]
+            found += [each.__defaults__, each.__kwdefaults__]
+        return found
+
     def _computed(self, state: _State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
         """Return the result of the function, and whether it may be stored."""
         compute = functools.partial(self._function, *args, **kwargs)
-        names = self._codes[type(args[0]) if state.of() is not None else None].names.values
+        seen = self._in_sight(state.of())
         own = None if context.current_batch() is None else GeneratorState(context.rng())
         num_alone = 0
         while True:
-            held = UserGenerators((args[:1], self._function, names))
+            held = UserGenerators((args[:1], self._function, seen))
             num_known = len(global_generators())
             seeds = FixedSeeds(held, context.begin_batch, _tell_nothing)
             value = seeds.watched(compute)
@@ -471,7 +482,50 @@ class _Results:
         )
 
 
-_MADE_ANEW = {"_states", "_caches", "_codes", "_are_objects", "_slots"}
+_MADE_ANEW = {"_states", "_caches", "_functions", "_cells", "_told_by", "_are_objects", "_slots"}
+
+
+def _chain_of(function: Any) -> list[Any]:
+    """Return a function, the one that it wraps, and so on."""
+    chain = [function]
+    while (inner := getattr(chain[-1], "__wrapped__", None)) is not None:
+        chain.append(inner)
+    return chain
+
+
+def _require_source(function: types.FunctionType) -> None:
+    for each in _chain_of(function):
+        code = getattr(each, "__code__", None)
+        if code is None or not linecache.getline(code.co_filename, code.co_firstlineno, each.__globals__):
+            place = code.co_filename if code else f"it wraps a {type(each).__name__}"
+            raise TypeError(
+                f"cached: the source of {function.__qualname__} cannot be read ({place}): write the function into a "
+                "file, or pass key=, a function of its object that returns plain data"
+            )
+
+
+def _home_of(function: types.FunctionType) -> str | None:
+    """Return the module of a function, or the name of the script that defines it."""
+    if function.__module__ in ("__main__", "__mp_main__"):  # the second one in children of `multiprocessing`
+        return os.path.basename(str(function.__globals__.get("__file__", "")))
+    return function.__module__
+
+
+def _described(value: Any) -> Any:
+    """Return what counts of a default, or of a variable that a function closes over."""
+    if type(value) is types.FunctionType:
+        return {"function": (value.__qualname__, code_of(value.__code__))}
+    if isinstance(value, _HELPERS):
+        return {"named": value.__name__}
+    return _plain_of(value, "it") if _is_plain(value) else {"a": type(value).__name__}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        _plain_of(value, "it")
+    except TypeError:
+        return False
+    return True
 
 
 def _reference_to(thing: Any) -> Callable[[], Any]:

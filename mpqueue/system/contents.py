@@ -72,6 +72,27 @@ def names_in(code: types.CodeType) -> Iterator[str]:
             yield from names_in(constant)
 
 
+def code_of(code: types.CodeType) -> tuple[Any, ...]:
+    """Return plain data that stands for a function's code, without its file, line numbers and comments."""
+    constants = [code_of(each) if isinstance(each, types.CodeType) else _constant(each) for each in code.co_consts]
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
+    return code.co_code, code.co_exceptiontable, constants, names, code.co_flags, counts
+
+
+def _constant(value: Any) -> tuple[str, Any]:
+    """Return a constant of code with its type, because 1, 1.0 and True are equal. Sets are sorted."""
+    return type(value).__name__, sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
+
+
+def content_of(cell: types.CellType) -> Any:
+    """Return the value of a variable that a function closes over; None if it has none yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
 def contents(
     root: Any,
     is_wanted: Callable[[Any], bool],

@@ -1,8 +1,8 @@
 """The package's logger, ``mpqueue``.
 
-Rare events are logged as WARNING, with a reference to the documentation. Starts and ends are logged as DEBUG. A program
-that configures logging sees both; ``MPQUEUE_LOG=debug`` (or info, warning, error) in the environment shows them on the
-standard error without code.
+Rare events are logged as WARNING, with a reference to the documentation. What a user should know once is logged as
+INFO, and starts and ends as DEBUG. A program that configures logging sees them. ``MPQUEUE_LOG=debug`` (or info,
+warning, error) in the environment shows them on the standard error without code.
 """
 
 import os
@@ -51,8 +51,17 @@ def warn(text: str, page: str = "", section: str = "") -> None:
         page: Title of a page of the documentation; empty for none.
         section: Heading on that page.
     """
+    _log(30, text, page, section)
+
+
+def inform(text: str, page: str, section: str) -> None:
+    """Log an INFO; see `warn`."""
+    _log(20, text, page, section)
+
+
+def _log(level: int, text: str, page: str, section: str) -> None:
     with defer_signals():  # as in `debugs`
-        logger_of("mpqueue").warning("%s", f"{text} [see {documented(page, section)}]" if page else text)
+        logger_of("mpqueue").log(level, "%s", f"{text} [see {documented(page, section)}]" if page else text)
 
 
 def debugs() -> bool:

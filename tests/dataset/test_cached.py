@@ -15,7 +15,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import types
 import weakref
 
 import cloudpickle
@@ -289,228 +288,168 @@ MODULE = """
 import mpqueue
 
 LIMIT = 3
-STEPS = {"a": 1}
 
 def helper(number):
-    return deeper(number) + LIMIT
+    return number * 2 + LIMIT
 
-def deeper(number):
-    return number * 2
-
-class Base:
+class Set:
     OFFSET = 10
 
-    def shifted(self, number):
-        return number + self.OFFSET
-
-class Set(Base):
     def __init__(self):
         self.size = 1
 
     def method(self, number):
         return number - 1
 
-    @staticmethod
-    def static(number):
-        return number
-
-    @property
-    def extra(self):
-        return 5
-
-    def unused(self):
-        return 1
-
     @mpqueue.cached(FOLDER, version=VERSION)
-    def value(self, number):
-        CALLS.add(number)
-        return helper(self.shifted(self.method(self.static(number)))) + self.extra
+    def value(self, number, more=1):
+        CALLS.append(number)
+        return helper(self.method(number)) + self.OFFSET + more
 """
-CHANGES = [
-    ("LIMIT = 3", "LIMIT = 4"), ("number * 2", "number * 3"), ("OFFSET = 10", "OFFSET = 20"),
-    ("number - 1", "number - 2"), ("return number\n", "return number + 1\n"), ("return 5", "return 6"),
-    (" + self.extra", " - self.extra"), ("number + self.OFFSET", "number - self.OFFSET"),
-]  # fmt: skip
-
-
-class Made:
-    """The arguments of calls. It cannot be pickled, so its state is not a part of a key."""
-
-    def __init__(self):
-        self.lock, self.numbers = threading.Lock(), []
-        self.add = self.numbers.append
+OWN = [(" + more", " - more"), ("more=1", "more=2"), ("self.OFFSET + more", "more")]
+OTHER = [("LIMIT = 3", "LIMIT = 4"), ("number * 2", "number * 3"), ("OFFSET = 10", "OFFSET = 20"), ("number - 1", "1")]
 
 
 def loaded(code, tmp_path, calls, version=None, name="module_of_cached"):
+    """Return the class `Set` of a file with this code."""
+    file = tmp_path / f"{name}.py"
+    file.write_text(code)
     scope = {"__name__": name, "FOLDER": str(tmp_path / "kept"), "CALLS": calls, "VERSION": version}
-    exec(code, scope)
+    exec(compile(code, file, "exec"), scope)
     return scope["Set"]
 
 
-def test_changed_code_never_gives_old_results(tmp_path):
-    made = Made()
-    first = loaded(MODULE, tmp_path, made)().value(3)
-    expected = ((3 - 1) + 10) * 2 + 3 + 5
-    assert first == expected
-    same = ["\n# a comment\n" + MODULE, MODULE.replace("return 1\n", "return 2\n", 1)]  # of an unused method
-    for code in same:
-        assert loaded(code, tmp_path, made)().value(3) == first
-    assert made.numbers == [3]
-    for change in CHANGES:
-        assert MODULE.count(change[0]) >= 1
-        code = MODULE.replace(*change)
-        fresh = Made()
-        values = [loaded(code, tmp_path, fresh)().value(3) for _ in range(2)]
+def test_changed_source_never_gives_old_results(tmp_path):
+    numbers = []
+    first = loaded(MODULE, tmp_path, numbers)().value(3)
+    assert loaded("\n# a comment\n" + MODULE, tmp_path, numbers)().value(3) == first
+    assert numbers == [3]
+    for change in OWN:
+        assert MODULE.count(change[0]) == 1
+        fresh = []
+        values = [loaded(MODULE.replace(*change), tmp_path, fresh)().value(3) for _ in range(2)]
         assert values[0] == values[1] != first, change
-        assert fresh.numbers == [3], change
-    fresh = Made()
-    for _ in range(2):
-        loaded(MODULE, tmp_path, fresh, version="2")().value(3)
-    assert fresh.numbers == [3]
+        assert fresh == [3], change
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "LIMIT = 9", "TABLE.append(4)", "TABLE[:] = [9, 2, 3]", "def helper(number): return -number",
-        "def deeper(number): return number * 7", "Base.OFFSET = 8", "Base.shifted = lambda self, number: 50",
-        "Set.extra = property(lambda self: 77)",
-    ],
-)  # fmt: skip
-def test_globals_and_classes_may_change_while_the_program_runs(tmp_path, change):
-    """As a cell of a notebook that runs again."""
-    made = Made()
-    code = MODULE.replace("LIMIT = 3", "LIMIT = 3\nTABLE = [1, 2, 3]").replace(
-        "number + self.OFFSET", "number + self.OFFSET + sum(TABLE)"
-    )
-    kind = loaded(code, tmp_path, made)
-    scope, thing = inspect.unwrap(kind.value).__globals__, kind()
-    first = thing.value(3)
-    exec(change, scope)
-    later = [thing.value(3) for _ in range(2)]
-    assert later[0] == later[1] != first and made.numbers == [3, 3]
+def test_change_of_a_helper_or_a_global_needs_another_version(tmp_path):
+    first = loaded(MODULE, tmp_path, [])().value(3)
+    for number, change in enumerate(OTHER):
+        numbers, code = [], MODULE.replace(*change)
+        assert loaded(code, tmp_path, numbers)().value(3) == first
+        assert numbers == []
+        assert loaded(code, tmp_path, numbers, version=number)().value(3) != first
+        assert numbers == [3]
 
 
-HEAD = """
-import contextlib, functools, random, sys, threading
-import numpy as np
+def test_global_that_the_function_counts_with_makes_no_other_cache(tmp_path):
+    numbers = [0]
+    code = MODULE.replace("CALLS.append(number)", "CALLS[0] += 1")
+    thing = loaded(code, tmp_path, numbers)()
+    for _ in range(3):
+        for number in range(5):
+            thing.value(number)
+    assert numbers == [5]
+    assert len(list((tmp_path / "kept").glob("*.index"))) == 1
+
+
+def test_same_source_in_two_modules_has_two_results(tmp_path):
+    """Because their functions and globals may differ."""
+    values = [
+        loaded(code, tmp_path, [], name=name)().value(3)
+        for name, code in (("one", MODULE), ("other", MODULE.replace("LIMIT = 3", "LIMIT = 4")))
+    ]
+    assert values[1] == values[0] + 1
+
+
+@pytest.mark.parametrize("name", ["train.py", "other.py"])
+def test_children_of_a_script_have_its_results(tmp_path, calls, name):
+    """There, `multiprocessing` gives the script another name. Another script has results of its own."""
+    for script in (name, "train.py"):
+        (tmp_path / script).write_text(
+            f"""
+import multiprocessing, sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
 import mpqueue
-kept = mpqueue.cached(FOLDER)
-"""
-# Code whose result is 3 before a change of `* 1` to `* 20`, and 60 after it.
-ROUTES = {
-    "a global with a cache": """
-@functools.cache
-def part(number): return number * 1
-@kept
-def value(number): return part(number)
-""",
-    "a name of a module": """
-import CHANGED
-@kept
-def value(number): return CHANGED.multiplied(number)
-""",
-    "a constant of a module": """
-import CHANGED
-@kept
-def value(number): return number * CHANGED.FACTOR
-""",
-    "an import in the function": """
-@kept
-def value(number):
-    from CHANGED import multiplied
-    return multiplied(number)
-""",
-    "a cached property": """
-class Set:
-    @functools.cached_property
-    def part(self): return 3 * 1
-    @kept
-    def value(self, number):
-        try: return self.part
-        finally: vars(self).clear()
-value = Set().value
-""",
-    "the length": """
-class Set:
-    def __len__(self): return 3 * 1
-    @kept
-    def value(self, number): return len(self)
-value = Set().value
-""",
-    "a method by its name": """
-class Set:
-    def part(self, number): return number * 1
-    @kept
-    def value(self, number): return getattr(self, "part")(number)
-value = Set().value
-""",
-    "a method of a wrapped function": """
-def timed(function):
-    @functools.wraps(function)
-    def call(*args): return function(*args)
-    return call
-class Set:
-    def part(self, number): return number * 1
-    @kept
-    @timed
-    def value(self, number): return self.part(number)
-value = Set().value
-""",
-    "a method of a function that gets the object": """
-def get(thing, number): return thing.part(number)
-class Set:
-    def part(self, number): return number * 1
-    @kept
-    def value(self, number): return get(self, number)
-value = Set().value
-""",
-    "an object that cannot be pickled": """
-class Parts:
-    def __init__(self): self.lock = threading.Lock()
-    def part(self, number): return number * 1
-parts = Parts()
-@kept
-def value(number): return parts.part(number)
-""",
-    "an array of a class": """
-class Parts: FACTORS = np.array([1 * 1])
-@kept
-def value(number): return int(number * Parts.FACTORS[0])
-""",
-}
 
-
-@pytest.mark.parametrize("route", ROUTES)
-def test_changed_code_is_noticed_on_any_route(tmp_path, route):
-    found = []
-    for factor in ("* 1", "* 20", "* 1"):
-        folder = tmp_path / factor.replace("* ", "with")
-        folder.mkdir(exist_ok=True)
-        code = f"FACTOR = 1 {factor}\ndef multiplied(number): return number {factor}\n"
-        (folder / "CHANGED.py").write_text(code)
-        program = f"FOLDER = {str(tmp_path / 'kept')!r}\n{HEAD}{ROUTES[route].replace('* 1', factor)}\nprint(value(3))"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-        ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-        assert not ended.returncode, ended.stderr
-        found.append(int(ended.stdout))
-    assert found == [3, 60, 3]
-
-
-def test_import_of_an_installed_module_in_the_function_keeps_the_key(tmp_path):
-    """Another process may have imported it already. `packaging` is installed with pytest."""
-    program = f"""
-import sys
-import mpqueue
 @mpqueue.cached({str(tmp_path / "kept")!r})
 def value(number):
-    import colorsys, packaging.version
+    with open({calls.path!r}, "a") as file:
+        file.write(".")
     return number
-value(3)
+
+if __name__ == "__main__":
+    value(3)
+    process = multiprocessing.get_context("spawn").Process(target=value, args=(3,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 """
-    for first in ("", "import colorsys, packaging.version"):
-        subprocess.run([sys.executable, "-c", first + program], check=True)
-    assert len(list((tmp_path / "kept").glob("*.index"))) == 1
+        )
+        subprocess.run([sys.executable, tmp_path / script], check=True)
+    assert calls.take() == (1 if name == "train.py" else 2)
+
+
+def test_function_without_readable_source_needs_a_key(tmp_path):
+    @functools.wraps(math.sqrt)
+    def root(number):
+        return math.sqrt(number)
+
+    scope = {"__name__": "of_a_string"}
+    exec("def value(number): return number + 1", scope)
+    for function, place in ((scope["value"], "<string>"), (root, "it wraps a builtin")):
+        with pytest.raises(TypeError, match=rf"source of .* cannot be read \({place}.*write .* or pass key="):
+            mpqueue.cached(tmp_path)(function)
+    for version in range(2):
+        kept = [mpqueue.cached(tmp_path, key=lambda _: version)(function) for function in (scope["value"], root)]
+        assert [each(4) for each in kept] == [5, 2]
+    assert len(list(tmp_path.glob("*.index"))) == 4
+
+
+def timed(function):
+    @functools.wraps(function)
+    def call(*args):
+        return function(*args)
+
+    return call
+
+
+def bare(function):
+    def call(*args):
+        return function(*args)
+
+    return call
+
+
+@pytest.mark.parametrize("decorator", [timed, bare])
+def test_source_of_a_wrapped_function_counts(tmp_path, decorator):
+    @mpqueue.cached(tmp_path)
+    @decorator
+    def value(number):
+        return number + 1
+
+    first = value(1)
+
+    @mpqueue.cached(tmp_path)
+    @decorator
+    def value(number):
+        return number + 2
+
+    assert (first, value(1)) == (2, 3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parts_of_the_key_are_logged_once_in_a_process(tmp_path, calls, caplog, workers):
+    caplog.set_level("INFO", "mpqueue")
+    kind = set_class(tmp_path / "kept", calls, version=3)
+    for size in (1, 2):
+        kind(size=size).decoded(1)
+        kind(size=size).decoded(2)
+        with mpqueue.Loader(kind(size=size), batch_size=8, workers=workers) as loader:
+            assert len(list(loader)) == 5
+    (text,) = [record.getMessage() for record in caplog.records if "cached: " in record.getMessage()]
+    for part in ("Images.decoded", "attributes of Images: size", "variable 'calls'", "version=3", "not noticed"):
+        assert part in text
 
 
 def raises_in_try(number):
@@ -560,38 +499,20 @@ def test_the_function_key_counts(tmp_path):
     assert [kind(1, 2).value(0), kind(1, 3).value(0)] == [(0, 1, 2), (0, 1, 3)]
 
 
-def test_values_in_closures_defaults_and_objects_may_change_in_place(tmp_path):
-    scale, table, config, mean = 1, [1], types.SimpleNamespace(scale=1), np.ones(5000)
+def test_plain_data_in_closures_and_defaults_may_change_in_place(tmp_path):
+    scale, table, config, long = 1, [1], {"scale": 1}, [1] * 20_000
 
     @mpqueue.cached(tmp_path)
-    def scaled(number, more=table):
-        return number * scale * more[0] * config.scale * float(mean[0])
+    def scaled(number, more=table, *, by=config):
+        return number * scale * more[0] * by["scale"] * long[0]
 
-    def change(new_scale, new_item, of_config, of_mean):
+    def change(new_scale, new_item, of_config, of_long):
         nonlocal scale
-        scale, table[0], config.scale, mean[0] = new_scale, new_item, of_config, of_mean
+        scale, table[0], config["scale"], long[0] = new_scale, new_item, of_config, of_long
 
     for numbers in ((1, 1, 1, 1), (2, 1, 1, 1), (2, 3, 1, 1), (2, 3, 5, 1), (2, 3, 5, 7), (1, 1, 1, 1)):
         change(*numbers)
         assert scaled(11) == 11 * math.prod(numbers)
-
-
-def test_method_that_a_subclass_gets_later_is_used(tmp_path):
-    class Base:
-        def part(self, number):
-            return number
-
-        @mpqueue.cached(tmp_path)
-        def value(self, number):
-            return self.part(number)
-
-    class Sub(Base):
-        pass
-
-    thing = Sub()
-    assert thing.value(3) == 3
-    Sub.part = lambda self, number: number * 20
-    assert thing.value(3) == 60
 
 
 def test_names_of_classes_are_told_apart(tmp_path):
@@ -628,20 +549,9 @@ def test_first_result_is_a_private_copy_that_can_be_written(tmp_path):
     assert rows.rows.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_code_of_an_installed_package_counts(tmp_path, monkeypatch):
-    from mpqueue.dataset import fingerprint
-
-    monkeypatch.setattr(fingerprint, "_is_installed", lambda module: True)
-    made = Made()
-    for code in (MODULE, MODULE.replace("number * 2", "number * 3"), MODULE.replace("LIMIT = 3", "LIMIT = 4")):
-        for _ in range(2):
-            loaded(code, tmp_path, made)().value(3)
-    assert made.numbers == [3, 3, 3]
-
-
-def test_key_of_a_dataset_contains_cached_methods():
-    def key(code, path=pathlib.Path("/nowhere")):
-        return fingerprint_of(Dataset(range(3)).map(loaded(code, path, [])().value).root)
+def test_key_of_a_dataset_contains_cached_methods(tmp_path):
+    def key(code):
+        return fingerprint_of(Dataset(range(3)).map(loaded(code, tmp_path, [])().value).root)
 
     assert key(MODULE) == key(MODULE)
     assert key(MODULE) != key(MODULE.replace("number * 2", "number * 3"))
@@ -653,7 +563,7 @@ def test_key_of_a_dataset_contains_cached_methods():
 GENERATOR = np.random.default_rng(0)
 
 
-def test_generators_in_globals_defaults_and_classes_are_noticed(tmp_path):
+def test_generators_in_globals_defaults_closures_and_classes_are_noticed(tmp_path):
     @mpqueue.cached(tmp_path)
     def of_global(number):
         return GENERATOR.random()
@@ -671,7 +581,11 @@ def test_generators_in_globals_defaults_and_classes_are_noticed(tmp_path):
         def of_class(self, number):
             return self.generator.random()
 
-    for draw in (of_global, of_default, Set().of_class):
+    @mpqueue.cached(tmp_path)
+    def of_closure(number):
+        return own.random()
+
+    for draw in (of_global, of_default, of_closure, Set().of_class):
         with pytest.raises(RuntimeError, match="has drawn random numbers"):
             draw(1)
 
@@ -787,9 +701,10 @@ def test_import_of_torch_is_no_draw(tmp_path):
             raise AssertionError
         assert summed(3) == 3
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
-    late = textwrap.dedent(code).replace("    drawn(3)", "    summed(3); drawn(3)")
-    subprocess.run([sys.executable, "-c", late], check=True)
+    script = tmp_path / "script.py"
+    for text in (code, code.replace("    drawn(3)", "    summed(3); drawn(3)")):
+        script.write_text(textwrap.dedent(text))
+        subprocess.run([sys.executable, script], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
 
 
 def test_draws_of_threads_are_not_stored(tmp_path, calls, caplog):

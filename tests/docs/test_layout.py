@@ -119,6 +119,7 @@ def test_each_page_fits_a_phone_and_a_desktop_and_is_readable_in_both_themes(win
         ("ModuleNotFoundError notebook", "frameworks/jupyter.html"),
         ("evaluation loader", "guides/loader.html"),
         ("ranks hang", "operations/ranks-hang.html"),
+        ("when is a cached result computed again", "operations/one-cache.html"),
         ("training is slow", "operations/slow.html"),
     ],
 )
