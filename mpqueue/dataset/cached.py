@@ -108,9 +108,9 @@ def cached(
 
     Returns:
         A decorator. The decorated function returns private copies: arrays are writable, as if they were just computed.
-        It raises a `TypeError` if a part of the key is not plain data, and a `RuntimeError` if the function
-        draws random numbers. In another thread than the main one, other threads may have drawn them. There the result
-        is returned, but not stored.
+        It raises a `TypeError` if a part of the key is not plain data, such as an array as a default, and a
+        `RuntimeError` if the function draws random numbers. In another thread than the main one, other threads may have
+        drawn them. There the result is returned, but not stored.
 
     Raises:
         TypeError: An argument has the wrong type, or the decorated object is not a plain function, such as a property.
@@ -369,8 +369,8 @@ class _Results:
         """Return the data that counts now: attributes by their names, defaults and variables by tuples."""
         data: dict[Any, Any] = {}
         for number, each in enumerate(self._functions):
-            for name, value in (*enumerate(each.__defaults__ or ()), *(each.__kwdefaults__ or {}).items()):
-                data["default", number, name] = value
+            for parameter, value in _defaults_of(each):
+                data["default", number, parameter] = value
         if self._key is None:
             for name, cell in self._cells.items():
                 data[name] = content_of(cell)
@@ -389,7 +389,7 @@ class _Results:
         plain = [
             (name, _plain_of(value, f"attribute {name!r} of {kind.__name__}"))
             if type(name) is str
-            else (name, _described(value))
+            else (name, self._described(value, f"{name[0]} {name[2]!r} of {self._function.__qualname__}"))
             for name, value in data.items()
             if type(name) is not str or not name.startswith("__")  # of `typing`
         ]
@@ -400,6 +400,15 @@ class _Results:
             self._told_by = os.getpid()
             inform(self._parts(kind.__name__, data), "Eight ranks, one cache", _SECTION)
         return _State(_reference_to(thing), _Snapshot(data), of_key, cache)
+
+    def _described(self, value: Any, what: str) -> Any:
+        """Return what counts of a default, or of a variable that the function closes over."""
+        if type(value) is types.FunctionType:
+            return {"function": (value.__qualname__, code_of(value.__code__))}
+        if isinstance(value, _HELPERS):
+            return {"named": value.__name__}
+        # With `key`, only what it returns and plain defaults count.
+        return _plain_of(value, what) if self._key is None or _is_plain(value) else {"a": type(value).__name__}
 
     def _attributes_of(self, thing: Any) -> dict[str, Any]:
         """Return the attributes of an object, also those in slots."""
@@ -511,13 +520,11 @@ def _home_of(function: types.FunctionType) -> str | None:
     return function.__module__
 
 
-def _described(value: Any) -> Any:
-    """Return what counts of a default, or of a variable that a function closes over."""
-    if type(value) is types.FunctionType:
-        return {"function": (value.__qualname__, code_of(value.__code__))}
-    if isinstance(value, _HELPERS):
-        return {"named": value.__name__}
-    return _plain_of(value, "it") if _is_plain(value) else {"a": type(value).__name__}
+def _defaults_of(function: types.FunctionType) -> list[tuple[str, Any]]:
+    """Return the parameters that have a default, with its value."""
+    code, values = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[code.co_argcount - len(values) : code.co_argcount]
+    return [*zip(names, values, strict=True), *(function.__kwdefaults__ or {}).items()]
 
 
 def _is_plain(value: Any) -> bool:
@@ -584,7 +591,8 @@ def _plain_of(value: Any, what: str) -> Any:
         return {kind.__qualname__: (value.name, of_value)}
     if kind is range or kind is slice:
         return {"range": repr(value)}
-    remedy = "pass key=, a function of the object that returns plain data" if "attribute" in what else "pass plain data"
+    is_given = what.startswith(("argument", "version", "the result"))
+    remedy = "pass plain data" if is_given else "pass key=, a function of the object that returns plain data"
     raise TypeError(
         f"cached: {what} contains a {kind.__name__}, expected strings, bytes, numbers, None, paths, or lists, tuples, "
         f"sets and dicts of them: {remedy}"

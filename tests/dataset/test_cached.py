@@ -30,23 +30,20 @@ from mpqueue.dataset.caches import folder_usage
 from mpqueue.dataset.fingerprint import fingerprint_of
 
 
-class Calls:
-    """A count of calls in a file, shared by all processes."""
-
-    def __init__(self, path):
-        self.path = str(path)
+class Calls(type(pathlib.Path())):
+    """A count of calls in a file, shared by all processes. A path is plain data, which a function may close over."""
 
     def add(self):
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        fd = os.open(self, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(fd, b".")
         os.close(fd)
 
     def take(self):
         """Return the number of calls since the last call of this method."""
-        if not os.path.exists(self.path):
+        if not os.path.exists(self):
             return 0
-        count = os.path.getsize(self.path)
-        os.unlink(self.path)
+        count = os.path.getsize(self)
+        os.unlink(self)
         return count
 
 
@@ -284,6 +281,24 @@ def test_attributes_that_are_not_plain_need_a_key(tmp_path, calls):
         kind(size=1).decoded(lock)
 
 
+def test_variables_and_defaults_that_are_not_plain_need_a_key(tmp_path):
+    means = np.arange(3.0)
+
+    def of_variable(number):
+        return number + means[0]
+
+    def of_default(number, means=means):
+        return number + means[0]
+
+    def of_keyword(number, *, means=means):
+        return number + means[0]
+
+    for function, what in ((of_variable, "variable"), (of_default, "default"), (of_keyword, "default")):
+        with pytest.raises(TypeError, match=rf"{what} 'means' of .*{function.__name__} contains a ndarray.*pass key="):
+            mpqueue.cached(tmp_path)(function)(1)
+        assert mpqueue.cached(tmp_path, key=lambda _: means.tolist())(function)(1) == 1
+
+
 MODULE = """
 import mpqueue
 
@@ -374,7 +389,7 @@ import mpqueue
 
 @mpqueue.cached({str(tmp_path / "kept")!r})
 def value(number):
-    with open({calls.path!r}, "a") as file:
+    with open({str(calls)!r}, "a") as file:
         file.write(".")
     return number
 
@@ -570,7 +585,7 @@ def test_generators_in_globals_defaults_closures_and_classes_are_noticed(tmp_pat
 
     own = random.Random(3)
 
-    @mpqueue.cached(tmp_path)
+    @mpqueue.cached(tmp_path, key=lambda _: 1)
     def of_default(number, generator=own):
         return generator.random()
 
@@ -581,7 +596,7 @@ def test_generators_in_globals_defaults_closures_and_classes_are_noticed(tmp_pat
         def of_class(self, number):
             return self.generator.random()
 
-    @mpqueue.cached(tmp_path)
+    @mpqueue.cached(tmp_path, key=lambda _: 1)
     def of_closure(number):
         return own.random()
 
@@ -600,7 +615,7 @@ def test_draw_of_another_thread_is_no_error(tmp_path):
         drawn.set()
         ends.wait(DEADLOCK_S)
 
-    @mpqueue.cached(tmp_path)
+    @mpqueue.cached(tmp_path, key=lambda _: None)
     def doubled(number):
         begun.set()
         drawn.wait(DEADLOCK_S)
