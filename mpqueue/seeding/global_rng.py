@@ -58,8 +58,8 @@ def set_initial_seed(generator: Any, seed: int) -> None:
 
 def number_of(seed: int, epoch: int, unit: int) -> int:
     """Return the integer of 64 bits that the generators are seeded with for a batch or sample."""
-    # CPython hashes a tuple of integers by a fixed algorithm, without a salt.
-    return hash((seed, epoch, unit))
+    # CPython hashes a tuple of integers by a fixed algorithm, without a salt. The hash of -1 is that of -2.
+    return hash((seed, epoch, unit if unit >= 0 else unit - 1))
 
 
 class GlobalState:

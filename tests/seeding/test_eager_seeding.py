@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mpqueue.seeding.eager_seeding import EagerSeeding
+from mpqueue.seeding.global_rng import number_of
 
 MODULE = """
 class Generator:
@@ -64,3 +65,9 @@ def test_each_sample_draws_its_own_numbers():
     assert draw(0) == draw(0)
     seeding.restore()
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_neighbouring_samples_and_batches_have_different_numbers():
+    """Batches that are computed at once have negative numbers, and Python's hash of -1 is that of -2."""
+    numbers = [number_of(7, 0, unit) for unit in range(-2000, 2000)]
+    assert len({*numbers}) == len(numbers)
