@@ -24,6 +24,7 @@ from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.log import warn
 from mpqueue.system.process_cache import ProcessCache
+from mpqueue.worker import context
 
 _MAX_ORDERS = 64
 
@@ -98,12 +99,13 @@ class BlockReader(PickReader):
 
 
 class _Group(NamedTuple):
-    """A group of blocks of an epoch."""
+    """A group of blocks of an epoch, as it was read after so many repeats of batches, see `context.num_repeats`."""
 
     seed: int
     epoch: int
     length: int
     number: int
+    num_repeats: int = 0
 
 
 class GroupReader(BlockReader):
@@ -130,7 +132,7 @@ class GroupReader(BlockReader):
             # Lanes take turns. When the first one has reached the next group, the others still need those before.
             self._groups.max_size = max(self._groups.max_size, len(parts) + 1)
         for part in parts:
-            group = _Group(self.seed(run), run.epoch, self._length(), part.group)
+            group = _Group(self.seed(run), run.epoch, self._length(), part.group, context.num_repeats())
             latest, self._latest = self._latest, group
             if latest.seed not in {-1, group.seed}:  # two stages read this one in turn
                 self._groups.max_size = max(self._groups.max_size, 2)

@@ -132,11 +132,13 @@ class LazySeeding:
 
     Attributes:
         is_due: `seed` must be called before each batch or sample.
+        num_repeats: The number of batches that are computed again: what was kept of their first computation, such as
+            the samples of a group of blocks, may have unseeded numbers.
         stages: The `mpqueue.telemetry.recorder.Stages` of a batch that is timed, or None.
     """
 
     def __init__(self, *, can_repeat: bool = True, is_shared: bool = False) -> None:
-        self.is_due = True
+        self.is_due, self.num_repeats = True, 0
         self.stages: Any = None
         self._can_repeat, self._is_shared = can_repeat, is_shared
         self._is_first = can_repeat
@@ -209,6 +211,7 @@ class LazySeeding:
         self._idle = [rng for rng in self._idle if rng not in drawn]
         self._seeded += drawn
         self.is_due = True
+        self.num_repeats += 1
         for rng in self._idle:
             rng.watch()
 

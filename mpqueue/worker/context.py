@@ -275,6 +275,12 @@ def _seeding() -> "LazySeeding | None":
     return here.seeding if _process_info is None or here.is_helper else _process_seeding
 
 
+def num_repeats() -> int:
+    """Return `LazySeeding.num_repeats` of the generators of this thread."""
+    seeding = _seeding()
+    return 0 if seeding is None else seeding.num_repeats
+
+
 def has_drawn() -> bool:
     """Return whether the present batch or sample of this thread has requested its generator by `rng`."""
     of, here = process_batch.of, _here()

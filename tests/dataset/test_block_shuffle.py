@@ -407,6 +407,17 @@ def test_numbers_drawn_for_a_group_do_not_depend_on_workers(made, size):
         assert [batch.tolist() for batch in loader] == whole[13:]
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_numbers_that_few_groups_draw_do_not_depend_on_workers(workers):
+    def drawn_by_some(whole):
+        return drawn(whole) if 10 <= whole[0] < 20 else whole * 1000
+
+    dataset = Dataset(Chunked(40, made=drawn_by_some)).shuffle(block=10, blocks=1)
+    alone = all_of(dataset.batch(40), workers=0)  # seeds for each sample of its first batch
+    found = all_of(dataset.batch(2), workers=workers)  # whose first batch draws nothing
+    assert [sample for batch in found for sample in batch] == alone[0]
+
+
 def test_numbers_drawn_for_a_group_do_not_depend_on_excluded_samples():
     dataset = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4).batch(2)
     whole = all_of(dataset, workers=0)
