@@ -1,6 +1,8 @@
 """Plays for some minutes in several processes, and reports pairs of features, and the programs of differences.
 
-A process plays one play after another, and writes a line for each. If it dies or hangs, the play at fault is known.
+A process plays one play after another with one front end, and writes a line for each. If it dies or hangs, the play at
+fault is known. Its turn ends soon, and the next process has another front end: a library that one front end imports, such
+as torch, changes what a fork has.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import itertools
 import json
 import logging
 import os
+import random
 import select
 import signal
 import subprocess
@@ -20,34 +23,35 @@ import time
 import traceback
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_HANGS_S, _TURN_S, _CANDIDATES = 300, 180, 8
+_HANGS_S, _TURN_S, _CANDIDATES, _BATCHES_OF_TURN = 300, (10, 180), 8, 10_000
 
 
 def main(count, seed, folder=".", jobs=2, report=print, fronts=None, focus=()):
     """Play so many times, or with a float for so many minutes; return True if the product equals the model.
 
-    Without the name of a front end, processes with each of them follow one another. Each play has all features and
-    operations of the focus.
+    Without the name of a front end, the seed draws that of each turn. Each play has all features and operations of the
+    focus.
     """
-    counts, num_plays, wrong = Pairs(), 0, {}
+    counts, num_plays, wrong = Pairs(), collections.Counter(), {}
     is_count = isinstance(count, int)
     for found in itertools.islice(
         plays(3600 if is_count else count * 60, seed, jobs, fronts, focus=focus), count if is_count else None
     ):
-        num_plays += 1
+        num_plays[found["front"]] += 1
         counts.add(found["features"], found["operations"])
         if found["error"]:
             wrong[found["seed"]] = found
-            report(f"seed {found['seed']}: {found['error']}")
+            report(f"seed {found['seed']}, {found['front']}: {found['error']}")
     with open(os.path.join(folder, "model-pairs.txt"), "w", encoding="utf-8") as file:
         file.write(counts.table())
     for each in list(wrong)[:8]:
         path = os.path.join(folder, f"model-{each}.py")
         program = shrunk_program(each, wrong[each]["front"], focus)
         with open(path, "w", encoding="utf-8") as file:
-            file.write(program or f'"""Seed {each}: {wrong[each]["error"]}"""\n')
-        report(f"seed {each}: {path}")
-    report(f"{num_plays} plays from seed {seed}, {len(wrong)} with differences")
+            file.write(program or f'"""Seed {each}, {wrong[each]["front"]}: {wrong[each]["error"]}"""\n')
+        report(f"seed {each}, {wrong[each]['front']}: {path}")
+    report(", ".join(f"{front}: {number}" for front, number in sorted(num_plays.items())))
+    report(f"{num_plays.total()} plays from seed {seed}, {len(wrong)} with differences")
     return not wrong
 
 
@@ -86,14 +90,23 @@ def plays(seconds, seed, jobs, fronts, package="", focus=()):
     """Yield what each play found. The package may be another copy, in a folder."""
     from model import drawing  # which also adds front ends
 
-    until = time.monotonic() + seconds
-    turns = itertools.cycle([fronts] if fronts else drawing.fronts())
-    children = [_Child(seed * 1_000_000 + number * 100_000, until, turns, package, focus) for number in range(jobs)]
+    names = [fronts] if fronts else drawing.fronts()
+    shortest, longest = _TURN_S
+    turn_s = max(shortest, min(longest, seconds * jobs / (2 * len(names))))  # each front end has about two of them
+    until, order = time.monotonic() + seconds, turns(seed, names)
+    children = [_Child(order, until, turn_s, package, focus) for _ in range(jobs)]
     try:
         yield from _read(children, until)
     finally:
         for child in children:
             child.lost()
+
+
+def turns(seed, names):
+    """Yield the front end of each turn, and the number of its first plays. Each round has all front ends, shuffled."""
+    for number in itertools.count():
+        drawn = random.Random(f"{seed} {number // len(names)}").sample(names, len(names))
+        yield drawn[number % len(names)], seed * 1_000_000 + number * _BATCHES_OF_TURN
 
 
 def _read(children, until):
@@ -108,28 +121,29 @@ def _read(children, until):
             if lines is None or child.is_late():
                 children.remove(child)
                 if time.monotonic() < until:
-                    children.append(child.next(until))
+                    children.append(child.next())
                 found = child.lost()
                 if found is not None:
                     yield found
 
 
 class _Child:
-    """A process that plays."""
+    """A process that plays for a turn."""
 
-    def __init__(self, seed, until, turns, package, focus):
-        self.seed, self._now, self._since, self._rest = seed, None, time.monotonic(), (turns, package, focus)
+    def __init__(self, order, until, turn_s, package, focus):
+        self._now, self._since, self._rest = None, time.monotonic(), (order, until, turn_s, package, focus)
         self._rest_of_line = b""
         self._errors = tempfile.TemporaryFile("w+")
         self._files = _folder()
-        left = min(max(1, until - time.monotonic()), _TURN_S)
+        front, batch = next(order)
+        left = min(max(1, until - time.monotonic()), turn_s)
         self._process = _started(
-            package, "--play", seed, left, next(turns), *focus, errors=self._errors, folder=self._files.name
+            package, "--play", batch, left, front, *focus, errors=self._errors, folder=self._files.name
         )
         self.output = self._process.stdout
 
-    def next(self, until):
-        return _Child(self.seed + 1, until, *self._rest)
+    def next(self):
+        return _Child(*self._rest)
 
     def lines(self):
         """Return the complete lines that can be read now; None at the end."""
@@ -138,7 +152,7 @@ class _Child:
         return lines if data else None
 
     def began(self, found):
-        self._since, self.seed = time.monotonic(), found["batch"]
+        self._since = time.monotonic()
         self._now = None if "error" in found else found
 
     def is_late(self):
@@ -181,6 +195,19 @@ def shrunk_program(seed, front, focus=(), package="", seconds=240):
             return ""
 
 
+def replayed(seed, front, focus=(), package="", seconds=_HANGS_S + 60):
+    """Play a play once more; return its difference, or None."""
+    with _folder() as folder:
+        process = _started(package, "--replay", seed, front, *focus, folder=folder)
+        try:
+            output = process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return "the process hung"
+        return f"the process ended with {process.returncode}" if process.returncode else json.loads(output)
+
+
 def _play_until(seed, seconds, front, *focus):
     """Play, and write a line before and after each play."""
     from model import drawing
@@ -193,7 +220,6 @@ def _play_until(seed, seconds, front, *focus):
         candidates = list(itertools.islice(drawn, 2 if focus else _CANDIDATES))
         number, given, features, operations = max(candidates, key=lambda each: counts.num_new(*each[2:]))
         line = {
-            "batch": candidates[-1][0] // _CANDIDATES,
             "seed": number,
             "front": front,
             "features": sorted(features),
@@ -239,13 +265,21 @@ def found(given):
     return None
 
 
+def _replay(number, front, *focus):
+    """Write the difference that a play shows, or null."""
+    from model import drawing
+
+    faulthandler.dump_traceback_later(_HANGS_S, exit=True)
+    print(json.dumps(found(drawing.play(number, front, focus)[0])))
+
+
 def _shrink(number, front, *focus):
     """Write the smallest program that shows the difference of a play."""
     from model import drawing, shrinking
 
     first = _error_of(drawing.play(number, front, focus)[0])
     if first is None:
-        print(f'"""Seed {number}: no difference when it was played again."""')
+        print(f'"""Seed {number}, {front}: no difference when it was played again."""')
         return
 
     def fails(candidate):
@@ -279,9 +313,12 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     parser = argparse.ArgumentParser()
     parser.add_argument("--play", nargs="+")
+    parser.add_argument("--replay", nargs="+")
     parser.add_argument("--shrink", nargs="+")
     options = parser.parse_args()
     if options.play:
         _play_until(int(options.play[0]), float(options.play[1]), *options.play[2:])
+    elif options.replay:
+        _replay(int(options.replay[0]), *options.replay[1:])
     else:
         _shrink(int(options.shrink[0]), *options.shrink[1:])

@@ -152,6 +152,16 @@ def _told(chosen, kinds):
     return made
 
 
+def _drawn_in_blocks(chosen, kinds):
+    """Return a pipeline whose source draws for the blocks that it reads, and for each batch."""
+    made = Pipeline(chosen, kinds, False, "", ())
+    made.add("get_blocks", "index", f.DrawnInBlocks(chosen.choice([8, 20, 33, 60]), chosen.choice(["r", kinds])))
+    made.add("drawn-rows", "blocks", *_blocks(chosen), draws_order=True)
+    collate = f.Collating(made.draws())
+    made.add("blocks", "batch", chosen.randint(1, 5), chosen.random() < 0.3, collate, is_batched=True, is_merged=True)
+    return made
+
+
 def _length(made):
     length = stage_of(made.data).length(Run(0, 0))
     return 1 if length is None else length
@@ -260,9 +270,18 @@ def _link(made, streams):
 def _unlike(made, name):
     """Add batches of samples of different lengths, or of sparse rows."""
     function, collate = (f.Sequence, f.ragged) if name == "ragged" else (f.SparseRow, f.stacked)
-    made.add("map", "map", function(made.salt()), 1, False)
+    salt = made.salt()
+    if name == "ragged" and _swaps(salt, made.features):
+        function = f.Swapped
+    made.add("map", "map", function(salt), 1, False)
     size, drops = made.chosen.randint(1, 4), made.chosen.random() < 0.3
     made.add(name, "batch", size, drops, collate, is_batched=True, is_merged=True)
+
+
+def _swaps(salt, features):
+    """Return whether the arrays of ragged batches have mixed byte orders."""
+    features |= {"swapped"} if salt % 2 else set()
+    return salt % 2
 
 
 def _blocks(chosen):
@@ -275,7 +294,7 @@ def play(seed, front="loader", focus=()):
     if front in TORCH_FRONTS:
         from model import torch_drawing  # imports torch
 
-        return torch_drawing.drawn(seed, front)
+        return torch_drawing.drawn(seed, front, focus)
     chosen = random.Random(seed)
     has = FRONTS[front]
     world, backends = chosen.choice(has.worlds), chosen.choice(has.backends)
@@ -454,7 +473,11 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
     while length is not None and length < least:
         streams = front.streams if world == 1 or chosen.random() < 0.5 else False
         is_told = "loader" in features and chosen.random() < (0.6 if "told" in focus else 0.05)
-        made = _told(chosen, kinds) if is_told else pipeline(chosen, kinds, streams=streams, mark=mark, focus=focus)
+        is_drawn = "loader" in features and chosen.random() < (0.6 if "drawn-rows" in focus else 0.05)
+        if is_told or is_drawn:
+            made = (_told if is_told else _drawn_in_blocks)(chosen, kinds)
+        else:
+            made = pipeline(chosen, kinds, streams=streams, mark=mark, focus=focus)
         stage = stage_of(made.data)
         length = stage.length(Run(0, 0)) if stage.is_indexed else None
         # A batch for each rank, of up to four after a load.
@@ -475,7 +498,9 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
         name = _one_of(chosen, ["batch"] * 5 + ["ragged", "sparse"], focus)
         if name != "batch":
             function, collate = (f.Sequence, f.ragged) if name == "ragged" else (f.SparseRow, f.stacked)
-            links.append(("map", function(chosen.randrange(50)), 1, False))
+            salt = chosen.randrange(50)
+            function = f.Swapped if name == "ragged" and _swaps(salt, features) else function
+            links.append(("map", function(salt), 1, False))
         links.append(("batch", chosen.randint(1, 5), drops, collate))
         features |= {name} | ({"drop_last"} if drops else set())
     if not stage.is_indexed:

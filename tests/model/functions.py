@@ -31,7 +31,9 @@ def digest(value, salt):
 
 
 def simple(value):
-    """Return ragged batches, and sparse rows and batches, as tuples, which the model has in their place."""
+    """Return ragged batches, and sparse rows and batches, as tuples, and arrays as lists, as the model has them."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, mpqueue.Ragged):
         return "ragged", value.values.tolist(), value.offsets.tolist()
     if type(value).__module__.startswith("scipy.sparse"):
@@ -208,6 +210,16 @@ class Sequence(NamedTuple):
         return [number % 100 + item for item in range(number % 7)]
 
 
+class Swapped(NamedTuple):
+    """Map any value to an array of numbers, which may be empty, in a byte order that depends on the value."""
+
+    salt: int
+
+    def __call__(self, value):
+        numbers = Sequence(self.salt)(value)
+        return numbers if is_model() else np.array(numbers, "<>"[digest(value, self.salt) // 7 % 2] + "i8")
+
+
 class Document(NamedTuple):
     """Map any value to a sequence with fields that describe it as a whole: an array, and a name."""
 
@@ -372,17 +384,31 @@ class InBlocks(AtOnce):
         return ByPlaces([self[index] for block in blocks for index in block])
 
 
-class ByPlaces:
-    """Samples that are indexed by a list of places."""
+class DrawnInBlocks(InBlocks):
+    """Its samples draw if whole blocks are read: once for all of these blocks, and once for the samples of a request."""
 
-    def __init__(self, samples):
-        self.samples = samples
+    def __getitem__(self, index):
+        return (index,)
+
+    def __getitems__(self, indices):
+        return [(index,) for index in indices]
+
+    def get_blocks(self, blocks):
+        return ByPlaces([(index, *drawn(self.kinds)) for block in blocks for index in block], self.kinds)
+
+
+class ByPlaces:
+    """Samples that are indexed by a list of places; with ``kinds``, those of a request draw."""
+
+    def __init__(self, samples, kinds=""):
+        self.samples, self.kinds = samples, kinds
 
     def __len__(self):
         return len(self.samples)
 
     def __getitem__(self, places):
-        return [self.samples[place] for place in places]
+        numbers = drawn(self.kinds)
+        return [(*self.samples[place], *numbers) for place in places]
 
 
 class Awaiting(Samples):

@@ -10,7 +10,7 @@ from model.elements import Failed, Joined, Run, Single, tried
 from model.functions import stacked
 from model.numbers import SampleOrder, call, permutation
 from model.stages import Batch as BatchStage
-from model.stages import Lane
+from model.stages import Blocks, Lane
 from model.windows import Began, Windows
 
 
@@ -97,7 +97,7 @@ class Index:
 
     def __init__(self, setup, seed, epoch, world, began=None):
         self._setup, self._world, self._run = setup, world, Run(seed, epoch)
-        self._began, self.balance, self.key = began or Began(world=world), setup.balance, (seed, epoch)
+        self._began, self.balance, self.key = began or Began(world=world), setup.balance, (0, epoch)
         self._joins = setup.batch_size is not None or setup.batch_sampler is not None
         self._stage = setup.source if setup.is_dataset else None
         self._size, self._drops, self._collate = setup.batch_size, setup.drop_last, setup.collate or stacked
@@ -192,6 +192,10 @@ class Index:
         parts = [part for part in parts if part is not None]
         if not self._joins or not parts:
             return parts[0] if parts else None
+        if isinstance(self._stage, Blocks) and self._stage.draws():
+            found = self._stage.read([part.token for part in parts], self._run)
+            for part in parts:
+                part._known = found[part.token], None
         if self._stage is None and hasattr(self._source, "__getitems__"):
             return AtOnce(parts, self._collate, self._key, token=~first).of(self._source)
         return Joined(parts, self._collate, self._key, token=~first)

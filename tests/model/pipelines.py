@@ -56,7 +56,7 @@ def _linked(stage, name, *given):
     if name == "shuffle":
         return stages.Picked(number, stage, stages.shuffled_whole)
     if name == "blocks":
-        return stages.Picked(number, stage, stages.shuffled_by_blocks(*given))
+        return stages.Blocks(number, stage, *given)
     if name == "split":
         return stages.Picked(number, stage, stages.part_of_split(*given))
     if name == "pack":

@@ -93,8 +93,11 @@ class Script:
         head = ["import json, shutil, tempfile", "import mpqueue", "import numpy as np", "from mpqueue import Dataset", "from model.functions import *",
                 "from model.pipelines import *", "from model.program import *", "from model.served import *", "from model.adapted import *"]  # fmt: skip
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
+        run = ["    main()"]
+        if any("Served(" in line for line in self.lines):  # without its end, this program would wait for the server
+            run = ["    try:", "        main()", "    finally:", "        stop_servers()"]
         return "\n".join(
-            [f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', "    main()", ""]
+            [f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', *run, ""]
         )
 
 
@@ -615,7 +618,9 @@ def play(given):
                     player.operate(*operation)
             player.end()
     except Difference as difference:
-        difference.program = player.script.text(f"Seed {given.seed}: {str(difference).splitlines()[0][:80]}")
+        difference.program = player.script.text(
+            f"Seed {given.seed}, {given.front}: {str(difference).splitlines()[0][:80]}"
+        )
         raise
     finally:
         time.time = _time  # after a jump of the clock

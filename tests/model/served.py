@@ -16,6 +16,7 @@ import mpqueue
 from mpqueue.errors import ServiceError
 
 _DEADLOCK_S = 60
+_running = []  # the servers of this program
 
 
 class Served:
@@ -25,6 +26,7 @@ class Served:
         self._folder, self._source, self._options = tempfile.mkdtemp(prefix="mpqueue-model-"), source, options
         if journal:
             options["journal"] = f"{self._folder}/journal"
+        _running.append(self)
         self._start()
 
     def _start(self):
@@ -95,7 +97,9 @@ class Served:
             file.write(bytes([byte ^ 255]))
 
     def stop(self):
-        """Stop the server and remove its folder."""
+        """Stop the server and remove its folder; idempotent."""
+        if self in _running:
+            _running.remove(self)
         self._end(self._pipe.close)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -110,6 +114,12 @@ class Served:
             if time.monotonic() > until:
                 raise TimeoutError(f"processes of the server still run: {others}")
             time.sleep(0.01)
+
+
+def stop_servers():
+    """Stop all servers of this program."""
+    for each in list(_running):
+        each.stop()
 
 
 def _is_running(process):

@@ -27,6 +27,7 @@ from model.elements import (
     tried,
     within,
 )
+from model.functions import DrawnInBlocks
 from model.mixtures import index_picks, lane_pick, plan
 from model.numbers import Picks, SampleOrder, call, is_in_part, mixed_numbers, seed_of_stage
 from model.rows import BestFit, Concatenation
@@ -315,6 +316,41 @@ def shuffled_whole(stage, run, length):
     return SampleOrder(stage.key(run)[0], shuffle=True).at(run.epoch, length, list(range(length)))
 
 
+class Blocks(Picked):
+    """`shuffle(block=n, blocks=m)`. A source with ``get_blocks`` reads groups of m blocks.
+
+    What it draws for a group does not depend on the request; what it draws for a request depends on its first place.
+    """
+
+    def __init__(self, number, input_, size, count):
+        super().__init__(number, input_, shuffled_by_blocks(size, count))
+        self._span = size, count
+
+    def draws(self):
+        return isinstance(getattr(self.inputs[0], "_source", None), DrawnInBlocks)
+
+    def element(self, place, run):
+        made = super().element(place, run)
+        if self.draws():
+            made.inner.compute = lambda: self.read([place], run)[place]
+        return made
+
+    def read(self, places, run):
+        """Return the samples of a request by place."""
+        size, count = self._span
+        order, length, source, found = self._at(run), self.inputs[0].length(run), self.inputs[0]._source, {}
+        blocks = _blocks_in_order(self, run, length, size)
+        for first in range(0, len(blocks), count):
+            group = blocks[first : first + count]
+            indices = list(itertools.chain.from_iterable(group))
+            inside = {place: indices.index(order[place]) for place in places if order[place] in indices}
+            if inside:
+                rows = call((*self.inputs[0].key(run), ~group[0][0]), source.get_blocks, group)
+                samples = call((*self.key(run), ~next(iter(inside))), rows.__getitem__, inside.values())
+                found |= zip(inside, samples, strict=True)
+        return found
+
+
 def shuffled_by_blocks(size, number):
     """`shuffle(block=n, blocks=m)` permutes blocks of n neighbours, then the elements of each m consecutive blocks.
 
@@ -322,13 +358,7 @@ def shuffled_by_blocks(size, number):
     """
 
     def indices_of(stage, run, length):
-        seed = stage.key(run)[0]
-        blocks = [list(range(first, min(first + size, length))) for first in range(0, length, size)]
-        short = [blocks.pop()] if length % size else []
-        order = SampleOrder(seed, shuffle=True).at(run.epoch, len(blocks), list(range(len(blocks))))
-        blocks = [blocks[at] for at in order]
-        for each in short:
-            blocks.insert(_mixed(seed, run.epoch, 0) % (len(blocks) + 1), each)
+        seed, blocks = stage.key(run)[0], _blocks_in_order(stage, run, length, size)
         indices = []
         for group, first in enumerate(range(0, len(blocks), number), 1):
             members = [index for block in blocks[first : first + number] for index in block]
@@ -337,6 +367,17 @@ def shuffled_by_blocks(size, number):
         return indices
 
     return indices_of
+
+
+def _blocks_in_order(stage, run, length, size):
+    seed = stage.key(run)[0]
+    blocks = [list(range(first, min(first + size, length))) for first in range(0, length, size)]
+    short = [blocks.pop()] if length % size else []
+    order = SampleOrder(seed, shuffle=True).at(run.epoch, len(blocks), list(range(len(blocks))))
+    blocks = [blocks[at] for at in order]
+    for each in short:
+        blocks.insert(_mixed(seed, run.epoch, 0) % (len(blocks) + 1), each)
+    return blocks
 
 
 def _mixed(seed, epoch, number):

@@ -1,5 +1,6 @@
 """The player with fixed seeds, and programs in which it found differences."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -77,6 +78,62 @@ def test_difference_is_shrunk_to_a_program(monkeypatch):
     environment = {**os.environ, "PYTHONPATH": command.TESTS}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert "AssertionError" in ended.stderr
+
+
+def test_program_of_a_difference_stops_its_server():
+    script = playing.Script()
+    script.do("source = range(4)")
+    script.do("runs = (server := Served(source, seed=1, workers=1, mode='split', world=1)) and [server.attach(0)]")
+    try:
+        with pytest.raises(playing.Difference):
+            script.check("outcome(next, iter(runs[0]))", 7)
+    finally:
+        script.space["server"].stop()
+    environment = {**os.environ, "PYTHONPATH": command.TESTS}
+    program = [sys.executable, "-c", script.text("A difference.")]
+    ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1 and "AssertionError" in ended.stderr
+
+
+def test_first_turns_have_all_front_ends_in_an_order_of_the_seed():
+    names = drawing.fronts()
+    rounds = {}
+    for seed in range(20):
+        found = list(itertools.islice(command.turns(seed, names), 2 * len(names)))
+        assert found == list(itertools.islice(command.turns(seed, names), 2 * len(names)))
+        order = [front for front, _ in found]
+        assert sorted(order[: len(names)]) == sorted(order[len(names) :]) == sorted(names)
+        assert len({batch for _, batch in found}) == len(found)
+        rounds[seed] = tuple(order)
+    assert len(set(rounds.values())) > 10
+
+
+def test_plays_name_their_front_end_and_change_it_with_each_turn(monkeypatch):
+    monkeypatch.setattr(command, "_TURN_S", (1, 1))
+    monkeypatch.setattr(drawing, "fronts", lambda: ["generator", "ordered"])
+    found, plays = [], command.plays(300, 5, 1, None)
+    while {each["front"] for each in found} != {"generator", "ordered"}:
+        found.append(next(plays))
+    plays.close()
+    first = next(command.turns(5, drawing.fronts()))
+    assert found[0]["front"] == first[0]
+    assert found[0]["seed"] // command._CANDIDATES == first[1]
+
+
+def test_mutant_is_not_detected_by_a_difference_of_the_package(monkeypatch):
+    names, own = [{"seed": 1, "front": "loader", "error": "flaky"}, {"seed": 2, "front": "loader", "error": "new"}], []
+    monkeypatch.setattr(command, "plays", lambda *_: (each for each in names))
+    monkeypatch.setattr(command, "replayed", lambda seed, *_: {1: "flaky", 2: None}[seed])
+    given = "short-block-stays-last", ".", 60, 1, 1, "loader", ["blocks"]
+    monkeypatch.setattr(mutants.shutil, "copytree", lambda *_, **__: None)
+    monkeypatch.setattr(mutants.subprocess, "run", lambda *_, **__: None)
+    assert mutants.tried(*given, own.append) == (names[1], 2)
+    assert own == names[:1]
+
+
+def test_play_is_replayed_in_a_process_of_its_own():
+    assert command.replayed(3, "ordered") is None
+    assert command.replayed(3, "unknown") == "the process ended with 1"
 
 
 def test_drawings_follow_from_the_seed():

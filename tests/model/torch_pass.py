@@ -9,11 +9,13 @@ list of batches.
 
 import itertools
 import random
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from model.windows import Began, Windows
 
 Sample = tuple[int, int, int, int]
 Batch = list[Sample]
@@ -40,6 +42,7 @@ class Setup(NamedTuple):
         excluded: The ids that your program passes to ``exclude`` before the first pass; not for the stock loader.
         raising: The ids whose samples raise an error, before they draw. The error is raised instead of the batch.
         error: The name of its class.
+        balance: A `model.windows.Balance`, or None; not for the stock loader.
     """
 
     length: int
@@ -56,6 +59,7 @@ class Setup(NamedTuple):
     excluded: tuple[int, ...] = ()
     raising: tuple[int, ...] = ()
     error: str = "OSError"
+    balance: Any = None
 
     @property
     def is_iterable(self) -> bool:
@@ -128,6 +132,8 @@ def groups_of(
 ) -> Iterator[list[Any]]:
     """The keys of each batch of a pass. They are drawn when they are needed."""
     keys = order(setup, number, own, default, held)
+    if setup.balance is not None:
+        return balanced(setup, number, list(keys))
     return keys if setup.sampler[0] == "batches" else grouped(setup, keys)
 
 
@@ -196,6 +202,66 @@ def grouped(setup: Setup, keys: Iterable[Any]) -> Iterator[list[Any]]:
     while group := list(itertools.islice(keys, size)):
         if len(group) == size or not setup.drop_last:
             yield group
+
+
+def balanced(setup: Setup, number: int, keys: list[int]) -> Iterator[list[int]]:
+    """A balance divides the samples of all ranks' batches; the short batches at the end are a window of their own.
+
+    The order of the batches in a window depends on the order of all ranks, so it changes with the epoch.
+    """
+    rank, world = 0, 1
+    if setup.sampler[0] == "distributed":
+        _, rank, world, shuffle, seed, drop_last = setup.sampler
+        shares = [
+            distributed_order(setup.length, number if setup.sets_epoch else 0, each, world, shuffle, seed, drop_last)
+            for each in range(world)
+        ]
+        keys = [key for turn in zip(*shares, strict=True) for key in turn]
+    size, of_ranks = setup.batch_size or 1, [keys[each::world] for each in range(world)]
+    whole = len(of_ranks[0]) // size * size
+    full = [of_rank[first : first + size] for first in range(0, whole, size) for of_rank in of_ranks]
+    rest = [of_rank[whole:] for of_rank in of_ranks if not setup.drop_last and len(of_rank) > whole]
+    for batches in (full, rest):
+        plain = PlainOrder(batches, (zlib.crc32(np.array(keys, np.int64).tobytes()), 0), setup.balance)
+        windows = Windows(plain, Began(world=world))
+        for at in range(rank, len(batches), world):
+            yield [plain.key_at(place) for place in windows.places(at)]
+
+
+class PlainOrder(NamedTuple):
+    """The batches of all ranks in turn, before their samples are divided; see `model.windows.Windows`.
+
+    Attributes:
+        batches: The keys of each batch.
+        key: What the order of the batches in a window depends on.
+        balance: How they are divided.
+    """
+
+    batches: list[list[int]]
+    key: tuple[int, int]
+    balance: Any
+
+    def plain(self, number: int) -> list[int]:
+        """The places of a batch."""
+        size = len(self.batches[0])
+        return list(range(number * size, (number + 1) * size))
+
+    def key_at(self, place: int) -> int:
+        """The key at a place."""
+        size = len(self.batches[0])
+        return self.batches[place // size][place % size]
+
+    def cost(self, place: int, function: Any) -> Any:
+        """The cost of the sample at a place."""
+        return function(self.key_at(place))
+
+    def is_whole(self, _number: int) -> bool:
+        """All batches have the same size."""
+        return True
+
+    def turns_of(self, began: Began) -> int:
+        """The number of batches of each rank."""
+        return len(self.batches) // began.world
 
 
 def worker_generators(setup: Setup, base_seed: int, worker: int) -> Generators:

@@ -93,6 +93,8 @@ class TorchPlayer(Player):
 
     def _other(self, way):
         """Return a setup with other batches, or None."""
+        if self.setup.balance is not None:
+            return self.setup._replace(num_workers=way % 2, persistent=False, raising=(), balance=None)
         setup, name = self.setup._replace(num_workers=way % 2, persistent=False, raising=()), self.setup.sampler[0]
         is_known = not setup.is_iterable
         sampler = {

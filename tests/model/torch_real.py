@@ -201,6 +201,7 @@ def lines(setup, kind):
     workers = f"num_workers={setup.num_workers}, persistent_workers={setup.persistent}, generator=generator"
     workers += f", worker_init_fn=torch_real.Draws({setup.init_draws})" if setup.num_workers else ""
     made = "None" if setup.generator_seed is None else f"torch.Generator().manual_seed({setup.generator_seed})"
+    workers += "" if setup.balance is None else f", balance={setup.balance.code()}"
     errors = f", {setup.raising}, {setup.error!r}" if setup.raising else ""
     return [
         f"torch.manual_seed({setup.seed}), random.seed({setup.seed}), np.random.seed({setup.seed})",

@@ -157,7 +157,7 @@ class Windows:
     def _shuffled(self, window, batches, of_step):
         """Return the batches of each step in a random order, and the steps, too."""
         count, steps = len(batches), []
-        words = mixed_numbers(0, self._order.key[1], np.arange(window * count, (window + 1) * count)).tolist()
+        words = mixed_numbers(*self._order.key, np.arange(window * count, (window + 1) * count)).tolist()
         for first in range(0, count, of_step):
             drawn, step = words[first : first + of_step], batches[first : first + of_step]
             steps.append((drawn[0], [batch for _, batch in sorted(zip(drawn, step, strict=True))]))
