@@ -89,8 +89,11 @@ class Footprint:
         descendants = _descendants()
         for fork_server in parked:
             descendants.pop(pid_of(fork_server), None)
-        # Python's own resource tracker runs until the interpreter exits.
-        self.processes = {pid: text for pid, text in descendants.items() if text and "resource_tracker" not in text}
+        # Python keeps these until the interpreter exits. From 3.14 on, its default context starts both.
+        kept = "multiprocessing.resource_tracker", "multiprocessing.forkserver"
+        self.processes = {
+            pid: text for pid, text in descendants.items() if text and not any(name in text for name in kept)
+        }
         self.zombies = {pid for pid, text in descendants.items() if not text}
         # A dummy represents a thread that Python did not start (TensorFlow's). Python does not notice when it ends.
         own = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
