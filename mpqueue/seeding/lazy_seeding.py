@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.random  # NumPy 2.5 imports it on first use, which would be in each worker, after the fork
 
 from mpqueue.seeding.global_rng import NUM_WORDS, number_of, seed_numpy, seed_torch, words_of
 from mpqueue.system.imports import Watch

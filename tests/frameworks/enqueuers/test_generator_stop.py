@@ -47,7 +47,9 @@ def raising_in_close():
         raise OSError("in close")
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored (in|while closing generator):pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("stream", [endless, raising_in_close])
 @pytest.mark.parametrize(("backend", "workers"), [("process", 1), ("thread", 1), ("thread", 0)])
 def test_infinite_generator_ends_at_stop_even_if_close_fails(stream, backend, workers):

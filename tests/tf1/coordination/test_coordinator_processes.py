@@ -286,13 +286,13 @@ def address_of(coordinator):
 
 
 def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(caplog):
+    others = threading.enumerate()  # also of coordinators of other tests, which may still live
     coordinator = Coordinator()
     path, pickled = address_of(coordinator).path, cloudpickle.dumps(coordinator)
+    (server,) = [thread for thread in threading.enumerate() if thread not in others]
     del coordinator
-    serving = [thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-server"]
     gc.collect()
-    for thread in serving:  # the address is free when the thread has finished
-        thread.join(DEADLOCK_S)
+    server.join(DEADLOCK_S)  # the address is free when the thread has finished
     proxy = cloudpickle.loads(pickled)
     received = []
     with socket.socket(socket.AF_UNIX) as listener:
