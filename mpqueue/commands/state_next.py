@@ -7,6 +7,8 @@ from mpqueue.commands.factories import NotFound, source_of
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import SampleIds
 
+_OF_STREAM = "a batch of a stream is known after it was made: load the state, call next, and read loader.last"
+
 
 def loader_of(name: str) -> Loader:
     """Return the loader that a factory makes.
@@ -27,7 +29,7 @@ def loader_of(name: str) -> Loader:
 
 
 def following(loader: Loader, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ids of the samples in the next batch as ``next``; or as ``error``, why they are unknown.
+    """Return the ids of the samples in the next batch as ``next``, of a stream a text; or an ``error``.
 
     Args:
         loader: The loader, which loads the state.
@@ -40,6 +42,8 @@ def following(loader: Loader, state: Mapping[str, Any]) -> dict[str, Any]:
         loader.load_state_dict(dict(state))
     except (TypeError, ValueError) as error:
         return {"error": str(error)}
+    if not loader._run.plan.has_index:
+        return {"next": _OF_STREAM}
     try:
         return {"next": _next_ids(loader)}
     except LookupError as error:
@@ -50,6 +54,6 @@ def _next_ids(loader: Loader) -> SampleIds:
     # Not the position of the state, which counts the batches of all ranks.
     epoch, batch = loader.place
     try:
-        return loader.explain(epoch, batch, run=True).samples
+        return loader.explain(epoch, batch).samples
     except LookupError:  # the state was saved after the last batch of its epoch
-        return loader.explain(epoch + 1, 0, run=True).samples
+        return loader.explain(epoch + 1, 0).samples

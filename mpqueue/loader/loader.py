@@ -249,7 +249,8 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         Args:
             state: The result of `state_dict`; or a list of the states of all ranks after the same step, in any order.
                 For a stream with ranks: the state of the same rank, or the list. For other sources, the state of any
-                rank is enough, unless a rank skipped or raised a batch of the epoch, or has ``ordered=False``.
+                rank is enough. If a rank skipped or raised a batch of the epoch, or has ``ordered=False``, its state is
+                for the same rank of the same number of ranks only.
 
         Raises:
             TypeError: ``state`` is neither a dict nor a list of dicts.
@@ -266,7 +267,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
     @property
     def place(self) -> tuple[int, int]:
-        """The epoch and the number of this rank's next batch, for `explain`, `compute` and `seek`.
+        """The epoch and the number of this rank's next batch; with an index, for `explain`, `compute` and `seek`.
 
         The epoch may have no such batch: after its last one, or if a stream ends here.
         """
@@ -291,14 +292,15 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         last = self._run.last
         return None if last is None else self._questions().infos_of(last)[self._micro]
 
-    def explain(self, epoch: int, batch: int, *, rank: int | None = None, run: bool = False) -> "BatchInfo":
+    def explain(self, epoch: int, batch: int, *, rank: int | None = None) -> "BatchInfo":
         """Return which samples are in a batch, before or after it was returned, without computing it.
+
+        The source must have an index. Of a stream, use `last`.
 
         Args:
             epoch: The epoch.
             batch: Number of the batch among those of the rank in this epoch, from 0.
             rank: The rank; None: this one.
-            run: Call the functions of a stream that decide which samples pass, such as those of ``filter``.
 
         Returns:
             A `BatchInfo` without a ``step``. Samples that would raise are among its ``samples``. With
@@ -306,19 +308,19 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Raises:
             TypeError: An argument is not an integer.
-            ValueError: An argument is negative, or there is no such rank.
+            ValueError: An argument is negative, there is no such rank, or the source is a stream.
             LookupError: The epoch has no such batch; or it was returned with another number of ranks; or the sampler
                 draws random numbers, and the epoch is neither the current one nor the one before; or the source has
                 changed since.
-            RuntimeError: ``run`` is False, and functions of the stream decide which samples pass, or one has raised.
         """
-        return self._questions().explain(epoch, batch, rank, run=run)
+        found: BatchInfo = self._by_place("explain").explain(epoch, batch, rank)
+        return found
 
     def compute(self, epoch: int, batch: int) -> Batch_co:
         """Return a batch of this rank, computed again by this thread: the same one, bit for bit.
 
         The batch is computed as with ``workers=0``, without the samples that are excluded there. The loop, its place
-        and the random generators of this process do not change.
+        and the random generators of this process do not change. The source must have an index.
 
         Args:
             epoch: The epoch.
@@ -327,13 +329,21 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Raises:
             TypeError: An argument is not an integer.
-            ValueError: An argument is negative.
+            ValueError: An argument is negative, or the source is a stream.
             LookupError: The epoch has no such batch; or all of its samples are excluded; or the place is unknown, for
                 the reasons that `explain` names.
             Exception: The exception of the source for a sample.
         """
-        computed: Batch_co = self._questions().compute(epoch, batch)
+        computed: Batch_co = self._by_place("compute").compute(epoch, batch)
         return computed
+
+    def _by_place(self, method: str) -> "IndexQuestions":
+        """Return the answers about any batch, which only a source with an index has."""
+        from mpqueue.loader.questions import IndexQuestions, check_index
+
+        check_index(self._run.plan, method)
+        self._apply_option()
+        return IndexQuestions(self._run)
 
     def _questions(self) -> "IndexQuestions | StreamQuestions":
         self._apply_option()
@@ -351,8 +361,8 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     def seek(self, epoch: int, batch: int) -> None:
         """Continue at any place: the next ``for`` loop returns this batch first.
 
-        Running iterators end. With an index, nothing before the place is computed. A stream is computed from its
-        nearest snapshot, or from its beginning.
+        Running iterators end, and nothing before the place is computed. The source must have an index. To go back in a
+        stream, use `load_state_dict`, and take batches up to the place.
 
         Args:
             epoch: The epoch.
@@ -360,11 +370,11 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Raises:
             TypeError: An argument is not an integer.
-            ValueError: An argument is negative.
+            ValueError: An argument is negative, or the source is a stream.
             LookupError: The epoch has no such batch, or it was returned with another number of ranks, or the source is
                 an iterator.
         """
-        questions = self._questions()
+        questions = self._by_place("seek")
         place = questions.place_of(epoch, batch)
         self.stop()
         self._passes.seek(place, questions.here(), epoch, batch)

@@ -1,8 +1,7 @@
 """The samples of any batch of a loader, and that batch again: answers about the places of its run.
 
 The order of a source with an index follows from (seed, epoch, position), so no log is needed. An `IndexQuestions` reads
-the run, and changes nothing. Streams have
-`StreamQuestions`, see `mpqueue.loader.stream_questions`.
+the run, and changes nothing. A stream answers for its last batch, see `mpqueue.loader.stream_questions`.
 """
 
 import operator
@@ -19,6 +18,12 @@ from mpqueue.plan.history import At
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.plan.sample_ids import SampleSet
+
+# The remedy where a stream has no batch at any place, for an error.
+GO_BACK = (
+    "to go back to a batch, call {0}.load_state_dict(state) with a state saved before it, take batches with next up to "
+    "it, and read {0}.last"
+)
 
 
 class Questions:
@@ -105,7 +110,7 @@ class IndexQuestions(Questions):
             infos.append(info)
         return infos
 
-    def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> Any:  # noqa: ARG002 - no user code decides
+    def explain(self, epoch: int, batch: int, rank: int | None) -> Any:
         """Return the samples of any batch of any rank; see `Loader.explain`."""
         plan = self._plan
         if rank is not None:
@@ -162,6 +167,19 @@ class PlanChange(NamedTuple):
     plan: Plan
     place: Place
     result: Any = None
+
+
+def check_index(plan: Plan, method: str) -> None:
+    """Raise a `ValueError` for a stream: the samples of its batches are known only after the batches were made.
+
+    Args:
+        plan: The plan.
+        method: The method that requires an index.
+    """
+    if not plan.has_index:
+        raise ValueError(
+            f"{method} requires a source with an index, got the stream {plan.source.name}: {GO_BACK.format('loader')}"
+        )
 
 
 def excluded(plan: Plan, questions: Questions, samples: SampleSet) -> PlanChange | None:

@@ -1,22 +1,22 @@
-"""The samples of any batch of a stream, and that batch again: answers about the places of its run.
+"""The samples of a batch that a stream has returned, and its place without excluded samples.
 
 The element of a stream at a place is found in one of two ways. Where no lane ends before it, or the ends are known, it
 follows by arithmetic. Otherwise the stream is run up to it, in the calling thread: its outline if no user code decides
 which samples pass, or the stream itself. In an endless stream, only a lane without elements has an end; a lane that was
 not read yet is opened to find that out.
 
-Then a single lane is run, from its newest snapshot that is not after the element: as ids, or as the batch itself.
+Then a single lane is run as ids, from its newest snapshot that is not after the element.
 """
 
 import pickle
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Mark, Pipeline
-from mpqueue.loader.questions import Questions, checked_place, checked_rank
-from mpqueue.loader.replay import OneWorkItem, batch_from, opened
+from mpqueue.loader.questions import Questions, checked_place
+from mpqueue.loader.replay import OneWorkItem, opened
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
 from mpqueue.plan.lane_order import Element, counts_before, element_at
@@ -115,25 +115,6 @@ class StreamQuestions(Questions):
                 "elements each time, and has ended before this batch when it was run again"
             )
         return samples
-
-    def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> BatchInfo:
-        """Return the samples of any batch of any rank; see `Loader.explain`."""
-        epoch, batch = checked_place(epoch, batch)
-        rank = self._plan.shard.rank if rank is None else checked_rank(rank, self._plan.shard.world)
-        self._check_replay()
-        plan = self._plan_at(epoch, batch).of_rank(rank)
-        self._identified(plan, run=run)  # refuses user code before anything is run
-        found = self._find(plan, epoch, batch, run=run)
-        return self._info(plan, epoch, batch, self._ids(plan, found.item(), found.start, run=run))
-
-    def compute(self, epoch: int, batch: int) -> Any:
-        """Return a batch of this rank, computed again; see `Loader.compute`."""
-        epoch, batch = checked_place(epoch, batch)
-        self._check_replay()
-        plan = self._plan_at(epoch, batch)
-        found = self._find(plan, epoch, batch, run=True, computes=True)
-        with self._opened_lane(plan, found.item(), found.start) as pipeline:
-            return batch_from(pipeline, epoch, batch)
 
     def _identified(self, plan: StreamPlan, *, run: bool) -> StreamPlan:
         # A batch without the sample that raised takes the next one, so the outline of the stream is at other places.

@@ -137,8 +137,16 @@ def rank():
 def stream():
     return mpqueue.Loader(Dataset.range(40).filter(bool), lanes=2)
 
+class Broken:
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        yield 0
+        raise TypeError("of the sampler")
+
 def broken():
-    return mpqueue.Loader(Dataset(["a", "b", 3]).filter(str.isalpha), lanes=1)
+    return mpqueue.Loader(range(3), sampler=Broken())
 
 def numbers():
     return list(range(40))
@@ -167,20 +175,26 @@ def taken(loader, number):
 
 
 @pytest.mark.parametrize("number", [0, 3])
-@pytest.mark.parametrize("factory", ["loader", "rank", "stream"])
+@pytest.mark.parametrize("factory", ["loader", "rank"])
 def test_source_shows_the_ids_of_the_next_batch(tmp_path, capsys, made, factory, number):
     numbers = mpqueue.Dataset.range(40)
     options = {"shard": (1, 2)} if factory == "rank" else {}
-    state, following = taken(
-        mpqueue.Loader(numbers.filter(bool), seed=3, workers=0, lanes=2)
-        if factory == "stream"
-        else mpqueue.Loader(numbers, batch_size=4, shuffle=True, seed=3, workers=0, **options),
-        number,
-    )
+    state, following = taken(mpqueue.Loader(numbers, batch_size=4, shuffle=True, seed=3, workers=0, **options), number)
     path = write(tmp_path / "a.json", [state])
     assert main(["state", path, "--json", "--source", f"{made}:{factory}"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["key"], row["next"]) == ("[0]", json.loads(json.dumps(following)))
+
+
+def test_state_of_a_stream_has_its_place_and_says_when_the_next_batch_is_known(tmp_path, capsys, made):
+    state, _ = taken(mpqueue.Loader(mpqueue.Dataset.range(40).filter(bool), seed=3, workers=0, lanes=2), 3)
+    path = write(tmp_path / "a.json", state)
+    assert main(["state", path, "--json", "--source", f"{made}:stream"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["epoch"], row["batch"]) == (0, 3)
+    assert (
+        row["next"] == "a batch of a stream is known after it was made: load the state, call next, and read loader.last"
+    )
 
 
 def test_source_after_the_last_batch_shows_the_next_epoch(tmp_path, capsys, made):
@@ -221,12 +235,12 @@ def test_source_that_makes_no_loader_is_an_invalid_argument(tmp_path, capsys, ma
 
 @pytest.mark.parametrize(
     ("factory", "message"),
-    [("fails", "ZeroDivisionError: of the factory"), ("broken", "TypeError: descriptor 'isalpha'")],
+    [("fails", "ZeroDivisionError: of the factory"), ("broken", "TypeError: of the sampler")],
 )
-def test_error_of_the_factory_or_its_source_is_printed_with_its_traceback(tmp_path, capsys, made, factory, message):
-    with mpqueue.Loader(mpqueue.Dataset(["a", "b", 3]).filter(str.isalpha), lanes=1, workers=0) as loader:
+def test_error_of_the_factory_or_its_sampler_is_printed_with_its_traceback(tmp_path, capsys, made, factory, message):
+    with mpqueue.Loader(range(3), sampler=range(3), workers=0) as loader:
         batches = iter(loader)
-        assert [next(batches), next(batches)] == ["a", "b"]
+        assert [next(batches), next(batches)] == [0, 1]
         path = write(tmp_path / "a.json", loader.state_dict())
     assert main(["state", path, "--source", f"{made}:{factory}"]) == 1
     printed = capsys.readouterr()

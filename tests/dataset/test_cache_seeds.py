@@ -169,15 +169,16 @@ def num_stored(folder):
 
 
 QUESTIONS = {
-    "explain": lambda loader: loader.explain(0, 7, run=True),
+    "explain": lambda loader: loader.explain(0, 7),
     "compute": lambda loader: loader.compute(0, 7),
     "seek": lambda loader: loader.seek(0, 6),
     "exclude": lambda loader: loader.exclude([0]),
 }
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("name", ["late draws", "late draws of a stream"])
+@pytest.mark.parametrize(
+    ("name", "question"), [*(("late draws", each) for each in QUESTIONS), ("late draws of a stream", "exclude")]
+)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_question_stores_nothing_and_changes_no_batch(question, name, workers, tmp_path):
     def loader_of(folder):

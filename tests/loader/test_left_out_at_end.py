@@ -120,10 +120,6 @@ def test_elements_of_generator_functions(options, of_lane, backend):
         for epoch in range(2):
             assert [each[:2] for each in placed(loader, loader)] == list(enumerate(whole))
             assert loader.statistics().skipped == 9 * (epoch + 1)
-        if not loader.workers:
-            assert [as_list(loader.compute(1, number)) for number in range(len(whole))] == whole
-            loader.seek(1, 4 % len(whole))
-            assert [each[:2] for each in placed(loader, loader)] == list(enumerate(whole))[4 % len(whole) :]
 
 
 def is_early(value):

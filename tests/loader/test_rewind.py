@@ -162,12 +162,6 @@ class TestExplainAndCompute:
             with pytest.raises(LookupError, match="on_epoch_end"):
                 loader.compute(1, 0)
 
-    def test_iterator_has_no_batch_twice(self):
-        loader = mpqueue.Loader(iter([1, 2, 3]), workers=0)
-        for call in (loader.compute, loader.explain, loader.seek):
-            with pytest.raises(LookupError, match="yields each element once"):
-                call(0, 0)
-
 
 class TestSeek:
     def test_nothing_before_the_place_is_computed(self):
@@ -214,6 +208,14 @@ class TestExclude:
                 assert loader.last.samples == tuple(batch.tolist())
                 seen += batch.tolist()
         assert sorted(seen) == [index for index in range(60) if index != 3]
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_begins_at_a_loaded_place(self, workers):
+        first, second = loader_of(), loader_of(workers=workers)
+        next(iter(first))
+        second.load_state_dict(first.state_dict())
+        second.exclude(range(8, 12))
+        assert [indices(batch) for batch in itertools.islice(second, 2)] == [(12, 13, 14, 15), tuple(range(16, 24))]
 
     def test_option_applies_after_a_load(self):
         first, second = loader_of(), loader_of(exclude=range(8, 12))

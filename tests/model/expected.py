@@ -267,8 +267,6 @@ class StreamRun(IndexRun):
         self.excluded = set(excluded)
         self.drops = []  # the exclusions in this epoch: (elements of each lane, ids)
         self.stream = self._opened()
-        self.counts_numbers = True
-        self.began, self.earlier = (0, 0), []  # the place at which this process began, and the changes before it
 
     def _opened(self):
         endless = self.setup.epoch_batches is not None
@@ -284,10 +282,7 @@ class StreamRun(IndexRun):
         self.stream.advance(counts)
 
     def begin(self):
-        before = self.epoch
         super().begin()
-        # After an epoch of n batches that was left early, a batch has another number of elements before it.
-        self.counts_numbers &= self.setup.epoch_batches is None or self.epoch == before
         if self.setup.epoch_batches is None and not self.batch and any(self.stream.counts()):
             self._next_epoch()
 
@@ -330,14 +325,12 @@ class StreamRun(IndexRun):
         """Continue where each lane was; the number of the batch is divided among the ranks, rounded up."""
         vars(self).update({name: value for name, value in vars(state).items() if name != "stream"})
         self.changes, self.drops, self.excluded = list(state.changes), list(state.drops), set(state.excluded)
-        self.counts_numbers &= self.world == world
         self.returned = self.returned if world == self.world else [()] * world
         self.batch = -(-self.batch * self.world // world)
         if self.setup.epoch_batches is not None and self.batch >= self.setup.epoch_batches:
             self.epoch, self.batch = self.epoch + 1, 0
         self.world, self.loop, self.goes, self.last, self._known = world, None, [True] * world, None, {}
         self._reopen(state.saved)
-        self.began, self.earlier = (self.epoch, self.batch), list(self.changes)
         return self
 
     def first_unread(self):
@@ -359,30 +352,6 @@ class StreamRun(IndexRun):
                 self.drops.append((self.stream.counts(), new))
             self.stream.drop(new)
         self._known = {}
-
-    def seek(self, epoch, batch):
-        """Run the epoch to the place; exclusions after it are moved there."""
-        super().seek(epoch, batch)
-        each, first = self.setup.epoch_batches, epoch if self.setup.epoch_batches is None else 0
-        self.drops, excluded, self.excluded = [], self.excluded, excluded_at(self.changes, first, -1, self.world)
-        self.stream = self._opened()
-        last = batch if each is None else epoch * each + batch
-        for number in range(last + 1):
-            for change in self.changes:
-                if change.on(self.world) == ((epoch, number) if each is None else divmod(number, each)):
-                    if any(self.stream.counts()):
-                        self.drops.append((self.stream.counts(), change.value))
-                    self.stream.drop(change.value)
-            if number < last:
-                for rank in range(self.world):
-                    self.stream.take(rank, self.world)
-        self.excluded = excluded
-
-    def is_known(self, epoch, batch):
-        """Return False, too, for a batch that another process returned after it excluded samples."""
-        first = (epoch if self.setup.epoch_batches is None else 0), 0
-        is_behind = any(first < each.on(self.world) <= (epoch, batch) for each in self.changes if each in self.earlier)
-        return self.counts_numbers and not (is_behind and (epoch, batch) < self.began)
 
 
 def run_of(setup, *given):

@@ -159,7 +159,7 @@ class Player:
 
     owners = states = "runs"
     interrupted = "interrupted"
-    has_met_error = is_told = reads_ahead = False
+    is_told = reads_ahead = False
 
     def __init__(self, play):
         self.play, self.script, self.front = play, Script(), FRONTS[play.front]
@@ -265,7 +265,6 @@ class Player:
         expected = []
         while len(expected) < count and (not expected or expected[-1] != [program.END] * self.num_runs):
             expected.append(self.run.take())
-            self.has_met_error |= any(isinstance(each, Failed) and each != program.END for each in expected[-1])
         return expected
 
     # -- Operations
@@ -331,7 +330,6 @@ class Player:
         self.resume(f"{name}{'[rank]' * own}", workers // 2)
 
     def resume(self, state, number):
-        self.has_met_error = False
         self.script.do(f"for rank, each in enumerate({self.states}): each.load_state_dict({state})")
         self.begin()
 
@@ -356,7 +354,7 @@ class Player:
             self.do_load(workers, backend, 0, len(self.saved) - 1)
 
     def do_last(self):
-        if self.run.last is not None and self.run.is_known(self.run.last[0].epoch, self.run.last[0].batch):
+        if self.run.last is not None:
             expected = [(each.epoch, each.batch, each.ids, each.skipped) for each in self.run.last]
             self.script.check(
                 "[(each.last.epoch, each.last.batch, list(each.last.samples), list(each.last.skipped))"
@@ -376,38 +374,23 @@ class Player:
         draws = isinstance(self.setup.sampler, functions.Shuffling)
         if draws and (run.last is None or not run.begun <= run.epoch - 1 <= epoch <= run.epoch == run.last[0].epoch):
             return None  # the orders of other epochs are not known
-        if not self.setup.has_index:
-            is_endless = self.setup.epoch_batches is not None
-            if not run.counts_numbers or (is_endless and self._has_raised_to_its_end(epoch)):
-                return None
         found = [set(run.of(epoch, rank)) for rank in range(run.world)]
         numbers = sorted(each for each in set.intersection(*found) if run.is_known(epoch, each))
         return (epoch, numbers[number % len(numbers)]) if numbers else None
 
-    def _raises(self, epoch, number):
-        return any(isinstance(self.run.at(epoch, number, rank).value, Failed) for rank in range(self.run.world))
-
-    def _has_raised_to_its_end(self, epoch):
-        """Return whether elements of an endless stream raise and a lane has ended, because no other element was left."""
-        run, has_raised = self.run, False
-        orders = [Stream(self.setup, run.seed, epoch, run.world) for _ in range(run.world)]
-        for rank, order in enumerate(orders):
-            has_raised |= any(isinstance(each.value, Failed) for each in order.batches(rank, run.changes, 0))
-        return has_raised and any(lane.has_ended for order in orders for lane in order.lanes)
+    def _is_refused(self, method):
+        """Return whether the batches are a stream's, which refuses the method at any place."""
+        if not self.setup.has_index:
+            self.script.check(f"[kind_of(each.{method}, 0, 0) for each in runs]", ["ValueError"] * self.run.world)
+        return not self.setup.has_index
 
     def do_explain(self, back, number):
+        if self._is_refused("explain"):
+            return
         place = self._place(back, number)
         found = [] if place is None else [self.run.at(*place, rank) for rank in range(self.run.world)]
-        # Before the first error, a stream does not call functions that decide nothing, so it knows of no error.
-        is_unmet = found and not (self.setup.has_index or self.has_met_error)
-        if is_unmet and any(self._raises(place[0], number) for number in self.run.of(place[0], 0) if number < place[1]):
-            return
-        if (
-            found
-            and not self.setup.skips
-            and not (any(isinstance(each.value, Failed) for each in found) and not self.setup.has_index)
-        ):
-            call = f"[info_of(each.explain({place[0]}, {place[1]}, run=True)) for each in runs]"
+        if found and not self.setup.skips:
+            call = f"[info_of(each.explain({place[0]}, {place[1]})) for each in runs]"
             self._ask(call, [(each.ids, each.costs) for each in found])
 
         epoch, first = self.run.known_from
@@ -417,6 +400,8 @@ class Player:
             )
 
     def do_compute(self, back, number):
+        if self._is_refused("compute"):
+            return
         place = self._place(back, number)
         if place is not None:
             expected = [plain(self.run.at(*place, rank).value) for rank in range(self.run.world)]
@@ -432,6 +417,8 @@ class Player:
             self.script.check("size_of(folder)", self.script.space["size"])
 
     def do_seek(self, back, number):
+        if self._is_refused("seek"):
+            return
         place = self._place(back, number)
         if place is not None:
             self.script.do(f"for each in runs: each.seek({place[0]}, {place[1]})")

@@ -22,7 +22,7 @@ from mpqueue.frameworks.torch.samples import editor, filled, ids_of, num_places,
 from mpqueue.frameworks.torch.skipping import is_of_ranks, samplers_of
 from mpqueue.frameworks.torch.streams import StreamDataset
 from mpqueue.frameworks.torch.worker import listed_of
-from mpqueue.loader.questions import checked_place
+from mpqueue.loader.questions import GO_BACK, checked_place
 from mpqueue.loader.replay import empty_batch
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.checks import known_length
@@ -149,7 +149,7 @@ def last(loader: Any) -> BatchInfo | None:
 
 def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
     """Return the samples of any batch of the latest pass; see `DataLoader.explain`."""
-    begun, batch = _checked(loader, epoch, batch)
+    begun, batch = _checked(loader, "explain", epoch, batch)
     kept, order = _kept_at(loader, begun, batch)
     ids = ids_of(kept, is_batched=loader._auto_collation)
     return _info(loader, begun, batch, ids, costs=_costs_of(loader, order, batch))
@@ -157,7 +157,7 @@ def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
 
 def compute(loader: Any, epoch: int, batch: int) -> Any:
     """Return any batch of the latest pass, computed again; see `DataLoader.compute`."""
-    begun, batch = _checked(loader, epoch, batch)
+    begun, batch = _checked(loader, "compute", epoch, batch)
     kept, _ = _kept_at(loader, begun, batch)
     if kept.is_empty:
         raise empty_batch(loader._passes.number, batch)
@@ -167,7 +167,10 @@ def compute(loader: Any, epoch: int, batch: int) -> Any:
 def exclude(loader: Any, ids: Any) -> None:
     """Leave out samples from now on; see `DataLoader.exclude`."""
     samples = SampleSet.of(ids)
-    _check_index(loader)
+    _check_index(
+        loader, "exclude",
+        "replace the DataLoader by mpqueue.Loader({dataset}, batch_size={batch_size}), whose batches are NumPy arrays",
+    )  # fmt: skip
     _check_ids(loader, samples)
     run: LoaderRun = loader._passes or LoaderRun()
     begun = run.latest
@@ -183,7 +186,7 @@ def exclude(loader: Any, ids: Any) -> None:
         begun.batches.leave_out(editor_of(loader, begun.beginning))
 
 
-def _checked(loader: Any, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
+def _checked(loader: Any, method: str, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
     """Return the latest pass, and the number of a batch.
 
     Raises:
@@ -192,7 +195,7 @@ def _checked(loader: Any, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
         LookupError: It is another pass.
     """
     epoch, batch = checked_place(epoch, batch)
-    _check_index(loader)
+    _check_index(loader, method, GO_BACK.format("loader"))
     run = loader._passes
     if run is None or run.latest is None or loader.resumed is not None:
         raise LookupError("the loader has not begun a pass: only batches of its latest pass are known")
@@ -201,17 +204,21 @@ def _checked(loader: Any, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
     return run.latest, batch
 
 
-def _check_index(loader: Any) -> None:
-    """Raise a `ValueError` for a dataset without indices of samples, or one that torch's own workers run."""
+def _check_index(loader: Any, method: str, remedy: str) -> None:
+    """Raise a `ValueError` for a dataset without indices of samples, or one that torch's own workers run.
+
+    Args:
+        loader: The loader.
+        method: The method that requires indices.
+        remedy: What to do instead, with the fields ``dataset`` and ``batch_size``.
+    """
     dataset = loader.dataset
     if loader._dataset_kind == _DatasetKind.Iterable:
         is_ours = isinstance(dataset, StreamDataset)
         name = "a mpqueue.Dataset without an index" if is_ours else f"the iterable-style {type(dataset).__name__}"
         raise ValueError(
-            f"explain, compute and exclude require a map-style dataset, got {name}: for such a stream, a DataLoader "
-            "has only `last`. To use them, replace the DataLoader by "
-            f"mpqueue.Loader({'dataset' if is_ours else 'mpqueue.Dataset(dataset)'}, batch_size={loader.batch_size}), "
-            "whose batches are NumPy arrays"
+            f"{method} requires a map-style dataset, got {name}: "
+            + remedy.format(dataset="dataset" if is_ours else "mpqueue.Dataset(dataset)", batch_size=loader.batch_size)
         )
     _check_workers(loader, ValueError)
 
