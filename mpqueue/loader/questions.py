@@ -41,9 +41,8 @@ class Questions:
 
     def here(self) -> At:
         """Return the place, as the history names it."""
-        where, world = self._run.where(), self._plan.shard.world
-        is_own = self._plan.is_own(where, ordered=self._job.options.ordered)
-        return At(where.epoch, where.position, world, is_own)
+        where = self._run.where()
+        return At(where.epoch, where.position, self._plan.shard.world)
 
     def share(self) -> LaneShare:
         """Return the lanes of this rank; 0 for a source with an index."""

@@ -257,12 +257,12 @@ class Run:
 
     def check_states(self, states: Sequence[Any]) -> None:
         """Raise an error for states that cannot be loaded, see `mpqueue.Loader.load_state_dict`. Nothing changes."""
-        from mpqueue.plan.rank_states import earliest
-        from mpqueue.plan.saved_states import history_in, place_read_from
+        from mpqueue.plan.saved_states import earliest, history_in
 
         source = self.plan.source
         self.plan.place(states, self.job.workers, self.backend)
-        if "source" in earliest(states, [place_read_from(state) for state in states]) and not source.can_resume:
+        states = self.plan.states_here(states)
+        if "source" in earliest(states) and not source.can_resume:
             raise ValueError(
                 f"the state contains the state of its source, but {type(source.given).__name__} has no "
                 "load_state_dict(state): load it with the same source"
@@ -271,10 +271,10 @@ class Run:
 
     def load(self, states: Sequence[Any]) -> None:
         """Make the next loop continue the run of other states, which `check_states` has accepted; without workers."""
-        from mpqueue.plan.rank_states import earliest
-        from mpqueue.plan.saved_states import history_in, parts_in, place_read_from, steps_in
+        from mpqueue.plan.saved_states import earliest, history_in, parts_in, steps_in
 
-        first = earliest(states, [place_read_from(state) for state in states])
+        all_states, states = states, self.plan.states_here(states)
+        first = earliest(states)
         # The cursor knows the fingerprints of the sampler in the run that ends here.
         self.cursor = None
         if "source" in first:
@@ -286,7 +286,7 @@ class Run:
         self.anchors = ()  # their snapshots belong to the previous run
         self._move_to(place)
         # Afterwards, because it keeps the steps that this run has counted so far.
-        self._steps, self._parts = steps_in(first), dict(parts_in(states, plan.source.part_names, plan.shard))
+        self._steps, self._parts = steps_in(first), dict(parts_in(all_states, plan.source.part_names, plan.shard))
 
     def seek(self, place: Place) -> None:
         """Make the next loop continue at a place of this run."""

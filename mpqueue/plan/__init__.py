@@ -37,7 +37,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
     lane_states.py          states of streams, of one rank or of all
     checksums.py            checksums of saved states, the same in any file format
     saved_states.py         the keys of a saved state, and the checks of a loaded one
-    rank_states.py          states of sources with an index, of one rank or of all
+    rank_states.py          states of sources with an index, and their ranks
     plans.py                the four kinds of plan
     balanced.py             the order of balanced ranks
     packed.py               the order of steps with micro-batches of a limited cost

@@ -22,13 +22,11 @@ class At(NamedTuple):
         epoch: The epoch.
         batch: The number of the batch among the batches of a rank.
         world_size: The number of ranks.
-        is_own: The other ranks may be at another place after the same step.
     """
 
     epoch: int
     batch: int
     world_size: int
-    is_own: bool = False
 
     def on(self, world_size: int) -> tuple[int, int]:
         """Return the epoch and the batch if the ranks continue there with another number of ranks."""
@@ -59,24 +57,22 @@ class History:
         self._exclusions = _exclusions_of(self._entries)
 
     @classmethod
-    def earliest(cls, histories: Sequence[Self], *, are_apart: bool) -> Self | None:
+    def earliest(cls, histories: Sequence[Self], *, since: float) -> Self | None:
         """Return the history of ranks that made the same calls, with the earliest place of each.
 
-        None if the calls differ, or their places differ and the ranks were not apart.
+        None if the calls differ, or the places at which samples are excluded in or after an epoch.
 
         Args:
             histories: The histories of the ranks.
-            are_apart: The ranks may be at different places now. If they were apart in an earlier epoch, the calls of
-                that epoch say so.
+            since: The epoch in which all ranks are at one place: in those before, they may have been apart. Infinity:
+                they are apart.
         """
-        found = []
-        for calls in itertools.zip_longest(*(history._entries for history in histories), fillvalue={}):
-            if any(_without_place(call) != _without_place(calls[0]) for call in calls):
-                return None
-            if any(call != calls[0] for call in calls) and not (are_apart or any("own" in call for call in calls)):
-                return None
-            found.append(min(calls, key=lambda call: (call["epoch"], call["batch"])))
-        return cls(found)
+        late = [[each for each in history._exclusions if each.at.epoch >= since] for history in histories]
+        calls = list(itertools.zip_longest(*(history._entries for history in histories), fillvalue={}))
+        is_same = all(_without_place(call) == _without_place(same[0]) for same in calls for call in same)
+        if not is_same or any(each != late[0] for each in late):
+            return None
+        return cls(min(same, key=lambda call: (call["epoch"], call["batch"])) for same in calls)
 
     @property
     def excluded(self) -> SampleSet | None:
@@ -126,9 +122,8 @@ class History:
         return self._with(at, WEIGHTS, weights=weights, at=sample, **others)
 
     def _with(self, place: At, kind: str, **values: Any) -> Self:
-        epoch, batch, world_size, is_own = place
-        own = {"own": True} if is_own else {}
-        entry = {"kind": kind, "epoch": epoch, "batch": batch, "world_size": world_size, **own, **values}
+        epoch, batch, world_size = place
+        entry = {"kind": kind, "epoch": epoch, "batch": batch, "world_size": world_size, **values}
         return type(self)((*self._entries, entry))
 
     def plain(self) -> list[dict[str, Any]]:
@@ -150,7 +145,7 @@ class History:
 
 
 def _without_place(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name not in {"epoch", "batch", "own"}}
+    return {name: value for name, value in entry.items() if name not in {"epoch", "batch"}}
 
 
 def _exclusions_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Exclusion, ...]:

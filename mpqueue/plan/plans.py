@@ -387,6 +387,10 @@ class Plan(ABC):
         is_prefix = self.is_drawn or here["order"].startswith(IN_ORDER)  # a sampler is checked by its fingerprint
         return is_prefix and (here["length"] is None or (state["length"] or math.inf) <= here["length"])
 
+    def states_here(self, states: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Return the states that this rank continues from, out of those that `place` has accepted."""
+        return states
+
     @abstractmethod
     def _joined(
         self, states: Sequence[dict[str, Any]], places: list[Place], workers: int, backend: BackendName
@@ -481,7 +485,13 @@ class IndexPlan(Plan):
     ) -> Place:
         from mpqueue.plan.rank_states import place_in
 
-        return place_in(states, self.shard, self.total_in)
+        return place_in(self.states_here(states)[0], self.shard)
+
+    def states_here(self, states: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Return the states that this rank continues from."""
+        from mpqueue.plan.rank_states import of_rank
+
+        return of_rank(states, self.shard)
 
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
         """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""

@@ -6,6 +6,7 @@ adds are ignored.
 """
 
 import itertools
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -67,6 +68,11 @@ def place_read_from(state: Mapping[str, Any]) -> Place:
     return Place(epoch, position, ahead, counts)
 
 
+def earliest(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the state with the earliest place."""
+    return min(states, key=lambda state: place_read_from(state)[:2])
+
+
 def taken_in(state: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the later batches of the epoch that were returned before the ranks that saved a state began it.
 
@@ -84,8 +90,8 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
 
     Raises:
         StateDamaged: An entry is damaged.
-        ValueError: The histories of the ranks differ. If the ranks were at different places after the same step, the
-            history has the earliest place of each entry.
+        ValueError: The histories of the ranks differ. If the ranks of a stream are at different places, the history has
+            the earliest place of each entry.
     """
     try:
         histories = [History(state.get("history", ())) for state in states]
@@ -93,20 +99,14 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
         raise _damaged("history", "a list of seeks, exclusions and changes of weights", error) from error
     joined: History | None = histories[0]
     if any(history != joined for history in histories):
-        joined = History.earliest(histories, are_apart=_may_be_apart(states))
+        places = {place_read_from(state)[:2] for state in states}
+        joined = History.earliest(histories, since=min(places)[0] if len(places) == 1 else math.inf)
     if joined is None:
         raise ValueError(
             "the states have different histories: seek, exclude and set_weights must be called on all ranks, after the "
-            "same step. Pass the states of one checkpoint"
+            "same step. Pass the states of one checkpoint, or load the state of each rank into the same rank"
         )
     return joined
-
-
-def _may_be_apart(states: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the ranks may be at different places after the same step."""
-    # With an index, only states of such ranks name the rank. States of streams always do.
-    places = {place_read_from(state)[:2] for state in states}
-    return len(places) > 1 or any("shard" in state and "lanes" not in state for state in states)
 
 
 def steps_in(state: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ import copy
 import itertools
 
 from model.elements import Failed, Impossible
-from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, rest, sought
+from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, sought
 from model.program import END, plain
 from model.stages import Mix
 from model.windows import Began, Windows
@@ -23,6 +23,7 @@ class IndexRun:
         start: The batch of all ranks at which these ranks began epoch ``begun``.
         ahead: The later batches that were returned before.
         before: Where the ranks before these began that epoch, if they had windows.
+        own: The latest epoch in which each rank has left out a batch alone, or raised an error: its state belongs to it.
     """
 
     def __init__(self, setup, seed, world, excluded):
@@ -33,6 +34,7 @@ class IndexRun:
         self.weights = []  # the changes of weights: (epoch, sample, weights); replaced as a whole
         self.loop = self.last = None
         self.goes = [False] * world  # each rank continues its epoch in the next loop
+        self.own = [-1] * world
         self.returned = [()] * world  # the ids of all samples that each rank has returned
         self._known = {}
 
@@ -112,12 +114,18 @@ class IndexRun:
         self.returned = [
             before if has_failed or each is None else (*before, *each.ids) for before, each, has_failed in pairs
         ]
+        self.own = [self.epoch if failed else each for each, failed in zip(self.own, self.goes, strict=True)]
 
     def stop(self):
         """Stop: the loop is over."""
         self.loop = None
 
     # -- States and changes
+
+    @property
+    def is_apart(self):
+        """Whether the state of a rank may belong to it: it is loaded into the same rank of the same number of ranks."""
+        return self.world > 1 and self.epoch in self.own
 
     def first_undivided(self):
         """Return the number of the first batch that may still get other samples: its window was not begun."""
@@ -148,6 +156,7 @@ class IndexRun:
         elif self.epoch != self.begun:
             self.start, self.before = 0, None
         self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
+        self.own = self.own if is_own else [-1] * world
         end = self.end(self.epoch)
         if end is not None and self.batch >= end and done:
             self.epoch, self.batch = self.epoch + 1, 0
@@ -157,7 +166,7 @@ class IndexRun:
         """Continue at a place."""
         self.changes = sought(self.changes, epoch, batch, self.world)
         self.epoch, self.batch, self.loop, self.last = epoch, batch, None, None
-        self.goes = [True] * self.world
+        self.goes, self.own = [True] * self.world, [-1] * self.world
         if epoch < self.begun:  # the epoch in which these ranks began will be whole
             self.begun, self.start, self.ahead, self.before = epoch, 0, frozenset(), None
         self._known = {}
@@ -184,12 +193,7 @@ class ApartRun(IndexRun):
 
     Attributes:
         places: The next batch of each rank.
-        own: The epoch in which each rank has left out a batch alone, or raised an error: its state belongs to it.
     """
-
-    def __init__(self, setup, seed, world, excluded):
-        self.own = [-1] * world
-        super().__init__(setup, seed, world, excluded)
 
     @property
     def batch(self):
@@ -217,50 +221,36 @@ class ApartRun(IndexRun):
             raise Impossible
         # Exclusions leave out batches of all ranks, or fill them.
         before = range(place, self.end(self.epoch) if number is None else number)
-        has_raised = number is not None and isinstance(known[number].value, Failed)
-        if has_raised or not self.of(self.epoch, rank, skips=False).keys().isdisjoint(before):
+        if not self.of(self.epoch, rank, skips=False).keys().isdisjoint(before):
             self.own = [*self.own[:rank], self.epoch, *self.own[rank + 1 :]]
         return known.get(number)
 
-    def _returned(self):
-        """Return the numbers of the batches of all ranks that were returned, or left out, from ``start`` on."""
-        first, (start, ahead) = self._first(self.epoch), self._began(self.epoch)
-        order = list(itertools.islice(rest(start, ahead), (max(self.places) - first) * self.world))
-        turns = [self.places[at % self.world] - first for at in range(len(order))]
-        return {*ahead, *(number for at, number in enumerate(order) if at // self.world < turns[at])}
-
     def load(self, state, world, *, is_own=False):
-        """Continue at the states of all ranks: the batches that no rank has returned are divided again."""
-        vars(self).update(vars(state.state()))
-        self.returned = self.returned if world == self.world else [()] * world
-        self.loop, self.goes, self.last = None, [True] * world, None
-        if is_own:  # and each rank continues alone
-            if self.end(self.epoch) in self.places:
-                raise Impossible  # some ranks continue the epoch, and others begin the next one
+        """Continue at the states: each rank alone where it was, or all ranks at their one place."""
+        if not is_own:
+            super().load(state, world)
+            self.places = [self.batch] * world
             return self
-        returned, (began, earlier), before = self._returned(), self._began(self.epoch), self._ranks(self.epoch)
-        self.start = next(rest(began, returned))
-        self.ahead, self.begun = frozenset(each for each in returned if each > self.start), self.epoch
-        is_whole = world == 1 != self.world and self.setup.balance is None
-        if is_whole:
-            began, earlier = 0, ()  # one rank continues the order of all ranks, and knows its beginning
-        turns, left = divmod(self.start - began, world)
-        keeps = (is_whole or world == self.world) and not (left or self.ahead or earlier)
-        self.start, self.before = (began, before.before) if keeps else (self.start, before)
-        self.world, self._known, self.own = world, {}, [-1] * world
-        self.batch = self._first(self.epoch) + turns * keeps
-        if self.batch and self.end(self.epoch) == self.batch:
-            self.epoch, self.batch = self.epoch + 1, 0
+        vars(self).update(vars(state.state()))
+        self.loop, self.goes, self.last = None, [True] * world, None
+        if self.end(self.epoch) in self.places:
+            raise Impossible  # some ranks continue the epoch, and others begin the next one
         return self
+
+    @property
+    def is_apart(self):
+        """Whether each rank needs its state; also if ranks that were apart excluded samples in this epoch."""
+        return super().is_apart or (self.world > 1 and any(at.epoch == self.epoch and at.batch for at in self.changes))
 
     def first_new(self):
         """Return the number of the batch after all that were returned; None: the ranks do not know that."""
-        is_known = len(set(self.places)) == 1
-        return max([self._began(self.epoch)[0], *(each + 1 for each in self._returned())]) if is_known else None
+        return super().first_new() if len(set(self.places)) == 1 else None
 
 
 class StreamRun(IndexRun):
     """A run of a stream: its place is the number of elements of each lane."""
+
+    is_apart = False
 
     def __init__(self, setup, seed, world, excluded):
         super().__init__(setup, seed, world, excluded)
@@ -330,6 +320,7 @@ class StreamRun(IndexRun):
         if self.setup.epoch_batches is not None and self.batch >= self.setup.epoch_batches:
             self.epoch, self.batch = self.epoch + 1, 0
         self.world, self.loop, self.goes, self.last, self._known = world, None, [True] * world, None, {}
+        self.own = [-1] * world
         self._reopen(state.saved)
         return self
 

@@ -320,14 +320,15 @@ class Player:
         self.script.do("for each in runs: each.stop()")
         self.workers = workers % 4
         self.backend = self.play.backends[backend % len(self.play.backends)]
-        world = worlds[world % len(worlds)]
-        own = world == state.world and slot % 2
+        world = state.world if state.is_apart else worlds[world % len(worlds)]
+        own = state.is_apart or (world == state.world and slot % 2)
         if self.mix is not None:
             self.mix.changes[:] = state.weights
         self.run.load(state, world, is_own=own)
         self.open()
         name = f"state{slot % len(self.saved)}"
-        self.resume(f"{name}{'[rank]' * own}", workers // 2)
+        has_rank = own and (slot % 2 or state.epoch not in state.own)
+        self.resume(f"{name}{'[rank]' * has_rank}", workers // 2)
 
     def resume(self, state, number):
         self.script.do(f"for rank, each in enumerate({self.states}): each.load_state_dict({state})")
@@ -453,8 +454,6 @@ class Player:
 
     def do_weights(self, seed):
         run = self.run
-        if self.mix is not None and run.first_new() is None:
-            self.do_load(seed % 4, 0, seed % 3)  # otherwise, the ranks do not know the places of the others
         number = None if self.mix is None else _samples_before(self, run)
         if number is None:
             return

@@ -19,6 +19,7 @@ class _Consumers:
     """
 
     copies, began, continues, taken = 1, None, False, (0, [])
+    is_apart = False  # one state has the places of all consumers
 
     def begin(self):
         self.goes, self.continues = [True] * self.world, self.began == self.epoch

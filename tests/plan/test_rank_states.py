@@ -1,4 +1,4 @@
-"""States of the ranks of a source with an index, joined: each batch that is left goes to exactly one rank."""
+"""States of the ranks of a source with an index, and the ranks that they are for."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.plan.cursors import Base, Place
 from mpqueue.plan.draws import Draws
-from mpqueue.plan.rank_states import place_in
+from mpqueue.plan.rank_states import of_rank
 from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.saved_states import sealed
 
@@ -24,37 +24,6 @@ def state_of(ranks, place):
     if ranks.shard.world > 1 and (place.position or place.ahead):
         state["shard"] = list(ranks.shard)
     return json.loads(json.dumps(sealed(state)))
-
-
-@FEW
-@given(st.integers(1, 40), st.lists(st.integers(1, 4), min_size=2, max_size=5), st.data())
-def test_batches_that_no_rank_returned_are_dealt_once_and_equally(total, worlds, data):
-    states, returned = [], set()
-    for world in worlds:
-        all_ranks = [Ranks(Shard(rank, world)) for rank in range(world)]
-        places = [
-            ranks.to_local(place_in(states, ranks.shard, lambda _: total)) if states else Place() for ranks in all_ranks
-        ]
-        orders = [ranks.numbers(total, place.base) for ranks, place in zip(all_ranks, places, strict=True)]
-        kept = [
-            [number for at, number in enumerate(order) if at >= place.position and at not in place.ahead]
-            for order, place in zip(orders, places, strict=True)
-        ]
-        assert len({len(numbers) for numbers in kept}) == 1
-        assert sorted(n for numbers in kept for n in numbers if n < total) == sorted(set(range(total)) - returned)
-        if not kept[0]:
-            return
-        states = []
-        for ranks, order, place in zip(all_ranks, orders, places, strict=True):
-            # The last batch is left: a rank that has returned all is in the next epoch.
-            left = [at for at in range(place.position, len(order) - 1) if at not in place.ahead]
-            taken = data.draw(st.sets(st.sampled_from(left[:6]), max_size=4)) if left else set()
-            returned |= {order[at] for at in taken if order[at] < total}
-            taken |= {*range(place.position), *place.ahead}
-            position = next(at for at in range(len(order)) if at not in taken)
-            ahead = tuple(sorted(at for at in taken if at > position))
-            states.append(state_of(ranks, place._replace(position=position, ahead=ahead)))
-        data.draw(st.randoms(use_true_random=False)).shuffle(states)
 
 
 @FEW
@@ -104,33 +73,22 @@ def at(rank, world, count, epoch=0, **keys):
     return sealed({key: value for key, value in state.items() if key != "checksum"} | keys)
 
 
-def test_rank_that_has_finished_the_epoch_is_joined():
-    states = [at(0, 2, 0, epoch=1, shard=[0, 2]), at(1, 2, 2)]
-    assert place_in(states, Shard(0, 3), lambda _: 7)[1:3] == (5, ())
-    assert place_in(states, Shard(0, 3), lambda _: 7).base == Base(5, (6,), 2)
-
-    def unknown(_):
-        raise TypeError
-
-    with pytest.raises(ValueError, match="sampler has no length"):
-        place_in(states, Shard(0, 3), unknown)
+def without_rank(state):
+    """Return the same state of a rank that skipped nothing."""
+    return sealed({key: value for key, value in state.items() if key not in {"checksum", "shard"}})
 
 
 @pytest.mark.parametrize(
     ("states", "message"),
     [
-        ([at(0, 3, 2), at(1, 3, 3)], r"all 3 ranks are needed, .* got 2 states, with those of ranks 0, 1"),
-        ([at(0, 2, 2), at(0, 2, 3)], r"got 2 states, with those of ranks 0, 0"),
-        ([at(0, 2, 2), at(1, 2, 3, seed=2)], "not saved by one run: the seed is 1 in one and 2"),
-        ([at(0, 2, 2), at(1, 2, 3, epoch=1)], "not saved at one moment: rank 1 is at epoch 1, batch 6"),
-        ([at(0, 2, 2), at(1, 2, 3, position=5)], "not saved at one moment: rank 1 is at epoch 0, batch 5"),
-        ([at(0, 2, 2), at(1, 2, 3, taken=[9])], "not saved at one moment: rank 1"),
-        ([at(0, 2, 2)], r"belongs to rank 0 of 2, and this is rank 1 of 2: .* load the state of each rank into the"),
+        ([at(0, 3, 2), at(1, 3, 3)], r"belongs to rank 0 of 3, and this is rank 1 of 2"),
+        ([at(0, 2, 2)], r"belongs to rank 0 of 2, and this is rank 1 of 2: .* into the same rank of 2"),
+        ([at(0, 2, 2), at(1, 3, 3)], "belongs to rank 0 of 2, and this is rank 1 of 2"),
     ],
 )
 def test_states_that_do_not_belong_together_are_refused(states, message):
     with pytest.raises(ValueError, match=message):
-        place_in(states, Shard(1, 2), lambda _: 20)
+        of_rank(states, Shard(1, 2))
 
 
 class RaisesOnce:
@@ -157,8 +115,8 @@ def test_batch_skipped_in_the_epoch_before_makes_no_state_of_one_rank():
     assert list(other) == [3, 5, 7]
 
 
-def changed_states(source, change, num_taken, **options):
-    """Return the states of two ranks in the loop after a change."""
+def changed_states(source, change, num_taken, num_rest=9, **options):
+    """Return the states of two ranks after a change and some more batches, by default in the next loop."""
     states = []
     for rank in range(2):
         with mpqueue.Loader(source(), shard=(rank, 2), seed=1, workers=0, **options) as loader:
@@ -166,23 +124,49 @@ def changed_states(source, change, num_taken, **options):
             for _ in range(num_taken[rank]):
                 next(batches)
             change(loader)
-            list(batches)
-            next(iter(loader))
+            for _ in zip(range(num_rest), batches, strict=False):
+                pass
+            if loader.epoch:
+                next(iter(loader))
             states.append(loader.state_dict())
     return states
 
 
-@pytest.mark.parametrize("ordered", [True, False])
-@pytest.mark.parametrize("change", [lambda loader: loader.exclude([5]), lambda loader: loader.seek(0, 2)])
-def test_ranks_that_were_apart_at_a_change_resume_together_in_the_next_loop(ordered, change):
-    states = changed_states(RaisesOnce, change, (2, 2), on_error="skip", ordered=ordered)
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("change", "rest"),
+    [(lambda loader: loader.exclude([5]), {2, 3, 4, 6, 7}), (lambda loader: loader.seek(0, 1), {*range(2, 8)})],
+    ids=["exclude", "seek"],
+)
+def test_ranks_that_were_apart_at_a_change_resume_together_in_the_next_loop(change, rest, world):
+    states = changed_states(RaisesOnce, change, (2, 2), on_error="skip")
     assert [state["history"][0]["batch"] for state in states] == [3, 2]
-    with mpqueue.Loader(RaisesOnce(), workers=0) as loader:
-        loader.load_state_dict(states)
-        assert loader.epoch == states[0]["epoch"] == states[1]["epoch"]
+    found = []
+    for rank in range(world):
+        with mpqueue.Loader(range(8), workers=0, shard=(rank, world)) as loader:
+            loader.load_state_dict(states)
+            found += list(loader)
+    assert {*found} - {0, 1} == rest  # 0 and 1 fill up the end
 
 
 def test_ranks_that_were_not_apart_must_make_a_change_after_the_same_step():
-    states = changed_states(lambda: range(8), lambda loader: loader.exclude([5]), (1, 2))
-    with mpqueue.Loader(range(8), workers=0) as loader, pytest.raises(ValueError, match="different histories"):
+    states = changed_states(lambda: range(12), lambda loader: loader.exclude([5]), (1, 2), num_rest=0)
+    states[0] = changed_states(lambda: range(12), lambda loader: loader.exclude([5]), (1, 2), num_rest=1)[0]
+    assert states[0]["position"] == states[1]["position"]
+    with mpqueue.Loader(range(12), workers=0) as loader, pytest.raises(ValueError, match="different histories"):
         loader.load_state_dict(states)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_rank_continues_its_own_epoch_where_another_has_finished(order):
+    states = [at(0, 2, 0, epoch=1, shard=[0, 2]), without_rank(at(1, 2, 2))]
+    assert [of_rank(states[::order], Shard(rank, 2)) for rank in range(2)] == [[each] for each in states]
+    with pytest.raises(ValueError, match="into the same rank of 2"):
+        of_rank(states[::order], Shard(0, 3))
+
+
+def test_state_of_another_rank_stands_for_one_only_in_a_list_of_all():
+    plain = without_rank(at(0, 3, 2))
+    assert of_rank([at(0, 3, 3), plain, plain], Shard(2, 3)) == [plain]
+    with pytest.raises(ValueError, match="belongs to rank 0 of 3, and this is rank 2 of 3"):
+        of_rank([at(0, 3, 3), plain], Shard(2, 3))

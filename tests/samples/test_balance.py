@@ -135,8 +135,8 @@ def test_other_ranks_continue_without_loss_or_repetition(balance, world, others)
         assert len(samples) - LENGTH < SIZE * max(world, others) * 2
 
 
-def test_ranks_that_are_apart_continue_together():
-    """One rank has left out a batch, and is ahead of the other: the windows that are open are divided once more."""
+def test_ranks_that_are_apart_continue_from_their_own_states():
+    """One rank has left out a batch, and is ahead of the other within a window."""
 
     class Raising(Samples):
         def __getitem__(self, index):
@@ -159,7 +159,9 @@ def test_ranks_that_are_apart_continue_together():
                 found += [plain(next(epoch))]
             states.append(batches.state_dict())
     source.bad = -1
-    rest, _ = of_all(3, balance=balance, states=states, source=source)
+    with loader(0, 3, balance=balance) as batches, pytest.raises(ValueError, match="into the same rank of 2"):
+        batches.load_state_dict(states)
+    rest, _ = of_all(2, balance=balance, states=states, source=source)
     samples = [index for batch in (*found, *chain(*rest)) for index in batch[0]]
     lost = set(whole[0][1][0])  # of the batch that raised
     assert set(samples) - lost == set(range(LENGTH)) - lost
