@@ -110,22 +110,21 @@ def test_each_division_among_ranks_has_its_figures():
     methods = {name: found[name][0] for name in balance.METHODS if name in found}
     assert set(balance.METHODS) - set(methods) <= {balance.SAMPLER}
     assert {name for name, figure in methods.items() if figure < 1} == set()
-    assert methods[balance.LIMIT] <= min(methods[name] for name in (balance.GREEDY, balance.KARP, balance.ONE))
+    assert methods[balance.LIMIT] <= min(methods[name] for name in (balance.GREEDY, balance.ONE))
     run = script("parts.benchmark.results").Results({}, {}, service={("balance ranks", way): found})
     lines = list(goals.lines(run))
     assert f"{way}: max / mean plain {methods['plain']:.3f}" in lines[0]
-    assert len([line for line in lines if ", target " in line]) >= 3
+    assert len([line for line in lines if ", target " in line]) >= 2
 
 
-def test_divisions_of_others_have_equal_counts():
+def test_greedy_division_has_equal_counts():
     """No three of these numbers have a sum of 13, the mean of two ranks."""
     balance = script("parts.benchmark.balance")
     costs = np.array([5, 1, 4, 5, 9, 2])
-    for divide in (balance.greedy, balance.karmarkar_karp):
-        ranks = divide(costs, 2)
-        assert ranks.shape == (2, 3)
-        assert sorted(ranks.ravel()) == list(range(6))
-        assert sorted(costs[ranks].sum(axis=1)) == [12, 14]
+    ranks = balance.greedy(costs, 2)
+    assert ranks.shape == (2, 3)
+    assert sorted(ranks.ravel()) == list(range(6))
+    assert sorted(costs[ranks].sum(axis=1)) == [12, 14]
     assert balance.inequality(costs[ranks], 2) == [14 / 13]
 
 

@@ -23,14 +23,14 @@ from mpqueue.seeding.permutation import SampleOrder
 
 BATCH, GROUP, SEED = 32, 128, 1
 STEPS = {8: 512, 64: 128, 1024: 128}  # of an epoch, by number of ranks
-COMPARED = {8: 128, 64: 64, 1024: 8}  # steps of Karmarkar-Karp and of the divisions that it is compared with
+COMPARED = {8: 128, 64: 64, 1024: 8}  # steps of the greedy method and of the divisions that it is compared with
 MEGABATCH = 50 * BATCH
-PLAIN, SAMPLER, GROUPED, GREEDY, KARP = "plain", "DistributedSampler", "length-grouped", "greedy", "Karmarkar-Karp"
+PLAIN, SAMPLER, GROUPED, GREEDY = "plain", "DistributedSampler", "length-grouped", "greedy"
 LIMIT = "lower bound"  # of any division: a rank with the largest sample and the smallest others
 ONE, FOUR, SORTING = "Balance(steps=1)", "Balance(steps=4)", f"Balance(group={GROUP})"
 SORTED, SORTED_BATCHES = "sorted epoch", "sorted batches"
-METHODS = (PLAIN, SAMPLER, GROUPED, GREEDY, KARP, ONE, FOUR, SORTING, LIMIT)
-EVEN, EVEN_STEPS, ABOVE = "even steps", "share of even steps", "steps above Karmarkar-Karp"
+METHODS = (PLAIN, SAMPLER, GROUPED, GREEDY, ONE, FOUR, SORTING, LIMIT)
+EVEN, EVEN_STEPS = "even steps", "share of even steps"
 PADDING, PLANNING = "padding, ", "us per sample, "
 Array = np.ndarray[Any, Any]
 
@@ -90,25 +90,22 @@ def balance_figures(way: str, steps: int | None = None) -> dict[str, list[float]
     order = order_of_torch(len(tokens))
     if order is not None:
         divisions[SAMPLER] = in_turn(order, world)
-    for name, divide in ((GREEDY, greedy), (KARP, karmarkar_karp)):
-        began = time.thread_time()
-        divisions[name] = np.concatenate([step[divide(costs[step], world)] for step in first])
-        took[name] = (time.thread_time() - began) / first.size
+    divisions[GREEDY] = np.concatenate([step[greedy(costs[step], world)] for step in first])
     for name, of_balance, until in (
         (ONE, {"steps": 1}, compared), (FOUR, {"steps": 4}, compared), (SORTING, {"group": GROUP}, steps)
     ):  # fmt: skip
         divisions[name], took[name] = balanced(costs, world, until, **of_balance)
     figures = {name: inequality(costs[divisions[name]], world).mean() for name in METHODS if name in divisions}
-    ours, theirs = (inequality(costs[divisions[name]], world) for name in (ONE, KARP))
+    ours = inequality(costs[divisions[ONE]], world)
     figures[LIMIT] = lower_bound(costs[first], world).mean()
     is_even = costs[first].max(axis=1) <= costs[first].sum(axis=1) / world / 2
-    figures |= {EVEN_STEPS: is_even.mean(), ABOVE: (ours > theirs * (1 + 1e-9)).sum()}
+    figures[EVEN_STEPS] = is_even.mean()
     if is_even.any():
         figures[EVEN] = ours[is_even].mean()
     figures |= {
         PADDING + name: padding(tokens[divisions[name]]) for name in (PLAIN, GROUPED, SORTING, SORTED, SORTED_BATCHES)
     }
-    figures |= {PLANNING + name: 1e6 * seconds for name, seconds in took.items() if name != GREEDY}
+    figures |= {PLANNING + name: 1e6 * seconds for name, seconds in took.items()}
     return {name: [float(figure)] for name, figure in figures.items()}
 
 
@@ -177,24 +174,6 @@ def greedy(costs: Array, world: int) -> Array:
         else:
             heapq.heapreplace(smallest, (total + costs[item], rank))
     return np.array(ranks)
-
-
-def karmarkar_karp(costs: Array, world: int) -> Array:
-    """Return the items of each rank by the largest differencing method with equal counts, as in verl."""
-    number = itertools.count()
-
-    def state(sums: Array, items: Array) -> tuple[float, int, Array, Array]:
-        by_sum = np.argsort(-sums, kind="stable")
-        sums = sums[by_sum]
-        return sums[-1] - sums[0], next(number), sums, items[by_sum]
-
-    parts = np.argsort(costs, kind="stable").reshape(-1, world)
-    states = [state(costs[part], part[:, None]) for part in parts]
-    heapq.heapify(states)
-    while len(states) > 1:
-        (_, _, sums, items), (_, _, other_sums, other_items) = heapq.heappop(states), heapq.heappop(states)
-        heapq.heappush(states, state(sums + other_sums[::-1], np.hstack([items, other_items[::-1]])))
-    return states[0][3]
 
 
 def lines(name: str, found: dict[str, list[float]]) -> Iterator[str]:

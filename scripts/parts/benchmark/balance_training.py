@@ -23,7 +23,7 @@ TRAINING = {
     "balance training": BalanceWorkload("tokens of two ranks that train a small transformer, 8 texts each", "tokens/s")
 }
 SETTINGS: dict[str, dict[str, Any]] = {
-    "mpqueue": {}, "mpqueue group": {"group": STEPS // 3}, "no balance": {"apply": False},
+    "mpqueue": {}, "mpqueue group": {"group": STEPS // 3}, "no balance": {},
 }  # fmt: skip
 
 
@@ -81,7 +81,9 @@ def train(name: str, steps: int, meeting: str, rank: int) -> float:
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     samples = texts(steps * WORLD * BATCH)
     lengths = np.array([len(sample) for sample in samples])
-    balance = mpqueue.Balance(lengths, tokens=lengths, **SETTINGS[name])
+    # With equal costs, the samples of a step are divided as if there was no balance.
+    costs = np.ones(len(lengths)) if name == "no balance" else lengths
+    balance = mpqueue.Balance(costs, tokens=lengths, **SETTINGS[name])
     counted, began = 0.0, time.perf_counter()
     with mpqueue.Loader(
         samples,

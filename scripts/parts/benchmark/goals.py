@@ -143,8 +143,6 @@ def _balance(results: Results) -> Iterator[str]:
         if balance.EVEN in middle:
             figure = f"{way}: max / mean {middle[balance.EVEN]:.3f} in {middle[balance.EVEN_STEPS]:.0%} of the steps"
             yield f"{figure}, target at most {EVEN:g}: {verdict(middle[balance.EVEN] <= EVEN)}"
-        figure = f"{way}: {middle[balance.ABOVE]:g} {balance.ABOVE}"
-        yield f"{figure}, target 0: {verdict(middle[balance.ABOVE] == 0)}"
         ours, theirs = (100 * middle[balance.PADDING + name] for name in (balance.SORTING, balance.SORTED))
         figure = f"{way}: {ours - theirs:.1f} points more padding than a sorted epoch"
         yield f"{figure}, target at most {PADDING_POINTS:g}: {verdict(ours - theirs <= PADDING_POINTS)}"

@@ -22,7 +22,7 @@ MACHINE, TRAINED = "the machine", "training"
 # The figures of a table: how they begin, what is left out, and their form.
 TABLES = {"work": ("", "{:.3f}"), "padding": ("padding, ", "{:.1%}"), "planning": ("us per sample, ", "{:.2f}")}
 _WORK = (
-    "plain", "DistributedSampler", "length-grouped", "greedy", "Karmarkar-Karp", "Balance(steps=1)", "Balance(steps=4)",
+    "plain", "DistributedSampler", "length-grouped", "greedy", "Balance(steps=1)", "Balance(steps=4)",
     "Balance(group=128)", "lower bound",
 )  # fmt: skip
 _SHOWN = ("log-normal, tokens, 8 ranks", "log-normal, tokens, 64 ranks")
