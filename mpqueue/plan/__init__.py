@@ -15,7 +15,6 @@ Modules, from the ground up. A module imports only from its own line and the lin
     sample_ids.py           sets of sample ids
     history.py              the seeks, exclusions and changes of weights of a run
     checks.py               checks of the value of one option
-    batch_costs.py          the costs of finished batches of a stream
     balance.py              `Balance`: how samples are divided among ranks, and their costs
     columns.py              reads a column of a source
     balancing.py            divides numbers into parts with equal sums

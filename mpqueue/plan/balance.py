@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from mpqueue.plan.batch_costs import Attention
 from mpqueue.plan.checks import integer, number, plain
 from mpqueue.system.interrupts import not_of_handler
 
@@ -26,11 +25,6 @@ class Balance:
     In synchronous training, the slowest rank determines the time of a step. The order of a loader is known on all
     ranks, so each rank computes the same division by itself, without communication. Which samples train in a step (or
     in a window of steps) does not change, and all batches have the same number of samples.
-
-    The cost of a batch of a stream is known only when it is finished. A `mpqueue.Server` with ``mode="split"`` divides
-    these batches: in each window of ``steps * accumulate`` batches of each rank (2 or more), all ranks get equally
-    many, with nearly equal sums. Its ``max_queue_size`` is at least the window of all ranks. A last window that is
-    incomplete keeps its order.
 
     Example:
         Lengths of documents, for two ranks::
@@ -51,8 +45,7 @@ class Balance:
 
     Args:
         cost: The cost of each sample, a number of 0 or more, such as its tokens: an array indexed by the id of the
-            sample (also memory-mapped); the name of a column of the source; or a function of the id. For a server of a
-            stream: a function of a finished batch, or the name of a field whose non-zero values count.
+            sample (also memory-mapped); the name of a column of the source; or a function of the id.
         tokens: The number that a mean over tokens needs, given like ``cost``; see `BatchInfo.step_tokens`.
         steps: Number of optimizer steps whose samples are divided at once. More steps give more equal costs, and
             samples move between these steps.
@@ -107,18 +100,6 @@ class Balance:
                 f"max_cost={self.max_cost} determines the micro-batches of each step, and excludes steps, accumulate, "
                 "group and apply=False: leave them out"
             )
-
-    @staticmethod
-    def attention(name: str) -> Callable[[Any], int]:
-        """Return a cost for a server of a stream of packed rows: the sum of the squared lengths of all segments.
-
-        It grows like the work of attention, in which tokens attend only to their own segment.
-
-        Args:
-            name: The field of a batch that has the number of the segment of each token, by row, and 0 for padding, such
-                as "segment_ids".
-        """
-        return Attention(name)
 
     @property
     def window(self) -> int:

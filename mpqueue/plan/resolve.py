@@ -41,7 +41,7 @@ def resolve(
         kind = recognise(source, samples=options.are_samples, sampled=options.is_sampled, needs=needs)
         resolved = kind(source)
     options = resolved.remaining(options)
-    check(resolved, options, is_served=serves_ranks is not None)
+    check(resolved, options)
     if serves_ranks is None:
         ranks = Ranks(shard_of(options.shard), drop_last=options.drop_last, ordered=options.ordered)
     else:

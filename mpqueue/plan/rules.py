@@ -3,15 +3,10 @@
 The first rule that applies raises. Checks of a single value are in the table of `mpqueue.plan.options`.
 """
 
-from typing import TYPE_CHECKING
-
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.coroutines import reject_coroutine
 from mpqueue.plan.options import Options
 from mpqueue.plan.sources import Source
-
-if TYPE_CHECKING:
-    from mpqueue.plan.balance import Balance
 
 
 def check_options(options: Options) -> None:
@@ -99,10 +94,10 @@ def check_inline(options: Options, *, is_asynchronous: bool) -> None:
         )
 
 
-def check(source: Source, options: Options, *, is_served: bool = False) -> None:
-    """Raise a `ValueError` if a source excludes an option; ``is_served``: a server routes the batches to ranks."""
+def check(source: Source, options: Options) -> None:
+    """Raise a `ValueError` if a source excludes an option."""
     if not source.has_index:
-        _check_stream(options, is_served=is_served)
+        _check_stream(options)
     elif options.balance is not None and options.batch_size is None:
         raise ValueError("balance divides samples among batches: pass batch_size, for a source of samples")
     if options.is_sampled and options.shuffle:
@@ -129,13 +124,12 @@ def check(source: Source, options: Options, *, is_served: bool = False) -> None:
         raise _needs_coroutines(source, options)
 
 
-def _check_stream(options: Options, *, is_served: bool) -> None:
-    if options.balance is not None and is_served:
-        _check_batches(options.balance)
-    elif options.balance is not None:
+def _check_stream(options: Options) -> None:
+    if options.balance is not None:
         raise ValueError(
             "balance needs a source with __getitem__ and __len__: the cost of an element of a stream is known only "
-            'after it was computed. Use mpqueue.Server(mode="split", world=n, balance=...) for the ranks of one host'
+            "after it was computed. Pack rows of equal size by Dataset.pack, or write an index of the costs and use a "
+            "source with an index"
         )
     if options.shuffle:
         raise ValueError("shuffle needs a source with __getitem__ and __len__: a generator determines its own order")
@@ -143,25 +137,6 @@ def _check_stream(options: Options, *, is_served: bool) -> None:
         raise ValueError("a sampler needs a source with __getitem__: a generator determines its own order")
     if options.drop_last and options.batch_size is None:
         raise _drop_needs_batch_size()
-
-
-def _check_batches(balance: "Balance") -> None:
-    given = {"group": balance.group, "tokens": balance.tokens, "apply": None if balance.apply else balance.apply}
-    excluded = [name for name, value in given.items() if value is not None]
-    if excluded:
-        raise ValueError(
-            f"a balance of a stream divides finished batches, and excludes {', '.join(excluded)}: leave it out"
-        )
-    if balance.window < 2:
-        raise ValueError(
-            "a balance of a stream divides finished batches, so each rank needs 2 or more of them, got steps=1 and "
-            "accumulate=1: pass steps=n, or accumulate=n"
-        )
-    if not (callable(balance.cost) or isinstance(balance.cost, str)):
-        raise TypeError(
-            "the cost of a stream must be a function of a finished batch, or the name of a field whose non-zero values "
-            "count: an array has the costs of samples by their ids"
-        )
 
 
 def _drop_needs_batch_size() -> ValueError:

@@ -10,7 +10,6 @@ imports only from the modules above it::
     routing.py           batches, the seats of a group, and one routing class per mode
     stream.py            the engine as a server drives it: batch handles
     lane_stream.py       the same for streams, by lanes
-    balanced_stream.py   the same, with nearly equal work for the ranks
     making.py            creates the stream of a source
     refusals.py          exceptions for refused consumers
     modes.py             one class per server mode

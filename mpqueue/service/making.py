@@ -1,4 +1,4 @@
-"""Creates the stream of a server: a `Stream`; without an index, a `LaneStream` or `BalancedStream`."""
+"""Creates the stream of a server: a `Stream`; without an index, a `LaneStream`."""
 
 import itertools
 from typing import Any
@@ -56,22 +56,14 @@ def make_stream(
     )  # fmt: skip
     workers, max_queue_size = check_counts(workers, chosen.max_queue_size, "process")
     plan.check_workers(workers, backend, chosen.start_method)
-    balance = None if plan.has_index else chosen.balance
-    num_collected = 0 if balance is None else balance.window * world
     if num_kept is None:
-        # A window is divided at once: workers must be able to compute the next one meanwhile.
-        max_queue_size = max(max_queue_size, num_collected)
         # Large strides cost only address space. Fewer slots are better than small ones: a batch must fit into a stride.
-        room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - num_collected - workers
+        room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - workers
         num_kept = max(SPARE_SLOTS, min(_NUM_KEPT, room))
     # A memfd has no name that other processes could open. Consumers get its descriptor over the socket, and its memory
     # is freed with the last mapping.
-    num_spare = max_queue_size + num_kept + num_collected
+    num_spare = max_queue_size + num_kept
     ring = RingPlan("memfd", num_spare, PendingHandle, has_other_programs=True, may_hold_source=not has_other_users)
     job = Job(plan=plan, workers=workers, options=chosen.replace(max_queue_size=max_queue_size), ring=ring)
     start = start or StreamStart()
-    if balance is None:
-        return (Stream if plan.has_index else LaneStream)(job, start)
-    from mpqueue.service.balanced_stream import BalancedStream  # imported here: most programs balance nothing
-
-    return BalancedStream(job, start, world)
+    return (Stream if plan.has_index else LaneStream)(job, start)

@@ -54,11 +54,6 @@ class Counted:
         return [f"Counted({self.length})"]
 
 
-def cost_of_word(batch):
-    """Return a cost of an element of `Counted`."""
-    return int(batch[2]) % 1000
-
-
 class CountedLane:
     def __init__(self, source, run):
         self.source, self.run = source, run

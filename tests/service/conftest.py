@@ -32,7 +32,7 @@ import json, os, sys
 import mpqueue
 from mpqueue.service import checkpoints, loop
 sys.path.insert(0, sys.argv[1])
-from helpers.laned import Counted, cost_of_word
+from helpers.laned import Counted
 from helpers.puppets import Indices
 
 checkpoints.BETWEEN_S = 0
@@ -41,8 +41,6 @@ loop._AT_ONCE = options.pop("at_once", loop._AT_ONCE)
 length, is_stream = options.pop("length"), options.pop("is_stream")
 source = Counted(os.path.join(folder, "log"), length) if is_stream else Indices(length)
 source.is_always_saved = True
-if steps := options.pop("steps", None):
-    options["balance"] = mpqueue.Balance(cost_of_word, steps=steps)
 with mpqueue.Server("s", source, **{"workers": 1, "journal": os.path.join(folder, "journal")} | options) as server:
     print(server.folder, flush=True)
     for _ in sys.stdin:
