@@ -88,16 +88,7 @@ class Held(Taken):
 
     @classmethod
     def of(cls, loader: Loader[Any]) -> Self:
-        """Begin the next epoch of a loader, and hold its batches.
-
-        Raises:
-            ValueError: The loader has micro-batches, which it holds by itself.
-        """
-        if loader._run.plan.has_steps:
-            raise ValueError(
-                "Balance(max_cost=...) is for a plain loop over the loader: its batches cannot be taken ahead of it. "
-                "Leave out the prefetch, or use Balance(accumulate=n)"
-            )
+        """Begin the next epoch of a loader, and hold its batches."""
         batches = loader._iterate(lambda pipeline: pipeline.take, holds=True)
         return cls(batches.__next__, lambda: batches.pipeline, lambda: batches.is_current)
 

@@ -1,11 +1,9 @@
 """`Loader`: batches for your own training loop, one ``for`` loop per epoch."""
 
 import itertools
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, overload
 
 from mpqueue.engine.members import Stoppable
@@ -17,7 +15,6 @@ from mpqueue.system.cpus import num_cpus
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
-    from mpqueue.loader.micro_batches import MicroBatches
     from mpqueue.loader.questions import IndexQuestions
     from mpqueue.loader.stream_questions import StreamQuestions
     from mpqueue.plan.batch_info import BatchInfo
@@ -150,8 +147,6 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
         plan.check_ids(excluded)
         self._excluded, self._excludes = excluded, bool(excluded)  # the option applies where the next loop starts
-        self._micro = 0  # number of the latest micro-batch in its step
-        self._latest_parts: Callable[[], MicroBatches | None] = lambda: None
         self._session = Session(kind="Loader")
         self._passes = Passes(self._run, self._session, self.max_queue_size)
         self._ended = self._session.ended  # of `Stoppable`
@@ -187,18 +182,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
                 `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
                 with Ray also `ClusterError`.
         """
-        if not self._run.plan.has_steps:
-            return self._iterate(lambda pipeline: pipeline.next)
-        from mpqueue.loader.micro_batches import MicroBatches  # imported here: few loaders have steps
-
-        before = self._latest_parts()
-        if before is not None:
-            before.leave()
-        parts = MicroBatches(
-            self._iterate(lambda pipeline: pipeline.take, holds=True), partial(setattr, self, "_micro")
-        )
-        self._latest_parts = weakref.ref(parts)
-        return parts
+        return self._iterate(lambda pipeline: pipeline.next)
 
     def __aiter__(self) -> AsyncIterator[Batch_co]:
         """Return an asynchronous iterator over the batches of one epoch, for asyncio.
@@ -290,7 +274,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         or only inspected, do not count, as in `state_dict`.
         """
         last = self._run.last
-        return None if last is None else self._questions().infos_of(last)[self._micro]
+        return None if last is None else self._questions().info_of(last)
 
     def explain(self, epoch: int, batch: int, *, rank: int | None = None) -> "BatchInfo":
         """Return which samples are in a batch, before or after it was returned, without computing it.
@@ -303,8 +287,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             rank: The rank; None: this one.
 
         Returns:
-            A `BatchInfo` without a ``step``. Samples that would raise are among its ``samples``. With
-            ``Balance(max_cost=...)``, a list of them: one for each micro-batch of the step.
+            A `BatchInfo` without a ``step``. Samples that would raise are among its ``samples``.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -324,8 +307,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Args:
             epoch: The epoch.
-            batch: Number of the batch among those of this rank in the epoch, from 0. With ``Balance(max_cost=...)``, it
-                is the number of a step, and the result is the list of its micro-batches.
+            batch: Number of the batch among those of this rank in the epoch, from 0.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -398,8 +380,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         Raises:
             TypeError: ``ids`` is a single id or a string, or an id has another type.
             ValueError: An id is negative, or the source has no such sample or part.
-            RuntimeError: The number of batches of the source has changed in this epoch; or micro-batches of a step are
-                left.
+            RuntimeError: The number of batches of the source has changed in this epoch.
             Exception: A stream was run again in this process, and its source raised here, but not in the loop. Nothing
                 changes.
         """
@@ -420,22 +401,12 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     def _exclude(self, samples: "SampleSet") -> None:
         from mpqueue.loader.questions import excluded
 
-        self._check_between_steps("exclude")
         self._passes.check_length()
         self._run.use_lent()
         plan = self._run.plan
         change = excluded(plan, self._answers(), samples)
         if change is not None:
             self._passes.change(change.plan, change.place, refresh=not plan.has_index)
-
-    def _check_between_steps(self, method: str) -> None:
-        """Raise a `RuntimeError` if micro-batches of a step are left: the step would begin again."""
-        parts = self._latest_parts()
-        if parts is not None and parts.is_begun():
-            raise RuntimeError(
-                f"{method} was called within a step, of which micro-batches are left: call it after the last one, "
-                "where `last.micro` is (n - 1, n)"
-            )
 
     def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> int:
         """Change the weights of the mixture, from one of its samples on.
@@ -457,8 +428,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             TypeError: ``at`` is not an integer.
             ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
                 other parts, negative, not finite or all zero; or sample ``at`` was returned already.
-            RuntimeError: The number of batches of the source has changed in this epoch; or micro-batches of a step are
-                left.
+            RuntimeError: The number of batches of the source has changed in this epoch.
         """
         from mpqueue.loader.questions import checked_integer, weighed
 
@@ -468,7 +438,6 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         if at is None and not plan.has_index and plan.shard.world > 1:
             raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
         with self._passes.lock:
-            self._check_between_steps("set_weights")
             self._run.use_lent()
             questions = self._questions()
             self._passes.check_length()
@@ -499,7 +468,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         balance = plan.inequality()
         if balance is None:
             return counted
-        return replace(counted, balance=balance, is_balanced=plan.options.balance.apply)
+        return replace(counted, balance=balance)
 
     @property
     def epoch(self) -> int:

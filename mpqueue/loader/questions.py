@@ -94,32 +94,27 @@ class IndexQuestions(Questions):
 
     _plan: IndexPlan
 
-    def infos_of(self, returned: Mark) -> list[BatchInfo]:
-        """Return the samples of a batch that the loops returned: of each micro-batch, if it has some."""
+    def info_of(self, returned: Mark) -> BatchInfo:
+        """Return the samples of a batch that the loops returned."""
         plan, work_item, epoch = self._plan, returned.work_item, returned.epoch
-        left_out, infos = list(returned.skipped.indices), list[BatchInfo]()
-        for listed, more in plan.parts_of(work_item, self._run.where().base.of(epoch)):
-            kept, skipped = list[Any](), list[Any]()
-            for index in listed.indices:
-                (skipped if _take(left_out, index) else kept).append(index)
-            samples, missing = returned.skipped.sort(
-                plan.ids_of(listed._replace(indices=kept), epoch), plan.ids_of(listed._replace(indices=skipped), epoch)
-            )
-            info = self._info(plan, epoch, returned.position, samples, step=returned.step, skipped=missing, more=more)
-            infos.append(info)
-        return infos
+        listed, left_out = plan.listed(work_item), list(returned.skipped.indices)
+        kept, skipped = list[Any](), list[Any]()
+        for index in listed.indices:
+            (skipped if _take(left_out, index) else kept).append(index)
+        samples, missing = returned.skipped.sort(
+            plan.ids_of(listed._replace(indices=kept), epoch), plan.ids_of(listed._replace(indices=skipped), epoch)
+        )
+        costs = plan.costs_of(work_item, self._run.where().base.of(epoch))
+        return self._info(plan, epoch, returned.position, samples, step=returned.step, skipped=missing, more=costs)
 
-    def explain(self, epoch: int, batch: int, rank: int | None) -> Any:
+    def explain(self, epoch: int, batch: int, rank: int | None) -> BatchInfo:
         """Return the samples of any batch of any rank; see `Loader.explain`."""
         plan = self._plan
         if rank is not None:
             plan = plan.of_rank(checked_rank(rank, plan.own_rank.world))
         work_item = self._work_at(plan, epoch, batch)
-        infos = [
-            self._info(plan, epoch, batch, plan.ids_of(listed, epoch), more=more)
-            for listed, more in plan.parts_of(work_item, self._base_at(epoch, batch))
-        ]
-        return infos if plan.has_steps else infos[0]
+        costs = plan.costs_of(work_item, self._base_at(epoch, batch))
+        return self._info(plan, epoch, batch, plan.ids_of(plan.listed(work_item), epoch), more=costs)
 
     def compute(self, epoch: int, batch: int) -> Any:
         """Return a batch of this rank, computed again; see `Loader.compute`."""

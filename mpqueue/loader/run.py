@@ -138,11 +138,7 @@ class Run:
         returned = None if self._pipeline is None else self._pipeline.last()
         if returned is None:
             return self._last
-        assert self._pipeline is not None
-        # A step of which micro-batches are left is not counted yet.
-        progress = self._pipeline.ledger.progress
-        is_open = progress.returned is not None and self._pipeline.is_held(progress.returned)
-        return returned._replace(step=self.steps - (not is_open))
+        return returned._replace(step=self.steps - 1)
 
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline. Batches that are held are dropped."""

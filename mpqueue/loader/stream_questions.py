@@ -71,11 +71,8 @@ class StreamQuestions(Questions):
 
     _plan: StreamPlan
 
-    def infos_of(self, returned: Mark) -> list[BatchInfo]:
-        """Return the samples of a batch that the loops returned, as the only item."""
-        return [self._info_of(returned)]
-
-    def _info_of(self, returned: Mark) -> BatchInfo:
+    def info_of(self, returned: Mark) -> BatchInfo:
+        """Return the samples of a batch that the loops returned."""
         plan, work_item, start = self._plan, returned.work_item, returned.start
         epoch, position, step = returned.epoch, returned.position, returned.step
         if plan.history.excluded is None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Given: TypeAlias = Any  # an array, the name of a column, or a function
 
 # The arguments that determine the order, with their defaults.
-_SETTINGS = {"steps": 1, "accumulate": 1, "group": None, "max_cost": None, "long": None, "apply": True}
+_SETTINGS = {"steps": 1, "accumulate": 1, "group": None, "max_cost": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +53,9 @@ class Balance:
         group: Sort the samples of this many steps by cost before they are cut into steps, so that a batch needs less
             padding. The order of these steps is shuffled. None: no sorting.
         max_cost: Instead of a number of batches: ``batch_size`` is the number of samples of an optimizer step over all
-            ranks, and the micro-batches of a rank cost at most this. All ranks get the same number of them in a step,
-            the smallest that fits; see `BatchInfo.micro`. A place is a step then, for `explain`, `seek` and states.
-        long: "alone": a sample that costs more than ``max_cost`` is the only one in its micro-batch. None: it is an
-            error.
-        apply: Divide the samples. If False, the order does not change, and `Statistics.balance` shows the
-            gain of a division.
+            ranks, and a batch of the loader is a rank's part of a step: a list of micro-batches that cost at most this.
+            All ranks have the same number of them in a step, the smallest that fits, and each has a sample. If
+            ``batch_size`` is a multiple of the number of ranks, every step fits whose samples cost at most this.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -71,8 +68,6 @@ class Balance:
     accumulate: int = 1
     group: int | None = None
     max_cost: float | None = None
-    long: Literal["alone"] | None = None
-    apply: bool = True
 
     def __post_init__(self) -> None:
         integer(1)("steps", self.steps)
@@ -81,25 +76,16 @@ class Balance:
         if self.steps != 1 and self.group is not None:
             raise ValueError(f"group={self.group} is a window of steps, and excludes steps={self.steps}: pass one")
         number("a number", above_zero=True, or_none=True)("max_cost", self.max_cost)
-        self._check_max_cost()
+        if self.max_cost is not None and (self.steps, self.accumulate, self.group) != (1, 1, None):
+            raise ValueError(
+                f"max_cost={self.max_cost} determines the micro-batches of each step, and excludes steps, accumulate "
+                "and group: leave them out"
+            )
         for name in _SETTINGS:
             object.__setattr__(self, name, plain(getattr(self, name)))
         object.__setattr__(self, "cost", _checked("cost", self.cost))
         if self.tokens is not None:
             object.__setattr__(self, "tokens", _checked("tokens", self.tokens))
-
-    def _check_max_cost(self) -> None:
-        if self.long not in {None, "alone"}:
-            raise ValueError(f'long must be "alone" or None, got {self.long!r}')
-        if self.max_cost is None:
-            if self.long is not None:
-                raise ValueError("long is about samples above max_cost: pass both, or neither")
-            return
-        if (self.steps, self.accumulate, self.group, self.apply) != (1, 1, None, True):
-            raise ValueError(
-                f"max_cost={self.max_cost} determines the micro-batches of each step, and excludes steps, accumulate, "
-                "group and apply=False: leave them out"
-            )
 
     @property
     def window(self) -> int:

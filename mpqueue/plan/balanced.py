@@ -6,9 +6,8 @@ the costs of their samples. So the number of a batch still means (round, rank), 
 valid: ranks, exclusions, states. Each rank computes the windows by itself, and a sample keeps the random numbers of its
 place.
 
-Another number of ranks has other windows. If it resumes an epoch, it begins its first window at the first batch that
-was not returned. The batches of the windows that were open keep the places from the earlier ranks, and are divided
-again. `Base.before` is where these earlier ranks began, so this works repeatedly.
+Another number of ranks has other windows. It resumes an epoch only where a window ended, and begins its first window
+there: within a window, each rank would lose or repeat samples.
 """
 
 import itertools
@@ -20,14 +19,15 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.balance import Balance, Costs, Numbers
 from mpqueue.plan.balancing import divide
-from mpqueue.plan.cursors import FROM_BEGINNING, Base, Cursor, Edit, Listed, Others, Place, WorkItem
+from mpqueue.plan.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, Place, WorkItem
 from mpqueue.plan.exclusions import Round
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.plans import SamplesPlan
 from mpqueue.plan.ranks import Ranks, Shard
-from mpqueue.plan.saved_states import began_in
+from mpqueue.plan.saved_states import number_of_ranks
 from mpqueue.seeding.permutation import SampleOrder, mixed_numbers
 
 Array = np.ndarray[Any, np.dtype[np.int64]]
@@ -140,11 +140,11 @@ class Windows:
                 break  # the last one
         divided = self._divided(epoch, world, windows, found)
         sums = zip(self._unequal(found, world), self._unequal(divided, world), strict=True)
-        for window, plain, after, ((more, count), (more_after, _)) in zip(windows, found, divided, sums, strict=False):
+        for window, after, ((more, count), (more_after, _)) in zip(windows, divided, sums, strict=False):
             previous = self._kept.get((epoch, base, world, window - 1))
             total = (0.0, 0.0, 0) if previous is None else previous.sums
             total = total[0] + more, total[1] + more_after, total[2] + count
-            self._kept[epoch, base, world, window] = (after if self._balance.apply else plain)._replace(sums=total)
+            self._kept[epoch, base, world, window] = after._replace(sums=total)
         # Not by the windows of this call: a question about one batch must not drop windows that the loop needs next.
         ahead = _AHEAD // (self._balance.window * world * self._order.batch_size)
         while len(self._kept) > 2 * max(len(windows), ahead) + 2:
@@ -170,45 +170,39 @@ class Windows:
         if length is not None:  # not a short batch, nor one that is filled up from the beginning
             numbers = numbers[: bisect_left(numbers, length // size)]
         places = np.array(numbers, np.int64)[:, None] * size + np.arange(size)
-        known: set[int] = set()  # the latest ranks decided
-        while base.before is not None:
-            end, base = self._begun_before(base), base.before
-            for row, number in enumerate(numbers):
-                earlier = self.of(epoch, number, base, base.world) if number < end and row not in known else None
-                if earlier is not None:
-                    known.add(row)
-                    places[row] = earlier[0].places[earlier[1]]
-        indices = self._indices(epoch, length, places, is_plain=not known and isinstance(numbers, range))
+        indices = self._indices(epoch, length, places, is_plain=isinstance(numbers, range))
         costs = self._costs.of(indices.ravel(), epoch).reshape(places.shape)
         return DividedWindow(numbers, places, indices, costs)
 
     def first_untouched(self, base: Base, number: int) -> int:
-        """Return the number of the first batch after all started windows.
+        """Return the number of the first batch after all windows that ranks have started.
 
         Args:
-            base: Where the present ranks began the epoch.
+            base: Where the ranks began the epoch: no batch after it was returned before.
             number: The first batch that was not returned.
         """
-        first = self._end_of_begun(base, number, ())
-        while base.before is not None:
-            first, base = max(first, self._begun_before(base)), base.before
-        return first
+        return number + self._left_in_window(base, number)
 
-    def _begun_before(self, base: Base) -> int:
-        """Return the number of the first batch after the windows that the ranks before a base started."""
-        assert base.before is not None
-        return self._end_of_begun(base.before, base.number, base.ahead)
+    def _left_in_window(self, base: Base, number: int) -> int:
+        return -(number - base.number) % (self._balance.window * base.world)
 
-    def _end_of_begun(self, base: Base, number: int, ahead: Sequence[int]) -> int:
-        """Return the same for the ranks of a base that returned all batches before a number, and some ahead of it."""
-        known = set(base.ahead)  # others returned them
-        while number - 1 in known:
-            number -= 1
-        latest = max((number - 1, *(each for each in ahead if each not in known)))
-        if latest < base.number:
-            return base.number
-        span, start = self._balance.window * base.world, base.first * base.world
-        return base.nth(start + ((base.index_of(latest) - start) // span + 1) * span)
+    def check_border(self, base: Base, place: Place) -> None:
+        """Raise a `ValueError` if ranks that continue a place divide the samples of its window otherwise.
+
+        Args:
+            base: Where the ranks that saved the place began its epoch.
+            place: The place of all ranks.
+        """
+        if not (self._left_in_window(base, place.position) or place.base.ahead):
+            return
+        rounds, world = self._balance.window, base.world
+        begin = base.first + (place.position - base.number) // (rounds * world) * rounds
+        raise ValueError(
+            f"the state was saved within a window of the balance, which has batches {begin} to {begin + rounds - 1} of "
+            f"each of the {world} ranks in epoch {place.epoch}, and other ranks would divide its samples otherwise. "
+            f"Load the state of each rank into the same rank of {world}; or load a state that was saved at a border of "
+            f"windows, such as before batch {begin} or {begin + rounds} of each rank, or after the epoch"
+        )
 
     def _indices(self, epoch: int, length: int | None, places: Array, *, is_plain: bool) -> Array:
         if length is None or not places.size:
@@ -400,10 +394,9 @@ class BalancedPlan(CostsPlan):
         places = window.places[at].tolist()
         return work_item._replace(listed=Listed(places[0], window.indices[at].tolist(), places))
 
-    def parts_of(self, work_item: WorkItem, base: Base) -> list[tuple[Listed, dict[str, Any]]]:
-        """Return the samples of a batch, and the additional fields of `BatchInfo`."""
-        listed = self.listed(work_item)
-        return [(listed, self._sums(listed.indices, self._step_of(work_item, base), work_item.epoch))]
+    def costs_of(self, work_item: WorkItem, base: Base) -> dict[str, Any]:
+        """Return the costs of a batch and of its step, as `BatchInfo` names them."""
+        return self._sums(self.listed(work_item).indices, self._step_of(work_item, base), work_item.epoch)
 
     def _step_of(self, work_item: WorkItem, base: Base) -> list[int]:
         """Return the indices of the samples of all ranks in the step of a batch."""
@@ -469,54 +462,50 @@ class BalancedPlan(CostsPlan):
 
     # -- Places in the order
 
-    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
+    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:  # noqa: ARG002 - of streams
         """Return the epoch, and the first sample of its mixture after all windows that a rank has started.
 
         Otherwise, samples with new weights would change the division of the batches that were returned.
         """
         position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
         base = place.base.of(place.epoch)._replace(world=self.shard.world)
-        if not self.balance.apply:
-            return super().first_new_sample(place, share)
         returned = self.ranks.to_global(place._replace(position=position, ahead=())).position
         batches = self._windows.first_untouched(base, returned)
         return place.epoch, self.source.samples_before(self._elements(batches))
 
-    def _added(self, place: Place, position: int, draws: Any, cursor: Cursor | None) -> dict[str, Any]:  # noqa: ARG002
-        base = place.base.of(place.epoch)
-        earlier: Base | None = base._replace(world=self.shard.world)
-        bases: list[list[Any]] = []
-        while earlier is not None:  # the first ranks first
-            bases.insert(0, [earlier.number, list(earlier.ahead), earlier.world])
-            earlier = earlier.before
-        return {"windows": bases}
-
     def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
         """Return whether the length may differ: the started windows are the same, if they were full."""
         may_differ = super()._may_differ(state, here)
-        if not may_differ or "source" in state or not self.balance.apply:
+        if not may_differ or "source" in state:
             return may_differ
-        batches = self._windows.first_untouched(_saved_base(state, state["epoch"]), state["position"])
+        batches = self._windows.first_untouched(_base_in(state), int(state["position"]))
         return state["length"] is None or self._elements(batches) <= state["length"]
+
+    def _joined(
+        self, states: Sequence[dict[str, Any]], places: list[Place], workers: int, backend: BackendName
+    ) -> Place:
+        """Return the place in one state, or in the states of all ranks.
+
+        Raises:
+            ValueError: Other ranks would continue within a window.
+        """
+        place = super()._joined(states, places, workers, backend)
+        base = _base_in(next(state for state in states if state["epoch"] == place.epoch))
+        is_round = not (place.base.ahead or (place.position - base.number) % base.world)
+        if base.world != self.shard.world or not is_round:
+            self._windows.check_border(base, place)
+        return place
 
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: Any = None) -> Place:
         """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
         begun = super().begun_at(state, place, draws)
         base = begun.base.of(begun.epoch)
-        if base is FROM_BEGINNING:
-            return begun
-        if self.shard.world == 1 and began_in(state, 1) is None:
+        if base is not FROM_BEGINNING and self.shard.world == 1 and number_of_ranks(state) > 1:
             # Without a balance, one rank continues the order of any number of ranks. But their windows are others.
-            base = base._replace(number=begun.position)
-        saved = _saved_base(state, begun.epoch)
-        continues = saved._replace(before=None) == base
-        return begun._replace(base=base._replace(before=saved.before if continues else saved))
+            begun = begun._replace(base=base._replace(number=begun.position))
+        return begun
 
 
-def _saved_base(state: Mapping[str, Any], epoch: int) -> Base:
+def _base_in(state: Mapping[str, Any]) -> Base:
     """Return where the ranks that saved a state began its epoch."""
-    saved = None
-    for number, ahead, world in state["windows"]:
-        saved = Base(number, tuple(ahead), world, epoch, saved)
-    assert saved is not None
-    return saved
+    return Base(int(state["began"]), world=number_of_ranks(state))

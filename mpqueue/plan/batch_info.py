@@ -31,8 +31,6 @@ class BatchInfo:
         step_cost: The cost of all batches of the optimizer step, over all ranks.
         tokens: The tokens of the batch, if the balance knows them.
         step_tokens: The tokens of all batches of the optimizer step. A mean over tokens divides by this number.
-        micro: With ``max_cost``: the number of the micro-batch in its step, from 0, and the number of these; ``batch``
-            is the number of the step.
     """
 
     epoch: int
@@ -47,11 +45,10 @@ class BatchInfo:
     step_cost: float | Any
     tokens: float | Any
     step_tokens: float | Any
-    micro: tuple[int, int] | Any
     _samples: SampleIds | Callable[[], SampleIds]
 
     __slots__ = (
-        "_samples", "batch", "cost", "epoch", "micro", "rank", "seed", "skipped", "step", "step_cost", "step_tokens",
+        "_samples", "batch", "cost", "epoch", "rank", "seed", "skipped", "step", "step_cost", "step_tokens",
         "tokens", "world_size",
     )  # fmt: skip
 
@@ -59,12 +56,11 @@ class BatchInfo:
         self, epoch: int, batch: int, *, step: int | None, rank: int, world_size: int, seed: int,
         samples: SampleIds | Callable[[], SampleIds], skipped: SampleIds = (), cost: float | None = None,
         step_cost: float | None = None, tokens: float | None = None, step_tokens: float | None = None,
-        micro: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         values = {
             "epoch": epoch, "batch": batch, "step": step, "rank": rank, "world_size": world_size, "seed": seed,
             "skipped": skipped, "_samples": samples, "cost": cost, "step_cost": step_cost, "tokens": tokens,
-            "step_tokens": step_tokens, "micro": micro,
+            "step_tokens": step_tokens,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -87,7 +83,7 @@ class BatchInfo:
     def _values(self) -> dict[str, Any]:
         names = ("epoch", "batch", "step", "rank", "world_size", "seed", "samples", "skipped")
         values = {name: getattr(self, name) for name in names}
-        known = {name: getattr(self, name) for name in ("cost", "step_cost", "tokens", "step_tokens", "micro")}
+        known = {name: getattr(self, name) for name in ("cost", "step_cost", "tokens", "step_tokens")}
         return values | {name: value for name, value in known.items() if value is not None}
 
     def __eq__(self, other: object) -> bool:

@@ -99,15 +99,12 @@ class Base(NamedTuple):
         ahead: Global numbers of later batches that were returned before, ascending.
         world: The number of ranks.
         epoch: The epoch. These ranks begin later epochs at the beginning, and return no earlier ones.
-        before: Where the ranks before these began the epoch, if their division of windows still matters, see
-            `mpqueue.plan.balanced`.
     """
 
     number: int = 0
     ahead: tuple[int, ...] = ()
     world: int = 1
     epoch: int = 0
-    before: "Base | None" = None
 
     @property
     def first(self) -> int:
@@ -120,7 +117,7 @@ class Base(NamedTuple):
 
     def nth(self, index: int) -> int:
         """Return the global number of a batch, by its index in the order of the present ranks."""
-        number, ahead, world, *_ = self
+        number, ahead, world, _ = self
         index -= self.first * world
         before = bisect.bisect_right(range(len(ahead)), index, key=lambda at: ahead[at] - at - number) if ahead else 0
         return number + index + before

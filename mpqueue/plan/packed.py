@@ -5,7 +5,8 @@ and each rank gets one of each round of micro-batches. How many they are depends
 steps: a work item is a rank's part of a step, and its batch is a list of micro-batches. So the order is the same for
 any number of ranks, and each of them takes its part of every batch.
 
-Excluded samples are left out before the division. If fewer samples are left than there are ranks, some are repeated.
+Excluded samples are left out before the division. A step of n samples fits if n is a multiple of the number of ranks.
+Otherwise it may need more micro-batches than it has samples, which is an error on all ranks.
 """
 
 import math
@@ -21,6 +22,7 @@ from mpqueue.plan.balanced import MOST, Array, CostsPlan, unequal_work
 from mpqueue.plan.balancing import pack
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, WorkItem
 from mpqueue.plan.ranks import ALONE, Shard
+from mpqueue.system.units import count_text
 
 _KEPT = 16  # steps: for the batches computed ahead, and for a question
 
@@ -55,20 +57,27 @@ def packed_items(costs: Numbers, world: int, balance: Balance, id_of: Callable[[
         id_of: Returns the id of an item's sample, for the message.
 
     Raises:
-        ValueError: A sample costs more than a micro-batch may.
+        ValueError: A sample costs more than a micro-batch may, or there are fewer samples than micro-batches.
     """
     most = float(balance.max_cost or 0)
-    if balance.long is None and (costs > most).any():
+    if (costs > most).any():
         at = int(np.argmax(costs > most))
         raise ValueError(
-            f"sample {id_of(at)!r} costs {costs[at]:g}, and a micro-batch at most max_cost={most:g}: exclude it, or "
-            'pass long="alone", which gives it a micro-batch of its own'
+            f"sample {id_of(at)!r} costs {costs[at]:g}, and a micro-batch at most max_cost={most:g}: exclude it, cut "
+            "it, or pass a larger max_cost"
         )
     # As integers, which all machines divide alike. Rounded up, so that no micro-batch costs too much.
     is_exact = most < MOST and bool((costs == np.floor(costs)).all())
     capacity = max(1, math.floor(most)) if is_exact else MOST
-    scaled = costs if is_exact else np.ceil(costs * (MOST / most))
-    return pack(np.minimum(scaled, capacity).astype(np.int64), world, capacity)
+    scaled = costs if is_exact else np.minimum(np.ceil(costs * (MOST / most)), MOST)
+    items = pack(scaled.astype(np.int64), world, capacity)
+    if len(items) * world > len(costs):
+        raise ValueError(
+            f"a step has {count_text(len(costs), 'sample')}, such as {id_of(0)!r}, and needs {len(items)} "
+            f"micro-batches of max_cost={most:g} on each of {world} ranks: some would have no sample. Pass a larger "
+            f"max_cost; or a batch_size that is a multiple of {world}, with drop_last=True if the last step is short"
+        )
+    return items
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +93,24 @@ class PackedPlan(CostsPlan):
     part: Shard = ALONE
     counted: list[Any] = field(default_factory=lambda: [(-1, -1), 0.0, 0.0, 0])
 
-    has_steps = True
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Return a plan with these fields.
+
+        Raises:
+            ValueError: A step has fewer samples than there are ranks; or as for any `CostsPlan`.
+        """
+        plan = super().of(**fields)
+        world, size, length = plan.part.world, int(plan.options.batch_size or 1), plan.source.length()
+        last = 0 if length is None or plan.options.drop_last else length % size
+        if size < world or 0 < last < world:
+            step = f"batch_size={size} is" if size < world else f"the last step has {count_text(last, 'sample')},"
+            raise ValueError(
+                f"{step} fewer samples than the {world} ranks: with max_cost, batch_size is the number of samples of a "
+                f"step over all ranks, and each rank needs one. Pass a multiple of {world}, such as "
+                f"batch_size={-(-size // world) * world}{', and drop_last=True' if last else ''}"
+            )
+        return plan
 
     @property
     def own_rank(self) -> Shard:
@@ -124,16 +150,12 @@ class PackedPlan(CostsPlan):
         work_item, others = self._work(epoch, batch, base, draws)
         return self._packed(work_item, others, self._editor_at(epoch, batch))[0]
 
-    def parts_of(self, work_item: WorkItem, base: Base) -> list[tuple[Listed, dict[str, Any]]]:
-        """Return the samples of each micro-batch of this rank, and the additional fields of `BatchInfo`."""
-        epoch, parts = work_item.epoch, self.listed(work_item).parts()
+    def costs_of(self, work_item: WorkItem, base: Base) -> dict[str, Any]:
+        """Return the costs of this rank's part of a step and of the step, as `BatchInfo` names them."""
+        epoch = work_item.epoch
         plain = WorkItem(0, epoch, work_item.position, work_item.unit)
         _, step = self._packed(plain, base, self._editor_at(epoch, work_item.position))
-        of_step = () if step is None else step.listed.indices
-        return [
-            (part, {"micro": (number, len(parts)), **self._sums(part.indices, of_step, epoch)})
-            for number, part in enumerate(parts)
-        ]
+        return self._sums(self.listed(work_item).indices, () if step is None else step.listed.indices, epoch)
 
     def _packed(self, work_item: WorkItem, others: Others, edit: Edit | None) -> tuple[WorkItem, PackedStep | None]:
         """Return a work item with this rank's samples, and its step; None: all samples are excluded."""
@@ -155,19 +177,14 @@ class PackedPlan(CostsPlan):
         """Divide a step.
 
         Raises:
-            ValueError: A sample costs more than a micro-batch may.
+            ValueError: As for `packed_items`.
         """
-        world, places = self.part.world, list(listed.places)
-        repeats = -(-world // len(places))  # each rank needs a sample
-        if repeats > 1:
-            places, indices = (list(values) * repeats for values in (places, listed.indices))
-            listed = listed._replace(indices=indices[:world], kept=places[:world])
         costs = self._costs.of(listed.indices, epoch)
 
         def id_of(item: int) -> Any:
             return self.ids_of(listed._replace(indices=[listed.indices[item]]), epoch)[0]
 
-        return PackedStep(listed, packed_items(costs, world, self.balance, id_of))
+        return PackedStep(listed, packed_items(costs, self.part.world, self.balance, id_of))
 
     @cached_property
     def _steps(self) -> dict[Any, PackedStep]:

@@ -87,7 +87,6 @@ class Plan(ABC):
     lanes: ClassVar[int | None] = None  # lanes over all ranks; None: none, or one per worker
     epoch_batches: ClassVar[int | None] = None  # batches dealt here per epoch of an endless stream
     is_drawn: ClassVar[bool] = False  # a sampler determines the order
-    has_steps: ClassVar[bool] = False  # a batch is a list of the micro-batches of an optimizer step
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
@@ -591,14 +590,9 @@ class IndexPlan(Plan):
         of_each = self.source.sample_ids(listed.indices, self.seed, epoch, listed.without)
         return tuple(sample for ids in of_each for sample in ids)
 
-    def parts_of(self, work_item: WorkItem, base: Base) -> list[tuple[Listed, dict[str, Any]]]:
-        """Return the samples of each micro-batch of a batch, and what `BatchInfo` has of it only with a balance.
-
-        Args:
-            work_item: The batch; most plans have no micro-batches, and return one pair.
-            base: Where these ranks began its epoch.
-        """
-        return [(self.listed(work_item), {})]
+    def costs_of(self, work_item: WorkItem, base: Base) -> dict[str, Any]:
+        """Return what `BatchInfo` has of a batch only with a balance; ``base`` is where these ranks began its epoch."""
+        return {}
 
     def _editor_of(self, excluded: SampleSet, at_start: SampleSet | None) -> Edit:
         edit = self._edit_by(excluded)

@@ -46,7 +46,6 @@ def resolve(
         ranks = Ranks(shard_of(options.shard), drop_last=options.drop_last, ordered=options.ordered)
     else:
         ranks = AllRanks(serves_ranks, drop_last=options.drop_last, ordered=options.ordered)
-    batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None
     own: dict[str, Any] = {}
     plan: type[Plan]
     if not resolved.has_index:
@@ -62,11 +61,12 @@ def resolve(
         else:
             from mpqueue.plan.packed import PackedPlan
 
-            # Each rank has a part of every batch of the order.
+            # Each rank has a part of every batch of the order, and no rank fills up the last one.
             plan, own = PackedPlan, {"part": ranks.shard}
             ranks = Ranks(drop_last=options.drop_last, ordered=options.ordered)
     else:
-        plan = BatchesPlan if batching is None else SamplesPlan
+        plan = SamplesPlan if options.are_samples else BatchesPlan
+    batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None
     return plan.of(
         source=resolved, options=options, ranks=ranks, batching=batching, seed=seed, seed_given=seed_given,
         calls_hooks=calls_hooks, **own,

@@ -20,7 +20,7 @@ VERSION = 4
 _NAMES = (
     *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
     *("shape", "sampler", "random", "drawn", "source"),
-    *("step", "parts", "rank", "history", "world_size", "began", "taken", "balance", "windows"),
+    *("step", "parts", "rank", "history", "world_size", "began", "taken", "balance"),
 )
 _REMEDY = "Load an earlier checkpoint"
 _MOST = 1 << 63  # places and numbers of batches are 64-bit integers

@@ -600,7 +600,7 @@ class Stream:
         _, indices, _, without, *_ = plan.listed(work_item)
         return {
             "indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch, without),
-            "costs": plan.parts_of(work_item, self._pipeline.place().base.of(epoch))[0][1],
+            "costs": plan.costs_of(work_item, self._pipeline.place().base.of(epoch)),
         }  # fmt: skip
 
     # -- Holders

@@ -10,7 +10,7 @@ from mpqueue.telemetry.rows import DERIVED
 
 # Fields that describe a moment or an identity. A difference has their later values.
 _PRESENT = {
-    "balance", "behind", "concurrency", "epoch", "holds_up", "is_balanced", "leases", "name", "num_slots", "number",
+    "balance", "behind", "concurrency", "epoch", "holds_up", "leases", "name", "num_slots", "number",
     "offered", "pid", "rank", "resizes", "ring_bytes", "ring_kind", "rss_bytes", "size_bytes", "slots_in_use",
     "worker_rss_bytes",
 }  # fmt: skip
@@ -344,7 +344,6 @@ class Statistics(Rated):
         balance: With a `mpqueue.Balance`: the mean of (max / mean) of the ranks' costs over the steps of the epoch so
             far, before and after the division. 1 is equal work; at 1.3, the slowest rank works 30 % longer than the
             average. None without a balance.
-        is_balanced: The division is applied: the second number holds. False for ``Balance(apply=False)``.
     """
 
     slots_in_use: int = 0
@@ -377,7 +376,6 @@ class Statistics(Rated):
     epoch_starts: EpochStarts = _NO_STARTS
     concurrency: int = 0
     balance: tuple[float, float] | Any = None  # Any: a program that passed a balance need not test for None
-    is_balanced: bool = True
 
     @property
     def epoch_start_share(self) -> float:

@@ -51,17 +51,8 @@ def of_engine(counted: Any) -> str:
     if counted.wait_share >= _WAITS:
         also = f"; in addition, {starts}" if starts else ""
         workers = f"{_of_workers(counted)}{_of_stages(counted)}"
-        return f"the consumer waited {share} of the time: {workers}{also}{_of_ranks(counted)}"
-    return f"the consumer waited only {share} of the time: {_of_trainer(counted)}{_of_ranks(counted)}"
-
-
-def _of_ranks(counted: Any) -> str:
-    """Return what a balance that is not applied would gain; an empty string if that is little, or unknown."""
-    if counted.balance is None or counted.is_balanced:
-        return ""
-    before, after = counted.balance
-    gain = 1 - after / before
-    return f"; ranks would wait {share_text(gain)} less with balance" if gain >= _WAITS / 10 else ""
+        return f"the consumer waited {share} of the time: {workers}{also}"
+    return f"the consumer waited only {share} of the time: {_of_trainer(counted)}"
 
 
 def of_server(counted: Any) -> str:

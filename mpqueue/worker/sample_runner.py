@@ -88,7 +88,7 @@ class SampleRunner(SourceRunner):
         """
         listed = listed or self._listed(epoch, unit)
         if listed.cuts:
-            batch = joined_parts([self._computed(epoch, part) for part in self._parts_of(listed)])
+            batch: Any = [self._computed(epoch, part) for part in self._parts_of(listed)]
         else:
             batch = self._computed(epoch, listed)
         names = self._part_names
@@ -296,14 +296,3 @@ def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callabl
             skipped.append(Skipped.because_of(error, *kept))
             is_empty = True
     return Partial(batch, [tuple(entry) for entry in skipped], is_empty) if skipped else batch
-
-
-def joined_parts(parts: list[Any]) -> Any:
-    """Return the micro-batches of a step as a list; those without samples, which raised, are left out."""
-    skipped = [entry for part in parts if type(part) is Partial for entry in part.skipped]
-    if not skipped:
-        return parts
-    kept = [
-        part.batch if type(part) is Partial else part for part in parts if not (type(part) is Partial and part.is_empty)
-    ]
-    return Partial(kept, skipped, not kept)

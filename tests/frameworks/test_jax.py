@@ -640,3 +640,13 @@ def test_padded_array_has_the_samples_and_the_padding(inner, lengths, length):
 def test_dense_is_checked():
     with pytest.raises(TypeError, match="dense must be True or False, got 'yes'"):
         device_iterator([], dense="yes")
+
+
+def test_steps_of_micro_batches_are_moved_as_a_whole():
+    costs = np.arange(1, 25)
+    balance = mpqueue.Balance(costs, max_cost=60)
+    with Loader(costs, batch_size=8, workers=1, seed=1, shard=(0, 2), balance=balance) as loader:
+        expected = [[batch.tolist() for batch in step] for step in loader]
+        found = list(device_iterator(loader))
+    assert all(isinstance(batch, jax.Array) for step in found for batch in step)
+    assert [len(step) for step in found] == [len(step) for step in expected]

@@ -387,7 +387,7 @@ def _balance(chosen, source, options, features, focus):
     salt, accumulate = chosen.randrange(50), chosen.choice([1, 1, 2, 3])
     steps, group = chosen.choice([(1, None), (2, None), (3, None), (5, None), (1, 1), (1, 2), (1, 4)])
     tokens = f.Cost(salt + 1) if chosen.random() < 0.4 else None
-    options["balance"] = Balance(f.Cost(salt), tokens, steps, accumulate, group, chosen.random() < 0.9, count)
+    options["balance"] = Balance(f.Cost(salt), tokens, steps, accumulate, group, count)
     features.add("balance")
     features |= {"group="} if group else set()
     features |= {"accumulate="} if accumulate > 1 else set()

@@ -22,14 +22,13 @@ class IndexRun:
         epoch, batch: The place: the next batch.
         start: The batch of all ranks at which these ranks began epoch ``begun``.
         ahead: The later batches that were returned before.
-        before: Where the ranks before these began that epoch, if they had windows.
         own: The latest epoch in which each rank has left out a batch alone, or raised an error: its state belongs to it.
     """
 
     def __init__(self, setup, seed, world, excluded):
         self.setup, self.seed, self.world = setup, seed, world
         self.epoch = self.batch = self.begun = self.start = 0
-        self.ahead, self.before = frozenset(), None
+        self.ahead = frozenset()
         self.changes = [Change(0, 0, world, excluded)] if excluded else []
         self.weights = []  # the changes of weights: (epoch, sample, weights); replaced as a whole
         self.loop = self.last = None
@@ -51,7 +50,7 @@ class IndexRun:
     def _ranks(self, epoch):
         """Return where the present ranks began an epoch."""
         start, ahead = self._began(epoch)
-        return Began(start, frozenset(ahead), self.world, self.before if epoch == self.begun else None)
+        return Began(start, frozenset(ahead), self.world)
 
     def of(self, epoch, rank, skips=None):
         """Return the batches of a rank in an epoch, by number."""
@@ -59,8 +58,7 @@ class IndexRun:
         key = epoch, rank, skips
         if key not in self._known:
             setup = self.setup._replace(skips=skips)
-            start, ahead, _, before = self._ranks(epoch)
-            found = batches(setup, self.seed, epoch, self.world, rank, self.changes, start, ahead, before)
+            found = batches(setup, self.seed, epoch, self.world, rank, self.changes, *self._began(epoch))
             self._known[key] = {each.batch: each for each in itertools.islice(found, MOST)}
         return self._known[key]
 
@@ -129,8 +127,7 @@ class IndexRun:
 
     def first_undivided(self):
         """Return the number of the first batch that may still get other samples: its window was not begun."""
-        began = self._ranks(self.epoch)
-        windows = Windows(Index(self.setup, self.seed, self.epoch, self.world), began)
+        windows = Windows(Index(self.setup, self.seed, self.epoch, self.world), self._ranks(self.epoch))
         return windows.untouched(self.batch - self._first(self.epoch))
 
     def first_new(self):
@@ -143,18 +140,30 @@ class IndexRun:
         made.changes, made._known = list(self.changes), {}
         return made
 
+    def is_refused(self, world):
+        """Return whether ranks that load this state refuse it: they would continue within a window of other ranks."""
+        if self.setup.balance is None:
+            return False
+        first, done, ahead = self._began(self.epoch)[0], *self._left()
+        is_whole = not ahead and not (done - first) % self.world  # these ranks would continue their order
+        span = self.setup.balance.rounds * self.world
+        return not (world == self.world and is_whole) and bool(ahead or (done - first) % span)
+
+    def _left(self):
+        """Return the first batch of all ranks that no rank has returned, and the later ones that a rank has."""
+        return self.first_new(), frozenset()
+
     def load(self, state, world, *, is_own=False):
         """Continue at a state, with another number of ranks."""
         vars(self).update(vars(state.state()))
         self.returned = self.returned if world == self.world else [()] * world
-        done, before = self.first_new(), self._ranks(self.epoch)
+        done = self.first_new()
         if world != self.world:
             # One rank continues the order of all ranks, and knows its beginning. It has other windows than they have.
             is_whole = world == 1 and self.setup.balance is None
             self.start, self.batch = (0, done) if is_whole else (done, -(-done // world))
-            self.before = before
         elif self.epoch != self.begun:
-            self.start, self.before = 0, None
+            self.start = 0
         self.begun, self.world, self.loop, self.goes, self.last = self.epoch, world, None, [True] * world, None
         self.own = self.own if is_own else [-1] * world
         end = self.end(self.epoch)
@@ -168,7 +177,7 @@ class IndexRun:
         self.epoch, self.batch, self.loop, self.last = epoch, batch, None, None
         self.goes, self.own = [True] * self.world, [-1] * self.world
         if epoch < self.begun:  # the epoch in which these ranks began will be whole
-            self.begun, self.start, self.ahead, self.before = epoch, 0, frozenset(), None
+            self.begun, self.start, self.ahead = epoch, 0, frozenset()
         self._known = {}
 
     def exclude(self, ids):

@@ -78,14 +78,11 @@ def excluded_at(changes, epoch, batch, world):
     return {each for change in changes if change.on(world) <= (epoch, batch) for each in change.value}
 
 
-def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0, taken=(), before=None):
-    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks, without those ``taken``.
-
-    ``before`` is where the ranks before these began it.
-    """
+def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0, taken=()):
+    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks, without those ``taken``."""
     if not setup.has_index:
         return Stream(setup, seed, epoch, world).batches(rank, changes, start)
-    return Index(setup, seed, epoch, world, Began(start, frozenset(taken), world, before)).batches(rank, changes)
+    return Index(setup, seed, epoch, world, Began(start, frozenset(taken), world)).batches(rank, changes)
 
 
 class Index:
@@ -229,7 +226,7 @@ class Index:
 
     def batches(self, rank, changes):
         """Yield the batches of a rank. A batch without samples is left out, and keeps its number."""
-        (start, taken, world, _), costs = self._began, self._costs(changes)
+        (start, taken, world), costs = self._began, self._costs(changes)
         turns, left = self.turns_of(self._began), rest(start, taken)
         before = -(-start // world)
         for turn in itertools.count() if turns is None else range(turns):
@@ -251,7 +248,7 @@ class Index:
         """Return a function that returns the costs of a batch and of its step, as what is left of them has them."""
         if self.balance is None:
             return lambda turn, rank: {}
-        (start, taken, world, _), turns = self._began, self.turns_of(self._began)
+        (start, taken, world), turns = self._began, self.turns_of(self._began)
         left, rounds, sums = rest(start, taken), [], {}
         named = {name: each for name, each in zip(("cost", "tokens"), self.balance[:2], strict=True) if each}
 

@@ -321,12 +321,15 @@ class Player:
         self.workers = workers % 4
         self.backend = self.play.backends[backend % len(self.play.backends)]
         world = state.world if state.is_apart else worlds[world % len(worlds)]
-        own = state.is_apart or (world == state.world and slot % 2)
+        own, name = state.is_apart or (world == state.world and slot % 2), f"state{slot % len(self.saved)}"
+        if not own and self.setup.balance is not None and state.is_refused(world):
+            self.script.do(f"others = {self.opened(self.play.seed, self.text, world=world)}")
+            self.script.check(f"[kind_of(each.load_state_dict, {name}) for each in others]", ["ValueError"] * world)
+            world, own = state.world, True
         if self.mix is not None:
             self.mix.changes[:] = state.weights
         self.run.load(state, world, is_own=own)
         self.open()
-        name = f"state{slot % len(self.saved)}"
         has_rank = own and (slot % 2 or state.epoch not in state.own)
         self.resume(f"{name}{'[rank]' * has_rank}", workers // 2)
 
@@ -565,7 +568,7 @@ def _samples_before(player, run):
         return (run.epoch, run.first_unread()) if is_known else None
     if number is None:
         return None
-    if run.setup.balance is not None and run.setup.balance.apply:
+    if run.setup.balance is not None:
         number = run.first_undivided()
     while not isinstance(stage, Mix):
         if isinstance(stage, Batch):

@@ -1,11 +1,9 @@
 """Balanced ranks: the samples of a window of batches, divided among these batches by their costs.
 
 A *window* is what all ranks return in some rounds: consecutive batches of their order. Only whole batches are in it: the
-end of the epoch, which is short or filled up, stays as it is. Ranks that continue an epoch begin their first window with
-the first batch that was not returned. Batches of windows that were open then keep their samples until they are divided.
+end of the epoch, which is short or filled up, stays as it is. Other ranks continue an epoch only where a window ended.
 """
 
-import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +26,6 @@ class Balance(NamedTuple):
     steps: int = 1
     accumulate: int = 1
     group: int | None = None
-    apply: bool = True
     count: int = 0
 
     @property
@@ -42,7 +39,7 @@ class Balance(NamedTuple):
         given = {"tokens": tokens, "steps": self.steps, "accumulate": self.accumulate, "group": self.group}
         plain = {"tokens": None, "steps": 1, "accumulate": 1, "group": None}
         text = "".join(f", {name}={value!r}" for name, value in given.items() if value != plain[name])
-        return f"mpqueue.Balance({cost!r}{text}{'' if self.apply else ', apply=False'})"
+        return f"mpqueue.Balance({cost!r}{text})"
 
 
 class Listing(NamedTuple):
@@ -56,12 +53,11 @@ class Listing(NamedTuple):
 
 
 class Began(NamedTuple):
-    """Where ranks began an epoch: at batch ``start`` of all ranks, without those ``taken``, and after other ranks."""
+    """Where ranks began an epoch: at batch ``start`` of all ranks, without those ``taken``."""
 
     start: int = 0
     taken: frozenset[int] = frozenset()
     world: int = 1
-    before: Any = None
 
 
 class Windows:
@@ -74,7 +70,6 @@ class Windows:
 
     def __init__(self, order, began):
         self._order, self.began, self._balance = order, began, order.balance
-        self._before = None if began.before is None else Windows(order, began.before)
         self._divided = {}
 
     def _numbered(self, number):
@@ -83,24 +78,9 @@ class Windows:
         index = number - began.start - sum(began.start <= each < number for each in began.taken)
         return index // (self._balance.rounds * began.world)
 
-    def _from(self, window):
-        """Return the number of the first batch of a window, if the epoch was long enough."""
-        began = self.began
-        left = (number for number in itertools.count(began.start) if number not in began.taken)
-        return next(itertools.islice(left, window * self._balance.rounds * began.world, None))
-
-    def _begun_before(self):
-        """Return the number of the first batch after the windows that the ranks before these had begun."""
-        before = self.began.before
-        returned = {*range(before.start, self.began.start), *self.began.taken} - before.taken
-        return self._before._from(self._before._numbered(max(returned)) + 1) if returned else 0
-
     def untouched(self, rounds):
-        """Return the number of the first batch after all windows that were begun: of so many rounds, and before."""
-        number = self._from(-(-rounds // self._balance.rounds))
-        if self._before is None:
-            return number
-        return max(number, self._begun_before(), self._before.untouched(0))
+        """Return the number of the first batch after all windows that were begun, of so many rounds."""
+        return self.began.start + -(-rounds // self._balance.rounds) * self._balance.rounds * self.began.world
 
     def _batches(self, window):
         """Return the whole batches of a window."""
@@ -118,18 +98,10 @@ class Windows:
         window = self._numbered(number)
         if window not in self._divided:
             numbers = self._batches(window)
-            undivided = {each: self._undivided(each) for each in numbers}
-            is_divided = numbers and self._balance.apply
-            self._divided[window] = self._divide(window, undivided) if is_divided else undivided
+            undivided = {each: self._order.plain(each) for each in numbers}
+            self._divided[window] = self._divide(window, undivided) if numbers else {}
         found = self._divided[window].get(number)
-        return self._undivided(number) if found is None else found
-
-    def _undivided(self, number):
-        """Return the places that a batch has before the division: the latest ranks that opened its window decide."""
-        if self._before is None:
-            return self._order.plain(number)
-        is_begun = number < self._begun_before()
-        return self._before.places(number) if is_begun else self._before._undivided(number)
+        return self._order.plain(number) if found is None else found
 
     def _divide(self, window, undivided):
         """Return the places of each batch."""

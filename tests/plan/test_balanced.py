@@ -1,6 +1,7 @@
 """Windows of balanced ranks: no sample is lost or repeated, whoever continues an epoch."""
 
 import contextlib
+import itertools
 from collections import Counter
 
 import pytest
@@ -28,19 +29,22 @@ def opened(world, states=None, source=None, **options):
             each.stop()
 
 
-@pytest.mark.parametrize("length", [8, 10, 11, 21])
+@pytest.mark.parametrize("length", [8, 21, 50, 99])
 @pytest.mark.parametrize("worlds", [(1, 2), (2, 1), (2, 4), (4, 1), (4, 2), (1, 4), (4, 2, 1), (2, 1, 4)])
 @pytest.mark.parametrize("balance", [{"steps": 4}, {"group": 4}, {"accumulate": 3}])
 def test_other_ranks_continue_an_epoch_without_loss(length, worlds, balance):
     found, states, options = Counter(), None, {"source": range(length), "balance": mpqueue.Balance(cost, **balance)}
     for world in worlds[:-1]:
         with opened(world, states, **options) as ranks:
-            for batches in [iter(each) for each in ranks]:
-                found.update(next(batches))
+            for batches in [iter(each) for each in ranks]:  # a window, or to the end of the epoch
+                for batch in itertools.islice(batches, options["balance"].window):
+                    found.update(batch)
             states = [each.state_dict() for each in ranks]
-    with opened(worlds[-1], states, **options) as ranks:
-        for each in ranks:
-            for batch in each:
+            if ranks[0].epoch:
+                break
+    else:
+        with opened(worlds[-1], states, **options) as ranks:
+            for batch in itertools.chain(*ranks):
                 found.update(batch)
     assert set(found) == set(range(length))
     # What fills up the end is the beginning of the order.
@@ -68,7 +72,7 @@ def test_cost_of_a_step_is_that_of_its_batches(world):
             assert {each.last.step_cost for each in ranks} == {total}
 
 
-@pytest.mark.parametrize("worlds", [(1, 1), (2, 2), (2, 1), (1, 2), (4, 2)])
+@pytest.mark.parametrize("worlds", [(1, 1), (2, 2), (4, 4)])
 def test_new_weights_begin_after_the_windows_that_were_begun(worlds):
     parts = {"a": mpqueue.Dataset.range(60), "b": mpqueue.Dataset.range(60)}
     source = mpqueue.Dataset.mix(parts, weights={"a": 1, "b": 1}, stop="first")
@@ -89,7 +93,8 @@ def test_new_weights_begin_after_the_windows_that_were_begun(worlds):
 def test_longer_source_continues_after_full_windows(worlds):
     options = {"balance": mpqueue.Balance(cost, steps=2)}
     with opened(worlds[0], source=range(11), **options) as ranks:
-        found = Counter(sample for each in ranks for sample in next(iter(each)))
+        turns = 1 if worlds[0] == worlds[1] else 2  # other ranks continue at a border
+        found = Counter(sample for each in ranks for batch in itertools.islice(each, turns) for sample in batch)
         states = [each.state_dict() for each in ranks]
     with opened(worlds[1], states, source=range(24), **options) as ranks:
         for each in ranks:

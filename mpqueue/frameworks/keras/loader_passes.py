@@ -153,9 +153,18 @@ class LoaderEpochs:
     Args:
         loader: The loader, which must not be iterated elsewhere at the same time.
         takes_ahead: Returns whether batches are taken one ahead of use; called when an epoch begins.
+
+    Raises:
+        ValueError: A batch of the loader is a list of micro-batches.
     """
 
     def __init__(self, loader: Loader, takes_ahead: Callable[[], bool] = lambda: False) -> None:
+        balance = loader._run.plan.options.balance
+        if balance is not None and balance.max_cost is not None:
+            raise ValueError(
+                "with Balance(max_cost=...), a batch is a list of micro-batches, and Keras and tf.data take a list for "
+                "several inputs of a model: use Balance(cost, accumulate=n), or a loop of your own over the Loader"
+            )
         self.loader, self._takes_ahead = loader, takes_ahead
         self._coming: Held | None = None  # the next epoch, if a batch was peeked at, or if it was taken back
         self._latest: LoaderEpoch | None = None  # the latest epoch that was started

@@ -15,7 +15,6 @@ import copy
 import itertools
 import operator
 import zlib
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -28,11 +27,10 @@ from torch.utils.data.dataloader import _DatasetKind
 from mpqueue.frameworks.torch.ranks import rank_and_world
 from mpqueue.frameworks.torch.skipping import is_of_ranks, samplers_of
 from mpqueue.plan.balance import Balance, Costs
-from mpqueue.plan.balanced import Array, DividedWindow, PlainOrder, Windows, unequal_work
+from mpqueue.plan.balanced import Array, DividedWindow, PlainOrder, Windows
 from mpqueue.plan.checks import known_length
 from mpqueue.plan.columns import column_of
 from mpqueue.plan.cursors import FROM_BEGINNING
-from mpqueue.plan.packed import packed_items
 from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.telemetry.stats import Statistics
@@ -69,16 +67,7 @@ class BalancedBatches(BatchSampler):  # type: ignore[misc]  # torch is not type-
 
     def __iter__(self) -> "BalancedOrder":
         assert self.balance is not None
-        return (BalancedOrder if self.balance.max_cost is None else PackedOrder)(self)
-
-    def __len__(self) -> int:
-        """Return the number of batches; with ``max_cost``, of steps."""
-        if self.balance is None or self.balance.max_cost is None:
-            length: int = super().__len__()
-            return length
-        samples: int = len(self.sampler) * shard_of_sampler(self.sampler).world
-        size: int = self.batch_size
-        return samples // size if self.drop_last else -(-samples // size)
+        return BalancedOrder(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BalancedBatches":
         """Copy the sampler only: costs may be large, and do not change."""
@@ -153,11 +142,6 @@ class BalancedOrder(Iterator[list[int]]):
         assert found is not None
         return windows, *found
 
-    @property
-    def is_applied(self) -> bool:
-        """The samples are divided."""
-        return self._balance.apply
-
     def inequality(self) -> tuple[float, float] | None:
         """Return the value of `Statistics.balance`."""
         return next(filter(None, (windows.inequality() for _, windows in self._parts)), None)
@@ -169,7 +153,8 @@ class BalancedOrder(Iterator[list[int]]):
             number: The number of the batch in the pass.
             excluded_at: Returns the samples that are excluded at a batch.
         """
-        rounds = self._rounds_of_step(number)
+        start = number - number % self._balance.accumulate
+        rounds = range(start, min(start + self._balance.accumulate, self._num_rounds))
         step = {
             (each, rank): self._trained(each, rank, excluded_at(each))
             for each in rounds
@@ -182,11 +167,6 @@ class BalancedOrder(Iterator[list[int]]):
             for name, costs in known.items() if costs is not None for step_or_batch, indices in samples.items()
         }  # fmt: skip
 
-    def _rounds_of_step(self, number: int) -> range:
-        """Return the numbers of the batches of a rank in the step of a batch."""
-        start = number - number % self._balance.accumulate
-        return range(start, min(start + self._balance.accumulate, self._num_rounds))
-
     def _trained(self, number: int, rank: int, excluded: SampleSet | None) -> Sequence[int]:
         """Return a batch without its excluded samples. With several ranks, an empty one is filled, as by `exclude`."""
         indices = self._batch(number, rank)
@@ -197,78 +177,6 @@ class BalancedOrder(Iterator[list[int]]):
             return kept
         of_rank = (self._batch(each, rank) for each in range(self._num_rounds))
         return next(filter(None, ([index for index in each if index not in excluded] for each in of_rank)), [])
-
-
-class PackedOrder(BalancedOrder):
-    """The indices of the micro-batches of one pass, with ``max_cost``; see `BalancedOrder`.
-
-    The sampler's batch size is the number of samples of a step. A batch of the loader is a micro-batch.
-    """
-
-    def __init__(self, batches: BalancedBatches) -> None:
-        super().__init__(batches)
-        self._rounds: list[list[Array]] = []  # of all divided steps: the indices of each rank
-        self._ends: list[int] = []  # for each of these steps: the number of rounds up to its end
-        self._sums = np.zeros(2)  # of (max / mean) of the ranks' costs, before and after the division
-
-    @cached_property
-    def _order(self) -> Array:
-        order, size = _order_of_all(self._batches.sampler, self._shard), self._batches.batch_size
-        if self._batches.drop_last:
-            return order[: len(order) // size * size]
-        # As in a Loader, several ranks fill up the last step from the beginning.
-        return np.resize(order, -(-len(order) // size) * size) if self._shard.world > 1 and len(order) else order
-
-    def __next__(self) -> list[int]:
-        if not self._has(self._number):
-            raise StopIteration
-        indices = self._batch(self._number, self._shard.rank)
-        self._number += 1
-        return indices
-
-    def _has(self, number: int) -> bool:
-        """Return whether there is a micro-batch of this number; divide the steps up to it."""
-        size, world = self._batches.batch_size, self._shard.world
-        while number >= len(self._rounds):
-            step = self._order[len(self._ends) * size : (len(self._ends) + 1) * size]
-            if not len(step):
-                return False
-            step = np.resize(step, max(len(step), world))  # each rank needs a sample
-            costs = self._batches.costs.of(step, 0)
-            items = packed_items(costs, world, self._balance, step.tolist().__getitem__)
-            plain = [of_rank.sum() for of_rank in np.array_split(costs, world)]
-            divided = [sum(costs[of_round[rank]].sum() for of_round in items) for rank in range(world)]
-            self._sums += unequal_work(np.array([plain, divided]), world, 1)[0]
-            self._rounds += [[step[each] for each in of_round] for of_round in items]
-            self._ends.append(len(self._rounds))
-        return True
-
-    def _batch(self, number: int, rank: int) -> list[int]:
-        if not self._has(number):
-            raise LookupError(f"the pass has no batch {number}: it has {len(self._rounds)}")
-        indices: list[int] = self._rounds[number][rank].tolist()
-        return indices
-
-    @property
-    def _num_rounds(self) -> int:
-        return len(self._rounds)
-
-    def _rounds_of_step(self, number: int) -> range:
-        self._has(number)
-        step = bisect_right(self._ends, number)
-        return range(self._ends[step - 1] if step else 0, self._ends[step])
-
-    def inequality(self) -> tuple[float, float] | None:
-        """Return the value of `Statistics.balance`."""
-        if not self._ends:
-            return None
-        before, after = (self._sums / len(self._ends)).tolist()
-        return before, after
-
-    def costs_of(self, number: int, excluded_at: Callable[[int], SampleSet | None]) -> dict[str, Any]:
-        """Return the costs of a micro-batch, as `BalancedOrder.costs_of`, and its number in the step."""
-        step = self._rounds_of_step(number)
-        return {**super().costs_of(number, excluded_at), "micro": (number - step.start, len(step))}
 
 
 def _indices_in(window: DividedWindow, at: int) -> list[int]:
@@ -336,7 +244,12 @@ def balance_batches(loader: Any, balance: Balance) -> None:
     if loader._dataset_kind == _DatasetKind.Iterable:
         raise ValueError(
             f"balance needs a map-style dataset, got the iterable-style {name}: the cost of its element is known only "
-            'after it was computed. Use mpqueue.Server(mode="split", world=n, balance=...) for the ranks of one host'
+            "after it was computed. Pack rows of equal size by mpqueue.Dataset.pack, or use a map-style dataset"
+        )
+    if balance.max_cost is not None:
+        raise ValueError(
+            "max_cost makes a batch a list of micro-batches, which torch's loader does not return: use mpqueue.Loader, "
+            "or Balance(accumulate=n) with a DataLoader"
         )
     if plain is None:
         raise ValueError("balance divides samples among batches, got batch_size=None: pass batch_size")
@@ -370,4 +283,4 @@ def with_balance(counted: Statistics, order: Any) -> Statistics:
     """
     if not isinstance(order, BalancedOrder):
         return counted
-    return replace(counted, balance=order.inequality(), is_balanced=order.is_applied)
+    return replace(counted, balance=order.inequality())

@@ -227,7 +227,7 @@ class _WorkerBatches:
         questions = StreamQuestions(Run(job, "process", place=place))
         if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
             return plan.ids_of(returned.work_item, None, questions.share())
-        samples = questions.infos_of(returned)[0].samples
+        samples = questions.info_of(returned).samples
         if not samples:
             name = type(plan.source.runs.parts.dataset).__name__
             raise LookupError(

@@ -94,15 +94,9 @@ def test_samples_stay_in_their_window(steps):
         assert sorted(mine[:, window].ravel()) == sorted(plain[:, window].ravel())
 
 
-def test_the_order_does_not_change_if_the_division_is_not_applied():
-    pairs = mpqueue.Balance(COSTS[:91], apply=False)
+def test_costs_have_one_number_for_each_sample():
     with pytest.raises(ValueError, match="one number for each of the 91"):
         ranks(2, mpqueue.Balance(COSTS), Indices(91))
-    loaders = ranks(2, pairs, Indices(91))
-    assert epochs(loaders, 2) == epochs(ranks(2, None, Indices(91)), 2)
-    before, after = loaders[0].statistics().balance
-    assert before > after >= 1
-    assert not loaders[0].statistics().is_balanced
 
 
 @pytest.mark.parametrize("options", [{}, {"num_workers": 1}, {"num_workers": 2, "persistent_workers": True}])
@@ -137,7 +131,7 @@ def test_ranks_resume_within_a_pass(options, stateful):
         assert lists(resumed) == epochs(made(), 4)[rank]
 
 
-@pytest.mark.parametrize("other", [{"steps": 2}, {"accumulate": 2}, {"group": 2}, {"apply": False}, None])
+@pytest.mark.parametrize("other", [{"steps": 2}, {"accumulate": 2}, {"group": 2}, None])
 def test_a_state_within_a_pass_fits_only_the_same_balance_and_ranks(other):
     (loader, _) = ranks(2, mpqueue.Balance(COSTS))
     next(iter(loader))
@@ -288,7 +282,6 @@ def test_statistics_have_the_inequality_before_and_after():
     before, after = loaders[2].statistics().balance
     assert after == pytest.approx(inequality(loads(mine, 2)))
     assert before == pytest.approx(inequality(loads(epochs(ranks(4, None), 0), 2)))
-    assert loaders[2].statistics().is_balanced
     assert ranks(2, None)[0].statistics().balance is None
 
 
@@ -469,59 +462,18 @@ def test_gradients_of_several_ranks_equal_those_of_one():
     assert torch.allclose(gradients(4, 2, accumulate=2), alone, rtol=0, atol=1e-6)
 
 
-# Micro-batches of a limited cost
-
-
-def micro_batches(world, **options):
-    options = {"batch_size": 24, "of_sampler": {"seed": 1}} | options
-    return ranks(world, mpqueue.Balance(COSTS, tokens=COSTS, max_cost=300), **options)
-
-
-@pytest.mark.parametrize("world", [1, 2, 4])
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_steps_are_divided_into_micro_batches_that_fit(world, num_workers):
-    loaders = micro_batches(world, num_workers=num_workers)
-    assert {len(loader) for loader in loaders} == {4}  # steps
-    found = []
-    for loader in loaders:
-        found.append([(batch.tolist(), loader.last) for batch in loader])
-    assert sorted(flat(*([batch for batch, _ in of_rank] for of_rank in found))) == list(range(96))
-    for parts in zip(*found, strict=True):
-        assert len({last.micro for _, last in parts}) == len({last.step_cost for _, last in parts}) == 1
-        for batch, last in parts:
-            assert list(last.samples) == batch
-            assert last.cost == last.tokens == COSTS[batch].sum() <= 300
-    firsts = [number for number, (_, last) in enumerate(found[0]) if last.micro[0] == 0]
-    assert len(firsts) == 4
-    for start, end in zip(firsts, [*firsts[1:], len(found[0])], strict=True):
-        step = [last for of_rank in found for _, last in of_rank[start:end]]
-        assert step[0].micro == (0, end - start)
-        assert {last.step_cost for last in step} == {sum(last.cost for last in step)}
-    before, after = loaders[0].statistics().balance
-    assert after <= before
-
-
-def test_micro_batches_resume_exactly():
-    whole = [lists(loader) for loader in micro_batches(2)]
-    for rank, (loader, resumed) in enumerate(zip(micro_batches(2), micro_batches(2), strict=True)):
-        batches = iter(loader)
-        first = [next(batches).tolist() for _ in range(4)]
-        resumed.load_state_dict(json.loads(json.dumps(loader.state_dict())))
-        assert first + lists(resumed) == whole[rank]
-
-
-def test_micro_batch_leaves_out_excluded_samples():
-    (loader, _) = micro_batches(2)
-    (plain, _) = micro_batches(2)
-    loader.exclude(range(0, 96, 3))
-    for batch, of_plain in zip(lists(loader), lists(plain), strict=True):
-        assert batch == [index for index in of_plain if index % 3] or all(index % 3 == 0 for index in of_plain)
-
-
-def test_sample_above_the_limit_is_an_error_or_alone():
-    costs = np.where(np.arange(96) == 7, 1000, COSTS)
-    loader, _ = ranks(2, mpqueue.Balance(costs, max_cost=300), batch_size=24)
-    with pytest.raises(ValueError, match="sample 7 costs 1000, and a micro-batch at most max_cost=300"):
-        lists(loader)
-    found = [lists(loader) for loader in ranks(2, mpqueue.Balance(costs, max_cost=300, long="alone"), batch_size=24)]
-    assert [7] in found[0] + found[1]
+def test_steps_of_micro_batches_are_refused_and_prefetched_from_a_loader():
+    costs = np.arange(1, 25)
+    with pytest.raises(ValueError, match=r"max_cost makes a batch a list .*: use mpqueue.Loader, or Balance\(accumul"):
+        mpqueue.torch.DataLoader(Indices(24), 8, balance=mpqueue.Balance(costs, max_cost=60))
+    balance = mpqueue.Balance(costs, max_cost=60)
+    with mpqueue.Loader(costs, batch_size=8, workers=1, seed=1, shard=(0, 2), balance=balance) as loader:
+        expected = [[batch.tolist() for batch in step] for step in loader]
+    assert {len(step) for step in expected} > {1}
+    with mpqueue.Loader(costs, batch_size=8, workers=1, seed=1, shard=(0, 2), balance=balance) as loader:
+        found = []
+        for step in mpqueue.torch.prefetch(loader, "cpu"):
+            found.append([batch.tolist() for batch in step])
+            assert loader.last.batch == len(found) - 1
+            assert loader.state_dict()["position"] == len(found) % len(loader)
+    assert found == expected
