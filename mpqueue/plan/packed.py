@@ -47,6 +47,30 @@ class PackedStep(NamedTuple):
         return Listed(kept[0], indices, kept, self.listed.without, tuple(map(len, parts)))
 
 
+def check_steps(size: int, world: int, length: int | None, *, drop_last: bool) -> None:
+    """Raise a `ValueError` if a step has fewer samples than there are ranks.
+
+    Args:
+        size: The number of samples of a step.
+        world: The number of ranks.
+        length: The number of all samples, if it is known.
+        drop_last: A short last step is left out.
+    """
+    last = 0 if length is None or drop_last else length % size
+    if size < world or 0 < last < world:
+        step = f"batch_size={size} is" if size < world else f"the last step has {count_text(last, 'sample')},"
+        raise ValueError(
+            f"{step} fewer samples than the {world} ranks: with max_cost, batch_size is the number of samples of a "
+            f"step over all ranks, and each rank needs one. Pass a multiple of {world}, such as "
+            f"batch_size={-(-size // world) * world}{', and drop_last=True' if last else ''}"
+        )
+
+
+def num_steps(length: int, size: int, drop_last: bool) -> int:
+    """Return the number of steps of some samples."""
+    return length // size if drop_last else -(-length // size)
+
+
 def packed_items(costs: Numbers, world: int, balance: Balance, id_of: Callable[[int], Any]) -> list[list[Array]]:
     """Divide the items of a step into micro-batches: for each round, the items of each rank.
 
@@ -101,15 +125,8 @@ class PackedPlan(CostsPlan):
             ValueError: A step has fewer samples than there are ranks; or as for any `CostsPlan`.
         """
         plan = super().of(**fields)
-        world, size, length = plan.part.world, int(plan.options.batch_size or 1), plan.source.length()
-        last = 0 if length is None or plan.options.drop_last else length % size
-        if size < world or 0 < last < world:
-            step = f"batch_size={size} is" if size < world else f"the last step has {count_text(last, 'sample')},"
-            raise ValueError(
-                f"{step} fewer samples than the {world} ranks: with max_cost, batch_size is the number of samples of a "
-                f"step over all ranks, and each rank needs one. Pass a multiple of {world}, such as "
-                f"batch_size={-(-size // world) * world}{', and drop_last=True' if last else ''}"
-            )
+        size = int(plan.options.batch_size or 1)
+        check_steps(size, plan.part.world, plan.source.length(), drop_last=plan.options.drop_last)
         return plan
 
     @property

@@ -25,12 +25,14 @@ from torch.utils.data import BatchSampler, DistributedSampler
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch.ranks import rank_and_world
+from mpqueue.frameworks.torch.samples import StepIndices
 from mpqueue.frameworks.torch.skipping import is_of_ranks, samplers_of
 from mpqueue.plan.balance import Balance, Costs
-from mpqueue.plan.balanced import Array, DividedWindow, PlainOrder, Windows
+from mpqueue.plan.balanced import Array, DividedWindow, PlainOrder, Windows, unequal_work
 from mpqueue.plan.checks import known_length
 from mpqueue.plan.columns import column_of
 from mpqueue.plan.cursors import FROM_BEGINNING
+from mpqueue.plan.packed import check_steps, num_steps, packed_items
 from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.telemetry.stats import Statistics
@@ -64,10 +66,19 @@ class BalancedBatches(BatchSampler):  # type: ignore[misc]  # torch is not type-
             shard_of_sampler(sampler)
             self.costs = _costs_of("cost", balance.cost, dataset)
             self.tokens = None if balance.tokens is None else _costs_of("tokens", balance.tokens, dataset)
+            if balance.max_cost is not None:
+                world = shard_of_sampler(sampler).world
+                check_steps(batch_size, world, len(sampler) * world, drop_last=drop_last)
 
     def __iter__(self) -> "BalancedOrder":
         assert self.balance is not None
-        return BalancedOrder(self)
+        return (BalancedOrder if self.balance.max_cost is None else PackedOrder)(self)
+
+    def __len__(self) -> int:
+        """Return the number of batches; with ``max_cost``, of steps."""
+        if self.balance is None or self.balance.max_cost is None:
+            return int(super().__len__())
+        return num_steps(len(self.sampler) * shard_of_sampler(self.sampler).world, self.batch_size, self.drop_last)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BalancedBatches":
         """Copy the sampler only: costs may be large, and do not change."""
@@ -80,7 +91,7 @@ def _costs_of(name: str, given: Any, dataset: Any) -> Costs:
     return Costs(name, given, None, partial(column_of, dataset), known_length(dataset))
 
 
-class BalancedOrder(Iterator[list[int]]):
+class BalancedOrder(Iterator[Any]):
     """The indices of the batches of one pass.
 
     Args:
@@ -94,7 +105,7 @@ class BalancedOrder(Iterator[list[int]]):
         assert batches.balance is not None
         self._batches, self._balance, self._number = batches, batches.balance, 0
 
-    def __next__(self) -> list[int]:
+    def __next__(self) -> Any:
         if self._number == self._num_rounds:
             raise StopIteration
         windows, window, at = self._window(self._number, self._shard.rank)
@@ -179,6 +190,57 @@ class BalancedOrder(Iterator[list[int]]):
         return next(filter(None, ([index for index in each if index not in excluded] for each in of_rank)), [])
 
 
+class PackedOrder(BalancedOrder):
+    """The indices of the steps of one pass, with ``max_cost``; see `BalancedOrder` and `mpqueue.plan.packed`.
+
+    The sampler's batch size is the number of samples of a step. A batch of the loader is a rank's part of it.
+    """
+
+    def __init__(self, batches: BalancedBatches) -> None:
+        super().__init__(batches)
+        self._sums = np.zeros(2)  # of (max / mean) of the ranks' costs, before and after the division
+        self._divided: tuple[int, list[list[list[int]]]] = -1, []  # a step, and the micro-batches of each rank
+
+    def __next__(self) -> StepIndices:
+        if self._number == self._num_rounds:
+            raise StopIteration
+        parts, world, costs_of = self._parts_of(self._number), self._shard.world, self._batches.costs.of
+        step = costs_of(self._step(self._number), 0)
+        plain = [of_rank.sum() for of_rank in np.array_split(step, world)]
+        divided = [sum(costs_of(each, 0).sum() for each in of_rank) for of_rank in parts]
+        self._sums += unequal_work(np.array([plain, divided]), world, 1)[0]
+        self._number += 1
+        return StepIndices(parts[self._shard.rank])
+
+    @cached_property
+    def _order(self) -> Array:
+        return _order_of_all(self._batches.sampler, self._shard)
+
+    @property
+    def _num_rounds(self) -> int:
+        return num_steps(len(self._order), self._batches.batch_size, self._batches.drop_last)
+
+    def _step(self, number: int) -> Array:
+        size: int = self._batches.batch_size
+        return self._order[number * size : (number + 1) * size]
+
+    def _parts_of(self, number: int) -> list[list[list[int]]]:
+        if self._divided[0] != number:
+            step, ranks = self._step(number), range(self._shard.world)
+            costs = self._batches.costs.of(step, 0)
+            rounds = packed_items(costs, len(ranks), self._balance, step.tolist().__getitem__)
+            self._divided = number, [[step[of_round[rank]].tolist() for of_round in rounds] for rank in ranks]
+        return self._divided[1]
+
+    def _batch(self, number: int, rank: int) -> list[int]:
+        return list(itertools.chain.from_iterable(self._parts_of(number)[rank]))
+
+    def inequality(self) -> tuple[float, float] | None:
+        """Return the value of `Statistics.balance`."""
+        before, after = (self._sums / max(1, self._number)).tolist()
+        return (before, after) if self._number else None
+
+
 def _indices_in(window: DividedWindow, at: int) -> list[int]:
     indices: list[int] = window.indices[at].tolist()
     return indices
@@ -245,11 +307,6 @@ def balance_batches(loader: Any, balance: Balance) -> None:
         raise ValueError(
             f"balance needs a map-style dataset, got the iterable-style {name}: the cost of its element is known only "
             "after it was computed. Pack rows of equal size by mpqueue.Dataset.pack, or use a map-style dataset"
-        )
-    if balance.max_cost is not None:
-        raise ValueError(
-            "max_cost makes a batch a list of micro-batches, which torch's loader does not return: use mpqueue.Loader, "
-            "or Balance(accumulate=n) with a DataLoader"
         )
     if plain is None:
         raise ValueError("balance divides samples among batches, got batch_size=None: pass batch_size")

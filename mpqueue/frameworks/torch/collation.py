@@ -14,6 +14,7 @@ The arrays are identified by their address, so that `mpqueue.frameworks.torch.te
 the batch.
 """
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
@@ -41,7 +42,9 @@ _REMEDY = (
 _DEEPEST = 20  # nested containers that are searched for None
 
 
-def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indices: Any = None) -> Any:
+def collated(
+    collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indices: Any = None, cuts: Sequence[int] = ()
+) -> Any:
     """Return ``collate_fn(samples)``. An error of torch's own function names the first sample that is, or has, None.
 
     Args:
@@ -49,7 +52,17 @@ def collated(collate_fn: Callable[[Any], Any], samples: Any, dataset: Any, indic
         samples: The samples of a batch.
         dataset: Their dataset.
         indices: Their indices, as the sampler returned them; None if they have none.
+        cuts: The number of samples of each micro-batch; empty: the batch is not a list of these.
     """
+    if cuts:
+        if len(samples) != len(indices):
+            raise ValueError(
+                f"with max_cost, a step has {len(indices)} samples in micro-batches, and __getitems__ of "
+                f"{name_of(dataset)} returned {len(samples)}: return one for each index"
+            )
+        ends = list(itertools.accumulate(cuts))
+        ranges = [slice(end - count, end) for end, count in zip(ends, cuts, strict=True)]
+        return [collated(collate_fn, samples[each], dataset, indices[each]) for each in ranges]
     try:
         if type(collate_fn) is RaggedCollate and isinstance(indices, Collection) and len(indices) == len(samples):
             return collate_fn.of(samples, [*indices])

@@ -15,7 +15,7 @@ import contextlib
 import inspect
 import itertools
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,11 +66,13 @@ class _Collation:
     Attributes:
         count: Number of samples in the latest batch.
         indices: The indices of the next batch of a map-style dataset.
+        cuts: The number of samples of each micro-batch; empty: the batch is not a list of these.
         block: Has the random numbers of the function for that batch.
     """
 
     count: int | None = None
     indices: Any = None
+    cuts: Sequence[int] = ()
     block: SampleBlock | None = None
 
     def __init__(self, collate: Callable[[Any], Any], dataset: Any, *, has_index: bool) -> None:
@@ -80,7 +82,8 @@ class _Collation:
         self.count = len(samples)
         if self._has_index:
             context.aside.block = self.block
-        return collated(self._collate, samples, self._dataset, self.indices if self._has_index else None)
+        indices = self.indices if self._has_index else None
+        return collated(self._collate, samples, self._dataset, indices, self.cuts)
 
 
 class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
@@ -224,7 +227,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     def _begun(self, listed: Listed) -> Any:
         """Begin a batch, with the numbers of `mpqueue.rng` in one worker. Return the indices for torch's fetcher."""
         index, first, seed, dataset = index_of(listed), listed.first, self._seed, self._dataset
-        self._collation.indices = index
+        self._collation.indices, self._collation.cuts = index, listed.cuts
         self._collation.block = SampleBlock(seed, 0, (None,), (~first,))
         if self._awaited is not None:
             self._awaited.begin(seed, listed)

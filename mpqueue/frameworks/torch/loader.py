@@ -102,8 +102,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             a dataset that is not asynchronous; or ``collate_fn`` is another string, or "ragged" without batches; or
             ``shard``, ``lanes`` or ``epoch_batches`` is used without a stream; or ranks lack a generator; or
             ``balance`` is no `Balance`, or does not fit the dataset, or is used with an iterable-style dataset, without
-            batches, with a ``batch_sampler``, without an order, or with a sampler of one rank that is not torch's, or
-            has ``max_cost``.
+            batches, with a ``batch_sampler``, without an order, or with a sampler of one rank that is not torch's.
         ImportError: The backend is "ray", and Ray is not installed.
     """
 
@@ -368,7 +367,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
 
         Raises:
             TypeError: ``ids`` is a single id or a string, or an id has another type.
-            ValueError: An id is negative, or the dataset has no such sample; or the dataset is a stream.
+            ValueError: An id is negative, or the dataset has no such sample; or the dataset is a stream, or there is a
+                balance with ``max_cost``.
         """
         questions.exclude(self, ids)
 

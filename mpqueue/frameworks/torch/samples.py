@@ -3,7 +3,8 @@
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -11,6 +12,31 @@ import torch
 from mpqueue.plan.batch_info import SampleId, SampleIds
 from mpqueue.plan.cursors import Edit, Listed, Others, WorkItem
 from mpqueue.plan.sample_ids import SampleSet
+
+
+@dataclass(frozen=True)
+class StepIndices:
+    """The indices of a rank's part of a step, with ``max_cost``: what the batch sampler returns.
+
+    It is no list: the workers of other loaders would join the micro-batches.
+
+    Attributes:
+        parts: The indices of each micro-batch.
+    """
+
+    parts: list[list[int]]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return sum(map(len, self.parts))
+
+    def __iter__(self) -> NoReturn:
+        """Raise a `TypeError`, which the user of another loader gets."""
+        raise TypeError(
+            "with Balance(max_cost=...), a step is a list of micro-batches, which only a mpqueue.torch.DataLoader "
+            "returns, and another loader has its batch sampler: pass Balance(accumulate=n) to libraries that make "
+            "loaders, such as Accelerate"
+        )
 
 
 def index_of(listed: Listed) -> Any:
@@ -77,6 +103,8 @@ def keys_of(index: Any, *, is_batched: bool) -> list[Any]:
     """Return the keys of the samples of a batch; the arguments are those of `num_places`."""
     if type(index) is list:
         return index
+    if type(index) is StepIndices:
+        return list(itertools.chain.from_iterable(index.parts))
     # An iterator would be exhausted.
     is_several = isinstance(index, Iterable) and not isinstance(index, str | bytes | Mapping | Iterator)
     return list(index) if is_several and is_batched else [index]

@@ -23,7 +23,7 @@ from torch.utils.data._utils import worker as torch_worker
 from mpqueue.frameworks.torch.collation import SlotCollation, collated
 from mpqueue.frameworks.torch.iterated import IteratedDataset, copy_before, ended_early, is_of_earlier, state_of
 from mpqueue.frameworks.torch.loaded_places import copied
-from mpqueue.frameworks.torch.samples import index_of
+from mpqueue.frameworks.torch.samples import StepIndices, index_of, keys_of
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.plan.batching import Concurrency
 from mpqueue.plan.cursors import Listed
@@ -75,6 +75,8 @@ class LoaderParts(NamedTuple):
 def listed_of(index: Any, epoch: int, place: int) -> Listed:
     """Return the message that requests a batch from a worker, for the index or indices that a sampler returned."""
     first = (epoch << _EPOCH_SHIFT) + place
+    if type(index) is StepIndices:
+        return Listed(first, keys_of(index, is_batched=True), cuts=tuple(map(len, index.parts)))
     return Listed(first, index if type(index) is list else ("", index))
 
 
@@ -87,7 +89,7 @@ def _epoch_of(listed: Listed) -> tuple[int, Listed]:
     """Return the epoch of a batch, and its samples with their places in the epoch."""
     epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
     kept = None if listed.kept is None else [place & ((1 << _EPOCH_SHIFT) - 1) for place in listed.kept]
-    return epoch, Listed(first, index_of(listed), kept)
+    return epoch, Listed(first, index_of(listed), kept, cuts=listed.cuts)
 
 
 class LoaderSource:
@@ -155,7 +157,7 @@ class MapSource(LoaderSource):
             data = self._items(batch, epoch, begin)
             # Seed for collate_fn: its random numbers must not depend on how many the last sample has drawn.
             begin(self.parts.base_seed, epoch, ~batch.first)
-            value = collated(self.parts.collate_fn, data, self.parts.dataset, batch.indices)
+            value = collated(self.parts.collate_fn, data, self.parts.dataset, batch.indices, batch.cuts)
             # Without workers, the trainer computes the batch itself and needs no encoding.
             return encode(value, self._collation.find) if self.parts.num_workers else value
         finally:

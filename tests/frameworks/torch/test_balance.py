@@ -462,10 +462,100 @@ def test_gradients_of_several_ranks_equal_those_of_one():
     assert torch.allclose(gradients(4, 2, accumulate=2), alone, rtol=0, atol=1e-6)
 
 
-def test_steps_of_micro_batches_are_refused_and_prefetched_from_a_loader():
+# -- Steps of micro-batches of a limited cost
+
+
+def stepped(world, **options):
+    options = {"batch_size": 24, "of_sampler": {"seed": 1}} | options
+    return ranks(world, mpqueue.Balance(COSTS, tokens=COSTS, max_cost=300), **options)
+
+
+def steps_of(loader):
+    return [lists(step) for step in loader]
+
+
+class Batches(Indices):
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+class Awaited(Indices):
+    async def __getitem__(self, index):
+        return index
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("kind", [Indices, Batches, Awaited])
+def test_steps_are_lists_of_micro_batches_that_fit(world, num_workers, kind):
+    loaders = stepped(world, num_workers=num_workers, dataset=kind())
+    assert {len(loader) for loader in loaders} == {4}
+    found = [[(lists(step), loader.last) for step in loader] for loader in loaders]
+    assert sorted(flat(*(step for of_rank in found for step, _ in of_rank))) == list(range(96))
+    for number, of_ranks in enumerate(zip(*found, strict=True)):
+        assert len({len(step) for step, _ in of_ranks}) == len({last.step_cost for _, last in of_ranks}) == 1
+        for rank, (step, last) in enumerate(of_ranks):
+            assert all(batch and COSTS[batch].sum() <= 300 for batch in step)
+            assert list(last.samples) == flat(step)
+            assert (last.batch, last.cost, last.tokens) == (number, COSTS[flat(step)].sum(), COSTS[flat(step)].sum())
+            assert last.step_cost == sum(each.cost for _, each in of_ranks)
+            loader = loaders[rank]
+            assert lists(loader.compute(0, number)) == step
+            assert list(loader.explain(0, number).samples) == flat(step)
+    before, after = loaders[0].statistics().balance
+    assert after <= before
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_steps_resume_exactly(num_workers):
+    whole = [steps_of(loader) for loader in stepped(2)]
+    for rank, (loader, resumed) in enumerate(zip(stepped(2), stepped(2, num_workers=num_workers), strict=True)):
+        batches = iter(loader)
+        first = [lists(next(batches)) for _ in range(2)]
+        resumed.load_state_dict(json.loads(json.dumps(loader.state_dict())))
+        assert first + steps_of(resumed) == whole[rank]
+
+
+def test_random_numbers_in_steps_do_not_depend_on_the_workers():
+    def numbers(num_workers):
+        torch.manual_seed(1)
+        (loader,) = stepped(1, dataset=Noisy(96), num_workers=num_workers)
+        return [torch.cat([torch.stack(batch) for batch in step], 1).tolist() for step in loader]
+
+    assert numbers(1) == numbers(3)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_steps_that_do_not_fit_raise_the_same_error_on_all_ranks(num_workers):
+    balance = mpqueue.Balance(np.where(np.arange(96) == 7, 1000, COSTS), max_cost=300)
+    for loader in ranks(2, balance, batch_size=24, num_workers=num_workers):
+        with pytest.raises(ValueError, match="sample 7 costs 1000, and a micro-batch at most max_cost=300"):
+            steps_of(loader)
+    balance = mpqueue.Balance([100, 100, 100, 100, 1] * 4, max_cost=100)
+    options = {"of_sampler": {"shuffle": False}, "num_workers": num_workers}
+    for loader in ranks(4, balance, Indices(20), batch_size=5, **options):
+        with pytest.raises(ValueError, match=r"a step has 5 samples, .* needs 2 micro-batches"):
+            steps_of(loader)
+    with pytest.raises(ValueError, match="batch_size=2 is fewer samples than the 4 ranks"):
+        stepped(4, batch_size=2)
+    short = Batches()
+    short.__class__ = type("Short", (Batches,), {"__getitems__": lambda _, indices: indices[1:]})
+    with pytest.raises(ValueError, match="24 samples in micro-batches, and __getitems__ of Short returned 23"):
+        steps_of(stepped(1, dataset=short)[0])
+
+
+def test_exclusions_and_loaders_of_other_libraries_refuse_steps():
+    (loader,) = stepped(1)
+    with pytest.raises(ValueError, match=r"a mpqueue.Loader, or a DataLoader with a .*Subset"):
+        loader.exclude([3])
+    for dataset in (loader.dataset, Batches()):
+        other = data.DataLoader(dataset, batch_sampler=loader.batch_sampler)
+        with pytest.raises(TypeError, match=r"only a mpqueue.torch.DataLoader returns.*Balance\(accumulate=n\)"):
+            next(iter(other))
+
+
+def test_steps_are_prefetched():
     costs = np.arange(1, 25)
-    with pytest.raises(ValueError, match=r"max_cost makes a batch a list .*: use mpqueue.Loader, or Balance\(accumul"):
-        mpqueue.torch.DataLoader(Indices(24), 8, balance=mpqueue.Balance(costs, max_cost=60))
     balance = mpqueue.Balance(costs, max_cost=60)
     with mpqueue.Loader(costs, batch_size=8, workers=1, seed=1, shard=(0, 2), balance=balance) as loader:
         expected = [[batch.tolist() for batch in step] for step in loader]
@@ -477,3 +567,5 @@ def test_steps_of_micro_batches_are_refused_and_prefetched_from_a_loader():
             assert loader.last.batch == len(found) - 1
             assert loader.state_dict()["position"] == len(found) % len(loader)
     assert found == expected
+    (loader,) = stepped(1, num_workers=1)
+    assert [lists(step) for step in mpqueue.torch.prefetch(loader, "cpu")] == steps_of(stepped(1)[0])
