@@ -23,13 +23,15 @@ class _Level:
     Attributes:
         number: The number of the stage in the whole dataset.
         is_mix: Whether it is a mixture.
+        mixes_samples: Whether it is a mixture of elements that are made of one sample each.
     """
 
-    __slots__ = ("_base", "_below", "_has_numbers", "_indices", "_node", "is_mix", "number")
+    __slots__ = ("_base", "_below", "_has_numbers", "_indices", "_node", "is_mix", "mixes_samples", "number")
 
     def __init__(self, node: Any, base: int, *, has_numbers: bool) -> None:
         self._node, self._base, self._has_numbers = node, base, has_numbers
         self.number, self.is_mix = base + node.number, node.is_mix
+        self.mixes_samples = node.is_mix and all(each.facts.merged is None for each in node.inputs)
         self._indices = {node.part_name(at): at for at in range(len(node.inputs))}
         self._below: dict[str | int, _Level | None] = {}
 
@@ -71,14 +73,14 @@ class PartNames:
         root: The last stage of a dataset with mixtures.
 
     Attributes:
-        is_single: Whether there is one mixture, and no other stage has several inputs after it.
+        is_single: Whether there is one mixture, of single samples, and no other stage has several inputs after it.
     """
 
     __slots__ = ("_top", "is_single")  # without a `__dict__`, so that no search through a source enters it
 
     def __init__(self, root: StageNode) -> None:
         self._top = _level(root, 0, has_numbers=root.facts.num_mixes > 1)
-        self.is_single = root.facts.num_mixes == 1 and self._top is not None and self._top.is_mix
+        self.is_single = root.facts.num_mixes == 1 and self._top is not None and self._top.mixes_samples
 
     def all(self) -> tuple[str | int, ...]:
         """Return the names of all parts, of inner mixtures first."""

@@ -29,6 +29,17 @@ def test_parts_of_several_mixes_name_the_stage():
     assert parts["3: web"] == sum(count for sample, count in found.items() if sample[:2] == (0, "web"))
 
 
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "index"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parts_of_a_mixture_of_batches_are_samples(workers, is_stream):
+    batches = {name: part.filter(keep).batch(4) if is_stream else part.batch(4) for name, part in PARTS.items()}
+    with mpqueue.Loader(Dataset.mix(batches, {"web": 2, "code": 1}), workers=workers, seed=1) as loader:
+        found = Counter(web=0, code=0)
+        for batch in itertools.islice(loader, 5):
+            found.update("web" if sample < 1000 else "code" for sample in batch.tolist())
+        assert loader.statistics().parts == loader.state_dict()["parts"] == found
+
+
 class Telling:
     """Let all samples pass, and write a byte for each into a named pipe."""
 

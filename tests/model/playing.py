@@ -24,7 +24,7 @@ from model.elements import Failed, Impossible, Run
 from model.expected import MOST, ApartRun, run_of
 from model.orders import Index, Setup, Stream, batches
 from model.program import plain
-from model.stages import Batch, Bucket, Cache, Joining, Mix, Pack, Picked, Repeat, Skip, Zip
+from model.stages import Batch, Cache, Joining, Mix, Picked, Repeat, Skip, Zip
 
 import mpqueue
 
@@ -548,12 +548,10 @@ def _only_mix(stage):
 
 
 def _has_parts(stage):
-    """Return whether the ids begin with the parts of the only mixture, which mixes samples."""
+    """Return whether the ids begin with the parts of the only mixture."""
     while len(stage.inputs) == 1 and not isinstance(stage, Joining):
         stage = stage.inputs[0]
-    return isinstance(stage, Mix) and not any(
-        isinstance(each, Mix | Zip | Batch | Bucket | Pack) for each in _all(stage)[1:]
-    )
+    return isinstance(stage, Mix) and not any(isinstance(each, Mix | Zip) for each in _all(stage)[1:])
 
 
 def _all(stage):
