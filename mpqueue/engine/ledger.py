@@ -1,22 +1,18 @@
 """The ledger of one stream: which work items were dealt, answered and taken. It starts no process and reads no clock.
 
-    cursor --deal----+--> work items --answered--> ready --take--> opened --count--> progress
-    wanted ----deal--+    (outstanding)           +---take_extra--> (not counted)
+    cursor --deal--> work items --answered--> ready --take--> opened --count--> progress
+                     (outstanding)
 
 The pipeline (`mpqueue.engine.pipeline`) and the backend share the ledger; every call is made under the pipeline's lock.
 The backend deals and answers work items; the pipeline takes and counts them. `credit` bounds the number of outstanding
 work items.
-
-*Extra work items.* Besides the work items of the order there are *extra* ones, for positions that were delivered before
-and must be computed again. They have their own numbers and their own credit, are dealt first, and are taken in the
-order of the requests.
 
 *Progress.* A batch is *counted* when it is opened. If an interrupt occurs before the caller has it, the batch is *given
 back*: the next step delivers it first. A front end that takes batches ahead of its user *holds* them. A saved state
 starts before all batches that are given back or held.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -25,10 +21,6 @@ from mpqueue.engine.returned_parts import ReturnedParts
 from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import LaneTable, ends_before, starts
 from mpqueue.system.interrupts import not_of_handler
-
-# Below 0: where memory is short, the work items with the higher numbers make room for the others, and extra work items
-# go first.
-FIRST_EXTRA = -1 << 62
 
 # A batch that was delivered: its work item, the epoch and the position of the consumer after it, and the last work item
 # with samples that were left out (`Skips.latest`). For an error: its work item, -1, -1, and the error.
@@ -191,19 +183,17 @@ class Ledger:
 
     Args:
         cursor: Deals the work items.
-        credit: Maximum number of outstanding work items of the order, and the same number of extra ones.
+        credit: Maximum number of outstanding work items.
         ordered: Take work items in their order; otherwise as they are answered.
 
     Attributes:
-        credit: Maximum number of outstanding work items, including the extra ones that are outstanding now.
+        credit: Maximum number of outstanding work items.
         allowance: Maximum number of outstanding work items of the order now; 0 during a pause.
         progress: The place up to which batches are counted.
         lanes: The known snapshots and ends of the lanes. The backend adds the snapshots.
         parts: The samples of each part of a mixture in the delivered batches. The backend adds those of each batch.
         ready: Outcomes by the number of their work item, in the order of arrival. The backend adds them.
         work_items: Work items that were dealt and not taken, by number.
-        wanted: Extra work items to be dealt.
-        extras: Numbers of the extra work items that were dealt and not taken.
         owner_of: Returns the worker of a lane, so that a slow worker cannot hold all of the credit. A backend with
             several workers sets it for an unordered stream. If None, work items are dealt in their order.
         settle: Called with a work item and its outcome before it is taken, if it is not a plain batch. It returns False
@@ -223,7 +213,7 @@ class Ledger:
 
     def __init__(self, cursor: Cursor, credit: int, *, ordered: bool = True) -> None:
         self.cursor, self.is_ordered = cursor, ordered
-        self.credit = self.allowance = self._order_credit = credit
+        self.credit = self.allowance = credit
         self.lanes = cursor.lanes
         self.progress = Progress(cursor.num_lanes, self.lanes)
         self.progress.enter(cursor.epoch)
@@ -231,11 +221,8 @@ class Ledger:
         cursor.follow(self.progress)
         self.ready: dict[int, Outcome] = {}
         self.work_items: dict[int, WorkItem] = {}
-        self.wanted: deque[WorkItem] = deque()
-        self.extras: deque[int] = deque()
         self.owner_of: Callable[[int], int] | None = None
         self.settle: Callable[[WorkItem, Outcome], bool] = lambda _work_item, _outcome: True
-        self._next_extra = FIRST_EXTRA
         self.head = self.num_batches = self.num_empty = self.num_in_hand = 0
         self._num_dropped = 0  # counted, and dropped before the user got them
         self.latest: WorkItem | None = None
@@ -251,16 +238,6 @@ class Ledger:
         return self.cursor.num_lanes > 0
 
     @property
-    def has_extras(self) -> bool:
-        """True if extra work items are requested or outstanding."""
-        return bool(self.extras or self.wanted)
-
-    @property
-    def has_urgent(self) -> bool:
-        """True if extra work items are requested, but not outstanding: they must not wait for the order."""
-        return bool(self.wanted) and not self.extras
-
-    @property
     def num_taken(self) -> int:
         """Number of batches that the user has got, and of errors."""
         progress = self.progress
@@ -272,19 +249,12 @@ class Ledger:
         """Number of batches that the user has got, without errors and batches whose samples were skipped."""
         return self.num_taken - self.num_empty + self.progress.num_held_errors
 
-    @property
-    def num_in_order(self) -> int:
-        """Number of work items of the order that were dealt and not taken."""
-        return len(self.work_items) - len(self.extras)
-
     def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Return up to ``limit`` new work items, extra ones first; an empty list without credit or work."""
+        """Return up to ``limit`` new work items; an empty list without credit or work."""
         if self.is_closed:
             return []
         work_items = self.work_items
-        if self.wanted and (dealt := self._deal_extras(limit)):
-            return dealt
-        num_dealt, cursor = len(work_items) - len(self.extras), self.cursor  # as `num_in_order`, without the call
+        num_dealt, cursor = len(work_items), self.cursor
         room = self.allowance - num_dealt
         # Elements belong to no epoch, so that only this bound keeps an endless stream inside its last epoch.
         if cursor.num_lanes:
@@ -306,21 +276,7 @@ class Ledger:
         assert isinstance(self.cursor, StreamCursor)
         # Counted at each call: the credit bounds the number of outstanding work items.
         held = Counter(owner(work_item.lane) for work_item in self.work_items.values() if work_item.lane >= 0)
-        return self.cursor.deal_fairly(limit, self._order_credit, held, owner)
-
-    def _deal_extras(self, limit: int) -> list[WorkItem]:
-        dealt: list[WorkItem] = []
-        while self.wanted and len(dealt) < limit and len(self.extras) < self._order_credit:
-            work_item = self.wanted.popleft()
-            self.work_items[work_item.number] = work_item
-            self.extras.append(work_item.number)
-            dealt.append(work_item)
-        self._extend_credit()
-        return dealt
-
-    def _extend_credit(self) -> None:
-        """Add the extra work items to the credit, so that they do not use up the order's credit."""
-        self.credit = self._order_credit + len(self.extras)
+        return self.cursor.deal_fairly(limit, self.credit, held, owner)
 
     def _record_deal_error(self, error: BaseException) -> None:
         """Put an error in place of the next epoch, which the source failed to describe; only once."""
@@ -378,43 +334,13 @@ class Ledger:
     def _first_ready(self) -> int:
         """Return the number of the first answer in this epoch; later epochs wait until this one ends."""
         for number in self.ready:
-            # Numbers below 0 are extra work items, which `take_extra` takes.
-            if number >= 0:
-                work_item = self.work_items[number]
-                if work_item.lane >= 0 or work_item.epoch == self.progress.epoch:
-                    return number
+            work_item = self.work_items[number]
+            if work_item.lane >= 0 or work_item.epoch == self.progress.epoch:
+                return number
         return -1
 
     def _put_back(self, work_item: WorkItem, outcome: Outcome) -> None:
         self.work_items[work_item.number], self.ready[work_item.number] = work_item, outcome
-
-    def work_at(self, epoch: int, position: int) -> WorkItem:
-        """Return the work item of a position that was delivered, as an extra one.
-
-        Raises:
-            LookupError: As raised by `mpqueue.plan.cursors.Cursor.unit_at`.
-        """
-        drawn, edit = self.cursor.unit_at(epoch, position), self.cursor.edit
-        work_item = WorkItem(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed)
-        return work_item if edit is None else edit(work_item, drawn.others)
-
-    def want(self, epoch: int, position: int) -> None:
-        """Request that a position is computed again; the errors are those of `work_at`."""
-        self.wanted.append(self.work_at(epoch, position))
-        self._next_extra += 1
-
-    def take_extra(self) -> tuple[WorkItem, Outcome] | None:
-        """Take the next extra outcome with its work item, or return None if it is not ready or does not exist."""
-        outcome = self.ready.pop(self.extras[0], None) if self.extras else None
-        if outcome is None:
-            return None
-        work_item = self.work_items.pop(self.extras.popleft())
-        if outcome.is_plain or self.settle(work_item, outcome):
-            self._extend_credit()
-            return work_item, outcome
-        self._put_back(work_item, outcome)
-        self.extras.appendleft(work_item.number)
-        return None
 
     def at_work(self) -> set[int]:
         """Return the numbers of the work items that are not answered yet."""
@@ -516,12 +442,8 @@ class Ledger:
         self.forget_work_items()
 
     def forget_work_items(self) -> None:
-        """Make no work item outstanding, and deal the extra ones again."""
+        """Make no work item outstanding."""
         self.parts.forget_undelivered(self.progress.counted())
-        # At the front and in their order: they were requested before the undealt ones.
-        self.wanted.extendleft(self.work_items[number] for number in reversed(self.extras))
-        self.extras.clear()
-        self._extend_credit()
         self.work_items.clear()
         self.num_in_hand = 0
         # Numbers are never reused: a late answer to a forgotten work item finds no entry.
@@ -533,7 +455,7 @@ class Ledger:
 
     def resume(self) -> None:
         """Deal with the full credit again."""
-        self.allowance = self._order_credit
+        self.allowance = self.credit
 
     def close(self) -> None:
         """Deal no more work items, and have the consumer's next step notice it."""

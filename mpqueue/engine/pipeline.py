@@ -339,12 +339,10 @@ class Pipeline:
         # Deal first: only that reveals the end or a failure of the order.
         if not self._has_enough_dealt():
             backend.pump()
-        # After the end of the order, there may be extra work items in flight to wait for.
-        if not ledger.num_in_order:
+        if not ledger.work_items:
             if ledger.needs_attention:
                 return True
-            if not ledger.extras:
-                raise self._expected(EndOfStream())
+            raise self._expected(EndOfStream())
         return backend.take_in(ledger.head, may_fail=self.may_fail)
 
     def _has_enough_dealt(self) -> bool:
@@ -356,8 +354,7 @@ class Pipeline:
 
     def _has_work(self) -> bool:
         """Return whether something can be done for the next batch without a new report."""
-        ledger = self.ledger
-        return ledger.has_extras or not (self._has_enough_dealt() and self.backend.is_calm)
+        return not (self._has_enough_dealt() and self.backend.is_calm)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `step` has something to do.
@@ -721,7 +718,7 @@ class Pipeline:
         """
         self._finish_count()
         # A loop that was left early has computed batches of this epoch before it was requested.
-        is_early = self.backend.may_change_unseen and self.ledger.num_in_order > 0
+        is_early = self.backend.may_change_unseen and bool(self.ledger.work_items)
         if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.given_back or is_early):
             self.ledger.enter(epoch)
 
@@ -803,42 +800,6 @@ class Pipeline:
         if not self.is_stopped:
             self.backend.pump()
 
-    # -- Batches that are computed again
-
-    @_locked
-    def want(self, epoch: int, position: int) -> None:
-        """Compute a position again, of the epoch that is open or was delivered last.
-
-        Raises:
-            LookupError: The position does not exist or is not kept.
-        """
-        try:
-            self.ledger.want(epoch, position)
-        except LookupError as error:
-            raise self._expected(error)  # noqa: B904 - the same error
-        if not self.is_stopped:
-            self.backend.pump()
-
-    def forget_wanted(self) -> None:
-        """Drop the extra work items, before `restart_at` discards their outcomes."""
-        self.ledger.wanted.clear()
-        self.ledger.extras.clear()
-
-    @_locked
-    def step_extra(self) -> tuple[WorkItem, Outcome] | None:
-        """Return the next extra outcome with its work item, or None if it is not ready. Never blocks."""
-        if self.is_stopped:
-            return None
-        if self.is_inconsistent:
-            self._recover()
-        ledger = self.ledger
-        if ledger.wanted:
-            self.backend.pump()
-        while (taken := ledger.take_extra()) is None and ledger.extras:
-            if not self.backend.take_in(ledger.extras[0], may_fail=self.may_fail):
-                break
-        return taken
-
     # -- For all callers
 
     def length_of(self, epoch: int, default: int | None = None) -> int | None:
@@ -904,14 +865,14 @@ class Pipeline:
         self.backend.take_in(None, may_fail=False)
         outcome = ledger.next_outcome()
         if outcome is None:
-            return None if ledger.num_in_order else False
+            return None if ledger.work_items else False
         return outcome.is_plain
 
     @property
     def is_full(self) -> bool:
         """True if no more can be computed before a batch is taken: all is ready, or waits for room."""
         ledger = self.ledger
-        return bool(ledger.num_in_order) and (self.backend.has_waiting or not ledger.at_work())
+        return bool(ledger.work_items) and (self.backend.has_waiting or not ledger.at_work())
 
     @property
     @_locked
@@ -961,7 +922,6 @@ class Pipeline:
 
     def _end_workers(self, timeout_s: float | None) -> None:
         self.ledger.work_items.clear()
-        self.ledger.extras.clear()
         progress = self.ledger.progress
         # The batches are released; the work items are kept, because they were not received and no state may count them.
         progress.given_back = tuple((work_item, None) for work_item, _ in progress.given_back)

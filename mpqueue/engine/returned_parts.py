@@ -42,8 +42,6 @@ class ReturnedParts:
 
     def note(self, work_item: WorkItem, parts: PartCounts) -> None:
         """Note the parts of a batch that has arrived. Call this under the pipeline's lock."""
-        if work_item.number < 0:
-            return  # it was delivered before, and is computed again for another consumer
         waiting = self._state[1]
         if len(waiting) >= _MOST_WAITING:
             self._settle(self._progress.place())

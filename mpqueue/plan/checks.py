@@ -3,7 +3,7 @@
 import inspect
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -202,6 +202,8 @@ def sample_ids(name: str, value: Any) -> None:
     if value is not None:
         from mpqueue.plan.sample_ids import SampleSet  # imported here: most loaders exclude no samples
 
+        if isinstance(value, Iterator):  # the check would take its ids
+            raise TypeError(f"{name} must be a collection of sample ids, got an iterator: pass list(...)")
         SampleSet.of(value, name)
 
 

@@ -9,8 +9,7 @@ epoch). With a *barrier* (the source changes itself at the end of an epoch), it 
 before `open_epoch` is called. It reads the length of the source at the start of every epoch.
 
 `DrawnCursor` draws batches from a sampler while it deals. It keeps each batch until the consumer gets it: after an
-interrupt, the work in flight is dealt again, and a sampler that draws random numbers would return other indices. With
-`keep`, it keeps batches for as long as the epoch is open, so that positions can be computed again.
+interrupt, the work in flight is dealt again, and a sampler that draws random numbers would return other indices.
 
 `StreamCursor` is for streams. Elements are read from virtual shards (lanes), each with its own order. Work items
 alternate between the lanes: element 0 of each lane, then element 1 of each, and so on. A lane after its end answers
@@ -343,17 +342,6 @@ class Cursor:
         """Return the fingerprint of all indices that a sampler returned before this position; None: unknown."""
         return None
 
-    def keep(self, num_indices: int) -> None:
-        """Keep the data that `unit_at` needs. Batches that cannot be drawn again are kept up to ``num_indices``."""
-
-    def unit_at(self, epoch: int, position: int) -> Drawn:
-        """Return the work of a position, for `Ledger.want`. Its epoch is open, or was the last one to be delivered.
-
-        Raises:
-            LookupError: The position does not exist, or it cannot be drawn again and is not kept.
-        """
-        raise LookupError(f"batch {position} of epoch {epoch} is from a lane, and cannot be computed by its position")
-
 
 class EpochCursor(Cursor):
     """Positions of a source with an index, epoch after epoch.
@@ -397,7 +385,7 @@ class EpochCursor(Cursor):
         self._length: int | None = None  # of the epoch that is being dealt
         self.source_lengths: dict[int, int | None] = {}
         self.orders: dict[int, Any] = {}
-        self._is_open = self._keeps = False
+        self._is_open = False
         self._began = FROM_BEGINNING  # in one epoch, see `Base`
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
 
@@ -447,31 +435,15 @@ class EpochCursor(Cursor):
         return any(length != self._length_in(epoch) for epoch, length in self.source_lengths.items())
 
     def forget(self, epoch: int) -> None:
-        """Drop an epoch after all of it was delivered; with `keep`, the one before it."""
-        # A server computes batches of this epoch again for late consumers, while the next epoch runs.
-        self._drop(epoch - self._keeps)
-
-    def keep(self, num_indices: int) -> None:  # noqa: ARG002 - an order can be kept as a whole
-        """Keep the order of the last epoch that was delivered."""
-        self._keeps = True
-
-    def unit_at(self, epoch: int, position: int) -> Drawn:
-        """Return the work of a position; its index follows from the order of the epoch."""
-        length, order = self.lengths.get(epoch, 0), self.orders.get(epoch)
-        if not 0 <= position < (ENDLESS if length is None else length):
-            raise LookupError(f"batch {position} does not exist in epoch {epoch}: it has {length} batches")
-        return Drawn(position if order is None else int(order[position]), others=self._began.of(epoch))
-
-    def _forget_all(self) -> None:
-        """Drop all epochs; with `keep`, those that are not before the present one."""
-        for epoch in [*self.lengths]:
-            if not self._keeps or epoch != self.epoch - 1:
-                self._drop(epoch)
-
-    def _drop(self, epoch: int) -> None:
+        """Drop an epoch after all of it was delivered."""
         self.lengths.pop(epoch, None)
         self.source_lengths.pop(epoch, None)
         self.orders.pop(epoch, None)
+
+    def _forget_all(self) -> None:
+        self.lengths.clear()
+        self.source_lengths.clear()
+        self.orders.clear()
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` of the next work items, all of one epoch; none at a closed barrier.
@@ -634,30 +606,12 @@ class DrawnCursor(EpochCursor):
         self._draw: Draw | None = None  # None: not started, or ended by an error
         self._drawn_epoch = -1
         self._taken: list[Drawn] = []  # drawn, but not in `_kept` yet
-        self._kept: dict[int, Drawn] = {}  # by position: the first ones for the whole epoch, others until delivered
-        self._num_drawn = self._num_lasting = self._forget_at = 0
-        # Indices that may be kept for a whole epoch: of each epoch, and the rest of that number in the present epoch.
-        self._num_indices = self._room = 0
+        self._kept: dict[int, Drawn] = {}  # by position, until delivered
+        self._num_drawn = self._forget_at = 0
 
     def follow(self, consumer: ConsumerProgress) -> None:
         """Keep each drawn batch until the consumer gets it; without a consumer, keep all."""
         self._consumer = consumer
-
-    def keep(self, num_indices: int) -> None:
-        """Keep up to ``num_indices`` indices of each later epoch, until the next one is opened."""
-        super().keep(num_indices)
-        self._num_indices = num_indices
-
-    def unit_at(self, epoch: int, position: int) -> Drawn:
-        """Return the batch that was drawn for a position."""
-        # A sampler that is iterated again may return other indices, so a batch that is not kept is lost.
-        if epoch == self._drawn_epoch and position in self._kept:
-            return self._kept[position]
-        num_kept = self._num_lasting if epoch == self._drawn_epoch else 0
-        raise LookupError(
-            f"batch {position} of epoch {epoch} cannot be computed again: the sampler's indices are kept up to "
-            f"{self._num_indices:,} of an epoch, {num_kept:,} batches here"
-        )
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` of the next work items, all of one epoch; none at a closed barrier.
@@ -698,8 +652,7 @@ class DrawnCursor(EpochCursor):
         """Open the epoch: continue the present draw or begin one, and skip batches that were delivered before."""
         at = self._position
         # The present draw can be used if no batch after this place was dropped.
-        # Dropped are the batches from `_num_lasting` up to `_forget_at`.
-        is_kept = at >= self._num_drawn or at >= self._forget_at or self._forget_at == self._num_lasting
+        is_kept = at >= self._forget_at or self._forget_at == self._base.first
         if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
             self._begin()
         # Draw and drop in blocks: a saved place may be a billion samples from the beginning.
@@ -717,8 +670,7 @@ class DrawnCursor(EpochCursor):
         # Drop the old draw first: if the sampler raises at its beginning, the next call begins again.
         self._draw, self._taken, self._drawn_epoch = None, [], self.epoch
         # No batch before the base is drawn for these ranks.
-        self._num_drawn = self._num_lasting = self._forget_at = self._base.first
-        self._room = self._num_indices
+        self._num_drawn = self._forget_at = self._base.first
         self._kept.clear()
         self._draw = self._begin_draw(self.epoch, self._base)
 
@@ -733,11 +685,8 @@ class DrawnCursor(EpochCursor):
         is_any = bool(self._taken)
         while self._taken:  # an interrupt before the next step leaves the rest of `_taken` for the next call
             drawn = self._taken[0]
-            self._room -= 1 if drawn.listed is None else len(drawn.listed.indices)
             self._kept[self._num_drawn], self._taken = drawn, self._taken[1:]
             self._num_drawn += 1
-            if self._room >= 0:
-                self._num_lasting = self._forget_at = self._num_drawn
         self._draw, self._is_open = draw, True
         self._note_end()
         return is_any
@@ -754,7 +703,7 @@ class DrawnCursor(EpochCursor):
             self._forget_before(position)
 
     def _forget_before(self, position: int) -> None:
-        """Drop batches that were drawn before this position, except for those kept for the whole epoch."""
+        """Drop batches that were drawn before this position."""
         while self._forget_at < position:
             self._kept.pop(self._forget_at, None)
             self._forget_at += 1

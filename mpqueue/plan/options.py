@@ -293,13 +293,17 @@ class _Serving(TypedDict, total=False):
             consumer that requests it first, and an epoch begins with the consumers that are attached.
         slow: What happens to a consumer that others wait for. "wait": the others wait; "skip" (broadcast): it misses
             batches, which are counted; "detach" (broadcast): it is disconnected.
-        grace_s: Time in seconds. After the consumer of a rank exited unexpectedly, the rank is reserved for its
-            replacement for that time.
+        grace_s: Time in seconds. After the consumer of a rank exited unexpectedly, the other ranks wait for its
+            replacement for that time. It must be longer than a restart of the job takes. A restarted server waits for
+            the consumers of the previous one for that time.
         lease_timeout: Time in seconds after which a consumer that has batches and sends no message is disconnected. If
             None, consumers are never disconnected.
         journal: Path of a file that records which batches were taken, so that a new server can continue after a server
             that exited unexpectedly. Each consumer is then offered one batch at a time.
         allow_uids: Ids of users who may attach in addition to the server's user.
+        exclude: Sample ids that the batches leave out, see `Loader.exclude`. With the journal of a previous server,
+            pass at least the ids that it left out. Further ones are left out from the first batch on that no consumer
+            can have, of a stream from the next epoch on.
         workers: Number of worker processes. If None, one per CPU that this process may use.
         max_queue_size: Maximum number of batches computed ahead, and offered to each consumer.
         shuffle: Use a new order for every epoch (sources with an index only).
@@ -312,12 +316,13 @@ class _Serving(TypedDict, total=False):
     mode: Annotated[ModeName, Option("split", checks.one_of("split", "broadcast"))]
     world: Annotated[int | None, Option(None, integer(1, or_none=True))]
     slow: Annotated[Slow, Option("wait", checks.one_of("wait", "skip", "detach"))]
-    grace_s: Annotated[float, Option(60.0, checks.number("a number of seconds"))]
+    grace_s: Annotated[float, Option(300.0, checks.number("a number of seconds"))]
     lease_timeout: Annotated[
         float | None, Option(None, checks.number("a number of seconds", above_zero=True, or_none=True))
     ]
     journal: Annotated[str | os.PathLike[str] | None, Option(None, checks.path)]
     allow_uids: Annotated[Iterable[int], Option((), checks.unchecked)]
+    exclude: Annotated[Iterable[Any] | Mapping[Any, Any] | None, Option(None, checks.sample_ids)]
     workers: Annotated[int | None, Option(None, checks.unchecked)]
     max_queue_size: Annotated[int, Option(10, checks.unchecked)]
     shuffle: Annotated[bool, Option(False, checks.flag)]
@@ -335,6 +340,7 @@ class StreamOptions(SampleOptions, LaneOptions, BalanceOptions, WorkerOptions, t
     workers: int
     max_queue_size: int
     shuffle: bool
+    exclude: Any
     threads: int
     world: int
     backend: BackendName

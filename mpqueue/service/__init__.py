@@ -11,14 +11,12 @@ imports only from the modules above it::
     stream.py            the engine as a server drives it: batch handles
     lane_stream.py       the same for streams, by lanes
     making.py            creates the stream of a source
-    refusals.py          exceptions for refused consumers
+    refusals.py          exceptions for refused consumers, and redirected attributes
     modes.py             one class per server mode
     rules.py             checked options of a server
     core.py              decides which consumer is offered which batch; pure, simulated in the tests
     connections.py       the server's side of connections
     journal.py           the record of taken batches, for restarts
-    replaying.py         recomputed batches of streams with lanes
-    explaining.py        answers about the samples of streams
     checkpoints.py       journaled stream positions with lane snapshots
     tracing.py           consumers in the server's timeline
     admission.py         assigns seats to consumers

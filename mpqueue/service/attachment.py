@@ -5,18 +5,17 @@ assignment has no effect. If it raises after the assignment, `Attachment.recover
 Interrupts ] in `mpqueue.engine.pipeline` explains the rules.
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any, TypeGuard
+from typing import Any
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.handshake import Resume, Welcome
 from mpqueue.service.link import ServerLink
 from mpqueue.service.mapped_ring import MappedRing
-from mpqueue.service.modes import mode_of
+from mpqueue.service.modes import Mode, mode_of
 from mpqueue.service.records import (
     BATCHES,
     DROPPED,
@@ -31,12 +30,9 @@ from mpqueue.service.records import (
     pack_request,
 )
 from mpqueue.service.specs import MAX_SPEC_BYTES
-from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.records import ProtocolError
 
-_BETWEEN = frozenset(
-    {ToConsumer.SPEC, ToConsumer.MISSED, ToConsumer.EXPLAINED, ToConsumer.LENGTH}
-)  # handled here, not delivered to the consumer
+_BETWEEN = frozenset({ToConsumer.SPEC, ToConsumer.MISSED})  # handled here, not delivered to the consumer
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
 _SILENT_NS = 200_000  # much shorter than all times after which a server acts on silence
 _clock = time.perf_counter_ns
@@ -57,7 +53,6 @@ class Attachment:
         link, ring, welcome: The arguments.
         latest: The record delivered last: a batch, an exception, or the end of an epoch.
         number: Number of batches and exceptions delivered.
-        length: Number of batches per epoch for this consumer, as far as `next_record` knows; None if unknown.
         num_missed: Number of batches that the consumer missed because it was slow.
         has_begun: Contains an entry if the server was notified that a loop over its epoch has started.
         positions: Epoch and position of the batches and exceptions delivered last.
@@ -74,19 +69,25 @@ class Attachment:
         self.link, self.ring, self.welcome = link, ring, welcome
         self.latest: Offer | Text | None = None
         self.number = self.num_missed = 0
-        self.length = welcome.length
         self.has_begun: list[int] = []
         # The turns in the request that is being sent, and the list that gets an entry once it is sent. Together they
         # show, after an interrupt, whether the server has received the turns.
         self._released: tuple[int, ...] = ()
         self._sent: list[int] = []
-        self._num_requested = self._num_questions = 0
+        self._num_requested = 0
         # The number of taken batches in the latest message, whether a request followed it without a message, and until
         # when one may. The first request of a loop is a message.
         self._taken, self._num_sent, self._is_silent, self._send_at = taken, 0, False, 0
         # A running server knows all but the window's worth of taken batches. A restarted server may know fewer: its
         # journal lacks the requests that its predecessor received and did not process.
         self.positions: deque[tuple[int, int]] = deque(positions, _MOST_POSITIONS)
+
+    @property
+    def mode(self) -> Mode:
+        """The mode of the server."""
+        welcome = self.welcome
+        assert welcome.mode is not None  # it has batches
+        return mode_of(welcome.mode, welcome.world)
 
     def begin(self, epoch: int) -> None:
         """Notify the server that a loop over an epoch begins, unless it was notified already."""
@@ -151,14 +152,8 @@ class Attachment:
                 if link.death is None:
                     if record.kind not in _BETWEEN:
                         return record
-                    if record.kind == ToConsumer.EXPLAINED:  # an interrupt has ended the call that asked
-                        arrived.popleft()
-                        continue
                     if isinstance(record, Offer):
-                        if record.kind == ToConsumer.MISSED:
-                            self.num_missed = record.position
-                        else:
-                            self.length = record.position
+                        self.num_missed = record.position
                         arrived.popleft()
                         continue
                     if self._learn():
@@ -200,48 +195,6 @@ class Attachment:
         link.arrived = deque(islice(link.arrived, len(parts), None))
         return True
 
-    def latest_length(self) -> int | None:
-        """Return the number of batches per epoch, after the last change that has arrived; None if it is unknown."""
-        self.link.look()
-        for record in self.link.arrived:
-            if isinstance(record, Offer) and record.kind == ToConsumer.LENGTH:
-                self.length = record.position
-        return self.length
-
-    def explain(self, epoch: int, position: int) -> dict[str, Any]:
-        """Return the server's answer to the question which samples are in a batch.
-
-        Raises:
-            ServiceDied: The server was stopped or has crashed.
-            ConsumerDied: The server has detached this consumer.
-            ServiceError: The server has sent invalid data.
-            LookupError: The server does not know the samples.
-        """
-        link, number = self.link, self._num_questions + 1
-        # Count first: after an interrupt, the answer to this question must not look like the next one's.
-        self._num_questions = number
-        link.send(pack_request(ToServer.EXPLAIN, epoch, (position, number)), [])
-        while True:
-            link.look()
-            parts = [record for record in link.arrived if self._is_answer(record, number)]
-            if parts and not parts[-1].flags & MORE:
-                break
-            if link.death is not None:
-                raise link.death.error()
-            link.wait()
-        link.arrived = deque(record for record in link.arrived if not self._is_answer(record, number))
-        try:
-            answer = _parse_answer(b"".join([part.body for part in parts]))
-        except ProtocolError as invalid:
-            raise link.fail(str(invalid)) from invalid
-        if "error" in answer:
-            raise LookupError(answer["error"])
-        return answer
-
-    @staticmethod
-    def _is_answer(record: Offer | Text, number: int) -> TypeGuard[Text]:
-        return isinstance(record, Text) and record.kind == ToConsumer.EXPLAINED and record.number == number
-
     def enter(self, record: Offer | Text) -> None:
         """Complete the delivery of a batch or an exception; may be repeated."""
         if type(record) is Offer:
@@ -274,11 +227,8 @@ class Attachment:
         # Also report the epoch before: the server may have crashed after it sent END and before it journaled the next
         # epoch.
         positions, before = ([at for of, at in self.positions if of == one] for one in (epoch, epoch - 1))
-        welcome, count = self.welcome, 0
-        if positions:
-            assert welcome.mode is not None  # it has batches
-            count = mode_of(welcome.mode, welcome.world).count_at(positions[-1])
-        return Resume(job=welcome.job, epoch=epoch, taken=tuple(positions), count=count, before=tuple(before))
+        count = self.mode.count_at(positions[-1]) if positions else 0
+        return Resume(job=self.welcome.job, epoch=epoch, taken=tuple(positions), count=count, before=tuple(before))
 
     def open(self, offer: Offer) -> Any:
         """Return the batch of an offer.
@@ -333,28 +283,3 @@ class Attachment:
         """Leave and close a consumer that was garbage collected."""
         self.leave(DROPPED)
         self.close()
-
-
-def _parse_answer(body: bytes) -> dict[str, Any]:
-    """Return the answer to the question which samples are in a batch.
-
-    Raises:
-        ProtocolError: It is not such an answer.
-    """
-    # A signal handler may raise a ValueError, which must not be mistaken for invalid data.
-    with defer_signals():
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise ProtocolError(f"expected an answer in JSON, got {type(error).__name__}") from error
-    if type(answer) is not dict or type(answer.get("error", "")) is not str:
-        raise ProtocolError("expected the samples of a batch, got something else")
-    # An answer without an error has a seed and samples; with an index, the samples of each index.
-    indices, ids, samples = (answer.get(key, []) for key in ("indices", "ids", "samples"))
-    are_lists = all(type(value) is list for value in (indices, ids, samples)) and all(type(one) is list for one in ids)
-    costs = answer.get("costs", {})
-    are_numbers = type(costs) is dict and all(type(cost) is float for cost in costs.values())
-    is_complete = are_lists and len(indices) == len(ids) and type(answer.get("seed")) is int and are_numbers
-    if "error" not in answer and not is_complete:
-        raise ProtocolError("expected the samples of a batch, got something else")
-    return answer

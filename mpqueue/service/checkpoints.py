@@ -53,10 +53,6 @@ class Checkpoints:
         self._taken.clear()
         self._written, self._frontier = 0, self._mode.make_frontier(0)
 
-    def change(self, position: int) -> None:
-        """Forget the places after a position, from which the stream continues differently."""
-        self._noted = [place for place in self._noted if place.position <= position]
-
     def note_taken(self, position: int, who: int) -> None:
         """Record a taken batch, and write a checkpoint if one is due.
 
@@ -95,7 +91,5 @@ class Checkpoints:
             latest = max(positions)
             # Keep the latest position of each holder: the number of batches that a rank has taken follows from it.
             self._taken[who] = {position for position in positions if position >= place.position} | {latest}
-        # Consumers that join a broadcast late need the beginning of the epoch, too, to have it computed again.
-        begun = self._stream.begun if self._mode.can_join_late else None
         pairs = [(who, position) for who, positions in self._taken.items() for position in sorted(positions)]
-        self._journal.begin(place.epoch, None, pairs, place, begun)
+        self._journal.begin(place.epoch, None, pairs, place)

@@ -162,15 +162,12 @@ class Peer:
         if len(self.specs) >= specs.MAX_SPECS:
             self.specs.clear()  # those that are still used are sent again
         self.specs.add(number)
-        self.tell_parts(ToConsumer.SPEC, PICKLED if is_pickled else 0, number, body)
-
-    def tell_parts(self, kind: int, flags: int, number: int, body: bytes) -> None:
-        """Queue a body of any length, in as many messages as it needs."""
+        flags = PICKLED if is_pickled else 0
         # A SEQPACKET message is sent as a whole or not at all. One of several megabytes would not fit into the socket's
         # buffer.
         for start in range(0, max(1, len(body)), MAX_BODY):
             more = MORE if start + MAX_BODY < len(body) else 0
-            self.tell(Text(kind, flags | more, number, body[start : start + MAX_BODY]))
+            self.tell(Text(ToConsumer.SPEC, flags | more, number, body[start : start + MAX_BODY]))
 
     def _collect(self) -> None:
         if self._offers:

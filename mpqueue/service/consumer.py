@@ -15,23 +15,24 @@ from mpqueue.engine.outcomes import Unreadable
 from mpqueue.engine.skips import LeftOut
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.plan import checks
-from mpqueue.plan.batch_info import BatchInfo
-from mpqueue.plan.batch_types import Batch_co, MaybeNone
+from mpqueue.plan.batch_types import Batch_co
 from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.service.attaching import AttachTerms, open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts, open_timeline
 from mpqueue.service.handshake import Join
-from mpqueue.service.modes import mode_of
 from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
+from mpqueue.service.refusals import Redirected
 from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import forked
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.locks import RLock, acquire, is_owned
+from mpqueue.system.locks import RLock, is_owned
+from mpqueue.system.log import warn
 from mpqueue.telemetry import live
 from mpqueue.telemetry.stats import ConsumerStatistics
 
+_IDS = "put the ids of the samples into the batches, or use a Loader with the same seed"
 _NOTHING: Any = object()
 _WHOLE = LeftOut()
 
@@ -40,7 +41,7 @@ class _Life(enum.Enum):
     ATTACHED, CLOSED, FOREIGN = range(3)
 
 
-class Consumer(Generic[Batch_co]):
+class Consumer(Redirected, Generic[Batch_co]):
     """An iterable over the batches of a server in another process. `mpqueue.attach` creates it.
 
     One ``for`` loop is one epoch. After a ``break``, the next loop continues the epoch. Batches are read-only views of
@@ -56,14 +57,17 @@ class Consumer(Generic[Batch_co]):
     Follows: `mpqueue.Loader`.
     """
 
+    _elsewhere = {  # noqa: RUF012 - never changed
+        **dict.fromkeys(("last", "explain", "compute", "seek"), _IDS),
+        **dict.fromkeys(("exclude", "set_weights"), "the server decides: pass exclude=ids to mpqueue.Server"),
+    }
+
     def __init__(self, terms: AttachTerms, attachment: Attachment, counts: Counts) -> None:
         self._terms, self._attachment = terms, attachment
         self._epoch = attachment.welcome.epoch
         self._lock = RLock()  # a signal handler may call close() inside next()
         self._life, self._pid = _Life.ATTACHED, os.getpid()
         self._loop: ConsumerIterator | None = None
-        # The batch returned last: its offer, its samples that were left out, and the number of batches before it.
-        self._returned: tuple[Offer, LeftOut, int] | None = None
         self._unclaimed = _NOTHING  # delivered, but an interrupt kept it from the caller
         self._needs_attention = False
         self._counts = counts
@@ -74,19 +78,12 @@ class Consumer(Generic[Batch_co]):
         live.add(self, "Consumer")
 
     def __len__(self) -> int:
-        """Return the number of batches per epoch for this consumer, which `Server.set_weights` may change.
+        """Return the number of batches per epoch for this consumer.
 
         Raises:
             TypeError: It is unknown: the source is a generator or endless, or consumers share the batches of an epoch.
         """
-        length = self._attachment.length
-        # Another thread that waits for a batch holds the lock, and notes a change.
-        if self._life is _Life.ATTACHED and acquire(self._lock, blocking=False):
-            try:
-                self._attend()
-                length = self._attachment.latest_length()
-            finally:
-                self._lock.release()
+        length = self._attachment.welcome.length
         if length is None:
             raise TypeError(
                 "the length of an epoch is unknown: the source has no length, or the server delivers each batch to the "
@@ -195,9 +192,8 @@ class Consumer(Generic[Batch_co]):
                     # `Attachment.recover` completes the delivery. No call in between, where a signal handler could run:
                     # so each batch is counted once.
                     attachment.latest = record
-                    # With the batch: after an interrupt, the next call returns it as it is.
                     if batch is not _NOTHING:
-                        self._epoch, self._returned = record.epoch, (record, skipped, counts.batches)
+                        self._epoch = record.epoch
                     counts.batches += 1
                     counts.bytes += record.nbytes
                     counts.skipped += skipped.num
@@ -307,6 +303,14 @@ class Consumer(Generic[Batch_co]):
             self._counts.keep(old)
             self._attachment = new
             if new.welcome.epoch != self._epoch:  # the other consumers have taken the rest of the epoch
+                if new.mode.allows_slow:  # they have batches that this one lacks
+                    warn(
+                        f"this consumer of {self._name!r} was away while the others continued epoch {self._epoch}: it "
+                        f"misses their batches, and its next loop is epoch {new.welcome.epoch}. The server waits for "
+                        "its consumers for grace_s",
+                        "Share one data loader between processes",
+                        "Restart a server",
+                    )
                 self._loop, self._epoch = None, new.welcome.epoch
             # The old attachment needs no finalizer: its descriptors were closed when the crash was noticed, and its
             # memory is unmapped with the last view.
@@ -328,44 +332,6 @@ class Consumer(Generic[Batch_co]):
     def epoch(self) -> int:
         """The number of the current epoch, from 0; between two loops, the next epoch."""
         return self._epoch
-
-    @property
-    def last(self) -> BatchInfo | MaybeNone:
-        """The samples in the batch that this consumer returned last, as a `BatchInfo`; None before the first batch.
-
-        The consumer asks its server, where a thread calls the functions of a stream again. ``step`` counts the batches
-        of this consumer, and without ranks ``batch`` counts those of all consumers.
-
-        Raises:
-            LookupError: The source has changed in ``on_epoch_end`` since; or it is a stream that cannot be run again,
-                whose functions have raised, or that has ended another epoch since.
-            ServiceDied, ConsumerDied: The server has exited; this consumer was detached.
-            RuntimeError: The consumer was closed, or belongs to another process.
-        """
-        with self._lock:
-            if self._returned is None:
-                return None
-            self._attend()
-            if self._life is _Life.CLOSED:
-                raise RuntimeError(f"this consumer was closed: attach again with mpqueue.attach({self._name!r})")
-            (record, skipped, step), attachment = self._returned, self._attachment
-            answer = attachment.explain(record.epoch, record.position)
-        welcome, left_out = attachment.welcome, [_plain(index) for index in skipped.indices]
-        assert welcome.mode is not None  # it has batches
-        batch, rank, world_size = mode_of(welcome.mode, welcome.world).batch_info(record.position, self._terms.rank)
-        kept: Any = [_plain(sample) for sample in answer.get("samples", ())]  # of a stream
-        missing: Any = []
-        for index, ids in zip(answer.get("indices", ()), answer.get("ids", ()), strict=True):
-            # A batch may contain an index twice, and only one of the two may have raised.
-            if is_left_out := _plain(index) in left_out:
-                left_out.remove(_plain(index))
-            (missing if is_left_out else kept).extend(map(_plain, ids))
-        if "indices" in answer:  # the samples of a stream were found without those that raised
-            kept, missing = skipped.sort(kept, missing)
-        return BatchInfo(
-            record.epoch, batch, step=step, rank=rank, world_size=world_size, seed=answer["seed"],
-            samples=tuple(kept), skipped=tuple(missing), **answer.get("costs", {}),
-        )  # fmt: skip
 
     def statistics(self) -> ConsumerStatistics:
         """Return counters since the consumer attached."""
@@ -481,11 +447,6 @@ def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, LeftOut]:
     return _NOTHING if is_empty else value, LeftOut.of(skipped)
 
 
-def _plain(value: Any) -> Any:
-    """Return an id or an index as `BatchInfo` has it: JSON has lists in place of tuples."""
-    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
 @suggests_keywords
 def attach(
     name: str,
@@ -519,8 +480,7 @@ def attach(
             root's. For a name without a slash, and without ``MPQUEUE_HOME``, the server of a different user is expected
             in ``mpqueue-UID`` in the folder for temporary files.
         join: The batches for a consumer that attaches in the middle of an epoch of ``mode="broadcast"``: "next" (it
-            starts with the next epoch), "now" (the rest of the running epoch), or "replay" (the whole running epoch;
-            missed batches are computed again).
+            starts with the next epoch) or "now" (the rest of the running epoch).
         reconnect: If True and the server crashes, wait up to ``timeout`` seconds for a new server with the same name
             and journal, and continue.
         writable: False: batches are read-only views of shared memory. "copy": each batch is a private, writable copy.
@@ -542,7 +502,7 @@ def attach(
     """
     checks.integer(0, or_none=True)("rank", rank)
     checks.number("a number of seconds", or_none=True)("timeout", timeout)
-    checks.one_of("next", "now", "replay")("join", join)
+    checks.one_of("next", "now")("join", join)
     if writable is not False and writable != "copy":
         raise ValueError(f'writable must be False or "copy" (all consumers share the memory), got {writable!r}')
     checks.flag("reconnect", reconnect)

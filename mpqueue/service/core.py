@@ -19,11 +19,11 @@ others before the next epoch.
 requested are recalled for waiting consumers, after `mpqueue.service.routing.RECALL_AFTER_S`. A delivered batch is never
 recalled, so the epoch does not end before that consumer requests the next one or leaves.
 
-*Crashed consumers.* The seat of a rank is kept for another consumer for `grace_s` seconds. During that time the other
-ranks receive the rest of their epoch, if the stream can recompute batches. Batches that do not fit into the queue of
-the vacant seat are dropped, and recomputed for the next consumer of the rank. After `grace_s`, the group is detached
-with the news that a rank is lost, unless that rank has finished the epoch. A group without ranks continues without the
-crashed consumer.
+*Crashed consumers.* The seat of a rank is kept for another consumer for `grace_s` seconds. The other ranks wait for it
+when its queue is full: each batch is computed once. After `grace_s`, the group is detached with the news that a rank is
+lost, unless that rank has finished the epoch. A group without ranks continues without the crashed consumer.
+
+*Late consumers.* A consumer of a broadcast that has missed batches takes part from the next epoch on.
 """
 
 from collections import Counter
@@ -71,12 +71,6 @@ class Outside(Protocol):
 
     def abandon(self, epoch: int) -> None:
         """Drop the rest of an epoch, which has no consumers left."""
-
-    def recompute(self, seat: int, epoch: int, position: int) -> None:
-        """Compute a batch again for the seat of this number: it arrives as an extra one."""
-
-    def can_recompute(self) -> bool:
-        """Return whether batches of the running epoch can be computed again."""
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Record that a batch was taken."""
@@ -183,71 +177,6 @@ class Holders:
             self.let_go(batch, consumer)
 
 
-class Replays:
-    """Batches that are computed again, for late consumers (``join="replay"``) and for ranks that lost a consumer.
-
-    A consumer that attached after two thirds of an epoch of 0.8 s had the whole epoch 0.3 s later, when the running
-    epoch ended. With ``join="next"`` this took 1.1 to 1.4 s.
-
-    Args:
-        outside: Computes the batches.
-        holders: The holders of slots.
-        window: Maximum number of batches of a seat.
-        step: Distance between two positions of one seat.
-    """
-
-    def __init__(self, outside: Outside, holders: Holders, window: int, step: int) -> None:
-        self._outside, self._holders, self._window, self._step = outside, holders, window, step
-        self._waiting: dict[tuple[int, int], list[Seat]] = {}
-
-    def ask(self, seat: Seat, frontier: int) -> None:
-        """Request the missed positions before ``frontier`` for a seat, within its window."""
-        assert seat.replay_at is not None
-        # The window includes batches that are being recomputed: they use slots of the same ring.
-        while seat.replay_at < frontier and seat.load + seat.num_replaying < self._window:
-            self._waiting.setdefault((seat.epoch, seat.replay_at), []).append(seat)
-            self._outside.recompute(seat.number, seat.epoch, seat.replay_at)
-            seat.replay_at, seat.num_replaying = seat.replay_at + self._step, seat.num_replaying + 1
-        # Keep the seat in replay until the last recomputed batch has arrived: the stream's next batch would overtake it
-        # otherwise.
-        if seat.replay_at >= frontier and not seat.num_replaying:
-            seat.replay_at = None
-
-    def arrived(self, batch: SeatBatch, seats: list[Seat]) -> None:
-        """Pass a batch to the seat that waits for it, if that seat still exists."""
-        key = batch.epoch, batch.position
-        waiting = self._waiting.get(key, [])
-        # Batches recomputed by the engine carry no seat, only a position: they suit every seat that waits for this
-        # position.
-        seat = next((one for one in waiting if batch.seat in {0, one.number}), None)
-        if seat is not None:
-            waiting.remove(seat)
-        if not waiting:
-            self._waiting.pop(key, None)
-        self._holders.hold(batch, GROUP)  # so that its slot is freed below if no seat takes it
-        # The requesting seat may have been removed since, or the group may be in its next epoch.
-        if seat is not None and seat in seats and seat.epoch == batch.epoch:
-            seat.num_replaying -= 1
-            if not batch.is_left_out:
-                self._holders.hold(batch, seat.number)
-                seat.queue.append(batch)
-        self._holders.let_go(batch, GROUP)
-
-    def start_again(self, seats: list[Seat]) -> None:
-        """Move the seats back to their first outstanding positions, from which `ask` continues."""
-        for (_, position), waiting in self._waiting.items():
-            for seat in waiting:
-                assert seat.replay_at is not None
-                seat.replay_at = min(seat.replay_at, position)
-        for seat in seats:
-            seat.num_replaying = 0
-        self._waiting.clear()
-
-    def forget(self) -> None:
-        """Drop requests at the end of an epoch; batches that still arrive for it are freed."""
-        self._waiting.clear()
-
-
 class Core:
     """The state of one group of consumers.
 
@@ -257,7 +186,6 @@ class Core:
         epoch: The first epoch.
         had: Number of batches of this epoch that each rank has taken from a previous server.
         frontier: The first position of the stream.
-        latest: The highest position of this epoch that was taken from a previous server; -1: none.
         has_opened: True if the previous server had opened an epoch. Then the first epoch of a broadcast waits for no
             more consumers, and the ranks had consumers.
 
@@ -279,7 +207,6 @@ class Core:
         epoch: int = 0,
         had: Iterable[int] = (),
         frontier: int = 0,
-        latest: int = -1,
         has_opened: bool = False,
     ) -> None:
         self.rules, self._outside, self.epoch = rules, outside, epoch
@@ -287,24 +214,19 @@ class Core:
         self.is_running = self._has_ended = False
         self._has_opened = self._may_miss_ranks = has_opened
         self.frontier = frontier
-        self._latest = latest  # the highest position of the epoch that a consumer has taken
         # Consumers without batches that were offered one since the latest `advance`. Their lease timeout starts
         # there, because only `advance` knows the time.
         self._fresh: set[int] = set()
         self._known: set[int] = set()  # positions that consumers reported as taken when they attached
         self.awaited: Counter[int] = Counter()
         self.group, self.holders = mode.make_group(rules.window, epoch, had), Holders(outside)
-        self._replays = Replays(outside, self.holders, rules.window, mode.num_shares)
         self._routing = mode.routing(
             self.group, self.holders.hold, self.holders.let_go, skips=rules.slow == "skip",
-            is_ordered=rules.is_ordered, can_recompute=self._can_recompute,
+            is_ordered=rules.is_ordered,
         )  # fmt: skip
         # Look these up once, since each batch passes here several times.
         self._turns, self._ranks = self.group.turns, self.group.ranks
-        self._replays_missed, self._settles_early = mode.replays_missed, self._routing.settles_early
-
-    def _can_recompute(self) -> bool:
-        return self.rules.can_replay and self._outside.can_recompute()
+        self._settles_early = self._routing.settles_early
 
     # -- Events of consumers
 
@@ -329,8 +251,7 @@ class Core:
             )
         join = "now" if resume else hello.join
         is_midway = self.is_running or self.frontier > 0  # a previous server has delivered a part of the epoch
-        can_replay = self.rules.can_replay
-        arrival = Arrival(hello.rank, join, resume, self.epoch, self.frontier, is_midway, can_replay)
+        arrival = Arrival(hello.rank, join, resume, self.epoch, self.frontier, is_midway)
         seat = self._mode.seat_for(arrival, self.group)
         # Only after all possible refusals: the batches of a refused survivor are still unknown, so the wait for it must
         # continue.
@@ -342,7 +263,6 @@ class Core:
         return seat
 
     def _resume(self, seat: Seat, resume: Resume) -> None:
-        self._latest = max(self._latest, *resume.taken_of(self.epoch), -1)
         if resume.epoch > self.epoch:
             # The last batches of a rank were routed while it had no consumer: the previous server had crashed before it
             # journaled them as taken. The next epoch must not begin with them.
@@ -350,7 +270,7 @@ class Core:
                 self.holders.let_go(seat.queue.popleft(), seat.number)
             seat.enter(resume.epoch)
         elif resume.epoch == self.epoch:
-            seat.is_midway = bool(resume.taken)
+            seat.is_midway = bool(resume.taken) and seat.epoch == self.epoch
             self._known.update(self._mode.resume(seat, resume, self.frontier, self.holders.let_go))
 
     def begin(self, consumer: int, epoch: int, now: float) -> Seat | None:
@@ -402,7 +322,6 @@ class Core:
             batch = seat.untaken.popleft()
             if batch.position >= 0:  # an error of no particular batch has a negative position
                 seat.had.num += 1
-                self._latest = max(self._latest, batch.position)
                 # Journal it before the consumer can receive the next one: a restarted server must not offer it again.
                 self._outside.note_taken(seat, batch)
                 self.holders.let_go(batch, seat.number)
@@ -427,48 +346,6 @@ class Core:
         for consumer in reports:
             seat = self.group.by_consumer[consumer]
             self._routing.regain(seat)
-            self._note(seat)
-        self._go_on()
-
-    def first_new(self, reports: Mapping[int, int | None]) -> int | None:
-        """Take back the offers of all consumers; return the first position that none of them got.
-
-        Positions after it were not delivered, either. `continue_from` must be called next.
-
-        Args:
-            reports: As for `recall`. Consumers without a report keep their offers.
-
-        Returns: None if the stream has yielded nothing that a consumer has not got.
-        """
-        self._take_back(reports)
-        if not self.is_running:
-            # In the middle of an epoch of the previous server, which opens when consumers have attached again.
-            return None if self._latest < 0 else self._routing.first_free(self._latest + 1)
-        offered = (batch.position for seat in self.group.seats for batch in seat.untaken)
-        first = max(self._latest, *offered, -1) + 1
-        # A consumer that was notified of the end gets no more batches, although it may have missed some.
-        if any(seat.has_end and seat.rank is None and seat.epoch == self.epoch for seat in self.group.seats):
-            first = max(first, self.frontier)
-        first = self._routing.first_free(first)
-        return first if first < self.frontier or not self._has_ended else None
-
-    def continue_from(self, position: int | None, total: int | None) -> None:
-        """Continue after a change of the stream, which yields this position and all later ones of the epoch again.
-
-        Args:
-            position: The result of `first_new`; None: the stream yields no batch again.
-            total: The number of positions of the epoch; None if it is unknown.
-        """
-        if position is not None:
-            self._routing.continue_from(position, total)
-            for seat in self.group.seats:
-                # A consumer that was notified of the end may begin the next epoch before this one has ended again.
-                seat.has_all = seat.has_end
-            # The stream has dropped the batches that it was computing again: they are requested once more.
-            self._replays.start_again(self.group.seats)
-            self.frontier, self._has_ended = min(self.frontier, position), False
-        self._routing.regain_all()
-        for seat in self.group.seats:
             self._note(seat)
         self._go_on()
 
@@ -518,17 +395,12 @@ class Core:
         self._note(seat)
         if seat.rank is not None:
             seat.overdue_at = now + self.rules.grace_s if died else now
-            seat.is_lost = died
         elif self.is_running and not self._has_ended and self._mode.is_abandoned(self.group, self.epoch):
             self._outside.abandon(self.epoch)
             self._stand_before_next()
         self._go_on()
 
     # -- Events of the stream
-
-    def replaying(self) -> set[int]:
-        """Return the numbers of the seats that get recomputed batches."""
-        return {seat.number for seat in self.group.seats if seat.replay_at is not None}
 
     def wants_batch(self) -> bool:
         """Return whether the next batch of the stream can be routed to a seat."""
@@ -540,9 +412,7 @@ class Core:
 
     def arrived(self, batch: SeatBatch) -> None:
         """Route a batch of the running epoch."""
-        if batch.is_extra:
-            self._replays.arrived(batch, self.group.seats)
-        elif batch.position < 0:
+        if batch.position < 0:
             # An error of no particular batch goes to all consumers that wait, not to seats that may remain vacant.
             for seat in self.group.seats:
                 if seat.has_begun and not seat.is_idle and seat.epoch == self.epoch:
@@ -582,12 +452,7 @@ class Core:
                     return
             # Only changed seats are checked after most events, so that the cost of a batch does not grow with the
             # number of consumers.
-            seats = self.group.seats if changed is None else changed
-            if self._replays_missed:
-                for seat in seats:
-                    if seat.replay_at is not None:
-                        self._replays.ask(seat, self._routing.missed_before(seat, self.frontier))
-            self._offer_all(seats)
+            self._offer_all(self.group.seats if changed is None else changed)
             # Before the stream ends, only ranks can be complete, and only with a known length.
             if not (self._has_ended or self._settles_early):
                 return
@@ -595,7 +460,8 @@ class Core:
             self._tell_ends()
             if not self._has_ended or not self.group.is_done_with(self.epoch):
                 return
-            # Only now, and not at the end of the stream: an untaken batch may have to be computed again in this epoch.
+            # Only now, and not at the end of the stream: a restarted server computes the untaken batches again from
+            # the source as it was in this epoch.
             self._outside.finish_epoch(self.epoch)
             self._stand_before_next()
             changed = None
@@ -603,9 +469,8 @@ class Core:
     def _stand_before_next(self) -> None:
         self.epoch += 1
         self.is_running = self._has_ended = False
-        self.frontier, self._latest = 0, -1
+        self.frontier = 0
         self._known.clear()
-        self._replays.forget()
         for seat in self.group.seats:
             self._note(seat)
 
@@ -646,15 +511,13 @@ class Core:
 
     def _tell_missed(self, seat: Seat) -> None:
         """Notify a slow consumer of its missed batches, before its next offer."""
-        seat.forget_missed_before(self._latest)
         seat.num_told = seat.num_skipped
         self._outside.miss(seat.consumer, seat.num_told)
 
     def _tell_ends(self) -> None:
         """Send the end of the epoch after the last batch; a seat that has taken it enters the next epoch."""
         for seat in self.group.seats:
-            # A seat in replay is not complete, even if its queue is empty: missed batches are still being computed.
-            if not seat.has_all or seat.epoch != self.epoch or seat.queue or seat.replay_at is not None:
+            if not seat.has_all or seat.epoch != self.epoch or seat.queue:
                 continue
             if self._must_begin(seat):
                 continue
@@ -745,4 +608,4 @@ class Core:
             self._outside.cut(consumer, flag, text)
             self.group.rise(consumer)
         for seat in self.group.seats:
-            seat.overdue_at, seat.is_lost = None, False
+            seat.overdue_at = None

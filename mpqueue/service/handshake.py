@@ -23,14 +23,14 @@ from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.transport.records import ProtocolError
 from mpqueue.version import __version__
 
-PROTOCOL = 6
+PROTOCOL = 7
 MAX_TAKEN = 4096  # positions in one `Resume`
 
 _MAX_NUMBER = (1 << 63) - 1
 _MAX_TEXT = 256  # characters
 _MAX_REASON = 4000  # characters, of up to 12 bytes of JSON each
 
-Join = Literal["next", "now", "replay"]
+Join = Literal["next", "now"]
 ModeName = Literal["split", "broadcast"]
 Check: TypeAlias = Callable[[Any], Any]
 

@@ -56,7 +56,7 @@ from mpqueue.system.processes import kernel_fields
 
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
-_MARK = b"mpqueue journal" + bytes([4])  # with the version
+_MARK = b"mpqueue journal" + bytes([5])  # with the version
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _REMEDY = "use a journal in a folder where only this user may write, or remove the file if it is not yours"
 
@@ -89,9 +89,7 @@ class Recovered:
         survivors: The consumers that were attached, by number.
         state: State of the source at the beginning of the epoch; None without a state.
         lanes: Where a stream with lanes resumes, see `mpqueue.service.checkpoints`; None for its beginning.
-        begun: Where the epoch of an endless stream began; None for the beginning of the stream, or if it is not needed.
-        history: The exclusions and changes of weights.
-        changes: The places of changes in the epoch of a stream with lanes, with snapshots.
+        history: The exclusions.
     """
 
     job: str = ""
@@ -101,9 +99,7 @@ class Recovered:
     survivors: dict[int, Survivor] = field(default_factory=dict)
     state: Any = None
     lanes: Place | None = None
-    begun: Place | None = None
     history: History = NO_HISTORY
-    changes: tuple[Place, ...] = ()
 
     def count_of(self, rank: int, world: int) -> int:
         """Return the number of batches that a rank has taken, including the skipped ones in between."""
@@ -199,9 +195,9 @@ def read_journal(path: str) -> Recovered | None:
 
 def _parse_head(header: dict[str, Any]) -> Recovered:
     recovered = Recovered(header["job"], header["seed"], header["epoch"], state=_unpack_state(header["state"]))
-    unpack = partial(_unpack_lanes, recovered.epoch)
-    recovered.lanes, recovered.begun = (packed and unpack(packed) for packed in (header["lanes"], header["begun"]))
-    recovered.history, recovered.changes = History(header["history"]), tuple(map(unpack, header["changes"]))
+    recovered.lanes = header["lanes"] and _unpack_lanes(recovered.epoch, header["lanes"])
+    recovered.history = History(header["history"])
+    recovered.survivors = {who: Survivor(pid, started) for who, pid, started in header["present"]}
     return recovered
 
 
@@ -277,21 +273,17 @@ class Journal:
         path: Path of the file.
         job: Hash of the stream's identity.
         seed: Seed of the stream.
+        history: The exclusions.
 
     Attributes:
-        history: The exclusions and changes of weights, for the files that are written from now on.
-        changes: The places of changes in the epoch of a stream with lanes, with snapshots. A batch after such a place
-            cannot be computed from an earlier snapshot.
         present: The attached consumers, by number; and those that have not attached again, by negative process id.
 
     Raises:
         OSError: The file cannot be written.
     """
 
-    def __init__(self, path: str, job: str, seed: int) -> None:
-        self._path, self._job, self._seed = path, job, seed
-        self.history = NO_HISTORY
-        self.changes: tuple[Place, ...] = ()
+    def __init__(self, path: str, job: str, seed: int, history: History = NO_HISTORY) -> None:
+        self._path, self._job, self._seed, self._history = path, job, seed, history
         # Written again into each new file, so that a restarted server knows whom to wait for.
         self.present: dict[int, Survivor] = {}
         self._fd, self._check = -1, 0  # the checksum before the next record
@@ -306,7 +298,6 @@ class Journal:
         state: Any,
         taken: Iterable[tuple[int, int]] = (),
         lanes: Place | None = None,
-        begun: Place | None = None,
     ) -> None:
         """Write a new file for an epoch that begins or continues.
 
@@ -315,21 +306,18 @@ class Journal:
             state: State of the source at the beginning of the epoch.
             taken: Pairs of holder and position.
             lanes: Where a stream with lanes resumes; None for its beginning.
-            begun: Where the epoch of an endless stream began, for consumers that join a broadcast late.
 
         Raises:
             OSError: The file cannot be written.
         """
         head = {
             "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state),
-            "lanes": lanes and _pack_lanes(lanes), "begun": begun and _pack_lanes(begun),
-            "history": self.history.plain(),
-            # Those of earlier epochs are not needed anymore.
-            "changes": [_pack_lanes(change) for change in self.changes if change.epoch == epoch],
+            "lanes": lanes and _pack_lanes(lanes), "history": self._history.plain(),
+            # The new file replaces the old one, which contains the arrivals. Not as records: the next server drops a
+            # damaged last record, and would not wait for that consumer, which would then miss batches of a broadcast.
+            "present": [[who, *survivor] for who, survivor in self.present.items()],
         }  # fmt: skip
-        # The new file replaces the old one, which contains the arrivals. So write the attached consumers again.
-        records = [(_JournalKind.CAME, *survivor, who) for who, survivor in self.present.items()]
-        records += [(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
+        records = [(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         data = bytearray(seal(_MARK, json.dumps(head).encode() + b"\n"))
         check = zlib.crc32(data)
         for fields in records:
@@ -346,31 +334,6 @@ class Journal:
         if not self._thread.is_alive():
             self._thread.start()
         self._is_due.set()
-
-    def note_history(self, history: History, place: Place | None = None) -> None:
-        """Write a new file with another history and the same batches.
-
-        Args:
-            history: The exclusions and changes of weights.
-            place: Where the latest one begins in a stream with lanes.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        self._check_torn()
-        recovered = read_journal(self._path)
-        if recovered is None:
-            raise FileNotFoundError(errno.ENOENT, "the journal was removed while the server was running", self._path)
-        before = self.history, self.changes
-        self.history = history
-        if place is not None:
-            earlier = (change for change in self.changes if change[:2] < place[:2])
-            self.changes = (*earlier, place)
-        try:
-            self.begin(recovered.epoch, recovered.state, recovered.pairs(), recovered.lanes, recovered.begun)
-        except BaseException:
-            self.history, self.changes = before
-            raise
 
     def _replace(self, data: bytes) -> int:
         """Replace the old file by a new one; return the descriptor of the new one."""

@@ -18,27 +18,19 @@ So there are at most `MAX_CONSUMERS` consumers, and at most `MAX_OF_PROCESS` per
 """
 
 import contextlib
-import json
 import math
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from mpqueue.errors import ServiceStateError
-from mpqueue.loader.questions import PlanChange, Questions
-from mpqueue.plan.cursors import Place
-from mpqueue.plan.history import History
-from mpqueue.plan.plans import Plan
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Handlers, Peer, Reception, Stage
 from mpqueue.service.core import Core
-from mpqueue.service.explaining import Explanations
 from mpqueue.service.journal import Journal
 from mpqueue.service.records import (
     DETACHED,
@@ -52,15 +44,12 @@ from mpqueue.service.records import (
     ToServer,
 )
 from mpqueue.service.refusals import Misbehaved, Refused
-from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.routing import RECALL_AFTER_S, BatchHandle, Failure, Seat, SeatBatch
 from mpqueue.service.server_directory import Claim
 from mpqueue.service.specs import Specs
 from mpqueue.service.stream import Stream
 from mpqueue.service.tracing import ConsumerRows
-from mpqueue.system import interrupts
-from mpqueue.system.exception_texts import named_text_of, text_of
-from mpqueue.system.exceptions import matches
+from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
@@ -78,10 +67,9 @@ class Deliveries:
         journal: The journal; None if absent.
         timeline: The timeline of the server; None if absent.
         checkpoints: Checkpoints of a journaled stream with lanes; None for other streams.
-        replays: Replays of a stream with lanes; None if batches can be computed by position, or not at all.
 
     Attributes:
-        stream, replays: The arguments.
+        stream: The argument.
         peers: All consumers by number, including those with a closed connection and a running process.
         touched: The consumers with messages to send.
     """
@@ -92,9 +80,8 @@ class Deliveries:
         journal: Journal | None,
         timeline: Timeline | None = None,
         checkpoints: Checkpoints | None = None,
-        replays: LaneReplays | None = None,
     ) -> None:
-        self.stream, self._journal, self._checkpoints, self.replays = stream, journal, checkpoints, replays
+        self.stream, self._journal, self._checkpoints = stream, journal, checkpoints
         self.peers: dict[int, Peer] = {}
         self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
@@ -150,25 +137,6 @@ class Deliveries:
         if self._rows is not None and not has_more:
             self._rows.withdraw(peer)
 
-    def note_history(self, history: History, place: Place) -> None:
-        """Journal the exclusions and changes of weights, before any batch that depends on them is offered."""
-        if self._journal is not None:
-            # With an index, places have no snapshots, and a restarted server does not need them.
-            self._journal.note_history(history, None if self._checkpoints is None else place)
-
-    def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
-        """Continue the stream with another history."""
-        self.stream.change(plan, place, is_open=is_open)
-        if is_open and self.replays is not None:
-            self.replays.start_again()
-        if is_open and self._checkpoints is not None:
-            self._checkpoints.change(place.position)
-
-    def tell_length(self, consumers: Iterable[int], length: int) -> None:
-        """Notify consumers of another number of batches per epoch."""
-        for consumer in consumers:
-            self._tell(consumer, ToConsumer.LENGTH, 0, length)
-
     def miss(self, consumer: int, count: int) -> None:
         """Notify a consumer how many batches it has missed since it attached, because it was slow."""
         self._tell(consumer, ToConsumer.MISSED, 0, count)
@@ -208,24 +176,10 @@ class Deliveries:
 
     def _note_epoch(self, epoch: int) -> None:
         if self._journal is not None:
-            # An endless stream continues where the previous epoch stopped. Its consumers that join late also need the
-            # place where the epoch began.
-            place = self.stream.next_place()
-            begun = None if self.replays is None else place
-            self._journal.begin(epoch, self.stream.source_state(), lanes=place, begun=begun)
+            # An endless stream continues where the previous epoch stopped.
+            self._journal.begin(epoch, self.stream.source_state(), lanes=self.stream.next_place())
         if self._checkpoints is not None:
             self._checkpoints.begin()
-
-    def recompute(self, seat: int, epoch: int, position: int) -> None:
-        """Compute a batch again for a seat."""
-        if self.replays is not None:
-            self.replays.ask(seat, epoch, position)
-        else:
-            self.stream.recompute(epoch, position)
-
-    def can_recompute(self) -> bool:
-        """Return whether batches of the open epoch can be computed again."""
-        return self.replays is None or self.replays.can_begin()
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Journal and draw a taken batch."""
@@ -282,7 +236,6 @@ class Loop:
         thread: The thread.
         failure: The exception that ended the loop; None if it was stopped.
         handlers: The handlers of all descriptors.
-        has_returned: `run` serves no more.
     """
 
     def __init__(
@@ -295,14 +248,10 @@ class Loop:
     ) -> None:
         self._claim, self.core, self._deliveries = claim, core, deliveries
         self._admission = admission
-        self._stream, self.peers, self._replays = deliveries.stream, deliveries.peers, deliveries.replays
+        self._stream, self.peers = deliveries.stream, deliveries.peers
         self.thread = JoinedThread(self.run, "mpqueue-server")
-        self._explanations = Explanations(self.call_soon)
         self.failure: BaseException | None = None
-        self.has_returned = False
         self._is_stopping = False
-        # Calls of other threads, each with the future that gets its result.
-        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._stop_text = "the server was stopped"
         self._wakeup = Wakeup()
         try:
@@ -343,58 +292,14 @@ class Loop:
                 f"{method}() would wait for it to end: call the method in another thread"
             )
 
-    def close_runs(self, timeout: float | None) -> None:
-        """Wait after the stop until no function of a stream runs in this process for a consumer. Signals are handled.
-
-        Args:
-            timeout: Maximum number of seconds to wait for the answer to a question.
-        """
-        if self._replays is not None:
-            interrupts.allow_signals(self._replays.close)
-        interrupts.allow_signals(self._explanations.close, timeout)
-
-    def call(self, function: Callable[[], Any]) -> Any:
-        """Call a function in the thread of the server, and return its result; from any other thread.
-
-        Raises:
-            ServiceStateError: The server has stopped.
-            Exception: The exception that the function raised.
-        """
-        future: Future[Any] = Future()
-        self._calls.append((function, future))
-        self._wakeup.wake()
-        # After the append: `run` answers the calls that it finds after the last round.
-        if self.has_returned:
-            self._answer(is_over=True)
-        return future.result()
-
-    def call_soon(self, function: Callable[[], Any]) -> None:
-        """Call a function in the thread of the server, unless it has stopped; from any thread."""
-        self._calls.append((function, Future()))
-        self._wakeup.wake()
-
-    def _answer(self, *, is_over: bool = False) -> bool:
-        """Make the calls of other threads, or refuse them; return whether there were any."""
-        has_calls = bool(self._calls)
-        while self._calls:
-            with contextlib.suppress(IndexError):  # another thread has answered the last one
-                function, future = self._calls.popleft()
-                try:
-                    if is_over:
-                        raise ServiceStateError(f"the server {self._claim.directory.name!r} has stopped")
-                    future.set_result(function())
-                except BaseException as error:  # without a result, the caller would wait forever
-                    future.set_exception(error)
-        return has_calls
-
     def run(self) -> None:
         """Serve until `stop`, then notify all consumers."""
         try:
             while not self._is_stopping:
                 self._feed()
-                # Calls come after the feed, which has sent all offers: no `RECALL` may overtake one. Both calls and
-                # recalls may have read requests that allow further offers: do not wait before they are processed.
-                if not (self._answer() or self._recall(_clock())):
+                # After the feed, which has sent all offers: no `RECALL` may overtake one. It may have read requests
+                # that allow further offers: do not wait before they are processed.
+                if not self._recall(_clock()):
                     self.handlers.wait(self._timeout_s())
         except BaseException as error:
             # Any failure ends the server: consumers get the reason, and can attach to a restarted server, instead of
@@ -403,8 +308,6 @@ class Loop:
             warn(f"{self._claim.directory.name!r}: {self._stop_text}")
         finally:
             self.close()
-            self.has_returned = True
-            self._answer(is_over=True)
 
     def _feed(self) -> None:
         """Pass new events and the time to the core, and send its decisions."""
@@ -428,8 +331,6 @@ class Loop:
                 self._hear(self.peers[number], _MOST_UNREAD)
             self._detach(core.silent(now))
         self._take()
-        if self._replays:
-            self._replays.keep(core.replaying())
         # Only after `_take` has routed all available batches, and only if the ring is full: until then a slow consumer
         # delays no one else.
         if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and (slow := core.slow()):
@@ -447,32 +348,37 @@ class Loop:
         peers = self.peers
         for number, seat in list(self.core.group.by_consumer.items()):
             # Check here: most consumers have made none, and each pass looks at all of them.
-            if peers[number].taken[0] > seat.num_taken:
-                try:
-                    self._settle(peers[number])
-                except Misbehaved as error:
-                    self._cut_off(peers[number], str(error))
+            if (taken := peers[number].taken[0]) > seat.num_taken:
+                self._settle_or_cut_off(peers[number], taken)
 
-    def _settle(self, peer: Peer) -> None:
+    def _settle_or_cut_off(self, peer: Peer, taken: int) -> None:
+        try:
+            self._settle(peer, taken)
+        except Misbehaved as error:
+            self._cut_off(peer, str(error))
+
+    def _settle(self, peer: Peer, taken: int) -> None:
         """Process the requests that a consumer has made without a message.
 
+        Args:
+            peer: The consumer.
+            taken: Its number of taken batches. It is read once for each decision: the consumer may store any other
+                number at any moment.
+
         Raises:
-            Misbehaved: Its number of taken batches is invalid.
+            Misbehaved: The number is invalid.
         """
-        number, group, taken = peer.number, self.core.group, peer.taken[0]
+        number, group = peer.number, self.core.group
         if number in group.by_consumer and taken > group.by_consumer[number].num_taken:
             # The time is that of its latest message, which came just before.
             self.core.ask(number, taken, (), group.last_seen[number])
 
     def _take(self) -> None:
         """Pass all ready batches that have a receiver to the core."""
-        stream, core, replays = self._stream, self.core, self._replays
+        stream, core = self._stream, self.core
         # Evaluate the conditions for each batch: a routed one may fill the last window or end the last wait.
         while True:
-            # Replays first: the consumer that waits for them blocks the other ranks until it has caught up.
-            outcome = replays.take(may_fail=core.group.is_starving()) if replays else None
-            if outcome is None:
-                outcome = stream.take(is_wanted=core.wants_batch(), may_fail=core.group.is_starving())
+            outcome = stream.take(may_fail=core.group.is_starving()) if core.wants_batch() else None
             if outcome is not None:
                 core.arrived(outcome)
             elif not stream.has_ended or not core.wants_end():
@@ -508,11 +414,14 @@ class Loop:
         if replies:
             # Recall from all consumers at once: a batch returned by the first one must not be offered to the second.
             # Process their messages afterwards: `Core.recall` counts from the state at the time of the `RECALL`.
-            self.core.recall({number: self._report(number, messages) for number, messages in replies.items()})
+            reports = {number: self._report(number, messages) for number, messages in replies.items()}
+            self.core.recall(reports)
             for number, messages in replies.items():
                 peer = self.peers[number]
                 # `all` stops at the first message after which the connection must not be read anymore.
                 _ = all(self._hear_one(peer, data) for data in messages)
+                if (taken := reports[number]) is not None:
+                    self._settle_or_cut_off(peer, taken)
         return bool(replies)
 
     def _report(self, number: int, messages: list[bytes]) -> int | None:
@@ -527,52 +436,6 @@ class Loop:
         if taken > self.core.group.by_consumer[number].num_taken:
             asked.append(taken)
         return max(asked, default=None)
-
-    def change(self, changed: Callable[[Plan, Questions], PlanChange]) -> Any:
-        """Continue with another history, from the first batch that no consumer got; only in this thread.
-
-        Args:
-            changed: Returns the change by the plan and the place of that batch.
-
-        Raises:
-            Exception: As raised by ``changed``, or by the journal. Nothing has changed then.
-        """
-        stream, core = self._stream, self.core
-        stream.check_change(core.awaited)
-        # The steps of a `RECALL`, see `mpqueue.service.records`: first all are sent, then the messages are processed.
-        replies = {number: self.peers[number].recall(last) for number, last in core.group.unopened().items()}
-        heard = {number: messages for number, messages in replies.items() if messages is not None}
-        position = core.first_new({number: self._report(number, messages) for number, messages in heard.items()})
-        try:
-            # The lanes of a stream are run here: their functions may start processes.
-            with interrupts.unblock_signals(), stream.rerun:
-                place, is_open = stream.change_place(position, core.epoch + core.is_running)
-                change = changed(stream.latest_plan, stream.questions_at(place))
-            position = place.position if is_open else None
-            self._deliveries.note_history(change.plan.history, change.place)
-            length = stream.length()
-            self._deliveries.change(change.plan, change.place, is_open=is_open)
-            self._note_length(length)
-        except BaseException:
-            position = None  # the recalled batches are offered again
-            raise
-        finally:
-            core.continue_from(position, stream.total())
-            for number, messages in heard.items():
-                _ = all(self._hear_one(self.peers[number], data) for data in messages)
-        return change.result
-
-    def _note_length(self, before: int | None) -> None:
-        """Notify the consumers if the stream has another length than before a change."""
-        total, core = self._stream.length(), self.core
-        length = None if total is None else core.rules.mode.length(total)
-        if length is None or total == before:
-            return
-        self._deliveries.tell_length(core.group.by_consumer, length)
-        # Now, so that consumers know the length as soon as the call that changed the stream has returned.
-        for peer in self._deliveries.flush():
-            if peer.sock is not None:
-                self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
 
     def _timeout_s(self) -> float | None:
         core, reception, now = self.core, self._reception, _clock()
@@ -660,9 +523,6 @@ class Loop:
                 seat = self.core.ask(peer.number, max(value, peer.taken[0]), filter(None, turns), now)
             elif kind == ToServer.BEGIN:
                 seat = self.core.begin(peer.number, value, now)
-            elif kind == ToServer.EXPLAIN:
-                self._explain(peer, value, position=turns[0], number=turns[1])
-                return True
             else:
                 self.core.holders.release(peer.number, filter(None, turns))
                 self._leave(peer, died=value == DROPPED)
@@ -676,33 +536,6 @@ class Loop:
             peer.waits_since = now
         return True
 
-    def _explain(self, peer: Peer, epoch: int, *, position: int, number: int) -> None:
-        """Send a consumer the ids of the samples in a batch, of a stream later."""
-        tell = partial(self._explained, peer, number)
-        try:
-            found = self._stream.explain(epoch, position)
-            if callable(found):
-                self._explanations.ask(found, tell)
-            else:
-                tell(found, None)
-        except BaseException as error:  # also of a sampler, which is iterated again: a question must not end the server
-            tell(None, error)
-
-    def _explained(self, peer: Peer, number: int, found: dict[str, Any] | None, error: BaseException | None) -> None:
-        """Send a consumer the ids of the samples in a batch, or why they are unknown."""
-        if peer.sock is None or peer.stage is not Stage.ATTACHED:
-            return
-        if found is not None:
-            answer = {"seed": self._stream.seed, **found}
-        elif matches(error, LookupError):
-            answer = {"error": text_of(error)}
-        else:
-            assert error is not None
-            answer = {"error": f"the source has raised an exception when it was run again: {named_text_of(error)}"}
-        self._deliveries.touched.add(peer)
-        # A sampler's keys may be objects of any class. Only their texts are sent.
-        peer.tell_parts(ToConsumer.EXPLAINED, 0, number, json.dumps(answer, default=repr).encode())
-
     def _cut_off(self, peer: Peer, why: str) -> None:
         """Disconnect a consumer that has sent invalid data."""
         peer.tell(Text(ToConsumer.CUT, DETACHED, 0, f"invalid data: {why}".encode()))
@@ -713,7 +546,7 @@ class Loop:
 
     def _leave(self, peer: Peer, *, died: bool) -> None:
         with contextlib.suppress(Misbehaved):  # it leaves anyway
-            self._settle(peer)
+            self._settle(peer, peer.taken[0])
         self._admission.note_departure(peer)
         self.core.leave(peer.number, _clock(), died=died)
         self._seat_waiting()

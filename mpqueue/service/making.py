@@ -6,9 +6,11 @@ from typing import Any
 from mpqueue.memory.ring import SPARE_SLOTS
 from mpqueue.memory.segment import largest_segment_bytes
 from mpqueue.plan.backend_kinds import kind_of
+from mpqueue.plan.history import NO_HISTORY, At
 from mpqueue.plan.options import Options, ServerOptions, check_counts, fresh_seed
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.rules import check_backend
+from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service.lane_stream import LaneStream
 from mpqueue.service.stream import PendingHandle, Stream, StreamStart
 from mpqueue.workers.job import Job, RingPlan
@@ -65,5 +67,8 @@ def make_stream(
     num_spare = max_queue_size + num_kept
     ring = RingPlan("memfd", num_spare, PendingHandle, has_other_programs=True, may_hold_source=not has_other_users)
     job = Job(plan=plan, workers=workers, options=chosen.replace(max_queue_size=max_queue_size), ring=ring)
-    start = start or StreamStart()
+    if start is None:
+        excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
+        plan.check_ids(excluded)
+        start = StreamStart(history=NO_HISTORY.with_exclusion(At(0, 0, 1), excluded))
     return (Stream if plan.has_index else LaneStream)(job, start)

@@ -8,6 +8,7 @@
 the mode and never compare its name. So a new mode is a subclass of `Mode` and a row in `MODES`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from mpqueue.service.routing import (
     Seat,
     Turns,
 )
-from mpqueue.system.units import count_text
 
 
 class Arrival(NamedTuple):
@@ -38,7 +38,6 @@ class Arrival(NamedTuple):
         epoch: The epoch of the group.
         frontier: The next position that the stream yields.
         is_midway: A part of the epoch was delivered already, by this server or by the previous one.
-        can_replay: The stream can compute a position again.
     """
 
     rank: int | None
@@ -47,7 +46,6 @@ class Arrival(NamedTuple):
     epoch: int
     frontier: int
     is_midway: bool
-    can_replay: bool
 
 
 class Frontier:
@@ -112,8 +110,6 @@ class Mode(ABC):
         routing: The class that chooses the seat or seats of each batch.
         allows_slow: A slow consumer may miss batches or be detached, because the others have its batches.
         epochs_behind: How many epochs a consumer that resumes may be behind the group.
-        replays_missed: Batches that a consumer missed are computed again for it.
-        can_join_late: A consumer may arrive late and get all batches of the running epoch (``join="replay"``).
         opens_without: A restarted server opens an epoch before the consumers of the previous one are attached again.
     """
 
@@ -123,9 +119,7 @@ class Mode(ABC):
     routing: ClassVar[type[Routing]]
     allows_slow: ClassVar[bool] = False
     # An epoch that is over was taken completely, though some consumers may not have been notified.
-    epochs_behind: ClassVar[int] = 1
-    replays_missed: ClassVar[bool] = True
-    can_join_late: ClassVar[bool] = False
+    epochs_behind: ClassVar[float] = 1
     # Other consumers could be offered the batches that a survivor has taken, or finish the epoch before it is back.
     opens_without: ClassVar[bool] = False
 
@@ -181,10 +175,6 @@ class Mode(ABC):
         """Return how many batches of an epoch a consumer has had if this position was its latest one."""
         return position // self.num_shares + 1
 
-    def batch_info(self, position: int, rank: int | None) -> tuple[int, int, int]:
-        """Return the number of a batch, the rank and the number of ranks, as `mpqueue.BatchInfo` has them."""
-        return self.count_at(position) - 1, rank or 0, self.num_shares
-
     @abstractmethod
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:
         """Continue a consumer in the running epoch after the batches that it has taken.
@@ -231,10 +221,6 @@ class Ranked(Mode):
         # These were routed to the rank while it had no consumer.
         while seat.queue and self.count_at(seat.queue[0].position) <= resume.count:
             let_go(seat.queue.popleft(), seat.number)
-        if seat.replay_at is not None:
-            assert seat.rank is not None
-            # Do not compute batches again that the consumer has taken.
-            seat.replay_at = max(seat.replay_at, resume.count * self.world + seat.rank)
         return ()
 
 
@@ -242,7 +228,6 @@ class FirstCome(Mode):
     """Each batch goes to one consumer: the first one that requests it."""
 
     routing: ClassVar[type[Routing]] = FirstComeRouting
-    replays_missed: ClassVar[bool] = False
 
     def length(self, total: int) -> int | None:  # noqa: ARG002 - the share of a consumer is open
         """Return None: how many batches a consumer gets depends on the others."""
@@ -260,8 +245,6 @@ class FirstCome(Mode):
                 f"rank must be None for a server without ranks, got {arrival.rank}: leave it out, or start the "
                 "server with world=N"
             )
-        if arrival.join == "replay":
-            raise Refused('join="replay" requires a server with mode="broadcast", got mode="split": leave out join')
         # Earlier batches were taken by other consumers, so the new one has missed none.
         return group.add(arrival.epoch)
 
@@ -276,32 +259,16 @@ class Broadcast(Mode):
 
     routing: ClassVar[type[Routing]] = BroadcastRouting
     allows_slow: ClassVar[bool] = True
-    epochs_behind: ClassVar[int] = 0  # batches of an epoch that is over are not computed again
-    can_join_late: ClassVar[bool] = True
+    epochs_behind: ClassVar[float] = math.inf  # whoever has missed batches begins with the next epoch
 
     def seat_for(self, arrival: Arrival, group: Group) -> Seat:
         """Return a new seat; `join` decides with which batch it begins in the middle of an epoch."""
         join, resume, epoch = arrival.join, arrival.resume, arrival.epoch
-        if join == "replay" and not arrival.can_replay:
-            raise Refused(
-                'join="replay" requires a stream that can compute batches again: use join="now" or "next", or start '
-                "the server with a source with __getitem__ or with lanes=n, and without ordered=False"
-            )
-        # Without a replay, the batches between its count and the frontier would silently be missing from its epoch.
-        if resume is not None and not arrival.can_replay and resume.epoch == epoch and resume.count < arrival.frontier:
-            raise Refused(
-                f"this consumer has had {count_text(resume.count, 'batch')} of epoch {resume.epoch} and the others "
-                f"{arrival.frontier}, and the stream cannot compute those in between again: attach again with "
-                'join="now" or "next"'
-            )
-        seat = group.add(epoch)
-        if arrival.is_midway:
-            # The running epoch does not wait for this seat, which takes part from the next one.
-            if join == "next":
-                seat.epoch = epoch + 1
-            # With "now" the seat has no replay: it joins the others at the frontier.
-            seat.replay_at = 0 if join == "replay" else None
-        return seat
+        # The others have the batches in between, and a server computes each batch once.
+        has_missed = resume is not None and (resume.epoch, resume.count) < (epoch, arrival.frontier)
+        # The running epoch does not wait for this seat, which takes part from the next one.
+        takes_next = arrival.is_midway and (join == "next" or has_missed)
+        return group.add(epoch + takes_next)
 
     def may_open(self, group: Group, *, has_opened: bool) -> bool:
         """Return whether the first group is complete."""
@@ -314,10 +281,9 @@ class Broadcast(Mode):
         return not any(seat.epoch == epoch for seat in group.seats)
 
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - its seat is new
-        """Replay the batches that the other consumers got in the meantime."""
-        seat.resume_at(resume.count)
-        if resume.count < frontier:
-            seat.replay_at = resume.count
+        """Continue after the batches that it has taken, unless it begins with the next epoch."""
+        if seat.epoch == resume.epoch:
+            seat.resume_at(resume.count)
         return ()
 
     def make_frontier(self, start: int) -> Frontier:

@@ -10,18 +10,15 @@
     ASK              ------------------------------->    number of taken batches; turns of released slots
                      <-------------------------------    RAISED   the source raised this in place of a batch
                      <-------------------------------    MISSED   number of batches missed by a slow consumer
-                     <-------------------------------    LENGTH   another number of batches per epoch
                      <-------------------------------    END      the epoch is over for this consumer
                      <-------------------------------    RECALL   drop unopened offers above this number
                      <-------------------------------    CUT      this consumer is detached, or the server stops; reason
-    EXPLAIN          ------------------------------->    which samples are in this batch?
-                     <-------------------------------    EXPLAINED their ids
     LEAVE            ------------------------------->    I leave
 
-All records of a consumer have one fixed size, and so have `OFFER`, MISSED, LENGTH and END; one message may contain
-several of these. SPEC, `RAISED`, EXPLAINED, `RECALL` and `CUT` have a head and a body of bounded size; SPEC and
-EXPLAINED may have several parts. A message arrives as a whole or not at all, whenever its sender is killed. A server
-never unpickles received data. A message that cannot be parsed ends the connection.
+All records of a consumer have one fixed size, and so have `OFFER`, MISSED and END; one message may contain several of
+these. SPEC, `RAISED`, `RECALL` and `CUT` have a head and a body of bounded size; SPEC may have several parts. A message
+arrives as a whole or not at all, whenever its sender is killed. A server never unpickles received data. A message that
+cannot be parsed ends the connection.
 
 Offers and exceptions are numbered per consumer, from 1, and a consumer takes them in this order. A batch is *taken*
 when the consumer requests the next one: `ASK` contains the number of taken ones since the beginning of the connection.
@@ -72,21 +69,20 @@ MAX_OFFERS = 32  # in one message
 class ToServer:
     """Kinds of a consumer's records; plain integers, because they are compared in the hot path."""
 
-    ASK, BEGIN, LEAVE, EXPLAIN = 1, 2, 3, 4
+    ASK, BEGIN, LEAVE = 1, 2, 3
 
 
 class ToConsumer:
     """Kinds of a server's records."""
 
-    OFFER, END, SPEC, RAISED, CUT, MISSED, RECALL, EXPLAINED, LENGTH = 11, 12, 13, 14, 15, 16, 17, 18, 19
+    OFFER, END, SPEC, RAISED, CUT, MISSED, RECALL = 11, 12, 13, 14, 15, 16, 17
 
 
 BATCHES = frozenset({ToConsumer.OFFER, ToConsumer.RAISED})  # the kinds that are numbered for their consumer
-_OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED, ToConsumer.LENGTH})
+_OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED})
 
-# The value of `ASK` is the number of offers taken so far, of `BEGIN` the epoch, of `LEAVE` 0 or `DROPPED`. An EXPLAIN
-# has the epoch as value, then the position and the number of the question in place of turns. The size is fixed, so that
-# the server can reject anything else before parsing it.
+# The value of `ASK` is the number of offers taken so far, of `BEGIN` the epoch, of `LEAVE` 0 or `DROPPED`. The size is
+# fixed, so that the server can reject anything else before parsing it.
 REQUEST = RecordType("kind:B _:5x value:Q released:16Q", magic=MAGIC, kinds=kinds_of(ToServer))
 OFFER = RecordType(
     "kind:B flags:B spec:I number:Q turn:Q slot:I epoch:I position:Q header_offset:Q nbytes:Q",
@@ -102,7 +98,7 @@ MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of records, 
 
 PARTIAL = 1  # a flag of `OFFER`: samples were left out; the slot also holds the list of these samples
 PICKLED = 1  # a flag of SPEC and `RAISED`: the body is a pickle
-MORE = 2  # a flag of SPEC and EXPLAINED: the body continues in the next message
+MORE = 2  # a flag of SPEC: the body continues in the next message
 DROPPED = 1  # a value of `LEAVE`: the consumer was garbage collected, which counts as a crash
 # The flags of `CUT`: this consumer was detached, another consumer of the group was lost, or the server has stopped.
 DETACHED, LOST, STOPPED = 0, 1, 2
@@ -114,10 +110,10 @@ def pack_request(kind: int, value: int = 0, released: tuple[int, ...] = ()) -> b
 
 
 class Offer(NamedTuple):
-    """A batch in a slot, the end of an epoch, or the number of missed batches or of those in an epoch.
+    """A batch in a slot, the end of an epoch, or the number of missed batches.
 
     Attributes:
-        kind: `ToConsumer.OFFER`, `ToConsumer.END`, `ToConsumer.MISSED` or `ToConsumer.LENGTH`.
+        kind: `ToConsumer.OFFER`, `ToConsumer.END` or `ToConsumer.MISSED`.
         flags: `PARTIAL` or 0.
         spec: Number of its spec.
         number: Its number among the consumer's offers, from 1.
@@ -125,8 +121,7 @@ class Offer(NamedTuple):
         slot: Number of the slot.
         epoch: Epoch, from 0.
         position: Position of the batch in its epoch, over all consumers. For END: the number of batches of the epoch
-            that the consumer has had. For MISSED: the number of batches that it has missed since it attached. For
-            LENGTH: the number of batches per epoch for this consumer.
+            that the consumer has had. For MISSED: the number of batches that it has missed since it attached.
         header_offset: Offset of the batch's header in the slot.
         nbytes: Offset of the batch's end in the slot.
     """
@@ -150,11 +145,11 @@ class Text(NamedTuple):
     """A message with a body.
 
     Attributes:
-        kind: `ToConsumer.SPEC`, `ToConsumer.RAISED`, `ToConsumer.RECALL`, `ToConsumer.EXPLAINED` or `ToConsumer.CUT`.
+        kind: `ToConsumer.SPEC`, `ToConsumer.RAISED`, `ToConsumer.RECALL` or `ToConsumer.CUT`.
         flags: See `PICKLED`, `MORE` and `DETACHED`.
         number: For SPEC its number; for `RAISED` the number among the consumer's offers; for `RECALL` the number of the
-            last offer that remains; for EXPLAINED the number of the question.
-        body: A spec, an exception, JSON or a string in UTF-8; empty for `RECALL`.
+            last offer that remains.
+        body: A spec, an exception or a string in UTF-8; empty for `RECALL`.
         epoch, position: For `RAISED`, those of the batch in whose place the exception was raised. The position is -1 if
             there is no such batch, and for all other kinds.
     """

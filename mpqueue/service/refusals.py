@@ -1,4 +1,7 @@
-"""Exceptions with which a server refuses or disconnects a consumer."""
+"""Exceptions with which a server refuses or disconnects a consumer, and attributes that only a `Loader` has."""
+
+from collections.abc import Mapping
+from typing import ClassVar, NoReturn
 
 
 class Refused(Exception):
@@ -11,3 +14,16 @@ class Occupied(Exception):
 
 class Misbehaved(Exception):
     """A consumer sent a record that no consumer of this package sends."""
+
+
+class Redirected:
+    """A class whose objects name the remedy for attributes of a `Loader` that they lack."""
+
+    _elsewhere: ClassVar[Mapping[str, str]]
+
+    def __getattr__(self, name: str) -> NoReturn:
+        remedy = self._elsewhere.get(name)
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}" + (f": {remedy}" if remedy else ""),
+            name=name, obj=self,
+        )  # fmt: skip

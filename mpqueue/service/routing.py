@@ -38,9 +38,6 @@ class BatchHandle(NamedTuple):
         header_offset: Offset of its header in the slot.
         nbytes: Offset of its end in the slot.
         flags: `PARTIAL` if samples were left out: then the batch is the first item of the structure in `spec`.
-        is_extra: It was computed again for a late consumer.
-        is_left_out: Always False.
-        seat: Number of the seat that it was computed again for; 0 for the seat that has waited longest for it.
     """
 
     epoch: int
@@ -51,9 +48,6 @@ class BatchHandle(NamedTuple):
     header_offset: int
     nbytes: int
     flags: int = 0
-    is_extra: bool = False
-    is_left_out: bool = False
-    seat: int = 0
 
 
 class Failure(NamedTuple):
@@ -62,22 +56,14 @@ class Failure(NamedTuple):
     Attributes:
         epoch: Epoch, from 0.
         position: Position in the epoch; -1 if it belongs to no batch.
-        error: The exception of the source or the engine; None if a recomputed batch must be skipped.
-        is_extra, seat: As in `BatchHandle`.
+        error: The exception of the source or the engine.
         turn: Always 0: it has no slot.
     """
 
     epoch: int
     position: int
-    error: BaseException | None
-    is_extra: bool = False
+    error: BaseException
     turn: int = 0
-    seat: int = 0
-
-    @property
-    def is_left_out(self) -> bool:
-        """True if the batch is skipped without an error."""
-        return self.error is None
 
 
 SeatBatch: TypeAlias = BatchHandle | Failure  # as the core routes it
@@ -121,27 +107,21 @@ class Seat:
         had: Number of batches of the epoch that this seat has taken.
         num_recalled: Number of offers recalled from it since it attached.
         num_skipped: Number of batches that it missed because it was slow.
-        missed: Their positions in the epoch, as ranges; without those before a batch that some consumer has taken.
         num_told: Number of skipped batches in the latest notification of its consumer.
-        replay_at: Next position to compute again for this seat; None if it has missed no batch.
-        num_replaying: Number of positions that are being computed again.
         overdue_at: When the group is notified that its consumer was not replaced; None if it lost none.
         noted_load: Its load as recorded by `Turns`; -1 if it cannot be offered a batch.
-        is_lost: Its consumer crashed and was not replaced yet; the other seats do not wait for it.
     """
 
     def __init__(self, number: int, rank: int | None, epoch: int) -> None:
         self.number, self.rank, self.epoch = number, rank, epoch
         self.consumer, self.ended = 0, -1
-        self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = self.is_lost = False
+        self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
         self.is_midway = False
         self.queue: deque[SeatBatch] = deque()
         self.untaken: deque[SeatBatch] = deque()
         self.had = Had()
-        self.num_taken = self.num_recalled = self.num_skipped = self.num_told = self.num_replaying = 0
+        self.num_taken = self.num_recalled = self.num_skipped = self.num_told = 0
         self.noted_load = -1
-        self.missed: deque[range] = deque()
-        self.replay_at: int | None = None
         self.overdue_at: float | None = None
 
     @property
@@ -153,7 +133,6 @@ class Seat:
         """Seat a new consumer."""
         # The counts are per consumer: a new connection numbers its offers from 1.
         self.consumer, self.num_taken, self.num_recalled, self.overdue_at, self.ended = consumer, 0, 0, None, -1
-        self.is_lost = False
 
     def be_left(self) -> None:
         """Remove its consumer; untaken batches will be offered again."""
@@ -170,31 +149,8 @@ class Seat:
 
     def enter(self, epoch: int) -> None:
         """Enter the next epoch: all batches of the previous one were taken."""
-        self.epoch, self.had, self.replay_at, self.num_replaying = epoch, Had(), None, 0
-        self.missed.clear()
+        self.epoch, self.had = epoch, Had()
         self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = self.is_midway = False
-
-    def miss(self, position: int) -> None:
-        """Count a batch that it misses because it is slow."""
-        self.num_skipped += 1
-        # Successive positions are one range: a consumer may miss millions.
-        if self.missed and self.missed[-1].stop == position:
-            self.missed[-1] = range(self.missed[-1].start, position + 1)
-        else:
-            self.missed.append(range(position, position + 1))
-
-    def forget_missed_before(self, position: int) -> None:
-        """Forget the positions of missed batches that the stream never yields again."""
-        while self.missed and self.missed[0].stop <= position:
-            self.missed.popleft()
-
-    def miss_none_from(self, position: int) -> None:
-        """Do not count missed batches from a position on, which the stream yields again."""
-        while self.missed and self.missed[-1].stop > position:
-            found = self.missed.pop()
-            self.num_skipped -= found.stop - max(found.start, position)
-            if found.start < position:
-                self.missed.append(range(found.start, position))
 
 
 class Turns:
@@ -282,7 +238,6 @@ class Routing(ABC):
         let_go: Removes a holder of a batch.
         skips: A consumer with a full window misses a batch of all consumers instead of blocking the others.
         is_ordered: The batches of a rank arrive in order.
-        can_recompute: Returns whether the stream can compute a batch again now.
 
     Attributes:
         pool: Batches that belong to no seat yet.
@@ -301,11 +256,10 @@ class Routing(ABC):
         *,
         skips: bool,
         is_ordered: bool,
-        can_recompute: Callable[[], bool],
     ) -> None:
         self.seats, self._window, self._turns = group.seats, group.window, group.turns
         self._hold, self._let_go, self._skips = hold, let_go, skips
-        self._is_ordered, self._can_recompute = is_ordered, can_recompute
+        self._is_ordered = is_ordered
         self.pool: deque[SeatBatch] = deque()
         self._epoch = -1
         # The next attributes are for ranks only. The length of a share is None for a stream of unknown length.
@@ -318,25 +272,6 @@ class Routing(ABC):
         """Begin an epoch of `total` positions; None if their number is unknown."""
         self._epoch = epoch
 
-    def continue_from(self, position: int, total: int | None) -> None:  # noqa: ARG002 - only an equal split counts
-        """Drop the batches from a position on, which the stream yields again; the epoch has ``total`` positions."""
-        for seat in self.seats:
-            seat.queue = self._kept(seat.queue, position, seat.number)
-
-    def _kept(self, batches: deque[SeatBatch], position: int, holder: int) -> deque[SeatBatch]:
-        for batch in batches:
-            if batch.position >= position:
-                self._let_go(batch, holder)
-        return deque(batch for batch in batches if batch.position < position)
-
-    def first_free(self, position: int) -> int:
-        """Return the first position from which the stream may yield other batches, or fewer.
-
-        Args:
-            position: The first position that no consumer got.
-        """
-        return position
-
     @abstractmethod
     def has_room(self) -> bool:
         """Return whether another batch of the running epoch can be routed."""
@@ -348,28 +283,15 @@ class Routing(ABC):
     def regain(self, seat: Seat) -> None:  # noqa: B027 - by default the batches stay in their queue
         """Route the queued batches of a seat again: its consumer has left, or offers were recalled from it."""
 
-    def regain_all(self) -> None:  # noqa: B027 - by default the batches stay in their queue
-        """Route the offers that were recalled from all seats again."""
-
     @abstractmethod
     def settle(self, *, has_ended: bool) -> None:
         """Mark the seats that have all of the epoch; ``has_ended``: the stream has no more of it."""
-
-    def missed_before(self, seat: Seat, frontier: int) -> int:  # noqa: ARG002 - all seats have the same positions
-        """Return the end of the positions that a seat can have missed.
-
-        Args:
-            seat: The seat.
-            frontier: The next position that the stream yields.
-        """
-        return frontier
 
 
 class RankedRouting(Routing):
     """Batch i goes to rank i mod world. Untaken batches of a rank are kept for its next consumer.
 
-    The ranks get their batches in turn, so a slow rank blocks the others. A rank that lost its consumer does not: the
-    others continue, and the batches that do not fit into its queue are computed again for its next consumer.
+    The ranks get their batches in turn, so a slow rank blocks the others, and so does one that has lost its consumer.
     """
 
     settles_early: ClassVar[bool] = True
@@ -381,44 +303,14 @@ class RankedRouting(Routing):
         self._share = None if total is None else total // len(self.seats)
         self._dealt.clear()
 
-    def continue_from(self, position: int, total: int | None) -> None:
-        """Drop the batches from a position on, also those of an incomplete round."""
-        super().continue_from(position, total)
-        world = len(self.seats)
-        self._share = None if total is None else total // world
-        self._round = list(self._kept(deque(self._round), position, GROUP))
-        for seat in self.seats:
-            assert seat.rank is not None
-            num_before = len(range(seat.rank, position, world))
-            self._dealt[seat.number] = min(self._dealt.get(seat.number, 0), num_before)
-
-    def first_free(self, position: int) -> int:
-        """Return the first position of a round of which no rank got a batch, if the end of the stream is unknown.
-
-        A changed stream may end within the round. The ranks that got a batch of it would run one step more.
-        """
-        world = len(self.seats)
-        return position if self._share is not None else -(-position // world) * world
-
     def has_room(self) -> bool:
-        """Return whether each rank can have one more, except for ranks that may miss batches."""
-        for seat in self.seats:
+        """Return whether each rank can have one more."""
+        for seat in self.seats:  # noqa: SIM110 - called per batch, and a generator costs a call for each seat
             # One batch more than the window fits, for groups in lock-step: a rank requests its next batch while another
             # one still uses its latest, and requests more only when that one has continued.
-            # A consumer that catches up blocks the others, too. Otherwise each of its batches would be computed twice.
-            is_full = len(seat.queue) + len(seat.untaken) > self._window or seat.replay_at is not None
-            if is_full and not self._may_miss(seat):
+            if len(seat.queue) + len(seat.untaken) > self._window:
                 return False
         return True
-
-    def _may_miss(self, seat: Seat) -> bool:
-        """Return whether the others continue without a rank: its consumer is lost, and may be replaced."""
-        return seat.is_lost and self._can_recompute()
-
-    def missed_before(self, seat: Seat, frontier: int) -> int:  # noqa: ARG002 - the last ones may be other ranks'
-        """Return the first position of a rank that was not routed to it."""
-        assert seat.rank is not None
-        return max(self._dealt.get(seat.number, 0), seat.had.before) * len(self.seats) + seat.rank
 
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
         """Route a batch to its rank."""
@@ -458,13 +350,7 @@ class RankedRouting(Routing):
         # In an ordered stream, skipped batches in between count, too.
         self._dealt[seat.number] = number + 1 if self._is_ordered else self._dealt.get(seat.number, 0) + 1
         self._hold(batch, seat.number)
-        # The consumer took this batch from a previous server, or will get it in order from the replay.
-        is_given = seat.epoch > batch.epoch or number < seat.had.before
-        if is_given or seat.replay_at is not None:
-            self._let_go(batch, seat.number)
-        elif seat.load > self._window and self._may_miss(seat):
-            # Drop it instead of keeping it: a lost consumer may never be replaced, and its batches would fill the ring.
-            seat.replay_at = batch.position
+        if seat.epoch > batch.epoch or number < seat.had.before:  # its consumer took it from a previous server
             self._let_go(batch, seat.number)
         else:
             seat.queue.append(batch)
@@ -486,8 +372,7 @@ class RankedRouting(Routing):
             # Batches taken from a previous server were not routed by this one.
             num_dealt = max(seat.had.num, self._dealt.get(seat.number, 0))
             is_dealt = self._share is not None and num_dealt >= self._share
-            # A consumer that was notified of the end before a change does not wait for the stream to end again.
-            seat.has_all = has_ended or seat.has_end or is_dealt
+            seat.has_all = has_ended or is_dealt
 
 
 class FirstComeRouting(Routing):
@@ -508,16 +393,6 @@ class FirstComeRouting(Routing):
         self._hold(batch, GROUP)
         self.pool.append(batch)
         return ()
-
-    def continue_from(self, position: int, total: int | None) -> None:
-        """Drop the batches from a position on, also those in the pool."""
-        super().continue_from(position, total)
-        self.pool = self._kept(self.pool, position, GROUP)
-
-    def regain_all(self) -> None:
-        """Return the queued batches of all seats to the pool."""
-        for seat in self.seats:
-            self.regain(seat)
 
     def regain(self, seat: Seat) -> None:
         """Return the queued batches of a seat to the pool, in front."""
@@ -541,7 +416,7 @@ class BroadcastRouting(Routing):
 
     def members(self) -> Iterable[Seat]:
         """Return the seats that get the batches which the stream yields now."""
-        return [seat for seat in self.seats if seat.epoch == self._epoch and seat.replay_at is None]
+        return [seat for seat in self.seats if seat.epoch == self._epoch]
 
     def has_room(self) -> bool:
         """Return whether all seats can have another batch; with `skips`, whether one can."""
@@ -563,18 +438,12 @@ class BroadcastRouting(Routing):
         for seat in members:
             # The slow consumer misses this batch. It is notified of the number of missed ones with its next offer.
             if self._skips and seat.load >= self._window:
-                seat.miss(batch.position)
+                seat.num_skipped += 1
             elif batch.position >= seat.had.before:  # earlier ones were taken from a previous server
                 self._hold(batch, seat.number)
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)
         return members
-
-    def continue_from(self, position: int, total: int | None) -> None:
-        """Drop the batches from a position on, and do not count those that consumers have missed."""
-        super().continue_from(position, total)
-        for seat in self.seats:
-            seat.miss_none_from(position)
 
     def regain(self, seat: Seat) -> None:
         """Drop the queued batches of a seat: the others have them, too."""
@@ -643,7 +512,6 @@ class Group:
 
     def add(self, epoch: int, rank: int | None = None) -> Seat:
         """Return a new seat, whose consumer begins with this epoch."""
-        # Numbers are not reused: a batch recomputed for a seat may arrive after its seat was removed.
         self._num_seats += 1
         seat = Seat(-self._num_seats if self.turns is None else GROUP, rank, epoch)
         self.seats.append(seat)
@@ -666,14 +534,6 @@ class Group:
                 self.seats.remove(seat)
         return seat
 
-    def unopened(self) -> dict[int, int]:
-        """Return the consumers with offers that they cannot have opened, and the last offer that each may have."""
-        return {
-            seat.consumer: seat.num_taken + seat.has_asked
-            for seat in self.by_consumer.values()
-            if len(seat.untaken) > seat.has_asked
-        }
-
     def is_done_with(self, epoch: int) -> bool:
         """Return True if there are seats and all have taken all of an epoch."""
         return bool(self.seats) and all(seat.epoch > epoch for seat in self.seats)
@@ -688,8 +548,8 @@ class Group:
         return any(seat.epoch == epoch for seat in begun) or (bool(begun) and self.is_done_with(epoch))
 
     def holding_up(self, epoch: int) -> list[Seat]:
-        """Return the seats of slow consumers that block waiting ones, without those in replay."""
-        here = [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
+        """Return the seats of slow consumers that block waiting ones."""
+        here = [seat for seat in self.seats if seat.epoch == epoch]
         # A full window alone does no harm: a consumer is slow only if a different consumer waits for it.
         is_waiting = any(seat.has_begun and not seat.is_idle and not seat.load and not seat.has_all for seat in here)
         return [seat for seat in here if seat.consumer and seat.load >= self.window] if is_waiting else []

@@ -16,7 +16,6 @@ class Rules:
         slow: Treatment of a slow consumer.
         grace_s: Seconds to keep the seat of a crashed rank for another consumer.
         lease_timeout: Seconds without a message after which a consumer is detached; None for no limit.
-        can_replay: The stream can compute a position again.
         is_ordered: The stream yields the positions of an epoch in order.
 
     Raises:
@@ -26,9 +25,8 @@ class Rules:
     mode: Mode
     window: int = 10
     slow: Slow = "wait"
-    grace_s: float = 60.0
+    grace_s: float = 300.0
     lease_timeout: float | None = None
-    can_replay: bool = True
     is_ordered: bool = True
 
     def __post_init__(self) -> None:

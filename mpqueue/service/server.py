@@ -7,16 +7,14 @@ server crashes, consumers keep their views, and with a journal the next server c
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import ServiceError, ServiceStateError
-from mpqueue.loader.questions import PlanChange, Questions, checked_integer, excluded, weighed
-from mpqueue.plan.history import At
+from mpqueue.plan.history import At, History
 from mpqueue.plan.options import Options, ServerOptions, StreamOptions
-from mpqueue.plan.plans import Plan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.signatures import Fixed, shows_options, suggests_keywords
 from mpqueue.service.admission import Admission
@@ -28,7 +26,7 @@ from mpqueue.service.lane_stream import LaneStream
 from mpqueue.service.loop import Deliveries, Loop
 from mpqueue.service.making import make_stream
 from mpqueue.service.modes import mode_of
-from mpqueue.service.replaying import LaneReplays
+from mpqueue.service.refusals import Redirected
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.routing import Seat
 from mpqueue.service.rules import Rules
@@ -41,12 +39,13 @@ from mpqueue.system.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
 
+_IDS = "put the ids of the samples into the batches, or use a Loader with the same seed"
 _RANKS = 'pass mode="split" and world=N to the server, and rank=R to mpqueue.attach'
 
 
 @suggests_keywords
 @shows_options(ServerOptions)
-class Server(Fixed):
+class Server(Redirected, Fixed):
     """A server that provides the batches of a source to consumers in other processes; see `mpqueue.attach`.
 
     The server's worker processes compute the batches like a `Loader`. Consumers get read-only views of them.
@@ -85,6 +84,11 @@ class Server(Fixed):
         ValueError: An option has an invalid value, conflicts with another option, or has no meaning for a server.
     """
 
+    _elsewhere = {  # noqa: RUF012 - never changed
+        "exclude": "stop the server, and start it with exclude=ids; with the same journal, it continues",
+        "set_weights": "a server computes each batch once, with the weights of its dataset; a Loader can change them",
+        **dict.fromkeys(("last", "explain", "compute", "seek"), _IDS),
+    }
     _job: str  # a hash that identifies the stream; set by `start`
     _is_entered = False  # inside of `with`
 
@@ -96,7 +100,6 @@ class Server(Fixed):
             ServerOptions,
             options,
             "Server",
-            exclude="call exclude(ids) of the server",
             **dict.fromkeys(("rank", "world_size", "num_replicas"), _RANKS),
         )
         self._directory = ServerDirectory.of(name)
@@ -109,8 +112,7 @@ class Server(Fixed):
         workers = num_cpus() if chosen.workers is None else chosen.workers
         mode = mode_of(chosen.mode, chosen.world)
         own = chosen.replace(workers=workers, world=mode.num_shares)
-        # Only ranks get equal shares; in other modes the stream has a single share. `start` and replays create streams
-        # again from these options.
+        # Only ranks get equal shares; in other modes the stream has a single share. `start` creates the stream again.
         self._make_stream = partial(
             make_stream, source, has_other_users=bool(self._uids), **own.values_of(StreamOptions)
         )
@@ -120,7 +122,7 @@ class Server(Fixed):
         self._rules = Rules(
             mode=mode, window=window, slow=chosen.slow, grace_s=float(chosen.grace_s),
             lease_timeout=None if chosen.lease_timeout is None else float(chosen.lease_timeout),
-            can_replay=stream.can_replay, is_ordered=stream.is_ordered,
+            is_ordered=stream.is_ordered,
         )  # fmt: skip
         self._loop: Loop | None = None
         self._latest = ServerStatistics()
@@ -178,48 +180,68 @@ class Server(Fixed):
             return self._make_stream(), Recovered()
         # Without a given seed, use the journal's: another random seed would be a different stream.
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
-        # Compare without the history: changed weights may change the length, which is part of the identity, and those
-        # of another source may not fit this one.
         if job_of(self._make_stream(seed=seed), self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} belongs to another stream: use the same source, length, seed and "
                 "options, or another journal"
             )
-        place = place_in(recovered, self._rules.mode)
-        start = StreamStart(place, recovered.lanes, recovered.begun, recovered.history, recovered.changes)
-        stream = self._make_stream(seed=seed, start=start)
+        place, history = place_in(recovered, self._rules.mode), self._history_after(recovered)
+        stream = self._make_stream(seed=seed, start=StreamStart(place, recovered.lanes, history))
         # Load the state before the workers start, because they receive a copy of the source then.
         if recovered.state is not None:
             stream.job.source.load_state_dict(recovered.state)
         return stream, recovered
 
+    def _history_after(self, recovered: Recovered) -> History:
+        """Return the exclusions of a journal, and those that this server adds to them.
+
+        Raises:
+            ServiceError: The server lacks some of them, or the place of the others is unknown.
+        """
+        history, added = recovered.history, SampleSet.of(self._make_stream.keywords["exclude"] or ())
+        before = history.excluded
+        if before is not None and not added.contains_all(before):
+            raise ServiceError(
+                f"exclude must have all samples that the journal {self._journal_path} leaves out, got {added!r}: pass "
+                f"exclude={before.plain()!r}, and others if you like, or use another journal"
+            )
+        plan, world = self._stream.plan, self._rules.mode.num_shares
+        latest = max((position for _, position in recovered.pairs()), default=-1)
+        # A consumer has one more batch than the journal, if it was attached.
+        place = At(recovered.epoch, (latest // world + 1 + bool(recovered.survivors)) * world, world)
+        # Batches of the epoch are computed again, and an element less would move the others to other batches.
+        if not plan.has_index and (place.batch or recovered.lanes is not None):
+            if plan.ends_by_count and history.with_exclusion(place, added) is not history:
+                raise ServiceError(
+                    f"the journal {self._journal_path} is in the middle of an endless stream, and cannot leave out "
+                    "more samples: pass the same exclude=, or use another journal"
+                )
+            place = At(recovered.epoch + 1, 0, world)
+        return history.with_exclusion(place, added)
+
     def _open_journal(self, recovered: Recovered, undo: contextlib.ExitStack) -> Journal | None:
         if self._journal_path is None:
             return None
-        journal = Journal(self._journal_path, self._job, self._stream.seed)
+        journal = Journal(self._journal_path, self._job, self._stream.seed, self._stream.history)
         undo.callback(journal.close)
-        journal.history, journal.changes = recovered.history, recovered.changes
         journal.await_back(recovered.survivors.values())
         state = recovered.state if recovered.job else self._stream.source_state()
         # Written before any consumer can attach, with the recovered batches: a second crash must not lose them.
-        journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes, recovered.begun)
+        journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes)
         return journal
 
     def _serve(self, claim: Claim, journal: Journal | None, recovered: Recovered) -> Loop:
         """Create the parts of the server and start its thread."""
         stream, rules, mode = self._stream, self._rules, self._rules.mode
-        # With an index, the journaled positions are enough to resume, and the server's own workers compute batches
-        # again. A stream with lanes needs snapshots to resume in the middle, and a separate worker for each replay.
-        checkpoints = replays = None
-        if isinstance(stream, LaneStream):
-            if journal is not None:
-                checkpoints = Checkpoints(journal, stream, mode)
-                # Without this, the first checkpoint would be missing the batches that were taken before the restart.
-                checkpoints.resume(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
-            if mode.replays_missed and rules.can_replay:
-                replays = LaneReplays(stream, self._make_stream)
+        # With an index, the journaled positions are enough to resume. A stream with lanes needs snapshots to resume in
+        # the middle.
+        checkpoints = None
+        if isinstance(stream, LaneStream) and journal is not None:
+            checkpoints = Checkpoints(journal, stream, mode)
+            # Without this, the first checkpoint would be missing the batches that were taken before the restart.
+            checkpoints.resume(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
         timeline = stream._pipeline.recorder.timeline
-        deliveries = Deliveries(stream, journal, timeline, checkpoints, replays)
+        deliveries = Deliveries(stream, journal, timeline, checkpoints)
         place = place_in(recovered, mode)
         # The core starts after the journaled batches of each rank. Without ranks, the stream itself skips the taken
         # ones.
@@ -227,7 +249,6 @@ class Server(Fixed):
         core = Core(
             rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
             has_opened=recovered.epoch > 0 or bool(recovered.taken),
-            latest=max((position for _, position in recovered.pairs()), default=-1),
         )  # fmt: skip
         admission = Admission(core, journal, self._job, self._welcome, stream.ring_fd, deliveries.journal_taken)
         loop = Loop(claim, self._uids, core, deliveries, admission)
@@ -266,7 +287,6 @@ class Server(Fixed):
                 # Keep the final counters for `statistics` after the stop.
                 self._latest, self._loop = self.statistics(), None
                 with self._undo:
-                    loop.close_runs(timeout)
                     self._stream.stop(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -300,75 +320,6 @@ class Server(Fixed):
             "a Server cannot be pickled or sent to another process: its workers and its name belong to this process. "
             f"Use mpqueue.attach({self.name!r}) in the other process"
         )
-
-    def exclude(self, ids: Iterable[Any] | Mapping[Any, Any]) -> None:
-        """Leave out samples from the first batch on that no consumer got, in all later epochs, too.
-
-        With an index, other samples stay in their batches, and empty batches are left out. In a stream, later samples
-        move up; buffers and unfinished batches lose the samples as well. A restarted server with a journal leaves them
-        out as well. A consumer that gets an earlier batch late gets it with these samples, as the others did.
-
-        For a stream, the server's thread runs each virtual shard from its latest snapshot to that place. Consumers that
-        request a batch wait for that time. With a `mpqueue.Balance`, the samples are left out after the latest window
-        of which a consumer got a batch.
-
-        Args:
-            ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict
-                from the part of a mixture to these. Ids that are excluded already have no effect.
-
-        Raises:
-            TypeError: ``ids`` is a single id or a string, or an id has another type.
-            ValueError: An id is negative; or the source has no such sample or part; or the source is a generator
-                function, or a `zip` of streams, or takes elements from a queue.
-            ServiceStateError: The server is not running; or it was just restarted, and computes the last batches of an
-                epoch again, or, for a stream, not all consumers are attached again.
-            OSError: The journal cannot be written, or was removed; nothing has changed.
-        """
-        samples, plan = SampleSet.of(ids), self._stream.latest_plan
-        plan.check_ids(samples)
-        already = plan.history.excluded
-        if not samples or (already is not None and already.contains_all(samples)):
-            return  # nothing that was computed ahead has to be dropped
-        plan.source.check_history(plan.history.with_exclusion(At(0, 0, 1), samples))
-
-        def change(plan: Plan, questions: Questions) -> PlanChange:
-            # None: another thread has excluded them in the meantime.
-            return excluded(plan, questions, samples) or PlanChange(plan, questions.shortened(SampleSet()))
-
-        self._change(change)
-
-    def set_weights(self, weights: Mapping[str, float] | Sequence[float], at: int | None = None) -> int:
-        """Change the weights of the mixture, from one of its samples on.
-
-        Args:
-            weights: A dict with a weight for each part; or a list, if the parts have no names.
-            at: Number of the first sample, over all consumers. If None, with an index: the first sample of the first
-                batch that no consumer got; of a stream: the first one that no virtual shard has taken for earlier
-                batches.
-
-        Returns:
-            The number of the first sample.
-
-        Raises:
-            TypeError: ``at`` is not an integer.
-            ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
-                other parts, negative, not finite or all zero; or sample ``at`` was returned already; or the source
-                takes elements from a queue.
-            ServiceStateError: The server is not running; or it was just restarted, and computes the last batches of an
-                epoch again, or, for a stream, not all consumers are attached again.
-            OSError: The journal cannot be written, or was removed; nothing has changed.
-        """
-        weights = self._stream.plan.source.checked_weights(weights)
-        at = None if at is None else checked_integer("at", at)
-        changed_at: int = self._change(lambda plan, questions: weighed(plan, questions, weights, at))
-        return changed_at
-
-    def _change(self, changed: Callable[[Plan, Questions], PlanChange]) -> Any:
-        loop = self._loop
-        if loop is None:
-            raise ServiceStateError(f"the server {self.name!r} is not running: call start() first")
-        loop.check_caller("exclude() or set_weights")
-        return loop.call(partial(loop.change, changed))
 
     def statistics(self) -> "ServerStatistics":
         """Return the counters of the server and of its consumers; after `stop`, the final ones."""

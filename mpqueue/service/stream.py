@@ -24,8 +24,7 @@ Order, seeds, restarts of workers and timeouts are as in a `Loader`.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Self, cast
@@ -35,23 +34,16 @@ import numpy as np
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.skips import may_skip
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.loader.questions import Questions
-from mpqueue.loader.run import Run
 from mpqueue.loader.session import Session
 from mpqueue.memory.layout import Array, ReadSpec, base_over
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.plan.cursors import Place, WorkItem
-from mpqueue.plan.draws import Draws
 from mpqueue.plan.history import NO_HISTORY, History
-from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.routing import BatchHandle, Failure
 from mpqueue.system import descriptors, interrupts
-from mpqueue.system.exceptions import matches
-from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
 from mpqueue.workers.handle import Work
@@ -169,7 +161,6 @@ def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any
     return skipped, is_empty
 
 
-MAX_KEPT = 1 << 22  # sampler indices kept for recomputing: 32 MB, or twice that if they are not small integers
 _RETRY_S = 0.2  # after an error that belongs to no batch: an immediate retry would most likely fail again
 
 
@@ -180,16 +171,12 @@ class StreamStart(NamedTuple):
         place: The first batch that a consumer needs, and batches after it that were taken.
         lane_place: For a stream with lanes, the start of the computation up to ``place``; batches in between, and
             batches listed as ahead of ``place``, are dropped. None for the beginning of the epoch.
-        begun: Where the epoch of an endless stream began; None for the beginning of the source.
-        history: The exclusions and changes of weights.
-        changes: For a stream with lanes: the places of changes in the epoch of ``place``, with snapshots.
+        history: The exclusions.
     """
 
     place: Place = Place()
     lane_place: Place | None = None
-    begun: Place | None = None
     history: History = NO_HISTORY
-    changes: Sequence[Place] = ()
 
 
 class Stream:
@@ -206,31 +193,29 @@ class Stream:
         has_ended: All of its batches were taken; also before the first epoch is opened.
         ring: The memory of the batches, from `start` to `stop`.
         ring_fd: A read-only descriptor of this memory, owned by the stream; -1 if there is none.
-        history: The exclusions and changes of weights.
-        rerun: Held while the source is run in this process, because all runs share its random generators.
+        history: The exclusions, also those that begin with the next epoch.
         is_ordered: The positions of an epoch are yielded in order.
-        can_replay: Batches can be computed again for a consumer that missed them: by the workers of this stream, or for
-            a stream with lanes by a replay, see `mpqueue.service.replaying`.
     """
 
     _pipeline: Pipeline  # both are set by `start`
     _backend: ProcessBackend
 
     def __init__(self, job: Job, start: StreamStart) -> None:
-        self.is_ordered = self.can_replay = bool(job.options.ordered)
-        self.job, self.history, self._place = job, start.history, start.place
+        self.is_ordered = bool(job.options.ordered)
+        self.job, self._place, self.history = job, start.place, start.history
         self._follow(self.history)
         self.epoch, self.has_ended = self._place.epoch, True
         self.ring: Ring | None = None
         self.ring_fd = -1
         self._session = Session(ends_epochs=False)
         self._unopened: BaseException | None = None
-        self._is_open = self._has_freed = self._is_outdated = False
-        self._draws: Draws | None = None
+        self._is_open = self._has_freed = False
         self._retry_at: float | None = None
-        self.rerun = Lock()
-        # For positions that cannot be computed again, in the order of the requests.
-        self._unknown: deque[Failure] = deque()
+
+    def _follow(self, history: History) -> None:
+        self.plan = self.job.plan.with_history(history)
+        self.plan.prepare()
+        self.job = replace(self.job, plan=self.plan)
 
     @property
     def seed(self) -> int:
@@ -287,12 +272,8 @@ class Stream:
         plan, job, place = self.plan, self.job, self._place
         backend = job.options.backend
         plan.warn_of_idle(job.workers, backend)
-        self._draws = plan.draws()
-        cursor = plan.cursor(job.workers, backend, self._draws)
+        cursor = plan.cursor(job.workers, backend, plan.draws())
         cursor.edit = plan.editor_by_place()
-        # A sampler cannot be iterated again for the same order, so its indices are kept for consumers that need a batch
-        # again. The bound limits the memory.
-        cursor.keep(MAX_KEPT)
         cursor.last_epoch = place.epoch
         pipeline = self._session.start(job, cursor, backend, job.options.max_queue_size, place)
         try:
@@ -378,7 +359,6 @@ class Stream:
         try:
             pipeline.finish_epoch()  # a retry if the source's hook has failed; otherwise without effect
             self._enter(self.epoch)
-            self._is_outdated = False
             self._request(self.epoch)
         except BaseException as error:
             return error
@@ -389,11 +369,7 @@ class Stream:
         """Move the pipeline to its place in an epoch."""
         pipeline = self._pipeline
         if pipeline.epoch != epoch:
-            # The previous epoch was abandoned: drop its requests, and start this epoch at its beginning.
-            pipeline.forget_wanted()
-            pipeline.restart_at(Place(epoch), refresh=self._is_outdated)
-        elif self._is_outdated:
-            pipeline.restart_at(pipeline.place(), refresh=True)
+            pipeline.restart_at(Place(epoch))  # the previous epoch was abandoned
 
     def _request(self, epoch: int) -> None:
         """Make the pipeline yield an epoch that has a length."""
@@ -412,11 +388,10 @@ class Stream:
 
     # -- BatchHandles
 
-    def take(self, *, is_wanted: bool = True, may_fail: bool = False) -> BatchHandle | Failure | None:
-        """Return the next recomputed batch, or else the next one of the open epoch. Never waits.
+    def take(self, *, may_fail: bool = False) -> BatchHandle | Failure | None:
+        """Return the next batch of the open epoch. Never waits.
 
         Args:
-            is_wanted: If False, return only recomputed batches.
             may_fail: All holders wait for this batch. If there is no memory for it, fail: none will be freed.
 
         Returns: None if no batch is ready, or all were taken.
@@ -424,13 +399,7 @@ class Stream:
         pipeline = self._pipeline
         # Without held slots, no memory will be freed either.
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
-        # Recomputed batches first, even if `is_wanted` is False: a late consumer has room while the windows of
-        # the others are full. Read the ledger here: each batch passes, and a property of the pipeline costs a call.
-        if pipeline.ledger.extras or pipeline.ledger.wanted or self._unknown:
-            extra = self._take_extra()
-            if extra is not None:
-                return extra
-        if not is_wanted or self.has_ended or self._retry_at is not None:
+        if self.has_ended or self._retry_at is not None:
             return None
         if not self._is_open:
             error, self._unopened = self._open() if self._unopened is None else self._unopened, None
@@ -444,8 +413,6 @@ class Stream:
                 # for each batch that is not ready.
                 taken = pipeline.step(looks=False)
             except EndOfStream:
-                if self._reach_change():
-                    continue
                 return self._end()
             except Stopped:
                 return None
@@ -454,45 +421,18 @@ class Stream:
             else:
                 if taken is None:
                     return None
-                outcome = self._counted(*taken)
+                outcome = self._counted(taken[1])
             if outcome is not None:
                 return outcome
 
-    def _counted(self, work_item: WorkItem, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:  # noqa: ARG002 - the outcome has its position
+    def _counted(self, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:
         """Return an outcome with its position in the epoch; None to continue with the next one."""
         return outcome
-
-    def _reach_change(self) -> bool:
-        """Continue at the next change of a resumed stream; return False if there is none."""
-        return False  # with an index, `Plan.editor_by_place` finds the exclusions of each place
 
     def _end(self) -> BatchHandle | Failure | None:
         """End the epoch, or return a failure."""
         self.has_ended = True
         return None
-
-    def _take_extra(self) -> BatchHandle | Failure | None:
-        """Return the next recomputed batch; None if it is not ready or none was requested."""
-        pipeline = self._pipeline
-        if not pipeline.ledger.has_extras:
-            return self._unknown.popleft() if self._unknown else None
-        taken = pipeline.step_extra()
-        if taken is None:
-            return None
-        work_item, outcome = taken
-        try:
-            opened = outcome.open()
-        except BaseException as raised:
-            error = raised.error if matches(raised, Unreadable) else raised
-            # With ``on_error="skip"`` the batch was skipped the first time, too, so the late consumer must not get an
-            # error for it.
-            is_left_out = self.plan.skips and may_skip(error)
-            return Failure(work_item.epoch, work_item.position, None if is_left_out else error, is_extra=True)
-        if not outcome.is_partial:
-            return cast("BatchHandle", opened._replace(is_extra=True))
-        if opened.is_empty:
-            return Failure(work_item.epoch, work_item.position, None, is_extra=True)
-        return cast("BatchHandle", opened.batch._replace(is_extra=True))
 
     def _failed(self, error: BaseException, work_item: WorkItem | None) -> BatchHandle | Failure | None:
         # A StopIteration raised by the source must not look like the end of the epoch.
@@ -503,105 +443,7 @@ class Stream:
             self._retry_at = time.monotonic() + _RETRY_S
             return Failure(self.epoch, -1, error)
         # The failure counts as a batch: consumers raise it and continue after it.
-        return self._counted(work_item, Failure(self.epoch, work_item.position, error))
-
-    def recompute(self, epoch: int, position: int) -> None:
-        """Compute a batch of the open epoch again: `take` returns it as an extra one, after the earlier requests.
-
-        Raises:
-            ValueError: Another epoch is open, or batches of this stream cannot be computed again.
-        """
-        if not self.can_replay or epoch != self.epoch:
-            raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
-        try:
-            self._pipeline.want(epoch, position)
-        except LookupError as error:
-            # The sampler's indices of this batch were not kept, and neither are the indices of later ones. The error is
-            # delivered in place of the batch, so that the consumer does not wait for it forever.
-            self._unknown.append(Failure(epoch, position, error, is_extra=True))
-
-    # -- Changes of the plan
-
-    def _follow(self, history: History) -> None:
-        self.plan = self.job.plan.with_history(history)
-        self.plan.prepare()
-        self.job = replace(self.job, plan=self.plan)
-
-    @property
-    def latest_plan(self) -> Plan:
-        """The plan with all exclusions and changes of weights."""
-        return self.plan.with_history(self.history)
-
-    def check_change(self, awaited: Collection[int]) -> None:
-        """Raise an error if the stream cannot be changed now, see `LaneStream.check_change`."""
-
-    def change_place(self, position: int | None, next_epoch: int) -> tuple[Place, bool]:
-        """Return the place where a change begins, and whether it is in the open epoch.
-
-        From a place in the open epoch, `take` yields all later positions again.
-
-        Args:
-            position: The first position that no consumer got; None: `take` has yielded all that consumers need.
-            next_epoch: The epoch after the open one.
-
-        Raises:
-            ServiceStateError: A restarted server has not reached the place of the previous one yet.
-        """
-        place = self._pipeline.place()
-        if position is None:
-            return Place(next_epoch), False
-        if place.epoch != self.epoch:  # it has ended
-            return Place(self.epoch, position), True
-        ahead = tuple(number for number in place.ahead if number < position)
-        is_after = position > place.position
-        return place._replace(position=min(place.position, position), ahead=ahead if is_after else ()), True
-
-    def questions_at(self, place: Place) -> Questions:
-        """Return the object that changes the plan at a place."""
-        return Questions(Run(replace(self.job, plan=self.latest_plan), self.job.options.backend, place=place))
-
-    def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
-        """Continue with another history of the same plan. What was computed ahead, or again, is dropped.
-
-        Args:
-            plan: The plan of this stream with another history.
-            place: Where the change begins, from `change_place`; of a stream with other snapshots.
-            is_open: The place is in the open epoch.
-        """
-        has_other_weights = plan.history.weights() != self.history.weights()
-        pipeline, self.history = self._pipeline, plan.history
-        self._follow(plan.history)
-        pipeline.ledger.cursor.edit = self.plan.editor_by_place()
-        if not is_open:
-            # The next epoch is opened later. Restarting now would run the end of this one too early.
-            self._is_outdated = True
-            return
-        pipeline.forget_wanted()
-        pipeline.restart_at(place, refresh=has_other_weights)
-        pipeline.hand_out(place.epoch)
-        self.has_ended = False
-
-    # -- The samples in a batch
-
-    def explain(self, epoch: int, position: int) -> dict[str, Any] | Callable[[], dict[str, Any]]:
-        """Return the samples in a batch; or a function that finds them, if that may take long.
-
-        Raises:
-            LookupError: The samples are unknown.
-        """
-        plan = cast("IndexPlan", self.plan)
-        if plan.epoch_end is not None and epoch != self.epoch:
-            raise LookupError(f"{plan.source.name} changes itself in on_epoch_end, and epoch {epoch} is over")
-        try:
-            # As it was delivered: a sampler may draw other indices again, and a source may have another length by now.
-            work_item = self._pipeline.ledger.work_at(epoch, position)
-        except LookupError:
-            work_item = plan.work_at(epoch, position, draws=self._draws)
-        _, indices, _, without, *_ = plan.listed(work_item)
-        return {
-            "indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch, without),
-            "costs": plan.costs_of(work_item, self._pipeline.place().base.of(epoch)),
-        }  # fmt: skip
+        return self._counted(Failure(self.epoch, work_item.position, error))
 
     # -- Holders
 

@@ -216,7 +216,7 @@ class Dispatcher:
                 pending.extendleft(reversed(work_items[count:]))
                 break
             # Most passes use up the credit at once. Another one would only find that nothing is left, in two calls.
-            if len(ledger.work_items) >= ledger.credit and not (pending or ledger.wanted):
+            if len(ledger.work_items) >= ledger.credit and not pending:
                 break
         workers = self._pool.roster.workers
         for worker in touched:
@@ -237,8 +237,7 @@ class Dispatcher:
         if not pending:
             # Normally a lot, spread over the workers. Under memory pressure a chunk, after which `pump` checks again.
             return self._pool.ledger.deal(self.chunk if self._pressure.is_known else self.lot)
-        if self._pool.ledger.has_urgent:  # an urgent request must not wait for all returned items
-            self._pool.put_back(self._pool.ledger.deal())
+
         return [pending.popleft() for _ in range(min(self.chunk, len(pending)))]
 
     def _grant_all(self, work_items: list[WorkItem], touched: set[WorkerHandle]) -> int:

@@ -56,13 +56,12 @@ class MemoryPressure:
         pool = self._pool
         if self._moved_out is not None:
             # An earlier item must run, or the batch that was moved out would never be due.
-            is_first = pool.pending and pool.pending[0].number < self._moved_out
-            return not (is_first or pool.ledger.has_urgent)
+            return not (pool.pending and pool.pending[0].number < self._moved_out)
         if not self._starved and (self._limit is None or self._in_use() < self._limit):
             return False
         if not pool.ledger.work_items:
             return False  # the work in flight was dropped, or is a new source, and the stream has not ended
-        return not ((pool.pending or pool.ledger.has_urgent) and pool.nobody_works)
+        return not (pool.pending and pool.nobody_works)
 
     @property
     def has_starved(self) -> bool:

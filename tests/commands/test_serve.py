@@ -103,8 +103,8 @@ def test_every_option_is_passed_to_the_server(noted):
         "backend": "ray", "trace": "run.json",
     }  # fmt: skip
     of_python = {
-        "collate", "sampler", "batch_sampler", "balance", "worker_init", "ray_options", "self", "name",
-        "source",
+        "collate", "sampler", "batch_sampler", "balance", "exclude", "worker_init", "ray_options", "self",
+        "name", "source",
     }  # fmt: skip
     assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options)
 

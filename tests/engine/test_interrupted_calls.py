@@ -62,7 +62,6 @@ class Hands:
 def pipeline_of(cursor=None):
     cursor = cursor or EpochCursor(lambda: 6, 1)
     cursor.go_to(Place())
-    cursor.keep(0)
     ledger = Ledger(cursor, 3, ordered=True)
     pipeline = Pipeline(ledger, epoch_end=None, timed_epoch_end=False, ends_epochs=False, skips=None)
     pipeline.start(Hands(ledger))

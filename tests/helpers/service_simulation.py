@@ -19,15 +19,11 @@ def rules_of(*, mode: Any = "split", world: int | None = None, **others: Any) ->
 
 @dataclass(frozen=True)
 class BatchHandle:
-    """A batch of the scripted stream; its version is the number of changes at or before its place."""
+    """A batch of the scripted stream."""
 
     epoch: int
     position: int
     turn: int
-    version: int = 0
-    is_extra: bool = False
-    is_left_out: bool = False
-    seat: int = 0
 
 
 @dataclass
@@ -66,14 +62,12 @@ class Simulation:
         self.now = 0.0
         self.consumers: dict[int, Consumer] = {}
         self.freed: set[int] = set()
-        self.extras: deque[tuple[int, int]] = deque()
         self.opened: int | None = None
         self.position = 0
         self.finished: list[int] = []
         self.abandoned: list[int] = []
         self.noted: dict[int, Counter[int]] = defaultdict(Counter)
         self.num_turns = 0
-        self.changes: list[tuple[int, int]] = []
         self.core = Core(rules, self, **kwargs)
 
     # Requests of the core.
@@ -130,12 +124,6 @@ class Simulation:
         self.opened = None
         self.abandoned.append(epoch)
 
-    def recompute(self, seat: int, epoch: int, position: int) -> None:
-        self.extras.append((epoch, position))
-
-    def can_recompute(self) -> bool:
-        return True
-
     def note_taken(self, seat: Any, batch: Any) -> None:
         self.noted[batch.epoch][batch.position] += 1
 
@@ -157,11 +145,6 @@ class Simulation:
 
     def give(self) -> bool:
         """Deliver one batch of the stream, or the end; return False if neither is ready."""
-        if self.extras:
-            self.num_turns += 1
-            place = self.extras.popleft()
-            self.core.arrived(BatchHandle(*place, self.num_turns, self.version_at(*place), is_extra=True))
-            return True
         if not self.core.wants_batch():
             return False
         assert self.opened is not None
@@ -170,31 +153,12 @@ class Simulation:
             return True
         self.num_turns += 1
         position = self.position if self.order is None else self.order[self.position]
-        handle = BatchHandle(self.opened, position, self.num_turns, self.version_at(self.opened, position))
+        handle = BatchHandle(self.opened, position, self.num_turns)
         self.position += 1
         self.core.arrived(handle)
         if self.opened is not None and self.opened == handle.epoch and self.position == self.length(handle.epoch):
             self.core.ended()
         return True
-
-    def version_at(self, epoch: int, position: int) -> int:
-        """Return the version of a batch."""
-        return sum(place <= (epoch, position) for place in self.changes)
-
-    def change(self) -> None:
-        """Change the stream as the event loop does; all consumers drop what they have not opened."""
-        core, unopened = self.core, self.core.group.unopened()
-        for number, last in unopened.items():
-            it = self.consumers[number]
-            num_opened = it.num_taken + (it.current is not None)
-            offers = [item for item in it.inbox if isinstance(item, tuple)]
-            it.inbox = deque(offers[: max(0, last - num_opened)])
-        position = core.first_new(dict.fromkeys(unopened))
-        self.changes.append((core.epoch + core.is_running, 0) if position is None else (core.epoch, position))
-        if position is not None:
-            self.position = min(self.position, position)
-            self.extras.clear()
-        core.continue_from(position, self.length(core.epoch) if self.known else None)
 
     def next(self, number: int) -> bool:
         """Make a consumer request its next batch; return False if no batch is ready."""
@@ -219,8 +183,6 @@ class Simulation:
         (it.current,) = got
         it.views.add(it.current.turn)
         assert it.current.turn not in self.freed
-        if isinstance(it.current, BatchHandle):
-            assert it.current.version == self.version_at(it.current.epoch, it.current.position)
         return True
 
     def release(self, number: int, turn: int) -> None:
@@ -244,4 +206,3 @@ class Simulation:
             for number in numbers:
                 while self.consumers[number].is_looping and self.next(number):
                     moves = True
-            moves = moves or bool(self.extras)  # the last request may have requested extra batches

@@ -60,18 +60,12 @@ class Served:
             raise error
         return found
 
-    def attach(self, rank=None, join="next"):
+    def attach(self, rank=None):
         """Return a consumer."""
-        return mpqueue.attach(f"{self._folder}/s", rank=rank, timeout=_DEADLOCK_S, reconnect=True, join=join)
+        return mpqueue.attach(f"{self._folder}/s", rank=rank, timeout=_DEADLOCK_S, reconnect=True)
 
     def statistics(self):
         return self._call("statistics")
-
-    def exclude(self, ids):
-        return self._call("exclude", ids)
-
-    def set_weights(self, weights, at):
-        return self._call("set_weights", weights, at)
 
     def crash(self, workers, back=None):
         """Kill the server, and start the next one. Return its error if a byte of the journal was changed before.

@@ -1,9 +1,7 @@
 """The front ends of a server: its ranks, and the consumers of a broadcast."""
 
-from model.elements import Failed
 from model.expected import IndexRun, StreamRun
-from model.functions import Growing
-from model.playing import FRONTS, Front, Player
+from model.playing import FRONTS, MOST, Front, Player
 from model.program import END
 
 _OPTIONS = {"shuffle", "batch_size", "drop_last", "sampler", "batch_sampler", "collate", "lanes", "epoch_batches"}
@@ -34,11 +32,8 @@ class _Consumers:
             epoch, found = self.epoch, super().take()
         if found == [END] * self.world:
             self.taken = self.epoch, []
-            if isinstance(self.setup.source, Growing):
-                self.last = None  # cannot be explained
         else:
             self.taken = epoch, [*(self.taken[1] if self.taken[0] == epoch else []), found * self.copies]
-            self.last = self.last and self.last * self.copies
         return found * self.copies
 
 
@@ -56,14 +51,13 @@ class _StreamConsumers(_Consumers, StreamRun):
 class Serving(Player):
     """Plays on a server and its consumers."""
 
-    owners, num_owners = "[server]", 1
     interrupted = "interrupted_at_once"
     reads_ahead = True
 
     def __init__(self, play):
         super().__init__(play)
         self.run.copies = 2 if play.front == "broadcast" else 1
-        self.workers, self.closed = max(1, self.workers), -1
+        self.workers = max(1, self.workers)
         self.awaits = False  # the consumers of a server that was killed are not attached to the next one
 
     @staticmethod
@@ -93,30 +87,33 @@ class Serving(Player):
         self.awaits = False
         return super().take(count, call)
 
-    def do_last(self):
-        if self.run.last is not None and self.run.last[0].epoch < self.run.epoch - 1:
-            return  # the server does not keep the places of an earlier epoch, as documented
-        if self.setup.has_index or not any(
-            isinstance(each, Failed) for batches in self.run.taken[1] for each in batches
-        ):
-            super().do_last()
-
     def do_leave(self, which):
-        """A consumer leaves, and another one takes its place: it gets the batch again that was not taken, or the epoch."""
+        """A consumer leaves, and another one takes its place.
+
+        A rank gets the batch again that was not taken. A consumer of a broadcast begins with the next epoch, after the
+        other one has got the rest of this one.
+        """
+        self.do_next(0)  # otherwise the loop may be over the end of an epoch only, and become the next one
         if not self.run.taken[1]:
             return  # an empty epoch may be over for one consumer and not for the others
-        which, self.run.last = which % self.num_runs, None
-        self.script.do("its = one = None")
+        if self.run.copies > 1 and self.is_endless and self.setup.epoch_batches is None:
+            return  # there is no next epoch
+        which %= self.num_runs
         if self.run.copies > 1:
+            self.script.do(f"its[{which}] = None")
             self.script.do(f"runs[{which}].close()")
-            self.script.do(f"runs[{which}] = server.attach(join='replay')")
+            self.script.do(f"runs[{which}] = server.attach()")
+            rest = self._expected(MOST)
+            while rest[-1] != [END] * self.num_runs:
+                rest += self._expected(MOST)
+            rest = [batches[1 - which] for batches in rest]
+            self.script.check(f"[outcome(next, its[{1 - which}]) for _ in range({len(rest)})]", rest)
         else:
+            self.script.do("its = one = None")
             self.script.do(f"lose(runs, {which})")
             self.script.do(f"runs[{which}] = server.attach({which})")
-        again = [batches[which] for batches in self.run.taken[1][-1 if self.run.copies == 1 else 0 :]]
-        if again:
             self.script.do(f"one = iter(runs[{which}])")
-            self.script.check(f"[outcome(next, one) for _ in range({len(again)})]", again)
+            self.script.check("outcome(next, one)", self.run.taken[1][-1][which])
         self.begin()
 
     def do_crash(self, workers, begins, back=None):
@@ -124,7 +121,7 @@ class Serving(Player):
         if self.play.options.get("journal"):
             given = workers % 3 + 1 if back is None else f"{workers % 3 + 1}, {back}"
             self.script.check(f"server.crash({given})", None if back is None or back < _RECORD else "ServiceError")
-            self.closed, self.run.last, self.awaits = self.run.epoch, None, not self.setup.has_index
+            self.awaits = not self.setup.has_index
             if begins % 2:
                 self.begin()
             if self.run.copies > 1:  # no consumer gets a batch before all are back
@@ -136,29 +133,13 @@ class Serving(Player):
         If it is in the last record, the server continues before that record, and the consumer knows that it has the
         batch. Otherwise no server begins with the journal.
         """
-        self.do_next(0)  # so that there is a record
-        self.do_crash(*given)
-
-    def _may_change(self):
-        """Return False while the server may compute the last batches of an endless epoch again."""
-        return self.setup.epoch_batches is None or self.run.epoch > self.closed
-
-    def do_exclude(self, *given):
-        if self.awaits:
-            ids = [] if self.is_zip else [each for each in self._ids() if each not in self.run.excluded][:1]
-            if ids:
-                self.script.check(f"[kind_of(each.exclude, {ids!r}) for each in [server]]", ["ServiceStateError"])
-        elif self._may_change():
-            super().do_exclude(*given)
-
-    def do_weights(self, *given):
-        if not self.awaits and self._may_change():
-            super().do_weights(*given)
+        for _ in range(2):  # so that there is a record: a batch is taken when the next one is requested
+            self.do_next(0)
+        self.do_crash(*given[: 3 if len(self.run.taken[1]) > 1 else 2])
 
 
 _OPERATIONS = {
-    "next", "finish", "again", "statistics", "kill", "pause", "interrupt", "fork", "clock", "last", "exclude", "weights",
-    "leave", "crash", "corrupt",
+    "next", "finish", "again", "statistics", "kill", "pause", "interrupt", "fork", "clock", "leave", "crash", "corrupt",
 }  # fmt: skip
 for _name, _mode, _attached, _worlds in (
     ("server", "mode='split', world={world}", "server.attach(rank) for rank in range({world})", (1, 2, 4)),
@@ -169,7 +150,7 @@ for _name, _mode, _attached, _worlds in (
         "entered(runs)",
         frozenset(_OPERATIONS),
         Serving,
-        frozenset(_OPTIONS | {"skips", "journal", "balance"}),
+        frozenset(_OPTIONS | {"skips", "journal", "balance", "exclude"}),
         worlds=_worlds,
         backends=(("process",),),
     )

@@ -128,34 +128,6 @@ def test_no_epoch_after_the_last_one_is_dealt(kind):
 
 
 @OF_POSITIONS
-def test_delivered_positions_can_be_computed_again(kind):
-    """A server computes them for a late consumer, even after the whole epoch was delivered."""
-    cursor = MADE[kind]()
-    cursor.keep(100)
-    ledger = Ledger(cursor, credit=1)
-    ledger.go_to(START)
-    units = []
-    for _ in range(LENGTH):
-        (work_item,) = ledger.deal()
-        ledger.ready[work_item.number] = Result(work_item)
-        if ledger.count(ledger.take()[0]):
-            ledger.finish_epoch()
-        units.append(work_item.unit)
-    assert (ledger.progress.epoch, cursor.length_of(0)) == (1, LENGTH)
-    assert [cursor.unit_at(0, position).unit for position in range(LENGTH)] == units
-    with pytest.raises(LookupError):
-        cursor.unit_at(0, LENGTH)
-
-
-@OF_POSITIONS
-def test_epoch_before_the_first_one_has_no_positions(kind):
-    cursor = at(kind)
-    cursor.keep(100)
-    with pytest.raises(LookupError):
-        cursor.unit_at(-1, 0)
-
-
-@OF_POSITIONS
 def test_changed_length_of_source_is_detected(kind, monkeypatch):
     """Items dealt ahead are then dropped. A drawn order does not read the length."""
     cursor = at(kind)

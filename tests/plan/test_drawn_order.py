@@ -3,7 +3,7 @@
 import pytest
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import Drawn, DrawnCursor, Listed, Place
+from mpqueue.plan.cursors import Drawn, DrawnCursor, Place
 
 
 class Draw:
@@ -125,54 +125,7 @@ def test_exhausted_epoch_deals_no_items():
     assert cursor.lengths == {0: None}
 
 
-@pytest.mark.parametrize("start", [0, 2])
-def test_batches_that_may_be_recomputed_are_kept_after_delivery(start):
-    cursor, _ = schedule_of(range(10, 14))
-    cursor.keep(3)
-    cursor.follow(consumer := Progress(0))
-    cursor.start_at(0, start)
-    cursor.deal(9)
-    consumer.go_to(Place(0, 4))
-    cursor.deal(9)  # begins the next epoch
-    cursor.start_at(0, start)
-    cursor.deal(9)
-    assert [cursor.unit_at(0, position).unit for position in range(3)] == [10, 11, 12]
-    for epoch, position in ((0, 4), (1, 0), (0, -1)):
-        with pytest.raises(LookupError, match=r"cannot be computed again: the sampler's indices are kept up to 3 "):
-            cursor.unit_at(epoch, position)
-
-
-def test_epoch_drawn_again_is_kept_again():
-    cursor, _ = schedule_of([1, 2, OSError("gone")], [5, 6, 7])
-    cursor.keep(100)
-    cursor.deal(2)
-    with pytest.raises(OSError, match=r"^gone$"):
-        cursor.deal(9)
-    cursor.deal(9)
-    assert [cursor.unit_at(0, position).unit for position in range(3)] == [5, 6, 7]
-
-
-def test_kept_batches_are_limited_by_their_indices():
-    lists = [Drawn(number, Listed(2 * number, [1, 2])) for number in range(3)]
-
-    class Lists(Draw):
-        def take(self, limit):
-            taken, self.left = self.left[:limit], self.left[limit:]
-            return taken
-
-    cursor = DrawnCursor(lambda _epoch, _base: Lists(lists))
-    cursor.keep(5)
-    cursor.follow(consumer := Progress(0))
-    cursor.deal(3)
-    consumer.go_to(Place(0, 3))
-    cursor.last_epoch = 0
-    cursor.deal(3)
-    assert cursor.unit_at(0, 1) == lists[1]
-    with pytest.raises(LookupError, match="kept up to 5 of an epoch, 2 batches"):
-        cursor.unit_at(0, 2)
-
-
-def test_interrupted_order_is_drawn_again_even_if_kept():
+def test_interrupted_order_is_drawn_again():
     cursor, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9])
     cursor.deal(2)
     with pytest.raises(OSError, match=r"^gone$"):

@@ -69,7 +69,7 @@ def test_checkpoints_count_batches_that_only_their_consumer_knew(tmp_path, monke
     journal = Journal(str(tmp_path / "journal"), "job", 7)
     journal.begin(4, None)
     places = iter([Place(4, 1), Place(4, 4)])
-    stream = SimpleNamespace(lane_place=lambda: next(places, Place(4)), begun=None, release=None, share=None)
+    stream = SimpleNamespace(lane_place=lambda: next(places, Place(4)), release=None, share=None)
     kept = checkpoints.Checkpoints(journal, stream, simulation.core.rules.mode)
     deliveries = Deliveries(stream, journal, checkpoints=kept)
     seat(simulation, journal, deliveries.journal_taken, Resume(job="job", epoch=4, taken=(2,), count=2))

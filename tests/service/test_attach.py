@@ -58,9 +58,9 @@ class TestOptions:
             mpqueue.attach("missing", trace=tmp_path / "missing/run.json")
 
     def test_arguments_are_sent_to_server(self, server, pool):
-        consumer = pool.submit(mpqueue.attach, server.path, rank=3, join="replay", timeout=60)
+        consumer = pool.submit(mpqueue.attach, server.path, rank=3, join="now", timeout=60)
         hello = server.greet()
-        assert (hello.rank, hello.join, hello.resume) == (3, "replay", None)
+        assert (hello.rank, hello.join, hello.resume) == (3, "now", None)
         assert "rank 3" in repr(consumer.result())
         consumer.result().close()
 

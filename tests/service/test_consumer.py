@@ -308,18 +308,6 @@ class TestFailures:
                 with pytest.raises(ServiceError, match="same version of mpqueue"):
                     next(iter(consumer))
 
-    @pytest.mark.parametrize(
-        "answer",
-        [b"[" * 5000, b"[]", b'{"error": 3}', b'{"seed": 1, "samples": 3}', b'{"seed": 1, "indices": [1], "ids": [1]}'],
-    )
-    def test_invalid_answer_about_samples_ends_connection(self, server, answer):
-        with attached(server) as consumer:
-            server.offer(batch_of(0))
-            next(iter(consumer))
-            server.send(Text(ToConsumer.EXPLAINED, 0, 1, answer).pack())
-            with pytest.raises(ServiceError, match=r"sent invalid data.* same version of mpqueue"):
-                _ = consumer.last
-
     @pytest.mark.parametrize("field", [{"slot": 999}, {"nbytes": 1 << 40}, {"header_offset": 1 << 30}, {"spec": 77}])
     def test_offer_outside_of_ring_ends_connection(self, server, field):
         with attached(server) as consumer:

@@ -48,28 +48,8 @@ def attached(simulation: Simulation, *ranks: int | None) -> list[int]:
     return numbers
 
 
-def test_ranks_wait_for_replacement_of_lost_rank_to_catch_up():
-    simulation = simulated(world=2, window=1, lengths=[40])
-    attached(simulation, 0, 1)
-    simulation.leave(1, died=True)
-    for _ in range(20):
-        simulation.give()
-        simulation.next(2)
-    num_taken = len(simulation.consumers[2].taken)
-    assert 5 < num_taken < 20
-    assert simulation.attach(3, 0)
-    for _ in range(20):
-        simulation.give()
-        simulation.next(2)
-    assert len(simulation.consumers[2].taken) <= num_taken + 3, "only batches offered before"
-    simulation.next(3)
-    simulation.settle(2, 3)
-    assert simulation.consumers[3].taken == [(0, position) for position in range(0, 40, 2)]
-    assert simulation.consumers[2].taken == [(0, position) for position in range(1, 40, 2)]
-
-
-def test_ranks_wait_for_lost_rank_if_batches_cannot_be_recomputed():
-    simulation = simulated(world=2, window=2, lengths=[40], can_replay=False)
+def test_ranks_wait_for_the_replacement_of_a_lost_rank():
+    simulation = simulated(world=2, window=2, lengths=[40])
     attached(simulation, 0, 1)
     simulation.leave(1, died=True)
     simulation.settle(2)
@@ -124,8 +104,6 @@ def test_ranks_with_unequal_counts_from_crashed_server_end_equal(had, length):
         ({"world": 2}, Hello(), "rank must be 0 to 1, got"),
         ({"world": 2}, Hello(rank=2), "rank must be 0 to 1, got"),
         ({}, Hello(rank=0), "rank must be None"),
-        ({}, Hello(join="replay"), 'mode="broadcast"'),
-        ({"mode": "broadcast", "can_replay": False}, Hello(join="replay"), 'use join="now" or "next"'),
         ({}, Hello(resume=Resume(job="j", epoch=3, taken=(), count=0)), "attach again without reconnect"),
     ],
 )
@@ -134,14 +112,29 @@ def test_refused_consumer_gets_reason(rules: dict[str, Any], hello: Hello, words
         simulated(**rules).core.attach(1, hello, now=0.0)
 
 
-def test_late_resume_of_stream_broadcast_is_refused():
-    """A consumer without missed batches continues."""
-    rules = rules_of(mode="broadcast", window=1, can_replay=False)
-    simulation = Simulation(rules, [6], frontier=3, has_opened=True)
-    behind, level = (Resume(job="j", epoch=0, taken=(), count=count) for count in (2, 3))
-    with pytest.raises(Refused, match="had 2 batches of epoch 0 and the others 3"):
-        simulation.core.attach(1, Hello(resume=behind), now=0.0)
-    assert simulation.core.attach(2, Hello(resume=level), now=0.0).replay_at is None
+@pytest.mark.parametrize(
+    ("epoch", "count", "expected"), [(4, 2, 5), (4, 3, 4), (4, 5, 4), (5, 0, 5), (3, 6, 5), (0, 2, 5)]
+)
+def test_consumer_of_restarted_broadcast_that_has_missed_batches_begins_with_the_next_epoch(
+    epoch: int, count: int, expected: int
+):
+    simulation = Simulation(rules_of(mode="broadcast", window=1), [6] * 6, epoch=4, frontier=3, has_opened=True)
+    assert simulation.attach(1, None)
+    resume = Resume(job="j", epoch=epoch, taken=tuple(range(count)), count=count)
+    seat = simulation.core.attach(2, Hello(resume=resume), now=0.0)
+    assert (seat.epoch, seat.is_midway) == (expected, (epoch, expected) == (4, 4))
+    assert seat.had.num == (count if expected == epoch else 0)
+
+
+def test_late_consumer_of_restarted_broadcast_does_not_block_the_others():
+    simulation = Simulation(rules_of(mode="broadcast", window=2), [6, 6], frontier=3, has_opened=True)
+    assert simulation.attach(1, None, "now")
+    simulation.core.attach(2, Hello(resume=Resume(job="j", epoch=0, taken=(0,), count=1)), now=0.0)
+    simulation.position = 3
+    simulation.next(1)
+    simulation.settle(1)
+    assert simulation.consumers[1].taken == [(0, 3), (0, 4), (0, 5)]
+    assert simulation.finished == [0]
 
 
 MODES = [
@@ -166,7 +159,7 @@ class Story:
         for _ in range(steps):
             getattr(
                 self,
-                self.draw(st.sampled_from(["give", "next", "next", "next", "release", "come", "go", "wait", "change"])),
+                self.draw(st.sampled_from(["give", "next", "next", "next", "release", "come", "go", "wait"])),
             )()
 
     def give(self) -> None:
@@ -194,7 +187,7 @@ class Story:
             return
         self.num += 1
         rank = self.draw(st.integers(0, self.rules.mode.num_ranks - 1)) if self.rules.mode.num_ranks else None
-        join = self.draw(st.sampled_from(["next", "now", "replay"])) if self.rules.mode.can_join_late else "next"
+        join = self.draw(st.sampled_from(["next", "now"])) if self.rules.mode.name == "broadcast" else "next"
         if self.simulation.attach(self.num, rank, join):
             event(f"joined {join}")
 
@@ -210,9 +203,6 @@ class Story:
     def wait(self) -> None:
         self.simulation.now += 0.1
         self.simulation.core.advance(self.simulation.now)
-
-    def change(self) -> None:
-        self.simulation.change()
 
     def everybody(self) -> list[Consumer]:
         return [*self.past, *self.simulation.consumers.values()]
@@ -255,74 +245,6 @@ def test_no_batch_is_lost_or_delivered_twice(rules: Rules, data: st.DataObject, 
     event(f"{min(len(simulation.finished), 3)} epochs or more")
     kept = {turn for turn, holders in simulation.holders.items() if any(holder > 0 for holder in holders)}
     assert kept == set(), "consumers that have left must hold no slot"
-
-
-@pytest.mark.parametrize("num_more", [0, 1, 3])
-def test_batch_that_is_yielded_again_is_missed_once(num_more: int):
-    simulation = simulated(mode="broadcast", slow="skip", window=2, lengths=[10])
-    fast, slow = attached(simulation, None, None)
-    for number in (slow, fast):
-        simulation.next(number)
-    for _ in range(4):
-        while simulation.give():
-            pass
-        simulation.next(fast)
-    while simulation.give():
-        pass
-    assert simulation.core.group.by_consumer[slow].num_skipped > 1
-    simulation.change()  # the fast consumer has not got the latest batches, which the slow one has missed
-    for _ in range(num_more):
-        simulation.give()
-        simulation.next(slow)
-    for _ in range(6):
-        simulation.settle(fast, slow)
-        for number in (fast, slow):
-            if simulation.consumers[number].current is not None:
-                simulation.next(number)
-    for number in (fast, slow):
-        it = simulation.consumers[number]
-        assert len({place for place in it.taken if place[0] == 0}) + it.num_missed == 10
-
-
-@pytest.mark.parametrize("first", [1, 2, 3, 4])
-def test_ranks_end_equal_if_a_change_ends_the_stream(first: int):
-    """The changed stream ends at its first batch: the ranks that began a round get all of it, and no other round."""
-    simulation = simulated(world=3, lengths=[9], known=False)
-    attached(simulation, 0, 1, 2)
-    for number in (1, 2, 3):
-        simulation.next(number)
-    while simulation.give():
-        pass
-    for number in range(first):  # they receive this many batches in turn
-        simulation.next(number % 3 + 1)
-    simulation.change()
-    _, position = simulation.changes[-1]
-    assert position == -(-first // 3) * 3
-    simulation.lengths = [position]
-    for number in (1, 2, 3):
-        simulation.consumers[number].is_looping = True
-    for _ in range(4):
-        simulation.settle(1, 2, 3)
-    assert [it.counts for it in simulation.consumers.values()] == [[position // 3]] * 3
-
-
-def test_ranks_that_were_notified_of_the_end_before_a_change_begin_the_next_epoch():
-    simulation = simulated(world=2, lengths=[5], known=False)
-    attached(simulation, 0, 1)
-    for number in (1, 2):
-        simulation.next(number)
-    while simulation.give():
-        pass
-    for number in (1, 2, 1, 2):
-        simulation.next(number)
-    simulation.change()
-    assert simulation.changes == [(0, 4)], "the incomplete round is yielded again"
-    for number in (1, 2, 1, 2):  # they process the end, and begin their next loop
-        simulation.next(number)
-    assert [it.counts for it in simulation.consumers.values()] == [[2], [2]]
-    assert simulation.finished == []
-    simulation.give()
-    assert simulation.finished == [0]
 
 
 @pytest.mark.parametrize("rules", [{"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)
@@ -471,7 +393,7 @@ def test_restarted_broadcast_does_not_wait_for_whole_group_again():
 
 @pytest.mark.parametrize(
     ("join", "expected"),
-    [("next", (1, 0)), ("now", (0, 2)), ("replay", (0, 0))],
+    [("next", (1, 0)), ("now", (0, 2))],
 )
 def test_new_consumer_of_restarted_broadcast_is_late(join: str, expected: tuple[int, int]):
     simulation = Simulation(rules_of(mode="broadcast", window=2), [4], frontier=2, has_opened=True)

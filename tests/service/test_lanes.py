@@ -4,8 +4,8 @@ import itertools
 import signal
 
 import pytest
-from helpers.laned import computed
-from helpers.puppets import all_do, await_back
+from helpers.laned import Counted, computed
+from helpers.puppets import all_do, await_back, firsts
 from helpers.served_streams import loaded, stream
 
 import mpqueue
@@ -82,6 +82,65 @@ def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server,
         own += one.answer()
     assert taken[0] == taken[1]
     assert len(taken[0]) == 4 * 40 - 2
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["fast one first", "slow one first"])
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "index"])
+@pytest.mark.parametrize("mode", ["broadcast", "split"])
+def test_consumers_at_different_counts_continue_after_crashes(puppets, start_server, tmp_path, mode, is_stream, order):
+    """The next server begins at the place of the slowest one, and the other one skips what it has."""
+    options = {"mode": mode, "world": 2, "seed": 3, "is_stream": is_stream} | ({"lanes": 4} if is_stream else {})
+    server = start_server(40, **options)
+    both = [puppets("s", reconnect=True, rank=rank if mode == "split" else None).attached() for rank in range(2)]
+    all_do(both, "loop")
+    taken = [[], []]
+    for _ in range(2):
+        for _ in range(6):
+            for own, batch in zip(taken, all_do(both, "take"), strict=True):
+                own.append(batch)
+        if len(taken[0]) == len(taken[1]):
+            taken[0].append(both[0].do("take"))
+        server.kill()
+        server.wait()
+        server = start_server(40, **options)
+        for number in order:  # the second one comes back when the first one has requested a batch
+            both[number].tell("take")
+            if mode == "split":
+                await_back(both[number], tmp_path / "journal")
+        for own, one in zip(taken, both, strict=True):
+            own.append(one.answer())
+    for own, batches in zip(taken, all_do(both, "take_all"), strict=True):
+        own += batches
+    if not is_stream:
+        taken = [firsts(own) for own in taken]
+    whole = loaded(Counted(tmp_path / "other log", 40), lanes=4)[0] if is_stream else list(range(40))
+    assert taken == ([whole[::2], whole[1::2]] if mode == "split" else [whole, whole])
+
+
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "index"])
+def test_consumer_that_reconnects_late_begins_with_the_next_epoch(puppets, start_server, tmp_path, is_stream):
+    options = {"mode": "broadcast", "world": 2, "grace_s": 0.5, "is_stream": is_stream}
+    options |= {"lanes": 4} if is_stream else {}
+    server = start_server(30, **options)
+    both = [puppets("s", reconnect=True).attached() for _ in range(2)]
+    all_do(both, "loop")
+    taken = [[], []]
+    for _ in range(10):
+        for own, batch in zip(taken, all_do(both, "take"), strict=True):
+            own.append(batch)
+    both[1].process.send_signal(signal.SIGSTOP)
+    server.kill()
+    server.wait()
+    start_server(30, **options)
+    taken[0] += both[0].take(5)  # as soon as no consumer waits for the other one anymore
+    both[1].process.send_signal(signal.SIGCONT)
+    assert both[1].do("take_all") == []
+    taken[0] += both[0].do("take_all")
+    assert taken[0][:10] == taken[1]
+    assert len(taken[0]) == (118 if is_stream else 30)
+    again = all_do(both, "take_all")
+    assert again[0] == again[1]
+    assert len(again[0]) == len(taken[0])
 
 
 def test_stream_with_only_a_state_dict_continues_after_restart(tmp_path):

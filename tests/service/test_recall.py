@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import random
 import select
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -20,8 +22,6 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import ServiceDied
-from mpqueue.loader.questions import PlanChange
-from mpqueue.plan.cursors import Place
 from mpqueue.service import attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.connections import Peer, Stage
@@ -29,7 +29,7 @@ from mpqueue.service.core import Core
 from mpqueue.service.handshake import Hello
 from mpqueue.service.link import ServerLink
 from mpqueue.service.loop import Loop
-from mpqueue.service.records import OFFER, ToConsumer
+from mpqueue.service.records import OFFER, ToConsumer, ToServer, pack_request
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials
 
@@ -181,7 +181,7 @@ class Trainer:
         self.link = ServerLink(sock, -1, "s")
         self.attachment = Attachment(self.link, Ring(), SimpleNamespace(length=None), taken=taken)
         self.taken = taken
-        self.handed, self.versions = [], []
+        self.handed = []
         self.has_asked = False
         self.epoch = 0
         self.actor = Actor(self.run)
@@ -221,7 +221,6 @@ class Trainer:
             attachment.latest = record
             attachment.enter(record)
             self.handed.append((record.epoch, record.position))
-            self.versions.append(record.slot)
 
     def kill(self):
         self.actor.kill()
@@ -234,13 +233,7 @@ class ModelLoop(Loop):
     def __init__(self, length, window, socks, words, **rules):
         self._length, self._position = length, 0
         self._turn, self.taken = 0, Counter()
-        self.changes, self.is_changing = [], False
         self.core = Core(rules_of(window=window, **rules), self)
-        self._stream = SimpleNamespace(
-            latest_plan=SimpleNamespace(history=None), change_place=self.change_place, questions_at=lambda place: place,
-            total=lambda: length, length=lambda: length, check_change=lambda awaited: None, rerun=threading.Lock(),
-        )  # fmt: skip
-        self._deliveries = SimpleNamespace(note_history=lambda history, place: None, change=self.change_stream)
         self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
         self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
         self.peers = {}
@@ -252,20 +245,9 @@ class ModelLoop(Loop):
             self.peers[number] = peer
             self.core.attach(number, Hello(rank=number - 1 if self.core.rules.mode.num_ranks else None), now=0.0)
 
-    def change_place(self, position, next_epoch):
-        return (Place(next_epoch), False) if position is None else (Place(self.core.epoch, position), True)
-
-    def change_stream(self, plan, place, *, is_open):
-        self.changes.append(place[:2])
-        if is_open:
-            self._position = min(self._position, place.position)
-
-    def version(self, epoch, position):
-        return sum(place <= (epoch, position) for place in self.changes)
-
     def has_events(self):
         socks = [peer.sock.fileno() for peer in self.peers.values() if peer.sock is not None]
-        return self.is_changing or bool(select.select(socks, [], [], 0)[0] or self.core.group.unasked())
+        return bool(select.select(socks, [], [], 0)[0] or self.core.group.unasked())
 
     def serve(self, actor):
         goes_on = False
@@ -273,10 +255,7 @@ class ModelLoop(Loop):
             actor.pause()
             if not (goes_on or self.has_events()):
                 continue  # asleep
-            goes_on = self.is_changing
-            if self.is_changing:
-                self.is_changing = False
-                self.change(PlanChange)
+            goes_on = False
             for peer in list(self.peers.values()):
                 if peer.sock is not None:  # a recall may have read its end
                     self._hear(peer)
@@ -287,12 +266,7 @@ class ModelLoop(Loop):
                 if self._position < self._length:
                     self._position += 1
                     epoch, position, self._turn = self.core.epoch, self._position - 1, self._turn + 1
-                    self.core.arrived(
-                        SimpleNamespace(
-                            epoch=epoch, position=position, turn=self._turn, is_extra=False, is_left_out=False,
-                            version=self.version(epoch, position),
-                        )
-                    )  # fmt: skip
+                    self.core.arrived(SimpleNamespace(epoch=epoch, position=position, turn=self._turn))
                 else:
                     self.core.ended()
             for peer in list(self.peers.values()):
@@ -306,7 +280,7 @@ class ModelLoop(Loop):
 
     def offer(self, consumer, number, batch):
         self.peers[consumer].offer(
-            OFFER.pack(ToConsumer.OFFER, 0, 0, number, batch.turn, batch.version, batch.epoch, batch.position, 0, 0)
+            OFFER.pack(ToConsumer.OFFER, 0, 0, number, batch.turn, 0, batch.epoch, batch.position, 0, 0)
         )
 
     def withdraw(self, consumer, batch, *, has_more):
@@ -353,9 +327,6 @@ class Model:
         self.pairs = pairs
 
     def step(self, which):
-        if which == CHANGE:
-            self.server.is_changing = True
-            return
         (self.server.actor, *(trainer.actor for trainer in self.trainers))[which].step()
 
     def run_to_end(self, *which):
@@ -380,9 +351,6 @@ class Model:
             descriptors.close_object(theirs)
 
 
-CHANGE = 3
-
-
 def steps_of(*actors, max_size):
     """Return lists of steps. Each actor often makes several in a row, such as a consumer that takes several batches."""
     runs = st.tuples(st.sampled_from(actors), st.integers(1, 12))
@@ -390,7 +358,6 @@ def steps_of(*actors, max_size):
 
 
 STEPS = steps_of(0, 0, 1, 2, max_size=30)
-STEPS_WITH_CHANGES = steps_of(0, 0, 0, 1, 1, 2, 2, CHANGE, max_size=40)
 SIZES = {"length": st.integers(1, 10), "window": st.integers(1, 6)}
 WELL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -412,8 +379,8 @@ def run(length, window, num_epochs, steps, **rules):
 
 @pytest.mark.parametrize("rules", [{}, {"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)
 @WELL
-@given(steps=STEPS_WITH_CHANGES, **SIZES)
-def test_change_of_the_stream_begins_at_the_first_batch_that_no_consumer_got(shares, rules, steps, length, window):
+@given(steps=STEPS, **SIZES)
+def test_each_batch_is_delivered_once_in_any_interleaving(shares, rules, steps, length, window):
     length *= 2  # the ranks get equal shares
     model = run(length, window, 2, steps, shares=shares, **rules)
     try:
@@ -421,8 +388,6 @@ def test_change_of_the_stream_begins_at_the_first_batch_that_no_consumer_got(sha
         number = 2 if "mode" in rules else 1
         everything = Counter(dict.fromkeys(itertools.product(range(2), range(length)), number))
         assert model.handed() == model.server.taken == everything
-        for trainer in model.trainers:
-            assert trainer.versions == [model.server.version(*place) for place in trainer.handed]
         assert not model.server.core.holders.by_turn
     finally:
         model.close()
@@ -509,5 +474,64 @@ def test_no_batch_arrived_twice_if_server_is_killed_at_any_step(shares, steps, l
                     trainer.actor.step()
         assert max(model.handed().values(), default=1) == 1
         assert not set(model.server.taken) - set(model.handed())
+    finally:
+        model.close()
+
+
+class Forged:
+    """A number that another process changes between any two reads."""
+
+    def __init__(self, chance):
+        self._chance = chance
+
+    def __getitem__(self, key):
+        return self._chance.choice([0, 0, 0, 1, 1, 2, 3, 5, 1 << 63, (1 << 64) - 1])
+
+
+@pytest.mark.parametrize("rules", [{}, {"mode": "broadcast", "world": 2}], ids=str)
+@WELL
+@given(steps=STEPS, seed=st.integers(0, 1 << 32), **SIZES)
+def test_number_in_memory_that_changes_at_any_moment_harms_only_its_consumer(rules, steps, seed, length, window):
+    model = Model(length, window, 1, shares=True, **rules)
+    try:
+        liar, other = model.trainers
+        model.server.peers[1].taken = Forged(random.Random(seed))
+        model.server._cut_off = partial(Loop._cut_off, model.server)
+        liar.sock.send(pack_request(ToServer.BEGIN, 0))
+        liar.sock.send(pack_request(ToServer.ASK, 0))
+        for which in steps:
+            model.step(which - which % 2)  # the server, and the other consumer
+        liar.kill()
+        assert model.run_to_end(other)
+        assert max(Counter(other.handed).values(), default=1) == 1
+        delivered = set(other.handed) if "mode" in rules else model.server.taken.keys()
+        assert delivered == {(0, position) for position in range(length)}
+    finally:
+        model.close()
+
+
+class LiesAtRecalls:
+    """A number that is another one when the server has sent a `RECALL`."""
+
+    def __init__(self, number):
+        self._number = number
+
+    def __getitem__(self, key):
+        return self._number if sys._getframe(1).f_code.co_name == "_report" else 0
+
+
+@pytest.mark.parametrize("number", [3, 1 << 63])
+def test_number_that_is_forged_at_a_recall_keeps_no_batch_from_the_others(number):
+    model = Model(8, 2, 1, shares=True)
+    try:
+        liar, other = model.trainers
+        model.server.peers[1].taken = LiesAtRecalls(number)
+        model.server._cut_off = partial(Loop._cut_off, model.server)
+        liar.sock.send(pack_request(ToServer.BEGIN, 0))
+        for _ in range(6):
+            model.step(0)
+        assert model.server.core.group.by_consumer[1].untaken
+        assert model.run_to_end(other)
+        assert model.server.taken == Counter((0, position) for position in range(8))
     finally:
         model.close()

@@ -36,7 +36,7 @@ class Records:
 def serve(**options):
     with mpqueue.Server("records", Records(), mode="broadcast", workers=2, max_queue_size=4, **options):
         say(subprocess.run([sys.executable, "-c", CONSUMER], check=True, capture_output=True, text=True).stdout.strip())
-        with mpqueue.attach("records", timeout=30, join="replay") as consumer:
+        with mpqueue.attach("records", timeout=30) as consumer:
             say({type(batch["record"]) is Record and Kinds.Kind.EVEN in batch for batch in consumer})
 """
 

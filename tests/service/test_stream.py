@@ -59,11 +59,6 @@ class Server:
             self.wait()
         return outcome
 
-    def take_extra(self):
-        while (outcome := self.stream.take(is_wanted=False)) is None:
-            self.wait()
-        return outcome
-
     def value(self, outcome):
         """Return the repeated value of a batch, or the error; free its slot."""
         if isinstance(outcome, Failure):
@@ -161,8 +156,6 @@ def test_empty_batches_are_skipped(caplog):
             for handle in handles:
                 server.stream.release(handle)
             assert server.take() is None
-            server.stream.recompute(0, 2)
-            assert server.take_extra() == Failure(0, 2, None, is_extra=True)
             assert server.stream.statistics().slots_in_use == 0
 
 

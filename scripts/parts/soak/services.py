@@ -150,7 +150,7 @@ class ServiceRound:
     def _join(self) -> str:
         if self.mode != "broadcast":
             return "next"
-        return self.chance.choice(["next", "now", "replay"] if self.plan.options["ordered"] else ["next", "now"])
+        return self.chance.choice(["next", "now"])
 
     def _disturb(self) -> None:
         chance = self.chance
