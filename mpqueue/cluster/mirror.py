@@ -61,9 +61,7 @@ class Mirror:
         if nbytes <= self._reserved[slot]:
             return True
         start = slot * self.stride
-        try:
-            self.segment.reserve(start + self._reserved[slot], start + nbytes)
-        except OSError:
+        if not self.segment.try_reserve(start + self._reserved[slot], start + nbytes):
             # Retry if other slots could give back memory. Each byte is freed only once, so the recursion ends.
             return bool(self.relieve()) and self.reserve(slot, nbytes)
         self._reserved[slot] = nbytes

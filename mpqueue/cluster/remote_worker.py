@@ -175,11 +175,7 @@ class RemoteWorker:
         if nbytes <= high_water:
             return True
         start = slot * self._stride
-        try:
-            self._segment.reserve(start + high_water, start + nbytes)
-        except OSError:
-            return False
-        return True
+        return self._segment.try_reserve(start + high_water, start + nbytes)
 
     def _send_outcome(self, report: tuple[Any, ...], high_water: int) -> None:
         del self._granted[report[4]]

@@ -35,7 +35,6 @@ from mpqueue.memory.forked_views import Lease, Lessor
 from mpqueue.memory.layout import Array, base_over
 from mpqueue.memory.segment import FIRST_BYTES, ForeignSegment, Segment, largest_segment_bytes
 from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.log import warn
 from mpqueue.system.units import count_text, size_text
 from mpqueue.telemetry.clock import clock_ns
@@ -260,9 +259,7 @@ class Ring:
         if nbytes > slot.high_water:
             if nbytes > self.stride:
                 return False
-            try:
-                self.segment.reserve(slot.offset + slot.high_water, slot.offset + nbytes)
-            except not_of_handler(OSError):  # a lack of memory, not the timeout of a signal handler
+            if not self.segment.try_reserve(slot.offset + slot.high_water, slot.offset + nbytes):
                 return False
             slot.high_water = nbytes
         return True

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.system import platform_support
+from mpqueue.system.interrupts import not_of_handler
 
 if TYPE_CHECKING:
     from mpqueue.system.limits import GroupMemory
@@ -37,6 +38,11 @@ _LEAST_RESERVE, _MOST_RESERVE, _RESERVE_SHARE = 8 << 20, 256 << 20, 8
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; Python has no name for it
 
 _LARGER_SHM = "a larger /dev/shm (`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether an error of `Segment.reserve` is a lack of memory, and not, for example, a closed descriptor."""
+    return error.errno in {errno.ENOSPC, errno.ENOMEM}
 
 
 class GroupFull(OSError):
@@ -134,6 +140,20 @@ class Segment:
         """
         self._check_group(end - offset, spare)
         os.posix_fallocate(self.fd, offset, end - offset)
+
+    def try_reserve(self, offset: int, end: int, *, spare: int | None = 0) -> bool:
+        """Back bytes with memory, as `reserve` does; return False if there is too little.
+
+        Raises:
+            OSError: As raised by `reserve` for any other reason.
+        """
+        try:
+            self.reserve(offset, end, spare=spare)
+        except not_of_handler(OSError) as error:  # not the timeout of a signal handler
+            if not is_full(error):
+                raise
+            return False
+        return True
 
     def _check_group(self, nbytes: int, spare: int | None) -> None:
         self._unchecked += nbytes

@@ -14,7 +14,6 @@ The worker exits at the end of the pipe of grants.
 """
 
 import contextlib
-import errno
 import faulthandler
 import os
 import signal
@@ -32,7 +31,7 @@ from mpqueue.engine import queue_address
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.memory.segment import GroupFull, Segment
+from mpqueue.memory.segment import GroupFull, Segment, is_full
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
@@ -160,7 +159,6 @@ class GrantReader:
         return has_hung_up(self._fd)
 
 
-_NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
 # The kernel may count the file cache of a control group late, by up to 2 s: then the group has more room than it shows.
 _GROUP_WAIT_S, _GROUP_PAUSE_S = 2.5, 0.1
 
@@ -502,7 +500,7 @@ class _Worker:
         try:
             self._writer.append(end, tail)
         except OSError as error:
-            if not is_needed:
+            if not is_needed and is_full(error):
                 # Not retried: the next snapshot is due soon, and until then the lane can restart from an older one.
                 return False
             self._place_again(error, slot, turn, partial(self._writer.append, end, tail))
@@ -514,7 +512,7 @@ class _Worker:
         try:
             placed = place()
         except OSError as error:
-            if not ended.skipped:
+            if not ended.skipped and is_full(error):
                 return 0, 0
             placed = self._place_again(error, slot, turn, place)
         return placed.header_offset, placed.nbytes
@@ -579,7 +577,7 @@ class _Worker:
     def _place_again(self, error: OSError, slot: int, turn: int, place: Callable[[], _T]) -> _T:
         """Place what lacked memory as soon as some is free; give up when the trainer does."""
         is_last, give_up_at = False, 0.0
-        while error.errno in _NO_MEMORY:
+        while is_full(error):
             missing = self._writer.wanted
             if not is_last:
                 self._report(ReportKind.FULL, slot, turn, missing, OF_GROUP * isinstance(error, GroupFull))

@@ -32,7 +32,9 @@ class Relayed:
         self.has_memory = True
         reserve = self.segment.reserve
         monkeypatch.setattr(
-            Segment, "reserve", lambda _, start, end: reserve(start, end) if self.has_memory else self._full()
+            Segment,
+            "reserve",
+            lambda _, start, end, spare: reserve(start, end, spare=spare) if self.has_memory else self._full(),
         )
 
     @staticmethod
@@ -160,10 +162,10 @@ def test_missing_memory_is_taken_from_idle_slots_first(mirror, monkeypatch):
     failing = [OSError(errno.ENOSPC, "no memory")]
     reserve = Segment.reserve
 
-    def once(segment, start, end):
+    def once(segment, start, end, *, spare):
         if failing:
             raise failing.pop()
-        reserve(segment, start, end)
+        reserve(segment, start, end, spare=spare)
 
     monkeypatch.setattr(Segment, "reserve", once)
     assert mirror.reserve(1, BIG)

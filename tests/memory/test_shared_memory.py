@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from mpqueue.memory import segment
+from mpqueue.memory.ring import Ring
 from mpqueue.memory.segment import Segment
 from mpqueue.system.limits import GroupMemory
 
@@ -141,3 +142,27 @@ def test_error_of_mapping_names_limit(monkeypatch, code, remedy):
     assert caught.value.errno == code
     remedies = {"ulimit -n", "fs.file-max", "ulimit -v", "ulimit -f", "ulimit -l"}
     assert [one for one in sorted(remedies) if one in str(caught.value)] == [remedy]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.ENOMEM])
+def test_lack_of_memory_is_no_error_of_a_trial(monkeypatch, code):
+    def full(*_):
+        raise OSError(code, os.strerror(code))
+
+    made = Segment.create(1 << 20)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert not made.try_reserve(0, 4096)
+    made.close()
+
+
+def test_closed_descriptor_is_not_taken_for_missing_memory():
+    ring = Ring(2, 1, copy=False)
+    made, fd = ring.segment, ring.segment.fd
+    closed = os.dup(fd)
+    os.close(closed)
+    made.fd = closed
+    for reserve in (lambda: made.try_reserve(0, 4096), lambda: ring.grant(0)):
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            reserve()
+    made.fd = fd
+    ring.close()

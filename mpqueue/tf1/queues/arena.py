@@ -214,11 +214,9 @@ class Arena:
         self._free[size_class][:0] = range(first, first + nbytes // size)
 
     def _reserve(self, size_class: int, offset: int, nbytes: int, others: int | None) -> None:
-        try:
-            if offset + nbytes <= self.segment.size:
-                self.segment.reserve(offset, offset + nbytes, spare=others)
+        if offset + nbytes <= self.segment.size:
+            if self.segment.try_reserve(offset, offset + nbytes, spare=others):
                 return
-        except OSError:
             self.segment.discard(offset, offset + nbytes)  # release a partial reservation
         self.was_short = True
         # Retry with memory from the slabs of other classes. The recursion ends, because each `trim` reduces the number

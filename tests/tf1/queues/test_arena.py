@@ -1,5 +1,6 @@
 """Tests of the arena alone: blocks are disjoint and in reserved memory, and free memory is released in a shortage."""
 
+import errno
 from functools import partial
 from itertools import pairwise
 
@@ -7,6 +8,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.segment import Segment
 from mpqueue.tf1.queues import arena
 from mpqueue.tf1.queues.arena import Arena, class_bytes, class_for, offset_of
 
@@ -24,6 +26,8 @@ class FakeSegment:
     def __init__(self, size, max_pages):
         self.size, self.max_pages, self.pages, self.closed = size, max_pages, set(), False
 
+    try_reserve = Segment.try_reserve
+
     def reserve(self, offset, end, *, spare=0):
         assert 0 <= offset < end <= self.size
         assert offset % PAGE == end % PAGE == 0
@@ -31,7 +35,7 @@ class FakeSegment:
         room = self.max_pages - len(self.pages)
         self.pages.update(wanted[:room])  # like the kernel: reserves all available pages before it fails
         if len(wanted) > room:
-            raise OSError("no room")
+            raise OSError(errno.ENOSPC, "no room")
 
     def discard(self, offset, end):
         assert offset % PAGE == end % PAGE == 0
