@@ -106,7 +106,7 @@ class Consumer(Redirected, Generic[Batch_co]):
                 self._attend()
                 if self._life is _Life.CLOSED:
                     raise RuntimeError(f"this consumer was closed: attach again with mpqueue.attach({self._name!r})")
-                loop = ConsumerIterator(self, continues=bool(self._attachment.has_begun))
+                loop = ConsumerIterator(self, None if self._attachment.has_begun else self._epoch)
                 self._begin()
                 if self._loop is not None:
                     self._loop.is_replaced = True
@@ -166,7 +166,7 @@ class Consumer(Redirected, Generic[Batch_co]):
                 # the `ASK` would confirm it as taken, and a crash would lose it.
                 if self._unclaimed is not _NOTHING:
                     batch, self._unclaimed = self._unclaimed, _NOTHING
-                    loop.continues = False
+                    loop.epoch = self._epoch
                     return batch
                 attachment = self._attachment
                 # Send the `ASK` before looking for a `RECALL`: if the server does not find this `ASK` when it recalls,
@@ -201,11 +201,11 @@ class Consumer(Redirected, Generic[Batch_co]):
                     counts.note(record, attachment)
                     if batch is _NOTHING:
                         continue
-                    loop.continues = False
+                    loop.epoch = record.epoch
                     return batch
                 attachment.latest = record
                 attachment.enter(record)
-                loop.continues = False
+                loop.epoch = record.epoch
                 raise raised
         except BaseException:
             # The batch was delivered, or taken from `_unclaimed`, before the interrupt: the server may never offer it
@@ -223,23 +223,25 @@ class Consumer(Redirected, Generic[Batch_co]):
             error = attachment.error_of(record)
             attachment.latest = record
             attachment.enter(record)
-            loop.continues = False
+            loop.epoch = record.epoch
             raise error
         if record.epoch < self._epoch:  # it was sent again, because a `RECALL` might have dropped the first one
             attachment.link.arrived.popleft()
             return
         attachment.latest = record
         self._end_epoch(record)
-        # This loop continued an epoch that had no batches left for it. An empty loop would surprise the caller, so it
-        # becomes the loop over the next epoch.
-        if loop.continues:
-            loop.continues = False
+        if self._loop is not None:
             self._begin()
-            self._loop = loop
 
     def _end_epoch(self, end: Offer) -> None:
         """Record that all batches of an epoch were delivered; may be repeated."""
-        self._loop, self._epoch = None, end.epoch + 1
+        loop, self._epoch = self._loop, end.epoch + 1
+        # This loop continued an epoch that had no batches left for it. An empty loop would surprise the caller, so it
+        # becomes the loop over the next epoch.
+        if loop is not None and loop.epoch is None:
+            loop.epoch = end.epoch + 1
+        if loop is not None and loop.epoch != end.epoch + 1:
+            self._loop = None
         self._counts.end_epoch(end.epoch, self._attachment)
         self._attachment.has_begun.clear()
         # Remove the record last: while it is the next one, `_attend` repeats this method after an interrupt.
@@ -407,15 +409,15 @@ class ConsumerIterator(Iterator[Batch_co]):
 
     Args:
         consumer: The consumer.
-        continues: True if the loop continues an epoch that an earlier one started.
+        epoch: The epoch of its batches; None if it continues an epoch that an earlier loop has begun.
 
     Attributes:
-        continues: The same, until the iterator has yielded a batch, or raised an exception in place of one.
+        epoch: The same. It is known once the iterator has yielded a batch, or raised an exception in place of one.
         is_replaced: True if a later iterator has replaced this one.
     """
 
-    def __init__(self, consumer: Consumer, *, continues: bool) -> None:
-        self._consumer, self.continues, self.is_replaced = consumer, continues, False
+    def __init__(self, consumer: Consumer, epoch: int | None) -> None:
+        self._consumer, self.epoch, self.is_replaced = consumer, epoch, False
         self._next = consumer.next
 
     def __next__(self) -> Batch_co:

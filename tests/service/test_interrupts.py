@@ -17,6 +17,7 @@ import mpqueue
 from mpqueue.service import attachment
 from mpqueue.service import server as server_module
 from mpqueue.service.consumer import Consumer
+from mpqueue.service.records import ToServer
 
 RANDOM_S = 1.0
 
@@ -206,6 +207,27 @@ def test_last_batch_is_the_one_that_is_returned_after_an_interrupt(tmp_path):
             if strike.left <= 0:
                 array, _ = next(batches)
                 assert array[0, 0] == 1, after
+
+
+@pytest.mark.parametrize("make_strike", [Strike, StrikeBeforeLine])
+def test_interrupted_loop_over_nothing_but_the_end_of_an_epoch_becomes_the_next_epoch(tmp_path, make_strike):
+    """It never ends as an empty epoch, wherever the handler of a signal raises."""
+    for after, strike in each_strike(3, least=30, make=make_strike):
+        with ScriptedServer(tmp_path / f"directory{after}") as server, attached(server) as consumer:
+            server.offer(batch_of(0))
+            assert next(iter(consumer))[0][0, 0] == 0
+            batches = iter(consumer)  # the rest of the epoch, which is empty
+            server.end(0, 1)
+            server.offer(batch_of(1), epoch=1)
+            with strike, contextlib.suppress(Struck):
+                array, _ = next(batches)
+            if strike.left <= 0:
+                array, _ = next(batches)
+            assert (array[0, 0], consumer.epoch) == (1, 1), after
+            server.end(1, 1)
+            assert next(batches, None) is None, after
+            requests = server.hear_all()
+        assert [each.value for each in requests if each.kind == ToServer.BEGIN] == [0, 1], after
 
 
 @pytest.mark.timeout(20)
