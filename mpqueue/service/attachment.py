@@ -271,11 +271,8 @@ class Attachment:
 
     def close(self) -> None:
         """Close the connection when no view of the server's memory exists anymore; idempotent."""
-        if self.link.death is None:
+        if not self.ring.is_closed:
             self.link.linger(self.ring.memory)
-        else:
-            # An interrupt may have occurred between the note of the crash and the close.
-            self.link.close()
         self.ring.close()
         self._taken = None  # its descriptor is closed with it
 

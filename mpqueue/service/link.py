@@ -90,6 +90,7 @@ class ServerLink:
         # Held to close the descriptors, and by a thread that uses them without the consumer's lock.
         # Re-entrant: a garbage collection inside may close the link.
         self._closing = RLock()
+        self._has_left = False
         self.arrived: deque[Offer | Text] = deque()
         self.death: Death | None = None
         self.wait_ns = 0
@@ -220,12 +221,16 @@ class ServerLink:
         return Death(ConsumerDied, text, is_final=True)
 
     def _die(self, death: Death) -> None:
-        with defer_signals():
+        with defer_signals(), self._closing:
             self.death = death
-            self.close()
+            # After LEAVE, the server would write to all slots again, and this thread has views: `linger` closes it.
+            if not self._has_left:
+                descriptors.close_object(self._connection)
+            self._close_waits()
 
     def leave(self, how: int = 0) -> None:
         """Notify the server, without waiting, that the consumer leaves. ``how``: see `DROPPED`."""
+        self._has_left = True
         self.send_nowait(pack_request(ToServer.LEAVE, how))
 
     def leave_concurrently(self) -> None:
@@ -239,24 +244,15 @@ class ServerLink:
                 self._connection.shutdown(socket.SHUT_RD)
 
     def linger(self, memory: mmap.mmap) -> None:
-        """Stop using the connection, and close it when no view of this memory is left.
-
-        After `LEAVE`, the end of the connection informs the server that all slots may be written again.
-        """
+        """Stop using the connection, and close it when no view of this memory is left; idempotent."""
         with defer_signals(), self._closing:
             self._close_waits()
             # Keep the socket open as long as the memory is mapped. Its end, after LEAVE, then informs the server that
             # no view is left.
             descriptors.close_with(memory, self._connection)
-            self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
-
-    def close(self) -> None:
-        """Close the descriptors; idempotent."""
-        if self.death is None:
-            self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
-        with defer_signals(), self._closing:
-            descriptors.close_object(self._connection)
-            self._close_waits()
+            if self.death is None:
+                text = f"the connection to the server {self._name!r} was closed"
+                self.death = Death(ServiceDied, text, is_final=True)
 
     def _close_waits(self) -> None:
         """Close the descriptors that were only polled."""

@@ -168,12 +168,17 @@ class MappedRing:
         looked_at = {slot.turn for slot in self.leases.reset()}
         self.ended = {turn: None for turn in self.owed if turn not in looked_at}
 
+    @property
+    def is_closed(self) -> bool:
+        """True after `close`."""
+        return not hasattr(self, "memory")
+
     def close(self) -> None:
         """Release the memory, which remains mapped while views of it exist; idempotent.
 
         The server reuses the memory when it is unmapped here. So what forked children may read remains mapped.
         """
-        if hasattr(self, "memory"):
+        if not self.is_closed:
             forked_views.collect()
             del self.memory
             self.leases.close()

@@ -377,6 +377,32 @@ class TestEnd:
             assert server.hear() == ConsumerRequest(ToServer.LEAVE)
             assert server.hear() is None
 
+    @pytest.mark.parametrize("how", ["beside a loop", "before a request", "twice"])
+    def test_views_keep_the_connection_of_a_closed_consumer(self, server, how):
+        """After `LEAVE`, its end tells the server that no view is left, and the server writes to the slots again."""
+        with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
+            batches = iter(consumer)
+            server.offer(batch_of(5))
+            batch = next(batches)
+            if how == "beside a loop":
+                waiting = pool.submit(next, batches, None)
+                while server.hear() != ConsumerRequest(ToServer.ASK, 1):
+                    pass
+                consumer.close()
+                assert waiting.result(60) is None
+            else:
+                consumer.close()
+                if how == "before a request":
+                    assert next(batches, None) is None
+                consumer.close()
+            while (request := server.hear()) != ConsumerRequest(ToServer.LEAVE):
+                assert request is not None
+            assert not select.select([server.peer], [], [], 0)[0]
+            assert batch[0][0, 0] == 5
+            del batch
+            gc.collect()
+            assert server.hear() is None
+
     def test_link_is_not_closed_while_close_notifies_the_server_beside_a_loop(self, server):
         """The loop may end at this moment and close the socket, whose number may then be that of another file."""
         has_lock, may_close = threading.Event(), threading.Event()
@@ -385,7 +411,7 @@ class TestEnd:
             with consumer._lock:
                 has_lock.set()
                 assert may_close.wait(60)
-                link.close()
+                link.fail("the end")
 
         def send_late(*message):
             may_close.set()
