@@ -218,23 +218,14 @@ class DatasetStream(_DatasetSource, Lanes):
             refuse_zip(self.runs.root)
             check_ids(self.runs.root, samples)
 
-    def identified(self, *, raises: bool, run: bool) -> "DatasetStream":
+    def identified(self, *, raises: bool) -> "DatasetStream":
         """Return a source whose elements are the ids of the samples of each element; see `Source.identified`."""
-        from mpqueue.dataset.outline import IdLanes, deciding_stage, outline
+        from mpqueue.dataset.outline import IdLanes, is_decided_by_user, outline
 
-        root, stage = self.runs.root, deciding_stage(self.runs.root)
-        made = copy.copy(self)
+        root, made = self.runs.root, copy.copy(self)
         may_raise = bool(self.runs.functions) or any(type(source) not in STORED for source in self.runs.sources)
-        if stage is None and not (raises and may_raise):
-            made.runs = IdLanes(outline(root), self.runs.excluded)
-            return made
-        if not run:
-            which = "samples raise and are left out" if stage is None else f"{stage.named()} decides"
-            raise RuntimeError(
-                f"which samples are in a batch is known only after user code ran, because {which}: pass run=True to "
-                "call it again"
-            )
-        made.runs = IdLanes(root, self.runs.excluded)
+        runs_user_code = is_decided_by_user(root) or (raises and may_raise)
+        made.runs = IdLanes(root if runs_user_code else outline(root), self.runs.excluded)
         return made
 
     def follow(self, history: History) -> None:

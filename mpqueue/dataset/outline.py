@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
-from mpqueue.dataset import nodes
 from mpqueue.dataset.ids import Keep, keep_without
 from mpqueue.dataset.nodes import StageNode, flat
 from mpqueue.dataset.opening import DatasetLanes
@@ -21,9 +20,9 @@ from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
 
-def deciding_stage(root: StageNode) -> nodes.Numbered | None:
-    """Return the first stage where user code decides which samples pass, or None."""
-    return next((stage for stage in root.stages() if stage.node.decides), None)
+def is_decided_by_user(root: StageNode) -> bool:
+    """Return whether user code decides which samples pass."""
+    return any(stage.node.decides for stage in root.stages())
 
 
 def outline(root: StageNode) -> StageNode:

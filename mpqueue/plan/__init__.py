@@ -22,7 +22,6 @@ Modules, from the ground up. A module imports only from its own line and the lin
     signatures.py           signatures and docstrings from that table
     sequence.py             `Sequence`, the base class of sources
     lanes.py                where each lane can be resumed, and where it ends
-    lane_order.py           the order of the elements of lanes, as arithmetic
     cursors.py              work items, places, and the cursors that deal them
     ranks.py                the batches of one rank among several
     exclusions.py           exclusions with several ranks, which return equally many batches

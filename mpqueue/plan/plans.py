@@ -916,17 +916,13 @@ class StreamPlan(Plan):
         """Return the plan of a stream that returns snapshots, see `mpqueue.plan.sources.Source.shortened`."""
         return replace(self, source=self.source.shortened(counts, added, ended, may_raise=may_raise))
 
-    def identified(self, *, run: bool, has_raised: bool = False) -> "StreamPlan":
+    def identified(self, *, has_raised: bool = False) -> "StreamPlan":
         """Return the plan of a stream whose elements are the ids of the samples of each element.
 
         Args:
-            run: User code may be called.
             has_raised: A sample has raised in this run. Then later batches are known only after user code ran.
-
-        Raises:
-            RuntimeError: User code decides which samples pass, and ``run`` is False.
         """
-        source = self.source.identified(raises=self.skips or has_raised, run=run)
+        source = self.source.identified(raises=self.skips or has_raised)
         # Of a generator function, the number of samples in a batch is enough.
         batching = None if self.batching is None else self.batching._replace(collate=len)
         return replace(self, source=source, batching=batching)

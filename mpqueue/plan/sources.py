@@ -371,21 +371,12 @@ class Source:
         """
         raise self._no_exclusions()
 
-    def identified(self, *, raises: bool, run: bool) -> "Source":
+    def identified(self, *, raises: bool) -> "Source":
         """Return a stream whose elements are the ids of the samples of each element, or their number.
 
         Args:
             raises: Samples that raise are left out, or have raised: what follows depends on which ones.
-            run: User code may be called.
-
-        Raises:
-            RuntimeError: User code decides which samples pass, and it must not be called.
         """
-        if not run:
-            raise RuntimeError(
-                f"which samples of {self.name} are in a batch is known only after its code ran: pass run=True to call "
-                "it again"
-            )
         return self
 
     @property
