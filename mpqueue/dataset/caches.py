@@ -22,12 +22,13 @@ from typing import Any, ClassVar
 
 from mpqueue.dataset.cache_counts import CacheCounts, counts_in
 from mpqueue.dataset.cache_folders import NameUsage, Segments, hold, usage_of, usage_of_name
-from mpqueue.dataset.record_files import MISSING, DataFile, NoRoomError, RecordFiles
+from mpqueue.dataset.record_files import MISSING, DataFile, NoRoomError, RecordFiles, ReleasedError
 from mpqueue.dataset.records import copied
 from mpqueue.memory.segment import memory_file
 from mpqueue.system.exception_texts import named_text_of
 from mpqueue.system.exceptions import add_note
 from mpqueue.system.held_descriptors import HeldDescriptor
+from mpqueue.system.locks import RLock
 from mpqueue.system.log import warn
 from mpqueue.system.own_files import open_own
 from mpqueue.worker import context
@@ -38,6 +39,17 @@ _SHARE_OF_MEMORY = 2
 _REMEDY = "use a folder that only this user can write to, or remove the file: cache() unpickles its contents"
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # also without free inodes
+
+# Held while this process opens the files of a cache. Reentrant: a signal handler in the middle may call `release`.
+_opening = RLock()
+
+
+def _unlock() -> None:
+    global _opening
+    _opening = RLock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_unlock)
 
 
 class Cache:
@@ -131,17 +143,20 @@ class Cache:
         return files is None or files.is_free(number, salt)
 
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
-        """Store a value if possible, and return it as `get` will return it. A question about a run stores nothing.
+        """Store a value if possible, and return it as `get` will return it.
+
+        A question about a run stores nothing, nor does user code that still runs after the stop of its worker.
 
         Raises:
             Exception: The value cannot be pickled.
         """
-        files = self._files()
-        if files is not None and not self._keeps_none:
+        while not context.has_stopped() and (files := self._files()) is not None and not self._keeps_none:
             try:
                 if context.is_asking():
                     return copied(value)
                 stored = files.put(number, value, salt)
+            except ReleasedError:
+                continue  # a loader was stopped; if it was another one, the files are opened again
             except NoRoomError as error:
                 self._keeps_none = f"no more values can be stored: {error}"
             except BaseException as error:
@@ -150,7 +165,8 @@ class Cache:
             else:
                 self._counts.stored()
                 return stored
-        self._tell(f"{self._keeps_none}. Stored elements are used, all others are computed each time")
+        if self._keeps_none:
+            self._tell(f"{self._keeps_none}. Stored elements are used, all others are computed each time")
         return value
 
     def release(self) -> None:
@@ -159,10 +175,20 @@ class Cache:
     def _files(self) -> RecordFiles | None:
         opened = self._opened
         if opened is None or opened[0] != os.getpid():
-            if opened is not None:  # of the parent
+            opened = self._newly_opened()
+        return None if opened is None else opened[1]
+
+    def _newly_opened(self) -> tuple[int, RecordFiles | None] | None:
+        """Open the files in this process, unless the worker of this thread was stopped; return them with its id."""
+        with _opening:
+            opened = self._opened  # maybe by another thread in the meantime
+            if opened is not None and opened[0] != os.getpid():  # of the parent
                 self._forget()
-            opened = self._opened = os.getpid(), self._open()
-        return opened[1]
+                opened = None
+            # Under the lock: if the worker is stopped later than here, `release` waits and finds the files.
+            if opened is None and not context.has_stopped():
+                opened = self._opened = os.getpid(), self._open()
+            return opened
 
     def _open(self) -> RecordFiles | None:
         """Open the files in this process; return None if they are unreachable."""
@@ -236,11 +262,16 @@ class FolderCache(Cache):
     def release(self) -> None:
         """Stop counting as a user of the folder; the next use opens the files again.
 
-        Another thread may be using the files. They are closed with their last reference.
+        User code of a worker that was stopped before can no longer write into the folder. Another thread may be reading
+        the files. They are closed with their last reference.
         """
-        told = self._told
-        self._forget()
-        self._told = told
+        with _opening:
+            opened, told = self._opened, self._told
+            self._forget()
+            self._told = told
+        # Without that lock: a thread that stores may run a finalizer that needs it.
+        if opened is not None and opened[0] == os.getpid() and opened[1] is not None:
+            opened[1].release()
 
     def _open(self) -> RecordFiles | None:
         try:

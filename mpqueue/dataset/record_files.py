@@ -42,7 +42,7 @@ from mpqueue.dataset import records
 from mpqueue.system import descriptors
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.held_descriptors import HeldDescriptor
-from mpqueue.system.locks import Lock
+from mpqueue.system.locks import Lock, RLock
 
 MISSING: Any = object()
 _ENTRY = struct.Struct("<QQIII")  # offset, length, arrays, algorithm of the CRC, CRC
@@ -60,6 +60,10 @@ class NoRoomError(OSError):
 
 class FullError(NoRoomError):
     """The file has reached its limit."""
+
+
+class ReleasedError(Exception):
+    """The files were released: nothing is stored."""
 
 
 class RecordData(Protocol):
@@ -90,6 +94,8 @@ class RecordFiles:
         self._mask = zlib.crc32(os.fsencode(name))  # of the CRC of each record
         self._index = _GrowingMap(index.fd)
         self._checked = bytearray()  # flags of the records with a verified CRC
+        # Held while a record is stored. Reentrant: a signal handler in the middle may call `release`.
+        self._storing, self._is_released = RLock(), False
 
     def get(self, number: int, salt: int = 0, *, copies: bool = False) -> Any:
         """Return a value with arrays that are read-only views of the file, or `MISSING`.
@@ -142,15 +148,25 @@ class RecordFiles:
 
         Raises:
             NoRoomError: The value was not stored.
+            ReleasedError: The files were released.
             Exception: Pickling the value raised.
         """
         record, num_arrays = records.pack(value)
         kind, checksum = list(_checksums().items())[-1]
-        place = self._data.append(record)
-        entry = _ENTRY.pack(place, len(record), num_arrays, kind, checksum(record) ^ self._mask)
-        # After the record, so that a process that sees the entry sees all bytes of the record.
-        self._publish(number, entry + _closed(entry, number, salt))
+        crc = checksum(record) ^ self._mask
+        with self._storing:
+            if self._is_released:
+                raise ReleasedError
+            place = self._data.append(record)
+            entry = _ENTRY.pack(place, len(record), num_arrays, kind, crc)
+            # After the record, so that a process that sees the entry sees all bytes of the record.
+            self._publish(number, entry + _closed(entry, number, salt))
         return records.unpack(memoryview(record), num_arrays)
+
+    def release(self) -> None:
+        """Store nothing more in the files; wait for a record that another thread is storing."""
+        with self._storing:
+            self._is_released = True
 
     def _publish(self, number: int, entry: bytes) -> None:
         try:

@@ -453,7 +453,8 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         Any thread can call this method, and repeated calls have no effect.
 
         Args:
-            timeout: Maximum number of seconds to wait. If None, wait without a limit.
+            timeout: Maximum number of seconds to wait. If None, wait for all worker processes, but not for threads that
+                are computing.
 
         Raises:
             StopTimeout: Some workers were still running after ``timeout``; the message names them.

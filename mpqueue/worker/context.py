@@ -68,7 +68,7 @@ class WorkerInfo(NamedTuple):
 # The values for a thread without user code.
 _IDLE: dict[str, Any] = {
     "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
-    "rng": None, "tally": None, "seeding": None, "own": None,
+    "rng": None, "tally": None, "seeding": None, "own": None, "has_stopped": None,
 }  # fmt: skip
 
 
@@ -85,6 +85,7 @@ class _Values:
     tally: Any
     seeding: "LazySeeding | None"
     own: ProcessMark | None
+    has_stopped: Callable[[], bool] | None
     has_requested = is_helper = is_asking = False
 
 
@@ -180,7 +181,7 @@ def process_info() -> WorkerInfo | None:
 def enter_thread(
     info: WorkerInfo | None, source: Any = None, *, is_seed_given: bool = False,
     begin: Callable[[int, int, int], None] | None = None, may_begin_blocks: Callable[[], bool] | None = None,
-    seeding: "LazySeeding | None" = None, own: ProcessMark | None = None,
+    seeding: "LazySeeding | None" = None, own: ProcessMark | None = None, has_stopped: Callable[[], bool] | None = None,
 ) -> None:  # fmt: skip
     """Mark that user code runs in this thread for a worker.
 
@@ -192,11 +193,12 @@ def enter_thread(
         may_begin_blocks: Returns True if ``begin`` would set only `rng` now.
         seeding: Seeds the global generators when ``begin`` is called.
         own: The mark of the process of a worker thread.
+        has_stopped: Returns True after the stop of the worker, which does not wait for user code.
     """
     # One call of C: it runs twice per batch without workers, and eight attributes of a `threading.local` take 0.4 us.
     vars(_here()).update(
         _IDLE, info=info, source=source, is_seeded=is_seed_given, begin=begin, may_begin_blocks=may_begin_blocks,
-        seeding=seeding, own=own,
+        seeding=seeding, own=own, has_stopped=has_stopped,
     )  # fmt: skip
 
 
@@ -235,6 +237,12 @@ def is_asking() -> bool:
     """Return whether this thread computes elements only to answer a question; see `asking`."""
     is_asked: bool = _here().is_asking
     return is_asked
+
+
+def has_stopped() -> bool:
+    """Return whether the worker of this thread was stopped in the meantime, so that nobody gets the result."""
+    stopped: Callable[[], bool] | None = _here().has_stopped
+    return stopped is not None and stopped()
 
 
 def shares_generators() -> bool:
@@ -350,7 +358,7 @@ def _of_helper() -> dict[str, Any]:
     here = _here()
     own: dict[str, Any] = {"is_helper": True, "begin": None, "may_begin_blocks": None, "rng": None, "seeding": None}
     own |= {"info": worker_info_unasked(), "source": here.source, "tally": here.tally, "is_asking": here.is_asking}
-    return own | {"is_seeded": process_batch.of is not None or here.is_seeded}
+    return own | {"has_stopped": here.has_stopped, "is_seeded": process_batch.of is not None or here.is_seeded}
 
 
 def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[[int, Any], Any]:

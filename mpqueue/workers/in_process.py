@@ -4,6 +4,7 @@ They compute from the caller's own source, so they send no data and need no shar
 """
 
 import copy
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -44,6 +45,8 @@ class InProcessBackend:
         # A plain iterator: an interrupt in the middle of an element loses that element.
         self._gives_once = ledger.is_stream and not job.can_replay
         self._wakeup: Wakeup | None = None  # for polling
+        # Not a bool: user code that still runs after the stop refers to it, and must not keep this backend.
+        self._stopped = threading.Event()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `wait` would end; created on first use."""

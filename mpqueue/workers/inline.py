@@ -158,7 +158,7 @@ class InlineBackend(InProcessBackend):
                 shared.use_up_normal()
             context.enter_thread(
                 self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks,
-                seeding=self._seeding,
+                seeding=self._seeding, has_stopped=self._stopped.is_set,
             )  # fmt: skip
             run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
@@ -215,6 +215,7 @@ class InlineBackend(InProcessBackend):
 
     def stop(self, timeout_s: float | None) -> None:  # noqa: ARG002 - there is no thread to wait for
         """Release the resources, without waiting."""
+        self._stopped.set()
         if self._wakeup is not None:
             self._wakeup.close()
         if self._job.is_asynchronous:

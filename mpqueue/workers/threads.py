@@ -1,10 +1,10 @@
 """The backend of worker threads.
 
 Threads take work items under the pipeline's lock and compute without it. They are daemon threads, and `stop` does not
-wait for items in progress: idle threads exit at once, busy ones after their item. (A later start with the same
-generator object waits for them, see `active_iterators`.) A thread that exceeds `batch_timeout` is abandoned with its
-item, and a new thread replaces it. Threads use the caller's own source, and share the global random generators: only
-`mpqueue.rng()` is reproducible here.
+wait for items in progress: idle threads exit at once, busy ones after their item. Until then, their user code runs, but
+caches store nothing, see `context.has_stopped`. (A later start with the same generator object waits for them, see
+`active_iterators`.) A thread that exceeds `batch_timeout` is abandoned with its item, and a new thread replaces it.
+Threads use the caller's own source, and share the global random generators: only `mpqueue.rng()` is reproducible here.
 
 If user code forks in such a thread, the child has only that thread and no consumer: it exits when the user's code
 returns or raises.
@@ -73,7 +73,6 @@ class ThreadBackend(InProcessBackend):
         self._condition = threading.Condition(lock)  # threads wait on it for work
         # Threads in `wait`: the lock that wakes each, and its work item.
         self._consumers: dict[threading.Lock, int] = {}
-        self._is_stopped = False
         self._own = make_mark()
         self._has_lanes = ledger.is_stream and not self._gives_once
         # Work items by worker if each lane has an owner; otherwise all workers share one queue.
@@ -312,7 +311,7 @@ class ThreadBackend(InProcessBackend):
         is_inside = is_owned(self._lock)
         with self._condition:
             # Under the lock: a thread tests it and then waits, and would miss a notification between the two.
-            self._is_stopped = True
+            self._stopped.set()
             busy = set(self._busy)
             if self._gives_once:
                 for thread in busy:
@@ -351,7 +350,7 @@ class ThreadBackend(InProcessBackend):
                 is_new, broken = False, self._initialise(worker)
                 if self._gives_once:
                     active_iterators.await_end(self._job.source)
-                    if self._is_stopped:
+                    if self._stopped.is_set():
                         return  # without taking an element
             stages = Stages() if started >= time_at else None  # see `mpqueue.telemetry.recorder`
             if broken is None:
@@ -387,7 +386,7 @@ class ThreadBackend(InProcessBackend):
         task, ledger = self._working.get(worker), self._ledger
         # The task was given up after its timeout, or the backend was stopped: a late outcome has no place in the
         # stream.
-        if task is None or task.work_item is not work_item or self._is_stopped:
+        if task is None or task.work_item is not work_item or self._stopped.is_set():
             return
         del self._working[worker]
         if not task.is_wanted:
@@ -408,13 +407,13 @@ class ThreadBackend(InProcessBackend):
             # Its outcome was replaced by a timeout, and two threads must not take work for the same worker.
             if self._threads[worker] is not me:
                 return None  # it took too long and was replaced
-            while (work_item := self._take(worker)) is None and not self._is_stopped:
+            while (work_item := self._take(worker)) is None and not self._stopped.is_set():
                 self._num_idle += 1
                 self._condition.wait()
                 self._num_idle -= 1
                 # At least 0: `reset` and `stop` notify threads that were not counted.
                 self._num_coming = max(0, self._num_coming - 1)
-            if work_item is None or self._is_stopped:
+            if work_item is None or self._stopped.is_set():
                 return None
             self._busy.add(me)
             self._working[worker] = _Task(work_item, time.monotonic(), is_wanted=True)
@@ -428,7 +427,10 @@ class ThreadBackend(InProcessBackend):
     ) -> Result:
         job = self._job
         unit, argument = self._work_of(work_item, runner)
-        context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given, own=self._own)
+        context.enter_thread(
+            job.info(worker), job.source, is_seed_given=job.plan.seed_given, own=self._own,
+            has_stopped=self._stopped.is_set,
+        )  # fmt: skip
         try:
             if stages is None:
                 return self._outcome(runner.run(work_item.epoch, unit, argument))
@@ -447,7 +449,7 @@ class ThreadBackend(InProcessBackend):
         init = self._job.init
         if init is None:
             return None
-        context.enter_thread(self._job.info(worker), self._job.source)
+        context.enter_thread(self._job.info(worker), self._job.source, has_stopped=self._stopped.is_set)
         try:
             self._loops.append(init())
         except BaseException as error:
@@ -459,7 +461,7 @@ class ThreadBackend(InProcessBackend):
         return None
 
     def _take(self, worker: int) -> WorkItem | None:
-        if self._is_stopped:
+        if self._stopped.is_set():
             return None
         try:
             queue = self._queue_of(worker)

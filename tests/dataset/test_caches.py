@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pathlib
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -500,6 +501,147 @@ def test_released_memory_cache_computes_all_elements(caplog):
     assert asked.numbers == [1, 1]
     assert len(caplog.records) == 1
     assert "use cache(folder)" in caplog.text
+
+
+# -- After a stop
+
+
+class Held:
+    """A function that waits, for one number, until it may go on."""
+
+    def __init__(self, number):
+        self.number, self.has_begun, self.may_go_on = number, threading.Event(), threading.Event()
+
+    def __call__(self, number):
+        if number == self.number:
+            self.has_begun.set()
+            assert self.may_go_on.wait(DEADLOCK_S)
+        return number
+
+
+def end_threads():
+    """Wait for the threads of stopped loaders."""
+    gc.collect()  # helper threads end with their stages
+    for thread in threading.enumerate():
+        if thread.name.startswith("mpqueue"):
+            thread.join(DEADLOCK_S)
+            assert not thread.is_alive()
+
+
+def always(number):
+    return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "options"),
+    [
+        (False, {"backend": "thread", "workers": 1, "batch_size": 2}),
+        (False, {"backend": "thread", "workers": 1, "batch_size": 2, "threads": 2}),
+        (True, {"backend": "thread", "workers": 1}),
+    ],
+)
+def test_threads_that_outlive_their_loader_do_not_write_into_the_folder(tmp_path, stream, options):
+    held, folder = Held(3), tmp_path / "cache"
+    numbers = Dataset.range(8).filter(always) if stream else Dataset.range(8)
+    with mpqueue.Loader(numbers.map(held).cache(folder, name="k"), **options) as loader:
+        next(iter(loader))
+        assert held.has_begun.wait(DEADLOCK_S)
+        assert list(folder.iterdir())
+    shutil.rmtree(folder)
+    held.may_go_on.set()
+    end_threads()
+    assert not folder.exists()
+    assert list(loader)[-1] is not None  # the next loop uses the folder again
+    loader.stop()
+    assert (folder / "k.1.index").stat().st_size
+
+
+@pytest.mark.parametrize("options", [{"workers": 0, "lanes": 1}, {"workers": 1, "lanes": 1, "backend": "thread"}])
+def test_calls_in_helper_threads_that_outlive_their_loader_do_not_store_results(tmp_path, options):
+    held, folder = Held(3), tmp_path / "cache"
+
+    @mpqueue.cached(folder, key=lambda _: "k")
+    def result(number):
+        return held(number)
+
+    loader = mpqueue.Loader(Dataset.range(8).filter(always).map(result, threads=2), **options)
+    next(iter(loader))
+    assert held.has_begun.wait(DEADLOCK_S)
+    loader.stop()
+    shutil.rmtree(folder)
+    held.may_go_on.set()
+    del loader
+    end_threads()
+    assert not folder.exists()
+
+
+class Telling:
+    """A reentrant lock that tells that a thread waits for it."""
+
+    def __init__(self, has_waiter):
+        self.lock, self.has_waiter = threading.RLock(), has_waiter
+
+    def __enter__(self):
+        if not self.lock.acquire(blocking=False):
+            self.has_waiter.set()
+            self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+@pytest.mark.parametrize(("owner", "name"), [(FolderCache, "_open"), (record_files.RecordFiles, "_publish")])
+def test_stop_waits_for_a_thread_that_writes_into_the_folder(tmp_path, monkeypatch, owner, name):
+    writes, may_go_on, order = threading.Event(), threading.Event(), []
+    method = getattr(owner, name)
+
+    def held(*arguments):
+        writes.set()
+        assert may_go_on.wait(DEADLOCK_S)
+        found = method(*arguments)
+        order.append("wrote")
+        return found
+
+    monkeypatch.setattr(caches, "_opening", Telling(may_go_on))
+    monkeypatch.setattr(record_files, "RLock", lambda: Telling(may_go_on))
+    folder = tmp_path / "cache"
+    data = Dataset.range(8).cache(folder, name="k")
+    loader = mpqueue.Loader(data, batch_size=2, workers=1, backend="thread")
+    next(iter(loader))
+    loader.stop()
+    monkeypatch.setattr(owner, name, held)
+    try:
+        shutil.rmtree(folder)
+        loop = iter(loader)
+        assert writes.wait(DEADLOCK_S)
+        loader.stop()
+        order.append("stopped")
+    finally:
+        may_go_on.set()
+    shutil.rmtree(folder)
+    del loop
+    end_threads()
+    assert not folder.exists()
+    assert order == ["wrote", "stopped"]
+
+
+class ReleasesWhilePickled:
+    """A value that releases a cache when it is pickled first, as the stop of a loader in another thread does."""
+
+    def __init__(self, cache):
+        self.releases = [cache.release]
+
+    def __reduce__(self):
+        while self.releases:
+            self.releases.pop()()
+        return str, ("value",)
+
+
+def test_value_is_stored_though_another_loader_releases_the_cache_meanwhile(tmp_path):
+    cache = FolderCache(str(tmp_path), "k", None)
+    assert cache.put(1, ReleasesWhilePickled(cache)) == "value"
+    assert cache.get(1) == "value"
+    assert cache.counts()[1] == 1
 
 
 # -- Keys
