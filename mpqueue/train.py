@@ -63,8 +63,10 @@ __all__ += root.__all__
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        hint = ": mpqueue.Server and mpqueue.attach carry batches between programs" if name == "connect" else ""
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+        from mpqueue.tf1.compat.names import hint_of_missing
+
+        hint = hint_of_missing(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint and f': {hint}'}")
     # The messages need protobuf, extra [tfrecord]; queues and readers import much. Both are loaded on first use.
     home = "root" if name in root.__all__ else "parsing.example"
     return getattr(import_module(f"mpqueue.tf1.{home}"), name)

@@ -19,8 +19,8 @@ OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 IMPORTS = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
     "Loader": ("import mpqueue; mpqueue.Loader", 23, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "a loader": ("import mpqueue; mpqueue.Loader([1])", 84, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 88, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "a loader": ("import mpqueue; mpqueue.Loader([1])", 85, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 89, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 75, (HEAVY | OF_RANDOM) - {"logging", "random"}),
     "forkserver": ("import mpqueue.workers.fork_server", 96, HEAVY | {"json"}),
 }

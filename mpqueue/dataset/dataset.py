@@ -55,10 +55,10 @@ from mpqueue.plan.checks import plain, ragged_choice
 from mpqueue.plan.coroutines import has_coroutines, is_coroutine_function
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.plan.sources import Source
 from mpqueue.system.contents import name_of
 from mpqueue.system.exception_texts import named_text_of
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.log import warn
 
 _State = TypeVar("_State")

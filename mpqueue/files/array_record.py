@@ -23,9 +23,9 @@ from mpqueue.files.kept import cache_errors, cache_folder, open_kept
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
 from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.process_cache import ProcessCache
 
 _VERSION = 1

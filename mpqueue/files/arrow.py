@@ -36,7 +36,7 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.ranges import at_once
 from mpqueue.files.rows import TableRows, pyarrow
-from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.process_cache import DEFAULT_BYTES, ProcessCache
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"

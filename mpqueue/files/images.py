@@ -24,9 +24,9 @@ from mpqueue.files.names import FileExclusion, Names, folder_name
 from mpqueue.files.opened import IndexedFile, read_whole
 from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.units import count_text
 
 _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")

@@ -18,8 +18,8 @@ from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of
 from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.keywords import suggests_keywords
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -37,9 +37,9 @@ from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.urls import is_url
 from mpqueue.files.window import open_window
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.extras import import_extra
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.process_cache import DEFAULT_BYTES
 from mpqueue.system.units import count_text
 

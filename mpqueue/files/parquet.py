@@ -25,7 +25,7 @@ from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
 from mpqueue.plan import checks
-from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.process_cache import DEFAULT_BYTES, ProcessCache
 
 _VERSION = 1

@@ -18,7 +18,7 @@ from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
 from mpqueue.files.tar_headers import SPARSE, TarSample, samples_in, sparse_text
 from mpqueue.files.window import open_window
-from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.system.keywords import suggests_keywords
 
 
 @suggests_keywords

@@ -16,8 +16,8 @@ from mpqueue.files.opened import IndexedFile, changed_error
 from mpqueue.files.tar_headers import SPARSE, TarMember, TarSample, samples_in, sparse_text
 from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.units import count_text
 from mpqueue.worker.context import worker_info
 

@@ -24,7 +24,7 @@ from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of, has_zlib_mark
 from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow, content_error
-from mpqueue.plan.signatures import suggests_keywords
+from mpqueue.system.keywords import suggests_keywords
 
 
 @suggests_keywords

@@ -29,10 +29,10 @@ from mpqueue.memory.layout import room_for
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch_co, MaybeNone
 from mpqueue.plan.checks import flag, integer
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.samples.ragged import Ragged
 from mpqueue.samples.sparse import is_sparse
 from mpqueue.system.extras import import_extra
+from mpqueue.system.keywords import suggests_keywords
 
 __all__ = ["device_iterator", "to_padded"]
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, overload
 from mpqueue.engine.members import Stoppable
 from mpqueue.plan.batch_types import AwaitedSourceOf, Batch, Batch_co, Item, MaybeNone, SourceOf
 from mpqueue.plan.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
-from mpqueue.plan.signatures import Fixed, shows_options, suggests_keywords
+from mpqueue.plan.signatures import Fixed, shows_options
 from mpqueue.system.cpus import num_cpus
+from mpqueue.system.keywords import suggests_keywords
 
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline

@@ -10,6 +10,7 @@ import numpy as np
 
 from mpqueue.plan.checks import integer, number, plain
 from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.keywords import suggests_keywords
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Given: TypeAlias = Any  # an array, the name of a column, or a function
@@ -18,6 +19,7 @@ Given: TypeAlias = Any  # an array, the name of a column, or a function
 _SETTINGS = {"steps": 1, "accumulate": 1, "group": None, "max_cost": None}
 
 
+@suggests_keywords
 @dataclass(frozen=True, eq=False)
 class Balance:
     """Divide the samples of each step among all ranks, so that all ranks have equal work.

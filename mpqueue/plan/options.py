@@ -549,12 +549,6 @@ _TORCH_NAMES = {
 }
 
 
-_ELSEWHERE = {
-    "monitor": "print statistics(), pass progress=True, or set MPQUEUE_TRACE for a timeline",
-    "loop_factory": "asyncio's policy chooses the event loop; call asyncio.set_event_loop_policy() in worker_init",
-}
-
-
 def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], hints: Mapping[str, str]) -> None:
     """Raise a `TypeError` for the first of these names, with the option that the caller probably meant.
 
@@ -567,9 +561,7 @@ def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], 
     for name in unknown:
         from mpqueue.system.keywords import unknown_keyword  # imported here: few programs need it
 
-        remedy = hints.get(name) or _ELSEWHERE.get(
-            name, ""
-        )  # before torch's names: a frontend may have another remedy for them
+        remedy = hints.get(name, "")  # before torch's names: a frontend may have another remedy for them
         if not remedy and name in _TORCH_NAMES:
             remedy = f"torch's argument {name} is called {_TORCH_NAMES[name]}"
         raise unknown_keyword(frontend, name, known, remedy)

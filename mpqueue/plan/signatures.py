@@ -5,12 +5,8 @@ A constructor takes ``**options: Unpack[LoaderOptions]``, which type checkers an
 default and description.
 
 What a constructor received cannot be assigned later, unless it then has an effect; see `Fixed`.
-
-Frontends also name the argument that a caller probably meant. Python itself does so from version 3.13 on, except for
-functions that take ``**options``.
 """
 
-import functools
 import inspect
 import re
 import sys
@@ -138,34 +134,3 @@ def _type_of(hint: Any) -> Any:
     """Return the type of an option; its text, if the class is imported only by programs that use it."""
     kind = hint.__origin__
     return kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind
-
-
-def suggests_keywords(decorated: _Function) -> _Function:
-    """Decorate a function, or a class with its public methods, to name the argument that a caller probably meant.
-
-    Functions that take any keyword argument are left out; see `mpqueue.plan.options.Options.of`.
-    """
-    if not inspect.isclass(decorated):
-        return _suggesting(decorated)  # type: ignore[no-any-return]
-    for name, value in list(vars(decorated).items()):
-        if inspect.isfunction(value) and (name == "__init__" or not name.startswith("_")):
-            setattr(decorated, name, _suggesting(value))
-    return decorated
-
-
-def _suggesting(function: Any) -> Any:
-    code = function.__code__
-    known = frozenset(code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount])
-    if code.co_flags & inspect.CO_VARKEYWORDS or known <= {"self"}:
-        return function
-
-    @functools.wraps(function)
-    def call(*args: Any, **keywords: Any) -> Any:
-        if not keywords.keys() <= known:
-            name = next(name for name in keywords if name not in known)
-            from mpqueue.system.keywords import unknown_keyword  # imported here: few programs need it
-
-            raise unknown_keyword(function.__qualname__.removesuffix(".__init__"), name, known - {"self"})
-        return function(*args, **keywords)
-
-    return call

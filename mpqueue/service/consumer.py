@@ -16,7 +16,6 @@ from mpqueue.engine.skips import LeftOut
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.plan import checks
 from mpqueue.plan.batch_types import Batch_co
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.service.attaching import AttachTerms, open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts, open_timeline
@@ -27,6 +26,7 @@ from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import forked
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.locks import RLock, is_owned
 from mpqueue.system.log import warn
 from mpqueue.telemetry import live
@@ -504,6 +504,8 @@ def attach(
     """
     checks.integer(0, or_none=True)("rank", rank)
     checks.number("a number of seconds", or_none=True)("timeout", timeout)
+    if str(join) == "replay":  # not among the types: a type checker refuses it
+        raise ValueError('join="replay" is not offered: a server computes each batch once. Pass "next" or "now"')
     checks.one_of("next", "now")("join", join)
     if writable is not False and writable != "copy":
         raise ValueError(f'writable must be False or "copy" (all consumers share the memory), got {writable!r}')

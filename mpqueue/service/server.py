@@ -16,7 +16,7 @@ from mpqueue.errors import ServiceError, ServiceStateError
 from mpqueue.plan.history import At, History
 from mpqueue.plan.options import Options, ServerOptions, StreamOptions
 from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.plan.signatures import Fixed, shows_options, suggests_keywords
+from mpqueue.plan.signatures import Fixed, shows_options
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.core import Core
@@ -35,6 +35,7 @@ from mpqueue.service.stream import Stream, StreamStart
 from mpqueue.system import forked
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.telemetry import live

@@ -3,7 +3,7 @@
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
     platform_support.py abilities of this system
-    keywords.py         errors for misspelt keyword arguments
+    keywords.py         errors for unknown keyword arguments, and their remedies
     units.py            numbers as strings with a suitable unit
     locks.py            locks that a signal handler cannot leave locked
     process_cache.py    a cache of open files and decoded parts, separate in each process

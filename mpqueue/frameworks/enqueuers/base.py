@@ -21,7 +21,8 @@ from mpqueue.plan.checks import flag
 from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed
 from mpqueue.plan.plans import Plan
 from mpqueue.plan.rules import check_backend
-from mpqueue.plan.signatures import Fixed, suggests_keywords
+from mpqueue.plan.signatures import Fixed
+from mpqueue.system.keywords import suggests_keywords
 from mpqueue.system.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.workers.job import Job

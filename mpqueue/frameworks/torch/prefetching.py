@@ -26,8 +26,8 @@ from mpqueue.loader.loader import Loader
 from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
 from mpqueue.plan.checks import flag, integer
-from mpqueue.plan.signatures import suggests_keywords
 from mpqueue.samples.ragged import Ragged
+from mpqueue.system.keywords import suggests_keywords
 
 _PARTS_OF = {torch.sparse_csr: ("crow_indices", "col_indices", "values"), torch.sparse_coo: ("_indices", "_values")}
 

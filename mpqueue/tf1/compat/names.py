@@ -24,8 +24,9 @@ _NOT_OFFERED: Final = {
     re.compile(names): hint
     for names, hint in {
         "data": "tf.data is not offered: use tf.train.string_input_producer with tf.train.batch, or mpqueue.Loader",
-        "Server|ServerDef|JobDef|Cluster(Def|Spec)": "queues belong to one process: mpqueue.Server carries batches "
-        "between programs",
+        "connect|Server|ServerDef|JobDef|Cluster(Def|Spec)": (
+            "queues belong to one process: mpqueue.Server carries batches between programs"
+        ),
         r"Supervisor|Scaffold|\w*MonitoredSession|MonitoredTrainingSession|\w*SessionCreator|SessionRun\w+|\w+Hook": (
             f"{_TRAINING}: use tf.Session with tf.train.Coordinator and tf.train.start_queue_runners"
         ),
@@ -152,10 +153,9 @@ class Namespaces:
         text = f"{_shown(path)} has no {name!r}"
         if name.startswith("__"):
             return text
-        for names, hint in _NOT_OFFERED.items():
-            match = names.fullmatch(name)
-            if match:
-                return f"{text}: {match.expand(hint)}"
+        hint = hint_of_missing(name)
+        if hint:
+            return f"{text}: {hint}"
         near = self._nearest(path, name)
         return f"{text}: did you mean {near}?" if near else text
 
@@ -168,6 +168,12 @@ class Namespaces:
             if near:
                 return next(shown for shown, last in names.items() if last == near[0])
         return None
+
+
+def hint_of_missing(name: str) -> str:
+    """Return what to use instead of a name that is not offered; empty if there is no such name in TensorFlow."""
+    matches = ((names.fullmatch(name), hint) for names, hint in _NOT_OFFERED.items())
+    return next((match.expand(hint) for match, hint in matches if match), "")
 
 
 def _shown(path: str) -> str:
