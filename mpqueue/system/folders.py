@@ -25,14 +25,6 @@ def _is_ours(folder: str) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def is_of_others(folder: str) -> bool:
-    """Return whether a folder, or any file of this name, belongs to another user."""
-    try:
-        return os.lstat(folder).st_uid != os.geteuid()
-    except OSError:
-        return False
-
-
 def make_or_check(folder: str, mode: int) -> bool:
     """Create a folder, or check that an existing one is private to this user; return whether it was created.
 
