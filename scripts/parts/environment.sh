@@ -5,21 +5,26 @@ set -eu
 cd "$(dirname "$0")/.."
 
 find_python() {
-    for name in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
-        [ -n "$name" ] || continue
+    # Quoted as one name: a path may have spaces.
+    if [ -n "${PYTHON:-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3 python3.14 python3.13 python3.12 python3.11 python
+    fi
+    for name in "$@"; do
         if "$name" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$name"
             return
         fi
     done
-    echo "No Python 3.11 or newer with the venv module was found. Specify one: PYTHON=/path/to/python3 $0" >&2
+    echo "No Python 3.11 or newer with the venv module was found (tried: $*). Specify one: PYTHON=/path/to/python3 $0" >&2
     exit 1
 }
 
 if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
     rm -rf .venv
     python=$(find_python)
-    echo "creating .venv with $($python --version)"
+    echo "creating .venv with $("$python" --version)"
     "$python" -m venv .venv
 fi
 extras=${EXTRAS:-}

@@ -32,12 +32,22 @@ _ABOUT = (
 )
 _VERSIONS = (
     "from importlib.metadata import version;"
+    "import platform;"
+    "print('ran with Python', platform.python_version(), end=', ');"
     "print(*(f'{name} {version(name)}' for name in ('numpy', 'cloudpickle', 'psutil')), sep=', ')"
 )
 # The name of a socket is limited to 107 bytes, and many users have a longer TMPDIR.
 _LONG = "a-folder-for-temporary-files-with-a-long-name-as-batch-systems-create-them-for-each-job"
 _NEWEST_OF_OLDEST = (3, 12)  # NumPy 1.26.0 has no wheels for newer ones
 _HIDES_PROCESSES = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh")
+# Shows the folder of a Python, at its place, below a folder that only root can read. The Python may name its own path.
+_SHOWS_FOLDER = (
+    "sh",
+    "-c",
+    'mount --bind "$2" "$3" && mount -t tmpfs -o mode=755 tmpfs "$1" && mkdir -p "$2" && mount --bind "$3" "$2"'
+    ' && shift 3 && exec "$@"',
+    "sh",
+)
 
 
 class Interpreter(NamedTuple):
@@ -132,14 +142,23 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _usable(interpreter: Interpreter, host: Host, folder: Path) -> str:
-    """Return an executable of an interpreter that the user can start: root's own Python is copied."""
-    tried = subprocess.run(host.command([interpreter.executable, "-c", ""]), capture_output=True, check=False)
-    if not tried.returncode:
-        return interpreter.executable
-    copied = folder / "python"
-    shutil.copytree(interpreter.prefix, copied, symlinks=True)
-    return str(copied / Path(interpreter.executable).relative_to(interpreter.prefix))
+def _host_with(interpreter: Interpreter, host: Host, folder: Path) -> Host:
+    """Return the host, where the user can start the interpreter: root's own Python is shown to the user.
+
+    Raises:
+        SystemExit: The user cannot start it.
+    """
+    prefix = Path(interpreter.prefix)
+    hidden = next((each for each in [*reversed(prefix.parents), prefix] if not each.stat().st_mode & 0o001), None)
+    if hidden is not None and host.prefix:
+        place = folder / "python"
+        place.mkdir()
+        host = host._replace(prefix=(*host.prefix, *_SHOWS_FOLDER, str(hidden), str(prefix), str(place)))
+    tried = host.command([interpreter.executable, "-c", "import venv"])
+    done = subprocess.run(tried, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{host.user} cannot start {interpreter}: {done.stderr.strip()}")
+    return host
 
 
 def result_of(run: Run, host: Host, arguments: list[str]) -> tuple[int, str]:
@@ -153,8 +172,9 @@ def result_of(run: Run, host: Host, arguments: list[str]) -> tuple[int, str]:
             "USER": host.user,
             "LOGNAME": host.user,
             "TMPDIR": str(folder / _LONG),
-            "PYTHON": _usable(run.interpreter, host, folder),
+            "PYTHON": run.interpreter.executable,
         }
+        host = _host_with(run.interpreter, host, folder)
         if run.constraints:
             constraints = folder / "constraints.txt"
             constraints.write_text("".join(f"{line}\n" for line in run.constraints))
