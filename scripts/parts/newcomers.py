@@ -44,8 +44,10 @@ _HIDES_PROCESSES = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=
 _SHOWS_FOLDER = (
     "sh",
     "-c",
-    'mount --bind "$2" "$3" && mount -t tmpfs -o mode=755 tmpfs "$1" && mkdir -p "$2" && mount --bind "$3" "$2"'
-    ' && shift 3 && exec "$@"',
+    (
+        'mount --bind "$2" "$3" && mount -t tmpfs -o mode=755 tmpfs "$1" && '
+        'mkdir -p "$2" && mount --bind "$3" "$2" && shift 3 && exec "$@"'
+    ),
     "sh",
 )
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers.faults import burns
 from helpers.footprint import DEADLOCK_S
+from helpers.gates import Gate, pass_gate
 from helpers.strikes import Struck, each_strike
 
 import mpqueue
@@ -461,13 +462,18 @@ def test_source_stays_picklable_without_workers(tmp_path):
 def test_worker_init_may_be_a_coroutine_function(workers, backend, tmp_path):
     source = Client(str(tmp_path / "closed"))
 
-    async def init():
-        await asyncio.sleep(0)
-        (tmp_path / str(mpqueue.worker_info().id)).touch()
-        source.session = Session(source.path)
+    with Gate() as gate:
 
-    with Loader(source, batch_size=SIZE, workers=workers, backend=backend, worker_init=init) as loader:
-        list(loader)
+        async def init(gate=gate.address):
+            (tmp_path / str(mpqueue.worker_info().id)).touch()
+            source.session = Session(source.path)
+            await asyncio.to_thread(pass_gate, gate)  # until both workers are here: one could compute all batches
+
+        with Loader(source, batch_size=SIZE, workers=workers, backend=backend, worker_init=init) as loader:
+            batches = iter(loader)
+            for arrival in [gate.arrival() for _ in range(workers)]:
+                arrival.let_go()
+            list(batches)
     assert (tmp_path / "0").exists()
     assert (tmp_path / "1").exists()
 
