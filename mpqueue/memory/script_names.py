@@ -145,7 +145,10 @@ def _finds(module: Any) -> bool:
 
 def _is_of(module: Any, found: ModuleSpec) -> bool:
     """Return False if a module was loaded from another file than that of a spec, for example by its path."""
-    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    spec = getattr(module, "__spec__", None)
+    if getattr(spec, "name", module.__name__) != module.__name__:
+        return True  # renamed by its package, as Python 3.13 renames `collections.abc`
+    origin = getattr(spec, "origin", None)
     file = origin if type(origin) is str else getattr(module, "__file__", None)
     if found.origin is None:  # a folder without `__init__.py`
         return hasattr(module, "__path__")

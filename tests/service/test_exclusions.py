@@ -105,7 +105,7 @@ def test_attributes_of_a_loader_name_what_to_do_with_a_server(name):
 
 
 def test_late_consumer_chooses_the_next_batch_or_epoch():
-    with served(), pytest.raises(ValueError, match='join must be "next" or "now", got \'replay\''):
+    with served(), pytest.raises(ValueError, match="a server computes each batch once"):
         attached(join="replay")
 
 

@@ -1,10 +1,13 @@
 """Code in a worker that pickles, or unpickles, classes and functions of the script."""
 
+import importlib
 import subprocess
 import sys
 
 import pytest
 from helpers.outside import ran
+
+from mpqueue.memory.script_names import is_findable
 
 FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
@@ -235,6 +238,7 @@ with Loader(Keyed(), sampler=[Point(1, 2), Point(3, 4)], batch_size=2, workers=1
 
 def test_consumer_in_another_program_reads_batches_of_classes_of_the_script():
     said, output = ran(f"""{SCRIPT}
+import importlib
 import subprocess
 name = f"names {{os.getpid()}}"
 with mpqueue.Server(name, Rows([Record(1), Record(2)], Record), batch_size=None, workers=1, seed=0):
@@ -242,3 +246,25 @@ with mpqueue.Server(name, Rows([Record(1), Record(2)], Record), batch_size=None,
     say(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
 """)
     assert said == ["[(True, Record(value=1)), (True, Record(value=2))]\n"], output
+
+
+def test_modules_of_the_standard_library_can_be_imported_in_workers():
+    """Also those that a package loads under another name, as Python 3.13 does with ``collections.abc``."""
+    for name in ("collections.abc", "importlib.abc", "os.path", "concurrent.futures", "xml.etree.ElementTree"):
+        assert is_findable(importlib.import_module(name)), name
+
+
+def test_module_that_its_package_has_renamed_can_be_imported_in_workers(tmp_path, monkeypatch):
+    (tmp_path / "renaming").mkdir()
+    (tmp_path / "renaming" / "__init__.py").write_text("""if True:
+        import sys, hidden_part
+        hidden_part.__name__ = "renaming.part"
+        sys.modules["renaming.part"] = hidden_part
+    """)
+    for path in ("hidden_part.py", "renaming/part.py"):
+        (tmp_path / path).touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("renaming", "renaming.part", "hidden_part"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.import_module("renaming")
+    assert is_findable(sys.modules["renaming.part"])
