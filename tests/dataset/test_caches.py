@@ -576,14 +576,15 @@ def test_calls_in_helper_threads_that_outlive_their_loader_do_not_store_results(
 
 
 class Telling:
-    """A reentrant lock that tells that a thread waits for it."""
+    """A reentrant lock that tells that a thread waits for it, after an event."""
 
-    def __init__(self, has_waiter):
-        self.lock, self.has_waiter = threading.RLock(), has_waiter
+    def __init__(self, after, has_waiter):
+        self.lock, self.after, self.has_waiter = threading.RLock(), after, has_waiter
 
     def __enter__(self):
         if not self.lock.acquire(blocking=False):
-            self.has_waiter.set()
+            if self.after.is_set():
+                self.has_waiter.set()
             self.lock.acquire()
 
     def __exit__(self, *_):
@@ -602,8 +603,8 @@ def test_stop_waits_for_a_thread_that_writes_into_the_folder(tmp_path, monkeypat
         order.append("wrote")
         return found
 
-    monkeypatch.setattr(caches, "_opening", Telling(may_go_on))
-    monkeypatch.setattr(record_files, "RLock", lambda: Telling(may_go_on))
+    monkeypatch.setattr(caches, "_opening", Telling(writes, may_go_on))
+    monkeypatch.setattr(record_files, "RLock", lambda: Telling(writes, may_go_on))
     folder = tmp_path / "cache"
     data = Dataset.range(8).cache(folder, name="k")
     loader = mpqueue.Loader(data, batch_size=2, workers=1, backend="thread")
