@@ -297,7 +297,8 @@ class Numbers(NamedTuple):
             return self.main
         if self.workers:
             return self.workers[worker]
-        seed = hash((self.base_seed, self.epoch, place))
+        # Python's hash of -1 is that of -2.
+        seed = hash((self.base_seed, self.epoch, place if place >= 0 else place - 1))
         return Generators(seed & 0x7FFFFFFFFFFFFFFF, seed, seed & 0xFFFFFFFF)
 
 
