@@ -133,7 +133,7 @@ def groups_of(
     """The keys of each batch of a pass. They are drawn when they are needed."""
     keys = order(setup, number, own, default, held)
     if setup.balance is not None:
-        return balanced(setup, number, list(keys))
+        return balanced(setup, number, keys)
     return keys if setup.sampler[0] == "batches" else grouped(setup, keys)
 
 
@@ -204,12 +204,13 @@ def grouped(setup: Setup, keys: Iterable[Any]) -> Iterator[list[Any]]:
             yield group
 
 
-def balanced(setup: Setup, number: int, keys: list[int]) -> Iterator[list[int]]:
+def balanced(setup: Setup, number: int, drawn: Iterable[int]) -> Iterator[list[int]]:
     """A balance divides the samples of all ranks' batches; the short batches at the end are a window of their own.
 
-    The order of the batches in a window depends on the order of all ranks, so it changes with the epoch.
+    The order of the batches in a window depends on the order of all ranks, so it changes with the epoch. The sampler
+    draws the whole order before the first batch, and nothing if no batch is requested.
     """
-    rank, world = 0, 1
+    keys, rank, world = list(drawn), 0, 1
     if setup.sampler[0] == "distributed":
         _, rank, world, shuffle, seed, drop_last = setup.sampler
         shares = [
