@@ -57,8 +57,8 @@ class CrashAttribution:
             num_reports: Number of reports by all workers until now.
         """
         worker, job = leaving.worker, self._job
-        if leaving.lost:
-            return None  # lost with its machine: not a fault of the work item
+        if worker.life.cause is Cause.SACRIFICED or leaving.lost:
+            return None  # killed by us, or lost with its machine: not a fault of the work item
         if work_item is None:
             return self._count_unblamed(leaving, num_reports)
         deaths = self._one_more_of(work_item)

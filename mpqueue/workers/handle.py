@@ -63,6 +63,7 @@ class Cause(enum.Enum):
     HUNG = "a batch exceeded `batch_timeout`"
     CLOSED = "its pipe was closed"  # usually by its exit
     UNTRUSTED = "its pipe contained invalid data"
+    SACRIFICED = "an earlier batch needs the memory that it used"
     STOPPED = "the pool stops or restarts"
 
 

@@ -7,7 +7,8 @@ always gets a slot. Memory is freed in this order:
     1. pages of free slots;
     2. finished batches that are due later than the waiting one, by moving them to private memory;
     3. slots of unread grants;
-    4. batches that are still to be reported.
+    4. batches that are still to be reported;
+    5. slots of other starved workers that are due later: those workers are killed, and their work items granted again.
 
 If the memory limit of a control group is reached, step 2 does not help, because private memory counts as well. The
 kernel then kills processes instead of refusing memory. So workers check the group before a slot grows, and leave room
@@ -15,7 +16,7 @@ for one batch per worker. The batch that is due next may use that room. If that 
 are due later are dropped, and computed again.
 
 After a shortage the pool keeps fewer batches at a time. If no step frees memory and the consumer waits, the worker with
-the batch that is due next gets FAIL, and the consumer gets `SharedMemoryFull`. No worker is killed for its memory.
+the batch that is due next gets FAIL, and the consumer gets `SharedMemoryFull`.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import Slot
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers import incidents
-from mpqueue.workers.handle import Work, WorkerHandle
+from mpqueue.workers.handle import Cause, Work, WorkerHandle
 from mpqueue.workers.pool import WorkerPool
 
 
@@ -42,7 +43,7 @@ class MemoryPressure:
     def __init__(self, pool: WorkerPool) -> None:
         self.is_known = False
         self._pool = pool
-        self._starved: dict[WorkerHandle, Work] = {}
+        self._starved: dict[WorkerHandle, Work] = {}  # killed workers remain here until they are reaped
         # Work item of a batch that is due, was moved out and does not fit into the ring.
         self._moved_out: int | None = None
         self._is_of_group = False  # the control group has reached its limit
@@ -122,7 +123,7 @@ class MemoryPressure:
             self._answer(worker, GrantKind.FAIL)
         elif self._lend(number) or self._make_room(number):
             self._answer(worker, GrantKind.RETRY)
-        elif not self._pool.nobody_works:
+        elif not self._pool.nobody_works or self._sacrifice(number, FIRST_BYTES):
             return  # wait: finished batches will be moved out, or a slot will become free
         elif may_fail and not (pending and pending[0].number < number):
             self._answer(worker, GrantKind.FAIL)
@@ -133,22 +134,20 @@ class MemoryPressure:
         work_item = pool.pending[0]
         if self._make_room(work_item.number):
             pump()
-        if may_fail and pool.nobody_works and not self._fail_last():
+        if not pool.nobody_works or self._sacrifice(work_item.number, 0) or not may_fail:
+            return
+        waiting = self._waiting()
+        if waiting:  # a sacrificed worker's batch could not be computed again
+            self._answer(waiting[-1], GrantKind.FAIL)
+        else:
             pool.pending.popleft()
             pool.give_up(work_item, pool.ring.segment.memory_full(FIRST_BYTES))
-
-    def _fail_last(self) -> bool:
-        """Make the starved worker that is due last give up its batch, and so its slot; return False if none waits."""
-        waiting = self._waiting()
-        if waiting:
-            self._answer(waiting[-1], GrantKind.FAIL)
-        return bool(waiting)
 
     def make_slot(self, number: int, nbytes: int, *, may_fail: bool) -> Slot | None:
         """Return a slot for the batch of this work item, which was moved out of the ring and has ``nbytes`` bytes.
 
-        Finished batches that are due later make room. None means that the ring is full now. In that case no later work
-        is granted until there is.
+        Finished batches that are due later make room, then starved workers. None means that the ring is full now. In
+        that case no later work is granted until there is.
 
         Raises:
             SharedMemoryFull: No memory will become free, according to ``may_fail``.
@@ -163,7 +162,7 @@ class MemoryPressure:
                 ring.give_back()  # otherwise others would wait for the memory that it reserved in vain
                 slot = None
         self._move_out(number if slot is None else None)
-        if slot is None and may_fail and pool.nobody_works and not self._fail_last() and pool.is_idle:
+        if slot is None and pool.nobody_works and not self._sacrifice(number, 0) and may_fail and pool.is_idle:
             self._move_out(None)
             raise ring.segment.memory_full(nbytes)
         return slot
@@ -172,6 +171,28 @@ class MemoryPressure:
         """Grant no work that is due later than this work item; None removes the limit."""
         self._moved_out = number
         self.is_known = number is not None or self._limit is not None
+
+    def _sacrifice(self, number: int, least_bytes: int) -> bool:
+        """Kill the starved worker that has memory and is due last, after this work item; return whether one was found.
+
+        Its work items are granted again. That is expensive, but the only way to free the memory that it cannot use: the
+        slot of its batch, and those of grants that it has read.
+        """
+        if not self._pool.job.can_replay:
+            return False
+        victims = [
+            worker
+            for worker, work in self._starved.items()
+            if work.work_item.number > number
+            and any(held.slot.high_water > least_bytes for held in worker.in_flight.values())
+        ]
+        if not victims:
+            return False
+        # The one that is due last: the others are needed earlier, and their work would be computed again, too.
+        victim = max(victims, key=self._number_of)
+        if victim.life.is_starved:
+            self._pool.roster.kill(victim, Cause.SACRIFICED)
+        return True
 
     def _make_room(self, number: int) -> bool:
         """Free memory for this work item; return False if none can be freed."""

@@ -54,11 +54,11 @@ class Growing(Big):
 
 with {LOADERS[name]} as loader:
     say(*sorted(whole(batch) for batch in loader))
-    say(loader.statistics().deaths)
 """,
         env={"CGROUP": group},
     )
-    assert (said, kills(group)) == ([" ".join(map(str, range(30))), "0"], 0), output
+    # The trainer itself may end a worker with a later batch, if the batch that is due next needs its memory.
+    assert (said, kills(group)) == ([" ".join(map(str, range(30)))], 0), output
     warned = [line for line in output.splitlines() if "memory for batches is short" in line]
     assert len(warned) <= 1
     if name == "many ahead":

