@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import ExitStack
 
 import pytest
+from helpers.deadlock import DEADLOCK_S
 
 import mpqueue
 from mpqueue import Dataset
@@ -75,7 +76,7 @@ class Rank:
         assert self.loader.state_dict()["parts"] == self.counts
 
     def close(self):
-        self.loader.stop()
+        self.loader.stop(timeout=DEADLOCK_S)  # a busy thread would wait forever for a reader of the pipe
         os.close(self.pipe)
 
 

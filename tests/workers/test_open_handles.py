@@ -168,7 +168,8 @@ def test_each_worker_reads_its_arrays_of_an_open_npz(backend, tmp_path):
     with np.load(tmp_path / "a.npz") as arrays:  # access to the class of its attribute ``f`` raises
         rows = Computed(lambda index: (arrays["rows"][index] == index).all() and len(arrays["other"]) == 1000, 60)
         rows.arrays = arrays
-        with Loader(rows, workers=2, backend=backend) as loader:
+        # One thread: two would share the offset of the archive's file, and ZipFile does not lock each seek (3.13.0).
+        with Loader(rows, workers=2 if backend == "process" else 1, backend=backend) as loader:
             assert list(loader) == [True] * 60
 
 

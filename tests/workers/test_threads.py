@@ -116,7 +116,7 @@ def test_interrupted_stop_closes_the_pipe_of_the_waiting_caller(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "join", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            loader.stop()
+            loader.stop(timeout=DEADLOCK_S)  # waits for a busy thread, too
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
 
