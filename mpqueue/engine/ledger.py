@@ -20,6 +20,7 @@ from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.returned_parts import ReturnedParts
 from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import LaneTable, ends_before, starts
+from mpqueue.system.exception_texts import raised_ahead
 from mpqueue.system.interrupts import not_of_handler
 
 # A batch that was delivered: its work item, the epoch and the position of the consumer after it, and the last work item
@@ -283,6 +284,8 @@ class Ledger:
         # Every `pump` tries the source again, until the consumer has seen the error.
         if any(work_item.position < 0 for work_item in self.work_items.values()):
             return
+        if self.work_items or self.num_in_hand:
+            raised_ahead(error)
         work_item = self.cursor.deal_failure()
         self.work_items[work_item.number] = work_item
         self.ready[work_item.number] = Result.failed(error)

@@ -20,6 +20,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
 from mpqueue.system.contexts import context_manager
+from mpqueue.system.exception_texts import raised_ahead
 from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.program_streams import warn_caller
 
@@ -68,6 +69,7 @@ class SamplerDraw:
         try:
             self._following = next(self._batches, _END)
         except not_of_handler(BaseException) as error:
+            raised_ahead(error)
             self._error = error
 
 

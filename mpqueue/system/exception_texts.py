@@ -6,8 +6,10 @@ return a text in any case. They defer signals, so that everything that is raised
 
 import traceback
 
-from mpqueue.system.exceptions import traceback_of, type_name_of
+from mpqueue.system.exceptions import add_note, notes_of, release_frames, traceback_of, type_name_of
 from mpqueue.system.interrupts import defer_signals
+
+_AHEAD = "raised before its batch was due:\n"
 
 
 def text_of(error: BaseException) -> str:
@@ -32,3 +34,13 @@ def traceback_text_of(error: BaseException) -> str:
             return "".join(traceback.format_exception(error))
         except BaseException:
             return "".join(traceback.format_tb(traceback_of(error))) + f"{named_text_of(error)}\n"
+
+
+def raised_ahead(error: BaseException) -> None:
+    """Replace the frames of an error that is kept until its batch is due by a note with their text.
+
+    The frames refer to those of all callers, and so to the iterator, which must be collected to end the workers.
+    """
+    if not any(note.startswith(_AHEAD) for note in notes_of(error)):
+        add_note(error, _AHEAD + traceback_text_of(error))
+    release_frames(error)

@@ -77,6 +77,15 @@ def set_traceback(error: BaseException, traceback: TracebackType | None) -> None
     _fields["__traceback__"].__set__(error, traceback)
 
 
+def release_frames(error: BaseException) -> None:
+    """Remove the traceback, also of causes and members, and the exception that was handled when this one was raised."""
+    set_traceback(error, None)
+    _fields["__context__"].__set__(error, None)
+    for part in (cause_of(error), *members_of(error)):
+        if part is not None:
+            release_frames(part)
+
+
 def members_of(error: BaseException) -> tuple[BaseException, ...]:
     """Return the exceptions of an exception group; of another exception, an empty tuple."""
     members: tuple[BaseException, ...] = ()

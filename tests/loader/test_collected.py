@@ -211,3 +211,35 @@ def test_errors_before_the_place_of_a_resume_keep_nothing():
             assert [whole() for whole in alive[:2]] == [None, None]
     finally:
         gc.enable()
+
+
+class RaisesLater:
+    """A sampler that yields four indices, and raises."""
+
+    def __len__(self):
+        return 10
+
+    def __iter__(self):
+        yield from range(4)
+        raise ValueError("it ends")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loader_is_collected_though_its_sampler_has_raised_ahead(workers):
+    loader = mpqueue.Loader(Numbers(), batch_size=1, sampler=RaisesLater(), workers=workers)
+    batches, pipeline = iter(loader), None
+    for _ in range(4):
+        next(batches)
+        pipeline = pipeline or weakref.ref(pipeline_of(loader))
+    del loader, batches
+    gc.collect()
+    assert pipeline() is None
+
+
+def test_error_of_a_sampler_that_is_raised_later_has_the_text_of_its_traceback():
+    loader = mpqueue.Loader(Numbers(), batch_size=1, sampler=RaisesLater(), workers=0)
+    with pytest.raises(ValueError, match="it ends") as raised:
+        list(loader)
+    (note,) = raised.value.__notes__
+    assert "in __iter__\n" in note
+    loader.stop()

@@ -56,6 +56,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.contents import name_of
+from mpqueue.system.exception_texts import raised_ahead
 from mpqueue.system.exceptions import add_note, matches, notes_of, set_traceback
 from mpqueue.system.interrupts import is_interrupt, not_of_handler
 from mpqueue.system.program_streams import warn_caller
@@ -106,6 +107,8 @@ class _SamplerDraw:
             except not_of_handler(BaseException) as error:
                 # Keep the error: a generator that has raised would only report its end at the next call.
                 self._error = error
+                if self._ahead:
+                    raised_ahead(error)
         if self._error is not None and not self._ahead:
             try:
                 raise self._error
@@ -605,6 +608,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                     try:
                         self._draw_after(failed, error)
                     except BaseException:  # an interrupt: the following `next` raises the error
+                        set_traceback(error, None)  # as in `raise_init_error`
                         pipeline.ledger.fail(error)
                         raise
                 raise

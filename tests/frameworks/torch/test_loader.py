@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import queue
+import re
 import signal
 import threading
 import warnings
@@ -85,6 +86,56 @@ def test_workers_end_with_the_last_reference():
     iterator = iter(DataLoader(Pids(100), batch_size=1, num_workers=1))
     pid = int(next(iterator))
     del iterator
+    gc.collect()
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+class RaisesLater(data.Sampler):
+    """Yields four indices, and raises."""
+
+    def __init__(self):
+        pass
+
+    def __len__(self):
+        return 10
+
+    def __iter__(self):
+        yield from range(4)
+        try:
+            raise KeyError("inner")
+        except KeyError as inner:
+            raise ValueError("outer") from inner
+
+
+def test_workers_end_with_the_last_reference_though_the_sampler_has_raised_ahead():
+    loader = DataLoader(Pids(100), batch_size=1, num_workers=2, sampler=RaisesLater())
+    iterator = iter(loader)
+    pid = int(next(iterator))
+    del iterator
+    gc.collect()
+    assert not os.path.exists(f"/proc/{pid}")
+    with pytest.raises(ValueError, match="outer") as raised:
+        list(loader)
+    (note,) = raised.value.__notes__
+    assert "in __iter__\n" in note
+    assert "KeyError: 'inner'" in note
+
+
+def test_workers_end_with_the_last_reference_though_the_draw_after_an_error_was_interrupted():
+    class Raises(Numbers):
+        def __getitem__(self, index):
+            raise ValueError(os.getpid())
+
+    class Interrupts(RaisesLater):
+        def __iter__(self):
+            yield from range(4)
+            raise KeyboardInterrupt
+
+    iterator = iter(DataLoader(Raises(100), batch_size=1, num_workers=2, sampler=Interrupts()))
+    with pytest.raises(KeyboardInterrupt) as raised:
+        next(iterator)
+    pid = int(re.search(r"\d+", str(raised.value.__context__))[0])
+    del iterator, raised
     gc.collect()
     assert not os.path.exists(f"/proc/{pid}")
 
