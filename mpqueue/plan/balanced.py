@@ -61,8 +61,7 @@ class PlainOrder(NamedTuple):
     Attributes:
         seed: The seed of the order of the batches in a window; the same on all ranks.
         batch_size: Number of samples in a batch.
-        indices_at: Returns the indices at places of an epoch of this length, which may be consecutive (the last
-            argument).
+        indices_at: Returns the indices at consecutive places of an epoch of this length.
         ranks_of: Returns the ranks, by their number.
         length_of: Returns the number of samples of an epoch; None: endless.
         total_of: Returns the number of batches of an epoch; None: endless.
@@ -70,7 +69,7 @@ class PlainOrder(NamedTuple):
 
     seed: int
     batch_size: int
-    indices_at: Callable[[int, int, Array, bool], Array]
+    indices_at: Callable[[int, int, Array], Array]
     ranks_of: Callable[[int], Ranks]
     length_of: Callable[[int], int | None]
     total_of: Callable[[int], int | None]
@@ -170,7 +169,7 @@ class Windows:
         if length is not None:  # not a short batch, nor one that is filled up from the beginning
             numbers = numbers[: bisect_left(numbers, length // size)]
         places = np.array(numbers, np.int64)[:, None] * size + np.arange(size)
-        indices = self._indices(epoch, length, places, is_plain=isinstance(numbers, range))
+        indices = self._indices(epoch, length, places)
         costs = self._costs.of(indices.ravel(), epoch).reshape(places.shape)
         return DividedWindow(numbers, places, indices, costs)
 
@@ -193,7 +192,7 @@ class Windows:
             base: Where the ranks that saved the place began its epoch.
             place: The place of all ranks.
         """
-        if not (self._left_in_window(base, place.position) or place.base.ahead):
+        if not self._left_in_window(base, place.position):
             return
         rounds, world = self._balance.window, base.world
         begin = base.first + (place.position - base.number) // (rounds * world) * rounds
@@ -204,10 +203,10 @@ class Windows:
             f"windows, such as before batch {begin} or {begin + rounds} of each rank, or after the epoch"
         )
 
-    def _indices(self, epoch: int, length: int | None, places: Array, *, is_plain: bool) -> Array:
+    def _indices(self, epoch: int, length: int | None, places: Array) -> Array:
         if length is None or not places.size:
             return places  # an endless source is not shuffled
-        return self._order.indices_at(epoch, length, places.ravel(), is_plain).reshape(places.shape)
+        return self._order.indices_at(epoch, length, places.ravel()).reshape(places.shape)
 
     def _divided(self, epoch: int, world: int, windows: range, found: list[DividedWindow]) -> list[DividedWindow]:
         """Return windows with their places divided."""
@@ -366,8 +365,9 @@ class BalancedPlan(CostsPlan):
             return Ranks(Shard(0, world), drop_last=options.drop_last, ordered=options.ordered)
 
         # Not by the seed of the run, which ranks that do not shuffle may draw at random, each its own.
+        indices_at = partial(SampleOrder(self.seed, shuffle=batching.shuffle).array_at, is_run=True)
         order = PlainOrder(
-            0, batching.batch_size, SampleOrder(self.seed, shuffle=batching.shuffle).array_at, ranks_of,
+            0, batching.batch_size, indices_at, ranks_of,
             self._known_length, lambda epoch: self._num_batches(self._known_length(epoch)),
         )  # fmt: skip
         return Windows(order, self.balance, self._costs)
@@ -491,8 +491,7 @@ class BalancedPlan(CostsPlan):
         """
         place = super()._joined(states, places, workers, backend)
         base = _base_in(next(state for state in states if state["epoch"] == place.epoch))
-        is_round = not (place.base.ahead or (place.position - base.number) % base.world)
-        if base.world != self.shard.world or not is_round:
+        if base.world != self.shard.world or (place.position - base.number) % base.world:
             self._windows.check_border(base, place)
         return place
 

@@ -18,11 +18,10 @@ does not depend on when the end was noticed. The next lane follows from the numb
 returned. A work item names its lane, not a worker: the backend decides which worker runs a lane.
 """
 
-import bisect
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, overload
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from mpqueue.plan.batch_info import SampleId
 from mpqueue.plan.lanes import LaneShare, LaneStart, LaneTable
@@ -89,19 +88,18 @@ class WorkItem(NamedTuple):
 class Base(NamedTuple):
     """Where the present ranks began: the beginning of an epoch, or a later place if other ranks began this epoch.
 
-    Their order consists of the batches that were not returned before. Each rank counts its batches from the beginning
-    of the epoch, as if these ranks had returned the earlier ones: ``first`` of them. An *index* counts those of all
-    ranks in the same way, so that a rank has every ``world``-th index. No batch has an index before ``first * world``.
+    Their order begins with the first batch that was not returned before. Each rank counts its batches from the
+    beginning of the epoch, as if these ranks had returned the earlier ones: ``first`` of them. An *index* counts those
+    of all ranks in the same way, so that a rank has every ``world``-th index. No batch has an index before
+    ``first * world``.
 
     Attributes:
         number: Global number of the first of these batches.
-        ahead: Global numbers of later batches that were returned before, ascending.
         world: The number of ranks.
         epoch: The epoch. These ranks begin later epochs at the beginning, and return no earlier ones.
     """
 
     number: int = 0
-    ahead: tuple[int, ...] = ()
     world: int = 1
     epoch: int = 0
 
@@ -116,44 +114,19 @@ class Base(NamedTuple):
 
     def nth(self, index: int) -> int:
         """Return the global number of a batch, by its index in the order of the present ranks."""
-        number, ahead, world, _ = self
-        index -= self.first * world
-        before = bisect.bisect_right(range(len(ahead)), index, key=lambda at: ahead[at] - at - number) if ahead else 0
-        return number + index + before
+        return index + self._shift
 
     def index_of(self, number: int) -> int:
-        """Return the index of a batch; of a batch ahead, that of the batch after it. The inverse of `nth`."""
-        return self.first * self.world + number - self.number - bisect.bisect_left(self.ahead, number)
+        """Return the index of a batch: the inverse of `nth`."""
+        return number - self._shift
 
-    def moved(self, index: int) -> "Base":
-        """Return the base of ranks that continue the same order from this index on."""
-        number = self.nth(index)
-        return self._replace(number=number, ahead=self.ahead[bisect.bisect_left(self.ahead, number) :])
-
-    def numbers(self, indices: range) -> Sequence[int]:
+    def numbers(self, indices: range) -> range:
         """Return the global numbers of batches, by their indices."""
-        if not self.ahead:
-            shift = self.number - self.first * self.world
-            return range(indices.start + shift, indices.stop + shift, indices.step)
-        return _NumbersAfter(self, indices)
+        return range(indices.start + self._shift, indices.stop + self._shift, indices.step)
 
-
-class _NumbersAfter(Sequence[int]):
-    """The global numbers of batches after a base; computed on access, because an endless source has many."""
-
-    def __init__(self, base: Base, indices: range) -> None:
-        self._base, self._indices = base, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @overload
-    def __getitem__(self, at: int) -> int: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[int]: ...
-    def __getitem__(self, at: int | slice) -> int | list[int]:
-        found = self._indices[at]
-        return list(map(self._base.nth, found)) if isinstance(found, range) else self._base.nth(found)
+    @property
+    def _shift(self) -> int:
+        return self.number - self.first * self.world
 
 
 FROM_BEGINNING = Base()

@@ -261,7 +261,7 @@ class Draws:
         self, batches: Iterator[int | Listed], base: Base, known: _Reached, differ: Callable[[int], None]
     ) -> Iterator[_Round]:
         """Yield the rounds of ranks that begin at a base; call ``differ`` if the batches before ``known`` differ."""
-        world, mark, ahead = self._ranks.shard.world, 0, frozenset(base.ahead)
+        world, mark = self._ranks.shard.world, 0
         first: tuple[tuple[int, Listed | None], ...] = ()
         batches_of_all: list[tuple[int, Listed | None]] = []
         begins = 0, 0
@@ -272,7 +272,7 @@ class Draws:
             each = (number, batch) if isinstance(batch, Listed) else (batch, None)
             if number < world:
                 first = (*first, each)
-            if number >= base.number and number not in ahead:
+            if number >= base.number:
                 begins = begins if batches_of_all else (number, mark)
                 batches_of_all.append(each)
             mark = fingerprint_of(_keys_of(batch), mark)

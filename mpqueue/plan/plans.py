@@ -294,21 +294,14 @@ class Plan(ABC):
         if self.batching is not None:
             state["batch_size"] = self.batching.batch_size
         base = place.base.of(place.epoch)
-        if self.shard.world > 1 and (not self.has_index or self.is_own(place, ordered=ordered)):
+        is_apart = (place.is_own and self.shard.world > 1) or (place.position > base.first and not ordered)
+        if not self.has_index or is_apart or place.ahead:
             state["shard"] = list(self.shard)
-        # Where batches were left out, a run that resumes here knows only the later ones: they are another order to it.
-        state["began"] = state["position"] if base.ahead else base.number
+        state["began"] = base.number
         return state | self._added(place, state["position"], draws, cursor)
 
-    def is_own(self, place: Place, *, ordered: bool) -> bool:
-        """Return whether the other ranks of a source with an index may be elsewhere; see `state` for the arguments."""
-        has_begun = place.position > place.base.of(place.epoch).first or bool(place.ahead)
-        may_be_apart = place.is_own or (not ordered and has_begun)
-        return self.shard.world > 1 and self.has_index and may_be_apart
-
     def _state_of(self, place: Place) -> dict[str, Any]:
-        place = self.ranks.to_global(place)
-        return place.as_dict() | ({"taken": list(place.base.ahead)} if place.base.ahead else {})
+        return self.ranks.to_global(place).as_dict()
 
     def _added(self, place: Place, position: int, draws: "Draws | None", cursor: Cursor | None) -> dict[str, Any]:
         """Return the additional keys of a state of this kind of plan."""
@@ -484,7 +477,7 @@ class IndexPlan(Plan):
     ) -> Place:
         from mpqueue.plan.rank_states import place_in
 
-        return place_in(self.states_here(states)[0], self.shard)
+        return place_in(self.states_here(states)[0])
 
     def states_here(self, states: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Return the states that this rank continues from."""
@@ -518,8 +511,7 @@ class IndexPlan(Plan):
         # A batch ahead was returned, too. Samples before it that are in no batch yet keep their weights.
         position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
         all_ranks = self.ranks.to_global(place._replace(position=position, ahead=()))
-        batches = max(all_ranks.position, *(ahead + 1 for ahead in all_ranks.base.ahead), 0)
-        return place.epoch, self.source.samples_before(self._elements(batches))
+        return place.epoch, self.source.samples_before(self._elements(all_ranks.position))
 
     def work_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> WorkItem:
         """Return the work of any batch of this rank, without the samples that are excluded there.
@@ -570,11 +562,7 @@ class IndexPlan(Plan):
             length: Number of batches of the epoch over all ranks; None: endless.
             base: Where these ranks began the epoch.
         """
-        return None if self._has_all(base) else self.ranks.numbers(length, base)
-
-    def _has_all(self, base: Base) -> bool:
-        """Return whether all batches of the order are dealt here."""
-        return self.shard.world == 1 and not base.ahead
+        return None if self.shard.world == 1 else self.ranks.numbers(length, base)
 
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item; an item of the source that is a batch is one of them."""
@@ -646,9 +634,9 @@ class BatchesPlan(IndexPlan):
 
     def units(self, epoch: int, length: int | None, base: Base) -> Any:
         """Return the indices of this rank's batches; the end is filled up from the beginning of the order."""
-        if length is None or (self._has_all(base) and not self.options.shuffle):
+        if length is None or (self.shard.world == 1 and not self.options.shuffle):
             return super().units(epoch, length, base)
-        if self._has_all(base):
+        if self.shard.world == 1:
             return permutation(self.seed, epoch, length)
         numbers = self.ranks.numbers(length, base)
         if self.options.shuffle:
@@ -784,7 +772,8 @@ class DrawnPlan(IndexPlan):
             except TypeError:  # the sampler has no length
                 return False
         # The sampler must be iterated to its end: the order of its next epoch may depend on that.
-        return draws.is_over(place.epoch, place.base.moved(place.position * self.shard.world))
+        number = place.base.nth(place.position * self.shard.world)
+        return draws.is_over(place.epoch, place.base._replace(number=number))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -855,7 +844,7 @@ class StreamPlan(Plan):
         # Without an order, the elements before this place are not known.
         if began is None or (began and not self.options.ordered):
             began = place.position * world
-        return place._replace(base=Base(began, (), world, place.epoch))
+        return place._replace(base=Base(began, world, place.epoch))
 
     def no_batches(self, place: Place, title: str) -> str | None:
         """Return a warning about a pass over the stream that ended without a batch; None: it returned batches.
@@ -961,7 +950,7 @@ class StreamPlan(Plan):
     def _added(self, place: Place, position: int, draws: "Draws | None", cursor: Cursor | None) -> dict[str, Any]:
         added: dict[str, Any] = {"epoch_batches": self.options.epoch_batches}
         if self.lanes is not None:
-            added |= {"lanes": self.lanes, "shard": list(self.shard)}
+            added["lanes"] = self.lanes
             shape = self.source.shape()
             if shape is not None:
                 added["shape"] = shape

@@ -2,7 +2,7 @@
 
 A state counts the batches of all ranks. If all ranks are at the same place, the state of any of them is enough, for any
 number of ranks. Otherwise a state belongs to its rank, which the key ``shard`` names: the rank took batches without an
-order, or it alone left out or raised a batch of the epoch. Then each rank loads its own state.
+order, also as the only one, or it alone left out or raised a batch of the epoch. Then each rank loads its own state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,28 +10,17 @@ from typing import Any
 
 from mpqueue.plan.cursors import Base, Place
 from mpqueue.plan.ranks import Shard
-from mpqueue.plan.saved_states import number_of_ranks, place_read_from, taken_in
+from mpqueue.plan.saved_states import number_of_ranks, place_read_from
 
 _StateDict = dict[str, Any]
 
 
-def place_in(state: Mapping[str, Any], shard: Shard) -> Place:
-    """Return the place in the order of all ranks. Its ``base`` has what all ranks have returned.
+def place_in(state: Mapping[str, Any]) -> Place:
+    """Return the place in the order of all ranks, in the state that `of_rank` chose.
 
-    Its ``ahead`` has the batches that this rank alone has returned, if the state belongs to this rank.
-
-    Args:
-        state: The state that `of_rank` chose.
-        shard: This rank and the number of ranks.
+    Its ``base`` has what all ranks have returned, and its ``ahead`` what this rank alone has returned.
     """
-    place = place_read_from(state)._replace(base=base_in(state))
-    if _belongs_to_rank(state):
-        return place._replace(is_own=True)
-    if number_of_ranks(state) == shard.world:
-        return place
-    # Batches ahead are those of a single rank, which knows all batches that were returned.
-    ahead = tuple(sorted({*place.ahead, *place.base.ahead}))
-    return place._replace(ahead=(), base=place.base._replace(ahead=ahead))
+    return place_read_from(state)._replace(base=base_in(state), is_own=_belongs_to_rank(state))
 
 
 def of_rank(states: Sequence[_StateDict], shard: Shard) -> Sequence[_StateDict]:
@@ -64,14 +53,14 @@ def of_rank(states: Sequence[_StateDict], shard: Shard) -> Sequence[_StateDict]:
     rank, world = next(iter(named))
     raise ValueError(
         f"the state belongs to rank {rank} of {world}, and this is rank {shard.rank} of {shard.world}: rank {rank} "
-        "took batches of the epoch with ordered=False, or left out or raised some, so the ranks are at different "
-        f"places. Load the state of each rank into the same rank of {world}, or states from between two epochs"
+        "took batches of the epoch with ordered=False, or left out or raised some, so other ranks do not know which "
+        f"are left. Load the state of each rank into the same rank of {world}, or states from between two epochs"
     )
 
 
 def base_in(state: Mapping[str, Any]) -> Base:
     """Return the batches that all ranks have returned, if they are at the place of this state."""
-    return Base(place_read_from(state).position, taken_in(state), number_of_ranks(state))
+    return Base(place_read_from(state).position, number_of_ranks(state))
 
 
 def _shard_in(state: Mapping[str, Any]) -> Shard:

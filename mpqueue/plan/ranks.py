@@ -58,7 +58,7 @@ class Ranks:
         """The rank that determines which lanes of a stream are run here."""
         return self.shard
 
-    def numbers(self, total: int | None, base: Base = FROM_BEGINNING) -> Sequence[int]:
+    def numbers(self, total: int | None, base: Base = FROM_BEGINNING) -> range:
         """Return the global numbers of the batches that are dealt here, by position; none has one before the base.
 
         Args:
@@ -98,8 +98,8 @@ class Ranks:
         """Return the place in the global order for a place in this rank's own order."""
         (rank, world), base = self.shard, place.base.of(place.epoch)
         ahead = tuple(base.nth(rank + number * world) for number in place.ahead)
-        base = base.moved(place.position * world)
-        return place._replace(position=base.number, ahead=ahead, base=base)
+        number = base.nth(place.position * world)
+        return place._replace(position=number, ahead=ahead, base=base._replace(number=number))
 
     def to_local(self, place: Place, began: int | None = None) -> Place:
         """Return the place in this rank's own order for a global place, where all ranks continue together.
@@ -113,7 +113,7 @@ class Ranks:
             began = 0  # one rank continues the order of all ranks, and knows its beginning
         base = place.base._replace(world=world, epoch=place.epoch)
         # After whole rounds, these ranks continue their order.
-        if began is not None and not base.ahead and not (base.number - began) % world:
+        if began is not None and not (base.number - began) % world:
             base = base._replace(number=began)
         ahead = tuple((base.index_of(number) - rank) // world for number in place.ahead)
         return place._replace(position=base.index_of(place.position) // world, ahead=ahead, base=base)

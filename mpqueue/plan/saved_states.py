@@ -5,7 +5,6 @@ keys, so only the types of the place are checked in addition. A state of another
 adds are ignored.
 """
 
-import itertools
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ VERSION = 4
 _NAMES = (
     *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
     *("shape", "sampler", "random", "drawn", "source"),
-    *("step", "parts", "rank", "history", "world_size", "began", "taken", "balance"),
+    *("step", "parts", "rank", "history", "world_size", "began", "balance"),
 )
 _REMEDY = "Load an earlier checkpoint"
 _MOST = 1 << 63  # places and numbers of batches are 64-bit integers
@@ -71,18 +70,6 @@ def place_read_from(state: Mapping[str, Any]) -> Place:
 def earliest(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the state with the earliest place."""
     return min(states, key=lambda state: place_read_from(state)[:2])
-
-
-def taken_in(state: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the later batches of the epoch that were returned before the ranks that saved a state began it.
-
-    Raises:
-        StateDamaged: They are not ascending numbers after the place.
-    """
-    taken = _integers("taken", state.get("taken", ()), operator.index(state["position"]) + 1)
-    if any(one >= other for one, other in itertools.pairwise(taken)):
-        raise _damaged("taken", "a list of ascending integers", taken)
-    return taken
 
 
 def history_in(states: Sequence[dict[str, Any]]) -> History:

@@ -21,14 +21,12 @@ class IndexRun:
     Attributes:
         epoch, batch: The place: the next batch.
         start: The batch of all ranks at which these ranks began epoch ``begun``.
-        ahead: The later batches that were returned before.
         own: The latest epoch in which each rank has left out a batch alone, or raised an error: its state belongs to it.
     """
 
     def __init__(self, setup, seed, world, excluded):
         self.setup, self.seed, self.world = setup, seed, world
         self.epoch = self.batch = self.begun = self.start = 0
-        self.ahead = frozenset()
         self.changes = [Change(0, 0, world, excluded)] if excluded else []
         self.weights = []  # the changes of weights: (epoch, sample, weights); replaced as a whole
         self.loop = self.last = None
@@ -41,16 +39,12 @@ class IndexRun:
 
     def end(self, epoch):
         """Return the number of the batch after the last one of a rank; None: endless."""
-        turns = Index(self.setup, self.seed, epoch, self.world).turns(*self._began(epoch))
+        turns = Index(self.setup, self.seed, epoch, self.world).turns(self._began(epoch))
         return turns if turns is None else self._first(epoch) + turns
 
     def _began(self, epoch):
-        return (self.start, self.ahead) if epoch == self.begun else (0, ())
-
-    def _ranks(self, epoch):
-        """Return where the present ranks began an epoch."""
-        start, ahead = self._began(epoch)
-        return Began(start, frozenset(ahead), self.world)
+        """Return the batch of all ranks at which the present ranks began an epoch."""
+        return self.start if epoch == self.begun else 0
 
     def of(self, epoch, rank, skips=None):
         """Return the batches of a rank in an epoch, by number."""
@@ -58,7 +52,7 @@ class IndexRun:
         key = epoch, rank, skips
         if key not in self._known:
             setup = self.setup._replace(skips=skips)
-            found = batches(setup, self.seed, epoch, self.world, rank, self.changes, *self._began(epoch))
+            found = batches(setup, self.seed, epoch, self.world, rank, self.changes, self._began(epoch))
             self._known[key] = {each.batch: each for each in itertools.islice(found, MOST)}
         return self._known[key]
 
@@ -127,12 +121,14 @@ class IndexRun:
 
     def first_undivided(self):
         """Return the number of the first batch that may still get other samples: its window was not begun."""
-        windows = Windows(Index(self.setup, self.seed, self.epoch, self.world), self._ranks(self.epoch))
+        windows = Windows(
+            Index(self.setup, self.seed, self.epoch, self.world), Began(self._began(self.epoch), self.world)
+        )
         return windows.untouched(self.batch - self._first(self.epoch))
 
     def first_new(self):
         """Return the number of the first batch of all ranks that no rank has returned."""
-        return self._began(self.epoch)[0] + (self.batch - self._first(self.epoch)) * self.world
+        return self._began(self.epoch) + (self.batch - self._first(self.epoch)) * self.world
 
     def state(self):
         """Return a copy."""
@@ -144,14 +140,9 @@ class IndexRun:
         """Return whether ranks that load this state refuse it: they would continue within a window of other ranks."""
         if self.setup.balance is None:
             return False
-        first, done, ahead = self._began(self.epoch)[0], *self._left()
-        is_whole = not ahead and not (done - first) % self.world  # these ranks would continue their order
-        span = self.setup.balance.rounds * self.world
-        return not (world == self.world and is_whole) and bool(ahead or (done - first) % span)
-
-    def _left(self):
-        """Return the first batch of all ranks that no rank has returned, and the later ones that a rank has."""
-        return self.first_new(), frozenset()
+        done = self.first_new() - self._began(self.epoch)
+        # Ranks that have returned whole rounds would continue their order.
+        return (world != self.world or done % self.world != 0) and done % (self.setup.balance.rounds * self.world) != 0
 
     def load(self, state, world, *, is_own=False):
         """Continue at a state, with another number of ranks."""
@@ -177,7 +168,7 @@ class IndexRun:
         self.epoch, self.batch, self.loop, self.last = epoch, batch, None, None
         self.goes, self.own = [True] * self.world, [-1] * self.world
         if epoch < self.begun:  # the epoch in which these ranks began will be whole
-            self.begun, self.start, self.ahead = epoch, 0, frozenset()
+            self.begun, self.start = epoch, 0
         self._known = {}
 
     def exclude(self, ids):

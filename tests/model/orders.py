@@ -78,11 +78,11 @@ def excluded_at(changes, epoch, batch, world):
     return {each for change in changes if change.on(world) <= (epoch, batch) for each in change.value}
 
 
-def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0, taken=()):
-    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks, without those ``taken``."""
+def batches(setup, seed, epoch, world=1, rank=0, changes=(), start=0):
+    """Yield the batches of a rank in an epoch, which began at batch ``start`` of all ranks."""
     if not setup.has_index:
         return Stream(setup, seed, epoch, world).batches(rank, changes, start)
-    return Index(setup, seed, epoch, world, Began(start, frozenset(taken), world)).batches(rank, changes)
+    return Index(setup, seed, epoch, world, Began(start, world)).batches(rank, changes)
 
 
 class Index:
@@ -119,15 +119,11 @@ class Index:
         length, size = self.length(), (self._joins and self._size) or 1
         return length and (length // size if self._drops else -(-length // size))
 
-    def turns(self, start, taken=()):
+    def turns(self, start):
         """Return the number of batches of each rank from batch ``start`` of all ranks on; None: endless."""
-        return self.turns_of(Began(start, taken, self._world))
-
-    def turns_of(self, began):
-        """Return the same for ranks that began somewhere."""
         total = self.total()
-        left = total if total is None else max(0, total - began.start) - sum(each < total for each in began.taken)
-        return left if left is None else left // began.world if self._drops else -(-left // began.world)
+        left = total if total is None else max(0, total - start)
+        return left if left is None else left // self._world if self._drops else -(-left // self._world)
 
     def is_whole(self, number):
         """Return whether a batch is in the order as a whole, not short and not filled up."""
@@ -226,8 +222,8 @@ class Index:
 
     def batches(self, rank, changes):
         """Yield the batches of a rank. A batch without samples is left out, and keeps its number."""
-        (start, taken, world), costs = self._began, self._costs(changes)
-        turns, left = self.turns_of(self._began), rest(start, taken)
+        (start, world), costs = self._began, self._costs(changes)
+        turns, left = self.turns(start), itertools.count(start)
         before = -(-start // world)
         for turn in itertools.count() if turns is None else range(turns):
             rounds = list(itertools.islice(left, world))
@@ -248,8 +244,8 @@ class Index:
         """Return a function that returns the costs of a batch and of its step, as what is left of them has them."""
         if self.balance is None:
             return lambda turn, rank: {}
-        (start, taken, world), turns = self._began, self.turns_of(self._began)
-        left, rounds, sums = rest(start, taken), [], {}
+        start, world = self._began
+        turns, left, rounds, sums = self.turns(start), itertools.count(start), [], {}
         named = {name: each for name, each in zip(("cost", "tokens"), self.balance[:2], strict=True) if each}
 
         def sums_of(turn):
@@ -275,11 +271,6 @@ class Index:
             return found
 
         return costs
-
-
-def rest(start, taken):
-    """Yield the numbers of the batches from ``start`` on that no rank has returned."""
-    return (number for number in itertools.count(start) if number not in taken)
 
 
 class AtOnce(Joined):

@@ -223,7 +223,7 @@ def balanced(setup: Setup, number: int, drawn: Iterable[int]) -> Iterator[list[i
     full = [of_rank[first : first + size] for first in range(0, whole, size) for of_rank in of_ranks]
     rest = [of_rank[whole:] for of_rank in of_ranks if not setup.drop_last and len(of_rank) > whole]
     for batches in (full, rest):
-        plain = PlainOrder(batches, (zlib.crc32(np.array(keys, np.int64).tobytes()), 0), setup.balance)
+        plain = PlainOrder(batches, (zlib.crc32(np.array(keys, np.int64).tobytes()), 0), setup.balance, world)
         windows = Windows(plain, Began(world=world))
         for at in range(rank, len(batches), world):
             yield [plain.key_at(place) for place in windows.places(at)]
@@ -236,11 +236,13 @@ class PlainOrder(NamedTuple):
         batches: The keys of each batch.
         key: What the order of the batches in a window depends on.
         balance: How they are divided.
+        world: The number of ranks.
     """
 
     batches: list[list[int]]
     key: tuple[int, int]
     balance: Any
+    world: int
 
     def plain(self, number: int) -> list[int]:
         """The places of a batch."""
@@ -260,9 +262,9 @@ class PlainOrder(NamedTuple):
         """All batches have the same size."""
         return True
 
-    def turns_of(self, began: Began) -> int:
-        """The number of batches of each rank."""
-        return len(self.batches) // began.world
+    def turns(self, start: int) -> int:
+        """The number of batches of each rank from a batch of all ranks on."""
+        return (len(self.batches) - start) // self.world
 
 
 def worker_generators(setup: Setup, base_seed: int, worker: int) -> Generators:

@@ -53,10 +53,9 @@ class Listing(NamedTuple):
 
 
 class Began(NamedTuple):
-    """Where ranks began an epoch: at batch ``start`` of all ranks, without those ``taken``."""
+    """Where ranks began an epoch: at batch ``start`` of all ranks."""
 
     start: int = 0
-    taken: frozenset[int] = frozenset()
     world: int = 1
 
 
@@ -74,9 +73,7 @@ class Windows:
 
     def _numbered(self, number):
         """Return the number of the window of a batch."""
-        began = self.began
-        index = number - began.start - sum(began.start <= each < number for each in began.taken)
-        return index // (self._balance.rounds * began.world)
+        return (number - self.began.start) // (self._balance.rounds * self.began.world)
 
     def untouched(self, rounds):
         """Return the number of the first batch after all windows that were begun, of so many rounds."""
@@ -85,13 +82,10 @@ class Windows:
     def _batches(self, window):
         """Return the whole batches of a window."""
         began, size = self.began, self._balance.rounds * self.began.world
-        turns, found, number = self._order.turns_of(began), [], began.start
+        turns = self._order.turns(began.start)
         end = (window + 1) * size if turns is None else min((window + 1) * size, turns * began.world)
-        while len(found) < end:
-            if number not in began.taken:
-                found.append(number)
-            number += 1
-        return [each for each in found[window * size :] if self._order.is_whole(each)]
+        found = range(began.start + window * size, began.start + end)
+        return [each for each in found if self._order.is_whole(each)]
 
     def places(self, number):
         """Return the places of the samples of a batch, ascending."""

@@ -42,6 +42,16 @@ def test_list_of_states_resumes_the_same_ranks():
             loader.load_state_dict(states)
 
 
+def test_state_of_the_only_rank_loads_into_no_others():
+    found, state = taken(0, 1, 2, ordered=False)
+    with loader_of(1, 2) as loader, pytest.raises(ValueError, match=r"rank 0 of 1, .* into the same rank of 1"):
+        loader.load_state_dict(state)
+    with loader_of(0, 1) as loader:
+        loader.load_state_dict(state)
+        found += [batch.tolist() for batch in loader]
+    assert found == [[number, number + 1] for number in range(0, 24, 2)]
+
+
 @pytest.mark.parametrize("shard", [(1, 2), (0, 4), (0, 1)])
 def test_state_of_other_rank_within_epoch_raises(shard):
     _, state = taken(0, 2, 2, ordered=False)
