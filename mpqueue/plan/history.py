@@ -57,20 +57,10 @@ class History:
         self._exclusions = _exclusions_of(self._entries)
 
     @classmethod
-    def earliest(cls, histories: Sequence[Self], *, since: float) -> Self | None:
-        """Return the history of ranks that made the same calls, with the earliest place of each.
-
-        None if the calls differ, or the places at which samples are excluded in or after an epoch.
-
-        Args:
-            histories: The histories of the ranks.
-            since: The epoch in which all ranks are at one place: in those before, they may have been apart. Infinity:
-                they are apart.
-        """
-        late = [[each for each in history._exclusions if each.at.epoch >= since] for history in histories]
+    def earliest(cls, histories: Sequence[Self]) -> Self | None:
+        """Return the history of ranks with the earliest place of each call; None if they made different calls."""
         calls = list(itertools.zip_longest(*(history._entries for history in histories), fillvalue={}))
-        is_same = all(_without_place(call) == _without_place(same[0]) for same in calls for call in same)
-        if not is_same or any(each != late[0] for each in late):
+        if any(_without_place(call) != _without_place(same[0]) for same in calls for call in same):
             return None
         return cls(min(same, key=lambda call: (call["epoch"], call["batch"])) for same in calls)
 

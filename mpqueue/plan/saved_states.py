@@ -5,7 +5,6 @@ keys, so only the types of the place are checked in addition. A state of another
 adds are ignored.
 """
 
-import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -77,21 +76,16 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
 
     Raises:
         StateDamaged: An entry is damaged.
-        ValueError: The histories of the ranks differ. If the ranks of a stream are at different places, the history has
-            the earliest place of each entry.
+        ValueError: The ranks made different calls.
     """
     try:
-        histories = [History(state.get("history", ())) for state in states]
+        joined = History.earliest([History(state.get("history", ())) for state in states])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged("history", "a list of seeks, exclusions and changes of weights", error) from error
-    joined: History | None = histories[0]
-    if any(history != joined for history in histories):
-        places = {place_read_from(state)[:2] for state in states}
-        joined = History.earliest(histories, since=min(places)[0] if len(places) == 1 else math.inf)
     if joined is None:
         raise ValueError(
-            "the states have different histories: seek, exclude and set_weights must be called on all ranks, after the "
-            "same step. Pass the states of one checkpoint, or load the state of each rank into the same rank"
+            "the states have different histories: seek, exclude and set_weights must be called on all ranks, with the "
+            "same values. Pass the states of one checkpoint, or load the state of each rank into the same rank"
         )
     return joined
 

@@ -145,12 +145,23 @@ def test_ranks_that_were_apart_at_a_change_resume_together_in_the_next_loop(chan
     assert {*found} - {0, 1} == rest  # 0 and 1 fill up the end
 
 
-def test_ranks_that_were_not_apart_must_make_a_change_after_the_same_step():
+def test_exclusion_that_ranks_made_after_other_steps_is_that_of_the_first():
     states = changed_states(lambda: range(12), lambda loader: loader.exclude([5]), (1, 2), num_rest=0)
     states[0] = changed_states(lambda: range(12), lambda loader: loader.exclude([5]), (1, 2), num_rest=1)[0]
     assert states[0]["position"] == states[1]["position"]
-    with mpqueue.Loader(range(12), workers=0) as loader, pytest.raises(ValueError, match="different histories"):
+    with mpqueue.Loader(range(12), workers=0) as loader:
         loader.load_state_dict(states)
+        assert loader.state_dict()["history"] == states[0]["history"]
+        assert list(loader) == [4, *range(6, 12)]
+
+
+def test_ranks_that_excluded_different_samples_are_refused():
+    ours, others = (
+        changed_states(lambda: range(12), lambda loader, bad=bad: loader.exclude([bad]), (1, 1), num_rest=0)
+        for bad in (5, 6)
+    )
+    with mpqueue.Loader(range(12), workers=0) as loader, pytest.raises(ValueError, match="different histories"):
+        loader.load_state_dict([ours[0], others[1]])
 
 
 @pytest.mark.parametrize("order", [1, -1])
