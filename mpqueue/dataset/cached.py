@@ -8,11 +8,11 @@ cache::
     one integer     twice the integer
     any others      an odd number in a hash table; the arguments are stored with the result, and compared
 
-A hit compares this data with the values in the key: mostly by identity, so that it takes a few microseconds, and a
-copy of the arrays.
+A hit compares the variables and attributes with those in the key: by identity, and containers with a copy. So it takes
+a few microseconds, and a copy of the arrays.
 """
 
-import contextlib
+import copy
 import enum
 import functools
 import hashlib
@@ -20,7 +20,6 @@ import inspect
 import linecache
 import os
 import pathlib
-import pickle
 import threading
 import types
 import weakref
@@ -53,7 +52,6 @@ _TABLES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
 _PROBES = 8
 _MOST_STATES = 16  # of the objects of a function, which keep their files open in a process
 _MOST_ALONE = 3  # calls, while other threads may draw random numbers
-_MOST_COMPARED = 16_384  # bytes of a pickle, which takes 10 us
 _PLAIN = frozenset((str, bytes, int, float, complex, bool, types.NoneType))
 _HELPERS = types.BuiltinFunctionType, types.ModuleType, type
 _CONTENTS = (list, dict, set, frozenset, tuple, str, bytes, bytearray, int, float, np.ndarray)
@@ -113,8 +111,8 @@ def cached(
         drawn them. There the result is returned, but not stored.
 
     Raises:
-        TypeError: An argument has the wrong type, or the decorated object is not a plain function, such as a property.
-            Or there is no ``key``, and the source of the function cannot be read, as in ``python -c``.
+        TypeError: An argument has the wrong type, or the decorated object is not a plain function. Or there is no
+            ``key``, and the source of the function cannot be read, as in ``python -c``.
         ValueError: ``max_bytes`` is less than 1, or is a string that is not a percentage.
     """
     path = os.path.abspath(check_folder("cached", folder))
@@ -124,12 +122,10 @@ def cached(
         raise TypeError(f"cached: key must be a function of the object that returns plain data, got {key!r}")
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        if isinstance(function, property | functools.cached_property):
-            raise TypeError(_OF_PROPERTY)
         if type(function) is not types.FunctionType:
             raise TypeError(
                 f"cached decorates a function or a method, got {function!r}: write it directly above def, below "
-                "decorators such as @staticmethod"
+                "decorators such as @staticmethod or @property"
             )
         reject_coroutine("cached", function, "cache what it awaits in a plain function")
         if inspect.isgeneratorfunction(function):
@@ -149,12 +145,6 @@ def cached(
     return decorate
 
 
-_OF_PROPERTY = (
-    "cached cannot decorate a property: decorate a method, and call it in the property, such as "
-    "`return self._decoded()`"
-)
-
-
 class _ResultCache(FolderCache):
     """The results of a function with one state of its object."""
 
@@ -162,43 +152,6 @@ class _ResultCache(FolderCache):
 
     def __repr__(self) -> str:
         return f"cached({self._folder!r})"
-
-
-class _Snapshot:
-    """Named values as they were, to notice that one was replaced, or changed in place."""
-
-    def __init__(self, data: dict[Any, Any]) -> None:
-        self._names, self._values = tuple(data), tuple(data.values())
-        self._kept = [
-            (value, _Kept(value)) for name, value in data.items()
-            if _may_change(value) and (type(name) is str or _is_plain(value))
-        ]  # fmt: skip
-
-    def equals(self, data: dict[Any, Any]) -> bool:
-        """Return whether these values are the same objects with the same contents."""
-        return (
-            tuple(data) == self._names
-            and all(map(is_, data.values(), self._values))
-            and all(kept.equals(value) for value, kept in self._kept)
-        )
-
-
-class _Kept:
-    """The contents of a container: its pickle, or a copy of a large one."""
-
-    def __init__(self, value: Any) -> None:
-        self._pickled, self._copy = b"", None
-        with contextlib.suppress(Exception):  # for example, of an `os.DirEntry`
-            self._pickled = pickle.dumps(value, 5)
-        if not 0 < len(self._pickled) <= _MOST_COMPARED:
-            self._pickled, self._copy = b"", _rebuilt(value, _copy_of)
-
-    def equals(self, value: Any) -> bool:
-        """Return whether the container has these contents."""
-        if self._pickled:
-            return pickle.dumps(value, 5) == self._pickled
-        # 4 ns for each item of a long list, which is usually the same object.
-        return bool(value == self._copy)
 
 
 def _may_change(value: Any) -> bool:
@@ -215,11 +168,6 @@ def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
-def _copy_of(value: Any) -> Any:
-    """Return a copy of a set, and any other object itself."""
-    return value.copy() if type(value) is set else value
-
-
 def _writable(value: Any) -> Any:
     """Return a copy of an array that cannot be written, such as one of Pillow, and any other object itself."""
     return value.copy() if type(value) is np.ndarray and not value.flags.writeable else value
@@ -230,15 +178,27 @@ class _State(NamedTuple):
 
     Attributes:
         of: A reference to the object.
-        data: The data in its key.
+        data: The variables and attributes in its key.
+        copies: Copies of those that may change in place.
         of_key: What ``key`` returned, as text.
         cache: The results.
     """
 
     of: Callable[[], Any]
-    data: _Snapshot
+    data: dict[Any, Any]
+    copies: dict[Any, Any]
     of_key: str
     cache: _ResultCache
+
+    def is_of(self, thing: Any, data: dict[Any, Any], of_key: str) -> bool:
+        """Return whether an object is this one, and is as it was."""
+        return (
+            self.of() is thing
+            and of_key == self.of_key
+            and data.keys() == self.data.keys()
+            and all(map(is_, data.values(), self.data.values()))
+            and all(data[name] == kept for name, kept in self.copies.items())
+        )
 
 
 class _Results:
@@ -259,12 +219,11 @@ class _Results:
         self._caches: dict[str, _ResultCache] = {}
         self._functions = [each for each in _chain_of(self._function) if type(each) is types.FunctionType]
         self._cells = {
-            ("variable", number, name): cell for number, each in enumerate(self._functions)
+            (number, name): cell for number, each in enumerate(self._functions if self._key is None else ())
             for name, cell in zip(each.__code__.co_freevars, each.__closure__ or (), strict=True)
         }  # fmt: skip
         self._told_by = 0  # the process that has logged the parts of the key
         self._are_objects: dict[type, bool] = {}
-        self._slots: dict[type, list[tuple[str, Any]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
@@ -335,15 +294,11 @@ class _Results:
         """Return the state of the object of a method, or of a plain function."""
         if not self._is_object(thing):
             thing = None
+        data, of_key = self._data_of(thing), self._text_of_key(thing)
         state = self._states.get(id(thing))
-        if (
-            state is not None
-            and state.of() is thing
-            and state.data.equals(self._data_of(thing))
-            and (self._key is None or self._text_of_key(thing) == state.of_key)
-        ):
+        if state is not None and state.is_of(thing, data, of_key):
             return state
-        state = self._new_state(thing)
+        state = self._new_state(thing, data, of_key)
         # A new dict, without a lock, which a fork in another thread could leave locked.
         others = [(number, each) for number, each in [*self._states.items()] if each.of() is not None]
         self._states = {**dict(others[-_MOST_STATES + 1 :]), id(thing): state}
@@ -355,9 +310,7 @@ class _Results:
         found = self._are_objects.get(kind)
         if found is None:
             values = [value for each in kind.__mro__ for value in vars(each).values()]
-            getters = [getattr(value, "fget", getattr(value, "func", None)) for value in values]
-            if any(getattr(getter, "__wrapped__", None) is self._function for getter in getters):
-                raise TypeError(f"{_OF_PROPERTY}, got {self._function.__qualname__}")
+            values += [getattr(value, "fget", getattr(value, "func", None)) for value in values]  # of properties
             found = any(getattr(value, "__wrapped__", None) is self._function for value in values)
             self._are_objects[kind] = found
         return found
@@ -366,43 +319,35 @@ class _Results:
         return "" if self._key is None else repr(_plain_of(self._key(thing), "the result of key"))
 
     def _data_of(self, thing: Any) -> dict[Any, Any]:
-        """Return the data that counts now: attributes by their names, defaults and variables by tuples."""
-        data: dict[Any, Any] = {}
-        for number, each in enumerate(self._functions):
-            for parameter, value in _defaults_of(each):
-                data["default", number, parameter] = value
-        if self._key is None:
-            for name, cell in self._cells.items():
-                data[name] = content_of(cell)
-            if thing is not None:
-                data |= self._attributes_of(thing)
-        return data
+        """Return the data that counts now: attributes by their names, and variables by tuples."""
+        variables = {name: content_of(cell) for name, cell in self._cells.items()}
+        return variables if thing is None or self._key is not None else variables | getattr(thing, "__dict__", {})
 
-    def _new_state(self, thing: Any) -> _State:
-        kind, data = type(thing), self._data_of(thing)
-        has_attributes = hasattr(thing, "__dict__") or any(type(name) is str for name in data)
-        if self._key is None and thing is not None and (isinstance(thing, _CONTENTS) or not has_attributes):
+    def _new_state(self, thing: Any, data: dict[Any, Any], of_key: str) -> _State:
+        kind = type(thing)
+        if self._key is None and thing is not None and (isinstance(thing, _CONTENTS) or _has_slots(kind)):
             raise TypeError(
-                f"cached: the state of a {kind.__name__} is not only in attributes: pass key=, a function of "
-                "the object that returns plain data"
+                f"cached: the state of a {kind.__name__} is not only in its __dict__: pass key=, a function of the "
+                "object that returns plain data"
             )
         plain = [
             (name, _plain_of(value, f"attribute {name!r} of {kind.__name__}"))
             if type(name) is str
-            else (name, self._described(value, f"{name[0]} {name[2]!r} of {self._function.__qualname__}"))
+            else (name, self._described(value, f"variable {name[1]!r}"))
             for name, value in data.items()
             if type(name) is not str or not name.startswith("__")  # of `typing`
         ]
-        of_key = self._text_of_key(thing)
         # Without the scope of the class, which is lost on the way to another process.
         cache = self._cache_of((None if thing is None else kind.__name__, plain, of_key))
         if self._told_by != os.getpid():
             self._told_by = os.getpid()
             inform(self._parts(kind.__name__, data), "Eight ranks, one cache", _SECTION)
-        return _State(_reference_to(thing), _Snapshot(data), of_key, cache)
+        copies = {name: copy.deepcopy(value) for name, value in data.items() if _may_change(value)}
+        return _State(_reference_to(thing), data, copies, of_key, cache)
 
     def _described(self, value: Any, what: str) -> Any:
         """Return what counts of a default, or of a variable that the function closes over."""
+        what = f"{what} of {self._function.__qualname__}"
         if type(value) is types.FunctionType:
             return {"function": (value.__qualname__, code_of(value.__code__))}
         if isinstance(value, _HELPERS):
@@ -410,25 +355,9 @@ class _Results:
         # With `key`, only what it returns and plain defaults count.
         return _plain_of(value, what) if self._key is None or _is_plain(value) else {"a": type(value).__name__}
 
-    def _attributes_of(self, thing: Any) -> dict[str, Any]:
-        """Return the attributes of an object, also those in slots."""
-        slots = self._slots.get(type(thing))
-        if slots is None:
-            slots = self._slots[type(thing)] = [
-                (f"{kind.__qualname__}.{name}", value) for kind in type(thing).__mro__ if "__slots__" in vars(kind)
-                for name, value in vars(kind).items() if isinstance(value, types.MemberDescriptorType)
-            ]  # fmt: skip
-        found: dict[str, Any] = getattr(thing, "__dict__", {})
-        if slots:
-            found = found.copy()
-            for name, slot in slots:
-                with contextlib.suppress(AttributeError):  # it is not set
-                    found[name] = slot.__get__(thing)
-        return found
-
     def _parts(self, kind: str, data: dict[Any, Any]) -> str:
         """Return a text about the parts of the key."""
-        variables = ", ".join(f"variable {name!r}" for _, _, name in self._cells if self._key is None)
+        variables = ", ".join(f"variable {name!r}" for _, name in self._cells)
         attributes = ", ".join(name for name in data if type(name) is str)
         of_object = f"attributes of {kind}: {attributes}" if attributes else ""
         parts = [
@@ -443,7 +372,11 @@ class _Results:
 
     def _cache_of(self, plain: object) -> _ResultCache:
         codes = [code_of(each.__code__) for each in (*self._functions, self._key) if type(each) is types.FunctionType]
-        name = _digest(repr((self._name, codes, self._version, plain))).hex()[:32]
+        defaults = [
+            (name, self._described(value, f"default {name!r}"))
+            for each in self._functions for name, value in _defaults_of(each)
+        ]  # fmt: skip
+        name = _digest(repr((self._name, codes, defaults, self._version, plain))).hex()[:32]
         cache = self._caches.get(name)
         if cache is None:
             if len(self._caches) >= _MOST_STATES:
@@ -491,7 +424,7 @@ class _Results:
         )
 
 
-_MADE_ANEW = {"_states", "_caches", "_functions", "_cells", "_told_by", "_are_objects", "_slots"}
+_MADE_ANEW = {"_states", "_caches", "_functions", "_cells", "_told_by", "_are_objects"}
 
 
 def _chain_of(function: Any) -> list[Any]:
@@ -533,6 +466,11 @@ def _is_plain(value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _has_slots(kind: type) -> bool:
+    values = (value for each in kind.__mro__ if "__slots__" in vars(each) for value in vars(each).values())
+    return any(isinstance(value, types.MemberDescriptorType) for value in values)
 
 
 def _reference_to(thing: Any) -> Callable[[], Any]:

@@ -221,7 +221,7 @@ def test_change_of_an_attribute_is_noticed_by_the_next_call(tmp_path, calls):
         images.files = ["a"]
 
     def nested():
-        images.table["a"]["b"] = True  # equal to 1
+        images.table["a"]["b"] = 2
 
     def added():
         images.new = 1
@@ -514,12 +514,12 @@ def test_the_function_key_counts(tmp_path):
     assert [kind(1, 2).value(0), kind(1, 3).value(0)] == [(0, 1, 2), (0, 1, 3)]
 
 
-def test_plain_data_in_closures_and_defaults_may_change_in_place(tmp_path):
+def test_plain_data_in_closures_may_change_in_place(tmp_path):
     scale, table, config, long = 1, [1], {"scale": 1}, [1] * 20_000
 
     @mpqueue.cached(tmp_path)
-    def scaled(number, more=table, *, by=config):
-        return number * scale * more[0] * by["scale"] * long[0]
+    def scaled(number):
+        return number * scale * table[0] * config["scale"] * long[0]
 
     def change(new_scale, new_item, of_config, of_long):
         nonlocal scale
@@ -528,6 +528,18 @@ def test_plain_data_in_closures_and_defaults_may_change_in_place(tmp_path):
     for numbers in ((1, 1, 1, 1), (2, 1, 1, 1), (2, 3, 1, 1), (2, 3, 5, 1), (2, 3, 5, 7), (1, 1, 1, 1)):
         change(*numbers)
         assert scaled(11) == 11 * math.prod(numbers)
+
+
+def test_plain_defaults_count(tmp_path):
+    def scaled_by(default, keyword):
+        @mpqueue.cached(tmp_path)
+        def scaled(number, more=default, *, by=keyword):
+            return number * more[0] * by["scale"]
+
+        return scaled
+
+    for numbers in ((1, 1), (2, 1), (2, 3), (1, 1)):
+        assert scaled_by([numbers[0]], {"scale": numbers[1]})(11) == 11 * math.prod(numbers)
 
 
 def test_names_of_classes_are_told_apart(tmp_path):
@@ -993,7 +1005,7 @@ def test_invalid_arguments_are_named(tmp_path, arguments, function, kind, words)
         mpqueue.cached(**{"folder": tmp_path} | arguments)(function)
 
 
-def test_generators_coroutines_and_contents_are_refused_and_slots_count(tmp_path):
+def test_generators_coroutines_contents_and_slots_are_refused(tmp_path):
     def items(number):
         yield number
 
@@ -1011,41 +1023,33 @@ def test_generators_coroutines_and_contents_are_refused_and_slots_count(tmp_path
         def value(self, number):
             return number + self.size
 
+        @mpqueue.cached(tmp_path, key=lambda self: self.size)
+        def keyed(self, number):
+            return number + self.size
+
         def __init__(self, size):
             self.size = size
-
-    assert [Small(size).value(1) for size in (2, 3, 2)] == [3, 4, 3]
 
     class Words(list):
         @mpqueue.cached(tmp_path)
         def value(self, number):
             return self[number]
 
-    with pytest.raises(TypeError, match="not only in attributes: pass key="):
-        Words("ab").value(1)
+    for refused in (Small(2), Words("ab")):
+        with pytest.raises(TypeError, match="not only in its __dict__: pass key="):
+            refused.value(1)
+    assert [Small(size).keyed(1) for size in (2, 3, 2)] == [3, 4, 3]
 
 
 @pytest.mark.parametrize("kind", [property, functools.cached_property])
-def test_property_is_refused_with_a_remedy(tmp_path, kind):
-    """Below the decorator when the class is made, and above it at the first read."""
-    remedy = r"decorate a method, and call it in the property, such as `return self\._decoded\(\)`"
-    with pytest.raises(TypeError, match=remedy):
+def test_property_is_made_of_a_cached_method(tmp_path, kind):
+    with pytest.raises(TypeError, match=r"directly above def, below .* or @property"):
         mpqueue.cached(tmp_path)(kind(lambda self: 1))
 
     class Photo:
-        def __init__(self):
-            self.path = "a.jpg"
+        def __init__(self, path):
+            self.path = path
 
         decoded = kind(mpqueue.cached(tmp_path)(lambda self: len(self.path)))
 
-        @mpqueue.cached(tmp_path)
-        def _size(self):
-            return len(self.path)
-
-        @kind
-        def size(self):
-            return self._size()
-
-    with pytest.raises(TypeError, match=f"{remedy}, got .*lambda"):
-        Photo().decoded
-    assert Photo().size == 5
+    assert [Photo(path).decoded for path in ("a.jpg", "bc.jpg", "d.jpg")] == [5, 6, 5]
