@@ -7,6 +7,7 @@ with a traceback or a message, and 2 for invalid arguments.
 """
 
 import argparse
+import json
 import os
 import pwd
 import signal
@@ -174,9 +175,18 @@ def make_parser() -> argparse.ArgumentParser:
     add("--grace-s", type=float, help="seconds to reserve the place of a rank that exited unexpectedly")
     add("--lease-timeout", type=float, help="seconds after which a silent consumer with batches is disconnected")
     add("--journal", metavar="FILE", help="file that records which batches were taken, so that a new server continues")
+    add("--exclude", type=_ids, metavar="FILE.json", help="file with a list of the ids of samples to leave out")
     add("--allow-uids", type=_uids, metavar="USER,...", help="other users who may attach: ids or names")
     add_loader_options(parser)
     return parser
+
+
+def _ids(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path} is no JSON file that can be read: {error}") from None
 
 
 def _uids(text: str) -> tuple[int, ...]:

@@ -94,6 +94,11 @@ class Balance:
         """Number of batches of each rank whose samples are divided at once."""
         return self.accumulate * (self.group or self.steps)
 
+    @property
+    def makes_lists(self) -> bool:
+        """Whether a batch is a list of micro-batches: a rank's part of a step."""
+        return self.max_cost is not None
+
     def settings(self) -> list[str]:
         """Return the arguments that determine the order and are not at their defaults, for a state."""
         return [f"{name}={getattr(self, name)!r}" for name, value in _SETTINGS.items() if getattr(self, name) != value]

@@ -54,16 +54,16 @@ def resolve(
         plan = DrawnPlan
     elif options.balance is not None:
         # Imported here: most programs balance nothing.
-        if options.balance.max_cost is None:
-            from mpqueue.plan.balanced import BalancedPlan
-
-            plan = BalancedPlan
-        else:
+        if options.balance.makes_lists:
             from mpqueue.plan.packed import PackedPlan
 
             # Each rank has a part of every batch of the order, and no rank fills up the last one.
             plan, own = PackedPlan, {"part": ranks.shard}
             ranks = Ranks(drop_last=options.drop_last, ordered=options.ordered)
+        else:
+            from mpqueue.plan.balanced import BalancedPlan
+
+            plan = BalancedPlan
     else:
         plan = SamplesPlan if options.are_samples else BatchesPlan
     batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None

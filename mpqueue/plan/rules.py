@@ -38,7 +38,7 @@ def _check_balance(options: Options) -> None:
         raise ValueError(
             "balance needs ordered=True: without an order, the ranks return batches of different steps at once"
         )
-    if options.balance.max_cost is not None and options.on_error == "skip":
+    if options.balance.makes_lists and options.on_error == "skip":
         raise ValueError(
             'max_cost gives all ranks equally many micro-batches, and on_error="skip" could leave one out on one rank: '
             "leave out the samples that raise by exclude=ids, or use accumulate=n"

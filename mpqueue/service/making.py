@@ -46,7 +46,7 @@ def make_stream(
         raise ValueError(f"a server requires worker processes, got {got}: leave it out")
     if chosen.balance is not None and world == 1:
         raise ValueError('balance divides samples among ranks: pass mode="split" and world=n, 2 or more, to the server')
-    if chosen.balance is not None and chosen.balance.max_cost is not None:
+    if chosen.balance is not None and chosen.balance.makes_lists:
         raise ValueError("a server has no micro-batches: pass max_cost to the balance of a Loader, or use accumulate=n")
     check_backend(backend, chosen)
     # A random seed must differ from the seeds of loaders in the same process.

@@ -87,8 +87,10 @@ def test_options_not_passed_use_the_servers_defaults(noted):
     assert len(noted.made.source) == 10
 
 
-def test_every_option_is_passed_to_the_server(noted):
+def test_every_option_is_passed_to_the_server(noted, tmp_path):
+    (tmp_path / "bad.json").write_text('[3, ["a", 5]]')
     text = (
+        f"--exclude {tmp_path / 'bad.json'} "
         "--mode broadcast --world 4 --slow skip --grace-s 1.5 --lease-timeout 2 --journal j --allow-uids 1,root,7 "
         "--workers 3 --max-queue-size 5 --seed -7 --shuffle --batch-size 32 --drop-last --unordered --on-error skip "
         "--max-errors 9 --lanes 8 --epoch-batches 50 --threads 2 --concurrency 9 --restarts 2 --batch-timeout 0.5 "
@@ -100,11 +102,10 @@ def test_every_option_is_passed_to_the_server(noted):
         "allow_uids": (1, 0, 7), "workers": 3, "max_queue_size": 5, "seed": -7, "shuffle": True, "batch_size": 32,
         "drop_last": True, "ordered": False, "on_error": "skip", "max_errors": 9, "lanes": 8, "epoch_batches": 50,
         "threads": 2, "concurrency": 9, "restarts": 2, "batch_timeout": 0.5, "max_batch_bytes": 1000, "start_method": "spawn",
-        "backend": "ray", "trace": "run.json",
+        "backend": "ray", "trace": "run.json", "exclude": [3, ["a", 5]],
     }  # fmt: skip
     of_python = {
-        "collate", "sampler", "batch_sampler", "balance", "exclude", "worker_init", "ray_options", "self",
-        "name", "source",
+        "collate", "sampler", "batch_sampler", "balance", "worker_init", "ray_options", "self", "name", "source",
     }  # fmt: skip
     assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options)
 
@@ -155,6 +156,7 @@ def test_later_second_signal_ends_the_process(noted, monkeypatch):
         (["data_of_test:Photos"], "--name"),
         (["data_of_test:Photos", "--name", "a", "--world", "x"], "invalid int value: 'x'"),
         (["data_of_test:Photos", "--name", "a", "--wor", "1"], "unrecognized arguments: --wor"),
+        (["data_of_test:Photos", "--name", "a", "--exclude", "/no/ids.json"], "/no/ids.json is no JSON file"),
         (["data_of_test:Photos", "--name", "a", "--allow-uids", "no-such-user"], "user 'no-such-user' does not exist"),
         (["data_of_test:Photo", "--name", "a"], "data_of_test has no 'Photo', only "),
         (["data_of_test:Photos", "--name", ""], "must be the name or the path of a folder"),

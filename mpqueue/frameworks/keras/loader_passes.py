@@ -160,7 +160,7 @@ class LoaderEpochs:
 
     def __init__(self, loader: Loader, takes_ahead: Callable[[], bool] = lambda: False) -> None:
         balance = loader._run.plan.options.balance
-        if balance is not None and balance.max_cost is not None:
+        if balance is not None and balance.makes_lists:
             raise ValueError(
                 "with Balance(max_cost=...), a batch is a list of micro-batches, and Keras and tf.data take a list for "
                 "several inputs of a model: use Balance(cost, accumulate=n), or a loop of your own over the Loader"

@@ -66,17 +66,17 @@ class BalancedBatches(BatchSampler):  # type: ignore[misc]  # torch is not type-
             shard_of_sampler(sampler)
             self.costs = _costs_of("cost", balance.cost, dataset)
             self.tokens = None if balance.tokens is None else _costs_of("tokens", balance.tokens, dataset)
-            if balance.max_cost is not None:
+            if balance.makes_lists:
                 world = shard_of_sampler(sampler).world
                 check_steps(batch_size, world, len(sampler) * world, drop_last=drop_last)
 
     def __iter__(self) -> "BalancedOrder":
         assert self.balance is not None
-        return (BalancedOrder if self.balance.max_cost is None else PackedOrder)(self)
+        return (PackedOrder if self.balance.makes_lists else BalancedOrder)(self)
 
     def __len__(self) -> int:
         """Return the number of batches; with ``max_cost``, of steps."""
-        if self.balance is None or self.balance.max_cost is None:
+        if self.balance is None or not self.balance.makes_lists:
             return int(super().__len__())
         return num_steps(len(self.sampler) * shard_of_sampler(self.sampler).world, self.batch_size, self.drop_last)
 

@@ -172,7 +172,7 @@ def exclude(loader: Any, ids: Any) -> None:
         "replace the DataLoader by mpqueue.Loader({dataset}, batch_size={batch_size}), whose batches are NumPy arrays",
     )  # fmt: skip
     balance = getattr(loader, "balance", None)
-    if balance is not None and balance.max_cost is not None:
+    if balance is not None and balance.makes_lists:
         raise ValueError(
             "exclude would leave a micro-batch of Balance(max_cost=...) without samples on one rank only: use exclude "
             "of a mpqueue.Loader, or a DataLoader with a torch.utils.data.Subset without these samples"
