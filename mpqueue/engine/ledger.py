@@ -84,7 +84,7 @@ class Progress:
         while True:
             place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
             if (self.epoch, self.position) == place[:2]:
-                return place._replace(base=self._base, is_own=self._is_own(place))
+                return place._replace(base=self._base, is_own=place.epoch == self.own_epoch)
 
     def _missing(self) -> list[WorkItem]:
         """Return the work items that were counted, and whose batches the user has not got."""
@@ -124,15 +124,7 @@ class Progress:
             end, ahead = self.ended[1] if self.ended[0] == epoch else max(positions) + 1, ()
         first = min(end, *positions)
         left = tuple(place for place in (*range(first, end), *ahead) if place not in positions)
-        place = Place(epoch, first, left, base=self._base)
-        return place._replace(is_own=self._is_own(place))
-
-    def _is_own(self, place: Place) -> bool:
-        """Return whether other ranks may be at another place, because this rank alone left out batches."""
-        if place.epoch == self.own_epoch:
-            return True
-        # At the beginning of an epoch, the other ranks may still have batches of the previous one to return.
-        return self.own_epoch == place.epoch - 1 >= 0 and not (place.position or place.ahead)
+        return Place(epoch, first, left, base=self._base, is_own=epoch == self.own_epoch)
 
     def _before_elements(self, missing: list[WorkItem], counted: Place) -> Place:
         epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
@@ -148,9 +140,7 @@ class Progress:
         """Continue to count from this place."""
         self.epoch, self.position, self.ahead = place.epoch, place.position, set(place.ahead)
         self._base = place.base
-        # At the beginning of an epoch, the batches were left out in the one before.
-        is_begun = place.position or place.ahead
-        self.own_epoch = (place.epoch if is_begun else place.epoch - 1) if place.is_own else -1
+        self.own_epoch = place.epoch if place.is_own else -1
         self.counts = list(place.counts) or [0] * len(self.counts)
 
     def gap_free(self, position: int) -> tuple[int, set[int]]:

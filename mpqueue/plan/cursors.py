@@ -162,7 +162,7 @@ class Place(NamedTuple):
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
         base: Where these ranks began, in this epoch or an earlier one, see `mpqueue.plan.ranks`.
         is_own: Batches of the epoch were left out or raised on this rank alone, so the other ranks may be at other
-            places. At the beginning of an epoch: batches of the previous one.
+            places.
     """
 
     epoch: int = 0

@@ -294,8 +294,8 @@ class Plan(ABC):
         if self.batching is not None:
             state["batch_size"] = self.batching.batch_size
         base = place.base.of(place.epoch)
-        is_apart = (place.is_own and self.shard.world > 1) or (place.position > base.first and not ordered)
-        if not self.has_index or is_apart or place.ahead:
+        may_be_apart = not ordered or (place.is_own and self.shard.world > 1)
+        if not self.has_index or place.ahead or (may_be_apart and place.position > base.first):
             state["shard"] = list(self.shard)
         state["began"] = base.number
         return state | self._added(place, state["position"], draws, cursor)

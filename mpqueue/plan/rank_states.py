@@ -20,7 +20,7 @@ def place_in(state: Mapping[str, Any]) -> Place:
 
     Its ``base`` has what all ranks have returned, and its ``ahead`` what this rank alone has returned.
     """
-    return place_read_from(state)._replace(base=base_in(state), is_own=_belongs_to_rank(state))
+    return place_read_from(state)._replace(base=base_in(state), is_own="shard" in state)
 
 
 def of_rank(states: Sequence[_StateDict], shard: Shard) -> Sequence[_StateDict]:
@@ -39,12 +39,11 @@ def of_rank(states: Sequence[_StateDict], shard: Shard) -> Sequence[_StateDict]:
     if any(place_read_from(state) != place_read_from(others[0]) for state in others):
         raise ValueError(
             "the states were not saved at one moment: their places differ. Pass the states of all ranks, saved after "
-            "the same step"
+            "the same step; or load the state of each rank into the same rank, if some have ended an epoch before "
+            "others, because they left out a batch"
         )
     named = {_shard_in(state): state for state in states if "shard" in state}
-    # A rank at the beginning of an epoch has finished the one before, which others may not.
-    is_one_place = len({place_read_from(state)[:3] for state in states}) == 1
-    if is_one_place and not any(map(_belongs_to_rank, states)):
+    if not named:
         return states
     if shard in named:
         return [named[shard]]
@@ -66,9 +65,3 @@ def base_in(state: Mapping[str, Any]) -> Base:
 def _shard_in(state: Mapping[str, Any]) -> Shard:
     rank, world = state["shard"]
     return Shard(int(rank), int(world))
-
-
-def _belongs_to_rank(state: Mapping[str, Any]) -> bool:
-    # At the beginning of an epoch, all ranks have finished the one before.
-    place = place_read_from(state)
-    return "shard" in state and bool(place.position or place.ahead)

@@ -165,11 +165,11 @@ def test_ranks_that_excluded_different_samples_are_refused():
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_each_rank_continues_its_own_epoch_where_another_has_finished(order):
-    states = [at(0, 2, 0, epoch=1, shard=[0, 2]), without_rank(at(1, 2, 2))]
-    assert [of_rank(states[::order], Shard(rank, 2)) for rank in range(2)] == [[each] for each in states]
-    with pytest.raises(ValueError, match="into the same rank of 2"):
-        of_rank(states[::order], Shard(0, 3))
+def test_list_of_ranks_in_two_epochs_is_refused(order):
+    states = [without_rank(at(0, 2, 0, epoch=1)), without_rank(at(1, 2, 2))]
+    with pytest.raises(ValueError, match="load the state of each rank into the same rank"):
+        of_rank(states[::order], Shard(0, 2))
+    assert [of_rank([state], Shard(rank, 2)) for rank, state in enumerate(states)] == [[each] for each in states]
 
 
 def test_state_of_another_rank_stands_for_one_only_in_a_list_of_all():
