@@ -418,13 +418,8 @@ class BalancedPlan(CostsPlan):
 
     def editor(self) -> Edit:
         """Return the function that adds the samples to a work item, without the excluded ones."""
-        return self._after_assignment(super().editor())
+        edit = super().editor()
 
-    def editor_by_place(self) -> Edit:
-        """Return a function like `editor` for work items that may lie before an exclusion."""
-        return self._after_assignment(super().editor_by_place())
-
-    def _after_assignment(self, edit: Edit | None) -> Edit:
         def deal(work_item: WorkItem, others: Others) -> WorkItem:
             assert isinstance(others, Base)
             found = self._window_of(work_item.epoch, work_item.unit, others)

@@ -73,9 +73,9 @@ class History:
         """Return the samples that are excluded at a place; None: none."""
         return _joined([each for each in self._exclusions if each.at.on(world_size) <= (epoch, batch)])
 
-    def has_all_at(self, epoch: int, batch: int, world_size: int) -> bool:
-        """Return whether all exclusions were made at or before a place."""
-        return all(each.at.on(world_size) <= (epoch, batch) for each in self._exclusions)
+    def latest_exclusion(self, world_size: int) -> tuple[int, int]:
+        """Return the epoch and the batch from which on all samples are excluded."""
+        return max(each.at.on(world_size) for each in self._exclusions)
 
     def before(self, epoch: int, batch: int, world_size: int) -> Self:
         """Return the history without exclusions after a place. Weights remain, because they name their first sample."""

@@ -235,25 +235,20 @@ class Plan(ABC):
     # -- Batches by their place
 
     def editor(self) -> Edit | None:
-        """Return the function that removes excluded samples from a work item; None: no sample is excluded."""
-        excluded = self.history.excluded
-        return None if excluded is None else self._editor_of(excluded, excluded)
+        """Return the function that removes the samples from a work item that are excluded there; None: none are.
 
-    def editor_by_place(self) -> Edit | None:
-        """Return a function like `editor` for work items that may lie before an exclusion.
-
-        A server computes batches again for consumers that missed them. These must get the samples of the first time.
+        A server that is restarted begins before the exclusions that it adds, so that all consumers have the same.
         """
-        history, edit_all, ranks = self.history, self.editor(), self.ranks
-        if edit_all is None:
+        excluded, ranks = self.history.excluded, self.ranks
+        if excluded is None:
             return None
+        edit_all, latest = self._editor_of(excluded, excluded), self.history.latest_exclusion(self.shard.world)
 
         def edit(work_item: WorkItem, others: Others) -> WorkItem:
             epoch, position = work_item.epoch, work_item.position
-            if history.has_all_at(epoch, ranks.start_of_turn(position), ranks.shard.world):
-                return edit_all(work_item, others)
-            earlier = self._editor_at(epoch, position)
-            return work_item if earlier is None else earlier(work_item, others)
+            is_late = (epoch, ranks.start_of_turn(position)) >= latest
+            found = edit_all if is_late else self._editor_at(epoch, position)
+            return work_item if found is None else found(work_item, others)
 
         return edit
 

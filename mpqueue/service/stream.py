@@ -273,7 +273,6 @@ class Stream:
         backend = job.options.backend
         plan.warn_of_idle(job.workers, backend)
         cursor = plan.cursor(job.workers, backend, plan.draws())
-        cursor.edit = plan.editor_by_place()
         cursor.last_epoch = place.epoch
         pipeline = self._session.start(job, cursor, backend, job.options.max_queue_size, place)
         try:
