@@ -6,7 +6,7 @@ samples. They can then assemble a batch in its final memory, skip single samples
 """
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,6 @@ from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.finding import check_ids
 from mpqueue.dataset.indexed import STORED, SourceNode
-from mpqueue.dataset.joining import ZipNode
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.part_names import part_names_of
 from mpqueue.dataset.source import GroupsSource, IndexedSource, StageCollate
@@ -213,10 +212,8 @@ class DatasetStream(_DatasetSource, Lanes):
         return dropping_stage(self.runs.root)
 
     def check_ids(self, samples: SampleSet) -> None:
-        """Raise a `ValueError` for a sample that no source of the dataset has, or for a `zip` of streams."""
-        if samples:
-            refuse_zip(self.runs.root)
-            check_ids(self.runs.root, samples)
+        """Raise a `ValueError` for a sample that no source of the dataset has."""
+        check_ids(self.runs.root, samples)
 
     def identified(self, *, raises: bool) -> "DatasetStream":
         """Return a source whose elements are the ids of the samples of each element; see `Source.identified`."""
@@ -235,18 +232,8 @@ class DatasetStream(_DatasetSource, Lanes):
             ValueError: See `check_history`.
         """
         self.check_history(history)
-        self.runs.excluded = history.excluded
+        self.runs.excluded = history.exclusions
         super().follow(history)
-
-    def check_history(self, history: History) -> None:
-        """Check the weights and the exclusions.
-
-        Raises:
-            ValueError: The stream is a `zip`, whose elements would be paired differently.
-        """
-        if history.excluded is not None:
-            refuse_zip(self.runs.root)
-        super().check_history(history)
 
     def mixture_place(self, states: Mapping[int, Any], num_lanes: int, epoch: int, seed: int) -> tuple[int, int]:
         """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken."""
@@ -259,38 +246,19 @@ class DatasetStream(_DatasetSource, Lanes):
         ]
         return max(found)
 
-    def without(self, excluded: SampleSet | None) -> "DatasetStream":
-        """Return the same source with other excluded samples."""
+    def without(self, excluded: Sequence[SampleSet]) -> "DatasetStream":
+        """Return the same source with other exclusions."""
         made = copy.copy(self)
         made.runs = DatasetLanes(self.runs.root, excluded)
         return made
 
-    def shortened(
-        self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int], *, may_raise: bool
-    ) -> "DatasetStream":
-        """Return a source whose lanes return their snapshots without samples, after a number of elements.
-
-        Args:
-            counts: The number of elements, by the number of the lane over all ranks.
-            added: The samples to remove.
-            ended: The numbers of lanes that have no further element. Their snapshots are taken at their end.
-            may_raise: An element may raise an error that the run has raised before.
-        """
-        from mpqueue.dataset.outline import ShorteningLanes
+    def saving(self, counts: Mapping[int, int]) -> "DatasetStream":
+        """Return a source whose lanes return their snapshots after a number of elements, by the number of the lane."""
+        from mpqueue.dataset.outline import SavingLanes
 
         made = copy.copy(self)
-        made.runs = ShorteningLanes(self.runs.root, self.runs.excluded, counts, added, ended, may_raise=may_raise)
+        made.runs = SavingLanes(self.runs.root, self.runs.excluded, counts)
         return made
-
-
-def refuse_zip(root: nodes.StageNode) -> None:
-    """Raise a `ValueError` for a `zip` of streams."""
-    for stage in root.stages():
-        if isinstance(stage.node, ZipNode) and not stage.node.is_indexed:
-            raise ValueError(
-                f"samples of {stage.named()} cannot be excluded, because the following samples of its streams would be "
-                "paired differently: exclude them with a filter before zip"
-            )
 
 
 def as_source(dataset: Any, options: Options, needs: str | None) -> Source:

@@ -15,22 +15,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mpqueue.dataset.ahead import read_ahead
+from mpqueue.dataset.gates import admitted
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.ids import Keep, SampleId, SampleIds, concatenated
+from mpqueue.dataset.ids import SampleId, SampleIds, concatenated
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, NothingLeft, Places
-from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, StageNode, with_batches
-from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
+from mpqueue.dataset.merging import OfTuples
+from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, with_batches
+from mpqueue.dataset.stages import Block, LaneStage, Token
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Choice, collation_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty, no_sample
 from mpqueue.system.exceptions import add_note
-from mpqueue.telemetry.clock import clock_ns
-from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.failures import may_leave_out
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.read_ahead import SOON_NS
 
 
 def _extended(tokens: Any, more: Sequence[Token]) -> Any:
@@ -41,95 +41,6 @@ def _extended(tokens: Any, more: Sequence[Token]) -> Any:
         tokens = tokens.tolist()
     tokens.extend(more)
     return tokens
-
-
-_MOST_AHEAD, _MOST_BATCHES = 1024, 8
-_AHEAD_NS = 500_000
-
-
-class AheadStage(LinkStage):
-    """A stage that reads more elements of its input than requested while they are cheap.
-
-    A block costs about 2 us in each stage, whatever its size. Without read-ahead, a batch of 256 after a filter takes a
-    block of 256 and several small blocks for the elements that the filter removed. With it, a batch takes a quarter of
-    a block of 1,024. That takes 0.92 of the time with blocks of 512 (map, filter, shuffle(1000), batch(256) of ints).
-
-    Elements that were read ahead wait in this stage, and a snapshot contains their tokens. The block size does not
-    affect the elements or their order. It does mean that user functions are called for some elements earlier than the
-    batch that contains them is requested. Read-ahead is therefore limited:
-
-    - At most 0.5 ms of work is done ahead. Slow elements, such as photographs, are computed on demand.
-    - Elements that later stages use slowly are not read ahead, see `mpqueue.worker.read_ahead`.
-    - A request for a single element takes a single element. Large arrays are copied one by one and must not pile up
-      here.
-    - With ``skip``, there is no read-ahead: a skipped sample is reported with the batch that misses it.
-    - While an element has a retry marker because it crashed a worker, there is no read-ahead: the crash would be
-      attributed to that element.
-    - A source that is itself a stream has no such stage, because its next element may take long to arrive.
-
-    Args:
-        source: The input.
-        node: The stage that makes batches of the elements.
-        run: The run that the lane was opened with.
-    """
-
-    def __init__(self, source: LaneStage, node: StageNode, run: LaneRun) -> None:
-        super().__init__(source, node, run)
-        self._most = 0 if run.skip is not None else min(_MOST_AHEAD, _MOST_BATCHES * self.node.size)
-        self._each_ns = _AHEAD_NS  # time per element of the last block
-        self._started = clock_ns()  # when the last block was requested
-        self._values: list[Any] = []
-        self._tokens: Sequence[Token] = ()
-        self._at = 0  # index of the next element to return
-
-    def pull(self, count: int) -> Block:
-        """Return the next elements."""
-        if self._at == len(self._tokens):
-            started = clock_ns()
-            # Only large elements are requested one by one. They must not pile up here.
-            num_elements = max(count, self._num_ahead(started)) if count > 1 else 1
-            self._started, self._at = started, 0
-            self._values, self._tokens = [], ()
-            # Clear the block before the call: if the input raises, elements that were returned must not be returned
-            # again.
-            self._values, self._tokens = self._input.pull(num_elements)
-            if not self._tokens:
-                return [], ()
-            # At least 1, because the next call divides by it.
-            self._each_ns = 1 + (clock_ns() - started) // len(self._tokens)
-        first, self._at = self._at, min(self._at + count, len(self._tokens))
-        return self._values[first : self._at], self._tokens[first : self._at]
-
-    def _num_ahead(self, now: int) -> int:
-        if not (self.run.ahead.is_on and self.may_run_ahead):
-            return 0
-        # As many as were used in that time, from the last request to this one.
-        num_used = SOON_NS * len(self._tokens) // (now - self._started + 1)
-        return min(self._most, _AHEAD_NS // self._each_ns, num_used)
-
-    @property
-    def is_settled(self) -> bool:
-        """True if no element waits."""
-        return self._at == len(self._tokens) and self._input.is_settled
-
-    def count_to(self, rows: list[StageRow]) -> None:
-        """Add the rows of the stages before this stage, which has no row itself."""
-        self._input.count_to(rows)
-
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the tokens of the elements that were read ahead."""
-        ahead = self._tokens[self._at :]
-        states.append({"ahead": as_saved(ahead)})
-        self._input.save_to(states, together(held, ahead))
-
-    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
-        state["ahead"] = self._input.kept(tokens_of(state["ahead"]), keep)
-
-    def load_from(self, states: Iterator[Any]) -> None:
-        """Restore a saved state, and compute the waiting elements again."""
-        state = next(states)
-        self._input.load_from(states)
-        self._values, self._tokens = self._input.rebuilt(tokens_of(state["ahead"]))
 
 
 class BatchReader(LinkReader):
@@ -230,7 +141,7 @@ class BatchReader(LinkReader):
         return [concatenated(self.input.sample_ids(self._rows(place), run)) for place in places]
 
 
-class BatchStage(LinkStage):
+class BatchStage(OfTuples):
     """Batches of the elements of its input.
 
     Args:
@@ -265,6 +176,7 @@ class BatchStage(LinkStage):
                 return [], []
             made = self._made(tokens, partial(self._join, collation, values, tokens))
             if made:
+                self.search.end()
                 self.num_out += 1
                 # Only the ids of the samples are read from the token of the last stage: it needs no copy.
                 return made, [tokens if self._is_last else tuple(tokens)]
@@ -279,6 +191,8 @@ class BatchStage(LinkStage):
 
     def _fill(self, collation: Collation | None) -> None:
         """Read elements until the batch is full or the input is exhausted."""
+        if self._tokens:  # an error has interrupted the batch
+            self._values, self._tokens = admitted(self, self._values, self._tokens)
         if collation is not None:
             collation.add_all(self._values)
             self._values = []
@@ -290,10 +204,11 @@ class BatchStage(LinkStage):
                 if not tokens:
                     break
                 self.num_in += len(tokens)
+                values, tokens = admitted(self, values, tokens)
                 if collation is not None and self.run.skip is not None:
                     values, tokens = self._without_none(values, tokens)
-                    if not tokens:
-                        continue
+                if not tokens:
+                    continue
                 self._tokens = _extended(self._tokens, tokens)
                 if collation is None:
                     self._values += values
@@ -326,6 +241,14 @@ class BatchStage(LinkStage):
         else:
             collation.add_all(values[1:])
 
+    def join(self, values: list[Any], tokens: Sequence[Token]) -> Any:
+        """Return a batch of elements, which is not in the slot: that belongs to the next batch."""
+        collation = None
+        if self._collate is None:
+            collation = Collation(len(values), np.empty, refuse_none=self.refuse_none, ragged=self._ragged)
+            collation.add_all(values)
+        return self._join(collation, values, list(tokens))
+
     def _join(self, collation: Collation | None, values: list[Any], tokens: list[Token]) -> Any:
         if collation is not None:
             return collation.finish(tokens)
@@ -333,51 +256,21 @@ class BatchStage(LinkStage):
         self.begin(tokens[0])
         return self._collate(values)
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of the open batch."""
         inner = [token for batch in held for token in batch]
         states.append({"open": as_saved(self._tokens)})
-        self._input.save_to(states, together(inner, self._tokens))
+        self._input.get_state(states, together(inner, self._tokens))
 
-    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
-        state["open"] = self._input.kept(tokens_of(state["open"]), keep)
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state, and compute the elements of the open batch again."""
         state = next(states)
-        self._input.load_from(states)
-        self._values, self._tokens = self._input.rebuilt(tokens_of(state["open"]))
-
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these batches, built again from their elements."""
-        values = self._input.rebuild([token for batch in tokens for token in batch])
-        made, first = [], 0
-        for batch in tokens:
-            part = values[first : first + len(batch)]
-            first += len(batch)
-            # Not in the slot, which belongs to the next batch.
-            collation = None
-            if self._collate is None:
-                collation = Collation(len(batch), np.empty, refuse_none=self.refuse_none, ragged=self._ragged)
-                collation.add_all(part)
-            made.append(self._join(collation, part, list(batch)))
-        return made
-
-    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
-        """Return the ids of the samples of each batch."""
-        return [concatenated(self._input.sample_ids(batch)) for batch in tokens]
+        self._input.set_state(states)
+        self._values, self._tokens = self._input.held(state["open"])
 
     def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
         """Return the numbers of the elements in these batches."""
         return self._input.num_by_input(tokens[0] if len(tokens) == 1 else [each for batch in tokens for each in batch])
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the token of each batch without its excluded samples."""
-        return [tuple(self._input.kept(batch, keep)) or None for batch in tokens]
-
-    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
-        """Leave out elements of a batch."""
-        return self.without_raising_elements(token, tells=tells)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -419,8 +312,4 @@ class BatchNode(LinkNode):
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage and those before it in a lane."""
-        source = opening.open(self.input, run)
-        # The next element of a user's stream may take long to arrive: elements are read on demand.
-        if not self.facts.has_stream:
-            source = AheadStage(source, self, run)
-        return BatchStage(source, self, run, is_last=is_last)
+        return BatchStage(read_ahead(opening.open(self.input, run), self, run), self, run, is_last=is_last)

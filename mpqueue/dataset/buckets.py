@@ -9,15 +9,17 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from operator import index
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.ids import Keep, SampleIds, concatenated
+from mpqueue.dataset.applied import Applied
+from mpqueue.dataset.gates import admitted
+from mpqueue.dataset.merging import OfTuples
 from mpqueue.dataset.nodes import Collate, Facts, Function, LaneOpening, LinkNode, with_batches
-from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
+from mpqueue.dataset.stages import Block, LaneStage, Token, token_of
 from mpqueue.plan.batching import Choice, collation_of
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
@@ -34,7 +36,7 @@ class _Held(NamedTuple):
     length: int
 
 
-class BucketStage(Applied):
+class BucketStage(OfTuples, Applied):
     """Batches of samples of similar lengths.
 
     Args:
@@ -59,9 +61,11 @@ class BucketStage(Applied):
         """Return the next batch; its token is the tuple of its samples' tokens."""
         while self._fill():
             bucket = self._ready.pop(0)
-            tokens = [held.token for held in bucket]
+            bucket, tokens = admitted(self, bucket, [held.token for held in bucket])
+            if not tokens:
+                continue
             # Collate only now, so that a snapshot holds samples and no batch.
-            made = self._made(tokens, partial(self._join, [held.value for held in bucket], tokens, self._empty))
+            made = self._made(tokens, partial(self.join, [held.value for held in bucket], tokens, self._empty))
             if not made:
                 continue
             places = max(held.length for held in bucket) * len(bucket)
@@ -79,9 +83,10 @@ class BucketStage(Applied):
             if not tokens:
                 self._empty_buckets()
                 break
-            started = self._clock_in()
+            values, tokens = admitted(self, values, tokens)
+            started = self.clock.start()
             self._each(self._put, values, tokens)
-            self._clock_out(started)
+            self.clock.stop(started)
         return bool(self._ready)
 
     def _put(self, value: Any, token: Token) -> None:
@@ -134,63 +139,36 @@ class BucketStage(Applied):
         else:
             self._ready += left
 
-    def _join(self, samples: list[Any], tokens: Sequence[Token], empty: Empty) -> Any:
+    def join(self, values: list[Any], tokens: Sequence[Token], empty: Empty = np.empty) -> Any:
+        """Return a batch of samples."""
         self.begin(tokens[0])
         collate, ragged = collation_of(self.node.collate)
         if collate is not None:
-            return collate(samples)
+            return collate(values)
         collation = PaddedCollation(
-            len(samples), empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none, ragged=ragged
+            len(values), empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none, ragged=ragged
         )  # fmt: skip
-        collation.add_all(samples)
+        collation.add_all(values)
         return collation.finish(tokens)
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of all samples that are held."""
         buckets, ready = [[[sample.token for sample in bucket] for bucket in some]
                           for some in (self._buckets, self._ready)]  # fmt: skip
         inside = [*chain(*held), *chain(*buckets), *chain(*ready)]
         self._save_with(states, inside, {"buckets": buckets, "ready": ready})
 
-    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
-        super()._drop_own(state, keep)
-        for name in ("buckets", "ready"):
-            state[name] = [self._input.kept([token_of(token) for token in bucket], keep) for bucket in state[name]]
-        state["ready"] = [bucket for bucket in state["ready"] if bucket]
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
         saved = [[token_of(token) for token in bucket] for bucket in [*state["buckets"], *state["ready"]]]
-        values = self._samples_of(saved)
+        values = self.parts_again(saved)
         # A snapshot has no lengths: they follow from the samples, which are computed again.
         filled = [
             [_Held(value, token, self._length_of(value)) for value, token in zip(samples, tokens, strict=True)]
             for samples, tokens in zip(values, saved, strict=True)
         ]
         self._buckets, self._ready = filled[: len(self._buckets)], filled[len(self._buckets) :]
-
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the batches with these tokens, built again."""
-        batches = self._samples_of(tokens)
-        return [self._join(samples, token, np.empty) for samples, token in zip(batches, tokens, strict=True)]
-
-    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
-        """Return the ids of the samples of each batch."""
-        return [concatenated(self._input.sample_ids(batch)) for batch in tokens]
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the token of each batch without its excluded samples."""
-        return [tuple(self._input.kept(batch, keep)) or None for batch in tokens]
-
-    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
-        """Leave out elements of a batch."""
-        return self.without_raising_elements(token, tells=tells)
-
-    def _samples_of(self, batches: Sequence[Sequence[Token]]) -> Iterator[list[Any]]:
-        sample_tokens = list(chain(*batches))
-        samples = iter(self._input.rebuild(sample_tokens) if sample_tokens else ())
-        return (list(islice(samples, len(batch))) for batch in batches)
 
     def count_to(self, rows: list[StageRow]) -> None:
         """Add the rows of the inputs and of this stage, and two rows about padding and dropped samples."""

@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.ids import Keep
 from mpqueue.dataset.indexed import IndexedRun, Places, ReaderMaker
 from mpqueue.dataset.nodes import LinkNode
 from mpqueue.dataset.picking import PickReader
-from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token
 from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.seeding.picks import Numbers, Picks
 from mpqueue.worker import context
@@ -163,13 +162,13 @@ class ShuffleStage(LinkStage):
 
     def _swap(self, full: FullBuffer, values: list[Any], tokens: Sequence[Token]) -> Block:
         """Put elements into the buffer, and return the picked ones."""
-        started = self._clock_in()
+        started = self.clock.start()
         # A pick and its element have the same number, so that the order does not depend on the block size.
         block = full.swap(values, tokens, self._picks.take(self._next_pick, len(tokens), self._size))
         self._next_pick += len(tokens)
         self.num_in += len(tokens)
         self.num_out += len(tokens)
-        self._clock_out(started)
+        self.clock.stop(started)
         return block
 
     def _begin_to_drain(self, full: FullBuffer) -> None:
@@ -181,23 +180,20 @@ class ShuffleStage(LinkStage):
         self._values, self._tokens = [values[at] for at in order], [tokens[at] for at in order]
         self._is_draining, self._num_drained = True, len(tokens)
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of the buffer and the number of the next pick."""
         tokens = self._tokens if self._full is None else _plain(self._full.tokens)
         states.append({
             "held": as_saved(tokens), "pick": self._next_pick, "draining": self._is_draining,
             "key": self._picks.key, "size": self._num_drained if self._is_draining else self._size,
         })  # fmt: skip
-        self._input.save_to(states, together(held, tokens))
+        self._input.get_state(states, together(held, tokens))
 
-    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
-        state["held"] = self._input.kept(tokens_of(state["held"]), keep)
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state, and compute the elements of the buffer again."""
         state = next(states)
-        self._input.load_from(states)
-        self._values, self._tokens = self._input.rebuilt(tokens_of(state["held"]))
+        self._input.set_state(states)
+        self._values, self._tokens = self._input.held(state["held"])
         self._next_pick, self._is_draining = state["pick"], state["draining"]
         self._num_drained = state["size"]
 

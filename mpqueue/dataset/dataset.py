@@ -48,6 +48,7 @@ from mpqueue.dataset.source import Readers, aside, compute_aside, compute_indice
 from mpqueue.dataset.splitting import SplitNode, bounds_of
 from mpqueue.dataset.state_codes import code_of
 from mpqueue.dataset.weights import check_part_names, check_schedule
+from mpqueue.dataset.windows import WindowNode
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.batching import Choice
@@ -70,7 +71,6 @@ _ELSEWHERE = {
     "padded_batch": "use batch(size, collate=...), or bucket, which batches elements of similar lengths",
     "unbatch": "use flat_map(lambda batch: ...), which yields the elements of the result of a function",
     "rebatch": "use flat_map and batch",
-    "window": "use batch(size, collate=...), or flat_map",
     "with_epoch": "use take(n), or Loader(..., epoch_batches=n)",
     "to_iter_dataset": "it is not needed: stages that return a stream can follow any other stage",
     "as_numpy_iterator": "iterate over the dataset itself, or over mpqueue.Loader(dataset)",
@@ -776,6 +776,19 @@ class Dataset(Generic[Item_co]):
         Follows: ``tf.data.Dataset.skip``.
         """
         return self._then(SkipNode, count=check_count("skip", "count", count, 0))
+
+    def window(self, size: int, stride: int = 1) -> "Dataset":
+        """Return lists of consecutive elements of each virtual shard; it makes a stream.
+
+        Args:
+            size: The number of elements of a list.
+            stride: The number of elements between the beginnings of two lists, at most ``size``.
+        """
+        check_count("window", "size", size, 1)
+        check_count("window", "stride", stride, 1)
+        if stride > size:
+            raise ValueError(f"window: stride must be at most size={size}, got {stride}")
+        return self._changed(WindowNode, size=size, stride=stride)
 
     def enumerate(self) -> "Dataset[tuple[int, Item_co]]":
         """Return a dataset of pairs of an index, from 0, and the element.

@@ -21,9 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.ids import Keep, SampleIds
+from mpqueue.dataset.applied import Applied
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.nodes import Function, LinkNode
-from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
+from mpqueue.dataset.stages import Block, LaneStage, Token, token_of
 from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
 from mpqueue.system.iterators import rest_of
 from mpqueue.worker.async_sources import plain_iterable
@@ -135,11 +136,10 @@ class FlatMapStage(Applied):
         super().__init__(source, node, run)
         self._items: _Items | None = None  # items of the current element
         self._num_used = 0
-        self._latest: list[Any] = []  # after a load: the item before the next one, until `take_latest`
 
-    def most_fruitless_behind(self) -> int | None:
-        """Return the limit of consecutive items without result, from the average number of items per element."""
-        most = self.most_fruitless()
+    def most_fruitless(self) -> int | None:
+        """Return the limit of the input, for the average number of items per element."""
+        most = super().most_fruitless()
         return None if most is None else most * (1 + self.num_out // max(1, self._num_used))
 
     def pull(self, count: int) -> Block:
@@ -150,8 +150,9 @@ class FlatMapStage(Applied):
             if self._error is not None and self._items is not None:  # raised by an item
                 if out:
                     break
-                error, self._error, self._items = self._error, None, None
-                raise error
+                error, items, self._error, self._items = self._error, self._items, None, None
+                if not self.is_excluded(self._input, items.token):
+                    raise error
             if self._items is None and (self._error is not None or not self._tokens) and out:
                 break  # an error of the input is raised by the next call
             # Count a fruitless search only if an element was opened for it.
@@ -161,40 +162,39 @@ class FlatMapStage(Applied):
             if self._items is not None:
                 self._read(count, out, tokens)
             if out:
-                self._num_fruitless = 0
+                self.search.end()
             elif is_new and self._error is None:
-                self._note_fruitless(1)
+                self.search.note(self, 1)
         self.num_out += len(out)
         return out, tokens
 
     def _open(self, count: int) -> bool:
         """Call the function for the next element; return False at the end of the input."""
-        self._latest = []  # no longer needed
         if not self._tokens:
             num_elements = 1
-            if self._num_used and self.run.ahead.is_on:
+            # After a stage that merges samples, what it makes must follow from what the lane has returned.
+            if self._num_used and self.node.input.facts.merged is None:
                 # Estimate the number of elements from the items per element so far.
                 num_elements = max(1, min(count, count * self._num_used // (self.num_out + 1)))
             self._values, tokens = self._input.pull(num_elements)
             # Return here: `_take` would pull again, and each stage of a chain would pull twice from the one before. A
             # chain of 100 stages would make 2**100 calls.
             if not tokens:
-                self._is_exact = True
                 return False
             self._tokens = list(tokens)
             self.num_in += len(self._tokens)
         values, tokens = self._take(1)
         if not tokens:
             return False
-        started = self._clock_in()
+        started = self.clock.start()
         try:
-            self._items, self._is_exact = self._items_of(values[0], tokens[0]), False
+            self._items = self._items_of(values[0], tokens[0])
         except BaseException as error:
             if passes_at_once(error):
                 raise
             self._keep(error, values, tokens)
         self._num_used += 1
-        self._clock_out(started)
+        self.clock.stop(started)
         return True
 
     def _items_of(self, value: Any, token: Token) -> _Items:
@@ -208,7 +208,7 @@ class FlatMapStage(Applied):
         """Read items of the current element until there are enough or none are left."""
         items = self._items
         assert items is not None
-        started = self._clock_in()
+        started = self.clock.start()
         first = items.number
         try:
             if not items.read(count - len(out), out):
@@ -221,19 +221,11 @@ class FlatMapStage(Applied):
             else:
                 self._error = never_an_end(error)
         tokens.extend([(items.token, number) for number in range(first, items.number)])
-        self._is_exact |= items.number > first
-        self._clock_out(started)
+        self.clock.stop(started)
 
-    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
-        super()._drop_own(state, keep)
-        # From the open stage, because the token in a snapshot may be shortened.
-        if self._items is not None and not all(keep(self._input.sample_ids([self._items.token]))):
-            state |= {"token": None, "item": 0}
-            state.pop("is_of_opened", None)
-
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the waiting elements and the position of the next item."""
-        items, opened = self._items, self._input.opened()
+        items = self._items
         elements = [token for token, _ in held]
         if items is None:
             self._save_with(states, elements, {"token": None, "item": 0})
@@ -241,45 +233,25 @@ class FlatMapStage(Applied):
         token = items.token
         if not any(element is token for element in elements):
             elements.append(token)
-        own = {"token": token, "item": items.number}
-        # A token of stage n contains the tokens of n - 1 stages. Written in full, 2,000 stages take 2,000,000 numbers
-        # and 7 s.
-        if opened is not None and type(token) is tuple and token[0] is opened:
-            own |= {"token": token[1], "is_of_opened": True}
-        self._save_with(states, elements, own)
+        self._save_with(states, elements, {"token": token, "item": items.number})
 
-    def opened(self) -> Token | None:
-        """Return the token of the element that the current items belong to."""
-        return None if self._items is None else self._items.token
-
-    def take_latest(self, number: int) -> list[Any]:
-        """Return the item with this number in a list if the load has just made it, otherwise an empty list."""
-        latest, self._latest = self._latest, []
-        return latest if self._items is not None and number == self._items.number - 1 else []
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state; the earlier items of the current element are read again."""
         state = self._load_own(states)
         if state["token"] is not None:
             token = token_of(state["token"])
-            latest: list[Any] = []
-            if state.get("is_of_opened"):  # otherwise the token is complete, see `save_to`
-                # The input has just made this item. If each stage of a chain requested it again from all stages before
-                # it, 1,000 stages would take 17 s, growing with the cube of their number.
-                latest = self._input.take_latest(token)
-                token = self._input.opened(), token
-            (value,) = latest or self._input.rebuild([token])
+            (value,) = self._input.again([token])
             self._items = self._items_of(value, token)
-            self._latest = self._items.drop(state["item"])
+            self._items.drop(state["item"])
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these items. The function is called once for each element involved."""
         numbers_by_token: dict[Token, set[int]] = {}
         for token, item in tokens:
             numbers_by_token.setdefault(token, set()).add(item)
         items_by_token = {}
         for (token, numbers), value in zip(
-            numbers_by_token.items(), self._input.rebuild(list(numbers_by_token)), strict=True
+            numbers_by_token.items(), self._input.again(list(numbers_by_token)), strict=True
         ):
             items = self._items_of(value, token)
             # In ascending order, so that the items of an element are read only once.
@@ -293,10 +265,6 @@ class FlatMapStage(Applied):
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the elements that the items belong to."""
         return self._input.sample_ids([token for token, _ in tokens])
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the tokens of items whose element has no excluded sample; which samples an item has is unknown."""
-        return LaneStage.reduced(self, tokens, keep)
 
 
 def _no_items(line: str, result: Any) -> TypeError:

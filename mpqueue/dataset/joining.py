@@ -24,9 +24,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import together
-from mpqueue.dataset.ids import Keep, SampleIds, concatenated, prefixed, within
+from mpqueue.dataset.ids import SampleIds, concatenated, prefixed
 from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker, by_part, whole_or_none
-from mpqueue.dataset.mixing import MOST_PLACES, Counts, ranks_of, shares_of, shuffled
+from mpqueue.dataset.mixing import Counts, ranks_of, shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, Stop, inner_epoch
 from mpqueue.dataset.passes import RepeatStage, share_of
 from mpqueue.dataset.phases import Change, Course, EpochPlan, Phase, WeightSpan, course_of, key_of, plan_of, spans_in
@@ -34,20 +34,15 @@ from mpqueue.dataset.stages import (
     Block,
     LaneStage,
     Token,
+    by_part_again,
     found_by_part,
-    rebuilt_by_part,
-    reduced_by_part,
-    tokens_of,
 )
 from mpqueue.dataset.weights import Name, Schedule, Weights, shown_schedule
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.read_ahead import SOON_NS
 
 _MOST_AHEAD, _CHEAP_NS = 8192, 50_000
-_FIRST_WINDOW = 16
-_OFTEN = 64  # picks of an input within a window; then its stages may read ahead, too
 _MAX_BLOCKS = 8  # of a mix that a reader keeps
 _MAX_COURSES = 4  # the epochs whose elements are computed at the same time
 
@@ -95,10 +90,10 @@ class _Branch:
         del self.values[:count], self.tokens[:count]
         return block
 
-    def load_from(self, states: Iterator[Any], tokens: Sequence[Any]) -> None:
+    def set_state(self, states: Iterator[Any], tokens: Sequence[Any]) -> None:
         """Restore a saved state."""
-        self.stage.load_from(states)
-        self.values, self.tokens = self.stage.rebuilt(tokens_of(tokens))
+        self.stage.set_state(states)
+        self.values, self.tokens = self.stage.held(tokens)
 
 
 class JoinedInputs:
@@ -110,13 +105,14 @@ class JoinedInputs:
             be endless.
         can_reopen: A function that returns whether elements of an input can be computed again without the input's
             state.
+        can_read_ahead: A function that returns whether elements of an input may be read before they are needed.
     """
 
     def __init__(
         self, open_input: Callable[[int], LaneStage], bound: Callable[[int], int | None] | None,
-        can_reopen: Callable[[int], bool],
+        can_reopen: Callable[[int], bool], can_read_ahead: Callable[[int], bool],
     ) -> None:  # fmt: skip
-        self.open, self.bound, self.can_reopen = open_input, bound, can_reopen
+        self.open, self.bound, self.can_reopen, self.can_read_ahead = open_input, bound, can_reopen, can_read_ahead
 
 
 class JoiningStage(LaneStage):
@@ -156,7 +152,7 @@ class JoiningStage(LaneStage):
             self._bounds = len(self._branches), [most for most in unopened if most is not None]
         bounds = list(self._bounds[1])
         for branch in self._branches.values():
-            most = branch.stage.most_fruitless_behind()
+            most = branch.stage.most_fruitless()
             if most is not None:
                 bounds.append(most)
         return sum(bounds) if bounds else None
@@ -166,36 +162,17 @@ class JoiningStage(LaneStage):
         begun = [[at, list(branch.tokens)] for at, branch in self._branches.items()]
         states.append({"begun": begun, "ended": self._has_ended, **own})
         for at, branch in self._branches.items():
-            branch.stage.save_to(states, together(held.get(at, ()), branch.tokens))
-
-    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
-        """Remove excluded elements from the snapshot of this stage and its inputs."""
-        for begun in next(states)["begun"]:
-            at, tokens = begun
-            keep_part, stage = within(self.node.part_name(at), keep), self._branches[at].stage
-            assert keep_part is not None
-            begun[1] = stage.kept(tokens_of(tokens), keep_part)
-            stage.drop_from(states, keep_part)
-
-    @property
-    def is_settled(self) -> bool:
-        """True if no element waits; at the end, none of the waiting elements is used."""
-        if self._has_ended:
-            return True
-        for branch in self._branches.values():  # noqa: SIM110 - a generator would add a C frame per stage
-            if branch.tokens or not branch.stage.is_settled:
-                return False
-        return True
+            branch.stage.get_state(states, together(held.get(at, ()), branch.tokens))
 
     def _load_own(self, states: Iterator[Any]) -> Any:
         """Restore a saved state, and return the item of this stage."""
         state = next(states)
         for at, tokens in state["begun"]:
-            self._branch(at).load_from(states, tokens)
+            self._branch(at).set_state(states, tokens)
         self._has_ended = state["ended"]
         return state
 
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         self._load_own(states)
 
@@ -254,16 +231,16 @@ class ZipStage(JoiningStage):
         values = list(zip(*[block[0] for block in blocks], strict=True))
         return values, list(zip(*[block[1] for block in blocks], strict=True))
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of the waiting elements."""
         columns = {at: [token[at] for token in held] for at in range(len(self.node.branches))}
         self._save_with(states, columns, {})
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these tuples, computed again."""
         columns = []
         for at in range(len(self.node.branches)):
-            columns.append(self._branch(at).stage.rebuild([token[at] for token in tokens]))  # noqa: PERF401
+            columns.append(self._branch(at).stage.again([token[at] for token in tokens]))  # noqa: PERF401
         return list(zip(*columns, strict=True))
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
@@ -281,6 +258,7 @@ class ZipNode(JoinNode):
 
     name: ClassVar[str] = "zip"
     merges: ClassVar[bool] = True
+    keeps_whole: ClassVar[bool] = True
     reader: ClassVar[Any] = ZipReader
     lane_stage: ClassVar[Any] = ZipStage
 
@@ -303,31 +281,15 @@ class BranchedStage(JoiningStage):
             of_branch.setdefault(at, []).append(token)
         return of_branch
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, each computed again by its input."""
-        return rebuilt_by_part(tokens, self._stage_of)
+        return by_part_again(tokens, self._stage_of)
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of these elements, each with the name of its input."""
         return found_by_part(
             tokens, lambda at, inner: prefixed(self.node.part_name(at), self._stage_of(at).sample_ids(inner))
         )
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the token of each element without its excluded samples."""
-
-        def reduce(at: int, inner: list[Token]) -> list[Token | None]:
-            keep_part = within(self.node.part_name(at), keep)
-            assert keep_part is not None
-            return self._stage_of(at).reduced(inner, keep_part)
-
-        return reduced_by_part(tokens, reduce)
-
-    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
-        """Leave out the parts of the element of an input."""
-        at, inner = token
-        left = self._stage_of(at).without_raising(inner, tells=tells)
-        return None if left is None else (at, left)
 
     def _stage_of(self, at: int) -> LaneStage:
         branch = self._branches.get(at)
@@ -384,13 +346,7 @@ class ConcatenateStage(BranchedStage):
                 self._close(at)
         return [], []
 
-    @property
-    def is_settled(self) -> bool:
-        """True if the current input is settled; earlier ones have ended."""
-        branch = self._branches.get(self._at)
-        return branch is None or branch.stage.is_settled
-
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of the current input."""
         of_branch = self._held_by_branch(held)
         # An ended stream keeps the states needed to read its elements again, as long as an element is held.
@@ -398,7 +354,7 @@ class ConcatenateStage(BranchedStage):
             self._close(at)
         self._save_with(states, of_branch, {"at": self._at})
 
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         self._at = self._load_own(states)["at"]
 
@@ -479,43 +435,9 @@ class MixPicks:
     def _phase_of(self, first: int) -> int:
         return bisect_right(self._starts, first) - 1
 
-    def least(self, at: int, first: int, count: int) -> int:
-        """Return a number of picks of an input that are among the next ones, and in the same phase.
-
-        Args:
-            at: The input.
-            first: The next pick, which is in the current phase.
-            count: The number of next picks.
-        """
-        # Whole blocks have the quotas of the weights; the first and the last one may be cut.
-        left_in_phase = self._end - first - 3 * MOST_PLACES
-        return max(0, int(self._phases[self.phase].parts[at] * min(count, left_in_phase)))
-
     def is_first(self, first: int) -> bool:
         """Return whether a pick is the first one of a phase."""
         return self._starts[self._phase_of(first)] == first
-
-
-class _Window:
-    """The number of next picks for which the inputs of a mix may be read ahead.
-
-    They are used within about `mpqueue.worker.read_ahead.SOON_NS`.
-    """
-
-    def __init__(self) -> None:
-        self._size, self._end, self._began_ns = _FIRST_WINDOW, 0, clock_ns()
-
-    def size_at(self, pick: int) -> int:
-        """Return the number of picks at a pick."""
-        if pick >= self._end:
-            now = clock_ns()
-            took_ns, self._began_ns = now - self._began_ns, now
-            if took_ns > SOON_NS:
-                self._size = max(1, self._size // 2)
-            elif took_ns < SOON_NS // 2:
-                self._size = min(_MOST_AHEAD, self._size * 2)
-            self._end = pick + self._size
-        return self._size
 
 
 _FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
@@ -706,8 +628,8 @@ class MixStage(BranchedStage):
         # each access takes longer, 0.2 us per element here.
         self._picks = MixPicks(self._spans, (self.seed, run.epoch, run.lane), run)
         self._stop, self._next_pick, self._phase = node.stop, 0, -1
-        self._window = _Window()
         self._is_ahead = False  # this call may read ahead
+        run.ahead.is_used |= run.skip is None
         self._done: set[int] = set()  # "all": inputs that have started again; "never": inputs without elements
         self._num_left = 0  # of the other inputs that the end of the mix depends on in this phase
 
@@ -716,7 +638,6 @@ class MixStage(BranchedStage):
         values: list[Any] = []
         tokens: list[Token] = []
         # Only large elements are requested one by one. They must not pile up here.
-        # With ``skip``, a skipped sample is reported with the batch that misses it, so there is no read-ahead.
         self._is_ahead = count > 1 and self.run.ahead.is_on and self.may_run_ahead and self.run.skip is None
         while not tokens and not self._has_ended:
             picks = self._picks.take(self._next_pick, count)
@@ -756,14 +677,10 @@ class MixStage(BranchedStage):
 
     def _fill(self, at: int, branch: _Branch, count: int) -> bool:
         """Read the elements picked from an input; return False at the end of the mix, or of an input."""
-        pick, num_soon = self._next_pick, 0
-        if self.run.ahead.is_on:
-            num_soon = self._picks.least(at, pick, self._window.size_at(pick))
-        branch.stage.run.ahead.is_on = num_soon >= _OFTEN
         try:
             # The next element of a user's stream may take long to arrive, so such streams are not read ahead.
-            if self._is_ahead and self._inputs.can_reopen(at):
-                has_elements = branch.fill_ahead(count, num_soon) > 0
+            if self._is_ahead and self._inputs.can_read_ahead(at):
+                has_elements = branch.fill_ahead(count, _MOST_AHEAD // len(self.node.branches)) > 0
             else:
                 has_elements = branch.fill(count) > 0
         finally:
@@ -793,11 +710,11 @@ class MixStage(BranchedStage):
         """Return how many of these elements are from each input."""
         return Counter(map(itemgetter(0), tokens))
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of the next pick."""
         self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick})
 
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
         self._next_pick = state["pick"]

@@ -21,18 +21,18 @@ The token of an element is its number with the token of the input, which is need
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import compress
 from typing import Any, ClassVar, TypeVar
 
 from mpqueue.dataset.caches import Cache, NoCache
-from mpqueue.dataset.ids import Keep, SampleIds, keep_both
+from mpqueue.dataset.gates import CLOSED
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import Facts, LaneOpening, LinkNode, StageNode
 from mpqueue.dataset.record_files import MISSING
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, token_of
-from mpqueue.engine.skips import Skipped, may_skip
-from mpqueue.system.exceptions import add_note, cause_of
+from mpqueue.engine.skips import Skipped
+from mpqueue.system.exceptions import cause_of
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.fixed_seeds import FixedSeeds
@@ -149,18 +149,13 @@ class CacheStage(LinkStage):
     Args:
         source, node, run: See `LinkStage`.
         seeds: The random numbers of the input.
-        open_rest: Opens the input without the excluded samples. It only computes elements again.
     """
 
-    _opened_rest: LaneStage | None
-
     def __init__(
-        self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds,
-        open_rest: Callable[[], LaneStage],
+        self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds
     ) -> None:  # fmt: skip
         super().__init__(source, node, run)
         self._cache = node.cache
-        self._open_rest, self._opened_rest = open_rest, None if run.keep is not None else source
         self._next = self._place = 0  # number of the next element, and of the input's next element
         self._read: Sequence[Token] = ()  # the tokens of the last read elements, among them the last returned one
         self._kept_to: int | None = None  # from here on, this pass does not use the cache; None if it stores elements
@@ -171,66 +166,26 @@ class CacheStage(LinkStage):
 
     def pull(self, count: int) -> Block:
         """Return the next elements; computed ones are returned one at a time."""
-        while True:
-            values, tokens, has_ended = self._kept(count)
-            if not tokens and not has_ended:
-                values, tokens = self._computed()
-            if not tokens:
-                return values, tokens
+        values, tokens, has_ended = self._kept(count)
+        if not tokens and not has_ended:
+            values, tokens = self._computed()
+        if tokens:
             self._next, self._read = self._next + len(tokens), tokens
-            if self.run.keep is not None:
-                values, tokens = self._left(values, tokens, self.run.keep)
-            if not tokens:
-                self._note_fruitless(1)
-                continue
-            self._num_fruitless = 0
             self.num_out += len(tokens)
-            return values, tokens
-
-    def _left(self, values: list[Any], tokens: Sequence[Token], keep: Keep) -> Block:
-        """Return the elements before the first one with excluded samples, or the rest of that one, if any."""
-        keeps = keep(self._input.sample_ids([token_of(token) for _, token in tokens]))
-        if all(keeps):
-            return values, tokens
-        count = keeps.index(False)
-        # Read again by the next call: an error of that element must not hide the elements before it.
-        self._next += max(1, count) - len(tokens)
-        if count:
-            return values[:count], tokens[:count]
-        tokens = self.kept(tokens[:1], keep)
-        if not tokens:
-            return [], []
-        self.mark(tokens[0][1])
-        try:
-            return self.rebuild(tokens), tokens
-        except BaseException as error:
-            if passes_at_once(error):
-                raise
-            if self.run.skip is None or not may_skip(error):
-                add_note(error, self.error_note(tokens[0][1]))
-                raise never_an_end(error) from cause_of(error)
-        left = self.without_raising(tokens[0], tells=True)
-        return ([], []) if left is None else (self.rebuild([left]), [left])
-
-    @property
-    def _rest(self) -> LaneStage:
-        """The input without the excluded samples: what it makes of others is never stored."""
-        if self._opened_rest is None:
-            self._opened_rest = self._open_rest()
-        return self._opened_rest
+        return values, tokens
 
     def _kept(self, count: int) -> tuple[list[Any], Sequence[Token], bool]:
         """Return the next elements that are in the cache, and whether the end follows."""
         values: list[Any] = []
         tokens: list[Token] = []
-        started = self._clock_in()
+        started = self.clock.start()
         for number in range(self._next, self._next + count):
             entry = self._get(number)
             if entry is MISSING or entry is _END:
                 break
             values.append(entry[0])
             tokens.append((number, entry[1]))
-        self._clock_out(started)
+        self.clock.stop(started)
         if entry is not MISSING:
             context.worker_info()  # the process that stored the element has read its share; do the same
         return values, tokens, not tokens and entry is _END
@@ -336,44 +291,28 @@ class CacheStage(LinkStage):
             return MISSING
         return self._cache.get(self._number_of(number), self.run.num_lanes)
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the numbers of the next element and of the input's next element, and the token between them."""
         state: dict[str, Any] = {"next": self._next, "place": self._place, "kept_to": self._kept_to}
         if self._place < self._next and self._read:
             state["last"] = self._read[self._next - 1 - self._read[0][0]][1]
         states.append(state)
-        self._input.save_to(states, [token for _, token in held])
+        self._input.get_state(states, [token for _, token in held])
 
-    @property
-    def is_settled(self) -> bool:
-        """True: no sample is removed from the stages before a cache, so their state does not affect the elements."""
-        return True
-
-    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:  # noqa: ARG002 - see below
-        """Do nothing: excluded elements remain in the cache, and are removed from its output."""
-        next(states)
-        self._input.drop_from(states, lambda ids_of_elements: [True] * len(ids_of_elements))
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = next(states)
         self._next, self._place, self._kept_to = state["next"], state["place"], state["kept_to"]
         if "last" in state:
             self._read = [(self._next - 1, token_of(state["last"]))]
-        self._with_seeds(self._input.load_from, states)
+        self._with_seeds(self._input.set_state, states)
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these elements; the input computes missing ones, and those without some of their samples."""
-        inner, keep = [token_of(token) for _, token in tokens], self.run.keep
-        are_whole = [True] * len(inner) if keep is None else keep(self._input.sample_ids(inner))
-        cached = [
-            self._cached(number, token) if is_whole else MISSING
-            for (number, _), token, is_whole in zip(tokens, inner, are_whole, strict=True)
-        ]
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return these elements; the input computes missing ones."""
+        inner = [token_of(token) for _, token in tokens]
+        cached = [self._cached(number, token) for (number, _), token in zip(tokens, inner, strict=True)]
         missing = [token for token, kept in zip(inner, cached, strict=True) if kept is MISSING]
-        # All of them by the same stages: a second pass over a source that is a stream would take as long as the first.
-        source = self._input if all(are_whole) else self._rest
-        made = iter(self._with_seeds(source.rebuild, missing) if missing else ())
+        made = iter(self._with_seeds(self._input.again, missing) if missing else ())
         return [next(made) if kept is MISSING else kept[0] for kept in cached]
 
     def _cached(self, number: int, token: Token) -> Any:
@@ -382,26 +321,8 @@ class CacheStage(LinkStage):
         return entry if entry is not MISSING and entry is not _END and token_of(entry[1]) == token else MISSING
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
-        """Return the ids of these elements, without excluded samples."""
-        inner = [token_of(token) for _, token in tokens]
-        found, keep = self._input.sample_ids(inner), self.run.keep
-        if keep is None or all(keep(found)):
-            return found
-        # Only the input knows which samples have raised and were left out.
-        rest = self._rest.sample_ids(inner)
-        return [[each for each in left if each in whole] for whole, left in zip(found, rest, strict=True)]
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the token of each element without its excluded samples, which is then not read from the cache."""
-        # Not by `_rest`: it finds no excluded samples that could be removed.
-        inner = self._input.reduced([token_of(token) for _, token in tokens], keep_both(self.run.keep, keep))
-        return [None if token is None else (number, token) for (number, _), token in zip(tokens, inner, strict=True)]
-
-    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
-        """Leave out the parts of the input's element, with the seed of the cache."""
-        number, inner = token
-        left = self._with_seeds(partial(self._input.without_raising, tells=tells), inner)
-        return None if left is None else super().without_raising((number, left), tells=tells)
+        """Return the ids of these elements."""
+        return self._input.sample_ids([token_of(token) for _, token in tokens])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -418,6 +339,7 @@ class CacheNode(LinkNode):
     name: ClassVar[str] = "cache"
     passes_elements: ClassVar[bool] = True
     keeps_places: ClassVar[bool] = True
+    keeps_whole: ClassVar[bool] = True
     reader: ClassVar[Any] = CacheReader
     cache: Cache
 
@@ -446,7 +368,6 @@ class CacheNode(LinkNode):
             run.skip(skipped)
 
         seeds = FixedSeeds(held_generators(self.input), run.begin, self.cache.tell_of_draws)
-        before = _kept_run(run)._replace(begin=seeds.begin, skip=run.skip and skip, keep=None, fixed=seeds)
-        rest = before._replace(skip=run.skip, keep=run.keep)
-        stage = CacheStage(opening.open(self.input, before), self, run, seeds, lambda: opening.open(self.input, rest))
+        before = _kept_run(run)._replace(begin=seeds.begin, skip=run.skip and skip, keep=None, gate=CLOSED, fixed=seeds)
+        stage = CacheStage(opening.open(self.input, before), self, run, seeds)
         return stage

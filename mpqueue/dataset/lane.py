@@ -5,21 +5,28 @@ it would otherwise search forever.
 
 A sample that crashed its workers is *lost*. The state contains its token, and an error takes its place; see
 `mpqueue.worker.retry_markers`.
+
+An *exclusion* holds from an element of the lane on. The state contains the number of this element for each exclusion of
+the run. Those before the first element of an epoch hold where the roots read; see `mpqueue.dataset.gates` for the
+others.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpqueue.dataset.ids import Keep, SampleIds
+from mpqueue.dataset.gates import Gate
+from mpqueue.dataset.ids import SampleIds, keep_without
 from mpqueue.dataset.part_names import PartNames
-from mpqueue.dataset.stages import LaneStage, Token
+from mpqueue.dataset.stage_work import StageSearch
+from mpqueue.dataset.stages import LaneStage, Token, counts_of
+from mpqueue.plan.sample_ids import SampleSet, joined
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
-from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.read_ahead import ReadAhead
+from mpqueue.worker.lanes import LaneRun, ReadAhead
 from mpqueue.worker.retry_markers import RetryBegin
 from mpqueue.worker.runner import StreamEnd
+
+_UNTIL_SHORT = 8  # batches, which a stage reads ahead at most
 
 
 class StreamLane:
@@ -28,44 +35,50 @@ class StreamLane:
     Args:
         open_stages: A function that opens the stages of a lane and returns the last one.
         run: The run that the lane is opened with.
-        reads_ahead: Whether its stages may read ahead.
+        excluded: The exclusions of the run, in order.
+        keeps_whole: Some roots read excluded samples in each epoch, see `StageNode.keeps_whole`.
 
     Raises:
         Exception: A user function raised while elements of the saved state were computed again.
     """
 
     def __init__(
-        self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun, *, reads_ahead: bool = True
+        self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun, excluded: Sequence[SampleSet] = (),
+        *, keeps_whole: bool = False,
     ) -> None:  # fmt: skip
-        state = run.state
-        self._lost: list[Any] = [] if state is None else list(state.get("lost", ()))
+        state: Any = run.state or {}
+        self._lost: list[Any] = list(state.get("lost", ()))
         if self._lost or run.marker is not None:
             run = run._replace(begin=RetryBegin(run.begin, run.marker, self._lost))
-        # A skipped sample is reported with the batch that misses it, so nothing is read ahead with ``skip``.
-        self._ahead = ReadAhead(is_on=reads_ahead and run.skip is None)
-        self._reads_ahead = self._ahead.is_on
-        self._failed: list[BaseException] = []  # to be raised before the next element
-        self._loaded: Any = None  # the state, until one of these errors was raised
-        if state is not None and state.get("is_reduced"):
-            run = run._replace(failed=self._failed)
-        self._open, self._run = open_stages, run._replace(state=None, ahead=self._ahead, left_out={})
-        self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
+        self._excluded, numbers = excluded, state.get("excluded", ())
+        # An exclusion that the state does not know was made before the lane had an element.
+        self._from = [*numbers, *[0] * len(excluded)][: len(excluded)]
+        self._number = run.number  # of the next element
+        self._gate, self._num_open, self._keeps_whole = Gate(), 0, keeps_whole
+        self._open, self._run = open_stages, run._replace(state=None, left_out={}, gate=self._gate, ahead=ReadAhead())
         self._counts: list[StageRow] = []  # of earlier epochs
         self._latest: Sequence[Token] = ()  # the token of the last element
-        if state is not None and "stages" not in state:
-            state = None  # the state contains only lost samples
-        if state is not None:
-            self._epoch, self._has_given, self._has_ended = state["epoch"], state["given"], state["ended"]
-            self._loaded = state
+        self._is_broken, self._search = False, StageSearch()
+        has_begun = "stages" in state  # or it has only numbers, and lost samples
+        self._epoch = state["epoch"] if has_begun else run.epoch
+        self._has_given: bool = has_begun and state["given"]
+        self._has_ended: bool = has_begun and state["ended"]
+        self._num_rooted = min(state.get("rooted", 0), len(excluded)) if has_begun else self._num_known()
         self._stage = self._opened()
-        if state is not None:
+        if has_begun:
             try:
-                self._stage.load(state["stages"])
+                self._stage.set_state(iter(state["stages"]))
             except StopIteration as error:
                 raise never_an_end(error) from error
 
+    def _num_known(self) -> int:
+        """Return the number of exclusions that hold for the next element."""
+        return sum(number <= self._number for number in self._from)
+
     def _opened(self) -> LaneStage:
-        return self._open(self._run._replace(epoch=self._epoch))
+        keep = keep_without(joined(self._excluded[: self._num_rooted]))
+        self._num_open, self._gate.keep = 0 if self._keeps_whole else self._num_rooted, None
+        return self._open(self._run._replace(epoch=self._epoch, keep=keep))
 
     def next(self) -> Any:
         """Return the next element.
@@ -77,23 +90,35 @@ class StreamLane:
         """
         if self._is_broken:
             raise RuntimeError("this lane was interrupted and must be opened again from its last snapshot")
-        if self._failed:
-            self._loaded = None
-            raise never_an_end(self._failed.pop(0))
         try:
             while not self._has_ended:
+                if self._num_open < len(self._from):
+                    self._exclude()
                 values, tokens = self._stage.pull(1)
-                if tokens:
+                if not tokens:
+                    self._end()
+                elif self._gate.keep is not None and not self._gate.keep(self._stage.sample_ids(tokens))[0]:
+                    self._search.note(self._stage, 1)
+                else:
+                    self._search.end()
                     # An epoch without elements is the last one, because the next one might never yield any, either.
                     self._has_given = True
                     self._latest = tokens
+                    self._number += 1
                     return values.pop()
-                self._end()
         except BaseException as error:
             # The interrupt may have struck anywhere in the stages, so their state may be inconsistent.
             self._is_broken = passes_at_once(error)
+            self._number += 1  # an error takes the place of an element
             raise
         raise StreamEnd
+
+    def _exclude(self) -> None:
+        """Begin the exclusions that hold from the next element on."""
+        known = self._num_known()
+        if known > self._num_open:
+            self._num_open = known
+            self._gate.keep = keep_without(joined(self._excluded[:known]))
 
     def sample_ids(self) -> SampleIds:
         """Return the ids of the samples that the last element of `next` was made of."""
@@ -105,47 +130,35 @@ class StreamLane:
         by_input = self._stage.num_by_input(self._latest) if names.is_single else None
         return names.count(self.sample_ids()) if by_input is None else names.named(by_input)
 
-    def save_without(self, keep: Keep) -> Any:
-        """Return the position of the lane after the removal of excluded elements from its buffers and batches."""
-        state = {**self.save(), "is_reduced": True}
-        self._stage.drop_from(iter(state["stages"]), keep)
-        return state
-
     def _end(self) -> None:
         """Start the next epoch, or end the lane."""
         if not self._run.endless or not self._has_given:
             self._has_ended = True
             return
-        self._counts = summed(self._counts, self._stage.counts())
+        self._counts = self.counts()
         self._epoch += 1
-        self._has_given = False
+        self._has_given, self._num_rooted = False, self._num_known()
         if type(self._run.begin) is RetryBegin:
             # A lost sample belongs to this epoch: in the next epoch another sample has its index.
             self._lost.clear()
             self._run.begin.forget_lost()
         self._stage = self._opened()
 
-    @property
-    def is_settled(self) -> bool:
-        """True if its state follows from the number of elements that it has returned."""
-        return not self._failed and self._stage.is_settled
-
-    def settle(self) -> bool:
-        """Return `is_settled`. If it is False, the stages stop reading ahead until `save`."""
-        is_settled = self.is_settled
-        self._ahead.is_on &= is_settled
-        return is_settled
+    def prepare(self) -> int:
+        """Prepare for a snapshot; return the number of elements after which no stage holds elements read ahead."""
+        self._run.ahead.is_on = False
+        return _UNTIL_SHORT if self._run.ahead.is_used else 0
 
     def save(self) -> Any:
         """Return the position of the lane."""
-        self._ahead.is_on = self._reads_ahead
-        if self._failed and self._loaded is not None:
-            return copy.deepcopy(self._loaded)
-        state = {
-            "epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": self._stage.save()
-        }  # fmt: skip
+        self._run.ahead.is_on = True
+        stages: list[Any] = []
+        self._stage.get_state(stages, ())
+        state = {"epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": stages}
+        if self._excluded:
+            state |= {"excluded": self._from, "rooted": self._num_rooted}
         return state | {"lost": list(self._lost)} if self._lost else state
 
     def counts(self) -> list[StageRow]:
         """Return a row for each stage: its description, elements in and out, nanoseconds in total and spent waiting."""
-        return summed(self._counts, self._stage.counts())
+        return summed(self._counts, counts_of(self._stage))

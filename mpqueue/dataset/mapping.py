@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mpqueue.dataset.applied import Applied
 from mpqueue.dataset.applying import apply_to
 from mpqueue.dataset.ids import SampleId, with_ids
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, StageNode, awaited_constant, constant, returned_none
-from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict
+from mpqueue.dataset.stages import Block, LaneStage, Token
 from mpqueue.dataset.threaded import ThreadedStage, helpers_of
+from mpqueue.dataset.user_calls import VERDICTS, no_verdict
 from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
@@ -103,14 +105,14 @@ class MapStage(Applied):
                 return values, tokens
             self._apply(values, tokens, out)
             if not out:  # all were skipped
-                self._note_fruitless(len(tokens))
-        self._num_fruitless = 0
+                self.search.note(self, len(tokens))
+        self.search.end()
         self.num_out += len(out)
         # Elements from an error on wait with their tokens.
         return out, tokens[: len(out)]
 
     def _apply(self, values: list[Any], tokens: Sequence[Token], out: list[Any]) -> None:
-        started = self._clock_in()
+        started = self.clock.start()
         elements = self._elements(values, tokens)
         try:
             self.node.map_to(elements, tokens, self.run, self.seed, out)
@@ -120,12 +122,12 @@ class MapStage(Applied):
             # Results are in the order of the values, so the value after the last result raised.
             done = len(out)
             self._keep(error, values[done:], tokens[done:])
-        self._clock_out(started)
+        self.clock.stop(started)
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the results of the function for the elements of these tokens."""
         made: list[Any] = []
-        elements = self._elements(self._input.rebuild(tokens), tokens)
+        elements = self._elements(self._input.again(tokens), tokens)
         self.node.map_to(elements, tokens, self.run, self.seed, made)
         return made
 
@@ -217,14 +219,13 @@ class FilterStage(Applied):
             out = list(compress(values, verdicts))
             if out:
                 kept = _kept(tokens, verdicts)
-                self._is_exact = bool(verdicts[-1])
                 self.num_out += len(out)
-                self._num_fruitless = 0
+                self.search.end()
                 return out, kept
-            self._note_fruitless(len(tokens))
+            self.search.note(self, len(tokens))
 
     def _judge(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
-        started = self._clock_in()
+        started = self.clock.start()
         run = self.run
         verdicts: list[Any] = []
         error: BaseException | None = None
@@ -240,7 +241,7 @@ class FilterStage(Applied):
         if error is not None:
             done = len(verdicts)
             self._keep(error, values[done:], tokens[done:])
-        self._clock_out(started)
+        self.clock.stop(started)
         return verdicts
 
     def _invalid_verdict(self, verdicts: list[Any]) -> TypeError:

@@ -112,6 +112,7 @@ class StageNode:
         is_mix: Whether the stage takes elements of its inputs by weight.
         keeps_places: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
+        keeps_whole: Whether its inputs in a lane have their excluded samples, which only its own elements may lack.
         is_opened_in_lanes: Whether an indexed stage at the end of a lane is a stage of the lane, with its own row of
             statistics. Other indexed stages are computed by the root of the lane.
         reader: The class that computes elements by index; None if the stage is always a stream.
@@ -129,6 +130,7 @@ class StageNode:
     is_mix: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
     keeps_prefix: ClassVar[bool] = False
+    keeps_whole: ClassVar[bool] = False
     is_opened_in_lanes: ClassVar[bool] = False
     reader: ClassVar[Any] = None
     facts: Facts = field(init=False, repr=False)

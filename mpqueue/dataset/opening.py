@@ -5,11 +5,13 @@ errors name them. Their results still depend on the index.
 """
 
 import threading
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
 from mpqueue.dataset import nodes
-from mpqueue.dataset.ids import keep_without, within
+from mpqueue.dataset.gates import CLOSED
+from mpqueue.dataset.ids import within
 from mpqueue.dataset.indexed import ReaderMaker
 from mpqueue.dataset.joining import JoinedInputs
 from mpqueue.dataset.lane import StreamLane
@@ -19,7 +21,6 @@ from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import LaneStage
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.read_ahead import ReadAhead
 
 
 class DatasetLanes(RunnableDataset):
@@ -27,15 +28,15 @@ class DatasetLanes(RunnableDataset):
 
     Args:
         root: The last stage.
-        excluded: The samples that are left out; None: no sample.
+        excluded: The exclusions of the run, in order.
 
     Attributes:
-        excluded: The samples that are left out. It may be replaced; lanes must then be opened again.
+        excluded: The exclusions. They may be replaced; lanes must then be opened again.
     """
 
     can_mark = True  # its lanes report the current sample, see `mpqueue.worker.retry_markers`
 
-    def __init__(self, root: nodes.StageNode, excluded: SampleSet | None = None) -> None:
+    def __init__(self, root: nodes.StageNode, excluded: Sequence[SampleSet] = ()) -> None:
         super().__init__(root)
         self._makers, self.excluded = Makers(root), excluded
 
@@ -57,26 +58,22 @@ class DatasetLanes(RunnableDataset):
 
         return find_shared_state([self, self.streams]) is not None
 
-    def open_lane(
-        self, run: LaneRun, *, keeps_tokens: bool = False, reads_ahead: bool = True, is_single: bool = False
-    ) -> StreamLane:  # fmt: skip
+    def open_lane(self, run: LaneRun, *, keeps_tokens: bool = False, runs_ahead: bool = True) -> StreamLane:
         """Open a lane, at its beginning or from ``run.state``.
 
         Args:
             run: The run that the lane is opened with.
             keeps_tokens: Whether `StreamLane.sample_ids` is used. Batches are then not written into a slot.
-            reads_ahead: Whether stages may read ahead.
-            is_single: Whether stages request their elements one by one.
+            runs_ahead: Whether stages may compute elements before they are requested.
 
         Raises:
             Exception: A user function raised while elements of the saved state were computed again.
         """
         # In an endless stream, the next elements may belong to an epoch that is not requested yet.
-        runs_ahead = not (run.endless and self._may_change_unseen)
-        run = run._replace(keep=keep_without(self.excluded), runs_ahead=runs_ahead)
-        kind = SingleOpening if is_single else Opening
-        opens = partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers, kind=kind)
-        return StreamLane(opens, run, reads_ahead=reads_ahead)
+        runs_ahead = runs_ahead and not (run.endless and self._may_change_unseen)
+        opens = partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers)
+        keeps_whole = any(stage.node.keeps_whole and not stage.node.is_indexed for stage in self.root.stages())
+        return StreamLane(opens, run._replace(runs_ahead=runs_ahead), self.excluded, keeps_whole=keeps_whole)
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""
@@ -84,8 +81,7 @@ class DatasetLanes(RunnableDataset):
 
 
 def open_stages(
-    node: nodes.StageNode, run: LaneRun, *, is_last: bool = False, makers: "Makers | None" = None,
-    kind: "type[Opening] | None" = None,
+    node: nodes.StageNode, run: LaneRun, *, is_last: bool = False, makers: "Makers | None" = None
 ) -> LaneStage:  # fmt: skip
     """Open the stages of a lane.
 
@@ -94,9 +90,8 @@ def open_stages(
         run: The run that the lane is opened with.
         is_last: Whether this is the last stage of the lane.
         makers: The makers of readers of indexed parts, shared by all lanes of a worker; None for separate ones.
-        kind: The way to open stages; None for `Opening`.
     """
-    return (kind or Opening)(makers or Makers(node), run).open(node, run, is_last=is_last)
+    return Opening(makers or Makers(node), run).open(node, run, is_last=is_last)
 
 
 class Makers:
@@ -154,9 +149,11 @@ class Opening:
 
         def open_input(at: int) -> LaneStage:
             branch = node.branches[at]
-            inner = run._replace(base=run.base + starts[at], keep=within(node.part_name(at), run.keep))
-            if node.is_mix:  # which switches it on for the inputs that it reads often
-                inner = inner._replace(ahead=ReadAhead(is_on=False))
+            if node.keeps_whole:  # without their excluded elements, the inputs of a `zip` would be paired differently
+                inner = run._replace(base=run.base + starts[at], keep=None, gate=CLOSED)
+            else:
+                part = node.part_name(at)
+                inner = run._replace(base=run.base + starts[at], keep=within(part, run.keep), gate=run.gate.inner(part))
             if repeats:
                 return RepeatNode(input=branch).opened(self, inner, is_hidden=True)
             return self.open(branch, inner)
@@ -168,6 +165,7 @@ class Opening:
             open_input,
             None if repeats or not self._has_endless(node) else bound,
             lambda at: not node.branches[at].facts.has_stream,
+            lambda at: not node.branches[at].facts.has_stream and node.branches[at].facts.merged is None,
         )
 
     def _has_endless(self, node: nodes.StageNode) -> bool:
@@ -184,13 +182,3 @@ class Opening:
             elif not part.is_indexed and not isinstance(part, RepeatNode):
                 stack += part.inputs
         return sum(bounds) if bounds else None
-
-
-class SingleOpening(Opening):
-    """Opens stages that request their elements one by one, so that nothing is read ahead, also before an error."""
-
-    def open(self, node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
-        """Open a stage and those before it."""
-        stage = super().open(node, run, is_last=is_last)
-        stage.take_singly()
-        return stage

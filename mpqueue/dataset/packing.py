@@ -21,13 +21,16 @@ each:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import Keep, SampleIds, concatenated
+from mpqueue.dataset.applied import Applied
+from mpqueue.dataset.gates import admitted
+from mpqueue.dataset.ids import SampleIds, concatenated
 from mpqueue.dataset.nodes import LinkNode, Long, Strategy
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row
 from mpqueue.dataset.sequences import SequenceReader
-from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
+from mpqueue.dataset.stages import Block, LaneStage, Token, token_of
 from mpqueue.memory.layout import Array
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
@@ -58,40 +61,57 @@ class PackStage(Applied):
 
     def pull(self, count: int) -> Block:
         """Return the next rows; their tokens are the tokens of their pieces."""
-        ready, self._num_wanted = self._ready, count
-        while not ready:
-            # Read half of the samples that rows have taken so far. Batch-reading sources then get large requests, and
-            # hardly any row is closed before it is requested.
-            num_samples = 1
-            if self.run.ahead.is_on:
-                num_samples = max(count, min(_BLOCK, count * self.num_in // (2 * self.num_out + 1)))
-            values, tokens = self._take(num_samples)
-            started = self._clock_in()
-            if not tokens:
-                ready += self._filler.finish()
-                self._clock_out(started)
+        self._num_wanted, has_ended = count, False
+        while True:
+            self._without_excluded()
+            if self._ready or has_ended:
                 break
-            before = self._num_dropped + self._num_empty
-            num_done = self._each(self._add, values, tokens)
-            self._clock_out(started)
-            if num_done + before - self._num_dropped - self._num_empty:  # samples were placed in rows
-                self._num_fruitless = 0
-            elif self._error is None:  # an error will be raised to the caller
-                self._note_fruitless(len(tokens))
-        started = self._clock_in()
-        rows = ready[:count]
+            has_ended = self._fill(count)
+        started = self.clock.start()
+        rows = self._ready[:count]
         made = [self._reader.row(row) for row in rows]
-        del ready[:count]
+        del self._ready[:count]
         self.num_out += len(made)
         self._padding += self._length * len(rows) - sum(piece.stop - piece.start for row in rows for piece in row)
-        self._clock_out(started)
+        self.clock.stop(started)
         return made, [_token_of_row(row) for row in rows]
+
+    def _fill(self, count: int) -> bool:
+        """Read samples, and put them into rows; return True at the end of the input."""
+        # Read half of the samples that rows have taken so far. Batch-reading sources then get large requests, and
+        # hardly any row is closed before it is requested.
+        # After a stage that merges samples, what it makes must follow from what the lane has returned.
+        is_ahead = self.node.input.facts.merged is None
+        most = max(count, min(_BLOCK, count * self.num_in // (2 * self.num_out + 1))) if is_ahead else 1
+        values, tokens = self._take(most)
+        started = self.clock.start()
+        if not tokens:
+            self._ready += self._filler.finish()
+            self.clock.stop(started)
+            return True
+        values, kept = admitted(self, values, tokens)
+        before = self._num_dropped + self._num_empty
+        num_done = self._each(self._add, values, kept)
+        self.clock.stop(started)
+        if num_done + before - self._num_dropped - self._num_empty:  # samples were placed in rows
+            self.search.end()
+        elif self._error is None:  # an error will be raised to the caller
+            self.search.note(self, len(tokens))
+        return False
+
+    def _without_excluded(self) -> None:
+        """Leave out the pieces of excluded samples from the closed rows."""
+        keep = self.run.gate.keep
+        if keep is None or not self._ready:
+            return
+        for row in self._ready:
+            keeps = keep(self._input.sample_ids([piece.token for piece in row]))
+            row[:] = compress(row, keeps)
+        self._ready[:] = [row for row in self._ready if row]
 
     def _add(self, value: Any, token: Token) -> bool:
         """Add a sample to the rows; return True if enough rows are closed."""
-        num_ready = len(self._ready)
         self._place(value, token)
-        self._is_exact = len(self._ready) > num_ready  # the next row may need more samples
         return len(self._ready) >= self._num_wanted
 
     def _place(self, value: Any, token: Token) -> None:
@@ -116,7 +136,7 @@ class PackStage(Applied):
             if row is not None:
                 self._ready.append(row)
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the pieces in open and closed rows."""
         opened, rows = self._filler.save()
         shapes = self._reader.shapes
@@ -131,16 +151,7 @@ class PackStage(Applied):
         }
         self._save_with(states, [*[token for row in held for token, _, _ in row], *inside], own)
 
-    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
-        super()._drop_own(state, keep)
-        state["rows"] = [[number, kept] for number, row in state["rows"] if (kept := self._kept_pieces(row, keep))]
-        state["ready"] = [kept for row in state["ready"] if (kept := self._kept_pieces(row, keep))]
-
-    def _kept_pieces(self, row: Any, keep: Keep) -> list[Any]:
-        keeps = keep(self._input.sample_ids([token_of(token) for token, _, _ in row]))
-        return [piece for piece, is_kept in zip(row, keeps, strict=True) if is_kept]
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
         shapes = state["shapes"]
@@ -151,17 +162,13 @@ class PackStage(Applied):
         self._filler.load(state["opened"], zip(numbers, rows, strict=False))
         self._ready = rows[len(numbers) :]
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the rows with these pieces, built again."""
         return [self._reader.row(row) for row in self._rows_of(tokens)]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples of each row, one for each segment."""
         return [concatenated(self._input.sample_ids([token for token, _, _ in row])) for row in tokens]
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the token of each row without the pieces of excluded samples."""
-        return [tuple(self._kept_pieces(row, keep)) or None for row in tokens]
 
     def _rows_of(self, tokens: Sequence[Token]) -> list[Row]:
         """Read the samples of rows again; a sample that fills several consecutive rows is read once."""
@@ -170,7 +177,7 @@ class PackStage(Applied):
             for token, _, _ in row:
                 if not sample_tokens or sample_tokens[-1] != token:
                     sample_tokens.append(token)
-        samples = iter(self._input.rebuild(sample_tokens) if sample_tokens else ())
+        samples = iter(self._input.again(sample_tokens) if sample_tokens else ())
         rows: list[Row] = []
         last: Token = None
         fields: tuple[Array, ...] = ()

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import Keep, SampleIds
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, by_part
 from mpqueue.dataset.nodes import LaneOpening, LinkNode, StageNode, inner_epoch
 from mpqueue.dataset.picking import PickReader
-from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, found_by_part, rebuilt_by_part, reduced_by_part
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, by_part_again, counts_of, found_by_part
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.lanes import LaneRun
 
@@ -43,15 +43,15 @@ class CountedStage(LinkStage):
         self.num_in += len(block[1])
         return block
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of elements read from the input."""
         states.append({"count": self._count})
-        self._input.save_to(states, held)
+        self._input.get_state(states, held)
 
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         self._count = next(states)["count"]
-        self._input.load_from(states)
+        self._input.set_state(states)
 
 
 class ShareStage(CountedStage):
@@ -171,29 +171,18 @@ class EnumerateStage(CountedStage):
         places = range(first, first + len(tokens) * step, step)
         return list(zip(places, values, strict=True)), list(zip(places, tokens, strict=True))
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of elements read from the input."""
-        super().save_to(states, [token for _, token in held])
+        super().get_state(states, [token for _, token in held])
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these pairs, computed again."""
-        values = self._input.rebuild([token for _, token in tokens])
+        values = self._input.again([token for _, token in tokens])
         return [(place, value) for (place, _), value in zip(tokens, values, strict=True)]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the elements in these pairs."""
         return self._input.sample_ids([token for _, token in tokens])
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the token of each pair without its excluded samples."""
-        inner = self._input.reduced([token for _, token in tokens], keep)
-        return [None if token is None else (place, token) for (place, _), token in zip(tokens, inner, strict=True)]
-
-    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
-        """Leave out the parts of the element of a pair."""
-        place, inner = token
-        left = self._input.without_raising(inner, tells=tells)
-        return None if left is None else (place, left)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -299,13 +288,13 @@ class RepeatStage(LaneStage):
 
     def _counts_of_passes(self) -> list[StageRow]:
         """Return a row for each earlier stage, summed over all passes."""
-        return self._counts if self._now is None else summed(self._counts, self._now.counts())
+        return self._counts if self._now is None else summed(self._counts, counts_of(self._now))
 
     def _pass(self) -> int:
         """Return the number of the current pass."""
         return max(0, self.num_passes - self.has_ended)
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the pass, the state of its input, and the state of the previous pass's input if its elements are held."""
         of_pass: dict[int, list[Token]] = {}
         for number, token in held:
@@ -319,51 +308,27 @@ class RepeatStage(LaneStage):
             "begun": self._now is not None, "before": self._before is not None,
         })  # fmt: skip
         if self._now is not None:
-            self._now.save_to(states, of_pass.get(now, ()))
+            self._now.get_state(states, of_pass.get(now, ()))
         if self._before is not None:
-            self._before.save_to(states, of_pass[now - 1])
+            self._before.get_state(states, of_pass[now - 1])
 
-    @property
-    def is_settled(self) -> bool:
-        """True if the input of this pass is settled; that of the previous pass has ended."""
-        return self._now is None or self._now.is_settled
-
-    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
-        """Remove excluded elements from the snapshots of the passes."""
-        state = next(states)
-        if state["begun"]:
-            self._input().drop_from(states, keep)
-        if state["before"]:
-            assert self._before is not None
-            self._before.drop_from(states, keep)
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = next(states)
         self.num_passes, self.has_ended, self._has_given = state["pass"], state["ended"], state["given"]
         if state["begun"]:
-            self._input().load_from(states)
+            self._input().set_state(states)
         if state["before"]:
             self._before = self._open(self._pass() - 1)
-            self._before.load_from(states)
+            self._before.set_state(states)
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, each computed by the stages of its pass."""
-        return rebuilt_by_part(tokens, self._stages_of)
+        return by_part_again(tokens, self._stages_of)
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of these elements, each from the stages of its pass."""
         return found_by_part(tokens, lambda number, inner: self._stages_of(number).sample_ids(inner))
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the token of each element without its excluded samples."""
-        return reduced_by_part(tokens, lambda number, inner: self._stages_of(number).reduced(inner, keep))
-
-    def without_raising(self, token: Token, *, tells: bool) -> Token | None:
-        """Leave out the parts of an element of a pass."""
-        number, inner = token
-        left = self._stages_of(number).without_raising(inner, tells=tells)
-        return None if left is None else (number, left)
 
     def _stages_of(self, number: int) -> LaneStage:
         if number == self._pass():

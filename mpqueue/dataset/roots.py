@@ -19,10 +19,11 @@ from functools import partial
 from itertools import compress
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import Keep, SampleId, SampleIds, keep_both
+from mpqueue.dataset.ids import SampleId, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, NothingLeft, ReaderMaker
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
-from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
+from mpqueue.dataset.stage_work import LEAST_FRUITLESS
+from mpqueue.dataset.stages import Block, LaneStage, Token
 from mpqueue.engine.skips import Skipped
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.exceptions import add_note, cause_of
@@ -80,23 +81,26 @@ class IndexedRoot(LaneStage):
             if self._error is not None:
                 error, self._error = self._error, None
                 # Advance only now: from a snapshot taken before, the element is computed, and its error raised, again.
+                is_excluded = self.is_excluded(self, self._place)
                 self._place += step
+                if is_excluded:
+                    continue
                 raise error
             end = self._place + count * step
             places = range(self._place, end if self._length is None else min(end, self._length), step)
             if not places:
                 break
-            started = self._clock_in()
+            started = self.clock.start()
             following = places[-1] + step
             kept = places if self.run.keep is None else self._not_empty(places)
             if kept:
                 values, tokens = self._compute(kept, following)
             else:
                 self._place = following
-            self._clock_out(started)
+            self.clock.stop(started)
             if not values and self._error is None:  # all were skipped or excluded
-                self._note_fruitless(len(places))
-        self._num_fruitless = 0
+                self.search.note(self, len(places))
+        self.search.end()
         self.num_out += len(values)
         return values, tokens
 
@@ -171,20 +175,16 @@ class IndexedRoot(LaneStage):
         """Return the note of an error, in addition to the one about stage and sample."""
         return f"which has index {tokens[0]} in lane {self.run.lane} of {self.run.num_lanes}"
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
         """Add the next index, and the number of mixtures among the stages that it is computed by."""
         num_mixes = self.node.facts.num_mixes
         states.append({"place": self._place} | ({"mixes": num_mixes} if num_mixes else {}))
 
-    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:  # noqa: ARG002 - a root holds no elements
-        """Do nothing: a source is filtered when it is read."""
-        next(states)
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         self._place = next(states)["place"]
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the elements at these indices."""
         try:
             return self._at(list(tokens)) if tokens else []
@@ -197,12 +197,6 @@ class IndexedRoot(LaneStage):
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples at these indices."""
         return self._without_raised(tokens, self._ids(tokens)) if tokens else []
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the indices of elements that have samples left; `rebuild` makes them without the excluded ones."""
-        read = self._read._replace(keep=keep_both(self.run.keep, keep))
-        found = self._without_raised(tokens, self._reader.sample_ids(tokens, read))
-        return [token if ids else None for token, ids in zip(tokens, found, strict=True)]
 
     def _without_raised(self, tokens: Sequence[Token], found: list[SampleIds]) -> list[SampleIds]:
         if not self._left_out:
@@ -315,14 +309,17 @@ class StreamRoot(LaneStage):
         while not values and not self._has_ended:
             if self._error is not None:
                 error, self._error = self._error, None
+                is_excluded = self.is_excluded(self, self._token_of(self._number))
                 self._number += 1
+                if is_excluded:
+                    continue
                 raise error
-            started = self._clock_in()
+            started = self.clock.start()
             first = self._number
             self._read(self._opened(), count, values)
-            self._clock_out(started)
+            self.clock.stop(started)
             # After an error, the source is one element ahead of the number that its state would be recorded with.
-            if self._error is None and self.ns >= self._kept_at_ns:
+            if self._error is None and self.clock.ns >= self._kept_at_ns:
                 self._keep_state()
             # An excluded element is read, because the following ones depend on it.
             tokens = [self._token_of(first + at) for at in range(len(values))]
@@ -414,7 +411,7 @@ class StreamRoot(LaneStage):
             started = clock_ns()
             self._enter(self._number, reader.state())
             self._keep_ns = min(self._keep_ns, clock_ns() - started)  # the minimum, without interference
-            self._kept_at_ns = self.ns + _KEEP_SHARE * self._keep_ns
+            self._kept_at_ns = self.clock.ns + _KEEP_SHARE * self._keep_ns
             if len(self._numbers) > _MOST_KEPT:  # no snapshots are taken: keep every other state
                 del self._numbers[:-1:2], self._states[:-1:2]
 
@@ -425,7 +422,7 @@ class StreamRoot(LaneStage):
             self._numbers.append(number)
             self._states.append(state)
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of the next element, and the states to read it and the held elements from."""
         reader = self._reader
         if reader is not None and reader.is_stateful and reader.number == self._number:
@@ -438,18 +435,14 @@ class StreamRoot(LaneStage):
             "states": [list(pair) for pair in zip(self._numbers, self._states, strict=True)],
         })  # fmt: skip
 
-    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:  # noqa: ARG002 - a root holds no elements
-        """Do nothing: a source is filtered when it is read."""
-        next(states)
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state; the next element is read on demand."""
         state = next(states)
         self._number, self._has_ended = state["number"], state["ended"]
         self._numbers = [number for number, _ in state["states"]]
         self._states = [kept for _, kept in state["states"]]
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Read these elements again, each from the newest state before it."""
         elements = {}
         # Keep the reader: moving it back for these elements would mean reading up to its position again.

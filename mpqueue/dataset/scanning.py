@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import Keep, SampleIds
+from mpqueue.dataset.applied import Applied
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.nodes import Function, LinkNode, StageNode, shown
-from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict, token_of
+from mpqueue.dataset.stages import Block, LaneStage, Token, token_of
 from mpqueue.dataset.state_codes import Code, code_of, state_of
+from mpqueue.dataset.user_calls import VERDICTS, no_verdict
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -34,12 +36,12 @@ class InTurnStage(Applied):
             values, tokens = self._take(count)
             if not tokens:
                 return [], []
-            started = self._clock_in()
+            started = self.clock.start()
             self._each(enter, values, tokens)
-            self._clock_out(started)
+            self.clock.stop(started)
             if not out and not self._has_ended and self._error is None:  # all were skipped
-                self._note_fruitless(len(tokens))
-        self._num_fruitless = 0
+                self.search.note(self, len(tokens))
+        self.search.end()
         self.num_out += len(out)
         return out, out_tokens
 
@@ -66,7 +68,7 @@ class ScanStage(InTurnStage):
         # The state changes only if the function succeeds: an error replaces an element, and not the state.
         self._code, made = self._called(before, value, token)
         out.append(made)
-        # `rebuild` needs the state. Only the first two items of a token determine random numbers of later stages, see
+        # `again` needs the state. Only the first two items of a token determine random numbers of later stages, see
         # `place_of`.
         out_tokens.append((token, 0, before))
 
@@ -84,27 +86,22 @@ class ScanStage(InTurnStage):
         except TypeError as error:
             raise TypeError(f"{self.line} returned a state that is not plain data: {error}") from None
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the state."""
         self._save_with(states, [token for token, _, _ in held], {"state": self._code})
 
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         self._code = token_of(self._load_own(states)["state"])
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the results for these elements, each with the state before it."""
-        values = self._input.rebuild([token for token, _, _ in tokens])
+        values = self._input.again([token for token, _, _ in tokens])
         return [self._called(before, value, token)[1] for value, (token, _, before) in zip(values, tokens, strict=True)]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the elements."""
         return self._input.sample_ids([token for token, _, _ in tokens])
-
-    def reduced(self, tokens: Sequence[Token], keep: Keep) -> list[Token | None]:
-        """Return the token of each element without its excluded samples, with the same state before it."""
-        inner = self._input.reduced([token for token, _, _ in tokens], keep)
-        return [None if token is None else (token, *rest) for (_, *rest), token in zip(tokens, inner, strict=True)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -143,16 +140,10 @@ class TakeWhileStage(InTurnStage):
 
     def __init__(self, source: LaneStage, node: StageNode, run: LaneRun) -> None:
         super().__init__(source, node, run)
-        self._has_overrun = False  # elements after the last one were read
-
-    @property
-    def is_settled(self) -> bool:
-        """True if the input has not returned elements after the last one."""
-        return not self._has_overrun and super().is_settled
+        self._has_ended = False
 
     def _enter(self, out: list[Any], out_tokens: list[Token], value: Any, token: Token) -> None:
         if self._has_ended:
-            self._has_overrun = True
             return
         self.begin(token)
         verdict = self.node.function(value)
@@ -164,11 +155,11 @@ class TakeWhileStage(InTurnStage):
         else:
             self._has_ended = True
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add whether the last element was returned."""
         self._save_with(states, held, {"ended": self._has_ended})
 
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         self._has_ended = self._load_own(states)["ended"]
 

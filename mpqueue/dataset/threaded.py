@@ -25,17 +25,10 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset.held import together
-from mpqueue.dataset.ids import Keep, with_ids
+from mpqueue.dataset.ids import with_ids
 from mpqueue.dataset.nodes import Function, StageNode, returned_none
-from mpqueue.dataset.stages import (
-    VERDICTS,
-    Block,
-    LaneStage,
-    LinkStage,
-    Token,
-    no_verdict,
-    tokens_of,
-)
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
+from mpqueue.dataset.user_calls import VERDICTS, no_verdict
 from mpqueue.plan.batching import AHEAD
 from mpqueue.seeding.seeds import place_of
 from mpqueue.worker import failures
@@ -77,8 +70,6 @@ class ThreadedStage(LinkStage):
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
         self._error: BaseException | None = None  # raised by the input after the pending elements
         self._num_taken = 0  # elements of the input whose result was taken
-        self._is_exact = True  # the last taken element was returned
-        self._is_short = False  # fewer elements than usual are in flight, because of a retry marker
 
     def pull(self, count: int) -> Block:
         """Return the next elements, while later ones are computed."""
@@ -89,7 +80,6 @@ class ThreadedStage(LinkStage):
             self._take(call, count - len(values))
             if not self._pending:
                 if self._error is None or values:
-                    self._is_exact |= not values
                     break
                 error, self._error = self._error, None
                 raise error
@@ -99,22 +89,21 @@ class ThreadedStage(LinkStage):
                 break  # the next call raises it
             self._pending.popleft()
             self._num_taken += 1
-            self._is_exact = False
             # Add the helper's time even if this thread did not wait: it used a CPU or a disk.
-            self.ns += helped.ns
-            self.waiting_ns += int(helped.ns * self._helpers.clock.waiting_share)
+            self.clock.ns += helped.ns
+            self.clock.waiting_ns += int(helped.ns * self._helpers.clock.waiting_share)
             if exception is not None:
-                if self.leaves_out(exception, token):
+                if self.is_excluded(self._input, token) or self.leaves_out(exception, token):
                     if not values:  # otherwise a RuntimeError would lose the values
-                        self._note_fruitless(1)
+                        self.search.note(self, 1)
                     continue
                 raise failures.never_an_end(exception)
             if not self._is_filter or helped.result():
                 values.append(value if self._is_filter else helped.result())
                 tokens.append(token)
-                self._num_fruitless, self._is_exact = 0, True
+                self.search.end()
             elif not values:
-                self._note_fruitless(1)
+                self.search.note(self, 1)
         else:
             # The elements in flight after the last element must not depend on the number of requested elements.
             if self.may_run_ahead:
@@ -125,8 +114,8 @@ class ThreadedStage(LinkStage):
     def _take(self, call: Callable[[Any, Token], Any], count: int) -> None:
         """Submit elements until the allowed number is in flight; ``count`` are requested."""
         # An element with a retry marker is computed alone, so that a crash is not attributed to the wrong element.
-        self._is_short, fixed = self.is_alone, self.run.fixed
-        if self._is_short:
+        fixed = self.run.fixed
+        if self.is_alone:
             most = 1
         elif not self.may_run_ahead:
             most = min(count, self._ahead)
@@ -212,38 +201,29 @@ class ThreadedStage(LinkStage):
             self._helpers.wait(call)
         return call.exception()
 
-    @property
-    def is_settled(self) -> bool:
-        """True if as many elements are in flight as follow from the number of taken ones."""
-        is_full = self.may_run_ahead or not self._pending
-        return self._is_exact and is_full and not self._is_short and self._input.is_settled
-
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of the elements in flight."""
         pending = [*[token for _, token, _ in self._pending], *[token for _, token in self._waiting]]
         states.append({
             "pending": pending, "done": self._num_taken,
             "error": None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex(),
         })  # fmt: skip
-        self._input.save_to(states, together(held, pending))
+        self._input.get_state(states, together(held, pending))
 
-    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
-        state["pending"] = self._input.kept(tokens_of(state["pending"]), keep)
-
-    def load_from(self, states: Iterator[Any]) -> None:
+    def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state; elements in flight are computed again."""
         state = next(states)
-        self._input.load_from(states)
+        self._input.set_state(states)
         tokens = tokens_of(state["pending"])
         self._num_taken = state["done"]
         if tokens:  # submitted by the first `pull`
-            values = self._arguments(self._input.rebuild(tokens), tokens)
+            values = self._arguments(self._input.again(tokens), tokens)
             self._waiting.extend(zip(values, tokens, strict=True))
         self._error = None if state["error"] is None else failures.unpack(bytes.fromhex(state["error"]))
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+    def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, computed in the threads."""
-        values = self._input.rebuild(tokens)
+        values = self._input.again(tokens)
         if self._is_filter:
             return values
         arguments = self._arguments(values, tokens)

@@ -48,12 +48,12 @@ class Questions:
         """Return the lanes of this rank; 0 for a source with an index."""
         return LaneShare(0, 0)
 
-    def shortened(self, added: SampleSet) -> Place:  # noqa: ARG002 - an index holds no sample
-        """Return the place, with snapshots of lanes that do not hold some samples.
+    def excluding_from_here(self) -> Place:
+        """Return the place, where the lanes of a stream begin one more exclusion."""
+        return self._run.where()
 
-        Args:
-            added: The samples.
-        """
+    def saved_here(self) -> Place:
+        """Return the place, with snapshots of the lanes of a stream at the place itself."""
         return self._run.where()
 
     def _check_replay(self) -> None:
@@ -181,7 +181,7 @@ def excluded(plan: Plan, questions: Questions, samples: SampleSet) -> PlanChange
     history = plan.history.with_exclusion(questions.here(), samples)
     if history is plan.history:
         return None
-    return PlanChange(plan.with_history(history), questions.shortened(samples))
+    return PlanChange(plan.with_history(history), questions.excluding_from_here())
 
 
 def weighed(plan: Plan, questions: Questions, weights: Any, at: int | None) -> PlanChange:
@@ -196,7 +196,7 @@ def weighed(plan: Plan, questions: Questions, weights: Any, at: int | None) -> P
     Raises:
         ValueError: The sample ``at`` was returned already.
     """
-    place = questions.shortened(SampleSet())
+    place = questions.saved_here()
     epoch, first = plan.first_new_sample(place, questions.share())
     if at is not None and at < first:
         raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")

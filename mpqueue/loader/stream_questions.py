@@ -14,9 +14,8 @@ from mpqueue.loader.questions import Questions
 from mpqueue.loader.replay import OneWorkItem, opened
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
-from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
+from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart, with_exclusions
 from mpqueue.plan.plans import StreamPlan
-from mpqueue.plan.sample_ids import SampleSet
 
 
 class LaneCursor(OneWorkItem, StreamCursor):
@@ -67,45 +66,41 @@ class StreamQuestions(Questions):
 
     def _plan_at(self, epoch: int, batch: int) -> StreamPlan:
         """Return the plan with the samples that are excluded at a place."""
-        return self._plan.excluding(self._plan.history.excluded_at(epoch, batch, self._plan.shard.world))
+        return self._plan.excluding(self._plan.history.exclusions_at(epoch, batch, self._plan.shard.world))
 
     def share(self) -> LaneShare:
         """Return the lanes of this rank."""
         return self._plan.share(self._job.workers, self._run.backend)
 
-    def shortened(self, added: SampleSet) -> Place:
-        """Return the place of the loops, with snapshots of lanes without some samples.
+    def excluding_from_here(self) -> Place:
+        """Return the place of the loops, where the lanes begin one more exclusion."""
+        known = len(self._plan.history.exclusions)
+        where = self._excluding(self._run.where(), known, known + 1)
+        # A lane that continues may have another end.
+        ends = [end if count == end else -1 for count, end in zip(where.counts, where.ends, strict=False)]
+        return where._replace(ends=tuple(ends) if ends and max(ends) >= 0 else ())
 
-        Each lane that has begun is run in this thread from its last snapshot to its place. So is a lane that has ended:
-        from an earlier snapshot, it would have another end without the samples.
+    def _excluding(self, place: Place, before: int, after: int) -> Place:
+        if before == after:
+            return place
+        starts = place.starts or [BEGINNING] * len(place.counts)
+        marked = [with_exclusions(*each, before, after) for each in zip(starts, place.counts, strict=True)]
+        return place._replace(starts=tuple(marked))
 
-        Args:
-            added: The samples.
-
-        Raises:
-            Exception: The exception of the source, when it is read again.
-        """
-        may_raise = self._run.has_raised or self._run.is_resumed
-        where, share = self._run.where(), self.share()
+    def saved_here(self) -> Place:
+        """Return the place of the loops, with snapshots of the lanes at the place itself."""
+        where, share, plan = self._run.where(), self.share(), self._plan
         if not any(where.counts):
             return where
         starts = list(where.starts or [BEGINNING] * share.num_lanes)
         left = {share.lane(lane): count - starts[lane].number for lane, count in enumerate(where.counts)}
-        ends = where.ends or (-1,) * share.num_lanes
-        are_over = [count == end for count, end in zip(where.counts, ends, strict=True)]
-        over = {share.lane(lane) for lane, is_over in enumerate(are_over) if is_over}
-        plan = self._plan.shortened(left, added, over, may_raise=may_raise)
-        for lane, (count, is_over) in enumerate(zip(where.counts, are_over, strict=True)):
-            if not (count or is_over):
-                continue  # it was not opened
-            of = where.epoch if plan.epoch_batches is None else 0
-            with self._opened_lane(plan, WorkItem(0, of, 0, count, lane), starts[lane]) as pipeline:
-                state = pipeline.next()
-            # At the place itself: from an earlier snapshot, elements would be run again that still had the samples.
-            starts[lane] = LaneStart(count, pickle.dumps(state, 5))
-        # A lane that continues may have another end.
-        known = [end if count == end else -1 for count, end in zip(where.counts, ends, strict=True)]
-        return where._replace(starts=tuple(starts), ends=tuple(known) if max(known) >= 0 else ())
+        plan = plan.saving(left)
+        for lane, count in enumerate(where.counts):
+            if count:
+                of = where.epoch if plan.epoch_batches is None else 0
+                with self._opened_lane(plan, WorkItem(0, of, 0, count, lane), starts[lane]) as pipeline:
+                    starts[lane] = LaneStart(count, pickle.dumps(pipeline.next(), 5))
+        return where._replace(starts=tuple(starts))
 
     def _check_beginning(self, begin: Place, epoch: int, batch: int) -> None:
         """Raise a `LookupError` if samples were excluded between a place to begin and a batch."""

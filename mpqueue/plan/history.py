@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
-from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.plan.sample_ids import SampleSet, joined
 
 SEEK, EXCLUDE, WEIGHTS = "seek", "exclude", "weights"
 
@@ -67,11 +67,20 @@ class History:
     @property
     def excluded(self) -> SampleSet | None:
         """All excluded samples; None: none."""
-        return _joined(self._exclusions)
+        return joined(each.samples for each in self._exclusions)
+
+    @property
+    def exclusions(self) -> tuple[SampleSet, ...]:
+        """The samples of each exclusion, in order."""
+        return tuple(each.samples for each in self._exclusions)
+
+    def exclusions_at(self, epoch: int, batch: int, world_size: int) -> tuple[SampleSet, ...]:
+        """Return the samples of each exclusion that holds at a place, in order."""
+        return tuple(each.samples for each in self._exclusions if each.at.on(world_size) <= (epoch, batch))
 
     def excluded_at(self, epoch: int, batch: int, world_size: int) -> SampleSet | None:
         """Return the samples that are excluded at a place; None: none."""
-        return _joined([each for each in self._exclusions if each.at.on(world_size) <= (epoch, batch)])
+        return joined(self.exclusions_at(epoch, batch, world_size))
 
     def latest_exclusion(self, world_size: int) -> tuple[int, int]:
         """Return the epoch and the batch from which on all samples are excluded."""
@@ -155,13 +164,6 @@ def _exclusions_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Exclusion, ...
 def _moved(exclusion: Exclusion, target: At) -> Exclusion:
     is_later = exclusion.at.on(target.world_size) > (target.epoch, target.batch)
     return exclusion._replace(at=target) if is_later else exclusion
-
-
-def _joined(exclusions: Iterable[Exclusion]) -> SampleSet | None:
-    joined: SampleSet | None = None
-    for each in exclusions:
-        joined = each.samples if joined is None else joined | each.samples
-    return joined
 
 
 NO_HISTORY = History()

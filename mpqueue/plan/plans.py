@@ -17,7 +17,7 @@ import math
 import operator
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -890,15 +890,13 @@ class StreamPlan(Plan):
     def editor(self) -> None:
         """Return None: the source itself leaves out samples."""
 
-    def excluding(self, excluded: SampleSet | None) -> "StreamPlan":
-        """Return the plan of the same stream with other excluded samples."""
+    def excluding(self, excluded: Sequence[SampleSet]) -> "StreamPlan":
+        """Return the plan of the same stream with other exclusions."""
         return replace(self, source=self.source.without(excluded))
 
-    def shortened(
-        self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int], *, may_raise: bool
-    ) -> "StreamPlan":
-        """Return the plan of a stream that returns snapshots, see `mpqueue.plan.sources.Source.shortened`."""
-        return replace(self, source=self.source.shortened(counts, added, ended, may_raise=may_raise))
+    def saving(self, counts: Mapping[int, int]) -> "StreamPlan":
+        """Return the plan of a stream that returns snapshots, see `mpqueue.plan.sources.Source.saving`."""
+        return replace(self, source=self.source.saving(counts))
 
     def identified(self, *, has_raised: bool = False) -> "StreamPlan":
         """Return the plan of a stream whose elements are the ids of the samples of each element.

@@ -185,3 +185,11 @@ def _of_saved(item: Mapping[str, Any], name: str) -> Any:
 
 def _is_inside(inner: range, outer: range) -> bool:
     return not inner or (inner[0] in outer and inner[-1] in outer and inner.step % outer.step == 0)
+
+
+def joined(sets: Iterable[SampleSet]) -> SampleSet | None:
+    """Return the union of sets; None: there are none."""
+    found: SampleSet | None = None
+    for each in sets:
+        found = each if found is None else found | each
+    return found

@@ -13,7 +13,7 @@ A `mpqueue.Dataset` and the streams of `mpqueue.files` provide their own source 
 of torch makes its own.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from functools import cached_property, partial
 from inspect import isfunction
@@ -357,17 +357,15 @@ class Source:
         """Return the number of items of an epoch; None: endless or unknown. As `length`."""
         return self.length()
 
-    def without(self, excluded: SampleSet | None) -> "Source":
-        """Return the same source with other excluded samples."""
+    def without(self, excluded: SequenceOf[SampleSet]) -> "Source":
+        """Return the same source with other exclusions."""
         return self
 
-    def shortened(
-        self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int], *, may_raise: bool
-    ) -> "Source":
-        """Return a source whose lanes return their snapshots without samples, after a number of elements.
+    def saving(self, counts: Mapping[int, int]) -> "Source":
+        """Return a source whose lanes return their snapshots after a number of elements.
 
         Raises:
-            ValueError: Samples of this source cannot be excluded.
+            ValueError: It has no lanes.
         """
         raise self._no_exclusions()
 

@@ -9,10 +9,9 @@ with a start (a snapshot or a number)  the lane is opened there. Elements before
 any other                              the next element of an open lane is computed
 =====================================  ================================================================================
 
-*Snapshots.* A snapshot follows an element when it is *due*, see `LaneRunner._save`, and when the lane is settled, see
-`mpqueue.worker.read_ahead`. No one waits for it: without memory for a snapshot, the next one is due soon. Together with
-a snapshot, and at its end, a lane reports the work of its stages since its last report
-(`mpqueue.telemetry.stage_rows`).
+*Snapshots.* A snapshot follows an element when it is *due*, see `LaneRunner._save`, and the lane is ready. No
+one waits for it: without memory for a snapshot, the next one is due soon. Together with a snapshot, and at its end, a
+lane reports the work of its stages since its last report (`mpqueue.telemetry.stage_rows`).
 
 *Interrupts.* While a lane runs, it is not in the table of open lanes. One assignment puts it back after the element. In
 the caller's own thread a signal handler may raise within the lane's code and leave a generator unusable. Then the lane
@@ -41,7 +40,6 @@ from mpqueue.worker.runner import Parts, SourceRunner, StreamEnd, part_names_of
 _WORK_PER_SAVE = 100  # all snapshots together take at most 1 % of the time
 _FIRST_SAVE_NS = 250_000  # an estimate before the first snapshot
 _BETWEEN_NS = 500_000_000  # work of all lanes between two rounds of snapshots: the maximum to recompute after a crash
-_SETTLE_NS = 30_000_000_000  # of work, after which a lane that is not settled gets a snapshot, too: it resumes exactly
 _SLOW_S = 10
 
 
@@ -69,11 +67,19 @@ class OpenLane:
         self.saved: LaneStart | None = None
         self.marker: Marker | None = None
         self._reported: list[StageRow] = []
+        self._num_left: int | None = None  # elements until a snapshot that is due
 
-    def settle(self) -> bool:
-        """Return whether a snapshot may be taken now; otherwise the lane prepares for it."""
-        settle = getattr(self.lane, "settle", None)
-        return settle is None or bool(settle())
+    def is_ready(self) -> bool:
+        """Return whether a snapshot that is due may be taken now; otherwise the lane prepares for it."""
+        if self._num_left is None:
+            prepare = getattr(self.lane, "prepare", None)
+            self._num_left = 0 if prepare is None else prepare()
+        elif self._num_left:
+            self._num_left -= 1
+        if self._num_left:
+            return False
+        self._num_left = None
+        return True
 
     def take_skipped(self) -> list[tuple[Any, ...]]:
         """Return the samples that were left out since the last call."""
@@ -192,7 +198,7 @@ class LaneRunner(SourceRunner):
         if current.skipped:
             value = _without(value, current.take_skipped())
         current.worked_ns += clock_ns() - began
-        if current.worked_ns >= self._due_ns and (current.settle() or current.worked_ns >= self._due_ns + _SETTLE_NS):
+        if current.worked_ns >= self._due_ns and current.is_ready():
             try:
                 state = self._save(current, lane)
             except BaseException as error:
@@ -235,7 +241,7 @@ class LaneRunner(SourceRunner):
             current.marker = Marker(self.tell_mark)
         run = LaneRun(
             lane, self._num_lanes, info.seed, epoch, parts.begin, current.skipped.append if parts.skips else None,
-            parts.in_slot, state, parts.endless, current.marker,
+            parts.in_slot, state, parts.endless, current.marker, number=start.number,
         )  # fmt: skip
         first = start.number
         if self._is_of_lanes:

@@ -11,12 +11,27 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.engine.skips import Skipped
-from mpqueue.worker.read_ahead import ON_DEMAND, ReadAhead
 from mpqueue.worker.retry_markers import Marker
 from mpqueue.worker.runner import BeginBatch
 
 if TYPE_CHECKING:
     from mpqueue.worker.fixed_seeds import FixedSeeds
+
+
+class ReadAhead:
+    """Whether the stages of a lane may read ahead now; see `mpqueue.dataset.ahead`."""
+
+    is_on, is_used = True, False
+
+
+class _NoGate:
+    keep = None
+
+    def inner(self, _: Any) -> "_NoGate":
+        return self
+
+
+_OPEN = _NoGate()
 
 
 class LaneRun(NamedTuple):
@@ -40,9 +55,9 @@ class LaneRun(NamedTuple):
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
         runs_ahead: Stages may compute elements before they are requested.
         fixed: The random numbers of elements before a cache; None for other elements.
-        ahead: Whether the stages of the lane may read ahead.
-        failed: The errors of held elements that cannot be computed again without their excluded samples. They are
-            raised first, and the elements are left out. None: the lane cannot be opened then.
+        number: The number of the first element that the lane returns.
+        ahead: Whether its stages may read ahead now.
+        gate: The samples that are left out since an element of the lane; see `mpqueue.dataset.gates`.
         left_out: The ids of the samples of an element that raised, by (epoch, number of the stage, token). Elements of
             an earlier pass may be held, although its stages are closed. None: each stage has its own.
     """
@@ -62,8 +77,9 @@ class LaneRun(NamedTuple):
     keep: Callable[[Sequence[Any]], list[bool]] | None = None
     runs_ahead: bool = True
     fixed: "FixedSeeds | None" = None
-    ahead: ReadAhead = ON_DEMAND
-    failed: list[BaseException] | None = None
+    number: int = 0
+    gate: Any = _OPEN
+    ahead: ReadAhead = ReadAhead()
     left_out: dict[tuple[int, int, Any], list[Any]] | None = None
 
 
@@ -71,8 +87,7 @@ class Lane(Protocol):
     """An open lane, at one of its elements.
 
     A lane may have a method ``counts()`` that reports the work of its stages: rows (name, elements in, elements out,
-    nanoseconds, waiting nanoseconds), which only grow. It may have a method ``settle()``, which is called before
-    ``save()``. If it returns False, it is called again after the next element, and ``save()`` is not called before.
+    nanoseconds, waiting nanoseconds), which only grow.
     """
 
     def next(self) -> Any:

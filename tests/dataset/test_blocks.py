@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpqueue import Dataset
-from mpqueue.dataset import batching
+from mpqueue.dataset import ahead
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker.context import begin_batch
 from mpqueue.worker.lanes import LaneRun
@@ -23,7 +23,7 @@ class Lane:
 
     def __init__(self, monkeypatch, **run):
         self.taken, self.now, self.each_ns = 0, 0, 0
-        monkeypatch.setattr(batching, "clock_ns", lambda: self.now)
+        monkeypatch.setattr(ahead, "clock_ns", lambda: self.now)
         dataset = Dataset.range(1 << 40).map(self._take).filter(lambda number: number % 3 > 0).batch(10)
         self.lane = DatasetLanes(dataset.root).open_lane(LaneRun(0, 1, 1, 0, begin_batch, **run))
 
@@ -45,7 +45,7 @@ def test_cheap_elements_are_read_ahead_in_bounded_blocks(monkeypatch):
     assert 30 < Lane(monkeypatch).most_ahead() <= 8 * 10
 
 
-@pytest.mark.parametrize(("each_ns", "most"), [(batching._AHEAD_NS, 1), (batching._AHEAD_NS // 30, 30)])
+@pytest.mark.parametrize(("each_ns", "most"), [(ahead._AHEAD_NS, 1), (ahead._AHEAD_NS // 30, 30)])
 def test_slow_elements_are_computed_on_demand(monkeypatch, each_ns, most):
     lane = Lane(monkeypatch)
     lane.each_ns = each_ns

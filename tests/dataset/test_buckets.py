@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers.lane_inputs import Samples, drain, lane_run
 
+from mpqueue.dataset.stages import counts_of
 from mpqueue.dataset.buckets import BucketNode, BucketStage
 from mpqueue.dataset.indexed import SourceNode
 
@@ -53,7 +54,7 @@ def test_padding_and_dropped_samples_are_counted():
     name = stage.row_name
     assert name == "1: bucket(len, [4], batch_sizes=[2, 2], drop_last=True)"
     padded, left_out = (f"{name}: places padded", 6, 2), (f"{name}: samples left out", 3, 1)
-    assert [row[:3] for row in stage.counts()[1:]] == [(name, 3, 1), padded, left_out]
+    assert [row[:3] for row in counts_of(stage)[1:]] == [(name, 3, 1), padded, left_out]
 
 
 @pytest.mark.parametrize("got", [2.0, "3", None, np.zeros(2)])

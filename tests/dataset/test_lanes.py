@@ -10,7 +10,7 @@ from helpers.pipelines import Failed, opened, reopened, rest_of
 from model.functions import Shards, _Stateful
 
 import mpqueue
-from mpqueue.dataset import roots, stages
+from mpqueue.dataset import roots, stage_work
 from mpqueue.worker import context
 
 
@@ -298,7 +298,7 @@ def test_large_endless_dataset_is_read_completely_before_giving_up(monkeypatch):
 
 
 def test_long_search_warns_and_continues(monkeypatch, caplog):
-    monkeypatch.setattr(stages, "_LONG_NS", 0)
+    monkeypatch.setattr(stage_work, "_LONG_NS", 0)
     lane = opened(mpqueue.Dataset.range(40_000).filter(lambda number: number == 39_999), lane=3, num_lanes=4)
     assert lane.next() == 39_999
     assert "has returned none of the last" in caplog.text

@@ -77,25 +77,6 @@ def needs_two(samples):
     return samples
 
 
-@pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_batch_in_a_buffer_that_raises_without_an_excluded_sample_does_so_once(on_error):
-    source = Dataset.range(12).batch(2, collate=needs_two).shuffle(buffer=4)
-    with mpqueue.Loader(source, lanes=1, seed=1, workers=0, on_error=on_error) as loader:
-        batches = iter(loader)
-        assert next(batches) == [4, 5]
-        loader.exclude([2])
-        loader.exclude([9])
-        state = loader.state_dict()
-        for _ in range(2):
-            if on_error == "raise":
-                with pytest.raises(ValueError, match="3 is alone"):
-                    next(batches)
-            rest = list(batches)
-            assert sorted(rest) == [[0, 1], [6, 7], [8], [10, 11]]
-            loader.load_state_dict(state)
-            batches = iter(loader)
-
-
 def raises_if_11_is_alone(samples):
     if samples == [11]:
         raise ValueError("11 is alone")
@@ -110,18 +91,6 @@ HOLDS = {
     "passes": lambda pairs: pairs.batch(2, collate=list).repeat(2).shuffle(buffer=9),
     "bucket": lambda pairs: pairs.bucket(len, [9], [2, 2], collate=list).shuffle(buffer=9),
 }
-
-
-@pytest.mark.parametrize("hold", HOLDS)
-def test_element_that_raises_without_an_excluded_sample_keeps_its_other_parts(hold):
-    source = HOLDS[hold](Dataset.range(12).filter(lambda _: True).batch(2, collate=list).map(raises_if_11_is_alone))
-    with mpqueue.Loader(source, lanes=1, seed=3, workers=0, on_error="skip") as loader:
-        batches = iter(loader)
-        found = samples_of(next(batches))
-        assert 10 not in found
-        loader.exclude([(0, 10) if hold == "mix" else 10])
-        found += samples_of(list(batches))
-    assert set(range(12)) - set(found) == {10, 11}
 
 
 def test_sample_of_an_earlier_pass_that_raised_is_in_no_batch():

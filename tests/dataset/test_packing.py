@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers.lane_inputs import saved
 from helpers.lane_inputs import Samples, drain, lane_run
 
+from mpqueue.dataset.stages import counts_of
 import mpqueue
 from mpqueue import Dataset, Ragged
 from mpqueue.dataset.indexed import SourceNode
@@ -70,7 +72,7 @@ def test_sample_that_fills_many_rows_is_read_again_once():
     stage = pack([np.arange(1000)], 8)
     stage.pull(1)
     again = Samples([np.arange(1000)])
-    pack(again, 8).load(stage.save())
+    pack(again, 8).set_state(iter(saved(stage)))
     assert again.read_again == [0]
 
 
@@ -80,7 +82,7 @@ def test_source_that_returns_a_shorter_sample_raises():
     samples.pull(2)
     samples.may_rebuild = {0, 1}
     with pytest.raises(ValueError, match=r"reads sample 1 again and gets length 7, but it had at least 9"):
-        other.rebuild([((0, 0, 5), (1, 0, 9))])
+        other.again([((0, 0, 5), (1, 0, 9))])
 
 
 def test_input_is_read_only_until_a_row_is_closed():
@@ -102,7 +104,7 @@ def test_padding_cut_and_dropped_samples_are_counted():
     stage = pack([np.arange(11), [], [1, 2], np.arange(7)], 8)
     rows, _ = drain(stage)
     assert len(rows) == 3
-    counts = {name: (a, b) for name, a, b, *_ in stage.counts()}
+    counts = {name: (a, b) for name, a, b, *_ in counts_of(stage)}
     assert counts == {
         "0: list, 4": (0, 0),
         "1: pack(8)": (4, 3),
@@ -178,7 +180,7 @@ def test_resumed_pack_checks_samples_against_the_first():
     stage = pack([[1] * 8, {"a": [1]}], 8)
     stage.pull(1)
     other = pack([[1] * 8, {"a": [1]}], 8)
-    other.load(stage.save())
+    other.set_state(iter(saved(stage)))
     with pytest.raises(ValueError, match="like the first one"):
         other.pull(1)
 

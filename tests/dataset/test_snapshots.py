@@ -71,12 +71,6 @@ def test_delayed_snapshot_does_not_delay_the_next_one(run):
         assert run.go(3 * EVERY) <= EVERY
 
 
-def test_lane_that_is_never_settled_gets_snapshots_late(run, monkeypatch):
-    monkeypatch.setattr(StreamLane, "settle", lambda _: False)
-    monkeypatch.setattr(lane_runner, "_SETTLE_NS", 50 * ELEMENT_NS)
-    assert EVERY < run.go(5 * EVERY) <= EVERY + 50
-
-
 def test_slow_snapshots_are_rare(run):
     run.save_ns = 10_000_000
     run.go(12 * 100)

@@ -5,6 +5,7 @@ import json
 import pickle
 
 import pytest
+from helpers.lane_inputs import saved
 from helpers.pipelines import made
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -212,7 +213,7 @@ def test_mix_that_ended_at_the_sample_of_a_change_continues_with_the_new_weights
     assert [stage.pull(4)[0], stage.pull(4)[0]] == [[0, 1, 2, 3], []]
     for at, expected in ((4, [100_000]), (5, [])):  # the end remains if the change is later
         again = open_stages(with_weights(before, 0, [0, 1], at), run)
-        again.load(stage.save())
+        again.set_state(iter(saved(stage)))
         assert again.pull(3)[0][:1] == expected
 
 

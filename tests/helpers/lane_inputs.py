@@ -33,17 +33,24 @@ class Samples(LaneStage):
             self.at += 1
         return [self.samples[place] for place in block], block
 
-    def save_to(self, states, held):
+    def get_state(self, states, held):
         states.append({"at": self.at, "held": list(held)})
 
-    def load_from(self, states):
+    def set_state(self, states):
         state = next(states)
         self.at, self.may_rebuild = state["at"], set(state["held"])
 
-    def rebuild(self, tokens):
+    def again(self, tokens):
         assert self.may_rebuild.issuperset(tokens), "the input was not notified that these tokens are held"
         self.read_again += tokens
         return [self.samples[token] for token in tokens]
+
+
+def saved(stage):
+    """Return the state of a stage."""
+    states = []
+    stage.get_state(states, ())
+    return states
 
 
 def drain(stage, blocks=(1,), limit=10_000):

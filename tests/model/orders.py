@@ -360,11 +360,19 @@ class Epochs:
     def __init__(self, stage, run, is_endless):
         self._stage, self.run, self._is_endless = stage, run, is_endless
         self.count, self.has_ended, self._has_given, self._excluded = 0, False, False, set()
-        self.lane = Lane(stage, run, ())
+        self._gate = set()
+        self.lane = self._opened()
+
+    def _opened(self):
+        """Open the lane of an epoch. Its sources leave out the samples that are excluded before it."""
+        rooted, self._gate = frozenset(self._excluded), set(self._excluded)
+        return Lane(self._stage, self.run, rooted, lambda: self._gate)
 
     def next(self):
         while not self.has_ended:
             one = next(iter(self.lane), None)
+            if one is not None and not isinstance(one, Failed) and not self.lane.kept([one]):
+                continue
             if one is not None:
                 self.count += 1
                 self._has_given |= not isinstance(one, Failed)
@@ -372,9 +380,11 @@ class Epochs:
             self.has_ended, self._has_given = not (self._is_endless and self._has_given), False
             if not self.has_ended:
                 self.run = self.run._replace(epoch=self.run.epoch + 1)
-                self.lane = Lane(self._stage, self.run, self._excluded)
+                self.lane = self._opened()
         return None
 
     def drop(self, excluded):
         self._excluded |= excluded
-        self.lane.drop(excluded)
+        self._gate |= excluded
+        if not self.count:
+            self.lane = self._opened()

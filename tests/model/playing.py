@@ -170,7 +170,6 @@ class Player:
         self.setup = Setup(stage, self.is_dataset, **options)
         self.run = self.run_of(self.setup, play.seed, world, play.options.get("exclude", []))
         self.mix = _only_mix(stage) if self.is_dataset else None
-        self.is_zip = self.is_dataset and any(isinstance(each, Zip) and not each.is_indexed for each in _all(stage))
         self.has_parts = self.is_dataset and play.front == "loader" and _has_parts(stage)
         self.is_endless = self.is_dataset and any(
             each.is_indexed and each.length(Run(0, 0)) is None for each in _all(stage)
@@ -434,10 +433,6 @@ class Player:
         if not ids or (self.is_endless and (self.run.changes or len(ids) < 20)):
             return  # without any sample, the search for the next element of an endless order has no end
         ids = chosen.sample(ids, min(len(ids), count % 9 + 1))
-        if self.is_zip:
-            kinds = ["ValueError"] * self.num_owners
-            self.script.check(f"[kind_of(each.exclude, {ids!r}) for each in {self.owners}]", kinds)
-            return
         self.script.do(f"for each in {self.owners}: each.exclude({ids!r})")
         self.run.exclude(ids)
 

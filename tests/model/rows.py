@@ -1,6 +1,6 @@
 """How sequences become rows of one length: the two strategies of `pack`."""
 
-from model.elements import Row, kept_pieces
+from model.elements import Row
 
 
 def cut(piece, size):
@@ -10,21 +10,17 @@ def cut(piece, size):
 
 
 class Rows:
-    """Open rows by number, and closed ones. Excluded samples leave both; an empty row is no row."""
+    """Open rows by number, and closed ones. Excluded samples leave these; an empty row is no row."""
 
     def __init__(self, length, bins=0):
         self._length, self._bins, self._opened, self._rows, self._closed = length, bins, 0, {}, []
 
-    def closed(self):
-        """Yield the rows that are closed."""
+    def closed(self, lane):
+        """Yield the rows of a lane that are closed."""
         while self._closed:
-            yield Row(self._closed.pop(0), self._length)
-
-    def without(self, excluded):
-        kept = {number: kept_pieces(row, excluded) for number, row in self._rows.items()}
-        self._rows = {number: row for number, row in kept.items() if row}
-        self._closed = [left for row in self._closed if (left := kept_pieces(row, excluded))]
-        return self
+            left = [piece for piece in self._closed.pop(0) if lane.kept([piece.element])]
+            if left:
+                yield Row(left, self._length)
 
     def _space(self, number):
         return self._length - sum(piece.size for piece in self._rows.get(number, ()))

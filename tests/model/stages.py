@@ -1,8 +1,10 @@
 """The stages of a dataset: what each one promises, by index and in a virtual shard (lane).
 
 A stage with an index defines the element at each index. A stream has lanes: lane l of L reads the elements l, l + L,
-l + 2 L, ... of an indexed part, or the share that its source gives it. Each stage works in each lane on its own. A lane
-*holds* elements that it has read and not returned; samples that are excluded leave it.
+l + 2 L, ... of an indexed part, or the share that its source gives it. Each stage works in each lane on its own.
+
+Excluded samples are not read from the next epoch of a lane on. Until then, they take their way through the stages, and
+are left out where elements are merged, and at the end of the lane (`Lane.kept`).
 """
 
 import itertools
@@ -11,7 +13,6 @@ from bisect import bisect_right
 import numpy as np
 from model.elements import (
     RAISED,
-    Element,
     Failed,
     Impossible,
     Joined,
@@ -32,7 +33,7 @@ from model.mixtures import index_picks, lane_pick, plan
 from model.numbers import Picks, SampleOrder, call, is_in_part, mixed_numbers, seed_of_stage
 from model.rows import BestFit, Concatenation
 
-END = object()
+END, MOST = object(), 3000
 
 
 class Stage:
@@ -57,57 +58,45 @@ class Stage:
 class Lane:
     """The elements of a stage in a lane, one by one, with errors in place of elements."""
 
-    def __init__(self, stage, run, excluded):
-        self.stage, self.run, self.excluded, self.key = stage, run, set(excluded), stage.key(run)
-        self.held, self.inputs = [], {}
+    def __init__(self, stage, run, excluded=frozenset(), gate=frozenset):
+        self.stage, self.run, self.excluded, self.gate, self.key = stage, run, excluded, gate, stage.key(run)
+        self.held, self.inputs, self.fruitless = [], {}, 0
         self._elements = indices(self) if stage.is_indexed else stage.elements(self)
 
     def __iter__(self):
         return self._elements
 
     def read(self, at=0, run=None):
-        """Open an input."""
-        part = self.stage.parts[at]
-        self.inputs[at] = Lane(self.stage.inputs[at], run or self.run, within(part, self.excluded))
+        """Open an input. Without their excluded elements, the inputs of `zip` would be paired differently."""
+        part, is_open = self.stage.parts[at], not isinstance(self.stage, Zip)
+        excluded, gate = within(part, self.excluded), lambda: within(part, self.gate())
+        made = (excluded, gate) if is_open else ()
+        self.inputs[at] = Lane(self.stage.inputs[at], run or self.run, *made)
         return self.inputs[at]
 
-    def drop(self, excluded):
-        """From here on, samples are excluded: what the lane holds loses them, and its inputs do."""
-        self.excluded |= excluded
-        self.held = left_of(self.held, excluded, self.run.skips)
-        for at, lane in self.inputs.items():
-            lane.drop(within(self.stage.parts[at], excluded))
+    def kept(self, elements):
+        """Return the elements without excluded samples, of those that a stage merges."""
+        found = [one for one in elements if not any(each in self.gate() for each in one.ids())]
+        self.fruitless = 0 if found else self.fruitless + len(elements)
+        if self.fruitless > MOST:
+            raise Impossible  # a part that repeats without an end has only excluded samples: the search has no end
+        return found
 
     def tried(self, element):
         """Return an element in a list; or its error, or nothing if it is left out because of the error."""
         found = tried(element, self.run.skips)
-        return [] if found is None else [found]
+        return [] if found is None or (isinstance(found, Failed) and not self.kept([element])) else [found]
 
-    def called(self, function, token, *arguments):
-        """Return the result of a function, and a list with its error, unless errors are skipped."""
+    def called(self, function, one, *arguments, token=None):
+        """Return the result of a function for an element, and a list with its error; None: that of an excluded one."""
+        token = one.token if token is None else token
         try:
             return call((*self.key, token), function, *arguments), []
         except RAISED as error:
             if self.run.skips is None or not isinstance(error, Exception):
-                return END, [failed(error)]
+                return END, [failed(error)] if self.kept([one]) else None
             self.run.skips.append(token)
             return END, []
-
-
-def left_of(held, excluded, skips):
-    """Return what is left of elements, and of lists of elements, without excluded samples.
-
-    Parts that raise only without these samples are left out with ``skips``.
-    """
-    left = []
-    for each in held:
-        one = left_of(each, excluded, skips) if isinstance(each, list) else each.without(excluded)
-        if isinstance(one, Element) and one is not each:
-            one = tried(one, None if skips is None else [])
-            if isinstance(one, Failed):
-                raise Impossible  # when a lane raises the errors of what it holds is promised by no document
-        left += [] if one is None else [one]
-    return left
 
 
 def indices(lane):
@@ -156,13 +145,14 @@ class Stream(Stage):
         run = lane.run
         items = call((*lane.key, run.lane), lambda: iter(self._source.share(run.lane, run.lanes)))
         for number in itertools.count():
-            token = number * run.lanes + run.lane
-            item, errors = lane.called(next, token, items, END)
+            element = Single(number * run.lanes + run.lane, [(run.lane, number)], lambda: item)  # noqa: B023
+            item, errors = lane.called(next, element, items, END)
             if item is not END:
-                element = Single(token, [(run.lane, number)], lambda item=item: item)
-                yield from left_of([element], lane.excluded, lane.run.skips)
-            elif errors or (run.skips is not None and not is_over(items)):
-                yield from errors
+                element.value()
+                if element.without(lane.excluded) is not None:
+                    yield element
+            elif errors is None or errors or (run.skips is not None and not is_over(items)):
+                yield from errors or ()
             else:
                 return
 
@@ -228,9 +218,9 @@ class Filter(Calling):
     def elements(self, lane):
         for one in ahead(lane, self.threads):
             verdict, errors = (
-                (False, [one]) if isinstance(one, Failed) else lane.called(self.function, one.token, one.value())
+                (False, [one]) if isinstance(one, Failed) else lane.called(self.function, one, one.value())
             )
-            yield from errors if verdict is END or not verdict else [one]
+            yield from (errors or ()) if verdict is END or not verdict else [one]
 
 
 class TakeWhile(Calling):
@@ -238,18 +228,16 @@ class TakeWhile(Calling):
 
     def elements(self, lane):
         for one in lane.read():
-            verdict, errors = (
-                (END, [one]) if isinstance(one, Failed) else lane.called(self.function, one.token, one.value())
-            )
+            verdict, errors = (END, [one]) if isinstance(one, Failed) else lane.called(self.function, one, one.value())
             if not verdict:
                 return
-            yield from errors if verdict is END else [one]
+            yield from (errors or ()) if verdict is END else [one]
 
 
 class FlatMap(Calling):
     """`flat_map` returns the items of an iterable, which have the ids of the element.
 
-    Which samples an item is made of is unknown: an element with an excluded sample has no further items.
+    Which samples an item is made of is unknown: it has all those of its element.
     """
 
     def elements(self, lane):
@@ -257,19 +245,15 @@ class FlatMap(Calling):
             if isinstance(one, Failed):
                 yield one
                 continue
-            items, errors = lane.called(lambda value: iter(self.function(value)), one.token, one.value())
-            yield from errors
-            lane.held = [] if items is END else [Single(one.token, one.ids(), None)]
-            for number in itertools.count():
-                if not lane.held:
-                    break
+            items, errors = lane.called(lambda value: iter(self.function(value)), one, one.value())
+            yield from errors or ()
+            for number in itertools.count() if items is not END else ():
                 token = one.token, number
-                item, errors = lane.called(next, token, items, END)
+                item, errors = lane.called(next, one, items, END, token=token)
                 if item is END:  # or an error, which ends a generator
-                    yield from errors
+                    yield from errors or ()
                     break
                 yield Single(token, one.ids(), lambda item=item: item)
-            lane.held = []
 
 
 class Scan(Calling):
@@ -535,10 +519,11 @@ class Batch(Stage):
             if isinstance(one, Failed):
                 yield one
                 continue
-            lane.held.append(one)
+            lane.held = [*lane.kept(lane.held), *lane.kept([one])]
             if len(lane.held) == self.size:
                 batch, lane.held = Joined(lane.held, self.collate, lane.key), []
                 yield from lane.tried(batch)
+        lane.held = lane.kept(lane.held)
         if lane.held and not self.drop_last:
             batch, lane.held = Joined(lane.held, self.collate, lane.key), []
             yield from lane.tried(batch)
@@ -561,8 +546,10 @@ class Bucket(Calling):
             if isinstance(one, Failed):
                 yield one
                 continue
-            length, errors = lane.called(self.function, one.token, one.value())
-            yield from errors
+            if not lane.kept([one]):
+                continue
+            length, errors = lane.called(self.function, one, one.value())
+            yield from errors or ()
             if length is not END:
                 self._put(one, length, *lane.held)
                 yield from self._batches(lane)
@@ -589,12 +576,12 @@ class Bucket(Calling):
 
     def _batches(self, lane):
         while lane.held[0]:
-            bucket = lane.held[0].pop(0)
+            bucket = lane.kept(lane.held[0].pop(0))
             yield from lane.tried(Joined(bucket, self._collate, lane.key)) if bucket else []
 
 
 class Pack(Stage):
-    """`pack` fills rows of one length with sequences. Excluded samples leave the rows that are not returned yet."""
+    """`pack` fills rows of one length with sequences. Excluded samples leave the rows when these are returned."""
 
     def __init__(self, number, input_, size, strategy, bins, long):
         super().__init__(number, [input_], is_stream=True)
@@ -602,21 +589,21 @@ class Pack(Stage):
         self._new_rows = lambda: BestFit(size, bins) if strategy == "best_fit" else Concatenation(size)
 
     def elements(self, lane):
-        lane.held = [self._new_rows()]
+        rows = self._new_rows()
         for one in lane.read():
             if isinstance(one, Failed):
                 yield one
                 continue
-            size = len(sequence_of(one))
+            size = len(sequence_of(one)) if lane.kept([one]) else 0
             if size and (size <= self._size or self._long == "cut"):
-                lane.held[0].add(Piece(one, 0, size))
-            yield from lane.held[0].closed()
-        lane.held[0].finish()
-        yield from lane.held[0].closed()
+                rows.add(Piece(one, 0, size))
+            yield from rows.closed(lane)
+        rows.finish()
+        yield from rows.closed(lane)
 
 
 class Cache(Stage):
-    """`cache` repeats epoch 0 of seed 0. Excluded samples stay in it, and are left out of what it returns."""
+    """`cache` repeats epoch 0 of seed 0. In a lane, excluded samples stay in it, and leave where elements are merged."""
 
     def length(self, run):
         return self.inputs[0].length(run._replace(seed=0, epoch=0))
@@ -626,12 +613,8 @@ class Cache(Stage):
 
     def elements(self, lane):
         numbers = itertools.count()
-        for one in Lane(self.inputs[0], lane.run._replace(seed=0, epoch=0), set()):
-            if isinstance(one, Failed):
-                yield one
-                continue
-            left = Numbered(one, next(numbers)).without(lane.excluded)
-            yield from lane.tried(left) if left is not None else []
+        for one in Lane(self.inputs[0], lane.run._replace(seed=0, epoch=0)):
+            yield one if isinstance(one, Failed) else Numbered(one, next(numbers))
 
 
 class Joining(Stage):
