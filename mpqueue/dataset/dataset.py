@@ -48,7 +48,7 @@ from mpqueue.dataset.source import Readers, aside, compute_aside, compute_indice
 from mpqueue.dataset.splitting import SplitNode, bounds_of
 from mpqueue.dataset.state_codes import code_of
 from mpqueue.dataset.weights import check_part_names, check_schedule
-from mpqueue.dataset.windows import WindowNode
+from mpqueue.dataset.window import WindowNode
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.batching import Choice
@@ -777,18 +777,36 @@ class Dataset(Generic[Item_co]):
         """
         return self._then(SkipNode, count=check_count("skip", "count", count, 0))
 
-    def window(self, size: int, stride: int = 1) -> "Dataset":
-        """Return lists of consecutive elements of each virtual shard; it makes a stream.
+    def window(self, size: int, stride: int | None = None, *, drop_last: bool = False) -> "Dataset[list[Item_co]]":
+        """Return a dataset of lists of neighbouring elements, which may overlap.
+
+        If the dataset is a stream, each virtual shard makes windows of its own elements.
 
         Args:
-            size: The number of elements of a list.
-            stride: The number of elements between the beginnings of two lists, at most ``size``.
+            size: The number of elements in a window.
+            stride: The number of elements between the beginnings of two windows, at most ``size``; None means
+                ``size``, so that no element is in two windows.
+            drop_last: Whether to drop the windows at the end that have fewer elements.
+
+        Returns:
+            A dataset with an index if this one has an index, otherwise a stream.
+
+        Raises:
+            TypeError: ``size`` or ``stride`` is not an integer.
+            ValueError: One of them is below 1, or ``stride`` is above ``size``.
+
+        Follows: ``tf.data.Dataset.window``, whose ``shift`` is ``stride`` here, with lists for datasets.
         """
-        check_count("window", "size", size, 1)
-        check_count("window", "stride", stride, 1)
+        size = check_count("window", "size", size, 1)
+        stride = size if stride is None else check_count("window", "stride", stride, 1)
         if stride > size:
-            raise ValueError(f"window: stride must be at most size={size}, got {stride}")
-        return self._changed(WindowNode, size=size, stride=stride)
+            raise ValueError(
+                f"window: stride must be at most size={size}, because a larger one would leave out elements, got "
+                f"{stride}: use map and filter to leave out elements"
+            )
+        return self._changed(
+            WindowNode, size=size, stride=stride, drop_last=check_flag("window", "drop_last", drop_last)
+        )
 
     def enumerate(self) -> "Dataset[tuple[int, Item_co]]":
         """Return a dataset of pairs of an index, from 0, and the element.

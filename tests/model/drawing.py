@@ -168,12 +168,12 @@ def _length(made):
 
 
 JOINS = {"zip", "concatenate", "mix"}
-LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch", "ragged", "sparse", "bucket", "pack", "take",
-         "skip", "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort", "blocks"]  # fmt: skip
+LINKS = ["map", "map", "map", "filter", "flat_map", "shuffle", "buffer", "batch", "ragged", "sparse", "bucket", "pack", "window",
+         "take", "skip", "enumerate", "repeat", "cache", "scan", "take_while", "split", "sort", "blocks"]  # fmt: skip
 STREAM_LINKS = {"filter", "flat_map", "buffer", "bucket", "pack", "scan", "take_while"}
 SEARCHING = {"filter", "flat_map", "bucket", "pack", "take_while", "cache"}  # would search an endless lane forever
 # Elements of several samples are often held after the stages that make them.
-GROUPING, HOLDING = {"batch", "bucket", "pack", "zip", "scan"}, ["cache", "buffer", "flat_map"]
+GROUPING, HOLDING = {"batch", "bucket", "pack", "window", "zip", "scan"}, ["cache", "buffer", "flat_map"]
 INDEX_LINKS = {"shuffle", "split", "sort", "blocks"}
 
 
@@ -224,6 +224,9 @@ def _link(made, streams):
     elif name == "batch":
         given = chosen.randint(1, 4), chosen.random() < 0.3, f.Collating(made.draws())
         made.add("batch", "batch", *given, is_batched=True, is_merged=True)
+    elif name == "window":
+        size = chosen.randint(1, 4)
+        made.add("window", "window", size, chosen.randint(1, size), chosen.random() < 0.3, is_merged=True)
     elif name in {"ragged", "sparse"}:
         if not made.is_batched:
             _unlike(made, name)

@@ -70,6 +70,7 @@ def _linked(stage, name, *given):
     kind = {
         "take_while": stages.TakeWhile, "flat_map": stages.FlatMap, "buffer": stages.Buffer, "take": stages.Take,
         "skip": stages.Skip, "repeat": stages.Repeat, "batch": stages.Batch, "bucket": stages.Bucket,
+        "window": stages.Window,
     }[name]  # fmt: skip
     return kind(number, stage, *given)
 
@@ -122,6 +123,8 @@ def _code_of_link(name, *given):
         size, drops, collate = given
         passed = functions.COLLATE.get(collate, collate)
         return f".batch({size}, drop_last={drops}" + ("" if passed is None else f", collate={passed!r}") + ")"
+    if name == "window":
+        return ".window({}, {}, drop_last={})".format(*given)
     if name == "bucket":
         function, boundaries, sizes, most, drops, collate = given
         bounds = f"batch_sizes={sizes}" if sizes else f"max_tokens={most}"

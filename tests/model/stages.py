@@ -529,6 +529,48 @@ class Batch(Stage):
             yield from lane.tried(batch)
 
 
+class Window(Batch):
+    """`window` makes lists of neighbours, which overlap if ``stride`` is below ``size``.
+
+    In a lane, random numbers of later stages are those of the first element.
+    """
+
+    def __init__(self, number, input_, size, stride, drop_last):
+        super().__init__(number, input_, size, drop_last, list)
+        self._stride = stride
+
+    def length(self, run):
+        length = self.inputs[0].length(run)
+        starts = range(0, length or 0, self._stride)
+        return length and sum(start + self.size <= length or not self.drop_last for start in starts)
+
+    def element(self, place, run):
+        length, first = self.inputs[0].length(run), place * self._stride
+        end = first + self.size
+        parts = [
+            self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))
+        ]
+        return Joined(parts, self.collate, self.key(run), place)
+
+    def elements(self, lane):
+        for one in lane.read():
+            if isinstance(one, Failed):
+                yield one
+                continue
+            lane.held = [*lane.kept(lane.held), *lane.kept([one])]
+            if len(lane.held) == self.size:
+                yield from self._window(lane)
+        lane.held = lane.kept(lane.held)
+        while lane.held and not self.drop_last:
+            yield from self._window(lane)
+            lane.held = lane.kept(lane.held)
+
+    def _window(self, lane):
+        window, lane.held = lane.held[: self.size], lane.held[self._stride :]
+        first, *others = [one.token for one in window]
+        return lane.tried(Joined(window, self.collate, lane.key, (first, 0, *others)))
+
+
 class Bucket(Calling):
     """`bucket` puts each element into the bucket of its length; a full bucket becomes a batch.
 
