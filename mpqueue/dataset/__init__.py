@@ -25,7 +25,13 @@ The modules are listed bottom up. A module imports only modules on its own line 
     blocks.py        shuffle(block=...)
     splitting.py     split
     held.py          the tokens of elements held by stages, in the format of snapshots
+    user_calls.py    how a lane stage calls user code: random numbers, retry markers, errors
+    stage_work.py    the time of a lane stage, and its search for elements
+    gates.py         the samples that are excluded in the middle of an epoch of a lane
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions
+    ahead.py         the entry of a lane: reads ahead, and lets no excluded sample in
+    applied.py       the base of lane stages that call a user function for each element
+    merging.py       the base of lane stages that make an element of several
     threaded.py      map and filter with threads or coroutines
     mapping.py       map, filter
     columns.py       rename_columns, select_columns, remove_columns
@@ -35,6 +41,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     scanning.py      scan, take_while
     buffers.py       shuffle(buffer=...)
     batching.py      batch
+    window.py        window
     passes.py        stages that count elements: take, skip, enumerate, repeat
     keeping.py       cache
     joining.py       several inputs: zip, concatenate, mix

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.gates import admitted
 from mpqueue.dataset.held import together
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token
 from mpqueue.worker.failures import never_an_end, passes_at_once
@@ -26,6 +27,8 @@ class Applied(LinkStage):
         self._values: list[Any] = []
         self._tokens: list[Token] = []
         self._error: BaseException | None = None
+        # After an error, elements wait behind the entry that a request one by one would not have read.
+        self._is_entered = source.node.facts.flows and not node.flows
 
     def _take(self, count: int) -> Block:
         """Return the next elements of the input, or raise the error of the first of them."""
@@ -44,9 +47,11 @@ class Applied(LinkStage):
             if not is_excluded:
                 raise error
             return self._take(count)
-        block = self._values[:count], self._tokens[:count]
+        waiting: Block = self._values[:count], self._tokens[:count]
         del self._values[:count], self._tokens[:count]
-        return block
+        if self._is_entered:
+            waiting = admitted(self, *waiting)
+        return waiting if waiting[1] else self._take(count)
 
     def _each(self, enter: Callable[[Any, Token], bool | None], values: list[Any], tokens: Sequence[Token]) -> int:
         """Call a function with each element and its token, and return the number of successful calls; keep an error.

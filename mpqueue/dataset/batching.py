@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.ahead import read_ahead
 from mpqueue.dataset.gates import admitted
 from mpqueue.dataset.held import as_saved, together
 from mpqueue.dataset.ids import SampleId, SampleIds, concatenated
@@ -312,4 +311,4 @@ class BatchNode(LinkNode):
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage and those before it in a lane."""
-        return BatchStage(read_ahead(opening.open(self.input, run), self, run), self, run, is_last=is_last)
+        return BatchStage(opening.input(self, run), self, run, is_last=is_last)

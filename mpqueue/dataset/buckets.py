@@ -217,4 +217,4 @@ class BucketNode(LinkNode):
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage and those before it in a lane."""
-        return BucketStage(opening.open(self.input, run), self, run, is_last=is_last)
+        return BucketStage(opening.input(self, run), self, run, is_last=is_last)

@@ -172,8 +172,8 @@ class FlatMapStage(Applied):
         """Call the function for the next element; return False at the end of the input."""
         if not self._tokens:
             num_elements = 1
-            # After a stage that merges samples, what it makes must follow from what the lane has returned.
-            if self._num_used and self.node.input.facts.merged is None:
+            # Only here: what later stages have read must follow from what the lane has returned.
+            if self._num_used and self.node.input.facts.flows:
                 # Estimate the number of elements from the items per element so far.
                 num_elements = max(1, min(count, count * self._num_used // (self.num_out + 1)))
             self._values, tokens = self._input.pull(num_elements)
@@ -289,6 +289,7 @@ class FlatMapNode(LinkNode):
     """
 
     name: ClassVar[str] = "flat_map"
+    flows: ClassVar[bool] = True
     makes_stream: ClassVar[bool] = True
     decides: ClassVar[bool] = True
     takes_apart: ClassVar[bool] = True

@@ -19,13 +19,19 @@ from mpqueue.dataset.ids import SampleIds, keep_without
 from mpqueue.dataset.part_names import PartNames
 from mpqueue.dataset.stage_work import StageSearch
 from mpqueue.dataset.stages import LaneStage, Token, counts_of
+from mpqueue.errors import WorkerDied
 from mpqueue.plan.sample_ids import SampleSet, joined
+from mpqueue.system.exceptions import add_note
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun, ReadAhead
 from mpqueue.worker.retry_markers import RetryBegin
 from mpqueue.worker.runner import StreamEnd
 
+_STILL_COMPUTED = (
+    "If you have excluded this sample: where a zip or a cache follows, excluded samples are computed until the epoch "
+    "of the virtual shard ends. Until then, return another value for it in the function or the source"
+)
 _UNTIL_SHORT = 8  # batches, which a stage reads ahead at most
 
 
@@ -107,6 +113,8 @@ class StreamLane:
                     self._number += 1
                     return values.pop()
         except BaseException as error:
+            if isinstance(error, WorkerDied) and self._keeps_whole and self._num_known():
+                add_note(error, _STILL_COMPUTED)
             # The interrupt may have struck anywhere in the stages, so their state may be inconsistent.
             self._is_broken = passes_at_once(error)
             self._number += 1  # an error takes the place of an element

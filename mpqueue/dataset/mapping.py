@@ -157,6 +157,7 @@ class MapNode(LinkNode):
     """
 
     name: ClassVar[str] = "map"
+    flows: ClassVar[bool] = True
     keeps_places: ClassVar[bool] = True
     is_opened_in_lanes: ClassVar[bool] = True
     reader: ClassVar[Any] = MapReader
@@ -198,7 +199,7 @@ class MapNode(LinkNode):
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
-        source = opening.open(self.input, run)
+        source = opening.input(self, run)
         if self.threads == 1 and not self.concurrency:
             return MapStage(source, self, run)
         return ThreadedStage(source, self, run, self.function_of_value(), with_id=self.with_id)
@@ -263,6 +264,7 @@ class FilterNode(LinkNode):
     """
 
     name: ClassVar[str] = "filter"
+    flows: ClassVar[bool] = True
     makes_stream: ClassVar[bool] = True
     decides: ClassVar[bool] = True
     passes_elements: ClassVar[bool] = True
@@ -272,7 +274,7 @@ class FilterNode(LinkNode):
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
-        source = opening.open(self.input, run)
+        source = opening.input(self, run)
         if self.threads == 1 and not self.concurrency:
             return FilterStage(source, self, run)
         return ThreadedStage(source, self, run, self.function, is_filter=True)

@@ -38,6 +38,9 @@ class LaneOpening(Protocol):
     def open(self, node: "StageNode", run: LaneRun, *, is_last: bool = False) -> Any:
         """Open a stage and those before it."""
 
+    def input(self, node: "LinkNode", run: LaneRun) -> Any:
+        """Open the input of a stage."""
+
     def inputs(self, node: "JoinNode", run: LaneRun) -> Any:
         """Return the inputs of a stage with several, which are opened when they are read."""
 
@@ -76,6 +79,8 @@ class Facts(NamedTuple):
         varies: Whether the number of elements of a stage differs between epochs.
         drawing: A stage that draws the order of the elements in each epoch; otherwise None.
         num_mixes: The number of mixes. A shared mix counts once per use.
+        flows: Whether no stage holds, counts or merges elements in a lane. Then nothing depends on how many elements
+            were read, and stages may read ahead.
     """
 
     size: int
@@ -88,6 +93,7 @@ class Facts(NamedTuple):
     varies: bool
     drawing: Numbered | None
     num_mixes: int
+    flows: bool
 
     @property
     def is_chain(self) -> bool:
@@ -110,6 +116,7 @@ class StageNode:
         draws_order: Whether the order of its elements depends on the seed and the epoch, if it is indexed.
         decides: Whether user code decides which samples pass, or how many, so that they are known only after it ran.
         is_mix: Whether the stage takes elements of its inputs by weight.
+        flows: Whether the stage returns elements in the order of its input, and neither holds nor counts them.
         keeps_places: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
         keeps_whole: Whether its inputs in a lane have their excluded samples, which only its own elements may lack.
@@ -128,6 +135,7 @@ class StageNode:
     draws_order: ClassVar[bool] = False
     decides: ClassVar[bool] = False
     is_mix: ClassVar[bool] = False
+    flows: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
     keeps_prefix: ClassVar[bool] = False
     keeps_whole: ClassVar[bool] = False
@@ -141,10 +149,11 @@ class StageNode:
     def _facts(self) -> Facts:
         of_inputs = [node.facts for node in self.inputs]
         size = 1 + sum(facts.size for facts in of_inputs)
+        is_indexed = self._is_indexed() and all(facts.is_indexed for facts in of_inputs)
         return Facts(
             size=size,
             depth=1 + max((facts.depth for facts in of_inputs), default=0),
-            is_indexed=self._is_indexed() and all(facts.is_indexed for facts in of_inputs),
+            is_indexed=is_indexed,
             has_stream=self.reads_stream or any(facts.has_stream for facts in of_inputs),
             batching=self._found(lambda facts: facts.batching) if self.passes_elements else None,
             batched=None if self.takes_apart else self._found(lambda facts: facts.batched),
@@ -152,6 +161,8 @@ class StageNode:
             varies=self.varies or any(facts.varies for facts in of_inputs),
             drawing=Numbered(size - 1, self) if self.draws_order else self._found(lambda facts: facts.drawing),
             num_mixes=self.is_mix + sum(facts.num_mixes for facts in of_inputs),
+            # An indexed stage is computed by the root of a lane.
+            flows=(is_indexed or self.flows) and all(facts.flows for facts in of_inputs),
         )
 
     def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:
@@ -473,7 +484,7 @@ class LinkNode(StageNode):
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
-        return self.lane_stage(opening.open(self.input, run), self, run)
+        return self.lane_stage(opening.input(self, run), self, run)
 
     @classmethod
     def reading(cls, nodes: Sequence[StageNode], **arguments: Any) -> Self:

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.ahead import AheadStage
 from mpqueue.dataset.gates import CLOSED
 from mpqueue.dataset.ids import within
 from mpqueue.dataset.indexed import ReaderMaker
@@ -140,6 +141,12 @@ class Opening:
         stage: LaneStage = node.open(self, run, is_last=is_last)
         return stage
 
+    def input(self, node: nodes.LinkNode, run: LaneRun) -> LaneStage:
+        """Open the input of a stage."""
+        stage, before = self.open(node.input, run), node.input
+        # The first stage that holds, counts or merges elements reads ahead. A mix does so itself.
+        return AheadStage(stage, before, run) if before.facts.flows and not node.flows else stage
+
     def inputs(self, node: nodes.JoinNode, run: LaneRun) -> JoinedInputs:
         """Return the inputs of a stage with several, which are opened when they are read."""
         starts = node.starts
@@ -165,7 +172,7 @@ class Opening:
             open_input,
             None if repeats or not self._has_endless(node) else bound,
             lambda at: not node.branches[at].facts.has_stream,
-            lambda at: not node.branches[at].facts.has_stream and node.branches[at].facts.merged is None,
+            lambda at: node.branches[at].facts.flows,
         )
 
     def _has_endless(self, node: nodes.StageNode) -> bool:

@@ -377,7 +377,7 @@ class RepeatNode(LinkNode):
         """Return the open stage; ``is_hidden``: it is part of another stage, and has no row of statistics."""
 
         def open_pass(number: int) -> LaneStage:
-            stage: LaneStage = opening.open(self.input, run._replace(epoch=inner_epoch(run.epoch, number, self.times)))
+            stage: LaneStage = opening.input(self, run._replace(epoch=inner_epoch(run.epoch, number, self.times)))
             return stage
 
         return RepeatStage(open_pass, self, run, is_hidden=is_hidden)

@@ -93,6 +93,8 @@ class IndexedRoot(LaneStage):
             started = self.clock.start()
             following = places[-1] + step
             kept = places if self.run.keep is None else self._not_empty(places)
+            if kept and self.run.gate.keep is not None:
+                kept = list(compress(kept, self.run.gate.keep(self.sample_ids(kept))))
             if kept:
                 values, tokens = self._compute(kept, following)
             else:
@@ -475,6 +477,7 @@ class StreamNode(StageNode):
     """
 
     name: ClassVar[str] = "stream"
+    flows: ClassVar[bool] = True
     makes_stream: ClassVar[bool] = True
     decides: ClassVar[bool] = True
     reads_stream: ClassVar[bool] = True

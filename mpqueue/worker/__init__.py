@@ -3,7 +3,6 @@
 A module imports only from its own line and the lines above it::
 
     retry_markers.py           report the present sample of a lane, in case it crashes the worker
-    read_ahead.py              whether the stages of a lane may read ahead
     sample_block.py            samples for a function that is called by a loop in C
     shared_generator_check.py  warns if the source draws from generators that threads share
     stuck.py                   coroutines that do not go on

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 class ReadAhead:
-    """Whether the stages of a lane may read ahead now; see `mpqueue.dataset.ahead`."""
+    """Whether the stages of a lane may read ahead now; see `mpqueue.dataset.ahead`.
+
+    Attributes:
+        is_on: They may.
+        is_used: Some do.
+    """
 
     is_on, is_used = True, False
 

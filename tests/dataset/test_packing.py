@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-from helpers.lane_inputs import saved
-from helpers.lane_inputs import Samples, drain, lane_run
+from helpers.lane_inputs import Samples, drain, lane_run, saved
 
-from mpqueue.dataset.stages import counts_of
 import mpqueue
 from mpqueue import Dataset, Ragged
 from mpqueue.dataset.indexed import SourceNode
 from mpqueue.dataset.packing import PackNode, PackStage
 from mpqueue.dataset.sequences import SequenceReader
+from mpqueue.dataset.stages import counts_of
 
 
 def pack(samples, length, *, run=None, **arguments):

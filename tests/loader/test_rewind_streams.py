@@ -1,6 +1,8 @@
 """The samples of a batch of a stream, and a stream without some of its samples."""
 
 import itertools
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from helpers.drawing import copied, drawing, has_even_index
 
 import mpqueue
 from mpqueue import Dataset
+from mpqueue.errors import WorkerDied
 
 
 def generated():
@@ -127,8 +130,50 @@ def test_part_of_a_mixture_is_excluded():
         mpqueue.Loader(dataset, exclude={"books": [1]})
 
 
-def test_zip_of_streams_is_refused():
-    pairs = Dataset.zip(Dataset.range(9).shuffle(buffer=2), Dataset.range(9).shuffle(buffer=2))
-    loader = mpqueue.Loader(pairs.batch(2), lanes=1)
-    with pytest.raises(ValueError, match="paired differently"):
-        loader.exclude([(0, 1)])
+def test_tuple_of_a_zip_of_streams_is_left_out_and_others_stay_paired():
+    pairs = Dataset.zip(Dataset.range(9).shuffle(buffer=2), Dataset.range(9).shuffle(buffer=3))
+    with mpqueue.Loader(pairs, lanes=1, workers=0, seed=1) as loader:
+        whole = list(loader)
+    for given in ({"exclude": [(0, 4), (1, 6)]}, {}):
+        with mpqueue.Loader(pairs, lanes=1, workers=0, seed=1, **given) as loader:
+            if not given:
+                loader.exclude([(0, 4), (1, 6)])
+            assert list(loader) == [pair for pair in whole if pair[0] != 4 and pair[1] != 6]
+
+
+class Fatal:
+    """A function that kills its process at one sample, and tells which samples it was called for."""
+
+    def __init__(self, told, deadly):
+        self.told, self.deadly = told, deadly
+
+    def __call__(self, number):
+        with open(self.told, "a", encoding="utf-8") as file:
+            file.write(f"{number} ")
+        if number == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+
+@pytest.mark.parametrize("stages", [lambda data: data.batch(4), lambda data: data.shuffle(buffer=5).batch(4)])
+def test_excluded_sample_that_kills_its_worker_is_not_computed(stages, tmp_path):
+    dataset = stages(Dataset.range(400).map(Fatal(tmp_path / "told", 399)).filter(lambda _: True))
+    with mpqueue.Loader(dataset, lanes=2, workers=1, seed=1) as loader:
+        batches = iter(loader)
+        found = [*next(batches)]
+        loader.exclude([399])
+        found += [number for batch in batches for number in batch]
+        assert sorted(found) == list(range(399))
+        assert loader.statistics().restarts == 0
+    assert " 399 " not in (tmp_path / "told").read_text()
+
+
+def test_worker_that_an_excluded_sample_before_a_cache_kills_names_what_helps(tmp_path):
+    dataset = Dataset.range(40).map(Fatal(tmp_path / "told", 39)).filter(lambda _: True).cache().batch(4)
+    with mpqueue.Loader(dataset, lanes=2, workers=1, restarts=0) as loader:
+        batches = iter(loader)
+        next(batches)
+        loader.exclude([39])
+        with pytest.raises(WorkerDied) as caught:
+            list(batches)
+    assert any("return another value" in note for note in caught.value.__notes__)

@@ -60,11 +60,12 @@ class Lane:
 
     def __init__(self, stage, run, excluded=frozenset(), gate=frozenset):
         self.stage, self.run, self.excluded, self.gate, self.key = stage, run, excluded, gate, stage.key(run)
-        self.held, self.inputs, self.fruitless = [], {}, 0
+        self.held, self.inputs, self.fruitless, self.is_entered = [], {}, 0, False
         self._elements = indices(self) if stage.is_indexed else stage.elements(self)
 
     def __iter__(self):
-        return self._elements
+        """Excluded samples do not enter the first stage that holds, counts or merges elements."""
+        return (one for one in self._elements if not self.is_entered or isinstance(one, Failed) or self.kept([one]))
 
     def read(self, at=0, run=None):
         """Open an input. Without their excluded elements, the inputs of `zip` would be paired differently."""
@@ -72,6 +73,7 @@ class Lane:
         excluded, gate = within(part, self.excluded), lambda: within(part, self.gate())
         made = (excluded, gate) if is_open else ()
         self.inputs[at] = Lane(self.stage.inputs[at], run or self.run, *made)
+        self.inputs[at].is_entered = flows(self.stage.inputs[at]) and not isinstance(self.stage, FLOWING)
         return self.inputs[at]
 
     def kept(self, elements):
@@ -97,6 +99,11 @@ class Lane:
                 return END, [failed(error)] if self.kept([one]) else None
             self.run.skips.append(token)
             return END, []
+
+
+def flows(stage):
+    """Return whether no stage of a lane holds, counts or merges elements."""
+    return stage.is_indexed or (isinstance(stage, FLOWING) and all(map(flows, stage.inputs)))
 
 
 def indices(lane):
@@ -529,15 +536,15 @@ class Batch(Stage):
             yield from lane.tried(batch)
 
 
-class Window(Batch):
+class Window(Stage):
     """`window` makes lists of neighbours, which overlap if ``stride`` is below ``size``.
 
     In a lane, random numbers of later stages are those of the first element.
     """
 
     def __init__(self, number, input_, size, stride, drop_last):
-        super().__init__(number, input_, size, drop_last, list)
-        self._stride = stride
+        super().__init__(number, [input_])
+        self.size, self._stride, self.drop_last, self.collate = size, stride, drop_last, list
 
     def length(self, run):
         length = self.inputs[0].length(run)
@@ -803,3 +810,6 @@ class Passes:
             if not self.is_empty:
                 self._elements = iter(self._open())
         return END
+
+
+FLOWING = Stream, Map, Filter, FlatMap, Concatenate
