@@ -25,8 +25,8 @@ The modules are listed bottom up. A module imports only modules on its own line 
     blocks.py        shuffle(block=...)
     splitting.py     split
     held.py          the tokens of elements held by stages, in the format of snapshots
-    user_calls.py    how a lane stage calls user code: random numbers, retry markers, errors
     stage_work.py    the time of a lane stage, and its search for elements
+    user_calls.py    how a lane stage calls user code: random numbers, retry markers, errors
     gates.py         the samples that are excluded in the middle of an epoch of a lane
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions
     ahead.py         the entry of a lane: reads ahead, and lets no excluded sample in

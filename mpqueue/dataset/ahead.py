@@ -66,7 +66,7 @@ class AheadStage(LinkStage):
 
     def _read(self, count: int) -> bool:
         """Read a block; return False at the end of the input."""
-        is_ahead = count > 1 and self._may_read_ahead and self.run.ahead.is_on and self.may_run_ahead
+        is_ahead = count > 1 and self._may_read_ahead and self.run.ahead.is_on and self.run.may_run_ahead
         most = min(_MOST_AHEAD, _MOST_REQUESTS * count, _AHEAD_NS // self._each_ns) if is_ahead else count
         # Clear the block before the call: if the input raises, elements that were returned must not be returned again.
         started, self._at, self._values, self._tokens = clock_ns(), 0, [], ()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mpqueue.dataset import nodes
-from mpqueue.dataset.gates import admitted
+from mpqueue.dataset.gates import admitted, is_excluded
 from mpqueue.dataset.held import together
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token
 from mpqueue.worker.failures import never_an_end, passes_at_once
@@ -32,36 +32,37 @@ class Applied(LinkStage):
 
     def _take(self, count: int) -> Block:
         """Return the next elements of the input, or raise the error of the first of them."""
-        if not self._tokens:
-            # No error is waiting, either: it would wait together with its element.
-            block = self._input.pull(count)
-            self.num_in += len(block[1])
-            return block
-        if self._error is not None:
-            error, self._error = self._error, None
-            is_excluded = self.is_excluded(self._input, self._tokens[0])
-            # Remove the failed element only now: from a snapshot taken before, it is computed, and its error raised,
-            # again.
-            del self._values[0], self._tokens[0]
-            self.search.end()  # as after a resume from here
-            if not is_excluded:
-                raise error
-            return self._take(count)
-        waiting: Block = self._values[:count], self._tokens[:count]
-        del self._values[:count], self._tokens[:count]
-        if self._is_entered:
-            waiting = admitted(self, *waiting)
-        return waiting if waiting[1] else self._take(count)
+        while self._tokens:
+            if self._error is not None:
+                error, self._error = self._error, None
+                is_dropped = is_excluded(self.run.gate, self._input, self._tokens[0])
+                # Remove the failed element only now: from a snapshot taken before, it is computed, and its error
+                # raised, again.
+                del self._values[0], self._tokens[0]
+                self.search.end()  # as after a resume from here
+                if not is_dropped:
+                    raise error
+                continue
+            waiting: Block = self._values[:count], self._tokens[:count]
+            del self._values[:count], self._tokens[:count]
+            if self._is_entered:
+                waiting = admitted(self, *waiting)
+            if waiting[1]:
+                return waiting
+        # No error is waiting, either: it would wait together with its element.
+        block = self._input.pull(count)
+        self.num_in += len(block[1])
+        return block
 
     def _each(self, enter: Callable[[Any, Token], bool | None], values: list[Any], tokens: Sequence[Token]) -> int:
         """Call a function with each element and its token, and return the number of successful calls; keep an error.
 
         If the function returns True, no further element is needed, and the remaining ones wait.
         """
-        done = 0
+        done, mark = 0, self.calls.mark
         try:
             for value, token in zip(values, tokens, strict=True):
-                self.mark(token)
+                mark(token)
                 is_enough = enter(value, token)
                 done += 1
                 if is_enough:
@@ -75,7 +76,7 @@ class Applied(LinkStage):
 
     def _keep(self, error: BaseException, values: list[Any], tokens: Sequence[Token]) -> None:
         """Keep an error with the elements from the failed one on, or skip the failed element."""
-        is_left_out = self.leaves_out(error, tokens[0])
+        is_left_out = self.calls.leaves_out(error, tokens[0])
         # Before the waiting elements, which follow in the stream. A skipped element is dropped.
         self._values[:0], self._tokens[:0] = values[is_left_out:], tokens[is_left_out:]
         if not is_left_out:

@@ -22,6 +22,7 @@ from mpqueue.dataset.indexed import IndexedRun, LinkReader, NothingLeft, Places
 from mpqueue.dataset.merging import OfTuples
 from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, with_batches
 from mpqueue.dataset.stages import Block, LaneStage, Token
+from mpqueue.dataset.user_calls import no_element
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Choice, collation_of
 from mpqueue.samples.collate import Collation
@@ -157,6 +158,7 @@ class BatchStage(OfTuples):
         # Only a batch that leaves the lane is written to a slot. Other batches are input of later stages.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
+        self._refuse_none = partial(no_element, node.input, self.number - 1)
         self._values: list[Any] = []  # elements of a batch that an error interrupted
         self._is_last = is_last
         self._tokens: Any = []  # an `array` of ints, or a list
@@ -173,7 +175,7 @@ class BatchStage(OfTuples):
             values, self._values = self._values, []
             if not tokens or (self.node.drop_last and len(tokens) < self._size):
                 return [], []
-            made = self._made(tokens, partial(self._join, collation, values, tokens))
+            made = self.calls.made(tokens, partial(self._join, collation, values, tokens))
             if made:
                 self.search.end()
                 self.num_out += 1
@@ -184,7 +186,7 @@ class BatchStage(OfTuples):
         if self._collate is not None:
             return None
         return Collation(
-            self._size, self._empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none,
+            self._size, self._empty, keeps_records=self._keeps_records, refuse_none=self._refuse_none,
             ragged=self._ragged,
         )  # fmt: skip
 
@@ -224,7 +226,7 @@ class BatchStage(OfTuples):
         """Return the elements that are not None. The others cannot be part of a batch, and are skipped one by one."""
         missing = [at for at, value in enumerate(values) if value is None]
         for at in missing:
-            self.leaves_out(self.refuse_none(tokens[at]), tokens[at])
+            self.calls.leaves_out(self._refuse_none(tokens[at]), tokens[at])
         if not missing:
             return values, tokens
         kept = [at for at in range(len(values)) if at not in missing]
@@ -244,7 +246,7 @@ class BatchStage(OfTuples):
         """Return a batch of elements, which is not in the slot: that belongs to the next batch."""
         collation = None
         if self._collate is None:
-            collation = Collation(len(values), np.empty, refuse_none=self.refuse_none, ragged=self._ragged)
+            collation = Collation(len(values), np.empty, refuse_none=self._refuse_none, ragged=self._ragged)
             collation.add_all(values)
         return self._join(collation, values, list(tokens))
 
@@ -252,7 +254,7 @@ class BatchStage(OfTuples):
         if collation is not None:
             return collation.finish(tokens)
         assert self._collate is not None
-        self.begin(tokens[0])
+        self.calls.begin(tokens[0])
         return self._collate(values)
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:

@@ -20,6 +20,7 @@ from mpqueue.dataset.gates import admitted
 from mpqueue.dataset.merging import OfTuples
 from mpqueue.dataset.nodes import Collate, Facts, Function, LaneOpening, LinkNode, with_batches
 from mpqueue.dataset.stages import Block, LaneStage, Token, token_of
+from mpqueue.dataset.user_calls import no_element
 from mpqueue.plan.batching import Choice, collation_of
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
@@ -53,6 +54,7 @@ class BucketStage(OfTuples, Applied):
         # Only a batch that leaves the lane is written to a slot. Other batches are input of later stages.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
+        self._refuse_none = partial(no_element, node.input, self.number - 1)
         self._buckets: list[list[_Held]] = [[] for _ in range(len(node.boundaries) + 1)]
         self._ready: list[list[_Held]] = []  # full buckets that are not collated yet
         self._places = self._padding = self._num_dropped = 0
@@ -65,7 +67,7 @@ class BucketStage(OfTuples, Applied):
             if not tokens:
                 continue
             # Collate only now, so that a snapshot holds samples and no batch.
-            made = self._made(tokens, partial(self.join, [held.value for held in bucket], tokens, self._empty))
+            made = self.calls.made(tokens, partial(self.join, [held.value for held in bucket], tokens, self._empty))
             if not made:
                 continue
             places = max(held.length for held in bucket) * len(bucket)
@@ -141,12 +143,12 @@ class BucketStage(OfTuples, Applied):
 
     def join(self, values: list[Any], tokens: Sequence[Token], empty: Empty = np.empty) -> Any:
         """Return a batch of samples."""
-        self.begin(tokens[0])
+        self.calls.begin(tokens[0])
         collate, ragged = collation_of(self.node.collate)
         if collate is not None:
             return collate(values)
         collation = PaddedCollation(
-            len(values), empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none, ragged=ragged
+            len(values), empty, keeps_records=self._keeps_records, refuse_none=self._refuse_none, ragged=ragged
         )  # fmt: skip
         collation.add_all(values)
         return collation.finish(tokens)

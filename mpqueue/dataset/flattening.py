@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.applied import Applied
+from mpqueue.dataset.gates import is_excluded
 from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.nodes import Function, LinkNode
 from mpqueue.dataset.stages import Block, LaneStage, Token, token_of
@@ -151,7 +152,7 @@ class FlatMapStage(Applied):
                 if out:
                     break
                 error, items, self._error, self._items = self._error, self._items, None, None
-                if not self.is_excluded(self._input, items.token):
+                if not is_excluded(self.run.gate, self._input, items.token):
                     raise error
             if self._items is None and (self._error is not None or not self._tokens) and out:
                 break  # an error of the input is raised by the next call
@@ -198,7 +199,7 @@ class FlatMapStage(Applied):
         return True
 
     def _items_of(self, value: Any, token: Token) -> _Items:
-        self.begin(token)
+        self.calls.begin(token)
         made = plain_iterable(self.node.function(value))
         if isinstance(made, str | bytes | Mapping) or not hasattr(type(made), "__iter__"):
             raise _no_items(self.line, made)
@@ -216,7 +217,7 @@ class FlatMapStage(Applied):
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            if self.leaves_out(error, (items.token, items.number)):
+            if self.calls.leaves_out(error, (items.token, items.number)):
                 self._items = None  # an error ends a generator, and other iterators are treated alike
             else:
                 self._error = never_an_end(error)

@@ -62,6 +62,12 @@ class _PartGate(Gate):
 CLOSED = Gate()  # before a `zip` or a `cache`; `keep` stays None
 
 
+def is_excluded(gate: Gate, stage: Any, token: Any) -> bool:
+    """Return whether an element of a stage that has raised has an excluded sample: its error is not raised."""
+    keep = gate.keep
+    return keep is not None and not keep(stage.sample_ids([token]))[0]
+
+
 def admitted(stage: Any, values: list[Any], tokens: Sequence[Any]) -> tuple[list[Any], Sequence[Any]]:
     """Return the elements without excluded samples, of those that a stage takes from its input."""
     keep = stage.run.gate.keep

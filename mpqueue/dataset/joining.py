@@ -646,7 +646,7 @@ class MixStage(BranchedStage):
         values: list[Any] = []
         tokens: list[Token] = []
         # Only large elements are requested one by one. They must not pile up here.
-        self._is_ahead = count > 1 and self.run.ahead.is_on and self.may_run_ahead and self.run.skip is None
+        self._is_ahead = count > 1 and self.run.ahead.is_on and self.run.may_run_ahead and self.run.skip is None
         if self.run.gate.keep is not self._keep:
             self._keep = self.run.gate.keep
             for at, branch in self._branches.items():

@@ -62,7 +62,7 @@ class Merging(OfTuples, Applied):
     def made_of(self, elements: list[tuple[Any, Token]]) -> Block:
         """Return the element that is made of these in a block, which is empty if it is skipped because of an error."""
         values, tokens = map(list, zip(*elements, strict=True))
-        made = self._made(tokens, lambda: self.join(values, tokens))
+        made = self.calls.made(tokens, lambda: self.join(values, tokens))
         self.num_out += len(made)
         self.search.end()
         return made, [tuple(tokens)] * len(made)

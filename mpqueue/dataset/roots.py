@@ -19,6 +19,7 @@ from functools import partial
 from itertools import compress
 from typing import Any, ClassVar
 
+from mpqueue.dataset.gates import is_excluded
 from mpqueue.dataset.ids import SampleId, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, NothingLeft, ReaderMaker
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
@@ -81,9 +82,9 @@ class IndexedRoot(LaneStage):
             if self._error is not None:
                 error, self._error = self._error, None
                 # Advance only now: from a snapshot taken before, the element is computed, and its error raised, again.
-                is_excluded = self.is_excluded(self, self._place)
+                is_dropped = is_excluded(self.run.gate, self, self._place)
                 self._place += step
-                if is_excluded:
+                if is_dropped:
                     continue
                 raise error
             end = self._place + count * step
@@ -112,7 +113,7 @@ class IndexedRoot(LaneStage):
 
     def _compute(self, places: Sequence[int], following: int) -> Block:
         try:
-            if self.is_single:
+            if self.run.is_single:
                 # One of these elements crashed a worker. Each is computed alone, so that its retry marker identifies
                 # it.
                 return self._each(places, following)
@@ -137,7 +138,9 @@ class IndexedRoot(LaneStage):
             except BaseException as error:
                 if passes_at_once(error):
                     raise
-                if not self.leaves_out(error, place):
+                # The readers have added a note about stage and sample.
+                add_note(error, f"which has index {place} in lane {self.run.lane} of {self.run.num_lanes}")
+                if not self.calls.skips(error, place):
                     self._error = never_an_end(error)
                     return values, tokens
         self._place = following
@@ -172,10 +175,6 @@ class IndexedRoot(LaneStage):
     def _not_empty(self, places: Sequence[int]) -> Sequence[int]:
         """Return the indices of elements that have samples which are not excluded."""
         return [place for place, ids in zip(places, self._ids(places), strict=True) if ids]
-
-    def error_note(self, *tokens: Token) -> str:
-        """Return the note of an error, in addition to the one about stage and sample."""
-        return f"which has index {tokens[0]} in lane {self.run.lane} of {self.run.num_lanes}"
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
         """Add the next index, and the number of mixtures among the stages that it is computed by."""
@@ -311,9 +310,9 @@ class StreamRoot(LaneStage):
         while not values and not self._has_ended:
             if self._error is not None:
                 error, self._error = self._error, None
-                is_excluded = self.is_excluded(self, self._token_of(self._number))
+                is_dropped = is_excluded(self.run.gate, self, self._token_of(self._number))
                 self._number += 1
-                if is_excluded:
+                if is_dropped:
                     continue
                 raise error
             started = self.clock.start()
@@ -338,7 +337,7 @@ class StreamRoot(LaneStage):
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            add_note(error, self.error_note(self._token_of(self._number)))
+            self.calls.note(error, self._token_of(self._number))
             raise never_an_end(error) from cause_of(error)
 
     def _read(self, reader: "_Reader", count: int, values: list[Any]) -> None:
@@ -353,7 +352,7 @@ class StreamRoot(LaneStage):
                 raise
             # Return the elements before the error. The next call raises it at its own number.
             self._number += len(values)
-            if self.leaves_out(error, self._token_of(self._number)):
+            if self.calls.leaves_out(error, self._token_of(self._number)):
                 self._number += 1
             else:
                 self._error = never_an_end(error)

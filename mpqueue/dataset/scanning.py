@@ -74,7 +74,7 @@ class ScanStage(InTurnStage):
 
     def _called(self, code: Code, value: Any, token: Token) -> tuple[Code, Any]:
         """Return the code of the state after an element, and the result for the element."""
-        self.begin(token)
+        self.calls.begin(token)
         made = self.node.function(state_of(code), value)
         if not isinstance(made, tuple) or len(made) != 2 or made[1] is None:
             raise TypeError(
@@ -145,7 +145,7 @@ class TakeWhileStage(InTurnStage):
     def _enter(self, out: list[Any], out_tokens: list[Token], value: Any, token: Token) -> None:
         if self._has_ended:
             return
-        self.begin(token)
+        self.calls.begin(token)
         verdict = self.node.function(value)
         if type(verdict) not in VERDICTS:
             raise no_verdict(self.line, verdict)

@@ -58,7 +58,7 @@ def tokens_of(saved: Sequence[Any]) -> list[Token]:
     return list(saved) if set(map(type, saved)) <= {int} else [token_of(item) for item in saved]
 
 
-class LaneStage(UserCalls):
+class LaneStage:
     """An open stage of a lane.
 
     Args:
@@ -72,13 +72,12 @@ class LaneStage(UserCalls):
         seed: The seed of its random numbers.
         clock: The time that the stage itself worked.
         search: The elements that it read without a result.
+        calls: Its calls of user code.
         num_in: The number of elements read since it was opened.
         num_out: The number of elements returned since then, without those computed again from a snapshot.
     """
 
     node: Any
-    run: LaneRun
-    clock: StageClock
 
     def __init__(self, node: nodes.StageNode, run: LaneRun, *inputs: "LaneStage") -> None:
         self.node, self.run, self.inputs = node, run, inputs
@@ -86,6 +85,7 @@ class LaneStage(UserCalls):
         self.seed = nodes.salted(run.seed, self.number - run.zero)
         self.num_in = self.num_out = 0
         self.clock, self.search = StageClock(), StageSearch()
+        self.calls = UserCalls(run, self.number, self.line, self.seed, self.clock)
 
     def pull(self, count: int) -> Block:
         """Return from 1 to ``count`` of the next elements with their tokens; none at the end, and at each later call.

@@ -3,8 +3,7 @@
 At most four elements for each thread or coroutine are in flight; if the lane must not run ahead, only requested ones.
 More elements are requested from the input when half of them have been taken: single requests cost the earlier stages 10
 us more per element. The number of elements that were read follows from the number of taken ones, also after a snapshot.
-So the elements in flight are part of the state of a settled lane (see `mpqueue.worker.read_ahead`). A snapshot does not
-have to wait until no element is in flight.
+So a snapshot does not have to wait until no element is in flight.
 
 Later elements wait as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an
 element is raised in its turn. An error of the input is raised after all elements that were read before it. It is the
@@ -24,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from mpqueue.dataset.gates import is_excluded
 from mpqueue.dataset.held import together
 from mpqueue.dataset.ids import with_ids
 from mpqueue.dataset.nodes import Function, StageNode, returned_none
@@ -93,7 +93,7 @@ class ThreadedStage(LinkStage):
             self.clock.ns += helped.ns
             self.clock.waiting_ns += int(helped.ns * self._helpers.clock.waiting_share)
             if exception is not None:
-                if self.is_excluded(self._input, token) or self.leaves_out(exception, token):
+                if is_excluded(self.run.gate, self._input, token) or self.calls.leaves_out(exception, token):
                     if not values:  # otherwise a RuntimeError would lose the values
                         self.search.note(self, 1)
                     continue
@@ -106,7 +106,7 @@ class ThreadedStage(LinkStage):
                 self.search.note(self, 1)
         else:
             # The elements in flight after the last element must not depend on the number of requested elements.
-            if self.may_run_ahead:
+            if self.run.may_run_ahead:
                 self._take(call, 1)
         self.num_out += len(values)
         return values, tokens
@@ -115,9 +115,9 @@ class ThreadedStage(LinkStage):
         """Submit elements until the allowed number is in flight; ``count`` are requested."""
         # An element with a retry marker is computed alone, so that a crash is not attributed to the wrong element.
         fixed = self.run.fixed
-        if self.is_alone:
+        if self.run.is_alone:
             most = 1
-        elif not self.may_run_ahead:
+        elif not self.run.may_run_ahead:
             most = min(count, self._ahead)
         else:
             most = self._ahead
@@ -127,7 +127,7 @@ class ThreadedStage(LinkStage):
                     self._read(most)
                 fixed.watched(self._submit_all, call, most)
             return
-        if self.may_run_ahead:
+        if self.run.may_run_ahead:
             # Half of them at a time: single requests would cost the earlier stages 10 us more per element.
             most -= self._num_taken % (self._ahead // 2)
         # Elements of a snapshot precede all later elements of the input.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.engine.skips import Skipped
-from mpqueue.worker.retry_markers import Marker
+from mpqueue.worker.retry_markers import Marker, RetryBegin
 from mpqueue.worker.runner import BeginBatch
 
 if TYPE_CHECKING:
@@ -86,6 +86,21 @@ class LaneRun(NamedTuple):
     gate: Any = _OPEN
     ahead: ReadAhead = ReadAhead()
     left_out: dict[tuple[int, int, Any], list[Any]] | None = None
+
+    @property
+    def is_single(self) -> bool:
+        """True if samples must be computed one by one; see `mpqueue.worker.retry_markers`."""
+        return type(self.begin) is RetryBegin and self.begin.is_single
+
+    @property
+    def may_run_ahead(self) -> bool:
+        """True to read ahead of the requested elements now."""
+        return self.runs_ahead and (type(self.begin) is not RetryBegin or self.begin.runs_ahead)
+
+    @property
+    def is_alone(self) -> bool:
+        """True while an element has a retry marker: a crash must not be attributed to another element."""
+        return type(self.begin) is RetryBegin and not self.begin.runs_ahead
 
 
 class Lane(Protocol):
