@@ -55,7 +55,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     sorting.py       sort
     lane.py          a lane: iterates over the elements of its last stage
     opening.py       construction of lane stages from the description of a stream
-    outline.py       the order of a dataset without calls of user code
+    lane_ids.py      lanes that return the ids of the samples of each element
     as_source.py     the source of a dataset in a plan; conversion between stages and options
     rounds.py        iteration over a dataset in the calling process
     dataset.py       `Dataset`

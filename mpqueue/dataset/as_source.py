@@ -13,7 +13,7 @@ from typing import Any
 from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.finding import check_ids
-from mpqueue.dataset.indexed import STORED, SourceNode
+from mpqueue.dataset.indexed import SourceNode
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.part_names import part_names_of
 from mpqueue.dataset.source import GroupsSource, IndexedSource, StageCollate
@@ -215,14 +215,12 @@ class DatasetStream(_DatasetSource, Lanes):
         """Raise a `ValueError` for a sample that no source of the dataset has."""
         check_ids(self.runs.root, samples)
 
-    def identified(self, *, raises: bool) -> "DatasetStream":
+    def identified(self) -> "DatasetStream":
         """Return a source whose elements are the ids of the samples of each element; see `Source.identified`."""
-        from mpqueue.dataset.outline import IdLanes, is_decided_by_user, outline
+        from mpqueue.dataset.lane_ids import IdLanes
 
-        root, made = self.runs.root, copy.copy(self)
-        may_raise = bool(self.runs.functions) or any(type(source) not in STORED for source in self.runs.sources)
-        runs_user_code = is_decided_by_user(root) or (raises and may_raise)
-        made.runs = IdLanes(root if runs_user_code else outline(root), self.runs.excluded)
+        made = copy.copy(self)
+        made.runs = IdLanes(self.runs.root, self.runs.excluded)
         return made
 
     def follow(self, history: History) -> None:
@@ -246,15 +244,9 @@ class DatasetStream(_DatasetSource, Lanes):
         ]
         return max(found)
 
-    def without(self, excluded: Sequence[SampleSet]) -> "DatasetStream":
-        """Return the same source with other exclusions."""
-        made = copy.copy(self)
-        made.runs = DatasetLanes(self.runs.root, excluded)
-        return made
-
     def saving(self, counts: Mapping[int, int]) -> "DatasetStream":
         """Return a source whose lanes return their snapshots after a number of elements, by the number of the lane."""
-        from mpqueue.dataset.outline import SavingLanes
+        from mpqueue.dataset.lane_ids import SavingLanes
 
         made = copy.copy(self)
         made.runs = SavingLanes(self.runs.root, self.runs.excluded, counts)

@@ -205,7 +205,6 @@ class BucketNode(LinkNode):
 
     name: ClassVar[str] = "bucket"
     makes_stream: ClassVar[bool] = True
-    decides: ClassVar[bool] = True
     merges: ClassVar[bool] = True
     length_of: Function
     boundaries: tuple[int, ...]

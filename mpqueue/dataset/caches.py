@@ -218,25 +218,6 @@ class Cache:
 _MADE_ANEW = {"_opened", "_counts", "_keeps_none", "_told", "_held"}
 
 
-class NoCache(Cache):
-    """A cache that stores nothing."""
-
-    def __repr__(self) -> str:
-        """Return a description of the storage."""
-        return "nothing"
-
-    def get(self, number: int, salt: int = 0, *, copies: bool = False) -> Any:  # noqa: ARG002 - nothing is stored
-        """Return `MISSING`."""
-        return MISSING
-
-    def put(self, number: int, value: Any, salt: int = 0) -> Any:  # noqa: ARG002 - nothing is stored
-        """Return the value."""
-        return value
-
-    def _usage(self) -> NameUsage | None:
-        return None
-
-
 class FolderCache(Cache):
     """A cache in a folder.
 

@@ -292,7 +292,6 @@ class FlatMapNode(LinkNode):
     name: ClassVar[str] = "flat_map"
     flows: ClassVar[bool] = True
     makes_stream: ClassVar[bool] = True
-    decides: ClassVar[bool] = True
     takes_apart: ClassVar[bool] = True
     lane_stage: ClassVar[Any] = FlatMapStage
     function: Function

@@ -41,7 +41,7 @@ from mpqueue.worker.runner import BeginBatch
 Places: TypeAlias = Sequence[int]
 
 # Items of these types already exist. Reading them runs no user code, so no random generators are seeded.
-STORED = {list, tuple, range, np.ndarray}
+_STORED = {list, tuple, range, np.ndarray}
 
 
 class LengthChanged(Exception):
@@ -199,7 +199,7 @@ class SourceReader(Reader):
         """Return samples by index."""
         source = self.node.source
         self.check_length(run)
-        if type(source) in STORED:
+        if type(source) in _STORED:
             if type(places) is range:  # from a lane
                 # Read a slice. If the source has been shortened, the slice is too short, and the index below raises.
                 stored = list(source[places.start : places.stop : places.step])
@@ -255,15 +255,6 @@ class SourceReader(Reader):
         return whole_or_none([[place] for place in places], run.keep)
 
 
-class EndlessIndices:
-    """An endless source whose samples are their indices."""
-
-    num_batches = None
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SourceNode(StageNode):
     """Samples of an object with ``__getitem__`` and ``__len__``.
@@ -283,11 +274,6 @@ class SourceNode(StageNode):
             return len(self.source)
         num_batches: int | None = self.source.num_batches
         return num_batches
-
-    def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
-        """Return a source of the same length whose samples are their indices."""
-        length = self.length_by()
-        return type(self), {"source": EndlessIndices() if length is None else range(length)}
 
     def line(self) -> str:
         """Return the type of the source and its length."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any, ClassVar, TypeVar
 
-from mpqueue.dataset.caches import Cache, NoCache
+from mpqueue.dataset.caches import Cache
 from mpqueue.dataset.gates import CLOSED
 from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
@@ -345,10 +345,6 @@ class CacheNode(LinkNode):
 
     def _facts(self) -> Facts:
         return super()._facts()._replace(drawing=None)  # a cache keeps the order of epoch 0
-
-    def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
-        """Return the stage with a cache that stores nothing."""
-        return type(self), {"cache": NoCache(None)}
 
     @property
     def keeps_order(self) -> bool:

@@ -12,7 +12,7 @@ from mpqueue.dataset.applied import Applied
 from mpqueue.dataset.applying import apply_to
 from mpqueue.dataset.ids import SampleId, with_ids
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
-from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, StageNode, awaited_constant, constant, returned_none
+from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, returned_none
 from mpqueue.dataset.stages import Block, LaneStage, Token
 from mpqueue.dataset.threaded import ThreadedStage, helpers_of
 from mpqueue.dataset.user_calls import VERDICTS, no_verdict
@@ -191,12 +191,6 @@ class MapNode(LinkNode):
     def order_line(self) -> None:
         """Return None: the stage does not affect the order."""
 
-    def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
-        """Return a stage that calls a constant function, and holds as many elements."""
-        if self.concurrency:
-            return MapNode, {"function": awaited_constant, "concurrency": self.concurrency}
-        return MapNode, {"function": constant, "threads": self.threads}
-
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
         source = opening.input(self, run)
@@ -266,7 +260,6 @@ class FilterNode(LinkNode):
     name: ClassVar[str] = "filter"
     flows: ClassVar[bool] = True
     makes_stream: ClassVar[bool] = True
-    decides: ClassVar[bool] = True
     passes_elements: ClassVar[bool] = True
     function: Function
     threads: int = 1

@@ -114,7 +114,6 @@ class StageNode:
         takes_apart: Whether its elements are parts of the elements of its input.
         merges: Whether an element is made of several elements of its inputs.
         draws_order: Whether the order of its elements depends on the seed and the epoch, if it is indexed.
-        decides: Whether user code decides which samples pass, or how many, so that they are known only after it ran.
         is_mix: Whether the stage takes elements of its inputs by weight.
         flows: Whether the stage returns elements in the order of its input, and neither holds nor counts them.
         keeps_places: Whether an element depends only on its index, even if the source grows.
@@ -133,7 +132,6 @@ class StageNode:
     takes_apart: ClassVar[bool] = False
     merges: ClassVar[bool] = False
     draws_order: ClassVar[bool] = False
-    decides: ClassVar[bool] = False
     is_mix: ClassVar[bool] = False
     flows: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
@@ -299,12 +297,6 @@ class StageNode:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number}: {self.line()}>"
 
-    def outlined(self) -> "tuple[type[StageNode], dict[str, Any]]":
-        """Return the class and the arguments of a stage with the same order of samples that calls no user code."""
-        kind: Any = type(self)
-        own = {name: getattr(self, name) for name in own_fields(kind)}
-        return kind, own | {name: constant for name in ("function", "collate") if name in own}
-
     def functions(self) -> list[Any]:
         """Return the user functions that the stage calls."""
         named = [getattr(self, name, None) for name in ("function", "length_of", "collate")]
@@ -356,16 +348,6 @@ class Flat(NamedTuple):
     kind: type[StageNode]
     own: dict[str, Any]
     inputs: list[int]
-
-
-def constant(*_: Any) -> int:
-    """Return 0, in place of a result of user code."""
-    return 0
-
-
-async def awaited_constant(*_: Any) -> int:
-    """Return 0, in place of a result of a coroutine of the user."""
-    return 0
 
 
 @functools.cache

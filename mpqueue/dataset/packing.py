@@ -224,7 +224,6 @@ class PackNode(LinkNode):
 
     name: ClassVar[str] = "pack"
     makes_stream: ClassVar[bool] = True
-    decides: ClassVar[bool] = True
     merges: ClassVar[bool] = True
     lane_stage: ClassVar[Any] = PackStage
     row_length: int

@@ -478,7 +478,6 @@ class StreamNode(StageNode):
     name: ClassVar[str] = "stream"
     flows: ClassVar[bool] = True
     makes_stream: ClassVar[bool] = True
-    decides: ClassVar[bool] = True
     reads_stream: ClassVar[bool] = True
     source: Any
 

@@ -119,18 +119,10 @@ class ScanNode(LinkNode):
     initial: Any
     function: Callable[[Any, Any], Any]
 
-    def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
-        """Return the stage with a function that returns constants."""
-        return type(self), {"initial": None, "function": _constants}
-
     def _shown(self) -> Iterator[str]:
         # An array cannot be compared with a default value.
         yield shown(self.initial)
         yield shown(self.function)
-
-
-def _constants(state: Any, _: Any) -> tuple[Any, int]:
-    return state, 0
 
 
 class TakeWhileStage(InTurnStage):
@@ -174,7 +166,6 @@ class TakeWhileNode(LinkNode):
 
     name: ClassVar[str] = "take_while"
     makes_stream: ClassVar[bool] = True
-    decides: ClassVar[bool] = True
     passes_elements: ClassVar[bool] = True
     lane_stage: ClassVar[Any] = TakeWhileStage
     function: Function

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.returned_parts import ReturnedParts
 from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
-from mpqueue.plan.lanes import LaneTable, ends_before, starts
+from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
 from mpqueue.system.exception_texts import raised_ahead
 from mpqueue.system.interrupts import not_of_handler
 
@@ -215,6 +215,7 @@ class Ledger:
         self.owner_of: Callable[[int], int] | None = None
         self.settle: Callable[[WorkItem, Outcome], bool] = lambda _work_item, _outcome: True
         self.head = self.num_batches = self.num_empty = self.num_in_hand = 0
+        self._start_before: tuple[int, LaneStart] = -1, BEGINNING  # of a batch returned before `go_to`, by its number
         self._num_dropped = 0  # counted, and dropped before the user got them
         self.latest: WorkItem | None = None
         self.is_waiting = self.is_closed = self.needs_attention = self.is_over = False
@@ -407,9 +408,19 @@ class Ledger:
 
     def go_to(self, place: Place) -> None:
         """Forget all work items and deal from another place."""
+        if self.progress.returned is not None and self.is_stream:
+            # The place has no snapshot before this batch, if the batch is the last one of its lane there.
+            self._start_before = self.progress.returned[0].number, self.start_of_returned()
         self.forget_work_items()
         self.cursor.go_to(place)
         self.progress.go_to(place)
+
+    def start_of_returned(self) -> LaneStart:
+        """Return the newest snapshot from which its lane returns the last batch of the user again."""
+        assert self.progress.returned is not None
+        work_item = self.progress.returned[0]
+        number, start = self._start_before
+        return start if number == work_item.number else self.lanes.start(work_item.lane, work_item.unit)
 
     def drop_missing(self, *, also_given_back: bool = True) -> None:
         """Drop what was counted and the user has not got: the run continues at a place that does not count it.

@@ -818,7 +818,7 @@ class Pipeline:
             return Mark(work_item, work_item.epoch, work_item.position, skipped)
         # An element belongs to no epoch; the consumer's place after it shows its position.
         epoch, position = self.ledger.progress.before(epoch, position)
-        return Mark(work_item, epoch, position, skipped, self.ledger.lanes.start(work_item.lane, work_item.unit))
+        return Mark(work_item, epoch, position, skipped, self.ledger.start_of_returned())
 
     def has_unsharded(self) -> bool:
         """Return whether several lanes returned elements, and none of them requested its number before its end."""

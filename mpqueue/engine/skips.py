@@ -32,11 +32,6 @@ def may_skip(error: BaseException) -> bool:
     return matches(error, Exception, SystemExit) and not matches(error, *_NOT_OF_THE_SOURCE)
 
 
-def may_raise_again(error: BaseException) -> bool:
-    """Return whether this process may run the code of a batch again; False if it has ended or blocked a worker."""
-    return not matches(error, WorkerDied, BatchTimeout)
-
-
 def _parts_of(text: str) -> tuple[str, str]:
     """Return the innermost frame of a traceback, and the line with its exception, without the notes after it."""
     lines, frame, end = text.splitlines() or [""], "", 0

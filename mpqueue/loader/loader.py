@@ -16,7 +16,7 @@ from mpqueue.system.keywords import suggests_keywords
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
-    from mpqueue.loader.questions import IndexQuestions
+    from mpqueue.loader.questions import IndexQuestions, PlanChange
     from mpqueue.loader.stream_questions import StreamQuestions
     from mpqueue.plan.batch_info import BatchInfo
     from mpqueue.plan.sample_ids import SampleSet
@@ -354,8 +354,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         Raises:
             TypeError: An argument is not an integer.
             ValueError: An argument is negative, or the source is a stream.
-            LookupError: The epoch has no such batch, or it was returned with another number of ranks, or the source is
-                an iterator.
+            LookupError: The epoch has no such batch, or it was returned with another number of ranks.
         """
         questions = self._by_place("seek")
         place = questions.place_of(epoch, batch)
@@ -382,8 +381,6 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             TypeError: ``ids`` is a single id or a string, or an id has another type.
             ValueError: An id is negative, or the source has no such sample or part.
             RuntimeError: The number of batches of the source has changed in this epoch.
-            Exception: A stream was run again in this process, and its source raised here, but not in the loop. Nothing
-                changes.
         """
         from mpqueue.plan.sample_ids import SampleSet
 
@@ -407,7 +404,16 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         plan = self._run.plan
         change = excluded(plan, self._answers(), samples)
         if change is not None:
-            self._passes.change(change.plan, change.place, refresh=not plan.has_index)
+            self._change(change, refresh=not plan.has_index)
+
+    def _change(self, change: "PlanChange", *, refresh: bool) -> None:
+        """Continue the run with another plan; see `Passes.change` for ``refresh``."""
+        run = self._run
+        last = None if run.plan.has_index else run.last
+        if last is not None:
+            # After the change, its lane returns other elements.
+            run.last_known = last.work_item, self._answers().info_of(last)
+        self._passes.change(change.plan, change.place, refresh=refresh)
 
     def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> int:
         """Change the weights of the mixture, from one of its samples on.
@@ -444,7 +450,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             self._passes.check_length()
             change = weighed(self._run.plan, questions, weights, at)
             # Weights may change the number of samples.
-            self._passes.change(change.plan.renewed(), change.place, refresh=True)
+            self._change(change._replace(plan=change.plan.renewed()), refresh=True)
             first: int = change.result
             return first
 

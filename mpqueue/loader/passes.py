@@ -224,7 +224,7 @@ class Passes:
         if pipeline.is_inconsistent:  # and an element of a generator is lost: the next loop starts again
             self._run.give_up()
             return
-        self._run.note_failure(error)
+        self._run.note_failure()
         if matches(error, WorkerDied) and self._is_iterator:
             self.stop()  # the worker's copy of a generator object is lost, and another copy would start again
 
@@ -259,7 +259,6 @@ class Passes:
         """
         pipeline, run = self._session.pipeline, self._run
         run.use(plan)
-        run.add_anchor(place)
         if pipeline is None or pipeline.is_stopped:
             run.settle()
             run.place = place

@@ -56,27 +56,6 @@ class Questions:
         """Return the place, with snapshots of the lanes of a stream at the place itself."""
         return self._run.where()
 
-    def _check_replay(self) -> None:
-        source = self._plan.source
-        if not source.can_replay:
-            raise LookupError(
-                f"the source is an iterator ({source.name}), which yields each element once: pass a function"
-            )
-
-    def _base_at(self, epoch: int, batch: int) -> Base:
-        """Return the base of the order that has a batch.
-
-        Raises:
-            LookupError: Another number of ranks got the batch.
-        """
-        base = self._run.where().base.of(epoch)
-        if batch < base.first:
-            raise LookupError(
-                f"batch {batch} of epoch {epoch} was returned with another number of ranks, which resumed the epoch at "
-                f"batch {base.first}: only later batches are known"
-            )
-        return base
-
     @staticmethod
     def _info(
         plan: Plan, epoch: int, batch: int, samples: SampleIds | Callable[[], SampleIds], *,
@@ -129,7 +108,6 @@ class IndexQuestions(Questions):
             LookupError: As for `Loader.seek`.
         """
         epoch, batch = checked_place(epoch, batch)
-        self._check_replay()
         return self._plan.place_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
 
     def _work_at(self, plan: IndexPlan, epoch: int, batch: int) -> WorkItem:
@@ -137,9 +115,22 @@ class IndexQuestions(Questions):
         self._check_unchanged(epoch)
         return plan.work_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
 
+    def _base_at(self, epoch: int, batch: int) -> Base:
+        """Return the base of the order that has a batch.
+
+        Raises:
+            LookupError: Another number of ranks got the batch.
+        """
+        base = self._run.where().base.of(epoch)
+        if batch < base.first:
+            raise LookupError(
+                f"batch {batch} of epoch {epoch} was returned with another number of ranks, which resumed the epoch at "
+                f"batch {base.first}: only later batches are known"
+            )
+        return base
+
     def _check_unchanged(self, epoch: int) -> None:
         """Raise a `LookupError` for an epoch before or after a change of the source."""
-        self._check_replay()
         source, current = self._plan.source, self._run.epoch
         # The source itself is at its current epoch. What its hook has changed since, or will change, is unknown.
         if source.epoch_end() is not None and epoch != current:

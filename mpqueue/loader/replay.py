@@ -58,20 +58,10 @@ def computed(job: Job, work_item: WorkItem) -> Any:
         Exception: The error of the source.
     """
     with opened(job, OneWorkItem(work_item), Place(work_item.epoch, work_item.position)) as pipeline:
-        return batch_from(pipeline, work_item.epoch, work_item.position)
-
-
-def batch_from(pipeline: Pipeline, epoch: int, position: int) -> Any:
-    """Return the next batch of a pipeline, which has this place in the run.
-
-    Raises:
-        LookupError: The batch is empty.
-        Exception: The error of the source.
-    """
-    try:
-        return pipeline.next()
-    except EndOfStream:
-        raise empty_batch(epoch, position) from None
+        try:
+            return pipeline.next()
+        except EndOfStream:
+            raise empty_batch(work_item.epoch, work_item.position) from None
 
 
 def empty_batch(epoch: int, position: int) -> LookupError:

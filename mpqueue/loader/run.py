@@ -6,22 +6,19 @@ workers alive. `mpqueue.loader.passes` begins and ends the passes of a run.
 """
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.engine.pipeline import Mark, Pipeline
-from mpqueue.engine.skips import may_raise_again
 from mpqueue.plan.backend_kinds import BackendName
-from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place
+from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, WorkItem
 from mpqueue.plan.plans import Plan
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
+    from mpqueue.plan.batch_info import BatchInfo
     from mpqueue.plan.draws import Draws  # only a plan with a sampler imports it
-
-_MOST_ANCHORS = 8
-_FIRST = Place()
 
 
 class Run:
@@ -31,10 +28,6 @@ class Run:
         job: The plan, and what its workers need.
         backend: The backend of the workers.
         draws: The draws from a sampler; None: the plan has no sampler.
-        place: Where it begins.
-        anchors: See the attributes.
-        has_raised: See the attributes.
-        is_resumed: See the attributes.
 
     Attributes:
         job: The job, with the present plan.
@@ -45,32 +38,28 @@ class Run:
         iterator: Number of the latest iterator.
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
-        has_raised: A sample has raised an error in place of a batch.
-        is_resumed: The loops continue another run, or after a place that they passed over: its errors are unknown.
-        anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
-            because a batch after such a place cannot be computed from an earlier snapshot.
+        is_resumed: The loops continue another run, or at a place that was sought.
+        last_known: Of a stream that was changed after its last batch: the work item of this batch, and its samples by
+            the plan before the change.
     """
 
-    def __init__(
-        self, job: Job, backend: BackendName, draws: "Draws | None" = None, *, place: Place = _FIRST,
-        anchors: Iterable[Place] = (), has_raised: bool = False, is_resumed: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, job: Job, backend: BackendName, draws: "Draws | None" = None) -> None:
         self.job, self.backend, self.draws = job, backend, draws
         self._is_endless = job.plan.ends_by_count
         self.cursor: Cursor | None = None
-        self.place = place
-        self.iterator, self.epoch = 0, place.epoch
+        self.place = Place()
+        self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
         self._pipeline: Pipeline | None = None
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
-        self.has_raised, self.is_resumed = has_raised, is_resumed
+        self.is_resumed = False
         self._goes_on = False  # the next loop continues in the middle of the epoch
-        self.anchors = tuple(anchors)
         # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
         self._last: Mark | None = None
+        self.last_known: tuple[WorkItem, BatchInfo] | None = None
         # The samples of each part of a mixture in these batches.
         self._parts: dict[str | int, int] = {}
         self._parts_before: dict[str | int, int] = {}
@@ -90,17 +79,6 @@ class Run:
         self.job = replace(self.job, plan=plan)
         if self.cursor is not None:
             self.cursor.edit = plan.editor()
-
-    def frozen(self, place: Place) -> "Run":
-        """Return a copy that does not follow later loops and changes.
-
-        Args:
-            place: The place of the copy.
-        """
-        return Run(
-            self.job, self.backend, self.draws, place=place, anchors=self.anchors, has_raised=self.has_raised,
-            is_resumed=self.is_resumed,
-        )  # fmt: skip
 
     def where(self) -> Place:
         """Return the current place of the loops."""
@@ -200,9 +178,8 @@ class Run:
         self._parts_before = _sums(self._parts, pipeline.ledger.parts.at(pipeline.place()), -1)
         self._pipeline = pipeline
 
-    def note_failure(self, error: BaseException) -> None:
+    def note_failure(self) -> None:
         """Record that an error was raised in place of a batch."""
-        self.has_raised |= may_raise_again(error)
         if self._pipeline is not None:
             # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
             ledger = self._pipeline.ledger
@@ -219,8 +196,6 @@ class Run:
             where = self.where()
             self._stop_counting(where, Place(where.epoch + 1, base=where.base))
             self._goes_on = False
-            if self._is_endless:  # it begins again, and snapshots of its lanes are of the time before
-                self.anchors = (self.place,)
 
     # -- States
 
@@ -279,7 +254,6 @@ class Run:
         self.use(plan)
         # Only now: the state of the source, and weights that were changed, determine how many batches an epoch has.
         place = plan.begun_at(first, plan.place(states, self.job.workers, self.backend), self.draws)
-        self.anchors = ()  # their snapshots belong to the previous run
         self._move_to(place)
         # Afterwards, because it keeps the steps that this run has counted so far.
         self._steps, self._parts = steps_in(first), dict(parts_in(all_states, plan.source.part_names, plan.shard))
@@ -296,15 +270,6 @@ class Run:
         self.place, self._goes_on, self.first_epoch = place, True, None
         self.iterator += 1  # running iterators end
         self.epoch, self._last = place.epoch, None
-        # Snapshots of later places may hold samples that are excluded from this place on.
-        self.anchors = tuple(
-            each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)
-        )
-        self.add_anchor(place)
-
-    def add_anchor(self, place: Place) -> None:
-        """Keep a place where the run was changed or moved to."""
-        self.anchors = (*self.anchors, place)[-_MOST_ANCHORS:]
 
 
 def _sums(counts: Mapping[str | int, int], more: Mapping[str | int, int], times: int) -> dict[str | int, int]:

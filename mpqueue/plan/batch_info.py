@@ -67,7 +67,12 @@ class BatchInfo:
 
     @property
     def samples(self) -> SampleIds:
-        """The ids of the samples in the batch, in the order of its rows."""
+        """The ids of the samples in the batch, in the order of its rows.
+
+        Raises:
+            LookupError: The source is a stream that cannot be run again, or returns other elements then.
+            Exception: The function of a stream raises only in this process.
+        """
         if callable(self._samples):
             object.__setattr__(self, "_samples", self._samples())
         found = self._samples

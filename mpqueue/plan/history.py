@@ -74,13 +74,9 @@ class History:
         """The samples of each exclusion, in order."""
         return tuple(each.samples for each in self._exclusions)
 
-    def exclusions_at(self, epoch: int, batch: int, world_size: int) -> tuple[SampleSet, ...]:
-        """Return the samples of each exclusion that holds at a place, in order."""
-        return tuple(each.samples for each in self._exclusions if each.at.on(world_size) <= (epoch, batch))
-
     def excluded_at(self, epoch: int, batch: int, world_size: int) -> SampleSet | None:
         """Return the samples that are excluded at a place; None: none."""
-        return joined(self.exclusions_at(epoch, batch, world_size))
+        return joined(each.samples for each in self._exclusions if each.at.on(world_size) <= (epoch, batch))
 
     def latest_exclusion(self, world_size: int) -> tuple[int, int]:
         """Return the epoch and the batch from which on all samples are excluded."""

@@ -178,20 +178,19 @@ def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(end if end >= 0 and (end, lane) < following else -1 for lane, end in enumerate(ends))
 
 
-def with_exclusions(start: LaneStart, count: int, before: int, after: int) -> LaneStart:
-    """Return a start whose lane excludes more samples from an element on.
+def with_exclusion(start: LaneStart, count: int, before: int) -> LaneStart:
+    """Return a start whose lane has one more exclusion from an element on.
 
     Args:
         start: The start.
         count: The number of the element.
         before: The number of exclusions of the run that hold before that element.
-        after: The number that holds from it on.
     """
     if start.state is None and not count:
         return start  # all exclusions hold from the first element on
     state = {} if start.state is None else pickle.loads(start.state)
     known = [*state.get("excluded", ()), *[0] * before][:before]
-    return LaneStart(start.number, pickle.dumps(state | {"excluded": known + [count] * (after - before)}, 5))
+    return LaneStart(start.number, pickle.dumps(state | {"excluded": [*known, count]}, 5))
 
 
 def _with_lost(start: LaneStart, lost: Lost) -> LaneStart | None:

@@ -890,24 +890,15 @@ class StreamPlan(Plan):
     def editor(self) -> None:
         """Return None: the source itself leaves out samples."""
 
-    def excluding(self, excluded: Sequence[SampleSet]) -> "StreamPlan":
-        """Return the plan of the same stream with other exclusions."""
-        return replace(self, source=self.source.without(excluded))
-
     def saving(self, counts: Mapping[int, int]) -> "StreamPlan":
         """Return the plan of a stream that returns snapshots, see `mpqueue.plan.sources.Source.saving`."""
         return replace(self, source=self.source.saving(counts))
 
-    def identified(self, *, has_raised: bool = False) -> "StreamPlan":
-        """Return the plan of a stream whose elements are the ids of the samples of each element.
-
-        Args:
-            has_raised: A sample has raised in this run. Then later batches are known only after user code ran.
-        """
-        source = self.source.identified(raises=self.skips or has_raised)
+    def identified(self) -> "StreamPlan":
+        """Return the plan of a stream whose elements are the ids of the samples of each element."""
         # Of a generator function, the number of samples in a batch is enough.
         batching = None if self.batching is None else self.batching._replace(collate=len)
-        return replace(self, source=source, batching=batching)
+        return replace(self, source=self.source.identified(), batching=batching)
 
     def ids_of(self, work_item: WorkItem, element: Any, share: LaneShare) -> SampleIds:
         """Return the ids of the samples of an element.

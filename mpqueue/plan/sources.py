@@ -357,10 +357,6 @@ class Source:
         """Return the number of items of an epoch; None: endless or unknown. As `length`."""
         return self.length()
 
-    def without(self, excluded: SequenceOf[SampleSet]) -> "Source":
-        """Return the same source with other exclusions."""
-        return self
-
     def saving(self, counts: Mapping[int, int]) -> "Source":
         """Return a source whose lanes return their snapshots after a number of elements.
 
@@ -369,11 +365,10 @@ class Source:
         """
         raise self._no_exclusions()
 
-    def identified(self, *, raises: bool) -> "Source":
+    def identified(self) -> "Source":
         """Return a stream whose elements are the ids of the samples of each element, or their number.
 
-        Args:
-            raises: Samples that raise are left out, or have raised: what follows depends on which ones.
+        Later exclusions and weights do not change it.
         """
         return self
 

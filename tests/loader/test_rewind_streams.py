@@ -24,6 +24,21 @@ def repeated(sample):
     return [sample, sample]
 
 
+ENDED = object()
+
+
+def failing(number):
+    """Return a number, or raise an error for each tenth."""
+    if number % 10 == 3:
+        raise ValueError(number)
+    return number
+
+
+def is_any(_):
+    """Return True."""
+    return True
+
+
 STREAMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "a buffer": (lambda: Dataset.range(90).shuffle(buffer=20).map(drawing).batch(5), {}),
     "a filter": (lambda: Dataset.range(90).map(drawing).filter(has_even_index).shuffle(buffer=7).batch(5), {}),
@@ -98,6 +113,65 @@ def test_exclusion_after_a_load_begins_at_the_loaded_place(name, options):
     assert excluded.isdisjoint(again)
     if name != "an endless stream":  # in which later samples move up into the epoch
         assert sorted(rest) == sorted(sample for samples in following for sample in samples if sample not in excluded)
+
+
+@pytest.mark.parametrize("is_read_late", [False, True])
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "backend": "thread"}], ids=str)
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.usefixtures("always_saved")
+def test_last_before_a_change_stays_as_it_was(name, options, is_read_late):
+    with loader_of(name, **options) as plain, loader_of(name, **options) as loader:
+        for _ in itertools.islice(plain, 6):
+            found = plain.last.samples
+        batches = iter(loader)
+        for _ in range(6):
+            next(batches)
+        late = loader.last
+        if not is_read_late:
+            assert late.samples == found
+        for excluded in (found[:2], found[2:3]):
+            loader.exclude(excluded)
+            assert loader.last.samples == late.samples == found
+        loader.stop()
+        assert loader.last.samples == found
+        for _ in batches:
+            assert set(loader.last.samples).isdisjoint(found[:3])
+
+
+@pytest.mark.parametrize("changes", [1, 2])
+def test_last_before_new_weights_stays_as_it_was(changes):
+    parts = {"a": Dataset.range(200), "b": Dataset.range(200)}
+    with mpqueue.Loader(Dataset.mix(parts).filter(bool).batch(4), lanes=2, workers=0) as loader:
+        batches = iter(loader)
+        found = [(next(batches), loader.last.samples) for _ in range(5)][-1][1]
+        for _ in range(changes):
+            loader.set_weights({"a": 1, "b": 9})
+            assert loader.last.samples == found
+
+
+def test_last_of_an_iterator_takes_none_of_its_elements():
+    with mpqueue.Loader(iter(range(6)), batch_size=2, workers=0) as loader:
+        found = []
+        for batch in loader:
+            found += batch.tolist()
+            with pytest.raises(LookupError, match="yields each element once: pass a function"):
+                _ = loader.last.samples
+    assert found == [*range(6)]
+
+
+def test_last_after_an_error_names_the_samples_of_its_batch():
+    """A batch without the sample that raised takes the next one."""
+    stream = Dataset.range(40).map(failing).batch(4)
+    with mpqueue.Loader(stream.filter(is_any), lanes=2, workers=1, backend="thread") as loader:
+        num_failed, batches, batch = 0, iter(loader), None
+        while batch is not ENDED:
+            try:
+                batch = next(batches, ENDED)
+            except ValueError:
+                num_failed += 1
+            else:
+                assert batch is ENDED or loader.last.samples == tuple(batch.tolist())
+    assert num_failed == 4
 
 
 @pytest.mark.filterwarnings("ignore:3 ranks share a stream")

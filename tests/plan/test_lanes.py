@@ -41,6 +41,22 @@ def test_a_lane_begins_at_the_newest_snapshot_that_is_not_ahead():
     assert starts(table.known(), (99, 29)) == (BEGINNING, LaneStart(20, b"20"))
 
 
+def test_last_batch_has_its_snapshot_after_a_move_to_the_place_behind_it():
+    ledger = ledger_of(num_lanes=1)
+    ledger.lanes.note(0, 3, b"3")
+    last = hand_out(ledger, 5)[-1]
+    ledger.progress.returned = last, 0, 5, None
+    ledger.lanes.note(0, 5, b"5")
+    assert ledger.start_of_returned() == LaneStart(3, b"3")
+    for _ in range(2):
+        place = ledger.progress.place()
+        assert place.starts == (LaneStart(5, b"5"),)
+        ledger.go_to(place)
+        assert ledger.start_of_returned() == LaneStart(3, b"3")
+    ledger.progress.returned = hand_out(ledger, 1)[0], 0, 6, None
+    assert ledger.start_of_returned() == LaneStart(5, b"5")
+
+
 def test_only_ends_before_a_place_are_known_there():
     assert ends_before((2, -1, 1), (2, 2, 1)) == (2, -1, 1)  # lane 1 has the next turn, after that of lane 0
     assert ends_before((1, -1, 0), (1, 0, 0)) == (-1, -1, -1)  # lane 1 has its first turn before both

@@ -218,26 +218,18 @@ class _WorkerBatches:
         plan = self._job.plan
         if not isinstance(plan, StreamPlan):
             return state.ReturnedBatch(last.position, partial(plan.samples_of, last.work_item))
-        return state.ReturnedBatch(last.position, partial(self._ids, plan, last, self.place()))
+        return state.ReturnedBatch(last.position, partial(self._ids, plan, last))
 
-    def _ids(self, plan: StreamPlan, returned: Mark, place: Place) -> SampleIds:
+    def _ids(self, plan: StreamPlan, returned: Mark) -> SampleIds:
         # Imported for the first question.
-        from mpqueue.loader.run import Run
-        from mpqueue.loader.stream_questions import StreamQuestions
+        from mpqueue.loader.stream_questions import ids_again
 
-        # Without `worker_init_fn`, which is for workers.
-        job = Job(plan=plan, workers=self._job.workers, options=Options())
-        questions = StreamQuestions(Run(job, "process", place=place))
+        workers = self._job.workers
         if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
-            return plan.ids_of(returned.work_item, None, questions.share())
-        samples = questions.info_of(returned).samples
-        if not samples:
-            name = type(plan.source.runs.parts.dataset).__name__
-            raise LookupError(
-                f"the samples of batch {returned.position} are unknown: {name} must return the same elements each "
-                "time, and has ended before this batch when it was iterated again"
-            )
-        return samples
+            return plan.ids_of(returned.work_item, None, plan.share(workers, "process"))
+        # Without `worker_init_fn`, which is for workers.
+        job = Job(plan=plan.identified(), workers=workers, options=Options())
+        return ids_again(job, "process", returned, type(plan.source.runs.parts.dataset).__name__)
 
     def _may_be_short(self, plan: IterablePlan, work_item: WorkItem) -> bool:
         """Return whether an iterable-style dataset may have ended within a batch."""

@@ -116,10 +116,9 @@ class LoaderStream(Lanes):
         """Return the warning for a stream that returned all of its elements in each worker or lane."""
         return copies_message(self.runs.lanes.streams[0], count, parts)
 
-    def identified(self, *, raises: bool) -> DatasetStream:
+    def identified(self) -> DatasetStream:
         """Return a source whose elements are the ids of the samples of each batch; see `Source.identified`."""
-        stream = DatasetStream(self.runs.parts.dataset.dataset, self.runs.lanes.root)
-        return stream.identified(raises=raises)
+        return DatasetStream(self.runs.parts.dataset.dataset, self.runs.lanes.root).identified()
 
 
 class IterablePlan(StreamPlan):
@@ -130,7 +129,7 @@ class IterablePlan(StreamPlan):
 
     parts = "workers"
 
-    def identified(self, *, has_raised: bool = False) -> StreamPlan:  # noqa: ARG002 - only the last batch of a worker is run again
+    def identified(self) -> StreamPlan:
         """Return the plan of a stream whose elements are the numbers of samples in each batch."""
         parts = self.source.runs.parts
         # A copy: a dataset may count its epochs.

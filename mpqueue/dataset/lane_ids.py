@@ -1,31 +1,15 @@
-"""The outline of a dataset: the same samples in the same order, without calls of user code.
+"""Lanes that return the ids of the samples of each element, so that the ids in a batch can be found again.
 
-The ids of the samples in a batch follow from the order. In an outline, functions return a constant and sources are
-ranges, so that a lane can be run to find ids without computing a sample. This is impossible if a function decides which
-samples pass.
+The ids are known only after the elements were made, so that the functions of the dataset are called again.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpqueue.dataset.nodes import StageNode, flat
+from mpqueue.dataset.nodes import StageNode
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.worker.lanes import LaneRun
-
-
-def is_decided_by_user(root: StageNode) -> bool:
-    """Return whether user code decides which samples pass."""
-    return any(stage.node.decides for stage in root.stages())
-
-
-def outline(root: StageNode) -> StageNode:
-    """Return the outline of a dataset without deciding stages."""
-    made: list[StageNode] = []
-    for node, (_, _, inputs) in zip((stage.node for stage in root.stages()), flat(root), strict=True):
-        kind, arguments = node.outlined()
-        made.append(kind.reading([made[at] for at in inputs], **arguments))
-    return made[-1]
 
 
 class IdLane:
