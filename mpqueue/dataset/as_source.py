@@ -6,7 +6,7 @@ samples. They can then assemble a batch in its final memory, skip single samples
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from mpqueue.dataset.source import GroupsSource, IndexedSource, StageCollate
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleId, SampleIds
 from mpqueue.plan.batching import Batching, Form
-from mpqueue.plan.history import History
+from mpqueue.plan.history import Changes, History
 from mpqueue.plan.options import Options
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import CacheUse, Items, Lanes, Source, cache_use, cached_methods
@@ -81,25 +81,6 @@ class _DatasetSource(Source):
         checked, names = check_new_weights(self.runs.root, weights), mixture_of(self.runs.root).names
         return dict(zip(names, checked, strict=True)) if isinstance(names[0], str) else list(checked)
 
-    def follow(self, history: History) -> None:
-        """Use the latest weights of the mixture."""
-        root = self._root_for(history)
-        if root is not self.runs.root:
-            self.runs.use(root)
-
-    def check_history(self, history: History) -> None:
-        """Check the weights."""
-        self._root_for(history)
-
-    def _root_for(self, history: History) -> nodes.StageNode:
-        """Return the last stage, with the latest weights of the mixture."""
-        root = self._first_root
-        for entry in history.weights():
-            from mpqueue.dataset.mixtures import with_weights
-
-            root = with_weights(root, entry.get("mixture_epoch", entry["epoch"]), entry["weights"], entry["at"])
-        return root
-
 
 class DatasetItems(_DatasetSource, Items):
     """An indexed dataset as a source.
@@ -135,6 +116,25 @@ class DatasetItems(_DatasetSource, Items):
         # A state has this length. Changed weights may change the number of elements of an epoch, but a loader compares
         # the length of a state with its own before it knows the changes in that state.
         return nodes.lengths_of(self._first_root)[id(self._first_root)]
+
+    def follow(self, history: History) -> None:
+        """Use the latest weights of the mixture."""
+        root = self._root_for(history)
+        if root is not self.runs.root:
+            self.runs.use(root)
+
+    def check_history(self, history: History) -> None:
+        """Check the weights."""
+        self._root_for(history)
+
+    def _root_for(self, history: History) -> nodes.StageNode:
+        """Return the last stage, with the latest weights of the mixture."""
+        root = self._first_root
+        for entry in history.weights():
+            from mpqueue.dataset.mixtures import with_weights
+
+            root = with_weights(root, entry["epoch"], entry["weights"], entry["at"])
+        return root
 
     def epoch_end(self) -> Any:
         """Return a function that calls ``on_epoch_end`` of all sources, or None if no source defines it."""
@@ -220,37 +220,27 @@ class DatasetStream(_DatasetSource, Lanes):
         from mpqueue.dataset.lane_ids import IdLanes
 
         made = copy.copy(self)
-        made.runs = IdLanes(self.runs.root, self.runs.excluded)
+        made.runs = IdLanes(self.runs.root, self.runs.changes)
         return made
 
     def follow(self, history: History) -> None:
-        """Leave out the excluded samples, and use the latest weights; lanes must be opened again.
+        """Use the changes of a run; lanes must be opened again.
 
         Raises:
-            ValueError: See `check_history`.
+            TypeError, ValueError: See `check_history`.
         """
-        self.check_history(history)
-        self.runs.excluded = history.exclusions
-        super().follow(history)
+        self.runs.changes = self._checked(history.changes)
 
-    def mixture_place(self, states: Mapping[int, Any], num_lanes: int, epoch: int, seed: int) -> tuple[int, int]:
-        """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken."""
-        from mpqueue.dataset.mixtures import first_after
+    def check_history(self, history: History) -> None:
+        """Check the weights."""
+        self._checked(history.changes)
 
-        found = [
-            # A state without stages has only lost samples, and no epoch: the lane was not opened, either.
-            first_after(self.runs.root, state, lane, num_lanes, seed) if state and "stages" in state else (epoch, 0)
-            for lane, state in states.items()
-        ]
-        return max(found)
+    def _checked(self, changes: Changes) -> Changes:
+        if not changes.weights:
+            return changes
+        from mpqueue.dataset.mixtures import check_new_weights
 
-    def saving(self, counts: Mapping[int, int]) -> "DatasetStream":
-        """Return a source whose lanes return their snapshots after a number of elements, by the number of the lane."""
-        from mpqueue.dataset.lane_ids import SavingLanes
-
-        made = copy.copy(self)
-        made.runs = SavingLanes(self.runs.root, self.runs.excluded, counts)
-        return made
+        return changes._replace(weights=tuple(check_new_weights(self.runs.root, each) for each in changes.weights))
 
 
 def as_source(dataset: Any, options: Options, needs: str | None) -> Source:

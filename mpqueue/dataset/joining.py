@@ -29,7 +29,7 @@ from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker,
 from mpqueue.dataset.mixing import Counts, ranks_of, shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, Stop, inner_epoch
 from mpqueue.dataset.passes import RepeatStage, share_of
-from mpqueue.dataset.phases import Change, Course, EpochPlan, Phase, WeightSpan, course_of, key_of, plan_of, spans_in
+from mpqueue.dataset.phases import Change, Course, Phase, WeightSpan, course_of, key_of, plan_of, spans_of
 from mpqueue.dataset.stages import (
     Block,
     LaneStage,
@@ -435,16 +435,9 @@ class MixPicks:
     def take(self, first: int, count: int) -> list[int]:
         """Return the picks from number ``first`` on, all of one phase: at least 1, at most ``count``."""
         if not self._start <= first < self._end:
-            self.phase = number = self._phase_of(first)
+            self.phase = number = bisect_right(self._starts, first) - 1
             self._start, self._end = self._starts[number], [*self._starts[1:], 1 << 63][number]
         return self._phases[self.phase].take(first - self._start, min(count, self._end - first))
-
-    def _phase_of(self, first: int) -> int:
-        return bisect_right(self._starts, first) - 1
-
-    def is_first(self, first: int) -> bool:
-        """Return whether a pick is the first one of a phase."""
-        return self._starts[self._phase_of(first)] == first
 
 
 _FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
@@ -630,11 +623,9 @@ class MixStage(BranchedStage):
 
     def __init__(self, inputs: JoinedInputs, node: "MixNode", run: LaneRun) -> None:
         super().__init__(inputs, node, run)
-        self._spans = spans_in(node.plan(run.epoch))
-        # A separate object, also for the counts: CPython 3.11 stores more than 30 attributes of an instance so that
-        # each access takes longer, 0.2 us per element here.
-        self._picks = MixPicks(self._spans, (self.seed, run.epoch, run.lane), run)
-        self._stop, self._next_pick, self._phase = node.stop, 0, -1
+        self._stop, self._next_pick = node.stop, 0
+        self._changed = 0, 0  # the sample of the pick where the latest new weights began, and their number from 1
+        self._plan(node.schedule)
         self._is_ahead = False  # this call may read ahead
         self._keep: Keep | None = None  # of the latest call
         run.ahead.is_used |= run.skip is None
@@ -643,6 +634,10 @@ class MixStage(BranchedStage):
 
     def pull(self, count: int) -> Block:
         """Return the next elements, all of one phase."""
+        num_changes = len(self.run.weights)
+        if num_changes != self._changed[1]:
+            # The first pick of each lane is that of sample 0: its new weights replace the whole schedule.
+            self._change(self._next_pick and self._next_pick * self.run.num_lanes + self.run.lane, num_changes)
         values: list[Any] = []
         tokens: list[Token] = []
         # Only large elements are requested one by one. They must not pile up here.
@@ -660,6 +655,18 @@ class MixStage(BranchedStage):
                 self._give(picks, values, tokens)
         self.num_in = self.num_out = self.num_out + len(tokens)
         return values, tokens
+
+    def _plan(self, schedule: Schedule) -> None:
+        """Take the picks of a schedule from now on."""
+        self._spans, self._phase = spans_of(schedule), -1
+        # A separate object, also for the counts: CPython 3.11 stores more than 30 attributes of an instance so that
+        # each access takes longer, 0.2 us per element here.
+        self._picks = MixPicks(self._spans, (self.seed, self.run.epoch, self.run.lane), self.run)
+
+    def _change(self, sample: int, number: int) -> None:
+        """Use new weights from the pick of a sample on."""
+        self._changed = sample, number
+        self._plan(((sample, self.run.weights[number - 1]),))
 
     def _enter_phase(self, number: int) -> None:
         """Update the inputs that the end of the mix depends on, before the first pick of a phase."""
@@ -734,17 +741,16 @@ class MixStage(BranchedStage):
         return Counter(map(itemgetter(0), tokens))
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the number of the next pick."""
-        self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick})
+        """Add the number of the next pick, and the place of the latest new weights."""
+        changed = {"changed": list(self._changed)} if self._changed[1] else {}
+        self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick, **changed})
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
         self._next_pick = state["pick"]
-        # If the state was saved before the weights were changed, the mix may have ended at the pick from which on it
-        # has new weights.
-        if self._picks.is_first(self._next_pick):
-            self._has_ended = False
+        if "changed" in state:
+            self._change(*state["changed"])
         if self._stop != "first":
             for at, branch in self._branches.items():
                 self._note(at, branch)
@@ -766,6 +772,7 @@ class MixNode(JoinNode):
     passes_elements: ClassVar[bool] = True
     draws_order: ClassVar[bool] = True
     is_mix: ClassVar[bool] = True
+    is_opened_in_lanes: ClassVar[bool] = True
     reader: ClassVar[Any] = MixReader
     lane_stage: ClassVar[Any] = MixStage
     weights: Weights
@@ -793,10 +800,6 @@ class MixNode(JoinNode):
         """Return the name of an input, or its number."""
         return self.names[at] if self.names else at
 
-    def plan(self, epoch: int) -> EpochPlan:
-        """Return the weights in an epoch."""
-        return plan_of(self.schedule, self.changes, epoch)
-
     def course(self, lengths: Sequence[int | None], seed: int, epoch: int) -> Course:
         """Return the phases of an indexed mix of inputs with these lengths in an epoch.
 
@@ -805,7 +808,7 @@ class MixNode(JoinNode):
             seed: The seed of the stage.
             epoch: The epoch.
         """
-        return course_of(self.plan(epoch), tuple(lengths), self.stop, (seed, epoch))
+        return course_of(plan_of(self.schedule, self.changes, epoch), tuple(lengths), self.stop, (seed, epoch))
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
         """Return the number of elements of the mix, which is the same for all seeds unless the weights are changed."""

@@ -6,12 +6,13 @@ it would otherwise search forever.
 A sample that crashed its workers is *lost*. The state contains its token, and an error takes its place; see
 `mpqueue.worker.retry_markers`.
 
-An *exclusion* holds from an element of the lane on. The state contains the number of this element for each exclusion of
-the run. Those before the first element of an epoch hold where the roots read; see `mpqueue.dataset.gates` for the
-others.
+A *change* of the run, an exclusion or new weights, holds from an element of the lane on. The state contains the number
+of this element for each change. Exclusions before the first element of an epoch hold where the roots read; see
+`mpqueue.dataset.gates` for the others. A mix has the weights from its next pick on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from mpqueue.dataset.gates import Gate
@@ -20,7 +21,8 @@ from mpqueue.dataset.part_names import PartNames
 from mpqueue.dataset.stage_work import StageSearch
 from mpqueue.dataset.stages import LaneStage, Token, counts_of
 from mpqueue.errors import WorkerDied
-from mpqueue.plan.sample_ids import SampleSet, joined
+from mpqueue.plan.history import NO_CHANGES, Changes
+from mpqueue.plan.sample_ids import joined
 from mpqueue.system.exceptions import add_note
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
@@ -41,7 +43,7 @@ class StreamLane:
     Args:
         open_stages: A function that opens the stages of a lane and returns the last one.
         run: The run that the lane is opened with.
-        excluded: The exclusions of the run, in order.
+        changes: The changes of the run.
         keeps_whole: Some roots read excluded samples in each epoch, see `StageNode.keeps_whole`.
 
     Raises:
@@ -49,19 +51,22 @@ class StreamLane:
     """
 
     def __init__(
-        self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun, excluded: Sequence[SampleSet] = (),
+        self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun, changes: Changes = NO_CHANGES,
         *, keeps_whole: bool = False,
     ) -> None:  # fmt: skip
         state: Any = run.state or {}
         self._lost: list[Any] = list(state.get("lost", ()))
         if self._lost or run.marker is not None:
             run = run._replace(begin=RetryBegin(run.begin, run.marker, self._lost))
-        self._excluded, numbers = excluded, state.get("excluded", ())
-        # An exclusion that the state does not know was made before the lane had an element.
-        self._from = [*numbers, *[0] * len(excluded)][: len(excluded)]
+        # A change that the state does not know was made before the lane had an element.
+        self._changes, self._from = changes, {
+            kind: [*state.get(kind, ()), *[0] * len(made)][: len(made)] for kind, made in changes._asdict().items()
+        }  # fmt: skip
         self._number = run.number  # of the next element
-        self._gate, self._num_open, self._keeps_whole = Gate(), 0, keeps_whole
-        self._open, self._run = open_stages, run._replace(state=None, left_out={}, gate=self._gate, ahead=ReadAhead())
+        self._gate, self._weights, self._keeps_whole = Gate(), list[Any](), keeps_whole
+        self._open, self._run = open_stages, run._replace(
+            state=None, left_out={}, gate=self._gate, weights=self._weights, ahead=ReadAhead()
+        )  # fmt: skip
         self._counts: list[StageRow] = []  # of earlier epochs
         self._latest: Sequence[Token] = ()  # the token of the last element
         self._is_broken, self._search = False, StageSearch()
@@ -69,7 +74,7 @@ class StreamLane:
         self._epoch = state["epoch"] if has_begun else run.epoch
         self._has_given: bool = has_begun and state["given"]
         self._has_ended: bool = has_begun and state["ended"]
-        self._num_rooted = min(state.get("rooted", 0), len(excluded)) if has_begun else self._num_known()
+        self._num_rooted = min(state.get("rooted", 0), len(changes.excluded)) if has_begun else self._known("excluded")
         self._stage = self._opened()
         if has_begun:
             try:
@@ -77,13 +82,14 @@ class StreamLane:
             except StopIteration as error:
                 raise never_an_end(error) from error
 
-    def _num_known(self) -> int:
-        """Return the number of exclusions that hold for the next element."""
-        return sum(number <= self._number for number in self._from)
+    def _known(self, kind: str) -> int:
+        """Return the number of changes of a kind that hold for the next element."""
+        return sum(number <= self._number for number in self._from[kind])
 
     def _opened(self) -> LaneStage:
-        keep = keep_without(joined(self._excluded[: self._num_rooted]))
-        self._num_open, self._gate.keep = 0 if self._keeps_whole else self._num_rooted, None
+        keep = keep_without(joined(self._changes.excluded[: self._num_rooted]))
+        self._gate.keep = None
+        self._change()
         return self._open(self._run._replace(epoch=self._epoch, keep=keep))
 
     def next(self) -> Any:
@@ -98,8 +104,8 @@ class StreamLane:
             raise RuntimeError("this lane was interrupted and must be opened again from its last snapshot")
         try:
             while not self._has_ended:
-                if self._num_open < len(self._from):
-                    self._exclude()
+                if self._number >= self._next_change:
+                    self._change()
                 values, tokens = self._stage.pull(1)
                 if not tokens:
                     self._end()
@@ -113,7 +119,7 @@ class StreamLane:
                     self._number += 1
                     return values.pop()
         except BaseException as error:
-            if isinstance(error, WorkerDied) and self._keeps_whole and self._num_known():
+            if isinstance(error, WorkerDied) and self._keeps_whole and self._known("excluded"):
                 add_note(error, _STILL_COMPUTED)
             # The interrupt may have struck anywhere in the stages, so their state may be inconsistent.
             self._is_broken = passes_at_once(error)
@@ -121,12 +127,14 @@ class StreamLane:
             raise
         raise StreamEnd
 
-    def _exclude(self) -> None:
-        """Begin the exclusions that hold from the next element on."""
-        known = self._num_known()
-        if known > self._num_open:
-            self._num_open = known
-            self._gate.keep = keep_without(joined(self._excluded[:known]))
+    def _change(self) -> None:
+        """Begin the changes that hold from the next element on."""
+        known = self._known("excluded")
+        if known > (0 if self._keeps_whole else self._num_rooted):
+            self._gate.keep = keep_without(joined(self._changes.excluded[:known]))
+        self._weights[:] = self._changes.weights[: self._known("weights")]
+        later = [number for number in chain(*self._from.values()) if number > self._number]
+        self._next_change = min(later, default=1 << 62)  # the number of the element that begins it
 
     def sample_ids(self) -> SampleIds:
         """Return the ids of the samples that the last element of `next` was made of."""
@@ -145,7 +153,7 @@ class StreamLane:
             return
         self._counts = self.counts()
         self._epoch += 1
-        self._has_given, self._num_rooted = False, self._num_known()
+        self._has_given, self._num_rooted = False, self._known("excluded")
         if type(self._run.begin) is RetryBegin:
             # A lost sample belongs to this epoch: in the next epoch another sample has its index.
             self._lost.clear()
@@ -163,8 +171,9 @@ class StreamLane:
         stages: list[Any] = []
         self._stage.get_state(stages, ())
         state = {"epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": stages}
-        if self._excluded:
-            state |= {"excluded": self._from, "rooted": self._num_rooted}
+        state |= {kind: numbers for kind, numbers in self._from.items() if numbers}
+        if self._changes.excluded:
+            state["rooted"] = self._num_rooted
         return state | {"lost": list(self._lost)} if self._lost else state
 
     def counts(self) -> list[StageRow]:

@@ -1,8 +1,9 @@
 """The mixture of a dataset: find it, change its weights, count the samples of its parts.
 
-All functions are pure, and take the last stage of a dataset. A change returns a new tree, which shares all stages
-before the mix. The weights of a mix can only be changed if the dataset has one mix, whose samples are used in their
-order: then "from sample 1,000,000 on" has a meaning, and nothing that was read before is affected.
+All functions are pure, and take the last stage of a dataset. The weights of a mix can only be changed if the dataset
+has one mix, whose samples are used in their order: then "from here on" has a meaning, and nothing that was read before
+is affected. With an index, a change returns a new tree, which shares all stages before the mix. In a lane of a stream,
+the mix itself begins the new weights at its next pick.
 """
 
 import itertools
@@ -33,18 +34,13 @@ class Mixture(NamedTuple):
         """The names of the parts, or their numbers if they have no names."""
         return tuple(self.node.part_names)
 
-    @property
-    def is_indexed(self) -> bool:
-        """True if each sample of the mix can be computed by index. Stages after it may still make a stream."""
-        is_indexed: bool = self.node.is_indexed
-        return is_indexed
-
 
 def mixture_of(root: StageNode) -> Mixture:
     """Return the mix of a dataset.
 
     Raises:
-        ValueError: The dataset has no mix, or several, or a later stage does not use its samples in their order.
+        ValueError: The dataset has no mix, or several, or a later stage does not use its samples in their order, or
+            reads them by index for a stream.
     """
     if not root.facts.num_mixes:
         raise ValueError("the dataset has no mixture, so it has no weights: expected a stage Dataset.mix")
@@ -60,6 +56,12 @@ def mixture_of(root: StageNode) -> Mixture:
             raise ValueError(
                 f"the samples of the mixture are not used in their order: stage {base + node.number}, {node.line()}, "
                 "comes after it. Put that stage before the mix, on its datasets"
+            )
+        if node.is_indexed and not (node.is_opened_in_lanes or root.is_indexed):
+            raise ValueError(
+                f"the virtual shards do not pick the samples of the mixture: stage {base + node.number}, "
+                f"{node.line()}, reads them by index. Put that stage before the mix, on its datasets, or after the "
+                "first stage that makes a stream"
             )
     base, mix = path[-1]
     return Mixture(mix, base + mix.number, tuple(node for _, node in path))
@@ -163,80 +165,3 @@ def length_in(root: StageNode, epoch: int, seed: int = 0) -> int | None:
         seed: The seed of the loader.
     """
     return lengths_of(root, seed, epoch)[id(root)]
-
-
-class LanePlace(NamedTuple):
-    """The position of a lane of a stream in its mix.
-
-    Attributes:
-        epoch: The epoch of the lane.
-        num_taken: The number of samples of the mix that it has taken in this epoch. Sample ``n`` of lane ``l`` is
-            sample ``l + n * lanes`` of the mix.
-    """
-
-    epoch: int
-    num_taken: int
-
-
-def lane_place(root: StageNode, state: Any, lane: int, num_lanes: int) -> LanePlace:
-    """Return the position of a lane in the mix, from a snapshot.
-
-    Args:
-        root: The last stage of a stream.
-        state: A result of `mpqueue.dataset.lane.StreamLane.save`.
-        lane: The number of the lane.
-        num_lanes: The number of lanes over all ranks.
-
-    Raises:
-        ValueError: See `mixture_of`.
-    """
-    mixture = mixture_of(root)
-    item = _item_of_mix(state.get("stages", ()))
-    if item is None:
-        return LanePlace(state.get("epoch", 0), 0)
-    if "begun" in item:
-        return LanePlace(state["epoch"], item["pick"])
-    # The lane reads the indices of the last indexed stage.
-    first = next(node for node in mixture.path if node.is_indexed)
-    place = samples_before(first, item["place"])
-    return LanePlace(state["epoch"], max(0, -(-(place - lane) // num_lanes)))
-
-
-def first_after(root: StageNode, state: Any, lane: int, num_lanes: int, seed: int) -> tuple[int, int]:
-    """Return the epoch of a lane, and the first sample of the mix after all that the lane has read.
-
-    Args:
-        root: The last stage of a stream.
-        state: A snapshot of the lane, with stages.
-        lane: The number of the lane.
-        num_lanes: The number of lanes over all ranks.
-        seed: The seed of the loader.
-
-    Raises:
-        ValueError: See `mixture_of`.
-    """
-    epoch, num_taken = lane_place(root, state, lane, num_lanes)
-    mixture, item = mixture_of(root), _item_of_mix(state["stages"])
-    # After the last sample that the lane has taken, not at the next one that it would take: the next samples of n lanes
-    # that have taken none are 0 to n - 1.
-    after = lane + (num_taken - 1) * num_lanes + 1 if num_taken else 0
-    if item is None:
-        return epoch, 0
-    # A mix that has ended in the lane must have the same end when the lane is run again, because its last elements were
-    # returned: a buffer was emptied, or a short batch made. New weights at that end would continue the mix instead.
-    if "begun" in item:
-        return epoch, lane + num_taken * num_lanes + 1 if item["ended"] else after
-    lengths = lengths_of(root, seed, epoch)
-    end = lengths[id(next(node for node in mixture.path if node.is_indexed))]
-    length = lengths[id(mixture.node)]
-    has_ended = end is not None and length is not None and item["place"] >= end
-    # Beyond the end, so that only later epochs get the new weights: the lanes of an indexed mix have one common end.
-    return epoch, max(after, length + 1) if has_ended and length is not None else after
-
-
-def _item_of_mix(stages: Sequence[Any]) -> Any:
-    """Return the state of the mix, or None if the lane has not read it."""
-    items = [
-        item for item in stages if isinstance(item, dict) and ({"begun", "pick"} <= item.keys() or "mixes" in item)
-    ]
-    return items[0] if items else None

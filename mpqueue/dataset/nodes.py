@@ -159,8 +159,9 @@ class StageNode:
             varies=self.varies or any(facts.varies for facts in of_inputs),
             drawing=Numbered(size - 1, self) if self.draws_order else self._found(lambda facts: facts.drawing),
             num_mixes=self.is_mix + sum(facts.num_mixes for facts in of_inputs),
-            # An indexed stage is computed by the root of a lane.
-            flows=(is_indexed or self.flows) and all(facts.flows for facts in of_inputs),
+            # Other indexed stages are computed by the root of a lane, whatever is before them.
+            flows=(is_indexed and not self.is_opened_in_lanes)
+            or (self.flows and all(facts.flows for facts in of_inputs)),
         )
 
     def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:

@@ -5,7 +5,6 @@ errors name them. Their results still depend on the index.
 """
 
 import threading
-from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from mpqueue.dataset.passes import RepeatNode
 from mpqueue.dataset.roots import IndexedRoot, StreamNode, most_fruitless_of
 from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import LaneStage
-from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.plan.history import NO_CHANGES, Changes
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -29,24 +28,20 @@ class DatasetLanes(RunnableDataset):
 
     Args:
         root: The last stage.
-        excluded: The exclusions of the run, in order.
+        changes: The changes of the run, with checked weights.
 
     Attributes:
-        excluded: The exclusions. They may be replaced; lanes must then be opened again.
+        changes: The changes. They may be replaced; lanes must then be opened again.
     """
 
     can_mark = True  # its lanes report the current sample, see `mpqueue.worker.retry_markers`
 
-    def __init__(self, root: nodes.StageNode, excluded: Sequence[SampleSet] = ()) -> None:
+    def __init__(self, root: nodes.StageNode, changes: Changes = NO_CHANGES) -> None:
         super().__init__(root)
-        self._makers, self.excluded = Makers(root), excluded
+        self._makers, self.changes = Makers(root), changes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.excluded)
-
-    def use(self, root: nodes.StageNode) -> None:
-        """Run the same dataset with other weights; lanes must be opened again."""
-        self.root, self._makers = root, Makers(root)
+        return type(self), (self.root, self.changes)
 
     @property
     def streams(self) -> list[Any]:
@@ -59,22 +54,21 @@ class DatasetLanes(RunnableDataset):
 
         return find_shared_state([self, self.streams]) is not None
 
-    def open_lane(self, run: LaneRun, *, keeps_tokens: bool = False, runs_ahead: bool = True) -> StreamLane:
+    def open_lane(self, run: LaneRun, *, keeps_tokens: bool = False) -> StreamLane:
         """Open a lane, at its beginning or from ``run.state``.
 
         Args:
             run: The run that the lane is opened with.
             keeps_tokens: Whether `StreamLane.sample_ids` is used. Batches are then not written into a slot.
-            runs_ahead: Whether stages may compute elements before they are requested.
 
         Raises:
             Exception: A user function raised while elements of the saved state were computed again.
         """
         # In an endless stream, the next elements may belong to an epoch that is not requested yet.
-        runs_ahead = runs_ahead and not (run.endless and self._may_change_unseen)
+        runs_ahead = not (run.endless and self._may_change_unseen)
         opens = partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers)
         keeps_whole = any(stage.node.keeps_whole and not stage.node.is_indexed for stage in self.root.stages())
-        return StreamLane(opens, run._replace(runs_ahead=runs_ahead), self.excluded, keeps_whole=keeps_whole)
+        return StreamLane(opens, run._replace(runs_ahead=runs_ahead), self.changes, keeps_whole=keeps_whole)
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""

@@ -11,7 +11,8 @@ There are two reasons for a new phase:
 - A change of a mix that is already being read. The elements before it must remain as they were, so the change cuts a
   block. The number of elements before it, and the length of that epoch, depend on the seed.
 
-In a lane of a stream, every seam cuts a block, because the length of a stream is unknown anyway.
+In a lane of a stream, every seam cuts a block, because the length of a stream is unknown anyway. A change begins with
+the next pick of the lane.
 """
 
 import functools
@@ -93,8 +94,9 @@ class WeightSpan(NamedTuple):
     needed: Counts
 
 
+@functools.lru_cache(maxsize=8)
 def spans_of(schedule: Schedule) -> list[WeightSpan]:
-    """Return the spans of a schedule."""
+    """Return the spans of a schedule, cached because all lanes have the same."""
     needed = np.zeros(len(schedule[0][1]), bool)
     spans = []
     for start, weights in reversed(schedule):
@@ -102,15 +104,6 @@ def spans_of(schedule: Schedule) -> list[WeightSpan]:
         needed[shares_of(weights).used] = True
         spans.append(WeightSpan(start, weights, np.flatnonzero(needed)))
     return spans[::-1]
-
-
-@functools.lru_cache(maxsize=8)
-def spans_in(plan: EpochPlan) -> list[WeightSpan]:
-    """Return the spans of an epoch, cached because all lanes have the same."""
-    spans = spans_of(plan.schedule)
-    for at, weights in plan.cuts:
-        spans = [span for span in spans if span.start < at] + spans_of(((at, weights),))
-    return spans
 
 
 def key_of(start: int) -> tuple[int, ...]:

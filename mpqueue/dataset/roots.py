@@ -177,9 +177,8 @@ class IndexedRoot(LaneStage):
         return [place for place, ids in zip(places, self._ids(places), strict=True) if ids]
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
-        """Add the next index, and the number of mixtures among the stages that it is computed by."""
-        num_mixes = self.node.facts.num_mixes
-        states.append({"place": self._place} | ({"mixes": num_mixes} if num_mixes else {}))
+        """Add the next index."""
+        states.append({"place": self._place})
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""

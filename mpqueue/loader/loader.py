@@ -415,26 +415,24 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             run.last_known = last.work_item, self._answers().info_of(last)
         self._passes.change(change.plan, change.place, refresh=refresh)
 
-    def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> int:
-        """Change the weights of the mixture, from one of its samples on.
+    def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> None:
+        """Change the weights of the mixture from now on, in this epoch and in all later ones.
 
-        They hold from sample ``at`` of this epoch's mixture on, and in later epochs. They replace all weights that were
-        planned from there on. Earlier samples stay as they are, and each part continues where it is. With ranks, call
-        this on all ranks after the same step.
+        They replace all weights that were planned from there on. Earlier samples stay as they are, and each part
+        continues where it is. With an index, the new weights begin with the first sample that is in no batch that a
+        rank has got. In a stream, each virtual shard has them from its next pick after the last batch that was
+        returned; samples that wait in its buffers come first. With ranks, call this on all ranks after the same step.
 
         Args:
             weights: A dict with a weight for each part; or a list, if the parts have no names.
-            at: Number of the first sample, over all ranks. If None, with an index: the first sample that is in no
-                batch that a rank has got; of a stream: the first one that no virtual shard has taken (with ranks, pass
-                a number).
-
-        Returns:
-            The number of the first sample.
+            at: With an index: the number of the first sample with the new weights in the mixture of this epoch, over
+                all ranks.
 
         Raises:
             TypeError: ``at`` is not an integer.
             ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
-                other parts, negative, not finite or all zero; or sample ``at`` was returned already.
+                other parts, negative, not finite or all zero; or sample ``at`` was returned already, or the source is a
+                stream.
             RuntimeError: The number of batches of the source has changed in this epoch.
         """
         from mpqueue.loader.questions import checked_integer, weighed
@@ -442,8 +440,6 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         plan = self._run.plan
         weights = plan.source.checked_weights(weights)
         at = None if at is None else checked_integer("at", at)
-        if at is None and not plan.has_index and plan.shard.world > 1:
-            raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
         with self._passes.lock:
             self._run.use_lent()
             questions = self._questions()
@@ -451,8 +447,6 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             change = weighed(self._run.plan, questions, weights, at)
             # Weights may change the number of samples.
             self._change(change._replace(plan=change.plan.renewed()), refresh=True)
-            first: int = change.result
-            return first
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop the workers. The next ``for`` loop starts new ones.

@@ -15,7 +15,6 @@ from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.checks import integer
 from mpqueue.plan.cursors import Base, Place, WorkItem
 from mpqueue.plan.history import At
-from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.plan.sample_ids import SampleSet
 
@@ -44,16 +43,8 @@ class Questions:
         where = self._run.where()
         return At(where.epoch, where.position, self._plan.shard.world)
 
-    def share(self) -> LaneShare:
-        """Return the lanes of this rank; 0 for a source with an index."""
-        return LaneShare(0, 0)
-
-    def excluding_from_here(self) -> Place:
-        """Return the place, where the lanes of a stream begin one more exclusion."""
-        return self._run.where()
-
-    def saved_here(self) -> Place:
-        """Return the place, with snapshots of the lanes of a stream at the place itself."""
+    def changing(self, kind: str) -> Place:  # noqa: ARG002 - of a stream
+        """Return the place, where the lanes of a stream begin one more change of a kind of `Changes`."""
         return self._run.where()
 
     @staticmethod
@@ -146,12 +137,10 @@ class PlanChange(NamedTuple):
     Attributes:
         plan: The plan with the other history.
         place: The place where it begins.
-        result: The result of the call that made the change.
     """
 
     plan: Plan
     place: Place
-    result: Any = None
 
 
 def check_index(plan: Plan, method: str) -> None:
@@ -172,11 +161,11 @@ def excluded(plan: Plan, questions: Questions, samples: SampleSet) -> PlanChange
     history = plan.history.with_exclusion(questions.here(), samples)
     if history is plan.history:
         return None
-    return PlanChange(plan.with_history(history), questions.excluding_from_here())
+    return PlanChange(plan.with_history(history), questions.changing("excluded"))
 
 
 def weighed(plan: Plan, questions: Questions, weights: Any, at: int | None) -> PlanChange:
-    """Return the change to other weights of a mixture; its result is the number of the first sample.
+    """Return the change to other weights of a mixture.
 
     Args:
         plan: The plan.
@@ -185,15 +174,11 @@ def weighed(plan: Plan, questions: Questions, weights: Any, at: int | None) -> P
         at: See `Loader.set_weights`.
 
     Raises:
-        ValueError: The sample ``at`` was returned already.
+        ValueError: The sample ``at`` was returned already, or the source is a stream.
     """
-    place = questions.saved_here()
-    epoch, first = plan.first_new_sample(place, questions.share())
-    if at is not None and at < first:
-        raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
-    sample = first if at is None else at
-    history = plan.history.with_weights(questions.here(), weights, sample, epoch)
-    return PlanChange(plan.with_history(history), place, sample)
+    place = questions.changing("weights")
+    history = plan.history.with_weights(questions.here(), weights, plan.first_sample(place, at))
+    return PlanChange(plan.with_history(history), place)
 
 
 def _take(values: list[Any], value: Any) -> bool:

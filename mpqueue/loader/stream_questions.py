@@ -4,7 +4,6 @@ To find the ids, the lane of the batch is run again in the calling thread, from 
 the batch, with the functions of the user.
 """
 
-import pickle
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from mpqueue.loader.replay import OneWorkItem, opened
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
-from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart, with_exclusion
+from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart, ends_at_change, with_change
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.workers.job import Job
 
@@ -46,30 +45,12 @@ class StreamQuestions(Questions):
         """Return the lanes of this rank."""
         return self._plan.share(self._job.workers, self._run.backend)
 
-    def excluding_from_here(self) -> Place:
-        """Return the place of the loops, where the lanes begin one more exclusion."""
-        known, where = len(self._plan.history.exclusions), self._run.where()
+    def changing(self, kind: str) -> Place:
+        """Return the place of the loops, where the lanes begin one more change."""
+        where, number = self._run.where(), len(getattr(self._plan.history.changes, kind))
         starts = where.starts or [BEGINNING] * len(where.counts)
-        marked = tuple(with_exclusion(*each, known) for each in zip(starts, where.counts, strict=True))
-        # A lane that continues may have another end.
-        ends = [end if count == end else -1 for count, end in zip(where.counts, where.ends, strict=False)]
-        return where._replace(starts=marked, ends=tuple(ends) if ends and max(ends) >= 0 else ())
-
-    def saved_here(self) -> Place:
-        """Return the place of the loops, with snapshots of the lanes at the place itself."""
-        where, share, plan = self._run.where(), self.share(), self._plan
-        if not any(where.counts):
-            return where
-        starts = list(where.starts or [BEGINNING] * share.num_lanes)
-        left = {share.lane(lane): count - starts[lane].number for lane, count in enumerate(where.counts)}
-        plan = plan.saving(left)
-        for lane, count in enumerate(where.counts):
-            if count:
-                of = where.epoch if plan.epoch_batches is None else 0
-                job, work_item = replace(self._job, plan=plan), WorkItem(0, of, 0, count, lane)
-                with _opened_lane(job, self._run.backend, work_item, starts[lane]) as pipeline:
-                    starts[lane] = LaneStart(count, pickle.dumps(pipeline.next(), 5))
-        return where._replace(starts=tuple(starts))
+        marked = [with_change(start, kind, number, count) for start, count in zip(starts, where.counts, strict=True)]
+        return where._replace(starts=tuple(marked), ends=ends_at_change(where.ends, where.counts))
 
 
 def ids_again(job: Job, backend: BackendName, returned: Mark, name: str) -> SampleIds:

@@ -24,7 +24,6 @@ from mpqueue.plan.balance import Balance, Costs, Numbers
 from mpqueue.plan.balancing import divide
 from mpqueue.plan.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, Place, WorkItem
 from mpqueue.plan.exclusions import Round
-from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.plans import SamplesPlan
 from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.saved_states import number_of_ranks
@@ -457,16 +456,14 @@ class BalancedPlan(CostsPlan):
 
     # -- Places in the order
 
-    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:  # noqa: ARG002 - of streams
-        """Return the epoch, and the first sample of its mixture after all windows that a rank has started.
+    def _first_unread(self, place: Place) -> int:
+        """Return the number of the first batch after all windows that a rank has started.
 
         Otherwise, samples with new weights would change the division of the batches that were returned.
         """
-        position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
         base = place.base.of(place.epoch)._replace(world=self.shard.world)
-        returned = self.ranks.to_global(place._replace(position=position, ahead=())).position
-        batches = self._windows.first_untouched(base, returned)
-        return place.epoch, self.source.samples_before(self._elements(batches))
+        returned = self.ranks.to_global(place._replace(ahead=())).position
+        return self._windows.first_untouched(base, returned)
 
     def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
         """Return whether the length may differ: the started windows are the same, if they were full."""

@@ -42,6 +42,21 @@ class Exclusion(NamedTuple):
     samples: SampleSet
 
 
+class Changes(NamedTuple):
+    """The changes of a stream, each kind in order. The names are those in the states of lanes.
+
+    Attributes:
+        excluded: The samples of each exclusion.
+        weights: The weights of each change of weights, as plain data.
+    """
+
+    excluded: tuple[SampleSet, ...] = ()
+    weights: tuple[Any, ...] = ()
+
+
+NO_CHANGES = Changes()
+
+
 class History:
     """The entries of a run, and the exclusions that follow from them.
 
@@ -70,9 +85,11 @@ class History:
         return joined(each.samples for each in self._exclusions)
 
     @property
-    def exclusions(self) -> tuple[SampleSet, ...]:
-        """The samples of each exclusion, in order."""
-        return tuple(each.samples for each in self._exclusions)
+    def changes(self) -> Changes:
+        """All changes of a stream."""
+        return Changes(
+            tuple(each.samples for each in self._exclusions), tuple(entry["weights"] for entry in self.weights())
+        )
 
     def excluded_at(self, epoch: int, batch: int, world_size: int) -> SampleSet | None:
         """Return the samples that are excluded at a place; None: none."""
@@ -83,12 +100,13 @@ class History:
         return max(each.at.on(world_size) for each in self._exclusions)
 
     def before(self, epoch: int, batch: int, world_size: int) -> Self:
-        """Return the history without exclusions after a place. Weights remain, because they name their first sample."""
+        """Return the history without the changes after a place. Those that name their first sample remain."""
         place = epoch, batch
         kept = [
             entry
             for entry in self._entries
-            if entry["kind"] != EXCLUDE
+            if entry["kind"] == SEEK
+            or "at" in entry
             or At(entry["epoch"], entry["batch"], entry["world_size"]).on(world_size) <= place
         ]
         return self if len(kept) == len(self._entries) else type(self)(kept)
@@ -104,17 +122,16 @@ class History:
             return self
         return self._with(at, EXCLUDE, ids=samples.plain())
 
-    def with_weights(self, at: At, weights: Any, sample: int, mixture_epoch: int) -> Self:
-        """Return the history with new weights from a sample of a mixture on.
+    def with_weights(self, at: At, weights: Any, sample: int | None) -> Self:
+        """Return the history with new weights of a mixture.
 
         Args:
             at: The place where `Loader.set_weights` was called.
             weights: The weights, as plain data.
-            sample: The number of the sample in an epoch of the mixture.
-            mixture_epoch: That epoch. In an endless stream, the mixture has other epochs than the loops.
+            sample: The number of the first sample in the epoch of that place; None: of a stream, whose virtual shards
+                have their own places.
         """
-        others = {} if mixture_epoch == at.epoch else {"mixture_epoch": mixture_epoch}
-        return self._with(at, WEIGHTS, weights=weights, at=sample, **others)
+        return self._with(at, WEIGHTS, weights=weights, **({} if sample is None else {"at": sample}))
 
     def _with(self, place: At, kind: str, **values: Any) -> Self:
         epoch, batch, world_size = place

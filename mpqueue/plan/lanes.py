@@ -178,19 +178,32 @@ def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(end if end >= 0 and (end, lane) < following else -1 for lane, end in enumerate(ends))
 
 
-def with_exclusion(start: LaneStart, count: int, before: int) -> LaneStart:
-    """Return a start whose lane has one more exclusion from an element on.
+def with_change(start: LaneStart, kind: str, number: int, count: int) -> LaneStart:
+    """Return a start whose lane begins a change of the run at an element.
 
     Args:
         start: The start.
+        kind: The kind of the change, see `mpqueue.plan.history.Changes`.
+        number: The number of the change among those of its kind.
         count: The number of the element.
-        before: The number of exclusions of the run that hold before that element.
     """
     if start.state is None and not count:
-        return start  # all exclusions hold from the first element on
+        return start  # all changes hold from the first element on
     state = {} if start.state is None else pickle.loads(start.state)
-    known = [*state.get("excluded", ()), *[0] * before][:before]
-    return LaneStart(start.number, pickle.dumps(state | {"excluded": [*known, count]}, 5))
+    known = [*state.get(kind, ()), *[0] * number][:number]
+    return LaneStart(start.number, pickle.dumps(state | {kind: [*known, count]}, 5))
+
+
+def ends_at_change(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
+    """Return the ends of an ordered stream that its loops have passed; -1 for the others, which a change may move.
+
+    A lane that has returned all of its elements may have another one after a change: how far workers have read ahead
+    decides nothing.
+    """
+    # The lanes take turns, by count and number.
+    last = max(((count - 1, lane) for lane, count in enumerate(counts)), default=(-1, -1))
+    kept = tuple(end if end >= 0 and (end, lane) < last else -1 for lane, end in enumerate(ends))
+    return kept if any(end >= 0 for end in kept) else ()
 
 
 def _with_lost(start: LaneStart, lost: Lost) -> LaneStart | None:

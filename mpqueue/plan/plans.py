@@ -15,7 +15,6 @@ all ranks, see `mpqueue.plan.ranks`.
 import itertools
 import math
 import operator
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,7 +44,7 @@ from mpqueue.plan.cursors import (
 )
 from mpqueue.plan.epoch_samples import EpochSamples
 from mpqueue.plan.history import NO_HISTORY, History
-from mpqueue.plan.lanes import BEGINNING, LaneShare
+from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import Ranks, Shard, Wrapped
 from mpqueue.plan.sample_ids import SampleSet
@@ -161,15 +160,15 @@ class Plan(ABC):
         """Make the source follow the history of the plan, before it is run."""
         self.source.follow(self.history)
 
-    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
-        """Return the epoch of a mixture, and its first sample that no batch before a place has on any rank.
+    def first_sample(self, place: Place, at: int | None) -> int | None:
+        """Return the number of the first sample of a mixture with new weights; None: of a stream.
 
         Args:
-            place: The place of this rank; of a stream with a snapshot for each lane that has begun.
-            share: The lanes of this rank.
+            place: The place of this rank.
+            at: See `mpqueue.Loader.set_weights`.
 
         Raises:
-            ValueError: The order of the samples is not that of the mixture.
+            ValueError: Sample ``at`` was returned before the place, or the source is a stream.
         """
         raise NotImplementedError
 
@@ -501,12 +500,18 @@ class IndexPlan(Plan):
         """Return the number of elements of the source in this many batches."""
         return batches * (1 if self.batching is None else self.batching.batch_size or 1)
 
-    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
-        """Return the epoch, and the first sample of its mixture that no rank has got in a batch."""
+    def first_sample(self, place: Place, at: int | None) -> int:
+        """Return ``at``, or the number of the first sample of the mixture that no rank has got in a batch."""
         # A batch ahead was returned, too. Samples before it that are in no batch yet keep their weights.
         position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
-        all_ranks = self.ranks.to_global(place._replace(position=position, ahead=()))
-        return place.epoch, self.source.samples_before(self._elements(all_ranks.position))
+        first = self.source.samples_before(self._elements(self._first_unread(place._replace(position=position))))
+        if at is not None and at < first:
+            raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
+        return first if at is None else at
+
+    def _first_unread(self, place: Place) -> int:
+        """Return the number of the first batch of all ranks that no rank has got."""
+        return self.ranks.to_global(place._replace(ahead=())).position
 
     def work_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> WorkItem:
         """Return the work of any batch of this rank, without the samples that are excluded there.
@@ -820,15 +825,13 @@ class StreamPlan(Plan):
         """Return the lanes of this rank. The number of workers is needed if each has one lane."""
         return self.source.share(self.lanes, self.ranks.lane_shard, workers, backend)
 
-    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
-        """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken."""
-        starts = place.starts or (BEGINNING,) * share.num_lanes
-        states = {
-            share.lane(lane): None if start.state is None else pickle.loads(start.state)
-            for lane, start in enumerate(starts)
-        }
-        # A lane without a snapshot is at the beginning of the loop's epoch; in an endless stream, of epoch 0.
-        return self.source.mixture_place(states, share.total, 0 if self.ends_by_count else place.epoch, self.seed)
+    def first_sample(self, place: Place, at: int | None) -> None:
+        """Return None, and refuse ``at``."""
+        if at is not None:
+            raise ValueError(
+                f"at={at} names a sample of a mixture with an index, and {self.source.name} is a stream: leave out at. "
+                "Each virtual shard has the new weights from its next pick on"
+            )
 
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
         """Return the place with its base."""
@@ -889,10 +892,6 @@ class StreamPlan(Plan):
 
     def editor(self) -> None:
         """Return None: the source itself leaves out samples."""
-
-    def saving(self, counts: Mapping[int, int]) -> "StreamPlan":
-        """Return the plan of a stream that returns snapshots, see `mpqueue.plan.sources.Source.saving`."""
-        return replace(self, source=self.source.saving(counts))
 
     def identified(self) -> "StreamPlan":
         """Return the plan of a stream whose elements are the ids of the samples of each element."""

@@ -13,7 +13,7 @@ A `mpqueue.Dataset` and the streams of `mpqueue.files` provide their own source 
 of torch makes its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from functools import cached_property, partial
 from inspect import isfunction
@@ -338,17 +338,6 @@ class Source:
         """Return the number of samples of the mixture that the elements before an index use."""
         raise NotImplementedError
 
-    def mixture_place(self, states: Mapping[int, Any], num_lanes: int, epoch: int, seed: int) -> tuple[int, int]:
-        """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken.
-
-        Args:
-            states: The snapshot of each lane by its number over all ranks; None: it was not opened.
-            num_lanes: Number of lanes over all ranks.
-            epoch: The epoch of a lane that was not opened.
-            seed: The seed of the run.
-        """
-        raise NotImplementedError
-
     def most_empty(self) -> int:
         """Return the number of excluded items in a row after which the rest of an endless source is excluded, too."""
         return ENDLESS
@@ -356,14 +345,6 @@ class Source:
     def length_in(self, epoch: int, seed: int) -> int | None:
         """Return the number of items of an epoch; None: endless or unknown. As `length`."""
         return self.length()
-
-    def saving(self, counts: Mapping[int, int]) -> "Source":
-        """Return a source whose lanes return their snapshots after a number of elements.
-
-        Raises:
-            ValueError: It has no lanes.
-        """
-        raise self._no_exclusions()
 
     def identified(self) -> "Source":
         """Return a stream whose elements are the ids of the samples of each element, or their number.

@@ -63,6 +63,7 @@ class LaneRun(NamedTuple):
         number: The number of the first element that the lane returns.
         ahead: Whether its stages may read ahead now.
         gate: The samples that are left out since an element of the lane; see `mpqueue.dataset.gates`.
+        weights: The new weights of a mix that hold now, the latest last; the lane adds to them.
         left_out: The ids of the samples of an element that raised, by (epoch, number of the stage, token). Elements of
             an earlier pass may be held, although its stages are closed. None: each stage has its own.
     """
@@ -84,6 +85,7 @@ class LaneRun(NamedTuple):
     fixed: "FixedSeeds | None" = None
     number: int = 0
     gate: Any = _OPEN
+    weights: Sequence[Any] = ()
     ahead: ReadAhead = ReadAhead()
     left_out: dict[tuple[int, int, Any], list[Any]] | None = None
 

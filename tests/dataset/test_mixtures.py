@@ -7,7 +7,7 @@ import pytest
 
 from mpqueue import Dataset
 from mpqueue.dataset.fingerprint import fingerprint_of
-from mpqueue.dataset.mixtures import lane_place, length_in, mixture_of, samples_before, with_weights
+from mpqueue.dataset.mixtures import length_in, mixture_of, samples_before, with_weights
 from mpqueue.dataset.nodes import order_of, shape_of
 from mpqueue.dataset.source import IndexedSource
 
@@ -93,6 +93,8 @@ def test_dict_of_datasets_is_refused_on_a_dataset():
         (NAMED.repeat(2), r"stage 3, repeat\(times=2\), comes after it"),
         (A.zip(NAMED), r"stage 4, zip\(\), comes after it"),
         (A.concatenate(NAMED.cache().map(str)), r"stage 4, cache\(\), comes after it"),
+        (NAMED.map(str).take(9).batch(2).filter(keep), r"stage 4, take\(9\), reads them by index"),
+        (A.concatenate(NAMED).filter(keep), r"stage 4, concatenate\(\), reads them by index"),
     ],
 )
 def test_dataset_without_one_mixture_in_order_is_refused(dataset, text):
@@ -102,11 +104,10 @@ def test_dataset_without_one_mixture_in_order_is_refused(dataset, text):
 
 def test_mixture_is_found_behind_stages_that_keep_the_order():
     parts = {"web": A.shuffle().repeat(2), "code": B.cache().zip(B)}
-    dataset = A.concatenate(Dataset.mix(parts).map(str).enumerate()).take(500).filter(keep).shuffle(buffer=9).batch(2)
+    dataset = A.concatenate(Dataset.mix(parts).map(str).filter(keep).enumerate()).take(500).shuffle(buffer=9).batch(2)
     mixture = mixture_of(dataset.root)
     assert mixture.names == ("web", "code")
     assert mixture.number == dataset.root.number - 7
-    assert mixture.is_indexed
     assert mixture_of(LISTED.root).names == (0, 1)
 
 
@@ -156,8 +157,3 @@ def test_length_differs_between_the_epochs_of_a_change():
     assert length_in(changed, 0, 7) == len(NAMED.batch(10)) == len(source)
     assert 46 <= length_in(changed, 1, 7) <= 48  # 60 to 80 samples before the change, and all 400 of the other part
     assert length_in(changed, 2, 7) == 40
-
-
-def test_virtual_shard_that_was_not_opened_is_before_the_first_sample():
-    stream = Dataset.mix([A.filter(keep), B])
-    assert lane_place(stream.root, {"lost": [3]}, 0, 4) == (0, 0)

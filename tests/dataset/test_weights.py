@@ -1,8 +1,8 @@
 """Weights of a mix that change, in mixes of many samples: each element is compared with the model."""
 
-import itertools
 import json
 import pickle
+from bisect import bisect_right
 
 import pytest
 from helpers.lane_inputs import saved
@@ -20,6 +20,7 @@ from mpqueue.dataset.mixtures import length_in, with_weights
 from mpqueue.dataset.nodes import salted
 from mpqueue.dataset.opening import DatasetLanes, open_stages
 from mpqueue.dataset.source import Readers
+from mpqueue.plan.history import Changes
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
@@ -115,9 +116,9 @@ def stream(dataset):
     return dataset.filter(keep)
 
 
-def open_lane(root, lane, num_lanes, *, epoch=0, seed=3, state=None):
-    run = LaneRun(lane, num_lanes, seed, epoch, lambda *_: None, state=state)
-    return DatasetLanes(root).open_lane(run)
+def open_lane(root, lane, num_lanes, *, epoch=0, seed=3, state=None, number=0, weights=()):
+    run = LaneRun(lane, num_lanes, seed, epoch, lambda *_: None, state=state, number=number)
+    return DatasetLanes(root, Changes((), tuple(weights))).open_lane(run)
 
 
 def elements_in(lane, most):
@@ -131,18 +132,26 @@ def elements_in(lane, most):
 
 
 @settings(max_examples=60)
-@given(mixes(most_length=400, most_at=600), st.integers(0, 2), st.sampled_from([1, 3]), st.data())
-def test_lane_of_streams_equals_the_model_and_resumes_anywhere(mix, epoch, num_lanes, data):
+@given(mixes(most_length=400, most_at=600), st.integers(0, 2), st.sampled_from([1, 3]), st.booleans(), st.data())
+def test_lane_equals_the_model_and_resumes_anywhere(mix, epoch, num_lanes, is_indexed, data):
+    """Here, a change is made before an element of the lane."""
     lengths, schedule, changes, stop = mix
-    root, stage = modelled(lengths, schedule, stop, changes, ("filter", Kept(1), 1))
+    root, stage = modelled(lengths, schedule, stop, (), *([] if is_indexed else [("filter", Kept(1), 1)]))
     lane = data.draw(st.integers(0, num_lanes - 1))
-    of_model = itertools.islice(Lane(stage, Run(3, epoch, None, lane, num_lanes), ()), 900)
-    expected = [one.value() for one in of_model]
-    opened = open_lane(root, lane, num_lanes, epoch=epoch)
+    numbers, weights = sorted(at for _, at, _ in changes), [each for *_, each in changes]
+    held, expected = [], []
+    of_model = Lane(stage, Run(3, epoch, None, lane, num_lanes), weights=held)
+    while len(expected) < 900:
+        held[:] = weights[: bisect_right(numbers, len(expected))]
+        one = next(iter(of_model), None)
+        if one is None:
+            break
+        expected.append(one.value())
+    opened = open_lane(root, lane, num_lanes, epoch=epoch, state={"weights": numbers}, weights=weights)
     stop_at = data.draw(st.integers(0, len(expected)))
     assert elements_in(opened, stop_at) == expected[:stop_at]
     state = json.loads(json.dumps(pickle.loads(pickle.dumps(opened.save()))))
-    again = open_lane(root, lane, num_lanes, epoch=epoch, state=state)
+    again = open_lane(root, lane, num_lanes, epoch=epoch, state=state, number=stop_at, weights=weights)
     assert elements_in(again, 900 - stop_at) == expected[stop_at:]
     assert elements_in(opened, 900 - stop_at) == expected[stop_at:]
 
@@ -181,40 +190,20 @@ def test_lane_resumes_after_an_element_that_raised(stop):
 
 
 def test_sample_that_raised_is_picked_again_with_the_new_weights():
-    before = mixed([6, 4], [(0, [1, 0])], "never", (), lambda dataset: stream(dataset).map(raise_first))
-    opened = open_lane(before, 0, 1)
-    assert outcomes_in(opened, 1) == ["0"]
-    after = open_lane(with_weights(before, 0, [0, 1], 0), 0, 1, state=pickle.loads(pickle.dumps(opened.save())))
-    assert outcomes_in(after, 3) == ["100000", "100001", 100_002]
+    root = mixed([6, 4], [(0, [1, 0])], "never", (), lambda dataset: stream(dataset).map(raise_first))
+    opened = open_lane(root, 0, 1, state={"weights": [1]}, weights=[(0, 1)])
+    assert outcomes_in(opened, 4) == ["0", "100000", "100001", 100_002]
 
 
-@pytest.mark.parametrize("stop", STOPS)
-def test_lane_resumes_with_weights_that_were_changed_after_its_snapshot(stop):
-    lengths, schedule = [60, 45, 40], [(0, [2, 1, 1]), (48, [1, 1, 0])]
-    before = mixed(lengths, schedule, stop, (), stream)
-    for at in (0, 1, 25, 48, 70):
-        after = with_weights(before, 0, [0, 1, 3], at)
-        for lane in range(2):
-            own = -(-(at - lane) // 2)  # samples of the lane before the change
-            whole = elements_in(open_lane(after, lane, 2), 200)
-            opened = open_lane(before, lane, 2)
-            for place in range(own + 1):
-                again = open_lane(after, lane, 2, state=pickle.loads(pickle.dumps(opened.save())))
-                assert elements_in(again, 200 - place) == whole[place:]
-                if place < own:
-                    assert elements_in(opened, 1) == whole[place : place + 1]
-
-
-def test_mix_that_ended_at_the_sample_of_a_change_continues_with_the_new_weights():
+def test_new_weights_do_not_continue_a_mix_that_has_ended():
     """A later stage may still hold elements when the mix ends, so the lane has not ended yet."""
-    run = LaneRun(0, 1, 3, 0, lambda *_: None)
-    before = mixed([4, 20], [1, 0], "first", (), stream)
-    stage = open_stages(before, run)
+    root, weights = mixed([4, 20], [1, 0], "first", (), stream), []
+    run = LaneRun(0, 1, 3, 0, lambda *_: None, weights=weights)
+    stage, again = open_stages(root, run), open_stages(root, run)
     assert [stage.pull(4)[0], stage.pull(4)[0]] == [[0, 1, 2, 3], []]
-    for at, expected in ((4, [100_000]), (5, [])):  # the end remains if the change is later
-        again = open_stages(with_weights(before, 0, [0, 1], at), run)
-        again.set_state(iter(saved(stage)))
-        assert again.pull(3)[0][:1] == expected
+    again.set_state(iter(saved(stage)))
+    weights.append((0, 1))
+    assert [stage.pull(3)[0], again.pull(3)[0]] == [[], []]
 
 
 def test_far_place_of_a_mix_with_a_late_seam_is_computed_directly():

@@ -27,28 +27,6 @@ def loader_of(kind, **options):
     return mpqueue.Loader(make(), **({"seed": 1, "workers": 0} | needed | options))
 
 
-def finite_stream(*stages, lanes=4, weights=BEFORE, **options):
-    """Return a loader of a stream of 40 and 40 samples with these stages after the mix."""
-    dataset = Dataset.mix({"web": Dataset.range(40), "code": Dataset.range(100, 140)}, weights=weights)
-    for stage in stages:
-        dataset = stage(dataset)
-    return mpqueue.Loader(dataset, lanes=lanes, seed=3, workers=0, **options)
-
-
-def with_buffer(dataset):
-    return dataset.shuffle(buffer=3)
-
-
-def test_first_sample_of_a_stream_follows_the_last_one_that_a_lane_has_taken():
-    with finite_stream(with_buffer) as loader:
-        assert loader.set_weights(AFTER) == 0
-        batches = iter(loader)
-        next(batches)  # lane 0 takes three samples into its buffer, and one more: samples 0, 4, 8, 12
-        assert loader.set_weights(BEFORE) == 13
-        with pytest.raises(ValueError, match="at must be at least 13"):
-            loader.set_weights(THEN, 12)
-
-
 # `dataset/test_mixtures.py` has all invalid weights and all datasets without one mixture.
 @pytest.mark.parametrize(("weights", "error"), [({"web": 1}, ValueError), ({"web": "1", "code": 1}, TypeError)])
 def test_weights_must_be_possible(weights, error):
@@ -66,9 +44,21 @@ def test_mixture_must_exist_and_be_in_order(dataset, message):
         mpqueue.Loader(dataset).set_weights([1, 1])
 
 
-def test_rank_of_a_stream_passes_a_number():
-    with pytest.raises(ValueError, match="pass at"):
-        loader_of("a stream", shard=(0, 2), epoch_batches=4).set_weights(AFTER)
+def test_weights_begin_after_what_was_returned():
+    with loader_of("by index") as loader:
+        batches = iter(loader)
+        next(batches)
+        with pytest.raises(ValueError, match="at must be at least 8"):
+            loader.set_weights(THEN, 7)
+        assert loader.set_weights(AFTER) is None
+        assert loader.state_dict()["history"][0]["at"] == 8
+
+
+def test_stream_has_no_number_of_a_sample():
+    loader = loader_of("a stream")
+    with pytest.raises(ValueError, match=r"at=900 names a sample of a mixture with an index.*leave out at"):
+        loader.set_weights(AFTER, at=900)
+    assert "history" not in loader.state_dict()
 
 
 @pytest.mark.parametrize("weights", [{"web": 1, "books": 1}, {"web": 1, "code": "many"}, [1, 2, 3]], ids=str)
@@ -77,9 +67,10 @@ def test_state_with_weights_of_other_parts_does_not_change_a_running_loop(kind, 
     with loader_of(kind) as loader, loader_of(kind) as other:
         batches, expected = iter(loader), iter(other)
         assert repr(next(batches)) == repr(next(expected))
-        state, before = loader.state_dict(), loader.set_weights(AFTER, at=900)
-        assert other.set_weights(AFTER, at=900) == before
-        change = History().with_weights(At(0, 2, 1), weights, 900, 0)
+        state = loader.state_dict()
+        for each in (loader, other):
+            each.set_weights(AFTER)
+        change = History().with_weights(At(0, 2, 1), weights, 900 if kind == "by index" else None)
         with pytest.raises((TypeError, ValueError), match="mix: "):
             loader.load_state_dict(sealed({**state, "history": change.plain()}))
         for _ in range(12):
@@ -93,7 +84,7 @@ def test_state_with_weights_does_not_change_a_loop_without_a_mixture():
     with mpqueue.Loader(range(8), workers=0) as loader:
         batches = iter(loader)
         next(batches)
-        change = History().with_weights(At(0, 1, 1), AFTER, 4, 0)
+        change = History().with_weights(At(0, 1, 1), AFTER, 4)
         with pytest.raises(ValueError, match="has no mixture"):
             loader.load_state_dict(sealed({**loader.state_dict(), "history": change.plain()}))
         assert list(batches) == list(range(1, 8))

@@ -9,7 +9,6 @@ import itertools
 from model.elements import Failed, Impossible
 from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, sought
 from model.program import END, plain
-from model.stages import Mix
 from model.windows import Began, Windows
 
 MOST = 90  # batches of an endless epoch that are compared
@@ -255,20 +254,24 @@ class StreamRun(IndexRun):
     def __init__(self, setup, seed, world, excluded):
         super().__init__(setup, seed, world, excluded)
         self.excluded = set(excluded)
-        self.drops = []  # the exclusions in this epoch: (elements of each lane, ids)
+        self.reweighed = []  # all changes of weights
+        self.drops = []  # the changes in this epoch: (elements of each lane, ids or weights)
         self.stream = self._opened()
 
     def _opened(self):
         endless = self.setup.epoch_batches is not None
         stream = Stream(self.setup, self.seed, 0 if endless else self.epoch, self.world)
-        stream.drop(self.excluded - {each for _, ids in self.drops for each in ids})
+        ids = [change for _, change in self.drops if isinstance(change, set)]
+        stream.drop(self.excluded.difference(*ids))
+        for weights in self.reweighed[: len(self.reweighed) - len(self.drops) + len(ids)]:
+            stream.weigh(weights)
         return stream
 
     def _reopen(self, counts):
         self.stream = self._opened()
-        for before, ids in self.drops:
+        for before, change in self.drops:
             self.stream.advance(before)
-            self.stream.drop(ids)
+            (self.stream.drop if isinstance(change, set) else self.stream.weigh)(change)
         self.stream.advance(counts)
 
     def begin(self):
@@ -308,6 +311,7 @@ class StreamRun(IndexRun):
     def state(self):
         made = copy.copy(self)
         made.changes, made.drops, made.excluded = list(self.changes), list(self.drops), set(self.excluded)
+        made.reweighed = list(self.reweighed)
         made.saved, made._known, made.stream = self.stream.counts(), {}, None
         return made
 
@@ -315,6 +319,7 @@ class StreamRun(IndexRun):
         """Continue where each lane was; the number of the batch is divided among the ranks, rounded up."""
         vars(self).update({name: value for name, value in vars(state).items() if name != "stream"})
         self.changes, self.drops, self.excluded = list(state.changes), list(state.drops), set(state.excluded)
+        self.reweighed = list(state.reweighed)
         self.returned = self.returned if world == self.world else [()] * world
         self.batch = -(-self.batch * self.world // world)
         if self.setup.epoch_batches is not None and self.batch >= self.setup.epoch_batches:
@@ -324,15 +329,13 @@ class StreamRun(IndexRun):
         self._reopen(state.saved)
         return self
 
-    def first_unread(self):
-        """Return the first sample of the only mixture that no lane has read; one that ended must end there again."""
-        found, lanes = 0, [each.lane for each in self.stream.lanes]
-        for number, lane in enumerate(lanes):
-            while not isinstance(lane.stage, Mix) and lane.inputs:
-                lane = lane.inputs[0]
-            count = getattr(lane, "picks", 0) + getattr(lane, "has_ended", False)
-            found = max(found, number + (count - 1) * len(lanes) + 1) if count else found
-        return found
+    def weigh(self, weights):
+        """Change the weights of the only mixture: each lane has them from its next pick on."""
+        self.stream.weigh(weights)
+        self.reweighed.append(weights)
+        if any(self.stream.counts()):
+            self.drops.append((self.stream.counts(), weights))
+        self._known = {}
 
     def exclude(self, ids):
         new = set(ids) - self.excluded

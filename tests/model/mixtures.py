@@ -45,11 +45,13 @@ def plan(schedule, changes, epoch):
             schedule = ((0, weights),)
         elif of == epoch:
             cuts.append((at, weights))
+    return spans_of(schedule), cuts
+
+
+def spans_of(schedule):
+    """Return the spans of a schedule."""
     used = [used_by(weights) for _, weights in schedule]
-    spans = [
-        Span(start, weights, frozenset().union(*used[number:])) for number, (start, weights) in enumerate(schedule)
-    ]
-    return spans, cuts
+    return [Span(start, weights, frozenset().union(*used[number:])) for number, (start, weights) in enumerate(schedule)]
 
 
 def used_by(weights):
@@ -62,10 +64,8 @@ def block(span, words, number, counts):
     return shuffled(inputs, *words, *([span.start] if span.start else []), number).tolist()
 
 
-def lane_pick(spans, cuts, words, pick, lane, lanes):
+def lane_pick(spans, words, pick, lane, lanes):
     """Return the input of a pick of a lane, and its span: pick n of lane l is sample ``n * lanes + l``."""
-    for at, weights in cuts:
-        spans = [*(span for span in spans if span.start < at), Span(at, weights, used_by(weights))]
     starts = [max(0, -(-(span.start - lane) // lanes)) for span in spans]
     number = max(at for at, start in enumerate(starts) if start <= pick)
     counts = quotas(spans[number].weights)

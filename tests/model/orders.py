@@ -6,7 +6,7 @@ A place is (epoch, batch): the number of the batch among those of a rank. Sample
 import itertools
 from typing import Any, NamedTuple
 
-from model.elements import Failed, Joined, Run, Single, tried
+from model.elements import Failed, Impossible, Joined, Run, Single, tried
 from model.functions import stacked
 from model.numbers import SampleOrder, call, permutation
 from model.stages import Batch as BatchStage
@@ -320,6 +320,11 @@ class Stream:
         for lane in self.lanes:
             lane.drop(excluded)
 
+    def weigh(self, weights):
+        """Change the weights of the only mixture from here on."""
+        for lane in self.lanes:
+            lane.weigh(weights)
+
     def take(self, rank=0, world=None):
         """Return the next element of a rank, an error in place of one, or None at the end."""
         own = self.lanes[rank :: world or self._world]
@@ -360,19 +365,20 @@ class Epochs:
     def __init__(self, stage, run, is_endless):
         self._stage, self.run, self._is_endless = stage, run, is_endless
         self.count, self.has_ended, self._has_given, self._excluded = 0, False, False, set()
-        self._gate = set()
+        self._gate, self._weights, self._has_failed = set(), [], False
         self.lane = self._opened()
 
     def _opened(self):
         """Open the lane of an epoch. Its sources leave out the samples that are excluded before it."""
         rooted, self._gate = frozenset(self._excluded), set(self._excluded)
-        return Lane(self._stage, self.run, rooted, lambda: self._gate)
+        return Lane(self._stage, self.run, rooted, lambda: self._gate, self._weights)
 
     def next(self):
         while not self.has_ended:
             one = next(iter(self.lane), None)
             if one is not None and not isinstance(one, Failed) and not self.lane.kept([one]):
                 continue
+            self._has_failed = isinstance(one, Failed)
             if one is not None:
                 self.count += 1
                 self._has_given |= not isinstance(one, Failed)
@@ -382,6 +388,11 @@ class Epochs:
                 self.run = self.run._replace(epoch=self.run.epoch + 1)
                 self.lane = self._opened()
         return None
+
+    def weigh(self, weights):
+        if self._has_failed:
+            raise Impossible  # the elements after an error in its block are picked, and how large it was is not promised
+        self._weights.append(weights)
 
     def drop(self, excluded):
         self._excluded |= excluded

@@ -24,7 +24,7 @@ from model.elements import Failed, Impossible, Run
 from model.expected import MOST, ApartRun, run_of
 from model.orders import Index, Setup, Stream, batches
 from model.program import plain
-from model.stages import Batch, Cache, Joining, Mix, Picked, Repeat, Skip, Zip
+from model.stages import Batch, Cache, Joining, Map, Mix, Picked, Repeat, Skip, Zip
 
 import mpqueue
 
@@ -452,25 +452,37 @@ class Player:
 
     def do_weights(self, seed):
         run = self.run
-        number = None if self.mix is None else _samples_before(self, run)
-        if number is None:
+        number = _samples_before(self, run) if self.mix is not None and self.setup.has_index else None
+        if self.mix is None or (self.setup.has_index and number is None):
             return
         chosen = random.Random(seed)
         weights = [chosen.choice([1, 2, 3]) for _ in self.mix.inputs]
         weights[0] += {1: 0, 2: 0, 3: 1, 4: 0, 5: 3, 6: 2, 7: 1, 8: 0, 9: 7}[sum(weights)]
         named = dict(zip(self.mix.parts, weights, strict=True)) if isinstance(self.mix.parts[0], str) else weights
+        if number is None:
+            self._weigh_stream(named, weights)
+            return
         epoch, at = number
         # A server has read ahead to a place that depends on times.
-        has_default = self.play.front == "loader" or not (self.setup.has_index or self.reads_ahead)
-        place = "" if seed % 2 and has_default else f", at={at}"
-        call = f"[each.set_weights({named!r}{place}) for each in {self.owners}]"
-        self.script.check(call, [at] * self.num_owners)
+        place = "" if seed % 2 and self.play.front == "loader" else f", at={at}"
+        self.script.do(f"for each in {self.owners}: each.set_weights({named!r}{place})")
         change = epoch, at, tuple(map(float, weights))
         run.weights = [*(each for each in run.weights if each[:2] < change[:2]), change]
         run._known = {}
         self.mix.changes[:] = run.weights
-        if self.setup.has_index:
-            run.settle()
+        run.settle()
+
+    def _weigh_stream(self, named, weights):
+        """Change the weights in a stream, unless a stage reads the samples of the mixture by index."""
+        stage = self.setup.source
+        while not isinstance(stage, Mix) and (not stage.is_indexed or isinstance(stage, Map)):
+            stage = stage.inputs[0]
+        if isinstance(stage, Mix):
+            self.run.weigh(tuple(map(float, weights)))
+            self.script.do(f"for each in {self.owners}: each.set_weights({named!r})")
+        else:
+            call = f"[kind_of(each.set_weights, {named!r}) for each in {self.owners}]"
+            self.script.check(call, ["ValueError"] * self.num_owners)
 
     def do_kill(self, which):
         self.script.do(f"kill({which % 3})")
@@ -556,9 +568,6 @@ def _all(stage):
 def _samples_before(player, run):
     """Return the epoch and the first sample of the mixture that no rank has got."""
     stage, number = player.setup.source, run.first_new()
-    if not player.setup.has_index:
-        is_known = run.world == 1 and player.setup.epoch_batches is None and not player.mix.is_indexed
-        return (run.epoch, run.first_unread()) if is_known else None
     if number is None:
         return None
     if run.setup.balance is not None:

@@ -29,7 +29,7 @@ from model.elements import (
     within,
 )
 from model.functions import DrawnInBlocks
-from model.mixtures import index_picks, lane_pick, plan
+from model.mixtures import index_picks, lane_pick, plan, spans_of
 from model.numbers import Picks, SampleOrder, call, is_in_part, mixed_numbers, seed_of_stage
 from model.rows import BestFit, Concatenation
 
@@ -56,12 +56,15 @@ class Stage:
 
 
 class Lane:
-    """The elements of a stage in a lane, one by one, with errors in place of elements."""
+    """The elements of a stage in a lane, one by one, with errors in place of elements.
 
-    def __init__(self, stage, run, excluded=frozenset(), gate=frozenset):
+    ``weights`` are the new weights of the only mixture that hold now, the latest last.
+    """
+
+    def __init__(self, stage, run, excluded=frozenset(), gate=frozenset, weights=()):
         self.stage, self.run, self.excluded, self.gate, self.key = stage, run, excluded, gate, stage.key(run)
-        self.held, self.inputs, self.fruitless, self.is_entered = [], {}, 0, False
-        self._elements = indices(self) if stage.is_indexed else stage.elements(self)
+        self.held, self.inputs, self.fruitless, self.is_entered, self.weights = [], {}, 0, False, weights
+        self._elements = indices(self) if stage.is_indexed and not picks_in_lanes(stage) else stage.elements(self)
 
     def __iter__(self):
         """Excluded samples do not enter the first stage that holds, counts or merges elements."""
@@ -71,7 +74,7 @@ class Lane:
         """Open an input. Without their excluded elements, the inputs of `zip` would be paired differently."""
         part, is_open = self.stage.parts[at], not isinstance(self.stage, Zip)
         excluded, gate = within(part, self.excluded), lambda: within(part, self.gate())
-        made = (excluded, gate) if is_open else ()
+        made = (excluded, gate, self.weights) if is_open else ()
         self.inputs[at] = Lane(self.stage.inputs[at], run or self.run, *made)
         self.inputs[at].is_entered = flows(self.stage.inputs[at]) and not isinstance(self.stage, FLOWING)
         return self.inputs[at]
@@ -103,7 +106,16 @@ class Lane:
 
 def flows(stage):
     """Return whether no stage of a lane holds, counts or merges elements."""
-    return stage.is_indexed or (isinstance(stage, FLOWING) and all(map(flows, stage.inputs)))
+    if stage.is_indexed and not picks_in_lanes(stage):
+        return True
+    return isinstance(stage, FLOWING) and all(map(flows, stage.inputs))
+
+
+def picks_in_lanes(stage):
+    """Return whether this is a mixture, or a `map` after one: in a stream, each lane makes its own picks."""
+    while isinstance(stage, Map):
+        stage = stage.inputs[0]
+    return isinstance(stage, Mix)
 
 
 def indices(lane):
@@ -730,16 +742,13 @@ class Mix(Joining):
         super().__init__(number, inputs, names)
         self.schedule, self.stop, self.changes, self._known, self._lengths = schedule, stop, [], {}, {}
 
-    def plan(self, run):
-        return plan(self.schedule, self.changes, run.epoch)
-
     def picks(self, run, count):
         """Return the inputs of the first samples of an epoch; ``count=None``: of all."""
         key, known = (run.seed, run.epoch, tuple(self.changes)), []
         if count is not None and len(known := self._known.get(key, [])) >= count:
             return known
         lengths = [each.length(run) for each in self.inputs]
-        found = index_picks(*self.plan(run), lengths, self.stop, self.key(run))
+        found = index_picks(*plan(self.schedule, self.changes, run.epoch), lengths, self.stop, self.key(run))
         self._known[key] = known = list(itertools.islice(found, count and count + 600))
         return known
 
@@ -760,11 +769,14 @@ class Mix(Joining):
         return Numbered(self.inputs[at].element(inside, inner), at, self.parts[at], place)
 
     def elements(self, lane):
-        lane.picks, lane.has_ended = 0, False  # for changes of weights
+        spans, known, pick, has_ended = spans_of(self.schedule), 0, 0, False
         branches, done, before = {}, set(), None
-        while not lane.has_ended:
+        while not has_ended:
             # After an error, the same sample is picked again: its weights may have changed.
-            at, span = lane_pick(*self.plan(lane.run), (*lane.key, lane.run.lane), lane.picks, *lane.run[-2:])
+            if len(lane.weights) > known:
+                known, before = len(lane.weights), None
+                spans = spans_of([(pick and pick * lane.run.lanes + lane.run.lane, lane.weights[-1])])
+            at, span = lane_pick(spans, (*lane.key, lane.run.lane), pick, *lane.run[-2:])
             if span != before and self.stop != "first" and span.needed <= done:
                 break
             before = span
@@ -775,14 +787,13 @@ class Mix(Joining):
             if branch.number if self.stop == "all" else branch.is_empty:
                 done.add(at)
             is_last = self.stop == "first" or span.needed <= done
-            lane.has_ended = is_last and (one is END or self.stop == "all")
+            has_ended = is_last and (one is END or self.stop == "all")
             if isinstance(one, Failed):
                 yield one
-            elif not lane.has_ended:
-                lane.picks += 1
+            elif not has_ended:
+                pick += 1
                 if one is not END:
                     yield Numbered(one, at, self.parts[at])
-        lane.has_ended = True
 
 
 class Passes:

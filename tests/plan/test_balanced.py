@@ -82,7 +82,8 @@ def test_new_weights_begin_after_the_windows_that_were_begun(worlds):
         states = [each.state_dict() for each in ranks]
     with opened(world, states, source=source, balance=balance) as ranks:
         window = 4 * before * 2
-        assert [each.set_weights({"a": 3, "b": 1}) for each in ranks] == [window] * world
+        for each in ranks:
+            each.set_weights({"a": 3, "b": 1})
         found += [sample for each in ranks for batch in each for sample in batch]
     with opened(1, source=source) as (plain,):
         plain.set_weights({"a": 3, "b": 1}, at=window)
