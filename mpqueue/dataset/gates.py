@@ -2,8 +2,9 @@
 
 They are left out at three places:
 
-- where elements enter the first stage that holds, counts or merges elements (`mpqueue.dataset.ahead`): nothing before
-  it depends on how many elements were read, so the roots do not compute these samples any more, either;
+- where elements enter the first stage that holds, counts or merges elements (`mpqueue.dataset.ahead`), or a
+  `concatenate` of which another input has such a stage: nothing before it depends on how many elements were read, so
+  the roots do not compute these samples any more, either;
 - where elements are merged: `batch`, `bucket`, `pack` and `window` take no element that has an excluded sample, and
   leave out those that they hold;
 - at the end of the lane, which returns no element that has one.

@@ -157,7 +157,10 @@ class Opening:
                 inner = run._replace(base=run.base + starts[at], keep=within(part, run.keep), gate=run.gate.inner(part))
             if repeats:
                 return RepeatNode(input=branch).opened(self, inner, is_hidden=True)
-            return self.open(branch, inner)
+            stage = self.open(branch, inner)
+            # A `concatenate` flows if all of its inputs do. Otherwise the inputs that do have an entry each.
+            is_entry = node.flows and branch.facts.flows and not node.facts.flows
+            return AheadStage(stage, branch, inner) if is_entry else stage
 
         def bound(at: int) -> int | None:
             return self._bound(node.branches[at])

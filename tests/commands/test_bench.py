@@ -344,7 +344,7 @@ def test_options_of_a_loader_are_those_of_serve_and_apply_to_each_setting(bench,
         {option for action in parser()._actions for option in action.option_strings}
         for parser in (serve.make_parser, bench_command._make_parser)
     )
-    servers = {"--name", "--mode", "--slow", "--grace-s", "--lease-timeout", "--journal", "--allow-uids"}
+    servers = {"--name", "--mode", "--slow", "--grace-s", "--lease-timeout", "--journal", "--allow-uids", "--exclude"}
     assert served - benched == servers
 
 

@@ -87,3 +87,16 @@ def test_excluded_samples_are_in_no_later_batch_and_others_are_lost_only_in_merg
     assert not left & gone
     if name not in {"rows in a buffer", "threads after a batch", "batches by index", "buckets of a mix"}:
         assert rest - gone <= left  # no stage merges elements before one that holds them
+
+
+def test_excluded_samples_that_wait_in_an_input_of_concatenate_enter_no_buffer():
+    before = Dataset.range(2).filter(lambda _: True).batch(1)
+    dataset = Dataset.concatenate(before, Dataset.range(40).map(int, threads=3)).shuffle(buffer=4)
+    options = {"seed": 5, "lanes": 1, "workers": 0}
+    gone = [(1, 6), (1, 9), (1, 11)]  # the map of the second input has read them after the first two elements
+    with mpqueue.Loader(dataset, **options) as loader, mpqueue.Loader(dataset, **options) as without:
+        without.exclude(gone)
+        batches = iter(loader)
+        first = [next(batches), next(batches)]
+        loader.exclude(gone)
+        assert plain([*first, *batches]) == plain(without)

@@ -51,7 +51,7 @@ def test_each_public_method_called_on_a_dataset_reads_the_dataset_or_raises():
         "filter": (bool,), "flat_map": (range,), "map": (abs,), "mix": ([B],), "pack": (8,), "range": (3,),
         "remove_columns": ("a",), "rename_columns": ({"a": "b"},), "repeat": (2,), "scan": (0, divmod),
         "select_columns": ("a",), "shuffle": (), "skip": (1,), "sort": (abs,), "split": ([0.5],), "take": (3,),
-        "take_while": (bool,), "zip": (B,),
+        "take_while": (bool,), "window": (2,), "zip": (B,),
     }  # fmt: skip
     of_samples = {"get", "locate"}
     assert sorted({*arguments, *of_samples}) == public_callables()

@@ -384,7 +384,7 @@ def _balance(chosen, source, options, features, focus):
     is_cut = source[-1][0] == "batch" if isinstance(source, tuple) else "batch_size" in options
     if not is_cut or {"sampler", "batch_sampler"} & {*options} or chosen.random() > (1 if "balance" in focus else 0.25):
         return
-    if isinstance(source, tuple) and "('batch'," in repr(source[:-1]):
+    if isinstance(source, tuple) and any(f"('{name}'," in repr(source[:-1]) for name in ("batch", "window")):
         return  # a loader divides no batches
     count = _num_ids(source) if chosen.random() < 0.5 else 0
     salt, accumulate = chosen.randrange(50), chosen.choice([1, 1, 2, 3])

@@ -24,7 +24,7 @@ from model.elements import Failed, Impossible, Run
 from model.expected import MOST, ApartRun, run_of
 from model.orders import Index, Setup, Stream, batches
 from model.program import plain
-from model.stages import Batch, Cache, Joining, Map, Mix, Picked, Repeat, Skip, Zip
+from model.stages import Batch, Cache, Joining, Map, Mix, Picked, Repeat, Skip, Window, Zip
 
 import mpqueue
 
@@ -550,6 +550,8 @@ def _only_mix(stage):
     while not isinstance(stage, Mix):
         if len(stage.inputs) != 1 or isinstance(stage, Picked | Repeat | Cache | Zip):
             return None
+        if isinstance(stage, Window) and stage.stride < stage.size:
+            return None  # an element is in several windows
         stage = stage.inputs[0]
     return None if any(isinstance(each, Mix) for each in _all(stage)[1:]) else stage
 
@@ -573,7 +575,7 @@ def _samples_before(player, run):
     if run.setup.balance is not None:
         number = run.first_undivided()
     while not isinstance(stage, Mix):
-        if isinstance(stage, Batch):
+        if isinstance(stage, Batch | Window):
             number *= stage.size
         elif isinstance(stage, Skip):
             number += stage._count

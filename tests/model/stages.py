@@ -67,7 +67,10 @@ class Lane:
         self._elements = indices(self) if stage.is_indexed and not picks_in_lanes(stage) else stage.elements(self)
 
     def __iter__(self):
-        """Excluded samples do not enter the first stage that holds, counts or merges elements."""
+        """Excluded samples do not enter the first stage that holds, counts or merges elements.
+
+        They do not enter a `concatenate` either, if another of its inputs has such a stage.
+        """
         return (one for one in self._elements if not self.is_entered or isinstance(one, Failed) or self.kept([one]))
 
     def read(self, at=0, run=None):
@@ -76,7 +79,7 @@ class Lane:
         excluded, gate = within(part, self.excluded), lambda: within(part, self.gate())
         made = (excluded, gate, self.weights) if is_open else ()
         self.inputs[at] = Lane(self.stage.inputs[at], run or self.run, *made)
-        self.inputs[at].is_entered = flows(self.stage.inputs[at]) and not isinstance(self.stage, FLOWING)
+        self.inputs[at].is_entered = flows(self.stage.inputs[at]) and not flows(self.stage)
         return self.inputs[at]
 
     def kept(self, elements):
@@ -556,15 +559,15 @@ class Window(Stage):
 
     def __init__(self, number, input_, size, stride, drop_last):
         super().__init__(number, [input_])
-        self.size, self._stride, self.drop_last, self.collate = size, stride, drop_last, list
+        self.size, self.stride, self.drop_last, self.collate = size, stride, drop_last, list
 
     def length(self, run):
         length = self.inputs[0].length(run)
-        starts = range(0, length or 0, self._stride)
+        starts = range(0, length or 0, self.stride)
         return length and sum(start + self.size <= length or not self.drop_last for start in starts)
 
     def element(self, place, run):
-        length, first = self.inputs[0].length(run), place * self._stride
+        length, first = self.inputs[0].length(run), place * self.stride
         end = first + self.size
         parts = [
             self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))
@@ -585,7 +588,7 @@ class Window(Stage):
             lane.held = lane.kept(lane.held)
 
     def _window(self, lane):
-        window, lane.held = lane.held[: self.size], lane.held[self._stride :]
+        window, lane.held = lane.held[: self.size], lane.held[self.stride :]
         first, *others = [one.token for one in window]
         return lane.tried(Joined(window, self.collate, lane.key, (first, 0, *others)))
 
@@ -769,6 +772,7 @@ class Mix(Joining):
         return Numbered(self.inputs[at].element(inside, inner), at, self.parts[at], place)
 
     def elements(self, lane):
+        """Yield elements in turn. New weights hold from the next pick of each lane on, with blocks that begin there."""
         spans, known, pick, has_ended = spans_of(self.schedule), 0, 0, False
         branches, done, before = {}, set(), None
         while not has_ended:

@@ -203,6 +203,7 @@ def infer_elements() -> None:
     assert_type(texts.scan(0, lambda count, text: (count + 1, text)), mpqueue.Dataset[str])
     assert_type(texts.batch(4, collate=len), mpqueue.Dataset[int])
     assert_type(texts.batch(4), mpqueue.Dataset[Any])
+    assert_type(texts.window(4, 2, drop_last=True), mpqueue.Dataset[list[str]])
     assert_type(mpqueue.Dataset(pairs), mpqueue.Dataset[tuple[str, int]])
     assert_type(mpqueue.Loader(texts), mpqueue.Loader[str])
 
