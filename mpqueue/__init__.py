@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mpqueue import tf as tf
     from mpqueue import torch as torch
     from mpqueue import train as train
-    from mpqueue.dataset.cached import cached as cached
+    from mpqueue.dataset.caching.cached import cached as cached
     from mpqueue.dataset.dataset import Dataset as Dataset
     from mpqueue.frameworks.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
     from mpqueue.frameworks.enqueuers import OrderedEnqueuer as OrderedEnqueuer
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 # The module of each name, which is imported at first use: a worker process imports only the modules that it needs.
 _HOMES = {
-    "dataset.cached": ("cached",),
+    "dataset.caching.cached": ("cached",),
     "dataset.dataset": ("Dataset",),
     "frameworks.enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
     "loader.loader": ("Loader",),

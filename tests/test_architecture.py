@@ -87,6 +87,18 @@ def test_imports_in_a_folder_point_to_the_same_or_an_upper_line_of_its_map(name)
     assert downwards == []
 
 
+def test_a_transformation_of_a_dataset_does_not_import_another():
+    """What several need is in a folder below. A column's stage is a map, and the modules of `pack` are one."""
+    folder = "mpqueue.dataset.transformations"
+    across = {
+        (importer.removeprefix(f"{folder}."), target.removeprefix(f"{folder}."))
+        for importer, targets in imports().items()
+        for target in targets
+        if importer.startswith(f"{folder}.") and target.startswith(f"{folder}.")
+    }
+    assert {(a, b) for a, b in across if a.partition(".")[0] != b.partition(".")[0]} == {("columns", "map")}
+
+
 def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
     """Each line of the diagram imports only its neighbours: the plan none, the engine only the plans' cursors."""
     block = re.search(

@@ -43,7 +43,7 @@ def shm() -> Finding:
 
 def caches(folder: str) -> Finding:
     """Count what the caches in a folder have stored, read and removed, and how much of its bound is used."""
-    from mpqueue.dataset.caches import folder_usage
+    from mpqueue.dataset.caching.caches import folder_usage
 
     usages, bound = folder_usage(folder)
     used = sum(usage.size for usage, is_used in usages if is_used)

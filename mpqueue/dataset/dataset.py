@@ -5,8 +5,9 @@ import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
-from mpqueue.dataset import nodes
-from mpqueue.dataset.arguments import (
+from mpqueue.dataset.caching.caches import Cache, FolderCache, MemoryCache
+from mpqueue.dataset.description import nodes
+from mpqueue.dataset.description.arguments import (
     check_at_once,
     check_batch_sizes,
     check_block,
@@ -23,32 +24,38 @@ from mpqueue.dataset.arguments import (
     check_renames,
     check_room,
 )
-from mpqueue.dataset.as_source import as_source, require_index, stream_stage
-from mpqueue.dataset.batching import BatchNode
-from mpqueue.dataset.binding import Caller, Constructor, JoiningMethod
-from mpqueue.dataset.blocks import BlockShuffleNode, group_sizes
-from mpqueue.dataset.buckets import BucketNode
-from mpqueue.dataset.buffers import ShuffleNode
-from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
-from mpqueue.dataset.columns import ColumnsNode, Removed, Renamed, Selected
-from mpqueue.dataset.finding import find
-from mpqueue.dataset.flattening import FlatMapNode
-from mpqueue.dataset.indexed import SourceNode
-from mpqueue.dataset.joining import ConcatenateNode, MixNode, ZipNode
-from mpqueue.dataset.keeping import CacheNode
-from mpqueue.dataset.mapping import FilterNode, MapNode
-from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.dataset.packing import PackNode
-from mpqueue.dataset.passes import EnumerateNode, RepeatNode, SkipNode, TakeNode
-from mpqueue.dataset.roots import StreamNode
-from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
-from mpqueue.dataset.scanning import ScanNode, TakeWhileNode
-from mpqueue.dataset.sorting import SortNode
-from mpqueue.dataset.source import Readers, aside, compute_aside, compute_indices
-from mpqueue.dataset.splitting import SplitNode, bounds_of
-from mpqueue.dataset.state_codes import code_of
-from mpqueue.dataset.weights import check_part_names, check_schedule
-from mpqueue.dataset.window import WindowNode
+from mpqueue.dataset.description.binding import Caller, Constructor, JoiningMethod
+from mpqueue.dataset.indexed.aside import aside
+from mpqueue.dataset.indexed.finding import find
+from mpqueue.dataset.indexed.readers import SourceNode
+from mpqueue.dataset.lanes.roots import StreamNode
+from mpqueue.dataset.lanes.state_codes import code_of
+from mpqueue.dataset.mix.weights import check_part_names, check_schedule
+from mpqueue.dataset.running.as_source import as_source, require_index, stream_stage
+from mpqueue.dataset.running.build import DatasetLanes
+from mpqueue.dataset.running.local_iteration import LaneRounds, PlaceRounds
+from mpqueue.dataset.running.source import Readers, compute_aside, compute_indices
+from mpqueue.dataset.transformations.batch import BatchNode
+from mpqueue.dataset.transformations.bucket import BucketNode
+from mpqueue.dataset.transformations.cache import CacheNode
+from mpqueue.dataset.transformations.columns import ColumnsNode, Removed, Renamed, Selected
+from mpqueue.dataset.transformations.concatenate import ConcatenateNode
+from mpqueue.dataset.transformations.enumerate import EnumerateNode
+from mpqueue.dataset.transformations.filter import FilterNode
+from mpqueue.dataset.transformations.flat_map import FlatMapNode
+from mpqueue.dataset.transformations.map import MapNode
+from mpqueue.dataset.transformations.mix import MixNode
+from mpqueue.dataset.transformations.pack.pack import PackNode
+from mpqueue.dataset.transformations.repeat import RepeatNode
+from mpqueue.dataset.transformations.scan import ScanNode
+from mpqueue.dataset.transformations.shuffle import ShuffleNode
+from mpqueue.dataset.transformations.shuffle_blocks import BlockShuffleNode, group_sizes
+from mpqueue.dataset.transformations.sort import SortNode
+from mpqueue.dataset.transformations.split import SplitNode, bounds_of
+from mpqueue.dataset.transformations.take_skip import SkipNode, TakeNode
+from mpqueue.dataset.transformations.take_while import TakeWhileNode
+from mpqueue.dataset.transformations.window import WindowNode
+from mpqueue.dataset.transformations.zip import ZipNode
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.batching import Choice
@@ -156,7 +163,7 @@ class Dataset(Generic[Item_co]):
     # -- Several datasets
 
     @Constructor
-    def range(caller: Caller, *arguments: int) -> "Dataset[int]":  # noqa: N805 - see `mpqueue.dataset.binding`
+    def range(caller: Caller, *arguments: int) -> "Dataset[int]":  # noqa: N805 - see `mpqueue.dataset.description.binding`
         """Return a dataset of integers.
 
         Args:
@@ -1017,7 +1024,7 @@ def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> 
         return MemoryCache(most)
     if name is not None:
         return FolderCache(path, check_file_name("cache", "name", name), most)
-    from mpqueue.dataset.fingerprint import fingerprint_of  # 10 ms for what it imports
+    from mpqueue.dataset.description.fingerprint import fingerprint_of  # 10 ms for what it imports
 
     try:
         key = fingerprint_of(root)

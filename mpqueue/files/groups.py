@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from mpqueue.dataset.ids import as_index
+from mpqueue.dataset.description.ids import as_index
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
 from mpqueue.files.index import Index

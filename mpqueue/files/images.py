@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from mpqueue.dataset.ids import as_index
+from mpqueue.dataset.description.ids import as_index
 from mpqueue.errors import FileError
 from mpqueue.files.index import Texts, files_key, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpqueue.dataset.ids import as_index
+from mpqueue.dataset.description.ids import as_index
 from mpqueue.errors import FileError
 from mpqueue.files.index import Index
 from mpqueue.files.location import Location

@@ -349,7 +349,7 @@ def begin_tally(tally: Any) -> None:
 
 
 def stage_tally() -> Any:
-    """Return the `mpqueue.dataset.clocks.StageTally` of the current batch, or None if it is not timed."""
+    """Return the `mpqueue.dataset.running.timing.StageTally` of the current batch, or None if it is not timed."""
     return _here().tally
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ReadAhead:
-    """Whether the stages of a lane may read ahead now; see `mpqueue.dataset.ahead`.
+    """Whether the stages of a lane may read ahead now; see `mpqueue.dataset.lanes.ahead`.
 
     Attributes:
         is_on: They may.
@@ -62,7 +62,7 @@ class LaneRun(NamedTuple):
         fixed: The random numbers of elements before a cache; None for other elements.
         number: The number of the first element that the lane returns.
         ahead: Whether its stages may read ahead now.
-        gate: The samples that are left out since an element of the lane; see `mpqueue.dataset.gates`.
+        gate: The samples that are left out since an element of the lane; see `mpqueue.dataset.lanes.gates`.
         weights: The new weights of a mix that hold now, the latest last; the lane adds to them.
         left_out: The ids of the samples of an element that raised, by (epoch, number of the stage, token). Elements of
             an earlier pass may be held, although its stages are closed. None: each stage has its own.
@@ -103,6 +103,11 @@ class LaneRun(NamedTuple):
     def is_alone(self) -> bool:
         """True while an element has a retry marker: a crash must not be attributed to another element."""
         return type(self.begin) is RetryBegin and not self.begin.runs_ahead
+
+
+def share_of(count: int, run: LaneRun) -> int:
+    """Return a lane's share of the first ``count`` elements of a stream."""
+    return max(0, -(-(count - run.lane) // run.num_lanes))
 
 
 class Lane(Protocol):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mpqueue import Dataset
-from mpqueue.dataset import ahead
-from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.lanes import ahead
+from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.worker.context import begin_batch
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd

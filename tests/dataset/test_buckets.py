@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers.lane_inputs import Samples, drain, lane_run
 
-from mpqueue.dataset.buckets import BucketNode, BucketStage
-from mpqueue.dataset.indexed import SourceNode
-from mpqueue.dataset.stages import counts_of
+from mpqueue.dataset.indexed.readers import SourceNode
+from mpqueue.dataset.lanes.stages import counts_of
+from mpqueue.dataset.transformations.bucket import BucketNode, BucketStage
 
 
 def bucket(samples, boundaries, batch_sizes=None, *, run=None, length=len, max_tokens=None, **arguments):

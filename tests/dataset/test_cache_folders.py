@@ -18,9 +18,9 @@ from helpers.forking import status_of_fork
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset import cache_folders, caches
-from mpqueue.dataset.caches import FolderCache, folder_usage
-from mpqueue.dataset.record_files import MISSING
+from mpqueue.dataset.caching import caches, folders
+from mpqueue.dataset.caching.caches import FolderCache, folder_usage
+from mpqueue.dataset.caching.record_files import MISSING
 
 BOUND = 64_000
 ITEM_BYTES = 500  # a record is a little longer
@@ -216,7 +216,7 @@ def test_process_killed_while_it_removes_segments_damages_nothing(tmp_path, step
             os.kill(os.getpid(), signal.SIGKILL)
 
     def run():
-        cache_folders.os.unlink = fatal
+        folders.os.unlink = fatal
         filled(tmp_path, "another")
 
     assert status_of_fork(run) == -signal.SIGKILL
@@ -290,7 +290,7 @@ def test_cache_that_is_removed_while_it_is_opened_is_created_again(tmp_path, mon
             assert not list(tmp_path.glob("old.*"))
         return real(fd, how)
 
-    monkeypatch.setattr(cache_folders.fcntl, "flock", late)
+    monkeypatch.setattr(folders.fcntl, "flock", late)
     old = FolderCache(str(tmp_path), "old", BOUND)
     assert removed
     assert kept(old) == []
@@ -353,7 +353,7 @@ def test_segment_that_was_removed_by_hand_is_computed_again(tmp_path):
 def test_child_forked_while_a_thread_adds_a_segment_does_not_keep_the_lock(tmp_path):
     reached, forked = threading.Event(), threading.Event()
     cache = FolderCache(str(tmp_path), "k", BOUND)
-    real = cache_folders._segments_in
+    real = folders._segments_in
 
     def slow(folder):
         if threading.current_thread() is not threading.main_thread():
@@ -361,7 +361,7 @@ def test_child_forked_while_a_thread_adds_a_segment_does_not_keep_the_lock(tmp_p
             assert forked.wait(DEADLOCK_S)
         return real(folder)
 
-    cache_folders._segments_in = slow
+    folders._segments_in = slow
     try:
         thread = threading.Thread(target=fill, args=(cache, 40))
         thread.start()
@@ -380,7 +380,7 @@ def test_child_forked_while_a_thread_adds_a_segment_does_not_keep_the_lock(tmp_p
         os.close(read_end)
         assert os.waitpid(pid, 0)[1] == 0
     finally:
-        cache_folders._segments_in = real
+        folders._segments_in = real
     assert kept(cache, 100) == list(range(40))
 
 

@@ -26,8 +26,8 @@ from helpers.in_threads import in_threads
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset.caches import folder_usage
-from mpqueue.dataset.fingerprint import fingerprint_of
+from mpqueue.dataset.caching.caches import folder_usage
+from mpqueue.dataset.description.fingerprint import fingerprint_of
 
 
 class Calls(type(pathlib.Path())):
@@ -127,7 +127,7 @@ def test_different_arguments_have_different_results(tmp_path, calls):
 
 
 def test_arguments_with_the_same_number_are_told_apart(tmp_path, calls, monkeypatch):
-    from mpqueue.dataset import cached
+    from mpqueue.dataset.caching import cached
 
     monkeypatch.setattr(cached, "_TABLES", (1, 8))
 

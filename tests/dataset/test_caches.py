@@ -23,9 +23,9 @@ from helpers.pipelines import Failed, opened, outcomes_of, reopened, rest_of
 
 import mpqueue
 from mpqueue import Dataset, files
-from mpqueue.dataset import caches, record_files
-from mpqueue.dataset.caches import FolderCache, MemoryCache
-from mpqueue.dataset.fingerprint import fingerprint_of
+from mpqueue.dataset.caching import caches, record_files
+from mpqueue.dataset.caching.caches import FolderCache, MemoryCache
+from mpqueue.dataset.description.fingerprint import fingerprint_of
 
 
 class Counted:
@@ -689,7 +689,7 @@ class Shifts:
 RUN = """
 import sys
 from mpqueue import Dataset
-from mpqueue.dataset.fingerprint import fingerprint_of
+from mpqueue.dataset.description.fingerprint import fingerprint_of
 STOPS = {"the", "a", "of", "and"}
 class Parse:
     words = frozenset({"x", "y", "z"})

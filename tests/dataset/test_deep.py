@@ -11,7 +11,7 @@ from helpers.counting import calls_of
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.worker.lanes import LaneRun
 
 STAGES = 1_050  # recursive calls of stages fail at the interpreter's limit of 1,000 frames

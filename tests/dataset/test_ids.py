@@ -4,7 +4,7 @@ import pytest
 from helpers.pipelines import run_of
 
 from mpqueue import Dataset
-from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.running.build import DatasetLanes
 
 
 def pair_of(sample, sample_id):

@@ -10,7 +10,7 @@ from helpers.pipelines import Failed, opened, reopened, rest_of
 from model.functions import Shards, _Stateful
 
 import mpqueue
-from mpqueue.dataset import roots, stage_work
+from mpqueue.dataset.lanes import roots, stage_work
 from mpqueue.worker import context
 
 

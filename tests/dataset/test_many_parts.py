@@ -11,9 +11,9 @@ from helpers.counting import calls_of
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset import joining
-from mpqueue.dataset.as_source import DatasetItems
-from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.lanes import joining
+from mpqueue.dataset.running.as_source import DatasetItems
+from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.lanes import LaneRun
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mpqueue
-from mpqueue.dataset.mixing import Shares
+from mpqueue.dataset.mix.arithmetic import Shares
 
 WEIGHTS = st.lists(
     st.one_of(st.integers(1, 50).map(float), st.floats(0.001, 1.0), st.sampled_from([0.1, 0.2, 0.3, 1 / 3])),

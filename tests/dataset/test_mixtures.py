@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mpqueue import Dataset
-from mpqueue.dataset.fingerprint import fingerprint_of
-from mpqueue.dataset.mixtures import length_in, mixture_of, samples_before, with_weights
-from mpqueue.dataset.nodes import order_of, shape_of
-from mpqueue.dataset.source import IndexedSource
+from mpqueue.dataset.description.fingerprint import fingerprint_of
+from mpqueue.dataset.description.nodes import order_of, shape_of
+from mpqueue.dataset.mix.mixtures import length_in, mixture_of, samples_before, with_weights
+from mpqueue.dataset.running.source import IndexedSource
 
 A, B = Dataset.range(300), Dataset.range(1000, 1400)
 PARTS, WEIGHTS = {"web": A, "code": B}, {"web": 0.7, "code": 0.3}

@@ -6,10 +6,10 @@ from helpers.lane_inputs import Samples, drain, lane_run, saved
 
 import mpqueue
 from mpqueue import Dataset, Ragged
-from mpqueue.dataset.indexed import SourceNode
-from mpqueue.dataset.packing import PackNode, PackStage
-from mpqueue.dataset.sequences import SequenceReader
-from mpqueue.dataset.stages import counts_of
+from mpqueue.dataset.indexed.readers import SourceNode
+from mpqueue.dataset.lanes.stages import counts_of
+from mpqueue.dataset.transformations.pack.pack import PackNode, PackStage
+from mpqueue.dataset.transformations.pack.sequences import SequenceReader
 
 
 def pack(samples, length, *, run=None, **arguments):

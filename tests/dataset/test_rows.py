@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpqueue.dataset.rows import BestFit, Concatenation, Piece
+from mpqueue.dataset.transformations.pack.bin_packing import BestFit, Concatenation, Piece
 
 LENGTH = 16
 SIZES = st.lists(st.integers(1, 40), max_size=60)

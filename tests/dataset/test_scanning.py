@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from mpqueue import Dataset
-from mpqueue.dataset.state_codes import code_of, state_of
+from mpqueue.dataset.lanes.state_codes import code_of, state_of
 from mpqueue.worker.runner import StreamEnd
 
 

@@ -6,8 +6,8 @@ import pickle
 import pytest
 
 from mpqueue import Dataset
-from mpqueue.dataset.lane import StreamLane
-from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.lanes.lane import StreamLane
+from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.engine.outcomes import WithTail
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.lane_runner import LaneRunner

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from mpqueue import Dataset
-from mpqueue.dataset.splitting import Members, members_of
+from mpqueue.dataset.transformations.split import Members, members_of
 
 FRACTIONS = st.lists(st.floats(0.01, 1), min_size=1, max_size=5).map(
     lambda numbers: [number / sum(numbers) for number in numbers]

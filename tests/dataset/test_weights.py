@@ -15,11 +15,11 @@ from model.pipelines import stage_of
 from model.stages import Lane
 
 from mpqueue import Dataset
-from mpqueue.dataset.indexed import IndexedRun
-from mpqueue.dataset.mixtures import length_in, with_weights
-from mpqueue.dataset.nodes import salted
-from mpqueue.dataset.opening import DatasetLanes, open_stages
-from mpqueue.dataset.source import Readers
+from mpqueue.dataset.description.nodes import salted
+from mpqueue.dataset.indexed.readers import IndexedRun
+from mpqueue.dataset.mix.mixtures import length_in, with_weights
+from mpqueue.dataset.running.build import DatasetLanes, open_stages
+from mpqueue.dataset.running.source import Readers
 from mpqueue.plan.history import Changes
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd

@@ -1,7 +1,7 @@
 """Inputs for tests of single stages."""
 
-from mpqueue.dataset.indexed import SourceNode
-from mpqueue.dataset.stages import LaneStage
+from mpqueue.dataset.indexed.readers import SourceNode
+from mpqueue.dataset.lanes.stages import LaneStage
 from mpqueue.worker.lanes import LaneRun
 
 

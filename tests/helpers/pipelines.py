@@ -11,7 +11,7 @@ from model.orders import Epochs
 from model.program import plain
 
 import mpqueue
-from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd

@@ -8,7 +8,7 @@ import pytest
 from helpers.saved_states import take
 
 from mpqueue import Dataset, Loader
-from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.errors import StateDamaged
 from mpqueue.plan.compact import compacted, restored
 from mpqueue.worker import context

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import mpqueue
-from mpqueue.dataset.mixing import shuffled
+from mpqueue.dataset.mix.arithmetic import shuffled
 from mpqueue.seeding.global_rng import number_of
 from mpqueue.seeding.permutation import SampleOrder, mixed_numbers
 from mpqueue.seeding.picks import Picks

@@ -15,7 +15,7 @@ from model.elements import Failed
 from model.functions import simple
 
 import mpqueue
-from mpqueue.dataset import lane
+from mpqueue.dataset.lanes import lane
 from mpqueue.memory.segment import FIRST_BYTES, Segment
 from mpqueue.worker import lane_runner
 
@@ -192,7 +192,7 @@ def parts_of(loader):
 def save_often(*, is_on=True, usual=(lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS)):
     """Take a snapshot of a lane after each element, in workers that are forked from here, too."""
     lane_runner._WORK_PER_SAVE, lane_runner._BETWEEN_NS = (0, 0) if is_on else usual
-    lane._UNTIL_SHORT = 0 if is_on else 8
+    lane._UNTIL_SHORT = 0 if is_on else 16
 
 
 def limit_memory(slots=None, usual=(Segment.reserve, Segment.discard)):

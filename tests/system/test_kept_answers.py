@@ -9,7 +9,7 @@ from helpers import strikes
 from helpers.strikes import Strike, Struck, StruckError, each_strike
 
 import mpqueue
-from mpqueue.dataset import fingerprint
+from mpqueue.dataset.description import fingerprint
 from mpqueue.memory import script_names
 from mpqueue.system import limits, oom
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch.utils import data
 
-from mpqueue.dataset.as_source import DatasetStream, check_functions, dropping_stage
 from mpqueue.dataset.dataset import Dataset
-from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.running.as_source import DatasetStream, check_functions, dropping_stage
+from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.frameworks.torch.worker import LoaderParts, LoaderSource, StreamSource

@@ -6,8 +6,8 @@ from helpers.lane_inputs import Samples, drain, lane_run
 
 from golden.values import assert_same
 from mpqueue import Dataset
-from mpqueue.dataset.buckets import BucketNode, BucketStage
-from mpqueue.dataset.indexed import SourceNode
+from mpqueue.dataset.indexed.readers import SourceNode
+from mpqueue.dataset.transformations.bucket import BucketNode, BucketStage
 
 DIFFERENCES = {
     "s005": "one bucket is an error: that is what batch is for",

@@ -1,0 +1,93 @@
+"""The entry of a lane: where elements of its first stages enter a stage that holds, counts or merges elements.
+
+Before the entry, each stage returns elements in the order of its input, and holds none. So nothing depends on how far
+these stages have read. After it, stages read what they need, and nothing more. What they hold therefore follows from
+the number of elements that the lane has returned, in any run.
+
+*Reading ahead.* A block costs about 2 us in each stage, whatever its size. Without reading ahead, a batch of 256 after
+a filter takes a block of 256 and several small blocks for the elements that the filter removed: twice the time with a
+shuffle buffer. Elements that were read ahead wait here, and a snapshot contains their tokens. User functions are called
+for some elements earlier than the batch that contains them is requested:
+
+- Before a snapshot, there is none for some elements, so that the snapshot is short.
+- At most 0.5 ms of work is done ahead. Slow elements, such as photographs, are computed on demand.
+- A request for a single element takes a single element. Large arrays are copied one by one and must not pile up here.
+- With ``skip``, there is no read-ahead: a skipped sample is reported with the batch that misses it.
+- While an element has a retry marker because it crashed a worker, there is no read-ahead: the crash would be attributed
+  to that element.
+- A source that is itself a stream is not read ahead: its next element may take long to arrive.
+
+*Exclusion.* Excluded samples do not enter. Those that wait here when they are excluded are left out, too.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mpqueue.dataset.description import nodes
+from mpqueue.dataset.lanes.gates import admitted
+from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token
+from mpqueue.dataset.lanes.tokens import as_saved, together
+from mpqueue.telemetry.clock import clock_ns
+from mpqueue.telemetry.stage_rows import StageRow
+from mpqueue.worker.lanes import LaneRun
+
+_MOST_AHEAD, _MOST_REQUESTS = 1024, 8
+_AHEAD_NS = 500_000
+
+
+class AheadStage(LinkStage):
+    """The entry of a lane, which reads more elements than requested while they are cheap.
+
+    Args:
+        source: The input.
+        node: The description of the input.
+        run: The run that the input was opened with.
+    """
+
+    def __init__(self, source: LaneStage, node: nodes.StageNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._may_read_ahead = run.skip is None and not node.facts.has_stream
+        run.ahead.is_used |= self._may_read_ahead
+        self._each_ns = _AHEAD_NS  # time per element of the last block
+        self._values: list[Any] = []
+        self._tokens: Sequence[Token] = ()
+        self._at = 0  # index of the next element to return
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements without excluded samples."""
+        while True:
+            if self._at == len(self._tokens) and not self._read(count):
+                return [], ()
+            first, self._at = self._at, min(self._at + count, len(self._tokens))
+            values, tokens = admitted(self, self._values[first : self._at], self._tokens[first : self._at])
+            if tokens:
+                self.search.end()
+                return values, tokens
+
+    def _read(self, count: int) -> bool:
+        """Read a block; return False at the end of the input."""
+        is_ahead = count > 1 and self._may_read_ahead and self.run.ahead.is_on and self.run.may_run_ahead
+        most = min(_MOST_AHEAD, _MOST_REQUESTS * count, _AHEAD_NS // self._each_ns) if is_ahead else count
+        # Clear the block before the call: if the input raises, elements that were returned must not be returned again.
+        started, self._at, self._values, self._tokens = clock_ns(), 0, [], ()
+        self._values, self._tokens = self._input.pull(max(count, most))
+        if not self._tokens:
+            return False
+        self._each_ns = 1 + (clock_ns() - started) // len(self._tokens)
+        return True
+
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add the rows of the stages before this stage, which has no row itself."""
+        self._input.count_to(rows)
+
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens of the elements that were read ahead."""
+        ahead = self._tokens[self._at :]
+        states.append({"ahead": as_saved(ahead)})
+        self._input.get_state(states, together(held, ahead))
+
+    def set_state(self, states: Iterator[Any]) -> None:
+        """Restore a saved state, and compute the waiting elements again."""
+        state = next(states)
+        self._input.set_state(states)
+        self._values, self._tokens = self._input.held(state["ahead"])

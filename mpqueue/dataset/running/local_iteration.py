@@ -1,0 +1,146 @@
+"""Iteration over a dataset in the calling process; a stream alternates between its lanes, as in a loader.
+
+A signal handler may raise at any point, such as Ctrl-C in a notebook. The next call continues, and no element is lost
+or returned twice. An element therefore counts as returned by assignments at the very end, between which Python runs no
+handler. A lane is removed from the table while it computes, because an interrupt leaves its stages inconsistent. A
+missing lane is opened at its beginning and computes its elements again up to its position.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mpqueue.dataset.indexed.aside import aside
+from mpqueue.dataset.lanes.lane import StreamLane
+from mpqueue.dataset.running.build import DatasetLanes
+from mpqueue.plan.refused import copies_message
+from mpqueue.system.exceptions import matches
+from mpqueue.system.program_streams import warn_caller
+from mpqueue.worker import context, torch_info
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.failures import passes_at_once
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import BeginBatch, StreamEnd
+
+NUM_LANES = 16
+
+
+class PlaceRounds(Iterator[Any]):
+    """The elements of an indexed dataset, in order.
+
+    Args:
+        compute: A function that returns the element at an index.
+        length: The number of elements; None if endless.
+    """
+
+    def __init__(self, compute: Callable[[int], Any], length: int | None) -> None:
+        self._compute, self._length, self._place = compute, length, 0
+
+    def __next__(self) -> Any:
+        """Compute the next element.
+
+        Raises:
+            StopIteration: All elements have been returned.
+            Exception: A function of a stage raised; the next call returns the following element.
+        """
+        place = self._place
+        if self._length is not None and place >= self._length:
+            raise StopIteration
+        try:
+            value = self._compute(place)
+        except BaseException as error:
+            if not passes_at_once(error):
+                # An error replaces its element; an interrupt does not.
+                self._place = place + 1
+            raise
+        self._place = place + 1
+        return value
+
+
+class LaneRounds(Iterator[Any]):
+    """The elements of a stream, as a `Loader` with ``seed=0`` yields them in its first epoch.
+
+    Args:
+        source: The stream.
+        num_lanes: The number of lanes.
+    """
+
+    def __init__(self, source: DatasetLanes, num_lanes: int = NUM_LANES) -> None:
+        self._source, self._num_lanes = source, num_lanes
+        self._turns = list(range(num_lanes))  # numbers of the lanes that have not ended
+        self._turn = 0  # index of the next lane in `_turns`
+        self._counts = [0] * num_lanes  # number of elements that each lane has returned
+        self._lanes: dict[int, StreamLane] = {}
+        torch_info.answer()  # make torch's get_worker_info report the lane
+        self._of: tuple[int, int] | None = None  # seed and epoch of the first element
+        self._begin_aside: BeginBatch
+
+    def __next__(self) -> Any:
+        """Compute the next element.
+
+        Raises:
+            StopIteration: All elements have been returned.
+            Exception: A function of a stage raised; the next call returns the following element.
+        """
+        while self._turns:
+            turn = self._turn if self._turn < len(self._turns) else 0
+            number = self._turns[turn]
+            lane, value, error = self._run(number)
+            if matches(error, StreamEnd):
+                self._turns, self._turn = [other for other in self._turns if other != number], turn
+                continue
+            count = self._counts[number] + 1
+            # Plain assignments, at the very end: no signal handler runs between them.
+            self._lanes[number] = lane
+            self._counts[number] = count
+            self._turn = turn + 1
+            if error is not None:
+                raise error
+            return value
+        self._warn_of_copies()
+        raise StopIteration
+
+    def _run(self, number: int) -> tuple[StreamLane, Any, BaseException | None]:
+        """Compute the next element of a lane; return the lane, and the element or the error in its place."""
+        before = context.process_info()
+        with aside() as run:
+            self._begin_aside = run.begin
+            # The seed and epoch of the first element apply to the whole pass, whatever the context of later calls.
+            self._of = self._of or (run.seed, run.epoch)
+            try:
+                # Removed from the table while it computes: an interrupt leaves its stages inconsistent, and a missing
+                # lane is opened again.
+                lane = self._lanes.pop(number, None)
+                if lane is None:
+                    lane = self._opened(number, *self._of)
+                try:
+                    return lane, lane.next(), None
+                except BaseException as error:
+                    if not matches(error, StreamEnd) and passes_at_once(error):
+                        raise
+                    return lane, None, error
+            finally:
+                if before is not None:
+                    context.enter_lane(before)
+
+    def _warn_of_copies(self) -> None:
+        streams = self._source.streams
+        if streams and self._num_lanes > 1 and any(self._counts) and not context.has_requested_info():
+            words = copies_message(streams[0], self._num_lanes, "lanes")
+            warn_caller(words, UserWarning)
+
+    def _opened(self, number: int, seed: int, epoch: int) -> StreamLane:
+        """Open a lane, and advance it past the elements that it has returned."""
+        info = WorkerInfo(0, 1, seed, lane=number, num_lanes=self._num_lanes)
+
+        def begin(seed: int, epoch: int, place: int) -> None:
+            self._begin_aside(seed, epoch, place)  # first, because it saves the caller's context
+            context.enter_lane(info)
+
+        lane = self._source.open_lane(LaneRun(number, self._num_lanes, seed, epoch, begin))
+        for _ in range(self._counts[number]):
+            try:
+                lane.next()
+            except BaseException as error:  # raised before, when the element was first computed
+                if passes_at_once(error):
+                    raise
+        return lane

@@ -1,0 +1,85 @@
+"""The stage `repeat`; see `mpqueue.dataset.lanes.repeating` for its passes in a lane."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mpqueue.dataset.description.ids import SampleIds
+from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, inner_epoch
+from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, by_part
+from mpqueue.dataset.lanes.repeating import RepeatStage
+from mpqueue.dataset.lanes.stages import LaneStage
+from mpqueue.worker.lanes import LaneRun
+
+
+class RepeatReader(LinkReader):
+    """Repeated passes over the input."""
+
+    node: "RepeatNode"
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return the elements at these indices of all passes."""
+        return self._by_pass(places, run, self.input.at)
+
+    def _by_pass(
+        self, places: Places, run: IndexedRun, read: Callable[[Places, IndexedRun], list[Any]]
+    ) -> list[Any]:  # fmt: skip
+        length = self.input.length
+        if length is None:
+            return read(places, run)
+        return by_part(
+            places, lambda place: divmod(place, length), lambda number, inner: read(inner, self._inner(number, run))
+        )
+
+    def _inner(self, number: int, run: IndexedRun) -> IndexedRun:
+        return run._replace(epoch=inner_epoch(run.epoch, number, self.node.times))
+
+    def origin(self, place: int, run: IndexedRun) -> str:
+        """Return a description of a sample."""
+        if not self.input.length:
+            return self.input.origin(place, run)
+        number, place = divmod(place, self.input.length)
+        return self.input.origin(place, self._inner(number, run))
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids at these indices of all passes."""
+        return self._by_pass(places, run, self.input.sample_ids)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class RepeatNode(LinkNode):
+    """Repeated passes over the elements.
+
+    Attributes:
+        times: The number of passes; None for an endless dataset.
+    """
+
+    name: ClassVar[str] = "repeat"
+    passes_elements: ClassVar[bool] = True
+    reader: ClassVar[Any] = RepeatReader
+    times: int | None = None
+
+    @property
+    def keeps_order(self) -> bool:
+        """False: each pass is a separate epoch."""
+        return False
+
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the length of all passes; an empty input remains empty."""
+        (length,) = lengths
+        if not length:
+            return length
+        return None if self.times is None else length * self.times
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+        """Open this stage in a lane; its input is opened for each pass."""
+        return self.opened(opening, run)
+
+    def opened(self, opening: LaneOpening, run: LaneRun, *, is_hidden: bool = False) -> RepeatStage:
+        """Return the open stage; ``is_hidden``: it is part of another stage, and has no row of statistics."""
+
+        def open_pass(number: int) -> LaneStage:
+            stage: LaneStage = opening.input(self, run._replace(epoch=inner_epoch(run.epoch, number, self.times)))
+            return stage
+
+        return RepeatStage(open_pass, self.times, self, run, is_hidden=is_hidden)
