@@ -259,6 +259,7 @@ class Passes:
         """
         pipeline, run = self._session.pipeline, self._run
         run.use(plan)
+        run.forget_held_failure()
         if pipeline is None or pipeline.is_stopped:
             run.settle()
             run.place = place

@@ -186,6 +186,12 @@ class Run:
             progress = ledger.progress
             self._goes_on_at = self._pipeline, ledger.num_taken + len(progress.held) + len(progress.lent)
 
+    def forget_held_failure(self) -> None:
+        """Forget an error that a frontend holds: a change of the run drops it, and the loop may not meet it again."""
+        pipeline, number = self._goes_on_at
+        if pipeline is not None and number > pipeline.ledger.num_taken:
+            self.give_up()
+
     def give_up(self) -> None:
         """Record that the stream cannot continue at its place: the next loop begins a new epoch."""
         self._goes_on_at = (None, 0)

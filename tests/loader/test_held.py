@@ -212,6 +212,30 @@ def test_last_batch_that_keras_took_ahead_is_used_at_the_next_request():
         assert source.ends == 1
 
 
+class Raising(mpqueue.Sequence):
+    """A source with one sample that raises."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise ValueError("cannot read 2")
+        return index
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_loop_after_a_change_begins_the_next_epoch_though_an_error_was_held(count):
+    """The error is no place where a later loop goes on, if the change has dropped it before the user got it."""
+    with Loader(Raising(), workers=0) as loader:
+        batches = ahead(loader, 3)
+        assert next(batches) == 0
+        loader.exclude([2])  # batch 1 and the error of sample 2 are held
+        assert rest(next(batches) for _ in range(count)) == [1, 3, 4][:count]
+        assert next(ahead(loader, 3)) == 0
+        assert loader.epoch == 1
+
+
 def test_excluding_computes_no_batch_again_that_keras_took_ahead():
     with Loader(range(8), batch_size=2, workers=0) as loader:
         epoch = LoaderEpochs(loader, takes_ahead=lambda: True).begin()
