@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import astuple
+from importlib.util import find_spec
 
 from model import enqueuing, frameworks, serving  # noqa: F401 - they add front ends
 from model import functions as f
@@ -12,6 +13,7 @@ from model.windows import Balance
 
 WEIGHTS = {1: [(1,)], 2: [(1, 1), (3, 1), (1, 0), (5, 3)], 3: [(2, 1, 1), (5, 2, 1), (1, 0, 1), (6, 1, 1)]}
 NAMES = ("web", "code", "books")
+_HAS_SCIPY = find_spec("scipy") is not None  # for sparse rows
 
 
 class Pipeline:
@@ -228,7 +230,7 @@ def _link(made, streams):
         size = chosen.randint(1, 4)
         made.add("window", "window", size, chosen.randint(1, size), chosen.random() < 0.3, is_merged=True)
     elif name in {"ragged", "sparse"}:
-        if not made.is_batched:
+        if not made.is_batched and (name == "ragged" or _HAS_SCIPY):
             _unlike(made, name)
     elif name == "bucket":
         by = ([3, 2, 1], None) if chosen.random() < 0.5 else (None, 12)
@@ -498,7 +500,7 @@ def _dataset(chosen, kinds, features, world, front, mark, focus):
             features.add("blocks")
         collate = f.stacked if _is_flat(links) else f.Collating(chosen.choice(["", kinds]))
         drops = length is not None and length >= 20 and chosen.random() < 0.3
-        name = _one_of(chosen, ["batch"] * 5 + ["ragged", "sparse"], focus)
+        name = _one_of(chosen, ["batch"] * 5 + ["ragged", "sparse"][: 1 + _HAS_SCIPY], focus)
         if name != "batch":
             function, collate = (f.Sequence, f.ragged) if name == "ragged" else (f.SparseRow, f.stacked)
             salt = chosen.randrange(50)

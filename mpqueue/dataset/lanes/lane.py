@@ -23,7 +23,7 @@ from mpqueue.dataset.mix.parts import PartNames
 from mpqueue.errors import WorkerDied
 from mpqueue.plan.history import NO_CHANGES, Changes
 from mpqueue.plan.sample_ids import joined
-from mpqueue.system.exceptions import add_note
+from mpqueue.system.exceptions import add_note, matches
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun, ReadAhead
@@ -119,7 +119,7 @@ class StreamLane:
                     self._number += 1
                     return values.pop()
         except BaseException as error:
-            if isinstance(error, WorkerDied) and self._keeps_whole and self._known("excluded"):
+            if matches(error, WorkerDied) and self._keeps_whole and self._known("excluded"):
                 add_note(error, _STILL_COMPUTED)
             # The interrupt may have struck anywhere in the stages, so their state may be inconsistent.
             self._is_broken = passes_at_once(error)
