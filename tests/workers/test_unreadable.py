@@ -140,7 +140,7 @@ def test_unreadable_element_counts_for_no_part(options, is_stream):
                 errors += 1
             else:
                 found.update(part for part, _ in loader.last.samples)
-        assert errors == (not options.get("on_error"))
+        assert (errors > 0) == ("on_error" not in options)  # the part that ends first is read again
         assert loader.statistics().parts == loader.state_dict()["parts"] == found
         assert found["plain"] and found["fragile"]
 
