@@ -5,6 +5,7 @@ The code finds the pipe of its reports by accident: it is a descriptor like any 
 
 import os
 import random
+import signal
 import stat
 
 import pytest
@@ -96,7 +97,8 @@ def test_code_that_always_writes_to_the_pipe_is_named_with_its_index(tmp_path):
         assert numbers(batches, 3) == [0, 1, 2]
         with pytest.raises(WorkerDied, match="while it computed index 3 of epoch 0") as caught:
             next(batches)
-        assert caught.value.signal_name == "SIGKILL"
+        # It is killed, unless it has found its pipe closed before that, and has exited.
+        assert caught.value.exitcode in {-signal.SIGKILL, 0}
 
 
 noise = st.one_of(st.binary(min_size=1, max_size=3 * REPORT.size), st.just("cut"))
