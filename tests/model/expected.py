@@ -255,7 +255,7 @@ class StreamRun(IndexRun):
         super().__init__(setup, seed, world, excluded)
         self.excluded = set(excluded)
         self.reweighed = []  # all changes of weights
-        self.drops = []  # the changes in this epoch: (elements of each lane, ids or weights)
+        self.drops = []  # the changes in this epoch: (place of each lane, ids or weights)
         self.stream = self._opened()
 
     def _opened(self):
@@ -267,12 +267,12 @@ class StreamRun(IndexRun):
             stream.weigh(weights)
         return stream
 
-    def _reopen(self, counts):
+    def _reopen(self, place):
         self.stream = self._opened()
         for before, change in self.drops:
             self.stream.advance(before)
             (self.stream.drop if isinstance(change, set) else self.stream.weigh)(change)
-        self.stream.advance(counts)
+        self.stream.advance(place)
 
     def begin(self):
         super().begin()
@@ -312,7 +312,7 @@ class StreamRun(IndexRun):
         made = copy.copy(self)
         made.changes, made.drops, made.excluded = list(self.changes), list(self.drops), set(self.excluded)
         made.reweighed = list(self.reweighed)
-        made.saved, made._known, made.stream = self.stream.counts(), {}, None
+        made.saved, made._known, made.stream = self.stream.place(), {}, None
         return made
 
     def load(self, state, world, *, is_own=False):
@@ -334,7 +334,7 @@ class StreamRun(IndexRun):
         self.stream.weigh(weights)
         self.reweighed.append(weights)
         if any(self.stream.counts()):
-            self.drops.append((self.stream.counts(), weights))
+            self.drops.append((self.stream.place(), weights))
         self._known = {}
 
     def exclude(self, ids):
@@ -343,7 +343,7 @@ class StreamRun(IndexRun):
             self.changes.append(Change(self.epoch, self.batch, self.world, new))
             self.excluded |= new
             if any(self.stream.counts()):
-                self.drops.append((self.stream.counts(), new))
+                self.drops.append((self.stream.place(), new))
             self.stream.drop(new)
         self._known = {}
 

@@ -309,10 +309,16 @@ class Stream:
         """Return the number of elements of each lane, which are the state of a stream."""
         return [lane.count for lane in self.lanes]
 
-    def advance(self, counts):
-        """Read each lane up to a number of elements."""
-        for lane, count in zip(self.lanes, counts, strict=True):
+    def place(self):
+        """Return the number of elements of each lane, and whether it has ended."""
+        return [(lane.count, lane.has_ended) for lane in self.lanes]
+
+    def advance(self, place):
+        """Read each lane up to a place. A lane that has ended there remains so, whatever changes there."""
+        for lane, (count, has_ended) in zip(self.lanes, place, strict=True):
             while lane.count < count:
+                lane.next()
+            if has_ended:
                 lane.next()
 
     def drop(self, excluded):
