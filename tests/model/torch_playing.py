@@ -3,8 +3,7 @@
 import random
 
 from model import torch_pass, torch_real
-from model.elements import Impossible
-from model.playing import Difference, Player, Script
+from model.playing import Player, Script
 from model.torch_drawing import RAISING
 from model.torch_expected import TorchRun
 from model.torch_pass import Setup
@@ -155,12 +154,8 @@ class TorchPlayer(Player):
 
     def do_interrupt(self, after):
         if self.run.workers:
-            try:
-                super().do_interrupt(after)
-            except Difference as difference:
-                if "an interrupt arrived while this pass was drawing" in str(difference):
-                    raise Impossible from None  # the sampler is a generator, which has ended
-                raise
+            self.script.is_interrupted = True
+            super().do_interrupt(after)
 
     def do_fork(self):
         if self.run.workers and not self.run.is_over:
