@@ -94,7 +94,7 @@ class MergingReader(LinkReader):
             )  # fmt: skip
             collation.add_all(samples)
             return collation.finish(places)
-        run.begin(self.seed(run), run.epoch, ~(place * self.node.size))
+        run.begin(self.seed(run), run.epoch, ~self._first(place))
         return collate(samples)
 
     def _first(self, place: int) -> int:

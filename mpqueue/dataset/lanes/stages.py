@@ -2,7 +2,8 @@
 
 A lane of a stream is a chain or a tree of stages. Elements are requested from the last stage, which requests them from
 the stages before it. They are passed in blocks, because a Python call per sample and stage would cost more than small
-samples do. A stage reads what it is asked for, and nothing more; only `map` and `filter` with threads compute ahead.
+samples do. A stage reads what it needs. Only the entry of a lane reads ahead (`mpqueue.dataset.lanes.ahead`), and `map`
+and `filter` with threads compute a fixed number of elements ahead.
 
     pull        returns the next elements, each with its *token*
     get_state   adds the position of the stage, and the tokens of the elements that it holds; never contents
@@ -26,7 +27,8 @@ The next `pull` raises the error, and later elements wait (`mpqueue.dataset.lane
 element, independent of the block boundaries, and no other element is lost. An exception of a signal handler is raised
 at once. The lane must then be discarded and opened again from its snapshot.
 
-*Excluded samples.* No stage looks for them, but those that make an element of several (`mpqueue.dataset.lanes.gates`).
+*Excluded samples.* Three places look for them: the entry, the stages that merge elements, and the end of the lane
+(`mpqueue.dataset.lanes.gates`).
 
 *Cost.* Before a batch of 256, `map` takes 0.07 us per sample, `filter` 0.09 us, both including the call of an empty
 function, and `shuffle(buffer=1000)` 0.17 us, in 16 lanes of ints (CPU time of one process, interleaved with the same
