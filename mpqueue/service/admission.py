@@ -2,14 +2,14 @@
 
 If a rank has a consumer, a second consumer of the rank waits until the first one has left or its own timeout is over.
 
-A restarted server without ranks opens no epoch until the previous server's consumers have attached again, have exited,
-or `grace_s` is over.
+A restarted server waits for the previous server's consumers until they have attached again, have exited, or `grace_s`
+is over. How it waits depends on the mode, see `mpqueue.service.modes.Mode.await_back`.
 """
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from mpqueue.service.connections import Handlers, Peer, Stage
@@ -102,17 +102,21 @@ class Admission:
 
     # -- Consumers of the previous server
 
-    def await_survivors(self, survivors: Iterable[Survivor], handlers: Handlers, grace_s: float) -> None:
+    def await_survivors(
+        self, survivors: Iterable[tuple[Survivor, Collection[int]]], handlers: Handlers, grace_s: float
+    ) -> None:
         """Wait until these consumers are attached again or have exited, for at most `grace_s` seconds.
 
-        Until then, a stream is not changed, and except with ranks, no epoch opens.
+        Args:
+            survivors: The consumers, each with the positions of the epoch that the journal says it has taken.
+            handlers: The handlers of all descriptors.
+            grace_s: The limit.
         """
-        # Only the survivors know the batches they took last. Another consumer could be offered one of those, and the
-        # batch would be taken twice. In a broadcast, the others could finish the epoch, whose rest a survivor that is
-        # back later could not get. A change of a stream would begin before those batches, and move others to their
-        # places, which nobody would get.
         self._awaited_until = time.monotonic() + grace_s
-        for (pid, started), count in Counter(survivors).items():  # several consumers can belong to one process
+        taken: defaultdict[Survivor, list[Collection[int]]] = defaultdict(list)
+        for survivor, positions in survivors:  # several consumers can belong to one process
+            taken[survivor].append(positions)
+        for (pid, started), positions_of_each in taken.items():
             try:
                 sentinel = descriptors.own(os.pidfd_open(pid))
             except OSError:
@@ -123,7 +127,7 @@ class Admission:
                 descriptors.close(sentinel)
                 continue
             # The pidfd becomes readable when the process exits, so that a crashed survivor ends the wait immediately.
-            self._core.awaited[pid] = count
+            self._core.await_back(pid, positions_of_each)
             self.sentinels[pid] = sentinel
             handlers.watch(sentinel, partial(self._give_up, handlers, pid))
 

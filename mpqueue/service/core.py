@@ -23,11 +23,15 @@ recalled, so the epoch does not end before that consumer requests the next one o
 when its queue is full: each batch is computed once. After `grace_s`, the group is detached with the news that a rank is
 lost, unless that rank has finished the epoch. A group without ranks continues without the crashed consumer.
 
+*Restarts.* In a broadcast, the seat of each consumer of the previous server is kept until it is back, as for ranks: a
+group in lock-step would wait forever if no batch were delivered before all are back. Where consumers share batches, no
+epoch opens before.
+
 *Late consumers.* A consumer of a broadcast that has missed batches takes part from the next epoch on.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from mpqueue.memory.slots import SlotError
@@ -251,11 +255,13 @@ class Core:
             )
         join = "now" if resume else hello.join
         is_midway = self.is_running or self.frontier > 0  # a previous server has delivered a part of the epoch
-        arrival = Arrival(hello.rank, join, resume, self.epoch, self.frontier, is_midway)
+        arrival = Arrival(hello.rank, join, resume, self.epoch, self.frontier, is_midway, pid)
         seat = self._mode.seat_for(arrival, self.group)
         # Only after all possible refusals: the batches of a refused survivor are still unknown, so the wait for it must
         # continue.
         self.awaited -= Counter((pid,))  # keeps only positive numbers
+        if pid not in self.awaited:
+            self._give_up_seats(pid)
         self.group.sit(consumer, seat, now)
         self.holders.open(consumer)
         if resume is not None:
@@ -395,10 +401,15 @@ class Core:
         self._note(seat)
         if seat.rank is not None:
             seat.overdue_at = now + self.rules.grace_s if died else now
-        elif self.is_running and not self._has_ended and self._mode.is_abandoned(self.group, self.epoch):
+        else:
+            self._abandon_if_due()
+        self._go_on()
+
+    def _abandon_if_due(self) -> None:
+        """Drop the rest of the running epoch if it has no consumers left."""
+        if self.is_running and not self._has_ended and self._mode.is_abandoned(self.group, self.epoch):
             self._outside.abandon(self.epoch)
             self._stand_before_next()
-        self._go_on()
 
     # -- Events of the stream
 
@@ -519,7 +530,8 @@ class Core:
         for seat in self.group.seats:
             if not seat.has_all or seat.epoch != self.epoch or seat.queue:
                 continue
-            if self._must_begin(seat):
+            # The epoch does not end before the consumer of an awaited seat is back, and it gets the end of it, too.
+            if self._must_begin(seat) or self.group.is_awaited(seat):
                 continue
             # Also to a consumer that has attached again and whose loop continues: without the end, its loop would
             # become one over the next epoch.
@@ -541,10 +553,30 @@ class Core:
 
     # -- Slow and crashed consumers
 
+    def await_back(self, pid: int, taken: Collection[Collection[int]]) -> None:
+        """Wait for consumers of the previous server.
+
+        Args:
+            pid: Their process.
+            taken: For each of them, the positions of the epoch that it has taken at least.
+        """
+        self.awaited[pid] = len(taken)
+        self._mode.await_back(self.group, pid, self.epoch, taken)
+
     def forget_awaited(self, pid: int) -> None:
         """Stop waiting for the consumers of a process."""
         self.awaited.pop(pid, None)
+        self._give_up_seats(pid)
         self._go_on()
+
+    def _give_up_seats(self, pid: int) -> None:
+        """Remove the seats that still wait for a consumer of a process."""
+        for seat in self.group.awaited.pop(pid, ()):
+            self.group.seats.remove(seat)
+            self._routing.regain(seat)
+            # Those who are left may have had all of the epoch: then the stream runs to its end.
+            if not self.group.seats:
+                self._abandon_if_due()
 
     def advance(self, now: float) -> None:
         """Detach the group if a needed rank is lost; start the leases of consumers that were just offered a batch."""

@@ -31,7 +31,7 @@ import pickle
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -109,6 +109,17 @@ class Recovered:
     def pairs(self) -> list[tuple[int, int]]:
         """Return the taken batches as pairs of holder and position."""
         return [(who, position) for who, positions in self.taken.items() for position in sorted(positions)]
+
+    def renumber(self, *, has_ranks: bool) -> None:
+        """Give all consumers negative numbers: the next server assigns positive ones again from 1."""
+        numbers = {who: -number for number, who in enumerate(self.survivors, 1)}
+        self.survivors = {numbers[who]: survivor for who, survivor in self.survivors.items()}
+        if has_ranks:  # they hold the batches
+            return
+        taken: dict[int, set[int]] = {}
+        for who, position in self.pairs():
+            taken.setdefault(numbers.get(who, 0), set()).add(position)  # 0: all that have left
+        self.taken = taken
 
 
 def lock_journal(path: str) -> Callable[[], None]:
@@ -392,10 +403,13 @@ class Journal:
         for number in self._awaited_of(survivor.pid)[:1]:
             self.note_departure(number)
 
-    def await_back(self, survivors: Iterable[Survivor]) -> None:
-        """Keep survivors that have not attached again in the journal. Call this before `begin`."""
-        # Negative keys: this server assigns the numbers of consumers again from 1.
-        self.present.update({-number: survivor for number, survivor in enumerate(survivors, 1)})
+    def await_back(self, survivors: Mapping[int, Survivor]) -> None:
+        """Keep survivors that have not attached again in the journal. Call this before `begin`.
+
+        Args:
+            survivors: As in `Recovered`, after `Recovered.renumber`.
+        """
+        self.present.update(survivors)
 
     def _awaited_of(self, pid: int) -> list[int]:
         """Return the numbers of the survivors of a process that have not attached again."""

@@ -38,6 +38,7 @@ class Arrival(NamedTuple):
         epoch: The epoch of the group.
         frontier: The next position that the stream yields.
         is_midway: A part of the epoch was delivered already, by this server or by the previous one.
+        pid: Its process.
     """
 
     rank: int | None
@@ -46,6 +47,7 @@ class Arrival(NamedTuple):
     epoch: int
     frontier: int
     is_midway: bool
+    pid: int
 
 
 class Frontier:
@@ -120,7 +122,8 @@ class Mode(ABC):
     allows_slow: ClassVar[bool] = False
     # An epoch that is over was taken completely, though some consumers may not have been notified.
     epochs_behind: ClassVar[float] = 1
-    # Other consumers could be offered the batches that a survivor has taken, or finish the epoch before it is back.
+    # Only the survivors know the batches that they took last. Another consumer could be offered one of those, and it
+    # would be taken twice.
     opens_without: ClassVar[bool] = False
 
     # -- The stream
@@ -175,6 +178,13 @@ class Mode(ABC):
         """Return how many batches of an epoch a consumer has had if this position was its latest one."""
         return position // self.num_shares + 1
 
+    def _drop_taken(self, seat: Seat, resume: Resume, let_go: Hold) -> None:
+        """Continue the seat after the batches that its consumer has taken."""
+        seat.resume_at(resume.count)
+        # These were routed to the seat while it had no consumer.
+        while seat.queue and self.count_at(seat.queue[0].position) <= resume.count:
+            let_go(seat.queue.popleft(), seat.number)
+
     @abstractmethod
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:
         """Continue a consumer in the running epoch after the batches that it has taken.
@@ -186,6 +196,16 @@ class Mode(ABC):
             let_go: Removes a holder of a batch.
 
         Returns: Positions that the stream may still yield and that must not be offered.
+        """
+
+    def await_back(self, group: Group, pid: int, epoch: int, taken: Iterable[Collection[int]]) -> None:  # noqa: B027
+        """Keep what consumers of the previous server need until they are back.
+
+        Args:
+            group: The consumers.
+            pid: Their process.
+            epoch: The epoch.
+            taken: For each of them, the positions that it has taken at least.
         """
 
     def make_frontier(self, start: int) -> Frontier:
@@ -217,10 +237,7 @@ class Ranked(Mode):
 
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - for other modes
         """Drop the batches of the rank that its consumer has taken."""
-        seat.resume_at(resume.count)
-        # These were routed to the rank while it had no consumer.
-        while seat.queue and self.count_at(seat.queue[0].position) <= resume.count:
-            let_go(seat.queue.popleft(), seat.number)
+        self._drop_taken(seat, resume, let_go)
         return ()
 
 
@@ -260,10 +277,25 @@ class Broadcast(Mode):
     routing: ClassVar[type[Routing]] = BroadcastRouting
     allows_slow: ClassVar[bool] = True
     epochs_behind: ClassVar[float] = math.inf  # whoever has missed batches begins with the next epoch
+    opens_without: ClassVar[bool] = True  # the seats of survivors are kept
+
+    def await_back(self, group: Group, pid: int, epoch: int, taken: Iterable[Collection[int]]) -> None:
+        """Keep a seat for each of these consumers, which gets their batches."""
+        # The others may need a batch that a survivor has, and it may wait for them, in an all-reduce: then it is not
+        # back before they have got the batch.
+        group.awaited[pid] = [group.add(epoch, had=max(positions, default=-1) + 1) for positions in taken]
 
     def seat_for(self, arrival: Arrival, group: Group) -> Seat:
-        """Return a new seat; `join` decides with which batch it begins in the middle of an epoch."""
+        """Return the seat that was kept for it, or a new one.
+
+        `join` decides with which batch a new one begins in the middle of an epoch.
+        """
         join, resume, epoch = arrival.join, arrival.resume, arrival.epoch
+        if resume is not None:
+            # A consumer that is behind has missed only the end of the epoch before, and nothing of this one.
+            seat = group.take_awaited(arrival.pid, max((resume.epoch, resume.count), (epoch, 0)))
+            if seat is not None:
+                return seat
         # The others have the batches in between, and a server computes each batch once.
         has_missed = resume is not None and (resume.epoch, resume.count) < (epoch, arrival.frontier)
         # The running epoch does not wait for this seat, which takes part from the next one.
@@ -283,7 +315,7 @@ class Broadcast(Mode):
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - its seat is new
         """Continue after the batches that it has taken, unless it begins with the next epoch."""
         if seat.epoch == resume.epoch:
-            seat.resume_at(resume.count)
+            self._drop_taken(seat, resume, let_go)
         return ()
 
     def make_frontier(self, start: int) -> Frontier:

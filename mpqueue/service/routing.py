@@ -425,7 +425,9 @@ class BroadcastRouting(Routing):
             return True
         members = self.members()
         if self._skips:
-            return any(seat.has_begun and seat.load < self._window for seat in members)
+            # A consumer misses no batches because the server has crashed.
+            is_held = any(not seat.consumer and seat.load > self._window for seat in members)
+            return not is_held and any(seat.has_begun and seat.load < self._window for seat in members)
         # Every member gets each batch, so the slowest one determines the pace. One batch more than the window fits, for
         # groups in lock-step.
         return bool(members) and all(seat.load <= self._window for seat in members)
@@ -437,7 +439,7 @@ class BroadcastRouting(Routing):
         members = self.members()
         for seat in members:
             # The slow consumer misses this batch. It is notified of the number of missed ones with its next offer.
-            if self._skips and seat.load >= self._window:
+            if self._skips and seat.consumer and seat.load >= self._window:
                 seat.num_skipped += 1
             elif batch.position >= seat.had.before:  # earlier ones were taken from a previous server
                 self._hold(batch, seat.number)
@@ -495,6 +497,7 @@ class Group:
         seats: All seats, including vacant ones.
         ranks: The seats of ranks, including vacant ones.
         by_consumer: The seats that have a consumer.
+        awaited: Seats that are kept for consumers of the previous server, by their process.
         last_seen: When each consumer last sent a message, or was offered a batch while it had none.
     """
 
@@ -504,17 +507,38 @@ class Group:
         self.window, self.turns = window, turns
         self.seats: list[Seat] = []
         self.by_consumer: dict[int, Seat] = {}
+        self.awaited: dict[int, list[Seat]] = {}
         self.last_seen: dict[int, float] = {}
         self._num_seats = -GROUP
         for rank, count in zip(range(num_ranks), [*had, *[0] * num_ranks], strict=False):
-            self.add(epoch, rank).had = Had(count, count)
+            self.add(epoch, rank, had=count)
         self.ranks = tuple(self.seats)
 
-    def add(self, epoch: int, rank: int | None = None) -> Seat:
-        """Return a new seat, whose consumer begins with this epoch."""
+    def add(self, epoch: int, rank: int | None = None, *, had: int = 0) -> Seat:
+        """Return a new seat, whose consumer begins with this epoch, after `had` batches from a previous server."""
         self._num_seats += 1
         seat = Seat(-self._num_seats if self.turns is None else GROUP, rank, epoch)
+        seat.had = Had(had, had)
         self.seats.append(seat)
+        return seat
+
+    def is_awaited(self, seat: Seat) -> bool:
+        """Return whether a seat is kept for a consumer of the previous server."""
+        return any(seat in seats for seats in self.awaited.values())
+
+    def take_awaited(self, pid: int, at: tuple[int, int]) -> Seat | None:
+        """Return a seat that is kept for a consumer of this process; None: there is none.
+
+        Args:
+            pid: The process.
+            at: Its epoch, and its number of batches of it.
+        """
+        # Of several, the one that has advanced furthest: the others keep the earlier batches for their consumers.
+        seats = [seat for seat in self.awaited.get(pid, ()) if (seat.epoch, seat.had.num) <= at]
+        if not seats:
+            return None
+        seat = max(seats, key=lambda seat: seat.had.num)
+        self.awaited[pid].remove(seat)
         return seat
 
     def sit(self, consumer: int, seat: Seat, now: float) -> None:

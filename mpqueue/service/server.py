@@ -186,6 +186,7 @@ class Server(Redirected, Fixed):
                 f"the journal {self._journal_path} belongs to another stream: use the same source, length, seed and "
                 "options, or another journal"
             )
+        recovered.renumber(has_ranks=self._rules.mode.num_ranks > 0)
         place, history = place_in(recovered, self._rules.mode), self._history_after(recovered)
         stream = self._make_stream(seed=seed, start=StreamStart(place, recovered.lanes, history))
         # Load the state before the workers start, because they receive a copy of the source then.
@@ -225,7 +226,7 @@ class Server(Redirected, Fixed):
             return None
         journal = Journal(self._journal_path, self._job, self._stream.seed, self._stream.history)
         undo.callback(journal.close)
-        journal.await_back(recovered.survivors.values())
+        journal.await_back(recovered.survivors)
         state = recovered.state if recovered.job else self._stream.source_state()
         # Written before any consumer can attach, with the recovered batches: a second crash must not lose them.
         journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes)
@@ -253,7 +254,8 @@ class Server(Redirected, Fixed):
         )  # fmt: skip
         admission = Admission(core, journal, self._job, self._welcome, stream.ring_fd, deliveries.journal_taken)
         loop = Loop(claim, self._uids, core, deliveries, admission)
-        admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
+        awaited = [(survivor, recovered.taken.get(who, ())) for who, survivor in recovered.survivors.items()]
+        admission.await_survivors(awaited, loop.handlers, rules.grace_s)
         loop.start()
         return loop
 

@@ -22,7 +22,7 @@ def test_exit_of_process_with_two_consumers_is_handled_once():
         core = Simulation(rules_of(), [1]).core
         admission = Admission(core, None, "job", None, -1, None)  # type: ignore[arg-type]  # no consumer attaches
         survivor = Survivor(process.pid, started_at(process.pid))
-        admission.await_survivors([survivor, survivor], handlers, 60.0)
+        admission.await_survivors([(survivor, {0}), (survivor, ())], handlers, 60.0)
         assert core.awaited == {process.pid: 2}
         process.kill()
         handlers.wait(60.0)
@@ -84,7 +84,7 @@ def test_checkpoints_count_batches_that_only_their_consumer_knew(tmp_path, monke
 
 def test_epoch_waits_for_each_consumer_of_a_process():
     core = Simulation(rules_of(), []).core
-    core.awaited[7] = 2
+    core.await_back(7, [(), ()])
     for number, left in ((1, {7: 1}), (2, {})):
         core.attach(number, Hello(), now=0.0, pid=7)
         assert core.awaited == left
@@ -93,7 +93,7 @@ def test_epoch_waits_for_each_consumer_of_a_process():
 def test_journal_keeps_each_consumer_of_a_process_that_is_not_back(tmp_path):
     path, survivor = str(tmp_path / "journal"), Survivor(os.getpid(), started_at(os.getpid()))
     journal = Journal(path, "job", 7)
-    journal.await_back([survivor, survivor])
+    journal.await_back({-1: survivor, -2: survivor})
     journal.begin(4, None)
     journal.note_arrival(1, survivor)
     journal.close()

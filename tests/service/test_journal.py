@@ -191,12 +191,21 @@ def test_file_system_without_locks_is_reported(path: str, monkeypatch: pytest.Mo
 
 def test_next_server_also_waits_for_survivors_not_yet_back(path: str):
     journal = Journal(path, "job", 7)
-    journal.await_back([Survivor(100, 5), Survivor(101, 6), Survivor(102, 7)])
+    journal.await_back({-1: Survivor(100, 5), -2: Survivor(101, 6), -3: Survivor(102, 7)})
     journal.begin(3, None)
     journal.note_arrival(1, Survivor(100, 5))
     journal.note_given_up(102)
     journal.close()
     assert sorted(read_journal(path).survivors.values()) == [Survivor(100, 5), Survivor(101, 6)]
+
+
+@pytest.mark.parametrize(("has_ranks", "taken"), [(False, {-1: {5}, -2: {0, 4}, 0: {3, 9}}), (True, None)])
+def test_consumers_of_the_next_server_get_no_number_of_an_earlier_one(has_ranks: bool, taken):
+    before = {2: {5}, 3: {0, 4}, 1: {3}, 7: {9}}  # the consumers 1 and 7 have left
+    recovered = Recovered(taken=dict(before), survivors={2: Survivor(100, 5), 3: Survivor(101, 6)})
+    recovered.renumber(has_ranks=has_ranks)
+    assert recovered.survivors == {-1: Survivor(100, 5), -2: Survivor(101, 6)}
+    assert recovered.taken == (before if has_ranks else taken)
 
 
 def test_process_is_identified_by_its_start_time():
