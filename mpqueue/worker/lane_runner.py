@@ -67,19 +67,11 @@ class OpenLane:
         self.saved: LaneStart | None = None
         self.marker: Marker | None = None
         self._reported: list[StageRow] = []
-        self._num_left: int | None = None  # elements until a snapshot that is due
 
     def is_ready(self) -> bool:
         """Return whether a snapshot that is due may be taken now; otherwise the lane prepares for it."""
-        if self._num_left is None:
-            prepare = getattr(self.lane, "prepare", None)
-            self._num_left = 0 if prepare is None else prepare()
-        elif self._num_left:
-            self._num_left -= 1
-        if self._num_left:
-            return False
-        self._num_left = None
-        return True
+        prepare = getattr(self.lane, "prepare", None)
+        return prepare is None or bool(prepare())
 
     def take_skipped(self) -> list[tuple[Any, ...]]:
         """Return the samples that were left out since the last call."""

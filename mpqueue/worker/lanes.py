@@ -23,10 +23,9 @@ class ReadAhead:
 
     Attributes:
         is_on: They may.
-        is_used: Some do.
     """
 
-    is_on, is_used = True, False
+    is_on = True
 
 
 class _NoGate:

@@ -47,7 +47,6 @@ class AheadStage(LinkStage):
     def __init__(self, source: LaneStage, node: nodes.StageNode, run: LaneRun) -> None:
         super().__init__(source, node, run)
         self._may_read_ahead = run.skip is None and not node.facts.has_stream
-        run.ahead.is_used |= self._may_read_ahead
         self._each_ns = _AHEAD_NS  # time per element of the last block
         self._values: list[Any] = []
         self._tokens: Sequence[Token] = ()
@@ -75,6 +74,10 @@ class AheadStage(LinkStage):
             return False
         self._each_ns = 1 + (clock_ns() - started) // len(self._tokens)
         return True
+
+    def is_ahead(self) -> bool:
+        """Return whether elements wait here."""
+        return self._at < len(self._tokens)
 
     def count_to(self, rows: list[StageRow]) -> None:
         """Add the rows of the stages before this stage, which has no row itself."""

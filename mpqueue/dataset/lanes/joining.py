@@ -158,6 +158,10 @@ class JoiningStage(LaneStage):
         """Restore a saved state."""
         self._load_own(states)
 
+    def is_ahead(self) -> bool:
+        """Return whether an open input has read ahead."""
+        return any(branch.stage.is_ahead() for branch in self._branches.values())
+
     def count_to(self, rows: list[StageRow]) -> None:
         """Add the rows of the inputs that were opened, and then the rows of this stage."""
         rows += self._closed_rows

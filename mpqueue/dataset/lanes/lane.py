@@ -34,7 +34,7 @@ _STILL_COMPUTED = (
     "If you have excluded this sample: where a zip or a cache follows, excluded samples are computed until the epoch "
     "of the virtual shard ends. Until then, return another value for it in the function or the source"
 )
-_UNTIL_SHORT = 16  # batches, which a stage reads ahead at most
+_UNTIL_SHORT = 16  # elements; a snapshot is delayed by at most so many, until no stage holds elements read ahead
 
 
 class StreamLane:
@@ -63,6 +63,7 @@ class StreamLane:
             kind: [*state.get(kind, ()), *[0] * len(made)][: len(made)] for kind, made in changes._asdict().items()
         }  # fmt: skip
         self._number = run.number  # of the next element
+        self._save_at = 0  # the number where a snapshot that is due is taken in any case
         self._gate, self._weights, self._keeps_whole = Gate(), list[Any](), keeps_whole
         self._open, self._run = open_stages, run._replace(
             state=None, left_out={}, gate=self._gate, weights=self._weights, ahead=ReadAhead()
@@ -160,10 +161,11 @@ class StreamLane:
             self._run.begin.forget_lost()
         self._stage = self._opened()
 
-    def prepare(self) -> int:
-        """Prepare for a snapshot; return the number of elements after which no stage holds elements read ahead."""
-        self._run.ahead.is_on = False
-        return _UNTIL_SHORT if self._run.ahead.is_used else 0
+    def prepare(self) -> bool:
+        """Prepare for a snapshot that is due; return whether it may be taken now."""
+        if self._run.ahead.is_on:
+            self._run.ahead.is_on, self._save_at = False, self._number + _UNTIL_SHORT
+        return self._number >= self._save_at or not self._stage.is_ahead()
 
     def save(self) -> Any:
         """Return the position of the lane."""

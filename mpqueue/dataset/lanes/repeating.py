@@ -122,6 +122,10 @@ class RepeatStage(LaneStage):
             return self._before
         return self._open(number)
 
+    def is_ahead(self) -> bool:
+        """Return whether the input has read ahead."""
+        return self._now is not None and self._now.is_ahead()
+
     def count_to(self, rows: list[StageRow]) -> None:
         """Add a row for each stage, summed over all passes."""
         rows += self._counts_of_passes()

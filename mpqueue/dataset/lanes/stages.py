@@ -142,6 +142,10 @@ class LaneStage:
         bounds = [most for stage in self.inputs if (most := stage.most_fruitless()) is not None]
         return sum(bounds) if bounds else None
 
+    def is_ahead(self) -> bool:
+        """Return whether this stage, or one before it, holds elements that it has read ahead of the requests."""
+        return any(stage.is_ahead() for stage in self.inputs)
+
     def count_to(self, rows: list[StageRow]) -> None:
         """Add the rows of the inputs, and then the rows of this stage."""
         for stage in self.inputs:

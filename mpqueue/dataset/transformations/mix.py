@@ -193,7 +193,6 @@ class MixStage(BranchedStage):
         self._plan(node.schedule)
         self._most_ahead = 0  # elements of an input that this call may read ahead
         self._keep: Keep | None = None  # of the latest call
-        run.ahead.is_used |= run.skip is None
         self._done: set[int] = set()  # "all": inputs that have started again; "never": inputs without elements
         self._num_left = 0  # of the other inputs that the end of the mix depends on in this phase
 
@@ -286,6 +285,10 @@ class MixStage(BranchedStage):
             if branch.tokens:
                 return True
         return False
+
+    def is_ahead(self) -> bool:
+        """Return whether elements of an input wait here."""
+        return any(branch.tokens for branch in self._branches.values()) or super().is_ahead()
 
     @staticmethod
     def _lacks_elements(branch: Branch) -> bool:
