@@ -11,6 +11,7 @@ for some elements earlier than the batch that contains them is requested:
 
 - Before a snapshot, there is none for some elements, so that the snapshot is short.
 - At most 0.5 ms of work is done ahead. Slow elements, such as photographs, are computed on demand.
+- At most eight times as many elements are read as one of the latest calls has requested.
 - A request for a single element takes a single element. Large arrays are copied one by one and must not pile up here.
 - With ``skip``, there is no read-ahead: a skipped sample is reported with the batch that misses it.
 - While an element has a retry marker because it crashed a worker, there is no read-ahead: the crash would be attributed
@@ -24,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpqueue.dataset.description import nodes
+from mpqueue.dataset.description.ids import Keep
 from mpqueue.dataset.lanes.gates import admitted
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token
 from mpqueue.dataset.lanes.tokens import as_saved, together
@@ -47,32 +49,42 @@ class AheadStage(LinkStage):
     def __init__(self, source: LaneStage, node: nodes.StageNode, run: LaneRun) -> None:
         super().__init__(source, node, run)
         self._may_read_ahead = run.skip is None and not node.facts.has_stream
-        self._each_ns = _AHEAD_NS  # time per element of the last block
+        self._each_ns = _AHEAD_NS  # time per requested element of the last block
+        self._most_requested = 0  # elements by one of the latest calls
         self._values: list[Any] = []
         self._tokens: Sequence[Token] = ()
         self._at = 0  # index of the next element to return
+        self._keep: Keep | None = None  # what the waiting elements were judged by
 
     def pull(self, count: int) -> Block:
         """Return the next elements without excluded samples."""
-        while True:
-            if self._at == len(self._tokens) and not self._read(count):
+        # Not only by this call: the rest of a batch may be few elements.
+        self._most_requested = max(count, self._most_requested * 3 // 4)
+        if self.run.gate.keep is not self._keep:
+            self._keep = self.run.gate.keep
+            self._values, self._tokens = admitted(self, self._values[self._at :], self._tokens[self._at :])
+            self._at = 0
+        while self._at == len(self._tokens):
+            if not self._read(count):
                 return [], ()
-            first, self._at = self._at, min(self._at + count, len(self._tokens))
-            values, tokens = admitted(self, self._values[first : self._at], self._tokens[first : self._at])
-            if tokens:
-                self.search.end()
-                return values, tokens
+        first, self._at = self._at, min(self._at + count, len(self._tokens))
+        return self._values[first : self._at], self._tokens[first : self._at]
 
     def _read(self, count: int) -> bool:
         """Read a block; return False at the end of the input."""
-        is_ahead = count > 1 and self._may_read_ahead and self.run.ahead.is_on and self.run.may_run_ahead
-        most = min(_MOST_AHEAD, _MOST_REQUESTS * count, _AHEAD_NS // self._each_ns) if is_ahead else count
+        if count > 1 and self._may_read_ahead and self.run.ahead.is_on and self.run.may_run_ahead:
+            most = min(_MOST_AHEAD, _MOST_REQUESTS * self._most_requested, _AHEAD_NS // self._each_ns)
+            count = max(count, most)
         # Clear the block before the call: if the input raises, elements that were returned must not be returned again.
-        started, self._at, self._values, self._tokens = clock_ns(), 0, [], ()
-        self._values, self._tokens = self._input.pull(max(count, most))
-        if not self._tokens:
+        self._at, self._values, self._tokens = 0, [], ()
+        started, self._each_ns = clock_ns(), _AHEAD_NS  # if it raises, its time is unknown
+        values, tokens = self._input.pull(count)
+        if not tokens:
             return False
-        self._each_ns = 1 + (clock_ns() - started) // len(self._tokens)
+        self._each_ns = 1 + (clock_ns() - started) // count
+        self._values, self._tokens = admitted(self, values, tokens)
+        if self._tokens:
+            self.search.end()
         return True
 
     def is_ahead(self) -> bool:
