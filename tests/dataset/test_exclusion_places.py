@@ -2,12 +2,16 @@
 
 import itertools
 import json
+import pickle
 
 import numpy as np
 import pytest
 
 import mpqueue
 from mpqueue import Dataset
+from mpqueue.dataset.running.build import DatasetLanes
+from mpqueue.worker.context import begin_batch
+from mpqueue.worker.lanes import LaneRun
 
 
 def numbers(count=800):
@@ -100,3 +104,18 @@ def test_excluded_samples_that_wait_in_an_input_of_concatenate_enter_no_buffer()
         first = [next(batches), next(batches)]
         loader.exclude(gone)
         assert plain([*first, *batches]) == plain(without)
+
+
+def test_a_buffer_takes_back_before_a_snapshot_what_it_has_picked_ahead():
+    lanes = DatasetLanes(Dataset.range(10_000).filter(is_kept).shuffle(buffer=40).batch(16).root)
+    ahead, plain_lane = (lanes.open_lane(LaneRun(1, 3, 5, 0, begin_batch)) for _ in range(2))
+    num_ahead = 0
+    for _ in range(100):
+        plain_lane.prepare()  # it reads what is requested
+        assert ahead.next().tolist() == plain_lane.next().tolist()
+        saved, other = pickle.loads(pickle.dumps([ahead.save(), plain_lane.save()]))
+        _, shuffle, entry = saved["stages"][:3]
+        assert shuffle == other["stages"][1]
+        assert entry["ahead"] == sorted(entry["ahead"])
+        num_ahead += len(entry["ahead"])
+    assert num_ahead > 100

@@ -2,7 +2,8 @@
 
 Before the entry, each stage returns elements in the order of its input, and holds none. So nothing depends on how far
 these stages have read. After it, stages read what they need, and nothing more. What they hold therefore follows from
-the number of elements that the lane has returned, in any run.
+the number of elements that the lane has returned, in any run. A shuffle buffer right behind the entry takes whatever
+waits here, and puts what it has not returned back before an exclusion or a snapshot.
 
 *Reading ahead.* A block costs about 2 us in each stage, whatever its size. Without reading ahead, a batch of 256 after
 a filter takes a block of 256 and several small blocks for the elements that the filter removed: twice the time with a
@@ -58,17 +59,31 @@ class AheadStage(LinkStage):
 
     def pull(self, count: int) -> Block:
         """Return the next elements without excluded samples."""
+        self._fill(count)
+        first, self._at = self._at, min(self._at + count, len(self._tokens))
+        return self._values[first : self._at], self._tokens[first : self._at]
+
+    def pull_waiting(self, count: int) -> Block:
+        """Do the same, but return all elements that were read ahead, too; see `put_back`."""
+        self._fill(count)
+        waiting = self._values[self._at :], self._tokens[self._at :]
+        self._at, self._values, self._tokens = 0, [], ()
+        return waiting
+
+    def put_back(self, values: list[Any], tokens: Sequence[Token]) -> None:
+        """Take back the last elements that `pull_waiting` returned."""
+        self._values, self._tokens = values, tokens
+
+    def _fill(self, count: int) -> None:
+        """Read elements if none wait; there are none at the end of the input."""
         # Not only by this call: the rest of a batch may be few elements.
         self._most_requested = max(count, self._most_requested * 3 // 4)
         if self.run.gate.keep is not self._keep:
             self._keep = self.run.gate.keep
             self._values, self._tokens = admitted(self, self._values[self._at :], self._tokens[self._at :])
             self._at = 0
-        while self._at == len(self._tokens):
-            if not self._read(count):
-                return [], ()
-        first, self._at = self._at, min(self._at + count, len(self._tokens))
-        return self._values[first : self._at], self._tokens[first : self._at]
+        while self._at == len(self._tokens) and self._read(count):
+            pass
 
     def _read(self, count: int) -> bool:
         """Read a block; return False at the end of the input."""

@@ -17,6 +17,7 @@ import numpy as np
 from mpqueue.dataset.description.nodes import LinkNode
 from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker
 from mpqueue.dataset.indexed.reordering import PickReader
+from mpqueue.dataset.lanes.ahead import AheadStage
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token
 from mpqueue.dataset.lanes.tokens import as_saved, together
 from mpqueue.seeding.permutation import SampleOrder
@@ -76,6 +77,8 @@ def _column(tokens: Sequence[Token]) -> np.ndarray[Any, Any]:
     """Return a new array of tokens, of int64 if all are integers that fit."""
     if type(tokens) is array:
         return np.array(tokens)
+    if type(tokens) is range:
+        return np.arange(tokens.start, tokens.stop, tokens.step)
     try:
         return np.fromiter(tokens, np.int64, len(tokens))
     except (OverflowError, TypeError, ValueError):
@@ -129,21 +132,70 @@ class ShuffleStage(LinkStage):
         self._picks, self._next_pick = Picks(self.seed, run.epoch, run.lane), 0
         self._is_draining = False
         self._num_drained = 0  # elements in the buffer when the input ended
+        self._entry = source if isinstance(source, AheadStage) else None
+        # Whatever the entry has read ahead is picked at once, because a swap of few elements takes about as long as one
+        # of hundreds.
+        self._picked: Block = [], ()
+        self._num_ahead = 0  # the last ones of these have not been returned
+        self._keep = run.gate.keep  # when they were picked
 
     def pull(self, count: int) -> Block:
         """Return the next elements. The first call fills the buffer."""
+        if self.run.gate.keep is not self._keep:
+            self._keep = self.run.gate.keep
+            self._put_back()  # excluded ones among the elements that were read ahead do not enter the buffer
         if not self._is_draining:
             full = self._full or self._filled()
             if full is not None:
-                values, tokens = self._input.pull(count)
-                if tokens:
-                    return self._swap(full, values, tokens)
+                if self._num_ahead or self._pick(full, count):
+                    return self._next_picked(count)
                 self._begin_to_drain(full)
         # From the end: removing from the front of a list moves all the elements after it.
         values, tokens = self._values[-count:][::-1], self._tokens[-count:][::-1]
         del self._values[-count:], self._tokens[-count:]
         self.num_out += len(tokens)
         return values, tokens
+
+    def _pick(self, full: FullBuffer, count: int) -> bool:
+        """Put elements into the buffer in place of picked ones; return False at the end of the input."""
+        values, tokens = self._input.pull(count) if self._entry is None else self._entry.pull_waiting(count)
+        if not tokens:
+            return False
+        started = self.clock.start()
+        # A pick and its element have the same number, so that the order does not depend on the block size.
+        self._picked = full.swap(values, tokens, self._picks.take(self._next_pick, len(tokens), self._size))
+        self._next_pick += len(tokens)
+        self._num_ahead = len(tokens)
+        self.clock.stop(started)
+        return True
+
+    def _next_picked(self, count: int) -> Block:
+        values, tokens = self._picked
+        first = len(values) - self._num_ahead
+        end = min(first + count, len(values))
+        self._num_ahead = len(values) - end
+        if not self._num_ahead:
+            self._picked = [], ()  # do not hold elements that were returned
+        self.num_in += end - first
+        self.num_out += end - first
+        return values[first:end], tokens[first:end]
+
+    def is_ahead(self) -> bool:
+        """Return whether elements wait in this stage, or in one before it."""
+        return self._num_ahead > 0 or super().is_ahead()
+
+    def _put_back(self) -> None:
+        """Undo what was picked ahead, so that what is held follows from the number of elements that were returned."""
+        count, self._num_ahead = self._num_ahead, 0
+        if count:
+            assert self._full is not None
+            assert self._entry is not None
+            values, tokens = self._picked
+            self._next_pick -= count
+            # The same swaps from the last to the first one.
+            picks = self._picks.take(self._next_pick, count, self._size)[::-1]
+            values, tokens = self._full.swap(values[: -count - 1 : -1], tokens[: -count - 1 : -1], picks)
+            self._entry.put_back(values[::-1], tokens[::-1])
 
     def _filled(self) -> FullBuffer | None:
         """Fill the buffer; return None if the input ends before it is full."""
@@ -160,17 +212,6 @@ class ShuffleStage(LinkStage):
         self._values, self._tokens = [], []
         return full
 
-    def _swap(self, full: FullBuffer, values: list[Any], tokens: Sequence[Token]) -> Block:
-        """Put elements into the buffer, and return the picked ones."""
-        started = self.clock.start()
-        # A pick and its element have the same number, so that the order does not depend on the block size.
-        block = full.swap(values, tokens, self._picks.take(self._next_pick, len(tokens), self._size))
-        self._next_pick += len(tokens)
-        self.num_in += len(tokens)
-        self.num_out += len(tokens)
-        self.clock.stop(started)
-        return block
-
     def _begin_to_drain(self, full: FullBuffer) -> None:
         self._order(full.values.tolist(), full.tokens.tolist())
         self._full = None
@@ -182,6 +223,7 @@ class ShuffleStage(LinkStage):
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of the buffer and the number of the next pick."""
+        self._put_back()
         tokens = self._tokens if self._full is None else _plain(self._full.tokens)
         states.append({
             "held": as_saved(tokens), "pick": self._next_pick, "draining": self._is_draining,
