@@ -2,7 +2,7 @@
 
 Before the entry, each stage returns elements in the order of its input, and holds none. So nothing depends on how far
 these stages have read. After it, stages read what they need, and nothing more. What they hold therefore follows from
-the number of elements that the lane has returned, in any run. A shuffle buffer right behind the entry takes whatever
+the number of elements that the lane has returned, in any run. A shuffle buffer right after the entry takes whatever
 waits here, and puts what it has not returned back before an exclusion or a snapshot.
 
 *Reading ahead.* A block costs about 2 us in each stage, whatever its size. Without reading ahead, a batch of 256 after

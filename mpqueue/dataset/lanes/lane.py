@@ -34,7 +34,7 @@ _STILL_COMPUTED = (
     "If you have excluded this sample: where a zip or a cache follows, excluded samples are computed until the epoch "
     "of the virtual shard ends. Until then, return another value for it in the function or the source"
 )
-_UNTIL_SHORT = 16  # elements; a snapshot is delayed by at most so many, until no stage holds elements read ahead
+_UNTIL_SHORT = 16  # elements; a snapshot is delayed by at most this number, until no stage holds elements read ahead
 
 
 class StreamLane:
