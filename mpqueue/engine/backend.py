@@ -16,8 +16,7 @@ A backend that has its own threads takes the pipeline's lock for every use of th
 
 *Use of the ledger.* `deal` returns work items; the backend answers each by an outcome in `ready`. It may read `credit`,
 `work_items`, `cursor`, `is_stream` and `is_closed`, and call `fail` with an error that
-belongs to no work item. Under the lock, it sets `is_waiting` around steps that an interrupt may end without harm. An
-interrupt of `wait` is always harmless, so `wait` need not set it.
+belongs to no work item.
 
 *Blocking.* Only `wait` blocks, and only callers that may block use it. An event loop waits for `fileno` and `timeout_s`
 itself and then calls `take_in`. Only the report of a slow or hanging worker delays `take_in`: it reads the stacks.
@@ -88,8 +87,6 @@ class Backend(Protocol):
 
     def wait(self, head: int, timeout_s: float | None) -> None:
         """Block until `take_in` has something to do, the timeout expires, or `wake` is called; may return early.
-
-        An interrupt of this method is not recorded, because it only sleeps.
 
         Args:
             head: The work item that the consumer waits for.

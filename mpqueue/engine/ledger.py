@@ -7,26 +7,20 @@ The pipeline (`mpqueue.engine.pipeline`) and the backend share the ledger; every
 The backend deals and answers work items; the pipeline takes and counts them. `credit` bounds the number of outstanding
 work items.
 
-*Progress.* A batch is *counted* when it is opened. If an interrupt occurs before the caller has it, the batch is *given
-back*: the next step delivers it first. A front end that takes batches ahead of its user *holds* them. A saved state
-starts before all batches that are given back or held.
+*Progress.* A batch is *counted* when it is opened. A front end that takes batches ahead of its user *holds* them: see
+`mpqueue.engine.deliveries`. A saved state starts before all batches that are held.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
 
+from mpqueue.engine.deliveries import Delivery, Record
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.returned_parts import ReturnedParts
 from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
 from mpqueue.system.exception_texts import raised_ahead
 from mpqueue.system.interrupts import not_of_handler
-
-# A batch that was delivered: its work item, the epoch and the position of the consumer after it, and the last work item
-# with samples that were left out (`Skips.latest`). For an error: its work item, -1, -1, and the error.
-# Not a named tuple: to create one is a call, in which a signal handler may raise.
-Delivery: TypeAlias = tuple[WorkItem, int, int, Any]
 
 
 class Progress:
@@ -37,11 +31,8 @@ class Progress:
         lanes: The known snapshots and ends of these lanes.
 
     Attributes:
-        given_back: Work items and batches that were counted, but not received by their caller. They are delivered
-            first. Each change is one assignment, so that no interrupt sees half of it.
-        held: What a front end has taken, and its user has not got. Each change is one assignment.
-        lent: A batch that a framework has taken ahead of use. It cannot be taken back, so that a change of the run
-            begins after it; but a state begins before it. Nothing or one batch.
+        deliveries: What front ends have taken, and the user has not got. Each change is one assignment.
+        interrupted: A batch that was counted in a call that an exception of a signal handler has left.
         returned: The batch that the user has got last; None: none.
         ended: The previous epoch, and the number of its batches.
         own_epoch: The latest epoch in which a batch was left out or raised on this rank alone; -1: none.
@@ -53,10 +44,9 @@ class Progress:
         self.epoch = self.position = 0
         self.ahead: set[int] = set()
         self.counts = [0] * num_lanes
-        self.given_back: tuple[tuple[WorkItem, Any], ...] = ()
-        self.held: tuple[Delivery, ...] = ()
-        self.lent: tuple[Delivery, ...] = ()
-        self.returned: Delivery | None = None
+        self.deliveries: tuple[Delivery, ...] = ()
+        self.interrupted: WorkItem | None = None
+        self.returned: Record | None = None
         self.ended = -1, 0
         self._base = FROM_BEGINNING
         self.own_epoch = -1
@@ -69,7 +59,7 @@ class Progress:
         """
         # Lanes first: another thread may count in the meantime, and a snapshot must not be ahead of the counts.
         known, counted, ends = self._lanes.known(), self._counted(), self._lanes.ends_by_lane()
-        if missing := [*self._missing(), *without]:
+        if missing := [*self.missing(), *without]:
             counted = self._before(missing, counted)
             ends = ends_before(ends, counted.counts)
         return counted._replace(starts=starts(known, counted.counts), ends=ends)
@@ -86,31 +76,31 @@ class Progress:
             if (self.epoch, self.position) == place[:2]:
                 return place._replace(base=self._base, is_own=place.epoch == self.own_epoch)
 
-    def _missing(self) -> list[WorkItem]:
+    def missing(self) -> list[WorkItem]:
         """Return the work items that were counted, and whose batches the user has not got."""
-        given_back = [work_item for work_item, _ in self.given_back]
-        return given_back + [work_item for work_item, *_ in (*self.lent, *self.held)]
+        found = [each.record[0] for each in self.deliveries]
+        interrupted = self.interrupted
+        return found if interrupted is None or interrupted in found else [*found, interrupted]
 
-    @property
-    def num_held_errors(self) -> int:
-        """Number of errors that are held; they were counted as empty."""
-        return sum(epoch < 0 for _, epoch, *_ in self.held)
+    def without(self, delivery: Delivery) -> tuple[Delivery, ...]:
+        """Return the deliveries without one of them, for an assignment."""
+        return tuple(each for each in self.deliveries if each is not delivery)
 
     @property
     def has_missing(self) -> bool:
         """True if the user has not got all batches that were counted: the epoch cannot end yet."""
-        return bool(self.given_back or self.held or self.lent)
+        return bool(self.missing())
 
     def kept(self) -> tuple[int, int]:
         """Return the epoch and the position before which the user has got all batches.
 
         Whoever forgets what a state at an earlier place needs asks for this place, not for the counted one.
         """
-        return min([(self.epoch, self.position), *((each.epoch, each.position) for each in self._missing())])
+        return min([(self.epoch, self.position), *((each.epoch, each.position) for each in self.missing())])
 
     def _kept_of(self, lane: int) -> int:
         """Return the number of elements of a lane that the user has got without a gap."""
-        return min([self.counts[lane], *(each.unit for each in self._missing() if each.lane == lane)])
+        return min([self.counts[lane], *(each.unit for each in self.missing() if each.lane == lane)])
 
     def _before(self, missing: list[WorkItem], counted: Place) -> Place:
         """Return the counted place without some work items that may have been counted."""
@@ -137,11 +127,12 @@ class Progress:
         return Place(epoch, max(0, position), (), tuple(counts), base=self._base)
 
     def go_to(self, place: Place) -> None:
-        """Continue to count from this place."""
-        self.epoch, self.position, self.ahead = place.epoch, place.position, set(place.ahead)
-        self._base = place.base
-        self.own_epoch = place.epoch if place.is_own else -1
-        self.counts = list(place.counts) or [0] * len(self.counts)
+        """Continue to count from this place. What the user has not got is dropped."""
+        own_epoch = place.epoch if place.is_own else -1
+        ahead, counts = set(place.ahead), list(place.counts) or [0] * len(self.counts)
+        # Assignments alone, so that the run is at one place or at the other.
+        self.epoch, self.position, self.ahead, self.counts = place.epoch, place.position, ahead, counts
+        self._base, self.own_epoch, self.deliveries, self.interrupted = place.base, own_epoch, (), None
 
     def gap_free(self, position: int) -> tuple[int, set[int]]:
         """Return the position and the positions ahead after this position was delivered, too."""
@@ -193,9 +184,7 @@ class Ledger:
         latest: The work item that was counted last.
         num_batches: Number of counted work items.
         num_empty: Number of those that returned no batch: an error was raised, or all samples were skipped.
-        is_over: The last batch of an epoch is counted, and `finish_epoch` was not called yet.
         num_in_hand: Number of work items that are taken and not counted yet, where that changes what may be dealt.
-        is_waiting: The backend sets it, under the pipeline's lock, around steps that an interrupt may end without harm.
         is_closed: No more work items are dealt.
         failure: An error for the consumer that belongs to no work item.
         unsharded: Exhausted lanes that never requested their worker's id. The backend adds them.
@@ -215,10 +204,10 @@ class Ledger:
         self.owner_of: Callable[[int], int] | None = None
         self.settle: Callable[[WorkItem, Outcome], bool] = lambda _work_item, _outcome: True
         self.head = self.num_batches = self.num_empty = self.num_in_hand = 0
-        self._start_before: tuple[int, LaneStart] = -1, BEGINNING  # of a batch returned before `go_to`, by its number
+        self._start_before: tuple[int, LaneStart] = -1, BEGINNING  # of a batch returned before `move`, by its number
         self._num_dropped = 0  # counted, and dropped before the user got them
         self.latest: WorkItem | None = None
-        self.is_waiting = self.is_closed = self.needs_attention = self.is_over = False
+        self.is_closed = self.needs_attention = False
         self.failure: BaseException | None = None
         self.unsharded: set[int] = set()
 
@@ -232,14 +221,17 @@ class Ledger:
     @property
     def num_taken(self) -> int:
         """Number of batches that the user has got, and of errors."""
-        progress = self.progress
-        num_missing = len(progress.given_back) + len(progress.held) + len(progress.lent)
-        return self.num_batches - self._num_dropped - num_missing
+        return self.num_batches - self._num_dropped - len(self.progress.missing())
 
     @property
     def num_returned(self) -> int:
         """Number of batches that the user has got, without errors and batches whose samples were skipped."""
-        return self.num_taken - self.num_empty + self.progress.num_held_errors
+        return self.num_taken - self.num_empty + self._num_open_errors
+
+    @property
+    def _num_open_errors(self) -> int:
+        """Number of errors that are held; they were counted as empty."""
+        return sum(each.error is not None for each in self.progress.deliveries)
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` new work items; an empty list without credit or work."""
@@ -340,19 +332,8 @@ class Ledger:
         """Return the numbers of the work items that are not answered yet."""
         return self.work_items.keys() - self.ready.keys()
 
-    def count(
-        self, work_item: WorkItem, error: BaseException | None = None, *, is_empty: bool = False
-    ) -> bool:  # fmt: skip
-        """Count a delivery; return True if it was the last of its epoch, for `finish_epoch`.
-
-        All or nothing, see NOTE [ Interrupts ] in mpqueue.engine.pipeline: a signal handler that raises has either kept
-        all of it from happening, or none.
-
-        Args:
-            work_item: Its work item.
-            error: The error in place of a batch. Until the caller has raised it, it is the `failure`.
-            is_empty: No batch is returned.
-        """
+    def count(self, work_item: WorkItem, *, is_empty: bool = False) -> bool:
+        """Count a batch, or an error in its place (``is_empty``); return True if it was the last of its epoch."""
         # Most batches have a position and arrive in order. Access by index takes a third of the time of access by name.
         progress, position = self.progress, work_item[2]
         if work_item[4] < 0 and position == progress.position and not progress.ahead:
@@ -377,15 +358,12 @@ class Ledger:
         # An element of a lane belongs to no epoch, so that the consumer's epoch counts.
         epoch = progress.epoch if lane >= 0 else work_item[1]
         is_last = position == self.cursor.lengths.get(work_item[1])
-        nothing = set[int]() if is_last else ahead
-        # From here on, no line has a call.
+        nothing = set[int]()
+        # Assignments alone from here on, so that a place is never half counted.
         self.latest = work_item
         self.num_batches += 1
-        if is_empty:
-            self.num_empty += 1
-            progress.own_epoch = own_epoch
-            if error is not None:
-                self.failure = error
+        self.num_empty += is_empty
+        progress.own_epoch = own_epoch
         if lane >= 0:
             progress.counts[lane] = work_item.unit + 1
         if not is_last:
@@ -393,13 +371,16 @@ class Ledger:
             return False
         # In this order: a thread that reads a place finds the length of the previous epoch as soon as there is one.
         progress.ended = epoch, position
-        progress.epoch, progress.position, progress.ahead, self.is_over = epoch + 1, 0, nothing, True
+        progress.epoch, progress.position, progress.ahead = epoch + 1, 0, nothing
         return True
 
-    def finish_epoch(self) -> None:
-        """Forget an epoch after its last batch was counted; may be repeated."""
-        self.cursor.forget(self.progress.epoch - 1)
-        self.is_over = False
+    def hold(self, delivery: Delivery) -> None:
+        """Record that a front end has a batch, or an error in its place."""
+        self.progress.deliveries = (*self.progress.deliveries, delivery)
+
+    def forget_epochs(self) -> None:
+        """Forget the epochs whose batches the user has got."""
+        self.cursor.forget(self.progress.kept()[0] - 1)
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of the previous one were delivered."""
@@ -408,12 +389,9 @@ class Ledger:
 
     def go_to(self, place: Place) -> None:
         """Forget all work items and deal from another place."""
-        if self.progress.returned is not None and self.is_stream:
-            # The place has no snapshot before this batch, if the batch is the last one of its lane there.
-            self._start_before = self.progress.returned[0].number, self.start_of_returned()
+        self.move(place)
         self.forget_work_items()
         self.cursor.go_to(place)
-        self.progress.go_to(place)
 
     def start_of_returned(self) -> LaneStart:
         """Return the newest snapshot from which its lane returns the last batch of the user again."""
@@ -422,23 +400,26 @@ class Ledger:
         number, start = self._start_before
         return start if number == work_item.number else self.lanes.start(work_item.lane, work_item.unit)
 
-    def drop_missing(self, *, also_given_back: bool = True) -> None:
-        """Drop what was counted and the user has not got: the run continues at a place that does not count it.
-
-        Args:
-            also_given_back: Otherwise only what is held.
-        """
+    def move(self, place: Place) -> None:
+        """Count from another place. What was counted, and the user has not got, is dropped."""
         progress = self.progress
-        if not (progress.held or progress.lent or (also_given_back and progress.given_back)):
-            return
+        if progress.returned is not None and self.is_stream:
+            # The place has no snapshot before this batch, if the batch is the last one of its lane there.
+            self._start_before = progress.returned[0].number, self.start_of_returned()
         self.parts.forget_undelivered(progress.place())
-        dropped, errors = len(progress.held) + len(progress.lent), progress.num_held_errors
-        given_back = () if also_given_back else progress.given_back
-        dropped += len(progress.given_back) - len(given_back)
-        # Assignments alone: an interrupt cannot make a part of them count twice.
-        self._num_dropped += dropped
-        self.num_empty -= errors
-        progress.held, progress.lent, progress.given_back = (), (), given_back
+        num_dropped = self._num_dropped + len(progress.missing())
+        num_empty = self.num_empty - self._num_open_errors
+        progress.go_to(place)
+        self._num_dropped, self.num_empty = num_dropped, num_empty
+
+    def drop_held(self) -> None:
+        """Drop what front ends hold; the counted place does not change."""
+        progress = self.progress
+        if progress.deliveries:
+            self.parts.forget_undelivered(progress.place())
+            num_dropped, num_empty = len(progress.deliveries), self.num_empty - self._num_open_errors
+            self._num_dropped += num_dropped
+            self.num_empty, progress.deliveries = num_empty, ()
 
     def stand_before(self, epoch: int) -> None:
         """Forget all work items and wait for the next epoch to be opened."""

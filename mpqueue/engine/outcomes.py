@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from mpqueue.system.exceptions import add_note, matches, traceback_of, type_name_of
-from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows
 
@@ -94,13 +93,6 @@ class Outcome(Protocol):
 
     def is_own(self, error: BaseException) -> bool:
         """Return whether the error, which `open` raised, is the outcome itself."""
-
-
-def interrupted_opening(error: BaseException, outcome: Outcome) -> bool:
-    """Return whether a signal handler raised the error while an outcome was opened, rather than the outcome."""
-    # Signal handlers in Python are recognized by their frame. Python's own handler of Ctrl-C is written in C and has no
-    # frame.
-    return is_of_handler(error) or (matches(error, KeyboardInterrupt) and not outcome.is_own(error))
 
 
 class Result:

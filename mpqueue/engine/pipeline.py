@@ -14,46 +14,27 @@ while there is credit. One lock orders all threads that may call: several consum
 one-shot thread of an epoch end. User code that is called here (`on_epoch_end`) runs under the lock and may call back.
 
 *Cancellation.* A `step` that returned None needs no cleanup, so a caller that waits for `fileno` may give up at any
-time. A batch that `step` returned counts as delivered. A caller that cannot pass it on must return it with `give_back`;
-the next `step` delivers it again. So pass a batch on without waiting, or give it back if that wait is cancelled.
+time. A batch that `step` returned counts as delivered, so pass it on without waiting. A caller that cannot do that
+`holds` the batch, see `mpqueue.engine.deliveries`.
 
 *Several consumers.* Several threads and tasks may call `step`. Each batch goes to one consumer. If a consumer has
 processed reports for the others, `fileno` becomes readable again. A stop makes `fileno` readable and then closes it.
 The backend owns the descriptor: do not read or close it.
 
 # NOTE [ Interrupts ]
-A signal handler runs in the main thread. It may raise (Ctrl-C, `sys.exit`, a timeout by SIGALRM) or call `stop`.
-CPython (3.11 to 3.13) runs handlers only at these places: where a Python function begins or a generator continues, at a
-backward jump, after a call of C code, and inside blocking calls. Between two such places no handler can run: a sequence
-of assignments to attributes, and the return from a Python function, are atomic. ``next(iterator)``, ``popleft()`` and
-``pop()`` are calls of C: if a handler raises after them, the returned value is lost. Four rules keep the stream
-consistent, at no cost without an interrupt:
+A signal handler may raise in any line of the main thread (Ctrl-C, `sys.exit`, a timeout by SIGALRM). If its exception
+leaves a call, the run stands at the last batch that a call has returned (`Progress.place`): the next `step` drops the
+work in flight and computes it again. So no line has to be safe against an exception. Three rules:
 
-1. While we wait, no change is half done: the exception passes through, and the next `step` continues.
-2. Anywhere else, the state may be *inconsistent*. The next `step` discards the work in flight and rolls back to the
-   last counted place. The state is marked by assignments alone, so that a second interrupt does not undo the mark.
-3. A batch is counted after it was opened, by a sequence of assignments (`Ledger.count`). From there until its caller
-   has it, a frame has it in a local variable, and moves it to `Progress.given_back` if anything is raised. The next
-   `step` then delivers it first, before the end of its epoch. Until then it is not received, and no state counts it
-   (`Progress.place`). The layers above (`next`, iterators) return the batch at once: they call one Python method, and
-   make no other call after it.
-4. A `stop` from a handler inside our own step only sets a mark, and the step stops the stream when it returns.
-   (Otherwise an outer frame that is about to use a closed descriptor could write to an unrelated file.)
+1. An exception that we raise on purpose is named by `_expected`. After any other one, the pipeline `is_inconsistent`,
+   and the next `step` restarts it at the place of its user. An exception in `wait` changes nothing.
+2. A batch counts when its user gets it. Whoever works on a batch on the way to its user holds it, and counts it as
+   returned by assignments, as its last statements (`mpqueue.engine.deliveries`).
+3. A `stop` by a handler inside of our own step waits for the end of that step, which may be using a descriptor.
 
-So if the interrupt's traceback ends in one of our frames, or in a source that we called, no batch is lost or repeated,
-and a saved state counts the received batches. We cannot know whether the caller's own frame got its batch.
-``next(batches)`` is a call of C code in that frame: a handler may raise after it, before the assignment. Such a batch
-was delivered, and counts; the traceback shows this case, because it contains none of our frames. ``for batch in
-batches`` has no such place: the loop's variable has the batch before a handler runs.
-
-The lanes of a stream continue from their last snapshots, or from their beginning: elements that were delivered
-before are computed again and dropped. A bare iterator yields its elements only once. If an interrupt may have lost one,
-every following `step` raises a RuntimeError that reports the loss, until the stream is restarted.
-
-Without workers, an interrupt inside the source's code is distinguished from the source's errors by the traceback, which
-contains the frame of the handler (`mpqueue.system.interrupts.is_of_handler`): of the function that is the handler now,
-or of one that was called with a signal number and the frame that called it. A handler that both replaces itself *and*
-deletes or reassigns its parameters is not recognized: its exception counts as the source's error for that batch.
+An iterator yields its elements only once: if some may be lost, every `step` raises a RuntimeError that reports the
+loss, until the next loop begins. Code of the source that runs in the main thread is told from a handler that raises in
+it by `mpqueue.system.interrupts.is_interrupt`.
 """
 
 import functools
@@ -62,10 +43,11 @@ from collections.abc import Callable
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
+from mpqueue.engine.deliveries import Delivery
 from mpqueue.engine.epoch_end import EpochEnd
-from mpqueue.engine.ledger import Delivery, Ledger
+from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
-from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_opening
+from mpqueue.engine.outcomes import Outcome, Result, Unreadable
 from mpqueue.engine.skips import NOTHING_LEFT, LeftOut, Skips
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
@@ -106,15 +88,10 @@ class Bar(Protocol):
     """A display of an epoch's progress: a `mpqueue.loader.progress.ProgressBar`."""
 
     def step(self, work_item: WorkItem) -> None:
-        """Show one more batch before the caller receives it; after an exception here, the batch is delivered again."""
+        """Show one more batch, before it is counted."""
 
     def close(self) -> None:
         """Leave the bar as it is."""
-
-
-def without(deliveries: tuple[Delivery, ...], delivery: Delivery) -> tuple[Delivery, ...]:
-    """Return the deliveries without one of them."""
-    return tuple(each for each in deliveries if each is not delivery)
 
 
 def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Concatenate["Pipeline", _P], _T]:
@@ -130,13 +107,10 @@ def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Conca
                     if self.lifetime.state is Life.FOREIGN:
                         raise self._expected(self.lifetime.refusal())
                     return method(self, *args, **options)
-                except BaseException:
-                    # Assignments alone, as in `step`: a second interrupt cannot separate them.
-                    ledger = self.ledger
-                    if not (ledger.is_waiting or self._is_raising):
-                        self.is_inconsistent = ledger.needs_attention = True
-                    self._has_failed = self._is_raising
-                    ledger.is_waiting = self._is_raising = False
+                except BaseException as error:
+                    self._has_failed, self._own = error is self._own, None
+                    if not self._has_failed:
+                        self.is_inconsistent = self.ledger.needs_attention = True
                     raise
         finally:
             self.lifetime.run_deferred_stop(self.stop)
@@ -173,9 +147,9 @@ class Pipeline:
         loop: Number of the loop that receives batches; callers with an earlier number get `Stopped`.
         may_fail: No memory will be freed while the next batch is awaited, so that it may fail for lack of memory.
         failed: The last work item that made `step` raise.
-        holds: The present loop takes batches ahead of its user: `step` adds each of them to `Progress.held`.
-        is_inconsistent: An interrupt may have left a change half done: the next `step` discards the work in flight and
-            rolls back to the last counted place.
+        holds: The present loop takes batches ahead of its user: `step` adds each of them to `Progress.deliveries`.
+        is_inconsistent: An interrupt may have left a change half done: the next `step` drops the work in flight and
+            restarts at the place of the user.
         skips: The skipped errors, or None if errors are raised.
         recorder: The recorder.
     """
@@ -204,8 +178,8 @@ class Pipeline:
         self.lifetime = Lifetime(self.lock)
         self.skips = skips
         self.is_inconsistent = False
-        self._is_raising = False  # the exception in flight was raised on purpose
-        self._has_failed = False  # the last exception was raised on purpose: it was not an interrupt
+        self._own: BaseException | None = None  # the exception in flight, if it was raised on purpose
+        self._has_failed = False  # the last exception was raised on purpose
         self._is_polled = False  # a caller waits for `fileno`
         self._last_epoch: int | None = None  # no batch after this epoch is delivered
         self._ends_epochs, self._requests_epochs = ends_epochs, requests_epochs
@@ -241,14 +215,12 @@ class Pipeline:
             RuntimeError: This process was forked from the one that owns the pipeline.
             Exception: The exception that the source raised for this batch, or that its epoch end raised.
         """
-        ledger, backend = self.ledger, self.backend
-        progress, work_item, taken = ledger.progress, None, None
+        ledger, backend, taken = self.ledger, self.backend, None
         try:
             with self.lock:
                 try:
-                    # Do not remove the assignment below: CPython 3.11 attributes an exception that a handler raises at
-                    # a backward jump to the instruction before the loop. Without one inside the `try`, the lock would
-                    # not be released and the state would not be marked.
+                    # CPython 3.11 attributes an exception at a backward jump to the instruction before the loop:
+                    # without this assignment inside the `try`, a handler could leave the lock locked.
                     poll_was_empty: bool | None = None  # the last poll brought no report; None: no poll yet
                     while True:
                         # Under the lock: otherwise the batch could belong to another loop.
@@ -258,10 +230,6 @@ class Pipeline:
                         # batch costs only one test.
                         if ledger.needs_attention:
                             self._attend()
-                            if progress.given_back:
-                                taken, progress.given_back = progress.given_back[0], progress.given_back[1:]
-                                work_item = None
-                                break
                         # First the ready outcomes: polling worker processes is a system call, and often several of them
                         # have reported at once.
                         item = ledger.take()
@@ -284,54 +252,48 @@ class Pipeline:
                             backend.pump()
                             ledger.num_in_hand = 0
                         try:
-                            taken = work_item, outcome.open()
+                            batch = outcome.open()
                         except Unreadable as unreadable:  # an error of the batch: computing it again would not help
-                            outcome = Result.failed(
-                                unreadable.settle(f"index {work_item.unit} of epoch {work_item.epoch}")
-                            )
+                            which = f"index {work_item.unit} of epoch {work_item.epoch}"
+                            outcome = Result.failed(unreadable.settle(which))
                         else:
-                            if ledger.count(work_item):
+                            if self.bar is not None:
+                                self.bar.step(work_item)
+                            is_last, taken = ledger.count(work_item), (work_item, batch)
+                            if is_last:
                                 self._mark_due()
+                            if self.holds:
+                                self._hold(work_item)
                             break
                         self._take_rare(work_item, outcome)
                     if poll_was_empty is not None and self._is_polled and ledger.has_next:
                         # Other consumers' outcomes have arrived as well, and their descriptor was read here.
                         backend.wake()
-                except BaseException:  # assignments alone up to the last line: see NOTE [ Interrupts ]
-                    # Neither a wait nor our own error, so it is an interrupt, between unknown lines.
-                    if not (ledger.is_waiting or self._is_raising):
-                        self.is_inconsistent = ledger.needs_attention = True
-                        if taken is not None and (work_item is None or work_item is ledger.latest):
-                            progress.given_back = (taken, *progress.given_back)
-                    # The batch is given back by now, or is computed again: the outer handler must not add it again.
-                    taken = None
-                    self._has_failed = self._is_raising
-                    ledger.is_waiting = self._is_raising = False
+                except BaseException as error:
+                    self._has_failed, self._own = error is self._own, None
+                    if not self._has_failed:
+                        self.is_inconsistent = self.ledger.needs_attention = True
                     raise
-            # Outside the lock: inside, `stop` would only set its mark again.
-            if self.lifetime.deferred_stop is not None:
+            if self.lifetime.deferred_stop is not None:  # outside the lock: inside, `stop` would only set its mark
                 self.lifetime.run_deferred_stop(self.stop)
-            if self.bar is not None and taken is not None:
-                self.bar.step(taken[0])
         except BaseException as error:
-            # With its own work item: another thread may have counted a batch since.
-            if taken is not None:
-                progress.given_back = (taken, *progress.given_back)
-                ledger.needs_attention = True
-            if self.lifetime.deferred_stop is not None:
-                self.lifetime.run_deferred_stop(self.stop)
+            if taken is not None:  # it was counted
+                ledger.progress.interrupted = taken[0]
+                self.is_inconsistent, ledger.needs_attention, self._has_failed = True, True, False
+            self.lifetime.run_deferred_stop(self.stop)
             if self.bar is not None and matches(error, EndOfStream, Stopped):
                 self.bar.close()
             raise
-        if taken is not None:
-            # The last step, and assignments alone: after them, no signal handler can take the batch from the caller.
-            skips = self.skips
-            left_out = skips if skips is None else skips.latest
-            if self.holds:
-                progress.held = (*progress.held, (taken[0], progress.epoch, progress.position, left_out))
-            else:
-                progress.returned = taken[0], progress.epoch, progress.position, left_out
+        if taken is not None and not self.holds:  # the user gets it: assignments alone from here on
+            progress, skips = ledger.progress, self.skips
+            progress.returned = work_item, progress.epoch, progress.position, skips and skips.latest
         return taken
+
+    def _hold(self, work_item: WorkItem, error: BaseException | None = None) -> None:
+        """Record that the front end of this loop has a batch, or an error in its place."""
+        progress, skips = self.ledger.progress, self.skips
+        record = work_item, progress.epoch, progress.position, skips and skips.latest
+        self.ledger.hold(Delivery(record, error))
 
     def _look(self) -> bool:
         """Deal work items and process the reports that have arrived; return whether anything has changed."""
@@ -379,19 +341,6 @@ class Pipeline:
         # line above may have dealt. Neither makes the descriptor readable.
         return 0.0 if self.ledger.needs_attention or self.ledger.has_next else timeout_s
 
-    def give_back(self, taken: tuple[WorkItem, Any], returned: Delivery | None) -> None:
-        """Make the next `step` deliver a batch again, because the consumer did not get it.
-
-        Args:
-            taken: The result of `step`.
-            returned: `Progress.returned` before it.
-        """
-        with self.lock:
-            if not self.is_stopped:
-                progress, self.ledger.needs_attention = self.ledger.progress, True
-                progress.given_back = (taken, *progress.given_back)
-                progress.returned = returned
-
     def next(self, loop: int = 0, deadline: float | None = None) -> Any:
         """Block until the next batch is ready, and return it.
 
@@ -427,29 +376,29 @@ class Pipeline:
             try:
                 taken = self.step(loop)
             except EndOfStream:
-                if not self.ledger.progress.held:
+                if not self.ledger.progress.has_missing:
                     raise
                 return None
-            if taken is not None:  # no call from here on
-                return self.ledger.progress.held[-1], taken[1]
+            if taken is not None:
+                return self.ledger.progress.deliveries[-1], taken[1]
             if deadline is not None and time.monotonic() >= deadline:
                 raise NotYet
             deadline = self.wait(loop, deadline)
 
-    def is_held(self, delivery: Delivery) -> bool:
-        """Return whether a batch is held, or the error in its place; if not, a change of the run has dropped it."""
-        return any(each is delivery for each in self.ledger.progress.held)
+    def restart_soon(self) -> None:
+        """Make the next `step` drop the work in flight, and what is held, and restart at the place of the user."""
+        self.is_inconsistent = self.ledger.needs_attention = True
 
     def pass_on(self, delivery: Delivery) -> None:
         """Record that the user has got a batch that is held or lent. No effect if a change of the run dropped it."""
         progress = self.ledger.progress
-        held, lent = without(progress.held, delivery), without(progress.lent, delivery)
-        if len(held) + len(lent) < len(progress.held) + len(progress.lent):
-            progress.held, progress.lent, progress.returned = held, lent, delivery
+        left = progress.without(delivery)
+        if len(left) < len(progress.deliveries):
+            progress.deliveries, progress.returned = left, delivery.record
 
     def end_soon(self) -> None:
-        """End the epoch in 0.1 s, if the user has got all of its batches."""
-        if self._end.is_due and not self.ledger.progress.has_missing:
+        """End the epoch in 0.1 s, if the user has got all of its batches by then."""
+        if self._end.is_due:
             self._start_timer()
 
     @_locked
@@ -457,7 +406,7 @@ class Pipeline:
         self._end.start_timer(self._finish_ahead)
 
     def wait(self, loop: int = 0, deadline: float | None = None) -> float | None:
-        """Block until `step` may have something to do; an interrupt of this method is harmless anywhere.
+        """Block until `step` may have something to do; an interrupt of this method changes nothing.
 
         The lock is held, except where the backend releases it.
 
@@ -493,7 +442,7 @@ class Pipeline:
         """Return the backend's timeout. For that, the backend may take grants back and deal work items."""
         try:
             return self.backend.timeout_s()
-        except BaseException:  # assignments alone, as in `step`
+        except BaseException:
             self.is_inconsistent = self.ledger.needs_attention = True
             raise
 
@@ -513,22 +462,29 @@ class Pipeline:
             if outcome is not NOTHING_LEFT:
                 outcome.open()
         except BaseException as error:
-            if interrupted_opening(error, outcome):
-                raise
-            # Counted like a batch, otherwise it would be raised forever. After an interrupt between the count and the
-            # last lines, the next `step` raises it.
-            ledger, self.failed = self.ledger, work_item
-            self._count(work_item, error)
-            ledger.failure, self._is_raising = None, True
-            if self.holds and work_item.position >= 0:
-                ledger.progress.held = (*ledger.progress.held, (work_item, -1, -1, error))
+            if outcome.is_own(error):
+                # Counted like a batch, otherwise it would be raised forever.
+                if work_item.position >= 0:
+                    self._count_empty(work_item)
+                    if self.holds:
+                        self._hold(work_item, error)
+                self.failed, self._own = work_item, error
             raise
         if work_item.lane >= 0:  # the epoch gets another batch instead, so that numbers of batches have no gaps
             self.ledger.parts.drop(work_item)
             self.ledger.progress.count_skipped(work_item)
-        else:
-            self._count(work_item)
+        elif work_item.position >= 0:
+            self._count_empty(work_item)
         return None
+
+    def _count_empty(self, work_item: WorkItem) -> None:
+        """Count an outcome that is not a batch."""
+        ledger, progress = self.ledger, self.ledger.progress
+        if ledger.count(work_item, is_empty=True):
+            # After an interrupt of the next call, it is counted again, so that the epoch ends.
+            progress.interrupted, ledger.num_empty = work_item, ledger.num_empty - 1
+            self._mark_due()
+            progress.interrupted, ledger.num_empty = None, ledger.num_empty + 1
 
     def _end_lane(self, work_item: WorkItem, outcome: Outcome) -> None:
         """Process the end of a lane, and the samples left out after its last element. It counts as no batch."""
@@ -537,13 +493,12 @@ class Pipeline:
             left = self.skips.resolve(work_item._replace(epoch=self.epoch_of(work_item)), outcome)
         self.ledger.cursor.end_lane(work_item.lane, work_item.unit)
         if left is not NOTHING_LEFT:  # too many errors, which belong to no batch
-            self._is_raising = True
-            left.open()
-
-    def _count(self, work_item: WorkItem, error: BaseException | None = None) -> None:
-        """Count an outcome that is not a batch."""
-        if work_item.position >= 0 and self.ledger.count(work_item, error, is_empty=True):
-            self._mark_due()
+            try:
+                left.open()
+            except BaseException as error:
+                if left.is_own(error):
+                    self._own = error
+                raise
 
     # -- Rare events
 
@@ -554,10 +509,7 @@ class Pipeline:
             raise self._expected(lifetime.refusal())
         if self.is_stopped:
             raise self._expected(Stopped())
-        # First, because it shows whether the epoch is over. Then what was given back, which precedes all else.
-        self._finish_count()
-        if ledger.progress.given_back:
-            return
+        ledger.forget_epochs()
         # Called twice: an epoch end, which runs below, keeps the exception of its hook.
         self._raise_failure()
         if self.is_inconsistent:
@@ -580,8 +532,8 @@ class Pipeline:
             ledger.needs_attention = True
 
     def _expected(self, error: BaseException) -> BaseException:
-        """Mark an exception as raised on purpose, so that it does not count as an interrupt, and return it."""
-        self._is_raising = True
+        """Name an exception that is raised on purpose, so that it does not count as an interrupt, and return it."""
+        self._own = error
         return error
 
     def _raise_failure(self) -> None:
@@ -593,24 +545,29 @@ class Pipeline:
 
     # -- Interrupts
 
-    def _finish_count(self) -> None:
-        """Finish the count of the last batch of an epoch, which an interrupt may have broken off."""
-        if self.ledger.is_over:
-            self._mark_due()
-
     def _recover(self) -> None:
-        """Discard the work in flight and roll back to the last counted place; repeated until it succeeds."""
-        ledger = self.ledger
-        self._finish_count()
-        self._is_raising = True  # an element that cannot be computed again is an error, not an interrupt
-        # Before the ledger goes back: a bare iterator raises here if its elements are lost.
-        self.backend.reset()
+        """Drop the work in flight, and restart at the place of the user; repeated until it succeeds.
+
+        Raises:
+            RuntimeError: Elements of an iterator, which cannot be computed again, may be lost.
+            Exception: New workers cannot be started.
+        """
+        ledger, place = self.ledger, self.ledger.progress.place()
+        if place.epoch < ledger.progress.epoch:
+            self._end.forget()
+        ledger.move(place)
+        try:
+            self.backend.reset()
+        except BaseException as error:
+            if not is_interrupt(error):
+                self._own = error
+            raise
         if self._end.is_due:
             ledger.stand_before(ledger.progress.epoch)
         else:
-            ledger.go_to(ledger.progress.counted())
+            ledger.go_to(place)
             self.backend.pump()
-        self._is_raising = self.is_inconsistent = False
+        self.is_inconsistent = False
 
     def is_failure(self, error: BaseException) -> bool:
         """Return whether the exception from `step` is a failure of the stream, rather than a signal handler's."""
@@ -624,9 +581,7 @@ class Pipeline:
         # The user has not got what is held. When it gets the last batch, `end_soon` starts the timer.
         if is_due and not self.holds:
             self._end.start_timer(self._finish_ahead)
-        if is_due or self._last_epoch is not None or self._requests_epochs:
-            self.ledger.needs_attention = True
-        self.ledger.finish_epoch()  # the last step: after an interrupt of this method, it is repeated
+        self.ledger.needs_attention = True
 
     @_locked
     def _finish_ahead(self) -> None:
@@ -638,7 +593,7 @@ class Pipeline:
     def finish_epoch(self) -> None:
         """Run the epoch end if it is due, and begin the next epoch; its exception is kept for the next `step`."""
         end = self._end
-        # A batch that was given back or is held belongs to the epoch that would end here.
+        # A batch that is held belongs to the epoch that would end here.
         if not end.is_due or self.is_stopped or self.ledger.progress.has_missing:
             return
         # Otherwise its thread might wake later, and end the next epoch too early.
@@ -656,6 +611,8 @@ class Pipeline:
                     self.backend.pump()
                 self.is_inconsistent = end.is_due = False
         except BaseException as error:
+            if is_interrupt(error):
+                raise
             # Not raised here, because the timer's thread has no caller.
             self.ledger.fail(error)
 
@@ -668,11 +625,13 @@ class Pipeline:
             Exception: The exception that the length of the source, or its pickling, raised.
         """
         self.finish_epoch()  # its hook may change the source
+        self.ledger.forget_epochs()
         try:
             return self.ledger.cursor.has_new_length() or self.backend.is_stale()
         except BaseException as error:
             # Both calls only read. If the error counted as an interrupt, the next loop would restart the workers.
-            self._is_raising = not is_interrupt(error)
+            if not is_interrupt(error):
+                self._own = error
             raise
 
     def begin_loop(self) -> None:
@@ -688,11 +647,9 @@ class Pipeline:
         if self.is_stopped:
             raise self._expected(Stopped())
         ledger = self.ledger
-        self._finish_count()
-        # What was given back or is held is dropped, too: the new place does not count it.
-        ledger.drop_missing()
         if place.epoch < ledger.progress.epoch:
             self._end.forget()
+        ledger.move(place)
         self.finish_epoch()
         ledger.resume()
         # After an interrupt, the backend's records of its work items cannot be trusted: `reset` discards them all.
@@ -716,10 +673,9 @@ class Pipeline:
 
         The place does not change if they are invalid; then call `restart_at`.
         """
-        self._finish_count()
         # A loop that was left early has computed batches of this epoch before it was requested.
         is_early = self.backend.may_change_unseen and bool(self.ledger.work_items)
-        if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.given_back or is_early):
+        if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.has_missing or is_early):
             self.ledger.enter(epoch)
 
     @_starting
@@ -767,7 +723,7 @@ class Pipeline:
 
     def _await_running(self, *, first_units: bool = False) -> None:
         while (head := self._oldest_running(first_units=first_units)) is not None:
-            with self.lock:  # not `_locked`: an interrupt of a sleep leaves no change half done
+            with self.lock:  # not `_locked`: an interrupt of a sleep changes nothing
                 if not self.is_stopped:
                     timeout_s = self._backend_timeout_s()
                     if head in self.ledger.at_work():
@@ -832,7 +788,7 @@ class Pipeline:
 
     @property
     def epoch(self) -> int:
-        """The epoch of the counted place; batches that were given back or are held may belong to the previous one."""
+        """The epoch of the counted place; batches that are held may belong to the previous one."""
         return self.ledger.progress.epoch
 
     def epoch_of(self, work_item: WorkItem) -> int:
@@ -885,7 +841,7 @@ class Pipeline:
         # As in `step`: a task that waits for the descriptor has not seen the reports that were read here.
         if self._is_polled and self.ledger.has_next:
             self.backend.wake()
-        return len(self.ledger.ready) + len(self.ledger.progress.given_back)
+        return len(self.ledger.ready)
 
     @property
     def is_stopped(self) -> bool:
@@ -922,7 +878,4 @@ class Pipeline:
 
     def _end_workers(self, timeout_s: float | None) -> None:
         self.ledger.work_items.clear()
-        progress = self.ledger.progress
-        # The batches are released; the work items are kept, because they were not received and no state may count them.
-        progress.given_back = tuple((work_item, None) for work_item, _ in progress.given_back)
         self.backend.stop(timeout_s)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
-from mpqueue.engine.outcomes import Outcome, Result, Unreadable, interrupted_opening
+from mpqueue.engine.outcomes import Outcome, Result, Unreadable
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied, WorkerRaised
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.exception_texts import traceback_text_of
@@ -138,7 +138,7 @@ class Skips:
         except BaseException as raised:
             if matches(raised, Unreadable):
                 error = raised.settle(f"index {work_item.unit} of epoch {work_item.epoch}")
-            elif interrupted_opening(raised, outcome):
+            elif not outcome.is_own(raised):
                 raise
             else:
                 error = raised

@@ -14,6 +14,7 @@ the end was a look.
 import contextlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -184,13 +185,7 @@ class _Feed:
         """Return the next batch of an epoch."""
         if self._is_notified and self._is_read(epoch) and not self._is_in_earnest(epoch):
             raise StopIteration  # Keras reads ahead; this may be a look, which must not end the loader's epoch
-        before = epoch.now()
-        batch = epoch.__next__()
-        try:
-            return _like(self.spec, batch)
-        except BaseException:  # the next call returns this batch, and no state counts it
-            epoch.undo(batch, before)
-            raise
+        return epoch.next(partial(_like, self.spec))
 
 
 class _Elements(Iterator[Any]):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
 from typing import Any, NamedTuple, Protocol
 
-from mpqueue.engine.ledger import Progress
 from mpqueue.loader.held import Failed, Held, Taken
 from mpqueue.loader.loader import Loader
 from mpqueue.system.interrupts import not_of_handler
@@ -65,12 +64,6 @@ class Plain(Taken):
         self._batches = map(list, zip(places, rest_of(iter(batches)), strict=False))
         self._arrived: deque[list[Any]] = deque()
         self.is_over, self.place = False, None
-        self._progress = Progress(0)
-
-    @property
-    def progress(self) -> Progress:
-        """A progress that nobody reads."""
-        return self._progress
 
     def _note_place(self, _: None) -> Any:
         self.place = self._read_place()
@@ -116,9 +109,7 @@ class Ahead(Iterator[Any]):
         return cls(Held.of(loader) if isinstance(loader, Loader) else Plain(loader), mover, number)
 
     def __next__(self) -> Any:
-        held, is_popped = self._held, False
-        entry: Any = None
-        own: BaseException | None = None
+        held, popped = self._held, None
         try:
             with self._lock:
                 # First, return slots to the workers, before another batch is requested.
@@ -126,22 +117,22 @@ class Ahead(Iterator[Any]):
                 self._fill()
                 # Otherwise a batch that is ready would exist until the next call, even if the loop deletes it.
                 self._release()
-                progress, entry = held.progress, held.entries[0]
-                delivered, returned = () if entry[0] is None else (entry[0],), progress.returned
-                rest, left, now = held.popped()
-                held.entries, progress.held, progress.returned, is_popped = rest, left, now, True
-            held.end_soon()
-            if type(entry[1]) is Failed:
-                own = entry[1].error
-                raise own
-            return self._mover.finish(entry[1].moving)
-        except BaseException as error:
-            # Assignments alone, so that a second signal cannot prevent them.
-            if is_popped and error is not own:
-                held.entries, progress.held = (entry, *held.entries), (*delivered, *progress.held)
-                progress.returned = returned
-            entry = own = None  # otherwise the error's traceback would keep the batch and this frame alive
+                moving = held.entries[0][1]
+                failure = moving.error if type(moving) is Failed else None
+                batch = self._mover.finish(moving.moving) if failure is None else None
+                if len(held.entries) == 1:
+                    held.end_soon()
+                popped = held.pop()
+        except BaseException:
+            if popped is not None:  # an interrupt while the lock was released
+                held.put_back(*popped)
             raise
+        if failure is None:
+            return batch
+        try:
+            raise failure
+        finally:
+            del popped, moving, failure  # otherwise the error's traceback would keep this frame alive
 
     def _release(self) -> None:
         while self._moving and self._mover.is_done(self._moving[0]):

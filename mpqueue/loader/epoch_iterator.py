@@ -7,7 +7,6 @@ from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.loader.run import Run
 from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.failures import never_an_end
 
 
@@ -39,7 +38,6 @@ class EpochIterator(Iterator[Any]):
         self._started, self._epoch = run.iterator, run.place.epoch
         self._number = self._started  # -1: the epoch is over
         self._is_unfinished = False
-        self._failure: BaseException | None = None  # an interrupt prevented its delivery to the caller
         self._next = take  # the path of every batch
         self._loop = pipeline.loop
 
@@ -54,7 +52,6 @@ class EpochIterator(Iterator[Any]):
 
     def __next__(self) -> Any:
         try:
-            # Returned at once: no signal handler can run between the pipeline's return and the caller's.
             return self._next(self._loop)
         except EndOfStream:
             self._end_epoch(self._number, self.pipeline)
@@ -62,17 +59,9 @@ class EpochIterator(Iterator[Any]):
             if self._number != self._run.iterator or not self.pipeline.is_stopped:
                 self._end()  # a later iterator was created
         except BaseException as error:
-            # Not the error itself: this frame would keep it, and its traceback keeps the frame.
-            replacement = None
-            try:
-                self._note_failure(error, self.pipeline)
-                if matches(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
-                    replacement = never_an_end(error)
-            except BaseException:  # an interrupt: the next call raises the error
-                self._failure, self._next = error, self._raise_failure
-                raise
-            if replacement is not None:
-                raise replacement from error
+            self._note_failure(error, self.pipeline)
+            if matches(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
+                raise never_an_end(error) from error
             raise
         # All batches were delivered: a later iterator does not invalidate this one.
         self._number = -1
@@ -83,14 +72,6 @@ class EpochIterator(Iterator[Any]):
     @staticmethod
     def _over(loop: int) -> NoReturn:  # noqa: ARG004 - as `take`
         raise EndOfStream
-
-    def _raise_failure(self, loop: int) -> Any:
-        assert self._failure is not None
-        is_interrupt = is_of_handler(self._failure)  # a second interrupt followed, and the caller received that one
-        failure, self._failure, self._next = self._failure, None, self._take
-        if is_interrupt:
-            return self._take(loop)
-        raise failure
 
     def _end(self) -> NoReturn:
         if self._is_unfinished:

@@ -1,22 +1,22 @@
 """`Held`: batches that a frontend has taken from a loader, and the user has not got yet.
 
 A framework transfers batches to a device ahead of use, or looks at them before an epoch. The loader's state, its
-``last`` and its end of the epoch still follow the user. `mpqueue.engine.ledger.Progress.held` lists these deliveries.
-Their batches are stored here, each with its entry in that list.
+``last`` and its end of the epoch still follow the user, see `mpqueue.engine.deliveries`. The batches are stored here,
+each with its delivery.
 
-A change of the run clears the list: an exclusion, new weights, a loaded state, a later loop. Then the batches are
-dropped here, too. If this object is dropped, the list remains until the next loop. So no state counts a batch that the
-user can no longer get.
+A change of the run drops the deliveries: an exclusion, new weights, a loaded state, a later loop, an interrupt. Then
+the batches are dropped here, too. If this object is dropped, the deliveries remain until the next loop. So no state
+counts a batch that the user can no longer get.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-from mpqueue.engine.ledger import Delivery, Progress
-from mpqueue.engine.pipeline import Pipeline, without
+from mpqueue.engine.deliveries import Delivery, Record
+from mpqueue.engine.ledger import Progress
+from mpqueue.engine.pipeline import Pipeline
 from mpqueue.loader.loader import Loader
-from mpqueue.system.interrupts import not_of_handler
-from mpqueue.worker.failures import never_an_end
+from mpqueue.system.interrupts import is_interrupt
 
 
 class Failed(NamedTuple):
@@ -40,11 +40,6 @@ class Taken:
     def __init__(self) -> None:
         self.entries: tuple[list[Any], ...] = ()
 
-    @property
-    def progress(self) -> Progress:
-        """The progress of the user. Its ``held`` and ``returned`` change together with the entries."""
-        raise NotImplementedError
-
     def take(self) -> bool:
         """Take the next batch or error. Return False at the end if there are entries.
 
@@ -57,15 +52,17 @@ class Taken:
     def drop_outdated(self) -> None:
         """Drop entries after a change of the run, which computes them again."""
 
-    def popped(self) -> tuple[tuple[list[Any], ...], tuple[Delivery, ...], Delivery | None]:
-        """Return the entries, and ``held`` and ``returned`` of the progress, after the user has got the first entry.
+    def pop(self) -> tuple[list[Any], Record | None]:
+        """Record that the user gets the first entry, by assignments alone; return the arguments of `put_back`."""
+        entry, self.entries = self.entries[0], self.entries[1:]
+        return entry, None
 
-        The caller assigns them, as its last step: an assignment cannot be interrupted, and a call can.
-        """
-        return self.entries[1:], (), None
+    def put_back(self, entry: list[Any], returned: Record | None) -> None:  # noqa: ARG002 - for `Held`
+        """Undo `pop`."""
+        self.entries = (entry, *self.entries)
 
     def end_soon(self) -> None:
-        """End the epoch in 0.1 s, if the user has got all of its batches."""
+        """End the epoch in 0.1 s, if the user has got all of its batches by then."""
 
 
 class Held(Taken):
@@ -103,34 +100,30 @@ class Held(Taken):
 
     def take(self) -> bool:
         """Take the next batch; see `Taken.take`."""
-        if self._is_error_missing():
-            self._append_error(None)
-            return True
         try:
             taken = self._request()
-            if taken is None:
-                return False
-            # No call since the batch was delivered: a signal handler cannot take it from here.
-            self.entries = (*self.entries, [*taken])
         except StopIteration:
             if not self.entries:
                 raise
             return False
-        except not_of_handler(BaseException) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             self._append_error(error)
-        return True
+            return True
+        if taken is not None:
+            self.entries = (*self._kept(), [*taken])
+        return taken is not None
 
-    def _is_error_missing(self) -> bool:
-        """Return whether an error was counted, and an interrupt prevented its entry."""
-        held = self.progress.held
-        return bool(held) and held[-1][1] < 0 and not (self.entries and self.entries[-1][0] is held[-1])
+    def _append_error(self, error: BaseException) -> None:
+        deliveries = self.progress.deliveries
+        delivery = deliveries[-1] if deliveries and deliveries[-1].error is not None else None
+        self.entries = (*self._kept(), [delivery, Failed(error)])
 
-    def _append_error(self, error: BaseException | None) -> None:
-        delivery = self.progress.held[-1] if self._is_error_missing() else None
-        if error is None and delivery is not None:
-            error = never_an_end(delivery[3])
-        if error is not None:
-            self.entries = (*self.entries, [delivery, Failed(error)])
+    def _kept(self) -> tuple[list[Any], ...]:
+        """Return the entries that no change of the run, and no interrupt, has dropped."""
+        deliveries = self.progress.deliveries
+        return tuple(entry for entry in self.entries if entry[0] is None or entry[0] in deliveries)
 
     def drop_outdated(self) -> None:
         """Drop entries after a change of the run, which computes them again.
@@ -139,43 +132,52 @@ class Held(Taken):
             RuntimeError: This process is a fork of the process that owns the workers.
         """
         self._pipeline.lifetime.check_own()
-        is_held = self._pipeline.is_held
-        kept = tuple(entry for entry in self.entries if entry[0] is None or is_held(entry[0]))
-        if len(kept) < len(self.entries):
-            self.entries = kept
+        self.entries = kept = self._kept()
+        num_held = sum(not each.is_lent for each in self.progress.deliveries)
+        if num_held > sum(entry[0] is not None for entry in kept):
+            self._pipeline.restart_soon()  # an interrupt has kept a batch from its entry
 
     @property
     def is_current(self) -> bool:
         """True if the loader has not begun another epoch, and no state was loaded."""
         return self._is_current()
 
-    def popped(self) -> tuple[tuple[list[Any], ...], tuple[Delivery, ...], Delivery | None]:
-        """Return the entries, ``held`` and ``returned`` without the first entry; see `Taken.popped`."""
-        delivery, progress = self.entries[0][0], self.progress
-        if delivery is None:
-            return self.entries[1:], progress.held, progress.returned
-        # An error is no batch that the user has got.
-        returned = delivery if delivery[1] >= 0 else progress.returned
-        return self.entries[1:], without(progress.held, delivery), returned
+    def pop(self) -> tuple[list[Any], Record | None]:
+        """Record that the user gets the first entry; see `Taken.pop`."""
+        entry, rest, progress = self.entries[0], self.entries[1:], self.progress
+        delivery, before = entry[0], progress.returned
+        left, returned = progress.deliveries, before
+        if delivery is not None:
+            left = progress.without(delivery)
+            returned = delivery.record if delivery.error is None else before  # an error is no batch
+        self.entries, progress.deliveries, progress.returned = rest, left, returned
+        return entry, before
+
+    def put_back(self, entry: list[Any], returned: Record | None) -> None:
+        """Undo `pop`."""
+        if entry[0] is None:
+            self.entries = (entry, *self.entries)
+        else:
+            self.hold_again([entry], returned)
 
     def pass_on(self, delivery: Delivery) -> None:
         """Record that the user has got a batch that was lent."""
         self._pipeline.pass_on(delivery)
 
     def end_soon(self) -> None:
-        """End the epoch in 0.1 s, if the user has got all of its batches."""
+        """End the epoch in 0.1 s, if the user has got all of its batches by then."""
         self._pipeline.end_soon()
 
-    def put_back(self, entries: Sequence[list[Any]], returned: Delivery | None) -> None:
+    def hold_again(self, entries: Sequence[list[Any]], returned: Record | None) -> None:
         """Hold batches again that the user had got or that were lent, before all others.
 
         Args:
             entries: Their entries.
             returned: The batch that the user has got last before them.
         """
-        progress = self.progress
-        added = tuple(entry[0] for entry in entries if not self._pipeline.is_held(entry[0]))
-        held = (*added, *progress.held)
-        lent = tuple(each for each in progress.lent if not any(each is delivery for delivery in added))
+        progress, added = self.progress, [entry[0] for entry in entries]
+        for delivery in added:
+            delivery.is_lent = False
+        held = (*added, *(each for each in progress.deliveries if each not in added))
         self.entries = (*entries, *self.entries)
-        progress.held, progress.lent, progress.returned = held, lent, returned
+        progress.deliveries, progress.returned = held, returned

@@ -56,18 +56,16 @@ class ProgressBar:
         self._epoch = epoch
         form = _WITHOUT_END if self._length is None else _WITH_END
         self._bar = bar = self._make(
-            desc=f"{self._name} {epoch}", total=self._length, initial=self._num_before(epoch), unit="batch",
+            desc=f"{self._name} {epoch}", total=self._length, initial=self._num_before(), unit="batch",
             bar_format=form, disable=is_lost(sys.stderr),
         )  # fmt: skip
         self._before, self._drawn_at = self._statistics(), time.monotonic()
         return bar
 
-    def _num_before(self, epoch: int) -> int:
-        """Return the number of batches of an epoch before the first one that is shown, which was counted."""
+    def _num_before(self) -> int:
+        """Return the number of batches of this epoch before the first one that is shown."""
         progress = self._pipeline.ledger.progress
-        if progress.epoch != epoch:  # it was the last one of its epoch
-            return (self._length or 1) - 1
-        return progress.position + len(progress.ahead) - 1
+        return progress.position + len(progress.ahead)
 
     def _describe(self, bar: Any) -> None:
         current = self._statistics()

@@ -88,7 +88,7 @@ class Run:
     def is_holding(self) -> bool:
         """True if a front end holds batches of the present loop, which its user has not got."""
         progress = None if self._pipeline is None else self._pipeline.ledger.progress
-        return progress is not None and bool(progress.held or progress.lent)
+        return progress is not None and bool(progress.deliveries)
 
     @property
     def is_counting(self) -> bool:
@@ -125,13 +125,14 @@ class Run:
             self._goes_on = self._goes_on_at == (self._pipeline, ledger.num_taken)
             where = self.where()
             self._stop_counting(where, where)
-            ledger.drop_missing(also_given_back=False)
+            ledger.drop_held()
 
     def use_lent(self) -> None:
         """Count a batch that a framework has taken ahead: it will use this batch, whatever changes."""
         if self._pipeline is not None:
-            for delivery in self._pipeline.ledger.progress.lent:
-                self._pipeline.pass_on(delivery)
+            for delivery in self._pipeline.ledger.progress.deliveries:
+                if delivery.is_lent:
+                    self._pipeline.pass_on(delivery)
 
     def leave(self) -> None:
         """Leave the present loop, which holds batches: they belong to no later loop."""
@@ -183,8 +184,7 @@ class Run:
         if self._pipeline is not None:
             # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
             ledger = self._pipeline.ledger
-            progress = ledger.progress
-            self._goes_on_at = self._pipeline, ledger.num_taken + len(progress.held) + len(progress.lent)
+            self._goes_on_at = self._pipeline, ledger.num_taken + len(ledger.progress.deliveries)
 
     def forget_held_failure(self) -> None:
         """Forget an error that a frontend holds: a change of the run drops it, and the loop may not meet it again."""

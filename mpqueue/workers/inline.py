@@ -55,7 +55,6 @@ class InlineBackend(InProcessBackend):
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._begin = _batch_beginner(self._kept, self._seeding)
         self._runner = self._own_runner()
-        self._is_computing = False
         self._work_items: deque[WorkItem] = deque()
         self._init = job.init
         self._loop: Any = None  # the event loop, if it is the user's, or `worker_init` runs in it
@@ -89,18 +88,9 @@ class InlineBackend(InProcessBackend):
             return False
         started, ledger = clock_ns(), self._ledger
         if self._awaits_others:
-            ledger.is_waiting = True
             active_iterators.await_end(self._job.source)
-            ledger.is_waiting = self._awaits_others = False
-        # After an interrupt the batch is computed again. Only an element of an iterator is lost.
-        ledger.is_waiting = not self._gives_once
-        if self._is_computing and not ledger.is_stream:
-            # An interrupt broke off the last call and may have left the runner inconsistent. A stream's runner recovers
-            # by itself, see `mpqueue.worker.lane_runner`.
-            self._runner = self._own_runner()
-        self._is_computing = True
+            self._awaits_others = False
         outcome = self._initialise() or self._compute(self._work_items[0])
-        self._is_computing = ledger.is_waiting = False
         if outcome.snapshot is not None:
             ledger.lanes.note(self._work_items[0].lane, self._work_items[0].unit + 1, outcome.snapshot)
         if outcome.parts:
@@ -203,6 +193,12 @@ class InlineBackend(InProcessBackend):
         """Discard the work item."""
         super().cancel()
         self._work_items.clear()
+
+    def reset(self, *, anew: bool = False) -> None:
+        """Discard the work item, and the runner, which an interrupt may have left inconsistent."""
+        super().reset(anew=anew)
+        if not self._ledger.is_stream:  # a stream's runner recovers by itself, see `mpqueue.worker.lane_runner`
+            self._runner = self._own_runner()
 
     def is_stale(self) -> bool:
         """Return False: no batch is computed ahead."""

@@ -191,11 +191,9 @@ class ProcessBackend:
         # a new one. That is harmless: each pipe is read without blocking, and an empty one is left alone.
         events, self._events = self._events, ()
         if not events:  # otherwise these are the results of a `wait`
-            self.ledger.is_waiting = True  # safe to interrupt: unread events are not lost
             if head is not None and dispatcher.chunk > 1:
                 os.sched_yield()  # see `_MAX_YIELDS`
             events = pool.roster.poller.poll(0)
-            self.ledger.is_waiting = False
         if not events:
             self._look_at_clocks(tells_slow=head is not None)
         has_exits = False
@@ -221,9 +219,7 @@ class ProcessBackend:
         if self._hang is not None:
             self._hang.end_hanging()
         if tells_slow:
-            self.ledger.is_waiting = True  # safe to interrupt
             tell_of_slow(self._slow, self.pool.roster)
-            self.ledger.is_waiting = False
         if self.pool.roster.dying:
             self._run_supervised(self.supervision.give_up_overdue)
 

@@ -168,9 +168,7 @@ class ThreadBackend(InProcessBackend):
             elif time.monotonic() >= self._requested[1] + _PATIENCE_S:
                 self._pace_ns = float(_QUICK_NS)
                 self._condition.notify_all()
-        self._ledger.is_waiting = True
         self._tell_of_slow()
-        self._ledger.is_waiting = False
         return False
 
     def wait(self, head: int, timeout_s: float | None) -> None:

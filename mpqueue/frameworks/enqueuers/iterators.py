@@ -67,7 +67,6 @@ class BatchIterator(Generator[Any, None, None]):
         self._pipeline: Pipeline | None = None
         self._next: Callable[[], Any] = _begin  # a method of the pipeline, without another call for each batch
         self._is_over = False
-        self._failure: BaseException | None = None  # a failure that an interrupt prevented from being raised
 
     def __iter__(self) -> Self:
         return self
@@ -80,16 +79,9 @@ class BatchIterator(Generator[Any, None, None]):
             except (EndOfStream, Stopped):
                 self._continue()
             except BaseException as error:
-                try:
-                    self._note_failure(error)
-                    raised: BaseException = error
-                    if matches(error, StopIteration):  # of the source or its hook; it must not end this iterator
-                        raised = never_an_end(error)
-                except BaseException:  # an interrupt: the failure is raised by the next call
-                    self._failure, self._next = error, _begin
-                    raise
-                if raised is not error:
-                    raise raised from error
+                self._note_failure(error)
+                if matches(error, StopIteration):  # of the source or its hook; it must not end this iterator
+                    raise never_an_end(error) from error
                 raise
             else:
                 # Keras's own enqueuers leave out None, too.
@@ -98,12 +90,6 @@ class BatchIterator(Generator[Any, None, None]):
 
     def _continue(self) -> None:
         """Continue with the next start of the enqueuer, or end."""
-        if self._failure is not None:
-            self._note_failure(self._failure)
-            failure, self._failure = self._failure, None
-            if self._is_over:
-                raise never_an_end(failure)
-            return  # the failure was an interrupt, and the caller got a second interrupt instead
         pipeline = None if self._is_over else self._running()
         if pipeline is None or pipeline is self._pipeline:
             self._is_over = True
@@ -124,7 +110,7 @@ class BatchIterator(Generator[Any, None, None]):
         """Return the next batch. Only None can be sent."""
         if value is not None:
             raise TypeError("send() of an iterator of batches must be called with None")
-        return self.__next__()  # not `next(self)`: see NOTE [ Interrupts ] in mpqueue.engine.pipeline
+        return self.__next__()
 
     def throw(self, *args: Any) -> Any:
         """End this iterator by an exception, like a generator that does not catch it."""

@@ -28,7 +28,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.engine.ledger import Delivery
+from mpqueue.engine.deliveries import Delivery
 from mpqueue.frameworks.keras import backups
 from mpqueue.loader.held import Failed, Held
 from mpqueue.loader.loader import Loader
@@ -44,6 +44,10 @@ MOST_KEPT = 4
 
 class NoBatch(IndexError):
     """A batch does not exist. Not a plain `IndexError`, which may be an error of the source."""
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 class LoaderEpoch(Iterator[Any]):
@@ -69,6 +73,10 @@ class LoaderEpoch(Iterator[Any]):
         self.num_taken, self.returned = 0, held.progress.returned
 
     def __next__(self) -> Any:
+        return self.next(_unchanged)
+
+    def next(self, convert: Callable[[Any], Any]) -> Any:
+        """Return the next batch, converted for the framework."""
         held, kept = self.held, self.kept
         if held is None:
             raise StopIteration
@@ -76,37 +84,29 @@ class LoaderEpoch(Iterator[Any]):
         held.drop_outdated()
         try:
             if not held.entries:
-                held.take()  # an interrupt below leaves it in the entries
+                held.take()
         except StopIteration:
             self.kept = None
             raise
-        entry, progress, own = held.entries[0], held.progress, None
-        before = held.entries, progress.held, progress.lent, progress.returned, self.num_taken
-        rest, left, returned = held.popped()
-        try:
-            if type(entry[1]) is Failed:
-                own = entry[1].error
-                held.entries, progress.held = rest, left
-                raise own
-            if kept is not None:
-                kept = [*kept, [entry[0], copy.deepcopy(entry[1])]] if len(kept) < MOST_KEPT else None
-            held.entries, progress.held, self.num_taken = rest, left, self.num_taken + 1
-            if self._is_ahead:
-                self._lent = lent = entry[0]
-                progress.lent = (lent,)
-            else:
-                progress.returned = returned
-                if kept is None:  # otherwise it may be taken back
-                    held.end_soon()
-        except BaseException as error:
-            # Assignments alone, so that a second signal cannot prevent them.
-            if error is not own:
-                held.entries, progress.held, progress.lent, progress.returned, self.num_taken = before
-                self._lent = None
-            own = None  # otherwise the error's traceback would keep this frame alive
-            raise
-        self.kept = kept
-        return entry[1]
+        delivery, batch = held.entries[0]
+        if type(batch) is Failed:
+            held.pop()
+            try:
+                raise batch.error
+            finally:
+                del delivery, batch  # otherwise the error's traceback would keep this frame alive
+        if kept is not None:
+            kept = [*kept, [delivery, copy.deepcopy(batch)]] if len(kept) < MOST_KEPT else None
+        converted = convert(batch)
+        if not self._is_ahead:
+            if kept is None:  # otherwise it may be taken back
+                held.end_soon()
+            held.pop()
+        else:
+            self._lent = delivery
+            held.entries, delivery.is_lent = held.entries[1:], True
+        self.num_taken, self.kept = self.num_taken + 1, kept
+        return converted
 
     def use_lent(self) -> None:
         """Record that the framework has used the batch that it took ahead."""
@@ -116,28 +116,12 @@ class LoaderEpoch(Iterator[Any]):
                 self.held.end_soon()
         self._lent = None
 
-    def now(self) -> tuple[Any, ...]:
-        """Return the place in the epoch, for `undo`."""
-        return self.kept, self.num_taken, None if self.held is None else self.held.progress.returned
-
-    def undo(self, batch: Any, before: tuple[Any, ...]) -> None:
-        """Make the next call return this batch again, which was returned last, because the framework did not get it.
-
-        Args:
-            batch: The batch.
-            before: The result of `now` before it.
-        """
-        kept, num_taken, returned = before
-        if self.held is not None:
-            self.held.put_back([[self.held.progress.returned, batch]], returned)
-        self.kept, self.num_taken = kept, num_taken
-
     def take_back(self) -> Held | None:
         """End this epoch, and return its batches with those that were kept; None: it cannot be taken back."""
         held, kept = self.held, self.kept
         if held is None or kept is None:
             return None
-        held.put_back(kept, self.returned)
+        held.hold_again(kept, self.returned)
         self.held = self.kept = self._lent = None
         return held
 
@@ -194,6 +178,7 @@ class LoaderEpochs:
             )
         with self._lock:
             coming = self._open()
+            coming.drop_outdated()
             while len(coming.entries) <= index:
                 if not self._peek_next(coming):
                     raise NoBatch(f"batch {index} does not exist: the epoch has {len(coming.entries)}")
@@ -208,9 +193,8 @@ class LoaderEpochs:
             return False
         entry = coming.entries[-1]
         if type(entry[1]) is Failed:
-            progress, rest = coming.progress, coming.entries[:-1]
-            left = progress.held if entry[0] is None else progress.held[:-1]
-            coming.entries, progress.held = rest, left
+            left = coming.progress.without(entry[0])
+            coming.entries, coming.progress.deliveries = coming.entries[:-1], left
             raise entry[1].error
         entry[1] = copy.deepcopy(entry[1])
         return True
@@ -253,7 +237,7 @@ class LoaderEpochs:
         latest = self._latest
         held = None if latest is None or latest.num_taken else latest.held
         if self._coming is None and held is not None and held.entries:
-            self._coming = held  # an interrupt has left a batch in an epoch that has returned none
+            self._coming = held  # an epoch that has returned none of its batches
         # A state was loaded: batches of an earlier look do not belong to the next epoch.
         if self._coming is None or not self._coming.is_current:
             self._coming = Held.of(self.loader)

@@ -5,9 +5,8 @@ directly after the counted batches. The state is equivalent to one worker's, and
 the dataset's ``load_state_dict`` sets torch's default generator, the generator keeps that state. Otherwise the
 trainer's random numbers do not change.
 
-*Interrupts.* A sampler returns each index once, so an index is kept until its batch is returned. An exception raised by
-a signal handler (Ctrl-C, a time-out) therefore loses no batch, and no state counts the batch. An error of the dataset
-is raised instead of its batch. An interrupt inside a sampler or an iterable-style dataset, which may be a generator,
+*Interrupts.* A sampler returns each index once, so an index is kept until its batch is returned, and the batch is
+computed again after an interrupt. An interrupt inside a sampler or an iterable-style dataset, which may be a generator,
 ends the pass: the following `next` raises a RuntimeError. Torch's own loop would end early without an error.
 """
 
@@ -113,7 +112,6 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _edit: Edit | None = None  # removes excluded samples
     _last: tuple[int, Any] | None = None  # position and index of the batch that was returned last
     _is_drawing = _is_fetching = False
-    _batch: tuple[Any] | None = None  # computed, but not returned through torch's frames yet
     _first_place = 0  # the place of the first sample of the next batch
 
     _awaited: Any = None  # the `AwaitedDataset` of a dataset with coroutines
@@ -248,34 +246,28 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         return self._is_fetching and self._is_drawing
 
     def _next_data(self) -> Any:
-        if self._batch is None:
-            if self._is_interrupted:
-                # A generator ends when an exception passes through it. Without this error, the pass would end early.
-                raise RuntimeError(
-                    "an interrupt arrived while this pass was drawing from its sampler or an iterable-style dataset, "
-                    "so a batch may be lost: begin a new pass, or load the last state"
-                )
-            # Assume an interrupt until the exception is known to be an error: a second interrupt may arrive during
-            # this check.
-            self._is_fetching = True
-            try:
-                self._batch = (self._fetched(),)
-            except StopIteration:
-                self._is_fetching = False
-                self._pass.is_over = True
-                raise
-            except BaseException as error:
-                if not is_interrupt(error):
-                    self._is_fetching = False
-                    if self._index is not None:
-                        self._count()  # the error is raised instead of its batch, as with workers
-                raise
+        if self._is_interrupted:
+            # A generator ends when an exception passes through it. Without this error, the pass would end early.
+            raise RuntimeError(
+                "an interrupt arrived while this pass was drawing from its sampler or an iterable-style dataset, "
+                "so a batch may be lost: begin a new pass, or load the last state"
+            )
+        self._is_fetching = True  # until the batch is counted
+        try:
+            return self._fetched()
+        except StopIteration:
             self._is_fetching = False
-        return self._batch[0]
+            self._pass.is_over = True
+            raise
+        except BaseException as error:
+            if not is_interrupt(error):
+                self._is_fetching = False
+                if self._index is not None:
+                    self._count()  # the error is raised instead of its batch, as with workers
+            raise
 
     def __next__(self) -> Any:
         batch = super().__next__()
-        # If a signal handler raises before this, the next call returns the batch again.
         self._count(is_returned=True)
         return batch
 
@@ -284,11 +276,10 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         assert self._index is not None
         mark = 0 if self._watch is None else self._watch.after(self._index[0], self._mark)
         first_place = self._first_place + num_places(self._index[0], is_batched=self._auto_collation)
-        # From here on only assignments, so that no signal handler runs in between.
-        if is_returned:
+        if is_returned:  # assignments alone from here on
             self.num_returned += 1
             self._last = self._progress.position, self._kept
-        self._batch = self._index = None
+        self._index, self._is_fetching = None, False
         self._mark, self._first_place = mark, first_place
         self._progress.position += 1
 
@@ -314,7 +305,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
-        self._batch, self._edit = None, edit
+        self._edit = edit
 
 
 def _is_end(place: Place) -> bool:
@@ -468,11 +459,8 @@ class InlineStreamIterator(InlineIterator):
         # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
         if self._is_interrupted:
             return place
-        is_pending = self._batch is not None
         if fetcher.ended:
-            place = place._replace(ends=(place.counts[0] + is_pending,))
-        if is_pending:  # the state of the dataset is after the pending batch, and the place before it
-            return place
+            place = place._replace(ends=(place.counts[0],))
         # Before its first element, a dataset may report an earlier place: its generator has not started yet.
         is_unread = self._known.number > 0 and not self._is_read
         if is_unread or (not place.counts[0] and not has_state(fetcher.dataset_iter)):
@@ -504,10 +492,10 @@ class InlineStreamIterator(InlineIterator):
             raise
 
     def _count(self, *, is_returned: bool = False) -> None:
-        if is_returned:  # assignments only, as in the base class
+        if is_returned:  # assignments alone, as in the base class
             self.num_returned += 1
             self._last, self._num_samples = (self._progress.counts[0], self._kept), self._collation.count
-        self._batch = self._index = None
+        self._index, self._is_fetching = None, False
         self._progress.counts[0] += 1
 
     def returned(self) -> state.ReturnedBatch | None:

@@ -286,16 +286,6 @@ class _StillHeld(Exception):
     """The pass has no more batches, but its user has not got all of them."""
 
 
-class _Raised(NamedTuple):
-    """An error that `PassIterator.raise_init_error` received in place of the first batch.
-
-    Attributes:
-        error: The error.
-    """
-
-    error: BaseException
-
-
 class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
     """The batches of a loader with workers; see the module docstring.
 
@@ -536,21 +526,20 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         Raises:
             Exception: The error of ``worker_init_fn`` in the worker of the first batch.
         """
-        pipeline = self._pipeline
-        returned = pipeline.ledger.progress.returned
+        pipeline, holds = self._pipeline, self._pipeline.holds
         deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
+        pipeline.holds = True  # an error is held for the following `next`
         try:
             # Not taken if it is a batch: that would draw one more from the sampler, whose last draw may use the
             # trainer's generator. Torch draws it at the first `next`.
-            taken = None
-            while taken is None:
-                is_plain = pipeline.is_next_plain()
-                if is_plain or (deadline is not None and time.monotonic() >= deadline):
-                    return  # the following `next` returns the batch, or raises that the time is over
+            while not (is_plain := pipeline.is_next_plain()):
+                if deadline is not None and time.monotonic() >= deadline:
+                    return  # the following `next` raises that the time is over
                 if is_plain is None:
                     deadline = pipeline.wait(deadline=deadline)
-                else:
-                    taken = pipeline.step()
+                elif pipeline.step() is not None:
+                    pipeline.restart_soon()  # a batch after all: the following `next` returns it
+                    return
         except (EndOfStream, Stopped):
             return  # raised again by the following `next`
         except BaseException as error:
@@ -561,8 +550,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 raise
             # Its traceback contains this frame, and with it the iterator, which must be collected to end the workers.
             set_traceback(error, None)
-            taken = pipeline.failed, _Raised(error)
-        pipeline.give_back(taken, returned)
+        finally:
+            pipeline.holds = holds
 
     @property
     def _is_endless(self) -> bool:
@@ -590,19 +579,14 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         try:
             try:
                 deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
+                if not self._num_yielded and not self._holds:
+                    self._raise_first_error()
                 batch = self._take_held(deadline) if self._holds else pipeline.next(deadline=deadline)
-                if type(batch) is _Raised:
-                    raise batch.error
             except BaseException as error:
                 failed = pipeline.failed
                 if failed is not None and failed is not self._failed and not pipeline.is_inconsistent:
                     self._failed = failed
-                    try:
-                        self._draw_after(failed, error)
-                    except BaseException:  # an interrupt: the following `next` raises the error
-                        set_traceback(error, None)  # as in `raise_init_error`
-                        pipeline.ledger.fail(error)
-                        raise
+                    self._draw_after(failed, error)
                 raise
         except NotYet:
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
@@ -625,6 +609,14 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             return torch_pinning.pin_memory(batch, self._pin_memory_device)
         return batch
 
+    def _raise_first_error(self) -> None:
+        """Raise the error that `raise_init_error` has found in place of the first batch."""
+        progress = self._pipeline.ledger.progress
+        for delivery in progress.deliveries:
+            if delivery.error is not None:
+                progress.deliveries = progress.without(delivery)
+                raise delivery.error
+
     def _draw_after(self, failed: WorkItem, error: BaseException) -> None:
         """Draw one more batch from the sampler before the error of a batch is raised, as torch does."""
         is_crash = matches(error, MPQueueError) and not matches(error, WorkerRaised)
@@ -641,18 +633,11 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         return Held(self._request_held, lambda: self._pipeline)
 
     def _request_held(self) -> Any:
-        before = self._pipeline.ledger.progress.held
         try:
             batch = self.__next__()
         except _StillHeld:
             return None
-        except BaseException:
-            # An interrupt may have kept a batch from the caller, after it was delivered. It counts, as in other loops.
-            for delivery in self._pipeline.ledger.progress.held:
-                if delivery[1] >= 0 and not any(each is delivery for each in before):
-                    self._pipeline.pass_on(delivery)
-            raise
-        return self._pipeline.ledger.progress.held[-1], batch
+        return self._pipeline.ledger.progress.deliveries[-1], batch
 
     def _take_held(self, deadline: float | None) -> Any:
         taken = self._pipeline.take(deadline=deadline)
