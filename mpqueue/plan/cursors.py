@@ -619,7 +619,9 @@ class DrawnCursor(EpochCursor):
             return None
         if position in self._kept:
             return self._kept[position].mark
-        return self._draw.mark if self._draw is not None and position == self._num_drawn else None
+        if self._draw is None or position != self._num_drawn:
+            return None
+        return self._taken[0].mark if self._taken else self._draw.mark
 
     def _open(self) -> None:
         """Open the epoch: continue the present draw or begin one, and skip batches that were delivered before."""

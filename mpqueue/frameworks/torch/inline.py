@@ -6,8 +6,9 @@ the dataset's ``load_state_dict`` sets torch's default generator, the generator 
 trainer's random numbers do not change.
 
 *Interrupts.* A sampler returns each index once, so an index is kept until its batch is returned, and the batch is
-computed again after an interrupt. An interrupt inside a sampler or an iterable-style dataset, which may be a generator,
-ends the pass: the following `next` raises a RuntimeError. Torch's own loop would end early without an error.
+computed again after an interrupt. After one inside the sampler, which may be a generator, the draw begins again, up to
+this place. An interrupt inside an iterable-style dataset ends the pass: the following `next` raises a RuntimeError.
+Torch's own loop would end early without an error.
 """
 
 import contextlib
@@ -145,7 +146,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             beginning = state.begin(loader, self._base_seed)
             if before is not None:
                 beginning = state.drawn_at(before, beginning)
-            self._start(loader)
+            self._start(loader, beginning)
         else:
             # The description of this rank's order, because the state may be another rank's.
             beginning = resumed.beginning._replace(order=order_of(loader))
@@ -156,7 +157,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             is_set = self._load(resumed.place) and loader.generator is None
             draws = not resumed.place.position
             with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning, draws=draws):
-                self._drop(loader, resumed)
+                self._drop(loader, beginning, resumed)
             self._progress.go_to(resumed.place)
         self._edit = editor_of(loader, beginning)
         self._pass = state.Pass(beginning, self)
@@ -166,13 +167,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
         return False
 
-    def _start(self, loader: Any) -> None:
+    def _start(self, loader: Any, beginning: state.Beginning) -> None:
         """Begin the pass from its start."""
-        self._watch, self._mark = state.watch_of(loader, self._sampler_iter, None), 0
+        self._watch, self._mark = state.watch_of(loader, self._sampler_iter, beginning, None), 0
 
-    def _drop(self, loader: Any, resumed: state.State) -> None:
+    def _drop(self, loader: Any, beginning: state.Beginning, resumed: state.State) -> None:
         """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
-        self._watch = watch = state.watch_of(loader, iter(self._index_sampler), resumed)
+        self._watch = watch = state.watch_of(loader, iter(self._index_sampler), beginning, resumed)
         for _ in range(resumed.place.position):
             self._first_place += num_places(watch.take(), is_batched=self._auto_collation)
         self._mark = watch.mark
@@ -209,8 +210,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     def _next_index(self) -> Any:
         while True:
             if self._index is None:
-                self._is_drawing = True
-                self._index = (super()._next_index(),)
+                self._index = (self._drawn(),)
                 self._is_drawing = False
             self._kept = self._index[0]
             listed: Listed | None = listed_of(self._kept, 0, self._first_place)
@@ -240,18 +240,19 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             return block.samples
         return index
 
-    @property
-    def _is_interrupted(self) -> bool:
-        """True if the sampler was interrupted. Samples by index can be computed again."""
-        return self._is_fetching and self._is_drawing
+    def _drawn(self) -> Any:
+        """Return the next index of the sampler. The caller resets `_is_drawing` when it has stored it."""
+        if self._is_drawing and self._watch is not None:  # an interrupt has kept the index from it
+            self._watch.draw_again(self._progress.position, self._mark)
+            self._sampler_iter = self._watch.batches
+        self._is_drawing = True
+        try:
+            return super()._next_index()
+        except BaseException as error:
+            self._is_drawing = is_interrupt(error)
+            raise
 
     def _next_data(self) -> Any:
-        if self._is_interrupted:
-            # A generator ends when an exception passes through it. Without this error, the pass would end early.
-            raise RuntimeError(
-                "an interrupt arrived while this pass was drawing from its sampler or an iterable-style dataset, "
-                "so a batch may be lost: begin a new pass, or load the last state"
-            )
         self._is_fetching = True  # until the batch is counted
         try:
             return self._fetched()
@@ -412,11 +413,13 @@ class InlineStreamIterator(InlineIterator):
         fetcher.dataset_iter = self._iterated.iterator
         return not torch.equal(before, torch.get_rng_state())
 
-    def _start(self, loader: Any) -> None:  # noqa: ARG002 - as in the base class
+    def _start(self, loader: Any, beginning: state.Beginning) -> None:  # noqa: ARG002 - as in the base class
         # Nothing to watch: the indices of an iterable-style dataset have no content.
         self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None, self._state_before)
 
-    def _drop(self, loader: Any, resumed: state.State) -> None:  # noqa: ARG002 - as in the base class
+    def _drop(
+        self, loader: Any, beginning: state.Beginning, resumed: state.State  # noqa: ARG002 - as in the base class
+    ) -> None:  # fmt: skip
         """Drop the elements between the snapshot, or the beginning, and the place."""
         place, fetcher = resumed.place, self._dataset_fetcher
         start = place.starts[0] if place.starts else BEGINNING
@@ -457,7 +460,7 @@ class InlineStreamIterator(InlineIterator):
         if self._known.state is not None:
             place = place._replace(starts=(self._known,))
         # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
-        if self._is_interrupted:
+        if self._is_fetching:
             return place
         if fetcher.ended:
             place = place._replace(ends=(place.counts[0],))
@@ -475,11 +478,13 @@ class InlineStreamIterator(InlineIterator):
         context.aside.block = SampleBlock(self._seed, 0, (None,), (self._progress.counts[0],))
         return index_of(listed)
 
-    @property
-    def _is_interrupted(self) -> bool:
-        return self._is_fetching
-
     def _next_data(self) -> Any:
+        if self._is_fetching:
+            # A generator ends when an exception passes through it. Without this error, the pass would end early.
+            raise RuntimeError(
+                "an interrupt arrived while this pass was reading its iterable-style dataset, so a batch may be lost: "
+                "begin a new pass, or load the last state"
+            )
         was_over = self._pass.is_over
         try:
             return super()._next_data()

@@ -91,13 +91,14 @@ class _SamplerDraw:
         self.watch, self._epoch, self._is_batched = watch, epoch, is_batched
         self._ahead: list[Drawn] = []
         self._error: BaseException | None = None  # of the sampler, after the batches in `_ahead`
-        self._num_batches, self._num_samples, self._is_interrupted = 0, first, False
+        self._num_batches, self._num_samples, self._mark = 0, first, 0
+        self._is_interrupted = False
         self._draw(1)
 
     @property
     def mark(self) -> int:
         """Fingerprint of all indices that were taken."""
-        return self._ahead[0].mark if self._ahead else self.watch.mark
+        return self._ahead[0].mark if self._ahead else self._mark
 
     def take(self, limit: int) -> list[Drawn]:
         """Return up to ``limit`` of the next batches. An error of the sampler is raised after the batches before it."""
@@ -119,13 +120,9 @@ class _SamplerDraw:
 
     def _draw(self, limit: int) -> None:
         while len(self._ahead) < limit:
-            # A sampler is often a generator, which ends after an interrupt. That is not the end of the pass.
             if self._is_interrupted:
-                raise RuntimeError(
-                    "an interrupt arrived while this pass was drawing from its sampler, so a batch may be lost: begin "
-                    "a new pass, or load the last state"
-                )
-            self._is_interrupted, mark = True, self.watch.mark
+                self.watch.draw_again(self._num_batches, self._mark)
+            self._is_interrupted = True
             try:
                 index = self.watch.take()
             except StopIteration:
@@ -135,11 +132,12 @@ class _SamplerDraw:
                 self._is_interrupted = is_interrupt(error)
                 raise
             # Places count samples, so that the random numbers of a sample do not depend on the size of batches.
-            listed = listed_of(index, self._epoch, self._num_samples)
-            self._num_samples += num_places(index, is_batched=self._is_batched)
-            self._ahead = [*self._ahead, Drawn(self._num_batches, listed, mark)]
-            self._num_batches += 1
-            self._is_interrupted = False
+            drawn = Drawn(self._num_batches, listed_of(index, self._epoch, self._num_samples), self._mark)
+            num_samples = self._num_samples + num_places(index, is_batched=self._is_batched)
+            # Assignments alone from here on.
+            self._ahead = [*self._ahead, drawn]
+            self._num_batches, self._num_samples = self._num_batches + 1, num_samples
+            self._mark, self._is_interrupted = self.watch.mark, False
 
 
 class _PassDraws(dict[int, _SamplerDraw]):
@@ -445,7 +443,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 if facts is None and resumed is None:
                     facts = evaluation(loader)
                 epoch, first = (self._epoch, 0) if facts is None else (facts.epoch, facts.first)
-                watch = state.watch_of(loader, self._sampler_iter, resumed)
+                watch = state.watch_of(loader, self._sampler_iter, beginning, resumed)
                 draw = _SamplerDraw(watch, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw

@@ -37,12 +37,12 @@ class DrawnBatches(NamedTuple):
     Attributes:
         number: Their number.
         mark: The fingerprint of their indices; None: unknown.
-        rank: The rank that drew them.
+        rank: The rank that drew them; None: all ranks draw the same.
     """
 
     number: int = 0
     mark: int | None = None
-    rank: int = 0
+    rank: int | None = 0
 
 
 def sampler_of(loader: Any) -> Any:
@@ -111,6 +111,8 @@ class SamplerWatch:
         batches: The iterator of its sampler.
         known: The batches before the place of the state; None: the pass begins from the start.
         again: Iterates the sampler once more. None: its state is not such a place.
+        from_beginning: Returns an iterator of the sampler after batches that the pass has drawn. None: it is not known
+            where the pass began.
 
     Attributes:
         batches: The iterator.
@@ -121,9 +123,10 @@ class SamplerWatch:
     def __init__(
         self, loader: Any, batches: Iterator[Any], known: DrawnBatches | None = None,
         again: Callable[[], Iterator[Any]] | None = None,
+        from_beginning: Callable[[DrawnBatches], Iterator[Any]] | None = None,
     ) -> None:  # fmt: skip
         self.number = self.mark = 0
-        self.batches, self._again = batches, again
+        self.batches, self._again, self._from_beginning = batches, again, from_beginning
         self._known, self._rank = known or DrawnBatches(), saved_rank(loader)
         self._is_compared = self._known.mark is not None and self._known.rank == self._rank
         self._is_batched, self._name = loader._auto_collation, type(sampler_of(loader)).__name__
@@ -149,6 +152,27 @@ class SamplerWatch:
         if self.number == self._known.number and self._is_compared and self.mark != self._known.mark:
             self._iterate_again(f"other indices (fingerprint {self.mark:08x})")
         return index
+
+    def draw_again(self, number: int, mark: int) -> None:
+        """Begin the draw again, after an interrupt: a sampler is often a generator, which an exception ends.
+
+        Args:
+            number: Number of batches that the pass has drawn.
+            mark: Their fingerprint.
+
+        Raises:
+            RuntimeError: The sampler does not return these batches again.
+        """
+        try:
+            if self._from_beginning is None:
+                raise ValueError("the beginning of the draw is unknown")
+            batches = self._from_beginning(DrawnBatches(number, mark, self._rank))
+        except (ValueError, StopIteration) as error:
+            raise RuntimeError(
+                "an interrupt arrived while this pass was drawing from its sampler, which does not return the same "
+                "indices again, so a batch may be lost: begin a new pass, or load the last state"
+            ) from error
+        self.batches, self.number, self.mark = batches, number, mark
 
     def after(self, index: Any, mark: int) -> int:
         """Return the fingerprint after a batch, from the one before it."""

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from helpers import strikes
 from helpers.finalizers import end_interrupted
 from helpers.strikes import Strike, Struck
 from torch.utils import data
@@ -17,6 +18,8 @@ from mpqueue.frameworks.torch import inline
 from mpqueue.loader.session import Session
 from mpqueue.torch import DataLoader
 
+# The draw from the sampler.
+STRUCK_FILES = ("torch/iterator.py", "torch/inline.py", "torch/order.py", "torch/state.py", "plan/cursors.py")
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
@@ -82,8 +85,7 @@ def test_item_without_workers_loses_its_batch_by_an_error_and_not_by_an_interrup
     assert taken(batches) == BATCHES[num_over:]
 
 
-def test_interrupt_anywhere_without_workers_loses_no_batch_silently():
-    num_whole = num_raised = 0
+def test_interrupt_anywhere_without_workers_loses_no_batch():
     for after in itertools.count(1):
         loader = DataLoader(Samples(), batch_size=2)
         batches, found = iter(loader), []
@@ -94,14 +96,7 @@ def test_interrupt_anywhere_without_workers_loses_no_batch_silently():
         left = resumed(loader)
         assert len(left) >= 2
         assert left == BATCHES[4 - len(left) :]
-        try:
-            rest = [batch.tolist() for batch in batches]
-        except RuntimeError:
-            num_raised += 1
-        else:
-            num_whole += 1
-            assert rest == left
-    assert num_whole > num_raised  # raised at most in the draw from the sampler
+        assert [batch.tolist() for batch in batches] == left
 
 
 class StatefulNumbers(data.IterableDataset):
@@ -138,18 +133,42 @@ def test_state_after_an_interrupt_in_a_stream_without_workers_skips_no_batch():
         assert [batch.tolist() for batch in other] == BATCHES[num_returned:]
 
 
+class Order(data.Sampler):
+    """The numbers below 32 in one order after the other; the first one is interrupted at the 24th number."""
+
+    def __init__(self, strike, orders):
+        self.strikes, self.orders = [strike], orders
+
+    def __len__(self):
+        return 32
+
+    def __iter__(self):
+        order = next(self.orders)
+        yield from order[:24]
+        if self.strikes:
+            self.strikes.pop()()
+        yield from order[24:]
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_sampler_ended_by_an_interrupt_does_not_end_the_pass(raises, num_workers):
-    class Order(data.Sampler):
-        def __len__(self):
-            return 32
+def test_sampler_ended_by_an_interrupt_begins_again_where_the_pass_is(raises, num_workers):
+    orders = itertools.repeat(list(range(32)))
+    loader = DataLoader(range(32), batch_size=2, sampler=Order(raises, orders), num_workers=num_workers)
+    batches, found, raised = iter(loader), [], []
+    while len(found) < 16:
+        try:
+            found.append(next(batches).tolist())
+        except TimeoutError as error:
+            raised.append(type(error))
+    assert found == [[number, number + 1] for number in range(0, 32, 2)]
+    assert raised == [TimeoutError]
+    assert next(batches, None) is None
 
-        def __iter__(self):
-            yield from range(24)
-            raises()
-            yield from range(24, 32)
 
-    batches = iter(DataLoader(range(32), batch_size=2, sampler=Order(), num_workers=num_workers))
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_sampler_that_returns_other_indices_again_does_not_end_the_pass(raises, num_workers):
+    orders = map(list, itertools.accumulate(itertools.repeat([*range(32)]), lambda order, _: order[1:] + order[:1]))
+    batches = iter(DataLoader(range(32), batch_size=2, sampler=Order(raises, orders), num_workers=num_workers))
     found, raised = [], []
     while raised.count(RuntimeError) < 2:
         try:
@@ -160,13 +179,43 @@ def test_sampler_ended_by_an_interrupt_does_not_end_the_pass(raises, num_workers
     assert raised == [TimeoutError, RuntimeError, RuntimeError]
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_interrupt_anywhere_in_a_random_order_changes_neither_the_order_nor_the_state(num_workers, monkeypatch):
+    """At each place of the draw; the workers' side is left alone, which takes long to strike."""
+    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename.endswith(STRUCK_FILES))
+    monkeypatch.setattr(strikes, "_tables", {})
+
+    def make():
+        generator = torch.Generator()
+        generator.manual_seed(3)
+        return DataLoader(Samples(), batch_size=2, shuffle=True, generator=generator, num_workers=num_workers)
+
+    wanted, least = [batch.tolist() for batch in make()], 20
+    for after in itertools.count(1):
+        loader, found = make(), []
+        batches = iter(loader)
+        with (strike := Strike(after)), contextlib.suppress(Struck):
+            while len(found) < 3:
+                found.append(next(batches).tolist())
+        if strike.left > 0:
+            break
+        other = make()
+        other.load_state_dict(loader.state_dict())
+        assert [batch.tolist() for batch in other] == wanted[len(found) :], after
+        assert found + [batch.tolist() for batch in batches] == wanted, after
+    assert after > least
+
+
 @pytest.mark.parametrize("kind", ["sampler", "stream"])
 def test_second_interrupt_during_the_check_does_not_end_the_pass(raises, kind, monkeypatch):
     """The check itself may be interrupted before the pass is marked as broken."""
 
+    signals = [raises]
+
     def numbers():
         yield from range(3)
-        raises()
+        if signals:
+            signals.pop()()
         yield from range(3, 8)
 
     class Order(data.Sampler):
@@ -187,9 +236,12 @@ def test_second_interrupt_during_the_check_does_not_end_the_pass(raises, kind, m
     monkeypatch.setattr(inline, "is_interrupt", strike_once)
     with pytest.raises(Struck):
         next(batches)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="an interrupt arrived"):
-            next(batches)
+    if kind == "sampler":
+        assert [batch.tolist() for batch in batches] == BATCHES[1:]
+    else:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="an interrupt arrived"):
+                next(batches)
     assert next(iter(loader)).tolist() == [0, 1]
 
 
