@@ -389,12 +389,19 @@ class Pipeline:
         """Make the next `step` drop the work in flight, and what is held, and restart at the place of the user."""
         self.is_inconsistent = self.ledger.needs_attention = True
 
-    def pass_on(self, delivery: Delivery) -> None:
-        """Record that the user has got a batch that is held or lent. No effect if a change of the run dropped it."""
+    def pass_on(self, delivery: Delivery) -> bool:
+        """Record that the user has got a batch that is held or lent; return False if it was dropped before."""
         progress = self.ledger.progress
         left = progress.without(delivery)
-        if len(left) < len(progress.deliveries):
-            progress.deliveries, progress.returned = left, delivery.record
+        if len(left) == len(progress.deliveries):
+            return False
+        progress.deliveries, progress.returned = left, delivery.record
+        return True
+
+    def drop_error(self, error: BaseException) -> None:
+        """Record that the user gets an error that is held."""
+        progress = self.ledger.progress
+        progress.deliveries = tuple(each for each in progress.deliveries if each.error is not error)
 
     def end_soon(self) -> None:
         """End the epoch in 0.1 s, if the user has got all of its batches by then."""

@@ -30,6 +30,7 @@ from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
+from mpqueue.engine.deliveries import Delivery
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
@@ -500,7 +501,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 pipeline.restart_at(place)
         if self._is_endless:
             pipeline.hand_out(place.epoch)
-        self._holds = pipeline.holds = False
+        self._holds, pipeline.holds = False, self._pin_memory  # see `_take_pinned`
         self._pipeline: Pipeline = pipeline
 
     def _begin_with_new_epoch(self) -> None:
@@ -514,7 +515,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._epoch -= 1  # the same number as for a pass that begins once, so that random numbers are equal
             holds = self._holds
             self._reset(loader, first_iter=True)
-            self._holds = self._pipeline.holds = holds
+            self._holds, self._pipeline.holds = holds, holds or self._pin_memory
 
     def raise_init_error(self) -> None:
         """Wait for the first batch, and raise the error of ``worker_init_fn`` if there is one.
@@ -579,7 +580,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
                 if not self._num_yielded and not self._holds:
                     self._raise_first_error()
-                batch = self._take_held(deadline) if self._holds else pipeline.next(deadline=deadline)
+                if self._pin_memory:
+                    batch = self._take_pinned(deadline)
+                else:
+                    batch = self._take_held(deadline)[1] if self._holds else pipeline.next(deadline=deadline)
             except BaseException as error:
                 failed = pipeline.failed
                 if failed is not None and failed is not self._failed and not pipeline.is_inconsistent:
@@ -603,16 +607,29 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         except MPQueueError as error:
             # Torch raises one class for workers that die or do not answer, and programs catch that.
             raise RuntimeError(f"DataLoader: {error}") from error
-        if self._pin_memory:  # memory in pinned slots is not copied, other memory is
-            return torch_pinning.pin_memory(batch, self._pin_memory_device)
         return batch
+
+    def _take_pinned(self, deadline: float | None) -> Any:
+        """Return the next batch in pinned memory, and count it last. Only memory outside of pinned slots is copied."""
+        pipeline, delivery = self._pipeline, None
+        try:
+            delivery, batch = self._take_held(deadline)
+            pinned = torch_pinning.pin_memory(batch, self._pin_memory_device)
+        except BaseException as error:
+            if delivery is not None:
+                pipeline.is_inconsistent = pipeline.ledger.needs_attention = True  # not by a call, which may be struck
+                if not is_interrupt(error):  # the error takes the batch's place
+                    pipeline.pass_on(delivery)
+            raise
+        if self._holds or pipeline.pass_on(delivery):
+            return pinned
+        return self._take_pinned(deadline)  # an interrupt in another thread has dropped it: it is computed again
 
     def _raise_first_error(self) -> None:
         """Raise the error that `raise_init_error` has found in place of the first batch."""
-        progress = self._pipeline.ledger.progress
-        for delivery in progress.deliveries:
+        for delivery in self._pipeline.ledger.progress.deliveries:
             if delivery.error is not None:
-                progress.deliveries = progress.without(delivery)
+                self._pipeline.drop_error(delivery.error)
                 raise delivery.error
 
     def _draw_after(self, failed: WorkItem, error: BaseException) -> None:
@@ -637,11 +654,16 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             return None
         return self._pipeline.ledger.progress.deliveries[-1], batch
 
-    def _take_held(self, deadline: float | None) -> Any:
-        taken = self._pipeline.take(deadline=deadline)
+    def _take_held(self, deadline: float | None) -> tuple[Delivery, Any]:
+        try:
+            taken = self._pipeline.take(deadline=deadline)
+        except BaseException as error:
+            if not self._holds:  # it is raised here, and not held
+                self._pipeline.drop_error(error)
+            raise
         if taken is None:
-            raise _StillHeld
-        return taken[1]
+            raise _StillHeld if self._holds else EndOfStream
+        return taken
 
     def _end(self) -> None:
         """End the pass."""

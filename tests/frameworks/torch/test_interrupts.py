@@ -14,7 +14,7 @@ from helpers.strikes import Strike, Struck
 from torch.utils import data
 
 import mpqueue
-from mpqueue.frameworks.torch import inline
+from mpqueue.frameworks.torch import inline, iterator
 from mpqueue.loader.session import Session
 from mpqueue.torch import DataLoader
 
@@ -305,3 +305,50 @@ def test_interrupt_while_an_iterator_is_collected_is_raised_after_its_workers_ar
     session = iterators[0]._session
     end_interrupted(monkeypatch, Session, "stop", iterators.clear)
     assert session.ended.is_set()
+
+
+def pinning(loader, monkeypatch, pin):
+    """Return the iterator of a pass that pins its batches by a function, without a GPU."""
+    monkeypatch.setattr(iterator.torch_pinning, "pin_memory", lambda batch, _device: pin(batch))
+    batches = iter(loader)
+    batches._pin_memory = batches._pipeline.holds = True
+    return batches
+
+
+@pytest.mark.parametrize(("kind", "num_over"), [(TimeoutError, 1), (ValueError, 2)], ids=["interrupt", "error"])
+def test_batch_is_lost_by_an_error_while_it_is_pinned_and_not_by_an_interrupt(raises, kind, num_over, monkeypatch):
+    calls = [lambda: None, raises if kind is TimeoutError else error]
+
+    def pin(batch):
+        if calls:
+            calls.pop(0)()
+        return batch
+
+    loader = DataLoader(Samples(), batch_size=2, num_workers=1)
+    batches = pinning(loader, monkeypatch, pin)
+    assert next(batches).tolist() == [0, 1]
+    with pytest.raises(kind):
+        next(batches)
+    assert resumed(loader) == BATCHES[num_over:]
+    assert taken(batches) == BATCHES[num_over:]
+
+
+def test_interrupt_anywhere_while_a_batch_is_pinned_loses_and_repeats_none(monkeypatch):
+    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename.endswith("torch/iterator.py"))
+    monkeypatch.setattr(strikes, "_tables", {})
+    for after in itertools.count(1):
+        loader, found = DataLoader(Samples(), batch_size=2, num_workers=1), []
+        batches = pinning(loader, monkeypatch, torch.Tensor.clone)
+        with (strike := Strike(after)), contextlib.suppress(Struck):
+            while len(found) < 3:
+                found.append(next(batches).tolist())
+        if strike.left > 0:
+            break
+        assert resumed(loader) == BATCHES[len(found) :], after
+        assert found + taken(batches) == BATCHES, after
+    assert after > 10
+
+
+def test_error_of_a_sample_is_raised_once_while_batches_are_pinned(monkeypatch):
+    loader = DataLoader(Samples(error), batch_size=2, num_workers=1)
+    assert taken(pinning(loader, monkeypatch, torch.Tensor.clone)) == [[0, 1], ValueError, [4, 5], [6, 7]]
