@@ -1,12 +1,12 @@
 """Batches that have left the order and are not with their user.
 
-    count --> `Progress.deliveries` --> returned     a prefetcher, a look at the first batches, a step of micro-batches
+    count --> `Progress.deliveries` --> returned     a prefetcher, a look at the first batches, a batch that is pinned
                   |
                   +--> dropped                       an interrupt, an exclusion, new weights, a loaded state
 
-A saved state starts before all of them. Whoever holds a batch checks that its delivery is still in the tuple before it
-passes the batch on. It takes the delivery out as its last step, by one assignment, after all work on the batch. What is
-dropped is computed again.
+The pipeline adds a delivery. The frontend has its batch, and checks that the delivery is still in the tuple before it
+passes the batch on. It takes the delivery out as its last step, by one assignment, after all work on the batch. A saved
+state starts before all deliveries. What is dropped is computed again.
 """
 
 from typing import Any, TypeAlias

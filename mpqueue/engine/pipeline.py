@@ -29,7 +29,9 @@ work in flight and computes it again. So no line has to be safe against an excep
 1. An exception that we raise on purpose is named by `_expected`. After any other one, the pipeline `is_inconsistent`,
    and the next `step` restarts it at the place of its user. An exception in `wait` changes nothing.
 2. A batch counts when its user gets it. Whoever works on a batch on the way to its user holds it, and counts it as
-   returned by assignments, as its last statements (`mpqueue.engine.deliveries`).
+   returned by assignments, as its last statements (`mpqueue.engine.deliveries`). CPython (3.11 to 3.13) runs handlers
+   where a function begins, at a backward jump and after a call of C code: not between two assignments, and not at the
+   return from a Python function.
 3. A `stop` by a handler inside of our own step waits for the end of that step, which may be using a descriptor.
 
 An iterator yields its elements only once: if some may be lost, every `step` raises a RuntimeError that reports the
@@ -546,9 +548,9 @@ class Pipeline:
     def _raise_failure(self) -> None:
         """Raise an error that belongs to no work item, such as an epoch end's error, unless it was raised already."""
         ledger = self.ledger
-        if ledger.failure is not None:
-            failure, ledger.failure = ledger.failure, None
-            raise self._expected(failure)
+        if (failure := ledger.failure) is not None:
+            self._own, ledger.failure = failure, None
+            raise failure
 
     # -- Interrupts
 

@@ -543,6 +543,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             return  # raised again by the following `next`
         except BaseException as error:
             if INIT_NOTE in notes_of(error):
+                pipeline.drop_error(error)  # otherwise its traceback would keep this iterator
                 self._shutdown_workers()
                 raise
             if pipeline.failed is None or not pipeline.is_failure(error):
