@@ -52,6 +52,9 @@ class Hands:
         self.answers.clear()
         self.ledger.ready.clear()
 
+    def refresh(self):
+        """The source does not change."""
+
     def wake(self):
         """No thread waits."""
 
@@ -59,11 +62,12 @@ class Hands:
         """Stop; this backend has no workers."""
 
 
-def pipeline_of(cursor=None):
+def pipeline_of(cursor=None, *, epoch_end=None):
     cursor = cursor or EpochCursor(lambda: 6, 1)
     cursor.go_to(Place())
     ledger = Ledger(cursor, 3, ordered=True)
-    pipeline = Pipeline(ledger, epoch_end=None, timed_epoch_end=False, ends_epochs=False, skips=None)
+    ends_epochs = epoch_end is not None
+    pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False, ends_epochs=ends_epochs, skips=None)
     pipeline.start(Hands(ledger))
     return pipeline
 
@@ -153,6 +157,45 @@ def test_state_lacks_only_the_batch_that_an_interrupt_kept(position, count):
     assert pipeline.place() == Place(0, position, tuple(range(position + 1, min(position + 1 + count, 6))))
     assert pipeline.step() is None
     assert positions(pipeline, 1) == [position]
+
+
+def answer_all(pipeline):
+    """Answer the dealt work items: the last one of an epoch of two with an error."""
+    backend = pipeline.backend
+    while backend.dealt:
+        if backend.dealt[0].position == 1:
+            backend.answer(Result.failed(OSError("the disk was removed")))
+        else:
+            backend.work(1)
+
+
+@pytest.mark.parametrize("holds", [False, True])
+def test_interrupt_of_the_error_that_ends_an_epoch_keeps_its_end_and_the_counts(holds):
+    """The error is raised, or it is the context of the interrupt, once or twice."""
+    for after, strike in each_strike(least=20):
+        ends = []
+        pipeline = pipeline_of(EpochCursor(lambda: 2, 1, barrier=True), epoch_end=lambda ends=ends: ends.append(0))
+        pipeline.holds, raised, found = holds, [], []
+        with strike:
+            while len(found) < 2:
+                try:
+                    answer_all(pipeline)
+                    taken = pipeline.step()
+                    for delivery in pipeline.ledger.progress.deliveries:
+                        pipeline.pass_on(delivery)
+                    found += [] if taken is None else [taken[1][:2]]
+                except (OSError, Struck) as error:
+                    raised += [each for each in (error, error.__context__) if isinstance(each, OSError)]
+                    # As frontends do: what is held after an interrupt is computed again.
+                    progress = pipeline.ledger.progress
+                    if isinstance(error, OSError):
+                        progress.deliveries = ()
+                    elif progress.deliveries:
+                        pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
+        assert found == [(0, 0), (1, 0)], after
+        assert raised, after
+        assert ends == [0], after
+        assert (pipeline.ledger.num_taken, pipeline.ledger.num_returned) == (3, 2), after
 
 
 def test_interrupted_stop_does_not_block_the_stop_of_another_thread():
