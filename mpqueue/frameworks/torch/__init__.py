@@ -18,6 +18,7 @@ From the ground up; a module imports only from its own line and the lines above 
     balance.py            the batches of a loader with a balance
     order.py              the order of a map-style dataset: its description and fingerprint
     state.py              a loader's place in its data
+    draws.py              the draw of a pass from its sampler, which can begin again
     questions.py             the samples of any batch of a pass, and that batch again
     awaited.py            a dataset with coroutines for torch's own fetcher
     inline.py             the iterator of a loader without workers

@@ -26,6 +26,7 @@ from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import coroutines_of
 from mpqueue.frameworks.torch.collation import collated
+from mpqueue.frameworks.torch.draws import watch_of
 from mpqueue.frameworks.torch.iterated import (
     IteratedDataset,
     copy_before,
@@ -169,11 +170,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def _start(self, loader: Any, beginning: state.Beginning) -> None:
         """Begin the pass from its start."""
-        self._watch, self._mark = state.watch_of(loader, self._sampler_iter, beginning, None), 0
+        self._watch, self._mark = watch_of(loader, self._sampler_iter, beginning, None), 0
 
     def _drop(self, loader: Any, beginning: state.Beginning, resumed: state.State) -> None:
         """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
-        self._watch = watch = state.watch_of(loader, iter(self._index_sampler), beginning, resumed)
+        self._watch = watch = watch_of(loader, iter(self._index_sampler), beginning, resumed)
         for _ in range(resumed.place.position):
             self._first_place += num_places(watch.take(), is_batched=self._auto_collation)
         self._mark = watch.mark

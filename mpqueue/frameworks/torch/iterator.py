@@ -35,6 +35,7 @@ from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import batch_size_of, coroutines_of, reject_cuda
+from mpqueue.frameworks.torch.draws import watch_of
 from mpqueue.frameworks.torch.iterated import starts_after
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
@@ -444,7 +445,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 if facts is None and resumed is None:
                     facts = evaluation(loader)
                 epoch, first = (self._epoch, 0) if facts is None else (facts.epoch, facts.first)
-                watch = state.watch_of(loader, self._sampler_iter, beginning, resumed)
+                watch = watch_of(loader, self._sampler_iter, beginning, resumed)
                 draw = _SamplerDraw(watch, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw

@@ -14,9 +14,7 @@ workers, some are idle; with fewer, some run several streams.
 import operator
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -28,7 +26,6 @@ from mpqueue.frameworks.torch.balance import settings_of
 from mpqueue.frameworks.torch.checks import has_own_workers
 from mpqueue.frameworks.torch.order import (
     DrawnBatches,
-    SamplerWatch,
     batch_size_of,
     differs,
     order_of,
@@ -54,7 +51,6 @@ from mpqueue.telemetry.recorder import StartTally
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 2
-_OF_ORDER = ("generator", "sampler", "batch_sampler", "dataset", "_index_sampler", "_auto_collation")
 _STREAM_KEYS = ("shape", "lanes", "shard", "epoch_batches")
 _OPTIONAL_KEYS = (*_STREAM_KEYS, "balance")  # those that a state may lack
 
@@ -402,44 +398,6 @@ def lanes_of(loader: Any) -> int:
     return len(counts) or getattr(loader, "num_lanes", 0) or max(1, loader.num_workers)
 
 
-def watch_of(loader: Any, batches: Iterator[Any], beginning: Beginning, resumed: State | None) -> SamplerWatch:
-    """Return the draw of a pass from an iterator of the loader's sampler, which begins where the pass began.
-
-    Args:
-        loader: The loader.
-        batches: The iterator.
-        beginning: The beginning of the pass.
-        resumed: The state that the pass resumes from; None: none.
-    """
-    # Without the loader, which refers to the pass: a reference cycle would keep both.
-    parts = SimpleNamespace(**{name: getattr(loader, name) for name in _OF_ORDER})
-    from_beginning = partial(_drawn_again, parts, beginning)
-    if resumed is None:
-        return SamplerWatch(loader, batches, from_beginning=from_beginning)
-    _draw_seed_again(loader, resumed.beginning)
-    again = None if resumed.beginning.sampler is None else partial(iter, loader._index_sampler)
-    return SamplerWatch(loader, batches, resumed.drawn, again, from_beginning)
-
-
-def _drawn_again(loader: Any, beginning: Beginning, drawn: DrawnBatches) -> Iterator[Any]:
-    """Return an iterator of a loader's sampler after the batches that a pass has drawn since its beginning.
-
-    Raises:
-        ValueError: The sampler returns others now, or fewer.
-    """
-    sampler = sampler_with_epoch(loader)
-    epoch = epoch_of(sampler)
-    try:
-        with at_beginning(loader, beginning):
-            watch = watch_of(loader, iter(loader._index_sampler), beginning, State(beginning, Place(), drawn=drawn))
-            for _ in range(drawn.number):
-                watch.take()
-    finally:
-        if epoch is not None:
-            sampler.set_epoch(epoch)  # the epoch of the next pass, if the program has set it already
-    return watch.batches
-
-
 def generator_of(loader: Any) -> torch.Generator:
     """Return the generator for a loader's order."""
     return torch.default_generator if loader.generator is None else loader.generator
@@ -522,7 +480,7 @@ def _seed_from(generator: torch.Generator | None) -> int:
     return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
 
 
-def _draw_seed_again(loader: Any, beginning: Beginning) -> None:
+def draw_seed_again(loader: Any, beginning: Beginning) -> None:
     """Draw the seed of the workers if the pass has drawn it after its sampler was iterated; see `drawn_at`.
 
     A sampler may draw the rest of its order later, and so may the next pass.
@@ -621,7 +579,7 @@ def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
         _go_to(loader, beginning)
         with _randomness_of(loader).aside(_recorded(beginning)) as drawn:
             batches = iter(drawn)
-            _draw_seed_again(loader, beginning)
+            draw_seed_again(loader, beginning)
             yield batches
     finally:
         shared.restore()
@@ -666,7 +624,7 @@ def leave(loader: Any, left: State) -> None:
     epoch = epoch_of(sampler)
     with at_beginning(loader, beginning):
         batches = iter(loader._index_sampler)
-        _draw_seed_again(loader, beginning)
+        draw_seed_again(loader, beginning)
         deque(islice(batches, num_drawn), 0)
     if epoch is not None:
         sampler.set_epoch(epoch)  # the epoch of the next pass, if the program has set it already
