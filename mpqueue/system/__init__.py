@@ -23,7 +23,6 @@ The modules, from the bottom up. A module imports only from its own line and the
     shared_state.py     finds memory in an object that other programs can write to
     collected.py        calls a function when an object is collected
     replacement.py      replaces attributes of other libraries while they are needed
-    built_in_calls.py   calls built-in functions when an object is collected
     descriptors.py      descriptors that forked children must not keep
     open_files.py       open files across a fork
     condition.py        a condition variable that a signal handler cannot leave locked

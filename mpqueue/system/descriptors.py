@@ -19,10 +19,9 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
-from mpqueue.system.built_in_calls import BuiltInCalls
+from mpqueue.system.collected import WhenCollected
 
 _OPEN_FILES = "/proc/self/fd"
 _owned: set[int] = set()
@@ -98,10 +97,14 @@ def close_with(owner: Any, thing: Any, close: Callable[[Any], object] = _socket.
     Args:
         owner: The owner.
         thing: The object, a socket by default.
-        close: The built-in function that closes it.
+        close: The function that closes it.
     """
-    # The second step refers to the object, so that its id is not reused before.
-    return BuiltInCalls(owner, partial(close, thing), partial(_objects.pop, id(thing), thing)).call
+    return WhenCollected(owner, _close_by, close, thing, at_exit=False).call
+
+
+def _close_by(close: Callable[[Any], object], thing: Any) -> None:
+    close(thing)
+    _objects.pop(id(thing), None)
 
 
 def pipe() -> tuple[int, int]:

@@ -16,11 +16,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from mpqueue.system.built_in_calls import BuiltInCalls
+from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.joined_threads import start_thread
 from mpqueue.system.leaving import leave_as_child
@@ -178,7 +177,7 @@ class Helpers:
         # Functions without a reference to this object: the threads would keep it.
         # Registered before the first thread starts: if one cannot be started, the others end with this object.
         # At the interpreter's exit, daemon threads end without it.
-        self._end = BuiltInCalls(self, *[partial(self._calls.put, None)] * threads).call
+        self._end = WhenCollected(self, _end_all, self._calls, threads, at_exit=False).call
         self._has_ended = False
         # Without this, a signal handler that raises within `start` would make a running thread look like a failed
         # start.
@@ -256,6 +255,11 @@ def shared_helpers(make: Callable[[int], _Shared], width: int) -> _Shared:
             # Created under the lock: two threads that need it at the same time must not start it twice.
             helpers = _shared[key] = make(width)
         return helpers
+
+
+def _end_all(calls: "SimpleQueue[HelperCall | None]", threads: int) -> None:
+    for _ in range(threads):
+        calls.put(None)
 
 
 def _serve(calls: "SimpleQueue[HelperCall | None]", clock: CallClock) -> None:

@@ -17,6 +17,7 @@ import warnings
 import weakref
 
 import mpqueue
+from mpqueue.system import collected
 from mpqueue.system.interrupts import are_signals_deferred, deliver_after_return
 
 _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
@@ -24,6 +25,7 @@ _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 
 _OF_COLLECTOR = (
     weakref.finalize.__call__.__code__,
+    collected._end.__code__,
     deliver_after_return.__code__,
     weakref.WeakSet()._remove.__code__,  # used by `threading` for its threads
 )
