@@ -214,7 +214,7 @@ def fork_worker() -> int:
 # Exceptions of fork hooks are lost, also in the hooks of other modules. So handlers of signals run after the fork.
 def _before_fork() -> None:
     if _lessors and threading.get_ident() not in _forks_worker:
-        deliver_after_return(_begin, is_last=False)
+        deliver_after_return(_begin)
 
 
 def _begin() -> None:

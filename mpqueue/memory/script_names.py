@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 from mpqueue.memory import serialize
 from mpqueue.memory.serialize import reduced_code, value_pickler
 from mpqueue.system.contents import is_a
-from mpqueue.system.interrupts import defer_signals, not_of_handler
+from mpqueue.system.interrupts import defer_signals
 
 _MAIN, _MAIN_OF_CHILD = "__main__", "__mp_main__"  # the second one in children of `multiprocessing`
 _MISSING = object()
@@ -80,7 +80,7 @@ def _name_of(obj: Any) -> tuple[str, str] | None:
         found: Any = module
         for part in name.split("."):
             found = getattr(found, part)
-    except not_of_handler(Exception):  # without a module or a name, or of a metaclass of the user
+    except Exception:  # without a module or a name, or of a metaclass of the user
         return None
     return (module_name, name) if found is obj else None
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Self
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.system import platform_support
-from mpqueue.system.interrupts import not_of_handler
 
 if TYPE_CHECKING:
     from mpqueue.system.limits import GroupMemory
@@ -149,7 +148,7 @@ class Segment:
         """
         try:
             self.reserve(offset, end, spare=spare)
-        except not_of_handler(OSError) as error:  # not the timeout of a signal handler
+        except OSError as error:
             if not is_full(error):
                 raise
             return False

@@ -22,8 +22,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mpqueue.system.interrupts import not_of_handler
-
 _attributes_of_class = vars(type)["__dict__"].__get__
 _REBUILDS = b"_rebuild_tensor_v3"
 _NO_FILE = "<dynamic-code>"  # cloudpickle's
@@ -206,7 +204,7 @@ def _identify(pickler: Any, holder: Any, module_name: str, seen: set[int]) -> No
                 seen.add(id(value))
                 pickler.reducer_override(value)  # only the outline of the class: its attributes may be large
                 _identify(pickler, value, module_name, seen)
-        except not_of_handler(Exception):  # of a metaclass or a proxy of the user
+        except Exception:  # noqa: S112 - of a metaclass or a proxy of the user
             continue
 
 

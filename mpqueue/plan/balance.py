@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpqueue.plan.checks import integer, number, plain
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.keywords import suggests_keywords
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -116,7 +115,7 @@ def _checked(name: str, given: Any) -> Given:
     try:
         # A memory-mapped array stays on the disk.
         array = given if isinstance(given, np.ndarray) else np.asarray(given)
-    except not_of_handler(Exception) as error:  # of an object that only claims to be an array
+    except Exception as error:  # of an object that only claims to be an array
         raise _no_costs(name, given) from error
     if array.ndim != 1 or array.dtype.kind not in "iuf":
         raise _no_costs(name, given)

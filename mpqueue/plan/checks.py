@@ -11,7 +11,6 @@ import numpy as np
 
 from mpqueue.plan.coroutines import reject_coroutine
 from mpqueue.plan.refused import misfit_of
-from mpqueue.system.interrupts import not_of_handler
 
 Check: TypeAlias = Callable[[str, Any], None]
 
@@ -215,5 +214,5 @@ def known_length(value: Any) -> int | None:
     """Return the length of an object of the user; None: it has none, or cannot report it."""
     try:
         return len(value)
-    except not_of_handler(Exception):
+    except Exception:
         return None

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from mpqueue.plan.batch_info import SampleId
 from mpqueue.plan.lanes import LaneShare, LaneStart, LaneTable
 from mpqueue.seeding.seeds import permutation
-from mpqueue.system.interrupts import not_of_handler
 
 
 class Listed(NamedTuple):
@@ -458,7 +457,7 @@ class EpochCursor(Cursor):
         try:
             for work_item in dealt:
                 edited.append(edit(work_item, self._base))  # noqa: PERF401 - those before an error are kept
-        except not_of_handler(Exception):  # such as that of a cost
+        except Exception:  # such as that of a cost
             if not edited:
                 raise
         except BaseException:  # an interrupt: the caller gets none of them

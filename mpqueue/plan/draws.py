@@ -21,7 +21,7 @@ from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.exception_texts import raised_ahead
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.program_streams import warn_caller
 
 _END: Any = object()
@@ -68,7 +68,9 @@ class SamplerDraw:
         self._following = _END
         try:
             self._following = next(self._batches, _END)
-        except not_of_handler(BaseException) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raised_ahead(error)
             self._error = error
 

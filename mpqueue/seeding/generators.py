@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from mpqueue.system.contents import contents, is_a
-from mpqueue.system.interrupts import not_of_handler
 
 # For datasets in datasets, with transforms of transforms. The number of objects bounds the search as well.
 _MAX_DEPTH = 16
@@ -131,7 +130,7 @@ def set_state(generator: Any, saved: dict[str, Any]) -> None:
 def _state_of_subclass(generator: random.Random) -> dict[str, Any] | None:
     try:
         state = _marked(generator.getstate())
-    except not_of_handler(Exception):
+    except Exception:
         return None
     return {"kind": f"random {type(generator).__qualname__}", "state": state}
 

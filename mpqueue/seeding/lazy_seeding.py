@@ -27,7 +27,7 @@ import numpy.random  # NumPy 2.5 imports it on first use, which would be in each
 
 from mpqueue.seeding.global_rng import NUM_WORDS, number_of, seed_numpy, seed_torch, words_of
 from mpqueue.system.imports import Watch
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.own_process import make_mark
 
 Of = tuple[int, int, int]  # seed, epoch, and place of a batch or sample
@@ -195,7 +195,9 @@ class LazySeeding:
         raised: BaseException | None = None
         try:
             result = compute(*arguments)
-        except not_of_handler(BaseException) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raised = error
         # All of them: `watch` would not notice the second normal number of a pair that NumPy stores after a draw.
         drawn = [rng for rng in self._idle if rng.has_drawn()]

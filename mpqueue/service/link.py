@@ -31,7 +31,7 @@ from mpqueue.service.records import (
     unpack_down,
 )
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import defer_signals, not_of_handler
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.transport.poller import READABLE, Poller, close_poller, make_poller
 from mpqueue.transport.records import ProtocolError
@@ -106,7 +106,7 @@ class ServerLink:
             return
         try:
             sent.extend(map(self._send, (message,), _NO_SIGNAL))
-        except not_of_handler(ConnectionError):
+        except ConnectionError:
             # A `CUT` that arrived before the end contains the reason, and is raised instead of the bare disconnection.
             self.look()
             if self.death is None:
@@ -146,7 +146,7 @@ class ServerLink:
     def _take(self, events: list[tuple[int, int]]) -> None:
         try:
             self._came.extend(map(self._receive, _ONE_MESSAGE, _NO_WAIT))
-        except not_of_handler(ConnectionResetError, BlockingIOError) as error:
+        except (ConnectionResetError, BlockingIOError) as error:
             if isinstance(error, ConnectionResetError):
                 # The server exited with unread requests. The kernel reports the reset once, before the remaining data,
                 # so read again.

@@ -24,7 +24,6 @@ from mpqueue.memory.slots import Slot
 from mpqueue.service import specs
 from mpqueue.service.records import MAX_RELEASED, Offer
 from mpqueue.service.specs import MissingClass, decode_spec
-from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
 
@@ -134,7 +133,7 @@ class MappedRing:
         try:
             return read.rebuild(recipe, base)
         except BaseException as error:
-            raise unreadable(error, partial(read.rebuild, recipe, base)) from error
+            raise unreadable(error) from error
 
     def enter(self, offer: Offer) -> None:
         """Record the delivery of the batch opened last; may be repeated."""
@@ -190,9 +189,7 @@ def _parsed(read: ReadSpec, header: bytes) -> Recipe:
     Raises:
         ProtocolError: The header does not match the spec.
     """
-    # A signal handler may raise one of these exceptions, which must not be mistaken for invalid data.
-    with defer_signals():
-        try:
-            return read.recipes[header]
-        except (IndexError, ValueError, struct.error) as error:
-            raise ProtocolError("a batch header that does not match its spec") from error
+    try:
+        return read.recipes[header]
+    except (IndexError, ValueError, struct.error) as error:
+        raise ProtocolError("a batch header that does not match its spec") from error

@@ -15,7 +15,6 @@ import json
 import math
 import pickle
 import re
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ import numpy as np
 from mpqueue.errors import ServiceError
 from mpqueue.memory.layout import NodeKind, Spec
 from mpqueue.memory.serialize import dumps_object, is_loadable_elsewhere
-from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import unreadable
 
@@ -75,13 +73,11 @@ def decode_spec(body: bytes, is_pickled: bool, *, allow_pickle: bool) -> Spec:
         raise ProtocolError(f"expected a spec of at most {MAX_SPEC_BYTES} bytes, got {len(body)}")
     if is_pickled:
         return _unpickled(body, allow_pickle=allow_pickle)
-    # A signal handler may raise a ValueError, which must not be mistaken for invalid data.
-    with defer_signals():
-        try:
-            tree = json.loads(body.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ProtocolError(f"expected a spec in JSON, got {type(error).__name__}") from error
-        return _from_json(tree, 0)
+    try:
+        tree = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"expected a spec in JSON, got {type(error).__name__}") from error
+    return _from_json(tree, 0)
 
 
 def _pickled(spec: Spec) -> bytes:
@@ -104,12 +100,12 @@ def _unpickled(body: bytes, *, allow_pickle: bool) -> Spec:
     try:
         spec = pickle.loads(body)
     except (ImportError, AttributeError) as error:
-        unreadable(error, partial(pickle.loads, body))
+        unreadable(error)
         raise MissingClass(
             f"the batch contains a class that cannot be imported ({error}): install its module in this process"
         ) from error
     except Exception as error:
-        unreadable(error, partial(pickle.loads, body))
+        unreadable(error)
         raise ProtocolError(f"expected a pickled spec, got {type(error).__name__}: {error}") from error
     # Even a trusted server may have a different version. This check only detects obvious mistakes.
     if not isinstance(spec, tuple) or not spec or spec[0] not in range(NodeKind.RECORD + 1):

@@ -157,7 +157,7 @@ def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any
     try:
         _, skipped, is_empty = read.rebuild(recipe, base)
     except BaseException as error:
-        raise unreadable(error, partial(read.rebuild, recipe, base)) from error
+        raise unreadable(error) from error
     return skipped, is_empty
 
 

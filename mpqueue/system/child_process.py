@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contexts import context_manager
 from mpqueue.system.imports import Watch
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.program_streams import call_unless_lost
 
 _TRACKER = "multiprocessing.resource_tracker"
@@ -84,7 +83,7 @@ def _running_tracker() -> int | None:
         # A worker that cannot share it starts its own tracker on demand.
         try:
             module.ensure_running()
-        except not_of_handler(OSError, RuntimeError):  # no process, or called by a finalizer inside of a call
+        except (OSError, RuntimeError):  # no process, or called by a finalizer inside of a call
             return None
     return module._resource_tracker._fd  # type: ignore[no-any-return]
 
@@ -366,7 +365,7 @@ def remembers_process(value: Any) -> bool:
         attributes = vars(value)
         # Other attributes of these names are compared by code of the user.
         return any(type(pid := attributes.get(name)) is int and pid == os.getpid() for name in ("pid", "_pid"))
-    except not_of_handler(Exception):  # no attributes, or from a lazy object
+    except Exception:  # no attributes, or from a lazy object
         return False
 
 

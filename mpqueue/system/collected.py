@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from mpqueue.system import interrupts
-from mpqueue.system.interrupts import not_of_handler
 
 _live: dict[int, "WhenCollected"] = {}
 _is_registered = False
@@ -80,7 +79,7 @@ def _call_reporting(watches: Iterable[WhenCollected]) -> None:
     for watch in watches:
         try:
             watch.call()
-        except not_of_handler(Exception):
+        except Exception:
             sys.excepthook(*sys.exc_info())
 
 

@@ -17,7 +17,6 @@ signals.
 
 import _thread
 import functools
-import gc
 import os
 import signal
 import sys
@@ -27,14 +26,13 @@ import traceback
 # `signal.getsignal` and `signal.signal` create an Enum for each result: 40 times slower.
 from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from itertools import pairwise, starmap
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from mpqueue.system.contexts import context_manager
-from mpqueue.system.exceptions import cause_of, context_of, matches, members_of, traceback_of
+from mpqueue.system.exceptions import matches, traceback_of
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -44,12 +42,10 @@ _SIGNALS = tuple(map(int, signal.valid_signals()))
 # Signals that a thread causes itself.
 _ERRORS = {"SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
 OF_PROCESS = {number for number in signal.valid_signals() if getattr(number, "name", "") not in _ERRORS}
-_CO_VARARGS = 0x4  # as in `inspect`, which takes long to import
 _handlers: dict[int, Any] = {}  # the user's handlers that are replaced now
 _seen: list[Any] = []  # all handlers at the last check
 _to_replace: list[int] = []  # signals with a callable handler: nearly always the same few
 _pending: list[int] = []  # signals that arrived while they were deferred
-_pending_after_collection: list[signal.Signals] = []  # to be handled after the garbage collection
 _is_deferring = False
 _delivers_late = False  # `allow_signals` has no effect
 
@@ -153,78 +149,27 @@ def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwarg
     return result
 
 
-def deliver_after_return(call: Callable[[], object], *, is_last: bool = True) -> None:
+def deliver_after_return(call: Callable[[], object]) -> None:
     """Call a function, and handle the signals that arrive in it after the caller has returned to C code.
 
-    For callbacks of weak references, where an exception of a handler would be lost. The caller must return at once.
-
-    Args:
-        call: The function.
-        is_last: If False, C code calls other callbacks then, and the next call of this function handles the signals.
+    For callbacks of weak references and of forks, where an exception of a handler would be lost, with the rest of the
+    callback. The caller must return at once.
     """
     global _is_deferring, _delivers_late
     if not _is_main_thread():
         call()
         return
-    if _is_deferring:  # a collection inside a `defer_signals` block, which handles the signals later
-        before, _delivers_late = _delivers_late, True
-        try:
-            _replace_and(call)  # the surrounding block may be about to replace the handlers
-        finally:
-            _delivers_late = before
-        return
+    was_deferring, was_late = _is_deferring, _delivers_late
     try:
         _is_deferring = _delivers_late = True
         _replace_and(call)
     finally:
-        is_collecting = bool(_pending) and _is_collecting()
-        _is_deferring = _delivers_late = False
-        restore()
-        arrived: tuple[signal.Signals, ...] = ()
-        if is_last:
-            arrived, _pending[:] = tuple(map(signal.Signals, _pending)), ()
-        if arrived and is_collecting:
-            _deliver_after_collection(arrived)
-        else:
+        _is_deferring, _delivers_late = was_deferring, was_late
+        if not was_deferring:  # otherwise the surrounding block handles them
+            restore()
+            arrived, _pending[:] = tuple(_pending), ()
             # They are pending from here on, and Python does not check for signals before the next call.
-            [*map(_thread.interrupt_main, arrived)]
-
-
-def _is_collecting() -> bool:
-    """Return whether a garbage collection is running: no second one can start then."""
-    phases: list[str] = []
-
-    def note(phase: str, _info: object) -> None:
-        # CPython returns at once from `gc.collect` if a collection is running, without calling the callbacks.
-        phases.append(phase)
-
-    gc.callbacks.append(note)
-    gc.collect(0)
-    gc.callbacks.remove(note)
-    return not phases
-
-
-def _deliver_after_collection(arrived: Iterable[signal.Signals]) -> None:
-    """Handle signals after all finalizers and callbacks of the running garbage collection.
-
-    An exception of a handler would be lost in any of them: in another loader's finalizer, or in an entry of
-    `gc.callbacks`, where JAX has one.
-    """
-    _pending_after_collection.extend(arrived)
-    # One callback for all signals: Python skips the callback after one that removes itself from the list.
-    if _deliver_at_its_end not in gc.callbacks:
-        gc.callbacks.append(_deliver_at_its_end)
-
-
-def _deliver_at_its_end(_phase: str, _info: object) -> None:
-    if gc.callbacks[-1] is not _deliver_at_its_end:  # callbacks that were added later must run before this one
-        gc.callbacks.append(_deliver_at_its_end)
-        return
-    # Remove it from the last place, because Python skips the callback after one that removes itself.
-    while _deliver_at_its_end in gc.callbacks:
-        gc.callbacks.remove(_deliver_at_its_end)
-    arrived, _pending_after_collection[:] = tuple(_pending_after_collection), ()
-    [*map(_thread.interrupt_main, arrived)]  # the last statement, as above
+            [*map(_thread.interrupt_main, arrived)]  # type: ignore[arg-type]  # the stubs want an Enum
 
 
 def _replace_and(call: Callable[[], object]) -> None:
@@ -235,69 +180,24 @@ def _replace_and(call: Callable[[], object]) -> None:
         call()
 
 
-def is_of_handler(error: BaseException) -> bool:
-    """Return whether a signal handler raised this exception, or one that caused it.
-
-    The traceback of such an exception contains the frame of the handler. A handler is recognized if it is installed
-    now. It may have installed a new one, so it is also recognized by its arguments: the number of a signal, and the
-    frame that Python interrupted.
-
-    Code that catches the exception of a handler as an expected error, such as a ``ValueError``, raises another
-    exception because of it. That exception is recognized if it has passed through the frame that caught the first one.
-    An exception that the caller was handling before does not count. An exception group is recognized by its members.
-    """
-    codes = _codes_of_handlers()
-    pending, seen = [error], {id(error)}
-    while pending:
-        error = pending.pop()
-        frames = [frame for frame, _ in traceback.walk_tb(traceback_of(error))]
-        if any(frame.f_code in codes for frame in frames) or any(starmap(_is_call_by_signal, pairwise(frames))):
-            return True
-        pending += members_of(error)
-        for reason in (cause_of(error), context_of(error)):
-            if reason is None or id(reason) in seen or (raised := traceback_of(reason)) is None:
-                continue
-            seen.add(id(reason))
-            if raised.tb_frame in frames:
-                pending.append(reason)
-    return False
-
-
 def is_interrupt(error: BaseException) -> bool:
     """Return whether an exception interrupts this thread, rather than being an error of the code that it runs.
 
-    That is an exception of a signal handler, or a KeyboardInterrupt in the main thread: Python's own handler of Ctrl-C
-    is written in C, and has no frame. A KeyboardInterrupt that the code raises itself cannot be distinguished from it.
+    That is a KeyboardInterrupt in the main thread, or an exception of a function that is a signal handler now. A
+    KeyboardInterrupt that the code raises itself cannot be distinguished from it.
     """
-    return (_is_main_thread() and _has_keyboard_interrupt(error)) or is_of_handler(error)
+    return (_is_main_thread() and matches(error, KeyboardInterrupt)) or is_of_handler(error)
 
 
-def _has_keyboard_interrupt(error: BaseException) -> bool:
-    return matches(error, KeyboardInterrupt) or any(map(_has_keyboard_interrupt, members_of(error)))
+def is_of_handler(error: BaseException) -> bool:
+    """Return whether the traceback of an exception has a frame of a function that is a signal handler now."""
+    codes = _codes_of_handlers()
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(traceback_of(error)))
 
 
 def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:
-    """Return the kinds for an ``except`` clause that lets interrupts pass, such as exceptions of signal handlers.
-
-    Example:
-        The alarm of a caller, which raises a TimeoutError, is not an error of the file::
-
-            import os
-            from mpqueue.system.interrupts import not_of_handler
-
-            try:
-                size = os.stat("absent").st_size
-            except not_of_handler(OSError):
-                size = 0
-
-    Args:
-        kinds: The kinds of exceptions to catch.
-
-    Returns:
-        The kinds, or nothing if `is_interrupt` is True of the exception that is being matched.
-    """
-    # Python evaluates the expression of an `except` clause only while it handles an exception.
-    error = sys.exception()
+    """Return the kinds for an ``except`` clause about files, or nothing for an interrupt, such as a TimeoutError."""
+    error = sys.exception()  # the one that is being matched
     return () if error is not None and is_interrupt(error) else kinds
 
 
@@ -311,15 +211,6 @@ def _codes_of_handlers() -> set[Any]:
             function = handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)  # noqa: B004
             codes.add(getattr(function, "__code__", None))  # a method has its function's code
     return codes
-
-
-def _is_call_by_signal(caller: FrameType, called: FrameType) -> bool:
-    local = called.f_locals
-    code = called.f_code
-    arguments: list[Any] = [local.get(name) for name in code.co_varnames[: code.co_argcount]]
-    if code.co_flags & _CO_VARARGS:
-        arguments += local.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount]) or ()
-    return any(number in _SIGNALS and frame is caller for number, frame in pairwise(arguments) if type(number) is int)
 
 
 def _replace() -> None:
@@ -372,7 +263,6 @@ def begin_worker() -> None:
 
 # The parent handles them.
 os.register_at_fork(after_in_child=_pending.clear)
-os.register_at_fork(after_in_child=_pending_after_collection.clear)
 
 
 def _deliver() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mpqueue.system.cpus import num_cpus
-from mpqueue.system.interrupts import defer_signals, not_of_handler
 
 _OWN = Path("/proc/self/cgroup")
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -81,12 +80,6 @@ def control_groups(controller: str) -> tuple[Path, ...]:
 
 @functools.lru_cache(maxsize=8)  # a machine may have thousands of mounts; those of control groups do not change
 def _folders(controller: str, own: str, mounts: Path) -> tuple[Path, ...]:
-    # `pathlib` takes a ValueError of a signal handler for its own, on Python 3.13, and this answer is kept.
-    with defer_signals():
-        return _found_folders(controller, own, mounts)
-
-
-def _found_folders(controller: str, own: str, mounts: Path) -> tuple[Path, ...]:
     folders: dict[Path, None] = {}
     for line in own.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -128,5 +121,5 @@ def _text(file: Path) -> str:
         # Not `read_text`: it looks the codec up in Python code, under the import lock. A signal handler that raises in
         # the main thread can leave that lock held, and this thread would wait for it forever.
         return file.read_bytes().decode("utf-8", "surrogateescape")
-    except not_of_handler(OSError):  # not a time limit of the caller: `_folders` keeps what follows from the text
+    except OSError:
         return ""

@@ -9,7 +9,6 @@ import fcntl
 import os
 
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.own_files import open_own
 
 
@@ -66,7 +65,7 @@ def wait_for(fd: int, path: str) -> None:
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-    except not_of_handler(OSError) as error:
+    except OSError as error:
         problem = f"it cannot be locked ({error.strerror}), as on a file system without locks"
         raise OSError(error.errno, problem, path) from error
 

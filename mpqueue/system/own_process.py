@@ -10,8 +10,6 @@ import mmap
 import os
 from typing import Protocol
 
-from mpqueue.system.interrupts import is_of_handler
-
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK
 
 
@@ -38,10 +36,8 @@ def make_mark() -> ProcessMark:
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(_WIPE_ON_FORK)
-    except OSError as error:  # an old kernel, or a sandbox
+    except OSError:  # an old kernel, or a sandbox
         page.close()
-        if is_of_handler(error):  # a signal handler's timeout, not an error of the call
-            raise
         return _MarkByProcessId()
     page[0] = 1
     return page

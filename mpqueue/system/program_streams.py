@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, ParamSpec
 
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.system.interrupts import not_of_handler
 
 _P = ParamSpec("_P")
 
@@ -19,7 +18,7 @@ def flush_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except not_of_handler(Exception):  # it has no buffer, or the program's next write raises the error
+        except Exception:  # noqa: S112 - it has no buffer, or the program's next write raises the error
             continue
 
 
@@ -27,7 +26,7 @@ def is_lost(stream: Any) -> bool:
     """Return whether nothing can be written to a stream."""
     try:
         stream.write("")
-    except not_of_handler(Exception):  # None, closed, or an object of the program that writes to a closed file
+    except Exception:  # None, closed, or an object of the program that writes to a closed file
         return True
     return False
 
@@ -42,7 +41,7 @@ def call_unless_lost(write: Callable[_P, object], /, *args: _P.args, **options: 
         write(*args, **options)
     except Warning:  # the program turns warnings into errors
         raise
-    except not_of_handler(Exception):
+    except Exception:
         if not is_lost(sys.stderr):
             raise
 

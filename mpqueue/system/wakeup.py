@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import repeat
 
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import not_of_handler
 
 
 class Wakeup:
@@ -38,7 +37,9 @@ class Wakeup:
             # added, so that `finally` does not remove another thread's entry.
             self._waking.append(None)
             os.write(self._target[0], b"!")
-        except not_of_handler(OSError):  # of the pipe, not the timeout of a signal handler
+        except TimeoutError:  # of the user's alarm: this call may have written nothing
+            raise
+        except OSError:
             return  # the pipe is full, so it is readable; or it is closed, and no thread waits
         finally:
             self._waking.pop()

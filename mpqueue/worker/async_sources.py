@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpqueue.plan.coroutines import is_coroutine_function
 from mpqueue.system.exception_texts import named_text_of
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.log import warn
 from mpqueue.worker import context
 
@@ -76,7 +76,9 @@ def close_in_loop(source: Any) -> None:
     for part in _parts_of(source):
         try:
             loop.run(event_loop.close(part))
-        except not_of_handler(BaseException) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             text = f"{type(part).__name__}.aclose() raised {named_text_of(error)}"
             warn(text, "Read data from S3 and other object stores", "Coroutines")
 

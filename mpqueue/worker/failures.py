@@ -10,10 +10,8 @@ A SystemExit of user code is an error of its batch and does not end the worker: 
 again. It becomes a `WorkerRaised`, because SystemExit itself would silently end the user's program.
 
 In the other direction, a batch that a worker can pickle may fail to unpickle in the trainer. Unpickling runs user code
-(a ``__setstate__``, the import of a module), which may raise. A signal handler may also raise at that moment. The first
-is an error of the batch: it is raised once, and the stream continues after it. The second is an interrupt: the batch is
-kept, or computed again. The exception itself does not show which case it is. So the failed step is repeated with signal
-handlers deferred (`unreadable`): if it raises the same error again, that error belongs to the batch.
+(a ``__setstate__``, the import of a module), which may raise. That is an error of the batch: it is raised once, and the
+stream continues after it (`unreadable`).
 """
 
 import functools
@@ -37,7 +35,6 @@ from mpqueue.system.exceptions import (
     matches,
     notes_of,
     set_cause,
-    set_traceback,
     type_name_of,
 )
 from mpqueue.system.interrupts import defer_signals, is_interrupt, is_of_handler
@@ -104,7 +101,7 @@ def unpack(data: Any) -> BaseException:
         try:
             error = pickle.loads(message["pickle"])
         except BaseException as why:
-            unreadable(why, partial(pickle.loads, message["pickle"]))
+            unreadable(why)
             message["note"] += f"; it could not be unpickled here ({type_name_of(why)})"
     if not matches(error, BaseException):
         error = WorkerRaised(message["name"], message["text"])
@@ -125,7 +122,7 @@ def kind_of(error: WorkerRaised) -> type[BaseException] | None:
     try:
         kind = pickle.loads(packed)
     except BaseException as why:
-        unreadable(why, partial(pickle.loads, packed))
+        unreadable(why)
         return None
     return kind if isinstance(kind, type) and issubclass(kind, BaseException) else None
 
@@ -251,25 +248,15 @@ def _slots_of(kind: type[BaseException]) -> Iterator[tuple[int, str, Any]]:
                 yield at, name, member
 
 
-def unreadable(error: BaseException, again: Callable[[], object]) -> Unreadable:
+def unreadable(error: BaseException) -> Unreadable:
     """Return the error to raise after a failed unpickling.
 
-    Args:
-        error: The first error.
-        again: Repeats the failed step.
-
     Raises:
-        BaseException: The first error, if a signal handler has raised it.
+        BaseException: The error, if it is an interrupt.
     """
-    # Deferred, so that only user code can raise in the second attempt.
-    with defer_signals():
-        try:
-            again()
-        except BaseException as own:
-            set_traceback(own, None)  # user code that keeps its error would keep the frames, and with them the batch
-            if type(own) is type(error):
-                return Unreadable(error)
-    raise error
+    if is_interrupt(error):
+        raise error
+    return Unreadable(error)
 
 
 def passes_at_once(error: BaseException) -> bool:
@@ -310,5 +297,5 @@ class LateSpec(ReadSpec):
         try:
             spec = self._load()
         except BaseException as error:
-            raise unreadable(error, self._load) from error
+            raise unreadable(error) from error
         return getattr(ReadSpec(spec), name)

@@ -25,7 +25,6 @@ from mpqueue.plan.lanes import LaneStart
 from mpqueue.seeding.global_rng import GlobalState, imported_torch
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.contents import title_of
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, torch_info
@@ -217,7 +216,7 @@ def continues_at_state(open_at: Callable[[Any], tuple[Iterator[Any], Callable[[]
         uninterrupted = state_after(iterator, save)
         found = continued()
         return found == uninterrupted or continued() != found
-    except not_of_handler(Exception):  # of the dataset: it is at a place where it raises
+    except Exception:  # of the dataset: it is at a place where it raises
         return True
     finally:
         before.restore()

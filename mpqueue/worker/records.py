@@ -70,7 +70,6 @@ from mpqueue.engine.outcomes import NO_PARTS, PartCounts
 from mpqueue.memory.script_names import dumps_named
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.telemetry.stage_rows import StageRow, StageRows
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 
@@ -205,6 +204,6 @@ def unpack_tail(memory: Any, start: int, end: int) -> Tail:
     first = at - length
     try:
         state, rows, parts, skipped = pickle.loads(memory[first:at])
-    except not_of_handler(Exception) as error:
+    except Exception as error:
         raise ProtocolError("expected a valid tail after the batch") from error
     return Tail(state, rows, parts, skipped, end - first)

@@ -39,7 +39,6 @@ from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
@@ -444,7 +443,7 @@ class Dispatcher:
             if worker.life.is_starved:
                 raise ProtocolError("expected no reports from a worker that waits for an answer")
             self._enter(worker, data)
-        except not_of_handler(ProtocolError, SlotError, KeyError):
+        except (ProtocolError, SlotError, KeyError):
             # The worker cannot be trusted after that; the launcher will report its exit.
             self._pool.roster.silence(worker, Cause.UNTRUSTED)
             return False
@@ -669,7 +668,7 @@ class Dispatcher:
         try:
             work.read = ReadSpec(load())
         except BaseException as error:
-            unreadable(error, load)
+            unreadable(error)
             # Unpickling raises these for a missing class; anything else means corrupt data.
             if not matches(error, ImportError, AttributeError):
                 raise ProtocolError("expected a valid spec") from error

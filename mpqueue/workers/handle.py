@@ -24,7 +24,6 @@ returns False. Only the first cause of a `kill` is kept.
 import enum
 import fcntl
 import os
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -194,12 +193,12 @@ class Work:
             try:
                 return read.rebuild(recipe, base)
             except BaseException as error:
-                raise unreadable(error, partial(read.rebuild, recipe, base)) from error
+                raise unreadable(error) from error
         base = np.frombuffer(memory, np.uint8, self.nbytes, start)
         try:  # the batch does not refer to the slot
             return read.rebuild(recipe, base)
         except BaseException as error:
-            raise unreadable(error, partial(read.rebuild, recipe, base)) from error
+            raise unreadable(error) from error
         finally:
             ring.release(slot)
 
@@ -236,7 +235,7 @@ class Work:
         try:
             batch = read.rebuild(recipe, base)
         except BaseException as error:
-            return Result.failed(unreadable(error, partial(read.rebuild, recipe, base)))
+            return Result.failed(unreadable(error))
         return Result(Partial(*batch) if self.is_partial else batch)
 
 

@@ -16,7 +16,7 @@ from mpqueue.plan.cursors import WorkItem
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, tensorflow_rng, torch_info
@@ -126,7 +126,9 @@ class InlineBackend(InProcessBackend):
         if self._init is not None:
             try:
                 self._loop = self._init()
-            except not_of_handler(BaseException) as error:
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
                 return Result.failed(never_an_exit(error) if matches(error, SystemExit) else error)
             self._init = None
         return None
@@ -159,7 +161,9 @@ class InlineBackend(InProcessBackend):
             return self._outcome(value)
         except StreamEnd as ended:
             return self._ended(work_item, self._runner, ended)
-        except not_of_handler(BaseException) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             return self._failed(work_item, unit, self._runner, error)
         finally:
             try:

@@ -12,7 +12,6 @@ from mpqueue.plan.coroutines import is_asynchronous_generator, is_coroutine_func
 from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import Plan
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.log import debug
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker.async_sources import initialise
@@ -174,7 +173,7 @@ class Job:
         """Return the ids of the samples of a batch for a message; empty if they are its index, or unknown."""
         try:
             return self.plan.samples_of(work_item)
-        except not_of_handler(Exception):  # of the source: the message is more important
+        except Exception:  # of the source: the message is more important
             return ()
 
     def info(self, worker: int) -> WorkerInfo:

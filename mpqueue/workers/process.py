@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mpqueue.engine import queue_address
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
-from mpqueue.system.interrupts import defer_signals, not_of_handler
+from mpqueue.system.interrupts import defer_signals, is_interrupt
 from mpqueue.system.units import size_text
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, statistics_of
@@ -286,7 +286,9 @@ class ProcessBackend:
         try:
             with defer_signals():
                 supervise()
-        except not_of_handler(Exception) as error:
+        except Exception as error:
+            if is_interrupt(error):
+                raise
             self.ledger.fail(error)
             return False
         self.pump()  # the work items of crashed workers are pending

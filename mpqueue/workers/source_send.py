@@ -24,7 +24,7 @@ from mpqueue.memory.serialize import ByValue, collector, itself
 from mpqueue.system import child_process
 from mpqueue.system.contents import is_a
 from mpqueue.system.exception_texts import text_of
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers import shared_tensors
 from mpqueue.workers.mapped_files import MapFinder, by_value, is_arrow_buffer
@@ -78,7 +78,9 @@ def take_image(source: Any, *, is_local: bool = True, without: Sequence[Any] = (
     keep_inside = collector(buffers, _LARGE_BYTES)
     try:
         data = _dumps(source, keep_inside, is_local=is_local, without=without)
-    except not_of_handler(Exception) as error:  # of the source, not a time limit of the user
+    except Exception as error:
+        if is_interrupt(error):  # a time limit of the user
+            raise
         path, why = find_culprit(source)
         remedy = _OF_FUNCTION if path.startswith(("worker_init", "loop_factory")) else _OF_SOURCE
         reason = why or text_of(error)
@@ -213,9 +215,7 @@ def why_not_sent(function: Any) -> tuple[str, str]:
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     try:
         yield from _children_by_kind(value)
-    except not_of_handler(
-        Exception
-    ):  # from a lazy object, or an object that only claims to be a container, as mocks do
+    except Exception:  # from a lazy object, or an object that only claims to be a container, as mocks do
         return
 
 
@@ -248,7 +248,7 @@ def _why_not(value: Any) -> str | None:
     try:
         # Without copying large arrays: this runs for every attribute of a source of any size.
         _dumps(value, collector([], _LARGE_BYTES), is_local=True)
-    except not_of_handler(Exception) as error:
+    except Exception as error:
         return f"{type(error).__name__}: {text_of(error)}"
     return None
 

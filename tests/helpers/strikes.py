@@ -39,6 +39,10 @@ class StruckException(Struck, Exception):
     """An exception that ``except Exception`` catches, like a time limit's."""
 
 
+class StruckLimit(Struck, TimeoutError):
+    """A time limit, which is an OSError, as errors of files and connections are."""
+
+
 class StruckError(Struck, ValueError, IndexError, KeyError, TypeError, RuntimeError):
     """An exception that code mistakes for an expected error."""
 
@@ -183,17 +187,19 @@ class Strike:
 
 
 class StrikeBeforeLine:
-    """Raise before the n-th line of the package in this thread, where a handler could raise, but not in finalizers."""
+    """Call a handler that raises before the n-th line of the package in this thread, but not in finalizers."""
 
     def __init__(self, after):
         self.left = after
 
     def __enter__(self):
+        self._handler = signal.signal(signal.SIGUSR1, _raise_struck)
         sys.settrace(self._enter)
         return self
 
     def __exit__(self, *_):
         sys.settrace(None)
+        signal.signal(signal.SIGUSR1, self._handler)
 
     def _enter(self, frame, _event, _argument):
         return self._step if _can_be_struck(frame) else None
@@ -205,8 +211,12 @@ class StrikeBeforeLine:
             self.left -= 1
             if self.left == 0:
                 sys.settrace(None)
-                raise Struck
+                _raise_struck()
         return self._step
+
+
+def _raise_struck(*_):
+    raise Struck
 
 
 def each_strike(step=1, *, first=1, least=50, make=Strike):

@@ -95,25 +95,6 @@ def test_signal_during_collection_in_deferred_block_is_raised_after_block():
         raise AssertionError("too late for signals")
 
 
-@pytest.mark.usefixtures("struck")
-def test_signal_during_collection_is_raised_after_gc_callbacks(callback):
-    done, circle, other = [], Circle(), Circle()
-    watches = [
-        weakref.ref(circle, lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1))),
-        weakref.ref(other, lambda _: done.append("the other callback")),
-    ]
-    del circle, other
-    callback.clear()
-    with pytest.raises(Struck):
-        gc.collect()
-    assert callback == ["start", "stop"]
-    assert [watch() for watch in watches] == [None, None]
-    assert done == ["the other callback"]
-    before = list(gc.callbacks)
-    gc.collect()
-    assert gc.callbacks == before
-
-
 @pytest.mark.parametrize("name", ["_answer", "_take"])
 def test_loader_collected_in_its_own_thread_leaves_no_thread(name, monkeypatch):
     """A thread may hold the stream's lock when the collector runs in it: a stop in it cannot end the stream."""

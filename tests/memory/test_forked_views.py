@@ -4,7 +4,6 @@ import collections
 import contextlib
 import os
 import select
-import signal
 import subprocess
 import sys
 
@@ -16,7 +15,6 @@ import mpqueue
 from mpqueue.memory import forked_views
 from mpqueue.memory.ring import Leases
 from mpqueue.memory.slots import Slot
-from mpqueue.system import interrupts
 
 
 class PlainSegment:
@@ -80,36 +78,6 @@ def test_executed_program_keeps_nothing(leases):
         del base
         assert free(leases) == [0]
         process.communicate(b"\n")
-
-
-def test_signal_in_a_fork_hook_is_handled_after_the_fork(leases, monkeypatch):
-    places, lost = [], []
-    base = leases.lease(Slot(0, 0), 4, None)
-    keep = forked_views._ForkedChild.keep
-
-    def struck(child):
-        keep(child)
-        if not places:  # before the fork. Other hooks follow, such as that of `logging`
-            places.append("hook")
-            signal.raise_signal(signal.SIGUSR1)
-
-    def interrupt(*_):
-        places.append("handler")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(forked_views._ForkedChild, "keep", struck)
-    monkeypatch.setattr(sys, "unraisablehook", lost.append)
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            if os.fork() == 0:
-                os._exit(len(interrupts._pending))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert not lost
-    assert places == ["hook", "handler"]
-    assert os.wait()[1] == 0
-    assert base is not None
 
 
 def test_worker_keeps_nothing(leases, fork_reading):  # noqa: F811

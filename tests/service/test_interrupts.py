@@ -11,7 +11,7 @@ import pytest
 from helpers import strikes
 from helpers.alarms import AGAIN_S, Alarm
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
-from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckError, each_strike
+from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckLimit, each_strike
 
 import mpqueue
 from mpqueue.service import attachment
@@ -52,12 +52,12 @@ def struck(tmp_path, step, *, least=100, make=Strike, num_batches=4, **options):
         assert server.faults == [], after
 
 
-# Code of the consumer could mistake its exception for invalid data from the server.
-StrikeWithError = partial(Strike, error=StruckError)
+# Code of the consumer could mistake its exception for an error of the connection.
+StrikeWithLimit = partial(Strike, error=StruckLimit)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 5), (StrikeWithError, 17), (StrikeBeforeLine, 9)])
+@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 5), (StrikeWithLimit, 17), (StrikeBeforeLine, 9)])
 def test_interrupt_anywhere_loses_and_repeats_nothing(tmp_path, make_strike, step):
     for after, strike, server in struck(tmp_path, step, least=200, make=make_strike):
         assert taken_with(strike, server.path) == [0, 1, 2, 3] * 3, after

@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 from helpers.computed import Computed
 from helpers.faults import Fault, Growing, Numbers, StrikesAt
-from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException, each_strike
+from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException, StruckLimit, each_strike
 
 import mpqueue
 from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.worker import lane_runner
 from mpqueue.worker.runner import StreamEnd
-from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.threads import ThreadBackend
 
 KINDS = {
@@ -426,25 +425,6 @@ def test_interrupt_in_indexed_dataset_keeps_elements(make, error):
         assert [dataset[place] for place in range(7)] == wanted, after
 
 
-def test_error_caused_by_interrupt_is_not_error_of_source(handle):
-    """User code may catch an exception of a handler, and raise another exception because of it."""
-
-    class Limited(Signalling):
-        def send(self):
-            try:
-                super().send()
-            except TimeoutError as error:
-                raise LookupError("too late") from error
-
-    handle(too_late)
-    with mpqueue.Loader(Limited(3), workers=0) as loader:
-        batches = iter(loader)
-        assert next(batches)[0] == 0
-        with pytest.raises(LookupError, match="too late"):
-            next(batches)
-        assert [int(batch[0]) for batch in batches] == [1, 2]
-
-
 def test_error_of_source_during_interrupt_replaces_its_batch(handle):
     """The interrupt is its ``__context__``, but not its cause."""
     handle(too_late)
@@ -531,32 +511,8 @@ def test_two_interrupts_are_raised_by_one_call(frontend, handle, monkeypatch):
         assert [int(next(batches)[0]) for _ in range(2)] == [1, 2]
 
 
-def test_interrupt_while_reading_reports_does_not_kill_worker(handle, monkeypatch):
-    """The exception must not count as a corrupt report: the worker would be killed."""
-
-    def missing(*_):
-        raise KeyError
-
-    def enter(*arguments):
-        monkeypatch.undo()
-        signal.raise_signal(signal.SIGUSR1)
-        raise AssertionError
-
-    handle(missing)
-    with mpqueue.Loader(Numbers(3), workers=1) as loader:
-        batches = iter(loader)
-        monkeypatch.setattr(Dispatcher, "_enter", enter)
-        with pytest.raises(KeyError):
-            next(batches)
-        assert [int(batch[0]) for batch in batches] == [0, 1, 2]
-        assert loader.statistics().deaths == 0
-
-
 def test_timeout_by_signal_reaches_caller():
     """It is a TimeoutError, which is also raised by the system."""
-
-    class StruckLimit(Struck, TimeoutError):
-        pass
 
     with mpqueue.Loader(Numbers(3), workers=1) as loader:
         assert len(list(loader)) == 3

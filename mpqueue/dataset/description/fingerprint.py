@@ -31,7 +31,6 @@ import numpy as np
 
 from mpqueue.dataset.description.nodes import Flat, StageNode, flat
 from mpqueue.system.contents import code_of, content_of, names_in
-from mpqueue.system.interrupts import defer_signals
 
 _DIGITS = 32
 
@@ -210,5 +209,4 @@ def _is_installed(module: str | None) -> bool:
     if root in {"mpqueue", "builtins"} or root in sys.stdlib_module_names:
         return True
     file = getattr(sys.modules.get(str(module)), "__file__", None)
-    with defer_signals():  # `realpath` drops an OSError of a handler, and this answer is kept
-        return file is not None and os.path.realpath(file).startswith(_folders())
+    return file is not None and os.path.realpath(file).startswith(_folders())

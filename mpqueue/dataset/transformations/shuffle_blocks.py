@@ -21,7 +21,7 @@ from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker, Sou
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
 from mpqueue.system.exception_texts import named_text_of
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.log import warn
 from mpqueue.system.process_cache import ProcessCache
 from mpqueue.worker import context
@@ -157,7 +157,9 @@ class GroupReader(BlockReader):
             found = list(rows[inside]) if run.fixed is None else run.fixed.unless_drawn(lambda: list(rows[inside]))
             if found is None:
                 return None
-        except not_of_handler(Exception) as error:
+        except Exception as error:
+            if is_interrupt(error):
+                raise
             # Of one of these samples. Read one by one, it names its sample, and leaves the others.
             self._warn(error)
             return None
@@ -178,7 +180,9 @@ class GroupReader(BlockReader):
                 rows = run.fixed.unless_drawn(source.get_blocks, blocks)
                 if rows is None:  # a cached element must not depend on the other elements
                     return None
-        except not_of_handler(Exception) as error:  # perhaps of a sample that this request does not need
+        except Exception as error:  # perhaps of a sample that this request does not need
+            if is_interrupt(error):
+                raise
             self._warn(error)
             return None
         count = sum(map(len, blocks))

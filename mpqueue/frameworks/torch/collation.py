@@ -28,7 +28,6 @@ from mpqueue.frameworks.torch.tensors import ARRAY_DTYPES, numpy_dtype, travels
 from mpqueue.memory.layout import Array
 from mpqueue.system.contents import name_of
 from mpqueue.system.exceptions import add_note
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.worker import context
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.bool_))
@@ -67,7 +66,7 @@ def collated(
         if type(collate_fn) is RaggedCollate and isinstance(indices, Collection) and len(indices) == len(samples):
             return collate_fn.of(samples, [*indices])
         return collate_fn(samples)
-    except not_of_handler(TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError) as error:
         # Not for a user's function, which may accept None.
         is_own = collate_fn is collate.default_collate or type(collate_fn) is RaggedCollate
         if is_own and any(words in str(error) for words in _UNEQUAL):

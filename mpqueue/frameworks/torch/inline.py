@@ -48,7 +48,7 @@ from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.contents import name_of
-from mpqueue.system.interrupts import is_interrupt, not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
@@ -325,7 +325,7 @@ def _start_of(loader: Any, resumed: state.State | None, earlier: state.Pass | No
     """
     try:
         left = resumed if resumed is not None or earlier is None else earlier.left()
-    except not_of_handler(Exception):  # of the dataset's `state_dict`: the program may never request a state
+    except Exception:  # of the dataset's `state_dict`: the program may never request a state
         return BEGINNING
     if left is None:
         return BEGINNING

@@ -35,7 +35,7 @@ from mpqueue.frameworks.torch.loaded_places import LoadedPlace, copied
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.interrupts import is_interrupt, not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.units import count_text
 from mpqueue.worker.generator_lanes import continues_at_state, has_state
 
@@ -290,7 +290,7 @@ def state_of(dataset: Any) -> Any:
     """Return the state of a dataset that is not iterated now; None: it has no state, or cannot report it."""
     try:
         return copy.deepcopy(dataset.state_dict()) if has_state(dataset) else None
-    except not_of_handler(Exception):  # it can be iterated nevertheless
+    except Exception:  # it can be iterated nevertheless
         return None
 
 

@@ -45,7 +45,6 @@ from mpqueue.plan.saved_states import place_read_from
 from mpqueue.plan.sources import DEFAULT_LANES
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.contexts import context_manager
-from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.telemetry.recorder import StartTally
 from mpqueue.telemetry.stats import Statistics
@@ -247,9 +246,9 @@ def state_of(saved: dict[str, Any]) -> State:
         )
     try:
         return _read(saved)
+    except StateDamaged:
+        raise
     except Exception as error:
-        if is_of_handler(error) or isinstance(error, StateDamaged):
-            raise
         # The state has no checksum, so a damaged one must not fail only when the next pass begins.
         raise StateDamaged(
             f"the state of the mpqueue.torch.DataLoader is damaged ({type(error).__name__}: {error}): load an earlier "

@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mpqueue.system.interrupts import is_of_handler
 from mpqueue.tf1.images import png16
 from mpqueue.tf1.values.conversion import invalid
 
@@ -45,9 +44,9 @@ def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
     """Call a function of Pillow; its parsers can raise any exception."""
     try:
         return read(*args)
+    except MemoryError:
+        raise
     except Exception as error:
-        if is_of_handler(error) or isinstance(error, MemoryError):
-            raise
         invalid(f"Invalid {kind} data: {error}")
 
 

@@ -19,7 +19,6 @@ import weakref
 from typing import Any, NamedTuple
 
 from mpqueue.errors import OpError
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.remote import QueueChannel, RemoteQueue, generation
 from mpqueue.tf1.queues.selection import Selection
@@ -76,7 +75,7 @@ class Tally:
         try:
             # The connection was replaced, and its words may belong to another connection by now. Request new cells.
             self._count_by(cells.queue)
-        except not_of_handler(OpError):
+        except OpError:
             return  # the owner has exited: the count is lost, but the caller's operation must not fail
         if self._cells is not None:
             self._cells.add(amounts)

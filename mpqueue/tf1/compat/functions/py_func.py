@@ -16,7 +16,6 @@ from mpqueue.errors import (
 )
 from mpqueue.system.exception_texts import text_of
 from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.kernels import of_values
 from mpqueue.tf1.compat.graph import convert_to_tensor, custom
@@ -72,7 +71,7 @@ def _called(func: Callable[..., Any], values: Sequence[np.ndarray]) -> Any:
     try:
         # Copies: the function may modify its arguments, and other nodes of the run read the same arrays.
         return func(*(np.array(each)[()] for each in values))
-    except not_of_handler(Exception) as error:  # of the function, not a timeout of the user
+    except Exception as error:
         table = () if matches(error, OpError) else _ERRORS
         kind = next((ours for theirs, ours in table if matches(error, theirs)), UnknownError)
         raise kind(None, None, f"{type(error).__name__}: {text_of(error)}, raised by {_name(func)}") from error
