@@ -36,13 +36,9 @@ class StruckLimit(Struck, TimeoutError):
     """A time limit, which is an OSError, too."""
 
 
-class StruckError(Struck, ValueError, IndexError, KeyError, TypeError, RuntimeError):
-    """An exception that nearly every ``except`` clause catches."""
-
-
-_KINDS = (Struck, StruckException, StruckLimit, StruckError)
-# Code that expects a system error may mistake these for it, and raise another exception or none.
-_LIKE_ERRORS = {StruckLimit, StruckError}
+_KINDS = (Struck, StruckException, StruckLimit)
+# Code that expects an error may mistake these for it, and raise another exception or none.
+_LIKE_ERRORS = {StruckException, StruckLimit}
 
 
 class Alarms:

@@ -84,9 +84,14 @@ class Drawn:
 
 
 def _numbers() -> Iterator[Any]:
+    return (np.full(4, number) for number in numbers_of_lane(3 * _LENGTH))
+
+
+def numbers_of_lane(length: int) -> Iterator[int]:
+    """Yield the numbers below a length that belong to this lane."""
     info = mpqueue.worker_info()
     assert info is not None
-    yield from (np.full(4, number) for number in range(info.shard_id, 3 * _LENGTH, info.num_shards))
+    yield from range(info.shard_id, length, info.num_shards)
 
 
 async def _awaited_numbers() -> AsyncIterator[Any]:
@@ -190,7 +195,7 @@ class _Still:
         pass
 
 
-class _TakenAhead:
+class TakenAhead:
     """The epochs of a loader, whose batches are taken ahead of use."""
 
     def __init__(self, loader: mpqueue.Loader[Any]) -> None:
@@ -372,7 +377,7 @@ def _of_loaders() -> dict[str, Load]:
 
 def _of_loaders_ahead() -> dict[str, Load]:
     return {
-        f"{source} ahead, {backend}": partial(_loader, epochs=_TakenAhead, source=make, common=common, **options)
+        f"{source} ahead, {backend}": partial(_loader, epochs=TakenAhead, source=make, common=common, **options)
         for source, (make, common) in _SOURCES.items()
         for backend, options in _BACKENDS.items()
         if source in _TAKEN_AHEAD
