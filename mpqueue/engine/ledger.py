@@ -20,7 +20,7 @@ from mpqueue.engine.returned_parts import ReturnedParts
 from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
 from mpqueue.system.exception_texts import raised_ahead
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 
 
 class Progress:
@@ -248,8 +248,9 @@ class Ledger:
         try:
             limit = min(limit, room)
             dealt = cursor.deal(limit) if self.owner_of is None else self._deal_fairly(limit, self.owner_of)
-        except not_of_handler(BaseException) as error:
-            # A length or a sampler is user code. A signal handler that raises in it is not an error of the source.
+        except BaseException as error:  # a length or a sampler is user code
+            if is_interrupt(error):
+                raise
             self._record_deal_error(error)
             return []
         for work_item in dealt:

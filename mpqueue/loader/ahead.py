@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mpqueue.loader.held import Failed, Held, Taken
 from mpqueue.loader.loader import Loader
-from mpqueue.system.interrupts import not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.iterators import rest_of
 from mpqueue.system.locks import RLock
 
@@ -75,7 +75,9 @@ class Plain(Taken):
         try:
             if not (arrived or self.is_over):
                 arrived.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
-        except not_of_handler(BaseException) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             arrived.append([self.place, Failed(error)])
         if arrived:
             self.entries, self._arrived = (*self.entries, *arrived), none
@@ -158,7 +160,9 @@ class Ahead(Iterator[Any]):
             moving = self._mover.start(entries[-1][1])
             self._moving.append(moving)
             started: Any = _Started(moving)
-        except not_of_handler(BaseException) as error:  # an interrupt leaves the batch to the next call
+        except BaseException as error:
+            if is_interrupt(error):  # the batch is left to the next call
+                raise
             started = Failed(error)
         entries[-1][1] = started
 

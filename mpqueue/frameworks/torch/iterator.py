@@ -60,7 +60,7 @@ from mpqueue.system.collected import WhenCollected
 from mpqueue.system.contents import name_of
 from mpqueue.system.exception_texts import raised_ahead
 from mpqueue.system.exceptions import add_note, matches, notes_of, set_traceback
-from mpqueue.system.interrupts import is_interrupt, not_of_handler
+from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.worker.failures import kind_of as raised_kind_of
 from mpqueue.worker.generator_lanes import has_state
@@ -107,7 +107,9 @@ class _SamplerDraw:
         if self._error is None:
             try:
                 self._draw(limit)
-            except not_of_handler(BaseException) as error:
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
                 # Keep the error: a generator that has raised would only report its end at the next call.
                 self._error = error
                 if self._ahead:
