@@ -347,3 +347,64 @@ def _constants(node):
     """Return the constants that a value is compared with, except those inside calls and subscripts."""
     parts = node.elts if isinstance(node, ast.Set | ast.Tuple | ast.List) else [node]
     return [part for part in parts if isinstance(part, ast.Constant)]
+
+
+# Functions that catch every exception and raise none, by the reason why they take no interrupt for an error.
+KEEP_EVERY_EXCEPTION = {
+    "it runs in another thread, where no handler of a signal runs": {
+        "service.loop.Loop.run", "service.stream.Stream._open",
+        "service.stream.Stream.take", "tf1.coordination.members.Ending._wait", "tf1.queues.hub.Hub._fail",
+        "worker.async_iterators._drive", "worker.event_loop._serve", "worker.helper_threads.HelperCall.compute",
+        "workers.threads.ThreadBackend._compute", "workers.threads.ThreadBackend._initialise",
+        "workers.threads.ThreadBackend._take",
+    },
+    "it runs in a worker, a fork server, or a process that ends": {
+        "system.child_process._call", "worker.main._Worker._batch_ahead", "worker.main.run_and_exit",
+        "workers.fork_server._ForkServer._take_source", "workers.fork_server.main", "workers.fork_server.spawned",
+    },
+    "signals are deferred": {
+        "system.exception_texts.text_of", "system.exception_texts.traceback_text_of", "tf1.coordinator._call",
+        "worker.failures._pickle_of", "worker.failures._pickle_of_kind",
+    },
+    "the exception is raised afterwards": {
+        "engine.async_batches._take", "system.interrupts._replace", "system.interrupts.allow_signals",
+        "system.interrupts.restore", "tf1.coordinator.Coordinator.stop_on_exception",
+        "workers.threads.ThreadBackend._sleep",
+    },
+}  # fmt: skip
+_ASKS = {"is_interrupt", "unreadable"}  # the second one asks the first one, and raises
+
+
+def _keepers(node, name):
+    """Yield the names of functions with an ``except`` clause that keeps every exception."""
+    for child in ast.iter_child_nodes(node):
+        inside = (
+            f"{name}.{child.name}" if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else name
+        )
+        if isinstance(child, ast.ExceptHandler) and _catches_all(child.type):
+            called = {ast.unparse(each.func) for each in ast.walk(child) if isinstance(each, ast.Call)}
+            if not called & _ASKS and not any(isinstance(each, ast.Raise) for each in ast.walk(child)):
+                yield inside
+        elif isinstance(child, ast.Call) and ast.unparse(child.func) == "contextlib.suppress":
+            if any(map(_catches_all, child.args)):
+                yield inside
+        yield from _keepers(child, inside)
+
+
+def _catches_all(kinds):
+    return kinds is None or any(ast.unparse(each) == "BaseException" for each in ast.walk(kinds))
+
+
+def test_a_clause_for_every_exception_raises_or_asks_for_interrupts():
+    found = {
+        keeper for name, module in PACKAGE.items() for keeper in _keepers(module.tree, name.removeprefix("mpqueue."))
+    }
+    assert found == set().union(*KEEP_EVERY_EXCEPTION.values())
+
+
+def test_only_files_catch_expected_errors_unless_a_handler_raised_them():
+    def imports(module):
+        nodes = (node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom))
+        return any(alias.name == "not_of_handler" for node in nodes for alias in node.names)
+
+    assert [name for name, module in PACKAGE.items() if imports(module) and not name.startswith("mpqueue.files.")] == []
