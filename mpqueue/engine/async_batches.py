@@ -32,7 +32,7 @@ class AsyncBatches(AsyncIterator[Any]):
         async with self._turn:
             if self._call is None:
                 self._call = Future()
-                # A daemon: a program that ends while it waits, such as by Ctrl-C, must not wait for the batch.
+                # A daemon: a program that ends while it waits must not wait for the batch.
                 threading.Thread(
                     target=_take, args=(self._batches, self._call), name="mpqueue-next", daemon=True
                 ).start()

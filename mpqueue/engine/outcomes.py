@@ -44,7 +44,7 @@ class WithTail(NamedTuple):
 
 
 class Unreadable(Exception):
-    """A batch cannot be rebuilt in this process, because its own code raised (not a signal handler).
+    """A batch cannot be rebuilt in this process, because its own code raised.
 
     Args:
         error: The exception that was raised.

@@ -4,8 +4,8 @@ Workers count the samples of a batch by part. The backend notes these numbers wh
 the consumer receives it. A note therefore waits until its work item is before the consumer's place. That place is read
 only when the counts are requested, so a batch costs one entry in a dict.
 
-Each change is one assignment of both the sums and the waiting notes. So an interrupt cannot count a batch twice, and a
-thread that reads the counts needs no lock.
+Each change is one assignment of both the sums and the waiting notes, so that a thread that reads the counts needs no
+lock.
 """
 
 from collections.abc import Sequence

@@ -33,7 +33,6 @@ from mpqueue.files.kept import cache_errors, cache_folder, open_kept
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.scanning import Scan, scan_all
 from mpqueue.system import descriptors, log
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.lock_files import is_at, release, wait_for
 from mpqueue.system.own_files import DamagedFile
 from mpqueue.telemetry.bars import bar_class
@@ -311,7 +310,7 @@ def scan_or_note(scan: Scan, path: str) -> Arrays:
     """Return the arrays of a file, or the error of the scan as `ERROR`."""
     try:
         return scan(path)
-    except not_of_handler(FileError) as error:
+    except FileError as error:
         return {ERROR: error_array(f"{error}; this file is left out")}
 
 
@@ -319,7 +318,7 @@ def scan_or_advise(scan: Scan, path: str) -> Arrays:
     """Return the arrays of one of several files, or add a remedy to the error of the scan."""
     try:
         return scan(path)
-    except not_of_handler(FileError) as error:
+    except FileError as error:
         if "on_error" in error.what:
             raise
         remedy = "pass on_error='skip' to leave out such files, or exclude= to leave out this one"

@@ -18,7 +18,6 @@ from mpqueue.files.ranges import FileRange
 from mpqueue.files.unpacked import compression_of
 from mpqueue.files.unpacked_source import UnpackedSource
 from mpqueue.files.window import ScanWindow
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.keywords import suggests_keywords
 
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -78,7 +77,7 @@ class JSONLines(UnpackedSource):
     def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> Any:
         try:
             return json.loads(parts[0])
-        except not_of_handler(ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             line = number - int(self._index.starts("offsets")[ranges[0].file])
             raise self._error(
                 ranges[0], f"value {line:,} of the file, counted from 0, is not valid JSON: {error}"

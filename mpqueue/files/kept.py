@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 
 from mpqueue.system.held_descriptors import HeldDescriptor
-from mpqueue.system.interrupts import not_of_handler
 from mpqueue.system.own_files import open_own
 
 _REMEDY = "Indexes are stored there: pass another folder as index=, or set XDG_CACHE_HOME"
@@ -52,7 +51,7 @@ def cache_errors(path: str) -> Iterator[None]:
     """Add the path of the cache file and the remedy to each `OSError` of the operating system."""
     try:
         yield
-    except not_of_handler(OSError) as error:
+    except OSError as error:
         if error.errno is None:  # an error of `open_kept`, which has a remedy
             raise
         raise OSError(error.errno, f"{error.strerror}. {_REMEDY}", path) from error

@@ -13,8 +13,6 @@ many such arrays, the ring returns private copies, as for every consumer that ke
 
 No thread is used: a `next` takes one batch from the loader, starts its transfer, and returns the batch that was
 started ``prefetch`` calls before.
-
-An interrupt loses no batch: see `mpqueue.loader.ahead`.
 """
 
 import functools

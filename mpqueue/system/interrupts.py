@@ -9,6 +9,15 @@ that may take long (sending a source through a socket, waiting for workers) allo
         allow_signals(poll.poll)      # an exception of a handler leaves the block, which cleans up undisturbed
         ...
 
+*What is guarded.* After an exception of a handler, the next call restarts at the last batch that a call has returned:
+see NOTE [ Interrupts ] in `mpqueue.engine.pipeline`. So code need not undo its steps. A restart does not mend these:
+
+- *A held lock* lets all threads hang: `mpqueue.system.locks`, or a block as above.
+- *A leaked process*, thread, pipe or descriptor was started or opened, and not recorded: a block as above.
+- *A stream that ends early*, or a wrong answer that is kept, if an interrupt is taken for an error of a source, a file
+  or a connection. So an ``except BaseException`` raises, or asks `is_interrupt`; so does a clause around code of the
+  user. In ``files/``, `not_of_handler` does so for the errors of a read.
+
 In other threads than the main one, these functions have no effect, because no handler runs there. But the kernel may
 deliver a signal of the process to any thread that does not block it, if the main thread has another pending signal or
 is stopped. That does not end a wait of the main thread, where the handler must run. So this package's threads block

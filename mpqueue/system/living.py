@@ -1,7 +1,7 @@
 """Sets of weakly referenced objects, which can be iterated over while other threads add to them.
 
 Not `weakref.WeakSet`: its iteration is Python code, during which another thread may add an object, which raises a
-RuntimeError. Its callbacks are Python code, too, which would lose an interrupt, see `mpqueue.system.collected`.
+RuntimeError. Its callbacks are Python code, too, see `mpqueue.system.collected`.
 """
 
 import weakref

@@ -280,7 +280,7 @@ class StartTally:
         """Count the start of an epoch, which is complete; warn of the first slow one."""
         latest, notes, self._latest_ns, self._notes = self._latest_ns, self._notes, {}, {}
         self.count += 1
-        # The first start of workers is expected to take long, also after one that an interrupt has broken off.
+        # The first start of workers is expected to take long, also at its second attempt.
         self._num_launches += "launch" in latest
         is_first = "launch" in latest and self._num_launches == 1
         if sum(latest.values()) > _SLOW_START_NS and not (is_first or self._has_warned):

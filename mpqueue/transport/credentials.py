@@ -208,5 +208,5 @@ def prove(sock: socket.socket, token: bytes) -> None:
 
 
 def _send(sock: socket.socket, data: bytes) -> None:
-    # Suppress SIGPIPE, where the user may have a handler. TLS sockets take no flags; all of them are TCP.
+    # Suppress SIGPIPE. TLS sockets take no flags; all of them are TCP.
     sock.sendall(data, socket.MSG_NOSIGNAL if sock.family == socket.AF_UNIX else 0)

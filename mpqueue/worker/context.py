@@ -110,7 +110,7 @@ class Aside(threading.local):
     """State of this thread for datasets with elements that are computed outside of a worker.
 
     Attributes:
-        seed: Their seed, or None. It is set and restored by single assignments, which a signal cannot interrupt.
+        seed: Their seed, or None. It is set and restored by single assignments.
         block: The samples that torch's own loop computes in this thread, or None; it is set in the same way.
     """
 
@@ -216,7 +216,7 @@ def is_forked() -> bool:
 def keep_thread() -> Callable[[], None]:
     """Return a function that restores the present context of this thread, such as the batch of an outer loader.
 
-    Only this thread may call it. It is one call of C, which a signal handler cannot interrupt.
+    Only this thread may call it. It is one call of C.
     """
     now = vars(_here())
     return partial(now.update, now.copy())

@@ -12,7 +12,7 @@ more or fewer workers  lanes are redistributed evenly, except those in progress
 
 At most one worker runs a lane at a time, and each knows only the lanes that it has opened. A grant with a *start* tells
 it to open one, whenever the granted element is not the next one of its open lane: the process is a replacement, or the
-lane has moved. Crashes, moves, interrupts and resumed checkpoints all take this path. The first element of a lane needs
+lane has moved. Crashes, moves, restarts and resumed checkpoints all take this path. The first element of a lane needs
 no start.
 
 The position kept here is the one that the owner will have after all its grants. Grants that are taken back unread are

@@ -148,7 +148,7 @@ class Reader:
     def _add_note(self, error: BaseException, places: Places, number: int, run: IndexedRun) -> None:
         """Add a note to an error about the element that it belongs to.
 
-        An error of a signal handler that arrives after all elements were computed belongs to none.
+        An error that arrives after all elements were computed belongs to none.
         """
         if number < len(places):
             add_note(error, self.error_note(places[number], run))

@@ -11,7 +11,6 @@ from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, Read
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token
 from mpqueue.dataset.lanes.threaded import ThreadedStage, helpers_of
-from mpqueue.system.interrupts import is_interrupt
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.in_order import Helping, InOrder
@@ -167,8 +166,8 @@ class MapNode(LinkNode):
         """
         try:
             apply_to(values, places, self.function_of_value(), run.begin, seed, run.epoch, results)
-        except BaseException as error:
-            if is_interrupt(error) or _NONE not in set(map(type, results)):
+        except Exception:
+            if _NONE not in set(map(type, results)):
                 raise
         if _NONE in set(map(type, results)):
             del results[next(at for at, made in enumerate(results) if made is None) :]
