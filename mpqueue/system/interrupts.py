@@ -192,14 +192,14 @@ def _replace_and(call: Callable[[], object]) -> None:
 def is_interrupt(error: BaseException) -> bool:
     """Return whether an exception interrupts this thread, rather than being an error of the code that it runs.
 
-    That is a KeyboardInterrupt in the main thread, or an exception of a function that is a signal handler now. A
+    That is a KeyboardInterrupt in the main thread, or an exception of a function that is a signal handler. A
     KeyboardInterrupt that the code raises itself cannot be distinguished from it.
     """
     return (_is_main_thread() and matches(error, KeyboardInterrupt)) or is_of_handler(error)
 
 
 def is_of_handler(error: BaseException) -> bool:
-    """Return whether the traceback of an exception has a frame of a function that is a signal handler now."""
+    """Return whether the traceback of an exception has a frame of a function that is a signal handler."""
     codes = _codes_of_handlers()
     return any(frame.f_code in codes for frame, _ in traceback.walk_tb(traceback_of(error)))
 
@@ -212,8 +212,9 @@ def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:
 
 def _codes_of_handlers() -> set[Any]:
     codes = set()
-    for number in _SIGNALS:
-        handler: Any = _handlers.get(number) or getsignal(number)
+    # Also those of the last check: a handler may have removed itself before it raised.
+    for known in (*_seen, *_handlers.values(), *map(getsignal, _SIGNALS)):
+        handler: Any = known
         while isinstance(handler, functools.partial):
             handler = handler.func
         if callable(handler):
