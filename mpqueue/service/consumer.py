@@ -68,7 +68,7 @@ class Consumer(Redirected, Generic[Batch_co]):
         self._lock = RLock()  # a signal handler may call close() inside next()
         self._life, self._pid = _Life.ATTACHED, os.getpid()
         self._loop: ConsumerIterator | None = None
-        self._unclaimed = _NOTHING  # delivered, but an interrupt kept it from the caller
+        self._unclaimed = _NOTHING  # delivered, and not returned to the caller yet
         self._needs_attention = False
         self._counts = counts
         # A consumer that is dropped without close() leaves, so that its untaken batches go to other consumers. The
@@ -140,7 +140,8 @@ class Consumer(Redirected, Generic[Batch_co]):
         batch = _NOTHING
         try:
             with self._lock:
-                batch = self._take(loop)
+                if self._take(loop):
+                    batch, self._unclaimed = self._unclaimed, _NOTHING
                 # A signal handler may have closed the consumer. It leaves the descriptors open, because this call was
                 # using them.
                 if self._needs_attention:
@@ -155,8 +156,8 @@ class Consumer(Redirected, Generic[Batch_co]):
                 self._needs_attention = True
             raise
 
-    def _take(self, loop: "ConsumerIterator") -> Any:
-        record, batch, attachment = None, _NOTHING, self._attachment
+    def _take(self, loop: "ConsumerIterator") -> bool:
+        """Deliver the next batch of an iterator to `_unclaimed`; return False if there is none."""
         try:
             # One flag covers all rare cases, so that a batch costs a single check.
             if self._needs_attention:
@@ -165,9 +166,8 @@ class Consumer(Redirected, Generic[Batch_co]):
                 # An interrupt kept this batch from the caller. Do not send an `ASK` before the caller has received it:
                 # the `ASK` would confirm it as taken, and a crash would lose it.
                 if self._unclaimed is not _NOTHING:
-                    batch, self._unclaimed = self._unclaimed, _NOTHING
                     loop.epoch = self._epoch
-                    return batch
+                    return True
                 attachment = self._attachment
                 # Send the `ASK` before looking for a `RECALL`: if the server does not find this `ASK` when it recalls,
                 # its `RECALL` is already in our queue and is found next. See `records`.
@@ -187,34 +187,30 @@ class Consumer(Redirected, Generic[Batch_co]):
                 else:
                     if record.flags & PARTIAL:
                         value, skipped = _sort_out(value)
-                    batch, counts = value, self._counts
-                    # This assignment delivers the batch. An interrupt before it has no effect; after it,
+                    counts = self._counts
+                    # These assignments deliver the batch. An interrupt before them has no effect; after them,
                     # `Attachment.recover` completes the delivery. No call in between, where a signal handler could run:
                     # so each batch is counted once.
-                    attachment.latest = record
-                    if batch is not _NOTHING:
+                    self._unclaimed, attachment.latest = value, record
+                    if value is not _NOTHING:
                         self._epoch = record.epoch
                     counts.batches += 1
                     counts.bytes += record.nbytes
                     counts.skipped += skipped.num
                     attachment.enter(record)
                     counts.note(record, attachment)
-                    if batch is _NOTHING:
+                    if value is _NOTHING:
                         continue
                     loop.epoch = record.epoch
-                    return batch
+                    return True
                 attachment.latest = record
                 attachment.enter(record)
                 loop.epoch = record.epoch
                 raise raised
         except BaseException:
-            # The batch was delivered, or taken from `_unclaimed`, before the interrupt: the server may never offer it
-            # again.
-            if batch is not _NOTHING and (record is None or attachment.latest is record):
-                self._unclaimed = batch
             self._needs_attention = True
             raise
-        return _NOTHING
+        return False
 
     def _take_rare(self, record: Offer | Text, loop: "ConsumerIterator") -> None:
         """Raise the exception delivered in place of a batch, or end the epoch."""
