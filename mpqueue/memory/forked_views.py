@@ -178,7 +178,7 @@ def release(lessor: Lessor) -> None:
     """Resume the leases of a lessor that does not reuse its memory any longer."""
     _lessors.discard(lessor)
     if _children:
-        with defer_signals(), _lock:
+        with defer_signals(), _lock:  # half of a change would leak a descriptor
             for child in _children.copy():
                 child.drop(lessor)
 
@@ -187,7 +187,7 @@ def collect() -> None:
     """Resume the leases that were suspended for children that have exited."""
     if not _children:
         return
-    with defer_signals(), _lock:
+    with defer_signals(), _lock:  # as in `release`
         ends = {child.read_end: child for child in _children if child.read_end >= 0}
         poll = select.poll()
         for read_end in ends:

@@ -78,7 +78,7 @@ def debugs() -> bool:
 def debug(text: str) -> None:
     """Log a DEBUG message of this process. If its text is expensive, call `debugs` first."""
     if debugs():
-        with defer_signals():
+        with defer_signals():  # as in `debugs`
             logger_of("mpqueue").debug("%s", text)
 
 

@@ -142,7 +142,7 @@ class Installation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with defer_signals():
+        with defer_signals():  # otherwise the library would keep the rest of the replacements
             while self.done:
                 self.done.pop().let_go(num_installations=1)
 

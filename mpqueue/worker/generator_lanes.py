@@ -1,6 +1,6 @@
 """Lanes of a generator function, or of any callable that returns an iterator; and plain iterators.
 
-Each lane calls the function, and its code calls `mpqueue.worker_info` to select its share. After an interruption a lane
+Each lane calls the function, and its code calls `mpqueue.worker_info` to select its share. After a restart a lane
 continues from a *state*, if the function supports that by torch's convention, ``state_dict()`` and
 ``load_state_dict(state)``. These are methods of the returned iterator, or of the iterable-style dataset that owns the
 ``__iter__``. (The dataset is copied for each lane, because it has the state of one iterator.) Without a state, a lane

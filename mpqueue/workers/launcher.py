@@ -187,6 +187,7 @@ class ForkServer:
     def __init__(self, *, spawn: bool) -> None:
         self.kind = _kind_of(spawn=spawn)
         self._pid = os.getpid()
+        # Otherwise a process or a descriptor could be leaked that is not recorded yet.
         with defer_signals(), contextlib.ExitStack() as undo:
             self._socket, theirs = descriptors.socketpair()
             undo.callback(descriptors.close_object, self._socket)
