@@ -14,8 +14,7 @@ The folders, from the bottom up. A module imports only from its own line and the
     worker/         the code that runs in a worker: main loop, runners of sources, the API for user code
     values/         values, dtypes and shapes by TensorFlow's rules
     examples/       serialized `tf.train.Example` records as arrays
-    workers/        backends of the trainer: processes (fork server, dispatcher, supervision), threads, inline
-    cluster/        workers on the nodes of a Ray cluster
+    backends/       the trainer's side of workers: processes (fork server, dispatcher, supervision), threads, Ray
     dataset/        `Dataset`: descriptions of streams and samples, and the code that computes them
     files/          files as sources of samples by index
     loader/         `Loader`: one stream of batches
@@ -47,19 +46,20 @@ if TYPE_CHECKING:
     from mpqueue import tf as tf
     from mpqueue import torch as torch
     from mpqueue import train as train
+    from mpqueue.backends.start.launcher import shutdown as shutdown
     from mpqueue.dataset.caching.cached import cached as cached
     from mpqueue.dataset.dataset import Dataset as Dataset
     from mpqueue.frameworks.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
     from mpqueue.frameworks.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.frameworks.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader.loader import Loader as Loader
-    from mpqueue.plan.balance import Balance as Balance
-    from mpqueue.plan.batch_info import BatchInfo as BatchInfo
-    from mpqueue.plan.sequence import Sequence as Sequence
+    from mpqueue.plan.ids.batch_info import BatchInfo as BatchInfo
+    from mpqueue.plan.options.balance import Balance as Balance
+    from mpqueue.plan.sources.sequence import Sequence as Sequence
     from mpqueue.samples.ragged import Ragged as Ragged
-    from mpqueue.service.consumer import Consumer as Consumer
-    from mpqueue.service.consumer import attach as attach
-    from mpqueue.service.server import Server as Server
+    from mpqueue.service.consuming.consumer import Consumer as Consumer
+    from mpqueue.service.consuming.consumer import attach as attach
+    from mpqueue.service.serving.server import Server as Server
     from mpqueue.telemetry.stats import Statistics as Statistics
     from mpqueue.tf1.root import *  # noqa: F403 - by `__all__`
     from mpqueue.worker.context import WorkerInfo as WorkerInfo
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from mpqueue.worker.context import rng as rng
     from mpqueue.worker.context import stack as stack
     from mpqueue.worker.context import worker_info as worker_info
-    from mpqueue.workers.launcher import shutdown as shutdown
 
 # The module of each name, which is imported at first use: a worker process imports only the modules that it needs.
 _HOMES = {
@@ -75,15 +74,15 @@ _HOMES = {
     "dataset.dataset": ("Dataset",),
     "frameworks.enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
     "loader.loader": ("Loader",),
-    "plan.balance": ("Balance",),
-    "plan.batch_info": ("BatchInfo",),
-    "plan.sequence": ("Sequence",),
+    "plan.options.balance": ("Balance",),
+    "plan.ids.batch_info": ("BatchInfo",),
+    "plan.sources.sequence": ("Sequence",),
     "samples.ragged": ("Ragged",),
-    "service.consumer": ("Consumer", "attach"),
-    "service.server": ("Server",),
+    "service.consuming.consumer": ("Consumer", "attach"),
+    "service.serving.server": ("Server",),
     "telemetry.stats": ("Statistics",),
     "worker.context": ("WorkerInfo", "empty", "rng", "stack", "worker_info"),
-    "workers.launcher": ("shutdown",),
+    "backends.start.launcher": ("shutdown",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # Not in `__all__`: a star import would hide the user's own `jax` or `torch`.

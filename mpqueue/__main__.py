@@ -13,9 +13,9 @@ from mpqueue.commands import frame
 from mpqueue.version import __version__
 
 COMMANDS = {
-    "doctor": ("mpqueue.commands.doctor", "find problems of this machine that slow down training"),
-    "bench": ("mpqueue.commands.bench", "measure how fast your source can be loaded, and suggest changes"),
-    "state": ("mpqueue.commands.state", "show the positions of loaders that were saved in a file"),
+    "doctor": ("mpqueue.commands.doctor.doctor", "find problems of this machine that slow down training"),
+    "bench": ("mpqueue.commands.bench.bench", "measure how fast your source can be loaded, and suggest changes"),
+    "state": ("mpqueue.commands.state.state", "show the positions of loaders that were saved in a file"),
     "serve": ("mpqueue.commands.serve", "serve the batches of one source to many trainers"),
 }
 

@@ -14,7 +14,7 @@ from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
 from helpers.new_fork_servers import NewForkServers, interpreter, start_new
 
 import mpqueue
-from mpqueue.workers import launcher
+from mpqueue.backends.start import launcher
 
 # Otherwise hypothesis loads the plugins of installed packages, such as Trio's, which imports Trio.
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
@@ -71,7 +71,7 @@ _PURE = {"golden", "parsing", "compat", "readers"}
 _PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
 # In tests about the start and end of fork servers, each test has its own fork server, and so do tests that read the
 # output of workers.
-_ABOUT_STARTS = {"workers", "system", "memory", "cluster"}
+_ABOUT_STARTS = {"backends", "system", "memory", "cluster"}
 _NOT_ABOUT_STARTS = {  # exceptions
     *("test_any_tree.py", "test_autosize.py", "test_ctrl_c_in_errors.py", "test_dispatcher.py", "test_exits.py"),
     *("test_forked_children.py", "test_held_slots.py", "test_interrupted_streams.py", "test_lanes.py"),
@@ -180,7 +180,7 @@ def _leaks_nothing(request, _starts_fork_servers):
 @pytest.fixture
 def always_saved(monkeypatch):
     """Take a snapshot of a virtual shard after each element, in workers of this process and in forked ones."""
-    from mpqueue.worker import lane_runner
+    from mpqueue.worker.runners import lane_runner
 
     monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)

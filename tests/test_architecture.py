@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 from helpers import structure, trips
 
-from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.tf1 import root as tf1_root
 
 pytestmark = pytest.mark.slow
@@ -32,15 +32,19 @@ PASSED_IN_A_WAIT = {"mpqueue/telemetry/recorder.py"}  # also for timed batches: 
 # The packages of the backends may compare their names. In the other modules, "thread" or "process" is an unrelated
 # option.
 WHERE_BACKENDS_ARE_NAMED = (
-    "mpqueue.workers.", "mpqueue.cluster.", "mpqueue.tf1.train.queue_runner", "mpqueue.tf1.compat.train.processes",
+    "mpqueue.backends.", "mpqueue.tf1.train.queue_runner", "mpqueue.tf1.compat.train.processes",
 )  # fmt: skip
 
 # Modules without processes, descriptors and threads, which a test can drive in microseconds.
 PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "layout")),
     *(f"mpqueue.engine.{name}" for name in ("outcomes", "ledger")),
-    *(f"mpqueue.plan.{name}" for name in ("batching", "cursors", "draws", "lane_states", "lanes", "plans", "refused")),
-    *(f"mpqueue.plan.{name}" for name in ("resolve", "rules", "sampler_fingerprint", "sources")),
+    *(f"mpqueue.plan.options.{name}" for name in ("batching", "validation")),
+    *(f"mpqueue.plan.position.{name}" for name in ("cursors", "draws", "lanes", "sampler_fingerprint")),
+    *(
+        f"mpqueue.plan.{name}"
+        for name in ("order.plans", "order.resolve", "order.rules", "sources.sources", "states.lane_states")
+    ),
     "mpqueue.seeding.seeds",
     *(f"mpqueue.tf1.queues.{name}" for name in ("arena", "machine", "blocks")),
     *(f"mpqueue.tf1.parsing.{name}" for name in ("csv", "number_text")),
@@ -108,7 +112,7 @@ def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
     )[1]
     lines = [re.findall(r"(\w+)/", line[:49]) for line in block.splitlines()[::2]]
     frontends, plan, engine, backends, worker = lines
-    assert (plan, engine, backends, worker) == (["plan"], ["engine"], ["workers", "cluster"], ["worker"])
+    assert (plan, engine, backends, worker) == (["plan"], ["engine"], ["backends"], ["worker"])
     assert frontends == ["loader", "frameworks", "service"]
     known = defaultdict(set)
     for importer, targets in imports().items():
@@ -119,9 +123,12 @@ def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
         }
     folders = {folder: {target.partition(".")[0] for target in targets} for folder, targets in known.items()}
     assert folders["plan"] <= {"errors", "plan", "seeding", "system"}
-    assert {target for target in known["engine"] if target.startswith("plan")} == {"plan.cursors", "plan.lanes"}
+    assert {target for target in known["engine"] if target.startswith("plan")} == {
+        "plan.position.cursors",
+        "plan.position.lanes",
+    }
     assert not folders["engine"] & {*frontends, *backends, *worker, "dataset"}
-    assert not {*folders["workers"], *folders["cluster"]} & {*frontends, "dataset"}
+    assert not folders["backends"] & {*frontends, "dataset"}
     assert not folders["worker"] & {*frontends, *backends, "dataset"}
 
 
@@ -135,7 +142,7 @@ def test_only_one_module_checks_the_operating_system():
 DOORS = ("mpqueue.train", "mpqueue.python_io", "mpqueue.compat")
 OF_TENSORFLOW_1 = ("mpqueue.tf1", *DOORS)
 # A server loads the queues for a client that requests them; the other module lists class names.
-NAMING_TENSORFLOW_1 = {"mpqueue.workers.open_handles"}
+NAMING_TENSORFLOW_1 = {"mpqueue.backends.sending.open_handles"}
 # Tests of the whole package, which use its TensorFlow 1 part: its structure, its pages and its examples.
 TESTS_OF_ALL = ("golden/", "docs/", "conftest.py", "helpers/docstrings.py", "helpers/trips.py", "test_")
 
@@ -167,7 +174,7 @@ def test_the_package_works_without_tf1(tmp_path):
     left_out = shutil.ignore_patterns("tf1", "__pycache__")
     shutil.copytree(structure.ROOT / "mpqueue", tmp_path / "mpqueue", ignore=left_out)
     modules = [name for name in PACKAGE if not name.startswith((*OF_TENSORFLOW_1, "mpqueue.__main__"))]
-    of_frameworks = ("mpqueue.frameworks.", "mpqueue.torch", "mpqueue.cluster", "mpqueue.metrics")
+    of_frameworks = ("mpqueue.frameworks.", "mpqueue.torch", "mpqueue.backends.ray", "mpqueue.metrics")
     script = f"""
 from importlib import import_module
 import mpqueue
@@ -250,7 +257,7 @@ def test_the_path_of_a_state_goes_down_only():
     files = [step.file for step in structure.walk(DOCS / "internals/paths.md", "A state of a loader")]
     edges, below = structure.graph(PACKAGE), set(PACKAGE)
     for name in map(names.get, files):
-        if name == "mpqueue.plan.plans":  # called by the loader, not by the place before it
+        if name == "mpqueue.plan.order.plans":  # called by the loader, not by the place before it
             below = reached(edges, "mpqueue.loader.loader")
         assert name in below, f"{name} is not below the step before it"
         below = reached(edges, name)
@@ -303,17 +310,17 @@ MARKS_OF_SOURCES = {
     "on_epoch_begin", "index_array", "__mpqueue_source__",
 }  # fmt: skip
 WHERE_SOURCES_ARE_KNOWN = (
-    "mpqueue.plan.sources",
-    "mpqueue.plan.refused",
-    "mpqueue.plan.coroutines",
+    "mpqueue.plan.sources.sources",
+    "mpqueue.plan.options.validation",
+    "mpqueue.plan.options.coroutines",
     "mpqueue.dataset.",
     "mpqueue.files.",
     "mpqueue.tf1.",
 )
 SOURCES_EXAMINED = {
-    "plan.resolve": 1, "worker.generator_lanes": 1, "worker.sample_runner": 2, "worker.in_flight": 1,
-    "worker.coroutine_runners": 1, "frameworks.torch.worker": 2, "frameworks.torch.checks": 1,
-    "frameworks.torch.awaited": 1,
+    "plan.order.resolve": 1, "worker.runners.generator_lanes": 1, "worker.runners.sample_runner": 2, "worker.runners.in_flight": 1,
+    "worker.runners.coroutine_runners": 1, "frameworks.torch.source.worker": 2, "frameworks.torch.checks": 1,
+    "frameworks.torch.source.awaited": 1,
 }  # fmt: skip
 
 
@@ -352,24 +359,24 @@ def _constants(node):
 # Functions that catch every exception and raise none, by the reason why they take no interrupt for an error.
 KEEP_EVERY_EXCEPTION = {
     "it runs in another thread, where no handler of a signal runs": {
-        "service.loop.Loop.run", "service.stream.Stream._open",
-        "service.stream.Stream.take", "tf1.coordination.members.Ending._wait", "tf1.queues.hub.Hub._fail",
-        "worker.async_iterators._drive", "worker.event_loop._serve", "worker.helper_threads.HelperCall.compute",
-        "workers.threads.ThreadBackend._compute", "workers.threads.ThreadBackend._initialise",
-        "workers.threads.ThreadBackend._take",
+        "service.serving.loop.Loop.run", "service.stream.stream.Stream._open",
+        "service.stream.stream.Stream.take", "tf1.coordination.members.Ending._wait", "tf1.queues.hub.Hub._fail",
+        "worker.concurrency.async_iterators._drive", "worker.concurrency.event_loop._serve", "worker.concurrency.helper_threads.HelperCall.compute",
+        "backends.threads.ThreadBackend._compute", "backends.threads.ThreadBackend._initialise",
+        "backends.threads.ThreadBackend._take",
     },
     "it runs in a worker, a fork server, or a process that ends": {
-        "system.child_process._call", "worker.main._Worker._batch_ahead", "worker.main.run_and_exit",
-        "workers.fork_server._ForkServer._take_source", "workers.fork_server.main", "workers.fork_server.spawned",
+        "system.processes.child_process._call", "worker.main._Worker._batch_ahead", "worker.main.run_and_exit",
+        "backends.start.fork_server._ForkServer._take_source", "backends.start.fork_server.main", "backends.start.fork_server.spawned",
     },
     "signals are deferred": {
-        "system.exception_texts.text_of", "system.exception_texts.traceback_text_of", "tf1.coordinator._call",
+        "system.user_code.exception_texts.text_of", "system.user_code.exception_texts.traceback_text_of", "tf1.coordinator._call",
         "worker.failures._pickle_of", "worker.failures._pickle_of_kind",
     },
     "the exception is raised afterwards": {
-        "engine.async_batches._take", "system.interrupts._replace", "system.interrupts.allow_signals",
-        "system.interrupts.restore", "tf1.coordinator.Coordinator.stop_on_exception",
-        "workers.threads.ThreadBackend._sleep",
+        "engine.async_batches._take", "system.signals.interrupts._replace", "system.signals.interrupts.allow_signals",
+        "system.signals.interrupts.restore", "tf1.coordinator.Coordinator.stop_on_exception",
+        "backends.threads.ThreadBackend._sleep",
     },
 }  # fmt: skip
 _ASKS = {"is_interrupt", "unreadable"}  # the second one asks the first one, and raises

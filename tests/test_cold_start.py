@@ -22,7 +22,7 @@ IMPORTS = {
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 85, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 89, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 75, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.workers.fork_server", 96, HEAVY | {"json"}),
+    "forkserver": ("import mpqueue.backends.start.fork_server", 96, HEAVY | {"json"}),
 }
 
 
@@ -67,8 +67,8 @@ with mpqueue.Loader(Noting(), batch_size=None, workers=1) as loader:
 
 def test_the_trainer_does_not_import_worker_modules():
     loaded = loaded_by(FIRST_BATCH)
-    assert "mpqueue.workers.process" in loaded
-    assert not loaded & {"mpqueue.workers.fork_server", "mpqueue.workers.forker", "mpqueue.worker.main"}
+    assert "mpqueue.backends.processes.process" in loaded
+    assert not loaded & {"mpqueue.backends.start.fork_server", "mpqueue.backends.start.forker", "mpqueue.worker.main"}
 
 
 def test_a_forked_worker_imports_no_modules_itself_and_none_of_the_trainer():

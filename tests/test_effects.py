@@ -16,7 +16,7 @@ from helpers.unread import unread_parameters
 
 import mpqueue
 from mpqueue import Balance, Dataset, GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
-from mpqueue.plan.options import LoaderOptions
+from mpqueue.plan.options.options import LoaderOptions
 
 # -- Parameters that the code does not read
 
@@ -82,8 +82,8 @@ SHOWN = {
 SHOWN_BY = {
     "workers": "telemetry/test_statistics.py::test_sums_of_workers_are_totals",
     "backend": "plan/test_backend_kinds.py::test_new_backend_kind_works_in_every_frontend",
-    "max_queue_size": "workers/test_threads.py::test_queue_is_filled_without_requests",
-    "batch_timeout": "workers/test_hang.py::test_error_of_a_hanging_thread_names_the_samples_of_its_batch",
+    "max_queue_size": "backends/test_threads.py::test_queue_is_filled_without_requests",
+    "batch_timeout": "backends/test_hang.py::test_error_of_a_hanging_thread_names_the_samples_of_its_batch",
     "ordered": "loader/test_lanes.py::test_slow_worker_does_not_block_others_without_order",
     "concurrency": "samples/test_coroutines.py::test_number_of_samples_in_flight_is_bounded",
     "trace": "telemetry/test_timeline.py::test_trace_shows_when_the_consumer_waits",

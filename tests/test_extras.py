@@ -11,7 +11,7 @@ import types
 import pytest
 from helpers.structure import ROOT
 
-from mpqueue.system.extras import is_installed
+from mpqueue.system.user_code.extras import is_installed
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 # zsh, and the characters >=, require the quotes.

@@ -39,7 +39,7 @@ def source_of(name: str) -> Any:
         factory = getattr(factory, part)
     if inspect.isgeneratorfunction(factory) or not callable(factory):
         return factory
-    from mpqueue.plan.refused import misfit_of  # imported here: it imports NumPy, and a help text needs none
+    from mpqueue.plan.options.validation import misfit_of  # imported here: it imports NumPy, and a help text needs none
 
     misfit = misfit_of(factory)
     if misfit is not None:

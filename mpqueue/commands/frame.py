@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from mpqueue.system.keywords import similar_to
+from mpqueue.system.user_code.keywords import similar_to
 
 _COLOURS = {"ok": "32", "note": "33", "problem": "31;1"}  # terminal codes by verdict
 _NARROWEST = 24  # minimum number of columns for text

@@ -22,11 +22,11 @@ from mpqueue.commands import frame
 from mpqueue.commands.factories import NotFound, source_of
 from mpqueue.commands.loader_options import add_loader_options
 from mpqueue.errors import ServiceError
-from mpqueue.service.modes import MODES
-from mpqueue.service.reports import ServerStatistics
-from mpqueue.service.server import Server
-from mpqueue.system.extras import is_installed
+from mpqueue.service.routing.modes import MODES
+from mpqueue.service.serving.reports import ServerStatistics
+from mpqueue.service.serving.server import Server
 from mpqueue.system.units import rate_text, size_text
+from mpqueue.system.user_code.extras import is_installed
 from mpqueue.telemetry.bars import bar_class
 
 _EXAMPLES = """\

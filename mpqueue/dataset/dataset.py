@@ -57,17 +57,17 @@ from mpqueue.dataset.transformations.take_while import TakeWhileNode
 from mpqueue.dataset.transformations.window import WindowNode
 from mpqueue.dataset.transformations.zip import ZipNode
 from mpqueue.memory.serialize import ByValue
-from mpqueue.plan.batch_types import Batch, Item, Item_co, SourceOf
-from mpqueue.plan.batching import Choice
-from mpqueue.plan.checks import plain, ragged_choice
-from mpqueue.plan.coroutines import has_coroutines, is_coroutine_function
-from mpqueue.plan.options import Options
-from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
-from mpqueue.plan.sources import Source
-from mpqueue.system.contents import name_of
-from mpqueue.system.exception_texts import named_text_of
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.plan.options.batching import Choice
+from mpqueue.plan.options.checks import plain, ragged_choice
+from mpqueue.plan.options.coroutines import has_coroutines, is_coroutine_function
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.options.validation import check_call, is_sequence, is_torch_iterable, validate_source
+from mpqueue.plan.sources.batch_types import Batch, Item, Item_co, SourceOf
+from mpqueue.plan.sources.sources import Source
 from mpqueue.system.log import warn
+from mpqueue.system.user_code.exception_texts import named_text_of
+from mpqueue.system.user_code.keywords import suggests_keywords
+from mpqueue.system.user_code.object_walk import name_of
 
 _State = TypeVar("_State")
 
@@ -157,7 +157,7 @@ class Dataset(Generic[Item_co]):
         return self._root
 
     def __mpqueue_source__(self, options: Options, needs: str | None) -> Source:
-        """Return the source for a frontend; see `mpqueue.plan.resolve`."""
+        """Return the source for a frontend; see `mpqueue.plan.order.resolve`."""
         return as_source(self, options, needs)
 
     # -- Several datasets

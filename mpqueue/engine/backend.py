@@ -1,8 +1,8 @@
 """The protocol between the pipeline and the backend, which runs its work items.
 
 A backend is created with the `Ledger` of its pipeline and runs the work items that the ledger deals. There are backends
-for worker processes (`mpqueue.workers.process`), for threads, and for the calling thread itself. To add one, write a
-class with this protocol and add a line to `mpqueue.plan.backend_kinds`.
+for worker processes (`mpqueue.backends.processes.process`), for threads, and for the calling thread itself. To add one,
+write a class with this protocol and add a line to `mpqueue.plan.options.backend_kinds`.
 
 *Threads and locks.* The pipeline makes all calls, in the trainer's process:
 

@@ -11,7 +11,7 @@ state starts before all deliveries. What is dropped is computed again.
 
 from typing import Any, TypeAlias
 
-from mpqueue.plan.cursors import WorkItem
+from mpqueue.plan.position.cursors import WorkItem
 
 # The work item of a batch, the epoch and the position of the consumer after it, and the last work item with samples
 # that were left out (`Skips.latest`). A plain tuple, because one is made for each batch.

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from mpqueue.engine.deliveries import Delivery, Record
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.returned_parts import ReturnedParts
-from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
-from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
-from mpqueue.system.exception_texts import raised_ahead
-from mpqueue.system.interrupts import is_interrupt
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
+from mpqueue.plan.position.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.user_code.exception_texts import raised_ahead
 
 
 class Progress:

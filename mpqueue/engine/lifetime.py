@@ -17,8 +17,8 @@ import os
 import threading
 from collections.abc import Callable
 
-from mpqueue.system.interrupts import allow_signals, defer_signals
-from mpqueue.system.locks import RLock, acquire, is_owned
+from mpqueue.system.signals.interrupts import allow_signals, defer_signals
+from mpqueue.system.signals.locks import RLock, acquire, is_owned
 
 
 class Life(enum.Enum):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
-from mpqueue.system.exceptions import add_note, matches, traceback_of, type_name_of
+from mpqueue.system.signals.exceptions import add_note, matches, traceback_of, type_name_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows
 

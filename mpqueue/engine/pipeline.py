@@ -36,7 +36,7 @@ work in flight and computes it again. So no line has to be safe against an excep
 
 An iterator yields its elements only once: if some may be lost, every `step` raises a RuntimeError that reports the
 loss, until the next loop begins. Code of the source that runs in the main thread is told from a handler that raises in
-it by `mpqueue.system.interrupts.is_interrupt`.
+it by `mpqueue.system.signals.interrupts.is_interrupt`.
 """
 
 import functools
@@ -51,12 +51,12 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable
 from mpqueue.engine.skips import NOTHING_LEFT, LeftOut, Skips
-from mpqueue.plan.cursors import Place, WorkItem
-from mpqueue.plan.lanes import BEGINNING, LaneStart
-from mpqueue.system import forked
-from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import is_interrupt
-from mpqueue.system.locks import RLock
+from mpqueue.plan.position.cursors import Place, WorkItem
+from mpqueue.plan.position.lanes import BEGINNING, LaneStart
+from mpqueue.system.processes import forked
+from mpqueue.system.signals.exceptions import matches
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.signals.locks import RLock
 from mpqueue.telemetry.recorder import Recorder
 
 _P = ParamSpec("_P")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mpqueue.engine.outcomes import PartCounts
-from mpqueue.plan.cursors import Place, WorkItem
+from mpqueue.plan.position.cursors import Place, WorkItem
 
 _MOST_WAITING = 4096
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, Self
 
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied, WorkerRaised
-from mpqueue.plan.cursors import WorkItem
-from mpqueue.system.exception_texts import traceback_text_of
-from mpqueue.system.exceptions import matches
+from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.log import warn
+from mpqueue.system.signals.exceptions import matches
+from mpqueue.system.user_code.exception_texts import traceback_text_of
 
 NOTHING_LEFT = Result(is_end=True)
 _NOT_OF_THE_SOURCE = (BatchTimeout, BatchTooLarge, SharedMemoryFull, WorkerDied)

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from mpqueue.system.extras import import_extra
+from mpqueue.system.user_code.extras import import_extra
 
 HEADER: Final = struct.Struct("<QI")
 CHECK: Final = struct.Struct("<I")

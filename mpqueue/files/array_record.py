@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.groups import GroupedFiles
-from mpqueue.files.index import Index
-from mpqueue.files.index_file import Arrays
-from mpqueue.files.kept import cache_errors, cache_folder, open_kept
-from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile, OpenFiles, changed_error
-from mpqueue.files.unpacked import has_content, has_size, made_once, path_of
-from mpqueue.system.extras import import_extra
-from mpqueue.system.interrupts import not_of_handler
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.files.access.names import Names, expand
+from mpqueue.files.access.opened import IndexedFile, OpenFiles, changed_error
+from mpqueue.files.indexing.index import Index
+from mpqueue.files.indexing.index_file import Arrays
+from mpqueue.files.indexing.kept import cache_errors, cache_folder, open_kept
+from mpqueue.files.sources.groups import GroupedFiles
+from mpqueue.files.sources.unpacked import has_content, has_size, made_once, path_of
 from mpqueue.system.process_cache import ProcessCache
+from mpqueue.system.signals.interrupts import not_of_handler
+from mpqueue.system.user_code.extras import import_extra
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 _VERSION = 1
 _MAX_OPEN = 64

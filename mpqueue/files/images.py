@@ -16,18 +16,18 @@ import numpy as np
 
 from mpqueue.dataset.description.ids import as_index
 from mpqueue.errors import FileError
-from mpqueue.files.index import Texts, files_key, open_or_make, packed
-from mpqueue.files.index_file import Array, Arrays, IndexWriter
-from mpqueue.files.kept import cache_folder
-from mpqueue.files.location import Location
-from mpqueue.files.names import FileExclusion, Names, folder_name
-from mpqueue.files.opened import IndexedFile, read_whole
-from mpqueue.files.source import checked_number
-from mpqueue.files.urls import found_under, is_url
-from mpqueue.system.extras import import_extra
-from mpqueue.system.interrupts import not_of_handler
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.files.access.names import FileExclusion, Names, folder_name
+from mpqueue.files.access.opened import IndexedFile, read_whole
+from mpqueue.files.access.urls import found_under, is_url
+from mpqueue.files.indexing.index import Texts, files_key, open_or_make, packed
+from mpqueue.files.indexing.index_file import Array, Arrays, IndexWriter
+from mpqueue.files.indexing.kept import cache_folder
+from mpqueue.files.sources.location import Location
+from mpqueue.files.sources.source import checked_number
+from mpqueue.system.signals.interrupts import not_of_handler
 from mpqueue.system.units import count_text
+from mpqueue.system.user_code.extras import import_extra
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")
 

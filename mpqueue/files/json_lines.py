@@ -2,7 +2,7 @@
 
 A scan only looks for line ends, at memory speed. A line is parsed when it is read. Line feeds inside JSON strings are
 escaped, so each line feed byte ends a line. A compressed file is decompressed first, and lines are read from the
-result; see `mpqueue.files.unpacked`.
+result; see `mpqueue.files.sources.unpacked`.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.index_file import Array, Arrays
-from mpqueue.files.names import Names, expand
-from mpqueue.files.ranges import FileRange
-from mpqueue.files.unpacked import compression_of
-from mpqueue.files.unpacked_source import UnpackedSource
-from mpqueue.files.window import ScanWindow
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.files.access.names import Names, expand
+from mpqueue.files.access.ranges import FileRange
+from mpqueue.files.access.window import ScanWindow
+from mpqueue.files.indexing.index_file import Array, Arrays
+from mpqueue.files.sources.unpacked import compression_of
+from mpqueue.files.sources.unpacked_source import UnpackedSource
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -26,22 +26,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.columns import chosen
-from mpqueue.files.groups import GroupedFiles, Groups, is_about_content
-from mpqueue.files.index import Index
-from mpqueue.files.index_file import Array, Arrays
+from mpqueue.files.access.names import FileExclusion, Names, folder_name
+from mpqueue.files.access.opened import read_whole
+from mpqueue.files.access.positioned import PositionedFile
+from mpqueue.files.access.ranges import FileRange
+from mpqueue.files.access.urls import is_url
+from mpqueue.files.access.window import open_window
+from mpqueue.files.indexing.index import Index
+from mpqueue.files.indexing.index_file import Array, Arrays
 from mpqueue.files.mds_values import Decode, decoder, size_of
-from mpqueue.files.names import FileExclusion, Names, folder_name
-from mpqueue.files.opened import read_whole
-from mpqueue.files.positioned import PositionedFile
-from mpqueue.files.ranges import FileRange
-from mpqueue.files.urls import is_url
-from mpqueue.files.window import open_window
-from mpqueue.system.extras import import_extra
-from mpqueue.system.interrupts import is_of_handler
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.files.sources.columns import chosen
+from mpqueue.files.sources.groups import GroupedFiles, Groups, is_about_content
 from mpqueue.system.process_cache import DEFAULT_BYTES
+from mpqueue.system.signals.interrupts import is_of_handler
 from mpqueue.system.units import count_text
+from mpqueue.system.user_code.extras import import_extra
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 _VERSION = 1
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.system.extras import import_extra
+from mpqueue.system.user_code.extras import import_extra
 
 Decode = Callable[[bytes], Any]
 

@@ -17,14 +17,14 @@ from mpqueue.examples.example_plan import ExamplePlan, plan
 from mpqueue.examples.features import as_feature
 from mpqueue.examples.reading import parse_apart, parse_one
 from mpqueue.examples.record_frame import CHECK, HEADER, crc32c, masked
-from mpqueue.files.index import ERROR, error_array
-from mpqueue.files.index_file import Arrays
-from mpqueue.files.names import Names, expand
-from mpqueue.files.ranges import FileRange
-from mpqueue.files.unpacked import compression_of, has_zlib_mark
-from mpqueue.files.unpacked_source import UnpackedSource
-from mpqueue.files.window import ScanWindow, content_error
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.files.access.names import Names, expand
+from mpqueue.files.access.ranges import FileRange
+from mpqueue.files.access.window import ScanWindow, content_error
+from mpqueue.files.indexing.index import ERROR, error_array
+from mpqueue.files.indexing.index_file import Arrays
+from mpqueue.files.sources.unpacked import compression_of, has_zlib_mark
+from mpqueue.files.sources.unpacked_source import UnpackedSource
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 
 @suggests_keywords

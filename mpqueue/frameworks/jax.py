@@ -24,13 +24,13 @@ import numpy as np
 from mpqueue.loader.ahead import Ahead
 from mpqueue.loader.loader import Loader
 from mpqueue.memory.layout import room_for
-from mpqueue.plan.batch_info import BatchInfo
-from mpqueue.plan.batch_types import Batch_co, MaybeNone
-from mpqueue.plan.checks import flag, integer
+from mpqueue.plan.ids.batch_info import BatchInfo
+from mpqueue.plan.options.checks import flag, integer
+from mpqueue.plan.sources.batch_types import Batch_co, MaybeNone
 from mpqueue.samples.ragged import Ragged
 from mpqueue.samples.sparse import is_sparse
-from mpqueue.system.extras import import_extra
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.system.user_code.extras import import_extra
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 __all__ = ["device_iterator", "to_padded"]
 

@@ -23,8 +23,8 @@ from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs, NoBatch
 from mpqueue.loader.loader import Loader
 from mpqueue.samples.ragged import Ragged
-from mpqueue.system.extras import import_extra
-from mpqueue.system.locks import RLock
+from mpqueue.system.signals.locks import RLock
+from mpqueue.system.user_code.extras import import_extra
 
 if TYPE_CHECKING:
     from tensorflow import RaggedTensor

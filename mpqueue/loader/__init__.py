@@ -9,8 +9,8 @@ The modules, from the bottom up. A module imports only from its own line and the
     passes.py           begins and ends the passes of a run
     replay.py           a batch that is computed again by the calling thread
     questions.py        the samples of any batch of a source with an index
-    stream_questions.py    the samples of the last batch of a stream
+    stream_questions.py the samples of the last batch of a stream
     loader.py           `Loader`
-    held.py             batches that a frontend has taken, and its user has not got
+    undelivered.py      batches that a frontend has taken, and its user has not got
     ahead.py            batches that are moved to a device ahead of use
 """

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
 from typing import Any, NamedTuple, Protocol
 
-from mpqueue.loader.held import Failed, Held, Taken
 from mpqueue.loader.loader import Loader
-from mpqueue.system.interrupts import is_interrupt
-from mpqueue.system.iterators import rest_of
-from mpqueue.system.locks import RLock
+from mpqueue.loader.undelivered import Failed, Held, Taken
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.signals.locks import RLock
+from mpqueue.system.user_code.iterators import rest_of
 
 
 class Mover(Protocol):

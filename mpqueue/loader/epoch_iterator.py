@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.loader.run import Run
-from mpqueue.system.exceptions import matches
+from mpqueue.system.signals.exceptions import matches
 from mpqueue.worker.failures import never_an_end
 
 

@@ -6,20 +6,20 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, Unpack, overload
 
-from mpqueue.engine.members import Stoppable
-from mpqueue.plan.batch_types import AwaitedSourceOf, Batch, Batch_co, Item, MaybeNone, SourceOf
-from mpqueue.plan.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
-from mpqueue.plan.signatures import Fixed, shows_options
-from mpqueue.system.cpus import num_cpus
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.engine.stopping import Stoppable
+from mpqueue.plan.options.options import ItemOptions, LoaderOptions, Options, check_counts, fresh_seed
+from mpqueue.plan.options.signatures import Fixed, shows_options
+from mpqueue.plan.sources.batch_types import AwaitedSourceOf, Batch, Batch_co, Item, MaybeNone, SourceOf
+from mpqueue.system.processes.cpus import num_cpus
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
     from mpqueue.loader.questions import IndexQuestions, PlanChange
     from mpqueue.loader.stream_questions import StreamQuestions
-    from mpqueue.plan.batch_info import BatchInfo
-    from mpqueue.plan.sample_ids import SampleSet
+    from mpqueue.plan.ids.batch_info import BatchInfo
+    from mpqueue.plan.ids.sample_ids import SampleSet
     from mpqueue.telemetry.stats import Statistics
 
 _uids = itertools.count(1 << 32)  # distinct from the enqueuers', because seeds are derived from both
@@ -117,13 +117,13 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     def __init__(self, source: Any, **options: Unpack[LoaderOptions]) -> None:
         chosen = Options.of(LoaderOptions, options, "Loader")
         # Imported with the first loader: importing the class alone needs 19 of 68 modules, and 92 ms instead of 115.
+        from mpqueue.backends.job import Job
         from mpqueue.loader.passes import Passes
         from mpqueue.loader.run import Run
         from mpqueue.loader.session import Session
-        from mpqueue.plan.resolve import resolve
-        from mpqueue.plan.rules import check_backend, check_inline
-        from mpqueue.plan.sample_ids import SampleSet
-        from mpqueue.workers.job import Job
+        from mpqueue.plan.ids.sample_ids import SampleSet
+        from mpqueue.plan.order.resolve import resolve
+        from mpqueue.plan.order.rules import check_backend, check_inline
 
         check_backend(chosen.backend, chosen)
         seed = int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0)
@@ -132,7 +132,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         self.backend, self.shuffle = chosen.backend, chosen.shuffle
         workers, is_auto = chosen.workers, isinstance(chosen.workers, str)
         if is_auto:
-            from mpqueue.system.limits import useful_workers
+            from mpqueue.system.processes.limits import useful_workers
 
             workers = useful_workers()
         self.workers, self.max_queue_size = check_counts(
@@ -382,7 +382,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             ValueError: An id is negative, or the source has no such sample or part.
             RuntimeError: The number of batches of the source has changed in this epoch.
         """
-        from mpqueue.plan.sample_ids import SampleSet
+        from mpqueue.plan.ids.sample_ids import SampleSet
 
         samples = SampleSet.of(ids)
         self._run.plan.check_ids(samples)

@@ -17,14 +17,14 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import WorkerDied
 from mpqueue.loader.run import Run
 from mpqueue.loader.session import Session
-from mpqueue.plan.backend_kinds import kind_of
-from mpqueue.plan.cursors import Place
-from mpqueue.plan.history import At
-from mpqueue.plan.plans import Plan, StreamPlan
-from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import is_interrupt
-from mpqueue.system.locks import RLock
+from mpqueue.plan.ids.history import At
+from mpqueue.plan.options.backend_kinds import kind_of
+from mpqueue.plan.order.plans import Plan, StreamPlan
+from mpqueue.plan.position.cursors import Place
 from mpqueue.system.program_streams import warn_caller
+from mpqueue.system.signals.exceptions import matches
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.signals.locks import RLock
 
 if TYPE_CHECKING:
     from mpqueue.loader.epoch_iterator import EpochIterator
@@ -59,7 +59,7 @@ class Passes:
 
         Args:
             way: Selects the method of the pipeline that returns a batch.
-            holds: The caller takes batches ahead of its user: see `mpqueue.loader.held`.
+            holds: The caller takes batches ahead of its user: see `mpqueue.loader.undelivered`.
         """
         from mpqueue.loader.epoch_iterator import EpochIterator  # with the first pass
 

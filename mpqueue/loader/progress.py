@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.plan.cursors import WorkItem
+from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.program_streams import is_lost
 from mpqueue.system.units import share_text
 from mpqueue.telemetry.bars import bar_class

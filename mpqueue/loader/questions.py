@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.pipeline import Mark
 from mpqueue.loader.run import Run
-from mpqueue.plan.batch_info import BatchInfo, SampleIds
-from mpqueue.plan.checks import integer
-from mpqueue.plan.cursors import Base, Place, WorkItem
-from mpqueue.plan.history import At
-from mpqueue.plan.plans import IndexPlan, Plan
-from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.ids.history import At
+from mpqueue.plan.ids.sample_ids import SampleSet
+from mpqueue.plan.options.checks import integer
+from mpqueue.plan.order.plans import IndexPlan, Plan
+from mpqueue.plan.position.cursors import Base, Place, WorkItem
 
 # The remedy where a stream has no batch at any place, for an error.
 GO_BACK = (

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from mpqueue.backends.inline import InlineBackend
+from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import Skips
-from mpqueue.plan.cursors import Cursor, Place, WorkItem
-from mpqueue.system.contexts import context_manager
+from mpqueue.plan.position.cursors import Cursor, Place, WorkItem
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker import context
-from mpqueue.workers.inline import InlineBackend
-from mpqueue.workers.job import Job
 
 
 class OneWorkItem(Cursor):

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mpqueue.backends.job import Job
 from mpqueue.engine.pipeline import Mark, Pipeline
-from mpqueue.plan.backend_kinds import BackendName
-from mpqueue.plan.cursors import FROM_BEGINNING, Cursor, Place, WorkItem
-from mpqueue.plan.plans import Plan
-from mpqueue.workers.job import Job
+from mpqueue.plan.options.backend_kinds import BackendName
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, Place, WorkItem
 
 if TYPE_CHECKING:
-    from mpqueue.plan.batch_info import BatchInfo
-    from mpqueue.plan.draws import Draws  # only a plan with a sampler imports it
+    from mpqueue.plan.ids.batch_info import BatchInfo
+    from mpqueue.plan.position.draws import Draws  # only a plan with a sampler imports it
 
 
 class Run:
@@ -211,8 +211,8 @@ class Run:
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
-        from mpqueue.plan.lane_states import plain
-        from mpqueue.plan.saved_states import sealed
+        from mpqueue.plan.states.lane_states import plain
+        from mpqueue.plan.states.saved_states import sealed
 
         plan, source, where = self.plan, self.plan.source, self.where()
         place = plan.state(where, self.draws, self.cursor, ordered=self.job.options.ordered)
@@ -234,7 +234,7 @@ class Run:
 
     def check_states(self, states: Sequence[Any]) -> None:
         """Raise an error for states that cannot be loaded, see `mpqueue.Loader.load_state_dict`. Nothing changes."""
-        from mpqueue.plan.saved_states import earliest, history_in
+        from mpqueue.plan.states.saved_states import earliest, history_in
 
         source = self.plan.source
         self.plan.place(states, self.job.workers, self.backend)
@@ -248,7 +248,7 @@ class Run:
 
     def load(self, states: Sequence[Any]) -> None:
         """Make the next loop continue the run of other states, which `check_states` has accepted; without workers."""
-        from mpqueue.plan.saved_states import earliest, history_in, parts_in, steps_in
+        from mpqueue.plan.states.saved_states import earliest, history_in, parts_in, steps_in
 
         all_states, states = states, self.plan.states_here(states)
         first = earliest(states)

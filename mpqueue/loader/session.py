@@ -13,27 +13,27 @@ from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mpqueue.backends.creation import credit_for
+from mpqueue.backends.job import Job
 from mpqueue.engine.backend import Backend
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.members import Ended, checked_wait
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import Skips
+from mpqueue.engine.stopping import Ended, checked_wait
 from mpqueue.errors import MPQueueError
-from mpqueue.plan.backend_kinds import LOCAL_MAKER, BackendName, kind_of
-from mpqueue.plan.cursors import Cursor, Place
-from mpqueue.plan.rules import check_inline
-from mpqueue.system.collected import WhenCollected
-from mpqueue.system.interrupts import block_signals, defer_signals
-from mpqueue.system.locks import RLock
+from mpqueue.plan.options.backend_kinds import LOCAL_MAKER, BackendName, kind_of
+from mpqueue.plan.order.rules import check_inline
+from mpqueue.plan.position.cursors import Cursor, Place
 from mpqueue.system.log import debug, debugs
 from mpqueue.system.platform_support import require_unpatched
+from mpqueue.system.signals.collected import WhenCollected
+from mpqueue.system.signals.interrupts import block_signals, defer_signals
+from mpqueue.system.signals.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
 from mpqueue.telemetry.recorder import Recorder, StartTally
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
 from mpqueue.worker.context import worker_info_unasked
-from mpqueue.workers.backends import credit_for
-from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
     from mpqueue.telemetry.stats import Statistics
@@ -232,7 +232,7 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
     if job.workers:
         require_unpatched()
         if kind_of(name).has_start_method:
-            from mpqueue.system.child_process import refuse_start_in_import  # for processes only
+            from mpqueue.system.processes.child_process import refuse_start_in_import  # for processes only
 
             refuse_start_in_import()
     maker = import_module(kind_of(name).maker if job.workers else LOCAL_MAKER)

@@ -9,16 +9,16 @@ from dataclasses import replace
 from functools import partial
 from typing import cast
 
+from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.loader.questions import Questions
 from mpqueue.loader.replay import OneWorkItem, opened
-from mpqueue.plan.backend_kinds import BackendName
-from mpqueue.plan.batch_info import BatchInfo, SampleIds
-from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
-from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart, ends_at_change, with_change
-from mpqueue.plan.plans import StreamPlan
-from mpqueue.workers.job import Job
+from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.options.backend_kinds import BackendName
+from mpqueue.plan.order.plans import StreamPlan
+from mpqueue.plan.position.cursors import Place, StreamCursor, WorkItem
+from mpqueue.plan.position.lanes import BEGINNING, LaneShare, LaneStart, ends_at_change, with_change
 
 
 class LaneCursor(OneWorkItem, StreamCursor):

@@ -3,11 +3,11 @@
 The modules, from the bottom up. Each imports only from the modules above it::
 
     glibc.py         settings of glibc's allocator and memcpy for large batches
-    locking.py       maps shared memory that `mlockall` does not lock
+    unlocked_maps.py maps shared memory that `mlockall` does not lock
     segment.py       creates, maps and frees shared memory
     slots.py         the states of the slots of a ring
     serialize.py     pickles by value what `pickle` cannot pickle by name
-    script_names.py  the names of a script in its workers
+    main_module.py   the names of a script in its workers
     layout.py        the layout of a batch in a slot, and how the batch is rebuilt from it
     snapshot.py      bytes in shared memory that are written once
     forked_views.py  views that children of user code inherit by a fork

@@ -21,9 +21,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.system.interrupts import defer_signals, deliver_after_return
-from mpqueue.system.living import Living
-from mpqueue.system.locks import RLock
+from mpqueue.system.signals.interrupts import defer_signals, deliver_after_return
+from mpqueue.system.signals.locks import RLock
+from mpqueue.system.signals.weak_sets import Living
 
 
 class _Heirs:
@@ -127,7 +127,7 @@ class _ForkedChild:
     """
 
     def __init__(self) -> None:
-        from mpqueue.system import descriptors  # imports `socket`, which a program that does not fork saves
+        from mpqueue.system.descriptors import descriptors  # imports `socket`, which a program that does not fork saves
 
         self.kept: list[_Kept] = []
         try:
@@ -156,7 +156,7 @@ class _ForkedChild:
             _children.discard(self)
             fd, self.read_end = self.read_end, -1
             if fd >= 0:
-                from mpqueue.system import descriptors
+                from mpqueue.system.descriptors import descriptors
 
                 descriptors.close(fd)
 

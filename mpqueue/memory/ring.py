@@ -158,7 +158,7 @@ COSTLY_BYTES = 1 << 28  # copying these takes about 0.1 s: below that, a warning
 _TRIM_ABOVE_BYTES = 1 << 20
 
 
-# Creates the guard of a segment, such as `mpqueue.frameworks.torch.pinned.PinnedSlots`.
+# Creates the guard of a segment, such as `mpqueue.frameworks.torch.tensors.pinned.PinnedSlots`.
 MakeGuard = Callable[[Segment], Any]
 
 

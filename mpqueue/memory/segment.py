@@ -22,7 +22,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.system import platform_support
 
 if TYPE_CHECKING:
-    from mpqueue.system.limits import GroupMemory
+    from mpqueue.system.processes.limits import GroupMemory
 
 _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 # Docker limits /dev/shm to 64 MiB: too little for a ring of images, although there is enough memory.
@@ -120,7 +120,7 @@ class Segment:
         Raises:
             OSError: No descriptor is left, or /proc is not mounted.
         """
-        from mpqueue.system import descriptors
+        from mpqueue.system.descriptors import descriptors
 
         return descriptors.open_again(self.fd, os.O_RDONLY)
 
@@ -183,7 +183,7 @@ class Segment:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            from mpqueue.memory import locking
+            from mpqueue.memory import unlocked_maps as locking
 
             locking.unlock(self.memory)  # the user's code called `mlockall` after the memory was mapped
             self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
@@ -235,7 +235,9 @@ class Segment:
 
 
 def _group_memory() -> "GroupMemory | None":
-    from mpqueue.system import limits  # imported with the first large batch: programs with small batches do not need it
+    from mpqueue.system.processes import (
+        limits,  # imported with the first large batch: programs with small batches do not need it
+    )
 
     return limits.group_memory()
 
@@ -309,7 +311,7 @@ def _words(fd: int) -> memoryview:
 
 
 def _map(fd: int, size: int, prot: int) -> mmap.mmap:
-    from mpqueue.system import descriptors
+    from mpqueue.system.descriptors import descriptors
 
     with descriptors.apart_from_standard():
         memory = _map_unlocked(fd, size, prot) if _is_new_memory_locked() else mmap.mmap(fd, size, prot=prot)
@@ -319,7 +321,7 @@ def _map(fd: int, size: int, prot: int) -> mmap.mmap:
 
 
 def _map_unlocked(fd: int, size: int, prot: int) -> mmap.mmap:
-    from mpqueue.memory import locking  # few programs need it
+    from mpqueue.memory import unlocked_maps as locking  # few programs need it
 
     return locking.map_unlocked(fd, size, prot)
 
@@ -385,7 +387,7 @@ def _anonymous_descriptor() -> tuple[int, str]:
 
 def _apart(fd: int) -> int:
     """Return a duplicate of ``fd`` with a number above the standard streams', and close ``fd``."""
-    from mpqueue.system import descriptors  # imports `socket`, which a loader needs only when it starts
+    from mpqueue.system.descriptors import descriptors  # imports `socket`, which a loader needs only when it starts
 
     return descriptors.above_standard(fd)
 

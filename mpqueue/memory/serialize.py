@@ -26,7 +26,7 @@ _attributes_of_class = vars(type)["__dict__"].__get__
 _REBUILDS = b"_rebuild_tensor_v3"
 _NO_FILE = "<dynamic-code>"  # cloudpickle's
 script_modules: tuple[bytes, ...] = ()
-"""In a worker: modules whose names only this worker and the trainer know, set by `mpqueue.memory.script_names`, or by
+"""In a worker: modules whose names only this worker and the trainer know, set by `mpqueue.memory.main_module`, or by
 `part_from_main` in a forked worker."""
 # The classes and functions of the main module by name; None if this process was not forked from the trainer.
 _shared_main: dict[str, Any] | None = None

@@ -7,7 +7,7 @@
     RETIRED: no longer read, but its worker's code still holds an array in it  --let_go--> FREE
 
 A slot is *leased* to the consumer of this process, or *shared* with other processes. For a shared slot, a server
-records the processes (`mpqueue.service.loop`), and releases the slot when no process reads it.
+records the processes (`mpqueue.service.serving.loop`), and releases the slot when no process reads it.
 
 *Worker crashes.* A worker that is killed leaves no lock held and no state half written: it owns payload bytes only.
 Messages refer to a *turn*, not to a slot. The number of a turn is never reused, so that a late message for a reclaimed

@@ -18,7 +18,7 @@ import numpy as np
 
 from mpqueue.memory.layout import Array, align
 from mpqueue.memory.segment import memory_file
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 
 _PIECE_BYTES = 64 << 20  # signal handlers may run between two pieces
 _MADV_DONTNEED = 4

@@ -46,7 +46,7 @@ from mpqueue.memory.layout import (
     spec_of,
 )
 from mpqueue.memory.segment import Segment
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.locks import Lock
 
 # `posix_fallocate` takes about 1.5 ms per 19 MiB even for existing pages: so it starts at the high-water mark, and its
 # steps make sizes that vary a little settle after a few batches.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.memory.layout import Array, Recorded
-from mpqueue.plan.batching import Choice
+from mpqueue.plan.options.batching import Choice
 from mpqueue.samples.leaves import (
     NUMBERS,
     OF_LENGTHS,

@@ -3,7 +3,7 @@
 from types import ModuleType
 
 from mpqueue.seeding.global_rng import GlobalState, number_of, seed_globals, seed_torch
-from mpqueue.system.imports import Watch
+from mpqueue.system.user_code.imports import Watch
 
 
 class EagerSeeding:

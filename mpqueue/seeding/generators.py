@@ -1,8 +1,8 @@
 """Random generators inside an object, and their states as plain data. It changes only the generators.
 
-`mpqueue.system.contents` searches for generators of Python, NumPy and torch; each is identified by its path. `state_of`
-returns numbers, strings, lists and dicts, so that a state can be stored as JSON. A `GeneratorState` stays in this
-process, and has the state as the generator's class returns it.
+`mpqueue.system.user_code.object_walk` searches for generators of Python, NumPy and torch; each is identified by its
+path. `state_of` returns numbers, strings, lists and dicts, so that a state can be stored as JSON. A `GeneratorState`
+stays in this process, and has the state as the generator's class returns it.
 """
 
 import random
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.system.contents import contents, is_a
+from mpqueue.system.user_code.object_walk import contents, is_a
 
 # For datasets in datasets, with transforms of transforms. The number of objects bounds the search as well.
 _MAX_DEPTH = 16

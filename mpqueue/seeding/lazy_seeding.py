@@ -26,9 +26,9 @@ import numpy as np
 import numpy.random  # NumPy 2.5 imports it on first use, which would be in each worker, after the fork
 
 from mpqueue.seeding.global_rng import NUM_WORDS, number_of, seed_numpy, seed_torch, words_of
-from mpqueue.system.imports import Watch
-from mpqueue.system.interrupts import is_interrupt
-from mpqueue.system.own_process import make_mark
+from mpqueue.system.processes.own_process import make_mark
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.user_code.imports import Watch
 
 Of = tuple[int, int, int]  # seed, epoch, and place of a batch or sample
 T = TypeVar("T")

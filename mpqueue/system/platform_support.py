@@ -10,7 +10,7 @@ import sys
 
 # Anonymous memory files, which can grow.
 HAS_MEMORY_FILES = hasattr(os, "memfd_create")
-# The calls for pidfds; a sandbox may deny them, see `mpqueue.system.processes.has_pidfds`.
+# The calls for pidfds; a sandbox may deny them, see `mpqueue.system.processes.processes.has_pidfds`.
 HAS_PIDFD_CALLS = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
 
 

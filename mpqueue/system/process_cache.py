@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.locks import Lock
 
 DEFAULT_BYTES = 256 * 1024 * 1024
 

@@ -12,8 +12,8 @@ import sys
 from types import BuiltinFunctionType
 from typing import Any, NoReturn
 
-from mpqueue.system.exceptions import add_note, matches
 from mpqueue.system.log import documented
+from mpqueue.system.signals.exceptions import add_note, matches
 
 
 def _remedy() -> str:

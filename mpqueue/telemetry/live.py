@@ -13,7 +13,7 @@ class HasStatistics(Protocol):
         """Return the counters; may be called from any thread."""
 
 
-# Not a WeakKeyDictionary: its callbacks are Python code, see `mpqueue.system.collected`.
+# Not a WeakKeyDictionary: its callbacks are Python code, see `mpqueue.system.signals.collected`.
 _live: dict[weakref.ref[HasStatistics], str] = {}
 _numbers = itertools.count()
 

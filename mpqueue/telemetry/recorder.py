@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from mpqueue.system.contexts import context_manager
-from mpqueue.system.cpus import busy_ns, thread_busy_ns
+from mpqueue.system.processes.cpus import busy_ns, thread_busy_ns
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows, StageTallies
 
@@ -334,7 +334,7 @@ class Recorder:
         stages: The work of the stages of a dataset.
         starts: The times at the starts of epochs.
         concurrency: Number of samples in flight per worker, for an asynchronous source; otherwise 0.
-        caches: The caches of the source, by name; see `mpqueue.plan.sources.CacheUse`.
+        caches: The caches of the source, by name; see `mpqueue.plan.sources.sources.CacheUse`.
     """
 
     concurrency = 0

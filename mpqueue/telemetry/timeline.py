@@ -19,9 +19,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 from mpqueue.system.log import warn
-from mpqueue.system.own_files import open_output
+from mpqueue.system.paths.own_files import open_output
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.telemetry.trace_events import CONSUMER, FIRST_SERVED, FIRST_WORKER, TraceEvents, TraceKey

@@ -11,7 +11,7 @@ hundred require a hundred batches.
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system.cpus import num_cpus
+from mpqueue.system.processes.cpus import num_cpus
 from mpqueue.system.units import count_text, rate_text, share_text, size_text, time_text
 from mpqueue.telemetry.epoch_starts import PART_TEXTS, slowest_of
 
@@ -56,7 +56,7 @@ def of_engine(counted: Any) -> str:
 
 
 def of_server(counted: Any) -> str:
-    """Return the bottleneck according to a `mpqueue.service.reports.ServerStatistics`."""
+    """Return the bottleneck according to a `mpqueue.service.serving.reports.ServerStatistics`."""
     consumers = counted.consumers
     if not consumers:
         return "no consumer is attached"

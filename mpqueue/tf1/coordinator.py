@@ -30,13 +30,13 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from mpqueue.engine.members import checked_wait
+from mpqueue.engine.stopping import checked_wait
 from mpqueue.errors import OutOfRangeError
-from mpqueue.system.condition import Condition
-from mpqueue.system.exception_texts import named_text_of
-from mpqueue.system.exceptions import matches, set_traceback, traceback_of
-from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.log import logger_of
+from mpqueue.system.signals.condition import Condition
+from mpqueue.system.signals.exceptions import matches, set_traceback, traceback_of
+from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.user_code.exception_texts import named_text_of
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
 from mpqueue.tf1.coordination.members import Ending, Member, StopCallback, check_member, name_of, stoppers

@@ -8,8 +8,8 @@
     worker       none: a pair of pipes    -           -                grants down; reports up
 
 *Ownership.* A socket belongs to the process that created or accepted it. It is registered in
-`mpqueue.system.descriptors`, and is closed in forked children. Received descriptors belong to the receiver. The owner
-of a path removes it. If the owner was killed, the next process that finds no listener there removes it.
+`mpqueue.system.descriptors.descriptors`, and is closed in forked children. Received descriptors belong to the receiver.
+The owner of a path removes it. If the owner was killed, the next process that finds no listener there removes it.
 
 *Refusals.* A peer without the right user or token is refused before any data is exchanged: `ForeignPeer`, see
 `credentials`. Invalid data raises `ProtocolError`, see `records`, and ends the connection.

@@ -18,7 +18,7 @@ and for the other role. Credentials distinguish users. The token distinguishes p
 containers with a shared network, and processes on other machines, whose users the kernel does not know.
 
 Servers have no token: they are found by name, and whoever could put a socket into their folder could also
-read a token there. `mpqueue.system.folders` checks the owner of the folder.
+read a token there. `mpqueue.system.paths.folders` checks the owner of the folder.
 """
 
 import errno
@@ -28,7 +28,7 @@ import struct
 from collections.abc import Collection
 from typing import NamedTuple
 
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.transport.poller import has_hung_up
 
@@ -99,7 +99,7 @@ def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
     """Return a pidfd of the peer's process.
 
     Returns:
-        A descriptor, registered in `mpqueue.system.descriptors`; close it with `close`.
+        A descriptor, registered in `mpqueue.system.descriptors.descriptors`; close it with `close`.
 
     Raises:
         ProcessLookupError: The process has exited; its id may belong to another process.

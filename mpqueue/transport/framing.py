@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
 
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 from mpqueue.transport.records import Bytes, ProtocolError
 
 Wants = int | memoryview

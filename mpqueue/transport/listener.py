@@ -3,8 +3,8 @@
 Servers are found by a path in a folder of their user. The kernel reports the user of the peer (see
 `credentials`), without a token. The queues of `mpqueue.tf1` listen at an `Address` and need a token.
 
-All sockets created here are registered in `mpqueue.system.descriptors`: each belongs to one process, and a forked child
-closes its copy. Close them with `close_object`.
+All sockets created here are registered in `mpqueue.system.descriptors.descriptors`: each belongs to one process, and a
+forked child closes its copy. Close them with `close_object`.
 """
 
 import errno
@@ -12,8 +12,8 @@ import os
 import socket
 from collections.abc import Callable, Collection
 
-from mpqueue.system import descriptors
-from mpqueue.system.held_descriptors import HeldDescriptor
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
 from mpqueue.transport.credentials import check_peer
 
 _MAX_PATH_BYTES = 107  # of a socket's path, without the final NUL

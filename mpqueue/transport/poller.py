@@ -8,7 +8,7 @@ import select
 import time
 from typing import TypeAlias
 
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 from mpqueue.system.platform_support import require_unpatched
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT  # the same numbers as EPOLLIN and EPOLLOUT

@@ -8,8 +8,8 @@ import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
-from mpqueue.engine import queue_address
-from mpqueue.plan.batching import Batching, Concurrency, Form
+from mpqueue.plan.options.batching import Batching, Concurrency, Form
+from mpqueue.worker import queue_address
 from mpqueue.worker.context import WorkerInfo
 
 # Dumps the stacks of a worker. A real-time signal, so that SIGUSR1 and SIGUSR2 remain free for the user.

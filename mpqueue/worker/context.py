@@ -19,7 +19,7 @@ import numpy as np
 
 from mpqueue.memory.writer import GrantedSlot
 from mpqueue.seeding import seeds
-from mpqueue.system.own_process import ProcessMark
+from mpqueue.system.processes.own_process import ProcessMark
 from mpqueue.worker.retry_markers import RetryBegin
 from mpqueue.worker.sample_block import BeginBlock, CurrentSample, SampleBlock, seed_of
 

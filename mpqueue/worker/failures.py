@@ -28,8 +28,7 @@ from mpqueue.errors import WorkerRaised
 from mpqueue.memory.layout import ReadSpec, Spec
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.serialize import dumps_reply, reply_pickler
-from mpqueue.system.exception_texts import text_of, traceback_text_of
-from mpqueue.system.exceptions import (
+from mpqueue.system.signals.exceptions import (
     add_note,
     attributes_of,
     matches,
@@ -37,7 +36,8 @@ from mpqueue.system.exceptions import (
     set_cause,
     type_name_of,
 )
-from mpqueue.system.interrupts import defer_signals, is_interrupt, is_of_handler
+from mpqueue.system.signals.interrupts import defer_signals, is_interrupt, is_of_handler
+from mpqueue.system.user_code.exception_texts import text_of, traceback_text_of
 from mpqueue.worker.context import WorkerInfo, is_forked, process_info
 
 # Every slot has this much memory from its first grant on, so an exception always fits.

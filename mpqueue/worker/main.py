@@ -27,30 +27,33 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from mpqueue.engine import queue_address
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import GroupFull, Segment, is_full
 from mpqueue.memory.writer import Placed, SlotWriter
-from mpqueue.plan.cursors import Listed
-from mpqueue.plan.lanes import LaneStart, RetryStart
+from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.lanes import LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
-from mpqueue.system import group_signals
-from mpqueue.system.child_process import finalize
-from mpqueue.system.contexts import context_manager
-from mpqueue.system.exceptions import matches, set_traceback
-from mpqueue.system.interrupts import set_signal_mask
-from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
-from mpqueue.system.own_process import make_mark
+from mpqueue.system.processes.child_process import finalize
+from mpqueue.system.processes.exit import exit_code_of, leave, leave_as_child
+from mpqueue.system.processes.own_process import make_mark
 from mpqueue.system.program_streams import call_unless_lost, is_lost
+from mpqueue.system.signals import group_signals
+from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.signals.exceptions import matches, set_traceback
+from mpqueue.system.signals.interrupts import set_signal_mask
 from mpqueue.system.standard_input import explain_quit, keep_terminal_only
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import BlockedLooks, Stages
 from mpqueue.transport.poller import has_hung_up
-from mpqueue.worker import context, failures, stuck, tensorflow_rng, torch_info
-from mpqueue.worker.async_sources import close_before_exit, close_in_loop, initialise
+from mpqueue.worker import context, failures, queue_address, torch_info
+from mpqueue.worker.concurrency import stuck
+from mpqueue.worker.concurrency.async_sources import close_before_exit, close_in_loop, initialise
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
+from mpqueue.worker.random_state import tensorflow_rng
+from mpqueue.worker.random_state.shuffle_detection import NAME_BYTES, ShuffleDetector
+from mpqueue.worker.random_state.user_generators import UserGenerators, user_generators
 from mpqueue.worker.records import (
     GRANT,
     HELD,
@@ -71,12 +74,10 @@ from mpqueue.worker.records import (
     unpack_start,
 )
 from mpqueue.worker.retry_markers import Name
-from mpqueue.worker.runner import BeginBatch, Parts, SourceRunner, StreamEnd, run_timed
-from mpqueue.worker.runners import make_runner
+from mpqueue.worker.runners.runner import BeginBatch, Parts, SourceRunner, StreamEnd, run_timed
+from mpqueue.worker.runners.runners import make_runner
 from mpqueue.worker.sample_block import SampleBlock
-from mpqueue.worker.shuffle_detection import NAME_BYTES, ShuffleDetector
 from mpqueue.worker.source_receive import apply_patch
-from mpqueue.worker.user_generators import UserGenerators, user_generators
 
 _AHEAD_NS = 100_000  # reading several cheap grants at once saves 0.7 µs for each
 _MAX_AHEAD = 16
@@ -299,7 +300,7 @@ class _Worker:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
         self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
         self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
-        # Room in a control group for one batch of each worker, see `mpqueue.workers.memory_pressure`.
+        # Room in a control group for one batch of each worker, see `mpqueue.backends.processes.memory_pressure`.
         self._writer.spares = config.info.num_workers
         self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None

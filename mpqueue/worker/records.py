@@ -48,8 +48,8 @@ MARK has the name of the sample (`mpqueue.worker.retry_markers`) as `header_offs
 flag 1. Without the flag, no sample is being computed.
 
 ORDER has the name of an attribute in the last six fields, its two checksums as `turn` and `spec`, and the flag 1 if the
-attribute is kept: see `mpqueue.worker.shuffle_detection`. BLOCKED and AWAITS have a part of a text there, and the
-flag 1 in the last part.
+attribute is kept: see `mpqueue.worker.random_state.shuffle_detection`. BLOCKED and AWAITS have a part of a text there,
+and the flag 1 in the last part.
 
 A list of samples is written into the slot before the grant, and read before anything else is written there: its length,
 then a pickle. The start of a lane, a snapshot, is sent in the same way. A snapshot of a worker is sent in the *tail* of
@@ -67,9 +67,9 @@ from select import PIPE_BUF
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import NO_PARTS, PartCounts
-from mpqueue.memory.script_names import dumps_named
-from mpqueue.plan.cursors import Listed
-from mpqueue.plan.lanes import LaneStart, RetryStart
+from mpqueue.memory.main_module import dumps_named
+from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.lanes import LaneStart, RetryStart
 from mpqueue.telemetry.stage_rows import StageRow, StageRows
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 

@@ -67,7 +67,7 @@ class RetryBegin:
     Args:
         begin: Starts a sample.
         marker: Reports it, or None.
-        lost: Name and pickled error of each lost sample, in the form of `mpqueue.plan.lanes.LaneTable.lose`.
+        lost: Name and pickled error of each lost sample, in the form of `mpqueue.plan.position.lanes.LaneTable.lose`.
     """
 
     def __init__(self, begin: Begin, marker: Marker | None, lost: Sequence[Any]) -> None:

@@ -1,7 +1,7 @@
 """The receiver's side of sending the source: fork server and workers rebuild it, and replace changed parts.
 
-It is separate from `mpqueue.workers.source_send`, the trainer's side, so that a worker imports cloudpickle only if its
-source needs it.
+It is separate from `mpqueue.backends.sending.source_send`, the trainer's side, so that a worker imports cloudpickle
+only if its source needs it.
 
 `PyDataset` replaces the class of Keras. A dataset of a script or notebook is pickled by value, and its base class by
 name. Without the replacement, every pool would import Keras and its backend (2 to 5 s, and hundreds of megabytes) for a
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mpqueue.memory.layout import Array, align
-from mpqueue.memory.script_names import forget_names
+from mpqueue.memory.main_module import forget_names
 from mpqueue.memory.snapshot import own_copies, reset
 
 _LENGTH_BYTES = 8
@@ -27,7 +27,7 @@ def buffers_start(meta_bytes: int) -> int:
 
 
 def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
-    """Apply a patch of `mpqueue.workers.source_send.encode_patch`; return the new source and its buffers.
+    """Apply a patch of `mpqueue.backends.sending.source_send.encode_patch`; return the new source and its buffers.
 
     New buffers are copied to private, writable memory, so ``encoded`` may be reused. Buffers of the older image are
     reset to the sent contents: the source may have written to them, and its arrays must not depend on the age of this

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from mpqueue.seeding.global_rng import imported_torch, set_initial_seed
-from mpqueue.system.imports import Watch
+from mpqueue.system.user_code.imports import Watch
 from mpqueue.worker import context
 
 _COLLATION = "torch.utils.data._utils.collate"

@@ -36,7 +36,7 @@ from parts.machine import ROOT, SCRIPTS, num_cpus
 
 # Sorted by their time on two CPUs. All other folders take less time.
 _LONGEST_FIRST = (
-    "workers", "cluster", "docs", "service", "scripts", "frameworks/keras", "golden", "tf1/compat", "frameworks",
+    "backends", "cluster", "docs", "service", "scripts", "frameworks/keras", "golden", "tf1/compat", "frameworks",
     "system", "frameworks/torch", "loader", "dataset", "tf1/queues",
 )  # fmt: skip
 # Their folders run in separate processes, because the imports of one framework affect the others.

@@ -11,8 +11,8 @@ from helpers import on_cluster
 from helpers.footprint import DEADLOCK_S, collect
 
 import mpqueue
-from mpqueue.cluster import links
-from mpqueue.system import descriptors
+from mpqueue.backends.ray import links
+from mpqueue.system.descriptors import descriptors
 
 
 def pytest_itemcollected(item):

@@ -12,24 +12,25 @@ from types import SimpleNamespace
 import pytest
 from helpers.deadlock import DEADLOCK_S
 
-from mpqueue.cluster import agent as agents
-from mpqueue.cluster import wire
-from mpqueue.cluster.agent import Agent
-from mpqueue.cluster.joining import Node
-from mpqueue.cluster.launcher import ClusterLauncher
-from mpqueue.cluster.links import Links
-from mpqueue.cluster.relay import LinkState, NodeLink, Relay
-from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
+from mpqueue.backends.ray import agent as agents
+from mpqueue.backends.ray import wire
+from mpqueue.backends.ray.agent import Agent
+from mpqueue.backends.ray.connect import Node
+from mpqueue.backends.ray.launcher import ClusterLauncher
+from mpqueue.backends.ray.links import Links
+from mpqueue.backends.ray.relay import LinkState, NodeLink, Relay
+from mpqueue.backends.ray.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
+from mpqueue.backends.start.launcher import LauncherGone
 from mpqueue.memory.slots import PAGE
-from mpqueue.plan.ray_options import RayOptions
-from mpqueue.system import descriptors, hash_seed, processes
-from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.plan.options.ray_options import RayOptions
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.processes import hash_seed, processes
+from mpqueue.system.signals.joined_threads import JoinedThread
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
-from mpqueue.workers.launcher import LauncherGone
 
 TERMS = AgentTerms(("127.0.0.1", 0), b"", 0, [], [], "/", "1", spawn=False, deadline_s=60.0)
 
@@ -199,7 +200,7 @@ def links_and_events():
 def test_workers_of_a_link_without_a_relay_are_reported(links_and_events, monkeypatch):
     """Otherwise a start would wait for them forever."""
 
-    monkeypatch.setattr("mpqueue.cluster.links.Relay", exhausted)
+    monkeypatch.setattr("mpqueue.backends.ray.links.Relay", exhausted)
     made, events = links_and_events
     link = NodeLink("a node", "a node", events.put, is_late=False)
     link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
@@ -249,9 +250,9 @@ def test_lack_of_descriptors_is_reported_until_connections_are_accepted_again(li
     made, events = links_and_events
     listener, tries = made._listener, queue.SimpleQueue()
     short = SimpleNamespace(fileno=listener.fileno, accept=lambda: [tries.put(None), exhausted()])
-    monkeypatch.setattr("mpqueue.cluster.links.start_agent", lambda *_: (None, None))
-    monkeypatch.setattr("mpqueue.cluster.links.reason_of", lambda _: None)
-    monkeypatch.setattr("mpqueue.cluster.links.end_agent", lambda _: None)
+    monkeypatch.setattr("mpqueue.backends.ray.links.start_agent", lambda *_: (None, None))
+    monkeypatch.setattr("mpqueue.backends.ray.links.reason_of", lambda _: None)
+    monkeypatch.setattr("mpqueue.backends.ray.links.end_agent", lambda _: None)
     monkeypatch.setattr(made, "_nodes", lambda: [Node("a node", "192.0.2.1", {})])
     link = made.open(Node("a node", "192.0.2.1", {}), 1, is_late=False)
     link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
@@ -275,7 +276,7 @@ def test_node_whose_agent_could_not_be_created_is_free_for_another_one(links_and
         raise RuntimeError("no placement group")
 
     made, _ = links_and_events
-    monkeypatch.setattr("mpqueue.cluster.links.start_agent", fails)
+    monkeypatch.setattr("mpqueue.backends.ray.links.start_agent", fails)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(RuntimeError, match="no placement group"):
         made.open(Node("a node", "192.0.2.1", {}), 1, is_late=True)
@@ -298,9 +299,9 @@ def test_node_that_two_threads_open_at_once_gets_one_agent(links_and_events, mon
             threads[0].start()
         return None, None
 
-    monkeypatch.setattr("mpqueue.cluster.links.start_agent", start_agent)
-    monkeypatch.setattr("mpqueue.cluster.links.reason_of", lambda _: None)
-    monkeypatch.setattr("mpqueue.cluster.links.end_agent", lambda _: None)
+    monkeypatch.setattr("mpqueue.backends.ray.links.start_agent", start_agent)
+    monkeypatch.setattr("mpqueue.backends.ray.links.reason_of", lambda _: None)
+    monkeypatch.setattr("mpqueue.backends.ray.links.end_agent", lambda _: None)
     open_it()
     threads[0].join(DEADLOCK_S)
     assert found == [made.by_node["a node"]] * 2
@@ -315,7 +316,7 @@ def test_links_survive_a_failing_choice_of_nodes(monkeypatch):
         calls.put(nodes)
         raise RuntimeError("Ray does not answer")
 
-    monkeypatch.setattr("mpqueue.cluster.links.LOOK_S", 0.01)
+    monkeypatch.setattr("mpqueue.backends.ray.links.LOOK_S", 0.01)
     monkeypatch.setattr(Links, "_nodes", staticmethod(list))
     made = Links(RayOptions.of({}), spawn=False, address="127.0.0.1", emit=print, choose=choose)
     try:
@@ -326,7 +327,7 @@ def test_links_survive_a_failing_choice_of_nodes(monkeypatch):
 
 
 def test_launcher_forgets_a_worker_that_could_not_be_started(monkeypatch):
-    monkeypatch.setattr("mpqueue.cluster.launcher.RemoteWorker", exhausted)
+    monkeypatch.setattr("mpqueue.backends.ray.launcher.RemoteWorker", exhausted)
     launcher = ClusterLauncher.__new__(ClusterLauncher)
     launcher.own, launcher._where, launcher._segment = "", {}, object()
     monkeypatch.setattr(launcher, "_place", lambda _: "a node")

@@ -15,7 +15,7 @@ from helpers.on_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.cluster import links, relay
+from mpqueue.backends.ray import links, relay
 from mpqueue.errors import BatchTimeout, WorkerDied
 
 OPTIONS = {"seed": 7, "shuffle": True}

@@ -8,9 +8,9 @@ import pytest
 from helpers.on_cluster import RandomBatches, agents, on, until
 
 from mpqueue import Loader
-from mpqueue.cluster import joining
+from mpqueue.backends.ray import connect as joining
 from mpqueue.errors import ClusterError
-from mpqueue.plan.ray_options import RayOptions
+from mpqueue.plan.options.ray_options import RayOptions
 
 
 def outside(code, **environ):
@@ -44,7 +44,7 @@ print([without, error_of()])
 
 def test_error_without_ray_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r'^mpqueue.cluster needs Ray: pip install "mpqueue\[ray\]"$'):
+    with pytest.raises(ImportError, match=r'^mpqueue.backends.ray needs Ray: pip install "mpqueue\[ray\]"$'):
         Loader([1], workers=1, backend="ray")
 
 
@@ -57,7 +57,7 @@ def test_cluster_of_variable_is_joined(cluster):
     ("place", "found", "words"),
     [
         ("mpqueue.version.__version__", "9.9", r"expected mpqueue 9\.9, got .* on the node"),
-        ("mpqueue.cluster.agents._python", lambda: "3.9", r"expected Python 3\.9, got 3\.\d+ on the node"),
+        ("mpqueue.backends.ray.agents._python", lambda: "3.9", r"expected Python 3\.9, got 3\.\d+ on the node"),
     ],
     ids=["mpqueue", "Python"],
 )

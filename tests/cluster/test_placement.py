@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 
-from mpqueue.cluster.placement import Room, around, moves, spread
+from mpqueue.backends.ray.placement import Room, around, moves, spread
 
 ANY = [Room(node, float("inf")) for node in "abc"]
 

@@ -8,14 +8,14 @@ import pytest
 from helpers.on_cluster import RandomBatches, hash_of, on
 
 from mpqueue import Loader
-from mpqueue.cluster.mirror import Mirror
-from mpqueue.cluster.remote_worker import RemoteWorker
+from mpqueue.backends.processes.handle import Pipes
+from mpqueue.backends.ray.mirror import Mirror
+from mpqueue.backends.ray.remote_worker import RemoteWorker
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import FIRST_BYTES, Segment
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT, MAGIC, PARTIAL, REPORT, TAIL, GrantKind, ReportKind
-from mpqueue.workers.handle import Pipes
 
 STRIDE = 1 << 20
 BIG = FIRST_BYTES + 1000

@@ -20,7 +20,7 @@ import socket, ssl, sys
 from helpers.on_cluster import RandomBatches, hash_of, on, started
 
 from mpqueue import Loader
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 
 def connections(kind):
     return [item for item in descriptors._objects.values() if isinstance(item, kind)]

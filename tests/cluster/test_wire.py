@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from mpqueue.cluster import wire
-from mpqueue.cluster.agent import _connect
-from mpqueue.cluster.wire import TO_AGENT, AgentTerms, read_handshake
+from mpqueue.backends.ray import wire
+from mpqueue.backends.ray.agent import _connect
+from mpqueue.backends.ray.wire import TO_AGENT, AgentTerms, read_handshake
 from mpqueue.transport.credentials import ForeignPeer, new_token
 
 

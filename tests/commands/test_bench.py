@@ -13,11 +13,12 @@ from helpers.commands import status_at_exit
 
 import mpqueue
 from mpqueue.__main__ import main
-from mpqueue.commands import bench as bench_command
-from mpqueue.commands import bench_measure, serve
-from mpqueue.commands.bench_advice import advise
-from mpqueue.commands.bench_measure import Measured, Results, Setting, measure
-from mpqueue.workers.autosize import Size
+from mpqueue.backends.processes.autosize import Size
+from mpqueue.commands import serve
+from mpqueue.commands.bench import bench as bench_command
+from mpqueue.commands.bench import measure as bench_measure
+from mpqueue.commands.bench.advice import advise
+from mpqueue.commands.bench.measure import Measured, Results, Setting, measure
 
 DEADLOCK_S = 280
 DATA = """

@@ -14,9 +14,13 @@ from helpers.structure import ROOT
 
 import mpqueue
 from mpqueue.__main__ import main
-from mpqueue.commands import checks_gpu, checks_memory, checks_python, checks_system, doctor, findings
-from mpqueue.commands.findings import Finding
-from mpqueue.system import limits
+from mpqueue.commands.doctor import doctor, findings
+from mpqueue.commands.doctor import gpu as checks_gpu
+from mpqueue.commands.doctor import memory as checks_memory
+from mpqueue.commands.doctor import python as checks_python
+from mpqueue.commands.doctor import system as checks_system
+from mpqueue.commands.doctor.findings import Finding
+from mpqueue.system.processes import limits
 
 GIB = 1 << 30
 

@@ -15,12 +15,12 @@ from helpers.serving import served
 
 from mpqueue.__main__ import main
 from mpqueue.commands import serve as command
-from mpqueue.service.handshake import Hello, Welcome, decode_answer
-from mpqueue.service.records import MAX_HANDSHAKE
-from mpqueue.service.reports import ServedConsumer, ServerStatistics
-from mpqueue.service.server import Server
-from mpqueue.service.server_directory import ServerDirectory
-from mpqueue.system import descriptors
+from mpqueue.service.protocol.handshake import Hello, Welcome, decode_answer
+from mpqueue.service.protocol.records import MAX_HANDSHAKE
+from mpqueue.service.protocol.server_directory import ServerDirectory
+from mpqueue.service.serving.reports import ServedConsumer, ServerStatistics
+from mpqueue.service.serving.server import Server
+from mpqueue.system.descriptors import descriptors
 
 DEADLOCK_S = 60
 DATA = """

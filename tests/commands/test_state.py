@@ -9,7 +9,7 @@ from helpers.commands import status_at_exit
 
 import mpqueue
 from mpqueue.__main__ import main
-from mpqueue.commands.state_read import states_in
+from mpqueue.commands.state.read import states_in
 
 
 def saved(batches=3, seed=3, **options):

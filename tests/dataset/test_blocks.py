@@ -7,8 +7,8 @@ from mpqueue import Dataset
 from mpqueue.dataset.lanes import ahead
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.worker.context import begin_batch
-from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.runners.lanes import LaneRun
+from mpqueue.worker.runners.runner import StreamEnd
 
 
 def test_buffer_keeps_arrays_and_lists_as_objects():

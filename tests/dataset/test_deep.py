@@ -12,7 +12,7 @@ from helpers.counting import calls_of
 import mpqueue
 from mpqueue import Dataset
 from mpqueue.dataset.running.build import DatasetLanes
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 STAGES = 1_050  # recursive calls of stages fail at the interpreter's limit of 1,000 frames
 

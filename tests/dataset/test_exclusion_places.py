@@ -11,7 +11,7 @@ import mpqueue
 from mpqueue import Dataset
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.worker.context import begin_batch
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 def numbers(count=800):

@@ -12,8 +12,8 @@ from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
 from mpqueue.errors import BatchTimeout, WorkerDied
-from mpqueue.plan.compact import restored
-from mpqueue.worker import lane_runner
+from mpqueue.plan.states.compact import restored
+from mpqueue.worker.runners import lane_runner
 
 FATAL = {7, 29}
 HANGING = "FOLDER_OF_HANGING_PROCESSES"  # environment variable: a sample records its number there instead of killing

@@ -15,7 +15,7 @@ from mpqueue.dataset.lanes import joining
 from mpqueue.dataset.running.as_source import DatasetItems
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 PARTS = 2_000
 

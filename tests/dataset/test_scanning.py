@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as stn
 
 from mpqueue import Dataset
 from mpqueue.dataset.lanes.state_codes import code_of, state_of
-from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.runners.runner import StreamEnd
 
 
 def add(total, number):

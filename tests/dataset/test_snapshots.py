@@ -9,10 +9,11 @@ from mpqueue import Dataset
 from mpqueue.dataset.lanes.lane import StreamLane
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.engine.outcomes import WithTail
-from mpqueue.worker import context, lane_runner
-from mpqueue.worker.lane_runner import LaneRunner
-from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import Parts
+from mpqueue.worker import context
+from mpqueue.worker.runners import lane_runner
+from mpqueue.worker.runners.lane_runner import LaneRunner
+from mpqueue.worker.runners.lanes import LaneRun
+from mpqueue.worker.runners.runner import Parts
 
 LANES, ELEMENT_NS = 4, 1_000_000
 EVERY = lane_runner._BETWEEN_NS // LANES // ELEMENT_NS  # elements of a lane between snapshots, if a snapshot is cheap

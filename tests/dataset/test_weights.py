@@ -20,9 +20,9 @@ from mpqueue.dataset.indexed.readers import IndexedRun
 from mpqueue.dataset.mix.mixtures import length_in, with_weights
 from mpqueue.dataset.running.build import DatasetLanes, open_stages
 from mpqueue.dataset.running.source import Readers
-from mpqueue.plan.history import Changes
-from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import StreamEnd
+from mpqueue.plan.ids.history import Changes
+from mpqueue.worker.runners.lanes import LaneRun
+from mpqueue.worker.runners.runner import StreamEnd
 
 STOPS = ["first", "all", "never"]
 MOST = 3000  # elements of an endless mix that are compared

@@ -24,7 +24,7 @@ def _servers_directory():
         yield
 
 
-_LAUNCHER = ("mpqueue.workers.launcher", "helpers.new_fork_servers")
+_LAUNCHER = ("mpqueue.backends.start.launcher", "helpers.new_fork_servers")
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from helpers.pages import run_example
 
 import mpqueue
 import mpqueue.keras
-from mpqueue.plan import options
-from mpqueue.plan.signatures import texts_of
+from mpqueue.plan.options import options
+from mpqueue.plan.options.signatures import texts_of
 
 FRONTENDS = {
     "mpqueue.Loader": options.LoaderOptions,

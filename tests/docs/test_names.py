@@ -10,8 +10,8 @@ from helpers.pages import DOCS, PAGES, name_of, prose
 import mpqueue
 import mpqueue.compat.v1 as tf
 from mpqueue.__main__ import COMMANDS
-from mpqueue.plan.options import LoaderOptions, ServerOptions
-from mpqueue.service import reports
+from mpqueue.plan.options.options import LoaderOptions, ServerOptions
+from mpqueue.service.serving import reports
 from mpqueue.telemetry import stats
 from mpqueue.tf1 import root
 

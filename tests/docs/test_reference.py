@@ -33,8 +33,8 @@ SAME = re.findall(r"^\.\. py:\w+:: ([\w.]+)\n\n   The same as :py:obj:`([\w.]+)`
 PUBLIC = {f"{module}.{name}" for module in MODULES + OF_TORCH for name in names_of(module)}
 # Argument and return types of public names that have no public name themselves.
 WITHOUT_PUBLIC_NAME = {
-    "mpqueue.plan.ray_options.RayOptions",
-    "mpqueue.service.reports.ServerStatistics",
+    "mpqueue.plan.options.ray_options.RayOptions",
+    "mpqueue.service.serving.reports.ServerStatistics",
     "mpqueue.telemetry.stats.ConsumerStatistics",
     "mpqueue.tf1.train.batch_op.BatchOp",
 }

@@ -8,13 +8,13 @@ import pytest
 from helpers.aiming import run_and_require
 from helpers.simulated import MachineOfAWorld, Source, World
 
+from mpqueue.backends.processes import dispatcher
+from mpqueue.backends.processes.handle import Work
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import slots
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
-from mpqueue.workers import dispatcher
-from mpqueue.workers.handle import Work
+from mpqueue.plan.position.cursors import EpochCursor, Place, StreamCursor
 
 SIZES = [1, 100, 3000, 20_000]  # int64 values: from one word to more than twice the first memory of a slot
 WORLD = [

@@ -2,7 +2,7 @@
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.cursors import EpochCursor
+from mpqueue.plan.position.cursors import EpochCursor
 
 
 class Lengths:

@@ -14,7 +14,7 @@ from mpqueue.engine.backend import NotYet
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.plan.cursors import EpochCursor, Place
+from mpqueue.plan.position.cursors import EpochCursor, Place
 
 
 class Hands:

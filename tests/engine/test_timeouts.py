@@ -10,7 +10,7 @@ import pytest
 from helpers.faults import Numbers
 
 import mpqueue
-from mpqueue.engine.members import checked_wait
+from mpqueue.engine.stopping import checked_wait
 
 
 @pytest.mark.parametrize(

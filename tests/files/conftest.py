@@ -3,7 +3,7 @@
 import pytest
 from helpers.range_server import forget_file_systems
 
-from mpqueue.files import ranges
+from mpqueue.files.access import ranges
 
 
 @pytest.fixture(autouse=True)

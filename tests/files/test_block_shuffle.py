@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue.files.parquet import Parquet
-from mpqueue.files.rows import TableRows
+from mpqueue.files.arrow.parquet import Parquet
+from mpqueue.files.sources.rows import TableRows
 
 pytest.importorskip("pyarrow")
 

@@ -14,9 +14,11 @@ from helpers.tfrecords import write_records
 
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files import array_record, arrow, json_lines, mds, parquet, tar, tfrecord
-from mpqueue.files.unpacked import compression_of
-from mpqueue.files.unpacked_source import scan_unpacked
+from mpqueue.files import array_record, json_lines, mds, tfrecord
+from mpqueue.files.arrow import arrow, parquet
+from mpqueue.files.sources.unpacked import compression_of
+from mpqueue.files.sources.unpacked_source import scan_unpacked
+from mpqueue.files.tar import tar
 
 NUMBERS = range(12)
 TEXTS = [f"t{i}" * (i % 3) for i in NUMBERS]

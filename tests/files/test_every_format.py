@@ -20,7 +20,7 @@ import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
 from mpqueue.files import tfrecord
-from mpqueue.files.groups import GroupedFiles
+from mpqueue.files.sources.groups import GroupedFiles
 
 pytest.importorskip("pyarrow.parquet")
 

@@ -18,11 +18,12 @@ from helpers.footprint import DEADLOCK_S
 from helpers.forking import status_of_fork
 
 from mpqueue.errors import FileError
-from mpqueue.files import JSONLines, index_file, scanning
-from mpqueue.files import index as index_module
-from mpqueue.files.index import Index
-from mpqueue.files.opened import OpenFiles
-from mpqueue.system.own_files import DamagedFile
+from mpqueue.files import JSONLines
+from mpqueue.files.access.opened import OpenFiles
+from mpqueue.files.indexing import index as index_module
+from mpqueue.files.indexing import index_file, scanning
+from mpqueue.files.indexing.index import Index
+from mpqueue.system.paths.own_files import DamagedFile
 
 
 def scan(path):

@@ -9,19 +9,11 @@ from helpers.file_formats import write_array_record, write_tar
 from helpers.tabular import table, write_parquet
 from PIL import Image
 
-from mpqueue.files import (
-    ArrayRecord,
-    Images,
-    JSONLines,
-    Parquet,
-    TarStream,
-    array_record,
-    images,
-    index_file,
-    parquet,
-    ranges,
-    tar_headers,
-)
+from mpqueue.files import ArrayRecord, Images, JSONLines, Parquet, TarStream, array_record, images
+from mpqueue.files.access import ranges
+from mpqueue.files.arrow import parquet
+from mpqueue.files.indexing import index_file
+from mpqueue.files.tar import headers as tar_headers
 
 
 class TimeLimit(TimeoutError, RuntimeError):

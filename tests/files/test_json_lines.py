@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpqueue.errors import FileError
-from mpqueue.files import JSONLines, json_lines, unpacked, unpacked_source
-from mpqueue.files.window import open_window
+from mpqueue.files import JSONLines, json_lines
+from mpqueue.files.access.window import open_window
+from mpqueue.files.sources import unpacked, unpacked_source
 
 
 @pytest.mark.parametrize(

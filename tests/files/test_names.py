@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mpqueue.files import MDS, Images
-from mpqueue.files.kept import cache_folder
-from mpqueue.files.names import expand, expand_braces, folder_name
+from mpqueue.files.access.names import expand, expand_braces, folder_name
+from mpqueue.files.indexing.kept import cache_folder
 
 
 @pytest.fixture

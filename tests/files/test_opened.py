@@ -7,8 +7,8 @@ import pytest
 from helpers.in_threads import in_threads
 
 from mpqueue.errors import FileError
-from mpqueue.files.opened import IndexedFile, OpenFiles
-from mpqueue.files.ranges import FileRange
+from mpqueue.files.access.opened import IndexedFile, OpenFiles
+from mpqueue.files.access.ranges import FileRange
 
 
 @pytest.fixture

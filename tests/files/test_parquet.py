@@ -138,7 +138,7 @@ def test_reading_starts_no_threads(path):
 import os
 from mpqueue.errors import FileError
 from mpqueue.files import Parquet
-from mpqueue.system.safe_threads import unsafe_threads
+from mpqueue.system.signals.safe_threads import unsafe_threads
 import numpy
 before = unsafe_threads()
 source = Parquet({path!r})

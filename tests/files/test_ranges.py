@@ -10,11 +10,11 @@ from helpers.forking import status_of_fork
 from helpers.range_server import range_server
 
 from mpqueue.errors import FileError
-from mpqueue.files import ranges
-from mpqueue.files.names import expand
-from mpqueue.files.opened import IndexedFile, OpenFiles, read_whole
-from mpqueue.files.ranges import FileRange
-from mpqueue.files.window import open_window
+from mpqueue.files.access import ranges
+from mpqueue.files.access.names import expand
+from mpqueue.files.access.opened import IndexedFile, OpenFiles, read_whole
+from mpqueue.files.access.ranges import FileRange
+from mpqueue.files.access.window import open_window
 
 fsspec.asyn.get_loop()  # its thread remains for the life of the process
 DATA = bytes(range(256)) * 4000

@@ -11,7 +11,8 @@ from helpers.range_server import forget_file_systems, range_server
 import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files import array_record, ranges
+from mpqueue.files import array_record
+from mpqueue.files.access import ranges
 
 pytest.importorskip("pyarrow.parquet")
 fsspec.asyn.get_loop()  # its thread remains for the life of the process

@@ -12,8 +12,8 @@ from helpers.range_server import forget_file_systems
 import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files.opened import IndexedFile, OpenFiles
-from mpqueue.files.ranges import FileRange
+from mpqueue.files.access.opened import IndexedFile, OpenFiles
+from mpqueue.files.access.ranges import FileRange
 
 moto = pytest.importorskip("moto.server")
 boto3 = pytest.importorskip("boto3")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.errors import FileError
 from mpqueue.files import Tar, TarStream
-from mpqueue.files.index import Index
-from mpqueue.files.tar import scan
-from mpqueue.files.tar_headers import Headers
-from mpqueue.files.window import open_window
+from mpqueue.files.access.window import open_window
+from mpqueue.files.indexing.index import Index
+from mpqueue.files.tar.headers import Headers
+from mpqueue.files.tar.tar import scan
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 

@@ -29,5 +29,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def with_tensorflow():
     """Return an interpreter that has imported TensorFlow and forks programs: importing takes most of their time."""
-    with lean_environ() as environ, Interpreter("tensorflow", "mpqueue.workers.launcher", environ=environ) as made:
+    with (
+        lean_environ() as environ,
+        Interpreter("tensorflow", "mpqueue.backends.start.launcher", environ=environ) as made,
+    ):
         yield made

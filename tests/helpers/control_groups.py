@@ -1,6 +1,6 @@
 """The kernel's description of the control groups of this process, replaced by files of a test."""
 
-from mpqueue.system import limits
+from mpqueue.system.processes import limits
 
 MOUNT = "30 23 0:26 {root} {place} rw,nosuid shared:4 - {kind} {kind} rw,{options}\n"
 

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from mpqueue.workers.hang import HangWatch
+from mpqueue.backends.processes.hang import HangWatch
 
 TIMEOUT_S = 60.0  # a `batch_timeout` for tests with declared hangs, which no slow worker reaches
 _LOOK_S = 0.02

@@ -150,7 +150,7 @@ def _wrap_copy(source):
 
 def _wrap_system(**calls):
     from mpqueue.worker import main as worker_main
-    from mpqueue.worker import stuck
+    from mpqueue.worker.concurrency import stuck
 
     worker_main.os = types.SimpleNamespace(**{**vars(os), **calls})
     if "write" in calls:

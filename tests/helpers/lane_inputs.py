@@ -2,7 +2,7 @@
 
 from mpqueue.dataset.indexed.readers import SourceNode
 from mpqueue.dataset.lanes.stages import LaneStage
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 def lane_run(skip=None):

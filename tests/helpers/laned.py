@@ -9,14 +9,15 @@ from helpers.faults import burns
 from helpers.gates import pass_gate
 
 import mpqueue
+from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.loader.session import Session
-from mpqueue.plan.cursors import Place, StreamCursor
-from mpqueue.plan.options import Options
-from mpqueue.plan.resolve import resolve
-from mpqueue.worker import context, lane_runner
-from mpqueue.worker.runner import StreamEnd
-from mpqueue.workers.job import Job
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.position.cursors import Place, StreamCursor
+from mpqueue.worker import context
+from mpqueue.worker.runners import lane_runner
+from mpqueue.worker.runners.runner import StreamEnd
 
 LANES = 16
 

@@ -11,9 +11,10 @@ import sys
 
 from helpers import forked
 
-from mpqueue.system import group_signals, hash_seed
-from mpqueue.workers import launcher
-from mpqueue.workers.entry_code import FORK_SERVER_CODE
+from mpqueue.backends.start import launcher
+from mpqueue.backends.start.entry_code import FORK_SERVER_CODE
+from mpqueue.system.processes import hash_seed
+from mpqueue.system.signals import group_signals
 
 _LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 _READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OMP_", "OPENBLAS_")
@@ -46,7 +47,7 @@ def interpreter(*modules, environ=None):
     started = _environ_of(hash_seed.chosen_hash_seed(os.environ)) | (environ or {})
     flags = launcher._interpreter_flags()
     with group_signals.blocked():
-        return forked.Interpreter("mpqueue.workers.fork_server", *modules, flags=flags, environ=started)
+        return forked.Interpreter("mpqueue.backends.start.fork_server", *modules, flags=flags, environ=started)
 
 
 def use_forks():

@@ -59,7 +59,10 @@ OUT = os.environ["MPQUEUE_TEST_OUT"]
 """
 
 
-_MODULES = [f"mpqueue.{name}" for name in ("loader.loader", "workers.process", "workers.forker", "worker.main")]
+_MODULES = [
+    f"mpqueue.{name}"
+    for name in ("loader.loader", "backends.processes.process", "backends.start.forker", "worker.main")
+]
 forking = None  # the interpreter that trainers are forks of; None: they are new interpreters
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from helpers.footprint import DEADLOCK_S, children_of, mappings_of, pid_of
 
 import mpqueue
-from mpqueue.workers import launcher
+from mpqueue.backends.start import launcher
 
 _MAX_GROWTH = 64 << 20  # bytes that the modules and sources of one file may add to it
 _SETTLED_S = 2.0  # messages are read within a millisecond; a fork server that hangs is ended

@@ -13,8 +13,8 @@ from model.program import plain
 import mpqueue
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.runners.lanes import LaneRun
+from mpqueue.worker.runners.runner import StreamEnd
 
 __all__ = [
     "Failed",

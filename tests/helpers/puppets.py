@@ -9,9 +9,9 @@ import signal
 import numpy as np
 from helpers.waits import until
 
-from mpqueue.service.journal import read_journal
+from mpqueue.service.serving.journal import read_journal
 
-MODULES = ("numpy", "mpqueue.service.consumer")  # imported by the consumer's process
+MODULES = ("numpy", "mpqueue.service.consuming.consumer")  # imported by the consumer's process
 _SCRIPT = """
 import json, os, sys
 import numpy as np

@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 
-from mpqueue.files import urls
+from mpqueue.files.access import urls
 
 
 class RangeServer:

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple, Self
 
-from mpqueue.service.records import REQUEST, pack_request
+from mpqueue.service.protocol.records import REQUEST, pack_request
 
 
 class ConsumerRequest(NamedTuple):
-    """A record of a consumer; see `mpqueue.service.records`."""
+    """A record of a consumer; see `mpqueue.service.protocol.records`."""
 
     kind: int
     value: int = 0

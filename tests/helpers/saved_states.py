@@ -8,7 +8,7 @@ import numpy as np
 
 import mpqueue
 from mpqueue import Dataset, Loader
-from mpqueue.plan.saved_states import sealed
+from mpqueue.plan.states.saved_states import sealed
 
 NUM_BEFORE = 3  # batches of each rank before its state is saved
 NUM_AFTER = 20  # batches of each rank after that, from two or more epochs

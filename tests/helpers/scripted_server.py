@@ -1,6 +1,6 @@
 """A server that follows the script of a test, or serves numbered batches itself and checks the consumer's messages.
 
-It speaks the protocol of `mpqueue.service.records` over a real socket in a real server directory. Its ring is a memfd.
+It speaks the protocol of `mpqueue.service.protocol.records` over a real socket in a real server directory. Its ring is a memfd.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from helpers.requests import ConsumerRequest
 from mpqueue.memory.layout import flatten, spec_of
 from mpqueue.memory.segment import Segment, shared_words
 from mpqueue.memory.writer import SlotWriter
-from mpqueue.service.handshake import Hello, Refusal, Welcome
-from mpqueue.service.records import (
+from mpqueue.service.protocol.handshake import Hello, Refusal, Welcome
+from mpqueue.service.protocol.records import (
     MAX_BODY,
     MAX_HANDSHAKE,
     MAX_MESSAGE,
@@ -29,8 +29,8 @@ from mpqueue.service.records import (
     ToConsumer,
     ToServer,
 )
-from mpqueue.service.server_directory import ServerDirectory
-from mpqueue.service.specs import encode_spec
+from mpqueue.service.protocol.server_directory import ServerDirectory
+from mpqueue.service.protocol.specs import encode_spec
 from mpqueue.transport.records import ProtocolError
 
 STRIDE = 1 << 20

@@ -4,12 +4,12 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpqueue.service.core import Core
-from mpqueue.service.handshake import Hello
-from mpqueue.service.modes import mode_of
-from mpqueue.service.records import DETACHED
-from mpqueue.service.refusals import Occupied, Refused
-from mpqueue.service.rules import Rules
+from mpqueue.service.protocol.handshake import Hello
+from mpqueue.service.protocol.records import DETACHED
+from mpqueue.service.protocol.refusals import Occupied, Refused
+from mpqueue.service.routing.core import Core
+from mpqueue.service.routing.modes import mode_of
+from mpqueue.service.routing.rules import Rules
 
 
 def rules_of(*, mode: Any = "split", world: int | None = None, **others: Any) -> Rules:

@@ -13,8 +13,8 @@ from helpers.requests import ConsumerRequest
 
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.segment import foreign_words
-from mpqueue.service.handshake import Hello, Refusal, decode_answer
-from mpqueue.service.records import (
+from mpqueue.service.protocol.handshake import Hello, Refusal, decode_answer
+from mpqueue.service.protocol.records import (
     MAX_HANDSHAKE,
     MAX_MESSAGE,
     PICKLED,
@@ -22,9 +22,9 @@ from mpqueue.service.records import (
     ToServer,
     unpack_down,
 )
-from mpqueue.service.server_directory import ServerDirectory, greet, receive_answer
-from mpqueue.service.specs import decode_spec
-from mpqueue.system import descriptors
+from mpqueue.service.protocol.server_directory import ServerDirectory, greet, receive_answer
+from mpqueue.service.protocol.specs import decode_spec
+from mpqueue.system.descriptors import descriptors
 
 DEADLOCK_S = 60
 

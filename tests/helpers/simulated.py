@@ -19,19 +19,26 @@ from unittest import mock
 import numpy as np
 from helpers.aiming import AimingMachine
 
+from mpqueue.backends.job import LOCAL, Job
+from mpqueue.backends.processes import dispatcher
+from mpqueue.backends.processes.process import ProcessBackend
+from mpqueue.backends.processes.source_sync import SourceSync
+from mpqueue.backends.sending.source_send import find_digests, make_patch
+from mpqueue.backends.sending.source_watch import SourceWatch
+from mpqueue.backends.start.launcher import LauncherGone, ProcessEvent
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
-from mpqueue.plan.cursors import EpochCursor
-from mpqueue.plan.lanes import RetryStart
-from mpqueue.plan.options import Options
-from mpqueue.plan.plans import BatchesPlan
-from mpqueue.plan.ranks import Ranks
-from mpqueue.plan.sources import Items
-from mpqueue.system.processes import Process
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.plans import BatchesPlan
+from mpqueue.plan.position.cursors import EpochCursor
+from mpqueue.plan.position.lanes import RetryStart
+from mpqueue.plan.position.ranks import Ranks
+from mpqueue.plan.sources.sources import Items
+from mpqueue.system.processes.processes import Process
 from mpqueue.worker import failures
 from mpqueue.worker.records import (
     GRANT,
@@ -46,13 +53,6 @@ from mpqueue.worker.records import (
     unpack_start,
 )
 from mpqueue.worker.source_receive import apply_patch
-from mpqueue.workers import dispatcher
-from mpqueue.workers.job import LOCAL, Job
-from mpqueue.workers.launcher import LauncherGone, ProcessEvent
-from mpqueue.workers.process import ProcessBackend
-from mpqueue.workers.source_send import find_digests, make_patch
-from mpqueue.workers.source_sync import SourceSync
-from mpqueue.workers.source_watch import SourceWatch
 
 
 def endless_epoch():

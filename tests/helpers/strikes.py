@@ -17,8 +17,8 @@ import warnings
 import weakref
 
 import mpqueue
-from mpqueue.system import collected
-from mpqueue.system.interrupts import are_signals_deferred, deliver_after_return
+from mpqueue.system.signals import collected
+from mpqueue.system.signals.interrupts import are_signals_deferred, deliver_after_return
 
 _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 

@@ -10,8 +10,8 @@ import pytest
 from helpers.computed import Computed
 
 from mpqueue import Dataset, Loader
-from mpqueue.plan.sources import Items
-from mpqueue.workers.source_send import UnpicklableSource
+from mpqueue.backends.sending.source_send import UnpicklableSource
+from mpqueue.plan.sources.sources import Items
 
 HOWS = {
     "none": {"workers": 0},

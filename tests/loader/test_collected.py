@@ -15,9 +15,9 @@ from helpers.inside import pipeline_of
 from helpers.strikes import Struck
 
 import mpqueue
-from mpqueue.system import interrupts
-from mpqueue.workers.roster import Roster
-from mpqueue.workers.threads import ThreadBackend
+from mpqueue.backends.processes.roster import Roster
+from mpqueue.backends.threads import ThreadBackend
+from mpqueue.system.signals import interrupts
 
 
 class Circle:

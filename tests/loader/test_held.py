@@ -12,7 +12,7 @@ import mpqueue
 from mpqueue import Dataset, Loader
 from mpqueue.frameworks.keras.loader_passes import LoaderEpochs
 from mpqueue.loader.ahead import Ahead
-from mpqueue.worker import lane_runner
+from mpqueue.worker.runners import lane_runner
 
 ARRAYS = [np.full(2, index) for index in range(23)]
 

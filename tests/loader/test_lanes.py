@@ -11,7 +11,7 @@ import mpqueue
 from mpqueue import Loader
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import BatchTimeout
-from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.runners.runner import StreamEnd
 
 LANES = 4
 

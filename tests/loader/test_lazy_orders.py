@@ -7,8 +7,8 @@ import pytest
 from helpers.gates import Gate, pass_gate
 
 from mpqueue import Dataset, Loader, OrderedEnqueuer, worker_info
-from mpqueue.worker import shuffle_detection
-from mpqueue.worker.shuffle_detection import ShuffleDetector
+from mpqueue.worker.random_state import shuffle_detection
+from mpqueue.worker.random_state.shuffle_detection import ShuffleDetector
 
 
 class Lazy:

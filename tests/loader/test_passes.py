@@ -11,7 +11,7 @@ from helpers.gates import Gate, pass_gate
 import mpqueue
 from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.plan.options import Options
+from mpqueue.plan.options.options import Options
 
 KINDS = [pytest.param(True, id="processes"), pytest.param(False, id="threads")]
 

@@ -11,7 +11,7 @@ from helpers.drawing import Drawing, copied, indices
 from helpers.numbered import iter_after
 
 import mpqueue
-from mpqueue.plan import cursors
+from mpqueue.plan.position import cursors
 
 ORDERS = {
     "in order": {},

@@ -7,7 +7,7 @@ import random
 import pytest
 from helpers.saved_states import CASES, NUM_AFTER, NUM_BEFORE, play, take
 
-from mpqueue.worker import lane_runner
+from mpqueue.worker.runners import lane_runner
 
 OF_LOADERS = [(name, world) for name, case in CASES.items() for world in case.worlds]
 

@@ -5,8 +5,8 @@ import pytest
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.plan.history import At, History
-from mpqueue.plan.saved_states import sealed
+from mpqueue.plan.ids.history import At, History
+from mpqueue.plan.states.saved_states import sealed
 
 BEFORE, AFTER, THEN = {"web": 3, "code": 1}, {"web": 1, "code": 3}, {"web": 1, "code": 1}
 

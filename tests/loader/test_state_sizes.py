@@ -10,9 +10,9 @@ from helpers.saved_states import take
 from mpqueue import Dataset, Loader
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.errors import StateDamaged
-from mpqueue.plan.compact import compacted, restored
+from mpqueue.plan.states.compact import compacted, restored
 from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 LONG = "a text that makes a state long " * 50
 

@@ -13,7 +13,7 @@ import pytest
 from helpers.faults import Numbers
 
 from mpqueue.memory import segment
-from mpqueue.service.server import Server
+from mpqueue.service.serving.server import Server
 
 CURRENT, FUTURE, ON_FAULT = 1, 2, 4  # as in <sys/mman.h> of most architectures
 
@@ -32,7 +32,7 @@ SEGMENTS = """
 import ctypes, os, sys
 import numpy
 from mpqueue.memory.segment import ForeignSegment, Segment
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 
 SIZE = 1 << 27
 flags, is_mapped = map(int, sys.argv[1:])

@@ -11,7 +11,7 @@ import pytest
 from mpqueue.memory import segment
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.segment import Segment
-from mpqueue.system.limits import GroupMemory
+from mpqueue.system.processes.limits import GroupMemory
 
 
 def test_segment_has_no_name(monkeypatch):

@@ -17,7 +17,7 @@ from model.functions import simple
 import mpqueue
 from mpqueue.dataset.lanes import lane
 from mpqueue.memory.segment import FIRST_BYTES, Segment
-from mpqueue.worker import lane_runner
+from mpqueue.worker.runners import lane_runner
 
 PACKAGE = os.path.dirname(mpqueue.__file__)
 END = Failed("StopIteration", "")

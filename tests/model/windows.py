@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from model.numbers import mixed_numbers
 
-from mpqueue.plan.balancing import divide
+from mpqueue.plan.order.balancing import divide
 
 
 class Balance(NamedTuple):

@@ -9,10 +9,10 @@ import pytest
 from helpers.computed import Computed
 
 import mpqueue
+from mpqueue.backends.inline import InlineBackend
 from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.plan.backend_kinds import _KINDS, BackendKind, BackendName, kind_of
-from mpqueue.plan.options import Options
-from mpqueue.workers.inline import InlineBackend
+from mpqueue.plan.options.backend_kinds import _KINDS, BackendKind, BackendName, kind_of
+from mpqueue.plan.options.options import Options
 
 
 def test_backend_name_and_error_list_every_kind():

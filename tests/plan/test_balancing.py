@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from mpqueue.plan.balancing import divide, pack
+from mpqueue.plan.order.balancing import divide, pack
 
 SHAPES = [(8, 32), (8, 8), (8, 4), (2, 8), (2, 64), (7, 5), (3, 3), (64, 32)]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpqueue.plan.checksums import checksum_of
+from mpqueue.plan.states.checksums import checksum_of
 
 VALUES = [None, True, False, 0, 1, 1.5, "", "1", b"", b"1", [], [1], [1, None], {}, {"a": 1}, {"a": None}]
 

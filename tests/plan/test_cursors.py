@@ -4,7 +4,7 @@ import pytest
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.cursors import Cursor, Drawn, DrawnCursor, EpochCursor, Place, StreamCursor
+from mpqueue.plan.position.cursors import Cursor, Drawn, DrawnCursor, EpochCursor, Place, StreamCursor
 
 LENGTH = 4  # batches per epoch
 START = Place()

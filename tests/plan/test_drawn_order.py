@@ -3,7 +3,7 @@
 import pytest
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import Drawn, DrawnCursor, Place
+from mpqueue.plan.position.cursors import Drawn, DrawnCursor, Place
 
 
 class Draw:

@@ -8,10 +8,10 @@ import zlib
 import numpy as np
 import pytest
 
-from mpqueue.plan.cursors import FROM_BEGINNING, Listed
-from mpqueue.plan.draws import Draws
-from mpqueue.plan.ranks import Ranks, Shard
-from mpqueue.plan.sampler_fingerprint import fingerprint_of
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Listed
+from mpqueue.plan.position.draws import Draws
+from mpqueue.plan.position.ranks import Ranks, Shard
+from mpqueue.plan.position.sampler_fingerprint import fingerprint_of
 
 
 def order_of(sampler, batch_size=None, *, rank=0, world=1, drop_last=False, are_lists=False):

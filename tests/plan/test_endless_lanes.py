@@ -4,7 +4,7 @@ import pytest
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.cursors import Place, StreamCursor
+from mpqueue.plan.position.cursors import Place, StreamCursor
 
 
 def ledger_of(num_lanes, epoch_batches, *, ordered=True):

@@ -8,13 +8,13 @@ from helpers.saved_states import saved_with
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.plan.cursors import Place
-from mpqueue.plan.lane_states import as_state, plain, starts_in
-from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
-from mpqueue.plan.ranks import Shard
-from mpqueue.plan.saved_states import sealed
-from mpqueue.plan.sources import Lanes as SourceOfLanes
-from mpqueue.plan.sources import recognise
+from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.lanes import BEGINNING, LaneShare, LaneStart
+from mpqueue.plan.position.ranks import Shard
+from mpqueue.plan.sources.sources import Lanes as SourceOfLanes
+from mpqueue.plan.sources.sources import recognise
+from mpqueue.plan.states.lane_states import as_state, plain, starts_in
+from mpqueue.plan.states.saved_states import sealed
 
 
 class Lanes:

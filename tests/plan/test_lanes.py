@@ -5,11 +5,11 @@ import random
 import pytest
 from helpers.counting import instructions_of
 
+from mpqueue.backends.processes.lane_owners import LaneOwners
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.cursors import Place, StreamCursor
-from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
-from mpqueue.workers.lane_owners import LaneOwners
+from mpqueue.plan.position.cursors import Place, StreamCursor
+from mpqueue.plan.position.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
 
 
 def ledger_of(num_lanes=2, credit=8):

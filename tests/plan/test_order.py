@@ -7,7 +7,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import FROM_BEGINNING, EpochCursor, Place
+from mpqueue.plan.position.cursors import FROM_BEGINNING, EpochCursor, Place
 from mpqueue.seeding.seeds import permutation
 
 SEED = 7

@@ -1,9 +1,9 @@
 """Plans without processes: the class of each source."""
 
-from mpqueue.plan.options import Options
-from mpqueue.plan.plans import SamplesPlan
-from mpqueue.plan.resolve import resolve
-from mpqueue.plan.sources import Items
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.plans import SamplesPlan
+from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.sources.sources import Items
 
 
 def plan_of(source, seed=3, **options):

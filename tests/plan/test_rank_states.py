@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
-from mpqueue.plan.cursors import Base, Place
-from mpqueue.plan.draws import Draws
-from mpqueue.plan.rank_states import of_rank
-from mpqueue.plan.ranks import Ranks, Shard
-from mpqueue.plan.saved_states import sealed
+from mpqueue.plan.position.cursors import Base, Place
+from mpqueue.plan.position.draws import Draws
+from mpqueue.plan.position.ranks import Ranks, Shard
+from mpqueue.plan.states.rank_states import of_rank
+from mpqueue.plan.states.saved_states import sealed
 
 FEW = settings(max_examples=200, deadline=None, derandomize=True)
 

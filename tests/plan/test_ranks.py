@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue.plan.ranks import Shard, shard_of
+from mpqueue.plan.position.ranks import Shard, shard_of
 
 
 def test_rank_may_be_any_integer_type():

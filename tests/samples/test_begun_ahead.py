@@ -12,14 +12,14 @@ from helpers.faults import burns
 from helpers.footprint import DEADLOCK_S
 
 from mpqueue import Loader
+from mpqueue.backends.processes.handle import Work, WorkerHandle
+from mpqueue.backends.processes.pool import WorkerPool
 from mpqueue.errors import WorkerDied
-from mpqueue.plan.batching import Batching
+from mpqueue.plan.options.batching import Batching
 from mpqueue.worker.context import WorkerInfo
-from mpqueue.worker.in_flight import InFlightRunner
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
-from mpqueue.worker.runner import Parts
-from mpqueue.workers.handle import Work, WorkerHandle
-from mpqueue.workers.pool import WorkerPool
+from mpqueue.worker.runners.in_flight import InFlightRunner
+from mpqueue.worker.runners.runner import Parts
 
 SIZE = 4
 

@@ -21,7 +21,7 @@ from helpers.strikes import Struck, each_strike
 import mpqueue
 from mpqueue import Loader
 from mpqueue.errors import BatchTimeout, WorkerDied, WorkerRaised
-from mpqueue.worker import event_loop
+from mpqueue.worker.concurrency import event_loop
 
 backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
 SIZE = 4

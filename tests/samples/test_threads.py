@@ -14,7 +14,7 @@ from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 import mpqueue
 from mpqueue import Loader
 from mpqueue.errors import BatchTimeout, WorkerRaised
-from mpqueue.worker.helper_threads import THREAD_NAME, Helpers
+from mpqueue.worker.concurrency.helper_threads import THREAD_NAME, Helpers
 
 backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
 

@@ -18,8 +18,8 @@ def test_the_folders_and_tests_of_the_table_exist():
 
 
 def test_tests_named_after_a_module_are_its_tests_and_otherwise_those_of_its_folder():
-    assert targets.tests_of("files/tar.py", ROOT) == ["files/test_tar.py", "files/test_tar_stream.py"]
-    assert targets.tests_of("worker/retry_markers.py", ROOT) == ["workers", "samples"]
+    assert targets.tests_of("files/tar/tar.py", ROOT) == ["files/test_tar.py", "files/test_tar_stream.py"]
+    assert targets.tests_of("worker/retry_markers.py", ROOT) == ["backends", "samples"]
 
 
 def has_namespaces():

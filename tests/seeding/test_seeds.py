@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mpqueue.plan.options import fresh_seed
+from mpqueue.plan.options.options import fresh_seed
 from mpqueue.seeding.seeds import NEXT_ITEM, WORD, BatchSeed, generator, permutation, place_of
 from mpqueue.worker import sample_block
 

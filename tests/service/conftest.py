@@ -30,7 +30,7 @@ def puppets(puppet_interpreter):
 _SERVER = """
 import json, os, sys
 import mpqueue
-from mpqueue.service import checkpoints, loop
+from mpqueue.service.serving import checkpoints, loop
 sys.path.insert(0, sys.argv[1])
 from helpers.laned import Counted
 from helpers.puppets import Indices
@@ -51,7 +51,9 @@ with mpqueue.Server("s", source, **{"workers": 1, "journal": os.path.join(folder
 @pytest.fixture(scope="module")
 def server_interpreter():
     """The parent interpreter of the servers of a test file."""
-    with interpreter("mpqueue.service.server", "mpqueue.workers.launcher", "helpers.new_fork_servers") as made:
+    with interpreter(
+        "mpqueue.service.serving.server", "mpqueue.backends.start.launcher", "helpers.new_fork_servers"
+    ) as made:
         yield made
 
 

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 from helpers.service_simulation import Consumer, Simulation, rules_of
 
-from mpqueue.plan.cursors import Place
-from mpqueue.service import checkpoints
-from mpqueue.service.admission import Admission
-from mpqueue.service.connections import Handlers
-from mpqueue.service.handshake import Hello, Resume
-from mpqueue.service.journal import Journal, Survivor, read_journal, started_at
-from mpqueue.service.loop import Deliveries
+from mpqueue.plan.position.cursors import Place
+from mpqueue.service.protocol.handshake import Hello, Resume
+from mpqueue.service.serving import checkpoints
+from mpqueue.service.serving.admission import Admission
+from mpqueue.service.serving.connections import Handlers
+from mpqueue.service.serving.journal import Journal, Survivor, read_journal, started_at
+from mpqueue.service.serving.loop import Deliveries
 
 
 def test_exit_of_process_with_two_consumers_is_handled_once():

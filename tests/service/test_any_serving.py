@@ -10,15 +10,15 @@ from helpers.aiming import run_and_require
 from helpers.faults import Numbers
 from helpers.simulated import Deadlock, MachineOfAWorld, Source, World
 
+from mpqueue.backends.job import RingPlan
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.cursors import EpochCursor
-from mpqueue.service.core import Holders
-from mpqueue.service.making import make_stream
-from mpqueue.service.routing import Failure
-from mpqueue.service.stream import PendingHandle, Stashed
-from mpqueue.workers.job import RingPlan
+from mpqueue.plan.position.cursors import EpochCursor
+from mpqueue.service.routing.core import Holders
+from mpqueue.service.routing.routing import Failure
+from mpqueue.service.stream.making import make_stream
+from mpqueue.service.stream.stream import PendingHandle, Stashed
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from one word to more than twice the initial size of a slot
 ARROWS = [

@@ -14,8 +14,8 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 
 import mpqueue
 from mpqueue.errors import ServiceDied, ServiceError
-from mpqueue.service.handshake import Hello, Resume
-from mpqueue.service.records import PICKLED, ToServer
+from mpqueue.service.protocol.handshake import Hello, Resume
+from mpqueue.service.protocol.records import PICKLED, ToServer
 from mpqueue.worker import failures
 
 
@@ -121,7 +121,7 @@ class TestAnswers:
                 tracemalloc.stop()
 
     def test_wait_without_timeout_is_logged(self, tmp_path, pool, monkeypatch, caplog):
-        monkeypatch.setattr("mpqueue.service.server_directory._PATIENCE_S", 0.02)
+        monkeypatch.setattr("mpqueue.service.protocol.server_directory._PATIENCE_S", 0.02)
         consumer = pool.submit(mpqueue.attach, str(tmp_path / "directory"))
         while not caplog.records:
             time.sleep(0.001)

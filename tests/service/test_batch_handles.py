@@ -5,8 +5,8 @@ from helpers.segments import PlainMemory
 
 from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
 from mpqueue.memory.slots import SlotTable
-from mpqueue.plan.cursors import WorkItem
-from mpqueue.service.stream import PendingHandle
+from mpqueue.plan.position.cursors import WorkItem
+from mpqueue.service.stream.stream import PendingHandle
 
 STRIDE = 1 << 14
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mpqueue.service.connections import Handlers
+from mpqueue.service.serving.connections import Handlers
 
 
 @pytest.fixture

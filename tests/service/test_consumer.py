@@ -17,10 +17,10 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 
 import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
-from mpqueue.service import attachment
-from mpqueue.service import consumer as consumer_module
-from mpqueue.service.attachment import Attachment
-from mpqueue.service.records import (
+from mpqueue.service.consuming import attachment
+from mpqueue.service.consuming import consumer as consumer_module
+from mpqueue.service.consuming.attachment import Attachment
+from mpqueue.service.protocol.records import (
     DETACHED,
     DROPPED,
     LOST,
@@ -35,7 +35,7 @@ from mpqueue.service.records import (
     ToConsumer,
     ToServer,
 )
-from mpqueue.service.specs import MAX_SPEC_BYTES
+from mpqueue.service.protocol.specs import MAX_SPEC_BYTES
 from mpqueue.worker import failures
 
 AN_OFFER = Offer(ToConsumer.OFFER, 0, 1, 2, 3, 4, 5, 6, 7, 8)
@@ -302,7 +302,7 @@ class TestFailures:
             raise AssertionError("it looks for another server")
 
         with attached(server, reconnect=True) as consumer:
-            monkeypatch.setattr("mpqueue.service.consumer.open_attachment", looks)
+            monkeypatch.setattr("mpqueue.service.consuming.consumer.open_attachment", looks)
             server.send(message)
             for _ in range(2):
                 with pytest.raises(ServiceError, match="same version of mpqueue"):

@@ -9,10 +9,10 @@ from helpers.service_simulation import Consumer, Simulation, rules_of
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mpqueue.service.handshake import Hello, Resume
-from mpqueue.service.records import LOST
-from mpqueue.service.refusals import Refused
-from mpqueue.service.rules import Rules
+from mpqueue.service.protocol.handshake import Hello, Resume
+from mpqueue.service.protocol.records import LOST
+from mpqueue.service.protocol.refusals import Refused
+from mpqueue.service.routing.rules import Rules
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -11,7 +11,7 @@ from helpers.server_directories import servers_directory  # noqa: F401
 import mpqueue
 from mpqueue import Dataset
 from mpqueue.errors import ServiceError
-from mpqueue.service import checkpoints
+from mpqueue.service.serving import checkpoints
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
 

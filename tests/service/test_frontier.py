@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpqueue.service.modes import Frontier, SlowestConsumer
+from mpqueue.service.routing.modes import Frontier, SlowestConsumer
 
 
 @given(start=st.integers(0, 5), taken=st.lists(st.integers(0, 12)))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.service.handshake import MAX_TAKEN, PROTOCOL, Hello, Refusal, Resume, Welcome, decode_answer
-from mpqueue.service.records import MAX_HANDSHAKE
+from mpqueue.service.protocol.handshake import MAX_TAKEN, PROTOCOL, Hello, Refusal, Resume, Welcome, decode_answer
+from mpqueue.service.protocol.records import MAX_HANDSHAKE
 from mpqueue.transport.records import ProtocolError
 
 numbers = st.integers(0, (1 << 63) - 1)

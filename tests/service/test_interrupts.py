@@ -14,10 +14,10 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckLimit, each_strike
 
 import mpqueue
-from mpqueue.service import attachment
-from mpqueue.service import server as server_module
-from mpqueue.service.consumer import Consumer
-from mpqueue.service.records import ToServer
+from mpqueue.service.consuming import attachment
+from mpqueue.service.consuming.consumer import Consumer
+from mpqueue.service.protocol.records import ToServer
+from mpqueue.service.serving import server as server_module
 
 RANDOM_S = 1.0
 

@@ -16,8 +16,8 @@ from helpers.others import Other
 from helpers.server_directories import STRANGER, become, needs_root
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.journal import _MARK, Journal, Recovered, Survivor, lock_journal, read_journal, started_at
-from mpqueue.system.own_files import seal
+from mpqueue.service.serving.journal import _MARK, Journal, Recovered, Survivor, lock_journal, read_journal, started_at
+from mpqueue.system.paths.own_files import seal
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mpqueue.service.connections import Peer, Stage
-from mpqueue.service.loop import Deliveries
-from mpqueue.service.records import LOST, Text, ToConsumer, unpack_down
-from mpqueue.system import descriptors
+from mpqueue.service.protocol.records import LOST, Text, ToConsumer, unpack_down
+from mpqueue.service.serving.connections import Peer, Stage
+from mpqueue.service.serving.loop import Deliveries
+from mpqueue.system.descriptors import descriptors
 from mpqueue.transport.credentials import Credentials
 
 

@@ -17,7 +17,7 @@ from helpers.server_directories import STRANGER, become, needs_root
 
 import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.service.server_directory import ServerDirectory
+from mpqueue.service.protocol.server_directory import ServerDirectory
 from mpqueue.transport import credentials
 
 OWN = os.geteuid()

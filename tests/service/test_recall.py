@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import ServiceDied
-from mpqueue.service import attachment
-from mpqueue.service.attachment import Attachment
-from mpqueue.service.connections import Peer, Stage
-from mpqueue.service.core import Core
-from mpqueue.service.handshake import Hello
-from mpqueue.service.link import ServerLink
-from mpqueue.service.loop import Loop
-from mpqueue.service.records import OFFER, ToConsumer, ToServer, pack_request
-from mpqueue.system import descriptors
+from mpqueue.service.consuming import attachment
+from mpqueue.service.consuming.attachment import Attachment
+from mpqueue.service.consuming.link import ServerLink
+from mpqueue.service.protocol.handshake import Hello
+from mpqueue.service.protocol.records import OFFER, ToConsumer, ToServer, pack_request
+from mpqueue.service.routing.core import Core
+from mpqueue.service.serving.connections import Peer, Stage
+from mpqueue.service.serving.loop import Loop
+from mpqueue.system.descriptors import descriptors
 from mpqueue.transport.credentials import Credentials
 
 pytestmark = pytest.mark.usefixtures("servers_directory")

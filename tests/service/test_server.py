@@ -23,9 +23,9 @@ from helpers.waits import until
 
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
-from mpqueue.service import server_directory, specs
-from mpqueue.service.journal import read_journal
-from mpqueue.service.loop import Deliveries
+from mpqueue.service.protocol import server_directory, specs
+from mpqueue.service.serving.journal import read_journal
+from mpqueue.service.serving.loop import Deliveries
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
 
@@ -697,7 +697,7 @@ def test_server_with_unwritable_journal_stops_with_reason(puppets, tmp_path, mon
     with mpqueue.Server("s", Indices(8), world=1, workers=1, journal=tmp_path / "journal") as server:
         first = puppets("s", rank=0).attached()
         first.do("take")
-        monkeypatch.setattr("mpqueue.service.journal._write", full)
+        monkeypatch.setattr("mpqueue.service.serving.journal._write", full)
         with pytest.raises(Raised, match=r"ServiceDied.*the journal cannot be written \(No space left on device\)"):
             first.take(2)
         with pytest.raises(OSError, match="No space left on device"):

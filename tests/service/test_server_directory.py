@@ -14,9 +14,9 @@ from helpers.others import Other
 from helpers.server_directories import STRANGER, become, needs_root
 
 from mpqueue.errors import ServiceError
-from mpqueue.service import server_directory
-from mpqueue.service.server_directory import ServerDirectory, greet, receive_answer
-from mpqueue.system import descriptors
+from mpqueue.service.protocol import server_directory
+from mpqueue.service.protocol.server_directory import ServerDirectory, greet, receive_answer
+from mpqueue.system.descriptors import descriptors
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import credentials_of, sentinel_of
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mpqueue.errors import ServiceError
 from mpqueue.memory.layout import NodeKind, Recorded, array_specs, flatten, spec_of
-from mpqueue.service.specs import MAX_SPEC_BYTES, decode_spec, encode_spec
+from mpqueue.service.protocol.specs import MAX_SPEC_BYTES, decode_spec, encode_spec
 from mpqueue.transport.records import ProtocolError
 
 quick = {"suppress_health_check": list(HealthCheck)}

@@ -15,11 +15,11 @@ from helpers.requests import ConsumerRequest
 from helpers.server_directories import STRANGER, become, needs_root
 from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, resident_bytes, served
 
-from mpqueue.service.connections import MAX_STRANGERS
-from mpqueue.service.handshake import Hello, Refusal, Resume, Welcome, decode_answer
-from mpqueue.service.loop import MAX_OF_PROCESS
-from mpqueue.service.records import MAX_HANDSHAKE, MAX_RELEASED, REQUEST, ToServer
-from mpqueue.system import descriptors
+from mpqueue.service.protocol.handshake import Hello, Refusal, Resume, Welcome, decode_answer
+from mpqueue.service.protocol.records import MAX_HANDSHAKE, MAX_RELEASED, REQUEST, ToServer
+from mpqueue.service.serving.connections import MAX_STRANGERS
+from mpqueue.service.serving.loop import MAX_OF_PROCESS
+from mpqueue.system.descriptors import descriptors
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from helpers.faults import Fault, Numbers, StrikesAt
 from mpqueue import Dataset
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
-from mpqueue.service.journal import job_of
-from mpqueue.service.making import make_stream
-from mpqueue.service.modes import mode_of
-from mpqueue.service.records import PARTIAL
-from mpqueue.service.routing import Failure
-from mpqueue.service.rules import Rules
+from mpqueue.service.protocol.records import PARTIAL
+from mpqueue.service.routing.modes import mode_of
+from mpqueue.service.routing.routing import Failure
+from mpqueue.service.routing.rules import Rules
+from mpqueue.service.serving.journal import job_of
+from mpqueue.service.stream.making import make_stream
 
 DEADLOCK_S = 60
 
@@ -203,7 +203,7 @@ def test_stream_is_idle_without_requests():
     ("address_space", "num_slots"), [(1 << 40, 10 + 10 + 256 + 2), (4 << 30, 64), (1 << 28, 10 + 10 + 8 + 2)]
 )
 def test_low_address_space_reduces_number_of_slots_not_their_size(monkeypatch, address_space, num_slots):
-    monkeypatch.setattr("mpqueue.service.making.largest_segment_bytes", lambda: address_space)
+    monkeypatch.setattr("mpqueue.service.stream.making.largest_segment_bytes", lambda: address_space)
     with Server(Numbers(3)) as server:
         assert server.stream.statistics().num_slots == num_slots
         assert values(server.epoch(0)) == [0, 1, 2]

@@ -9,7 +9,7 @@ from helpers.numbered import taken
 
 import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.service.server import Server
+from mpqueue.service.serving.server import Server
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from helpers.strikes import Struck, each_strike
 
-from mpqueue.system.condition import Condition
+from mpqueue.system.signals.condition import Condition
 
 DEADLOCK_S = 60
 

@@ -5,8 +5,8 @@ import signal
 import pytest
 from helpers.handling import handling
 
-from mpqueue.system import interrupts
-from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.system.signals import interrupts
+from mpqueue.system.signals.interrupts import allow_signals, defer_signals
 
 STRUCK = (signal.SIGUSR1, signal.SIGUSR2)
 

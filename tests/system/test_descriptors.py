@@ -10,8 +10,8 @@ import pytest
 from helpers import strikes
 from helpers.strikes import Strike, Struck, each_strike
 
-from mpqueue.system import descriptors
-from mpqueue.system.collected import WhenCollected
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.signals.collected import WhenCollected
 
 
 class Owner:

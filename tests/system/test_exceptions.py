@@ -7,9 +7,9 @@ import pytest
 from helpers.misbehaving import BASES, MISBEHAVING, Refusal, RefusingClass, Sealed
 
 from mpqueue.errors import WorkerRaised
-from mpqueue.system import exceptions
-from mpqueue.system.contexts import context_manager
-from mpqueue.system.exception_texts import named_text_of, text_of, traceback_text_of
+from mpqueue.system.signals import exceptions
+from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.user_code.exception_texts import named_text_of, text_of, traceback_text_of
 from mpqueue.worker import failures
 
 ANY = MISBEHAVING | BASES

@@ -11,7 +11,7 @@ def test_function_is_called_at_exit_only_if_wanted(at_exit, written):
     """Not even when the interpreter deletes the object: its modules may be gone then."""
     code = f"""
 import os
-from mpqueue.system.collected import WhenCollected
+from mpqueue.system.signals.collected import WhenCollected
 
 class Owner:
     pass

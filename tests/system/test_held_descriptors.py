@@ -8,7 +8,7 @@ from helpers.finalizers import calls_of_python_in
 from helpers.strikes import Struck, each_strike
 from helpers.tabular import answer_of_child
 
-from mpqueue.system.held_descriptors import HeldDescriptor
+from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
 
 
 def num_open():

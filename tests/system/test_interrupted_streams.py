@@ -19,10 +19,10 @@ from helpers.faults import Fault, Growing, Numbers, StrikesAt
 from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException, StruckLimit, each_strike
 
 import mpqueue
+from mpqueue.backends.threads import ThreadBackend
 from mpqueue.seeding.permutation import SampleOrder
-from mpqueue.worker import lane_runner
-from mpqueue.worker.runner import StreamEnd
-from mpqueue.workers.threads import ThreadBackend
+from mpqueue.worker.runners import lane_runner
+from mpqueue.worker.runners.runner import StreamEnd
 
 KINDS = {
     "process": {"workers": 2, "max_queue_size": 4},

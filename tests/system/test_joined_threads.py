@@ -8,7 +8,7 @@ import threading
 import pytest
 from helpers.alarms import Alarm
 
-from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.signals.joined_threads import JoinedThread
 
 
 class Interrupted(Exception):
@@ -35,7 +35,7 @@ def test_interrupted_join_still_waits_for_thread():
 def test_signal_received_by_library_thread_interrupts_join():
     code = """
 import os, signal, sys, threading, time
-from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.signals.joined_threads import JoinedThread
 
 def of_library():
     while main.native_id not in waiting():

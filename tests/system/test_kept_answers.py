@@ -9,7 +9,7 @@ from helpers import strikes
 from helpers.strikes import Strike, Struck, StruckError, StruckLimit, each_strike
 
 import mpqueue
-from mpqueue.memory import script_names
+from mpqueue.memory import main_module as script_names
 
 DEADLOCK_S = 120
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mpqueue.files.index import locked
-from mpqueue.system.held_descriptors import HeldDescriptor
-from mpqueue.system.lock_files import lock_now, unlock
+from mpqueue.files.indexing.index import locked
+from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
+from mpqueue.system.paths.lock_files import lock_now, unlock
 
 
 @contextlib.contextmanager

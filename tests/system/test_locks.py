@@ -7,7 +7,7 @@ import threading
 import pytest
 from helpers.strikes import Struck
 
-from mpqueue.system.locks import Lock, RLock
+from mpqueue.system.signals.locks import Lock, RLock
 
 ROUNDS, AGAIN_S = 200, 0.01
 

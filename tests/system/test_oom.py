@@ -7,8 +7,8 @@ import pytest
 from helpers.control_groups import show_groups
 from helpers.outside import Trainer
 
-from mpqueue.system import oom
-from mpqueue.system.oom import OomCounter, find_counter, parse_kills
+from mpqueue.system.processes import oom
+from mpqueue.system.processes.oom import OomCounter, find_counter, parse_kills
 
 _MEMORY = "/sys/fs/cgroup/memory"
 

@@ -17,9 +17,9 @@ from helpers.server_directories import STRANGER, become, needs_root
 from mpqueue import Dataset
 from mpqueue.errors import FileError, ServiceError
 from mpqueue.files import ArrayRecord, Images, JSONLines
-from mpqueue.service.journal import Journal, read_journal
-from mpqueue.service.server_directory import ServerDirectory
-from mpqueue.system.own_files import DamagedFile, OtherVersion, open_own, seal, unseal
+from mpqueue.service.protocol.server_directory import ServerDirectory
+from mpqueue.service.serving.journal import Journal, read_journal
+from mpqueue.system.paths.own_files import DamagedFile, OtherVersion, open_own, seal, unseal
 
 VALUES = [{"n": number} for number in range(4)]
 RECORDS = [b"%d" % number * 20 for number in range(4)]

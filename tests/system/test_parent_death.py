@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from mpqueue.system import descriptors, parent_death
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.processes import parent_death
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread of the process does it")
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import mpqueue
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 
 CODE = """
 import sys

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from mpqueue.system import processes
-from mpqueue.system.processes import Birth, Process, reap
+from mpqueue.system.processes import processes
+from mpqueue.system.processes.processes import Birth, Process, reap
 
 
 @pytest.fixture(params=["pidfds", "life pipes"])

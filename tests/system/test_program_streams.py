@@ -13,7 +13,7 @@ from helpers.faults import burns
 
 import mpqueue
 from mpqueue.system import log
-from mpqueue.system.leaving import leave_as_child
+from mpqueue.system.processes.exit import leave_as_child
 from mpqueue.system.program_streams import flush_streams, warn_caller, write_error
 
 

@@ -6,7 +6,7 @@ import pytest
 from helpers.finalizers import end_interrupted
 from helpers.strikes import Struck, each_strike
 
-from mpqueue.system.replacement import Replacement
+from mpqueue.system.user_code.replacement import Replacement
 
 
 @pytest.fixture(name="library")

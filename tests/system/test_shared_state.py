@@ -9,7 +9,7 @@ from multiprocessing import managers, resource_tracker, shared_memory
 import numpy as np
 import pytest
 
-from mpqueue.system.shared_state import find_shared_state
+from mpqueue.system.user_code.shared_state import find_shared_state
 
 NEEDS_TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
 

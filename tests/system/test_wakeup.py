@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mpqueue.system.wakeup import Wakeup
+from mpqueue.system.processes.wakeup import Wakeup
 
 
 def is_readable(fd):

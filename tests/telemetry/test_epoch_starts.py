@@ -10,11 +10,11 @@ from helpers.server_directories import servers_directory  # noqa: F401 - a fixtu
 
 import mpqueue
 from mpqueue import Loader
+from mpqueue.backends.processes.supervision import Supervision
 from mpqueue.engine import epoch_end
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.telemetry import recorder
 from mpqueue.telemetry.recorder import START_PARTS, StartTally
-from mpqueue.workers.supervision import Supervision
 
 KINDS = {
     "processes": {"workers": 1},
@@ -174,7 +174,7 @@ def test_restart_of_workers_is_timed_with_reason(options, reason, monkeypatch, c
 
 
 def test_sent_change_is_timed(monkeypatch):
-    from mpqueue.workers.launcher import ForkServer
+    from mpqueue.backends.start.launcher import ForkServer
 
     send = ForkServer.send_patch
 
@@ -287,7 +287,7 @@ def test_server_times_hook(caplog):
 def test_timeline_draws_parts(tmp_path, monkeypatch):
     path = tmp_path / "run.json"
     monkeypatch.setattr("mpqueue.telemetry.timeline.clock_ns", CLOCK)
-    monkeypatch.setattr("mpqueue.workers.handle.clock_ns", CLOCK)  # of the event that a batch was taken
+    monkeypatch.setattr("mpqueue.backends.processes.handle.clock_ns", CLOCK)  # of the event that a batch was taken
     with Loader(Hooked(pickle_s=3), workers=1, trace=path) as loader:
         loops(loader, 2)
     events = [event for event in json.loads(path.read_text()) if event["ph"] == "X" and event["tid"] == 1]

@@ -109,7 +109,7 @@ def test_server_and_consumer_are_exported(tmp_path):
 
 def test_scalars_are_in_tensorboard_files(tmp_path, monkeypatch):
     tensorboardx = pytest.importorskip("tensorboardX")
-    monkeypatch.setattr("mpqueue.workers.threads.EVERY_NS", 0)  # time all batches, even in a very short epoch
+    monkeypatch.setattr("mpqueue.backends.threads.EVERY_NS", 0)  # time all batches, even in a very short epoch
     options = {"workers": 1, "backend": "thread"}
     with tensorboardx.SummaryWriter(str(tmp_path)) as writer, Loader(Numbers(20), **options) as loader:
         log = metrics.log_to(writer, train=loader)

@@ -14,8 +14,8 @@ from helpers.inside import pipeline_of
 
 import mpqueue
 from mpqueue import Loader, Statistics
-from mpqueue.service.reports import ServedConsumer
-from mpqueue.system.cpus import busy_ns, num_cpus
+from mpqueue.service.serving.reports import ServedConsumer
+from mpqueue.system.processes.cpus import busy_ns, num_cpus
 from mpqueue.telemetry.stage_rows import MOST_ROWS, OTHERS
 from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, EpochStarts, StageStatistics, WorkerStatistics
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mpqueue.service.reports import ServedConsumer, ServerStatistics
+from mpqueue.service.serving.reports import ServedConsumer, ServerStatistics
 from mpqueue.telemetry import verdict
 from mpqueue.telemetry.recorder import Histogram
 from mpqueue.telemetry.stats import (

@@ -33,13 +33,13 @@ from mpqueue.dataset.caching.caches import FolderCache
 from mpqueue.dataset.caching.record_files import MISSING
 from mpqueue.dataset.caching.records import copied
 from mpqueue.dataset.description.arguments import check_folder, check_room
-from mpqueue.plan.coroutines import reject_coroutine
+from mpqueue.plan.options.coroutines import reject_coroutine
 from mpqueue.seeding.generators import GeneratorState, global_generators
-from mpqueue.system.contents import code_of, content_of, names_in
 from mpqueue.system.log import inform
+from mpqueue.system.user_code.object_walk import code_of, content_of, names_in
 from mpqueue.worker import context
-from mpqueue.worker.fixed_seeds import FixedSeeds
-from mpqueue.worker.user_generators import UserGenerators
+from mpqueue.worker.random_state.user_generators import UserGenerators
+from mpqueue.worker.runners.fixed_seeds import FixedSeeds
 
 P = ParamSpec("P")
 R = TypeVar("R")

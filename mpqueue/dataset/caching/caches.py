@@ -5,7 +5,7 @@ A cache is sent with its dataset as the names of its files. Each process opens t
 
 - *In a folder*, all users of the same key share its files: workers, ranks and later runs of the same user. All keys
   share the room of the folder, see `mpqueue.dataset.caching.folders`. The contents are unpickled, which runs code.
-  Files that another user may have written are therefore rejected, see `mpqueue.system.own_files`.
+  Files that another user may have written are therefore rejected, see `mpqueue.system.paths.own_files`.
 - *In memory*, the files have no name (memfd). They are freed when the process that called ``cache()`` and its children
   have ended. Other processes of the host open them through ``/proc``, which the kernel allows to processes of the same
   user. The name shown there tells whether a descriptor is still the right one.
@@ -25,12 +25,12 @@ from mpqueue.dataset.caching.folders import NameUsage, Segments, hold, usage_of,
 from mpqueue.dataset.caching.record_files import MISSING, DataFile, NoRoomError, RecordFiles, ReleasedError
 from mpqueue.dataset.caching.records import copied
 from mpqueue.memory.segment import memory_file
-from mpqueue.system.exception_texts import named_text_of
-from mpqueue.system.exceptions import add_note
-from mpqueue.system.held_descriptors import HeldDescriptor
-from mpqueue.system.locks import RLock
+from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
 from mpqueue.system.log import warn
-from mpqueue.system.own_files import open_own
+from mpqueue.system.paths.own_files import open_own
+from mpqueue.system.signals.exceptions import add_note
+from mpqueue.system.signals.locks import RLock
+from mpqueue.system.user_code.exception_texts import named_text_of
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 

@@ -15,8 +15,8 @@ import struct
 
 import numpy as np
 
-from mpqueue.system import descriptors
-from mpqueue.system.held_descriptors import HeldDescriptor
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
 
 _RECORD_BYTES = 32
 _COUNT = struct.Struct("<Q")

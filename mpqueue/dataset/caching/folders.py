@@ -28,11 +28,11 @@ from typing import NamedTuple
 
 from mpqueue.dataset.caching.counts import CacheCounts, counts_in
 from mpqueue.dataset.caching.record_files import DataFile, FullError, NoRoomError
-from mpqueue.system import descriptors
-from mpqueue.system.contexts import context_manager
-from mpqueue.system.held_descriptors import HeldDescriptor
-from mpqueue.system.lock_files import is_at, release, wait_for
-from mpqueue.system.locks import Lock
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
+from mpqueue.system.paths.lock_files import is_at, release, wait_for
+from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.signals.locks import Lock
 
 _SHARE = 8  # a segment has at most this part of the bound, and the first segment this part of that
 _OFFSET_BITS = 40

@@ -39,10 +39,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from mpqueue.dataset.caching import records
-from mpqueue.system import descriptors
-from mpqueue.system.contexts import context_manager
-from mpqueue.system.held_descriptors import HeldDescriptor
-from mpqueue.system.locks import Lock, RLock
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
+from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.signals.locks import Lock, RLock
 
 MISSING: Any = object()
 _ENTRY = struct.Struct("<QQIII")  # offset, length, arrays, algorithm of the CRC, CRC

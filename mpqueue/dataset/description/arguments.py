@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from mpqueue.plan.checks import is_integer, plain
-from mpqueue.plan.coroutines import is_coroutine_function, reject_coroutine
-from mpqueue.plan.options import CONCURRENCY
-from mpqueue.plan.refused import misfit_of
+from mpqueue.plan.options.checks import is_integer, plain
+from mpqueue.plan.options.coroutines import is_coroutine_function, reject_coroutine
+from mpqueue.plan.options.options import CONCURRENCY
+from mpqueue.plan.options.validation import misfit_of
 
 _MOST_OF_A_NAME = 200  # bytes, which leaves room for a suffix
 

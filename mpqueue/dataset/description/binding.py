@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 _Params = ParamSpec("_Params")
 _Made_co = TypeVar("_Made_co", covariant=True)

@@ -30,7 +30,7 @@ import cloudpickle
 import numpy as np
 
 from mpqueue.dataset.description.nodes import Flat, StageNode, flat
-from mpqueue.system.contents import code_of, content_of, names_in
+from mpqueue.system.user_code.object_walk import code_of, content_of, names_in
 
 _DIGITS = 32
 

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from mpqueue.plan.checks import is_integer
+from mpqueue.plan.options.checks import is_integer
 
 SampleId: TypeAlias = Any  # int | tuple[int | str, ...]
 SampleIds: TypeAlias = list[SampleId]  # of one element

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
 
-from mpqueue.plan.checks import plain
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.plan.options.checks import plain
+from mpqueue.worker.runners.lanes import LaneRun
 
 Function = Callable[[Any], Any]
 Collate = Callable[[list[Any]], Any]

@@ -12,7 +12,7 @@ from typing import Any
 
 from mpqueue.seeding.seeds import place_of
 from mpqueue.worker.context import begin_block
-from mpqueue.worker.runner import BeginBatch
+from mpqueue.worker.runners.runner import BeginBatch
 
 _FEW = 4
 
@@ -27,7 +27,7 @@ def apply_to(
         values: The values.
         places: The index of each value, or a token that `place_of` converts to the index. All have the same type.
         function: The user's function.
-        begin: The function that seeds the generators; see `mpqueue.worker.lanes.LaneRun`.
+        begin: The function that seeds the generators; see `mpqueue.worker.runners.lanes.LaneRun`.
         seed: The seed of the stage.
         epoch: The epoch.
         results: An empty list, to which the results are appended in order.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from mpqueue.dataset.indexed.readers import IndexedRun
 from mpqueue.seeding.eager_seeding import EagerSeeding
-from mpqueue.system.contexts import context_manager
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.worker import context
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from mpqueue.dataset.description.ids import SampleId, as_index, as_integer
 from mpqueue.dataset.description.nodes import JoinNode, LinkNode, StageNode, lengths_of
 from mpqueue.dataset.indexed.readers import IndexedRun, ReaderMaker, SourceNode
-from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.plan.ids.sample_ids import SampleSet
 
 
 class FoundSample(NamedTuple):

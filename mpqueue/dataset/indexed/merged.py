@@ -7,10 +7,10 @@ from typing import Any
 from mpqueue.dataset.description.ids import SampleId, SampleIds, concatenated
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, NothingLeft, Places
 from mpqueue.engine.skips import Skipped
-from mpqueue.plan.batching import collation_of
+from mpqueue.plan.options.batching import collation_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
-from mpqueue.system.exceptions import add_note
+from mpqueue.system.signals.exceptions import add_note
 from mpqueue.worker import context
 from mpqueue.worker.failures import may_leave_out
 

@@ -34,10 +34,10 @@ from mpqueue.dataset.description.ids import Keep, SampleIds, prefixed, within
 from mpqueue.dataset.description.nodes import Lengths, StageNode, salted
 from mpqueue.dataset.indexed.applying import apply_to
 from mpqueue.engine.skips import Skipped
-from mpqueue.system.exceptions import add_note
+from mpqueue.system.signals.exceptions import add_note
 from mpqueue.system.units import count_text
-from mpqueue.worker.fixed_seeds import FixedSeeds
-from mpqueue.worker.runner import BeginBatch
+from mpqueue.worker.runners.fixed_seeds import FixedSeeds
+from mpqueue.worker.runners.runner import BeginBatch
 
 Places: TypeAlias = Sequence[int]
 

@@ -32,7 +32,7 @@ from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token
 from mpqueue.dataset.lanes.tokens import as_saved, together
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 _MOST_AHEAD, _MOST_REQUESTS = 1024, 8
 _AHEAD_NS = 500_000

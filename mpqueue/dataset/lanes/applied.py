@@ -9,7 +9,7 @@ from mpqueue.dataset.lanes.gates import admitted, is_excluded
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token
 from mpqueue.dataset.lanes.tokens import together
 from mpqueue.worker.failures import never_an_end, passes_at_once
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class Applied(LinkStage):

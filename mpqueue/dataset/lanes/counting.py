@@ -5,7 +5,7 @@ from typing import Any
 
 from mpqueue.dataset.description.nodes import StageNode
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class CountedStage(LinkStage):

@@ -18,7 +18,7 @@ from mpqueue.dataset.lanes.stages import Block, LaneStage, Token, by_part_again,
 from mpqueue.dataset.lanes.tokens import together
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 _CHEAP_NS = 50_000
 

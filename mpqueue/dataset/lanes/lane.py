@@ -21,14 +21,14 @@ from mpqueue.dataset.lanes.stage_work import StageSearch
 from mpqueue.dataset.lanes.stages import LaneStage, Token, counts_of
 from mpqueue.dataset.mix.parts import PartNames
 from mpqueue.errors import WorkerDied
-from mpqueue.plan.history import NO_CHANGES, Changes
-from mpqueue.plan.sample_ids import joined
-from mpqueue.system.exceptions import add_note, matches
+from mpqueue.plan.ids.history import NO_CHANGES, Changes
+from mpqueue.plan.ids.sample_ids import joined
+from mpqueue.system.signals.exceptions import add_note, matches
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
-from mpqueue.worker.lanes import LaneRun, ReadAhead
 from mpqueue.worker.retry_markers import RetryBegin
-from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.runners.lanes import LaneRun, ReadAhead
+from mpqueue.worker.runners.runner import StreamEnd
 
 _STILL_COMPUTED = (
     "If you have excluded this sample: where a zip or a cache follows, excluded samples are computed until the epoch "

@@ -12,7 +12,7 @@ from mpqueue.dataset.description.ids import SampleIds, concatenated
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.gates import admitted
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token, token_of
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class OfTuples(LinkStage):

@@ -12,7 +12,7 @@ from mpqueue.dataset.description.ids import SampleIds
 from mpqueue.dataset.description.nodes import StageNode
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token, by_part_again, counts_of, found_by_part
 from mpqueue.telemetry.stage_rows import StageRow, summed
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class RepeatStage(LaneStage):

@@ -27,14 +27,14 @@ from mpqueue.dataset.lanes.stage_work import LEAST_FRUITLESS
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token
 from mpqueue.engine.skips import Skipped
 from mpqueue.errors import OutOfRangeError
-from mpqueue.system.exceptions import add_note, cause_of
 from mpqueue.system.log import warn
+from mpqueue.system.signals.exceptions import add_note, cause_of
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.worker.async_sources import plain_iterable
+from mpqueue.worker.concurrency.async_sources import plain_iterable
 from mpqueue.worker.failures import may_leave_out, never_an_end, passes_at_once
-from mpqueue.worker.generator_lanes import continues_at_state
-from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.retry_markers import RetryBegin
+from mpqueue.worker.runners.generator_lanes import continues_at_state
+from mpqueue.worker.runners.lanes import LaneRun
 
 _KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
 _LONG_NS = 10_000_000_000

@@ -44,7 +44,7 @@ from mpqueue.dataset.description.ids import SampleIds
 from mpqueue.dataset.lanes.stage_work import StageClock, StageSearch
 from mpqueue.dataset.lanes.user_calls import UserCalls
 from mpqueue.telemetry.stage_rows import StageRow
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 Token: TypeAlias = Any  # int | tuple[Token, ...]
 Block: TypeAlias = tuple[list[Any], Sequence[Token]]

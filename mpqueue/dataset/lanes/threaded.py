@@ -11,11 +11,12 @@ only case in which a snapshot contains more than tokens.
 
 Before a cache, all elements in flight end before the first one is returned, and the next ones are read after the last.
 In that time no other code of a worker draws random numbers, so a draw in a thread is noticed
-(`mpqueue.worker.fixed_seeds`).
+(`mpqueue.worker.runners.fixed_seeds`).
 
 `mpqueue.rng` in a thread is seeded for the sample that the thread computes. The global generators are not seeded.
 
-`mpqueue.worker.helper_threads` provides the threads, and `mpqueue.worker.coroutines` the coroutines.
+`mpqueue.worker.concurrency.helper_threads` provides the threads, and `mpqueue.worker.concurrency.coroutines` the
+coroutines.
 """
 
 from collections import deque
@@ -29,21 +30,21 @@ from mpqueue.dataset.lanes.gates import is_excluded
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.dataset.lanes.tokens import together
 from mpqueue.dataset.lanes.user_calls import VERDICTS, no_verdict
-from mpqueue.plan.batching import AHEAD
+from mpqueue.plan.options.batching import AHEAD
 from mpqueue.seeding.seeds import place_of
 from mpqueue.worker import failures
+from mpqueue.worker.concurrency.helper_threads import HelperCall, Helpers, shared_helpers
+from mpqueue.worker.concurrency.in_order import Helping
 from mpqueue.worker.failures import passes_at_once
-from mpqueue.worker.helper_threads import HelperCall, Helpers, shared_helpers
-from mpqueue.worker.in_order import Helping
-from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.retry_markers import RetryBegin
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 def helpers_of(node: Any) -> Helping:
     """Return the threads or coroutines of a stage, which other stages of this process may share."""
     if not node.concurrency:
         return shared_helpers(Helpers, node.threads)
-    from mpqueue.worker.coroutines import Coroutines  # imports asyncio
+    from mpqueue.worker.concurrency.coroutines import Coroutines  # imports asyncio
 
     return shared_helpers(Coroutines, node.concurrency)
 

@@ -13,9 +13,9 @@ from mpqueue.dataset.lanes.stage_work import StageClock
 from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.seeds import place_of
-from mpqueue.system.exceptions import add_note, cause_of
+from mpqueue.system.signals.exceptions import add_note, cause_of
 from mpqueue.worker.failures import never_an_end, passes_at_once
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 VERDICTS = {bool, np.bool_}
 Token = Any

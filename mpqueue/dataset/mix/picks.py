@@ -9,7 +9,7 @@ import numpy as np
 from mpqueue.dataset.mix.arithmetic import Counts, ranks_of, shares_of, shuffled
 from mpqueue.dataset.mix.schedule import WeightSpan, key_of
 from mpqueue.dataset.mix.weights import Weights
-from mpqueue.worker.lanes import LaneRun, share_of
+from mpqueue.worker.runners.lanes import LaneRun, share_of
 
 FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
 

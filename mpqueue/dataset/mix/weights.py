@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 from mpqueue.dataset.description.arguments import check_count
-from mpqueue.plan.checks import plain
+from mpqueue.plan.options.checks import plain
 
 Weights: TypeAlias = tuple[float, ...]
 Schedule: TypeAlias = tuple[tuple[int, Weights], ...]

@@ -17,14 +17,14 @@ from mpqueue.dataset.mix.parts import part_names_of
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.dataset.running.source import GroupsSource, IndexedSource, StageCollate
 from mpqueue.dataset.transformations.batch import BatchNode
-from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.batch_info import SampleId, SampleIds
-from mpqueue.plan.batching import Batching, Form
-from mpqueue.plan.history import Changes, History
-from mpqueue.plan.options import Options
-from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.plan.sources import CacheUse, Items, Lanes, Source, cache_use, cached_methods
-from mpqueue.system.contents import title_of
+from mpqueue.plan.ids.batch_info import SampleId, SampleIds
+from mpqueue.plan.ids.history import Changes, History
+from mpqueue.plan.ids.sample_ids import SampleSet
+from mpqueue.plan.options.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options.batching import Batching, Form
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.sources.sources import CacheUse, Items, Lanes, Source, cache_use, cached_methods
+from mpqueue.system.user_code.object_walk import title_of
 
 
 class _DatasetSource(Source):
@@ -249,7 +249,7 @@ def as_source(dataset: Any, options: Options, needs: str | None) -> Source:
     Args:
         dataset: The dataset.
         options: The options of the frontend.
-        needs: See `mpqueue.plan.sources.recognise`.
+        needs: See `mpqueue.plan.sources.sources.recognise`.
 
     Raises:
         TypeError: The dataset is a stream, but a sampler requests elements by index; or the frontend does not support
@@ -348,7 +348,7 @@ def check_functions(root: nodes.StageNode, workers: int, backend: BackendName, s
     """Raise a `TypeError` if a function of a stage cannot be pickled; forked workers inherit all functions."""
     if not workers or not kind_of(backend).copies_source or start_method == "fork":
         return
-    from mpqueue.workers.source_send import why_not_sent
+    from mpqueue.backends.sending.source_send import why_not_sent
 
     for stage in root.stages():
         for function in stage.node.functions():

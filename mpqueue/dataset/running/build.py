@@ -19,8 +19,8 @@ from mpqueue.dataset.lanes.roots import IndexedRoot, StreamNode, most_fruitless_
 from mpqueue.dataset.lanes.stages import LaneStage
 from mpqueue.dataset.running.source import RunnableDataset
 from mpqueue.dataset.transformations.repeat import RepeatNode
-from mpqueue.plan.history import NO_CHANGES, Changes
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.plan.ids.history import NO_CHANGES, Changes
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class DatasetLanes(RunnableDataset):
@@ -50,7 +50,7 @@ class DatasetLanes(RunnableDataset):
 
     @cached_property
     def _may_change_unseen(self) -> bool:
-        from mpqueue.system.shared_state import find_shared_state  # imported here: most streams end
+        from mpqueue.system.user_code.shared_state import find_shared_state  # imported here: most streams end
 
         return find_shared_state([self, self.streams]) is not None
 

@@ -6,7 +6,7 @@ The ids are known only after the elements were made, so that the functions of th
 from typing import Any
 
 from mpqueue.dataset.running.build import DatasetLanes
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class IdLane:

@@ -12,14 +12,14 @@ from typing import Any
 from mpqueue.dataset.indexed.aside import aside
 from mpqueue.dataset.lanes.lane import StreamLane
 from mpqueue.dataset.running.build import DatasetLanes
-from mpqueue.plan.refused import copies_message
-from mpqueue.system.exceptions import matches
+from mpqueue.plan.options.validation import copies_message
 from mpqueue.system.program_streams import warn_caller
+from mpqueue.system.signals.exceptions import matches
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import passes_at_once
-from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import BeginBatch, StreamEnd
+from mpqueue.worker.runners.lanes import LaneRun
+from mpqueue.worker.runners.runner import BeginBatch, StreamEnd
 
 NUM_LANES = 16
 

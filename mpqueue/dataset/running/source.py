@@ -23,10 +23,10 @@ from mpqueue.dataset.running.timing import ReaderClocks, StageTally
 from mpqueue.dataset.transformations.batch import BatchNode
 from mpqueue.engine.outcomes import Partial
 from mpqueue.engine.skips import Skipped
-from mpqueue.plan.coroutines import is_asynchronous_generator, is_coroutine_function
+from mpqueue.plan.options.coroutines import is_asynchronous_generator, is_coroutine_function
 from mpqueue.samples.leaves import no_sample
-from mpqueue.system.exceptions import add_note
-from mpqueue.system.interrupts import is_interrupt
+from mpqueue.system.signals.exceptions import add_note
+from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.units import count_text
 from mpqueue.worker import context
 from mpqueue.worker.failures import may_leave_out
@@ -316,7 +316,7 @@ class IndexedSource(RunnableDataset):
 class GroupsSource(IndexedSource):
     """An indexed dataset whose elements are made of several samples, which can be left out one by one."""
 
-    skips_inside = True  # see `mpqueue.worker.sample_runner`
+    skips_inside = True  # see `mpqueue.worker.runners.sample_runner`
 
     def __getitems__(
         self, indices: Sequence[int], without: frozenset[SampleId] = frozenset(), *, skips: bool = False

@@ -18,7 +18,7 @@ from typing import Any
 from mpqueue.dataset.description.nodes import StageNode
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, Reader, ReaderMaker
 from mpqueue.dataset.transformations.batch import BatchNode
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.locks import Lock
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies
 
 _BETWEEN_LOOKS_NS = 20_000_000  # measured time between readings of the CPU time

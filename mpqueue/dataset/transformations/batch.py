@@ -22,11 +22,11 @@ from mpqueue.dataset.lanes.merging import OfTuples
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token
 from mpqueue.dataset.lanes.tokens import as_saved, together
 from mpqueue.dataset.lanes.user_calls import no_element
-from mpqueue.plan.batching import Choice, collation_of
+from mpqueue.plan.options.batching import Choice, collation_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty
 from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 def _extended(tokens: Any, more: Sequence[Token]) -> Any:

@@ -21,12 +21,12 @@ from mpqueue.dataset.lanes.gates import admitted
 from mpqueue.dataset.lanes.merging import OfTuples
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token, token_of
 from mpqueue.dataset.lanes.user_calls import no_element
-from mpqueue.plan.batching import Choice, collation_of
+from mpqueue.plan.options.batching import Choice, collation_of
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class _Held(NamedTuple):

@@ -1,8 +1,8 @@
 """The stage `cache` of a lane: each element is computed once and then stored.
 
 Element n of lane l of L is stored under the number n * L + l, with its token. An end marker follows the last element.
-The input is always run with seed 0 in epoch 0, and with separate random numbers (`mpqueue.worker.fixed_seeds`). Its
-stages are counted from its own first one, also in a part of another dataset, which may use the same cache. So a
+The input is always run with seed 0 in epoch 0, and with separate random numbers (`mpqueue.worker.runners.fixed_seeds`).
+Its stages are counted from its own first one, also in a part of another dataset, which may use the same cache. So a
 pass over it yields the same elements in each epoch, unless an error occurs or an element draws numbers that cannot be
 seeded. After both, later elements may have other numbers. Therefore, from there to the end of the pass, elements are
 neither stored nor read from the cache.
@@ -32,13 +32,13 @@ from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, Read
 from mpqueue.dataset.lanes.gates import CLOSED
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token, token_of
 from mpqueue.engine.skips import Skipped
-from mpqueue.system.exceptions import cause_of
+from mpqueue.system.signals.exceptions import cause_of
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, passes_at_once
-from mpqueue.worker.fixed_seeds import FixedSeeds
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.random_state.user_generators import UserGenerators
+from mpqueue.worker.runners.fixed_seeds import FixedSeeds
+from mpqueue.worker.runners.lanes import LaneRun
 from mpqueue.worker.torch_info import is_of_iterable_dataset
-from mpqueue.worker.user_generators import UserGenerators
 
 T = TypeVar("T")
 AnyRun = TypeVar("AnyRun", IndexedRun, LaneRun)

@@ -10,7 +10,7 @@ from mpqueue.dataset.description.nodes import JoinNode
 from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Places, ReaderMaker, by_part
 from mpqueue.dataset.lanes.joining import BranchedStage, JoinedInputs
 from mpqueue.dataset.lanes.stages import Block, Token
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class ConcatenateReader(JoinReader):

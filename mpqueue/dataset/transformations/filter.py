@@ -15,7 +15,7 @@ from mpqueue.dataset.lanes.stages import Block, LaneStage, Token
 from mpqueue.dataset.lanes.threaded import ThreadedStage
 from mpqueue.dataset.lanes.user_calls import VERDICTS, no_verdict
 from mpqueue.worker.failures import passes_at_once
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class FilterStage(Applied):

@@ -27,11 +27,11 @@ from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.gates import is_excluded
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token, token_of
 from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
-from mpqueue.system.iterators import rest_of
-from mpqueue.worker.async_sources import plain_iterable
+from mpqueue.system.user_code.iterators import rest_of
+from mpqueue.worker.concurrency.async_sources import plain_iterable
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.failures import never_an_end, passes_at_once
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 _STORED = {list, tuple, range, np.ndarray, deque}
 _FEW, _DROPPED_AT_ONCE = 4, 64  # a block takes as long as a few items; dropped items may be large

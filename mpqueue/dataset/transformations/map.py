@@ -12,9 +12,9 @@ from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token
 from mpqueue.dataset.lanes.threaded import ThreadedStage, helpers_of
 from mpqueue.worker import context
+from mpqueue.worker.concurrency.in_order import Helping, InOrder
 from mpqueue.worker.failures import passes_at_once
-from mpqueue.worker.in_order import Helping, InOrder
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 _NONE = type(None)
 

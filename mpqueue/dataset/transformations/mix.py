@@ -24,7 +24,7 @@ from mpqueue.dataset.mix.arithmetic import Counts
 from mpqueue.dataset.mix.picks import FEW_PLACES, MixBlock, MixPicks
 from mpqueue.dataset.mix.schedule import Change, Course, Phase, course_of, plan_of, spans_of
 from mpqueue.dataset.mix.weights import Name, Schedule, Weights, shown_schedule
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 _MOST_AHEAD, _MOST_EACH = 8192, 256  # elements of all inputs, and of one
 _MAX_BLOCKS = 8  # of a mix that a reader keeps

@@ -9,7 +9,7 @@ from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, inner_epoch
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, by_part
 from mpqueue.dataset.lanes.repeating import RepeatStage
 from mpqueue.dataset.lanes.stages import LaneStage
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class RepeatReader(LinkReader):

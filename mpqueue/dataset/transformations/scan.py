@@ -17,7 +17,7 @@ from mpqueue.dataset.description.nodes import LinkNode, shown
 from mpqueue.dataset.lanes.applied import InTurnStage
 from mpqueue.dataset.lanes.stages import LaneStage, Token, token_of
 from mpqueue.dataset.lanes.state_codes import Code, code_of, state_of
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class ScanStage(InTurnStage):

@@ -23,7 +23,7 @@ from mpqueue.dataset.lanes.tokens import as_saved, together
 from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.seeding.picks import Numbers, Picks
 from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 _FEW = 24  # elements that are swapped one by one; the NumPy calls take about 12 us for any number of elements
 _MAX_ORDERS = 8  # permutations that a reader keeps

@@ -20,10 +20,10 @@ from mpqueue.dataset.description.nodes import LinkNode, StageNode
 from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker, SourceNode, SourceReader
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
-from mpqueue.system.exception_texts import named_text_of
-from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.log import warn
 from mpqueue.system.process_cache import ProcessCache
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.user_code.exception_texts import named_text_of
 from mpqueue.worker import context
 
 _MAX_ORDERS = 64

@@ -14,7 +14,7 @@ from mpqueue.dataset.indexed.applying import apply_to
 from mpqueue.dataset.indexed.aside import aside
 from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker
 from mpqueue.dataset.indexed.reordering import PickReader
-from mpqueue.system.exceptions import add_note
+from mpqueue.system.signals.exceptions import add_note
 
 Order: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 

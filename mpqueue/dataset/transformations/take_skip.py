@@ -13,7 +13,7 @@ from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.dataset.lanes.counting import CountedStage
 from mpqueue.dataset.lanes.stages import Block, LaneStage
-from mpqueue.worker.lanes import LaneRun, share_of
+from mpqueue.worker.runners.lanes import LaneRun, share_of
 
 
 class ShareStage(CountedStage):

@@ -8,7 +8,7 @@ from mpqueue.dataset.description.nodes import Function, LinkNode, StageNode
 from mpqueue.dataset.lanes.applied import InTurnStage
 from mpqueue.dataset.lanes.stages import LaneStage, Token
 from mpqueue.dataset.lanes.user_calls import VERDICTS, no_verdict
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 
 class TakeWhileStage(InTurnStage):

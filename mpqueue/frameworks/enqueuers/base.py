@@ -9,23 +9,23 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Self
 
-from mpqueue.engine.members import Stoppable, checked_wait
+from mpqueue.backends.job import Job
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.stopping import Stoppable, checked_wait
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.forms import backend_of, by_old_names
 from mpqueue.frameworks.enqueuers.iterators import EnqueuerQueue
 from mpqueue.loader.session import Session
-from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.batch_types import Batch_co
-from mpqueue.plan.checks import flag
-from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed
-from mpqueue.plan.plans import Plan
-from mpqueue.plan.rules import check_backend
-from mpqueue.plan.signatures import Fixed
-from mpqueue.system.keywords import suggests_keywords
-from mpqueue.system.locks import RLock
+from mpqueue.plan.options.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options.checks import flag
+from mpqueue.plan.options.options import Options, check_counts, check_wait_time, fresh_seed
+from mpqueue.plan.options.signatures import Fixed
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.order.rules import check_backend
+from mpqueue.plan.sources.batch_types import Batch_co
+from mpqueue.system.signals.locks import RLock
 from mpqueue.system.units import count_text
-from mpqueue.workers.job import Job
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 if TYPE_CHECKING:
     from mpqueue.telemetry.stats import Statistics

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from inspect import Parameter, Signature
 from typing import Any
 
-from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.checks import is_integer
-from mpqueue.plan.options import Options
-from mpqueue.plan.rules import check_backend
-from mpqueue.plan.sequence import Sequence
+from mpqueue.plan.options.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options.checks import is_integer
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.rules import check_backend
+from mpqueue.plan.sources.sequence import Sequence
 
 _KERAS_2 = ("use_multiprocessing", "shuffle")
 _KERAS_3 = ("workers", "use_multiprocessing", "max_queue_size", "shuffle")

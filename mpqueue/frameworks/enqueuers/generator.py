@@ -6,13 +6,13 @@ from typing import Any, Unpack, overload
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.forms import by_old_names
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
-from mpqueue.plan.backend_kinds import BackendName
-from mpqueue.plan.batch_types import Batch_co, Item
-from mpqueue.plan.cursors import Place
-from mpqueue.plan.options import GeneratorEnqueuerOptions, Options, check_wait_time
-from mpqueue.plan.plans import Plan
-from mpqueue.plan.resolve import resolve
-from mpqueue.plan.signatures import shows_options
+from mpqueue.plan.options.backend_kinds import BackendName
+from mpqueue.plan.options.options import GeneratorEnqueuerOptions, Options, check_wait_time
+from mpqueue.plan.options.signatures import shows_options
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.sources.batch_types import Batch_co, Item
 
 
 @shows_options(GeneratorEnqueuerOptions, later=("lanes", "use_multiprocessing"))

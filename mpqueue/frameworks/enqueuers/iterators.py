@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.system.exceptions import matches
+from mpqueue.system.signals.exceptions import matches
 from mpqueue.worker.failures import never_an_end
 
 

@@ -7,14 +7,14 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.forms import by_old_names, own_of, taken_by_name
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
-from mpqueue.plan.backend_kinds import BackendName
-from mpqueue.plan.batch_types import Batch_co, Indexed, Item
-from mpqueue.plan.checks import flag
-from mpqueue.plan.cursors import Place
-from mpqueue.plan.options import EnqueuerOptions, Options, check_counts, check_wait_time
-from mpqueue.plan.plans import Plan
-from mpqueue.plan.resolve import resolve
-from mpqueue.plan.signatures import shows_options
+from mpqueue.plan.options.backend_kinds import BackendName
+from mpqueue.plan.options.checks import flag
+from mpqueue.plan.options.options import EnqueuerOptions, Options, check_counts, check_wait_time
+from mpqueue.plan.options.signatures import shows_options
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.sources.batch_types import Batch_co, Indexed, Item
 
 
 @shows_options(EnqueuerOptions, later=("sequence", "shuffle", "use_multiprocessing"))

@@ -1,9 +1,9 @@
 """Keras 3: `model.fit`, `evaluate` and `predict` on mpqueue's workers.
 
 Keras's own `PyDatasetAdapter` remains in control: only it knows `shuffle` and `class_weight`, and it calls the hooks.
-`mpqueue.system.replacement` replaces the `OrderedEnqueuer` that the adapter makes, under that name in the adapter's
-module. The replacement is active until each `install` is undone, and while any accelerated dataset exists. Enqueuers
-that exist already are not changed.
+`mpqueue.system.user_code.replacement` replaces the `OrderedEnqueuer` that the adapter makes, under that name in the
+adapter's module. The replacement is active until each `install` is undone, and while any accelerated dataset exists.
+Enqueuers that exist already are not changed.
 
 The signatures of these classes decide whether a version of Keras is supported, not its number. If it is not supported,
 a warning is issued, and Keras's own enqueuer runs the dataset.
@@ -26,20 +26,20 @@ from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.loader import Loader
 from mpqueue.loader.session import Latest
-from mpqueue.plan.backend_kinds import kind_of
-from mpqueue.plan.checks import flag, integer
-from mpqueue.plan.options import AccelerateOptions, Options, check_counts
-from mpqueue.plan.resolve import resolve
-from mpqueue.plan.rules import check_inline
-from mpqueue.plan.signatures import shows_arguments
-from mpqueue.plan.sources import Source
-from mpqueue.system.cpus import num_cpus
-from mpqueue.system.extras import import_extra
+from mpqueue.plan.options.backend_kinds import kind_of
+from mpqueue.plan.options.checks import flag, integer
+from mpqueue.plan.options.options import AccelerateOptions, Options, check_counts
+from mpqueue.plan.options.signatures import shows_arguments
+from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.order.rules import check_inline
+from mpqueue.plan.sources.sources import Source
+from mpqueue.system.processes.cpus import num_cpus
 from mpqueue.system.program_streams import warn_caller
-from mpqueue.system.replacement import Installation, Replacement
+from mpqueue.system.user_code.extras import import_extra
+from mpqueue.system.user_code.replacement import Installation, Replacement
 from mpqueue.telemetry import stats
 from mpqueue.worker import context
-from mpqueue.worker.async_sources import value_of
+from mpqueue.worker.concurrency.async_sources import value_of
 
 __all__ = ["accelerate", "install"]
 

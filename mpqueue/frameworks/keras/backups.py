@@ -2,10 +2,11 @@
 
 ``BackupAndRestore`` saves no state of the data. After a crash, `fit` continues with the interrupted epoch, and a loader
 without a state returns the batches of its first epoch again. The loss does not show that. So two methods of the
-callback are replaced (by `mpqueue.system.replacement`) while there is an accelerated loader. ``on_train_begin`` detects
-by the optimizer's step count that steps were restored. If a loader begins an epoch before the next step, `fit`
-continues with that epoch. After ``on_train_batch_end``, the epoch belongs to a validation or a later `fit`. A callback
-that loads a state into the loader, as in the guide, runs before the first step, or before `fit`.
+callback are replaced (by `mpqueue.system.user_code.replacement`) while there is an accelerated loader.
+``on_train_begin`` detects by the optimizer's step count that steps were restored. If a loader begins an epoch before
+the next step, `fit` continues with that epoch. After ``on_train_batch_end``, the epoch belongs to a validation or a
+later `fit`. A callback that loads a state into the loader, as in the guide, runs before the first step, or before
+`fit`.
 """
 
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import Any
 
 from mpqueue.loader.loader import Loader
 from mpqueue.system.log import warn
-from mpqueue.system.replacement import Replacement
+from mpqueue.system.user_code.replacement import Replacement
 
 _num_steps = 0  # of the restored backup, until an epoch begins or a step ends
 _has_warned = False

@@ -22,9 +22,9 @@ import time
 import weakref
 from typing import Any
 
-from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.locks import RLock
-from mpqueue.workers import launcher
+from mpqueue.backends.start import launcher
+from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.locks import RLock
 
 # Compiling a large model takes half a minute between two batches, and a parked pool must start again.
 IDLE_S = 60.0

@@ -12,9 +12,9 @@ Kept batches are private copies: the framework may modify its batches and keep t
 is leased for that. At most `MOST_KEPT` batches are kept. After the next batch, or at its end, the epoch cannot be taken
 back.
 
-The training has not used the batches of a look. They are held (`mpqueue.loader.held`), so that the loader's state and
-``last`` do not count them. An interrupt may leave a batch in an epoch that has returned none; the next `begin` or
-`peek` takes the epoch back.
+The training has not used the batches of a look. They are held (`mpqueue.loader.undelivered`), so that the loader's
+state and ``last`` do not count them. An interrupt may leave a batch in an epoch that has returned none; the next
+`begin` or `peek` takes the epoch back.
 
 If the framework takes a batch ahead of use, no step has used this batch before the framework requests the next batch or
 the end. Until then it is lent, so that a state saved in a step covers the batches of finished steps. The end is
@@ -30,12 +30,12 @@ from typing import Any
 
 from mpqueue.engine.deliveries import Delivery
 from mpqueue.frameworks.keras import backups
-from mpqueue.loader.held import Failed, Held
 from mpqueue.loader.loader import Loader
-from mpqueue.plan.checks import flag
-from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import is_interrupt
-from mpqueue.system.locks import RLock
+from mpqueue.loader.undelivered import Failed, Held
+from mpqueue.plan.options.checks import flag
+from mpqueue.system.signals.exceptions import matches
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.signals.locks import RLock
 from mpqueue.telemetry.stats import Statistics
 
 # Keras takes one batch, two if it transfers batches to a device ahead of use, and two to learn their shapes.

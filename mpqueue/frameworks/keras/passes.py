@@ -23,23 +23,23 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.frameworks.enqueuers.forms import backend_of
 from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.seedings import latest_seeding
 from mpqueue.loader.session import Latest, Session
-from mpqueue.plan.checks import flag
-from mpqueue.plan.cursors import ENDLESS, EpochCursor, Place
-from mpqueue.plan.options import Options, check_counts, fresh_seed
-from mpqueue.plan.resolve import resolve
-from mpqueue.plan.sources import Source
-from mpqueue.system.exceptions import matches
-from mpqueue.system.interrupts import defer_signals, is_interrupt
-from mpqueue.system.locks import Lock
+from mpqueue.plan.options.checks import flag
+from mpqueue.plan.options.options import Options, check_counts, fresh_seed
+from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.position.cursors import ENDLESS, EpochCursor, Place
+from mpqueue.plan.sources.sources import Source
+from mpqueue.system.signals.exceptions import matches
+from mpqueue.system.signals.interrupts import defer_signals, is_interrupt
+from mpqueue.system.signals.locks import Lock
 from mpqueue.system.units import count_text
 from mpqueue.telemetry.stats import Statistics
-from mpqueue.workers.job import Job
 
 
 class _Plan:

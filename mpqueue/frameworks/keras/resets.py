@@ -2,9 +2,9 @@
 
 To build a model, Keras begins an epoch, takes a batch, and calls ``EpochIterator.reset`` before it begins the first
 real epoch. For a dataset, this looks like the end of an epoch: the adapter calls the same hooks, and a look at one
-batch cannot be distinguished from an epoch of one batch. So that method is replaced (by `mpqueue.system.replacement`)
-while a dataset needs the notification. The replacement first calls ``take_back`` of the adapter's enqueuer, or of its
-dataset, if it has such a method.
+batch cannot be distinguished from an epoch of one batch. So that method is replaced (by
+`mpqueue.system.user_code.replacement`) while a dataset needs the notification. The replacement first calls
+``take_back`` of the adapter's enqueuer, or of its dataset, if it has such a method.
 
 If such a dataset has no length, Keras takes the number of batches of the first epoch as that of all later ones in the
 same `fit`. But the first epoch may be the rest of a resumed one, and a filter may keep more elements in the next one.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from mpqueue.system.replacement import Replacement
+from mpqueue.system.user_code.replacement import Replacement
 
 
 def tell(listener: Any) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch.utils.data import IterDataPipe, MapDataPipe
 
-from mpqueue.plan.batching import Concurrency
-from mpqueue.plan.coroutines import has_coroutines
-from mpqueue.plan.options import CONCURRENCY, Options
-from mpqueue.plan.sources import Items
-from mpqueue.system.contents import contents
+from mpqueue.plan.options.batching import Concurrency
+from mpqueue.plan.options.coroutines import has_coroutines
+from mpqueue.plan.options.options import CONCURRENCY, Options
+from mpqueue.plan.sources.sources import Items
+from mpqueue.system.user_code.object_walk import contents
 
 _PROCESSES = frozenset({context.Process, context.ForkProcess, context.ForkServerProcess, context.SpawnProcess})
 

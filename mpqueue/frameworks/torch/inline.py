@@ -23,11 +23,13 @@ import torch
 from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import coroutines_of
-from mpqueue.frameworks.torch.collation import collated
-from mpqueue.frameworks.torch.draws import watch_of
-from mpqueue.frameworks.torch.iterated import (
+from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order.accelerate import seed_of_rank, warn_of_skipping
+from mpqueue.frameworks.torch.order.draws import watch_of
+from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch, order_of
+from mpqueue.frameworks.torch.order.questions import editor_of
+from mpqueue.frameworks.torch.source.iterated import (
     IteratedDataset,
     copy_before,
     ended_early,
@@ -35,24 +37,22 @@ from mpqueue.frameworks.torch.iterated import (
     starts_after,
     state_of,
 )
-from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch, order_of
-from mpqueue.frameworks.torch.questions import editor_of
-from mpqueue.frameworks.torch.samples import ids_of, index_of, num_places
-from mpqueue.frameworks.torch.skipping import seed_of_rank, warn_of_skipping
-from mpqueue.frameworks.torch.streams import IterablePlan, iterable_ids
-from mpqueue.frameworks.torch.worker import getitems_of, listed_of
-from mpqueue.plan.cursors import FROM_BEGINNING, Edit, Listed, Place, WorkItem
-from mpqueue.plan.lanes import BEGINNING, LaneStart
-from mpqueue.plan.options import Options
-from mpqueue.plan.ranks import Ranks
-from mpqueue.plan.sources import TorchIterable
+from mpqueue.frameworks.torch.source.samples import ids_of, index_of, num_places
+from mpqueue.frameworks.torch.source.streams import IterablePlan, iterable_ids
+from mpqueue.frameworks.torch.source.worker import getitems_of, listed_of
+from mpqueue.frameworks.torch.tensors.collation import collated
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Edit, Listed, Place, WorkItem
+from mpqueue.plan.position.lanes import BEGINNING, LaneStart
+from mpqueue.plan.position.ranks import Ranks
+from mpqueue.plan.sources.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.contents import name_of
-from mpqueue.system.interrupts import is_interrupt
 from mpqueue.system.program_streams import warn_caller
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.user_code.object_walk import name_of
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
-from mpqueue.worker.generator_lanes import has_state
+from mpqueue.worker.runners.generator_lanes import has_state
 from mpqueue.worker.sample_block import SampleBlock
 
 
@@ -136,7 +136,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._collation = _Collation(self._collate_fn, self._dataset, has_index=not self._num_lanes)
         coroutines = coroutines_of(loader)
         if coroutines is not None:
-            from mpqueue.frameworks.torch.awaited import AwaitedDataset  # imports asyncio
+            from mpqueue.frameworks.torch.source.awaited import AwaitedDataset  # imports asyncio
 
             self._awaited = self._dataset_fetcher.dataset = AwaitedDataset(self._dataset, coroutines)
         if self._auto_collation:

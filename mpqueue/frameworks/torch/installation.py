@@ -1,10 +1,10 @@
 """`install`: run every `DataLoader` of the process with mpqueue's workers, including loaders made by libraries.
 
-`mpqueue.system.replacement` replaces the method ``_get_iterator`` of `torch.utils.data.DataLoader`. Loaders that make
-their own iterators (a subclass that overrides the method without calling torch's) keep them. So do loaders that
-mpqueue's workers cannot run. While it is installed, torch's class also has the additional methods of our loader: its
-state, its statistics, and the answers about its batches. So loaders without workers get our iterator, too, which counts
-batches.
+`mpqueue.system.user_code.replacement` replaces the method ``_get_iterator`` of `torch.utils.data.DataLoader`. Loaders
+that make their own iterators (a subclass that overrides the method without calling torch's) keep them. So do loaders
+that mpqueue's workers cannot run. While it is installed, torch's class also has the additional methods of our loader:
+its state, its statistics, and the answers about its batches. So loaders without workers get our iterator, too, which
+counts batches.
 
 torchdata's ``StatefulDataLoader`` overrides all of these methods with its own iterators and states. If torchdata is
 installed, the same replacements are made in its class. Its iterators for torch's data pipes are kept.
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch.utils import data
 
-from mpqueue.frameworks.torch import questions
 from mpqueue.frameworks.torch.checks import is_supported
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.loader import DataLoader, make_iterator
-from mpqueue.system.extras import is_installed
-from mpqueue.system.replacement import Installation, Replacement, install_all
+from mpqueue.frameworks.torch.order import questions
+from mpqueue.system.user_code.extras import is_installed
+from mpqueue.system.user_code.replacement import Installation, Replacement, install_all
 
 
 def install() -> Installation:

@@ -29,42 +29,49 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
+from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
 from mpqueue.engine.deliveries import Delivery
 from mpqueue.engine.pipeline import Mark, Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
-from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import batch_size_of, coroutines_of, reject_cuda
-from mpqueue.frameworks.torch.draws import watch_of
-from mpqueue.frameworks.torch.iterated import starts_after
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
-from mpqueue.frameworks.torch.order import DrawnBatches, SamplerWatch
-from mpqueue.frameworks.torch.pinned import make_pinned
-from mpqueue.frameworks.torch.questions import editor_of
-from mpqueue.frameworks.torch.samples import ids_of, num_places
-from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
-from mpqueue.frameworks.torch.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
-from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
-from mpqueue.loader.held import Held
+from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order.accelerate import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
+from mpqueue.frameworks.torch.order.draws import watch_of
+from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch
+from mpqueue.frameworks.torch.order.questions import editor_of
+from mpqueue.frameworks.torch.source.iterated import starts_after
+from mpqueue.frameworks.torch.source.samples import ids_of, num_places
+from mpqueue.frameworks.torch.source.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
+from mpqueue.frameworks.torch.source.worker import (
+    INIT_NOTE,
+    LoaderParts,
+    LoaderSource,
+    MapSource,
+    StreamSource,
+    listed_of,
+)
+from mpqueue.frameworks.torch.tensors.pinned import make_pinned
 from mpqueue.loader.replay import computed
 from mpqueue.loader.session import Session
-from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.batch_info import SampleIds
-from mpqueue.plan.cursors import Base, Cursor, Drawn, Edit, Listed, Place, WorkItem
-from mpqueue.plan.lanes import LaneStart
-from mpqueue.plan.options import Options, StartMethod
-from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
-from mpqueue.plan.ranks import Ranks
-from mpqueue.plan.sources import Function, Items
-from mpqueue.system.collected import WhenCollected
-from mpqueue.system.contents import name_of
-from mpqueue.system.exception_texts import raised_ahead
-from mpqueue.system.exceptions import add_note, matches, notes_of, set_traceback
-from mpqueue.system.interrupts import is_interrupt
+from mpqueue.loader.undelivered import Held
+from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.options.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options.options import Options, StartMethod
+from mpqueue.plan.order.plans import DrawnPlan, Plan, StreamPlan
+from mpqueue.plan.position.cursors import Base, Cursor, Drawn, Edit, Listed, Place, WorkItem
+from mpqueue.plan.position.lanes import LaneStart
+from mpqueue.plan.position.ranks import Ranks
+from mpqueue.plan.sources.sources import Function, Items
 from mpqueue.system.program_streams import warn_caller
+from mpqueue.system.signals.collected import WhenCollected
+from mpqueue.system.signals.exceptions import add_note, matches, notes_of, set_traceback
+from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.user_code.exception_texts import raised_ahead
+from mpqueue.system.user_code.object_walk import name_of
 from mpqueue.worker.failures import kind_of as raised_kind_of
-from mpqueue.worker.generator_lanes import has_state
-from mpqueue.workers.job import Job
+from mpqueue.worker.runners.generator_lanes import has_state
 
 _Base = torch_loader._BaseDataLoaderIter
 _is_profiled = torch.autograd._profiler_enabled

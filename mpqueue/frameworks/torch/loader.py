@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 from torch.utils import data
 from torch.utils.data.dataloader import _DatasetKind
 
-from mpqueue.frameworks.torch import questions, state
-from mpqueue.frameworks.torch.balance import BalancedBatches, balance_batches, with_balance
 from mpqueue.frameworks.torch.checks import has_own_workers, reject_concurrency, reject_threads
 from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator, LeftPass, left_pass
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
-from mpqueue.frameworks.torch.ragged import ragged_collate
-from mpqueue.frameworks.torch.ranks import stream_plan
-from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
-from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
-from mpqueue.plan.backend_kinds import COPYING
-from mpqueue.plan.balance import Balance, check_balance
-from mpqueue.plan.batch_types import Batch, Batch_co, Indexed, Item, MaybeNone
-from mpqueue.plan.checks import integer
-from mpqueue.plan.options import Options
-from mpqueue.plan.rules import check_backend
-from mpqueue.system.keywords import unknown_keyword
+from mpqueue.frameworks.torch.order import questions, state
+from mpqueue.frameworks.torch.order.accelerate import is_inside_step, keep_state_of_first_rank
+from mpqueue.frameworks.torch.order.balance import BalancedBatches, balance_batches, with_balance
+from mpqueue.frameworks.torch.order.ranks import stream_plan
+from mpqueue.frameworks.torch.source.streams import StreamDataset, as_torch_dataset
+from mpqueue.frameworks.torch.tensors.ragged import ragged_collate
+from mpqueue.plan.options.backend_kinds import COPYING
+from mpqueue.plan.options.balance import Balance, check_balance
+from mpqueue.plan.options.checks import integer
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.rules import check_backend
+from mpqueue.plan.sources.batch_types import Batch, Batch_co, Indexed, Item, MaybeNone
+from mpqueue.system.user_code.keywords import unknown_keyword
 from mpqueue.telemetry.stats import Statistics
 
 if TYPE_CHECKING:
-    from mpqueue.plan.batch_info import BatchInfo
+    from mpqueue.plan.ids.batch_info import BatchInfo
 
 
 # Arguments in addition to torch's.

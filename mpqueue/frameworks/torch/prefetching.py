@@ -20,14 +20,14 @@ from typing import Any, Generic, NamedTuple
 import torch
 
 from mpqueue.frameworks.torch.iterator import PassIterator
-from mpqueue.frameworks.torch.ragged import SPARSE, longest, to_padded
+from mpqueue.frameworks.torch.tensors.ragged import SPARSE, longest, to_padded
 from mpqueue.loader.ahead import Ahead, Plain
 from mpqueue.loader.loader import Loader
-from mpqueue.plan.batch_info import BatchInfo
-from mpqueue.plan.batch_types import Batch, Batch_co, MaybeNone
-from mpqueue.plan.checks import flag, integer
+from mpqueue.plan.ids.batch_info import BatchInfo
+from mpqueue.plan.options.checks import flag, integer
+from mpqueue.plan.sources.batch_types import Batch, Batch_co, MaybeNone
 from mpqueue.samples.ragged import Ragged
-from mpqueue.system.keywords import suggests_keywords
+from mpqueue.system.user_code.keywords import suggests_keywords
 
 _PARTS_OF = {torch.sparse_csr: ("crow_indices", "col_indices", "values"), torch.sparse_coo: ("_indices", "_values")}
 

@@ -22,8 +22,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from mpqueue.errors import CancelledError
-from mpqueue.system.contexts import context_manager
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.signals.locks import Lock
 
 Wake = Callable[[CancelledError], None]
 

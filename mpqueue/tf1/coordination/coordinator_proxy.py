@@ -15,9 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from mpqueue.system.collected import WhenCollected
-from mpqueue.system.living import Living
-from mpqueue.system.locks import RLock
+from mpqueue.system.signals.collected import WhenCollected
+from mpqueue.system.signals.locks import RLock
+from mpqueue.system.signals.weak_sets import Living
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
 from mpqueue.transport.credentials import Address
 

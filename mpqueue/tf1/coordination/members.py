@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from mpqueue.engine.members import checked_wait
+from mpqueue.engine.stopping import checked_wait
 
 if TYPE_CHECKING:
-    from mpqueue.system.condition import Condition
+    from mpqueue.system.signals.condition import Condition
 
 StopCallback: TypeAlias = Callable[[], object]
 

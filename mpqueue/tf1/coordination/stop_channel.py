@@ -20,11 +20,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from mpqueue.system import descriptors, interrupts
-from mpqueue.system.condition import Condition
-from mpqueue.system.locks import RLock
+from mpqueue.system.descriptors import descriptors
 from mpqueue.system.log import warn
-from mpqueue.system.wakeup import Wakeup
+from mpqueue.system.processes.wakeup import Wakeup
+from mpqueue.system.signals import interrupts
+from mpqueue.system.signals.condition import Condition
+from mpqueue.system.signals.locks import RLock
 from mpqueue.tf1.coordination.door import Door, connect
 from mpqueue.transport.credentials import Address, ForeignPeer
 from mpqueue.transport.framing import Incoming, Messages

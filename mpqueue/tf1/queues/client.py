@@ -11,10 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from mpqueue.engine import queue_address
-from mpqueue.system import descriptors
-from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.descriptors import descriptors
 from mpqueue.system.log import logger_of
+from mpqueue.system.signals.interrupts import defer_signals
 from mpqueue.tf1.coordination.door import Door
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
@@ -27,6 +26,7 @@ from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe, encode_error, take_f
 from mpqueue.transport.credentials import credentials_of
 from mpqueue.transport.poller import READABLE, WRITABLE, Poller
 from mpqueue.transport.records import ProtocolError
+from mpqueue.worker import queue_address
 
 _MAX_NOTED = 1024
 

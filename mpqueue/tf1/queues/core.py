@@ -48,9 +48,9 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mpqueue.errors import DataLossError, DeadlineExceededError, OpError
-from mpqueue.system.interrupts import allow_signals, defer_signals
-from mpqueue.system.living import Living
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.interrupts import allow_signals, defer_signals
+from mpqueue.system.signals.locks import Lock
+from mpqueue.system.signals.weak_sets import Living
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.coordination.members import checked_timeout
 from mpqueue.tf1.queues.machine import (

@@ -8,7 +8,7 @@ import functools
 import weakref
 from typing import Any
 
-from mpqueue.system.locks import RLock
+from mpqueue.system.signals.locks import RLock
 from mpqueue.tf1.queues import registry
 
 

@@ -32,10 +32,10 @@ from functools import partial
 from typing import Any
 
 from mpqueue.errors import CancelledError, InternalError, InvalidArgumentError, OpError, SharedMemoryFull
-from mpqueue.system.exception_texts import text_of
-from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.locks import Lock
 from mpqueue.system.log import logger_of
+from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.locks import Lock
+from mpqueue.system.user_code.exception_texts import text_of
 from mpqueue.tf1.queues.arena import class_bytes, class_for, offset_of
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, Listener, QueueUse, SharedQueue

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mpqueue.engine import queue_address
-from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.errors import FailedPreconditionError
 from mpqueue.tf1.queues import registry
 from mpqueue.tf1.queues.core import QueueCore, living
@@ -17,6 +15,8 @@ from mpqueue.tf1.queues.selection import QueueRef
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PlainStorage
 from mpqueue.tf1.queues.wire import QueuePlace
+from mpqueue.worker import queue_address
+from mpqueue.worker.queue_address import QueueDirectory
 
 _ORDERS: dict[str, Callable[[int | None], ElementOrder]] = {
     "FIFOQueue": lambda _seed: FirstInFirstOut(),

@@ -6,7 +6,7 @@ read it in another.
 
 from collections.abc import Callable
 
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.locks import Lock
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.description import Description, Signature
 from mpqueue.tf1.values.conversion import invalid

@@ -33,10 +33,10 @@ from mpqueue.errors import (
     SharedMemoryFull,
 )
 from mpqueue.memory.segment import Segment
-from mpqueue.system import descriptors
-from mpqueue.system.interrupts import allow_signals, are_signals_deferred, defer_signals
-from mpqueue.system.locks import Lock, RLock
-from mpqueue.system.processes import is_running
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.processes.processes import is_running
+from mpqueue.system.signals.interrupts import allow_signals, are_signals_deferred, defer_signals
+from mpqueue.system.signals.locks import Lock, RLock
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.coordination.door import connect
 from mpqueue.tf1.coordination.members import checked_timeout
@@ -120,7 +120,8 @@ class OwnerMapping:
         except OSError:  # there is too little address space
             close_descriptors(fds)
             raise
-        # An object that C code closes, see `mpqueue.system.held_descriptors`. A forked child closes it at once.
+        # An object that C code closes, see `mpqueue.system.descriptors.held_descriptors`. A forked child closes it at
+        # once.
         closer = select.epoll.fromfd(descriptors.above_standard(fds[0]))
         descriptors.own_object(closer)
         self.pipe = closer.fileno()

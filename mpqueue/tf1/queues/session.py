@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from typing import Self, TypeVar
 
 from mpqueue.errors import CancelledError
-from mpqueue.system.contexts import context_manager
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.tf1.coordination.cancellation import CancellationScope, remove_last
 
 T = TypeVar("T")

@@ -17,10 +17,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpqueue.engine import queue_address
-from mpqueue.engine.queue_address import QueueDirectory
-from mpqueue.system.interrupts import defer_signals
-from mpqueue.system.locks import RLock
+from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.locks import RLock
 from mpqueue.tf1.queues import registry
 from mpqueue.tf1.queues.core import LocalDriver, QueueCore, living
 from mpqueue.tf1.queues.description import Description
@@ -29,6 +27,8 @@ from mpqueue.tf1.queues.remote import RemoteQueue
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.wire import QueuePlace
 from mpqueue.transport.credentials import Address
+from mpqueue.worker import queue_address
+from mpqueue.worker.queue_address import QueueDirectory
 
 if TYPE_CHECKING:
     from mpqueue.tf1.queues.hub import Hub, HubDriver

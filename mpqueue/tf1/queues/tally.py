@@ -19,7 +19,7 @@ import weakref
 from typing import Any, NamedTuple
 
 from mpqueue.errors import OpError
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.locks import Lock
 from mpqueue.tf1.queues.remote import QueueChannel, RemoteQueue, generation
 from mpqueue.tf1.queues.selection import Selection
 

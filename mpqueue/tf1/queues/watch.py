@@ -17,9 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from mpqueue.system import interrupts
-from mpqueue.system.locks import Lock, RLock
-from mpqueue.system.wakeup import Wakeup
+from mpqueue.system.processes.wakeup import Wakeup
+from mpqueue.system.signals import interrupts
+from mpqueue.system.signals.locks import Lock, RLock
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.transport.poller import READABLE, Events, close_poller, make_poller
 

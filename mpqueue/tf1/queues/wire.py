@@ -35,7 +35,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from mpqueue import errors
 from mpqueue.errors import CancelledError, OpError, SharedMemoryFull
-from mpqueue.system import descriptors
+from mpqueue.system.descriptors import descriptors
 from mpqueue.system.log import logger_of
 from mpqueue.transport.credentials import Address
 from mpqueue.transport.records import RecordType, kinds_of

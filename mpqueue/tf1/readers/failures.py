@@ -24,7 +24,7 @@ from mpqueue.errors import (
     UnimplementedError,
     UnknownError,
 )
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.signals.interrupts import is_of_handler
 
 _BY_CLASS: tuple[tuple[type[BaseException], type[OpError]], ...] = (
     (FileNotFoundError, NotFoundError),

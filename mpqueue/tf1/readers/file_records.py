@@ -18,7 +18,7 @@ import threading
 from typing import Any, Protocol
 
 from mpqueue.errors import DeadlineExceededError, OutOfRangeError
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.locks import Lock
 from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.readers.base import ReaderBase, Record, Turn, WorkQueue
 

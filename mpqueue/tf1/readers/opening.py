@@ -12,7 +12,7 @@ import stat
 from typing import Any, BinaryIO, Protocol, cast
 
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OpError, UnimplementedError
-from mpqueue.system.held_descriptors import HeldDescriptor
+from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
 from mpqueue.tf1.readers.failures import file_error, shown
 
 # Fits into the second-level cache, and is large enough to make the time of the system call negligible.

@@ -8,7 +8,7 @@ import zlib
 from typing import Self
 
 from mpqueue.errors import FailedPreconditionError
-from mpqueue.system.collected import WhenCollected
+from mpqueue.system.signals.collected import WhenCollected
 from mpqueue.tf1.readers.failures import file_error, shown
 from mpqueue.tf1.readers.opening import FileName, file_name, open_output
 from mpqueue.tf1.readers.options import TFRecordOptions

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mpqueue.errors import OutOfRangeError
-from mpqueue.system.collected import WhenCollected
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.collected import WhenCollected
+from mpqueue.system.signals.locks import Lock
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.base import EnqueueOp, QueueBase
 from mpqueue.tf1.queues.selection import Selection

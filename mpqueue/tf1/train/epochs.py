@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.errors import OutOfRangeError
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.locks import Lock
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.arrays import as_constant
 from mpqueue.tf1.train.local_variables import LocalVariable, add_local_variable

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.system.contexts import context_manager
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.arrays import as_constant
 from mpqueue.tf1.values.conversion import feed_array, invalid

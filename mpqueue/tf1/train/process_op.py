@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
 from mpqueue.loader.loader import Loader
-from mpqueue.system.leaving import without_children
+from mpqueue.system.processes.exit import without_children
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.base import EnqueueOp

@@ -26,8 +26,8 @@ from functools import partial
 from typing import Any, Literal, Self
 
 from mpqueue.errors import OpError, OutOfRangeError
-from mpqueue.system.locks import Lock
 from mpqueue.system.log import logger_of
+from mpqueue.system.signals.locks import Lock
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.base import CloseOp, EnqueueOp, QueueBase, QueueOp
 from mpqueue.tf1.queues.core import closing_reason

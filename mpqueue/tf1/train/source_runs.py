@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from mpqueue.examples import reading
 from mpqueue.examples.example_plan import plan
-from mpqueue.system.leaving import without_children
+from mpqueue.system.processes.exit import without_children
 from mpqueue.tf1.parsing import csv, parse, raw
 from mpqueue.tf1.queues.base import EnqueueOp
 from mpqueue.tf1.queues.core import QueueCore

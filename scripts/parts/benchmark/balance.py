@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 import mpqueue
-from mpqueue.plan.balanced import BalancedPlan
-from mpqueue.plan.cursors import FROM_BEGINNING
-from mpqueue.plan.options import Options
-from mpqueue.plan.resolve import resolve
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.balanced import BalancedPlan
+from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.position.cursors import FROM_BEGINNING
 from mpqueue.seeding.permutation import SampleOrder
 
 BATCH, GROUP, SEED = 32, 128, 1

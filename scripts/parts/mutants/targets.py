@@ -16,8 +16,8 @@ FOLDERS = {
     "samples": ["samples"],
     "service": ["service"],
     "transport": ["transport", "service"],
-    "workers": ["workers"],
-    "worker": ["workers", "samples"],
+    "backends": ["backends"],
+    "worker": ["backends", "samples"],
     "memory": ["memory", "loader", "telemetry"],
     "plan": ["plan", "loader", "samples"],
     "seeding": ["seeding", "loader", "samples"],
@@ -31,8 +31,13 @@ FOLDERS = {
 def tests_of(module: str, root: Path) -> list[str]:
     """Return the tests that are named after a module, or else the test folders of its folder, below ``tests/``."""
     folder, _, name = module.removesuffix(".py").rpartition("/")
-    near = [*(root / "tests" / folder).glob(f"test_{name}.py"), *(root / "tests" / folder).glob(f"test_{name}_*.py")]
-    return sorted(path.relative_to(root / "tests").as_posix() for path in near) or wider_tests_of(module)
+    while folder:  # the tests of a room are in the folder of its package
+        tests = root / "tests" / folder
+        near = [*tests.glob(f"test_{name}.py"), *tests.glob(f"test_{name}_*.py")]
+        if near:
+            return sorted(path.relative_to(root / "tests").as_posix() for path in near)
+        folder = folder.rpartition("/")[0]
+    return wider_tests_of(module)
 
 
 def wider_tests_of(module: str) -> list[str]:

@@ -1,11 +1,11 @@
-"""The table of options in ``docs/reference/options.md``, from the rows and docstrings of `mpqueue.plan.options`."""
+"""The table of options in ``docs/reference/options.md``, from the docstrings of `mpqueue.plan.options.options`."""
 
 import re
 from pathlib import Path
 
-from mpqueue.plan import options
-from mpqueue.plan.options import rows_of
-from mpqueue.plan.signatures import texts_of
+from mpqueue.plan.options import options
+from mpqueue.plan.options.options import rows_of
+from mpqueue.plan.options.signatures import texts_of
 from parts.machine import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "options.md"

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 import mpqueue
-from mpqueue.system import collected
+from mpqueue.system.signals import collected
 from parts.soak.rounds import Deviation
 
 _ENGINE = os.path.dirname(mpqueue.__file__) + os.sep

@@ -90,6 +90,6 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 def _is_fork_server(process: psutil.Process) -> bool:
     try:
-        return any("workers.fork_server" in word for word in process.cmdline())
+        return any("backends.start.fork_server" in word for word in process.cmdline())
     except psutil.Error:
         return False

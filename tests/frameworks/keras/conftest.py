@@ -33,7 +33,7 @@ def delivered(monkeypatch):
 def fresh_replacement(monkeypatch):
     """Check Keras again, as at the first use: other tests have already replaced its enqueuer."""
     from mpqueue.frameworks.keras import accelerate
-    from mpqueue.system.replacement import Replacement
+    from mpqueue.system.user_code.replacement import Replacement
 
     fresh = Replacement("", accelerate._import_adapter, "OrderedEnqueuer", accelerate.Enqueuer)
     monkeypatch.setattr(accelerate, "_replacement", fresh)

@@ -50,7 +50,10 @@ model.fit(fast, epochs=1, verbose=0)
 def interpreter():
     """Return an interpreter that has imported Keras and forks each script, because importing takes most of the time."""
     environ = {"TF_CPP_MIN_LOG_LEVEL": "3", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-    with lean_environ(**environ) as environ, Interpreter("keras", "mpqueue.workers.launcher", environ=environ) as made:
+    with (
+        lean_environ(**environ) as environ,
+        Interpreter("keras", "mpqueue.backends.start.launcher", environ=environ) as made,
+    ):
         yield made
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 from helpers.forked import Interpreter
 
-from mpqueue.worker import lane_runner
+from mpqueue.worker.runners import lane_runner
 
 _IMPORTS = ("torch", "torch._dynamo", "accelerate", "torchdata.stateful_dataloader")
 
@@ -17,7 +17,7 @@ def interpreter():
     found = [name for name in _IMPORTS if importlib.util.find_spec(name.partition(".")[0])]
     # Without this option, pyarrow, which pandas imports, starts a thread. A process with threads must not be forked.
     environ = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false", "PYTHONWARNINGS": "ignore"}
-    with Interpreter(*found, "mpqueue.workers.launcher", environ=os.environ | environ) as made:
+    with Interpreter(*found, "mpqueue.backends.start.launcher", environ=os.environ | environ) as made:
         yield made
 
 

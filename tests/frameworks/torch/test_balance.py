@@ -11,8 +11,8 @@ from torch.utils import data
 from torch.utils.data import DistributedSampler
 
 import mpqueue.torch
-from mpqueue.frameworks.torch import balance as balancing
-from mpqueue.plan import balanced
+from mpqueue.frameworks.torch.order import balance as balancing
+from mpqueue.plan.order import balanced
 
 COSTS = np.random.default_rng(3).integers(1, 100, 96)
 

@@ -19,7 +19,7 @@ from mpqueue.loader.session import Session
 from mpqueue.torch import DataLoader
 
 # The draw from the sampler.
-STRUCK_FILES = ("torch/iterator.py", "torch/inline.py", "torch/order.py", "torch/state.py", "plan/cursors.py")
+STRUCK_FILES = ("torch/iterator.py", "torch/inline.py", "torch/order.py", "torch/state.py", "plan/position/cursors.py")
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 

@@ -10,7 +10,7 @@ from helpers.torch_batches import Noisy
 from torch.utils import data
 
 import mpqueue.torch
-from mpqueue.frameworks.torch import order
+from mpqueue.frameworks.torch.order import order
 
 stateful = pytest.importorskip("torchdata.stateful_dataloader")
 

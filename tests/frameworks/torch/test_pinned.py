@@ -7,8 +7,8 @@ import torch
 from helpers.forking import status_of_fork
 
 import mpqueue.torch
-from mpqueue.frameworks.torch import pinned
-from mpqueue.frameworks.torch.pinned import PinnedSlots
+from mpqueue.frameworks.torch.tensors import pinned
+from mpqueue.frameworks.torch.tensors.pinned import PinnedSlots
 from mpqueue.memory.ring import Ring
 
 

@@ -214,7 +214,7 @@ def test_ragged_and_sparse_batches_are_written_into_the_slot_and_nothing_is_pick
 
 def test_csr_batches_of_a_users_function_are_not_pickled_either(monkeypatch):
     placed = []
-    monkeypatch.setattr("mpqueue.frameworks.torch.tensors.Carried.__reduce__", lambda self: placed.append(self))
+    monkeypatch.setattr("mpqueue.frameworks.torch.tensors.tensors.Carried.__reduce__", lambda self: placed.append(self))
     whole = MATRIX.to_sparse_csr()
     loader = mpqueue.torch.DataLoader(
         range(1), batch_size=None, collate_fn=lambda _: whole, num_workers=1, multiprocessing_context="fork"

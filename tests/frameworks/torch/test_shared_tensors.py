@@ -10,8 +10,8 @@ pytest.importorskip("torch")
 import torch
 
 import mpqueue.torch
-from mpqueue.workers import shared_tensors
-from mpqueue.workers.source_send import take_image
+from mpqueue.backends.sending import shared_tensors
+from mpqueue.backends.sending.source_send import take_image
 
 
 class Follows:

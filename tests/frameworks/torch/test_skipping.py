@@ -9,7 +9,7 @@ from helpers.torch_batches import Noisy
 from torch.utils import data
 
 import mpqueue.torch
-from mpqueue.frameworks.torch import skipping
+from mpqueue.frameworks.torch.order import accelerate as skipping
 
 accelerate = pytest.importorskip("accelerate.data_loader")
 

@@ -20,7 +20,7 @@ WAYS = {
 
 @pytest.fixture(scope="session")
 def launcher():
-    with Interpreter("mpqueue.compat.v1", "mpqueue.workers.launcher") as made:
+    with Interpreter("mpqueue.compat.v1", "mpqueue.backends.start.launcher") as made:
         yield made
 
 

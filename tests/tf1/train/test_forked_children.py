@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from backends.test_forked_children import AT, LENGTH, fork
 from helpers.faults import burns
-from workers.test_forked_children import AT, LENGTH, fork
 
 import mpqueue
 

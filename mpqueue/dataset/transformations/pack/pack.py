@@ -33,7 +33,7 @@ from mpqueue.dataset.transformations.pack.bin_packing import BestFit, Concatenat
 from mpqueue.dataset.transformations.pack.sequences import SequenceReader
 from mpqueue.memory.layout import Array
 from mpqueue.telemetry.stage_rows import StageRow
-from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runners.lanes import LaneRun
 
 _BLOCK = 64
 

@@ -14,8 +14,8 @@ from mpqueue.errors import (
     UnimplementedError,
     UnknownError,
 )
-from mpqueue.system.exception_texts import text_of
-from mpqueue.system.exceptions import matches
+from mpqueue.system.signals.exceptions import matches
+from mpqueue.system.user_code.exception_texts import text_of
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.kernels import of_values
 from mpqueue.tf1.compat.graph import convert_to_tensor, custom

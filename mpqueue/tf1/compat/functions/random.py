@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpqueue.system.locks import Lock
+from mpqueue.system.signals.locks import Lock
 from mpqueue.tf1.compat.functions.array import shape as shape_of
 from mpqueue.tf1.compat.functions.control import Assert, control_dependencies
 from mpqueue.tf1.compat.functions.declare import public

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mpqueue.system.contexts import context_manager
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.graph.make import graph_of
 

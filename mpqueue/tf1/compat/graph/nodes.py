@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
-from mpqueue.system.contexts import context_manager
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.tf1.compat.graph.scopes import Collections, Scoped, graphs, sessions
 from mpqueue.tf1.compat.graph.symbolic import Operators, WithoutValue
 from mpqueue.tf1.compat.ops.dims import Dims, merged

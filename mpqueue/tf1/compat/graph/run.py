@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import OpError, ResourceExhaustedError
-from mpqueue.system.contexts import context_manager
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.tf1.compat.graph.nodes import Tensor
 from mpqueue.tf1.compat.graph.plan import Plan, Step
 from mpqueue.tf1.compat.graph.state import SessionState

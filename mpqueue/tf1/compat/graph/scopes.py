@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from mpqueue.system.contexts import context_manager
-from mpqueue.system.locks import RLock
+from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.signals.locks import RLock
 
 _ROOT_NAME: Final = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\\/>-]*")

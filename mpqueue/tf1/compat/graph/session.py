@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 from mpqueue.errors import UnimplementedError
-from mpqueue.system.contexts import context_manager
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.tf1.compat.graph.feeds import Fetches, fed_values
 from mpqueue.tf1.compat.graph.nodes import Graph, Tensor, get_default_graph
 from mpqueue.tf1.compat.graph.plan import Plan

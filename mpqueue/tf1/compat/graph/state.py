@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from mpqueue.system.locks import RLock
+from mpqueue.system.signals.locks import RLock
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 
 _State = TypeVar("_State")

@@ -12,7 +12,7 @@ from mpqueue.errors import (
     PermissionDeniedError,
     UnimplementedError,
 )
-from mpqueue.system.collected import WhenCollected
+from mpqueue.system.signals.collected import WhenCollected
 from mpqueue.tf1.compat.program.texts import as_bytes, as_text
 from mpqueue.tf1.readers.file_systems import located, problems_of
 from mpqueue.tf1.readers.files import matching_files

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from mpqueue.system.locks import Lock
 from mpqueue.system.log import logger_of
+from mpqueue.system.signals.locks import Lock
 
 DEBUG: Final = logging.DEBUG
 INFO: Final = logging.INFO

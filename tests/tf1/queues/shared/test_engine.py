@@ -8,8 +8,8 @@ import pytest
 from tf1.helpers.dequeuing import dequeued_across_a_crash
 
 from mpqueue import FIFOQueue, Loader
-from mpqueue.engine import queue_address
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError
+from mpqueue.worker import queue_address
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 

@@ -1,0 +1,120 @@
+"""The large buffers of a source in shared memory: copied once, mapped by all processes of a pool.
+
+    trainer                 copies new buffers of an image into snapshots (`keep`), and sends descriptors and places;
+                            later it compares the source with the snapshots, byte by byte
+    fork server, workers    map the snapshots, so their pages are the same memory in all processes
+
+Receivers map copy-on-write: a worker that writes to an array changes only its private copy, and the snapshot remains as
+it was sent. So a snapshot is also the trainer's record of the workers' data. It needs no digest, which would take six
+times as long as a comparison.
+
+A large buffer has a separate snapshot, so that its memory is freed when a new version replaces it; small buffers share
+one. A snapshot has no name: the kernel frees it when no process has it open or mapped.
+The trainer keeps it open as long as its fork server has that source.
+"""
+
+import errno
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from mpqueue.memory.layout import Array
+from mpqueue.memory.snapshot import Snapshot, map_snapshot
+
+if TYPE_CHECKING:  # only in the trainer: the fork server would import cloudpickle for these
+    from mpqueue.backends.sending.source_send import Patch, SourceImage
+
+_SHARE = 8  # a buffer of at least this fraction of the new bytes has a separate snapshot
+_MAX_SNAPSHOTS = 32  # above this, all used buffers move to new snapshots, because each costs every process a descriptor
+
+
+class BufferPlace(NamedTuple):
+    """The place of a buffer in shared memory.
+
+    Attributes:
+        snapshot: Number of the snapshot.
+        offset: Offset in the snapshot.
+        nbytes: Its size.
+    """
+
+    snapshot: int
+    offset: int
+    nbytes: int
+
+
+class KeptSource(NamedTuple):
+    """A version of a source in a fork server.
+
+    Attributes:
+        data: The pickle.
+        places: Places of its buffers.
+        snapshots: Snapshots, by number.
+    """
+
+    data: bytes
+    places: list[BufferPlace]
+    snapshots: dict[int, Snapshot]
+
+    def is_same(self, image: "SourceImage") -> bool:
+        """Return whether an image has the same pickle and buffers."""
+        is_alike = self.data == image.data and len(self.places) == len(image.buffers)
+        pairs = enumerate(zip(self.places, image.buffers, strict=False))
+        return is_alike and all(number in image.constant or self._is_at(*pair) for number, pair in pairs)
+
+    def find(self, image: "SourceImage") -> dict[int, int]:
+        """Return the buffers of an image that are kept here: their numbers in the image mapped to the numbers here."""
+        pairs = enumerate(zip(self.places, image.buffers, strict=False))
+        return {number: number for number, pair in pairs if self._is_at(*pair)}
+
+    def _is_at(self, place: BufferPlace, buffer: memoryview) -> bool:
+        return place.nbytes == buffer.nbytes and self.snapshots[place.snapshot].has(place.offset, buffer)
+
+
+NOTHING = KeptSource(b"", [], {})
+
+
+def keep(patch: "Patch", known: KeptSource) -> KeptSource:
+    """Copy new buffers into shared memory, and return the version that results from a patch.
+
+    Raises:
+        OSError: Memory or descriptors are exhausted.
+    """
+    new, places = dict(patch.new), {number: known.places[here] for number, here in patch.old.items()}
+    if len({place.snapshot for place in places.values()}) > _MAX_SNAPSHOTS:
+        fds = {number: snapshot.fileno() for number, snapshot in known.snapshots.items()}
+        new |= {number: buffer.data for number, buffer in zip(places, mapped(places.values(), fds), strict=True)}
+        # All used buffers are new now. The old snapshots are released with the last place that names them.
+        places.clear()
+    snapshots = {place.snapshot: known.snapshots[place.snapshot] for place in places.values()}
+    for group in _groups(new):
+        snapshot = Snapshot([new[number] for number in group])
+        snapshots[snapshot.number] = snapshot
+        for number, offset in zip(group, snapshot.offsets, strict=True):
+            places[number] = BufferPlace(snapshot.number, offset, new[number].nbytes)
+    return KeptSource(patch.data, [places[number] for number in sorted(places)], snapshots)
+
+
+def _groups(new: Mapping[int, memoryview]) -> list[list[int]]:
+    """Return the groups of buffers that share a snapshot."""
+    share = sum(buffer.nbytes for buffer in new.values()) // _SHARE
+    # A snapshot per large buffer, so that replacing one frees its memory; a common one for the rest saves descriptors.
+    alone = [[number] for number, buffer in new.items() if buffer.nbytes >= share]
+    together = [number for number, buffer in new.items() if buffer.nbytes < share]
+    return [*alone, together] if together else alone
+
+
+def mapped(places: Iterable[BufferPlace], fds: Mapping[int, int]) -> list[Array]:
+    """Map the snapshots in a receiver, and return the buffers as private, writable memory.
+
+    Args:
+        places: Places of the buffers.
+        fds: Descriptors of the snapshots; the caller still owns them.
+
+    Raises:
+        OSError: Address space is exhausted, or a descriptor was lost in transfer.
+    """
+    places = list(places)
+    if not fds.keys() >= {place.snapshot for place in places}:
+        raise OSError(errno.EMFILE, "not all descriptors of the source's memory arrived; increase `ulimit -n`")
+    # One map per snapshot, not per buffer: a process may have 65,530 maps by default.
+    maps = {number: map_snapshot(fd) for number, fd in fds.items()}
+    return [maps[number][offset : offset + nbytes] for number, offset, nbytes in places]

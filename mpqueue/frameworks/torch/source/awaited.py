@@ -1,0 +1,48 @@
+"""A map-style dataset with coroutines for torch's own fetcher, which computes the batches without workers."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mpqueue.plan.options.batching import Concurrency
+from mpqueue.plan.position.cursors import Listed
+from mpqueue.worker import context
+from mpqueue.worker.concurrency.coroutines import Coroutines
+from mpqueue.worker.concurrency.in_order import InOrder
+from mpqueue.worker.runners.in_flight import whole
+
+
+class AwaitedDataset:
+    """The samples of a dataset, those of a batch computed at once in the event loop.
+
+    Args:
+        dataset: The dataset.
+        coroutines: How its coroutines run.
+    """
+
+    def __init__(self, dataset: Any, coroutines: Concurrency) -> None:
+        self._dataset, self._coroutines = dataset, Coroutines(coroutines.width)
+        self._seed, self._places = 0, Listed(0, [])
+
+    def begin(self, seed: int, places: Listed) -> None:
+        """Set the random numbers of the next batch.
+
+        Args:
+            seed: The seed.
+            places: Its samples and their places.
+        """
+        self._seed, self._places = seed, places
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._awaited(self._dataset.__getitem__, Listed(self._places.first, [index]))[0]
+
+    def __getitems__(self, indices: list[Any]) -> Any:
+        """Return the samples of these indices."""
+        getitems, batch = getattr(self._dataset, "__getitems__", None), self._places._replace(indices=indices)
+        if getitems is not None:
+            return self._awaited(getitems, whole(batch))[0]
+        return self._awaited(self._dataset.__getitem__, batch)
+
+    def _awaited(self, ask: Callable[[Any], Awaitable[Any]], batch: Listed) -> list[Any]:
+        call = context.in_any_task(ask, self._seed, 0)
+        with InOrder(self._coroutines, call, zip(batch.places, batch.indices, strict=False)) as calls:
+            return [calls.next() for _ in batch.indices]

@@ -1,0 +1,8 @@
+"""Ids of samples: sets, the batches they are in, what a run excludes.
+
+The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
+
+    batch_info.py `BatchInfo`: which samples are in a batch
+    sample_ids.py sets of sample ids
+    history.py    the seeks, exclusions and changes of weights of a run
+"""

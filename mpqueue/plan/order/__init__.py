@@ -1,0 +1,12 @@
+"""The order of batches, and the plans.
+
+The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
+
+    balancing.py     divides numbers into parts with equal sums
+    epoch_samples.py the samples of a batch, from its number
+    rules.py         invalid combinations of a source and options
+    plans.py         the four kinds of plan
+    balanced.py      the order of balanced ranks
+    packed.py        the order of steps with micro-batches of a limited cost
+    resolve.py       from a source and options to a plan
+"""

@@ -1,0 +1,502 @@
+"""The order of balanced ranks: the samples of a window of batches, divided among these batches.
+
+Without a balance, batch n of the order has the places ``n * batch_size`` and the following ones. A *window* is a number
+of consecutive batches: ``steps * accumulate`` rounds of all ranks. Its places are divided among its batches again, by
+the costs of their samples. So the number of a batch still means (round, rank), and everything that counts batches stays
+valid: ranks, exclusions, states. Each rank computes the windows by itself, and a sample keeps the random numbers of its
+place.
+
+Another number of ranks has other windows. It resumes an epoch only where a window ended, and begins its first window
+there: within a window, each rank would lose or repeat samples.
+"""
+
+import itertools
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from mpqueue.plan.options.backend_kinds import BackendName
+from mpqueue.plan.options.balance import Balance, Costs, Numbers
+from mpqueue.plan.order.balancing import divide
+from mpqueue.plan.order.plans import SamplesPlan
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, Place, WorkItem
+from mpqueue.plan.position.exclusions import Round
+from mpqueue.plan.position.ranks import Ranks, Shard
+from mpqueue.plan.states.saved_states import number_of_ranks
+from mpqueue.seeding.permutation import SampleOrder, mixed_numbers
+
+Array = np.ndarray[Any, np.dtype[np.int64]]
+
+_AHEAD = 4096  # samples that are divided at once: with 8 ranks of 32, a single window costs five times as much
+MOST = (1 << 40) - 1  # costs are divided as integers up to this number, so that all machines find the same division
+
+
+class DividedWindow(NamedTuple):
+    """The batches of a window, in the order of their numbers.
+
+    Attributes:
+        numbers: The number of each batch.
+        places: The places of its samples, ascending; a row for each batch.
+        indices: The indices of these samples.
+        costs: The costs of these samples.
+        sums: Over the steps of this and of earlier windows: of (max / mean) of the ranks' costs, before and after the
+            division; and the number of these steps.
+    """
+
+    numbers: Sequence[int]
+    places: Array
+    indices: Array
+    costs: Numbers
+    sums: tuple[float, float, int] = (0.0, 0.0, 0)
+
+
+class PlainOrder(NamedTuple):
+    """The order that is divided.
+
+    Attributes:
+        seed: The seed of the order of the batches in a window; the same on all ranks.
+        batch_size: Number of samples in a batch.
+        indices_at: Returns the indices at consecutive places of an epoch of this length.
+        ranks_of: Returns the ranks, by their number.
+        length_of: Returns the number of samples of an epoch; None: endless.
+        total_of: Returns the number of batches of an epoch; None: endless.
+    """
+
+    seed: int
+    batch_size: int
+    indices_at: Callable[[int, int, Array], Array]
+    ranks_of: Callable[[int], Ranks]
+    length_of: Callable[[int], int | None]
+    total_of: Callable[[int], int | None]
+
+
+class Windows:
+    """Divides the windows of a run, and keeps the latest ones.
+
+    Args:
+        order: The order that is divided.
+        balance: How to divide it.
+        costs: The costs of the samples.
+    """
+
+    def __init__(self, order: PlainOrder, balance: Balance, costs: Costs) -> None:
+        self._order, self._balance, self._costs = order, balance, costs
+        self._kept: OrderedDict[tuple[Any, ...], DividedWindow] = OrderedDict()
+        self._latest = (-1, -1, (0.0, 0.0, 0))  # of the batches that were dealt: an epoch, a batch, and its sums
+
+    def note(self, epoch: int, window: DividedWindow) -> None:
+        """Count the steps of a window: one of its batches was dealt."""
+        self._latest = max(self._latest, (epoch, window.numbers[0], window.sums))
+
+    def inequality(self) -> tuple[float, float] | None:
+        """Return the mean of (max / mean) of the ranks' costs over the steps of the epoch, before and after.
+
+        None: no step was divided yet.
+        """
+        before, after, count = self._latest[2]
+        return (before / count, after / count) if count else None
+
+    def of(self, epoch: int, number: int, base: Base, world: int) -> tuple[DividedWindow, int] | None:
+        """Return the window of a batch, and the number of its row; None: the batch is not in a window.
+
+        Batches at the end that are short or filled up remain as they are: other ranks may have other ones there.
+
+        Raises:
+            Exception: The error of a cost.
+        """
+        offset = base.index_of(number) - base.first * world
+        window, at = divmod(offset, self._balance.window * world)
+        found = self._window(epoch, base, world, window)
+        return (found, at) if at < len(found.numbers) else None
+
+    def _window(self, epoch: int, base: Base, world: int, window: int) -> DividedWindow:
+        key = (epoch, base, world, window)
+        if key not in self._kept:
+            before = self._kept.get((epoch, base, world, window - 1))
+            size = self._balance.window * world * self._order.batch_size
+            # A loop requests one window after the other; a question about one batch should not divide others.
+            count = 1 if before is None else max(1, _AHEAD // size)
+            self._divide_some(epoch, base, world, range(window, window + count))
+        return self._kept[key]
+
+    def _divide_some(self, epoch: int, base: Base, world: int, windows: range) -> None:
+        """Divide consecutive windows. If a cost of a later one is invalid, those before it are divided."""
+        found: list[DividedWindow] = []
+        for window in windows:
+            try:
+                plain = self._plain(epoch, base, world, window)
+            except Exception:
+                if not found:
+                    raise
+                break  # the error belongs to that window, and is raised there
+            found.append(plain)
+            if len(plain.numbers) < self._balance.window * world:
+                break  # the last one
+        divided = self._divided(epoch, world, windows, found)
+        sums = zip(self._unequal(found, world), self._unequal(divided, world), strict=True)
+        for window, after, ((more, count), (more_after, _)) in zip(windows, divided, sums, strict=False):
+            previous = self._kept.get((epoch, base, world, window - 1))
+            total = (0.0, 0.0, 0) if previous is None else previous.sums
+            total = total[0] + more, total[1] + more_after, total[2] + count
+            self._kept[epoch, base, world, window] = after._replace(sums=total)
+        # Not by the windows of this call: a question about one batch must not drop windows that the loop needs next.
+        ahead = _AHEAD // (self._balance.window * world * self._order.batch_size)
+        while len(self._kept) > 2 * max(len(windows), ahead) + 2:
+            self._kept.popitem(last=False)
+
+    def _unequal(self, windows: list[DividedWindow], world: int) -> list[tuple[float, int]]:
+        """Return the sum of (max / mean) over the steps of each window, and their number."""
+        found: list[tuple[float, int]] = []
+        for _, same in itertools.groupby(windows, lambda one: len(one.numbers)):
+            sums, count = unequal_work(
+                np.array([one.costs.sum(axis=1) for one in same]), world, self._balance.accumulate
+            )
+            found += [(float(each), count) for each in sums]
+        return found
+
+    def _plain(self, epoch: int, base: Base, world: int, window: int) -> DividedWindow:
+        """Return a window that is not divided yet."""
+        order, span = self._order, self._balance.window * world
+        first = base.first * world + window * span
+        end = order.ranks_of(world).num_turns(order.total_of(epoch), base) * world
+        numbers = base.numbers(range(first, min(first + span, end)))
+        length, size = order.length_of(epoch), order.batch_size
+        if length is not None:  # not a short batch, nor one that is filled up from the beginning
+            numbers = numbers[: bisect_left(numbers, length // size)]
+        places = np.array(numbers, np.int64)[:, None] * size + np.arange(size)
+        indices = self._indices(epoch, length, places)
+        costs = self._costs.of(indices.ravel(), epoch).reshape(places.shape)
+        return DividedWindow(numbers, places, indices, costs)
+
+    def first_untouched(self, base: Base, number: int) -> int:
+        """Return the number of the first batch after all windows that ranks have started.
+
+        Args:
+            base: Where the ranks began the epoch: no batch after it was returned before.
+            number: The first batch that was not returned.
+        """
+        return number + self._left_in_window(base, number)
+
+    def _left_in_window(self, base: Base, number: int) -> int:
+        return -(number - base.number) % (self._balance.window * base.world)
+
+    def check_border(self, base: Base, place: Place) -> None:
+        """Raise a `ValueError` if ranks that continue a place divide the samples of its window otherwise.
+
+        Args:
+            base: Where the ranks that saved the place began its epoch.
+            place: The place of all ranks.
+        """
+        if not self._left_in_window(base, place.position):
+            return
+        rounds, world = self._balance.window, base.world
+        begin = base.first + (place.position - base.number) // (rounds * world) * rounds
+        raise ValueError(
+            f"the state was saved within a window of the balance, which has batches {begin} to {begin + rounds - 1} of "
+            f"each of the {world} ranks in epoch {place.epoch}, and other ranks would divide its samples otherwise. "
+            f"Load the state of each rank into the same rank of {world}; or load a state that was saved at a border of "
+            f"windows, such as before batch {begin} or {begin + rounds} of each rank, or after the epoch"
+        )
+
+    def _indices(self, epoch: int, length: int | None, places: Array) -> Array:
+        if length is None or not places.size:
+            return places  # an endless source is not shuffled
+        return self._order.indices_at(epoch, length, places.ravel()).reshape(places.shape)
+
+    def _divided(self, epoch: int, world: int, windows: range, found: list[DividedWindow]) -> list[DividedWindow]:
+        """Return windows with their places divided."""
+        # All but the last one have the same size. NumPy's calls cost more than their work for a single small window.
+        num_whole = sum(len(one.numbers) == self._balance.window * world for one in found)
+        divided: list[DividedWindow] = []
+        for part in (slice(0, num_whole), slice(num_whole, None)):
+            if any(len(one.numbers) for one in found[part]):
+                divided += self._divide_equal(epoch, world, windows[: len(found)][part], found[part])
+        return divided or found
+
+    def _divide_equal(self, epoch: int, world: int, windows: range, found: list[DividedWindow]) -> list[DividedWindow]:
+        count, (num_batches, size) = len(found), found[0].places.shape
+        places = np.array([window.places for window in found]).reshape(count, -1)
+        indices, costs = (
+            np.array([getattr(window, name) for window in found]).reshape(count, -1) for name in ("indices", "costs")
+        )
+        # By ascending place: the result does not depend on who had the samples before.
+        by_place = np.argsort(places, axis=1, kind="stable")
+        integers = np.take_along_axis(as_integers(costs), by_place, 1)
+        items = np.take_along_axis(by_place, self._division(epoch, world, windows, integers, num_batches), 1)
+        shape = num_batches, size
+        return [
+            one._replace(
+                places=places[row][chosen].reshape(shape), indices=indices[row][chosen].reshape(shape),
+                costs=costs[row][chosen].reshape(shape),
+            )
+            for row, (one, chosen) in enumerate(zip(found, items, strict=True))
+        ]  # fmt: skip
+
+    def _division(self, epoch: int, world: int, windows: range, costs: Array, num_batches: int) -> Array:
+        """Return the items of all batches of each window, batch by batch."""
+        of_step = self._balance.accumulate * world
+        whole, size = num_batches // of_step * of_step, costs.shape[1] // num_batches
+        if self._balance.group is None:
+            items = np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
+            batches = self._batches(costs, items, num_batches)
+            # Batches with a sample that costs more than the mean of a batch are in the same steps: divided at random
+            # among four steps, they made all four as slow (18.7 instead of 4.0 times the mean, 64 ranks, heavy tail).
+            sums = np.take_along_axis(costs, batches.reshape(len(costs), -1), 1).reshape(batches.shape).sum(axis=2)
+            batches = np.take_along_axis(batches, np.argsort(-sums, axis=1, kind="stable")[:, :, None], 1)
+        else:
+            # Steps of samples of similar cost. A step that is left in the last window has the smallest ones.
+            items = np.argsort(-costs, axis=1, kind="stable")
+            parts = (items[:, : whole * size], of_step), (items[:, whole * size :], num_batches - whole)
+            batches = np.concatenate([self._batches(costs, *part) for part in parts if part[0].size], axis=1)
+        parts_of_order = (batches[:, :whole], of_step), (batches[:, whole:], num_batches - whole)
+        shuffled = [self._shuffled(epoch, windows, *part) for part in parts_of_order if part[0].size]
+        return np.concatenate(shuffled, axis=1).reshape(len(costs), -1)
+
+    def _batches(self, costs: Array, items: Array, of_step: int) -> Array:
+        """Divide the items of each step, in the order of the steps, among its batches: (windows, batches, size)."""
+        num_steps = items.shape[1] // (of_step * self._order.batch_size)
+        steps = np.sort(items.reshape(len(costs) * num_steps, -1), axis=1)  # equal costs are divided by their places
+        bins = divide(costs[np.repeat(np.arange(len(costs)), num_steps)[:, None], steps], of_step)
+        batches = np.take_along_axis(steps, bins.reshape(len(steps), -1), 1)
+        return batches.reshape(len(costs), num_steps * of_step, -1)
+
+    def _shuffled(self, epoch: int, windows: range, batches: Array, of_step: int) -> Array:
+        """Return batches with a random order of steps, and in each step: no rank gets the heavier ones always."""
+        count, num_batches, size = batches.shape
+        numbers = np.array(windows, np.int64)[:, None] * num_batches + np.arange(num_batches)
+        drawn = mixed_numbers(self._order.seed, epoch, numbers).reshape(count, -1, of_step, 1)
+        steps = batches.reshape(count, -1, of_step, size)
+        steps = np.take_along_axis(steps, np.argsort(drawn, axis=2, kind="stable"), 2)
+        steps = np.take_along_axis(steps, np.argsort(drawn[:, :, :1], axis=1, kind="stable"), 1)
+        return steps.reshape(batches.shape)
+
+
+def as_integers(costs: Numbers) -> Array:
+    """Return the costs of each window as integers: their sums are the same on all machines, in any order."""
+    most = costs.max(axis=1, keepdims=True, initial=0)
+    is_exact = (most < MOST) & (costs == np.floor(costs)).all(axis=1, keepdims=True)
+    scale = np.where(is_exact | (most == 0), 1.0, MOST / np.where(most == 0, 1.0, most))
+    return np.rint(costs * scale).astype(np.int64)
+
+
+def unequal_work(costs: Numbers, world: int, accumulate: int) -> tuple[Numbers, int]:
+    """Return the sum of (max / mean) of the ranks' costs over the steps of each window, and the number of steps.
+
+    Args:
+        costs: The costs of the batches of each window.
+        world: The number of ranks.
+        accumulate: The number of rounds of a step.
+    """
+    windows, batches = costs.shape
+    rounds = costs[:, : batches // world * world].reshape(windows, -1, world)
+    if not rounds.size:
+        return np.zeros(windows), 0
+    steps = np.add.reduceat(rounds, range(0, rounds.shape[1], accumulate), axis=1)
+    means = steps.mean(axis=2)
+    shares = np.where(means > 0, steps.max(axis=2) / np.where(means > 0, means, 1), 1)
+    return shares.sum(axis=1), steps.shape[1]
+
+
+class CostsPlan(SamplesPlan):
+    """Workers compute batches of samples that were chosen by their costs."""
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Return a plan with these fields.
+
+        Raises:
+            ValueError: ``drop_last`` drops all batches; or the costs do not fit the source.
+        """
+        plan = super().of(**fields)
+        plan._costs  # noqa: B018 - it is created, and checked, before any process starts
+        return plan
+
+    @property
+    def balance(self) -> Balance:
+        """How the samples are divided."""
+        balance: Balance = self.options.balance
+        return balance
+
+    @cached_property
+    def _costs(self) -> Costs:
+        return self._costs_of("cost", self.balance.cost)
+
+    @cached_property
+    def _tokens(self) -> Costs | None:
+        return None if self.balance.tokens is None else self._costs_of("tokens", self.balance.tokens)
+
+    def _costs_of(self, name: str, given: Any) -> Costs:
+        source = self.source
+        ids_of = None if source.are_indices_ids else partial(source.sample_ids, seed=self.seed)
+        return Costs(name, given, ids_of, source.column, source.num_samples())
+
+    def _sums(self, of_batch: Sequence[int], of_step: Sequence[int], epoch: int) -> dict[str, float]:
+        """Return the costs of a batch and of its step, by their indices, as `BatchInfo` names them."""
+        known = {"cost": self._costs} | ({} if self._tokens is None else {"tokens": self._tokens})
+        return {
+            name: float(costs.of(indices, epoch).sum())
+            for of_name, costs in known.items()
+            for name, indices in ((of_name, of_batch), (f"step_{of_name}", of_step))
+        }
+
+    def identity(self) -> list[Any]:
+        """Return the values that identify a run, as plain data."""
+        return [*super().identity(), *self.balance.settings()]
+
+    def saved_as(self) -> dict[str, Any]:
+        """Return the keys of a state that describe the source and its order."""
+        return super().saved_as() | {"balance": self.balance.settings()}
+
+
+class BalancedPlan(CostsPlan):
+    """The samples of a window are divided among its batches."""
+
+    @cached_property
+    def _windows(self) -> Windows:
+        batching, options = self.batching, self.options
+        assert batching.batch_size is not None
+
+        def ranks_of(world: int) -> Ranks:
+            return Ranks(Shard(0, world), drop_last=options.drop_last, ordered=options.ordered)
+
+        # Not by the seed of the run, which ranks that do not shuffle may draw at random, each its own.
+        indices_at = partial(SampleOrder(self.seed, shuffle=batching.shuffle).array_at, is_run=True)
+        order = PlainOrder(
+            0, batching.batch_size, indices_at, ranks_of,
+            self._known_length, lambda epoch: self._num_batches(self._known_length(epoch)),
+        )  # fmt: skip
+        return Windows(order, self.balance, self._costs)
+
+    def inequality(self) -> tuple[float, float] | None:
+        """Return the value of `Statistics.balance`."""
+        return self._windows.inequality()
+
+    def _window_of(self, epoch: int, number: int, base: Base) -> tuple[DividedWindow, int] | None:
+        return self._windows.of(epoch, number, base, self.shard.world)
+
+    def _assigned(self, work_item: WorkItem, others: Others) -> WorkItem:
+        """Return a work item with its samples."""
+        if work_item.listed is not None:
+            return work_item
+        assert isinstance(others, Base)
+        return self._assigned_from(self._window_of(work_item.epoch, work_item.unit, others), work_item)
+
+    def _assigned_from(self, found: tuple[DividedWindow, int] | None, work_item: WorkItem) -> WorkItem:
+        """Return a work item with its samples; ``found`` is its window, and its number there."""
+        if found is None:
+            return work_item._replace(listed=self._samples.of(work_item.epoch, work_item.unit))
+        window, at = found
+        places = window.places[at].tolist()
+        return work_item._replace(listed=Listed(places[0], window.indices[at].tolist(), places))
+
+    def costs_of(self, work_item: WorkItem, base: Base) -> dict[str, Any]:
+        """Return the costs of a batch and of its step, as `BatchInfo` names them."""
+        return self._sums(self.listed(work_item).indices, self._step_of(work_item, base), work_item.epoch)
+
+    def _step_of(self, work_item: WorkItem, base: Base) -> list[int]:
+        """Return the indices of the samples of all ranks in the step of a batch."""
+        epoch, world, of_step = work_item.epoch, self.shard.world, self.balance.accumulate * self.shard.world
+        start = base.first * world
+        step = (base.index_of(work_item.unit) - start) // of_step
+        end = self.ranks.num_turns(self._num_batches(self._known_length(epoch)), base) * world
+        indices = range(start + step * of_step, min(start + (step + 1) * of_step, end))
+        return [index for at in indices for index in self._listed_at(epoch, base, at).indices]
+
+    def _listed_at(self, epoch: int, base: Base, index: int) -> Listed:
+        """Return the samples of a batch of any rank, by its index, without the samples excluded there."""
+        position = index * (self.ranks.batches_of_all(1) or 1) // self.shard.world
+        work_item = self._assigned(WorkItem(0, epoch, position, base.nth(index)), base)
+        edit = self._editor_at(epoch, position)
+        return self.listed(work_item if edit is None else edit(work_item, base))
+
+    # -- Batches by their place
+
+    def editor(self) -> Edit:
+        """Return the function that adds the samples to a work item, without the excluded ones."""
+        edit = super().editor()
+
+        def deal(work_item: WorkItem, others: Others) -> WorkItem:
+            assert isinstance(others, Base)
+            found = self._window_of(work_item.epoch, work_item.unit, others)
+            if found is not None:
+                self._windows.note(work_item.epoch, found[0])
+            if work_item.listed is None:
+                work_item = self._assigned_from(found, work_item)
+            return work_item if edit is None else edit(work_item, others)
+
+        return deal
+
+    def _work(self, epoch: int, position: int, base: Base, draws: Any) -> tuple[WorkItem, Others]:
+        work_item, others = super()._work(epoch, position, base, draws)
+        return self._assigned(work_item, others), others
+
+    def round(self, work_item: WorkItem, others: Others) -> Round:
+        """Return the round of a work item; ``others`` is what the other ranks have there."""
+        whole = super().round(work_item, others)
+        assert isinstance(others, Base)
+
+        def first() -> Sequence[WorkItem]:
+            # By the plain order: other ranks may have returned the first window.
+            return [one._replace(listed=self._samples.of(one.epoch, one.unit)) for one in whole.first()]
+
+        return whole._replace(
+            batches=[self._assigned(one, others) for one in whole.batches],
+            at=others.index_of(work_item.unit) % self.shard.world,  # also of another rank's batch, for costs
+            first=first,
+        )
+
+    def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
+        """Return a work item with the samples of another one, which draw the random numbers of their new places."""
+        places, listed = self.listed(work_item).places, self.listed(other)
+        return work_item._replace(listed=Listed(places[0], listed.indices, places[: len(listed.indices)]))
+
+    # -- Places in the order
+
+    def _first_unread(self, place: Place) -> int:
+        """Return the number of the first batch after all windows that a rank has started.
+
+        Otherwise, samples with new weights would change the division of the batches that were returned.
+        """
+        base = place.base.of(place.epoch)._replace(world=self.shard.world)
+        returned = self.ranks.to_global(place._replace(ahead=())).position
+        return self._windows.first_untouched(base, returned)
+
+    def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
+        """Return whether the length may differ: the started windows are the same, if they were full."""
+        may_differ = super()._may_differ(state, here)
+        if not may_differ or "source" in state:
+            return may_differ
+        batches = self._windows.first_untouched(_base_in(state), int(state["position"]))
+        return state["length"] is None or self._elements(batches) <= state["length"]
+
+    def _joined(
+        self, states: Sequence[dict[str, Any]], places: list[Place], workers: int, backend: BackendName
+    ) -> Place:
+        """Return the place in one state, or in the states of all ranks.
+
+        Raises:
+            ValueError: Other ranks would continue within a window.
+        """
+        place = super()._joined(states, places, workers, backend)
+        base = _base_in(next(state for state in states if state["epoch"] == place.epoch))
+        if base.world != self.shard.world or (place.position - base.number) % base.world:
+            self._windows.check_border(base, place)
+        return place
+
+    def begun_at(self, state: Mapping[str, Any], place: Place, draws: Any = None) -> Place:
+        """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
+        begun = super().begun_at(state, place, draws)
+        base = begun.base.of(begun.epoch)
+        if base is not FROM_BEGINNING and self.shard.world == 1 and number_of_ranks(state) > 1:
+            # Without a balance, one rank continues the order of any number of ranks. But their windows are others.
+            begun = begun._replace(base=base._replace(number=begun.position))
+        return begun
+
+
+def _base_in(state: Mapping[str, Any]) -> Base:
+    """Return where the ranks that saved a state began its epoch."""
+    return Base(int(state["began"]), world=number_of_ranks(state))

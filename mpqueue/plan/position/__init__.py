@@ -1,0 +1,12 @@
+"""Where a run is: cursors, ranks, lanes, samplers.
+
+The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
+
+    lanes.py               where each lane can be resumed, and where it ends
+    cursors.py             work items, places, and the cursors that deal them
+    ranks.py               the batches of one rank among several
+    exclusions.py          exclusions with several ranks, which return equally many batches
+    sampler_fingerprint.py checksums of the indices that a sampler returned
+    sampler_state.py       the random state that a sampler's order depends on
+    draws.py               batches drawn from a sampler
+"""

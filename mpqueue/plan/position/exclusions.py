@@ -1,0 +1,99 @@
+"""Exclusions with several ranks: all ranks return the same number of batches, whichever rank loses a whole batch.
+
+A *round* has one batch of each rank. If exclusions empty some of its batches, all ranks decide alike:
+
+    all batches are empty, or one of them with `drop_last`    the round is left out on all ranks
+    otherwise                                                 the empty batches are filled with other samples
+
+The empty batch of rank r is filled with batch r of the epoch, as the end of an epoch is; if that one is empty, too,
+with the next one that is not. `Ranks.leaves_out` has the rule.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from mpqueue.plan.position.cursors import Listed, Others, WorkItem
+from mpqueue.plan.position.ranks import Ranks
+
+Without: TypeAlias = Callable[[WorkItem], WorkItem]  # removes samples from a work item
+
+_NOTHING = Listed(0, [], [])
+
+
+class Round(NamedTuple):
+    """The batches of a round, with all of their samples.
+
+    Attributes:
+        batches: The batches of all ranks.
+        at: The place among them of the batch that is edited.
+        first: Returns the first batches of the epoch, one for each rank.
+    """
+
+    batches: Sequence[WorkItem]
+    at: int
+    first: Callable[[], Sequence[WorkItem]]
+
+
+class Order(Protocol):
+    """The order of the batches: a `mpqueue.plan.order.plans.IndexPlan`."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """The batches that are dealt here, out of those of all ranks."""
+
+    def round(self, work_item: WorkItem, others: Others) -> Round:
+        """Return the round of a work item."""
+
+    def listed(self, work_item: WorkItem) -> Listed:
+        """Return the samples of a work item."""
+
+    def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
+        """Return a work item with the samples of another one."""
+
+
+class EqualRanks:
+    """Removes excluded samples from the work items of a rank; it is an `Edit`.
+
+    Args:
+        order: The order of the batches.
+        without: Removes the samples that are excluded at a work item.
+        without_at_start: Removes those that are excluded at the start of its round. Later exclusions do not leave out
+            the round, because some ranks have returned their batches. None: no sample is excluded there.
+    """
+
+    def __init__(self, order: Order, without: Without, without_at_start: Without | None) -> None:
+        self._order, self._without, self._without_at_start = order, without, without_at_start
+
+    def __call__(self, work_item: WorkItem, others: Others) -> WorkItem:
+        """Return a work item without excluded samples; an empty one if its round is left out."""
+        order, without, at_start = self._order, self._without, self._without_at_start
+        own = without(work_item)
+        if not (_is_empty(own) or order.ranks.drops_rounds):
+            return own
+        whole = order.round(work_item, others)
+        if at_start is not None and order.ranks.leaves_out(self._are_emptied(whole.batches, at_start)):
+            return work_item._replace(listed=_NOTHING)
+        if not _is_empty(own):
+            return own
+        for other in (*_rotated(whole.first(), whole.at), *_rotated(whole.batches, whole.at)):
+            filling = without(other)
+            if not _is_empty(filling):
+                return order.filled(work_item, filling)
+        return own
+
+    def _are_emptied(self, batches: Sequence[WorkItem], without: Without) -> Iterable[bool]:
+        # Most batches keep their first sample. Then one call is enough for all ranks.
+        first = [index for batch in batches for index in self._order.listed(batch).indices[:1]]
+        probe = batches[0]._replace(listed=Listed(0, first))
+        if without(probe) is probe:
+            return itertools.repeat(False, len(batches))
+        return (_is_empty(without(batch)) for batch in batches)
+
+
+def _rotated(batches: Sequence[WorkItem], at: int) -> Sequence[WorkItem]:
+    return [*batches[at:], *batches[:at]]
+
+
+def _is_empty(work_item: WorkItem) -> bool:
+    return work_item.listed is not None and work_item.listed.is_empty

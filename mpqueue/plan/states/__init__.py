@@ -1,0 +1,10 @@
+"""Saved states.
+
+The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
+
+    compact.py      snapshots of lanes as a short string
+    lane_states.py  states of streams, of one rank or of all
+    checksums.py    checksums of saved states, the same in any file format
+    saved_states.py the keys of a saved state, and the checks of a loaded one
+    rank_states.py  states of sources with an index, and their ranks
+"""

@@ -1,0 +1,81 @@
+"""Sets of strings have the same order in all workers of a trainer, and in its next run."""
+
+import os
+
+import numpy as np
+import pytest
+from backends.test_fork_server import fork_servers, kill_fork_server
+from helpers.computed import Computed
+from helpers.outside import ran
+
+import mpqueue
+from mpqueue import Loader
+
+
+def hashes_of(_):
+    """Return the number of the worker, its hash of a string, and the variable in its environment."""
+    shown = int(os.environ.get("PYTHONHASHSEED", "-1"))
+    return np.array([mpqueue.worker_info().id, hash("a name"), shown])
+
+
+def stream():
+    yield hashes_of(0)
+
+
+def hashes(method, workers=2, **options):
+    """Return the hashes of all workers; each has its own stream."""
+    with Loader(stream, workers=workers, start_method=method, **options) as loader:
+        found = [tuple(map(int, batch)) for batch in loader]
+    assert {number for number, _, _ in found} == set(range(workers))
+    return {value for _, value, _ in found}
+
+
+def test_seed_is_the_same_after_a_crash_of_the_fork_server():
+    with Loader(Computed(hashes_of), workers=2) as loader:
+        before = {int(batch[1]) for batch in loader}
+        kill_fork_server()
+        after = {int(batch[1]) for _ in range(3) for batch in loader}
+    assert before == after
+    assert len(after) == 1
+
+
+_SAYING = """
+class Hashes(Numbers):
+    def __getitem__(self, index):
+        return np.array([hash("a name")])
+
+for method in "forkserver", "spawn":
+    with Loader(Hashes(), workers=1, start_method=method, seed=1) as loader:
+        say(*{int(batch[0]) for batch in loader})
+say(hash("a name"))
+"""
+
+
+def test_seed_is_the_same_in_another_run_of_the_trainer():
+    (fork_server, spawn, _), _ = ran(_SAYING)
+    assert {int(fork_server), int(spawn)} == hashes("forkserver")
+
+
+def test_variable_sets_the_seed_of_workers():
+    said, _ = ran(_SAYING, env={"PYTHONHASHSEED": "7"})
+    assert len(set(said)) == 1
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_environment_of_workers_has_the_variable_only_if_the_trainers_has(method, monkeypatch):
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    with Loader(Computed(hashes_of), workers=1, start_method=method) as loader:
+        assert {int(batch[2]) for batch in loader} == {-1}
+    monkeypatch.setenv("PYTHONHASHSEED", "5")
+    with Loader(Computed(hashes_of), workers=1, start_method=method) as loader:
+        assert {int(batch[2]) for batch in loader} == {5}
+
+
+def test_parked_fork_server_with_another_hash_seed_is_not_used(monkeypatch):
+    mpqueue.shutdown()
+    monkeypatch.setenv("PYTHONHASHSEED", "5")
+    first, parked = hashes("forkserver"), fork_servers()
+    monkeypatch.setenv("PYTHONHASHSEED", "6")
+    assert hashes("forkserver") != first
+    assert set(fork_servers()) - set(parked)
+    mpqueue.shutdown()

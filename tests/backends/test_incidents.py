@@ -1,0 +1,113 @@
+"""Information for operators: warnings in the logger, and the names of processes."""
+
+import logging
+import os
+import pickle
+import signal
+
+import psutil
+import pytest
+from backends.test_fork_server import kill_fork_server
+from helpers.computed import Computed
+from helpers.faults import Fault, Numbers, StrikesAt, numbers
+from helpers.started import started
+
+from mpqueue import Loader
+from mpqueue.errors import WorkerDied
+
+
+@pytest.fixture
+def warnings(caplog):
+    """The messages of all warnings in the package's logger."""
+    caplog.set_level(logging.WARNING, logger="mpqueue")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "mpqueue"]
+
+
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
+def test_crash_and_restart_are_one_warning_each(method, tmp_path, warnings):
+    with started(StrikesAt(Fault("sigkill", tmp_path / "fuse")), 1, 4, start_method=method) as enqueuer:
+        assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
+    death, restart = warnings()
+    assert "worker 0 died by SIGKILL while it computed index 3 of epoch 0" in death
+    assert "it was killed" not in death
+    assert restart == "worker 0 was restarted"
+
+
+def crash_at_3(index):
+    if index == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return index
+
+
+ALWAYS_DYING = Computed(crash_at_3, 12)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 4, "shuffle": True}, {"batch_sampler": [[4, 1], [3]]}], ids=str)
+def test_crash_names_the_samples_of_its_batch(options, warnings):
+    with Loader(ALWAYS_DYING, workers=1, restarts=0, seed=5, **options) as loader:
+        with pytest.raises(WorkerDied) as caught:
+            for _ in loader:
+                pass
+        error = pickle.loads(pickle.dumps(caught.value))
+        assert 3 in error.samples
+        assert error.samples == loader.explain(0, error.index).samples
+    text = f"while it computed batch {error.index} of epoch 0 (samples {', '.join(map(str, error.samples))});"
+    assert text in str(error)
+    assert text in warnings()[0]
+
+
+def test_crash_over_a_single_item_names_only_its_index():
+    with Loader(ALWAYS_DYING, workers=1, restarts=0) as loader, pytest.raises(WorkerDied) as caught:
+        for _ in loader:
+            pass
+    assert caught.value.samples == ()
+    assert "index 3 of epoch 0;" in str(caught.value)
+
+
+def test_crash_is_reported_without_samples_if_the_source_raises_for_them(monkeypatch):
+    def raises(*_):
+        raise OSError("no samples")
+
+    monkeypatch.setattr("mpqueue.plan.sources.sources.Source.sample_ids", raises)
+    with Loader(ALWAYS_DYING, workers=1, restarts=0, batch_size=4) as loader:
+        with pytest.raises(WorkerDied, match="index 0 of epoch 0;"):
+            next(iter(loader))
+
+
+def test_message_of_a_crash_names_only_the_first_samples_of_a_large_batch():
+    error = WorkerDied(0, 1, 2, 0, samples=tuple(range(100)))
+    assert str(error).endswith(
+        "batch 2 of epoch 0 (samples 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, and 84 more)"
+    )
+
+
+def test_kill_of_a_hanging_worker_is_a_warning_with_the_reason(tmp_path, warnings):
+    source = StrikesAt(Fault("sigstop", tmp_path / "fuse"))
+    with started(source, 1, 4, batch_timeout=1.0) as enqueuer:
+        assert numbers(enqueuer.get(), 8) == list(range(8))
+    assert "it was killed, because a batch exceeded `batch_timeout`" in warnings()[0]
+
+
+def test_crash_of_a_fork_server_is_one_warning_plus_one_per_restarted_worker(warnings):
+    with started(Numbers(), 2) as enqueuer:
+        batches = enqueuer.get()
+        assert numbers(batches, 8) == list(range(8))
+        kill_fork_server()
+        assert numbers(batches, 16) == 2 * list(range(8))
+    death, *restarts = warnings()
+    assert "the fork server, which starts the workers, died by SIGKILL, and its 2 workers with it" in death
+    assert restarts == ["worker 0 was restarted", "worker 1 was restarted"]
+
+
+def names(_):
+    """Return the name of this process, and of its parent process."""
+    return psutil.Process().name(), psutil.Process(os.getppid()).name()
+
+
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
+def test_processes_have_names_in_ps(method):
+    with Loader(Computed(names), workers=2, start_method=method) as loader:
+        found = list(loader)
+    assert {worker for worker, _ in found} <= {"mpqueue-worker0", "mpqueue-worker1"}
+    if method != "fork":
+        assert {parent for _, parent in found} == {"mpqueue-forksrv"}

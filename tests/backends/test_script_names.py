@@ -1,0 +1,270 @@
+"""Code in a worker that pickles, or unpickles, classes and functions of the script."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+from helpers.outside import ran
+
+from mpqueue.memory.main_module import is_findable
+
+FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
+METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+pytestmark = pytest.mark.usefixtures("forked_trainers")
+
+SCRIPT = """
+import enum, functools, multiprocessing, pickle, typing
+from collections import namedtuple
+from dataclasses import dataclass
+
+@dataclass
+class Record:
+    value: int
+class Outer:
+    class Inner:
+        pass
+    @staticmethod
+    def doubled(value):
+        return 2 * value
+class Color(enum.Enum):
+    RED = 1
+Point = namedtuple("Point", "x y")
+def doubled(value):
+    return 2 * value
+@functools.lru_cache(maxsize=8)
+def cached(value):
+    return 2 * value
+Number = typing.NewType("Number", int)
+@functools.singledispatch
+def depth(value):
+    return 0
+@depth.register
+def _(value: list):
+    return 1 + depth(value[0])
+
+class Rows:
+    def __init__(self, rows, *uses):
+        self.rows, self.uses = [pickle.dumps(row) for row in rows], uses
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, index):
+        value = pickle.loads(self.rows[index])
+        return pickle.dumps(value) == self.rows[index], value
+
+def read(source, method, workers=1):
+    with Loader(source, batch_size=None, workers=workers, start_method=method) as loader:
+        return list(loader)
+"""
+
+
+@METHODS
+def test_worker_pickles_and_unpickles_what_its_source_refers_to(method):
+    said, output = ran(f"""{SCRIPT}
+rows = [Record(1), Outer.Inner(), Color.RED, Point(1, 2), doubled, Outer.doubled, cached, Number, depth]
+uses = [Record, Outer.Inner, Color, Point, doubled, Outer.doubled, cached, Number, depth]
+for (is_equal, value), row in zip(read(Rows(rows, *uses), {method!r}), rows):
+    say(is_equal, type(value) is type(row))
+for function, value in ((cached, 2), (depth, [[2]])):
+    say(function(value), read(Rows([function], function), {method!r})[0][1](value))
+""")
+    assert said == [*["True True"] * 9, "4 4", "2 2"]
+    assert output == ""
+
+
+@FRESH
+def test_children_of_a_worker_have_the_names_of_its_source(method):
+    said, output = ran(f"""{SCRIPT}
+class Pooling(Rows):
+    def __getitem__(self, index):
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            return pool.map(doubled, [1, 2]), pool.map(Record, [3]) == [Record(3)]
+class Nesting(Rows):
+    def __getitem__(self, index):
+        return read(Rows([Record(4)], Record), "forkserver")
+say(read(Pooling([0]), {method!r}))
+say(read(Nesting([0]), {method!r}) == [[(True, Record(4))]])
+""")
+    assert said == ["[([2, 4], True)]", "True"]
+    assert output == ""
+
+
+@FRESH
+def test_worker_has_only_the_names_of_the_present_source(method):
+    said, _ = ran(f"""{SCRIPT}
+class Listing(Rows):
+    def __getitem__(self, index):
+        names = {{name for name in vars(sys.modules["__main__"]) if not name.startswith("__")}}
+        return sorted(names & {{"Record", "Outer", "Point", "gc", "f"}})
+source = Listing([0], Record, Outer.Inner)
+with Loader(source, batch_size=None, workers=1, start_method={method!r}) as loader:
+    say(*loader)
+    source.uses = Point,
+    say(*loader)
+say(read(Listing([0], Outer), {method!r}))
+""")
+    assert said == ["['Outer', 'Record']", "['Point']", "[['Outer']]"]
+
+
+@FRESH
+def test_batch_of_a_class_that_has_lost_its_name_is_of_that_class(method):
+    said, _ = ran(f"""{SCRIPT}
+Old = Record
+with Loader(Rows([Record(1), Record(2)], Record), batch_size=None, workers=1, start_method={method!r}) as loader:
+    batches = iter(loader)
+    say(type(next(batches)[1]) is Old)
+    @dataclass
+    class Record:
+        value: int
+    say(type(next(batches)[1]) is Old)
+say(type(read(Rows([Record(3)], Record), {method!r})[0][1]) is Record)
+""")
+    assert said == ["True"] * 3
+
+
+@FRESH
+def test_name_that_the_source_does_not_refer_to_is_explained(method):
+    said, _ = ran(f"""{SCRIPT}
+try:
+    read(Rows([Record(1)]), {method!r})
+except AttributeError as error:
+    say(error)
+""")
+    assert said[0].startswith("Can't get attribute 'Record' on <module '__main__' of a worker: it has only the classes")
+
+
+@FRESH
+def test_worker_has_the_names_of_a_module_that_it_cannot_import(method):
+    said, output = ran(f"""{SCRIPT}
+import types
+made = sys.modules["made"] = types.ModuleType("made")
+exec("class Made: pass\\ndef tripled(value): return 3 * value", vars(made))
+rows = [made.Made(), made.tripled]
+for (is_equal, value), row in zip(read(Rows(rows, *rows), {method!r}), rows):
+    say(is_equal, type(value) is type(row))
+say(read(Rows([0]), {method!r}))
+""")
+    assert said == ["True True", "True True", "[(True, 0)]"]
+    assert output == ""
+
+
+@FRESH
+@pytest.mark.parametrize("name", ["config", "config.base", "other", "package", "package.part"])
+def test_module_loaded_by_its_path_is_the_same_in_workers_whatever_its_name_finds(method, name, tmp_path):
+    """Its name is that of a folder, of nothing, of another file, of a package, and of another file in a package."""
+    for file in ["config/base.py", "other.py", "package/__init__.py", "package/part.py"]:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("class Data: origin = 'found'")
+    said, output = ran(f"""{SCRIPT}
+import importlib.util, pathlib
+sys.path.insert(0, {str(tmp_path)!r})
+import package
+for version in "first", "second":
+    path = pathlib.Path({str(tmp_path)!r}, f"{{version}}.py")
+    path.write_text(f"class Data:\\n  def read(self): return {{version!r}}")
+    spec = importlib.util.spec_from_file_location({name!r}, path)
+    module = sys.modules[{name!r}] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    class Reads(Rows):
+        def __getitem__(self, index):
+            return self.uses[index].read()
+    say(read(Reads([0], module.Data()), {method!r}))
+""")
+    assert said == ["['first']", "['second']"]
+    assert output == ""
+
+
+@FRESH
+def test_module_that_a_worker_can_import_is_imported(method, tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    (tmp_path / "space").mkdir()  # without `__init__.py`
+    (tmp_path / "link.py").symlink_to(tmp_path / "package" / "part.py")
+    for file in ["package/part.py", "space/part.py"]:
+        (tmp_path / file).write_text("import os\nPID = os.getpid()\nclass Data:\n  def read(self): return PID")
+    said, output = ran(f"""{SCRIPT}
+sys.path.insert(0, {str(tmp_path)!r})
+import package.part, space.part, link
+class Reads(Rows):
+    def __getitem__(self, index):
+        return self.uses[index].read()
+uses = [package.part.Data(), space.part.Data(), link.Data()]
+say([pid != ITSELF for pid in read(Reads([0] * 3, *uses), {method!r})])
+""")
+    assert said == ["[True, True, True]"]  # the module has run again, in another process
+    assert output == ""
+
+
+@FRESH
+def test_worker_of_a_child_of_multiprocessing_has_the_names_of_the_script(method, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import multiprocessing, pickle, mpqueue
+class Record:
+    pass
+class Rows:
+    def __init__(self, *rows):
+        self.rows = rows
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, index):
+        return pickle.dumps(Record), type(pickle.loads(self.rows[index])) is Record
+def train(row):
+    with mpqueue.Loader(Rows(row), batch_size=None, workers=1, start_method={method!r}) as loader:
+        for dumped, is_record in loader:
+            print(pickle.loads(dumped) is Record, is_record)
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=train, args=(pickle.dumps(Record()),))
+    child.start()
+    child.join()
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
+
+
+@FRESH
+def test_key_of_a_sample_can_be_pickled_in_a_worker(method):
+    said, _ = ran(f"""{SCRIPT}
+class Keyed:
+    def __len__(self):
+        return 2
+    def __getitem__(self, key):
+        return pickle.loads(pickle.dumps(key)) == key
+with Loader(Keyed(), sampler=[Point(1, 2), Point(3, 4)], batch_size=2, workers=1, start_method={method!r}) as loader:
+    say([batch.tolist() for batch in loader])
+""")
+    assert said == ["[[True, True]]"]
+
+
+def test_consumer_in_another_program_reads_batches_of_classes_of_the_script():
+    said, output = ran(f"""{SCRIPT}
+import importlib
+import subprocess
+name = f"names {{os.getpid()}}"
+with mpqueue.Server(name, Rows([Record(1), Record(2)], Record), batch_size=None, workers=1, seed=0):
+    code = f"import mpqueue; print(list(mpqueue.attach({{name!r}}, timeout=50)))"
+    say(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+""")
+    assert said == ["[(True, Record(value=1)), (True, Record(value=2))]\n"], output
+
+
+def test_modules_of_the_standard_library_can_be_imported_in_workers():
+    """Also those that a package loads under another name, as Python 3.13 does with ``collections.abc``."""
+    for name in ("collections.abc", "importlib.abc", "os.path", "concurrent.futures", "xml.etree.ElementTree"):
+        assert is_findable(importlib.import_module(name)), name
+
+
+def test_module_that_its_package_has_renamed_can_be_imported_in_workers(tmp_path, monkeypatch):
+    (tmp_path / "renaming").mkdir()
+    (tmp_path / "renaming" / "__init__.py").write_text("""if True:
+        import sys, hidden_part
+        hidden_part.__name__ = "renaming.part"
+        sys.modules["renaming.part"] = hidden_part
+    """)
+    for path in ("hidden_part.py", "renaming/part.py"):
+        (tmp_path / path).touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("renaming", "renaming.part", "hidden_part"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.import_module("renaming")
+    assert is_findable(sys.modules["renaming.part"])

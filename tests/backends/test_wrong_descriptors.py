@@ -1,0 +1,168 @@
+"""User code that writes to a wrong descriptor: its data is not a valid report, and its worker is replaced.
+
+The code finds the pipe of its reports by accident: it is a descriptor like any other.
+"""
+
+import os
+import random
+import signal
+import stat
+
+import pytest
+from helpers.faults import Numbers, burns, numbers
+from helpers.simulated import Source, World, endless_epoch, word_of
+from helpers.started import started
+from helpers.trees import same
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mpqueue import Loader
+from mpqueue.backends.processes.handle import Cause
+from mpqueue.errors import WorkerDied
+from mpqueue.plan.position.cursors import EpochCursor
+from mpqueue.system.processes.child_process import shared_tracker
+from mpqueue.worker.records import MAGIC, REPORT, ReportKind
+
+
+def reports():
+    """Return the descriptor of this worker's reports: the first writable pipe. (The other one is for its stacks.)
+
+    Except for the pipe of the resource tracker, which the trainer of the tests may have.
+    """
+    trackers = {os.fstat(fd).st_ino for fd in shared_tracker()}
+    for name in sorted(os.listdir("/proc/self/fd"), key=int):
+        try:
+            flags = int(open(f"/proc/self/fdinfo/{name}").read().split()[3], 8)
+            status = os.fstat(int(name))
+            is_pipe = int(name) > 2 and stat.S_ISFIFO(status.st_mode) and status.st_ino not in trackers
+            if is_pipe and flags & os.O_ACCMODE == os.O_WRONLY:
+                return int(name)
+        except OSError:
+            continue
+    raise AssertionError("no such pipe")
+
+
+class WritesAstray(Numbers):
+    """Writes to its own reports before it computes index 3, once."""
+
+    def __init__(self, fuse):
+        super().__init__()
+        self.fuse = str(fuse)
+
+    def astray(self):
+        os.write(reports(), b"hello")
+
+    def __getitem__(self, index):
+        if index == 3 and burns(self.fuse):
+            self.astray()
+        return super().__getitem__(index)
+
+
+class FillsThePipe(WritesAstray):
+    def astray(self):
+        for _ in range(100):  # more than a pipe holds: it blocks until it is killed
+            os.write(reports(), bytes(4096))
+
+
+class ClosesThePipe(WritesAstray):
+    def astray(self):
+        os.close(reports())
+
+
+class CutsTheRecord(WritesAstray):
+    """Writes the first half of a report, and exits: as if a write had been cut in two."""
+
+    def astray(self):
+        os.write(reports(), REPORT.pack(MAGIC, ReportKind.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
+        os._exit(0)
+
+
+# `test_untrusted.py` has the invalid reports.
+@pytest.mark.parametrize("kind", [WritesAstray, FillsThePipe, ClosesThePipe, CutsTheRecord])
+def test_wrong_write_to_the_pipe_ends_its_worker_and_loses_nothing(kind, tmp_path):
+    with started(kind(tmp_path / "fuse"), 2) as enqueuer:
+        assert numbers(enqueuer.get(), 24) == 3 * list(range(8))
+        assert enqueuer.statistics().deaths == 1
+
+
+def test_code_that_always_writes_to_the_pipe_is_named_with_its_index(tmp_path):
+    class Always(WritesAstray):
+        def __getitem__(self, index):
+            if index == 3:
+                self.astray()
+            return Numbers.__getitem__(self, index)
+
+    with Loader(Always(tmp_path / "fuse"), workers=2, restarts=2) as loader:
+        batches = iter(loader)
+        assert numbers(batches, 3) == [0, 1, 2]
+        with pytest.raises(WorkerDied, match="while it computed index 3 of epoch 0") as caught:
+            next(batches)
+        # It is killed, unless it has found its pipe closed before that, and has exited.
+        assert caught.value.exitcode in {-signal.SIGKILL, 0}
+
+
+noise = st.one_of(st.binary(min_size=1, max_size=3 * REPORT.size), st.just("cut"))
+
+
+@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    spoils=st.lists(st.tuples(st.integers(0, 25), noise), max_size=6), seed=st.integers(0, 1 << 32),
+    num_workers=st.integers(1, 3), credit=st.integers(1, 8),
+)  # fmt: skip
+def test_noise_at_any_moment_loses_nothing(spoils, seed, num_workers, credit):
+    """Random bytes, and cut records."""
+    chance = random.Random(seed)
+    cursor = EpochCursor(lambda: 10, 0)
+    cursor.start_at(0)
+    source = Source([1, 50, 9000])
+    with World(source, cursor, num_workers, credit, chance.choice) as world:
+        for number in range(30):
+            for _ in range(chance.randrange(6)):
+                if world.has_moves():
+                    world.step()
+            for at, data in spoils:
+                if at == number and world.workers:
+                    astray(world, chance, data)
+            assert same(world.pipeline.next(), source.content(number // 10, number % 10))
+
+
+def astray(world, chance, data):
+    worker = chance.choice(list(world.workers.values()))
+    if data == "cut":
+        record = REPORT.pack(MAGIC, ReportKind.BATCH, 0, 0, 1, 0, 0, 0, 1 << 16, 0, 0, 0)
+        os.write(worker.reports, record[: chance.randrange(1, REPORT.size)])
+        world.dies(worker, 0)
+    else:
+        os.write(worker.reports, data)
+
+
+@pytest.fixture
+def world():
+    """One worker that has started its first grant."""
+    world = World(Source([1]), endless_epoch(), 1, 1, lambda things: things[0])
+    while world.workers[0].grant is None:
+        world.step()
+    yield world
+    world.close()
+
+
+@pytest.mark.parametrize("in_one_read", [True, False])
+def test_report_of_a_worker_that_must_wait_for_memory_is_rejected(world, in_one_read):
+    worker, handle, dispatcher = world.workers[0], world.backend.pool.roster.workers[0], world.backend.dispatcher
+    worker.say(ReportKind.FULL, worker.grant[2], worker.grant[3])
+    if not in_one_read:
+        assert dispatcher.drain(handle)
+        assert handle.life.is_starved
+    worker.write()
+    worker.report()
+    assert not dispatcher.drain(handle)
+    assert handle.life.cause is Cause.UNTRUSTED
+    assert word_of(world.pipeline.next()) == 0
+
+
+def test_worker_with_a_reported_exit_is_not_awaited_at_its_pipe(world):
+    world.dies(world.workers[0], 3)
+    world.backend.supervision.take_exits(0)
+    assert not world.backend.pool.roster.dying
+    assert world.backend.statistics().deaths == 1
+    assert word_of(world.pipeline.next()) == 0
