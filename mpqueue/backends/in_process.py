@@ -11,7 +11,7 @@ from typing import Any
 
 from mpqueue.backends.job import INTERRUPTED, Job
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.outcomes import Partial, Result, WithTail
+from mpqueue.engine.outcomes import BatchWithState, Partial, Result
 from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.processes.wakeup import Wakeup
@@ -150,7 +150,7 @@ class InProcessBackend:
 
 def _copied(value: Any) -> Any:
     """Return the value of a runner with a private copy of its batch."""
-    if type(value) is WithTail:
+    if type(value) is BatchWithState:
         return value._replace(value=_copied(value.value))
     if type(value) is Partial:
         return value._replace(batch=copy.deepcopy(value.batch))

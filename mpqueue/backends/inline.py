@@ -14,7 +14,7 @@ from mpqueue.backends.in_process import InProcessBackend
 from mpqueue.backends.job import Job
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.options.batching import Form
+from mpqueue.plan.options.batching import RunnerKind
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.seeding.lazy_seeding import LazySeeding
@@ -51,7 +51,7 @@ class InlineBackend(InProcessBackend):
         self._kept = user_generators(job.payload)
         # Repeating needs a look at all generators before and after each batch. That is worth its cost if it saves one
         # seeding for each of many stages.
-        can_repeat = job.form is Form.LANES
+        can_repeat = job.form is RunnerKind.LANES
         self._seeding = LazySeeding(can_repeat=can_repeat, is_shared=True) if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._begin = _batch_beginner(self._kept, self._seeding)

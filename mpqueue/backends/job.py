@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
 from mpqueue.plan.ids.batch_info import SampleIds
-from mpqueue.plan.options.batching import AHEAD, Batching, Concurrency, Form
+from mpqueue.plan.options.batching import AHEAD, Batching, Concurrency, RunnerKind
 from mpqueue.plan.options.coroutines import is_asynchronous_generator, is_coroutine_function
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.order.plans import Plan
@@ -86,7 +86,7 @@ class Job:
         return self.plan.batching
 
     @property
-    def form(self) -> Form:
+    def form(self) -> RunnerKind:
         """The form of the source that workers run."""
         return self.plan.form
 
@@ -123,7 +123,7 @@ class Job:
     def coroutines(self) -> Concurrency | None:
         """How the coroutines of an asynchronous source run; None: it is not asynchronous."""
         options = self.options
-        if self.form is not Form.COROUTINES:
+        if self.form is not RunnerKind.COROUTINES:
             return self.source_coroutines
         return Concurrency(options.width, options.batch_timeout)
 

@@ -27,7 +27,7 @@ class Partial(NamedTuple):
     is_empty: bool
 
 
-class WithTail(NamedTuple):
+class BatchWithState(NamedTuple):
     """A batch with the data that the worker sends after it.
 
     Attributes:
@@ -121,7 +121,7 @@ class Result:
     @classmethod
     def of(cls, value: Any) -> Self:
         """Return the outcome for the return value of a runner."""
-        if type(value) is not WithTail:
+        if type(value) is not BatchWithState:
             return cls(value)
         return cls(value.value, snapshot=value.state, rows=value.rows, parts=value.parts)
 

@@ -65,7 +65,7 @@ _clock = time.perf_counter_ns
 _LOOK_S = 1.0  # between looks at a time limit: a wait that takes longer shows that this process was stopped
 
 
-class Mark(NamedTuple):
+class DeliveredBatch(NamedTuple):
     """A batch that a user has got.
 
     Attributes:
@@ -772,7 +772,7 @@ class Pipeline:
         length = self.ledger.cursor.length_of(epoch)
         return default if length is None else length
 
-    def last(self) -> Mark | None:
+    def last(self) -> DeliveredBatch | None:
         """Return the batch that `step` returned last; None: none."""
         returned = self.ledger.progress.returned
         if returned is None:
@@ -780,10 +780,10 @@ class Pipeline:
         work_item, epoch, position, latest = returned
         skipped = latest[1] if latest is not None and latest[0] == work_item.number else LeftOut()
         if work_item.lane < 0:
-            return Mark(work_item, work_item.epoch, work_item.position, skipped)
+            return DeliveredBatch(work_item, work_item.epoch, work_item.position, skipped)
         # An element belongs to no epoch; the consumer's place after it shows its position.
         epoch, position = self.ledger.progress.before(epoch, position)
-        return Mark(work_item, epoch, position, skipped, self.ledger.start_of_returned())
+        return DeliveredBatch(work_item, epoch, position, skipped, self.ledger.start_of_returned())
 
     def has_unsharded(self) -> bool:
         """Return whether several lanes returned elements, and none of them requested its number before its end."""

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mpqueue.engine.pipeline import Mark
+from mpqueue.engine.pipeline import DeliveredBatch
 from mpqueue.loader.run import Run
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.ids.history import At
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.checks import integer
 from mpqueue.plan.order.plans import IndexPlan, Plan
-from mpqueue.plan.position.cursors import Base, Place, WorkItem
+from mpqueue.plan.position.cursors import Place, RankStart, WorkItem
 
 # The remedy where a stream has no batch at any place, for an error.
 GO_BACK = (
@@ -25,7 +25,7 @@ GO_BACK = (
 )
 
 
-class Questions:
+class BatchLookup:
     """A place of a run, where its plan can change; subclasses answer questions about other places.
 
     Args:
@@ -59,12 +59,12 @@ class Questions:
         )  # fmt: skip
 
 
-class IndexQuestions(Questions):
+class IndexQuestions(BatchLookup):
     """Answers about the places of a run with an index."""
 
     _plan: IndexPlan
 
-    def info_of(self, returned: Mark) -> BatchInfo:
+    def info_of(self, returned: DeliveredBatch) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
         plan, work_item, epoch = self._plan, returned.work_item, returned.epoch
         listed, left_out = plan.listed(work_item), list(returned.skipped.indices)
@@ -106,7 +106,7 @@ class IndexQuestions(Questions):
         self._check_unchanged(epoch)
         return plan.work_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
 
-    def _base_at(self, epoch: int, batch: int) -> Base:
+    def _base_at(self, epoch: int, batch: int) -> RankStart:
         """Return the base of the order that has a batch.
 
         Raises:
@@ -156,7 +156,7 @@ def check_index(plan: Plan, method: str) -> None:
         )
 
 
-def excluded(plan: Plan, questions: Questions, samples: SampleSet) -> PlanChange | None:
+def excluded(plan: Plan, questions: BatchLookup, samples: SampleSet) -> PlanChange | None:
     """Return the change that leaves out samples; None if all of them are excluded already."""
     history = plan.history.with_exclusion(questions.here(), samples)
     if history is plan.history:
@@ -164,7 +164,7 @@ def excluded(plan: Plan, questions: Questions, samples: SampleSet) -> PlanChange
     return PlanChange(plan.with_history(history), questions.changing("excluded"))
 
 
-def weighed(plan: Plan, questions: Questions, weights: Any, at: int | None) -> PlanChange:
+def weighed(plan: Plan, questions: BatchLookup, weights: Any, at: int | None) -> PlanChange:
     """Return the change to other weights of a mixture.
 
     Args:

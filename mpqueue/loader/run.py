@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.backends.job import Job
-from mpqueue.engine.pipeline import Mark, Pipeline
+from mpqueue.engine.pipeline import DeliveredBatch, Pipeline
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, Place, WorkItem
@@ -58,7 +58,7 @@ class Run:
         self._goes_on = False  # the next loop continues in the middle of the epoch
         # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
-        self._last: Mark | None = None
+        self._last: DeliveredBatch | None = None
         self.last_known: tuple[WorkItem, BatchInfo] | None = None
         # The samples of each part of a mixture in these batches.
         self._parts: dict[str | int, int] = {}
@@ -111,7 +111,7 @@ class Run:
         return _sums(self._parts_before, self._pipeline.ledger.parts.at(where), 1)
 
     @property
-    def last(self) -> Mark | None:
+    def last(self) -> DeliveredBatch | None:
         """The batch that the loops returned last; None: none since a place was loaded."""
         returned = None if self._pipeline is None else self._pipeline.last()
         if returned is None:

@@ -11,8 +11,8 @@ from typing import cast
 
 from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.pipeline import Mark, Pipeline
-from mpqueue.loader.questions import Questions
+from mpqueue.engine.pipeline import DeliveredBatch, Pipeline
+from mpqueue.loader.questions import BatchLookup
 from mpqueue.loader.replay import OneWorkItem, opened
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.options.backend_kinds import BackendName
@@ -25,12 +25,12 @@ class LaneCursor(OneWorkItem, StreamCursor):
     """A cursor that deals a single element."""
 
 
-class StreamQuestions(Questions):
+class StreamQuestions(BatchLookup):
     """Answers about the places of a stream."""
 
     _plan: StreamPlan
 
-    def info_of(self, returned: Mark) -> BatchInfo:
+    def info_of(self, returned: DeliveredBatch) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
         run, plan = self._run, self._plan
         if run.last_known is not None and run.last_known[0] is returned.work_item:
@@ -53,7 +53,7 @@ class StreamQuestions(Questions):
         return where._replace(starts=tuple(marked), ends=ends_at_change(where.ends, where.counts))
 
 
-def ids_again(job: Job, backend: BackendName, returned: Mark, name: str) -> SampleIds:
+def ids_again(job: Job, backend: BackendName, returned: DeliveredBatch, name: str) -> SampleIds:
     """Return the ids of the samples of a batch that was returned; user code is called.
 
     Args:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
-from mpqueue.plan.options.batching import Batching, Concurrency, Form
+from mpqueue.plan.options.batching import Batching, Concurrency, RunnerKind
 from mpqueue.worker import queue_address
 from mpqueue.worker.context import WorkerInfo
 
@@ -30,7 +30,7 @@ class Payload(NamedTuple):
     source: Any
     worker_init: Callable[[], Any] | None
     samples: Batching | None = None
-    form: Form = Form.ITEMS
+    form: RunnerKind = RunnerKind.ITEMS
     coroutines: Concurrency | None = None
 
 

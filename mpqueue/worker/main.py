@@ -27,12 +27,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.engine.outcomes import BatchWithState, Partial
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import GroupFull, Segment, is_full
 from mpqueue.memory.writer import Placed, SlotWriter
-from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.plan.position.lanes import LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.processes.child_process import finalize
@@ -167,8 +167,8 @@ _FEW_WORKERS = 4
 _MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
-_WRAPPED = (Partial, WithTail)
-_Argument: TypeAlias = Listed | LaneStart | RetryStart | None  # content of the slot of the grant
+_WRAPPED = (Partial, BatchWithState)
+_Argument: TypeAlias = BatchSamples | LaneStart | RetryStart | None  # content of the slot of the grant
 _Run: TypeAlias = Callable[[int, int, Any], Any]
 _T = TypeVar("_T")
 
@@ -308,7 +308,7 @@ class _Worker:
         # Tells this process from children that user code forks.
         self._own = make_mark()
         self._opening = 0, 0  # slot and turn of the last grant that opened a lane
-        self._listed: dict[int, Listed] = {}  # by turn: lists of batches that were read ahead
+        self._listed: dict[int, BatchSamples] = {}  # by turn: lists of batches that were read ahead
         self._seeding = LazySeeding(can_repeat=payload.form.can_repeat)
         tensorflow_rng.follow()
         self._kept = user_generators(payload)
@@ -396,7 +396,7 @@ class _Worker:
                 self._runner.close_lane(unit)
             ended = _clock()
 
-    def _batch_ahead(self, place: int) -> tuple[int, int, Listed | None] | None:
+    def _batch_ahead(self, place: int) -> tuple[int, int, BatchSamples | None] | None:
         """Return epoch, number and samples of a batch after the present one, if its grant has arrived."""
         grant = self._grants.foresee(place)
         if grant is None or grant[1] not in (GrantKind.WORK, GrantKind.LISTED):
@@ -409,7 +409,7 @@ class _Worker:
                 return None
         return epoch, unit, self._listed.get(turn)
 
-    def _read_listed(self, slot: int, turn: int) -> Listed:
+    def _read_listed(self, slot: int, turn: int) -> BatchSamples:
         """Return the samples in a slot, which may have been read ahead."""
         listed = self._listed.pop(turn, None)
         return unpack_listed(self._segment.memory, slot * self._config.stride) if listed is None else listed
@@ -639,7 +639,7 @@ def _unwrap(holder: list[Any]) -> tuple[int, bytes, bool]:
     Returns: The flags of its report, the tail to write after it, if any, and whether the tail must not be lost.
     """
     flags, tail, is_needed = 0, b"", False
-    if type(holder[0]) is WithTail:
+    if type(holder[0]) is BatchWithState:
         holder[0], state, rows, parts = holder[0]
         tail, is_needed = pack_tail(state, rows, parts), bool(parts)
     if type(holder[0]) is Partial:

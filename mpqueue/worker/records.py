@@ -68,7 +68,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import NO_PARTS, PartCounts
 from mpqueue.memory.main_module import dumps_named
-from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.plan.position.lanes import LaneStart, RetryStart
 from mpqueue.telemetry.stage_rows import StageRow, StageRows
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
@@ -141,7 +141,7 @@ def listed_bytes(memory: Any, offset: int) -> int:
     return int(_LENGTH.size + length)
 
 
-def pack_listed(listed: Listed) -> bytes:
+def pack_listed(listed: BatchSamples) -> bytes:
     """Return a list of samples as bytes."""
     if all(type(index) is int for index in listed.indices):
         return _with_length(pickle.dumps((listed.first, list(listed.indices), *listed[2:]), 5))
@@ -149,9 +149,9 @@ def pack_listed(listed: Listed) -> bytes:
     return _with_length(dumps_named(tuple(listed)))
 
 
-def unpack_listed(memory: Any, offset: int) -> Listed:
+def unpack_listed(memory: Any, offset: int) -> BatchSamples:
     """Read the list of samples at this offset."""
-    return Listed(*_content(memory, offset))
+    return BatchSamples(*_content(memory, offset))
 
 
 def pack_start(start: LaneStart | RetryStart) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from mpqueue import Dataset
 from mpqueue.dataset.lanes.lane import StreamLane
 from mpqueue.dataset.running.build import DatasetLanes
-from mpqueue.engine.outcomes import WithTail
+from mpqueue.engine.outcomes import BatchWithState
 from mpqueue.worker import context
 from mpqueue.worker.runners import lane_runner
 from mpqueue.worker.runners.lane_runner import LaneRunner
@@ -50,7 +50,7 @@ class Run:
         for _ in range(rounds):
             for lane in range(LANES):
                 found = self._runner.run(0, self.number * LANES + lane)
-                self.behind[lane] = 0 if isinstance(found, WithTail) else self.behind[lane] + 1
+                self.behind[lane] = 0 if isinstance(found, BatchWithState) else self.behind[lane] + 1
                 most = max(most, self.behind[lane])
             self.number += 1
         return most

@@ -301,15 +301,15 @@ def test_state_between_epochs_belongs_to_changed_source():
 @pytest.mark.parametrize(("package", "is_own"), [("keras.src.trainers", False), ("tensorflow", False), ("users", True)])
 @pytest.mark.parametrize("name", ["PyDataset", "Sequence"])
 def test_hook_of_framework_base_class_is_ignored(name, package, is_own):
-    class Base(Levels):
+    class RankStart(Levels):
         def on_epoch_end(self):
             """Have no effect, like Keras's."""
 
-    Base.on_epoch_end.__module__, Base.on_epoch_end.__qualname__ = package, f"{name}.on_epoch_end"
+    RankStart.on_epoch_end.__module__, RankStart.on_epoch_end.__qualname__ = package, f"{name}.on_epoch_end"
 
-    class Own(Base):
+    class Own(RankStart):
         def on_epoch_end(self):
             """Have no effect; the method only has to exist."""
 
-    assert (Items(Base()).may_change(), Items(Base()).epoch_end() is not None) == (is_own, is_own)
+    assert (Items(RankStart()).may_change(), Items(RankStart()).epoch_end() is not None) == (is_own, is_own)
     assert Items(Own()).may_change()

@@ -212,7 +212,7 @@ def _link(made, streams):
         threads = 2 if chosen.random() < 0.15 and set(getattr(function, "kinds", "")) <= {"r"} else 1
         made.add("filter", "filter", function, threads)
     elif name == "flat_map":
-        function = chosen.choice([f.Listed(salt), f.Restarting(salt)])
+        function = chosen.choice([f.BatchSamples(salt), f.Restarting(salt)])
         if made.may_raise and chosen.random() < 0.6:
             function, made.raises = f.Items(salt, made.draws()), True
         made.add("flat_map", "flat_map", function, is_batched=False)

@@ -139,7 +139,7 @@ class Items(NamedTuple):
             raise LookupError(f"no more of {simple(value)!r}")
 
 
-class Listed(NamedTuple):
+class BatchSamples(NamedTuple):
     """Return a list of items."""
 
     salt: int

@@ -1,6 +1,6 @@
 """Smaller plays that show the same difference: without operations, options, links and inputs, and with smaller numbers."""
 
-from model.functions import Hashed, Listed
+from model.functions import BatchSamples, Hashed
 
 
 def shrunk(play, fails, most=400):
@@ -79,5 +79,5 @@ def _smaller_links(link):
             yield (name, *given[:at], each._replace(kinds=""), *given[at + 1 :])
     if name == "map" and not isinstance(given[0], Hashed) and not given[2]:
         yield (name, Hashed(1), *given[1:])
-    if name == "flat_map" and not isinstance(given[0], Listed):
-        yield (name, Listed(1))
+    if name == "flat_map" and not isinstance(given[0], BatchSamples):
+        yield (name, BatchSamples(1))

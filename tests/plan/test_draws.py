@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Listed
+from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples
 from mpqueue.plan.position.draws import Draws
 from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.plan.position.sampler_fingerprint import fingerprint_of
@@ -30,9 +30,9 @@ def lists(order, epoch=0, base=FROM_BEGINNING):
 
 def test_lists_of_a_batch_sampler_are_batches_of_any_length():
     assert drawn(order_of([(5,), range(3), {"a": 1}], are_lists=True)) == [
-        (0, Listed(0, [5])),
-        (1, Listed(1, [0, 1, 2])),
-        (2, Listed(4, ["a"])),
+        (0, BatchSamples(0, [5])),
+        (1, BatchSamples(1, [0, 1, 2])),
+        (2, BatchSamples(4, ["a"])),
     ]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
-from mpqueue.plan.position.cursors import Base, Place
+from mpqueue.plan.position.cursors import Place, RankStart
 from mpqueue.plan.position.draws import Draws
 from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.plan.states.rank_states import of_rank
@@ -29,7 +29,7 @@ def state_of(ranks, place):
 @FEW
 @given(st.integers(0, 9), st.integers(0, 30), st.integers(1, 4))
 def test_indices_after_a_base_follow_those_of_whole_rounds(number, index, world):
-    base = Base(number, world)
+    base = RankStart(number, world)
     first = base.first * world
     assert 0 <= first - number < world
     assert base.nth(first + index) == number + index
@@ -44,7 +44,7 @@ def test_same_ranks_keep_their_base_and_other_ranks_would_return_the_same_batche
         ranks = Ranks(Shard(rank, world), drop_last=drop_last)
         draws = Draws(range(total), None, ranks, None, are_lists=False)
         for began in range(total + 1):
-            base = Base(began, world)
+            base = RankStart(began, world)
             for position in range(base.first, ranks.num_turns(total, base) + 1):
                 place = Place(0, position, base=base)
                 saved = ranks.to_global(place)
@@ -60,7 +60,7 @@ def test_same_ranks_keep_their_base_and_other_ranks_would_return_the_same_batche
 
 def test_same_ranks_within_a_round_begin_again():
     ranks = Ranks(Shard(1, 2))
-    assert ranks.to_local(Place(3, 5, base=Base(5)), began=2) == Place(3, 3, base=Base(5, 2, 3))
+    assert ranks.to_local(Place(3, 5, base=RankStart(5)), began=2) == Place(3, 3, base=RankStart(5, 2, 3))
 
 
 def at(rank, world, count, epoch=0, **keys):

@@ -31,7 +31,7 @@ from mpqueue.backends.sending.open_handles import opened_for_writing
 from mpqueue.backends.start import fork_server_messages as messages
 from mpqueue.backends.start.entry_code import NUM_SPAWN_FDS, SPAWN_CODE
 from mpqueue.memory.main_module import enter_worker, forget_names
-from mpqueue.plan.options.batching import Form
+from mpqueue.plan.options.batching import RunnerKind
 from mpqueue.system.descriptors import descriptors, open_files
 from mpqueue.system.processes import child_process, hash_seed, parent_death
 from mpqueue.system.processes.exit import leave_as_child
@@ -373,7 +373,7 @@ def spawned() -> None:
     except BaseException as error:
         if not own[0]:
             leave_as_child(error)
-        form = Form.FUNCTION if config.is_stream else Form.ITEMS
+        form = RunnerKind.FUNCTION if config.is_stream else RunnerKind.ITEMS
         broken = _Unloadable(error)
         payload = Payload(broken, broken, form=form)
     if not own[0]:

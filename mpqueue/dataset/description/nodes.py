@@ -65,7 +65,7 @@ class Numbered(NamedTuple):
         return f"stage {self.number}, {self.node.line()},"
 
 
-class Facts(NamedTuple):
+class NodeProperties(NamedTuple):
     """The facts about a node that are known when it is created.
 
     Attributes:
@@ -139,16 +139,16 @@ class StageNode:
     keeps_whole: ClassVar[bool] = False
     is_opened_in_lanes: ClassVar[bool] = False
     reader: ClassVar[Any] = None
-    facts: Facts = field(init=False, repr=False)
+    facts: NodeProperties = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         vars(self)["facts"] = self._facts()  # the class is frozen
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> NodeProperties:
         of_inputs = [node.facts for node in self.inputs]
         size = 1 + sum(facts.size for facts in of_inputs)
         is_indexed = self._is_indexed() and all(facts.is_indexed for facts in of_inputs)
-        return Facts(
+        return NodeProperties(
             size=size,
             depth=1 + max((facts.depth for facts in of_inputs), default=0),
             is_indexed=is_indexed,
@@ -164,7 +164,7 @@ class StageNode:
             or (self.flows and all(facts.flows for facts in of_inputs)),
         )
 
-    def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:
+    def _found(self, of: Callable[[NodeProperties], Numbered | None]) -> Numbered | None:
         """Return the fact of the first input with this fact, with its number in this tree."""
         for start, node in zip(self.starts, self.inputs, strict=True):
             found = of(node.facts)
@@ -480,7 +480,7 @@ class LinkNode(StageNode):
         return lengths[0]
 
 
-def with_batches(node: StageNode, facts: Facts) -> Facts:
+def with_batches(node: StageNode, facts: NodeProperties) -> NodeProperties:
     """Return the facts of a stage that makes batches."""
     batching = Numbered(facts.size - 1, node)
     return facts._replace(batching=batching, batched=batching)

@@ -87,7 +87,7 @@ class JoinedInputs:
             be endless.
         can_reopen: A function that returns whether elements of an input can be computed again without the input's
             state.
-        flows: A function that returns whether an input flows, see `mpqueue.dataset.description.nodes.Facts`.
+        flows: A function that returns whether an input flows, see `mpqueue.dataset.description.nodes.NodeProperties`.
     """
 
     def __init__(

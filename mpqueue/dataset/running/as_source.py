@@ -21,7 +21,7 @@ from mpqueue.plan.ids.batch_info import SampleId, SampleIds
 from mpqueue.plan.ids.history import Changes, History
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
-from mpqueue.plan.options.batching import Batching, Form
+from mpqueue.plan.options.batching import Batching, RunnerKind
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.sources.sources import CacheUse, Items, Lanes, Source, cache_use, cached_methods
 from mpqueue.system.user_code.object_walk import title_of
@@ -107,9 +107,9 @@ class DatasetItems(_DatasetSource, Items):
         """A description of the order of the elements."""
         return self.runs.order()
 
-    def form(self, batching: Batching | None) -> Form:
+    def form(self, batching: Batching | None) -> RunnerKind:
         """Return how workers run the source."""
-        return Form.GROUPS if batching is None and self.runs.root.facts.merged else super().form(batching)
+        return RunnerKind.GROUPS if batching is None and self.runs.root.facts.merged else super().form(batching)
 
     def length_now(self) -> int | None:
         """Return the current number of elements with the weights of the description; None if endless."""

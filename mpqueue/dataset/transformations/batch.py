@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import Collate, Facts, LaneOpening, LinkNode, with_batches
+from mpqueue.dataset.description.nodes import Collate, LaneOpening, LinkNode, NodeProperties, with_batches
 from mpqueue.dataset.indexed.merged import MergingReader
 from mpqueue.dataset.lanes.gates import admitted
 from mpqueue.dataset.lanes.merging import OfTuples
@@ -200,7 +200,7 @@ class BatchNode(LinkNode):
     drop_last: bool = False
     collate: Collate | Choice | None = None
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> NodeProperties:
         return with_batches(self, super()._facts())
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:

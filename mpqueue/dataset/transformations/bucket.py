@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import Collate, Facts, Function, LaneOpening, LinkNode, with_batches
+from mpqueue.dataset.description.nodes import Collate, Function, LaneOpening, LinkNode, NodeProperties, with_batches
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.gates import admitted
 from mpqueue.dataset.lanes.merging import OfTuples
@@ -213,7 +213,7 @@ class BucketNode(LinkNode):
     drop_last: bool = False
     collate: Collate | Choice | None = None
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> NodeProperties:
         return with_batches(self, super()._facts())
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, TypeVar
 from mpqueue.dataset.caching.caches import Cache
 from mpqueue.dataset.caching.record_files import MISSING
 from mpqueue.dataset.description.ids import SampleIds
-from mpqueue.dataset.description.nodes import Facts, LaneOpening, LinkNode, StageNode
+from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, NodeProperties, StageNode
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.lanes.gates import CLOSED
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token, token_of
@@ -343,7 +343,7 @@ class CacheNode(LinkNode):
     reader: ClassVar[Any] = CacheReader
     cache: Cache
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> NodeProperties:
         return super()._facts()._replace(drawing=None)  # a cache keeps the order of epoch 0
 
     @property

@@ -42,7 +42,7 @@ from mpqueue.frameworks.torch.source.streams import IterablePlan, iterable_ids
 from mpqueue.frameworks.torch.source.worker import getitems_of, listed_of
 from mpqueue.frameworks.torch.tensors.collation import collated
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Edit, Listed, Place, WorkItem
+from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Place, WorkItem
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.sources.sources import TorchIterable
@@ -214,7 +214,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._index = (self._drawn(),)
                 self._is_drawing = False
             self._kept = self._index[0]
-            listed: Listed | None = listed_of(self._kept, 0, self._first_place)
+            listed: BatchSamples | None = listed_of(self._kept, 0, self._first_place)
             if self._edit is not None:
                 listed = self._edit(WorkItem(0, 0, 0, 0, -1, listed), FROM_BEGINNING).listed
             assert listed is not None
@@ -223,7 +223,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 return self._begun(listed)
             self._count()  # all of its samples are excluded
 
-    def _begun(self, listed: Listed) -> Any:
+    def _begun(self, listed: BatchSamples) -> Any:
         """Begin a batch, with the numbers of `mpqueue.rng` in one worker. Return the indices for torch's fetcher."""
         index, first, seed, dataset = index_of(listed), listed.first, self._seed, self._dataset
         self._collation.indices, self._collation.cuts = index, listed.cuts
@@ -294,7 +294,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         listed = listed_of(self._last[1], 0, 0)
         return state.ReturnedBatch(self._last[0], partial(ids_of, listed, is_batched=self._auto_collation))
 
-    def compute(self, listed: Listed) -> Any:
+    def compute(self, listed: BatchSamples) -> Any:
         """Return a batch, computed again. The trainer's random numbers and the caches of datasets do not change."""
         aside, before, block, state_before = context.aside, context.aside.seed, context.aside.block, GlobalState()
         try:
@@ -475,7 +475,7 @@ class InlineStreamIterator(InlineIterator):
         start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))
         return place._replace(starts=(start,))
 
-    def _begun(self, listed: Listed) -> Any:
+    def _begun(self, listed: BatchSamples) -> Any:
         context.aside.block = SampleBlock(self._seed, 0, (None,), (self._progress.counts[0],))
         return index_of(listed)
 

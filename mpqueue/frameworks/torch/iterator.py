@@ -32,7 +32,7 @@ from torch.utils.data._utils import pin_memory as torch_pinning
 from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
 from mpqueue.engine.deliveries import Delivery
-from mpqueue.engine.pipeline import Mark, Pipeline
+from mpqueue.engine.pipeline import DeliveredBatch, Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch.checks import batch_size_of, coroutines_of, reject_cuda
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
@@ -60,7 +60,7 @@ from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options.options import Options, StartMethod
 from mpqueue.plan.order.plans import DrawnPlan, Plan, StreamPlan
-from mpqueue.plan.position.cursors import Base, Cursor, Drawn, Edit, Listed, Place, WorkItem
+from mpqueue.plan.position.cursors import BatchSamples, Cursor, Drawn, Edit, Place, RankStart, WorkItem
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.sources.sources import Function, Items
@@ -154,7 +154,7 @@ class _SamplerDraw:
 class _PassDraws(dict[int, _SamplerDraw]):
     """The draws of the present pass, by epoch."""
 
-    def draw(self, epoch: int, base: Base) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
+    def draw(self, epoch: int, base: RankStart) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
         """Return the draw of an epoch, which was started already."""
         return self[epoch]
 
@@ -229,7 +229,7 @@ class _WorkerBatches:
             return state.ReturnedBatch(last.position, partial(plan.samples_of, last.work_item))
         return state.ReturnedBatch(last.position, partial(self._ids, plan, last))
 
-    def _ids(self, plan: StreamPlan, returned: Mark) -> SampleIds:
+    def _ids(self, plan: StreamPlan, returned: DeliveredBatch) -> SampleIds:
         # Imported for the first question.
         from mpqueue.loader.stream_questions import ids_again
 
@@ -258,7 +258,7 @@ class _WorkerBatches:
                 for each, outcome in ready
             )
 
-    def compute(self, listed: Listed) -> Any:
+    def compute(self, listed: BatchSamples) -> Any:
         """Return a batch, computed by this thread with the random numbers of the workers."""
         job = self._job
         source = MapSource(job.source.parts._replace(num_workers=0))

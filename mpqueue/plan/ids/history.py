@@ -30,7 +30,7 @@ class At(NamedTuple):
 
     def on(self, world_size: int) -> tuple[int, int]:
         """Return the epoch and the batch if the ranks continue there with another number of ranks."""
-        # Rounded up, as in `Base.first`: ranks that resume at this place return the batch with that number first.
+        # Rounded up, as in `RankStart.first`: ranks that resume at this place return the batch with that number first.
         batches = self.batch * self.world_size
         return self.epoch, -(-batches // world_size)
 

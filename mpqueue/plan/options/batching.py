@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 
-class Form(enum.Enum):
+class RunnerKind(enum.Enum):
     """The form of a source in a worker, which selects the class of the worker's runner.
 
     Attributes:
@@ -31,12 +31,12 @@ class Form(enum.Enum):
     @property
     def can_replay(self) -> bool:
         """True if a lost batch can be computed again."""
-        return self is not Form.ITERATOR
+        return self is not RunnerKind.ITERATOR
 
     @property
     def can_repeat(self) -> bool:
         """True if a worker can compute its latest batch a second time."""
-        return self not in (Form.FUNCTION, Form.ITERATOR)
+        return self not in (RunnerKind.FUNCTION, RunnerKind.ITERATOR)
 
 
 # Calls per thread, or coroutine, that are started and not taken. In a simulation with waits of 20 ms (median) and some

@@ -23,7 +23,7 @@ from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.options.balance import Balance, Costs, Numbers
 from mpqueue.plan.order.balancing import divide
 from mpqueue.plan.order.plans import SamplesPlan
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, Place, WorkItem
+from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Others, Place, RankStart, WorkItem
 from mpqueue.plan.position.exclusions import Round
 from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.plan.states.saved_states import number_of_ranks
@@ -100,7 +100,7 @@ class Windows:
         before, after, count = self._latest[2]
         return (before / count, after / count) if count else None
 
-    def of(self, epoch: int, number: int, base: Base, world: int) -> tuple[DividedWindow, int] | None:
+    def of(self, epoch: int, number: int, base: RankStart, world: int) -> tuple[DividedWindow, int] | None:
         """Return the window of a batch, and the number of its row; None: the batch is not in a window.
 
         Batches at the end that are short or filled up remain as they are: other ranks may have other ones there.
@@ -113,7 +113,7 @@ class Windows:
         found = self._window(epoch, base, world, window)
         return (found, at) if at < len(found.numbers) else None
 
-    def _window(self, epoch: int, base: Base, world: int, window: int) -> DividedWindow:
+    def _window(self, epoch: int, base: RankStart, world: int, window: int) -> DividedWindow:
         key = (epoch, base, world, window)
         if key not in self._kept:
             before = self._kept.get((epoch, base, world, window - 1))
@@ -123,7 +123,7 @@ class Windows:
             self._divide_some(epoch, base, world, range(window, window + count))
         return self._kept[key]
 
-    def _divide_some(self, epoch: int, base: Base, world: int, windows: range) -> None:
+    def _divide_some(self, epoch: int, base: RankStart, world: int, windows: range) -> None:
         """Divide consecutive windows. If a cost of a later one is invalid, those before it are divided."""
         found: list[DividedWindow] = []
         for window in windows:
@@ -158,7 +158,7 @@ class Windows:
             found += [(float(each), count) for each in sums]
         return found
 
-    def _plain(self, epoch: int, base: Base, world: int, window: int) -> DividedWindow:
+    def _plain(self, epoch: int, base: RankStart, world: int, window: int) -> DividedWindow:
         """Return a window that is not divided yet."""
         order, span = self._order, self._balance.window * world
         first = base.first * world + window * span
@@ -172,7 +172,7 @@ class Windows:
         costs = self._costs.of(indices.ravel(), epoch).reshape(places.shape)
         return DividedWindow(numbers, places, indices, costs)
 
-    def first_untouched(self, base: Base, number: int) -> int:
+    def first_untouched(self, base: RankStart, number: int) -> int:
         """Return the number of the first batch after all windows that ranks have started.
 
         Args:
@@ -181,10 +181,10 @@ class Windows:
         """
         return number + self._left_in_window(base, number)
 
-    def _left_in_window(self, base: Base, number: int) -> int:
+    def _left_in_window(self, base: RankStart, number: int) -> int:
         return -(number - base.number) % (self._balance.window * base.world)
 
-    def check_border(self, base: Base, place: Place) -> None:
+    def check_border(self, base: RankStart, place: Place) -> None:
         """Raise a `ValueError` if ranks that continue a place divide the samples of its window otherwise.
 
         Args:
@@ -375,14 +375,14 @@ class BalancedPlan(CostsPlan):
         """Return the value of `Statistics.balance`."""
         return self._windows.inequality()
 
-    def _window_of(self, epoch: int, number: int, base: Base) -> tuple[DividedWindow, int] | None:
+    def _window_of(self, epoch: int, number: int, base: RankStart) -> tuple[DividedWindow, int] | None:
         return self._windows.of(epoch, number, base, self.shard.world)
 
     def _assigned(self, work_item: WorkItem, others: Others) -> WorkItem:
         """Return a work item with its samples."""
         if work_item.listed is not None:
             return work_item
-        assert isinstance(others, Base)
+        assert isinstance(others, RankStart)
         return self._assigned_from(self._window_of(work_item.epoch, work_item.unit, others), work_item)
 
     def _assigned_from(self, found: tuple[DividedWindow, int] | None, work_item: WorkItem) -> WorkItem:
@@ -391,13 +391,13 @@ class BalancedPlan(CostsPlan):
             return work_item._replace(listed=self._samples.of(work_item.epoch, work_item.unit))
         window, at = found
         places = window.places[at].tolist()
-        return work_item._replace(listed=Listed(places[0], window.indices[at].tolist(), places))
+        return work_item._replace(listed=BatchSamples(places[0], window.indices[at].tolist(), places))
 
-    def costs_of(self, work_item: WorkItem, base: Base) -> dict[str, Any]:
+    def costs_of(self, work_item: WorkItem, base: RankStart) -> dict[str, Any]:
         """Return the costs of a batch and of its step, as `BatchInfo` names them."""
         return self._sums(self.listed(work_item).indices, self._step_of(work_item, base), work_item.epoch)
 
-    def _step_of(self, work_item: WorkItem, base: Base) -> list[int]:
+    def _step_of(self, work_item: WorkItem, base: RankStart) -> list[int]:
         """Return the indices of the samples of all ranks in the step of a batch."""
         epoch, world, of_step = work_item.epoch, self.shard.world, self.balance.accumulate * self.shard.world
         start = base.first * world
@@ -406,7 +406,7 @@ class BalancedPlan(CostsPlan):
         indices = range(start + step * of_step, min(start + (step + 1) * of_step, end))
         return [index for at in indices for index in self._listed_at(epoch, base, at).indices]
 
-    def _listed_at(self, epoch: int, base: Base, index: int) -> Listed:
+    def _listed_at(self, epoch: int, base: RankStart, index: int) -> BatchSamples:
         """Return the samples of a batch of any rank, by its index, without the samples excluded there."""
         position = index * (self.ranks.batches_of_all(1) or 1) // self.shard.world
         work_item = self._assigned(WorkItem(0, epoch, position, base.nth(index)), base)
@@ -420,7 +420,7 @@ class BalancedPlan(CostsPlan):
         edit = super().editor()
 
         def deal(work_item: WorkItem, others: Others) -> WorkItem:
-            assert isinstance(others, Base)
+            assert isinstance(others, RankStart)
             found = self._window_of(work_item.epoch, work_item.unit, others)
             if found is not None:
                 self._windows.note(work_item.epoch, found[0])
@@ -430,14 +430,14 @@ class BalancedPlan(CostsPlan):
 
         return deal
 
-    def _work(self, epoch: int, position: int, base: Base, draws: Any) -> tuple[WorkItem, Others]:
+    def _work(self, epoch: int, position: int, base: RankStart, draws: Any) -> tuple[WorkItem, Others]:
         work_item, others = super()._work(epoch, position, base, draws)
         return self._assigned(work_item, others), others
 
     def round(self, work_item: WorkItem, others: Others) -> Round:
         """Return the round of a work item; ``others`` is what the other ranks have there."""
         whole = super().round(work_item, others)
-        assert isinstance(others, Base)
+        assert isinstance(others, RankStart)
 
         def first() -> Sequence[WorkItem]:
             # By the plain order: other ranks may have returned the first window.
@@ -452,7 +452,7 @@ class BalancedPlan(CostsPlan):
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
         """Return a work item with the samples of another one, which draw the random numbers of their new places."""
         places, listed = self.listed(work_item).places, self.listed(other)
-        return work_item._replace(listed=Listed(places[0], listed.indices, places[: len(listed.indices)]))
+        return work_item._replace(listed=BatchSamples(places[0], listed.indices, places[: len(listed.indices)]))
 
     # -- Places in the order
 
@@ -497,6 +497,6 @@ class BalancedPlan(CostsPlan):
         return begun
 
 
-def _base_in(state: Mapping[str, Any]) -> Base:
+def _base_in(state: Mapping[str, Any]) -> RankStart:
     """Return where the ranks that saved a state began its epoch."""
-    return Base(int(state["began"]), world=number_of_ranks(state))
+    return RankStart(int(state["began"]), world=number_of_ranks(state))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mpqueue.plan.options.batching import Batching
-from mpqueue.plan.position.cursors import ENDLESS, Listed
+from mpqueue.plan.position.cursors import ENDLESS, BatchSamples
 from mpqueue.seeding.permutation import SampleOrder
 
 
@@ -26,7 +26,7 @@ class EpochSamples:
         """Forget the number of samples, which may have changed."""
         self._of = (-1, 0)
 
-    def of(self, epoch: int, unit: int) -> Listed:
+    def of(self, epoch: int, unit: int) -> BatchSamples:
         """Return the samples of a batch, by its number over all ranks."""
         if self._of[0] != epoch:
             length = self._length_of(epoch)
@@ -35,4 +35,4 @@ class EpochSamples:
         assert size is not None
         first = unit * size
         count = size if self._batching.fills else min(size, length - first)
-        return Listed(first, self._order.indices(epoch, length, first, count))
+        return BatchSamples(first, self._order.indices(epoch, length, first, count))

@@ -20,7 +20,7 @@ import numpy as np
 from mpqueue.plan.options.balance import Balance, Numbers
 from mpqueue.plan.order.balanced import MOST, Array, CostsPlan, unequal_work
 from mpqueue.plan.order.balancing import pack
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Base, Edit, Listed, Others, WorkItem
+from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Others, RankStart, WorkItem
 from mpqueue.plan.position.ranks import ALONE, Shard
 from mpqueue.system.units import count_text
 
@@ -35,16 +35,16 @@ class PackedStep(NamedTuple):
         items: The items of each micro-batch of each rank; a list for each round.
     """
 
-    listed: Listed
+    listed: BatchSamples
     items: list[list[Array]]
 
-    def of_rank(self, rank: int) -> Listed:
+    def of_rank(self, rank: int) -> BatchSamples:
         """Return the samples of a rank, with its micro-batches."""
         parts = [of_round[rank] for of_round in self.items]
         items, places = np.concatenate(parts).tolist(), self.listed.places
         kept = [places[item] for item in items]
         indices = [self.listed.indices[item] for item in items]
-        return Listed(kept[0], indices, kept, self.listed.without, tuple(map(len, parts)))
+        return BatchSamples(kept[0], indices, kept, self.listed.without, tuple(map(len, parts)))
 
 
 def check_steps(size: int, world: int, length: int | None, *, drop_last: bool) -> None:
@@ -162,12 +162,12 @@ class PackedPlan(CostsPlan):
 
         return packed
 
-    def work_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: Any = None) -> WorkItem:
+    def work_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: Any = None) -> WorkItem:
         """Return the work of any step of this rank, without the samples that are excluded there."""
         work_item, others = self._work(epoch, batch, base, draws)
         return self._packed(work_item, others, self._editor_at(epoch, batch))[0]
 
-    def costs_of(self, work_item: WorkItem, base: Base) -> dict[str, Any]:
+    def costs_of(self, work_item: WorkItem, base: RankStart) -> dict[str, Any]:
         """Return the costs of this rank's part of a step and of the step, as `BatchInfo` names them."""
         epoch = work_item.epoch
         plain = WorkItem(0, epoch, work_item.position, work_item.unit)
@@ -190,7 +190,7 @@ class PackedPlan(CostsPlan):
         step = self._steps[key]
         return whole._replace(listed=step.of_rank(self.part.rank)), step
 
-    def _pack(self, listed: Listed, epoch: int) -> PackedStep:
+    def _pack(self, listed: BatchSamples, epoch: int) -> PackedStep:
         """Divide a step.
 
         Raises:

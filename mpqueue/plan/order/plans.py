@@ -27,22 +27,22 @@ from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.ids.history import NO_HISTORY, History
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
-from mpqueue.plan.options.batching import Batching, Form
+from mpqueue.plan.options.batching import Batching, RunnerKind
 from mpqueue.plan.options.checks import known_length
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.order.epoch_samples import EpochSamples
 from mpqueue.plan.position.cursors import (
     FROM_BEGINNING,
-    Base,
+    BatchSamples,
     Cursor,
     DrawnCursor,
     DrawnRound,
     DrawsEpochs,
     Edit,
     EpochCursor,
-    Listed,
     Others,
     Place,
+    RankStart,
     StreamCursor,
     WorkItem,
 )
@@ -99,7 +99,7 @@ class Plan(ABC):
     # -- What workers run
 
     @property
-    def form(self) -> Form:
+    def form(self) -> RunnerKind:
         """Form in which workers run the source."""
         return self.source.form(self.batching)
 
@@ -513,7 +513,9 @@ class IndexPlan(Plan):
         """Return the number of the first batch of all ranks that no rank has got."""
         return self.ranks.to_global(place._replace(ahead=())).position
 
-    def work_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> WorkItem:
+    def work_at(
+        self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None
+    ) -> WorkItem:
         """Return the work of any batch of this rank, without the samples that are excluded there.
 
         Args:
@@ -529,13 +531,13 @@ class IndexPlan(Plan):
         edit = self._editor_at(epoch, batch)
         return work_item if edit is None else edit(work_item, others)
 
-    def place_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
+    def place_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
         """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
         # The epoch begins again there, with the length that the source has then.
         self.renewed()._work(epoch, batch, base, draws)
         return Place(epoch, batch)
 
-    def _work(self, epoch: int, position: int, base: Base, draws: "Draws | None") -> tuple[WorkItem, Others]:
+    def _work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
         """Return a work item with all of its samples, and what the other ranks have."""
         total = self._num_batches(self._known_length(epoch))
         numbers = self.ranks.numbers(total, base)
@@ -554,7 +556,7 @@ class IndexPlan(Plan):
             length_in=self.total_in, most_empty=self.source.most_empty,
         )  # fmt: skip
 
-    def units(self, epoch: int, length: int | None, base: Base) -> Any:
+    def units(self, epoch: int, length: int | None, base: RankStart) -> Any:
         """Return the units of this rank's batches in an epoch; None: ascending numbers from 0 to its length.
 
         Args:
@@ -564,21 +566,21 @@ class IndexPlan(Plan):
         """
         return None if self.shard.world == 1 else self.ranks.numbers(length, base)
 
-    def listed(self, work_item: WorkItem) -> Listed:
+    def listed(self, work_item: WorkItem) -> BatchSamples:
         """Return the samples of a work item; an item of the source that is a batch is one of them."""
-        return work_item.listed or Listed(work_item.position, [work_item.unit])
+        return work_item.listed or BatchSamples(work_item.position, [work_item.unit])
 
     def samples_of(self, work_item: WorkItem) -> SampleIds:
         """Return the ids of the samples of a batch for a message; empty if they are its index."""
         samples = self.ids_of(self.listed(work_item), work_item.epoch)
         return () if samples == (work_item.unit,) else samples
 
-    def ids_of(self, listed: Listed, epoch: int) -> SampleIds:
+    def ids_of(self, listed: BatchSamples, epoch: int) -> SampleIds:
         """Return the ids of the samples of a batch, in the order of its rows."""
         of_each = self.source.sample_ids(listed.indices, self.seed, epoch, listed.without)
         return tuple(sample for ids in of_each for sample in ids)
 
-    def costs_of(self, work_item: WorkItem, base: Base) -> dict[str, Any]:
+    def costs_of(self, work_item: WorkItem, base: RankStart) -> dict[str, Any]:
         """Return what `BatchInfo` has of a batch only with a balance; ``base`` is where these ranks began its epoch."""
         return {}
 
@@ -595,7 +597,7 @@ class IndexPlan(Plan):
         """Return the round of a work item; ``others`` is what the other ranks have there."""
         from mpqueue.plan.position.exclusions import Round
 
-        assert isinstance(others, Base)
+        assert isinstance(others, RankStart)
         number, at = self.ranks.in_round(work_item.position)
         epoch, world = work_item.epoch, self.shard.world
         total = self._num_batches(self._known_length(epoch))
@@ -624,7 +626,9 @@ class IndexPlan(Plan):
             keeps = list(map(bool, find(indices, without=without)))
             inside = frozenset(sample for samples in itertools.compress(found, keeps) for sample in samples)
             kept = list(itertools.compress(listed.places, keeps))
-            return work_item._replace(listed=Listed(first, list(itertools.compress(indices, keeps)), kept, inside))
+            return work_item._replace(
+                listed=BatchSamples(first, list(itertools.compress(indices, keeps)), kept, inside)
+            )
 
         return edit
 
@@ -632,7 +636,7 @@ class IndexPlan(Plan):
 class BatchesPlan(IndexPlan):
     """Each item of the source is a batch."""
 
-    def units(self, epoch: int, length: int | None, base: Base) -> Any:
+    def units(self, epoch: int, length: int | None, base: RankStart) -> Any:
         """Return the indices of this rank's batches; the end is filled up from the beginning of the order."""
         if length is None or (self.shard.world == 1 and not self.options.shuffle):
             return super().units(epoch, length, base)
@@ -673,7 +677,7 @@ class SamplesPlan(IndexPlan):
     def _samples(self) -> EpochSamples:
         return EpochSamples(self.seed, self.batching, self.worker_shard.world, self._known_length)
 
-    def listed(self, work_item: WorkItem) -> Listed:
+    def listed(self, work_item: WorkItem) -> BatchSamples:
         """Return the samples of a work item."""
         return work_item.listed or self._samples.of(work_item.epoch, work_item.unit)
 
@@ -724,14 +728,14 @@ class DrawnPlan(IndexPlan):
         assert draws is not None
         return DrawnCursor(draws.draw, barrier=self.epoch_end is not None, edit=self.editor())
 
-    def place_at(self, epoch: int, batch: int, base: Base = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
+    def place_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
         """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
         assert draws is not None
         if not batch and draws.is_new(epoch):
             return Place(epoch)  # its order is drawn when it begins
         return super().place_at(epoch, batch, base, draws)
 
-    def _work(self, epoch: int, position: int, base: Base, draws: "Draws | None") -> tuple[WorkItem, Others]:
+    def _work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
         assert draws is not None
         unit, listed, _, others = draws.batch_at(epoch, base, position, self.ranks)
         return WorkItem(0, epoch, position, unit, -1, listed), others
@@ -742,7 +746,7 @@ class DrawnPlan(IndexPlan):
 
         assert isinstance(others, DrawnRound)
 
-        def batches(drawn: Sequence[tuple[int, Listed | None]]) -> list[WorkItem]:
+        def batches(drawn: Sequence[tuple[int, BatchSamples | None]]) -> list[WorkItem]:
             return [WorkItem(0, work_item.epoch, 0, unit, -1, listed) for unit, listed in drawn]
 
         return Round(batches(others.batches), self.ranks.in_round(work_item.position)[1], lambda: batches(others.first))
@@ -842,7 +846,7 @@ class StreamPlan(Plan):
         # Without an order, the elements before this place are not known.
         if began is None or (began and not self.options.ordered):
             began = place.position * world
-        return place._replace(base=Base(began, world, place.epoch))
+        return place._replace(base=RankStart(began, world, place.epoch))
 
     def no_batches(self, place: Place, title: str) -> str | None:
         """Return a warning about a pass over the stream that ended without a batch; None: it returned batches.

@@ -28,7 +28,7 @@ from mpqueue.plan.position.lanes import LaneShare, LaneStart, LaneTable
 from mpqueue.seeding.seeds import permutation
 
 
-class Listed(NamedTuple):
+class BatchSamples(NamedTuple):
     """The samples of a batch.
 
     Attributes:
@@ -45,13 +45,13 @@ class Listed(NamedTuple):
     without: frozenset[SampleId] = frozenset()
     cuts: Sequence[int] = ()
 
-    def parts(self) -> "list[Listed]":
+    def parts(self) -> "list[BatchSamples]":
         """Return the samples of each micro-batch; those of the batch, if it has none."""
         if not self.cuts:
             return [self]
         places, ends = self.places, list(itertools.accumulate(self.cuts))
         ranges = [slice(end - count, end) for end, count in zip(ends, self.cuts, strict=True)]
-        return [Listed(places[at][0], self.indices[at], places[at], self.without) for at in ranges]
+        return [BatchSamples(places[at][0], self.indices[at], places[at], self.without) for at in ranges]
 
     @property
     def places(self) -> Sequence[int]:
@@ -81,10 +81,10 @@ class WorkItem(NamedTuple):
     position: int
     unit: int
     lane: int = -1
-    listed: Listed | None = None
+    listed: BatchSamples | None = None
 
 
-class Base(NamedTuple):
+class RankStart(NamedTuple):
     """Where the present ranks began: the beginning of an epoch, or a later place if other ranks began this epoch.
 
     Their order begins with the first batch that was not returned before. Each rank counts its batches from the
@@ -107,7 +107,7 @@ class Base(NamedTuple):
         """The number of the first batch of a rank."""
         return -(-self.number // self.world)
 
-    def of(self, epoch: int) -> "Base":
+    def of(self, epoch: int) -> "RankStart":
         """Return the base of an epoch."""
         return self if epoch == self.epoch else FROM_BEGINNING
 
@@ -128,7 +128,7 @@ class Base(NamedTuple):
         return self.number - self.first * self.world
 
 
-FROM_BEGINNING = Base()
+FROM_BEGINNING = RankStart()
 
 
 class DrawnRound(NamedTuple):
@@ -139,12 +139,12 @@ class DrawnRound(NamedTuple):
         first: The same of the first batches of the epoch.
     """
 
-    batches: tuple[tuple[int, Listed | None], ...]
-    first: tuple[tuple[int, Listed | None], ...]
+    batches: tuple[tuple[int, BatchSamples | None], ...]
+    first: tuple[tuple[int, BatchSamples | None], ...]
 
 
 # What the other ranks have at a work item: the base of its epoch, from which that follows, or the drawn batches.
-Others: TypeAlias = Base | DrawnRound
+Others: TypeAlias = RankStart | DrawnRound
 Edit: TypeAlias = Callable[[WorkItem, Others], WorkItem]
 
 
@@ -170,7 +170,7 @@ class Place(NamedTuple):
     counts: tuple[int, ...] = ()
     starts: tuple[LaneStart, ...] = ()
     ends: tuple[int, ...] = ()
-    base: Base = FROM_BEGINNING
+    base: RankStart = FROM_BEGINNING
     is_own: bool = False
 
     def is_same_as(self, other: "Place") -> bool:
@@ -199,7 +199,7 @@ class Drawn(NamedTuple):
     """
 
     unit: int
-    listed: Listed | None = None
+    listed: BatchSamples | None = None
     mark: int = 0
     others: Others = FROM_BEGINNING
 
@@ -341,7 +341,7 @@ class EpochCursor(Cursor):
         *,
         shuffle: bool = False,
         barrier: bool = False,
-        order_of: Callable[[int, int | None, Base], Any] | None = None,
+        order_of: Callable[[int, int | None, RankStart], Any] | None = None,
         edit: Edit | None = None,
         length_in: Callable[[int], int | None] | None = None,
         most_empty: Callable[[], int] = lambda: ENDLESS,
@@ -358,14 +358,16 @@ class EpochCursor(Cursor):
         self.source_lengths: dict[int, int | None] = {}
         self.orders: dict[int, Any] = {}
         self._is_open = False
-        self._began = FROM_BEGINNING  # in one epoch, see `Base`
+        self._began = FROM_BEGINNING  # in one epoch, see `RankStart`
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
 
     def go_to(self, place: Place) -> None:
         """Continue dealing from a place; see `start_at`."""
         self.start_at(place.epoch, place.position, place.ahead, place.base)
 
-    def start_at(self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: Base = FROM_BEGINNING) -> None:
+    def start_at(
+        self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: RankStart = FROM_BEGINNING
+    ) -> None:
         """Go to a place in the order, and leave out the positions in ``skip``. Open its epoch, if it may be dealt.
 
         Raises:
@@ -488,7 +490,7 @@ class EpochCursor(Cursor):
         return True
 
     @property
-    def _base(self) -> Base:
+    def _base(self) -> RankStart:
         """The base of the epoch that is being dealt."""
         return self._began.of(self.epoch)
 
@@ -550,7 +552,7 @@ class Draw(Protocol):
 class DrawsEpochs(Protocol):
     """The draws of a run, one per epoch: a `mpqueue.plan.position.draws.Draws`, or those of a frontend."""
 
-    def draw(self, epoch: int, base: Base) -> Draw:
+    def draw(self, epoch: int, base: RankStart) -> Draw:
         """Begin an epoch at a base.
 
         Raises:
@@ -570,7 +572,7 @@ class DrawnCursor(EpochCursor):
     is_drawn = True
 
     def __init__(
-        self, draw: Callable[[int, Base], Draw], *, barrier: bool = False, edit: Edit | None = None
+        self, draw: Callable[[int, RankStart], Draw], *, barrier: bool = False, edit: Edit | None = None
     ) -> None:  # fmt: skip
         super().__init__(lambda: None, 0, barrier=barrier, edit=edit)
         self._consumer: ConsumerProgress | None = None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from mpqueue.plan.options.checks import is_integer
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Base, Drawn, DrawnRound, Listed
+from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Drawn, DrawnRound, RankStart
 from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.position.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.position.sampler_state import DrawsRandomNumbers, Randomness
@@ -109,7 +109,7 @@ class Draws:
         self._reached = _Reached()
         self._epoch_set: int | None = None  # the last epoch that the sampler's `set_epoch` received
 
-    def draw(self, epoch: int, base: Base = FROM_BEGINNING) -> SamplerDraw:
+    def draw(self, epoch: int, base: RankStart = FROM_BEGINNING) -> SamplerDraw:
         """Begin an epoch at a base.
 
         Raises:
@@ -131,11 +131,11 @@ class Draws:
             )
         return draw
 
-    def is_over(self, epoch: int, base: Base) -> bool:
+    def is_over(self, epoch: int, base: RankStart) -> bool:
         """Return True if a loaded epoch has no batch left; this iterates the sampler."""
         return self._begin(epoch, base).has_ended
 
-    def _begin(self, epoch: int, base: Base) -> SamplerDraw:
+    def _begin(self, epoch: int, base: RankStart) -> SamplerDraw:
         # First, because it may seed generators of the sampler, whose states are recorded or restored below.
         self._set_epoch(epoch)
         self._epoch_set = epoch
@@ -149,14 +149,14 @@ class Draws:
             self._beginnings = {epoch: recorded} if before is None else {epoch - 1: before, epoch: recorded}
             return self._draw_from(epoch, base)
 
-    def _draw_from(self, epoch: int, base: Base) -> SamplerDraw:
+    def _draw_from(self, epoch: int, base: RankStart) -> SamplerDraw:
         return SamplerDraw(self._own(self._batches(base, self._sampler), epoch, base))
 
     def is_new(self, epoch: int) -> bool:
         """Return whether an epoch is later than all that were drawn."""
         return epoch > max(self._beginnings, default=-1)
 
-    def batch_at(self, epoch: int, base: Base, position: int, ranks: Ranks) -> Drawn:
+    def batch_at(self, epoch: int, base: RankStart, position: int, ranks: Ranks) -> Drawn:
         """Return a batch of a rank, from another iteration of the sampler, which leaves its random state as it is.
 
         Args:
@@ -248,7 +248,7 @@ class Draws:
                 set_epoch(epoch)
                 return
 
-    def _own(self, batches: Iterator[int | Listed], epoch: int, base: Base) -> Iterator[Drawn]:
+    def _own(self, batches: Iterator[int | BatchSamples], epoch: int, base: RankStart) -> Iterator[Drawn]:
         """Yield the batches that are dealt here, from the place where the ranks begin."""
         known = self._reached if self._reached.epoch == epoch else _Reached()
         for number, mark, drawn, next_number, next_mark in self._rounds(
@@ -260,18 +260,18 @@ class Draws:
                 self._reached = _Reached(epoch, next_number, next_mark)
 
     def _rounds(
-        self, batches: Iterator[int | Listed], base: Base, known: _Reached, differ: Callable[[int], None]
+        self, batches: Iterator[int | BatchSamples], base: RankStart, known: _Reached, differ: Callable[[int], None]
     ) -> Iterator[_Round]:
         """Yield the rounds of ranks that begin at a base; call ``differ`` if the batches before ``known`` differ."""
         world, mark = self._ranks.shard.world, 0
-        first: tuple[tuple[int, Listed | None], ...] = ()
-        batches_of_all: list[tuple[int, Listed | None]] = []
+        first: tuple[tuple[int, BatchSamples | None], ...] = ()
+        batches_of_all: list[tuple[int, BatchSamples | None]] = []
         begins = 0, 0
         # The skipped batches are drawn, too: the fingerprint of a place includes all batches before it.
         for number, batch in enumerate(batches):
             if number == known.number and known.mark not in {None, mark}:
                 differ(number)
-            each = (number, batch) if isinstance(batch, Listed) else (batch, None)
+            each = (number, batch) if isinstance(batch, BatchSamples) else (batch, None)
             if number < world:
                 first = (*first, each)
             if number >= base.number:
@@ -292,7 +292,7 @@ class Draws:
             UserWarning,
         )
 
-    def _batches(self, base: Base, sampler: Iterable[Any]) -> Iterator[Any]:
+    def _batches(self, base: RankStart, sampler: Iterable[Any]) -> Iterator[Any]:
         """Return the batches of all ranks of a sampler; they are filled up for ranks that begin at a base."""
         if self._are_lists:
             return _placed(self._filled(map(_list_of, sampler), 1, base))
@@ -306,7 +306,7 @@ class Draws:
             if len(batch) == batch_size or not self._ranks.drops:
                 yield batch
 
-    def _filled(self, items: Iterator[Any], batch_size: int, base: Base) -> Iterator[Any]:
+    def _filled(self, items: Iterator[Any], batch_size: int, base: RankStart) -> Iterator[Any]:
         """Yield all items; with several ranks, add items from the beginning until all ranks have equally many."""
         world = self._ranks.shard.world
         if world == 1 or self._ranks.drops:
@@ -325,15 +325,15 @@ class Draws:
         yield from itertools.islice(itertools.cycle(beginning), max(0, end * batch_size - count))
 
 
-def _keys_of(batch: int | Listed) -> Sequence[Any]:
-    return batch.indices if isinstance(batch, Listed) else (batch,)
+def _keys_of(batch: int | BatchSamples) -> Sequence[Any]:
+    return batch.indices if isinstance(batch, BatchSamples) else (batch,)
 
 
-def _placed(batches: Iterator[list[Any]]) -> Iterator[Listed]:
+def _placed(batches: Iterator[list[Any]]) -> Iterator[BatchSamples]:
     """Yield each batch with the position of its first sample."""
     place = 0
     for indices in batches:
-        yield Listed(place, indices)
+        yield BatchSamples(place, indices)
         place += len(indices)
 
 

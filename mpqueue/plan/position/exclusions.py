@@ -13,12 +13,12 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
-from mpqueue.plan.position.cursors import Listed, Others, WorkItem
+from mpqueue.plan.position.cursors import BatchSamples, Others, WorkItem
 from mpqueue.plan.position.ranks import Ranks
 
 Without: TypeAlias = Callable[[WorkItem], WorkItem]  # removes samples from a work item
 
-_NOTHING = Listed(0, [], [])
+_NOTHING = BatchSamples(0, [], [])
 
 
 class Round(NamedTuple):
@@ -45,7 +45,7 @@ class Order(Protocol):
     def round(self, work_item: WorkItem, others: Others) -> Round:
         """Return the round of a work item."""
 
-    def listed(self, work_item: WorkItem) -> Listed:
+    def listed(self, work_item: WorkItem) -> BatchSamples:
         """Return the samples of a work item."""
 
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
@@ -85,7 +85,7 @@ class EqualRanks:
     def _are_emptied(self, batches: Sequence[WorkItem], without: Without) -> Iterable[bool]:
         # Most batches keep their first sample. Then one call is enough for all ranks.
         first = [index for batch in batches for index in self._order.listed(batch).indices[:1]]
-        probe = batches[0]._replace(listed=Listed(0, first))
+        probe = batches[0]._replace(listed=BatchSamples(0, first))
         if without(probe) is probe:
             return itertools.repeat(False, len(batches))
         return (_is_empty(without(batch)) for batch in batches)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, overload
 
-from mpqueue.plan.position.cursors import ENDLESS, FROM_BEGINNING, Base, Place
+from mpqueue.plan.position.cursors import ENDLESS, FROM_BEGINNING, Place, RankStart
 
 
 class Shard(NamedTuple):
@@ -58,7 +58,7 @@ class Ranks:
         """The rank that determines which lanes of a stream are run here."""
         return self.shard
 
-    def numbers(self, total: int | None, base: Base = FROM_BEGINNING) -> range:
+    def numbers(self, total: int | None, base: RankStart = FROM_BEGINNING) -> range:
         """Return the global numbers of the batches that are dealt here, by position; none has one before the base.
 
         Args:
@@ -67,7 +67,7 @@ class Ranks:
         """
         return base.numbers(self._indices(self.num_turns(total, base)))
 
-    def num_turns(self, total: int | None, base: Base = FROM_BEGINNING) -> int:
+    def num_turns(self, total: int | None, base: RankStart = FROM_BEGINNING) -> int:
         """Return the number of rounds of an epoch, with those before the base; the arguments are those of `numbers`."""
         end, world = base.index_of(ENDLESS if total is None else total), self.shard.world
         # Equal for all ranks: if they synchronise in every step, a rank with one more batch would hang.

@@ -23,7 +23,7 @@ from mpqueue.plan.ids.batch_info import SampleId, SampleIds
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
-from mpqueue.plan.options.batching import Batching, Form
+from mpqueue.plan.options.batching import Batching, RunnerKind
 from mpqueue.plan.options.checks import is_integer
 from mpqueue.plan.options.coroutines import has_coroutines
 from mpqueue.plan.options.options import Options
@@ -129,7 +129,7 @@ class Source:
         """Return the options for the plan: a dataset turns some options into stages, and some stages into options."""
         return options
 
-    def form(self, batching: Batching | None) -> Form:
+    def form(self, batching: Batching | None) -> RunnerKind:
         """Return how workers run the source."""
         raise NotImplementedError
 
@@ -364,13 +364,13 @@ class Items(Source):
 
     has_index = True
 
-    def form(self, batching: Batching | None) -> Form:
+    def form(self, batching: Batching | None) -> RunnerKind:
         """Return how workers run the source."""
         if self.uses_coroutines(batches=batching is None):
-            return Form.COROUTINES
+            return RunnerKind.COROUTINES
         if batching is None:
-            return Form.ITEMS
-        return Form.SAMPLES if batching.threads == 1 else Form.THREADED
+            return RunnerKind.ITEMS
+        return RunnerKind.SAMPLES if batching.threads == 1 else RunnerKind.THREADED
 
     def length(self) -> int | None:
         """Return the current number of items per epoch; None: endless."""
@@ -473,9 +473,9 @@ class Lanes(Source):
 
     opens_lanes = True
 
-    def form(self, batching: Batching | None) -> Form:
+    def form(self, batching: Batching | None) -> RunnerKind:
         """Return how workers run the source."""
-        return Form.LANES
+        return RunnerKind.LANES
 
     def shape(self) -> list[str] | None:
         """Return a description of each stage of a dataset."""
@@ -489,9 +489,9 @@ class Lanes(Source):
 class Function(Source):
     """A stream: a callable without arguments that returns an iterator."""
 
-    def form(self, batching: Batching | None) -> Form:
+    def form(self, batching: Batching | None) -> RunnerKind:
         """Return how workers run the source."""
-        return Form.FUNCTION
+        return RunnerKind.FUNCTION
 
     @property
     def has_state(self) -> bool:
@@ -517,9 +517,9 @@ class Iterator(Source):
 
     can_replay = False
 
-    def form(self, batching: Batching | None) -> Form:
+    def form(self, batching: Batching | None) -> RunnerKind:
         """Return how workers run the source."""
-        return Form.ITERATOR
+        return RunnerKind.ITERATOR
 
     def check_workers(self, workers: int, *, copies_source: bool) -> None:
         """Raise a `ValueError` if each of these workers would run the same elements."""

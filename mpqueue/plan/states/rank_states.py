@@ -8,7 +8,7 @@ order, also as the only one, or it alone left out or raised a batch of the epoch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpqueue.plan.position.cursors import Base, Place
+from mpqueue.plan.position.cursors import Place, RankStart
 from mpqueue.plan.position.ranks import Shard
 from mpqueue.plan.states.saved_states import number_of_ranks, place_read_from
 
@@ -57,9 +57,9 @@ def of_rank(states: Sequence[_StateDict], shard: Shard) -> Sequence[_StateDict]:
     )
 
 
-def base_in(state: Mapping[str, Any]) -> Base:
+def base_in(state: Mapping[str, Any]) -> RankStart:
     """Return the batches that all ranks have returned, if they are at the place of this state."""
-    return Base(place_read_from(state).position, number_of_ranks(state))
+    return RankStart(place_read_from(state).position, number_of_ranks(state))
 
 
 def _shard_in(state: Mapping[str, Any]) -> Shard:

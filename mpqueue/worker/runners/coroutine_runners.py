@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.plan.options.batching import Batching
-from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.worker.concurrency.coroutines import Coroutines
 from mpqueue.worker.concurrency.in_order import Helping
 from mpqueue.worker.concurrency.stuck import sample_text
@@ -31,7 +31,7 @@ class CoroutineSampleRunner(InFlightRunner):
         assert self._parts.coroutines is not None
         return f"concurrency={self._parts.coroutines.width}"
 
-    def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Awaitable[Any]]) -> Any:
+    def _run_at_once(self, epoch: int, listed: BatchSamples, getitems: Callable[[Any], Awaitable[Any]]) -> Any:
         self._begin_batch(self._info.seed, epoch, ~listed.first)
         find_ahead: FindAhead | None = None if self._batch_ahead is None else partial(self._find_whole, epoch)
         batch = BatchIndices(epoch, whole(listed))
@@ -63,8 +63,8 @@ class CoroutineItemRunner(CoroutineSampleRunner):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts._replace(batching=Batching(1, collate=_only)))
 
-    def _listed(self, epoch: int, unit: int) -> Listed:  # noqa: ARG002 - the index of an item is its number
-        return Listed(unit, [unit])
+    def _listed(self, epoch: int, unit: int) -> BatchSamples:  # noqa: ARG002 - the index of an item is its number
+        return BatchSamples(unit, [unit])
 
     def note(self, unit: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""

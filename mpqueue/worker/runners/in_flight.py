@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.worker.concurrency.helper_threads import Helpers
 from mpqueue.worker.concurrency.in_order import CallWindow, Helping, InOrder
 from mpqueue.worker.random_state.shared_generator_check import SharedGeneratorCheck
@@ -40,7 +40,7 @@ class BatchIndices(NamedTuple):
     """
 
     epoch: int
-    listed: Listed
+    listed: BatchSamples
 
     def is_same_as(self, other: "BatchIndices") -> bool:
         """Return whether these are the same samples."""
@@ -51,9 +51,9 @@ class BatchIndices(NamedTuple):
         return mine.indices is theirs.indices or list(mine.indices) == list(theirs.indices)
 
 
-def whole(listed: Listed) -> Listed:
+def whole(listed: BatchSamples) -> BatchSamples:
     """Return a batch as a single sample. Its random numbers are those of the batch, which no sample has."""
-    return Listed(~listed.first, [list(listed.indices)])
+    return BatchSamples(~listed.first, [list(listed.indices)])
 
 
 FindAhead: TypeAlias = Callable[[int], BatchIndices | None]
@@ -195,9 +195,9 @@ class InFlightRunner(SampleRunner):
         self._seeding = parts.seeding
         self._in_flight = samples_in_flight(parts, self._make_helpers(), self._option())
         self._batch_ahead: BatchAhead | None = None
-        self._left: Sequence[Listed] = ()  # of a step: its micro-batches after the present one
+        self._left: Sequence[BatchSamples] = ()  # of a step: its micro-batches after the present one
 
-    def _parts_of(self, listed: Listed) -> Iterator[Listed]:
+    def _parts_of(self, listed: BatchSamples) -> Iterator[BatchSamples]:
         parts = listed.parts()
         for number, part in enumerate(parts):
             self._left = parts[number + 1 :]
@@ -230,7 +230,7 @@ class InFlightRunner(SampleRunner):
             parts, number = (listed or self._listed(epoch, unit)).parts(), number + 1
         return BatchIndices(epoch, parts[place])
 
-    def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: Listed) -> InOrder:
+    def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: BatchSamples) -> InOrder:
         # Seeds the shared generators once for the batch; each sample only gets its own `mpqueue.rng`.
         self._begin_batch(self._info.seed, epoch, ~listed.first)
         # `__getitems__` gets whole batches, so no single sample can be started.
@@ -238,7 +238,7 @@ class InFlightRunner(SampleRunner):
         find_ahead = None if self._batch_ahead is None or at_once else partial(self._find_ahead, epoch)
         return self._in_flight.each(ask, self._info.seed, BatchIndices(epoch, listed), find_ahead)
 
-    def _computed(self, epoch: int, listed: Listed) -> Any:
+    def _computed(self, epoch: int, listed: BatchSamples) -> Any:
         if self._seeding is None:
             batch = self._run(epoch, listed)
         else:
@@ -254,7 +254,7 @@ class InFlightRunner(SampleRunner):
     def _add_each(
         self,
         epoch: int,
-        listed: Listed,
+        listed: BatchSamples,
         source: Any,
         begin: BeginBatch,  # noqa: ARG002 - a helper thread begins its sample
     ) -> tuple[AnyCollation | None, list[Any]]:
@@ -263,13 +263,13 @@ class InFlightRunner(SampleRunner):
         self._in_flight.look()
         return added
 
-    def _try_each(self, epoch: int, listed: Listed, ask: Callable[[Any], Any]) -> TriedSamples:
+    def _try_each(self, epoch: int, listed: BatchSamples, ask: Callable[[Any], Any]) -> TriedSamples:
         with self._ask_each(ask, epoch, listed) as calls:
             tried = self._sorted_out(listed, lambda _place, _index: calls.take())
         self._in_flight.look()
         return tried
 
-    def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Any]) -> Any:
+    def _run_at_once(self, epoch: int, listed: BatchSamples, getitems: Callable[[Any], Any]) -> Any:
         first, indices = listed.first, listed.indices
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(self._all_of, getitems)

@@ -21,7 +21,7 @@ is not put back, and is opened again from its last snapshot.
 import pickle
 from typing import Any
 
-from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.engine.outcomes import BatchWithState, Partial
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart, RetryStart
 from mpqueue.system.program_streams import warn_caller
@@ -140,7 +140,7 @@ class LaneRunner(SourceRunner):
         return (current.number, current.epoch, current.generation) == (number, epoch, self._generation)
 
     def run(self, epoch: int, unit: int, start: Any = None) -> Any:
-        """Return an element: a batch, the rest of one (`Partial`), or one of these `WithTail`.
+        """Return an element: a batch, the rest of one (`Partial`), or one of these `BatchWithState`.
 
         The latest element can be computed again: its lane is reopened.
 
@@ -199,12 +199,12 @@ class LaneRunner(SourceRunner):
                     self._open[lane] = current
                 raise
             if state is not None:
-                value = WithTail(value, state, current.take_rows())
+                value = BatchWithState(value, state, current.take_rows())
                 current.saved = LaneStart(current.number, state)
         if self._part_names is not None:
             opened: Any = current.lane  # of a dataset, as only datasets have mixtures
             parts = opened.num_by_part(self._part_names)
-            value = value._replace(parts=parts) if type(value) is WithTail else WithTail(value, parts=parts)
+            value = value._replace(parts=parts) if type(value) is BatchWithState else BatchWithState(value, parts=parts)
         self._open[lane] = current
         return value
 

@@ -6,10 +6,10 @@ Before each item the random numbers of its batch are set, so a stream is the sam
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mpqueue.engine.outcomes import Partial, WithTail
+from mpqueue.engine.outcomes import BatchWithState, Partial
 from mpqueue.engine.skips import LeftOut
 from mpqueue.plan.options.batching import Batching, Concurrency
-from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
@@ -21,7 +21,7 @@ from mpqueue.worker.retry_markers import Name
 BeginBatch = Callable[[int, int, int], None]
 # Maps a position after the present batch (0 is the next one) to the epoch, number and samples of that batch, the
 # arguments of a runner's `run`; None if it is not known yet.
-BatchAhead = Callable[[int], tuple[int, int, Listed | None] | None]
+BatchAhead = Callable[[int], tuple[int, int, BatchSamples | None] | None]
 
 
 # The result for a batch whose samples are all excluded.
@@ -51,7 +51,7 @@ def part_names_of(source: Any) -> Any:
     return None if make is None else make(source)
 
 
-def with_parts(source: Any, names: Any, batch: Any, seed: int, epoch: int, listed: Listed) -> Any:
+def with_parts(source: Any, names: Any, batch: Any, seed: int, epoch: int, listed: BatchSamples) -> Any:
     """Return a batch with the numbers of its samples from each part of a mixture.
 
     Args:
@@ -70,7 +70,7 @@ def with_parts(source: Any, names: Any, batch: Any, seed: int, epoch: int, liste
         for index in left_out.indices:
             indices.remove(index)
         without |= frozenset(left_out.ids)
-    return WithTail(batch, parts=source.num_by_part(names, indices, seed, epoch, without))
+    return BatchWithState(batch, parts=source.num_by_part(names, indices, seed, epoch, without))
 
 
 class Parts(NamedTuple):
@@ -102,7 +102,7 @@ class Parts(NamedTuple):
 
 
 class SourceRunner:
-    """Runs a source for one worker: a class for each `Form`.
+    """Runs a source for one worker: a class for each `RunnerKind`.
 
     Args:
         parts: The source, the worker, and the settings of both.
@@ -175,7 +175,7 @@ class Runner(SourceRunner):
         """Start samples of the next batches while threads of the source are idle."""
         self._source.begin_ahead(batch_ahead)
 
-    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
+    def run(self, epoch: int, unit: int, listed: BatchSamples | None = None) -> Any:
         """Compute a batch, by its index.
 
         A source that computes listed samples without a plan has a method ``take`` for them. It calls its second
@@ -192,20 +192,20 @@ class Runner(SourceRunner):
         batch, names = self._source[unit], self._part_names
         if names is None:
             return batch
-        return with_parts(self._source, names, batch, self._seed, epoch, Listed(unit, [unit]))
+        return with_parts(self._source, names, batch, self._seed, epoch, BatchSamples(unit, [unit]))
 
 
 class GroupsRunner(Runner):
     """Runs a dataset whose elements are made of several samples; see `SourceRunner` for the argument."""
 
-    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
+    def run(self, epoch: int, unit: int, listed: BatchSamples | None = None) -> Any:
         """Compute an element by its index; a `Partial`, if samples that raise are left out of it.
 
         Raises:
             Exception: The error of the dataset.
         """
         if listed is None:
-            listed = Listed(unit, [unit])
+            listed = BatchSamples(unit, [unit])
         elif listed.is_empty:
             return EMPTY
         self._begin_batch(self._seed, epoch, unit)
@@ -226,7 +226,7 @@ def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: 
         arguments: Arguments of ``run``.
 
     Returns:
-        The batch; `WithTail`, if stages have work to report.
+        The batch; `BatchWithState`, if stages have work to report.
 
     Raises:
         Exception: The error of the batch.
@@ -243,4 +243,4 @@ def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: 
     rows = tally.rows(stages.collate_ns)
     if not rows:
         return batch
-    return batch._replace(rows=rows) if type(batch) is WithTail else WithTail(batch, rows=rows)
+    return batch._replace(rows=rows) if type(batch) is BatchWithState else BatchWithState(batch, rows=rows)

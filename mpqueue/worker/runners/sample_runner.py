@@ -14,7 +14,7 @@ from mpqueue.engine.outcomes import Partial
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.options.batching import Choice
 from mpqueue.plan.order.epoch_samples import EpochSamples
-from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.system.signals.exceptions import add_note
@@ -80,7 +80,7 @@ class SampleRunner(SourceRunner):
         # A new object: a thread that computes a discarded batch may still write the old length into the old one.
         self._samples = self._read_samples()
 
-    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
+    def run(self, epoch: int, unit: int, listed: BatchSamples | None = None) -> Any:
         """Compute a batch, by its number in the order of the epoch or by its samples.
 
         Raises:
@@ -94,19 +94,19 @@ class SampleRunner(SourceRunner):
         names = self._part_names
         return batch if names is None else with_parts(self._source, names, batch, self._info.seed, epoch, listed)
 
-    def _listed(self, epoch: int, unit: int) -> Listed:
+    def _listed(self, epoch: int, unit: int) -> BatchSamples:
         """Return the samples of a batch, by its number."""
         return self._samples.of(epoch, unit)
 
-    def _parts_of(self, listed: Listed) -> Iterable[Listed]:
+    def _parts_of(self, listed: BatchSamples) -> Iterable[BatchSamples]:
         """Return the samples of each micro-batch of a step."""
         return listed.parts()
 
-    def _computed(self, epoch: int, listed: Listed) -> Any:
+    def _computed(self, epoch: int, listed: BatchSamples) -> Any:
         """Return a batch of these samples."""
         return self._run(epoch, listed)
 
-    def _run(self, epoch: int, listed: Listed) -> Any:
+    def _run(self, epoch: int, listed: BatchSamples) -> Any:
         if listed.is_empty:
             return EMPTY
         # As in torch, a source with `__getitems__` gets one call for the whole batch.
@@ -128,7 +128,7 @@ class SampleRunner(SourceRunner):
         return note_of(unit, epoch, self._info, "batch")
 
     def _add_each(
-        self, epoch: int, listed: Listed, source: Any, begin: BeginBatch
+        self, epoch: int, listed: BatchSamples, source: Any, begin: BeginBatch
     ) -> tuple[AnyCollation | None, list[Any]]:
         """Compute the samples; return the collation that has them, or None and a list of them."""
         seed = self._info.seed  # bound to a local name: this loop runs once per sample
@@ -152,7 +152,7 @@ class SampleRunner(SourceRunner):
             raise
         return collation, samples
 
-    def _run_skipping(self, epoch: int, listed: Listed, getitems: Any) -> Any:
+    def _run_skipping(self, epoch: int, listed: BatchSamples, getitems: Any) -> Any:
         """Compute a batch without the samples that raise an error."""
         if getitems is not None:
             try:
@@ -169,7 +169,7 @@ class SampleRunner(SourceRunner):
         """Return a function that computes the sample of an index."""
         return partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
 
-    def _try_each(self, epoch: int, listed: Listed, ask: Callable[[Any], Any]) -> TriedSamples:
+    def _try_each(self, epoch: int, listed: BatchSamples, ask: Callable[[Any], Any]) -> TriedSamples:
         """Compute the samples, and continue after errors."""
 
         def take(place: int, index: Any) -> Callable[[], Any]:
@@ -178,7 +178,7 @@ class SampleRunner(SourceRunner):
 
         return self._sorted_out(listed, take)
 
-    def _sorted_out(self, listed: Listed, take: Callable[[int, Any], Callable[[], Any]]) -> TriedSamples:
+    def _sorted_out(self, listed: BatchSamples, take: Callable[[int, Any], Callable[[], Any]]) -> TriedSamples:
         """Call the functions that ``take`` returns for place and index of each sample."""
         skipped: list[Skipped] = []
         kept: list[Any] = []
@@ -215,7 +215,7 @@ class SampleRunner(SourceRunner):
     def _note_of_sample(index: Any, place: int) -> str:
         return f"the sample of index {index!r}, at place {place} of the epoch"
 
-    def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Any]) -> Any:
+    def _run_at_once(self, epoch: int, listed: BatchSamples, getitems: Callable[[Any], Any]) -> Any:
         first, indices = listed.first, listed.indices
         # `~first` is negative, so it never equals a sample's place, which has its own numbers.
         self._begin_batch(self._info.seed, epoch, ~first)

@@ -28,7 +28,7 @@ class Endless:
         return self.source[index % len(self.source)]
 
 
-class Listed(Endless):
+class BatchSamples(Endless):
     """The same for peers that make a list of all indices: a long epoch."""
 
     def __len__(self) -> int:

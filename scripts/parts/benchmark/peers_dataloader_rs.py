@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from dataloader_rs import PyDataloader, PyDataset
 
-from parts.benchmark.in_flight import Listed, epochs, only
+from parts.benchmark.in_flight import BatchSamples, epochs, only
 
 
-class Adapted(Listed, PyDataset):
+class Adapted(BatchSamples, PyDataset):
     """A source as its dataset."""
 
 

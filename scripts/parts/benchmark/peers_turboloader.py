@@ -6,7 +6,7 @@ from typing import Any
 
 from turboloader import MapDataLoader, TokenDataLoader
 
-from parts.benchmark.in_flight import Listed, epochs, only
+from parts.benchmark.in_flight import BatchSamples, epochs, only
 from parts.benchmark.sources import TokenRows
 
 
@@ -23,7 +23,7 @@ def samples(
 ) -> Iterator[Iterator[Any]]:
     """Use ``MapDataLoader``, with the default function that makes batches if ``collate`` is None."""
     loader = MapDataLoader(
-        Listed(source), batch_size, num_workers=num_workers, collate_fn=collate, prefetch_batches=ahead
+        BatchSamples(source), batch_size, num_workers=num_workers, collate_fn=collate, prefetch_batches=ahead
     )
     with epochs(loader) as endless:
         yield endless

@@ -15,7 +15,7 @@ from mpqueue.frameworks.torch.prefetching import moved_to
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 
 
-class Listed(data.Dataset):
+class BatchSamples(data.Dataset):
     """The given samples."""
 
     def __init__(self, samples):
@@ -39,7 +39,7 @@ class Streamed(data.IterableDataset):
 
 
 def batches_of(samples, size=4, collate_fn="ragged", **options):
-    return list(mpqueue.torch.DataLoader(Listed(samples), size, collate_fn=collate_fn, **options))
+    return list(mpqueue.torch.DataLoader(BatchSamples(samples), size, collate_fn=collate_fn, **options))
 
 
 def lists(batch):
@@ -198,7 +198,7 @@ def test_ragged_and_sparse_batches_are_written_into_the_slot_and_nothing_is_pick
         for n in range(8)
     ]
     loader = mpqueue.torch.DataLoader(
-        Listed(samples), 4, collate_fn="ragged", num_workers=1, multiprocessing_context="fork"
+        BatchSamples(samples), 4, collate_fn="ragged", num_workers=1, multiprocessing_context="fork"
     )
     batches = list(loader)
     assert loader.statistics().copies == 0
@@ -297,7 +297,7 @@ TEXTS = [torch.arange(n % 5) for n in range(13)]
 @pytest.mark.parametrize("workers", [0, 1])
 def test_every_kind_of_dataset_has_ragged_batches_and_resumes(kind, workers):
     dataset = {
-        "map": lambda: Listed(TEXTS), "iterable": lambda: Streamed(TEXTS), "mpqueue": lambda: mpqueue.Dataset(TEXTS),
+        "map": lambda: BatchSamples(TEXTS), "iterable": lambda: Streamed(TEXTS), "mpqueue": lambda: mpqueue.Dataset(TEXTS),
         "stream": lambda: mpqueue.Dataset(TEXTS).filter(lambda text: len(text) != 2),
     }[kind]  # fmt: skip
     options = {"lanes": 1} if kind == "stream" else {}
@@ -319,7 +319,7 @@ def test_every_kind_of_dataset_has_ragged_batches_and_resumes(kind, workers):
 
 
 def test_excluded_samples_leave_ragged_batches():
-    loader = mpqueue.torch.DataLoader(Listed(TEXTS), 4, collate_fn="ragged", num_workers=1)
+    loader = mpqueue.torch.DataLoader(BatchSamples(TEXTS), 4, collate_fn="ragged", num_workers=1)
     loader.exclude([1, 3, 4])
     assert [lists(batch) for batch in loader][:2] == [[[], [0, 1]], [[], [0], [0, 1]]]
 
@@ -341,7 +341,7 @@ def test_packed_rows_have_whole_fields_in_a_batch():
 def test_pinned_memory_and_persistent_workers():
     pin = torch.cuda.is_available()
     loader = mpqueue.torch.DataLoader(
-        Listed(TEXTS), 4, collate_fn="ragged", num_workers=1, persistent_workers=True, pin_memory=pin
+        BatchSamples(TEXTS), 4, collate_fn="ragged", num_workers=1, persistent_workers=True, pin_memory=pin
     )
     assert [[lists(batch) for batch in loader] for _ in range(2)][1] == [
         [text.tolist() for text in TEXTS[first : first + 4]] for first in range(0, 13, 4)
@@ -417,7 +417,7 @@ def test_converters_take_arrays():
 
 def test_prefetch_makes_dense_batches_and_counts_the_returned_ones():
     samples = [(MATRIX[n : n + 1].to_sparse(), torch.arange(n % 3), n) for n in range(9)]
-    loader = mpqueue.torch.DataLoader(Listed(samples), 4, collate_fn="ragged", num_workers=1)
+    loader = mpqueue.torch.DataLoader(BatchSamples(samples), 4, collate_fn="ragged", num_workers=1)
     batches = mpqueue.torch.prefetch(loader, "cpu", dense=True)
     for _ in range(2):
         rows, texts, numbers = zip(*batches, strict=True)
@@ -428,13 +428,15 @@ def test_prefetch_makes_dense_batches_and_counts_the_returned_ones():
     next(started)
     state = batches.state_dict()
     del started
-    again = mpqueue.torch.prefetch(mpqueue.torch.DataLoader(Listed(samples), 4, collate_fn="ragged"), "cpu", dense=True)
+    again = mpqueue.torch.prefetch(
+        mpqueue.torch.DataLoader(BatchSamples(samples), 4, collate_fn="ragged"), "cpu", dense=True
+    )
     again.load_state_dict(state)
     assert torch.equal(torch.cat([batch[0] for batch in again]), MATRIX[4:])
 
 
 def test_without_dense_the_batches_are_unchanged():
-    (batch,) = mpqueue.torch.prefetch(mpqueue.torch.DataLoader(Listed(TEXTS[:4]), 4, collate_fn="ragged"), "cpu")
+    (batch,) = mpqueue.torch.prefetch(mpqueue.torch.DataLoader(BatchSamples(TEXTS[:4]), 4, collate_fn="ragged"), "cpu")
     assert lists(batch) == [text.tolist() for text in TEXTS[:4]]
     with pytest.raises(TypeError, match="dense must be True or False"):
         mpqueue.torch.prefetch([], "cpu", dense="yes")

@@ -16,7 +16,7 @@ this file. So states must be equal on all ranks:
 
 Persistent workers of Hugging Face's `Trainer` draw their seed from torch's generator once, in the first pass of a
 process. A resumed process would draw it again, and the model's random numbers would differ. So a loader that is resumed
-in a later epoch (`PassFacts.is_drawn`), and a loader of an evaluation (`evaluation`), leave that generator
+in a later epoch (`PassSeed.is_drawn`), and a loader of an evaluation (`evaluation`), leave that generator
 unchanged.
 
 Accelerate is not imported for any of this.
@@ -41,7 +41,7 @@ _RANK_STEP = 0x9E3779B97F4A7C15  # the golden ratio's bits: seeds of ranks far f
 _has_warned = False
 
 
-class PassFacts(NamedTuple):
+class PassSeed(NamedTuple):
     """The seed, epoch and position of a pass, if torch's generator does not determine them.
 
     Attributes:
@@ -57,7 +57,7 @@ class PassFacts(NamedTuple):
     is_drawn: bool
 
 
-def sampler_facts(loader: Any) -> PassFacts | None:
+def sampler_facts(loader: Any) -> PassSeed | None:
     """Return the facts that a loader's samplers report; None: they are not Accelerate's, or have no seed."""
     if _MODULE not in sys.modules:
         return None
@@ -71,11 +71,11 @@ def sampler_facts(loader: Any) -> PassFacts | None:
             first += sampler.skip_batches * size
         elif kind == "SeedableRandomSampler":
             is_drawn = first > 0 or (sampler.epoch > 0 and loader.persistent_workers)
-            return PassFacts(sampler.initial_seed & _MAX_SEED, sampler.epoch, first, is_drawn)
+            return PassSeed(sampler.initial_seed & _MAX_SEED, sampler.epoch, first, is_drawn)
     return None
 
 
-def evaluation(loader: Any) -> PassFacts | None:
+def evaluation(loader: Any) -> PassSeed | None:
     """Return the facts of an evaluation of Hugging Face's `Trainer` by persistent workers; None: it is another pass.
 
     They are derived from torch's generator, which a checkpoint of the `Trainer` contains. The number of evaluations
@@ -95,7 +95,7 @@ def evaluation(loader: Any) -> PassFacts | None:
     generator = torch.Generator()
     generator.set_state(torch.get_rng_state())
     epoch = torch.randint(1 << _EPOCH_BITS, (), generator=generator)
-    return PassFacts(torch.initial_seed() & _MAX_SEED, int(epoch), 0, is_drawn=True)
+    return PassSeed(torch.initial_seed() & _MAX_SEED, int(epoch), 0, is_drawn=True)
 
 
 def seed_of_rank(loader: Any, seed: int) -> int:

@@ -28,7 +28,7 @@ from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.ids.history import NO_HISTORY, At, History
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.checks import known_length
-from mpqueue.plan.position.cursors import Edit, Listed
+from mpqueue.plan.position.cursors import BatchSamples, Edit
 from mpqueue.plan.position.sampler_state import DrawsRandomNumbers
 from mpqueue.system.units import count_text
 
@@ -109,7 +109,7 @@ def editor_of(loader: Any, beginning: state.Beginning) -> Edit | None:
     return editor(excluded, _fill(loader, beginning, excluded), is_batched=loader._auto_collation)
 
 
-def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Callable[[], Listed | None]:
+def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Callable[[], BatchSamples | None]:
     """Return a function that returns the first batch of a pass that is not empty; None: empty batches are left out.
 
     If the sampler returns the part of one rank, empty batches are filled: the other ranks do not know them, and must
@@ -118,7 +118,7 @@ def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Calla
     found = weakref.ref(loader)
 
     @cache
-    def fill() -> Listed | None:
+    def fill() -> BatchSamples | None:
         loader = found()
         if loader is None or not any(map(is_of_ranks, samplers_of(loader))):
             return None
@@ -251,7 +251,7 @@ def _check_ids(loader: Any, samples: SampleSet) -> None:
             )
 
 
-def _kept_at(loader: Any, begun: state.Pass, batch: int) -> tuple[Listed, Any]:
+def _kept_at(loader: Any, begun: state.Pass, batch: int) -> tuple[BatchSamples, Any]:
     """Return a batch of a pass, without the samples that are excluded there, and the iterator of the sampler.
 
     Raises:
@@ -290,7 +290,7 @@ def _kept_at(loader: Any, begun: state.Pass, batch: int) -> tuple[Listed, Any]:
     return kept[batch], indices
 
 
-def _without_excluded(loader: Any, begun: state.Pass, drawn: Listed, batch: int) -> Listed:
+def _without_excluded(loader: Any, begun: state.Pass, drawn: BatchSamples, batch: int) -> BatchSamples:
     excluded = loader._passes.history.excluded_at(loader._passes.number, batch, 1)
     if excluded is None:
         return drawn

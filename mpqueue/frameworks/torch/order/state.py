@@ -38,7 +38,7 @@ from mpqueue.frameworks.torch.source.worker import LoaderParts
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.order.plans import StreamPlan
-from mpqueue.plan.position.cursors import Edit, Listed, Place
+from mpqueue.plan.position.cursors import BatchSamples, Edit, Place
 from mpqueue.plan.position.sampler_state import Randomness
 from mpqueue.plan.sources.sources import DEFAULT_LANES
 from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
@@ -172,7 +172,7 @@ class PassBatches(Protocol):
     def returned(self) -> ReturnedBatch | None:
         """Return the batch that was returned last; None: none."""
 
-    def compute(self, listed: Listed) -> Any:
+    def compute(self, listed: BatchSamples) -> Any:
         """Return a batch of a map-style dataset, computed again by this thread.
 
         Raises:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mpqueue.plan.options.batching import Concurrency
-from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.worker import context
 from mpqueue.worker.concurrency.coroutines import Coroutines
 from mpqueue.worker.concurrency.in_order import InOrder
@@ -21,9 +21,9 @@ class AwaitedDataset:
 
     def __init__(self, dataset: Any, coroutines: Concurrency) -> None:
         self._dataset, self._coroutines = dataset, Coroutines(coroutines.width)
-        self._seed, self._places = 0, Listed(0, [])
+        self._seed, self._places = 0, BatchSamples(0, [])
 
-    def begin(self, seed: int, places: Listed) -> None:
+    def begin(self, seed: int, places: BatchSamples) -> None:
         """Set the random numbers of the next batch.
 
         Args:
@@ -33,7 +33,7 @@ class AwaitedDataset:
         self._seed, self._places = seed, places
 
     def __getitem__(self, index: Any) -> Any:
-        return self._awaited(self._dataset.__getitem__, Listed(self._places.first, [index]))[0]
+        return self._awaited(self._dataset.__getitem__, BatchSamples(self._places.first, [index]))[0]
 
     def __getitems__(self, indices: list[Any]) -> Any:
         """Return the samples of these indices."""
@@ -42,7 +42,7 @@ class AwaitedDataset:
             return self._awaited(getitems, whole(batch))[0]
         return self._awaited(self._dataset.__getitem__, batch)
 
-    def _awaited(self, ask: Callable[[Any], Awaitable[Any]], batch: Listed) -> list[Any]:
+    def _awaited(self, ask: Callable[[Any], Awaitable[Any]], batch: BatchSamples) -> list[Any]:
         call = context.in_any_task(ask, self._seed, 0)
         with InOrder(self._coroutines, call, zip(batch.places, batch.indices, strict=False)) as calls:
             return [calls.next() for _ in batch.indices]

@@ -11,7 +11,7 @@ import torch
 
 from mpqueue.plan.ids.batch_info import SampleId, SampleIds
 from mpqueue.plan.ids.sample_ids import SampleSet
-from mpqueue.plan.position.cursors import Edit, Listed, Others, WorkItem
+from mpqueue.plan.position.cursors import BatchSamples, Edit, Others, WorkItem
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class StepIndices:
         )
 
 
-def index_of(listed: Listed) -> Any:
+def index_of(listed: BatchSamples) -> Any:
     """Return the index or indices that the sampler returned; the inverse of `worker.listed_of`."""
     # A batch sampler may return any object instead of a list of indices.
     return listed.indices if type(listed.indices) is list else listed.indices[1]
@@ -55,12 +55,12 @@ def num_places(index: Any, *, is_batched: bool) -> int:
     return len(index) if is_batched and hasattr(index, "__len__") else 1
 
 
-def ids_of(listed: Listed, *, is_batched: bool) -> SampleIds:
+def ids_of(listed: BatchSamples, *, is_batched: bool) -> SampleIds:
     """Return the ids of the samples of a batch; ``is_batched`` is as for `num_places`."""
     return tuple(map(_id_of, keys_of(index_of(listed), is_batched=is_batched)))
 
 
-def without(listed: Listed, excluded: SampleSet, *, is_batched: bool) -> Listed:
+def without(listed: BatchSamples, excluded: SampleSet, *, is_batched: bool) -> BatchSamples:
     """Return the samples of a batch that are not excluded, at their places.
 
     Args:
@@ -73,10 +73,10 @@ def without(listed: Listed, excluded: SampleSet, *, is_batched: bool) -> Listed:
     if all(keeps):
         return listed
     places = range(listed.first, listed.first + len(keys))
-    return Listed(listed.first, list(itertools.compress(keys, keeps)), list(itertools.compress(places, keeps)))
+    return BatchSamples(listed.first, list(itertools.compress(keys, keeps)), list(itertools.compress(places, keeps)))
 
 
-def editor(excluded: SampleSet, fill: Callable[[], Listed | None], *, is_batched: bool) -> Edit:
+def editor(excluded: SampleSet, fill: Callable[[], BatchSamples | None], *, is_batched: bool) -> Edit:
     """Return the function that removes excluded samples from a work item.
 
     Args:
@@ -93,7 +93,7 @@ def editor(excluded: SampleSet, fill: Callable[[], Listed | None], *, is_batched
     return edit
 
 
-def filled(kept: Listed, fill: Callable[[], Listed | None]) -> Listed:
+def filled(kept: BatchSamples, fill: Callable[[], BatchSamples | None]) -> BatchSamples:
     """Return a batch; if it is empty, with the samples of another one, which draw the random numbers of its places."""
     other = fill() if kept.is_empty else None
     return kept if other is None else other._replace(first=kept.first, kept=None)

@@ -26,7 +26,7 @@ from mpqueue.frameworks.torch.source.samples import StepIndices, index_of, keys_
 from mpqueue.frameworks.torch.tensors.collation import SlotCollation, collated
 from mpqueue.frameworks.torch.tensors.tensors import encode
 from mpqueue.plan.options.batching import Concurrency
-from mpqueue.plan.position.cursors import Listed
+from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.signals.exceptions import add_note
 from mpqueue.system.user_code.iterators import rest_of
@@ -72,12 +72,12 @@ class LoaderParts(NamedTuple):
     returned: tuple[int, tuple[int, ...]] = (-1, ())
 
 
-def listed_of(index: Any, epoch: int, place: int) -> Listed:
+def listed_of(index: Any, epoch: int, place: int) -> BatchSamples:
     """Return the message that requests a batch from a worker, for the index or indices that a sampler returned."""
     first = (epoch << _EPOCH_SHIFT) + place
     if type(index) is StepIndices:
-        return Listed(first, keys_of(index, is_batched=True), cuts=tuple(map(len, index.parts)))
-    return Listed(first, index if type(index) is list else ("", index))
+        return BatchSamples(first, keys_of(index, is_batched=True), cuts=tuple(map(len, index.parts)))
+    return BatchSamples(first, index if type(index) is list else ("", index))
 
 
 def getitems_of(dataset: Any) -> Any:
@@ -85,11 +85,11 @@ def getitems_of(dataset: Any) -> Any:
     return getattr(dataset, "__getitems__", None)
 
 
-def _epoch_of(listed: Listed) -> tuple[int, Listed]:
+def _epoch_of(listed: BatchSamples) -> tuple[int, BatchSamples]:
     """Return the epoch of a batch, and its samples with their places in the epoch."""
     epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
     kept = None if listed.kept is None else [place & ((1 << _EPOCH_SHIFT) - 1) for place in listed.kept]
-    return epoch, Listed(first, index_of(listed), kept, cuts=listed.cuts)
+    return epoch, BatchSamples(first, index_of(listed), kept, cuts=listed.cuts)
 
 
 class LoaderSource:
@@ -150,7 +150,7 @@ class MapSource(LoaderSource):
         """Allow samples of later batches to begin before their turn; None: stop doing so."""
         self._batch_ahead = batch_ahead
 
-    def take(self, listed: Listed, begin: Begin) -> Any:
+    def take(self, listed: BatchSamples, begin: Begin) -> Any:
         """Compute a batch that the trainer requested; ``begin`` is called with (seed, epoch, place) per sample."""
         epoch, batch = _epoch_of(listed)
         try:
@@ -170,11 +170,11 @@ class MapSource(LoaderSource):
         if in_flight is not None:
             in_flight.end()
 
-    def _items(self, batch: Listed, epoch: int, begin: Begin) -> Any:
+    def _items(self, batch: BatchSamples, epoch: int, begin: Begin) -> Any:
         dataset, seed, first, index = self.parts.dataset, self.parts.base_seed, batch.first, batch.indices
         if not self.parts.is_batched:
             if self.parts.coroutines is not None:
-                return self._at_once(Listed(first, [index]), epoch, begin)[0]
+                return self._at_once(BatchSamples(first, [index]), epoch, begin)[0]
             begin(seed, epoch, first)
             return dataset[index]
         if self.parts.threads > 1 or self.parts.coroutines is not None:
@@ -191,7 +191,7 @@ class MapSource(LoaderSource):
             items.append(dataset[each])
         return items
 
-    def _at_once(self, batch: Listed, epoch: int, begin: Begin) -> list[Any]:
+    def _at_once(self, batch: BatchSamples, epoch: int, begin: Begin) -> list[Any]:
         """Return the samples of a batch, several of which are computed at once."""
         from mpqueue.worker.runners.in_flight import BatchIndices, whole
 
@@ -205,7 +205,7 @@ class MapSource(LoaderSource):
                 return None
             its_epoch, its_batch = _epoch_of(ahead[2])
             if not parts.is_batched:
-                its_batch = Listed(its_batch.first, [its_batch.indices])
+                its_batch = BatchSamples(its_batch.first, [its_batch.indices])
             elif type(its_batch.indices) is not list:
                 return None
             return BatchIndices(epoch, whole(its_batch) if is_whole else its_batch) if its_epoch == epoch else None
