@@ -4,6 +4,7 @@ import faulthandler
 import importlib.util
 import json
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -76,6 +77,7 @@ def count_here(name: str, num_strikes: int, seed: int) -> dict[str, int]:
             wanted, got = Counter(range(_LENGTH)), Counter(found)
             counts["lost"] += (wanted - got).total()
             counts["repeated"] += (got - wanted).total()
+    signal.setitimer(signal.ITIMER_REAL, 0)  # at its exit, Python removes the handler, and the signal ends the process
     epochs.close()
     counts["strikes"] = alarms.count
     return counts

@@ -15,6 +15,7 @@ from mpqueue.errors import (
     UnknownError,
 )
 from mpqueue.system.signals.exceptions import matches
+from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.user_code.exception_texts import text_of
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.kernels import of_values
@@ -72,6 +73,8 @@ def _called(func: Callable[..., Any], values: Sequence[np.ndarray]) -> Any:
         # Copies: the function may modify its arguments, and other nodes of the run read the same arrays.
         return func(*(np.array(each)[()] for each in values))
     except Exception as error:
+        if is_interrupt(error):  # a time limit of the user is not an error of the function
+            raise
         table = () if matches(error, OpError) else _ERRORS
         kind = next((ours for theirs, ours in table if matches(error, theirs)), UnknownError)
         raise kind(None, None, f"{type(error).__name__}: {text_of(error)}, raised by {_name(func)}") from error
