@@ -77,7 +77,7 @@ def test_epoch_ends_with_its_last_batch_although_later_ones_are_dealt(kind):
         work_item, _ = ledger.take()
         is_last = ledger.count(work_item)
         if is_last:
-            ledger.finish_epoch()
+            ledger.forget_epochs()
         assert (is_last, ledger.progress.epoch) == ((number + 1) % LENGTH == 0, (number + 1) // LENGTH)
     assert len(ledger.cursor.lengths) <= 2
     assert len(getattr(ledger.cursor, "orders", ())) <= 2
