@@ -379,7 +379,7 @@ KEEP_EVERY_EXCEPTION = {
         "backends.threads.ThreadBackend._sleep",
     },
 }  # fmt: skip
-_ASKS = {"is_interrupt", "unreadable"}  # the second one asks the first one, and raises
+_ASKS = {"is_interrupt", "ends_iterator", "unreadable"}  # the other ones ask the first one
 
 
 def _keepers(node, name):

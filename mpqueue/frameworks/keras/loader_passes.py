@@ -33,8 +33,7 @@ from mpqueue.frameworks.keras import backups
 from mpqueue.loader.loader import Loader
 from mpqueue.loader.undelivered import Failed, Held
 from mpqueue.plan.options.checks import flag
-from mpqueue.system.signals.exceptions import matches
-from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.signals.interrupts import ends_iterator
 from mpqueue.system.signals.locks import RLock
 from mpqueue.telemetry.stats import Statistics
 
@@ -321,7 +320,7 @@ class LoaderEnqueuer:
                     "none: check its source, and the place of a loaded state"
                 ) from None
             except BaseException as error:
-                if matches(error, Exception) or not is_interrupt(error):
+                if ends_iterator(error):
                     self._is_running = False
                 raise
             yield batch

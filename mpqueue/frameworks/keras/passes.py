@@ -35,8 +35,7 @@ from mpqueue.plan.options.options import Options, check_counts, fresh_seed
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.position.cursors import ENDLESS, EpochCursor, Place
 from mpqueue.plan.sources.sources import Source
-from mpqueue.system.signals.exceptions import matches
-from mpqueue.system.signals.interrupts import defer_signals, is_interrupt
+from mpqueue.system.signals.interrupts import defer_signals, ends_iterator
 from mpqueue.system.signals.locks import Lock
 from mpqueue.system.units import count_text
 from mpqueue.telemetry.stats import Statistics
@@ -219,7 +218,7 @@ class PassEnqueuer(idle.Pool):
             except EndOfStream:
                 return
             except BaseException as error:
-                if matches(error, Exception) or not is_interrupt(error):
+                if ends_iterator(error):
                     self._is_running = False
                     with self._lock:
                         self._end_workers()

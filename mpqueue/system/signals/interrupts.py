@@ -198,6 +198,14 @@ def is_interrupt(error: BaseException) -> bool:
     return (_is_main_thread() and matches(error, KeyboardInterrupt)) or is_of_handler(error)
 
 
+def ends_iterator(error: BaseException) -> bool:
+    """Return whether an exception ends an iterator that a framework owns.
+
+    Any `Exception` does, also that of a handler. After Ctrl-C, the program may call ``next`` again.
+    """
+    return matches(error, Exception) or not is_interrupt(error)
+
+
 def is_of_handler(error: BaseException) -> bool:
     """Return whether the traceback of an exception has a frame of a function that is a signal handler."""
     codes = _codes_of_handlers()

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.tf1.images import png16
 from mpqueue.tf1.values.conversion import invalid
 
@@ -47,6 +48,8 @@ def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
     except MemoryError:
         raise
     except Exception as error:
+        if is_interrupt(error):  # a time limit of the user is not an error of the data
+            raise
         invalid(f"Invalid {kind} data: {error}")
 
 
