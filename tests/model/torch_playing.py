@@ -110,6 +110,7 @@ class TorchPlayer(Player):
             and (name in {"sequential", "held"} or setup.sampler == ("random", False, None))
             and setup.kind in RAISING
             and not (setup.is_iterable and self.setup.raising)  # an error ends a batch early
+            and not self._knows_end()
         ):  # the other ones have a state, which is not compared
             # By one batch of each stream: otherwise the streams may have as many batches, which are shorter.
             shorter = max(0, self.run.position - self.run.streams) * (setup.batch_size or 1)
@@ -117,6 +118,11 @@ class TorchPlayer(Player):
         if way % 4 == 3 and is_known and name in {"random", "subset", "weighted"}:
             return setup._replace(generator_seed=1 if setup.generator_seed is None else None)
         return None
+
+    def _knows_end(self):
+        """Return whether a stream in this process has returned a batch that is not full, so that its state is over."""
+        num_read = self.run.position * (self.setup.batch_size or 1)
+        return self.setup.is_iterable and not self.run.workers and num_read > self.setup.length
 
     def do_last(self):
         if self.run.last is not None:
