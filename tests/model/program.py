@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 import weakref
+from functools import partial
 
 import numpy as np
 import psutil
@@ -86,6 +87,25 @@ class Interrupted(Exception):
     """Raised by a signal handler."""
 
 
+_OF_SOURCES = ("cannot add", "cannot read", "cannot take", "is damaged", "no more of", "no verdict")  # in their errors
+
+
+def _noting(lost, batches):
+    """Return the next batch; of an interrupt, note the error that it has replaced."""
+    try:
+        return next(batches)
+    except Interrupted as interrupt:
+        error = interrupt.__context__
+        while isinstance(error, Interrupted):
+            error = error.__context__
+        lost.append(error)
+        raise
+
+
+def _raising(error):
+    raise error
+
+
 def interrupted(batches, after_s):
     """Return the next batches, although a signal handler raises meanwhile; after that, request the batch again."""
 
@@ -105,9 +125,12 @@ def interrupted(batches, after_s):
     found = []
     try:
         while len(found) < len(batches):
-            got = outcome(next, batches[len(found)])
+            lost: list[BaseException | None] = []
+            got = outcome(partial(_noting, lost), batches[len(found)])
             if not (isinstance(got, Failed) and got.kind == "Interrupted"):
                 found.append(got)
+            elif lost[0] is not None and any(word in str(lost[0]) for word in _OF_SOURCES):
+                found.append(outcome(_raising, lost[0]))  # the promise: an error in the place of a batch is the context
     finally:
         strikes.clear()
         signal.setitimer(signal.ITIMER_REAL, 0)
