@@ -129,7 +129,7 @@ def interrupted(batches, after_s):
             got = outcome(partial(_noting, lost), batches[len(found)])
             if not (isinstance(got, Failed) and got.kind == "Interrupted"):
                 found.append(got)
-            elif lost[0] is not None and any(word in str(lost[0]) for word in _OF_SOURCES):
+            elif lost and any(word in str(lost[0]) for word in _OF_SOURCES):
                 found.append(outcome(_raising, lost[0]))  # the promise: an error in the place of a batch is the context
     finally:
         strikes.clear()
