@@ -1,4 +1,4 @@
-"""Addresses and process ids that the engine and the queues exchange, so that neither imports the other.
+"""Addresses and process ids that workers and the queues exchange, so that neither side imports the other.
 
 A worker receives the address of its trainer's queues, so that a queue with a shared name is the same queue in both. The
 trainer records which processes have used its queues. After a worker crash, a generator function that used a queue is
