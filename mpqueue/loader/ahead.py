@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from mpqueue.loader.loader import Loader
 from mpqueue.loader.undelivered import Failed, Held, Taken
 from mpqueue.system.signals.interrupts import is_interrupt
-from mpqueue.system.signals.locks import RLock
+from mpqueue.system.signals.locks import RLock, acquire, releasing
 from mpqueue.system.user_code.iterators import rest_of
 
 
@@ -111,30 +111,29 @@ class Ahead(Iterator[Any]):
         return cls(Held.of(loader) if isinstance(loader, Loader) else Plain(loader), mover, number)
 
     def __next__(self) -> Any:
-        held, popped = self._held, None
+        held, lock = self._held, self._lock
+        releases = releasing(lock)
+        acquire(lock, blocking=True)
         try:
-            with self._lock:
-                # First, return slots to the workers, before another batch is requested.
-                self._release()
-                self._fill()
-                # Otherwise a batch that is ready would exist until the next call, even if the loop deletes it.
-                self._release()
-                moving = held.entries[0][1]
-                failure = moving.error if type(moving) is Failed else None
-                batch = self._mover.finish(moving.moving) if failure is None else None
-                if len(held.entries) == 1:
-                    held.end_soon()
-                popped = held.pop()
-        except BaseException:
-            if popped is not None:  # an interrupt while the lock was released
-                held.put_back(*popped)
-            raise
+            # First, return slots to the workers, before another batch is requested.
+            self._release()
+            self._fill()
+            # Otherwise a batch that is ready would exist until the next call, even if the loop deletes it.
+            self._release()
+            moving = held.entries[0][1]
+            failure = moving.error if type(moving) is Failed else None
+            batch = self._mover.finish(moving.moving) if failure is None else None
+            if len(held.entries) == 1:
+                held.end_soon()
+            held.pop()
+        finally:  # not `with`: a handler that raises after its end would lose the batch, which is counted
+            _ = [*releases]
         if failure is None:
             return batch
         try:
             raise failure
         finally:
-            del popped, moving, failure  # otherwise the error's traceback would keep this frame alive
+            del moving, failure  # otherwise the error's traceback would keep this frame alive
 
     def _release(self) -> None:
         while self._moving and self._mover.is_done(self._moving[0]):

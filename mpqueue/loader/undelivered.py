@@ -52,14 +52,9 @@ class Taken:
     def drop_outdated(self) -> None:
         """Drop entries after a change of the run, which computes them again."""
 
-    def pop(self) -> tuple[list[Any], Record | None]:
-        """Record that the user gets the first entry, by assignments alone; return the arguments of `put_back`."""
-        entry, self.entries = self.entries[0], self.entries[1:]
-        return entry, None
-
-    def put_back(self, entry: list[Any], returned: Record | None) -> None:  # noqa: ARG002 - for `Held`
-        """Undo `pop`."""
-        self.entries = (entry, *self.entries)
+    def pop(self) -> None:
+        """Record that the user gets the first entry; assignments are the last step."""
+        self.entries = self.entries[1:]
 
     def end_soon(self) -> None:
         """End the epoch in 0.1 s, if the user has got all of its batches by then."""
@@ -142,23 +137,14 @@ class Held(Taken):
         """True if the loader has not begun another epoch, and no state was loaded."""
         return self._is_current()
 
-    def pop(self) -> tuple[list[Any], Record | None]:
+    def pop(self) -> None:
         """Record that the user gets the first entry; see `Taken.pop`."""
         entry, rest, progress = self.entries[0], self.entries[1:], self.progress
-        delivery, before = entry[0], progress.returned
-        left, returned = progress.deliveries, before
+        delivery, left, returned = entry[0], progress.deliveries, progress.returned
         if delivery is not None:
             left = progress.without(delivery)
-            returned = delivery.record if delivery.error is None else before  # an error is no batch
+            returned = delivery.record if delivery.error is None else returned  # an error is no batch
         self.entries, progress.deliveries, progress.returned = rest, left, returned
-        return entry, before
-
-    def put_back(self, entry: list[Any], returned: Record | None) -> None:
-        """Undo `pop`."""
-        if entry[0] is None:
-            self.entries = (entry, *self.entries)
-        else:
-            self.hold_again([entry], returned)
 
     def pass_on(self, delivery: Delivery) -> None:
         """Record that the user has got a batch that was lent."""

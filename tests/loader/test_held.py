@@ -1,12 +1,19 @@
 """Batches that a frontend holds: states, ``last``, changes and the end of an epoch follow what the user has got."""
 
+import _thread
 import contextlib
 import gc
+import signal
 import threading
+from functools import partial
+from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.handling import handling
 from helpers.in_threads import in_threads
+from helpers.repeated_signals import Repeated, Repeating
 
 import mpqueue
 from mpqueue import Dataset, Loader
@@ -346,3 +353,17 @@ def test_threads_share_the_batches():
         in_threads(consume, consume, consume)
         assert loader.state_dict()["epoch"] == 1
     assert sorted(found) == list(range(200))
+
+
+@pytest.mark.parametrize("num_raised", [1, 2, 3])
+def test_handler_that_raises_as_the_lock_is_released_loses_no_batch(num_raised):
+    number, found, handler = signal.SIGUSR1, [], Repeating(0)
+    with Loader(range(8), batch_size=None, workers=0) as loader, handling(handler, number):
+        batches = ahead(loader, 2)
+        release = partial(_thread.interrupt_main, number)  # the handler runs at the next check for signals
+        batches._lock = SimpleNamespace(acquire=lambda _blocking: True, release=release)
+        while len(found) < 8:
+            handler.num_left = num_raised
+            with contextlib.suppress(Repeated):
+                found.extend(islice(batches, 1))
+    assert list(map(int, found)) == list(range(8))

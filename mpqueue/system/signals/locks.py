@@ -10,11 +10,15 @@ function returns. The exit is the interpreter's, which releases the lock before 
 
 import sys
 import threading
+from collections.abc import Iterator
+from itertools import starmap
 from typing import Any, Protocol
 
 
 class _Acquirable(Protocol):
     def acquire(self, blocking: bool = True) -> bool: ...
+
+    def release(self) -> None: ...
 
 
 def acquire(lock: _Acquirable, *, blocking: bool) -> bool:
@@ -24,6 +28,14 @@ def acquire(lock: _Acquirable, *, blocking: bool) -> bool:
     """
     [is_acquired] = map(lock.acquire, (blocking,))
     return is_acquired
+
+
+def releasing(lock: _Acquirable) -> Iterator[None]:
+    """Return an iterator whose only step releases a lock: ``_ = [*releases]`` releases it without a check for signals.
+
+    After a ``with`` statement, a signal handler may raise before the next line. Then what was done inside is lost.
+    """
+    return starmap(lock.release, ((),))
 
 
 if sys.version_info >= (3, 14):
