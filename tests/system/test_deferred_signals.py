@@ -4,9 +4,10 @@ import signal
 
 import pytest
 from helpers.handling import handling
+from helpers.repeated_signals import Repeated, Repeating
 
 from mpqueue.system.signals import interrupts
-from mpqueue.system.signals.interrupts import allow_signals, defer_signals
+from mpqueue.system.signals.interrupts import allow_signals, are_signals_deferred, defer_signals
 
 STRUCK = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -67,3 +68,33 @@ def test_finalizer_that_defers_signals_is_harmless_in_allow_signals(handled, col
     monkeypatch.undo()
     assert handled == [*STRUCK, STRUCK[0]]
     assert {number: signal.getsignal(number) for number in STRUCK} == handlers
+
+
+@pytest.mark.parametrize("num_raised", range(1, 12))
+def test_handler_runs_though_it_has_raised_at_each_step_of_a_block(num_raised):
+    number, handler = STRUCK[0], Repeating(num_raised)
+
+    def strike():
+        with defer_signals():
+            allow_signals(signal.raise_signal, number)
+
+    with handling(handler, number):
+        with pytest.raises(Repeated):
+            strike()
+        assert not are_signals_deferred()
+        handler.num_left = handler.num_quiet = 0
+        with defer_signals():
+            allow_signals(int)
+        signal.raise_signal(number)
+        assert handler.num_quiet == 1
+        assert signal.getsignal(number) is handler
+
+
+def test_signal_restores_the_handlers_of_a_block_that_has_gone(handled):
+    interrupts._handlers.update({number: signal.getsignal(number) for number in STRUCK})
+    for number in STRUCK:
+        signal.signal(number, interrupts._note)
+    signal.raise_signal(STRUCK[0])
+    assert handled == [STRUCK[0]]
+    signal.raise_signal(STRUCK[1])
+    assert handled == list(STRUCK)

@@ -63,7 +63,10 @@ def install(handlers: Mapping[int, Handler]) -> None:
 
 @context_manager
 def blocked() -> Iterator[None]:
-    """Block group signals and Ctrl-C inside the context, for processes that ignore them after their start."""
+    """Block group signals and Ctrl-C inside the context, for processes that ignore them after their start.
+
+    Defer signals around it: a handler that raises as the block begins would leave them blocked.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *IGNORED})
     try:
         yield

@@ -31,6 +31,7 @@ import signal
 import sys
 import threading
 import traceback
+import weakref
 
 # `signal.getsignal` and `signal.signal` create an Enum for each result: 40 times slower.
 from _signal import getsignal  # type: ignore[import-not-found]
@@ -55,7 +56,9 @@ _handlers: dict[int, Any] = {}  # the user's handlers that are replaced now
 _seen: list[Any] = []  # all handlers at the last check
 _to_replace: list[int] = []  # signals with a callable handler: nearly always the same few
 _pending: list[int] = []  # signals that arrived while they were deferred
-_is_deferring = False
+# The outermost block, while it defers signals. It dies with its block: an exception may leave a block without
+# `defer_signals.__exit__`, if handlers raise again and again, and then nothing would restore them.
+_outermost: "weakref.ref[defer_signals] | None" = None
 _delivers_late = False  # `allow_signals` has no effect
 
 
@@ -97,16 +100,16 @@ class defer_signals:  # noqa: N801  # a context manager, spelled as those of con
     """A context that defers the user's signal handlers, so that no signal raises."""
 
     def __enter__(self) -> Self:
-        global _is_deferring
-        self._is_outermost = not _is_deferring and _is_main_thread()
+        global _outermost
+        self._is_outermost = not _is_deferring() and _is_main_thread()
         if self._is_outermost:
             try:
-                # The flag first, and in reverse order at the end. A garbage collection may run in between. A finalizer
+                # The block first, and in reverse order at the end. A garbage collection may run in between. A finalizer
                 # that defers signals itself then counts as nested, and does not restore the handlers.
-                _is_deferring = True
+                _outermost = weakref.ref(self)
                 _replace()
             except BaseException:
-                _is_deferring = False
+                _outermost = None
                 restore()
                 raise
         return self
@@ -114,11 +117,16 @@ class defer_signals:  # noqa: N801  # a context manager, spelled as those of con
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        global _is_deferring
+        global _outermost
         if self._is_outermost:
-            _is_deferring = False
+            _outermost = None
             restore()
             _deliver()
+
+
+def _is_deferring() -> bool:
+    block = _outermost  # once: the main thread may replace it between two looks of another thread
+    return block is not None and block() is not None
 
 
 def _is_main_thread() -> bool:
@@ -129,17 +137,18 @@ def _is_main_thread() -> bool:
 
 def are_signals_deferred() -> bool:
     """Return whether signal handlers are deferred in this thread."""
-    return _is_deferring and _is_main_thread()
+    return _is_deferring() and _is_main_thread()
 
 
 def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
     """Call a function with signals handled at once, although they are deferred in the surrounding block."""
-    global _is_deferring
-    if not _is_deferring or _delivers_late or not _is_main_thread():
+    global _outermost
+    if not _is_deferring() or _delivers_late or not _is_main_thread():
         return call(*args, **options)
     raised: list[BaseException] = []  # one at most. A variable would create a reference cycle of frame and error
+    block = _outermost
     try:
-        _is_deferring = False
+        _outermost = None
         restore()
         _deliver()
         result = call(*args, **options)
@@ -148,7 +157,7 @@ def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwarg
     is_replaced = False
     while not is_replaced:  # a handler may raise again, at the first step of each function that is called here
         try:
-            _is_deferring = True
+            _outermost = block
             _replace()
             is_replaced = True
         except BaseException as error:
@@ -164,18 +173,20 @@ def deliver_after_return(call: Callable[[], object]) -> None:
     For callbacks of weak references and of forks, where an exception of a handler would be lost, with the rest of the
     callback. The caller must return at once.
     """
-    global _is_deferring, _delivers_late
+    global _outermost, _delivers_late
     if not _is_main_thread():
         call()
         return
-    was_deferring, was_late = _is_deferring, _delivers_late
+    block, before, was_late = defer_signals(), _outermost, _delivers_late
+    was_deferring = _is_deferring()
     try:
-        _is_deferring = _delivers_late = True
+        _outermost, _delivers_late = before if was_deferring else weakref.ref(block), True
         _replace_and(call)
     finally:
-        _is_deferring, _delivers_late = was_deferring, was_late
         if not was_deferring:  # otherwise the surrounding block handles them
-            restore()
+            restore()  # before the block ends: until then, they do not run here
+        _outermost, _delivers_late = before, was_late
+        if not was_deferring:
             arrived, _pending[:] = tuple(_pending), ()
             # They are pending from here on, and Python does not check for signals before the next call.
             [*map(_thread.interrupt_main, arrived)]  # type: ignore[arg-type]  # the stubs want an Enum
@@ -253,6 +264,10 @@ def _replace() -> None:
 
 def _note(number: int, _frame: object) -> None:
     _pending.append(number)
+    # No block, but this handler: it has raised again and again while a block ended, which could not restore the others.
+    if _handlers and not _is_deferring():
+        restore()
+        _deliver()
 
 
 def restore() -> None:
@@ -274,8 +289,8 @@ def begin_worker() -> None:
 
     Otherwise, the first block in the code of the source would replace the handlers that the source has installed.
     """
-    global _is_deferring, _delivers_late
-    _is_deferring = _delivers_late = False
+    global _outermost, _delivers_late
+    _outermost, _delivers_late = None, False
     restore()
 
 
