@@ -95,12 +95,12 @@ class InlineBackend(InProcessBackend):
         if outcome.snapshot is not None:
             ledger.lanes.note(self._work_items[0].lane, self._work_items[0].unit + 1, outcome.snapshot)
         if outcome.parts:
-            ledger.parts.note(self._work_items[0], outcome.parts)
+            ledger.counts.parts.note(self._work_items[0], outcome.parts)
         ended = clock_ns()
         self._count(self._work_items[0], started, ended)
         if outcome.rows:
             self._recorder.add_stages(outcome.rows, 1 if ledger.is_stream else self._tally.weight)
-        self._recorder.wait(ledger.num_batches, ended - started)
+        self._recorder.wait(ledger.counts.num_batches, ended - started)
         ledger.ready[self._work_items.popleft().number] = outcome
         return True
 

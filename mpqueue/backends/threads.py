@@ -394,7 +394,7 @@ class ThreadBackend(InProcessBackend):
         if snapshot is not None:
             ledger.lanes.note(work_item.lane, work_item.unit + 1, snapshot)
         if outcome.parts:
-            ledger.parts.note(work_item, outcome.parts)
+            ledger.counts.parts.note(work_item, outcome.parts)
         ledger.ready[work_item.number] = outcome
         self._wake_consumers(work_item.number)
 

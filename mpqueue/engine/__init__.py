@@ -6,10 +6,16 @@ The modules, from the bottom up. A module imports only from its own line and the
     skips.py          samples and batches that are skipped because of an error
     returned_parts.py the samples of each part of a mixture in the delivered batches
     deliveries.py     what a frontend has taken, and its user has not got
-    ledger.py         dealt, answered and taken work items, and the consumer's progress; shared with the backend
+    progress.py       the place up to which batches are counted, and what its user has not got
+    counts.py         how many batches were counted, and which one the user got last
+    ledger.py         dealt, answered and taken work items; shared with the backend
     lifetime.py       the life cycle of a pipeline: start, stop, and stops inside a step
     epoch_end.py      the end of an epoch: the call of `on_epoch_end`
     backend.py        the protocol of a backend, which runs work items
+    guard.py          the lock of a pipeline, and what an exception that leaves a call means
+    epochs.py         opens and ends epochs, and goes to other places in the order
+    dealing.py        stops and continues the dealing of work items
+    rare_outcomes.py  ends of lanes, skipped errors, errors in place of a batch
     pipeline.py       the core: non-blocking steps, and the blocking `next`
     async_batches.py  ``async for``: each `next` in a thread
     stopping.py       the end of a loader or an enqueuer as an event, and checked timeouts

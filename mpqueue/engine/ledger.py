@@ -6,158 +6,17 @@
 The pipeline (`mpqueue.engine.pipeline`) and the backend share the ledger; every call is made under the pipeline's lock.
 The backend deals and answers work items; the pipeline takes and counts them. `credit` bounds the number of outstanding
 work items.
-
-*Progress.* A batch is *counted* when it is opened. A front end that takes batches ahead of its user *holds* them: see
-`mpqueue.engine.deliveries`. A saved state starts before all batches that are held.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from mpqueue.engine.deliveries import Delivery, Record
+from mpqueue.engine.counts import BatchCounts
 from mpqueue.engine.outcomes import Outcome, Result
-from mpqueue.engine.returned_parts import ReturnedParts
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, Place, StreamCursor, WorkItem
-from mpqueue.plan.position.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
+from mpqueue.engine.progress import Progress
+from mpqueue.plan.position.cursors import Cursor, Place, StreamCursor, WorkItem
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.user_code.exception_texts import raised_ahead
-
-
-class Progress:
-    """The place up to which batches are counted; see `Place` for the attributes.
-
-    Args:
-        num_lanes: Number of lanes of the source; 0 if batches have positions.
-        lanes: The known snapshots and ends of these lanes.
-
-    Attributes:
-        deliveries: What front ends have taken, and the user has not got. Each change is one assignment.
-        interrupted: A batch that was counted in a call that an exception of a signal handler has left.
-        returned: The batch that the user has got last; None: none.
-        ended: The previous epoch, and the number of its batches.
-        own_epoch: The latest epoch in which a batch was left out or raised on this rank alone; -1: none.
-    """
-
-    def __init__(self, num_lanes: int, lanes: LaneTable | None = None) -> None:
-        self._lanes = lanes or LaneTable(num_lanes)
-        self._lanes.follow(self._kept_of)
-        self.epoch = self.position = 0
-        self.ahead: set[int] = set()
-        self.counts = [0] * num_lanes
-        self.deliveries: tuple[Delivery, ...] = ()
-        self.interrupted: WorkItem | None = None
-        self.returned: Record | None = None
-        self.ended = -1, 0
-        self._base = FROM_BEGINNING
-        self.own_epoch = -1
-
-    def place(self, without: Iterable[WorkItem] = ()) -> Place:
-        """Return the user's place: after all batches that it has got, before all others.
-
-        Args:
-            without: Work items of batches that count as not got, too.
-        """
-        # Lanes first: another thread may count in the meantime, and a snapshot must not be ahead of the counts.
-        known, counted, ends = self._lanes.known(), self._counted(), self._lanes.ends_by_lane()
-        if missing := [*self.missing(), *without]:
-            counted = self._before(missing, counted)
-            ends = ends_before(ends, counted.counts)
-        return counted._replace(starts=starts(known, counted.counts), ends=ends)
-
-    def counted(self) -> Place:
-        """Return the place up to which batches are counted."""
-        known, counted = self._lanes.known(), self._counted()
-        return counted._replace(starts=starts(known, counted.counts), ends=self._lanes.ends_by_lane())
-
-    def _counted(self) -> Place:
-        # Another thread may count while the fields are copied; then copy them again.
-        while True:
-            place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
-            if (self.epoch, self.position) == place[:2]:
-                return place._replace(base=self._base, is_own=place.epoch == self.own_epoch)
-
-    def missing(self) -> list[WorkItem]:
-        """Return the work items that were counted, and whose batches the user has not got."""
-        found = [each.record[0] for each in self.deliveries]
-        interrupted = self.interrupted
-        return found if interrupted is None or interrupted in found else [*found, interrupted]
-
-    def without(self, delivery: Delivery) -> tuple[Delivery, ...]:
-        """Return the deliveries without one of them, for an assignment."""
-        return tuple(each for each in self.deliveries if each is not delivery)
-
-    @property
-    def has_missing(self) -> bool:
-        """True if the user has not got all batches that were counted: the epoch cannot end yet."""
-        return bool(self.missing())
-
-    def kept(self) -> tuple[int, int]:
-        """Return the epoch and the position before which the user has got all batches.
-
-        Whoever forgets what a state at an earlier place needs asks for this place, not for the counted one.
-        """
-        return min([(self.epoch, self.position), *((each.epoch, each.position) for each in self.missing())])
-
-    def _kept_of(self, lane: int) -> int:
-        """Return the number of elements of a lane that the user has got without a gap."""
-        return min([self.counts[lane], *(each.unit for each in self.missing() if each.lane == lane)])
-
-    def _before(self, missing: list[WorkItem], counted: Place) -> Place:
-        """Return the counted place without some work items that may have been counted."""
-        # The work items belong to one stream, so that either all of them have a lane, or none.
-        if missing[0].lane >= 0:
-            return self._before_elements(missing, counted)
-        epoch = min(work_item.epoch for work_item in missing)
-        positions = {work_item.position for work_item in missing if work_item.epoch == epoch}
-        end, ahead = counted.position, counted.ahead
-        if epoch != counted.epoch:  # the missing batches are the only ones left of an earlier epoch
-            end, ahead = self.ended[1] if self.ended[0] == epoch else max(positions) + 1, ()
-        first = min(end, *positions)
-        left = tuple(place for place in (*range(first, end), *ahead) if place not in positions)
-        return Place(epoch, first, left, base=self._base, is_own=epoch == self.own_epoch)
-
-    def _before_elements(self, missing: list[WorkItem], counted: Place) -> Place:
-        epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
-        # Some of them may be uncounted, after an interrupt. A lane counts up to its first missing element.
-        position -= sum(work_item.unit < counts[work_item.lane] for work_item in missing)
-        for work_item in missing:
-            counts[work_item.lane] = min(counts[work_item.lane], work_item.unit)
-        if position < 0 and self.ended[0] == epoch - 1:  # some belong to the previous epoch
-            epoch, position = self.ended[0], self.ended[1] + position
-        return Place(epoch, max(0, position), (), tuple(counts), base=self._base)
-
-    def go_to(self, place: Place) -> None:
-        """Continue to count from this place. What the user has not got is dropped."""
-        own_epoch = place.epoch if place.is_own else -1
-        ahead, counts = set(place.ahead), list(place.counts) or [0] * len(self.counts)
-        # Assignments alone, so that the run is at one place or at the other.
-        self.epoch, self.position, self.ahead, self.counts = place.epoch, place.position, ahead, counts
-        self._base, self.own_epoch, self.deliveries, self.interrupted = place.base, own_epoch, (), None
-
-    def gap_free(self, position: int) -> tuple[int, set[int]]:
-        """Return the position and the positions ahead after this position was delivered, too."""
-        if position != self.position:
-            return self.position, self.ahead | {position}
-        position += 1
-        while position in self.ahead:
-            position += 1
-        return position, {later for later in self.ahead if later > position}
-
-    def before(self, epoch: int, position: int) -> tuple[int, int]:
-        """Return the epoch and the position of the batch before a place of this epoch, or of the one before."""
-        if position:
-            return epoch, position - 1
-        return epoch - 1, self.ended[1] - 1 if self.ended[0] == epoch - 1 else 0
-
-    def count_skipped(self, work_item: WorkItem) -> None:
-        """Count a skipped element of a lane, which is not a batch of the epoch."""
-        self.counts[work_item.lane] = work_item.unit + 1
-
-    def enter(self, epoch: int) -> None:
-        """Begin an epoch: all batches of earlier epochs were delivered."""
-        if epoch != self.epoch:  # a loop may begin the present epoch again
-            self.ended = self.epoch, self.position
-        self.epoch, self.position, self.ahead = epoch, 0, set()
 
 
 class Ledger:
@@ -172,8 +31,8 @@ class Ledger:
         credit: Maximum number of outstanding work items.
         allowance: Maximum number of outstanding work items of the order now; 0 during a pause.
         progress: The place up to which batches are counted.
+        counts: The counted batches.
         lanes: The known snapshots and ends of the lanes. The backend adds the snapshots.
-        parts: The samples of each part of a mixture in the delivered batches. The backend adds those of each batch.
         ready: Outcomes by the number of their work item, in the order of arrival. The backend adds them.
         work_items: Work items that were dealt and not taken, by number.
         owner_of: Returns the worker of a lane, so that a slow worker cannot hold all of the credit. A backend with
@@ -181,12 +40,10 @@ class Ledger:
         settle: Called with a work item and its outcome before it is taken, if it is not a plain batch. It returns False
             to postpone that.
         head: Number of the next work item to be delivered; without an order, of the oldest undelivered one.
-        latest: The work item that was counted last.
-        num_batches: Number of counted work items.
-        num_empty: Number of those that returned no batch: an error was raised, or all samples were skipped.
         num_in_hand: Number of work items that are taken and not counted yet, where that changes what may be dealt.
         is_closed: No more work items are dealt.
         failure: An error for the consumer that belongs to no work item.
+        holds: The present loop takes batches ahead of its user: each of them is added to `Progress.deliveries`.
         unsharded: Exhausted lanes that never requested their worker's id. The backend adds them.
         needs_attention: Something rare must be done before the next batch can be delivered.
     """
@@ -197,17 +54,14 @@ class Ledger:
         self.lanes = cursor.lanes
         self.progress = Progress(cursor.num_lanes, self.lanes)
         self.progress.enter(cursor.epoch)
-        self.parts = ReturnedParts(self.progress)
+        self.counts = BatchCounts(self.progress, cursor)
         cursor.follow(self.progress)
         self.ready: dict[int, Outcome] = {}
         self.work_items: dict[int, WorkItem] = {}
         self.owner_of: Callable[[int], int] | None = None
         self.settle: Callable[[WorkItem, Outcome], bool] = lambda _work_item, _outcome: True
-        self.head = self.num_batches = self.num_empty = self.num_in_hand = 0
-        self._start_before: tuple[int, LaneStart] = -1, BEGINNING  # of a batch returned before `move`, by its number
-        self._num_dropped = 0  # counted, and dropped before the user got them
-        self.latest: WorkItem | None = None
-        self.is_closed = self.needs_attention = False
+        self.head = self.num_in_hand = 0
+        self.is_closed = self.needs_attention = self.holds = False
         self.failure: BaseException | None = None
         self.unsharded: set[int] = set()
 
@@ -218,20 +72,10 @@ class Ledger:
         """True if the work items belong to lanes, so that each worker has its own stream."""
         return self.cursor.num_lanes > 0
 
-    @property
-    def num_taken(self) -> int:
-        """Number of batches that the user has got, and of errors."""
-        return self.num_batches - self._num_dropped - len(self.progress.missing())
-
-    @property
-    def num_returned(self) -> int:
-        """Number of batches that the user has got, without errors and batches whose samples were skipped."""
-        return self.num_taken - self.num_empty + self._num_open_errors
-
-    @property
-    def _num_open_errors(self) -> int:
-        """Number of errors that are held; they were counted as empty."""
-        return sum(each.error is not None for each in self.progress.deliveries)
+    def has_unsharded(self) -> bool:
+        """Return whether several lanes returned elements, and none of them requested its number before its end."""
+        # `take(0)` and `repeat(0)` never open their source, so nothing is repeated.
+        return len(self.unsharded) == self.cursor.num_lanes > 1 and any(self.progress.counts)
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` new work items; an empty list without credit or work."""
@@ -333,52 +177,6 @@ class Ledger:
         """Return the numbers of the work items that are not answered yet."""
         return self.work_items.keys() - self.ready.keys()
 
-    def count(self, work_item: WorkItem, *, is_empty: bool = False) -> bool:
-        """Count a batch, or an error in its place (``is_empty``); return True if it was the last of its epoch."""
-        # Most batches have a position and arrive in order. Access by index takes a third of the time of access by name.
-        progress, position = self.progress, work_item[2]
-        if work_item[4] < 0 and position == progress.position and not progress.ahead:
-            position += 1
-            if not is_empty and position != self.cursor.lengths.get(work_item[1]):
-                self.latest = work_item
-                self.num_batches += 1
-                progress.position = position
-                return False
-            ahead = progress.ahead
-        elif work_item[4] < 0:
-            position, ahead = progress.gap_free(position)
-        else:
-            position, ahead = progress.position + 1, progress.ahead
-        lane = work_item[4]
-        own_epoch = progress.own_epoch
-        if is_empty:
-            self.parts.drop(work_item)
-            if lane < 0 and not (work_item.listed is not None and work_item.listed.is_empty):
-                # All ranks know which batches are empty because of exclusions, but not which ones raised here.
-                own_epoch = work_item.epoch
-        # An element of a lane belongs to no epoch, so that the consumer's epoch counts.
-        epoch = progress.epoch if lane >= 0 else work_item[1]
-        is_last = position == self.cursor.lengths.get(work_item[1])
-        nothing = set[int]()
-        # Assignments alone from here on, so that a place is never half counted.
-        self.latest = work_item
-        self.num_batches += 1
-        self.num_empty += is_empty
-        progress.own_epoch = own_epoch
-        if lane >= 0:
-            progress.counts[lane] = work_item.unit + 1
-        if not is_last:
-            progress.position, progress.ahead = position, ahead
-            return False
-        # In this order: a thread that reads a place finds the length of the previous epoch as soon as there is one.
-        progress.ended = epoch, position
-        progress.epoch, progress.position, progress.ahead = epoch + 1, 0, nothing
-        return True
-
-    def hold(self, delivery: Delivery) -> None:
-        """Record that a front end has a batch, or an error in its place."""
-        self.progress.deliveries = (*self.progress.deliveries, delivery)
-
     def forget_epochs(self) -> None:
         """Forget the epochs whose batches the user has got."""
         self.cursor.forget(self.progress.kept()[0] - 1)
@@ -390,37 +188,9 @@ class Ledger:
 
     def go_to(self, place: Place) -> None:
         """Forget all work items and deal from another place."""
-        self.move(place)
+        self.counts.move(place)
         self.forget_work_items()
         self.cursor.go_to(place)
-
-    def start_of_returned(self) -> LaneStart:
-        """Return the newest snapshot from which its lane returns the last batch of the user again."""
-        assert self.progress.returned is not None
-        work_item = self.progress.returned[0]
-        number, start = self._start_before
-        return start if number == work_item.number else self.lanes.start(work_item.lane, work_item.unit)
-
-    def move(self, place: Place) -> None:
-        """Count from another place. What was counted, and the user has not got, is dropped."""
-        progress = self.progress
-        if progress.returned is not None and self.is_stream:
-            # The place has no snapshot before this batch, if the batch is the last one of its lane there.
-            self._start_before = progress.returned[0].number, self.start_of_returned()
-        self.parts.forget_undelivered(progress.place())
-        num_dropped = self._num_dropped + len(progress.missing())
-        num_empty = self.num_empty - self._num_open_errors
-        progress.go_to(place)
-        self._num_dropped, self.num_empty = num_dropped, num_empty
-
-    def drop_held(self) -> None:
-        """Drop what front ends hold; the counted place does not change."""
-        progress = self.progress
-        if progress.deliveries:
-            self.parts.forget_undelivered(progress.place())
-            num_dropped, num_empty = len(progress.deliveries), self.num_empty - self._num_open_errors
-            self._num_dropped += num_dropped
-            self.num_empty, progress.deliveries = num_empty, ()
 
     def stand_before(self, epoch: int) -> None:
         """Forget all work items and wait for the next epoch to be opened."""
@@ -429,7 +199,7 @@ class Ledger:
 
     def forget_work_items(self) -> None:
         """Make no work item outstanding."""
-        self.parts.forget_undelivered(self.progress.counted())
+        self.counts.parts.forget_undelivered(self.progress.counted())
         self.work_items.clear()
         self.num_in_hand = 0
         # Numbers are never reused: a late answer to a forgotten work item finds no entry.

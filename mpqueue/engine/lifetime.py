@@ -44,6 +44,11 @@ class Lifetime:
         self._pid = os.getpid()
 
     @property
+    def has_ended(self) -> bool:
+        """True if this process no longer holds resources of the stream."""
+        return self.state in {Life.ENDED, Life.FOREIGN}
+
+    @property
     def is_inside(self) -> bool:
         """True if the calling thread holds the pipeline's lock."""
         return is_owned(self._lock)

@@ -204,7 +204,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         """Begin a pass; see `mpqueue.loader.passes.Passes.begin`."""
         running = self._session.pipeline
         if running is not None:  # before the lock, which another thread may hold at the fork
-            running.lifetime.check_own()
+            running.guard.lifetime.check_own()
         with self._session.starts.part("order"), self._passes.lock:
             self._passes.check_source()
             self._apply_option()
@@ -222,7 +222,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         """
         pipeline = self._session.pipeline
         if pipeline is not None:
-            pipeline.finish_epoch()
+            pipeline.epochs.finish()
         return self._run.state()
 
     def load_state_dict(self, state: dict[str, Any] | SequenceOf[dict[str, Any]]) -> None:

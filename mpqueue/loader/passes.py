@@ -104,7 +104,7 @@ class Passes:
     def _is_whole(self) -> bool:
         """Return True if the workers run, and no interrupt has left them inconsistent."""
         pipeline = self._session.pipeline
-        return pipeline is not None and not (pipeline.is_stopped or pipeline.is_inconsistent)
+        return pipeline is not None and not (pipeline.is_stopped or pipeline.guard.is_inconsistent)
 
     def _is_outdated(self) -> bool:
         """Return True if the source may have changed since the workers received it or computed ahead."""
@@ -112,7 +112,7 @@ class Passes:
         if self._is_iterator or pipeline is None or pipeline.is_stopped:
             return False
         self._run.plan.source.draw_order()  # the program may have dropped it
-        return pipeline.is_outdated()
+        return pipeline.epochs.is_outdated()
 
     def _begin(self, *, goes_on: bool, is_outdated: bool, holds: bool) -> Pipeline:
         """Move the workers to the start of the pass, with the current source; ``holds``: see `begin`."""
@@ -126,19 +126,19 @@ class Passes:
         else:
             self._bound(pipeline)
             # Not in the middle of an epoch: its returned batches would no longer count.
-            if self._is_endless and not place.position and pipeline.place().counts == place.counts:
-                pipeline.begin_epoch(place.epoch)
+            if self._is_endless and not place.position and pipeline.progress.place().counts == place.counts:
+                pipeline.epochs.begin(place.epoch)
             # A stream that ends computes nothing ahead, except after a change of the plan between two epochs.
             is_reopened = not (has_index or self._is_endless)
-            is_elsewhere = not goes_on and (is_reopened or not pipeline.place().is_same_as(place))
-            is_inconsistent = not has_index and not goes_on and pipeline.is_inconsistent
+            is_elsewhere = not goes_on and (is_reopened or not pipeline.progress.place().is_same_as(place))
+            is_inconsistent = not has_index and not goes_on and pipeline.guard.is_inconsistent
             # Otherwise the workers keep the batches that they have computed ahead.
             if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):
                 with contextlib.suppress(Stopped):  # by another thread: the loop ends before its first batch
-                    pipeline.restart_at(place, refresh=is_outdated)
-        pipeline.holds = holds
+                    pipeline.epochs.restart_at(place, refresh=is_outdated)
+        pipeline.ledger.holds = holds
         if self._is_endless or has_index:
-            pipeline.hand_out(place.epoch)
+            pipeline.epochs.hand_out(place.epoch)
         run.use_counts_of(pipeline)
         return pipeline
 
@@ -153,7 +153,7 @@ class Passes:
     def _bound(self, pipeline: Pipeline) -> None:
         """Do not compute a second epoch before it is requested: a validation loop may have only one."""
         epoch = self._run.place.epoch
-        pipeline.bound_epoch(epoch, goes_on=epoch != self._run.first_epoch)
+        pipeline.epochs.bound(epoch, goes_on=epoch != self._run.first_epoch)
 
     def _open(self) -> Pipeline:
         run = self._run
@@ -179,7 +179,7 @@ class Passes:
             if iterator != run.iterator:
                 return
             is_empty, warning = False, None
-            if not run.plan.has_index and not (self._is_endless and pipeline.epoch > run.epoch):
+            if not run.plan.has_index and not (self._is_endless and pipeline.progress.epoch > run.epoch):
                 self._warn_of_copies(pipeline)
                 where = run.where()
                 is_empty = self._is_endless and not where.position
@@ -208,7 +208,7 @@ class Passes:
         return plan.no_batches(where, plan.source.title)
 
     def _warn_of_copies(self, pipeline: Pipeline) -> None:
-        if pipeline.has_unsharded() and not self._has_warned_of_copies:
+        if pipeline.ledger.has_unsharded() and not self._has_warned_of_copies:
             self._has_warned_of_copies = True
             plan = self._run.plan
             count, which = (self._run.job.workers, "workers") if plan.lanes is None else (plan.lanes, "lanes")
@@ -219,9 +219,9 @@ class Passes:
 
     def note_failure(self, error: BaseException, pipeline: Pipeline) -> None:
         """Handle an error that replaced a batch; the stream continues after it, if possible."""
-        if not pipeline.is_failure(error):  # a signal handler has raised it
+        if not pipeline.guard.is_failure(error):  # a signal handler has raised it
             return
-        if pipeline.is_inconsistent:  # and an element of a generator is lost: the next loop starts again
+        if pipeline.guard.is_inconsistent:  # and an element of a generator is lost: the next loop starts again
             self._run.give_up()
             return
         self._run.note_failure()
@@ -265,7 +265,7 @@ class Passes:
             run.place = place
         else:
             with contextlib.suppress(Stopped):
-                pipeline.restart_at(place, refresh=refresh)
+                pipeline.epochs.restart_at(place, refresh=refresh)
 
     def load(self, states: Sequence[Any]) -> None:
         """Continue the run of other states, see `mpqueue.Loader.load_state_dict`."""

@@ -41,7 +41,7 @@ class ProgressBar:
     def step(self, work_item: WorkItem) -> None:
         """Show one more batch."""
         bar = self._bar
-        epoch = self._pipeline.epoch_of(work_item)
+        epoch = self._pipeline.ledger.counts.epoch_of(work_item)
         if bar is None or epoch != self._epoch:
             self.close()
             bar = self._open(epoch)
@@ -52,7 +52,8 @@ class ProgressBar:
             self._describe(bar)
 
     def _open(self, epoch: int) -> Any:
-        self._length = self._pipeline.length_of(epoch, self._length)
+        length = self._pipeline.ledger.cursor.length_of(epoch)
+        self._length = self._length if length is None else length
         self._epoch = epoch
         form = _WITHOUT_END if self._length is None else _WITH_END
         self._bar = bar = self._make(
@@ -64,7 +65,7 @@ class ProgressBar:
 
     def _num_before(self) -> int:
         """Return the number of batches of this epoch before the first one that is shown."""
-        progress = self._pipeline.ledger.progress
+        progress = self._pipeline.progress
         return progress.position + len(progress.ahead)
 
     def _describe(self, bar: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mpqueue.engine.pipeline import DeliveredBatch
+from mpqueue.engine.counts import DeliveredBatch
 from mpqueue.loader.run import Run
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.ids.history import At

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.backends.job import Job
-from mpqueue.engine.pipeline import DeliveredBatch, Pipeline
+from mpqueue.engine.counts import DeliveredBatch
+from mpqueue.engine.pipeline import Pipeline
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, Place, WorkItem
@@ -82,12 +83,12 @@ class Run:
 
     def where(self) -> Place:
         """Return the current place of the loops."""
-        return self.place if self._pipeline is None else self._pipeline.place()
+        return self.place if self._pipeline is None else self._pipeline.progress.place()
 
     @property
     def is_holding(self) -> bool:
         """True if a front end holds batches of the present loop, which its user has not got."""
-        progress = None if self._pipeline is None else self._pipeline.ledger.progress
+        progress = None if self._pipeline is None else self._pipeline.progress
         return progress is not None and bool(progress.deliveries)
 
     @property
@@ -98,7 +99,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Number of batches that the loops have returned."""
-        return self._steps if self._pipeline is None else self._steps_before + self._pipeline.ledger.num_returned
+        return self._steps if self._pipeline is None else self._steps_before + self._pipeline.ledger.counts.num_returned
 
     def parts_at(self, where: Place) -> dict[str | int, int]:
         """Return the number of samples of each part of a mixture in the batches that the loops have returned.
@@ -108,12 +109,12 @@ class Run:
         """
         if self._pipeline is None:
             return self._parts
-        return _sums(self._parts_before, self._pipeline.ledger.parts.at(where), 1)
+        return _sums(self._parts_before, self._pipeline.ledger.counts.parts.at(where), 1)
 
     @property
     def last(self) -> DeliveredBatch | None:
         """The batch that the loops returned last; None: none since a place was loaded."""
-        returned = None if self._pipeline is None else self._pipeline.last()
+        returned = None if self._pipeline is None else self._pipeline.ledger.counts.last()
         if returned is None:
             return self._last
         return returned._replace(step=self.steps - 1)
@@ -122,17 +123,17 @@ class Run:
         """Keep the current place, and stop counting by the pipeline. Batches that are held are dropped."""
         if self._pipeline is not None:
             ledger = self._pipeline.ledger
-            self._goes_on = self._goes_on_at == (self._pipeline, ledger.num_taken)
+            self._goes_on = self._goes_on_at == (self._pipeline, ledger.counts.num_taken)
             where = self.where()
             self._stop_counting(where, where)
-            ledger.drop_held()
+            ledger.counts.drop_held()
 
     def use_lent(self) -> None:
         """Count a batch that a framework has taken ahead: it will use this batch, whatever changes."""
         if self._pipeline is not None:
-            for delivery in self._pipeline.ledger.progress.deliveries:
+            for delivery in self._pipeline.progress.deliveries:
                 if delivery.is_lent:
-                    self._pipeline.pass_on(delivery)
+                    self._pipeline.progress.pass_on(delivery)
 
     def leave(self) -> None:
         """Leave the present loop, which holds batches: they belong to no later loop."""
@@ -174,9 +175,9 @@ class Run:
     def use_counts_of(self, pipeline: Pipeline) -> None:
         """Use the counts of this pipeline."""
         if self._goes_on:
-            self._goes_on_at = pipeline, pipeline.ledger.num_taken
-        self._steps_before = self._steps - pipeline.ledger.num_returned
-        self._parts_before = _sums(self._parts, pipeline.ledger.parts.at(pipeline.place()), -1)
+            self._goes_on_at = pipeline, pipeline.ledger.counts.num_taken
+        self._steps_before = self._steps - pipeline.ledger.counts.num_returned
+        self._parts_before = _sums(self._parts, pipeline.ledger.counts.parts.at(pipeline.progress.place()), -1)
         self._pipeline = pipeline
 
     def note_failure(self) -> None:
@@ -184,12 +185,12 @@ class Run:
         if self._pipeline is not None:
             # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
             ledger = self._pipeline.ledger
-            self._goes_on_at = self._pipeline, ledger.num_taken + len(ledger.progress.deliveries)
+            self._goes_on_at = self._pipeline, ledger.counts.num_taken + len(ledger.progress.deliveries)
 
     def forget_held_failure(self) -> None:
         """Forget an error that a frontend holds: a change of the run drops it, and the loop may not meet it again."""
         pipeline, number = self._goes_on_at
-        if pipeline is not None and number > pipeline.ledger.num_taken:
+        if pipeline is not None and number > pipeline.ledger.counts.num_taken:
             self.give_up()
 
     def give_up(self) -> None:

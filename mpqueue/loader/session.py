@@ -132,7 +132,7 @@ class Session:
         # If a handler raised between the start and the assignments below, the workers would never be stopped.
         with self._lock, defer_signals(), contextlib.ExitStack() as undo:
             undo.callback(job.recorder.end)  # closes a trace
-            pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
+            pipeline.start(make_backend(backend, ledger, pipeline.guard.lock, job))
             undo.pop_all()
             self.pipeline = pipeline
             self.was_started = True
@@ -155,7 +155,7 @@ class Session:
         )  # fmt: skip
         job.recorder.caches = job.plan.source.caches
         names = job.plan.source.part_names
-        ledger.parts.names = names if len(names) <= MOST_ROWS else ()
+        ledger.counts.parts.names = names if len(names) <= MOST_ROWS else ()
         if job.options.progress:
             from mpqueue.loader.progress import ProgressBar
 
@@ -200,7 +200,7 @@ class Session:
     def _release(self, pipeline: Pipeline) -> None:
         with self._lock, defer_signals():
             # A deferred stop has not ended the pipeline yet, and another thread may have started a new one.
-            if pipeline.has_ended and self.pipeline is pipeline:
+            if pipeline.guard.lifetime.has_ended and self.pipeline is pipeline:
                 pipeline.recorder.end()
                 if pipeline.bar is not None:  # the loop was left early, without closing it
                     pipeline.bar.close()
@@ -242,16 +242,16 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
 def _collect(pipeline: Pipeline) -> "Statistics":
     """Return the statistics. Takes no lock, so that a monitoring thread never waits for a consumer."""
-    counted, batches = pipeline.backend.statistics(), pipeline.ledger.num_batches
+    counted, batches = pipeline.backend.statistics(), pipeline.ledger.counts.num_batches
     skipped = 0 if pipeline.skips is None else pipeline.skips.total
     times = replace(counted.times, wait=pipeline.recorder.waited(batches))
-    parts = at_most(pipeline.ledger.parts.at(pipeline.place()))
+    parts = at_most(pipeline.ledger.counts.parts.at(pipeline.progress.place()))
     return replace(counted, batches=batches, skipped=skipped, times=times, parts=parts)
 
 
 def _abandon(pipeline: Pipeline, latest: Latest) -> None:
     """Stop the workers of a collected session, or at the exit of the interpreter, without waiting for them."""
-    if pipeline.lifetime.is_inside:
+    if pipeline.guard.lifetime.is_inside:
         # The garbage collector runs in a worker thread that holds the lock. A stop in it would be deferred to the end
         # of the consumer's step, but no consumer exists: all threads would hang. So another thread stops.
         # Not by `threading`: this thread may hold one of its locks.

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 from mpqueue.engine.deliveries import Delivery, Record
-from mpqueue.engine.ledger import Progress
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.progress import Progress
 from mpqueue.loader.loader import Loader
 from mpqueue.system.signals.interrupts import is_interrupt
 
@@ -91,7 +91,7 @@ class Held(Taken):
     @property
     def progress(self) -> Progress:
         """The progress of the user."""
-        return self._pipeline.ledger.progress
+        return self._pipeline.progress
 
     def take(self) -> bool:
         """Take the next batch; see `Taken.take`."""
@@ -126,11 +126,11 @@ class Held(Taken):
         Raises:
             RuntimeError: This process is a fork of the process that owns the workers.
         """
-        self._pipeline.lifetime.check_own()
+        self._pipeline.guard.lifetime.check_own()
         self.entries = kept = self._kept()
         num_held = sum(not each.is_lent for each in self.progress.deliveries)
         if num_held > sum(entry[0] is not None for entry in kept):
-            self._pipeline.restart_soon()  # an interrupt has kept a batch from its entry
+            self._pipeline.guard.restart_soon()  # an interrupt has kept a batch from its entry
 
     @property
     def is_current(self) -> bool:
@@ -148,11 +148,11 @@ class Held(Taken):
 
     def pass_on(self, delivery: Delivery) -> None:
         """Record that the user has got a batch that was lent."""
-        self._pipeline.pass_on(delivery)
+        self._pipeline.progress.pass_on(delivery)
 
     def end_soon(self) -> None:
         """End the epoch in 0.1 s, if the user has got all of its batches by then."""
-        self._pipeline.end_soon()
+        self._pipeline.epochs.end_soon()
 
     def hold_again(self, entries: Sequence[list[Any]], returned: Record | None) -> None:
         """Hold batches again that the user had got or that were lent, before all others.

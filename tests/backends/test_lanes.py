@@ -58,7 +58,7 @@ def kill_next(gate):
 def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undisturbed, backend, workers):
     with running(Counted(tmp_path / "log"), backend=backend, workers=workers, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(5 * LANES + 3)]
-        place = pipeline.place()
+        place = pipeline.progress.place()
     assert [start.number for start in place.starts] == [6] * 3 + [5] * 13
     for other, count in (("process", 2), ("thread", 5), ("process", 0)):
         log = tmp_path / f"log of {other} {count}"
@@ -145,7 +145,7 @@ def test_snapshot_without_memory_is_omitted(tmp_path, undisturbed, monkeypatch):
     monkeypatch.setattr(SlotWriter, "append", append)
     with running(Counted(tmp_path / "log"), start_method="fork") as pipeline:
         found = rest(pipeline)
-        assert pipeline.place().starts == ()
+        assert pipeline.progress.place().starts == ()
     assert found == undisturbed
 
 
@@ -203,7 +203,7 @@ def test_element_that_crashes_every_worker_ends_its_lane(tmp_path, restarts):
     source = Counted(tmp_path / "log", at=Kills(None))
     with running(source, workers=2, lanes=4, start_method="fork", restarts=restarts) as pipeline:
         found = outcomes(pipeline)
-        place = pipeline.place()
+        place = pipeline.progress.place()
         assert pipeline.backend.statistics().deaths == 2 * (restarts + 1)
     first, second = (error for error in found if isinstance(error, WorkerDied))
     assert not hasattr(first, "__notes__")
@@ -286,7 +286,7 @@ def test_result_of_a_function_continues_from_its_state(tmp_path, backend, worker
     source = made(str(tmp_path / "log"))
     with running(source, backend=backend, workers=workers, lanes=4, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(18)]
-        place = pipeline.place()
+        place = pipeline.progress.place()
     assert [start.number for start in place.starts] == [5, 5, 4, 4]
     rest_of = made(str(tmp_path / "rest"))
     with running(rest_of, backend=backend, workers=workers, lanes=4, place=place, start_method="fork") as pipeline:

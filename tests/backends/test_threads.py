@@ -101,7 +101,7 @@ def test_interrupt_in_the_standard_library_releases_the_lock(monkeypatch):
                 except strikes.Struck as error:
                     kept.append(error)
             with ThreadPoolExecutor(1) as pool:
-                assert pool.submit(take, pipeline.lock).result(), after
+                assert pool.submit(take, pipeline.guard.lock).result(), after
     assert len(kept) > 3
 
 

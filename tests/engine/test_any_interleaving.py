@@ -90,9 +90,9 @@ class Dispatching(MachineOfAWorld):
         """Pause, as a snapshot of the source does."""
         self.new_chance()
         pipeline = self.world.pipeline
-        pipeline.pause()
+        pipeline.dealing.pause()
         assert pipeline.ledger.failure is not None or not pipeline.ledger.at_work()
-        pipeline.resume()
+        pipeline.dealing.resume()
         self.reached["a pause"] += 1
 
     def check(self):
@@ -179,9 +179,9 @@ class Sequences(Dispatching):
 
     def the_consumer_goes_elsewhere(self):
         self.new_chance()
-        self.world.pipeline.finish_epoch()
+        self.world.pipeline.epochs.finish()
         self.at = (self.at[0], self.choose(range(self.length)))
-        self.world.pipeline.restart_at(Place(*self.at))
+        self.world.pipeline.epochs.restart_at(Place(*self.at))
         self.reached["elsewhere"] += 1
 
 
@@ -205,10 +205,10 @@ class Streams(Dispatching):
         self.new_chance()
         pipeline, place = self.world.pipeline, Place(self.epoch)
         if self.choose([False, True]):
-            place = pipeline.place()
+            place = pipeline.progress.place()
         else:
             self.expected = self.of_an_epoch()
-        pipeline.restart_at(place)
+        pipeline.epochs.restart_at(place)
         self.reached["elsewhere"] += 1
 
     def of_an_epoch(self):
@@ -226,7 +226,7 @@ class Streams(Dispatching):
                 self.take()
             self.epoch += 1
             self.reached["end"] += 1
-            self.world.pipeline.restart_at(Place(self.epoch, counts=(0,) * len(self.lengths)))
+            self.world.pipeline.epochs.restart_at(Place(self.epoch, counts=(0,) * len(self.lengths)))
             self.expected = self.of_an_epoch()
             return
         lane, number = self.expected.pop(0)

@@ -89,15 +89,15 @@ def positions(pipeline, count):
 def test_last_batch_belongs_to_the_epoch_that_it_ends():
     """In an endless stream, work items belong to no epoch."""
     pipeline = pipeline_of()
-    cursor, progress = pipeline.ledger.cursor, pipeline.ledger.progress
+    cursor, progress = pipeline.ledger.cursor, pipeline.progress
     cursor.lane_share = cursor.lane_share._replace(is_endless=True)
     pipeline.backend.work(2)
     first, _ = pipeline.step()
     progress.epoch = 3
-    assert pipeline.epoch_of(first) == 3
+    assert pipeline.ledger.counts.epoch_of(first) == 3
     progress.position = 0  # as after the last batch of epoch 2
-    assert pipeline.epoch_of(first) == 2
-    assert pipeline.epoch_of(first._replace(position=9)) == 3
+    assert pipeline.ledger.counts.epoch_of(first) == 2
+    assert pipeline.ledger.counts.epoch_of(first._replace(position=9)) == 3
 
 
 @pytest.mark.parametrize("is_interrupt", [False, True])
@@ -117,9 +117,9 @@ def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
     requested.append((lambda: signal.raise_signal(signal.SIGUSR1)) if is_interrupt else fails)
     with handling(raising(OSError("the handler")), signal.SIGUSR1):
         with pytest.raises(OSError, match="the handler" if is_interrupt else "the disk") as caught:
-            pipeline.is_outdated()
-        assert pipeline.is_failure(caught.value) is not is_interrupt
-    assert pipeline.is_inconsistent is is_interrupt
+            pipeline.epochs.is_outdated()
+        assert pipeline.guard.is_failure(caught.value) is not is_interrupt
+    assert pipeline.guard.is_inconsistent is is_interrupt
     assert pipeline.step() is None
     assert positions(pipeline, 3) == [0, 1, 2]
 
@@ -151,10 +151,10 @@ def test_state_lacks_only_the_batch_that_an_interrupt_kept(position, count):
 
     positions(pipeline, position)
     pipeline.backend.work()
-    pipeline.lock = Lock(pipeline.lock, strike)
+    pipeline.guard.lock = Lock(pipeline.guard.lock, strike)
     with pytest.raises(KeyboardInterrupt):
         pipeline.step()
-    assert pipeline.place() == Place(0, position, tuple(range(position + 1, min(position + 1 + count, 6))))
+    assert pipeline.progress.place() == Place(0, position, tuple(range(position + 1, min(position + 1 + count, 6))))
     assert pipeline.step() is None
     assert positions(pipeline, 1) == [position]
 
@@ -175,27 +175,27 @@ def test_interrupt_of_the_error_that_ends_an_epoch_keeps_its_end_and_the_counts(
     for after, strike in each_strike(least=20):
         ends = []
         pipeline = pipeline_of(EpochCursor(lambda: 2, 1, barrier=True), epoch_end=lambda ends=ends: ends.append(0))
-        pipeline.holds, raised, found = holds, [], []
+        pipeline.ledger.holds, raised, found = holds, [], []
         with strike:
             while len(found) < 2:
                 try:
                     answer_all(pipeline)
                     taken = pipeline.step()
-                    for delivery in pipeline.ledger.progress.deliveries:
-                        pipeline.pass_on(delivery)
+                    for delivery in pipeline.progress.deliveries:
+                        pipeline.progress.pass_on(delivery)
                     found += [] if taken is None else [taken[1][:2]]
                 except (OSError, Struck) as error:
                     raised += [each for each in (error, error.__context__) if isinstance(each, OSError)]
                     # As frontends do: what is held after an interrupt is computed again.
-                    progress = pipeline.ledger.progress
+                    progress = pipeline.progress
                     if isinstance(error, OSError):
                         progress.deliveries = ()
                     elif progress.deliveries:
-                        pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
+                        pipeline.guard.is_inconsistent = pipeline.ledger.needs_attention = True
         assert found == [(0, 0), (1, 0)], after
         assert raised, after
         assert ends == [0], after
-        assert (pipeline.ledger.num_taken, pipeline.ledger.num_returned) == (3, 2), after
+        assert (pipeline.ledger.counts.num_taken, pipeline.ledger.counts.num_returned) == (3, 2), after
 
 
 def test_interrupted_stop_does_not_block_the_stop_of_another_thread():
@@ -206,7 +206,7 @@ def test_interrupted_stop_does_not_block_the_stop_of_another_thread():
         other = threading.Thread(target=pipeline.stop, daemon=True)
         other.start()
         other.join(DEADLOCK_S)
-        assert pipeline.has_ended, after
+        assert pipeline.guard.lifetime.has_ended, after
 
 
 class Clock:

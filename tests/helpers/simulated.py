@@ -577,7 +577,7 @@ class MachineOfAWorld(AimingMachine):
         """Simulate the state after an interrupt."""
         self.new_chance()
         pipeline = self.world.pipeline
-        pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
+        pipeline.guard.is_inconsistent = pipeline.ledger.needs_attention = True
         self.reached["inconsistent"] += 1
 
     def each_work_item_is_in_one_place(self):

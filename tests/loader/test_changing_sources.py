@@ -247,9 +247,9 @@ def numbers_and_all_work_ahead(loader):
     """Return the numbers of an epoch, and wait until nothing is computed ahead anymore."""
     batches = iter(loader)
     numbers = numbers_of(batches)
-    batches.pipeline.resume()
-    batches.pipeline.pause()
-    batches.pipeline.resume()
+    batches.pipeline.dealing.resume()
+    batches.pipeline.dealing.pause()
+    batches.pipeline.dealing.resume()
     return numbers
 
 

@@ -9,7 +9,7 @@ from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.epochs import Epochs
 from mpqueue.errors import BatchTimeout
 from mpqueue.worker.runners.runner import StreamEnd
 
@@ -132,7 +132,7 @@ def endless(size, count, lanes=LANES):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epochs_of_n_batches_continue_the_stream(workers, monkeypatch):
     """Batches computed ahead are not computed again, and no worker is restarted."""
-    monkeypatch.setattr(Pipeline, "restart_at", None)
+    monkeypatch.setattr(Epochs, "restart_at", None)
     with loader_of(20, workers=workers, epoch_batches=7) as loader:
         assert len(loader) == 7
         epochs = []

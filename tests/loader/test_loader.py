@@ -42,7 +42,7 @@ def test_first_epoch_computes_no_batch_of_second():
     with Loader(source, workers=2, backend="thread") as loader:
         batches = iter(loader)
         assert numbers_of(batches) == [0, 1, 2, 3, 4]
-        batches.pipeline.pause()  # until no work item is running
+        batches.pipeline.dealing.pause()  # until no work item is running
         assert sorted(computed) == [0, 1, 2, 3, 4]
 
 
@@ -52,11 +52,11 @@ def test_on_epoch_end_does_not_open_unrequested_epoch():
     with Loader(source, workers=2, backend="thread") as loader:
         batches = iter(loader)
         assert numbers_of(batches) == [0, 1, 2]
-        batches.pipeline.finish_epoch()
-        batches.pipeline.pause()
+        batches.pipeline.epochs.finish()
+        batches.pipeline.dealing.pause()
         assert sorted(computed) == [0, 1, 2]
         assert ends == [1]
-        batches.pipeline.resume()
+        batches.pipeline.dealing.resume()
         assert numbers_of(loader) == [0, 1, 2]
         assert ends == [1, 1]
 

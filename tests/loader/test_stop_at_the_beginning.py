@@ -5,7 +5,7 @@ import pytest
 from helpers.faults import Numbers
 
 import mpqueue
-from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.epochs import Epochs
 
 
 @pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 1, "backend": "thread"}, {"workers": 0}])
@@ -15,14 +15,14 @@ def test_stop_during_start_of_loop_ends_loop_only(options, place, monkeypatch):
     with mpqueue.Loader(Numbers(3), **options) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0
-        method = getattr(Pipeline, place)
+        method = getattr(Epochs, place)
 
-        def stopped_before(pipeline, *args, **keywords):
-            monkeypatch.setattr(Pipeline, place, method)
-            pipeline.stop()
-            return method(pipeline, *args, **keywords)
+        def stopped_before(epochs, *args, **keywords):
+            monkeypatch.setattr(Epochs, place, method)
+            epochs.guard.stop()
+            return method(epochs, *args, **keywords)
 
-        monkeypatch.setattr(Pipeline, place, stopped_before)
+        monkeypatch.setattr(Epochs, place, stopped_before)
         assert [int(batch[0]) for batch in loader] == []
         assert [int(batch[0]) for batch in loader] == [0, 1, 2]
 

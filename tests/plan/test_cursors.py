@@ -75,7 +75,7 @@ def test_epoch_ends_with_its_last_batch_although_later_ones_are_dealt(kind):
         for work_item in deal(ledger, LENGTH):
             ledger.ready[work_item.number] = Result(work_item)
         work_item, _ = ledger.take()
-        is_last = ledger.count(work_item)
+        is_last = ledger.counts.count(work_item)
         if is_last:
             ledger.forget_epochs()
         assert (is_last, ledger.progress.epoch) == ((number + 1) % LENGTH == 0, (number + 1) // LENGTH)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpqueue.engine.ledger import Progress
+from mpqueue.engine.progress import Progress
 from mpqueue.plan.position.cursors import Drawn, DrawnCursor, Place
 
 

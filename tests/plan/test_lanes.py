@@ -26,7 +26,7 @@ def hand_out(ledger, count):
     for _ in range(count):
         (work_item,) = ledger.deal()
         ledger.ready[work_item.number] = Result(None)
-        ledger.count(ledger.take()[0])
+        ledger.counts.count(ledger.take()[0])
         work_items.append(work_item)
     return work_items
 
@@ -48,14 +48,14 @@ def test_last_batch_has_its_snapshot_after_a_move_to_the_place_behind_it():
     last = hand_out(ledger, 5)[-1]
     ledger.progress.returned = last, 0, 5, None
     ledger.lanes.note(0, 5, b"5")
-    assert ledger.start_of_returned() == LaneStart(3, b"3")
+    assert ledger.counts.start_of_returned() == LaneStart(3, b"3")
     for _ in range(2):
         place = ledger.progress.place()
         assert place.starts == (LaneStart(5, b"5"),)
         ledger.go_to(place)
-        assert ledger.start_of_returned() == LaneStart(3, b"3")
+        assert ledger.counts.start_of_returned() == LaneStart(3, b"3")
     ledger.progress.returned = hand_out(ledger, 1)[0], 0, 6, None
-    assert ledger.start_of_returned() == LaneStart(5, b"5")
+    assert ledger.counts.start_of_returned() == LaneStart(5, b"5")
 
 
 def test_only_ends_before_a_place_are_known_there():
@@ -94,7 +94,7 @@ def test_place_contains_no_snapshots_ahead_of_it(num_held):
         for number in (1, 3, 4, 5):
             ledger.lanes.note(lane, number, b"%d" % number)
     for work_item in work_items[len(work_items) - num_held :]:
-        ledger.hold(Delivery((work_item, 0, 0, None)))
+        ledger.progress.hold(Delivery((work_item, 0, 0, None)))
     place = ledger.progress.place()
     assert place.counts == [(4, 4), (4, 3), (3, 3)][num_held]
     assert tuple(start.number for start in place.starts) == place.counts

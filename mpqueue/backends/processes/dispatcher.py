@@ -599,7 +599,7 @@ class Dispatcher:
         work.nbytes -= tail.nbytes
         recorder = self._pool.ring.recorder
         if tail.parts and not work.cancelled:
-            self._pool.ledger.parts.note(work_item, tail.parts)
+            self._pool.ledger.counts.parts.note(work_item, tail.parts)
         if work_item.lane < 0:  # with rows, the tail of a timed batch: its times arrived just before
             if tail.state is not None:
                 raise ProtocolError("expected a snapshot only for a lane")

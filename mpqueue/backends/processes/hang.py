@@ -81,8 +81,8 @@ class SlowBatch:
             return None
         missed_s = self._looks.missed_s(now)
         # Without an order other batches may arrive: the wait for this one starts now.
-        if self._of != (head, ledger.num_batches):
-            self._of, self._since, self._due_s = (head, ledger.num_batches), now, SLOW_S
+        if self._of != (head, ledger.counts.num_batches):
+            self._of, self._since, self._due_s = (head, ledger.counts.num_batches), now, SLOW_S
         elif missed_s:
             self._since = min(now, self._since + missed_s)
         return self._looks.next_in_s(self._since + self._due_s - now)

@@ -100,7 +100,7 @@ class BatchIterator(Generator[Any, None, None]):
         if self._pipeline is None:
             return
         # A failure ends all iterators. An error raised by a signal handler is not a failure; the stream continues.
-        if self._pipeline.is_failure(error):
+        if self._pipeline.guard.is_failure(error):
             self._is_over = True
             self._stop()
         # Also after the end: the pipeline refuses the calls of a forked process.

@@ -132,9 +132,9 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
         # The next start begins with item 0 of a new epoch, so that its random numbers differ. An endless sequence
         # cannot return to item 0, so it continues after the last batch.
         if pipeline.ledger.cursor.is_endless:
-            self._position = pipeline.place().position
+            self._position = pipeline.progress.place().position
         else:
-            self._epoch, self._position = pipeline.epoch + 1, 0
+            self._epoch, self._position = pipeline.progress.epoch + 1, 0
 
     def get(self) -> Iterator[Batch_co]:
         """Return an endless iterator of batches, in the order of the sequence.
@@ -159,4 +159,4 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
         """Run the end of the present epoch now, if all its batches were taken, instead of before the next batch."""
         pipeline = self._session.pipeline
         if pipeline is not None:
-            pipeline.finish_epoch()
+            pipeline.epochs.finish()

@@ -77,7 +77,7 @@ class _Plan:
 
     def note(self, pipeline: Pipeline) -> None:
         """Store the consumer's place."""
-        place = pipeline.place()
+        place = pipeline.progress.place()
         self.is_over = place.epoch != self.number
         self.place = Place(self.number, place.position, place.ahead)
 
@@ -187,7 +187,7 @@ class PassEnqueuer(idle.Pool):
         self._is_running = False
         # Threads use the caller's own dataset, and its hooks, which are called next, must run alone.
         if pipeline is not None and drain_queue_and_join and not self.use_multiprocessing:
-            pipeline.pause()
+            pipeline.dealing.pause()
 
     def is_running(self) -> bool:
         """Return True while an epoch is active; a failure of the dataset ends it."""
@@ -236,7 +236,7 @@ class PassEnqueuer(idle.Pool):
             _numbers.note_state()
             # Drawing the order has changed the state of `random`. Note it, so that a seed set again is recognized.
             if self._session.pipeline is not None:
-                self._session.pipeline.restart_at(Place(self._plan.number), refresh=True)
+                self._session.pipeline.epochs.restart_at(Place(self._plan.number), refresh=True)
             self._num_seen = num_stops
             return self._plan.number
 
@@ -253,7 +253,7 @@ class PassEnqueuer(idle.Pool):
                 with self._session.starts.part("order"):
                     self._continue(pipeline)
             elif not pipeline.ledger.allowance:  # paused
-                pipeline.resume()
+                pipeline.dealing.resume()
             self._num_seen = num_stops
             return pipeline.next()
 
@@ -265,9 +265,9 @@ class PassEnqueuer(idle.Pool):
             return
         self._resolved.source.draw_order()  # a hook may have dropped it
         if self._is_stale(pipeline):
-            pipeline.restart_at(plan.place, refresh=True)
+            pipeline.epochs.restart_at(plan.place, refresh=True)
         else:
-            pipeline.resume()
+            pipeline.dealing.resume()
 
     def _is_stale(self, pipeline: Pipeline) -> bool:
         if pipeline.backend.may_change_unseen:
@@ -293,7 +293,7 @@ class PassEnqueuer(idle.Pool):
             job, cursor, self._backend, self.max_queue_size, plan.place, allowance=1 if is_very_first else None
         )
         if is_very_first:
-            pipeline.pause(waits=False)
+            pipeline.dealing.pause(waits=False)
         idle.watch(self)
         return pipeline
 

@@ -31,8 +31,9 @@ from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
+from mpqueue.engine.counts import DeliveredBatch
 from mpqueue.engine.deliveries import Delivery
-from mpqueue.engine.pipeline import DeliveredBatch, Pipeline
+from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch.checks import batch_size_of, coroutines_of, reject_cuda
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
@@ -192,10 +193,10 @@ class _WorkerBatches:
         assert session.pipeline is not None
         self.epoch, self.first = epoch, first
         self._job, self._cursor, self._pipeline = job, cursor, session.pipeline
-        self.place, self.statistics, self.starts = self._pipeline.place, session.statistics, session.starts
+        self.place, self.statistics, self.starts = self._pipeline.progress.place, session.statistics, session.starts
         self._watch = watch  # of a map-style dataset
         self._begun = begun  # where the pass begins
-        self._num_before = self._pipeline.ledger.num_returned  # in earlier passes of persistent workers
+        self._num_before = self._pipeline.ledger.counts.num_returned  # in earlier passes of persistent workers
 
     @property
     def order(self) -> Iterator[Any] | None:
@@ -217,11 +218,11 @@ class _WorkerBatches:
     @property
     def num_returned(self) -> int:
         """The number of batches that the pass has returned."""
-        return self._pipeline.ledger.num_returned - self._num_before
+        return self._pipeline.ledger.counts.num_returned - self._num_before
 
     def returned(self) -> state.ReturnedBatch | None:
         """Return the batch that was returned last; None: none."""
-        last = self._pipeline.last() if self.num_returned else None
+        last = self._pipeline.ledger.counts.last() if self.num_returned else None
         if last is None:
             return None
         plan = self._job.plan
@@ -245,7 +246,7 @@ class _WorkerBatches:
         parts, pipeline = plan.source.runs.parts, self._pipeline
         if parts.batch_size is None or parts.drop_last:
             return False
-        with pipeline.lock:
+        with pipeline.guard.lock:
             ledger = pipeline.ledger
             if ledger.progress.epoch != work_item.epoch:  # persistent workers have begun another pass
                 return True
@@ -274,7 +275,7 @@ class _WorkerBatches:
         pipeline = self._pipeline
         if not pipeline.is_stopped:
             with contextlib.suppress(Stopped):  # stopped by another thread in the meantime
-                pipeline.restart_at(pipeline.place())
+                pipeline.epochs.restart_at(pipeline.progress.place())
 
 
 class _Early(NamedTuple):
@@ -497,21 +498,21 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._session.stop()
             pipeline = self._start(place)
         # Workers in an endless stream are at exactly this place, so their work ahead can be used.
-        elif continues and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
-            pipeline.begin_epoch(place.epoch)
-            if pipeline.epoch != place.epoch:
+        elif continues and pipeline.progress.place().counts == place.counts and not pipeline.guard.is_inconsistent:
+            pipeline.epochs.begin(place.epoch)
+            if pipeline.progress.epoch != place.epoch:
                 with contextlib.suppress(Stopped):
-                    pipeline.restart_at(place)
+                    pipeline.epochs.restart_at(place)
         else:
-            if isinstance(self._job.plan, IterablePlan) and not (self._counts_epochs or pipeline.is_inconsistent):
+            if isinstance(self._job.plan, IterablePlan) and not (self._counts_epochs or pipeline.guard.is_inconsistent):
                 # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
                 # before its worker had begun it.
-                pipeline.await_first_units()
+                pipeline.dealing.await_first_units()
             with contextlib.suppress(Stopped):  # stopped by another thread: the pass ends before its first batch
-                pipeline.restart_at(place)
+                pipeline.epochs.restart_at(place)
         if self._is_endless:
-            pipeline.hand_out(place.epoch)
-        self._holds, pipeline.holds = False, self._pin_memory  # see `_take_pinned`
+            pipeline.epochs.hand_out(place.epoch)
+        self._holds, pipeline.ledger.holds = False, self._pin_memory  # see `_take_pinned`
         self._pipeline: Pipeline = pipeline
 
     def _begin_with_new_epoch(self) -> None:
@@ -525,7 +526,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._epoch -= 1  # the same number as for a pass that begins once, so that random numbers are equal
             holds = self._holds
             self._reset(loader, first_iter=True)
-            self._holds, self._pipeline.holds = holds, holds or self._pin_memory
+            self._holds, self._pipeline.ledger.holds = holds, holds or self._pin_memory
 
     def raise_init_error(self) -> None:
         """Wait for the first batch, and raise the error of ``worker_init_fn`` if there is one.
@@ -535,9 +536,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         Raises:
             Exception: The error of ``worker_init_fn`` in the worker of the first batch.
         """
-        pipeline, holds = self._pipeline, self._pipeline.holds
+        pipeline, holds = self._pipeline, self._pipeline.ledger.holds
         deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
-        pipeline.holds = True  # an error is held for the following `next`
+        pipeline.ledger.holds = True  # an error is held for the following `next`
         try:
             # Not taken if it is a batch: that would draw one more from the sampler, whose last draw may use the
             # trainer's generator. Torch draws it at the first `next`.
@@ -547,21 +548,21 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 if is_plain is None:
                     deadline = pipeline.wait(deadline=deadline)
                 elif pipeline.step() is not None:
-                    pipeline.restart_soon()  # a batch after all: the following `next` returns it
+                    pipeline.guard.restart_soon()  # a batch after all: the following `next` returns it
                     return
         except (EndOfStream, Stopped):
             return  # raised again by the following `next`
         except BaseException as error:
             if INIT_NOTE in notes_of(error):
-                pipeline.drop_error(error)  # otherwise its traceback would keep this iterator
+                pipeline.progress.drop_error(error)  # otherwise its traceback would keep this iterator
                 self._shutdown_workers()
                 raise
-            if pipeline.failed is None or not pipeline.is_failure(error):
+            if pipeline.rare.failed is None or not pipeline.guard.is_failure(error):
                 raise
             # Its traceback contains this frame, and with it the iterator, which must be collected to end the workers.
             set_traceback(error, None)
         finally:
-            pipeline.holds = holds
+            pipeline.ledger.holds = holds
 
     @property
     def _is_endless(self) -> bool:
@@ -596,8 +597,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 else:
                     batch = self._take_held(deadline)[1] if self._holds else pipeline.next(deadline=deadline)
             except BaseException as error:
-                failed = pipeline.failed
-                if failed is not None and failed is not self._failed and not pipeline.is_inconsistent:
+                failed = pipeline.rare.failed
+                if failed is not None and failed is not self._failed and not pipeline.guard.is_inconsistent:
                     self._failed = failed
                     self._draw_after(failed, error)
                 raise
@@ -605,7 +606,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):
             # Read before `_end`, which stops the pipeline of workers that are not persistent.
-            place = None if pipeline.is_stopped else pipeline.place()
+            place = None if pipeline.is_stopped else pipeline.progress.place()
             self._end()
             if self._is_stream and place is not None:
                 self._check_batches(place)
@@ -628,19 +629,21 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             pinned = torch_pinning.pin_memory(batch, self._pin_memory_device)
         except BaseException as error:
             if delivery is not None:
-                pipeline.is_inconsistent = pipeline.ledger.needs_attention = True  # not by a call, which may be struck
+                pipeline.guard.is_inconsistent = pipeline.ledger.needs_attention = (
+                    True  # not by a call, which may be struck
+                )
                 if not is_interrupt(error):  # the error takes the batch's place
-                    pipeline.pass_on(delivery)
+                    pipeline.progress.pass_on(delivery)
             raise
-        if self._holds or pipeline.pass_on(delivery):
+        if self._holds or pipeline.progress.pass_on(delivery):
             return pinned
         return self._take_pinned(deadline)  # an interrupt in another thread has dropped it: it is computed again
 
     def _raise_first_error(self) -> None:
         """Raise the error that `raise_init_error` has found in place of the first batch."""
-        for delivery in self._pipeline.ledger.progress.deliveries:
+        for delivery in self._pipeline.progress.deliveries:
             if delivery.error is not None:
-                self._pipeline.drop_error(delivery.error)
+                self._pipeline.progress.drop_error(delivery.error)
                 raise delivery.error
 
     def _draw_after(self, failed: WorkItem, error: BaseException) -> None:
@@ -648,14 +651,14 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         is_crash = matches(error, MPQueueError) and not matches(error, WorkerRaised)
         # An error of the sampler has no position. As a generator, it only has its end to return.
         if failed.position >= 0 and not is_crash:
-            self._pipeline.resume()
+            self._pipeline.dealing.resume()
 
     def held(self) -> Held:
         """Return the batches of this pass, which the caller takes ahead of its user; call it before the first `next`.
 
         The loader's state and ``last`` then follow the user, and excluded samples are in none of its later batches.
         """
-        self._holds = self._pipeline.holds = True
+        self._holds = self._pipeline.ledger.holds = True
         return Held(self._request_held, lambda: self._pipeline)
 
     def _request_held(self) -> Any:
@@ -663,14 +666,14 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             batch = self.__next__()
         except _StillHeld:
             return None
-        return self._pipeline.ledger.progress.deliveries[-1], batch
+        return self._pipeline.progress.deliveries[-1], batch
 
     def _take_held(self, deadline: float | None) -> tuple[Delivery, Any]:
         try:
             taken = self._pipeline.take(deadline=deadline)
         except BaseException as error:
             if not self._holds:  # it is raised here, and not held
-                self._pipeline.drop_error(error)
+                self._pipeline.progress.drop_error(error)
             raise
         if taken is None:
             raise _StillHeld if self._holds else EndOfStream

@@ -205,7 +205,7 @@ class Drawn(NamedTuple):
 
 
 class ConsumerProgress(Protocol):
-    """Progress of the consumer: a `mpqueue.engine.ledger.Progress`."""
+    """Progress of the consumer: a `mpqueue.engine.progress.Progress`."""
 
     epoch: int
     position: int

@@ -55,15 +55,17 @@ class LaneStream(Stream):
         # Exclusions that begin with the epoch after a restart. The workers get the changed source.
         if epoch > self._place.epoch and self.plan.history is not self.history:
             self.plan.source.follow(self.history)
-            pipeline.restart_at(Place(epoch), refresh=True)
+            pipeline.epochs.restart_at(Place(epoch), refresh=True)
             self._follow(self.history)  # the last step: after an error, this method is called again
-        elif pipeline.epoch == epoch or not self.is_endless:
+        elif pipeline.progress.epoch == epoch or not self.is_endless:
             super()._enter(epoch)
         else:
             # The previous epoch was abandoned. An endless stream continues at its current place.
-            pipeline.begin_epoch(epoch)
-            if pipeline.epoch != epoch:  # a failure in the middle of the work has left the pipeline at its place
-                pipeline.restart_at(pipeline.place()._replace(epoch=epoch, position=0))
+            pipeline.epochs.begin(epoch)
+            if (
+                pipeline.progress.epoch != epoch
+            ):  # a failure in the middle of the work has left the pipeline at its place
+                pipeline.epochs.restart_at(pipeline.progress.place()._replace(epoch=epoch, position=0))
 
     def _request(self, epoch: int) -> None:
         if self.is_endless:
@@ -71,16 +73,16 @@ class LaneStream(Stream):
 
     def next_place(self) -> Place | None:
         """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
-        return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
+        return self._pipeline.progress.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
 
     def lane_place(self) -> Place:
         """Return a place of the open epoch after yielded batches only, with the snapshots of its lanes."""
-        return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
+        return self._pipeline.progress.place()._replace(epoch=self.epoch, position=self.count)
 
     @property
     def count(self) -> int:
         """Number of handles and failures yielded in the open epoch, including those before the place of its start."""
-        progress = self._pipeline.ledger.progress
+        progress = self._pipeline.progress
         if progress.epoch == self.epoch:
             return progress.position
         return progress.ended[1] if progress.ended[0] == self.epoch else 0
@@ -108,11 +110,11 @@ class LaneStream(Stream):
     def _end(self) -> BatchHandle | Failure | None:
         plan, title = cast("StreamPlan", self.plan), self.plan.source.title
         if not self.is_endless:
-            warning = plan.no_batches(self._pipeline.place(), title)
+            warning = plan.no_batches(self._pipeline.progress.place(), title)
             if warning and not self._has_warned:
                 self._has_warned = True
                 warn(warning)
         # An endless stream without elements would restart forever.
         elif not self.count:
-            return self._failed(plan.impossible_epoch(self._pipeline.place(), title), None)
+            return self._failed(plan.impossible_epoch(self._pipeline.progress.place(), title), None)
         return super()._end()

@@ -351,14 +351,14 @@ class Stream:
 
     def total(self) -> int | None:
         """Return the number of batches of the open epoch; None if it is endless or unknown."""
-        return self._pipeline.length_of(self.epoch)
+        return self._pipeline.ledger.cursor.length_of(self.epoch)
 
     def _open(self) -> BaseException | None:
         """Move the pipeline to the place in the epoch; return the exception that prevents it."""
         pipeline = self._pipeline
         self._is_open = False
         try:
-            pipeline.finish_epoch()  # a retry if the source's hook has failed; otherwise without effect
+            pipeline.epochs.finish()  # a retry if the source's hook has failed; otherwise without effect
             self._enter(self.epoch)
             self._request(self.epoch)
         except BaseException as error:
@@ -369,14 +369,14 @@ class Stream:
     def _enter(self, epoch: int) -> None:
         """Move the pipeline to its place in an epoch."""
         pipeline = self._pipeline
-        if pipeline.epoch != epoch:
-            pipeline.restart_at(Place(epoch))  # the previous epoch was abandoned
+        if pipeline.progress.epoch != epoch:
+            pipeline.epochs.restart_at(Place(epoch))  # the previous epoch was abandoned
 
     def _request(self, epoch: int) -> None:
         """Make the pipeline yield an epoch that has a length."""
         # Do not prefetch past the first epoch before a second one is requested, as in a `Loader`.
-        self._pipeline.bound_epoch(epoch, goes_on=epoch != self._place.epoch)
-        self._pipeline.hand_out(epoch)
+        self._pipeline.epochs.bound(epoch, goes_on=epoch != self._place.epoch)
+        self._pipeline.epochs.hand_out(epoch)
 
     def next_place(self) -> Place | None:
         """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
@@ -385,7 +385,7 @@ class Stream:
     def finish_epoch(self) -> None:
         """Run the source's ``on_epoch_end`` if all of the epoch was taken; its exception becomes the next failure."""
         with interrupts.unblock_signals():  # the hook may start processes, which inherit the signal mask
-            self._pipeline.finish_epoch()
+            self._pipeline.epochs.finish()
 
     # -- BatchHandles
 
@@ -408,7 +408,7 @@ class Stream:
                 return self._failed(error, None)
         while True:
             # The pipeline notes the work item of a failure here, so that the error gets its position.
-            pipeline.failed = None
+            pipeline.rare.failed = None
             try:
                 # Do not poll for reports here: `advance` does so when there are some. A poll would cost a system call
                 # for each batch that is not ready.
@@ -418,7 +418,7 @@ class Stream:
             except Stopped:
                 return None
             except BaseException as error:
-                outcome = self._failed(error, pipeline.failed)
+                outcome = self._failed(error, pipeline.rare.failed)
             else:
                 if taken is None:
                     return None

@@ -311,7 +311,7 @@ def pinning(loader, monkeypatch, pin):
     """Return the iterator of a pass that pins its batches by a function, without a GPU."""
     monkeypatch.setattr(iterator.torch_pinning, "pin_memory", lambda batch, _device: pin(batch))
     batches = iter(loader)
-    batches._pin_memory = batches._pipeline.holds = True
+    batches._pin_memory = batches._pipeline.ledger.holds = True
     return batches
 
 
