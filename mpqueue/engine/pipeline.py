@@ -120,6 +120,7 @@ class Pipeline:
         self.loop = 0
         self.may_fail = True
         self.bar: Bar | None = None
+        self._count = ledger.counts.count  # looked up once, as each batch is counted
         self._is_polled = False  # a caller waits for `fileno`
         forked.watch(self)
 
@@ -192,7 +193,7 @@ class Pipeline:
                         else:
                             if self.bar is not None:
                                 self.bar.step(work_item)
-                            is_last, taken = ledger.counts.count(work_item), (work_item, batch)
+                            is_last, taken = self._count(work_item), (work_item, batch)
                             if is_last:
                                 self.epochs.mark_due()
                             if ledger.holds:
