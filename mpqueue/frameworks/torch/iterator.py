@@ -42,7 +42,8 @@ from mpqueue.frameworks.torch.order.draws import watch_of
 from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.order.questions import editor_of
 from mpqueue.frameworks.torch.source.iterated import starts_after
-from mpqueue.frameworks.torch.source.samples import ids_of, num_places
+from mpqueue.frameworks.torch.source.pass_plan import PassPlan
+from mpqueue.frameworks.torch.source.samples import num_places
 from mpqueue.frameworks.torch.source.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.source.worker import (
     INIT_NOTE,
@@ -59,7 +60,7 @@ from mpqueue.loader.undelivered import Held
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options.options import Options, StartMethod
-from mpqueue.plan.order.plans import DrawnPlan, Plan, StreamPlan
+from mpqueue.plan.order.plans import Plan, StreamPlan
 from mpqueue.plan.position.cursors import BatchSamples, Cursor, Drawn, Edit, Place, RankStart, WorkItem
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.plan.position.ranks import Ranks
@@ -157,19 +158,6 @@ class _PassDraws(dict[int, _SamplerDraw]):
     def draw(self, epoch: int, base: RankStart) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
         """Return the draw of an epoch, which was started already."""
         return self[epoch]
-
-
-class PassPlan(DrawnPlan):
-    """The plan of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
-
-    def length(self, epoch: int | None = None) -> int | None:  # noqa: ARG002 - as in other plans
-        """Return None: torch's loader determines the length."""
-        return None
-
-    def samples_of(self, work_item: WorkItem) -> SampleIds:
-        """Return the ids of the samples of a batch for a message."""
-        assert work_item.listed is not None
-        return ids_of(work_item.listed, is_batched=self.source.runs.parts.is_batched)
 
 
 class _WorkerBatches:
