@@ -8,7 +8,8 @@ from torch.utils import data
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch.checks import has_own_workers, reject_concurrency, reject_threads
-from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator, LeftPass, left_pass
+from mpqueue.frameworks.torch.inline import InlineIterator
+from mpqueue.frameworks.torch.inline_streams import InlineStreamIterator, LeftPass, left_pass
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
 from mpqueue.frameworks.torch.order import questions, state

@@ -21,7 +21,7 @@ from mpqueue.torch import DataLoader
 # The draw from the sampler.
 STRUCK_FILES = (
     "torch/iterator.py", "torch/passes.py", "torch/pass_reader.py", "torch/loader_workers.py", "torch/worker_batches.py",
-    "torch/inline.py", "order/pass_draw.py", "order/order.py", "order/state.py", "plan/position/cursors.py",
+    "torch/inline.py", "torch/inline_streams.py", "order/pass_draw.py", "order/order.py", "order/state.py", "plan/position/cursors.py",
 )  # fmt: skip
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
 
