@@ -257,9 +257,10 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             return self.resumed.as_dict() | questions.saved(self)
         if self._pass is None:
             return state.new(self).as_dict() | questions.saved(self)
-        if is_inside_step(self) and self._pass.before_step is not None:
-            return dict(self._pass.before_step)
-        found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch()) | questions.saved(self)
+        begun = self._pass
+        if begun.before_step is not None and not begun.is_over and is_inside_step(self, begun.batches.num_returned):
+            return dict(begun.before_step)
+        found = begun.before_step = begun.as_dict(is_left=is_at_end_of_epoch()) | questions.saved(self)
         return dict(found)  # a copy, because Accelerate modifies it
 
     def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:

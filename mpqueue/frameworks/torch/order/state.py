@@ -196,7 +196,7 @@ class Pass:
 
     Attributes:
         is_over: All batches were returned, and the loop over the pass is done.
-        before_step: The latest state that `DataLoader.state_dict` has returned; see `skipping.is_inside_step`.
+        before_step: The latest state that `DataLoader.state_dict` has returned; see `accelerate.is_inside_step`.
     """
 
     def __init__(self, beginning: Beginning, batches: PassBatches, plan: StreamPlan | None = None) -> None:
