@@ -15,8 +15,9 @@ from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch.checks import coroutines_of
-from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order import between_passes, state
 from mpqueue.frameworks.torch.order.accelerate import seed_of_rank, warn_of_skipping
+from mpqueue.frameworks.torch.order.beginning import Beginning, at_beginning, beginning_of, drawn_at
 from mpqueue.frameworks.torch.order.draws import watch_of
 from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.order.questions import editor_of
@@ -98,14 +99,14 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         # `__iter__`, such as torchdata's, draws in torch's base class, before the seed, unless it only wraps a
         # sampler of torch.
         is_eager = not inspect.isgeneratorfunction(type(loader._index_sampler).__iter__)
-        state.settle(loader, is_eager=is_eager)
-        resumed, loader.resumed = state.due(loader), None
-        before = state.begin(loader, 0) if is_eager and resumed is None else None
+        between_passes.settle(loader, is_eager=is_eager)
+        resumed, loader.resumed = between_passes.due(loader), None
+        before = beginning_of(loader, 0) if is_eager and resumed is None else None
         with contextlib.ExitStack() as undo:
             if resumed is not None:
                 if any(resumed.place.counts):  # a dataset may draw in its `__iter__`
                     undo.callback(GlobalState().restore)
-                undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
+                undo.enter_context(at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             super().__init__(loader)
         self._seed = seed_of_rank(loader, self._base_seed)  # of the random numbers of one worker
         self._collation = _Collation(self._collate_fn, self._dataset, has_index=not self._num_lanes)
@@ -119,9 +120,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._progress = Progress(self._num_lanes)
         if resumed is None:
             warn_of_skipping(loader)
-            beginning = state.begin(loader, self._base_seed)
+            beginning = beginning_of(loader, self._base_seed)
             if before is not None:
-                beginning = state.drawn_at(before, beginning)
+                beginning = drawn_at(before, beginning)
             self._start(loader, beginning)
         else:
             # The description of this rank's order, because the state may be another rank's.
@@ -132,7 +133,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             # which the pass began.
             is_set = self._load(resumed.place) and loader.generator is None
             draws = not resumed.place.position
-            with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning, draws=draws):
+            with contextlib.nullcontext() if is_set else at_beginning(loader, beginning, draws=draws):
                 self._drop(loader, beginning, resumed)
             self._progress.go_to(resumed.place)
         self._edit = editor_of(loader, beginning)
@@ -143,11 +144,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
         return False
 
-    def _start(self, loader: Any, beginning: state.Beginning) -> None:
+    def _start(self, loader: Any, beginning: Beginning) -> None:
         """Begin the pass from its start."""
         self._watch, self._mark = watch_of(loader, self._sampler_iter, beginning, None), 0
 
-    def _drop(self, loader: Any, beginning: state.Beginning, resumed: state.State) -> None:
+    def _drop(self, loader: Any, beginning: Beginning, resumed: state.State) -> None:
         """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
         self._watch = watch = watch_of(loader, iter(self._index_sampler), beginning, resumed)
         for _ in range(resumed.place.position):

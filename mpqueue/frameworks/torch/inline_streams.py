@@ -18,6 +18,7 @@ import torch
 
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order.beginning import Beginning
 from mpqueue.frameworks.torch.source.iterated import (
     IteratedDataset,
     copy_before,
@@ -146,12 +147,12 @@ class InlineStreamIterator(InlineIterator):
         fetcher.dataset_iter = self._iterated.iterator
         return not torch.equal(before, torch.get_rng_state())
 
-    def _start(self, loader: Any, beginning: state.Beginning) -> None:  # noqa: ARG002 - as in the base class
+    def _start(self, loader: Any, beginning: Beginning) -> None:  # noqa: ARG002 - as in the base class
         # Nothing to watch: the indices of an iterable-style dataset have no content.
         self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None, self._state_before)
 
     def _drop(
-        self, loader: Any, beginning: state.Beginning, resumed: state.State  # noqa: ARG002 - as in the base class
+        self, loader: Any, beginning: Beginning, resumed: state.State  # noqa: ARG002 - as in the base class
     ) -> None:  # fmt: skip
         """Drop the elements between the snapshot, or the beginning, and the place."""
         place, fetcher = resumed.place, self._dataset_fetcher

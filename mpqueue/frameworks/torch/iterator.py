@@ -30,7 +30,7 @@ import torch
 from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.frameworks.torch.loader_workers import LoaderWorkers, shut_down
-from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order import between_passes, state
 from mpqueue.frameworks.torch.pass_reader import PassReader, Reading, StillHeld
 from mpqueue.frameworks.torch.passes import LoaderPasses, known_seed
 from mpqueue.frameworks.torch.tensors.pinned import make_pinned
@@ -65,7 +65,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         if earlier is not None:  # the workers are not persistent: this pass starts others
             self._session.starts.follow(earlier.batches.starts)
         with self._session.starts.part("order"):
-            state.settle(loader)
+            between_passes.settle(loader)
             left = getattr(loader, "resumed", None)  # before `known_seed`, which may drop it
             with known_seed(loader) as seed:
                 _Base.__init__(self, loader)

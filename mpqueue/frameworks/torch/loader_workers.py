@@ -17,7 +17,7 @@ from mpqueue.engine.backend import Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.torch.checks import batch_size_of, coroutines_of, reject_cuda
-from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order import between_passes, state
 from mpqueue.frameworks.torch.order.accelerate import seed_of_rank
 from mpqueue.frameworks.torch.order.pass_draw import PassDraw, PassDraws
 from mpqueue.frameworks.torch.source.iterated import starts_after
@@ -131,7 +131,7 @@ class LoaderWorkers:
         elif self.stream_plan is not None:
             plan = replace(self.stream_plan, source=LoaderStream(LanedSource(parts)))
         else:
-            is_laned, lanes = isinstance(parts.dataset, StreamDataset), state.lanes_of(loader)
+            is_laned, lanes = isinstance(parts.dataset, StreamDataset), between_passes.lanes_of(loader)
             source = LoaderStream(LanedSource(parts)) if is_laned else Function(StreamSource(parts))
             kind = StreamPlan if is_laned else IterablePlan
             options = Options(drop_last=bool(parts.drop_last))

@@ -6,8 +6,16 @@ from typing import Any, NamedTuple
 
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.loader_workers import LoaderWorkers
-from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order import between_passes, state
 from mpqueue.frameworks.torch.order.accelerate import evaluation, sampler_facts, warn_of_skipping
+from mpqueue.frameworks.torch.order.beginning import (
+    Beginning,
+    at_beginning,
+    beginning_of,
+    epoch_of,
+    generator_of,
+    sampler_with_epoch,
+)
 from mpqueue.frameworks.torch.order.draws import watch_of
 from mpqueue.frameworks.torch.order.order import DrawnBatches
 from mpqueue.frameworks.torch.order.pass_draw import PassDraw
@@ -39,13 +47,13 @@ def known_seed(loader: Any) -> Iterator[int | None]:
 
     Otherwise, the draw inside the context is undone.
     """
-    resumed, facts = state.due(loader), sampler_facts(loader) or evaluation(loader)
+    resumed, facts = between_passes.due(loader), sampler_facts(loader) or evaluation(loader)
     if resumed is not None:
         # The generator only. The program may have set the sampler's epoch for the pass after the state's.
-        with state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None, sampler_epoch=None)):
+        with at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None, sampler_epoch=None)):
             yield resumed.beginning.base_seed
         return
-    generator = state.generator_of(loader) if facts is not None and facts.is_drawn else None
+    generator = generator_of(loader) if facts is not None and facts.is_drawn else None
     before = None if generator is None else generator.get_state()
     try:
         yield None if facts is None else facts.seed
@@ -85,7 +93,7 @@ class LoaderPasses:
             Exception: The error that the sampler raised instead of its first batch.
         """
         workers = self._workers
-        state.settle(loader)
+        between_passes.settle(loader)
         left, resumed = self._take_state(loader)
         earlier: state.Pass | None = getattr(loader, "_pass", None)
         starts: tuple[LaneStart, ...] = ()
@@ -96,7 +104,7 @@ class LoaderPasses:
         following = None if resumed is not None or is_first or earlier is None else earlier.following()
         draws = resumed is not None and not resumed.place.position
         epoch, first, watch = 0, 0, None
-        with state.at_beginning(loader, None if resumed is None else resumed.beginning, draws=draws):
+        with at_beginning(loader, None if resumed is None else resumed.beginning, draws=draws):
             beginning = self._beginning_of(loader)
             facts = sampler_facts(loader)  # before the sampler draws, which increments its epoch
             if facts is None and resumed is None:
@@ -129,7 +137,7 @@ class LoaderPasses:
         if resumed is None:
             return left, None
         if resumed.is_left:
-            state.leave(loader, resumed)
+            between_passes.leave(loader, resumed)
             workers.continue_after(loader, resumed, resumed.place.epoch)
             resumed = None
         else:
@@ -143,9 +151,9 @@ class LoaderPasses:
         loader.resumed = None
         return left, resumed
 
-    def _beginning_of(self, loader: Any) -> state.Beginning:
+    def _beginning_of(self, loader: Any) -> Beginning:
         workers, plan = self._workers, self._workers.stream_plan
-        beginning = state.begin(loader, workers.base_seed)._replace(shape=workers.shape)
+        beginning = beginning_of(loader, workers.base_seed)._replace(shape=workers.shape)
         if plan is None:
             return beginning
         return beginning._replace(lanes=plan.share().total, shard=plan.shard, epoch_batches=plan.epoch_batches)
@@ -155,9 +163,9 @@ class LoaderPasses:
     def _expect_epoch(self, loader: Any, resumed: state.State | None) -> None:
         # A state saved within a pass contains the epoch of its sampler.
         is_set = resumed is not None and resumed.beginning.sampler_epoch is not None
-        sampler = None if is_set else state.sampler_with_epoch(loader)
+        sampler = None if is_set else sampler_with_epoch(loader)
         if sampler is not None and sets_epoch_later():
-            self._early = _Early(weakref.ref(loader), sampler, state.epoch_of(sampler))
+            self._early = _Early(weakref.ref(loader), sampler, epoch_of(sampler))
 
     @property
     def is_early(self) -> bool:
@@ -169,7 +177,7 @@ class LoaderPasses:
         early, self._early = self._early, None
         assert early is not None
         loader = early.loader()
-        if loader is None or state.epoch_of(early.sampler) == early.epoch:
+        if loader is None or epoch_of(early.sampler) == early.epoch:
             return None
         self._workers.repeat_epoch(loader)  # the batches were drawn for the other epoch
         return loader
