@@ -1,7 +1,6 @@
 """The callers of the current function: the line of user code, for warnings, and functions of other libraries."""
 
 import sys
-from collections.abc import Iterator
 from types import FrameType
 
 
@@ -13,17 +12,13 @@ def outside_stacklevel() -> int:
     return level
 
 
-def frames_of(function: str, *modules: str) -> Iterator[FrameType]:
-    """Yield the frames of a function of one of these modules among the callers, the nearest first."""
+def frame_of(function: str, *modules: str) -> FrameType | None:
+    """Return the nearest frame of a function of one of these modules among the callers; None: it is not a caller."""
     if sys.modules.keys().isdisjoint(modules):
-        return
+        return None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == function and frame.f_globals.get("__name__") in modules:
-            yield frame
+            return frame
         frame = frame.f_back
-
-
-def frame_of(function: str, *modules: str) -> FrameType | None:
-    """Return the nearest of `frames_of`; None: the function is not a caller."""
-    return next(frames_of(function, *modules), None)
+    return None

@@ -7,7 +7,12 @@ From the ground up; a module imports only from its own line and the lines above 
     source/             the datasets of a loader as a source of workers
     checks.py           checks before workers are started
     order/              the order of a loader's data, its state, and questions about it
-    inline.py           the iterator of a loader without workers
+    inline.py           the iterator of a map-style dataset without workers
+    inline_streams.py   the iterator of an iterable-style dataset without workers
+    worker_batches.py   the batches of a pass with workers, for its loader
+    loader_workers.py   the workers of a loader: their job and where they begin
+    passes.py           the beginning of each pass
+    pass_reader.py      the batches of a pass, for the program
     iterator.py         the iterator of a loader with workers
     loader.py           the loader
     prefetching.py      batches on a device, ahead of use

@@ -1,58 +1,34 @@
 """The iterator of a loader without workers: torch's own loop, which in addition counts the returned batches.
 
-If an iterable-style dataset or its iterator has ``state_dict()``, it is called when a state is taken: the loop is then
-directly after the counted batches. The state is equivalent to one worker's, and a worker can resume from it. If
-the dataset's ``load_state_dict`` sets torch's default generator, the generator keeps that state. Otherwise the
-trainer's random numbers do not change.
-
 *Interrupts.* A sampler returns each index once, so an index is kept until its batch is returned, and the batch is
 computed again after an interrupt. After one inside the sampler, which may be a generator, the draw begins again, up to
-this place. An interrupt inside an iterable-style dataset ends the pass: the following `next` raises a RuntimeError.
-Torch's own loop would end early without an error.
+this place.
 """
 
 import contextlib
 import inspect
-import itertools
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.progress import Progress
 from mpqueue.frameworks.torch.checks import coroutines_of
-from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order import between_passes, state
 from mpqueue.frameworks.torch.order.accelerate import seed_of_rank, warn_of_skipping
+from mpqueue.frameworks.torch.order.beginning import Beginning, at_beginning, beginning_of, drawn_at
 from mpqueue.frameworks.torch.order.draws import watch_of
 from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.order.questions import editor_of
-from mpqueue.frameworks.torch.source.iterated import (
-    IteratedDataset,
-    copy_before,
-    ended_early,
-    is_earlier,
-    starts_after,
-    state_of,
-)
 from mpqueue.frameworks.torch.source.samples import ids_of, index_of, num_places
-from mpqueue.frameworks.torch.source.streams import IterablePlan, iterable_ids
 from mpqueue.frameworks.torch.source.worker import getitems_of, listed_of
 from mpqueue.frameworks.torch.tensors.collation import collated
-from mpqueue.plan.options.options import Options
 from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Place, WorkItem
-from mpqueue.plan.position.lanes import BEGINNING, LaneStart
-from mpqueue.plan.position.ranks import Ranks
-from mpqueue.plan.sources.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.interrupts import is_interrupt
-from mpqueue.system.user_code.object_walk import name_of
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker import context
-from mpqueue.worker.runners.generator_lanes import has_state
 from mpqueue.worker.sample_block import SampleBlock
 
 
@@ -123,14 +99,14 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         # `__iter__`, such as torchdata's, draws in torch's base class, before the seed, unless it only wraps a
         # sampler of torch.
         is_eager = not inspect.isgeneratorfunction(type(loader._index_sampler).__iter__)
-        state.settle(loader, is_eager=is_eager)
-        resumed, loader.resumed = state.due(loader), None
-        before = state.begin(loader, 0) if is_eager and resumed is None else None
+        between_passes.settle(loader, is_eager=is_eager)
+        resumed, loader.resumed = between_passes.due(loader), None
+        before = beginning_of(loader, 0) if is_eager and resumed is None else None
         with contextlib.ExitStack() as undo:
             if resumed is not None:
                 if any(resumed.place.counts):  # a dataset may draw in its `__iter__`
                     undo.callback(GlobalState().restore)
-                undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
+                undo.enter_context(at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             super().__init__(loader)
         self._seed = seed_of_rank(loader, self._base_seed)  # of the random numbers of one worker
         self._collation = _Collation(self._collate_fn, self._dataset, has_index=not self._num_lanes)
@@ -144,9 +120,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._progress = Progress(self._num_lanes)
         if resumed is None:
             warn_of_skipping(loader)
-            beginning = state.begin(loader, self._base_seed)
+            beginning = beginning_of(loader, self._base_seed)
             if before is not None:
-                beginning = state.drawn_at(before, beginning)
+                beginning = drawn_at(before, beginning)
             self._start(loader, beginning)
         else:
             # The description of this rank's order, because the state may be another rank's.
@@ -157,7 +133,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             # which the pass began.
             is_set = self._load(resumed.place) and loader.generator is None
             draws = not resumed.place.position
-            with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning, draws=draws):
+            with contextlib.nullcontext() if is_set else at_beginning(loader, beginning, draws=draws):
                 self._drop(loader, beginning, resumed)
             self._progress.go_to(resumed.place)
         self._edit = editor_of(loader, beginning)
@@ -168,11 +144,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
         return False
 
-    def _start(self, loader: Any, beginning: state.Beginning) -> None:
+    def _start(self, loader: Any, beginning: Beginning) -> None:
         """Begin the pass from its start."""
         self._watch, self._mark = watch_of(loader, self._sampler_iter, beginning, None), 0
 
-    def _drop(self, loader: Any, beginning: state.Beginning, resumed: state.State) -> None:
+    def _drop(self, loader: Any, beginning: Beginning, resumed: state.State) -> None:
         """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
         self._watch = watch = watch_of(loader, iter(self._index_sampler), beginning, resumed)
         for _ in range(resumed.place.position):
@@ -308,206 +284,3 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
         self._edit = edit
-
-
-def _is_end(place: Place) -> bool:
-    """Return whether the only stream of a place is known to have ended there."""
-    return bool(place.ends) and place.ends[0] == sum(place.counts)
-
-
-def _start_of(loader: Any, resumed: state.State | None, earlier: state.Pass | None) -> LaneStart:
-    """Return where the only stream of a loader begins its next pass; see `starts_after`.
-
-    Args:
-        loader: The loader.
-        resumed: The state that is resumed; None: none.
-        earlier: The pass before; None: none.
-    """
-    try:
-        left = resumed if resumed is not None or earlier is None else earlier.left()
-    except Exception:  # of the dataset's `state_dict`: the program may never request a state
-        return BEGINNING
-    if left is None:
-        return BEGINNING
-    if left.is_left:
-        starts = starts_after(left.place, 0, loader.batch_size, is_over=left.is_over, runs_ahead=False)
-    else:
-        starts = left.place.starts
-    return starts[0] if len(starts) == 1 and is_earlier(starts[0]) else BEGINNING
-
-
-class LeftPass(NamedTuple):
-    """A pass without workers that is left, as a copy of its loader needs it. The copy may share the dataset.
-
-    Attributes:
-        start: Where the next pass begins; see `_start_of`.
-        iterated: The dataset.
-        is_read: The dataset has returned elements in this pass.
-        has_ended: The end was reached.
-    """
-
-    start: LaneStart
-    iterated: IteratedDataset
-    is_read: bool
-    has_ended: bool
-
-    def release(self) -> None:
-        """Prepare the dataset for another pass: it must not hold a loaded place."""
-        if self.is_read or self.has_ended:
-            self.iterated.prepare_next(is_read=self.is_read)
-        else:
-            self.iterated.leave_unread()
-
-
-def left_pass(loader: Any) -> LeftPass | None:
-    """Return the latest pass of a loader for its copy; None: the dataset has no state, or workers iterate it."""
-    begun: state.Pass | None = getattr(loader, "_pass", None)
-    if begun is None:
-        left: LeftPass | None = getattr(loader, "_left_pass", None)
-        return left
-    batches = begun.batches
-    if not isinstance(batches, InlineStreamIterator) or not has_state(loader.dataset):
-        return None
-    return batches.left(_start_of(loader, None, begun))
-
-
-class InlineStreamIterator(InlineIterator):
-    """The batches of an iterable-style dataset without workers.
-
-    Args:
-        loader: As for `InlineIterator`.
-    """
-
-    _num_lanes = 1
-    _num_samples: int | None = None  # of the batch that was returned last
-    _iterated: IteratedDataset
-    _is_read = False  # the dataset has returned elements in this pass
-    _known = BEGINNING  # the state from before the first element that this pass reads
-
-    def __init__(self, loader: Any) -> None:
-        earlier: state.Pass | None = getattr(loader, "_pass", None)
-        resumed: state.State | None = getattr(loader, "resumed", None)
-        self._before = None if resumed is None else copy_before(loader.dataset)
-        left = left_pass(loader)
-        if has_state(loader.dataset):
-            self._known = left.start if resumed is None and left is not None else _start_of(loader, resumed, earlier)
-        if left is not None:
-            left.release()
-        if resumed is not None and self._known.state is not None:
-            iterated = IteratedDataset(loader.dataset, iter(()), self._before, None)
-            iterated.pass_over(pickle.loads(self._known.state)["state"], loader.dataset)
-        self._state_before = state_of(loader.dataset)
-        super().__init__(loader)
-
-    def left(self, start: LaneStart) -> LeftPass:
-        """Return this pass as it is left."""
-        return LeftPass(start, self._iterated, self._is_read, self._dataset_fetcher.ended)
-
-    def _load(self, place: Place) -> bool:
-        fetcher = self._dataset_fetcher
-        self._iterated = IteratedDataset(self._dataset, fetcher.dataset_iter, self._before, self._state_before)
-        start = place.starts[0] if place.starts else BEGINNING
-        if start.state is None or is_earlier(start):
-            return False
-        self._known, before = start, torch.get_rng_state()
-        fetcher.ended = self._iterated.load_state_dict(pickle.loads(start.state)["state"], self._dataset)
-        fetcher.dataset_iter = self._iterated.iterator
-        return not torch.equal(before, torch.get_rng_state())
-
-    def _start(self, loader: Any, beginning: state.Beginning) -> None:  # noqa: ARG002 - as in the base class
-        # Nothing to watch: the indices of an iterable-style dataset have no content.
-        self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None, self._state_before)
-
-    def _drop(
-        self, loader: Any, beginning: state.Beginning, resumed: state.State  # noqa: ARG002 - as in the base class
-    ) -> None:  # fmt: skip
-        """Drop the elements between the snapshot, or the beginning, and the place."""
-        place, fetcher = resumed.place, self._dataset_fetcher
-        start = place.starts[0] if place.starts else BEGINNING
-        is_end = _is_end(place)
-        if is_end and start.state is None:
-            fetcher.ended = True
-        # To the end, if it was there: the dataset may count its epochs.
-        first, before = 0 if self._iterated.is_at_beginning else start.number, GlobalState()
-        num_dropped = sum(place.counts) - first
-        try:
-            for number in itertools.count():
-                if fetcher.ended or (number == num_dropped and not is_end):
-                    break
-                try:
-                    self._fetched()
-                except StopIteration:
-                    if number < num_dropped:
-                        raise ended_early(self._dataset, sum(place.counts), first + number) from None
-                except BaseException as error:  # of the source: it was raised before the state was saved
-                    if is_interrupt(error):
-                        raise
-        finally:
-            before.restore()  # the trainer drew these numbers before the state was saved
-
-    def _fetched(self) -> Any:
-        try:
-            batch = super()._fetched()
-        except StopIteration:
-            self._dataset_fetcher.ended = True  # torch notes it for batches only
-            raise
-        self._is_read = True
-        return batch
-
-    def place(self) -> Place:
-        """Return the progress of the consumer, with the state of the stream if it has one."""
-        place, fetcher = self._progress.place(), self._dataset_fetcher
-        place = place._replace(position=place.counts[0])  # with workers, the pass continues to count there
-        if self._known.state is not None:
-            place = place._replace(starts=(self._known,))
-        # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
-        if self._is_fetching:
-            return place
-        if fetcher.ended:
-            place = place._replace(ends=(place.counts[0],))
-        # Before its first element, a dataset may report an earlier place: its generator has not started yet.
-        is_unread = self._known.number > 0 and not self._is_read
-        if is_unread or (not place.counts[0] and not has_state(fetcher.dataset_iter)):
-            return place
-        saved = self._iterated.state_dict(is_over=fetcher.ended)
-        if saved is None:
-            return place
-        start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))
-        return place._replace(starts=(start,))
-
-    def _begun(self, listed: BatchSamples) -> Any:
-        context.aside.block = SampleBlock(self._seed, 0, (None,), (self._progress.counts[0],))
-        return index_of(listed)
-
-    def _next_data(self) -> Any:
-        if self._is_fetching:
-            # A generator ends when an exception passes through it. Without this error, the pass would end early.
-            raise RuntimeError(
-                "an interrupt arrived while this pass was reading its iterable-style dataset, so a batch may be lost: "
-                "begin a new pass, or load the last state"
-            )
-        was_over = self._pass.is_over
-        try:
-            return super()._next_data()
-        except StopIteration:
-            if not (was_over or self._progress.counts[0]):
-                options = Options(drop_last=bool(self._drop_last))
-                plan = IterablePlan(source=TorchIterable(self._dataset), options=options, ranks=Ranks())
-                reason = plan.why_empty(1, name_of(self._dataset))
-                warn_caller(reason, UserWarning)
-            raise
-
-    def _count(self, *, is_returned: bool = False) -> None:
-        if is_returned:  # assignments alone, as in the base class
-            self.num_returned += 1
-            self._last, self._num_samples = (self._progress.counts[0], self._kept), self._collation.count
-        self._index, self._is_fetching = None, False
-        self._progress.counts[0] += 1
-
-    def returned(self) -> state.ReturnedBatch | None:
-        """Return the batch that was returned last; None: none."""
-        if self._last is None:
-            return None
-        position, index = self._last
-        size = len(index) if self._auto_collation else None
-        return state.ReturnedBatch(position, partial(iterable_ids, 0, position, size, self._num_samples))

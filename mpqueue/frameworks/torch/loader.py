@@ -8,10 +8,11 @@ from torch.utils import data
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch.checks import has_own_workers, reject_concurrency, reject_threads
-from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator, LeftPass, left_pass
+from mpqueue.frameworks.torch.inline import InlineIterator
+from mpqueue.frameworks.torch.inline_streams import InlineStreamIterator, LeftPass, left_pass
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
-from mpqueue.frameworks.torch.order import questions, state
+from mpqueue.frameworks.torch.order import between_passes, questions, state
 from mpqueue.frameworks.torch.order.accelerate import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.order.balance import BalancedBatches, balance_batches, with_balance
 from mpqueue.frameworks.torch.order.ranks import stream_plan
@@ -44,11 +45,11 @@ def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
     keep_state_of_first_rank(loader)
     if not isinstance(loader.dataset, StreamDataset):
         # A state of several lanes needs the same number of lanes, also without workers. The inline iterators have one.
-        if loader.num_workers == 0 and state.lanes_of(loader) == 1:
+        if loader.num_workers == 0 and between_passes.lanes_of(loader) == 1:
             is_stream = loader._dataset_kind == _DatasetKind.Iterable
             return (InlineStreamIterator if is_stream else InlineIterator)(loader)
         if has_own_workers(loader):
-            return state.begin_unknown(loader, otherwise)
+            return between_passes.begin_unknown(loader, otherwise)
         loader.check_worker_number_rationality()
     return PassIterator(loader)
 
@@ -255,10 +256,11 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             # Loaded, without a pass since then: the place is unchanged.
             return self.resumed.as_dict() | questions.saved(self)
         if self._pass is None:
-            return state.new(self).as_dict() | questions.saved(self)
-        if is_inside_step(self) and self._pass.before_step is not None:
-            return dict(self._pass.before_step)
-        found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch()) | questions.saved(self)
+            return between_passes.new(self).as_dict() | questions.saved(self)
+        begun = self._pass
+        if begun.before_step is not None and not begun.is_over and is_inside_step(self, begun.batches.num_returned):
+            return dict(begun.before_step)
+        found = begun.before_step = begun.as_dict(is_left=is_at_end_of_epoch()) | questions.saved(self)
         return dict(found)  # a copy, because Accelerate modifies it
 
     def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
     balancing.py     divides numbers into parts with equal sums
+    step_costs.py    the costs of a step of all ranks
     epoch_samples.py the samples of a batch, from its number
     rules.py         invalid combinations of a source and options
     plans.py         the four kinds of plan

@@ -23,6 +23,7 @@ from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.options.balance import Balance, Costs, Numbers
 from mpqueue.plan.order.balancing import divide
 from mpqueue.plan.order.plans import SamplesPlan
+from mpqueue.plan.order.step_costs import sums_of_step, unequal_work
 from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Others, Place, RankStart, WorkItem
 from mpqueue.plan.position.exclusions import Round
 from mpqueue.plan.position.ranks import Ranks, Shard
@@ -283,24 +284,6 @@ def as_integers(costs: Numbers) -> Array:
     return np.rint(costs * scale).astype(np.int64)
 
 
-def unequal_work(costs: Numbers, world: int, accumulate: int) -> tuple[Numbers, int]:
-    """Return the sum of (max / mean) of the ranks' costs over the steps of each window, and the number of steps.
-
-    Args:
-        costs: The costs of the batches of each window.
-        world: The number of ranks.
-        accumulate: The number of rounds of a step.
-    """
-    windows, batches = costs.shape
-    rounds = costs[:, : batches // world * world].reshape(windows, -1, world)
-    if not rounds.size:
-        return np.zeros(windows), 0
-    steps = np.add.reduceat(rounds, range(0, rounds.shape[1], accumulate), axis=1)
-    means = steps.mean(axis=2)
-    shares = np.where(means > 0, steps.max(axis=2) / np.where(means > 0, means, 1), 1)
-    return shares.sum(axis=1), steps.shape[1]
-
-
 class CostsPlan(SamplesPlan):
     """Workers compute batches of samples that were chosen by their costs."""
 
@@ -336,12 +319,7 @@ class CostsPlan(SamplesPlan):
 
     def _sums(self, of_batch: Sequence[int], of_step: Sequence[int], epoch: int) -> dict[str, float]:
         """Return the costs of a batch and of its step, by their indices, as `BatchInfo` names them."""
-        known = {"cost": self._costs} | ({} if self._tokens is None else {"tokens": self._tokens})
-        return {
-            name: float(costs.of(indices, epoch).sum())
-            for of_name, costs in known.items()
-            for name, indices in ((of_name, of_batch), (f"step_{of_name}", of_step))
-        }
+        return sums_of_step(self._costs, self._tokens, of_batch, of_step, epoch)
 
     def identity(self) -> list[Any]:
         """Return the values that identify a run, as plain data."""

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from mpqueue.plan.options.balance import Balance, Numbers
-from mpqueue.plan.order.balanced import MOST, Array, CostsPlan, unequal_work
+from mpqueue.plan.order.balanced import MOST, Array, CostsPlan
 from mpqueue.plan.order.balancing import pack
+from mpqueue.plan.order.step_costs import unequal_step
 from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Others, RankStart, WorkItem
 from mpqueue.plan.position.ranks import ALONE, Shard
 from mpqueue.system.units import count_text
@@ -213,9 +214,7 @@ class PackedPlan(CostsPlan):
             return  # dealt again
         if at[0] > counted[0][0]:
             counted[1:] = 0.0, 0.0, 0
-        costs, world = self._costs.of(step.listed.indices, at[0]), self.part.world
-        plain = np.array([of_rank.sum() for of_rank in np.array_split(costs, world)])
-        divided = np.array([sum(costs[each[rank]].sum() for each in step.items) for rank in range(world)])
+        costs = self._costs.of(step.listed.indices, at[0])
         counted[0], counted[3] = at, counted[3] + 1
-        for number, sums in enumerate((plain, divided), 1):
-            counted[number] += float(unequal_work(sums[None], world, 1)[0][0])
+        for number, share in enumerate(unequal_step(costs, step.items, self.part.world), 1):
+            counted[number] += float(share)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import random
+import re
 import signal
 
 import numpy as np
@@ -14,12 +15,12 @@ from helpers.strikes import Strike, Struck
 from torch.utils import data
 
 import mpqueue
-from mpqueue.frameworks.torch import inline, iterator
+from mpqueue.frameworks.torch import inline, pass_reader
 from mpqueue.loader.session import Session
 from mpqueue.torch import DataLoader
 
 # The draw from the sampler.
-STRUCK_FILES = ("torch/iterator.py", "torch/inline.py", "torch/order.py", "torch/state.py", "plan/position/cursors.py")
+STRUCK_FILES = re.compile(r"frameworks/torch/(order/)?\w+\.py|plan/position/cursors\.py")
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
@@ -182,7 +183,7 @@ def test_sampler_that_returns_other_indices_again_does_not_end_the_pass(raises, 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_interrupt_anywhere_in_a_random_order_changes_neither_the_order_nor_the_state(num_workers, monkeypatch):
     """At each place of the draw; the workers' side is left alone, which takes long to strike."""
-    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename.endswith(STRUCK_FILES))
+    monkeypatch.setattr(strikes, "is_ours", lambda frame: STRUCK_FILES.search(frame.f_code.co_filename))
     monkeypatch.setattr(strikes, "_tables", {})
 
     def make():
@@ -309,9 +310,10 @@ def test_interrupt_while_an_iterator_is_collected_is_raised_after_its_workers_ar
 
 def pinning(loader, monkeypatch, pin):
     """Return the iterator of a pass that pins its batches by a function, without a GPU."""
-    monkeypatch.setattr(iterator.torch_pinning, "pin_memory", lambda batch, _device: pin(batch))
+    monkeypatch.setattr(pass_reader.torch_pinning, "pin_memory", lambda batch, _device: pin(batch))
     batches = iter(loader)
-    batches._pin_memory = batches._pipeline.ledger.holds = True
+    monkeypatch.setattr(batches._reader, "_reading", batches._reader._reading._replace(pins=True))
+    batches._reader.holds = False
     return batches
 
 
@@ -334,7 +336,11 @@ def test_batch_is_lost_by_an_error_while_it_is_pinned_and_not_by_an_interrupt(ra
 
 
 def test_interrupt_anywhere_while_a_batch_is_pinned_loses_and_repeats_none(monkeypatch):
-    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename.endswith("torch/iterator.py"))
+    monkeypatch.setattr(
+        strikes,
+        "is_ours",
+        lambda frame: frame.f_code.co_filename.endswith(("torch/iterator.py", "torch/pass_reader.py")),
+    )
     monkeypatch.setattr(strikes, "_tables", {})
     for after in itertools.count(1):
         loader, found = DataLoader(Samples(), batch_size=2, num_workers=1), []

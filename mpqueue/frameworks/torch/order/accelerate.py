@@ -24,16 +24,15 @@ Accelerate is not imported for any of this.
 
 import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import IterableDataset, SequentialSampler
 
-from mpqueue.system.callers import frame_of, frames_of
+from mpqueue.system.callers import frame_of
 from mpqueue.system.log import warn
 
-_MODULE = "accelerate.data_loader"
+_MODULE, _STATE = "accelerate.data_loader", "accelerate.state"
 _TRAINER = "transformers.trainer"
 _EPOCH_BITS = 19  # bits for the epoch in a worker's message
 _MAX_SEED = 0x7FFFFFFFFFFFFFFF
@@ -90,7 +89,7 @@ def evaluation(loader: Any) -> PassSeed | None:
     is_ordered = any(isinstance(sampler, SequentialSampler) for sampler in samplers_of(loader))
     if not is_ordered and not isinstance(loader.dataset, IterableDataset):
         return None  # the order is drawn from torch's generator as well
-    if frame_of("evaluation_loop", _TRAINER) is None:
+    if frame_of("evaluation_loop", _TRAINER) is None:  # neither the loader nor a global of the library tells
         return None
     generator = torch.Generator()
     generator.set_state(torch.get_rng_state())
@@ -113,15 +112,20 @@ def seed_of_rank(loader: Any, seed: int) -> int:
     return (seed + rank * _RANK_STEP) & _MAX_SEED if rank else seed
 
 
-def is_inside_step(loader: Any) -> bool:
-    """Return whether the caller of a loader's ``state_dict`` has read only a part of a step of all ranks.
+def is_inside_step(loader: Any, num_returned: int) -> bool:
+    """Return whether ``DataLoaderDispatcher`` has read only a part of a step of all ranks from a loader.
 
-    ``DataLoaderDispatcher`` requests a state before each batch that it reads ahead, and keeps the last one. Batches of
-    an unfinished step do not count.
+    It requests a state before each batch that it reads ahead, and keeps the last one. Batches of an unfinished step do
+    not count.
+
+    Args:
+        loader: The loader, whose pass is not over.
+        num_returned: The number of batches that the pass has returned in this process.
     """
-    frame = _frame_of_owner("_update_state_dict", loader)
-    caller = None if frame is None else frame.f_back
-    return caller is not None and caller.f_code.co_name == "_fetch_batches" and bool(caller.f_locals.get("batches"))
+    owner = _dispatcher_of(loader)
+    if owner is None or owner.split_batches or getattr(owner, "submesh_tp", None) is not None:
+        return False  # a step is one batch
+    return num_returned % int(owner.state.num_processes) > 0
 
 
 def keep_state_of_first_rank(loader: Any) -> None:
@@ -130,9 +134,8 @@ def keep_state_of_first_rank(loader: Any) -> None:
     The iterators of the other ranks never advance, so their states are wrong. If all ranks wrote them into the same
     file at the same time, the file could not be read.
     """
-    frame = _frame_of_owner("__iter__", loader)
-    owner: Any = None if frame is None else frame.f_locals["self"]
-    if type(owner).__name__ == "DataLoaderDispatcher" and owner.state.process_index:
+    owner = _dispatcher_of(loader)
+    if owner is not None and owner.state.process_index:
         owner.use_stateful_dataloader = False  # checked by `save_state`
 
 
@@ -141,7 +144,7 @@ def warn_of_skipping(loader: Any) -> None:
     global _has_warned
     if _has_warned or _MODULE not in sys.modules or sampler_facts(loader) is not None:
         return
-    skipped = max([_skipped_by_owner(loader), *(getattr(each, "skip_batches", 0) for each in samplers_of(loader))])
+    skipped = max(getattr(each, "skip_batches", 0) for each in (_owner_of(loader), *samplers_of(loader)))
     if not skipped:
         return
     _has_warned = True
@@ -189,18 +192,19 @@ def _batch_size(sampler: Any) -> int | None:
     return None if size is None else int(size)
 
 
-def _skipped_by_owner(loader: Any) -> int:
-    """Return the number of batches that the loader of Accelerate skips that iterates over a loader."""
-    frame = _frame_of_owner("__iter__", loader)
-    return 0 if frame is None else int(getattr(frame.f_locals["self"], "skip_batches", 0))
+def _dispatcher_of(loader: Any) -> Any:
+    """Return the ``DataLoaderDispatcher`` that iterates over a loader; None: another object does."""
+    owner = _owner_of(loader)
+    return owner if owner is not None and isinstance(owner, sys.modules[_MODULE].DataLoaderDispatcher) else None
 
 
-def _frame_of_owner(method: str, loader: Any) -> FrameType | None:
-    """Return the frame of a method of the loader of Accelerate that iterates over a loader; None: no such caller."""
-    # Other callers may be loaders of Accelerate as well: the dataset of one may iterate over another loader.
-    for frame in frames_of(method, _MODULE):
-        owner = frame.f_locals.get("self")
+def _owner_of(loader: Any) -> Any:
+    """Return the loader of Accelerate that iterates over a loader; None: another object does."""
+    if _MODULE not in sys.modules:
+        return None
+    # Accelerate's list of the loaders that are iterated now. The dataset of one may iterate over another loader.
+    for owner in reversed(sys.modules[_STATE].GradientState().dataloader_references):
         # Before Accelerate 0.34, its loaders were subclasses of torch's.
         if owner is loader or getattr(owner, "base_dataloader", None) is loader:
-            return frame
+            return owner
     return None

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import BatchSampler, DistributedSampler
@@ -28,10 +28,11 @@ from mpqueue.frameworks.torch.order.accelerate import is_of_ranks, samplers_of
 from mpqueue.frameworks.torch.order.ranks import rank_and_world
 from mpqueue.frameworks.torch.source.samples import StepIndices
 from mpqueue.plan.ids.sample_ids import SampleSet
-from mpqueue.plan.options.balance import Balance, Costs
+from mpqueue.plan.options.balance import Balance, Costs, Numbers
 from mpqueue.plan.options.checks import known_length
-from mpqueue.plan.order.balanced import Array, DividedWindow, PlainOrder, Windows, unequal_work
+from mpqueue.plan.order.balanced import Array, DividedWindow, PlainOrder, Windows
 from mpqueue.plan.order.packed import check_steps, num_steps, packed_items
+from mpqueue.plan.order.step_costs import sums_of_step, unequal_step
 from mpqueue.plan.position.cursors import FROM_BEGINNING
 from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.plan.sources.columns import column_of
@@ -171,12 +172,8 @@ class BalancedOrder(Iterator[Any]):
             for each in rounds
             for rank in range(self._shard.world)
         }
-        samples = {"": step[number, self._shard.rank], "step_": list(itertools.chain.from_iterable(step.values()))}
-        known = {"cost": self._batches.costs, "tokens": self._batches.tokens}
-        return {
-            step_or_batch + name: float(costs.of(indices, 0).sum())
-            for name, costs in known.items() if costs is not None for step_or_batch, indices in samples.items()
-        }  # fmt: skip
+        of_step = list(itertools.chain.from_iterable(step.values()))
+        return sums_of_step(self._batches.costs, self._batches.tokens, step[number, self._shard.rank], of_step, 0)
 
     def _trained(self, number: int, rank: int, excluded: SampleSet | None) -> Sequence[int]:
         """Return a batch without its excluded samples. With several ranks, an empty one is filled, as by `exclude`."""
@@ -190,6 +187,24 @@ class BalancedOrder(Iterator[Any]):
         return next(filter(None, ([index for index in each if index not in excluded] for each in of_rank)), [])
 
 
+class _DividedStep(NamedTuple):
+    """A step, divided into micro-batches.
+
+    Attributes:
+        indices: The indices of the samples of all ranks.
+        costs: Their costs.
+        items: Their numbers in each micro-batch of each rank; a list for each round.
+    """
+
+    indices: Array
+    costs: Numbers
+    items: list[list[Array]]
+
+    def of_rank(self, rank: int) -> list[list[int]]:
+        """Return the indices of each micro-batch of a rank."""
+        return [self.indices[of_round[rank]].tolist() for of_round in self.items]
+
+
 class PackedOrder(BalancedOrder):
     """The indices of the steps of one pass, with ``max_cost``; see `BalancedOrder` and `mpqueue.plan.order.packed`.
 
@@ -199,18 +214,15 @@ class PackedOrder(BalancedOrder):
     def __init__(self, batches: BalancedBatches) -> None:
         super().__init__(batches)
         self._sums = np.zeros(2)  # of (max / mean) of the ranks' costs, before and after the division
-        self._divided: tuple[int, list[list[list[int]]]] = -1, []  # a step, and the micro-batches of each rank
+        self._latest: tuple[int, _DividedStep] | None = None  # the number of a step, and the step
 
     def __next__(self) -> StepIndices:
         if self._number == self._num_rounds:
             raise StopIteration
-        parts, world, costs_of = self._parts_of(self._number), self._shard.world, self._batches.costs.of
-        step = costs_of(self._step(self._number), 0)
-        plain = [of_rank.sum() for of_rank in np.array_split(step, world)]
-        divided = [sum(costs_of(each, 0).sum() for each in of_rank) for of_rank in parts]
-        self._sums += unequal_work(np.array([plain, divided]), world, 1)[0]
+        step = self._divided(self._number)
+        self._sums += unequal_step(step.costs, step.items, self._shard.world)
         self._number += 1
-        return StepIndices(parts[self._shard.rank])
+        return StepIndices(step.of_rank(self._shard.rank))
 
     @cached_property
     def _order(self) -> Array:
@@ -220,20 +232,17 @@ class PackedOrder(BalancedOrder):
     def _num_rounds(self) -> int:
         return num_steps(len(self._order), self._batches.batch_size, self._batches.drop_last)
 
-    def _step(self, number: int) -> Array:
-        size: int = self._batches.batch_size
-        return self._order[number * size : (number + 1) * size]
-
-    def _parts_of(self, number: int) -> list[list[list[int]]]:
-        if self._divided[0] != number:
-            step, ranks = self._step(number), range(self._shard.world)
-            costs = self._batches.costs.of(step, 0)
-            rounds = packed_items(costs, len(ranks), self._balance, step.tolist().__getitem__)
-            self._divided = number, [[step[of_round[rank]].tolist() for of_round in rounds] for rank in ranks]
-        return self._divided[1]
+    def _divided(self, number: int) -> _DividedStep:
+        if self._latest is None or self._latest[0] != number:
+            size: int = self._batches.batch_size
+            indices = self._order[number * size : (number + 1) * size]
+            costs = self._batches.costs.of(indices, 0)
+            items = packed_items(costs, self._shard.world, self._balance, indices.tolist().__getitem__)
+            self._latest = number, _DividedStep(indices, costs, items)
+        return self._latest[1]
 
     def _batch(self, number: int, rank: int) -> list[int]:
-        return list(itertools.chain.from_iterable(self._parts_of(number)[rank]))
+        return list(itertools.chain.from_iterable(self._divided(number).of_rank(rank)))
 
     def inequality(self) -> tuple[float, float] | None:
         """Return the value of `Statistics.balance`."""

@@ -10,15 +10,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order.beginning import (
+    Beginning,
+    at_beginning,
+    draw_seed_again,
+    epoch_of,
+    sampler_with_epoch,
+)
 from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch
 from mpqueue.plan.position.cursors import Place
 
 _OF_ORDER = ("generator", "sampler", "batch_sampler", "dataset", "_index_sampler", "_auto_collation")
 
 
-def watch_of(
-    loader: Any, batches: Iterator[Any], beginning: state.Beginning, resumed: state.State | None
-) -> SamplerWatch:
+def watch_of(loader: Any, batches: Iterator[Any], beginning: Beginning, resumed: state.State | None) -> SamplerWatch:
     """Return the draw of a pass from an iterator of the loader's sampler, which begins where the pass began.
 
     Args:
@@ -32,21 +37,21 @@ def watch_of(
     from_beginning = partial(_drawn_again, parts, beginning)
     if resumed is None:
         return SamplerWatch(loader, batches, from_beginning=from_beginning)
-    state.draw_seed_again(loader, resumed.beginning)
+    draw_seed_again(loader, resumed.beginning)
     again = None if resumed.beginning.sampler is None else partial(iter, loader._index_sampler)
     return SamplerWatch(loader, batches, resumed.drawn, again, from_beginning)
 
 
-def _drawn_again(loader: Any, beginning: state.Beginning, drawn: DrawnBatches) -> Iterator[Any]:
+def _drawn_again(loader: Any, beginning: Beginning, drawn: DrawnBatches) -> Iterator[Any]:
     """Return an iterator of a loader's sampler after the batches that a pass has drawn since its beginning.
 
     Raises:
         ValueError: The sampler returns others now, or fewer.
     """
-    sampler, began = state.sampler_with_epoch(loader), state.State(beginning, Place(), drawn=drawn)
-    epoch = state.epoch_of(sampler)
+    sampler, began = sampler_with_epoch(loader), state.State(beginning, Place(), drawn=drawn)
+    epoch = epoch_of(sampler)
     try:
-        with state.at_beginning(loader, beginning):
+        with at_beginning(loader, beginning):
             watch = watch_of(loader, iter(loader._index_sampler), beginning, began)
             for _ in range(drawn.number):
                 watch.take()

@@ -18,6 +18,7 @@ from mpqueue.frameworks.torch.checks import has_own_workers
 from mpqueue.frameworks.torch.order import state
 from mpqueue.frameworks.torch.order.accelerate import is_of_ranks, samplers_of
 from mpqueue.frameworks.torch.order.balance import BalancedOrder
+from mpqueue.frameworks.torch.order.beginning import Beginning, sampler_again
 from mpqueue.frameworks.torch.order.ranks import rank_and_world
 from mpqueue.frameworks.torch.source.samples import editor, filled, ids_of, num_places, without
 from mpqueue.frameworks.torch.source.streams import StreamDataset
@@ -95,7 +96,7 @@ def loaded(loader: Any, found: Mapping[str, Any]) -> LoaderRun:
     return LoaderRun(History(found.get("history", ())), number, run.steps)
 
 
-def editor_of(loader: Any, beginning: state.Beginning) -> Edit | None:
+def editor_of(loader: Any, beginning: Beginning) -> Edit | None:
     """Return the function that removes the samples that a loader excludes; None: no sample is excluded.
 
     Args:
@@ -109,7 +110,7 @@ def editor_of(loader: Any, beginning: state.Beginning) -> Edit | None:
     return editor(excluded, _fill(loader, beginning, excluded), is_batched=loader._auto_collation)
 
 
-def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Callable[[], BatchSamples | None]:
+def _fill(loader: Any, beginning: Beginning, excluded: SampleSet) -> Callable[[], BatchSamples | None]:
     """Return a function that returns the first batch of a pass that is not empty; None: empty batches are left out.
 
     If the sampler returns the part of one rank, empty batches are filled: the other ranks do not know them, and must
@@ -123,7 +124,7 @@ def _fill(loader: Any, beginning: state.Beginning, excluded: SampleSet) -> Calla
         if loader is None or not any(map(is_of_ranks, samplers_of(loader))):
             return None
         try:
-            with state.sampler_again(loader, beginning) as indices:
+            with sampler_again(loader, beginning) as indices:
                 for index in indices:
                     kept = without(listed_of(index, 0, 0), excluded, is_batched=loader._auto_collation)
                     if not kept.is_empty:
@@ -265,7 +266,7 @@ def _kept_at(loader: Any, begun: state.Pass, batch: int) -> tuple[BatchSamples, 
     known = -1 if returned is None else returned.position
     drawn, places, number = {}, batches.first, -1
     try:
-        with state.sampler_again(loader, begun.beginning) as indices:
+        with sampler_again(loader, begun.beginning) as indices:
             # Also up to the batch that was returned last: only there is it seen whether the sampler still returns the
             # same order.
             for number, index in enumerate(islice(indices, max(batch, known) + 1)):

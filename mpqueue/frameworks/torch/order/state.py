@@ -12,79 +12,32 @@ workers, some are idle; with fewer, some run several streams.
 """
 
 import operator
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch.utils.data import SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.errors import StateDamaged
 from mpqueue.frameworks.torch.checks import has_own_workers
-from mpqueue.frameworks.torch.order.accelerate import sampler_facts
 from mpqueue.frameworks.torch.order.balance import settings_of
-from mpqueue.frameworks.torch.order.order import (
-    DrawnBatches,
-    batch_size_of,
-    differs,
-    order_of,
-    sampler_of,
-    saved_rank,
-)
+from mpqueue.frameworks.torch.order.beginning import Beginning, set_generator
+from mpqueue.frameworks.torch.order.order import DrawnBatches, batch_size_of, differs, order_of, saved_rank
 from mpqueue.frameworks.torch.source.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.source.worker import LoaderParts
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.order.plans import StreamPlan
 from mpqueue.plan.position.cursors import BatchSamples, Edit, Place
-from mpqueue.plan.position.sampler_state import Randomness
-from mpqueue.plan.sources.sources import DEFAULT_LANES
 from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.plan.states.saved_states import place_read_from
-from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.program_streams import warn_caller
-from mpqueue.system.signals.contexts import context_manager
 from mpqueue.telemetry.recorder import StartTally
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 2
 _STREAM_KEYS = ("shape", "lanes", "shard", "epoch_batches")
 _OPTIONAL_KEYS = (*_STREAM_KEYS, "balance")  # those that a state may lack
-
-
-class Beginning(NamedTuple):
-    """The beginning of a pass.
-
-    Attributes:
-        base_seed: Seed of the workers' random numbers.
-        generator: State of the loader's generator, or of the default one, as `generator_state` returns it; None: the
-            order does not depend on a generator.
-        sampler: State of the sampler; None: it has no state.
-        kept: States of the generators that a sampler without a state holds.
-        sampler_epoch: The sampler's epoch from ``set_epoch``; None: not set, or not stored by the sampler.
-        shape: A description of each stage of a `mpqueue.Dataset` that is a stream.
-        lanes: Number of lanes of this stream, over all ranks.
-        shard: The rank and the number of ranks.
-        epoch_batches: Number of batches per epoch and rank.
-        batch_size: The loader's batch size; None: it has none.
-        order: The order of a map-style dataset, as `order.order_of` describes it; None: unknown.
-        balance: The settings of its balance, as `balance.settings_of` returns them.
-    """
-
-    base_seed: int
-    generator: Any
-    sampler: Any
-    kept: Any = None
-    sampler_epoch: int | None = None
-    shape: list[str] | None = None
-    lanes: int = DEFAULT_LANES
-    shard: Sequence[int] = (0, 1)
-    epoch_batches: int | None = None
-    batch_size: int | None = None
-    order: str | None = None
-    balance: list[Any] | None = None
 
 
 class State(NamedTuple):
@@ -196,7 +149,7 @@ class Pass:
 
     Attributes:
         is_over: All batches were returned, and the loop over the pass is done.
-        before_step: The latest state that `DataLoader.state_dict` has returned; see `skipping.is_inside_step`.
+        before_step: The latest state that `DataLoader.state_dict` has returned; see `accelerate.is_inside_step`.
     """
 
     def __init__(self, beginning: Beginning, batches: PassBatches, plan: StreamPlan | None = None) -> None:
@@ -388,247 +341,3 @@ def joined(states: Sequence[State], plan: StreamPlan | None) -> State:
     place = place_in(facts, [state.place for state in active], plan.share(), plan.shard)
     beginning = active[0].beginning._replace(lanes=plan.share().total, shard=plan.shard)
     return active[0]._replace(beginning=beginning, place=place)
-
-
-def lanes_of(loader: Any) -> int:
-    """Return the number of streams of a loader's iterable-style dataset: from a state, or one per worker."""
-    resumed: State | None = getattr(loader, "resumed", None)
-    counts = () if resumed is None or resumed.beginning.shape is not None else resumed.place.counts
-    return len(counts) or getattr(loader, "num_lanes", 0) or max(1, loader.num_workers)
-
-
-def generator_of(loader: Any) -> torch.Generator:
-    """Return the generator for a loader's order."""
-    return torch.default_generator if loader.generator is None else loader.generator
-
-
-def generator_state(generator: torch.Generator) -> str:
-    """Return the state of a generator as a hexadecimal string, so that states can be compared and stored as JSON."""
-    return str(generator.get_state().numpy().tobytes().hex())
-
-
-def set_generator(generator: torch.Generator, saved: str) -> None:
-    """Set a generator to a state that `generator_state` returned."""
-    generator.set_state(torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8))
-
-
-def new(loader: Any) -> State:
-    """Return the state of a loader before its first pass.
-
-    The epoch of a sampler is not included: the program sets it before each pass.
-    """
-    beginning = begin(loader, 0)._replace(generator=generator_state(generator_of(loader)), sampler_epoch=None)
-    return State(beginning, Place(), is_new=True, is_unknown=loader.is_unknown)
-
-
-def begin_unknown(loader: Any, begin_pass: Callable[[], Any]) -> Any:
-    """Begin a pass of torch's own workers, which report no place. Return its iterator.
-
-    Args:
-        loader: The loader. It may have a state before or after a pass.
-        begin_pass: Makes the iterator, which draws from the generator.
-    """
-    resumed, loader.resumed, loader.is_unknown = loader.resumed, None, True
-    if resumed is not None and resumed.is_left:
-        leave(loader, resumed)
-        resumed = None
-    with at_beginning(loader, None if resumed is None else resumed.beginning):
-        return begin_pass()
-
-
-def settle(loader: Any, *, is_eager: bool = False) -> None:
-    """If a loader has a state of `new`, turn it into a state before the first batch of the pass that begins there.
-
-    Args:
-        loader: The loader.
-        is_eager: If the sampler draws in its ``__iter__``, the order is drawn before the seed of the workers; see
-            `InlineIterator`.
-    """
-    resumed: State | None = getattr(loader, "resumed", None)
-    if resumed is None or not resumed.is_new:
-        return
-    facts = sampler_facts(loader)
-    with at_beginning(loader, resumed.beginning, draws=facts is None or not facts.is_drawn):
-        before = begin(loader, 0)
-        iter(loader._index_sampler)  # as torch does before it draws the seed
-        seed = _seed_from(loader.generator)
-        after = begin(loader, seed)
-    beginning = drawn_at(before, after) if is_eager else after
-    if facts is not None:
-        beginning = beginning._replace(base_seed=facts.seed)
-    loader.resumed = State(beginning._replace(sampler_epoch=None), Place())
-
-
-def drawn_at(before: Beginning, after: Beginning) -> Beginning:
-    """Return the beginning of a pass after its sampler was iterated, and may have drawn its order.
-
-    Args:
-        before: The beginning before the sampler was iterated.
-        after: The beginning after the seed of the workers was drawn.
-    """
-    generator, is_drawn = torch.Generator(), False
-    if before.generator is not None:
-        set_generator(generator, before.generator)
-        # The sampler has drawn if the generator does not draw the seed first.
-        is_drawn = _seed_from(generator) != after.base_seed
-    return before._replace(base_seed=after.base_seed, generator=before.generator if is_drawn else after.generator)
-
-
-def _seed_from(generator: torch.Generator | None) -> int:
-    """Draw a seed of workers, as torch does."""
-    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
-
-
-def draw_seed_again(loader: Any, beginning: Beginning) -> None:
-    """Draw the seed of the workers if the pass has drawn it after its sampler was iterated; see `drawn_at`.
-
-    A sampler may draw the rest of its order later, and so may the next pass.
-    """
-    if beginning.generator is None:
-        return
-    generator = generator_of(loader)
-    before = generator.get_state()
-    if _seed_from(generator) != beginning.base_seed:  # it was drawn before
-        generator.set_state(before)
-
-
-def begin(loader: Any, base_seed: int) -> Beginning:
-    """Return the beginning of a pass: the present state, before the sampler is iterated."""
-    is_ordered = isinstance(sampler_of(loader), SequentialSampler) and loader.generator is None
-    # Ranks write their states into one file, and torch's generator may differ between them.
-    is_ordered = is_ordered or sampler_facts(loader) is not None
-    randomness = _randomness_of(loader).now()
-    return Beginning(
-        base_seed,
-        None if is_ordered else generator_state(generator_of(loader)),
-        randomness.get("sampler"),
-        randomness.get("kept"),
-        epoch_of(sampler_with_epoch(loader)),
-        batch_size=batch_size_of(loader),
-        order=order_of(loader),
-        balance=settings_of(loader),
-    )
-
-
-def sampler_with_epoch(loader: Any) -> Any:
-    """Return a loader's sampler that has ``set_epoch`` and stores the epoch; None: it has no such sampler."""
-    # A batch sampler often wraps a sampler of samples, and only the inner one has an order.
-    for outer in (loader.batch_sampler, loader.sampler):
-        for sampler in (outer, getattr(outer, "sampler", None)):
-            if epoch_of(sampler) is not None:
-                return sampler
-    return None
-
-
-def epoch_of(sampler: Any) -> int | None:
-    """Return the epoch that a sampler got last by ``set_epoch``; None: it has no such method, or does not store it."""
-    epoch = getattr(sampler, "epoch", None)
-    return epoch if isinstance(epoch, int) and callable(getattr(sampler, "set_epoch", None)) else None
-
-
-@context_manager
-def at_beginning(loader: Any, beginning: Beginning | None, *, draws: bool = False) -> Iterator[None]:
-    """Set samplers and generators to an earlier beginning. The trainer's default generator is restored at the end.
-
-    Args:
-        loader: The loader.
-        beginning: The beginning; None: change nothing.
-        draws: The pass has drawn nothing from there yet. If the trainer's default generator is there now, it is not
-            restored: the pass draws from it, as without a resume. Otherwise the next pass would have the same order.
-    """
-    if beginning is None:
-        yield
-        return
-    generator = generator_of(loader)
-    is_here = draws and generator_state(generator) == beginning.generator
-    before = generator.get_state() if loader.generator is None and not is_here else None
-    _go_to(loader, beginning)
-    try:
-        with _randomness_of(loader).restored(_recorded(beginning)):
-            yield
-    finally:
-        if before is not None:
-            generator.set_state(before)
-
-
-def _go_to(loader: Any, beginning: Beginning) -> None:
-    """Set the generator and the epoch of the sampler. The state of the sampler, if it has one, is more precise."""
-    if beginning.generator is not None:
-        set_generator(generator_of(loader), beginning.generator)
-    sampler = sampler_with_epoch(loader)
-    if sampler is not None and beginning.sampler_epoch is not None:
-        sampler.set_epoch(beginning.sampler_epoch)
-
-
-def _recorded(beginning: Beginning) -> dict[str, Any]:
-    """Return the states of the sampler, as `Randomness` records them."""
-    return {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
-
-
-@context_manager
-def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
-    """Yield the batches of the sampler of a pass. At the end, samplers and generators continue where they were.
-
-    Raises:
-        DrawsRandomNumbers: The state of the sampler at the beginning is unknown.
-    """
-    generator, shared, sampler = generator_of(loader), GlobalState(), sampler_with_epoch(loader)
-    before, epoch = generator.get_state(), epoch_of(sampler)
-    try:
-        _go_to(loader, beginning)
-        with _randomness_of(loader).aside(_recorded(beginning)) as drawn:
-            batches = iter(drawn)
-            draw_seed_again(loader, beginning)
-            yield batches
-    finally:
-        shared.restore()
-        generator.set_state(before)
-        if epoch is not None:
-            sampler.set_epoch(epoch)
-
-
-def due(loader: Any) -> State | None:
-    """Return the state for resuming the first pass of an iterator; None: it begins from the start.
-
-    A pass that was left ends with its workers, and the next one draws a new seed. Persistent workers keep their seed.
-    """
-    resumed: State | None = getattr(loader, "resumed", None)
-    begun: Pass | None = getattr(loader, "_pass", None)
-    if resumed is None and begun is not None and not loader.persistent_workers:
-        resumed = loader.resumed = begun.following()
-    if resumed is None or not resumed.is_left or loader.persistent_workers:
-        return resumed
-    leave(loader, resumed)
-    loader.resumed = None
-    return None
-
-
-def leave(loader: Any, left: State) -> None:
-    """Set a loader's own generator and sampler to their state when a pass was left, so that the next pass continues.
-
-    With workers, a sampler is ahead of the returned batches, and may have reached its end. Torch's random samplers then
-    draw once more, as at the end of a pass.
-    """
-    beginning, place = left.beginning, left.place
-    if place.counts:
-        if beginning.shape is None:
-            loader.num_lanes = len(place.counts)
-        if loader.generator is not None and beginning.generator is not None:
-            set_generator(loader.generator, beginning.generator)  # used for the seed of the workers
-        return
-    if loader.generator is None and beginning.sampler is None and beginning.kept is None:
-        return
-    num_drawn = None if left.is_over else place.position + loader.num_workers * (loader.prefetch_factor or 0)
-    sampler = sampler_with_epoch(loader)
-    epoch = epoch_of(sampler)
-    with at_beginning(loader, beginning):
-        batches = iter(loader._index_sampler)
-        draw_seed_again(loader, beginning)
-        deque(islice(batches, num_drawn), 0)
-    if epoch is not None:
-        sampler.set_epoch(epoch)  # the epoch of the next pass, if the program has set it already
-
-
-def _randomness_of(loader: Any) -> Randomness:
-    sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
-    return Randomness(sampler, loader.dataset, generator_of(loader))

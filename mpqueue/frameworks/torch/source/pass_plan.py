@@ -1,0 +1,19 @@
+"""`PassPlan`: the plan of a map-style dataset, whose batches the sampler of a loader determines."""
+
+from mpqueue.frameworks.torch.source.samples import ids_of
+from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.order.plans import DrawnPlan
+from mpqueue.plan.position.cursors import WorkItem
+
+
+class PassPlan(DrawnPlan):
+    """The plan of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
+
+    def length(self, epoch: int | None = None) -> int | None:  # noqa: ARG002 - as in other plans
+        """Return None: torch's loader determines the length."""
+        return None
+
+    def samples_of(self, work_item: WorkItem) -> SampleIds:
+        """Return the ids of the samples of a batch for a message."""
+        assert work_item.listed is not None
+        return ids_of(work_item.listed, is_batched=self.source.runs.parts.is_batched)

@@ -1,0 +1,127 @@
+"""The batches of a pass with workers, as its loader stores them: their place, their samples, and one of them again."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mpqueue.backends.job import Job
+from mpqueue.engine.backend import Stopped
+from mpqueue.engine.counts import DeliveredBatch
+from mpqueue.frameworks.torch.order import state
+from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch
+from mpqueue.frameworks.torch.source.streams import IterablePlan
+from mpqueue.frameworks.torch.source.worker import MapSource
+from mpqueue.loader.replay import computed
+from mpqueue.loader.session import Session
+from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.plans import StreamPlan
+from mpqueue.plan.position.cursors import BatchSamples, Cursor, Edit, Place, WorkItem
+from mpqueue.plan.sources.sources import Items
+
+
+class WorkerBatches:
+    """The batches of a pass with workers. It does not keep the iterator alive.
+
+    Args:
+        job: The job of the workers.
+        cursor: Their cursor.
+        session: Their session, whose pipeline is at the beginning of the pass.
+        epoch: See `state.PassBatches`.
+        first: See `state.PassBatches`.
+        watch: The draw from the sampler; None: an iterable-style dataset has none.
+        begun: The batches before the place where the pass begins.
+    """
+
+    def __init__(
+        self, job: Job, cursor: Cursor, session: Session, epoch: int, first: int, watch: SamplerWatch | None,
+        begun: DrawnBatches,
+    ) -> None:  # fmt: skip
+        assert session.pipeline is not None
+        self.epoch, self.first = epoch, first
+        self._job, self._cursor, self._pipeline = job, cursor, session.pipeline
+        self.place, self.statistics, self.starts = self._pipeline.progress.place, session.statistics, session.starts
+        self._watch = watch  # of a map-style dataset
+        self._begun = begun  # where the pass begins
+        self._num_before = self._pipeline.ledger.counts.num_returned  # in earlier passes of persistent workers
+
+    @property
+    def order(self) -> Iterator[Any] | None:
+        """The iterator of the sampler; None: an iterable-style dataset has none."""
+        return None if self._watch is None else self._watch.batches
+
+    def drawn(self, place: Place) -> DrawnBatches:
+        """Return the batches that the sampler has returned before the present place."""
+        if self._watch is None:
+            return DrawnBatches()
+        mark = self._cursor.mark_at(place.epoch, place.position)
+        # The cursor knows no fingerprint before it has drawn the batches before a resumed place again.
+        return (
+            self._begun
+            if mark is None and place.position == self._begun.number
+            else self._watch.drawn(place.position, mark)
+        )
+
+    @property
+    def num_returned(self) -> int:
+        """The number of batches that the pass has returned."""
+        return self._pipeline.ledger.counts.num_returned - self._num_before
+
+    def returned(self) -> state.ReturnedBatch | None:
+        """Return the batch that was returned last; None: none."""
+        last = self._pipeline.ledger.counts.last() if self.num_returned else None
+        if last is None:
+            return None
+        plan = self._job.plan
+        if not isinstance(plan, StreamPlan):
+            return state.ReturnedBatch(last.position, partial(plan.samples_of, last.work_item))
+        return state.ReturnedBatch(last.position, partial(self._ids, plan, last))
+
+    def _ids(self, plan: StreamPlan, returned: DeliveredBatch) -> SampleIds:
+        # Imported for the first question.
+        from mpqueue.loader.stream_questions import ids_again
+
+        workers = self._job.workers
+        if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
+            return plan.ids_of(returned.work_item, None, plan.share(workers, "process"))
+        # Without `worker_init_fn`, which is for workers.
+        job = Job(plan=plan.identified(), workers=workers, options=Options())
+        return ids_again(job, "process", returned, type(plan.source.runs.parts.dataset).__name__)
+
+    def _may_be_short(self, plan: IterablePlan, work_item: WorkItem) -> bool:
+        """Return whether an iterable-style dataset may have ended within a batch."""
+        parts, pipeline = plan.source.runs.parts, self._pipeline
+        if parts.batch_size is None or parts.drop_last:
+            return False
+        with pipeline.guard.lock:
+            ledger = pipeline.ledger
+            if ledger.progress.epoch != work_item.epoch:  # persistent workers have begun another pass
+                return True
+            if ledger.progress.counts[work_item.lane] > work_item.unit + 1:
+                return False
+            # Batches are computed ahead, so the next one of the same worker is mostly known.
+            ready = [(ledger.work_items.get(number), outcome) for number, outcome in ledger.ready.items()]
+            return not any(
+                each is not None and each.lane == work_item.lane and each.unit > work_item.unit and not outcome.is_end
+                for each, outcome in ready
+            )
+
+    def compute(self, listed: BatchSamples) -> Any:
+        """Return a batch, computed by this thread with the random numbers of the workers."""
+        job = self._job
+        source = MapSource(job.source.parts._replace(num_workers=0))
+        plan = replace(job.plan, source=Items(source))
+        try:
+            return computed(Job(plan=plan, workers=job.workers, options=Options()), WorkItem(0, 0, 0, 0, -1, listed))
+        finally:
+            source.end()
+
+    def leave_out(self, edit: Edit | None) -> None:
+        """Remove samples from all batches that were not returned yet. Batches computed ahead are dropped."""
+        self._cursor.edit = edit
+        pipeline = self._pipeline
+        if not pipeline.is_stopped:
+            with contextlib.suppress(Stopped):  # stopped by another thread in the meantime
+                pipeline.epochs.restart_at(pipeline.progress.place())
